@@ -28,6 +28,12 @@ class Profile:
     upload_window_s, upload_failing_for_s
         Uploads must fail in every window for so long; a single failure must not page, hence
         the window is no longer than the ``for``.
+    serve_window_s, serve_refused_for_s
+        `runbook serve` refuses in every window for so long.
+    serve_wait_s, serve_ageing_for_s
+        An alert may wait so long for its report, and a rule waits so long before it says so.
+    serve_failed_window_s
+        How long a failed delivery is told.
     group_wait_s, group_interval_s, repeat_interval_s
         Of Alertmanager.
     """
@@ -41,6 +47,11 @@ class Profile:
     last_known_s: int
     upload_window_s: int
     upload_failing_for_s: int
+    serve_window_s: int
+    serve_refused_for_s: int
+    serve_wait_s: int
+    serve_ageing_for_s: int
+    serve_failed_window_s: int
     group_wait_s: int
     group_interval_s: int
     repeat_interval_s: int
@@ -58,6 +69,11 @@ PROFILES = {
         last_known_s=3600,
         upload_window_s=300,
         upload_failing_for_s=300,
+        serve_window_s=300,
+        serve_refused_for_s=300,
+        serve_wait_s=600,
+        serve_ageing_for_s=300,
+        serve_failed_window_s=3600,
         group_wait_s=30,
         group_interval_s=300,
         repeat_interval_s=10800,
@@ -73,6 +89,11 @@ PROFILES = {
         last_known_s=3600,
         upload_window_s=30,
         upload_failing_for_s=30,
+        serve_window_s=30,
+        serve_refused_for_s=30,
+        serve_wait_s=180,
+        serve_ageing_for_s=30,
+        serve_failed_window_s=600,
         group_wait_s=1,
         group_interval_s=10,
         repeat_interval_s=10800,
@@ -88,6 +109,11 @@ PROFILES = {
         last_known_s=3600,
         upload_window_s=10,
         upload_failing_for_s=10,
+        serve_window_s=10,
+        serve_refused_for_s=10,
+        serve_wait_s=120,
+        serve_ageing_for_s=10,
+        serve_failed_window_s=300,
         group_wait_s=0,
         group_interval_s=1,
         repeat_interval_s=10800,

@@ -28,6 +28,7 @@ _DEFAULT_TARGETS = {
     "pipeline": "",
     "probe": "",
     "prometheus": "localhost:9090",
+    "serve": "",
     "sink": "",
     "support": "support-service:8000",
 }
@@ -116,6 +117,8 @@ def render_configs(
         "alertmanager": _alertmanager(environment, placeholders)
         | {
             "placeholders": placeholders,
+            "serve_scheme": _scheme(environment),
+            "serve_token_file": _text(environment, "ALERTMANAGER_SERVE_TOKEN_FILE", ""),
             "teams_kind": "msteamsv2_configs" if alertmanager >= (0, 28) else "msteams_configs",
         },
         "runbook_url": _text(
@@ -185,6 +188,14 @@ def _alertmanager(environment: Mapping[str, str], placeholders: bool) -> dict[st
     if require_tls is None:
         raise RenderError("ALERTMANAGER_SMTP_REQUIRE_TLS", "is neither true nor false")
     return values | {"smtp_require_tls": require_tls}
+
+
+def _scheme(environment: Mapping[str, str]) -> str:
+    """Return how `runbook serve` is reached."""
+    scheme = environment.get("ALERTMANAGER_SERVE_SCHEME", "") or "http"
+    if scheme not in ("http", "https"):
+        raise RenderError("ALERTMANAGER_SERVE_SCHEME", "is neither http nor https")
+    return scheme
 
 
 def _text(environment: Mapping[str, str], variable: str, default: str) -> str:

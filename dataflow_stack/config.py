@@ -31,6 +31,7 @@ class _Environment(BaseSettings):
 
     runbook_stack_home: Path = Path(".stack")
     runbook_stack_port_base: int = Field(0, ge=0, le=50_000)
+    runbook_home: Path = Path("reports")
     minio_root_user: str = Field("admin", min_length=3)
     minio_root_password: SecretStr = Field(SecretStr("admin12345"), min_length=8)
     minio_region: str = "us-east-1"
@@ -55,12 +56,18 @@ class StackConfig:
         Which times Prometheus and Alertmanager get.
     settings
         The values that services and ``runbook`` read from the environment, by name.
+    runbook_home
+        Where `runbook serve` keeps incidents.
+    serves
+        Whether `runbook serve` runs beside the stack.
     """
 
     home: Path
     port_base: int
     profile: Profile
     settings: dict[str, str]
+    runbook_home: Path
+    serves: bool = False
 
     @property
     def conf(self) -> Path:
@@ -89,7 +96,8 @@ class StackConfig:
     def save(self) -> None:
         """Remember port base and profile, so that later commands find the running stack."""
         self.home.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"port_base": self.port_base, "profile": self.profile})
+        kept = {"port_base": self.port_base, "profile": self.profile, "serves": self.serves}
+        text = json.dumps(kept)
         (self.home / "stack.json").write_text(text + "\n")
 
     def remembered(self) -> StackConfig:
@@ -98,7 +106,12 @@ class StackConfig:
         if not file.exists():
             return self
         kept = json.loads(file.read_text())
-        return replace(self, port_base=kept["port_base"], profile=kept["profile"])
+        return replace(
+            self,
+            port_base=kept["port_base"],
+            profile=kept["profile"],
+            serves=kept.get("serves", False),
+        )
 
 
 def load_config(home: Path | None = None, port_base: int | None = None) -> StackConfig:
@@ -135,4 +148,5 @@ def load_config(home: Path | None = None, port_base: int | None = None) -> Stack
         port_base=read.runbook_stack_port_base if port_base is None else port_base,
         profile="demo",
         settings=settings,
+        runbook_home=(runbook_settings.find_checkout() or root) / read.runbook_home,
     )

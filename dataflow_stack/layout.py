@@ -11,6 +11,7 @@ import psutil
 
 from addons.render import render_configs
 
+from . import reporter
 from .config import StackConfig
 from .places import LocalPlaces, build_render_env
 from .programs import build_command, uses_minio
@@ -61,12 +62,17 @@ def write_layout(config: StackConfig, *, owner_pid: int | None = None) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
     config.home.chmod(0o700)
     changed = False
-    for path, text in render_configs(config.profile, build_render_env(config)).items():
+    serve_address = reporter.serve_address(config) if config.serves else ""
+    environment = build_render_env(config, serve_address=serve_address)
+    for path, text in render_configs(config.profile, environment).items():
         file = config.run / path
         file.parent.mkdir(parents=True, exist_ok=True)
         changed = changed or not file.exists() or file.read_text() != text
         file.write_text(text)
-    write_conf(config, [*_services(config), *_owner_watch(config, owner_pid), _lock_holder(config)])
+    programs = [*_services(config), *_owner_watch(config, owner_pid), _lock_holder(config)]
+    if config.serves:
+        programs.append(reporter.make_program(config, group=_TOOLS))
+    write_conf(config, programs)
     return changed
 
 

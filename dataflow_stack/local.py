@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from runbook_lib.errors import SettingsError
 
-from . import faults, health, layout, object_store
+from . import faults, health, layout, object_store, reporter
 from .config import Profile, StackConfig, StackError, load_config
 from .places import LocalPlaces, build_env
 from .processes import check_ports, end_processes, find_processes
@@ -32,6 +32,7 @@ def up(
     profile: Profile | None = None,
     deadline_s: float = 60.0,
     owner_pid: int | None = None,
+    serves: bool | None = None,
 ) -> dict[str, str]:
     """Start the stack, or complete one that runs, and wait until all of it is healthy.
 
@@ -48,6 +49,9 @@ def up(
         The longest wait.
     owner_pid
         A process without which the stack must not go on: it ends when that one does.
+    serves
+        Whether `runbook serve` runs beside it and gets the alerts; default: where its extra is
+        installed, or what a running stack has.
 
     Returns
     -------
@@ -67,6 +71,8 @@ def up(
         supervisor = Supervisor(wanted)
         if supervisor.is_running():
             config = _adopt(wanted, profile, explicit=port_base is not None)
+            if serves is not None:
+                config = replace(config, serves=serves)
             config.save()
             changed = layout.write_layout(config, owner_pid=owner_pid)
             supervisor.update()
@@ -74,7 +80,8 @@ def up(
                 for name in ("prometheus", "alertmanager"):
                     supervisor.reload(name)
         else:
-            config = wanted.with_profile(profile)
+            starts = reporter.can_serve() if serves is None else serves
+            config = replace(wanted.with_profile(profile), serves=starts)
             end_processes(config.home)
             check_ports(config)
             config.save()
@@ -135,6 +142,8 @@ def status(*, home: Path | None = None) -> dict[str, Any]:
                 "uptime_s": max(0, info["now"] - info["start"]) if up_now else None,
             }
         )
+    if config.serves:
+        services.append(_describe_reporter(config, programs))
     return {
         "running": running,
         "home": str(config.home),
@@ -147,9 +156,26 @@ def status(*, home: Path | None = None) -> dict[str, Any]:
     }
 
 
+def _describe_reporter(config: StackConfig, programs: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    info = programs.get(reporter.NAME, {})
+    up_now = info.get("statename") == "RUNNING"
+    address = reporter.serve_address(config)
+    return {
+        "name": reporter.NAME,
+        "state": info.get("statename", "STOPPED"),
+        "pid": info.get("pid") or None,
+        "port": int(address.rpartition(":")[2]),
+        "url": f"http://{address}",
+        "healthy": up_now and reporter.is_serving(config),
+        "uptime_s": max(0, info["now"] - info["start"]) if up_now else None,
+    }
+
+
 def logs(service: str, *, lines: int = 100, home: Path | None = None) -> list[str]:
     """Return the last lines of a service's log."""
-    config = _with_service(service, home)
+    config = load_config(home).remembered()
+    if service != reporter.NAME:
+        config = _with_service(service, home)
     return health.log_tail(config, service, lines)
 
 
@@ -180,6 +206,10 @@ def _only(name: str) -> health.Check:
     return check
 
 
+def _find_silent_reporter(config: StackConfig) -> dict[str, str]:
+    return {} if reporter.is_serving(config) else {reporter.NAME: "no answer from /health"}
+
+
 def _seed(config: StackConfig) -> dict[str, str]:
     # The gateway calls itself alive a moment before it takes requests.
     try:
@@ -202,7 +232,7 @@ def _adopt(wanted: StackConfig, profile: Profile | None, *, explicit: bool) -> S
             f"the stack in {wanted.home} runs with port base {running.port_base};"
             " stop it first: runbook stack down"
         )
-    return replace(wanted, port_base=running.port_base, profile=profile or running.profile)
+    return running.with_profile(profile)
 
 
 def _complete(config: StackConfig, supervisor: Supervisor, deadline_s: float) -> None:
@@ -221,5 +251,8 @@ def _complete(config: StackConfig, supervisor: Supervisor, deadline_s: float) ->
         supervisor.start("prometheus")
         left_s = max(1.0, deadline_s - (time.monotonic() - started))
         health.wait_until_healthy(config, deadline_s=left_s)
+        if config.serves:
+            left_s = max(1.0, deadline_s - (time.monotonic() - started))
+            health.wait_until_healthy(config, deadline_s=left_s, check=_find_silent_reporter)
     except StackError as error:
         raise StackError(f"{error}\nAll logs are in {config.logs}.") from None

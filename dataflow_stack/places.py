@@ -83,11 +83,18 @@ def build_env(config: StackConfig) -> dict[str, str]:
     }
 
 
-def build_render_env(config: StackConfig) -> dict[str, str]:
-    """Return what ``addons.render`` needs to point Prometheus and Alertmanager at the stack."""
+def build_render_env(config: StackConfig, *, serve_address: str = "") -> dict[str, str]:
+    """Return what ``addons.render`` needs to point Prometheus and Alertmanager at the stack.
+
+    Parameters
+    ----------
+    serve_address
+        Of `runbook serve`; empty: it does not run.
+    """
     places = LocalPlaces(config)
     sink = f"http://{places.address('notification-sink')}"
-    return {
+    reporter = {"TARGET_SERVE": serve_address} if serve_address else {}
+    return reporter | {
         "TARGET_MINIO": places.address("minio"),
         "TARGET_FULFILLMENT": places.address("fulfillment-service"),
         "TARGET_SUPPORT": places.address("support-service"),

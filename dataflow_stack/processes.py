@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from . import reporter
 from .config import PortTakenError, StackConfig, StackError
 from .supervisor import MARK
 from .topology import SERVICES
@@ -24,19 +25,24 @@ def check_ports(config: StackConfig) -> None:
     PortTakenError
         Names the first port that is not, what wants it, and the setting that shifts them all.
     """
-    for service in SERVICES.values():
-        for default in service.ports:
-            port = default + config.port_base
-            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError as error:
-                    raise PortTakenError(
-                        f"port {port} for {service.name} is taken by another process. Stop it,"
-                        " or set RUNBOOK_STACK_PORT_BASE to shift all ports of the stack"
-                        f" (now {config.port_base})."
-                    ) from error
+    ports = {
+        default + config.port_base: service.name
+        for service in SERVICES.values()
+        for default in service.ports
+    }
+    if config.serves:
+        ports[int(reporter.serve_address(config).rpartition(":")[2])] = reporter.NAME
+    for port, name in ports.items():
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise PortTakenError(
+                    f"port {port} for {name} is taken by another process. Stop it,"
+                    " or set RUNBOOK_STACK_PORT_BASE to shift all ports of the stack"
+                    f" (now {config.port_base})."
+                ) from error
 
 
 def find_processes(home: Path) -> list[psutil.Process]:

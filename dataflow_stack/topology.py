@@ -203,7 +203,7 @@ _ALL = (
     ),
     Service(
         "notification-sink",
-        (8114, 8115),
+        (8114, 8116),
         priority=30,
         module="dataflow_stack.services.notification_sink",
         environment=_sink,

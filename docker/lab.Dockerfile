@@ -8,6 +8,7 @@ COPY chainlog ./chainlog
 COPY objectmove ./objectmove
 COPY runbook_lib ./runbook_lib
 COPY fulfillment ./fulfillment
+COPY alerting ./alerting
 COPY notebooks ./notebooks
 COPY dataflow_stack ./dataflow_stack
 COPY addons ./addons

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
 Incident = Annotated[str, typer.Argument(metavar="incident")]
+Alerts = Annotated[
+    Path | None,
+    typer.Option("--alerts", hidden=True, help="JSON file of alerts that join the report"),
+]
 
 
 def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
@@ -98,6 +102,7 @@ def investigate(
     ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected order")] = "",
     incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
+    alerts: Alerts = None,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -112,6 +117,7 @@ def investigate(
             ticket_id=ticket_id,
             incident_id=incident_id,
             window_minutes=window_minutes,
+            alerts_file=alerts,
             progress=progress,
         ),
         as_json=as_json,
@@ -159,13 +165,15 @@ def _read_parameters(items: Sequence[str]) -> dict[str, str]:
 
 
 @app.command()
-def report(incident_id: Incident, *, as_json: AsJson = False) -> None:
+def report(incident_id: Incident, alerts: Alerts = None, *, as_json: AsJson = False) -> None:
     """Build the report again from the incident's journal."""
     with hold_interrupts():
         from .run.commands import rebuild_report
 
     present(
-        lambda _: rebuild_report(_load_settings(), _load_sections(), incident_id),
+        lambda _: rebuild_report(
+            _load_settings(), _load_sections(), incident_id, alerts_file=alerts
+        ),
         as_json=as_json,
     )
 

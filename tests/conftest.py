@@ -37,6 +37,7 @@ _PREFIXES = (
     "FULFILLMENT_",
     "ALERTMANAGER_",
     "GRAFANA_",
+    "SERVE_",
     "SERVICE_",
     "JUPYTER_",
     "TARGET_",

@@ -44,7 +44,7 @@ class SinkSettings(ServiceSettings):
 
     database: Path
     smtp_host: str = "127.0.0.1"
-    smtp_port: int = Field(8115, ge=0, le=65535)
+    smtp_port: int = Field(8116, ge=0, le=65535)
 
 
 def parse_message(text: str) -> dict[str, Any]:

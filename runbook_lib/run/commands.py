@@ -21,6 +21,7 @@ from ..investigation import Investigation, check_undamaged, judge_incident
 from ..model import Json, Line, Plot, Progress, Role, Status, Verdict, format_time, keep_quiet
 from ..policy import Judgement, make_log_entry
 from ..record.actions import group_actions
+from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
 from ..record.journal import utc_now
@@ -133,9 +134,15 @@ def investigate(
     incident_id: str = "",
     ticket_id: str = "",
     window_minutes: float = 60,
+    alerts_file: Path | None = None,
     progress: Progress = keep_quiet,
 ) -> documents.InvestigateDocument:
     """Carry out the read-only sections and write the report.
+
+    Parameters
+    ----------
+    alerts_file : what ``read_alerts`` takes. Whoever gives it closes a look that saw nothing wrong,
+        since more alerts may join its report
 
     Raises
     ------
@@ -148,7 +155,13 @@ def investigate(
         "window_minutes": window_minutes,
     }
     done = _carry_out(
-        settings, sections, sections.read_only, parameters, progress, command="investigate"
+        settings,
+        sections,
+        sections.read_only,
+        parameters,
+        progress,
+        command="investigate",
+        alerts=read_alerts(alerts_file),
     )
     incident = done.incident
     journal = incident.journal.view()
@@ -333,6 +346,7 @@ def _carry_out(
     *,
     command: str,
     options: str = "",
+    alerts: Sequence[ReceivedAlert] = (),
 ) -> _Done:
     """Find the incident, run sections on it and write the report.
 
@@ -350,6 +364,7 @@ def _carry_out(
             advice = "leave --incident out, or write --incident new"
             text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"
             raise UsageError(text)
+        note_alerts(incident, alerts)
         command = name_runbook(f"runbook {command} --incident {incident.id}")
         runs = run_sections(
             incident,
@@ -362,7 +377,8 @@ def _carry_out(
             progress=progress,
         )
         with Interrupts() as interrupts:
-            report = _finish(incident, sections, runs, kernel, is_new=is_new)
+            may_close = is_new and not alerts
+            report = _finish(incident, sections, runs, kernel, may_close=may_close)
         if interrupts.count:
             text = f"Interrupted when all was done; the report is {report}"
             raise RunInterruptedError(f"{text}. Look again with: {command}")
@@ -375,11 +391,11 @@ def _finish(
     runs: Sequence[NotebookRun],
     kernel: SharedKernel,
     *,
-    is_new: bool,
+    may_close: bool,
 ) -> Path:
     """Close a look that saw nothing wrong, and write the report; returns its path."""
     kernel.end()
-    if is_new and not (incident.is_open or incident.is_closed):
+    if may_close and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
         if all(plan.result.get("is_empty") for plan in plans):
             incident.close(judge_incident(incident))
@@ -420,10 +436,21 @@ def _list_plans(
 
 
 def rebuild_report(
-    settings: Settings, sections: Sections, incident_id: str
+    settings: Settings,
+    sections: Sections,
+    incident_id: str,
+    *,
+    alerts_file: Path | None = None,
 ) -> documents.ReportDocument:
-    """Build the report again from the journal; that of a closed incident stays as it is."""
+    """Build the report again from the journal; that of a closed incident stays as it is.
+
+    Parameters
+    ----------
+    alerts_file : what ``read_alerts`` takes; they join the report
+    """
+    alerts = read_alerts(alerts_file)
     incident = _find(settings, incident_id)
+    note_alerts(incident, alerts)
     note = "closed: its report stays as it was written then" if is_frozen(incident) else ""
     return documents.ReportDocument(
         schema_name="runbook/report/1",

@@ -106,6 +106,33 @@ def test_a_drill_reaches_the_same_channels_and_each_message_is_marked() -> None:
     assert real["slack_configs"][0]["title"] == titles[0].removeprefix("[DRILL] ")
 
 
+def test_runbook_serve_gets_its_route_first_and_the_others_go_on() -> None:
+    environment = {
+        "TARGET_SERVE": "serve:8115",
+        "ALERTMANAGER_SERVE_SCHEME": "https",
+        "ALERTMANAGER_SERVE_TOKEN_FILE": "/run/token",
+    }
+    config = render("alertmanager.yml", environment)
+    first = config["route"]["routes"][0]
+    assert (first["receiver"], first["continue"]) == ("runbook", True)
+    (webhook,) = read_receivers(environment)["runbook"]["webhook_configs"]
+    assert webhook["url"] == "https://serve:8115/alertmanager"
+    assert webhook["http_config"]["authorization"] == {"credentials_file": "/run/token"}
+    jobs = {job["job_name"]: job for job in render("prometheus.yml", environment)["scrape_configs"]}
+    assert jobs["runbook-serve"]["scheme"] == "https"
+    assert jobs["runbook-serve"]["authorization"] == {"credentials_file": "/run/token"}
+
+
+def test_without_runbook_serve_nothing_of_it_is_written() -> None:
+    assert "runbook" not in read_receivers()
+    assert "runbook-serve" not in read_jobs()
+
+
+def test_an_odd_scheme_is_refused() -> None:
+    with pytest.raises(RenderError, match="ALERTMANAGER_SERVE_SCHEME"):
+        render_configs("demo", {"ALERTMANAGER_SERVE_SCHEME": "ftp"})
+
+
 def test_a_wrong_tls_setting_is_refused() -> None:
     with pytest.raises(RenderError, match="ALERTMANAGER_SMTP_REQUIRE_TLS"):
         render_configs("demo", {"ALERTMANAGER_SMTP_REQUIRE_TLS": "maybe"})
@@ -120,7 +147,7 @@ def test_every_alert_explains_itself_and_names_its_runbook(profile: str) -> None
         line.lstrip("# ").lower() for line in runbook.read_text().splitlines() if line[:1] == "#"
     ]
     rules = yaml.safe_load(text)["groups"][0]["rules"]
-    assert len(rules) == 5
+    assert len(rules) == 8
     for rule in rules:
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["description"]
@@ -134,8 +161,11 @@ def test_profiles_differ_in_times_and_in_nothing_else() -> None:
         yaml.safe_load(render_configs(name, {})["rules/fulfillment.yml"])["groups"][0]["rules"]
         for name in ("demo", "production")
     )
-    assert [rule.get("for") for rule in production] == ["5m", "5m", "5m", "5m", None]
-    assert [rule.get("for") for rule in demo] == ["5s", "5s", "5s", "10s", None]
+    assert [rule.get("for") for rule in production] == ["5m"] * 4 + [None, "5m", "5m", None]
+    assert [rule.get("for") for rule in demo] == [
+        *("5s", "5s", "5s", "10s", None),
+        *("10s", "10s", None),
+    ]
     for one, other in zip(demo, production, strict=True):
         assert one["labels"] == other["labels"]
         assert one["annotations"]["summary"] == other["annotations"]["summary"]

@@ -21,9 +21,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {"addons", "chainlog", "dataflow_stack", "fulfillment", "objectmove", "runbook_lib"}
-BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 CORE = {"chainlog", "fulfillment", "objectmove", "runbook_lib"}
+PACKAGES = CORE | {"addons", "alerting", "dataflow_stack"}
+BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 #: Brought by the extras alone.
 STACK_PROGRAMS = ("supervisor", "psutil", "fastapi", "uvicorn", "aiosmtpd", "minio")
@@ -79,6 +79,7 @@ def test_the_wheel_holds_the_packages_with_their_files_and_nothing_else(installe
         assert [path for path in ours if not (installed / path).is_file()] == []
     for file in (ROOT / "runbook_lib" / "report" / "templates").iterdir():
         assert (installed / file.relative_to(ROOT)).is_file()
+    assert (installed / "alerting" / "templates" / "incidents.html").is_file()
     assert (installed / "runbook_lib" / "py.typed").is_file()
     example = (installed / "fulfillment" / "env.example").read_bytes()
     assert example == (ROOT / ".env.example").read_bytes()
@@ -238,3 +239,15 @@ def test_the_core_looks_plans_and_reports_without_jupyterlab(
         done = run(installed, "-m", "runbook_lib", *words.split(), home=tmp_path, without=without)
         assert done.returncode == code, (words, done.stderr)
     assert (tmp_path / created.stdout.strip() / "report.html").is_file()
+
+
+@pytest.mark.process
+def test_without_its_extra_serve_says_what_to_install_and_the_others_work(
+    installed: Path, tmp_path: Path
+) -> None:
+    without = ("dbos", "sqlalchemy", "fastapi", "uvicorn")
+    helped = run(installed, "-m", "runbook_lib", "--help", home=tmp_path, without=without)
+    assert helped.returncode == 0, helped.stderr
+    done = run(installed, "-m", "runbook_lib", "serve", home=tmp_path, without=without)
+    assert done.returncode == 2
+    assert "fulfillment-runbook[serve]" in done.stderr

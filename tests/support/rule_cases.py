@@ -26,6 +26,13 @@ REFRESHED = "fulfillment_exporter_last_refresh_timestamp_seconds"
 INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
 GOOD_DRILL = "runbook_last_good_drill_timestamp_seconds"
 FAILED = 'fulfillment_artifacts_failed_total{stage="%s",reason="storage_full"}'
+REFUSED = 'runbook_serve_requests_refused_total{reason="full"}'
+WAIT = "runbook_serve_oldest_wait_seconds"
+DELIVERED = 'runbook_serve_deliveries_total{target="slack",result="%s"}'
+_SERVE = {"severity": "high", "service": "runbook"}
+REFUSING = {"alertname": "RunbookAlertsRefused", "reason": "full", **_SERVE}
+AGEING = {"alertname": "RunbookQueueAgeing", **_SERVE}
+UNDELIVERED = {"alertname": "RunbookDeliveryFailed", "target": "slack", **_SERVE}
 # Ten minutes and one second.
 OVER = "10.016667"
 
@@ -259,6 +266,29 @@ def _a_good_drill_of_this_week_fires_nothing(p: Profile) -> RuleCase:
     return RuleCase(series, 3, {3: []}, ("FulfillmentDrillOverdue",))
 
 
+def _refusals_that_go_on_fire(p: Profile) -> RuleCase:
+    fires_s = p.serve_refused_for_s + 2
+    series = {**_seen(fires_s), REFUSED: f"0+1x{fires_s}"}
+    return RuleCase(series, fires_s, {fires_s: [_firing(REFUSING)]})
+
+
+def _a_single_refusal_never_fires(p: Profile) -> RuleCase:
+    last_s = 2 * p.serve_window_s + p.serve_refused_for_s
+    series = {**_seen(last_s), REFUSED: f"0x1 1x{last_s}"}
+    return RuleCase(series, last_s, {last_s: []}, ("RunbookAlertsRefused",))
+
+
+def _an_alert_that_waits_too_long_fires(p: Profile) -> RuleCase:
+    fires_s = p.serve_wait_s + p.serve_ageing_for_s + 2
+    series = {**_seen(fires_s), WAIT: f"0+1x{fires_s}"}
+    return RuleCase(series, fires_s, {p.serve_wait_s: [], fires_s: [_firing(AGEING)]})
+
+
+def _a_report_that_was_not_delivered_fires(p: Profile) -> RuleCase:
+    series = {**_seen(4), DELIVERED % "failed": "0 0 1 1 1", DELIVERED % "sent": "0+1x4"}
+    return RuleCase(series, 4, {1: [], 4: [_firing(UNDELIVERED)]})
+
+
 _CASES: tuple[Callable[[Profile], RuleCase], ...] = (
     _nine_minutes_never_fires,
     _exactly_ten_minutes_never_fires,
@@ -279,6 +309,10 @@ _CASES: tuple[Callable[[Profile], RuleCase], ...] = (
     _failures_of_another_stage_are_not_uploads,
     _eight_days_without_a_good_drill_fire,
     _a_good_drill_of_this_week_fires_nothing,
+    _refusals_that_go_on_fire,
+    _a_single_refusal_never_fires,
+    _an_alert_that_waits_too_long_fires,
+    _a_report_that_was_not_delivered_fires,
 )
 CASES = {case.__name__.lstrip("_"): case for case in _CASES}
 

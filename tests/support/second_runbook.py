@@ -14,7 +14,7 @@ EXAMPLE = ROOT / "examples" / "inbox"
 #: What the example needs.
 HELPER = ("runbook_lib", "objectmove", "chainlog")
 #: What a machine with the example alone does not have.
-FIRST = ("fulfillment", "dataflow_stack", "addons")
+FIRST = ("fulfillment", "alerting", "dataflow_stack", "addons")
 COMMAND = "[console_scripts]\nrunbook = runbook_lib.cli:main\n"
 FIRST_RUNBOOK = "[runbook]\nfulfillment = fulfillment.runbook:RUNBOOK\n"
 FIRST_RUNBOOK += "[runbook.commands]\nstack = dataflow_stack.cli:app\n"

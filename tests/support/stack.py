@@ -102,12 +102,22 @@ def wait_until(is_true: Callable[[], bool], *, what: str, deadline_s: float = 60
 
 
 @contextmanager
-def run_stack(home: Path, *, profile: Profile = "demo") -> Iterator[RunningStack]:
-    """Run a stack in a folder; it ends with this process, however that ends."""
+def run_stack(
+    home: Path, *, profile: Profile = "demo", serves: bool = False
+) -> Iterator[RunningStack]:
+    """Run a stack in a folder; it ends with this process, however that ends.
+
+    ``serves``: with `runbook serve`, which looks whenever an alert fires.
+    """
     base = find_port_base()
     try:
         env = local.up(
-            home=home, port_base=base, profile=profile, owner_pid=os.getpid(), deadline_s=120
+            home=home,
+            port_base=base,
+            profile=profile,
+            owner_pid=os.getpid(),
+            deadline_s=120,
+            serves=serves,
         )
         yield RunningStack(env, home.resolve(), base)
     finally:

@@ -72,7 +72,12 @@ def build(settings: SupportSettings) -> FastAPI:
         ticket_id: str, include_timeline: bool = Query(False, alias="includeTimeline")
     ) -> dict[str, Any]:
         ticket = found(ticket_id)
-        return ticket | {"timeline": timelines.read(ticket) if include_timeline else []}
+        entries = tickets.entries(ticket_id)
+        return ticket | {
+            "timeline": timelines.read(ticket) if include_timeline else [],
+            "messages": [entry for entry in entries if entry["type"] == "conversation"],
+            "attachments": [entry for entry in entries if entry["type"] == "attachment"],
+        }
 
     @app.post("/support/cases/{ticket_id}/timeline/refresh")
     def refresh(ticket_id: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Alert to report: take Alertmanager's webhook, investigate, deliver. Changes nothing."""

@@ -1,0 +1,8 @@
+"""Run ``runbook serve``: ``python -m alerting``."""
+
+from __future__ import annotations
+
+from runbook_lib.cli import run_command
+
+if __name__ == "__main__":
+    raise SystemExit(run_command(["serve"]))

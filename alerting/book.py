@@ -1,0 +1,490 @@
+"""What was received and what became of it: alerts, episodes and deliveries, in one database.
+
+Every method is one transaction. What must be done follows from these rows; dbos carries it out.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from runbook_lib.model import format_time, parse_time
+from runbook_lib.record.journal import Clock, utc_now
+
+from .payload import Alert
+
+_TABLES = sa.MetaData()
+
+_alerts = sa.Table(
+    "serve_alerts",
+    _TABLES,
+    sa.Column("fingerprint", sa.String, primary_key=True),
+    sa.Column("starts_at", sa.String, primary_key=True),
+    sa.Column("episode", sa.Integer, nullable=False, index=True),
+    sa.Column("labels", sa.Text, nullable=False),
+    sa.Column("ends_at", sa.String, nullable=False),
+    sa.Column("received_at", sa.String, nullable=False),
+    sa.Column("reported_at", sa.String, nullable=False, index=True),
+)
+_episodes = sa.Table(
+    "serve_episodes",
+    _TABLES,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("drill", sa.Boolean, nullable=False),
+    sa.Column("looks", sa.Integer, nullable=False),
+    sa.Column("additions", sa.Integer, nullable=False),
+    sa.Column("looked_at", sa.String, nullable=False),
+    sa.Column("stale", sa.Boolean, nullable=False),
+    sa.Column("incident", sa.String, nullable=False),
+    sa.Column("ended_at", sa.String, nullable=False),
+)
+_deliveries = sa.Table(
+    "serve_deliveries",
+    _TABLES,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("target", sa.String, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("made_at", sa.String, nullable=False),
+)
+_receivers = sa.Table(
+    "serve_receivers",
+    _TABLES,
+    sa.Column("name", sa.String, primary_key=True),
+)
+#: Alerts that one statement names: SQLite takes 32,766 variables.
+_BATCH = 500
+
+
+class Received(NamedTuple):
+    """How many alerts of a body are new, and how many were known."""
+
+    accepted: int
+    folded: int
+
+
+class Episode(NamedTuple):
+    """Alerts that overlap in time.
+
+    Attributes
+    ----------
+    looks : how many investigations it had
+    additions : how often alerts joined its report without a look
+    looked_at : when the newest look ended; None before
+    is_stale : whether something changed since that look began: it began, all alerts were resolved,
+        or one fired again
+    incident : the incident that its looks found; empty before
+    """
+
+    id: int
+    is_drill: bool
+    looks: int
+    additions: int
+    looked_at: datetime | None
+    is_stale: bool
+    incident: str
+    ended_at: datetime | None
+
+
+class KnownAlert(NamedTuple):
+    """One alert of an episode. ``ended_at`` is None while it fires."""
+
+    fingerprint: str
+    labels: dict[str, str]
+    started_at: datetime
+    ended_at: datetime | None
+    is_reported: bool
+
+
+class Delivery(NamedTuple):
+    """One message to one target. ``message`` is its content; ``state`` see ``targets.State``."""
+
+    id: str
+    target: str
+    message: dict[str, str]
+    state: str
+    detail: str
+    made_at: datetime
+
+
+class Waiting(NamedTuple):
+    """How many alerts stand in no report yet, and since when the oldest waits."""
+
+    alerts: int
+    oldest: datetime | None
+
+
+class _Current:
+    """The newest episode of a kind, while a body is taken in.
+
+    Attributes
+    ----------
+    fingerprints, ends : of its alerts; the end is empty while an alert fires
+    """
+
+    def __init__(self, episode: Episode) -> None:
+        self.episode = episode
+        self.fingerprints: set[str] = set()
+        self.ends: set[str] = set()
+
+    @property
+    def end(self) -> datetime | None:
+        """When the episode was over; None while it goes on."""
+        if self.episode.ended_at is not None:
+            return self.episode.ended_at
+        if not self.ends or "" in self.ends:
+            return None
+        return max(map(parse_time, self.ends))
+
+
+def connect_database(url: str) -> sa.Engine:
+    """Return an engine for our tables. SQLite writes to disk before a transaction ends."""
+    engine = sa.create_engine(url, pool_pre_ping=True)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def prepare(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+            connection.isolation_level = "IMMEDIATE"
+            cursor = connection.cursor()
+            for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+
+    return engine
+
+
+class Book:
+    """The rows.
+
+    Parameters
+    ----------
+    engine : of ``connect_database``
+    cooldown : after a look, an alert that fires again within it joins the same episode
+    """
+
+    def __init__(self, engine: sa.Engine, *, cooldown: timedelta, clock: Clock = utc_now) -> None:
+        self._engine = engine
+        self._cooldown = cooldown
+        self._clock = clock
+        self._receiving = threading.Lock()
+        _TABLES.create_all(engine)
+
+    def receive(
+        self, alerts: Sequence[Alert], *, closed: dict[str, datetime], receiver: str = ""
+    ) -> Received:
+        """Write alerts down, each once, and put each new one into an episode.
+
+        Parameters
+        ----------
+        closed : when the incidents of episodes were closed, by incident: their episodes are over
+        receiver : the name under which Alertmanager knows us; empty: not told
+        """
+        accepted = 0
+        with self._receiving, self._engine.begin() as db:
+            if receiver:
+                _insert_once(db, _receivers, name=receiver)
+            known = _find_known(db, alerts)
+            currents: dict[bool, _Current | None] = {}
+            for is_drill in {alert.is_drill for alert in alerts}:
+                currents[is_drill] = self._find_current(db, closed, is_drill=is_drill)
+            for alert in alerts:
+                ends_at = _get_end(alert)
+                if alert.key in known:
+                    if ends_at and not known[alert.key]:
+                        self._resolve(db, alert, ends_at)
+                        known[alert.key] = ends_at
+                    continue
+                if ends_at:
+                    continue  # it began and ended before we heard of it
+                current = self._choose(db, alert, currents[alert.is_drill])
+                currents[alert.is_drill] = current
+                self._add(db, alert, current)
+                known[alert.key] = ""
+                accepted += 1
+        return Received(accepted, len(alerts) - accepted)
+
+    def _find_current(
+        self, db: sa.Connection, closed: dict[str, datetime], *, is_drill: bool
+    ) -> _Current | None:
+        """Return the newest episode of a kind; one whose incident was closed is over."""
+        query = sa.select(_episodes).where(_episodes.c.drill == is_drill)
+        row = db.execute(query.order_by(_episodes.c.id.desc()).limit(1)).first()
+        if row is None:
+            return None
+        episode = _read_episode(row)
+        closed_at = closed.get(episode.incident)
+        if closed_at is not None and episode.ended_at is None:
+            ended = sa.update(_episodes).where(_episodes.c.id == episode.id)
+            db.execute(ended.values(ended_at=format_time(closed_at)))
+            episode = episode._replace(ended_at=closed_at)
+        columns = (_alerts.c.fingerprint, _alerts.c.ends_at)
+        current = _Current(episode)
+        for fingerprint, ends_at in db.execute(
+            sa.select(*columns).where(_alerts.c.episode == episode.id)
+        ):
+            current.fingerprints.add(fingerprint)
+            current.ends.add(ends_at)
+        return current
+
+    def _choose(self, db: sa.Connection, alert: Alert, current: _Current | None) -> _Current:
+        """Return the episode of a new alert, which may ask for a look."""
+        if current is None:
+            return self._begin(db, is_drill=alert.is_drill)
+        episode = current.episode
+        looked_at = episode.looked_at
+        is_calm = looked_at is not None and self._clock() >= looked_at + self._cooldown
+        flaps = alert.fingerprint in current.fingerprints and not is_calm
+        is_over = current.end is not None and alert.starts_at > current.end
+        if is_over and (episode.ended_at is not None or not flaps):
+            return self._begin(db, is_drill=alert.is_drill)
+        if is_over or is_calm:
+            changed = sa.update(_episodes).where(_episodes.c.id == episode.id)
+            db.execute(changed.values(stale=True))
+        return current
+
+    def _begin(self, db: sa.Connection, *, is_drill: bool) -> _Current:
+        values = {
+            "drill": is_drill,
+            "looks": 0,
+            "additions": 0,
+            "looked_at": "",
+            "stale": True,
+            "incident": "",
+            "ended_at": "",
+        }
+        result = db.execute(sa.insert(_episodes).values(values).returning(_episodes.c.id))
+        number = int(result.scalar_one())
+        return _Current(Episode(number, is_drill, 0, 0, None, True, "", None))
+
+    def _add(self, db: sa.Connection, alert: Alert, current: _Current) -> None:
+        fingerprint, starts_at = alert.key
+        current.fingerprints.add(fingerprint)
+        current.ends.add("")
+        values = {
+            "fingerprint": fingerprint,
+            "starts_at": starts_at,
+            "episode": current.episode.id,
+            "labels": json.dumps(alert.labels),
+            "ends_at": "",
+            "received_at": format_time(self._clock()),
+            "reported_at": "",
+        }
+        db.execute(sa.insert(_alerts).values(values))
+
+    def _resolve(self, db: sa.Connection, alert: Alert, ends_at: str) -> None:
+        """Write down that an alert is over; the last one of an episode asks for a look."""
+        fingerprint, starts_at = alert.key
+        is_own = (_alerts.c.fingerprint == fingerprint) & (_alerts.c.starts_at == starts_at)
+        resolved = sa.update(_alerts).where(is_own).values(ends_at=ends_at)
+        episode = db.execute(resolved.returning(_alerts.c.episode)).scalar_one()
+        still = sa.select(sa.func.count()).where(
+            _alerts.c.episode == episode, _alerts.c.ends_at == ""
+        )
+        if db.execute(still).scalar_one() == 0:
+            changed = sa.update(_episodes).where(_episodes.c.id == episode)
+            db.execute(changed.values(stale=True))
+
+    def read_waiting(self) -> Waiting:
+        """Return how many alerts stand in no report yet. Only reads."""
+        query = sa.select(sa.func.count(), sa.func.min(_alerts.c.received_at))
+        with self._engine.connect() as db:
+            count, oldest = db.execute(query.where(_alerts.c.reported_at == "")).one()
+        return Waiting(count, parse_time(oldest) if oldest else None)
+
+    def list_receivers(self) -> frozenset[str]:
+        """Return the names under which Alertmanager knows us. Only reads."""
+        with self._engine.connect() as db:
+            return frozenset(db.execute(sa.select(_receivers.c.name)).scalars())
+
+    def list_open_incidents(self) -> list[str]:
+        """Return the incidents of episodes that are not known to be over. Only reads."""
+        query = sa.select(_episodes.c.incident).where(
+            _episodes.c.ended_at == "", _episodes.c.incident != ""
+        )
+        with self._engine.connect() as db:
+            return list(db.execute(query.order_by(_episodes.c.id.desc()).limit(20)).scalars())
+
+    def list_episodes(self) -> list[Episode]:
+        """Return the episodes for which something is to be done, the oldest first. Only reads."""
+        unreported = sa.select(_alerts.c.episode).where(_alerts.c.reported_at == "")
+        needed = _episodes.c.stale.is_(True) | _episodes.c.id.in_(unreported)
+        with self._engine.connect() as db:
+            rows = db.execute(sa.select(_episodes).where(needed).order_by(_episodes.c.id))
+            return [_read_episode(row) for row in rows]
+
+    def read_episode(self, number: int) -> Episode:
+        """Return one episode. Only reads."""
+        with self._engine.connect() as db:
+            row = db.execute(sa.select(_episodes).where(_episodes.c.id == number)).one()
+        return _read_episode(row)
+
+    def list_alerts(self, episode: int) -> list[KnownAlert]:
+        """Return an episode's alerts, by start. Only reads."""
+        query = sa.select(_alerts).where(_alerts.c.episode == episode)
+        order = (_alerts.c.starts_at, _alerts.c.fingerprint)
+        with self._engine.connect() as db:
+            return [_read_alert(row) for row in db.execute(query.order_by(*order))]
+
+    def find_before(self, episode: Episode) -> Episode | None:
+        """Return the episode of the same kind before another. Only reads."""
+        query = sa.select(_episodes).where(
+            _episodes.c.drill == episode.is_drill, _episodes.c.id < episode.id
+        )
+        with self._engine.connect() as db:
+            row = db.execute(query.order_by(_episodes.c.id.desc()).limit(1)).first()
+        return None if row is None else _read_episode(row)
+
+    def begin_look(self, episode: int) -> None:
+        """Write down that a look begins: only what changes from now on asks for another one."""
+        changed = sa.update(_episodes).where(_episodes.c.id == episode).values(stale=False)
+        with self._engine.begin() as db:
+            db.execute(changed)
+
+    def end_look(self, episode: int, *, number: int, incident: str) -> None:
+        """Write down which look ended, and on which incident."""
+        values = {"looks": number, "looked_at": format_time(self._clock())}
+        if incident:
+            values["incident"] = incident
+        with self._engine.begin() as db:
+            db.execute(sa.update(_episodes).where(_episodes.c.id == episode).values(values))
+
+    def end_addition(self, episode: int, *, number: int) -> None:
+        """Write down that alerts joined a report."""
+        changed = sa.update(_episodes).where(_episodes.c.id == episode).values(additions=number)
+        with self._engine.begin() as db:
+            db.execute(changed)
+
+    def end_episode(self, episode: int) -> None:
+        """Write down that an episode is over."""
+        values = {"ended_at": format_time(self._clock()), "stale": False}
+        with self._engine.begin() as db:
+            db.execute(sa.update(_episodes).where(_episodes.c.id == episode).values(values))
+
+    def mark_reported(self, episode: int, keys: Iterable[Sequence[str]]) -> None:
+        """Write down that alerts stand in a report."""
+        reported_at = format_time(self._clock())
+        with self._engine.begin() as db:
+            for fingerprint, starts_at in keys:
+                is_own = (
+                    (_alerts.c.episode == episode)
+                    & (_alerts.c.fingerprint == fingerprint)
+                    & (_alerts.c.starts_at == starts_at)
+                    & (_alerts.c.reported_at == "")
+                )
+                db.execute(sa.update(_alerts).where(is_own).values(reported_at=reported_at))
+
+    def add_delivery(self, delivery_id: str, target: str, message: dict[str, str]) -> None:
+        """Write down a message that is to be delivered; one that is known stays as it is."""
+        with self._engine.begin() as db:
+            _insert_once(
+                db,
+                _deliveries,
+                id=delivery_id,
+                target=target,
+                message=json.dumps(message),
+                state="waiting",
+                detail="",
+                made_at=format_time(self._clock()),
+            )
+
+    def read_delivery(self, delivery_id: str) -> Delivery:
+        """Return a delivery. Only reads."""
+        with self._engine.connect() as db:
+            query = sa.select(_deliveries).where(_deliveries.c.id == delivery_id)
+            return _read_delivery(db.execute(query).one())
+
+    def set_delivery(self, delivery_id: str, state: str, detail: str = "") -> None:
+        """Write down how far a delivery is, before and after anything is sent."""
+        changed = sa.update(_deliveries).where(_deliveries.c.id == delivery_id)
+        with self._engine.begin() as db:
+            db.execute(changed.values(state=state, detail=detail))
+
+    def count_deliveries(self) -> dict[tuple[str, str], int]:
+        """Return how many deliveries there are, by target and state. Only reads."""
+        query = sa.select(_deliveries.c.target, _deliveries.c.state, sa.func.count())
+        with self._engine.connect() as db:
+            rows = db.execute(query.group_by(_deliveries.c.target, _deliveries.c.state))
+            return {(target, state): count for target, state, count in rows}
+
+    def list_deliveries(self, incident: str) -> list[Delivery]:
+        """Return the deliveries of an incident, the oldest first. Only reads."""
+        query = sa.select(_deliveries).where(_deliveries.c.id.startswith(f"{incident}-"))
+        with self._engine.connect() as db:
+            return [_read_delivery(row) for row in db.execute(query.order_by("made_at"))]
+
+
+def _insert_once(db: sa.Connection, table: sa.Table, **values: str) -> None:
+    """Insert a row unless its key is known."""
+    if db.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+        db.execute(insert_sqlite(table).values(**values).on_conflict_do_nothing())
+        return
+    from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+    db.execute(insert_postgresql(table).values(**values).on_conflict_do_nothing())
+
+
+def _find_known(db: sa.Connection, alerts: Sequence[Alert]) -> dict[tuple[str, str], str]:
+    """Return when alerts that are known ended, by key; empty: they fire."""
+    known = {}
+    fingerprints = sorted({alert.fingerprint for alert in alerts})
+    columns = (_alerts.c.fingerprint, _alerts.c.starts_at, _alerts.c.ends_at)
+    for start in range(0, len(fingerprints), _BATCH):
+        batch = fingerprints[start : start + _BATCH]
+        query = sa.select(*columns).where(_alerts.c.fingerprint.in_(batch))
+        for fingerprint, starts_at, ends_at in db.execute(query):
+            known[fingerprint, starts_at] = ends_at
+    return known
+
+
+def _get_end(alert: Alert) -> str:
+    """Return when an alert that is resolved ended; empty while it fires."""
+    if alert.status != "resolved":
+        return ""
+    return format_time(alert.ends_at or alert.starts_at)
+
+
+def _read_at(text: str) -> datetime | None:
+    return parse_time(text) if text else None
+
+
+def _read_episode(row: sa.Row[tuple[object, ...]]) -> Episode:
+    return Episode(
+        id=row.id,
+        is_drill=row.drill,
+        looks=row.looks,
+        additions=row.additions,
+        looked_at=_read_at(row.looked_at),
+        is_stale=row.stale,
+        incident=row.incident,
+        ended_at=_read_at(row.ended_at),
+    )
+
+
+def _read_alert(row: sa.Row[tuple[object, ...]]) -> KnownAlert:
+    return KnownAlert(
+        fingerprint=row.fingerprint,
+        labels=json.loads(row.labels),
+        started_at=parse_time(row.starts_at),
+        ended_at=_read_at(row.ends_at),
+        is_reported=bool(row.reported_at),
+    )
+
+
+def _read_delivery(row: sa.Row[tuple[object, ...]]) -> Delivery:
+    return Delivery(
+        id=row.id,
+        target=row.target,
+        message=json.loads(row.message),
+        state=row.state,
+        detail=row.detail,
+        made_at=parse_time(row.made_at),
+    )

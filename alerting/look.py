@@ -1,0 +1,188 @@
+"""The investigation: ``runbook investigate`` in a process of its own, one at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from runbook_lib.errors import ExitCode
+from runbook_lib.model import Json, format_time
+from runbook_lib.redact import Redactor
+from runbook_lib.runbook import get_runbook_name
+
+from .book import KnownAlert
+from .settings import ServeSettings
+
+_GRACE_S = 15
+_MOST_CHARS = 2_000
+
+
+class Look(NamedTuple):
+    """What an investigation said.
+
+    Attributes
+    ----------
+    incident : its folder's name; empty when there is none
+    verdict : empty when the investigation failed
+    next : the command to go on with
+    error : why it failed; empty when it did not
+    """
+
+    incident: str
+    verdict: str
+    next: str
+    error: str
+
+
+class Looker:
+    """Runs the runbook's own commands that only look.
+
+    The child holds the lock too, so that no second look begins while one that outlived its parent
+    still runs. It gets no key for changes.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self._settings = settings
+        self._redactor = Redactor(settings.secrets)
+        self._children: set[subprocess.Popen[str]] = set()
+        self._is_stopped = threading.Event()
+
+    def investigate(
+        self, alerts: Sequence[KnownAlert], *, incident: str = "", ticket: str = ""
+    ) -> Look:
+        """Carry out ``runbook investigate`` and return what it says.
+
+        Parameters
+        ----------
+        alerts : they stand in the incident's report
+        incident : empty: the one that ``runbook investigate`` chooses
+        ticket : a case of support; one that support does not know is left out
+        """
+        options = ["--incident", incident] if incident else []
+        with _write_alerts(alerts) as path:
+            command = ["investigate", *options, "--alerts", str(path)]
+            if ticket:
+                code, document = self._run([*command, "--ticket", ticket])
+                if code != ExitCode.USAGE:
+                    return _read_look(document, code)
+            code, document = self._run(command)
+        return _read_look(document, code)
+
+    def add_alerts(self, incident: str, alerts: Sequence[KnownAlert]) -> str:
+        """Let alerts join an incident's report; return what went wrong, or nothing."""
+        with _write_alerts(alerts) as path:
+            _, document = self._run(["report", incident, "--alerts", str(path)])
+        return str(document.get("error", ""))
+
+    def close(self, incident: str) -> str:
+        """Close a folder in which nothing was wrong; return what went wrong, or nothing."""
+        _, document = self._run(["close", incident])
+        return str(document.get("error", ""))
+
+    def stop(self) -> None:
+        """End what runs: it is carried out again after the next start."""
+        self._is_stopped.set()
+        for child in tuple(self._children):
+            _signal(child, signal.SIGTERM)
+
+    def _run(self, words: Sequence[str]) -> tuple[int, dict[str, Json]]:
+        """Run a command of the runbook; return its exit code and its document."""
+        name = get_runbook_name()
+        runbook = ["--runbook", name] if name else []
+        command = [sys.executable, "-m", "runbook_lib", *runbook, *words, "--json"]
+        keyless = {**os.environ, "MINIO_CHANGE_USER": "", "MINIO_CHANGE_PASSWORD": ""}
+        with self._hold_lock() as lock:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                env=keyless,
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+            self._children.add(child)
+            try:
+                output, errors = self._wait(child)
+            finally:
+                self._children.discard(child)
+        if self._is_stopped.is_set():
+            # No result may be written down: the step is carried out again after the next start.
+            threading.Event().wait()
+        try:
+            document = json.loads(output)
+        except ValueError:
+            text = self._redactor.text(errors.strip()[-_MOST_CHARS:])
+            why = text.splitlines()[-1] if text else f"it ended with {child.returncode}"
+            document = {"error": why}
+        if not isinstance(document, dict):
+            document = {"error": "it printed no document"}
+        return child.returncode, document
+
+    def _wait(self, child: subprocess.Popen[str]) -> tuple[str, str]:
+        """Return what a child printed; one that takes too long is ended."""
+        timeout_s = self._settings.serve_look_timeout_s
+        try:
+            return child.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            _signal(child, signal.SIGTERM)
+        try:
+            child.communicate(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            _signal(child, signal.SIGKILL)
+            child.communicate()
+        return "", f"it took longer than {timeout_s:g} s (SERVE_LOOK_TIMEOUT_S)"
+
+    @contextmanager
+    def _hold_lock(self) -> Iterator[int]:
+        path = self._settings.serve_home / "look.lock"
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file.fileno()
+
+
+def _signal(child: subprocess.Popen[str], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+@contextmanager
+def _write_alerts(alerts: Sequence[KnownAlert]) -> Iterator[Path]:
+    """Write alerts into a file that ``--alerts`` reads."""
+    rows = [
+        {
+            "fingerprint": alert.fingerprint,
+            "starts_at": format_time(alert.started_at),
+            "labels": alert.labels,
+        }
+        for alert in alerts
+    ]
+    with tempfile.TemporaryDirectory(prefix="runbook-serve-") as folder:
+        path = Path(folder) / "alerts.json"
+        path.write_text(json.dumps(rows), "utf-8")
+        yield path
+
+
+def _read_look(document: dict[str, Json], code: int) -> Look:
+    error = str(document.get("error", ""))
+    if not error and not document.get("verdict"):
+        error = f"it ended with {code}"
+    return Look(
+        incident=str(document.get("incident") or ""),
+        verdict=str(document.get("verdict") or ""),
+        next=str(document.get("next") or ""),
+        error=error,
+    )

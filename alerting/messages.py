@@ -1,0 +1,137 @@
+"""What is told: the report's summary, what to do next, and where the report is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.model import Status, Verdict
+from runbook_lib.record.incident import Incident
+from runbook_lib.redact import Redactor
+from runbook_lib.runbook import find_runbook, load_policy
+from runbook_lib.show.text import count_of, visible
+
+from .book import KnownAlert
+from .look import Look
+from .targets import is_case
+
+_MOST_NAMES = 3
+_MOST_CHARS = 3_500
+#: The label by which an alert names a case of support.
+CASE_LABEL = "support_case"
+
+
+class Occasion(NamedTuple):
+    """What a message is about.
+
+    Attributes
+    ----------
+    look : what the investigation said
+    alerts : of the episode, the resolved ones too
+    is_drill : whether it rests on synthetic objects alone
+    is_follow_up : whether the incident was told before
+    page_url : where the page is; the report is below it
+    """
+
+    look: Look
+    alerts: Sequence[KnownAlert]
+    is_drill: bool
+    is_follow_up: bool
+    page_url: str
+
+
+def make_subject(occasion: Occasion, redactor: Redactor) -> str:
+    """Return one line: what fires, and the verdict."""
+    mark = "[DRILL] " if occasion.is_drill else ""
+    follow_up = "Follow-up: " if occasion.is_follow_up else ""
+    verdict = occasion.look.verdict.replace("_", " ") or "not investigated"
+    if occasion.look.verdict == Verdict.HEALTHY:
+        verdict = "no incident"
+    name = occasion.look.incident or "no report"
+    subject = f"{mark}{follow_up}{_list_names(occasion.alerts)}: {verdict} ({name})"
+    return _clean(redactor.text(subject), 200)
+
+
+def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor) -> str:
+    """Return the message, without secrets: what was found, what to do next, where the report is.
+
+    Parameters
+    ----------
+    incident : the one that the look found; None when it failed before
+    """
+    look = occasion.look
+    lines = [_say_alerts(occasion.alerts)]
+    if incident is None or look.error:
+        lines += [
+            f"The investigation failed: {look.error or 'there is no report'}",
+            "Next: runbook investigate",
+        ]
+    if incident is not None:
+        if look.verdict == Verdict.HEALTHY and not look.error:
+            lines.append(_say_healthy(incident))
+        lines += _read_summary(incident.folder)
+        if look.next:
+            lines.append(f"Next: {look.next}")
+        lines.append(f"Report: {occasion.page_url}/incidents/{incident.id}/report.html")
+    if not list_cases(occasion.alerts):
+        lines.append(f"No ticket: no alert names a case in its label {CASE_LABEL}.")
+    return _clean(redactor.text("\n".join(lines)), _MOST_CHARS)
+
+
+def list_cases(alerts: Sequence[KnownAlert]) -> list[str]:
+    """Return the cases of support that alerts name, each once; what is no id of one is left out."""
+    cases = dict.fromkeys(alert.labels.get(CASE_LABEL, "").strip() for alert in alerts)
+    return [case for case in cases if is_case(case)]
+
+
+def _say_healthy(incident: Incident) -> str:
+    """Say why an alert is no incident."""
+    policy = load_policy()
+    headline = policy.make_headline(Verdict.HEALTHY, ())
+    needed = find_runbook().load_sections().list_needed()
+    reasons = []
+    try:
+        readings = incident.journal.view().latest()
+    except RunbookError:
+        readings = {}
+    for step in needed:
+        reading = readings.get(step)
+        if reading is not None and reading.status is Status.OK:
+            reasons.append(f"{step} {reading.reason}")
+    because = f" ({'; '.join(reasons)})" if reasons else ""
+    return f"No incident, because {headline}{because}."
+
+
+def _read_summary(folder: Path) -> list[str]:
+    """Return the lines of ``summary.txt``; the report's path on this machine is left out."""
+    try:
+        lines = (folder / "summary.txt").read_text("utf-8").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line.strip() and not line.startswith("Report:")]
+
+
+def _say_alerts(alerts: Sequence[KnownAlert]) -> str:
+    firing = [alert for alert in alerts if alert.ended_at is None]
+    text = f"{count_of(len(alerts), 'alert')}: {_list_names(alerts)}"
+    if not firing:
+        return f"{text}. All are resolved."
+    since = min(alert.started_at for alert in firing)
+    return f"{text}. {len(firing):,} firing since {since:%Y-%m-%d %H:%MZ}."
+
+
+def _list_names(alerts: Sequence[KnownAlert]) -> str:
+    """Return the alerts' names, each once; of many only the first ones."""
+    names = dict.fromkeys(alert.labels.get("alertname", "unnamed alert") for alert in alerts)
+    shown = [name[:60] for name in list(names)[:_MOST_NAMES]]
+    if len(names) > len(shown):
+        shown.append(f"{len(names) - len(shown):,} more")
+    return ", ".join(shown)
+
+
+def _clean(text: str, limit: int) -> str:
+    """Return a text in which nothing is invisible, and that is not too long."""
+    shown = visible(text)
+    return shown if len(shown) <= limit else f"{shown[:limit]}…"

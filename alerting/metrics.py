@@ -1,0 +1,106 @@
+"""What Prometheus sees of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from runbook_lib.model import Verdict
+from runbook_lib.record.journal import Clock, utc_now
+
+from .book import Book
+from .targets import ENDS, State
+
+_TARGETS = ("ticket", "slack", "teams", "mail")
+#: Why a request was refused.
+REASONS = ("full", "too_large", "too_many_alerts", "malformed", "slow", "unauthorized")
+
+
+class Metrics(Collector):
+    """Counters of this process, and gauges that are read from the book when somebody asks."""
+
+    def __init__(self, book: Book, *, clock: Clock = utc_now) -> None:
+        self._book = book
+        self._clock = clock
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self._received = self._make("alerts_received", "Alerts that are new")
+        self._folded = self._make("alerts_folded", "Repeats of alerts that are known")
+        self._refused = self._make("requests_refused", "Requests refused", "reason")
+        self._looks = self._make("looks", "Investigations, by verdict", "result")
+        self._reads = self._make("alertmanager_reads", "Alertmanager's alerts read", "result")
+        self._delivered = self._make("deliveries", "Deliveries", "target", "result")
+        for reason in REASONS:
+            self._refused.labels(reason)
+        for result in (*Verdict, "failed"):
+            self._looks.labels(result)
+        for target in _TARGETS:
+            for result in (*ENDS, "retried", "lost"):
+                self._delivered.labels(target, result)
+        self._registry.register(self)
+
+    def _make(self, name: str, words: str, *labels: str) -> Counter:
+        return Counter(f"runbook_serve_{name}", f"{words}.", labels, registry=self._registry)
+
+    def count_received(self, accepted: int, folded: int) -> None:
+        """Count alerts that came in."""
+        self._received.inc(accepted)
+        self._folded.inc(folded)
+
+    def count_refused(self, reason: str) -> None:
+        """Count a request that was refused, by one of ``REASONS``."""
+        self._refused.labels(reason).inc()
+
+    def count_look(self, result: str) -> None:
+        """Count an investigation."""
+        self._looks.labels(result).inc()
+
+    def count_read(self, result: str) -> None:
+        """Count a reading of Alertmanager's alerts."""
+        self._reads.labels(result).inc()
+
+    def count_delivery(self, target: str, result: str) -> None:
+        """Count an attempt or an end of a delivery."""
+        self._delivered.labels(target, result).inc()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what the book says now."""
+        waiting = self._book.read_waiting()
+        yield GaugeMetricFamily(
+            "runbook_serve_alerts_waiting",
+            "Alerts that stand in no report yet.",
+            value=waiting.alerts,
+        )
+        age = self._clock() - waiting.oldest if waiting.oldest else timedelta(0)
+        yield GaugeMetricFamily(
+            "runbook_serve_oldest_wait_seconds",
+            "How long the oldest of them waits.",
+            value=max(0.0, age.total_seconds()),
+        )
+        left = GaugeMetricFamily(
+            "runbook_serve_deliveries_waiting", "Messages not delivered yet.", labels=["target"]
+        )
+        counts = dict.fromkeys(_TARGETS, 0)
+        for (target, state), count in self._book.count_deliveries().items():
+            if State(state) not in ENDS:
+                counts[target] = counts.get(target, 0) + count
+        for target, count in counts.items():
+            left.add_metric([target], count)
+        yield left
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: registering asks no database."""
+        return []
+
+    def render(self) -> bytes:
+        """Return all of it as Prometheus reads it."""
+        return generate_latest(self._registry)

@@ -1,0 +1,181 @@
+"""What Alertmanager sends: its webhook's payload, version 4, and the alerts of its API."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
+
+from runbook_lib.errors import list_wrong
+from runbook_lib.model import Timestamp, format_time, parse_time
+
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
+
+
+_MOST_TRUNCATED = 2**31 - 1
+
+_log = logging.getLogger(__name__)
+
+
+class PayloadError(ValueError):
+    """A body that is no payload of version 4; the text says why."""
+
+
+class TooManyAlertsError(PayloadError):
+    """A body with more alerts than SERVE_ALERT_LIMIT."""
+
+
+def _read_end(text: object) -> datetime | None:
+    """Return a time; None for none and for Go's zero time, which means never."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise ValueError("is no time")  # noqa: TRY004 - pydantic takes this one
+    return None if text.startswith("0001-01-01T") else parse_time(text)
+
+
+def _read_count(number: object) -> object:
+    """Return a number as JSON means it: 2.0 is 2."""
+    if isinstance(number, float) and number.is_integer():
+        return int(number)
+    return number
+
+
+Count = Annotated[int, BeforeValidator(_read_count)]
+End = Annotated[Timestamp | None, BeforeValidator(_read_end)]
+
+
+class _Sent(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel)
+
+
+class Alert(_Sent):
+    """One alert. ``fingerprint`` and ``starts_at`` are its key.
+
+    ``ends_at`` of an alert that fires says when it would be over without another message.
+    """
+
+    status: Literal["firing", "resolved"]
+    labels: dict[str, str]
+    starts_at: Timestamp
+    ends_at: End = None
+    fingerprint: Fingerprint
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells the alert from others."""
+        return self.fingerprint, format_time(self.starts_at)
+
+    @property
+    def is_drill(self) -> bool:
+        """Whether it rests on synthetic objects alone."""
+        return self.labels.get("drill") == "true"
+
+
+class Payload(_Sent):
+    """One message of the webhook. ``truncated_alerts`` counts the alerts that it left out."""
+
+    version: Literal["4"]
+    receiver: Annotated[str, StringConstraints(max_length=1024)]
+    truncated_alerts: Count = Field(0, ge=0, le=_MOST_TRUNCATED)
+    alerts: tuple[Alert, ...]
+
+
+def read_payload(body: bytes, *, alert_limit: int) -> Payload:
+    """Return the payload that a body holds.
+
+    Raises
+    ------
+    TooManyAlertsError
+        When it has more alerts than the limit. They are counted before any is read.
+    PayloadError
+        When it is no JSON (``NaN`` is none), or no payload of version 4; says what is wrong.
+    """
+    try:
+        content: Any = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise PayloadError(f"the body is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise PayloadError("the body is no JSON object")
+    alerts = content.get("alerts")
+    if isinstance(alerts, list) and len(alerts) > alert_limit:
+        raise TooManyAlertsError(f"{len(alerts)} alerts are more than {alert_limit}")
+    try:
+        return Payload.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        where, why = next(iter(list_wrong(error).items()))
+        raise PayloadError(f"{where}: {why}".removeprefix(": ")) from None
+
+
+class _Receiver(BaseModel):
+    name: str
+
+
+class _State(BaseModel):
+    state: str
+
+
+class _Held(_Sent):
+    """An alert as Alertmanager's API shows it."""
+
+    labels: dict[str, str]
+    starts_at: Timestamp
+    fingerprint: Fingerprint
+    status: _State
+    receivers: tuple[_Receiver, ...] = ()
+
+
+def read_held_alerts(content: object, *, receivers: frozenset[str]) -> list[Alert]:
+    """Return the active alerts of Alertmanager's ``/api/v2/alerts`` that are routed to us.
+
+    Parameters
+    ----------
+    content : the answer's JSON
+    receivers : names under which Alertmanager knows us; empty: not known, so every alert counts
+
+    Raises
+    ------
+    PayloadError
+        When it is no list. One alert that has another shape does not cost the others.
+    """
+    if not isinstance(content, list):
+        raise PayloadError("Alertmanager's alerts are no list")
+    alerts = []
+    for entry in content:
+        try:
+            item = _Held.model_validate(entry)
+        except ValidationError as error:
+            _log.warning("An alert of Alertmanager cannot be read: %s", list_wrong(error))
+            continue
+        names = {receiver.name for receiver in item.receivers}
+        is_ours = not receivers or bool(names & receivers)
+        if item.status.state == "active" and is_ours:
+            alert = Alert.model_construct(
+                status="firing",
+                labels=item.labels,
+                starts_at=item.starts_at,
+                fingerprint=item.fingerprint,
+                ends_at=None,
+            )
+            alerts.append(alert)
+    return alerts
+
+
+def describe_labels(labels: Mapping[str, str]) -> str:
+    """Return an alert's name, and what else its labels say, in one line."""
+    name = labels.get("alertname", "an alert without a name")
+    others = [f"{key}={value}" for key, value in sorted(labels.items()) if key != "alertname"]
+    text = f"{name} ({', '.join(others)})" if others else name
+    return text if len(text) <= 300 else f"{text[:300]}…"

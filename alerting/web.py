@@ -1,0 +1,234 @@
+"""The service's routes. None changes the world: they write down alerts and show reports."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from fastapi import FastAPI, HTTPException, Request, Response, Security
+from fastapi.params import Depends
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.security import HTTPBasic, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from runbook_lib.model import Json, format_time
+from runbook_lib.record.journal import Clock, utc_now
+
+from .book import Book
+from .metrics import Metrics
+from .page import HEADERS, Page
+from .payload import Alert, Payload, PayloadError, TooManyAlertsError, read_payload
+from .settings import ServeSettings
+from .work import Planner, Work
+
+#: The longest wait for a whole body.
+BODY_DEADLINE_S = 20.0
+_RETRY_AFTER = {"Retry-After": "5"}
+
+_log = logging.getLogger(__name__)
+
+
+class Taken(BaseModel):
+    """How many alerts of a body are new, and how many were known."""
+
+    accepted: int
+    folded: int
+
+
+class Refused(BaseModel):
+    """Why a request was refused; ``reason`` is one of ``metrics.REASONS``."""
+
+    error: str
+    reason: str
+
+
+_REFUSALS: dict[int | str, dict[str, Json]] = {
+    400: {"description": "no payload of version 4", "model": Refused},
+    413: {"description": "too large, or too many alerts", "model": Refused},
+    503: {"description": "the queue is full, or the body is slow", "model": Refused},
+}
+
+
+def _describe_payload() -> dict[str, Json]:
+    """Return the payload's schema, without references: its place is in another document."""
+    schema = Payload.model_json_schema()
+    schema.pop("$defs")
+    schema["properties"]["alerts"]["items"] = Alert.model_json_schema()
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_BODY = _describe_payload()
+
+
+class _Refusal(Exception):
+    """A request that is refused: the status, the reason's name and its words."""
+
+    def __init__(self, status: int, reason: str, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.reason = reason
+
+
+def build_app(
+    settings: ServeSettings,
+    *,
+    book: Book,
+    work: Work,
+    planner: Planner,
+    metrics: Metrics,
+    page: Page,
+    clock: Clock = utc_now,
+) -> FastAPI:
+    """Put the routes together."""
+    token = settings.serve_token.get_secret_value()
+    # For the schema. The token itself is checked before any route.
+    guards = [Security(HTTPBearer(auto_error=False)), Security(HTTPBasic(auto_error=False))]
+    app = FastAPI(
+        title="runbook serve",
+        docs_url=None,
+        redoc_url=None,
+        responses={401: {"description": "the token is missing or wrong", "model": Refused}},
+    )
+
+    @app.middleware("http")
+    async def guard(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        is_open = request.url.path == "/health"
+        if token and not is_open and not has_token(request.headers.get("authorization"), token):
+            metrics.count_refused("unauthorized")
+            body = {"error": "the token is missing or wrong", "reason": "unauthorized"}
+            answer: Response = JSONResponse(body, 401)
+            answer.headers["WWW-Authenticate"] = 'Basic realm="runbook", charset="UTF-8"'
+        else:
+            answer = await call_next(request)
+        for name, value in HEADERS.items():
+            answer.headers[name] = value
+        return answer
+
+    @app.exception_handler(_Refusal)
+    async def refuse(_: Request, refusal: _Refusal) -> Response:
+        metrics.count_refused(refusal.reason)
+        _log.warning("refused: %s: %s", refusal.reason, refusal)
+        # Alertmanager sends what it was told is wrong no second time, but it holds the alerts.
+        if refusal.status in (400, 413):
+            await run_in_threadpool(planner.ask_for_read)
+        headers = _RETRY_AFTER if refusal.status == 503 else {}
+        body = {"error": str(refusal), "reason": refusal.reason}
+        return JSONResponse(body, refusal.status, headers)
+
+    @app.post(
+        "/alertmanager",
+        status_code=202,
+        responses=_REFUSALS,
+        openapi_extra=_BODY,
+        dependencies=guards,
+    )
+    async def receive(request: Request) -> Taken:
+        waiting = await run_in_threadpool(book.read_waiting)
+        if waiting.alerts >= settings.serve_queue_limit:
+            words = f"{waiting.alerts} alerts wait (SERVE_QUEUE_LIMIT); send them again"
+            raise _Refusal(503, "full", words)
+        body = await _read_body(request, settings.serve_body_limit_bytes)
+        try:
+            payload = read_payload(body, alert_limit=settings.serve_alert_limit)
+        except TooManyAlertsError as error:
+            raise _Refusal(413, "too_many_alerts", f"{error} (SERVE_ALERT_LIMIT)") from None
+        except PayloadError as error:
+            raise _Refusal(400, "malformed", str(error)) from None
+        accepted, folded = await run_in_threadpool(
+            work.take, list(payload.alerts), receiver=payload.receiver
+        )
+        if payload.truncated_alerts:
+            await run_in_threadpool(planner.ask_for_read)
+        planner.wake()
+        return Taken(accepted=accepted, folded=folded)
+
+    @app.get("/health", responses={503: {"description": "it does not work"}})
+    def health() -> Response:
+        problem = ""
+        try:
+            book.read_waiting()
+        except SQLAlchemyError as error:
+            problem = f"the database cannot be read: {type(error).__name__}"
+        if not planner.is_alive:
+            problem = problem or "the planner has ended"
+        if problem:
+            return JSONResponse({"status": "failed", "problem": problem}, 503)
+        return JSONResponse({"status": "ok"})
+
+    _add_pages(app, metrics=metrics, page=page, clock=clock, guards=guards)
+    return app
+
+
+def _add_pages(
+    app: FastAPI, *, metrics: Metrics, page: Page, clock: Clock, guards: Sequence[Depends]
+) -> None:
+    """Add what only shows something."""
+
+    missing: dict[int | str, dict[str, Json]] = {404: {"description": "there is no such report"}}
+
+    @app.get("/", response_class=HTMLResponse, dependencies=guards)
+    def show_page() -> Response:
+        return HTMLResponse(page.render(clock()))
+
+    @app.get("/incidents", dependencies=guards)
+    def list_incidents() -> dict[str, Json]:
+        now = clock()
+        rows = [row._asdict() for row in page.list_rows(now)]
+        return {"schema": "runbook/serve-incidents/1", "at": format_time(now), "incidents": rows}
+
+    @app.get("/incidents/{incident_id}/report.html", response_class=HTMLResponse, responses=missing)
+    def show_report(incident_id: str) -> Response:
+        path = page.find_report(incident_id)
+        if path is None:
+            raise HTTPException(404, "there is no such report")
+        return FileResponse(path, media_type="text/html; charset=utf-8")
+
+    @app.get("/metrics", response_class=PlainTextResponse, dependencies=guards)
+    def show_metrics() -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _read_body(request: Request, limit_bytes: int) -> bytes:
+    """Return a body that is neither too long nor too slow; what is too long is not kept."""
+    announced = request.headers.get("content-length", "")
+    words = f"the body has more than {limit_bytes} bytes (SERVE_BODY_LIMIT_BYTES)"
+    if announced.isdecimal() and int(announced[:20]) > limit_bytes:
+        raise _Refusal(413, "too_large", words)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit_bytes:
+                    raise _Refusal(413, "too_large", words)
+    except TimeoutError:
+        words = f"the body did not come within {BODY_DEADLINE_S:g} s; send it again"
+        raise _Refusal(503, "slow", words) from None
+    return bytes(body)
+
+
+def has_token(authorization: str | None, token: str) -> bool:
+    """Tell whether a header holds the token: as bearer, or as the password of Basic.
+
+    It takes the same time for every wrong token.
+    """
+    scheme, _, value = (authorization or "").partition(" ")
+    given = value.strip()
+    if scheme.lower() == "basic":
+        try:
+            _, _, given = base64.b64decode(given, validate=True).decode().partition(":")
+        except (binascii.Error, ValueError):
+            given = ""
+    elif scheme.lower() != "bearer":
+        given = ""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode())

@@ -1,0 +1,621 @@
+"""The durable work: open, investigate, render, then ticket, chat and mail, each once.
+
+``Planner`` finds in the book what is to be done and enqueues it under an id that follows from the
+rows, so that doing it twice is the same as once. dbos carries it out, and goes on where a process
+that died stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from dbos import DBOS, DBOSConfig, Serializer, SetEnqueueOptions, SetWorkflowID, StepOptions
+from pydantic_core import from_json, to_json
+from requests import Request
+
+from fulfillment.clients.http_systems import AlertmanagerClient
+from runbook_lib.errors import ClientError, RunbookError
+from runbook_lib.investigation import make_incident
+from runbook_lib.model import Json, Verdict, format_time, parse_time
+from runbook_lib.record.incident import Incident, open_incident
+from runbook_lib.record.journal import Clock, utc_now
+from runbook_lib.redact import Redactor
+from runbook_lib.runbook import load_policy
+
+from .book import Book, Delivery, Episode, KnownAlert
+from .look import Look, Looker
+from .messages import Occasion, list_cases, make_subject, make_text
+from .metrics import Metrics
+from .payload import Alert, PayloadError, read_held_alerts
+from .settings import ServeSettings
+from .targets import (
+    ENDS,
+    AnswerLostError,
+    Message,
+    NotSentError,
+    RefusedError,
+    State,
+    Target,
+)
+
+#: Of the jobs' steps, not of the code: jobs that wait go on after an upgrade. It changes only when
+#: a step is added, removed or moved, and then jobs of the old one must be drained first.
+_JOBS_VERSION = "1"
+#: Each poll is a transaction: with 0.1 s and a queue per target an idle service used 16% of a core.
+_POLL_S = 0.2
+_TICK_S = 1.0
+_FIRST_WAIT_S = 1.0
+#: A request that nobody answered may still be carried out: it is not looked for before.
+_SETTLE_S = 2.0
+_LOOK_ATTEMPTS = 3
+_STEP_ATTEMPTS = 100_000
+_STEP_WAIT_S = 5.0
+_LOOKS = "looks"
+#: In parts by target: one message at a time to each, in the order in which they were written.
+_OUT = "out"
+_ALERTMANAGER = "alertmanager"
+_NOT_BEGUN = "ENQUEUED"
+
+_log = logging.getLogger(__name__)
+
+
+class _JsonSerializer(Serializer):
+    """Keep arguments and results as JSON. Pickle would run code from the database."""
+
+    def serialize(self, data: Any) -> str:
+        return to_json(data).decode()
+
+    def deserialize(self, serialized_data: str) -> Any:
+        return from_json(serialized_data)
+
+    def name(self) -> str:
+        return "json"
+
+
+class Work:
+    """The jobs and their steps.
+
+    Parameters
+    ----------
+    book : what was received, and what became of it
+    looker : carries out investigations
+    targets : where reports go, by name
+    """
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        book: Book,
+        *,
+        looker: Looker,
+        targets: Mapping[str, Target],
+        metrics: Metrics,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._settings = settings
+        self._book = book
+        self._looker = looker
+        self._targets = targets
+        self._metrics = metrics
+        self._clock = clock
+        self._redactor = Redactor(settings.secrets)
+        self._home = settings.runbook_home.resolve()
+        self._register()
+
+    def _register(self) -> None:
+        """Make jobs known to dbos by names that stay."""
+
+        @DBOS.workflow(name="look", max_recovery_attempts=None)
+        def look_job(number: int, look: int) -> None:
+            self._look(number, look)
+
+        @DBOS.workflow(name="addition", max_recovery_attempts=None)
+        def addition_job(number: int, addition: int) -> None:
+            self._add(number, addition)
+
+        @DBOS.workflow(name="delivery", max_recovery_attempts=None)
+        def delivery_job(delivery_id: str) -> None:
+            self._deliver(delivery_id)
+
+        @DBOS.workflow(name="read-alertmanager", max_recovery_attempts=None)
+        def read_job() -> None:
+            self._read_held()
+
+        self.look_job = look_job
+        self.addition_job = addition_job
+        self.delivery_job = delivery_job
+        self.read_job = read_job
+
+    # --- a look ---
+
+    def _look(self, number: int, look: int) -> None:
+        """Investigate an episode and enqueue its deliveries."""
+        opened = _step("open", self._open, number)
+        attempt = 1
+        result = _step("investigate", self._investigate, number, opened)
+        while result["error"] and attempt < _LOOK_ATTEMPTS:
+            attempt += 1
+            DBOS.sleep(_FIRST_WAIT_S * attempt)
+            result = _step("investigate", self._investigate, number, opened)
+        deliveries = _step("render", self._render, number, look, result)
+        self._enqueue_deliveries(deliveries)
+        _step("end", self._end, number, look, result)
+
+    def _enqueue_deliveries(self, deliveries: list[list[str]]) -> None:
+        for delivery_id, target in deliveries:
+            with SetWorkflowID(delivery_id), SetEnqueueOptions(queue_partition_key=target):
+                DBOS.enqueue_workflow(_OUT, self.delivery_job, delivery_id)
+
+    def _open(self, number: int) -> dict[str, str]:
+        """Return the folder that the look goes on in; empty: the runbook chooses it."""
+        self._book.begin_look(number)
+        episode = self._book.read_episode(number)
+        if not episode.looks and not episode.is_drill:
+            self._close_before(episode)
+        incident = self._find_incident(episode.incident)
+        if incident is not None and incident.is_closed:
+            incident = None
+        if incident is None and episode.is_drill:
+            incident = make_incident(
+                self._settings, drill=True, scenario="alert", opened_by="", kept=False
+            )
+        has_begun = incident is not None and (episode.is_drill or incident.is_open)
+        name = incident.id if incident is not None and has_begun else ""
+        return {"incident": name}
+
+    def _investigate(self, number: int, opened: Mapping[str, str]) -> dict[str, Json]:
+        """Carry out the investigation and return what it says."""
+        alerts = self._book.list_alerts(number)
+        cases = list_cases(alerts)
+        look = self._looker.investigate(
+            alerts,
+            incident=opened["incident"],
+            ticket=cases[0] if cases else "",
+        )
+        self._metrics.count_look(look.verdict if not look.error else "failed")
+        return {**look._asdict(), "alerts": [_key_of(alert) for alert in alerts]}
+
+    def _render(self, number: int, look: int, result: Mapping[str, Json]) -> list[list[str]]:
+        """Write down the messages; return the id and the target of each.
+
+        Alerts wait no longer then: they stand in the report, or it is told why there is none.
+        """
+        alerts = self._book.list_alerts(number)
+        written = self._write_messages(number, look, result, self._list_targets(alerts))
+        self._book.mark_reported(number, result["alerts"])
+        return written
+
+    def _write_messages(
+        self, number: int, look: int, result: Mapping[str, Json], named: list[tuple[str, str]]
+    ) -> list[list[str]]:
+        """Write a message for each target and case; return ids and targets."""
+        episode = self._book.read_episode(number)
+        said = Look(
+            incident=result["incident"],
+            verdict=result["verdict"],
+            next=result["next"],
+            error=result["error"],
+        )
+        incident = self._find_incident(said.incident)
+        name = said.incident or f"episode-{number}"
+        turn = f"{name}-{number}.{look}"
+        earlier = [d for d in self._book.list_deliveries(name) if not d.id.startswith(f"{turn}-")]
+        occasion = Occasion(
+            look=said,
+            alerts=self._book.list_alerts(number),
+            is_drill=episode.is_drill,
+            is_follow_up=bool(earlier),
+            page_url=self._settings.page_url,
+        )
+        written = []
+        for target, case in named:
+            suffix = f"{target}-{case}" if case else target
+            thread = ""
+            for delivery in earlier:
+                if delivery.target == target and delivery.message["case"] == case:
+                    thread = thread or delivery.id
+            message = {
+                "name": turn,
+                "subject": make_subject(occasion, self._redactor),
+                "text": make_text(occasion, incident, self._redactor),
+                "thread": thread,
+                "case": case,
+                "folder": str(incident.folder) if incident else "",
+            }
+            delivery_id = f"{turn}-{suffix}"
+            self._book.add_delivery(delivery_id, target, message)
+            written.append([delivery_id, target])
+        return written
+
+    def _list_targets(self, alerts: list[KnownAlert]) -> list[tuple[str, str]]:
+        """Return every target, the ticket once for each case that alerts name."""
+        named = []
+        for target in self._targets:
+            if target != "ticket":
+                named.append((target, ""))
+                continue
+            named += [(target, case) for case in list_cases(alerts)]
+        return named
+
+    def _end(self, number: int, look: int, result: Mapping[str, Json]) -> None:
+        """Write down that the look is over; end an episode in which nothing is wrong any more."""
+        self._book.end_look(number, number=look, incident=result["incident"])
+        episode = self._book.read_episode(number)
+        before = self._book.find_before(episode)
+        if before is not None:
+            self._close_quiet(before)
+        alerts = self._book.list_alerts(number)
+        is_resolved = all(alert.ended_at is not None for alert in alerts)
+        if is_resolved and result["verdict"] == Verdict.HEALTHY:
+            self._close_quiet(episode)
+
+    def _close_before(self, episode: Episode) -> None:
+        """Close the incident of the episode before: the next one never writes into it.
+
+        It stays open when one of its alerts fires, when one of them fires again now, or when
+        somebody works in it.
+        """
+        before = self._book.find_before(episode)
+        incident = self._find_incident(before.incident) if before else None
+        if before is None or incident is None or not incident.is_open:
+            return
+        earlier = self._book.list_alerts(before.id)
+        own = {alert.fingerprint for alert in self._book.list_alerts(episode.id)}
+        goes_on = any(alert.ended_at is None for alert in earlier)
+        is_same = any(alert.fingerprint in own for alert in earlier)
+        if goes_on or is_same or _is_worked_on(incident):
+            return
+        error = self._looker.close(incident.id)
+        if error:
+            _log.warning("%s cannot be closed: %s", incident.id, error)
+            return
+        self._book.end_episode(before.id)
+
+    def _close_quiet(self, episode: Episode) -> None:
+        """Close the folder of an episode that never was an incident; a drill's in any case."""
+        incident = self._find_incident(episode.incident)
+        if incident is None or incident.is_closed:
+            return
+        if incident.is_open and not episode.is_drill:
+            return  # the runbook's own rules say when an incident is over
+        error = self._looker.close(incident.id)
+        if error:
+            _log.warning("%s cannot be closed: %s", incident.id, error)
+            return
+        self._book.end_episode(episode.id)
+
+    def _find_incident(self, name: str) -> Incident | None:
+        if not name:
+            return None
+        try:
+            incident = open_incident(self._home, name, redactor=self._redactor)
+            if incident is not None:
+                _ = incident.state
+        except RunbookError as error:
+            _log.warning("%s", error)
+            return None
+        return incident
+
+    # --- alerts that join ---
+
+    def _add(self, number: int, addition: int) -> None:
+        """Let alerts that came after the look join its report, and its case its ticket."""
+        deliveries = _step("render", self._render_again, number)
+        self._enqueue_deliveries(deliveries)
+        _step("end", self._end_addition, number, addition)
+
+    def _end_addition(self, number: int, addition: int) -> None:
+        self._book.end_addition(number, number=addition)
+
+    def _render_again(self, number: int) -> list[list[str]]:
+        """Write alerts into the report; return deliveries to cases that no look told."""
+        episode = self._book.read_episode(number)
+        alerts = self._book.list_alerts(number)
+        new = [alert for alert in alerts if not alert.is_reported]
+        incident = self._find_incident(episode.incident)
+        if incident is not None:
+            error = self._looker.add_alerts(incident.id, new)
+            if error:
+                _log.warning("%s: alerts could not join: %s", incident.id, error)
+        self._book.mark_reported(number, [_key_of(alert) for alert in new])
+        told = {d.message["case"] for d in self._book.list_deliveries(episode.incident)}
+        named = [(t, case) for t, case in self._list_targets(alerts) if case and case not in told]
+        if incident is None or not named:
+            return []
+        verdict = load_policy().compute_verdict(incident.journal.view()) or Verdict.UNKNOWN
+        result = Look(incident=incident.id, verdict=str(verdict), next="", error="")._asdict()
+        return self._write_messages(number, episode.looks, result, named)
+
+    # --- deliveries ---
+
+    def _deliver(self, delivery_id: str) -> None:
+        """Try until a message was taken, or until it is too late."""
+        began_at = parse_time(_step("began", self._tell_time))
+        give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
+        wait_s = _FIRST_WAIT_S
+        while True:
+            state = State(_step("attempt", self._attempt, delivery_id))
+            if state in ENDS:
+                return
+            now = parse_time(_step("now", self._tell_time))
+            if now > give_up_at:
+                _step("give up", self._give_up, delivery_id)
+                return
+            if state is State.LOST:
+                # There is one repeat, so it is not wasted on a target that is still unwell.
+                DBOS.sleep(max(self._settings.serve_retry_max_s, _SETTLE_S))
+            else:
+                DBOS.sleep(wait_s)
+            wait_s = min(2 * wait_s, self._settings.serve_retry_max_s)
+
+    def _tell_time(self) -> str:
+        return format_time(self._clock())
+
+    def _attempt(self, delivery_id: str) -> str:
+        """Try to deliver once; return the state.
+
+        What is written before sending tells, after a crash, that something may have been sent.
+        """
+        delivery = self._book.read_delivery(delivery_id)
+        state = State(delivery.state)
+        target = self._targets.get(delivery.target)
+        if state in ENDS:
+            return str(state)
+        if target is None:
+            return self._finish(delivery, State.FAILED, "the target is not configured any more")
+        if target.shows_messages:
+            return self._send(delivery, target, is_repeat=False)
+        if state is State.REPEATING:
+            return self._finish(delivery, State.UNCONFIRMED, "the answers were lost twice")
+        return self._send(delivery, target, is_repeat=state in (State.SENDING, State.LOST))
+
+    def _send(self, delivery: Delivery, target: Target, *, is_repeat: bool) -> str:
+        """Send a message once; return the state. A repeat waits until the target answers again."""
+        try:
+            if is_repeat:
+                target.check_alive()
+            before = State.REPEATING if is_repeat else State.SENDING
+            self._book.set_delivery(delivery.id, before, delivery.detail)
+            target.send(_make_message(delivery), is_repeat=is_repeat)
+        except RefusedError as error:
+            return self._finish(delivery, State.FAILED, str(error))
+        except NotSentError as error:
+            state = State.LOST if is_repeat else State.WAITING
+            return self._put_off(delivery, state, str(error), "retried")
+        except AnswerLostError as error:
+            if is_repeat:
+                return self._finish(delivery, State.UNCONFIRMED, str(error))
+            return self._put_off(delivery, State.LOST, str(error), "lost")
+        return self._finish(delivery, State.REPEATED if is_repeat else State.SENT, "")
+
+    def _put_off(self, delivery: Delivery, state: State, detail: str, result: str) -> str:
+        self._book.set_delivery(delivery.id, state, self._redactor.text(detail))
+        self._metrics.count_delivery(delivery.target, result)
+        return str(state)
+
+    def _finish(self, delivery: Delivery, state: State, detail: str) -> str:
+        text = self._redactor.text(detail)
+        self._book.set_delivery(delivery.id, state, text)
+        self._metrics.count_delivery(delivery.target, state)
+        if text:
+            _log.warning("%s: %s: %s", delivery.id, state, text)
+        return str(state)
+
+    def _give_up(self, delivery_id: str) -> str:
+        delivery = self._book.read_delivery(delivery_id)
+        is_lost = delivery.state in (State.LOST, State.REPEATING)
+        state = State.UNCONFIRMED if is_lost else State.FAILED
+        minutes = self._settings.serve_give_up_minutes
+        return self._finish(delivery, state, f"given up after {minutes:g} min")
+
+    # --- what a message left out ---
+
+    def _read_held(self) -> None:
+        """Read the active alerts from Alertmanager, until it answers or it is too late."""
+        began_at = parse_time(_step("began", self._tell_time))
+        give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
+        wait_s = _FIRST_WAIT_S
+        while not _step("read", self._take_held):
+            if parse_time(_step("now", self._tell_time)) > give_up_at:
+                return
+            DBOS.sleep(wait_s)
+            wait_s = min(2 * wait_s, self._settings.serve_retry_max_s)
+
+    def _take_held(self) -> bool:
+        """Take in the alerts that Alertmanager holds; return whether it answered."""
+        client = HeldAlertsClient.connect(self._settings)
+        receivers = self._book.list_receivers()
+        try:
+            alerts = read_held_alerts(client.read_active(), receivers=receivers)
+        except (ClientError, PayloadError) as error:
+            _log.warning("Alertmanager's alerts cannot be read: %s", error)
+            self._metrics.count_read("failed")
+            return False
+        self.take(alerts)
+        self._metrics.count_read("done")
+        return True
+
+    def take(self, alerts: list[Alert], *, receiver: str = "") -> tuple[int, int]:
+        """Write alerts down; return how many are new, and how many were known."""
+        received = self._book.receive(alerts, closed=self._read_closed(), receiver=receiver)
+        self._metrics.count_received(received.accepted, received.folded)
+        return received.accepted, received.folded
+
+    def _read_closed(self) -> dict[str, datetime]:
+        """Return when incidents were closed whose episodes are not known to be over."""
+        closed = {}
+        for name in self._book.list_open_incidents():
+            incident = self._find_incident(name)
+            if incident is None:
+                continue
+            with suppress(RunbookError):
+                closed_at = incident.state.closed_at
+                if closed_at is not None:
+                    closed[name] = closed_at
+        return closed
+
+
+class HeldAlertsClient(AlertmanagerClient):
+    """Reads the alerts that Alertmanager holds. Only reads."""
+
+    def read_active(self) -> Json:
+        """Return the active alerts as Alertmanager writes them."""
+        query = {"active": "true", "silenced": "false", "inhibited": "false"}
+        return self._ask_json(Request("GET", f"{self.url}/api/v2/alerts", params=query))
+
+
+class Planner:
+    """Enqueues what the book says is to be done: after each change, and every second."""
+
+    def __init__(
+        self, work: Work, book: Book, *, cooldown: timedelta, clock: Clock = utc_now
+    ) -> None:
+        self._work = work
+        self._book = book
+        self._cooldown = cooldown
+        self._clock = clock
+        self._wake = threading.Event()
+        self._is_stopped = threading.Event()
+        self._asking = threading.Lock()
+        self._asked = ""
+        self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
+        self._enqueued: set[str] = set()
+
+    def start(self) -> None:
+        """Begin; what a process that died left undone is enqueued at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._is_stopped.set()
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look at the book now."""
+        self._wake.set()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it works."""
+        return self._thread.is_alive()
+
+    def ask_for_read(self) -> None:
+        """Enqueue a reading of Alertmanager's alerts, unless one waits that has not begun."""
+        with self._asking:
+            if self._asked:
+                status = DBOS.get_workflow_status(self._asked)
+                if status is not None and status.status == _NOT_BEGUN:
+                    return
+            job_id = f"read-{uuid4()}"
+            with SetWorkflowID(job_id), SetEnqueueOptions(queue_partition_key=_ALERTMANAGER):
+                DBOS.enqueue_workflow(_OUT, self._work.read_job)
+            self._asked = job_id
+
+    def _run(self) -> None:
+        while not self._is_stopped.is_set():
+            self._wake.wait(_TICK_S)
+            self._wake.clear()
+            try:
+                self.plan()
+            except Exception:  # noqa: BLE001 - the next second may go better
+                _log.exception("What is to be done cannot be enqueued")
+
+    def plan(self) -> None:
+        """Enqueue each look and each addition that is due."""
+        for episode in self._book.list_episodes():
+            if episode.is_stale and self._is_due(episode):
+                look = episode.looks + 1
+                job_id = f"look-{episode.id}-{look}"
+                self._enqueue(job_id, self._work.look_job, episode.id, look)
+            elif episode.looks and self._has_unreported(episode):
+                addition = episode.additions + 1
+                job_id = f"addition-{episode.id}-{addition}"
+                self._enqueue(job_id, self._work.addition_job, episode.id, addition)
+
+    def _is_due(self, episode: Episode) -> bool:
+        if episode.looked_at is None:
+            return True
+        return self._clock() >= episode.looked_at + self._cooldown
+
+    def _has_unreported(self, episode: Episode) -> bool:
+        return any(not alert.is_reported for alert in self._book.list_alerts(episode.id))
+
+    def _enqueue(
+        self, job_id: str, job: Callable[[int, int], None], first: int, second: int
+    ) -> None:
+        if job_id in self._enqueued:
+            return
+        with SetWorkflowID(job_id):
+            DBOS.enqueue_workflow(_LOOKS, job, first, second)
+        self._enqueued.add(job_id)
+
+
+def launch() -> None:
+    """Start dbos: jobs that a process left undone go on. Call it when all jobs are registered."""
+    DBOS.launch()
+    DBOS.register_queue(
+        _LOOKS, global_concurrency=1, polling_interval_sec=_POLL_S, on_conflict="always_update"
+    )
+    DBOS.register_queue(
+        _OUT, partition_concurrency=1, polling_interval_sec=_POLL_S, on_conflict="always_update"
+    )
+
+
+def configure(settings: ServeSettings) -> None:
+    """Tell dbos where its tables are. Everything that it would read elsewhere is given."""
+    config: DBOSConfig = {
+        "name": "runbook-serve",
+        "system_database_url": settings.database_url,
+        "application_version": _JOBS_VERSION,
+        "executor_id": "serve",
+        "serializer": _JsonSerializer(),
+        "enable_otlp": False,
+        "log_level": "WARNING",
+    }
+    DBOS(config=config)
+
+
+def _step(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Carry out a step of a job, once: after a crash its result is read, not made again.
+
+    An error that nobody expects, such as a full disk, is tried again, so that no job is lost to it.
+    """
+    options: StepOptions = {
+        "name": name,
+        "retries_allowed": True,
+        "interval_seconds": _STEP_WAIT_S,
+        "backoff_rate": 1.0,
+        "max_attempts": _STEP_ATTEMPTS,
+    }
+    return DBOS.run_step(options, work, *arguments)
+
+
+def _is_worked_on(incident: Incident) -> bool:
+    """Tell whether somebody planned or changed something in an incident; a damaged one counts."""
+    try:
+        return bool(incident.journal.view().actions)
+    except RunbookError:
+        return True
+
+
+def _make_message(delivery: Delivery) -> Message:
+    content = delivery.message
+    return Message(
+        id=delivery.id,
+        name=content["name"],
+        subject=content["subject"],
+        text=content["text"],
+        thread=content["thread"],
+        case=content["case"],
+        folder=content["folder"],
+    )
+
+
+def _key_of(alert: KnownAlert) -> tuple[str, str]:
+    return alert.fingerprint, format_time(alert.started_at)

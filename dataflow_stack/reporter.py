@@ -1,0 +1,72 @@
+"""`runbook serve` beside the local stack: its address, its settings, its command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from .config import StackConfig
+from .places import LocalPlaces, build_env
+from .supervisor import MARK, Program
+from .web import ask
+
+__all__ = ["NAME", "can_serve", "is_serving", "make_program", "serve_address"]
+
+NAME = "runbook-serve"
+_MODULE = "alerting"
+#: Not ours: of `runbook serve`, where its extra is installed.
+_NEEDED = ("dbos", "sqlalchemy", _MODULE)
+_PORT = 8115
+
+
+def can_serve() -> bool:
+    """Tell whether the extra ``serve`` is installed."""
+    return all(find_spec(name) is not None for name in _NEEDED)
+
+
+def serve_address(config: StackConfig) -> str:
+    """Return where it listens."""
+    return f"127.0.0.1:{_PORT + config.port_base}"
+
+
+def is_serving(config: StackConfig) -> bool:
+    """Tell whether its health check passes."""
+    try:
+        return ask("GET", f"http://{serve_address(config)}/health", timeout_s=2).ok
+    except OSError:
+        return False
+
+
+def make_program(config: StackConfig, *, group: str) -> Program:
+    """Return the program; writes the files that hold its targets' addresses.
+
+    It is nice to the others, so that a drill on two cores takes no longer than without it.
+    """
+    places = LocalPlaces(config)
+    sink = f"http://{places.address('notification-sink')}"
+    targets = {
+        "SERVE_SLACK_URL_FILE": f"{sink}/slack/reports",
+        "SERVE_TEAMS_URL_FILE": f"{sink}/teams/reports",
+        "SERVE_SMTP_URL_FILE": f"smtp://{places.address('notification-sink:smtp')}",
+    }
+    files = {name: _write(config.run / name.lower(), text) for name, text in targets.items()}
+    environment = {
+        **build_env(config),
+        **files,
+        "RUNBOOK_HOME": str(config.runbook_home),
+        "SERVE_ADDRESS": serve_address(config),
+        "SERVE_MAIL_FROM": "runbook@dataflow.local",
+        "SERVE_MAIL_TO": "oncall@dataflow.local",
+        MARK: str(config.home),
+    }
+    command = ["nice", "-n", "10", sys.executable, "-m", _MODULE]
+    return Program(NAME, command, environment, 60, group=group)
+
+
+def _write(path: Path, text: str) -> str:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"{text}\n")
+    return str(path)

@@ -1,0 +1,95 @@
+"""Alerts that reached us as messages: they stand in the incident's journal, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from ..errors import UsageError
+from ..model import Json, Timestamp, format_time
+from .incident import Incident
+
+#: What a reader sees of one remark.
+_MOST_CHARS = 1_800
+
+
+class ReceivedAlert(BaseModel, frozen=True):
+    """One alert. ``fingerprint`` and ``starts_at`` are its key."""
+
+    fingerprint: str
+    starts_at: Timestamp
+    labels: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """What tells the alert from others."""
+        return f"{self.fingerprint} {format_time(self.starts_at)}"
+
+    @property
+    def line(self) -> str:
+        """The alert in one line: its name, what else it says, its start and its fingerprint."""
+        name = self.labels.get("alertname", "without a name")
+        others = sorted(item for item in self.labels.items() if item[0] != "alertname")
+        labels = ", ".join(f"{label}={value}" for label, value in others)
+        since = f"since {self.starts_at:%H:%M:%SZ}"
+        return f"{_clip(name, 60)} ({_clip(labels, 80)}) {since}, {self.fingerprint}"
+
+
+_ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
+
+
+def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
+    """Return the alerts that a JSON file lists; none without a file.
+
+    Raises
+    ------
+    UsageError
+        When the file does not list alerts.
+    """
+    if path is None:
+        return ()
+    try:
+        return _ALERTS.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise UsageError(f"--alerts {path} lists no alerts: {type(error).__name__}") from None
+
+
+def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
+    """Write into an incident's journal the alerts that do not stand there yet."""
+    if not alerts:
+        return
+    known: set[str] = set()
+    for entry in incident.journal.view().entries:
+        known.update(entry.data.get("alerts") or ())
+    new = [alert for alert in alerts if alert.key not in known]
+    for part in _split(new):
+        lines = [alert.line for alert in part]
+        data: dict[str, Json] = {
+            "section": "",
+            "text": "Alerts received: " + "; ".join(lines),
+            "alerts": [alert.key for alert in part],
+        }
+        if incident.is_late:
+            data["late"] = True
+        incident.journal.append("note", data)
+
+
+def _clip(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _split(alerts: Sequence[ReceivedAlert]) -> Iterator[list[ReceivedAlert]]:
+    """Yield alerts in groups that a reader sees whole."""
+    part: list[ReceivedAlert] = []
+    size = 0
+    for alert in alerts:
+        if part and size + len(alert.line) > _MOST_CHARS:
+            yield part
+            part = []
+            size = 0
+        part.append(alert)
+        size += len(alert.line) + 2
+    if part:
+        yield part

@@ -1,0 +1,363 @@
+"""``runbook serve`` as a process, and receivers that behave as a test wants."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import requests
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.support.gateway import find_free_ports
+from tests.support.stack import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "a-token-of-thirty-two-characters"
+CASE = "7f0e2a52-1111-4222-8333-944455556666"
+START = "2026-11-24T03:{:02d}:00.123456789Z"
+_NEVER = "0001-01-01T00:00:00Z"
+
+
+def make_alert(
+    number: int = 1, *, minute: int = 0, status: str = "firing", **labels: str
+) -> dict[str, Any]:
+    """Return an alert as Alertmanager writes it."""
+    ends_at = "2026-11-24T03:59:00Z" if status == "resolved" else _NEVER
+    return {
+        "status": status,
+        "labels": {"alertname": "FulfillmentDelay", "severity": "high", **labels},
+        "annotations": {"summary": "x"},
+        "startsAt": START.format(minute),
+        "endsAt": ends_at,
+        "generatorURL": "http://prometheus/graph",
+        "fingerprint": f"{number:016x}",
+    }
+
+
+def make_payload(*alerts: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """Return the webhook's payload, version 4."""
+    payload = {
+        "version": "4",
+        "groupKey": '{}:{alertname="FulfillmentDelay"}',
+        "truncatedAlerts": 0,
+        "status": "firing",
+        "receiver": "runbook",
+        "groupLabels": {},
+        "commonLabels": {},
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager",
+        "alerts": list(alerts),
+    }
+    return payload | changed
+
+
+@dataclass
+class Receivers:
+    """A support service, Slack and Teams on one port, and a mailbox on another.
+
+    Attributes
+    ----------
+    modes : how each of ``ticket slack teams mail`` behaves: ``ok``, ``500``, ``silent`` (never
+        answers), ``closed`` (closes without an answer), ``lost`` (takes it, then closes)
+    posts, mails : what was taken
+    held : the alerts that Alertmanager's API shows
+    """
+
+    port: int = 0
+    smtp_port: int = 0
+    modes: dict[str, str] = field(default_factory=dict)
+    posts: list[tuple[str, Any]] = field(default_factory=list)
+    mails: list[bytes] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    held: list[Any] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def url(self) -> str:
+        """Where the HTTP ones are."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def list_texts(self, target: str) -> list[str]:
+        """Return the messages that a target took."""
+        with self.lock:
+            return [body for name, body in self.posts if name == target]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    receivers: Receivers
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._handle(b"")
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length", "0"))
+        self._handle(self.rfile.read(length))
+
+    def _handle(self, body: bytes) -> None:
+        receivers = self.receivers
+        target = "ticket" if self.path.startswith("/support") else self.path.split("/")[1]
+        mode = receivers.modes.get(target, "ok")
+        with receivers.lock:
+            receivers.asked.append(f"{self.command} {self.path}")
+        if mode == "silent":
+            receivers.ended.wait(60)
+            return
+        if mode == "closed":
+            self._cut()
+            return
+        if mode == "500":
+            self._answer(500, {"detail": "broken"})
+            return
+        answer = self._take(target, body)
+        if mode == "lost" and self.command == "POST":
+            self._cut()
+            return
+        self._answer(*answer)
+
+    def _take(self, target: str, body: bytes) -> tuple[int, Any]:
+        receivers = self.receivers
+        if self.path.startswith("/api/v2/alerts"):
+            return 200, receivers.held
+        if target == "ticket" and CASE not in self.path:
+            return 404, {"detail": "Ticket not found"}
+        if self.command == "GET" and target == "ticket":
+            messages = [{"authorType": "agent", "message": t} for t in receivers.list_texts(target)]
+            files = [{"fileName": name} for name in receivers.files]
+            return 200, {
+                "id": CASE,
+                "status": "open",
+                "timeline": [],
+                "messages": messages,
+                "attachments": files,
+            }
+        if self.command == "GET":
+            return 400, {"detail": "no message"}
+        with receivers.lock:
+            if self.path.endswith("/attachments"):
+                name = body.split(b'filename="')[1].split(b'"')[0].decode()
+                receivers.files.append(name)
+            elif target == "ticket":
+                receivers.posts.append((target, json.loads(body)["message"]))
+            else:
+                receivers.posts.append((target, json.dumps(json.loads(body))))
+        return 201, {"ok": True}
+
+    def _cut(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, status: int, body: Any) -> None:
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+class _Mailbox:
+    def __init__(self, receivers: Receivers) -> None:
+        self._receivers = receivers
+
+    async def handle_EHLO(  # noqa: N802
+        self, server: SMTP, session: Session, _: Envelope, host: str, answers: list[str]
+    ) -> list[str]:
+        session.host_name = host
+        if self._receivers.modes.get("mail") == "closed" and server.transport is not None:
+            server.transport.close()
+        return answers
+
+    async def handle_DATA(self, server: SMTP, _: Session, envelope: Envelope) -> str:  # noqa: N802
+        mode = self._receivers.modes.get("mail", "ok")
+        if mode == "500":
+            return "451 broken"
+        content = envelope.content or b""
+        if mode in ("ok", "lost"):
+            self._receivers.mails.append(
+                content if isinstance(content, bytes) else content.encode()
+            )
+        if mode == "lost" and server.transport is not None:
+            server.transport.close()
+        return "250 OK"
+
+
+@contextmanager
+def run_receivers() -> Iterator[Receivers]:
+    """Run support service, Slack, Teams, the mailbox and Alertmanager's API."""
+    port, smtp_port = find_free_ports(2)
+    receivers = Receivers(port, smtp_port)
+    handler = type("Handler", (_Handler,), {"receivers": receivers})
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    smtp = Controller(_Mailbox(receivers), hostname="127.0.0.1", port=smtp_port)
+    smtp.start()
+    try:
+        yield receivers
+    finally:
+        receivers.ended.set()
+        smtp.stop()
+        server.shutdown()
+        server.server_close()
+
+
+@dataclass
+class Service:
+    """``runbook serve``; ``start`` and ``kill`` it as often as you like."""
+
+    environment: dict[str, str]
+    port: int
+    folder: Path
+    token: str = ""
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def home(self) -> Path:
+        """RUNBOOK_HOME."""
+        return self.folder / "reports"
+
+    @property
+    def log(self) -> str:
+        """What it wrote to stderr, in all its lives."""
+        return (self.folder / "serve.log").read_text("utf-8")
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        with (self.folder / "serve.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "alerting"],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(self.is_healthy, what=f"serve answers\n{self.log}", deadline_s=120)
+
+    def is_healthy(self) -> bool:
+        """Tell whether it answers."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.log
+        try:
+            return requests.get(f"{self.url}/health", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def kill(self) -> None:
+        """Kill it as a power cut would."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def stop(self) -> int:
+        """Ask it to end; return its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(20)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def post(self, payload: Any, **options: Any) -> requests.Response:
+        """Send a payload as Alertmanager does."""
+        headers = {"Content-Type": "application/json", **options.pop("headers", {})}
+        if self.token:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        return requests.post(
+            f"{self.url}/alertmanager", data=body, headers=headers, timeout=60, **options
+        )
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        """Ask for a page, with the token."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return requests.get(f"{self.url}{path}", headers=headers, timeout=30, **options)
+
+    def read_metric(self, name: str) -> float:
+        """Return a metric's value, labels included in its name."""
+        for line in self.get("/metrics").text.splitlines():
+            label, _, value = line.rpartition(" ")
+            if label == f"runbook_serve_{name}":
+                return float(value)
+        raise KeyError(name)
+
+    def wait_until_done(self, deadline_s: float = 240) -> None:
+        """Wait until every alert is reported and every message delivered."""
+
+        def is_done() -> bool:
+            text = self.get("/metrics").text
+            lines = [line for line in text.splitlines() if "waiting" in line and line[0] != "#"]
+            return all(line.endswith(" 0.0") for line in lines)
+
+        wait_until(is_done, what=f"all is delivered\n{self.log}", deadline_s=deadline_s)
+
+
+def make_service(
+    folder: Path, receivers: Receivers, store: dict[str, str], *, token: str = "", **settings: str
+) -> Service:
+    """Return a service that is not started; its targets are the receivers."""
+    (port,) = find_free_ports(1)
+    secrets = {
+        "SERVE_SLACK_URL_FILE": f"{receivers.url}/slack/secret-path",
+        "SERVE_TEAMS_URL_FILE": f"{receivers.url}/teams/secret-path",
+        "SERVE_SMTP_URL_FILE": f"smtp://127.0.0.1:{receivers.smtp_port}",
+    }
+    if token:
+        secrets["SERVE_TOKEN_FILE"] = token
+    files = {}
+    for name, text in secrets.items():
+        path = folder / name.lower()
+        path.write_text(f"{text}\n")
+        files[name] = str(path)
+    empty = ("PROMETHEUS", "GRAFANA", "FULFILLMENT", "PIPELINE", "PROBE", "NOTIFICATIONS")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(folder),
+        **{f"{name}_URL": "" for name in empty},
+        "SUPPORT_URL": receivers.url,
+        "ALERTMANAGER_URL": receivers.url,
+        "RUNBOOK_HOME": str(folder / "reports"),
+        "RUNBOOK_SERVICES": "none",
+        "WORKER_CONTROL": "none",
+        "HTTP_TIMEOUT_S": "1",
+        "SERVE_ADDRESS": f"127.0.0.1:{port}",
+        "SERVE_COOLDOWN_S": "0",
+        "SERVE_RETRY_MAX_S": "1",
+        "SERVE_MAIL_FROM": "runbook@example.com",
+        "SERVE_MAIL_TO": "oncall@example.com",
+        **store,
+        **files,
+        **settings,
+    }
+    (folder / ".env").write_text("")
+    return Service(environment, port, folder, token)
+
+
+def wait_for(is_true: Callable[[], bool], what: str, deadline_s: float = 180) -> None:
+    """Wait for a condition, closely; fail with its name after the deadline."""
+    end = time.monotonic() + deadline_s
+    while not is_true():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
