@@ -190,7 +190,7 @@ def test_a_section_that_is_clicked_through_is_kept_in_the_incidents_folder(
     notebook = new_notebook(cells=list(map(new_code_cell, cells)))
     NotebookClient(notebook, allow_errors=True, kernel_name="python3", timeout=60).execute()
 
-    (kept,) = (incident.folder / "notebooks").iterdir()
+    (kept,) = (incident.folder / "notebooks").glob("*.ipynb")
     saved = json.loads(kept.read_text("utf-8"))
     shown = [json.dumps(cell["outputs"]) for cell in saved["cells"]]
     runs = [e.data for e in incident.journal.view().entries if e.kind == "notebook"]
