@@ -60,6 +60,7 @@ def test_the_alert_clears_within_the_predicted_time(
         assert unpause.action == "unpause"
         inv.apply(unpause, approve=unpause.sha256)
         acted_at = utc_now()
+        inv.verify(unpause)
         cleared: dict[str, datetime] = {}
         watcher = threading.Thread(target=lambda: watch(stack, cleared), daemon=True)
         watcher.start()

@@ -52,7 +52,7 @@ def ask_until(
 
     A release is the remedy once labels wait, which may be after the cause is known.
 
-    Without causes: until it says healthy. What an earlier fault left in the last half minute of
+    Without causes: until it says healthy, or fixed after an earlier trouble. What an earlier fault left in the last half minute of
     the counters, and an alert that fades, come first.
     """
     deadline = time.monotonic() + deadline_s
@@ -60,7 +60,7 @@ def ask_until(
         answer = ask_why(inv)
         found = list_causes(answer, CauseStatus.SUPPORTED)
         assert found <= causes or not causes, answer.summary
-        is_healthy = answer.verdict is Verdict.HEALTHY
+        is_healthy = answer.verdict in (Verdict.HEALTHY, Verdict.FIXED)
         if found == causes and (
             supported(answer).next_step.startswith(remedy) if causes else is_healthy
         ):
