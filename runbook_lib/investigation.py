@@ -22,6 +22,7 @@ from .approvals import Effect, Plan, PlanKind, check_use, load_plan
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import Policy
 from .record.incident import (
+    HAND,
     Incident,
     create_incident,
     find_unreadable,
@@ -217,6 +218,8 @@ class Investigation(Generic[S, C]):
         with lock_home(home):
             is_hand = incident_id == NEW
             incident, is_new = cls._choose(settings, is_hand=is_hand, keeps=keeps)
+            if is_hand:
+                incident.open(HAND)
             if not incident.is_open:
                 breach = cls._see_breach(incident, settings, skip_step)
                 if breach is not None:
@@ -230,8 +233,7 @@ class Investigation(Generic[S, C]):
         It is the open one, else the look that was kept, else a new one. The caller holds the
         lock of the home.
         """
-        opened_by = "hand" if is_hand else ""
-        make = partial(make_incident, settings, opened_by=opened_by, kept=keeps)
+        make = partial(make_incident, settings, opened_by="", kept=keeps)
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
         current = open_incident(home, redactor=redactor)
@@ -657,7 +659,7 @@ class Investigation(Generic[S, C]):
         """Change the world, and journal what came of it, also when it failed."""
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
-        self.incident.open("hand")
+        self.incident.open(HAND)
         try:
             if plan.kind.resume is None:  # a plan with a ledger is checked by whoever writes that
                 check_use(plan, now=self.now())

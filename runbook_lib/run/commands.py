@@ -194,6 +194,7 @@ def investigate(
         advice=journal.advice(now),
         next="" if is_done else name_runbook(f"runbook run {section[:2]}"),
         unfinished=_list_unfinished(journal),
+        became=tuple(_list_becoming(own)),
     )
 
 
@@ -257,7 +258,18 @@ def run_chosen(
         report=done.report,
         next=_say_next(judgement, done.incident, names),
         unfinished=_list_unfinished(journal),
+        became=tuple(_list_becoming(own)),
     )
+
+
+def _list_becoming(own: JournalView) -> Iterator[str]:
+    """Yield what became of the incident in a command's own notebooks, in words."""
+    for entry in own.entries:
+        if entry.kind == "closed":
+            verdict = str(entry.data.get("verdict")).replace("_", " ")
+            yield f"The incident is closed as {verdict}. Its report stays as it is."
+        elif entry.kind in ("opened", "adopted", "followed"):
+            yield str(entry.data.get("reason"))
 
 
 def _list_names(runs: Sequence[NotebookRun]) -> list[str]:

@@ -79,7 +79,7 @@ class InvestigateDocument(Document):
     the incident log, ``advice`` what helps, in order, ``next`` a command, ``unfinished`` the
     commands that finish what was begun before. ``reason`` says why the verdict is what it is.
     ``earlier`` are steps that this command did not read: their readings are shown with their age,
-    and do not judge.
+    and do not judge. ``became`` says whether the incident was opened, or took up an alert.
     """
 
     readings: tuple[Observed, ...]
@@ -93,6 +93,7 @@ class InvestigateDocument(Document):
     advice: tuple[str, ...] = ()
     next: str = ""
     unfinished: tuple[str, ...] = ()
+    became: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -130,7 +131,8 @@ class RunDocument(Document):
     """``run``: how the chosen notebooks ended.
 
     ``reason`` says why the verdict is what it is, ``next`` is the command of what comes next, and
-    ``unfinished`` are the commands that finish what was begun before.
+    ``unfinished`` are the commands that finish what was begun before. ``became`` says whether the
+    incident was opened, took up an alert, or was closed.
     """
 
     notebooks: tuple[NotebookResult, ...]
@@ -139,6 +141,7 @@ class RunDocument(Document):
     reason: str = ""
     next: str = ""
     unfinished: tuple[str, ...] = ()
+    became: tuple[str, ...] = ()
 
     @property
     def commands(self) -> tuple[str, ...]:
