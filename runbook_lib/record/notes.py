@@ -43,7 +43,8 @@ def parse_due(text: str) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"--due needs a day such as 2026-12-04, not {text!r}") from None
+        text = f"{text!r} is no day by which something is due. Write it as 2026-12-04"
+        raise UsageError(f"{text} (--due). Nothing was written.") from None
 
 
 def list_lessons(journal: JournalView, lesson: Lesson) -> list[Note]:
