@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import islice
@@ -47,7 +48,10 @@ def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     for count, info in enumerate(islice(ready, _MAX_READY + 1)):
         if count == _MAX_READY:
             return None
-        served.add(read_order_id(info.key, {}, inv.settings.order_id_from))
+        orders = _list_orders(info.key, inv.settings.order_id_from)
+        if not orders:
+            return None
+        served.update(orders)
     if "" in served:
         return None
     now = inv.now()
@@ -61,6 +65,14 @@ def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
             starts[order_id] = min(made_at, starts.get(order_id, made_at))
     oldest = min(starts.values(), default=now)
     return Unserved(len(starts), round((now - oldest).total_seconds() / 60, 1))
+
+
+def _list_orders(key: str, order_id_from: str) -> list[str]:
+    """Return the order that a key names; else every number in it, as in a packing slip's."""
+    order_id = read_order_id(key, {}, order_id_from)
+    if order_id:
+        return [order_id]
+    return re.findall(r"\d+", key.rpartition("/")[2])
 
 
 def _has_label(shipment: Mapping[str, Json]) -> bool:

@@ -419,7 +419,8 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
     unserved = _read_unserved(inv, waiting) if unit == "objects" else None
     if unserved is not None:
         outcome.unserved = unserved.orders
-        outcome.longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes)
+        longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes)
+        outcome.longest_minutes = round(longest_minutes, 1)
         reason += f"; {count_of(unserved.orders, 'order')} without any label"
     if waiting.overdue:
         return outcome.breach(reason)

@@ -13,12 +13,13 @@ from typing import NamedTuple
 from ..errors import (
     ActionInterruptedError,
     ExitCode,
+    RecordError,
     RunInterruptedError,
     UsageError,
     compute_exit_code,
 )
 from ..investigation import Investigation, check_undamaged, judge_incident
-from ..model import Json, Line, Plot, Progress, Role, Status, Verdict, format_time, keep_quiet
+from ..model import Json, Line, Note, Plot, Progress, Role, Status, Verdict, format_time, keep_quiet
 from ..policy import Judgement, make_log_entry
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
@@ -26,6 +27,7 @@ from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
 from ..record.journal import utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
+from ..record.notes import find_late
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import convert, preload, write_outputs
@@ -469,7 +471,15 @@ def rebuild_report(
         incident=incident.id,
         report=str(write_outputs(incident, sections)),
         note=note,
+        late_notes=_list_late_notes(incident),
     )
+
+
+def _list_late_notes(incident: Incident) -> tuple[Note, ...]:
+    """Return the notes after the close; of a damaged journal none."""
+    with suppress(RecordError):
+        return tuple(find_late(incident.journal.view()))
+    return ()
 
 
 def check_report(settings: Settings, incident_or_path: str) -> documents.ReportDocument:

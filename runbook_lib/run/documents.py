@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..errors import ExitCode
-from ..model import CauseStatus, Finding, Json, Observed, Timestamp, Verdict
+from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
 from ..record.history import HistoryRow
 from ..record.journal import utc_now
 from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
@@ -176,10 +176,14 @@ class RunDocument(Document):
 
 
 class ReportDocument(Document):
-    """``report``, ``verify-report`` and ``close``; ``note`` says what was not done, and why."""
+    """``report``, ``verify-report`` and ``close``; ``note`` says what was not done, and why.
+
+    ``late_notes`` are the notes that were written after the close.
+    """
 
     report: str
     note: str = ""
+    late_notes: tuple[Note, ...] = ()
     problems: tuple[str, ...] = ()
     newer: tuple[str, ...] = ()
 
@@ -233,6 +237,8 @@ _SKIPPED = {
     "log",
     "summary",
     "reason",
+    "entry",
+    "late",
 }
 #: How most notebooks end: the answer says it.
 _SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
@@ -241,6 +247,8 @@ _COLUMNS = {
     "earlier": ("step", "status", "age_minutes", "reason"),
     "incidents": ("incident", "is_open", "verdict", "cause_found", "damage"),
     "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s", "damage"),
+    "follow_ups": ("text", "owner", "due", "ticket"),
+    "late_notes": ("text", "lesson", "owner", "due", "ticket", "operator"),
     "plans": ("step", "status", "what", "how_many", "why"),
 }
 #: Readings that need no line of their own.

@@ -16,7 +16,7 @@ from runbook_lib.record.incident import Incident
 from runbook_lib.record.notes import list_follow_ups, list_lessons, parse_due, write_note
 from runbook_lib.report import ReportModel, write_outputs
 from runbook_lib.report.summary import list_facts, summarise, tabulate_follow_ups
-from runbook_lib.run.commands import close_incident
+from runbook_lib.run.commands import close_incident, rebuild_report
 from runbook_lib.run.notes import add_note
 from tests.support.incidents import START, Teller, make_incident
 from tests.support.world import make_settings
@@ -88,6 +88,8 @@ def test_a_note_after_the_close_is_marked_and_leaves_the_report(
     document = add_note(settings, SECTIONS, Note(text="late"), incident_id=tell.incident.id)
 
     assert document.late
+    rebuilt = rebuild_report(settings, SECTIONS, tell.incident.id)
+    assert [note.text for note in rebuilt.late_notes] == ["late"]
     assert tell.incident.journal.view().notes[-1].late
     assert report.read_bytes() == before
 
