@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from ..model import SYMPTOMS, ActionPhase, Event
+from ..model import SYMPTOMS, ActionPhase, CauseStatus, Conclusion, Event
 from .view import JournalView
 
 _FASTER = {
@@ -70,8 +70,12 @@ def _list_later(journal: JournalView, since: datetime) -> Iterator[tuple[str, da
     yield "a channel was told", min(told, default=None)
     looks = [reading.at for reading in journal.breaches(SYMPTOMS)]
     yield "somebody looked", min(looks, default=None)
-    named = [c.at for c in journal.conclusions if any(f.status == "supported" for f in c.findings)]
+    named = [conclusion.at for conclusion in journal.conclusions if _names_cause(conclusion)]
     yield "the cause was named", min(named, default=None)
+
+
+def _names_cause(conclusion: Conclusion) -> bool:
+    return any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings)
 
 
 def find_slowest(moments: list[Moment]) -> Moment | None:
