@@ -12,7 +12,7 @@ from .view import JournalView
 _FASTER = {
     "the alert fired": "The alert's threshold and its `for` decide that.",
     "a channel was told": "The alert's route decides that: group_wait, and its receivers.",
-    "somebody looked": "A receiver that wakes a person, or that starts the look, is faster.",
+    "somebody looked": "A receiver that wakes a person, or `runbook serve`, is faster.",
     "the cause was named": "A look that names the cause right after the first breach is faster.",
 }
 
