@@ -21,7 +21,7 @@ from .clients import Clients
 from .settings import Settings
 
 #: Labels and annotations of an alert that name a ticket.
-_NAMES = ("ticket", "ticket_id")
+_NAMES = ("support_case", "ticket", "ticket_id")
 _MAX_TICKETS = 200
 
 
