@@ -208,15 +208,30 @@ def orders(
     late: Annotated[int, typer.Option(min=1, max=1000, help="how many orders")] = 6,
     as_json: _Json = False,
 ) -> None:
-    """Hand over orders that were shipped 15 to 40 minutes ago: their labels are late at once."""
-    with _stack("orders", as_json) as local:
-        from .orders import inject_orders
+    """Hand over orders that were shipped 15 to 40 minutes ago, and open a ticket on the first.
 
-        ids = inject_orders(local.env()["FULFILLMENT_URL"], late)
+    Their labels are late at once.
+    """
+    with _stack("orders", as_json) as local:
+        from .config import StackError
+        from .orders import inject_orders, open_ticket
+
+        addresses = local.env()
+        ids = inject_orders(addresses["FULFILLMENT_URL"], late)
+        ticket, problem = "", ""
+        try:
+            ticket = open_ticket(addresses["SUPPORT_URL"], ids[0])
+        except StackError as error:  # support may be the very fault
+            problem = str(error)
     if as_json:
-        _print_json("orders", ExitCode.OK, orders=ids)
+        _print_json("orders", ExitCode.OK, orders=ids, ticket=ticket)
         return
     typer.echo(
         f"{late} late order{'' if late == 1 else 's'} handed over, two labels each. While a fault "
-        "keeps them from leaving, the alert fires within seconds: runbook investigate"
+        "keeps them from leaving, the alert fires within seconds."
     )
+    if problem:
+        typer.echo(f"No ticket was opened: {problem}. Look with: runbook investigate")
+    else:
+        typer.echo(f"The customer of the first one opened a ticket: {ticket}")
+        typer.echo(f"Look with: runbook investigate --ticket {ticket}")

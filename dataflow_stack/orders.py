@@ -14,7 +14,7 @@ from runbook_lib.model import Json
 from .config import StackError
 from .web import ask
 
-__all__ = ["build_orders", "inject_orders", "wait_for_artifacts"]
+__all__ = ["build_orders", "inject_orders", "open_ticket", "wait_for_artifacts"]
 
 _TIMEOUT_S = 10.0
 #: Far above the periodic feed's order ids.
@@ -105,6 +105,19 @@ def wait_for_artifacts(
         else:
             time.sleep(0.05)
     return keys
+
+
+def open_ticket(support_url: str, order_id: int) -> str:
+    """Open a ticket about an order, as its customer would; returns the ticket's id."""
+    subject = f"Where is my parcel? Order {order_id}"
+    body = {
+        "subject": subject,
+        "channel": "chat",
+        "context": [{"type": "order", "orderId": order_id}],
+        "initialMessage": subject,
+    }
+    answer = _call("POST", f"{support_url}/support/cases", body)
+    return str(answer["id"] if "id" in answer else answer["ticketId"])
 
 
 def _call(method: str, url: str, body: object = None) -> dict[str, Any]:

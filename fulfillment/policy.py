@@ -130,7 +130,10 @@ class FulfillmentPolicy(Policy):
         return sorted(causes.values(), key=lambda finding: -finding.score)
 
     def compute_impact(self, journal: JournalView) -> Impact:
-        """Return how many labels and orders it was about, and how many tickets were named."""
+        """Return how many labels and orders it was about, the longest wait, and the tickets.
+
+        An order without any label counts as one label that is missing.
+        """
         counts = count_affected(journal)
         details = []
         if counts.released:
@@ -139,10 +142,17 @@ class FulfillmentPolicy(Policy):
             details.append(f"{counts.waiting:,} waiting at the last look")
         if counts.late_orders:
             details.append(count_of(counts.late_orders, "late order"))
+        if counts.unserved:
+            details.append(f"{count_of(counts.unserved, 'order')} without any label")
+        if counts.longest_minutes:
+            details.append(f"longest wait {counts.longest_minutes:.1f} min")
         tickets = journal.tickets()
         if tickets:
             details.append(count_of(len(tickets), "ticket"))
-        return Impact(counts.labels, tuple(details))
+        affected = counts.labels
+        if counts.unserved:
+            affected = (affected or 0) + counts.unserved
+        return Impact(affected, tuple(details))
 
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
         """Return what stands beside the verdict in the report's title."""
@@ -215,12 +225,16 @@ class Affected(NamedTuple):
     waiting : labels at the last listing
     released : labels moved by releases, less those that were taken back
     late_orders : the most that waited too long at once
+    unserved : the most orders that had no label at all at once
+    longest_minutes : the longest that a label, or an order without one, was seen to wait
     """
 
     labels: int | None
     waiting: int | None
     released: int
     late_orders: int | None
+    unserved: int | None = None
+    longest_minutes: float | None = None
 
 
 def count_affected(journal: JournalView) -> Affected:
@@ -228,6 +242,8 @@ def count_affected(journal: JournalView) -> Affected:
     backlog = [r for r in journal.readings if r.role is Role.BACKLOG]
     waiting = [int(r.value) for r in backlog if isinstance(r.value, int | float)]
     late_orders = [r.orders for r in backlog if r.orders is not None]
+    unserved = [r.unserved for r in backlog if r.unserved is not None]
+    waits = [r.longest_minutes for r in backlog if r.longest_minutes is not None]
     moved = _count_moved(journal)
     released = moved.released - moved.taken_back
     labels = None
@@ -238,6 +254,8 @@ def count_affected(journal: JournalView) -> Affected:
         waiting=waiting[-1] if waiting else None,
         released=released,
         late_orders=max(late_orders, default=None),
+        unserved=max(unserved, default=None),
+        longest_minutes=max(waits, default=None),
     )
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -195,6 +195,33 @@ def close(incident_id: Incident, *, as_json: AsJson = False) -> None:
 
     present(
         lambda _: close_incident(_load_settings(), _load_sections(), incident_id),
+        as_json=as_json,
+    )
+
+
+@app.command()
+def note(
+    text: Annotated[str, typer.Argument(help="the remark, or what is to be done")],
+    *,
+    owner: Annotated[str, typer.Option(help="who does it: makes it a follow-up")] = "",
+    due: Annotated[str, typer.Option(help="by which day, such as 2026-12-04")] = "",
+    ticket: Annotated[str, typer.Option(help="where the follow-up is tracked")] = "",
+    went: Annotated[
+        Literal["well", "badly", "luck"] | None, typer.Option(help="a lesson: how it went")
+    ] = None,
+    incident: IncidentId = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a remark, a lesson or a follow-up to an incident; after its close it is marked so."""
+    with hold_interrupts():
+        from .model import Lesson, Note
+        from .record.notes import parse_due
+        from .run.notes import add_note
+
+    lesson = Lesson(went) if went else None
+    remark = Note(text=text, lesson=lesson, owner=owner, due=parse_due(due), ticket=ticket)
+    present(
+        lambda _: add_note(_load_settings(), _load_sections(), remark, incident_id=incident),
         as_json=as_json,
     )
 

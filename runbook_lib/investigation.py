@@ -19,9 +19,10 @@ from typing_extensions import TypeVar
 
 from . import errors, model
 from .approvals import Effect, Plan, PlanKind, check_use, load_plan
-from .model import ActionEntry, ActionPhase, Json, Reading, Role, Status, Verdict
+from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import Policy
 from .record.incident import (
+    HAND,
     Incident,
     create_incident,
     find_unreadable,
@@ -29,6 +30,7 @@ from .record.incident import (
     open_incident,
 )
 from .record.journal import utc_now
+from .record.notes import write_note
 from .record.view import JournalView
 from .redact import Redactor
 from .runbook import find_runbook, load_policy, name_runbook, use_runbook
@@ -216,6 +218,8 @@ class Investigation(Generic[S, C]):
         with lock_home(home):
             is_hand = incident_id == NEW
             incident, is_new = cls._choose(settings, is_hand=is_hand, keeps=keeps)
+            if is_hand:
+                incident.open(HAND)
             if not incident.is_open:
                 breach = cls._see_breach(incident, settings, skip_step)
                 if breach is not None:
@@ -229,8 +233,7 @@ class Investigation(Generic[S, C]):
         It is the open one, else the look that was kept, else a new one. The caller holds the
         lock of the home.
         """
-        opened_by = "hand" if is_hand else ""
-        make = partial(make_incident, settings, opened_by=opened_by, kept=keeps)
+        make = partial(make_incident, settings, opened_by="", kept=keeps)
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
         current = open_incident(home, redactor=redactor)
@@ -386,20 +389,28 @@ class Investigation(Generic[S, C]):
     def record(self, kind: str, data: dict[str, Json]) -> int:
         """Write an entry of this section to the journal, and return its sequence number.
 
-        Once the incident is closed, only notes are written, marked as late. For anything else the
-        number is 0.
+        Once the incident is closed, nothing but notes is written: the number is 0.
         """
-        fields = {"section": self.section.NAME, **data}
         if self.incident.is_late:
-            if kind != "note":
-                return 0
-            fields["late"] = True
+            return 0
+        fields = {"section": self.section.NAME, **data}
         entry = self.incident.journal.append(kind, fields)
         return entry.seq
 
-    def note(self, text: str, **data: Json) -> int:
-        """Write a free remark to the journal."""
-        return self.record("note", {"text": text, **data})
+    def note(self, text: str, **fields: Json) -> int:
+        """Write a remark to the journal, marked as late after the close.
+
+        Parameters
+        ----------
+        fields : fields of ``Note``, such as the step that it answers, or the owner of a follow-up
+
+        Raises
+        ------
+        UsageError
+            When it has no text.
+        """
+        note = Note.model_validate({"text": text, "operator": self.operator, **fields})
+        return write_note(self.incident, note, section=self.section.NAME)
 
     def observe(self, step_id: str) -> Reading:
         """Carry out one step; what could not be read is ``unknown``, with the reason.
@@ -648,7 +659,7 @@ class Investigation(Generic[S, C]):
         """Change the world, and journal what came of it, also when it failed."""
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
-        self.incident.open("hand")
+        self.incident.open(HAND)
         try:
             if plan.kind.resume is None:  # a plan with a ledger is checked by whoever writes that
                 check_use(plan, now=self.now())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Protocol, Self
 
@@ -155,6 +155,14 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Lesson(StrEnum):
+    """How something went, as a person looks back at it."""
+
+    WELL = "well"
+    BADLY = "badly"
+    LUCK = "luck"
+
+
 class ActionPhase(StrEnum):
     """Where an action stands."""
 
@@ -215,8 +223,8 @@ class Plot(_Journalled):
 class Event:
     """Something that happened.
 
-    ``kind`` is such as alert, lag, backlog, restart, error, notification or action. It is unknown
-    for what could not be read. ``source`` is whose clock ``at`` was read from.
+    ``kind`` is such as alert, lag, backlog, restart, error, notification, trigger or action. It is
+    unknown for what could not be read. ``source`` is whose clock ``at`` was read from.
     """
 
     at: Timestamp
@@ -287,6 +295,8 @@ class Outcome(BaseModel):
     threshold, source : set where they differ from reading to reading
     since : the time from which a breach is one
     orders : how many customers' requests are affected, where they were counted
+    unserved : how many customers' requests got nothing at all, where they were counted
+    longest_minutes : how long the request that waits longest has waited
     ticket : the ticket that it is about; empty: none
     episode : the alert that a breach belongs to, where there is one
     observations : named values that the hypotheses test; None is unknown
@@ -310,6 +320,8 @@ class Outcome(BaseModel):
     source: str = ""
     since: Timestamp | None = None
     orders: int | None = None
+    unserved: int | None = None
+    longest_minutes: float | None = None
     ticket: str = ""
     episode: Episode | None = None
     observations: dict[str, Cell] = {}
@@ -403,10 +415,31 @@ class Start(_Entry):
 
 
 class Note(_Entry):
-    """A free remark. ``checklist`` is the step that it answers."""
+    """A person's remark.
+
+    Attributes
+    ----------
+    checklist : the step that it answers
+    lesson : what it says of how the incident went
+    owner, due, ticket : who does what it says, by when, and where that is tracked. With one of
+        them it is a follow-up
+    operator : who wrote it
+    late : whether it was written after the close
+    """
 
     text: str
     checklist: str = ""
+    lesson: Lesson | None = None
+    owner: str = ""
+    due: date | None = None
+    ticket: str = ""
+    operator: str = ""
+    late: bool = False
+
+    @property
+    def is_follow_up(self) -> bool:
+        """Whether somebody has to do what it says."""
+        return bool(self.owner or self.due or self.ticket)
 
 
 class NotebookEntry(_Entry):

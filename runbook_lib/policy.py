@@ -23,6 +23,7 @@ from .model import (
     format_time,
 )
 from .record.actions import ActionRecord
+from .record.detection import list_moments, list_triggers
 from .record.view import JournalView
 
 
@@ -231,6 +232,8 @@ def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> di
         "until": format_time(until) if until else None,
         "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
         "affected": str(policy.compute_impact(journal)),
+        "trigger": [f"{format_time(event.at)} {event.text}" for event in list_triggers(journal)],
+        "detected": {m.name: format_time(m.at) for m in list_moments(journal)},
         "by": list(operators),
         "verdict": str(verdict) if verdict else None,
     }

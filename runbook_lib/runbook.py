@@ -55,7 +55,7 @@ class _Process:
 
 #: A command of the helper, or of a mover, as texts name it.
 _COMMAND = re.compile(
-    r"\brunbook (?=(apply|close|investigate|plan|report|resume|run|settle|undo|verify)\b)"
+    r"\brunbook (?=(apply|close|investigate|note|plan|report|resume|run|settle|undo|verify)\b)"
 )
 
 

@@ -7,6 +7,7 @@ queries), fulfillment-service (worker, shipments), the pipeline (Airflow 3's RES
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import defaultdict
@@ -196,6 +197,7 @@ class RoutedAlert:
     silenced_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "silencedBy"))]
     inhibited_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "inhibitedBy"))]
     muted_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "mutedBy"))] = ()
+    annotations: dict[str, str] = field(default_factory=dict)
 
 
 class NotificationCount(NamedTuple):
@@ -356,7 +358,10 @@ _SHIPMENTS = "/fulfillment/shipments"
 
 @_camel
 class WorkerState:
-    """What the worker says of itself; ``raw`` is all of it."""
+    """What the worker says of itself; ``raw`` is all of it.
+
+    ``paused_at`` and ``paused_by`` are of the pause that holds now, where the service tells them.
+    """
 
     paused: StrictBool
     moving: StrictBool
@@ -367,6 +372,8 @@ class WorkerState:
     ready_prefix: str = ""
     bucket: str = ""
     raw: dict[str, Json] = field(default_factory=dict)
+    paused_at: When = None
+    paused_by: Text = ""
 
 
 class FulfillmentClient(HttpClient):
@@ -395,6 +402,10 @@ class FulfillmentClient(HttpClient):
         """Return an order's shipments as the service has them."""
         params = {"orderId": order_id, "limit": limit}
         return self.get(_SHIPMENTS, list[dict[str, Json]], params, "items")
+
+    def list_newest_shipments(self, limit: int) -> list[dict[str, Json]]:
+        """Return the newest shipments as the service has them."""
+        return self.get(_SHIPMENTS, list[dict[str, Json]], {"limit": limit}, "items")
 
     def check_reachable(self) -> str:
         """Say that it lists shipments; ``WrongSystemError`` when it does not know any."""
@@ -425,6 +436,24 @@ class DagRun:
     state: str
     started_at: Annotated[When, Field(validation_alias="start_date")] = None
     ended_at: Annotated[When, Field(validation_alias="end_date")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class DagChange:
+    """Somebody changed the DAG: an entry of Airflow's event log. ``extra`` is JSON text."""
+
+    at: Annotated[At, Field(validation_alias="when")]
+    by: Annotated[Text, Field(validation_alias="owner")] = ""
+    extra: Text = ""
+
+    @property
+    def is_pause(self) -> bool:
+        """Whether it paused the DAG."""
+        try:
+            content = json.loads(self.extra)
+        except ValueError:
+            return False
+        return isinstance(content, dict) and content.get("is_paused") is True
 
 
 class PipelineClient(HttpClient):
@@ -463,6 +492,7 @@ class PipelineClient(HttpClient):
             password=password,
             **options,
         )
+        self._dag_id = dag_id
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
         self._has_token = False
         self._login: dict[str, str] | None = None
@@ -483,6 +513,15 @@ class PipelineClient(HttpClient):
         path = f"{self._path}/dagRuns"
         query = {"order_by": "-start_date", "limit": limit}
         return self.get(path, list[DagRun], query, "dag_runs")
+
+    def find_last_pause(self) -> DagChange | None:
+        """Return who paused the DAG last, and when, by the event log; None when nobody did."""
+        query = {"dag_id": self._dag_id, "event": "patch_dag", "order_by": "-when", "limit": 20}
+        changes = self.get("/api/v2/eventLogs", list[DagChange], query, "event_logs")
+        for change in changes:
+            if change.is_pause:
+                return change
+        return None
 
     def set_paused(self, paused: bool) -> Dag:
         """Pause or unpause the DAG. Changes the pipeline; the opposite undoes it."""

@@ -24,7 +24,7 @@ from runbook_lib.model import (
     Role,
 )
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
-from runbook_lib.show.text import format_bytes
+from runbook_lib.show.text import count_of, format_bytes
 
 from ..analysis.causes import Cause
 from ..analysis.samples import Sample, compute_interval_s
@@ -32,6 +32,7 @@ from ..clients.http_systems import Alert, AlertRule, Case
 from ..clients.services import try_time
 from ..investigation import Investigation
 from ..outcome import Uploads
+from ..unserved import Unserved, read_unserved
 from ..waiting import WAITING, Label, Waiting, list_prefixes, read_waiting
 from .recovery import (
     compare_backlog,
@@ -410,10 +411,17 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         plot=_draw_backlog(inv, unit),
         since=waiting.since,
         orders=_count_orders(waiting),
+        longest_minutes=round(waiting.longest_minutes, 1),
         first_seen={Cause.SYNTHETIC: min(written)} if written else {},
         observations=waiting.observations,
     )
     reason = f"{waiting.describe()}; {metric_words}"
+    unserved = _read_unserved(inv, waiting) if unit == "objects" else None
+    if unserved is not None:
+        outcome.unserved = unserved.orders
+        longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes)
+        outcome.longest_minutes = round(longest_minutes, 1)
+        reason += f"; {count_of(unserved.orders, 'order')} without any label"
     if waiting.overdue:
         return outcome.breach(reason)
     if inv.journal.since() is not None:
@@ -421,6 +429,16 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         outcome.observations = {**outcome.observations, "waiting": usual.backlog}
         reason = f"{reason}; {usual.words}"
     return outcome.ok(reason)
+
+
+def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
+    """Count the orders without any label while 2.1 says that none gets in; else None."""
+    alert = inv.latest().get("2.1")
+    uploads = alert.observations.get("uploads") if alert else None
+    if uploads not in (Uploads.FAILING, Uploads.NONE) or not inv.settings.fulfillment_url:
+        return None
+    unserved, _ = attempt(lambda: read_unserved(inv, waiting))
+    return unserved
 
 
 def _measure(labels: Sequence[Label], unit: _Unit) -> int:

@@ -102,7 +102,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
             part="diagnosis",
             lines=latency or (),
         ),
-        events=read_events(inv),
+        events=[*read_events(inv), *_list_pauses(worker)],
         first_seen={**metrics.first, **_drop_unknown(first_signs)},
         observations={
             "worker_running": is_running,
@@ -132,6 +132,14 @@ def read_worker(inv: Investigation) -> model.Outcome:
     outcome.value = "working"
     carrier = "but asks no carrier" if timeouts is None else "and the carrier answers it"
     return outcome.ok(f"the worker runs its passes {carrier}")
+
+
+def _list_pauses(worker: WorkerState | None) -> list[model.Event]:
+    """Return who paused the worker, and when, where it tells that."""
+    if worker is None or not worker.paused or worker.paused_at is None:
+        return []
+    who = worker.paused_by or "somebody"
+    return [model.Event(worker.paused_at, "trigger", f"{who} paused the worker", "fulfillment")]
 
 
 def _list_services(inv: Investigation) -> list[ServiceState]:
@@ -307,10 +315,17 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     value = "paused"
     if not dag.is_paused:
         value = ended[0].state if ended else "no run"
-    # Nobody tells when a DAG was paused: not before its newest run.
+    pause, _ = attempt(inv.clients.pipeline.find_last_pause)
+    # Without an event log nobody tells when a DAG was paused: not before its newest run.
+    paused_at = runs[0].started_at if runs else None
+    events = []
+    if pause is not None and (dag.is_paused or pause.at >= inv.now() - inv.window):
+        paused_at = pause.at
+        text = f"{pause.by or 'somebody'} paused the DAG {dag.id}"
+        events.append(model.Event(pause.at, "trigger", text, "pipeline"))
     first_signs = {
         Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
-        Cause.PIPELINE_PAUSED: runs[0].started_at if runs else None,
+        Cause.PIPELINE_PAUSED: paused_at,
     }
     outcome = model.Outcome(
         value=value,
@@ -318,6 +333,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         plot=draw_throughput(inv),
         forecast=forecast,
         first_seen=_drop_unknown(first_signs),
+        events=events,
         observations={
             "dag_paused": dag.is_paused,
             "dag_import_errors": is_broken,

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..errors import JournalDamagedError, RecordError, UsageError, disk_errors
 from ..model import SYMPTOMS, Episode, Json, Timestamp, Verdict, format_time
 from ..redact import Redactor
-from .journal import Clock, Journal, utc_now
+from .journal import Clock, Journal, get_run, utc_now
 
 _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
@@ -31,6 +31,9 @@ _REPAIR = "Put the file back from the incident's zip or a backup."
 #: How long a kept look may be worked on: by sections that a person runs one by one, or for its
 #: plans.
 _LOOK = timedelta(hours=1)
+
+#: In place of a step: a person opened the incident.
+HAND = "hand"
 
 _log = logging.getLogger(__name__)
 
@@ -207,8 +210,21 @@ class Incident:
         state = self.state
         if not state.opened_by:
             self.update(opened_by=by, opened_at=format_time(self._clock()))
+            why = "somebody opened it by hand" if by == HAND else f"{by} saw trouble"
+            self.tell("opened", f"{self.id} is open: {why}.")
         if episode and state.episode is None:
             self.update(episode=episode.model_dump(mode="json"))
+            start = f"{episode.start:%Y-%m-%d %H:%M:%S}Z"
+            self.tell("adopted", f"The alert since {start} belongs to {self.id}.")
+
+    def tell(self, kind: str, text: str) -> None:
+        """Write to the journal what becomes of the incident, and say it on stderr.
+
+        A notebook that runs headless is silent: its command says it.
+        """
+        self.journal.append(kind, {"section": "", "reason": text})
+        if not get_run():
+            _log.warning(text)
 
     def is_over(
         self,
@@ -267,6 +283,8 @@ class Incident:
                 follows = self.state.follows
                 if folder.name not in follows:
                     self.update(follows=[*follows, folder.name])
+                    place = f"../{folder.name}/report.html"
+                    self.tell("followed", f"{plan_id} is a plan of {folder.name} ({place}).")
                 return path
         return own
 

@@ -24,6 +24,8 @@ from ..model import (
     Conclusion,
     Finding,
     Json,
+    Lesson,
+    Note,
     Reading,
     Role,
 )
@@ -32,6 +34,7 @@ from ..record.actions import ActionRecord
 from ..record.history import PHASES, HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
 from ..record.journal import utc_now
+from ..record.notes import list_lessons, list_remarks
 from ..record.view import get_content, get_number
 from ..runbook import find_runbook, name_runbook
 from ..show.plots import Picture, plot_reading
@@ -50,6 +53,11 @@ _PACKAGES = ("papermill", "nbclient", "pandas", "pydantic")
 _LIMIT_BYTES = 2_000_000
 #: The head of a journal without entries.
 _NO_ENTRY = Entry(0, datetime.min.replace(tzinfo=UTC), "", {}, "", GENESIS)
+_LESSONS = {
+    Lesson.WELL: "What went well",
+    Lesson.BADLY: "What went badly",
+    Lesson.LUCK: "Where we were lucky",
+}
 #: Fields of a journal entry that make up its line in the report.
 _ENTRY_FIELDS = (
     "step",
@@ -143,7 +151,8 @@ class _Page:
             summary=summary,
             describe_action=model.policy.describe_action,
             name_runbook=name_runbook,
-            notes=shorten(journal.notes, self._budget.journal_lines),
+            notes=shorten(list_remarks(journal), self._budget.journal_lines),
+            lessons=_LESSONS,
             delivery=self._list_deliveries(),
             diagnosis=model.section_with(Role.CAUSE),
             checklist=self._list_checklist(),
@@ -170,6 +179,11 @@ class _Page:
         """Return the newest reading of each step that reads deliveries."""
         steps = self._model.of(Role.DELIVERY)
         return [step.latest for step in steps if step.latest]
+
+    def list_lessons(self, lesson: Lesson) -> list[Note]:
+        """Return what people wrote of what went well, badly, or by luck."""
+        notes = list_lessons(self._model.journal, lesson)
+        return shorten(notes, self._budget.journal_lines)
 
     def _find_judgement(self) -> str:
         """Return how the newest diagnosis with the report's verdict puts it."""

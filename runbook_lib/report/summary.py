@@ -18,6 +18,7 @@ from ..model import (
     Conclusion,
     Event,
     Finding,
+    Note,
     Reading,
     Role,
     Status,
@@ -25,8 +26,10 @@ from ..model import (
 )
 from ..policy import say_causes
 from ..record.actions import ActionRecord
+from ..record.detection import Moment, find_slowest, list_moments, list_triggers, say_faster
+from ..record.notes import list_follow_ups
 from ..record.view import get_number
-from ..show.text import VERDICT_WORDS, format_duration, format_value, visible
+from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
 from .model import ReportModel
 
 T = TypeVar("T")
@@ -47,6 +50,9 @@ class _Words(NamedTuple):
 
 #: Entries that stand in the timeline by their kind.
 _BY_KIND = {
+    "opened": _Words("incident", "The incident was opened"),
+    "adopted": _Words("note", "An alert was taken up as this incident's"),
+    "followed": _Words("note", "A plan of an earlier incident is carried out here"),
     "interrupted": _Words("failed", "The run was interrupted"),
     "journal_damaged": _Words("failed", "The journal before this one is damaged"),
     "closed": _Words("closed", "The incident was closed"),
@@ -108,8 +114,10 @@ def list_facts(model: ReportModel) -> dict[str, Fact]:
     return {
         "What happened": _describe_event(model),
         "Cause": _describe_cause(model),
+        "Trigger": _describe_trigger(model),
         "Since": _describe_start(model),
         "Until": _describe_end(model),
+        "Detected": _describe_detection(model),
         "Severity": _describe_severity(model),
         model.policy.impact_heading: _describe_impact(model),
         **_list_neighbours(model),
@@ -125,11 +133,85 @@ def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
         other = str(model.facts.get(name) or "")
         if other:
             neighbours[heading] = Fact(other, f"../{other}/report.html")
+    others = [str(other) for other in model.facts.get("follows") or ()]
+    if others:
+        places = ", ".join(f"../{other}/report.html" for other in others)
+        neighbours["Carries out plans of"] = Fact(", ".join(others), places)
     return neighbours
 
 
+def _describe_trigger(model: ReportModel) -> Fact:
+    """Return who changed what, and when, as far as a system tells it."""
+    triggers = list_triggers(model.journal)
+    if not triggers:
+        return Fact("not known", "no system tells who or what began it")
+    first = triggers[0]
+    return Fact(_capitalise(first.text), f"{format_value(first.at)}, by {first.source}")
+
+
+def _describe_detection(model: ReportModel) -> Fact:
+    """Return how long it took until somebody looked, and which step took longest."""
+    moments = list_moments(model.journal)
+    looks = [moment for moment in moments if moment.name == "somebody looked"]
+    if not looks:
+        return Fact("–")
+    span = looks[0].at - moments[0].at
+    text = f"{format_duration(span)} after the first sign"
+    slowest = find_slowest(moments)
+    if slowest is None:
+        return Fact(text)
+    return Fact(text, _say_slowest(slowest))
+
+
+def _say_slowest(moment: Moment) -> str:
+    if moment.after is None:
+        return ""
+    return f"the longest wait, {format_duration(moment.after)}, was until {moment.name}"
+
+
+def tabulate_detection(model: ReportModel) -> list[dict[str, str]]:
+    """Return a row for each step of the detection that is known."""
+    rows = []
+    for moment in list_moments(model.journal):
+        after = "–" if moment.after is None else format_duration(moment.after)
+        row = {"step": moment.name, "when": format_value(moment.at), "after the step before": after}
+        rows.append(row)
+    return rows
+
+
+def say_how_faster(model: ReportModel) -> str:
+    """Say which step of the detection took longest, and what makes it faster; empty: none did."""
+    slowest = find_slowest(list_moments(model.journal))
+    if slowest is None:
+        return ""
+    return f"{_capitalise(_say_slowest(slowest))}. {say_faster(slowest)}"
+
+
+def tabulate_follow_ups(model: ReportModel) -> list[dict[str, str]]:
+    """Return a row for each follow-up that somebody wrote down, the most urgent first."""
+    rows = []
+    for note in list_follow_ups(model.journal):
+        row = {
+            "what": note.text,
+            "owner": note.owner or "nobody yet",
+            "due": note.due.isoformat() if note.due else "no day yet",
+            "ticket": note.ticket or "–",
+            "noted": f"{format_value(note.at)}{say_late(note)}",
+        }
+        rows.append(row)
+    return rows
+
+
+def say_late(note: Note) -> str:
+    """Return the mark of a note that was written after the close; empty for any other."""
+    return ", after the close" if note.late else ""
+
+
 def summarise(model: ReportModel, link: str) -> str:
-    """Return the incident in five lines, for a chat or a ticket."""
+    """Return the incident in a few lines, for a chat or a ticket.
+
+    Trigger, detection and follow-ups have a line each where they are known.
+    """
     facts = list_facts(model)
     headline = write_headline(model)
     impact = facts[model.policy.impact_heading]
@@ -138,11 +220,27 @@ def summarise(model: ReportModel, link: str) -> str:
     lines = [
         _write_line("Verdict", f"{headline} ({model.incident_id})"),
         _write_line("Cause", str(facts["Cause"])),
+        *_list_lessons(model, facts),
         _write_line("Numbers", f"{impact}; since {since}; until {until}"),
         _write_line("Action", str(facts["What was done"])),
         _write_line("Report", link),
     ]
     return "".join(lines)
+
+
+def _list_lessons(model: ReportModel, facts: dict[str, Fact]) -> Iterator[str]:
+    """Yield a line each for trigger, detection and follow-ups, where they are known."""
+    if list_triggers(model.journal):
+        yield _write_line("Trigger", str(facts["Trigger"]))
+    if model.since is not None:
+        yield _write_line("Detected", str(facts["Detected"]))
+    follow_ups = list_follow_ups(model.journal)
+    if follow_ups:
+        first = follow_ups[0]
+        owner = first.owner or "no owner yet"
+        due = f", due {first.due}" if first.due else ""
+        count = count_of(len(follow_ups), "follow-up")
+        yield _write_line("To do", f"{count}; first: {first.text} ({owner}{due})")
 
 
 def _write_line(name: str, text: str) -> str:
@@ -289,6 +387,8 @@ def tell_timeline(model: ReportModel) -> list[TimelineRow]:
 def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield first sign, alert, who was told, cause named, what was done, cleared, verdict."""
     yield from _list_entries(model)
+    for event in list_triggers(model.journal):
+        yield TimelineRow(event.at, "trigger", _capitalise(event.text), f"by {event.source}")
     if model.since is not None:
         yield TimelineRow(model.since, "breach", "First sign of trouble")
     yield from _list_alerts(model)

@@ -13,12 +13,13 @@ from typing import NamedTuple
 from ..errors import (
     ActionInterruptedError,
     ExitCode,
+    RecordError,
     RunInterruptedError,
     UsageError,
     compute_exit_code,
 )
 from ..investigation import Investigation, check_undamaged, judge_incident
-from ..model import Json, Line, Plot, Progress, Role, Status, Verdict, format_time, keep_quiet
+from ..model import Json, Line, Note, Plot, Progress, Role, Status, Verdict, format_time, keep_quiet
 from ..policy import Judgement, make_log_entry
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
@@ -26,6 +27,7 @@ from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
 from ..record.journal import utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
+from ..record.notes import find_late
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import convert, preload, write_outputs
@@ -194,6 +196,7 @@ def investigate(
         advice=journal.advice(now),
         next="" if is_done else name_runbook(f"runbook run {section[:2]}"),
         unfinished=_list_unfinished(journal),
+        became=tuple(_list_becoming(own)),
     )
 
 
@@ -257,7 +260,18 @@ def run_chosen(
         report=done.report,
         next=_say_next(judgement, done.incident, names),
         unfinished=_list_unfinished(journal),
+        became=tuple(_list_becoming(own)),
     )
+
+
+def _list_becoming(own: JournalView) -> Iterator[str]:
+    """Yield what became of the incident in a command's own notebooks, in words."""
+    for entry in own.entries:
+        if entry.kind == "closed":
+            verdict = str(entry.data.get("verdict")).replace("_", " ")
+            yield f"The incident is closed as {verdict}. Its report stays as it is."
+        elif entry.kind in ("opened", "adopted", "followed"):
+            yield str(entry.data.get("reason"))
 
 
 def _list_names(runs: Sequence[NotebookRun]) -> list[str]:
@@ -457,7 +471,15 @@ def rebuild_report(
         incident=incident.id,
         report=str(write_outputs(incident, sections)),
         note=note,
+        late_notes=_list_late_notes(incident),
     )
+
+
+def _list_late_notes(incident: Incident) -> tuple[Note, ...]:
+    """Return the notes after the close; of a damaged journal none."""
+    with suppress(RecordError):
+        return tuple(find_late(incident.journal.view()))
+    return ()
 
 
 def check_report(settings: Settings, incident_or_path: str) -> documents.ReportDocument:

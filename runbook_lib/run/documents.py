@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..errors import ExitCode
-from ..model import CauseStatus, Finding, Json, Observed, Timestamp, Verdict
+from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
 from ..record.history import HistoryRow
 from ..record.journal import utc_now
 from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
@@ -79,7 +79,7 @@ class InvestigateDocument(Document):
     the incident log, ``advice`` what helps, in order, ``next`` a command, ``unfinished`` the
     commands that finish what was begun before. ``reason`` says why the verdict is what it is.
     ``earlier`` are steps that this command did not read: their readings are shown with their age,
-    and do not judge.
+    and do not judge. ``became`` says whether the incident was opened, or took up an alert.
     """
 
     readings: tuple[Observed, ...]
@@ -93,6 +93,7 @@ class InvestigateDocument(Document):
     advice: tuple[str, ...] = ()
     next: str = ""
     unfinished: tuple[str, ...] = ()
+    became: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -130,7 +131,8 @@ class RunDocument(Document):
     """``run``: how the chosen notebooks ended.
 
     ``reason`` says why the verdict is what it is, ``next`` is the command of what comes next, and
-    ``unfinished`` are the commands that finish what was begun before.
+    ``unfinished`` are the commands that finish what was begun before. ``became`` says whether the
+    incident was opened, took up an alert, or was closed.
     """
 
     notebooks: tuple[NotebookResult, ...]
@@ -139,6 +141,7 @@ class RunDocument(Document):
     reason: str = ""
     next: str = ""
     unfinished: tuple[str, ...] = ()
+    became: tuple[str, ...] = ()
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -173,10 +176,14 @@ class RunDocument(Document):
 
 
 class ReportDocument(Document):
-    """``report``, ``verify-report`` and ``close``; ``note`` says what was not done, and why."""
+    """``report``, ``verify-report`` and ``close``; ``note`` says what was not done, and why.
+
+    ``late_notes`` are the notes that were written after the close.
+    """
 
     report: str
     note: str = ""
+    late_notes: tuple[Note, ...] = ()
     problems: tuple[str, ...] = ()
     newer: tuple[str, ...] = ()
 
@@ -230,6 +237,8 @@ _SKIPPED = {
     "log",
     "summary",
     "reason",
+    "entry",
+    "late",
 }
 #: How most notebooks end: the answer says it.
 _SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
@@ -238,6 +247,8 @@ _COLUMNS = {
     "earlier": ("step", "status", "age_minutes", "reason"),
     "incidents": ("incident", "is_open", "verdict", "cause_found", "damage"),
     "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s", "damage"),
+    "follow_ups": ("text", "owner", "due", "ticket"),
+    "late_notes": ("text", "lesson", "owner", "due", "ticket", "operator"),
     "plans": ("step", "status", "what", "how_many", "why"),
 }
 #: Readings that need no line of their own.

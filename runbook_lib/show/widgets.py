@@ -7,7 +7,7 @@ table or a sentence, and the notebook goes on.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import ipywidgets as widgets
@@ -18,8 +18,9 @@ from pydantic.fields import FieldInfo
 from ..approvals import Plan
 from ..errors import RunbookError, list_wrong
 from ..investigation import Investigation
-from ..model import Reading
+from ..model import Lesson, Reading
 from ..record.incident import Incident
+from ..record.notes import parse_due
 from ..section import SectionModule, Sections, check_parameters, rows_of, split_list
 from .display import Card, describe
 from .tables import SHORT_HASH, Table
@@ -384,6 +385,22 @@ def live(inv: Investigation, *steps: str) -> Widget:
     return view
 
 
+def _save_answer(inv: Investigation, name: str, text: str) -> None:
+    """Write an answer to the journal: of a lesson, or of a step of the checklist, read anew."""
+    if name in list(Lesson):
+        inv.note(text, lesson=name)
+    else:
+        inv.note(text, checklist=name)
+        inv.read_step(name)
+
+
+def _save_follow_up(inv: Investigation, values: Mapping[str, str]) -> None:
+    """Write a follow-up to the journal; raises UsageError when its text or its day is wrong."""
+    due = parse_due(values["due"])
+    owner = values["owner"] or inv.operator
+    inv.note(values["text"], owner=owner, due=due, ticket=values["ticket"])
+
+
 def write_down(
     inv: Investigation,
     questions: dict[str, str],
@@ -393,10 +410,13 @@ def write_down(
 ) -> Widget:
     """Ask questions whose answers become notes in the incident's journal.
 
+    Below them stand the fields of a follow-up: what, who, by when, and the ticket.
+
     Parameters
     ----------
     inv : its incident gets the notes
-    questions : step of the checklist → question; a saved answer ticks that step
+    questions : step of the checklist → question, and a saved answer ticks that step; or a
+        ``Lesson`` → question
     export, sections : writes the report of the sections, with the words in it
 
     Notes
@@ -412,23 +432,43 @@ def write_down(
         answers[step] = field
         rows.append(widgets.VBox([label, field]))
 
+    follow_up = {
+        "text": widgets.Text(placeholder="follow-up: what is to be done?"),
+        "owner": widgets.Text(placeholder="who does it?"),
+        "due": widgets.Text(placeholder="by which day? 2026-12-04"),
+        "ticket": widgets.Text(placeholder="ticket where it is tracked"),
+    }
+    rows.append(widgets.HBox(list(follow_up.values())))
+
     def save() -> str:
         saved = 0
-        for step, answer in answers.items():
+        for name, answer in answers.items():
             text = answer.value.strip()
             if text:
-                inv.note(text, checklist=step)
-                inv.read_step(step)
+                _save_answer(inv, name, text)
                 answer.value = ""
                 saved += 1
+        values = {name: field.value.strip() for name, field in follow_up.items()}
+        problem = ""
+        if any(values.values()):
+            try:
+                _save_follow_up(inv, values)
+            except RunbookError as error:
+                problem = _COMPLAINT.format(str(error))
+            else:
+                for field in follow_up.values():
+                    field.value = ""
+                saved += 1
         if not saved:
-            return "Nothing to save."
+            return problem or "Nothing to save."
         inv.conclude()
         path = safe(export(inv.incident, sections))
-        return f"✓ {saved} saved to the journal, and the report written with them: {path}"
+        done = Markup("✓ {} saved to the journal, and the report written with them: {}")
+        return done.format(saved, path) + problem
 
     def list_cards() -> Iterable[Card]:
-        notes = rows_of(inv.journal.notes, at="at", step="checklist", text="text")
+        names = ("lesson", "owner", "due", "ticket", "late")
+        notes = rows_of(inv.journal.notes, *names, at="at", step="checklist", text="text")
         table = Table("Notes in the journal", notes)
         yield Card(tables=(table,))
 

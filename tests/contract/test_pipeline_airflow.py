@@ -250,6 +250,18 @@ def test_the_demo_pauses_and_knows_no_other_dag_like_airflow(
     assert str(shown.value).split("/api/v2")[1] == str(real.value).split("/api/v2")[1]
 
 
+def test_the_demo_tells_who_paused_it_last(demo: str) -> None:
+    client = PipelineClient(demo, dag_id=DAG_ID, timeout_s=5)
+    assert client.find_last_pause() is None
+    PipelineClient(demo, dag_id=DAG_ID, user="planner", password="p", timeout_s=5).set_paused(True)
+    client.set_paused(False)
+
+    pause = client.find_last_pause()
+
+    assert pause is not None
+    assert pause.by == "planner"
+
+
 def test_the_recorded_answers_hold_no_secret_and_no_path_of_a_machine() -> None:
     files = sorted(RECORDED.glob("*.json"))
     assert files

@@ -137,6 +137,27 @@ def test_a_notification_text_is_understood(
     assert parse_message(text) == {"status": status, "alertnames": names, "drill": drill}
 
 
+def test_a_switch_knows_when_it_was_changed(tmp_path: Path) -> None:
+    shipments = Shipments(tmp_path / "db", Clock())
+    assert shipments.switched_at("worker_paused") is None
+    shipments.set_switch("worker_paused", True)
+    first = shipments.switched_at("worker_paused")
+    assert first is not None
+    shipments.set_switch("worker_paused", True)
+
+    assert shipments.switched_at("worker_paused") == first
+
+
+def test_a_paused_dag_keeps_who_paused_it(tmp_path: Path) -> None:
+    pipeline = Pipeline(PipelineSettings(database=tmp_path / "db"), Clock())
+    pipeline.set_paused(True, by="planner")
+    pipeline.set_paused(False)
+
+    logs = pipeline.event_logs(event="patch_dag", limit=5, newest_first=True)
+    owners = [log["owner"] for log in logs["event_logs"]]
+    assert owners == ["anonymous", "planner"]
+
+
 def test_a_paused_dag_records_no_run(tmp_path: Path) -> None:
     settings = PipelineSettings(database=tmp_path / "db")
     pipeline = Pipeline(settings, Clock())

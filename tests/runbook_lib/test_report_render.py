@@ -271,10 +271,10 @@ def test_the_summary_stands_beside_the_report(tmp_path: Path) -> None:
 
     summary = report.with_name("summary.txt").read_text("utf-8").splitlines()
 
-    assert len(summary) == 5
+    assert len(summary) == 6
     headline = write_headline(ReportModel(incident, SECTIONS))
     assert summary[0] == f"Verdict: {headline} ({incident.id})"
-    assert summary[4] == f"Report: {report.as_uri()}"
+    assert summary[5] == f"Report: {report.as_uri()}"
 
 
 def test_what_is_left_out_is_said_to_be_and_is_not_open(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from fulfillment.clients.http_systems import (
     AlertRule,
     Case,
     Dag,
+    DagChange,
     DagRun,
     Notification,
     NotificationCount,
@@ -117,6 +118,7 @@ class World:
     pages: list[list[MetricSample]] = field(default_factory=list)
     dag: Dag = field(default=Dag("fulfillment_release", False, False, None))
     runs: list[DagRun] = field(default_factory=list)
+    pause: DagChange | None = None
     services: dict[str, ServiceState] = field(default_factory=dict)
     switch: list[ServiceState] | None = None
     logs: list[LogLine] = field(default_factory=list)
@@ -399,6 +401,9 @@ class FakeFulfillment(_Fake):
     def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Any]]:
         return self.w.shipments
 
+    def list_newest_shipments(self, limit: int) -> list[dict[str, Any]]:
+        return self.w.shipments[:limit]
+
     def trigger_worker(self) -> None:
         self.w.calls.append("trigger")
         assert self.w.worker is not None
@@ -428,6 +433,9 @@ class FakePipeline(_Fake):
 
     def list_runs(self, limit: int = 10) -> list[DagRun]:
         return self.w.runs
+
+    def find_last_pause(self) -> DagChange | None:
+        return self.w.pause
 
     def set_paused(self, paused: bool) -> Dag:
         self.w.calls.append(f"paused={paused}")

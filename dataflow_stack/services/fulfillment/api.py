@@ -72,6 +72,7 @@ def build_router(
         given = bool(settings.minio_user and settings.minio_password.get_secret_value())
         return {
             "paused": worker.paused,
+            "pausedAt": worker.paused_at,
             "lastRunAt": worker.state.last_run_at,
             "lastMoveAt": worker.state.last_move_at,
             "lastError": worker.state.last_error,

@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS events (
     status TEXT NOT NULL, message TEXT NOT NULL, timestamp TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_of ON events (order_id);
 CREATE TABLE IF NOT EXISTS switches (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS changes (name TEXT PRIMARY KEY, at TEXT NOT NULL);
 """
 
 _SELECT = """SELECT *, (SELECT json_group_array(json_object(
@@ -232,7 +233,16 @@ class Shipments:
 
     def set_switch(self, name: str, on: bool) -> None:
         """Set a switch that survives restarts."""
-        self._db.execute("INSERT OR REPLACE INTO switches VALUES (?, ?)", (name, on))
+        now = format_z(self._clock.now())
+        with self._db.transaction():
+            if on != self.switch(name):
+                self._db.execute("INSERT OR REPLACE INTO changes VALUES (?, ?)", (name, now))
+            self._db.execute("INSERT OR REPLACE INTO switches VALUES (?, ?)", (name, on))
+
+    def switched_at(self, name: str) -> str | None:
+        """Return when a switch was last changed; None when it never was."""
+        rows = self._db.query("SELECT at FROM changes WHERE name = ?", (name,))
+        return str(rows[0]["at"]) if rows else None
 
     def _note(
         self, order_id: int, kind: str, status: str, message: str, at: str | None = None

@@ -74,6 +74,11 @@ class Worker:
         """Whether someone paused the worker; survives a restart."""
         return self._shipments.switch("worker_paused")
 
+    @property
+    def paused_at(self) -> str | None:
+        """Since when the worker is paused; None while it is not."""
+        return self._shipments.switched_at("worker_paused") if self.paused else None
+
     def set_paused(self, paused: bool) -> None:
         """Pause or resume."""
         self._shipments.set_switch("worker_paused", paused)

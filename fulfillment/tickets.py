@@ -1,0 +1,143 @@
+"""``runbook tickets``: the support tickets that are known, and what support says of each.
+
+Support cannot search for tickets. So they are known from elsewhere: alerts, ``--ticket``, earlier
+incidents, or a file. Only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from runbook_lib.errors import ClientError, ExitCode, NotFoundError, RecordError, UsageError
+from runbook_lib.model import Json
+from runbook_lib.record.incident import Incident, list_incidents
+from runbook_lib.redact import Redactor
+from runbook_lib.run.documents import Document
+
+from .clients import Clients
+from .settings import Settings
+
+#: Labels and annotations of an alert that name a ticket.
+_NAMES = ("support_case", "ticket", "ticket_id")
+_MAX_TICKETS = 200
+
+
+class TicketsDocument(Document):
+    """``tickets``: each with where it is known from, its status and its orders.
+
+    ``problem`` says why support or Alertmanager could not be asked.
+    """
+
+    tickets: tuple[dict[str, Json], ...]
+    problem: str = ""
+
+    @property
+    def answer(self) -> str:
+        """How many are known, and how one gets known."""
+        if self.tickets:
+            return f"{len(self.tickets)} known"
+        return "No ticket is known. Take the id from a customer's case, and name it with --ticket"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """How to look with the newest open one."""
+        for row in self.tickets:
+            if row["status"] not in ("", "closed", "unknown to support"):
+                return (f"runbook investigate --ticket {row['ticket']}",)
+        return ()
+
+
+class _Known(NamedTuple):
+    ticket: str
+    source: str
+
+
+def list_tickets(
+    settings: Settings, clients: Clients | None = None, *, from_file: Path | None = None
+) -> TicketsDocument:
+    """List the tickets that are known, each once, and ask support for each.
+
+    Raises
+    ------
+    UsageError
+        When the file cannot be read.
+    """
+    asked = clients or Clients(settings)
+    problems: list[str] = []
+    known = list(_list_file(from_file)) if from_file else []
+    try:
+        known += _list_alerts(asked)
+    except ClientError as error:
+        problems.append(str(error))
+    known += _list_history(settings)
+    sources: dict[str, list[str]] = {}
+    for ticket, source in known:
+        own = sources.setdefault(ticket, [])
+        if source not in own:
+            own.append(source)
+    rows: list[dict[str, Json]] = []
+    for ticket, names in list(sources.items())[:_MAX_TICKETS]:
+        row: dict[str, Json] = {"ticket": ticket, "status": "", "orders": "", "known_from": names}
+        if settings.support_url:
+            problem = _ask(asked, row)
+            if problem and problem not in problems:
+                problems.append(problem)
+        rows.append(row)
+    return TicketsDocument(
+        schema_name="runbook/tickets/1",
+        tickets=tuple(rows),
+        problem="; ".join(problems),
+        exit_code=ExitCode.OK if not problems else ExitCode.UNKNOWN,
+    )
+
+
+def _ask(clients: Clients, row: dict[str, Json]) -> str:
+    """Write status and orders into a ticket's row; return why support cannot be asked."""
+    try:
+        case = clients.support.read_case(row["ticket"])
+    except NotFoundError:
+        row["status"] = "unknown to support"
+    except (ClientError, UsageError) as error:
+        return str(error)
+    else:
+        row["status"] = case.status
+        row["orders"] = ", ".join(str(order_id) for order_id in case.order_ids)
+    return ""
+
+
+def _list_file(path: Path) -> Iterator[_Known]:
+    """Yield the ids in a file, one a line; what stands after a space or a comma is ignored."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--from {path} cannot be read: {error}") from error
+    for line in lines:
+        words = line.replace(",", " ").split()
+        if words and not words[0].startswith("#"):
+            yield _Known(words[0], "file")
+
+
+def _list_alerts(clients: Clients) -> Iterator[_Known]:
+    """Yield the tickets that alerts name in a label or an annotation."""
+    if not clients.alertmanager.url:
+        return
+    for alert in clients.alertmanager.list_alerts():
+        for name in _NAMES:
+            ticket = alert.labels.get(name) or alert.annotations.get(name)
+            if ticket:
+                yield _Known(ticket, f"alert {alert.labels.get('alertname', '')}".strip())
+
+
+def _list_history(settings: Settings) -> Iterator[_Known]:
+    """Yield the tickets of the incidents here, the newest first."""
+    redactor = Redactor(settings.secrets)
+    for folder in list_incidents(settings.runbook_home.resolve()):
+        incident = Incident(folder, redactor=redactor)
+        with suppress(RecordError):
+            tickets = [incident.state.ticket_id or "", *incident.journal.view().tickets()]
+            for ticket in tickets:
+                if ticket:
+                    yield _Known(ticket, folder.name)

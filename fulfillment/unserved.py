@@ -1,0 +1,84 @@
+"""Orders that have no label at all: nobody sees them in the bucket. Only reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+
+from runbook_lib.model import Json
+
+from .clients.services import try_time
+from .investigation import Investigation
+from .waiting import Waiting, read_order_id
+
+#: An order that had no label for so long wants one.
+_PATIENCE = timedelta(seconds=60)
+_MAX_SHIPMENTS = 1000
+_MAX_READY = 20_000
+#: Statuses of a shipment that was not handed on yet, by DataFlow and by the demo stack.
+_WITHOUT = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
+
+
+class Unserved(NamedTuple):
+    """How many orders have no label, and how long the first of them has waited."""
+
+    orders: int
+    longest_minutes: float
+
+
+def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
+    """Count the orders of the window whose shipment wants a label, and that have none.
+
+    By the shipments of fulfillment-service, the newest 1,000, and by a listing of both prefixes.
+
+    Returns
+    -------
+    None where a label in the bucket does not tell its order, so that nobody can know.
+
+    Raises
+    ------
+    ClientError
+        When service or store cannot be asked.
+    """
+    served = {label.order_id for label in waiting.real}
+    ready = inv.clients.store.list_objects(inv.settings.ready_prefix)
+    for count, info in enumerate(islice(ready, _MAX_READY + 1)):
+        if count == _MAX_READY:
+            return None
+        orders = _list_orders(info.key, inv.settings.order_id_from)
+        if not orders:
+            return None
+        served.update(orders)
+    if "" in served:
+        return None
+    now = inv.now()
+    starts: dict[str, datetime] = {}
+    for shipment in inv.clients.fulfillment.list_newest_shipments(_MAX_SHIPMENTS):
+        made_at = try_time(shipment.get("createdAt"))
+        order_id = str(shipment.get("orderId"))
+        if made_at is None or order_id in served or _has_label(shipment):
+            continue
+        if now - inv.window <= made_at <= now - _PATIENCE:
+            starts[order_id] = min(made_at, starts.get(order_id, made_at))
+    oldest = min(starts.values(), default=now)
+    return Unserved(len(starts), round((now - oldest).total_seconds() / 60, 1))
+
+
+def _list_orders(key: str, order_id_from: str) -> list[str]:
+    """Return the order that a key names; else every number in it, as in a packing slip's."""
+    order_id = read_order_id(key, {}, order_id_from)
+    if order_id:
+        return [order_id]
+    return re.findall(r"\d+", key.rpartition("/")[2])
+
+
+def _has_label(shipment: Mapping[str, Json]) -> bool:
+    """Tell whether a shipment names a label of its own, or wants none any more."""
+    status = str(shipment.get("status") or "").strip().lower()
+    tasks = shipment.get("tasks")
+    named = tasks if isinstance(tasks, list) else []
+    keys = [task.get("key") for task in named if isinstance(task, dict)]
+    return any(keys) or status not in _WITHOUT

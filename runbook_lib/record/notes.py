@@ -1,0 +1,72 @@
+"""A person's remarks: lessons and follow-ups, written to the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from ..errors import UsageError
+from ..model import Lesson, Note
+from .incident import Incident
+from .view import JournalView
+
+
+def write_note(incident: Incident, note: Note, *, section: str = "") -> int:
+    """Write a remark to an incident's journal; returns the number of the entry.
+
+    One that comes after the close is marked as late.
+
+    Raises
+    ------
+    UsageError
+        When it has no text.
+    """
+    if not note.text.strip():
+        raise UsageError("A note needs a text. Nothing was written.")
+    fields = note.model_dump(mode="json", exclude_defaults=True)
+    fields["section"] = section
+    if incident.is_closed:
+        fields["late"] = True
+    return incident.journal.append("note", fields).seq
+
+
+def parse_due(text: str) -> date | None:
+    """Return the day by which a follow-up is due; None of no text.
+
+    Raises
+    ------
+    UsageError
+        When it is no day such as 2026-12-04.
+    """
+    if not text:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        text = f"{text!r} is no day by which something is due. Write it as 2026-12-04"
+        raise UsageError(f"{text} (--due). Nothing was written.") from None
+
+
+def list_lessons(journal: JournalView, lesson: Lesson) -> list[Note]:
+    """Return what people wrote of what went well, badly, or by luck."""
+    return [note for note in journal.notes if note.lesson is lesson]
+
+
+def list_follow_ups(journal: JournalView) -> list[Note]:
+    """Return what somebody has to do, sorted by the day on which it is due."""
+    notes = [note for note in journal.notes if note.is_follow_up]
+    return sorted(notes, key=_get_due)
+
+
+def _get_due(note: Note) -> tuple[date, int]:
+    return note.due or date.max, note.seq
+
+
+def list_remarks(journal: JournalView) -> Sequence[Note]:
+    """Return the notes that are neither a lesson nor a follow-up."""
+    return [note for note in journal.notes if note.lesson is None and not note.is_follow_up]
+
+
+def find_late(journal: JournalView) -> list[Note]:
+    """Return the notes that were written after the close."""
+    return [note for note in journal.notes if note.late]

@@ -1,0 +1,78 @@
+"""``runbook note``: a remark, a lesson or a follow-up, from the command line."""
+
+from __future__ import annotations
+
+from ..errors import UsageError
+from ..investigation import check_undamaged
+from ..model import Note
+from ..record.incident import Incident, list_incidents, open_incident
+from ..record.notes import list_follow_ups, write_note
+from ..redact import Redactor
+from ..report import write_outputs
+from ..runbook import name_runbook
+from ..section import Sections
+from ..settings import Settings
+from .documents import Document
+
+
+class NoteDocument(Document):
+    """``note``: what was written, and where.
+
+    ``entry`` is the number in the journal, ``late`` says that the incident was closed before.
+    """
+
+    entry: int
+    late: bool
+    report: str
+    follow_ups: tuple[Note, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """What was written, and whether the report has it."""
+        where = f"Noted in {self.incident}"
+        if self.late:
+            return f"{where}, marked as after the close. The report stays as it is."
+        return f"{where}. The report is written anew with it."
+
+
+def add_note(
+    settings: Settings, sections: Sections, note: Note, *, incident_id: str = ""
+) -> NoteDocument:
+    """Write a remark to an incident, and the report anew while it is open.
+
+    Parameters
+    ----------
+    incident_id : empty: the open one
+
+    Raises
+    ------
+    UsageError
+        When there is no such incident, none is open, its journal is damaged, or there is no text.
+    """
+    incident = _find(settings, incident_id)
+    check_undamaged(incident)
+    is_late = incident.is_closed
+    named = note.model_copy(update={"operator": settings.operator})
+    entry = write_note(incident, named)
+    report = write_outputs(incident, sections)
+    return NoteDocument(
+        schema_name="runbook/note/1",
+        incident=incident.id,
+        entry=entry,
+        late=is_late,
+        report=str(report),
+        follow_ups=tuple(list_follow_ups(incident.journal.view())),
+    )
+
+
+def _find(settings: Settings, incident_id: str) -> Incident:
+    home = settings.runbook_home.resolve()
+    incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))
+    if incident is not None:
+        return incident
+    text = f"No incident is open under {settings.runbook_home}."
+    for folder in list_incidents(home):
+        again = name_runbook(f"runbook note TEXT --incident {folder.name}")
+        text = f"{text} For the newest one: {again}"
+        break
+    raise UsageError(text)

@@ -1,0 +1,190 @@
+"""Remarks, lessons and follow-ups: written by a person, told by report and summary."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from fulfillment.sections import SECTIONS
+from fulfillment.settings import Settings
+from runbook_lib.errors import UsageError
+from runbook_lib.model import ActionPhase, Event, Lesson, Note, Verdict
+from runbook_lib.record.detection import find_slowest, list_moments, list_triggers
+from runbook_lib.record.incident import Incident
+from runbook_lib.record.notes import list_follow_ups, list_lessons, parse_due, write_note
+from runbook_lib.report import ReportModel, write_outputs
+from runbook_lib.report.summary import list_facts, summarise, tabulate_follow_ups
+from runbook_lib.run.commands import close_incident, rebuild_report
+from runbook_lib.run.notes import add_note
+from tests.support.incidents import START, Teller, make_incident
+from tests.support.world import make_settings
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Teller:
+    """Return an incident that saw a breach."""
+    told = make_incident(tmp_path)
+    told.incident.open("2.1")
+    told.read("2.1", "lag", "breach", value=12, since=START - timedelta(minutes=5))
+    return told
+
+
+@pytest.fixture
+def settings(tell: Teller) -> Settings:
+    return make_settings(tell.incident.folder.parent)
+
+
+def read_page(incident: Incident) -> str:
+    return write_outputs(incident, SECTIONS).read_text("utf-8")
+
+
+FOLLOW_UP = Note(text="Alert on a paused DAG.", owner="ops", due=date(2026, 12, 4), ticket="OPS-7")
+
+
+def test_a_follow_up_stands_in_journal_report_and_summary(tell: Teller, settings: Settings) -> None:
+    document = add_note(settings, SECTIONS, FOLLOW_UP)
+
+    assert (document.incident, document.late) == (tell.incident.id, False)
+    assert [note.text for note in document.follow_ups] == [FOLLOW_UP.text]
+    note = tell.incident.journal.view().notes[-1]
+    assert (note.owner, note.due, note.ticket) == ("ops", date(2026, 12, 4), "OPS-7")
+    assert note.operator == settings.operator
+    model = ReportModel(tell.incident, SECTIONS)
+    [row] = tabulate_follow_ups(model)
+    assert (row["owner"], row["due"], row["ticket"]) == ("ops", "2026-12-04", "OPS-7")
+    report = Path(document.report)
+    assert all(word in report.read_text("utf-8") for word in ("OPS-7", "Alert on a paused DAG."))
+    names = [line.partition(":")[0] for line in summarise(model, "link").splitlines()]
+    assert "To do" in names
+
+
+def test_the_follow_up_that_is_due_first_comes_first(tell: Teller) -> None:
+    for name, day in (("no day", None), ("later", date(2026, 12, 5)), ("first", date(2026, 12, 1))):
+        write_note(tell.incident, Note(text=name, owner="ops", due=day))
+
+    follow_ups = list_follow_ups(tell.incident.journal.view())
+    assert [note.text for note in follow_ups] == ["first", "later", "no day"]
+
+
+def test_a_lesson_is_no_follow_up_and_no_remark(tell: Teller) -> None:
+    write_note(tell.incident, Note(text="The plan was readable.", lesson=Lesson.WELL))
+
+    journal = tell.incident.journal.view()
+    assert [note.text for note in list_lessons(journal, Lesson.WELL)] == ["The plan was readable."]
+    assert list_lessons(journal, Lesson.BADLY) == []
+    assert list_follow_ups(journal) == []
+    assert read_page(tell.incident).count("The plan was readable.") == 2  # lesson, and journal
+
+
+def test_a_note_after_the_close_is_marked_and_leaves_the_report(
+    tell: Teller, settings: Settings
+) -> None:
+    close_incident(settings, SECTIONS, tell.incident.id)
+    report = tell.incident.folder / "report.html"
+    before = report.read_bytes()
+
+    document = add_note(settings, SECTIONS, Note(text="late"), incident_id=tell.incident.id)
+
+    assert document.late
+    rebuilt = rebuild_report(settings, SECTIONS, tell.incident.id)
+    assert [note.text for note in rebuilt.late_notes] == ["late"]
+    assert tell.incident.journal.view().notes[-1].late
+    assert report.read_bytes() == before
+
+
+def test_without_an_open_incident_a_note_names_the_newest(tell: Teller, settings: Settings) -> None:
+    close_incident(settings, SECTIONS, tell.incident.id)
+
+    with pytest.raises(UsageError, match=tell.incident.id):
+        add_note(settings, SECTIONS, Note(text="where to?"))
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_a_note_without_a_text_is_refused(tell: Teller, text: str) -> None:
+    with pytest.raises(UsageError):
+        write_note(tell.incident, Note(text=text, owner="ops"))
+    assert tell.incident.journal.view().notes == []
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "2026-13-01", "4.12."])
+def test_a_day_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_due(text)
+
+
+def test_a_day_may_be_left_out() -> None:
+    assert parse_due("") is None
+    assert parse_due("2026-12-04") == date(2026, 12, 4)
+
+
+class TestDetection:
+    def tell_all(self, tell: Teller) -> None:
+        """Tell an alert 6 min after the first sign, a notice 1 min later, and a look after 2."""
+        fired = START - timedelta(minutes=5) + timedelta(minutes=6)
+        timeline = (
+            Event(fired, "alert", "FulfillmentDelay firing begins", "prometheus"),
+            Event(
+                fired + timedelta(minutes=1), "notice", "slack receives FulfillmentDelay: firing"
+            ),
+        )
+        tell.conclude(Verdict.INCIDENT, "why", timeline=timeline)
+
+    def test_each_step_is_measured_from_the_one_before(self, tell: Teller) -> None:
+        self.tell_all(tell)
+
+        moments = list_moments(tell.incident.journal.view())
+        afters = {moment.name: moment.after for moment in moments}
+        assert afters["the alert fired"] == timedelta(minutes=6)
+        assert afters["a channel was told"] == timedelta(minutes=1)
+        slowest = find_slowest(moments)
+        assert slowest is not None
+        assert slowest.name == "the alert fired"
+
+    def test_a_look_before_the_alert_took_no_time(self, tell: Teller) -> None:
+        self.tell_all(tell)
+
+        moments = list_moments(tell.incident.journal.view())
+        [look] = [moment for moment in moments if moment.name == "somebody looked"]
+        assert look.after == timedelta(0)
+
+    def test_without_trouble_nothing_was_detected(self, tmp_path: Path) -> None:
+        assert list_moments(make_incident(tmp_path).incident.journal.view()) == []
+
+
+class TestTrigger:
+    def pause(self, tell: Teller, text: str) -> None:
+        event = Event(tell.clock(), "trigger", text, "pipeline")
+        tell.read("5.3", "pipeline", "breach", events=(event,))
+
+    def test_who_changed_what_stands_in_the_facts(self, tell: Teller) -> None:
+        self.pause(tell, "alice paused the DAG fulfillment_release")
+
+        fact = list_facts(ReportModel(tell.incident, SECTIONS))["Trigger"]
+        assert fact.text == "Alice paused the DAG fulfillment_release"
+        assert fact.note.endswith("by pipeline")
+
+    def test_what_changes_after_our_own_action_is_none(self, tell: Teller) -> None:
+        self.pause(tell, "alice paused the DAG")
+        tell.act(ActionPhase.APPLIED)
+        self.pause(tell, "the runbook paused the worker")
+
+        triggers = list_triggers(tell.incident.journal.view())
+        assert [event.text for event in triggers] == ["alice paused the DAG"]
+
+    def test_where_no_system_tells_it_is_not_known(self, tell: Teller) -> None:
+        assert list_facts(ReportModel(tell.incident, SECTIONS))["Trigger"].text == "not known"
+
+
+def test_opening_and_adopting_stand_in_the_journal_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = make_incident(tmp_path)
+    told.incident.update(opened_by="")
+    told.incident.open("2.1")
+    told.incident.open("2.3")
+
+    kinds = [entry.kind for entry in told.incident.journal.view().entries]
+    assert kinds == ["opened"]
+    assert [told.incident.id in record.message for record in caplog.records] == [True]
