@@ -29,6 +29,7 @@ from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import convert, preload, write_outputs
+from ..report.changes import compute_changes
 from ..runbook import load_policy, name_runbook
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
@@ -174,6 +175,7 @@ def investigate(
     section, _ = policy.choose_next(journal, now=now)
     is_done = verdict is Verdict.HEALTHY or not section
     own = journal.of_runs(_list_names(done.runs))
+    changes = compute_changes(journal, policy)
     code = compute_exit_code(verdict)
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
         code = ExitCode.RUN_FAILED
@@ -194,6 +196,8 @@ def investigate(
         advice=journal.advice(now),
         next="" if is_done else name_runbook(f"runbook run {section[:2]}"),
         unfinished=_list_unfinished(journal),
+        changed=changes.changed,
+        changed_since=changes.since,
     )
 
 
