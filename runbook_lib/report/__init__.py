@@ -57,9 +57,12 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
 def _mark_report(incident: Incident) -> None:
     """Note in an open incident's journal that a report holds all of it: the next says what changed.
 
-    Nothing is noted when nothing was read, changed or concluded since the last one.
+    Nothing is noted when nothing was read, changed or concluded since the last one, and in a drill,
+    which is told once.
     """
-    if not incident.is_closed and needs_mark(incident.journal.view()):
+    state = incident.state
+    is_last = state.is_closed or state.drill
+    if not is_last and needs_mark(incident.journal.view()):
         incident.journal.append(REPORTED, {"section": ""})
 
 
