@@ -279,8 +279,9 @@ def print_document(document: Document, console: Console) -> None:
         _print(console, f"{icon} {document.answer}", style=_STYLES[tone], is_prose=True)
     for command in document.commands:
         _print(console, f"\n  {_wrap(command)}\n")
-    for line in document.news:
-        _print(console, line, is_prose=True)
+    if document.news:
+        news = "\n".join(document.news)
+        _print(console, f"{news}\n", is_prose=True)
     values = document.model_dump(by_alias=True)
     for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
         value = values[name]

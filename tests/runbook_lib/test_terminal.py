@@ -83,7 +83,9 @@ AGAIN = INVESTIGATED.model_copy(
     update={
         "changed_since": AT - timedelta(minutes=10),
         "changed": (
-            Change(kind=ChangeKind.VERDICT, name="incident", text="Verdict: Incident."),
+            Change(
+                kind=ChangeKind.VERDICT, name="incident", text="Verdict: Incident. Before: Healthy."
+            ),
             Change(kind=ChangeKind.NUMBER, name="2.3", text="Backlog: 74 objects at 04:00:00Z."),
         ),
     }
