@@ -10,6 +10,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.model import Status, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
+from runbook_lib.report.changes import compute_changes
 from runbook_lib.runbook import find_runbook, load_policy
 from runbook_lib.show.text import count_of, visible
 
@@ -71,6 +72,8 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
     if incident is not None:
         if look.verdict == Verdict.HEALTHY and not look.error:
             lines.append(_say_healthy(incident))
+        if occasion.is_follow_up:
+            lines += _list_changes(incident)
         lines += _read_summary(incident.folder)
         if look.next:
             lines.append(f"Next: {look.next}")
@@ -102,6 +105,15 @@ def _say_healthy(incident: Incident) -> str:
             reasons.append(f"{step} {reading.reason}")
     because = f" ({'; '.join(reasons)})" if reasons else ""
     return f"No incident, because {headline}{because}."
+
+
+def _list_changes(incident: Incident) -> list[str]:
+    """Return what changed since the last report, line by line."""
+    try:
+        journal = incident.journal.view()
+    except RunbookError:
+        return []
+    return compute_changes(journal, load_policy()).lines
 
 
 def _read_summary(folder: Path) -> list[str]:

@@ -150,6 +150,12 @@ class JournalView:
             return None
         return self.entries[-1].at
 
+    @property
+    def last_look_at(self) -> datetime | None:
+        """When something was read or changed last: a later note makes no reading stale."""
+        entries = [*self.readings, *self.actions]
+        return max((entry.at for entry in entries), default=None)
+
     def conclusion(self, section: str, *, after: int = 0) -> Conclusion | None:
         """Return a section's newest conclusion past an entry."""
         for conclusion in reversed(self.conclusions):

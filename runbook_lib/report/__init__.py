@@ -6,10 +6,11 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from ..errors import RunbookError
+from ..errors import RecordError, RunbookError
 from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, write_attachment, write_manifest
 from ..section import Sections
+from .changes import REPORTED, needs_mark
 from .export import convert, export_notebooks, load_exporter
 from .model import ReportModel
 from .render import write_report
@@ -41,6 +42,8 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
         return incident.folder / "report.html"
     with suppress(RunbookError):  # this report does not depend on the other one
         _write_previous(incident, sections)
+    with suppress(RecordError):  # a damaged folder stays as it is; its report says so
+        _mark_report(incident)
     model = ReportModel(incident, sections)
     export_notebooks(incident, model)
     path = write_report(incident, model)
@@ -49,6 +52,18 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     if packs:
         write_attachment(incident)
     return path
+
+
+def _mark_report(incident: Incident) -> None:
+    """Note in an open incident's journal that a report holds all of it: the next says what changed.
+
+    Nothing is noted when nothing was read, changed or concluded since the last one, and in a drill,
+    which is told once.
+    """
+    state = incident.state
+    is_last = state.is_closed or state.drill
+    if not is_last and needs_mark(incident.journal.view()):
+        incident.journal.append(REPORTED, {"section": ""})
 
 
 def _write_previous(incident: Incident, sections: Sections) -> None:

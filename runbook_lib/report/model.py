@@ -21,6 +21,7 @@ from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS
+from .changes import compute_changes
 
 _GOOD = (Verdict.FIXED, Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)
 _ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
@@ -133,6 +134,7 @@ class ReportModel:
     remedies : those of ``tried`` that belong to the section that reads recovery; without any, all
     waiting : actions that wait for approval: the newest of each step, unless the incident is over
     judgement, verdict : what the policy says as of the newest reading or change
+    changes : what changed since the last report
     since, until : when the trouble began, and the first sample after which all stayed well
     is_good : whether the verdict is that nothing more is to be done
     begin : when a drill began. Earlier events are ignored
@@ -154,10 +156,11 @@ class ReportModel:
         self.journal, journal_damage = _read_journal(incident)
         damages = [facts_damage, journal_damage]
         self.damage = "; ".join(damage for damage in damages if damage)
-        self.judgement = self.policy.judge(self.journal, now=self._find_newest_look())
+        self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
         self.verdict = self.judgement.verdict if self.judgement else None
         self.until = self.judgement.until if self.judgement else None
         self.causes = self.policy.list_causes(self.journal)
+        self.changes = compute_changes(self.journal, self.policy)
         self.since = self.journal.since()
         self.is_good = self.verdict in _GOOD
         self.sections: dict[str, SectionRecord] = {}
@@ -180,11 +183,6 @@ class ReportModel:
         self.has_passed = self._has_passed()
         self.impact = self.policy.compute_impact(self.journal)
         self.tickets = self._list_tickets()
-
-    def _find_newest_look(self) -> datetime | None:
-        """Return when something was read or changed last: a later note makes no reading stale."""
-        entries = [*self.journal.readings, *self.journal.actions]
-        return max((entry.at for entry in entries), default=None)
 
     def _add_section(self, module: SectionModule) -> None:
         section = _make_section(module)

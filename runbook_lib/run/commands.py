@@ -31,6 +31,7 @@ from ..record.notes import find_late
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import convert, preload, write_outputs
+from ..report.changes import compute_changes
 from ..runbook import load_policy, name_runbook
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
@@ -176,6 +177,7 @@ def investigate(
     section, _ = policy.choose_next(journal, now=now)
     is_done = verdict is Verdict.HEALTHY or not section
     own = journal.of_runs(_list_names(done.runs))
+    changes = compute_changes(journal, policy)
     code = compute_exit_code(verdict)
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
         code = ExitCode.RUN_FAILED
@@ -197,6 +199,8 @@ def investigate(
         next="" if is_done else name_runbook(f"runbook run {section[:2]}"),
         unfinished=_list_unfinished(journal),
         became=tuple(_list_becoming(own)),
+        changed=changes.changed,
+        changed_since=changes.since,
     )
 
 

@@ -18,6 +18,7 @@ from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
 from ..record.history import HistoryRow
 from ..record.journal import utc_now
+from ..report.changes import Change, Changes
 from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
 from ..show.text import VERDICT_WORDS, count_of, visible
 
@@ -46,6 +47,11 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
     def commands(self) -> tuple[str, ...]:
         """What to type next."""
         return ()
+
+    @property
+    def news(self) -> list[str]:
+        """What is new, line by line."""
+        return []
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
@@ -80,6 +86,8 @@ class InvestigateDocument(Document):
     commands that finish what was begun before. ``reason`` says why the verdict is what it is.
     ``earlier`` are steps that this command did not read: their readings are shown with their age,
     and do not judge. ``became`` says whether the incident was opened, or took up an alert.
+    ``changed`` is what changed since the last report, which was written at ``changed_since``
+    (None: this is the first one).
     """
 
     readings: tuple[Observed, ...]
@@ -94,6 +102,13 @@ class InvestigateDocument(Document):
     next: str = ""
     unfinished: tuple[str, ...] = ()
     became: tuple[str, ...] = ()
+    changed: tuple[Change, ...] = ()
+    changed_since: Timestamp | None = None
+
+    @property
+    def news(self) -> list[str]:
+        """What changed since the last report, line by line."""
+        return Changes(self.changed_since, self.changed).lines
 
     @property
     def answer(self) -> str:
@@ -239,6 +254,8 @@ _SKIPPED = {
     "reason",
     "entry",
     "late",
+    "changed",
+    "changed_since",
 }
 #: How most notebooks end: the answer says it.
 _SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
@@ -262,7 +279,7 @@ _WIDTH = 76
 
 
 def print_document(document: Document, console: Console) -> None:
-    """Print a document: its answer, what to type next, tables, paths; a plan's line to paste last.
+    """Print its answer, what to type next, what is new, tables, paths; a plan's line to paste last.
 
     Notes
     -----
@@ -274,6 +291,9 @@ def print_document(document: Document, console: Console) -> None:
         _print(console, f"{icon} {document.answer}", style=_STYLES[tone], is_prose=True)
     for command in document.commands:
         _print(console, f"\n  {_wrap(command)}\n")
+    if document.news:
+        news = "\n".join(document.news)
+        _print(console, f"{news}\n", is_prose=True)
     values = document.model_dump(by_alias=True)
     for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
         value = values[name]

@@ -1,0 +1,72 @@
+"""A follow-up says what changed since the last report; a first message does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alerting.book import KnownAlert
+from alerting.look import Look
+from alerting.messages import Occasion, make_text
+from fulfillment.sections import SECTIONS
+from runbook_lib.record.incident import Incident
+from runbook_lib.redact import Redactor
+from runbook_lib.report import ReportModel, write_outputs
+from tests.support.incidents import START, Teller, damage_journal, make_incident
+
+SECRET = "s3cr3t-of-the-store"
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Teller:
+    """Return an incident with one report, and a backlog that then grew."""
+    tell = make_incident(tmp_path)
+    tell.read("2.3", "backlog objects", "breach", value=3, unit="objects")
+    write_outputs(tell.incident, SECTIONS)
+    tell.read("2.3", f"backlog {SECRET}", "breach", value=74, unit="objects")
+    write_outputs(tell.incident, SECTIONS)
+    return tell
+
+
+def write(incident: Incident, *, is_follow_up: bool) -> list[str]:
+    alert = KnownAlert("f1", {"alertname": "FulfillmentDelay"}, START, None, is_reported=False)
+    occasion = Occasion(
+        look=Look(incident=incident.id, verdict="incident", next="runbook run 06", error=""),
+        alerts=[alert],
+        is_drill=False,
+        is_follow_up=is_follow_up,
+        page_url="http://127.0.0.1:8115",
+    )
+    return make_text(occasion, incident, Redactor([SECRET])).splitlines()
+
+
+def test_a_follow_up_says_what_changed_above_the_summary(tell: Teller) -> None:
+    changes = ReportModel(tell.incident, SECTIONS).changes
+    lines = write(tell.incident, is_follow_up=True)
+
+    heading = lines.index(f"{changes.heading}:")
+    verdict = next(i for i, line in enumerate(lines) if line.startswith("Verdict: "))
+    assert changes.changed
+    assert heading + len(changes.changed) + 1 == verdict
+    assert "74 objects" in lines[heading + 1]
+
+
+def test_a_first_message_says_nothing_of_changes(tell: Teller) -> None:
+    changes = ReportModel(tell.incident, SECTIONS).changes
+    assert f"{changes.heading}:" not in write(tell.incident, is_follow_up=False)
+
+
+def test_a_change_holds_no_secret(tell: Teller) -> None:
+    lines = write(tell.incident, is_follow_up=True)
+    assert "74 objects" in "\n".join(lines)
+    assert SECRET not in "\n".join(lines)
+
+
+def test_a_damaged_journal_costs_the_changes_and_not_the_message(tell: Teller) -> None:
+    damage_journal(tell.incident.folder, line=1)
+    changes = ReportModel(tell.incident, SECTIONS).changes
+    lines = write(tell.incident, is_follow_up=True)
+
+    assert changes.heading == ""
+    assert any(line.startswith("Report: ") for line in lines)
