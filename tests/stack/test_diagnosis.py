@@ -52,8 +52,8 @@ def ask_until(
 
     A release is the remedy once labels wait, which may be after the cause is known.
 
-    Without causes: until it says healthy, or fixed after an earlier trouble. What an earlier fault left in the last half minute of
-    the counters, and an alert that fades, come first.
+    Without causes: until it says healthy, or fixed after an earlier trouble. What an earlier fault
+    left in the last half minute of the counters, and an alert that fades, come first.
     """
     deadline = time.monotonic() + deadline_s
     while True:
