@@ -222,7 +222,7 @@ def _plan_refresh(inv: Investigation) -> Plan:
             inv,
             step="6.4",
             target="ticket",
-            reason="no ticket is named",
+            reason="no ticket given",
         )
     refreshed_at = _find_refresh(inv, ticket)
     if refreshed_at:
