@@ -34,7 +34,9 @@ class Investigation(display.Investigation[Settings, Clients]):
             cls.connect(settings).support.read_case(ticket_id)
         except NotFoundError as error:
             text = f"There is no ticket {ticket_id!r}. Nothing was written."
-            raise UsageError(f"{text} Correct --ticket (in a notebook: ticket_id), or leave it out.") from error
+            raise UsageError(
+                f"{text} Correct --ticket (in a notebook: ticket_id), or leave it out."
+            ) from error
         except ClientError:
             return
 

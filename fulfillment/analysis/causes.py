@@ -274,7 +274,10 @@ class Cause(StrEnum):
 
 #: What the object store's service may be called.
 STORE_SERVICES = ("minio", "object-store", "store")
-_SETTING_FIRST = "correct its setting first"
+_KEY_FIRST = "set MINIO_ROOT_PASSWORD of {worker} to the store's secret"
+_PLACE_FIRST = (
+    "set FULFILLMENT_BUCKET, PENDING_PREFIX and READY_PREFIX of {worker} as 5.4 shows them"
+)
 _STORE_ELSEWHERE = "its service is not a stopped one here: restore the store where it runs"
 _EYES_ELSEWHERE = "exporter and Prometheus are not stopped services here: look there"
 _SUPPORT = "support-service"
@@ -300,8 +303,14 @@ def _restart_worker(values: Values) -> Repair:
     return Repair("restart", values["worker"])
 
 
-def _restart_with_setting(values: Values) -> Repair:
-    return Repair("restart", values["worker"], _SETTING_FIRST)
+def _restart_with(setting: str) -> Callable[[Values], Repair]:
+    """Return a repair: restart the worker after a person corrects its setting."""
+
+    def find_repair(values: Values) -> Repair:
+        worker = values["worker"]
+        return Repair("restart", worker, setting.replace("{worker}", worker))
+
+    return find_repair
 
 
 def _wake_worker(values: Values) -> Repair:
@@ -403,7 +412,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("credentials_match", is_false, 0.3, "the worker's secret is not the store's"),
             hint("credentials_match", is_true, -0.4, "the worker has the store's secret"),
         ),
-        repair=_restart_with_setting,
+        repair=_restart_with(_KEY_FIRST),
         follow_ups=("check credentials at start", "a checklist for key rotation"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
@@ -428,7 +437,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
             hint("failures_no_such_bucket", is_over(0), 0.3, "it names a missing bucket"),
         ),
-        repair=_restart_with_setting,
+        repair=_restart_with(_PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
     ),

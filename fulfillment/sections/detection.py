@@ -24,7 +24,7 @@ from runbook_lib.model import (
     Role,
 )
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
-from runbook_lib.show.text import format_bytes
+from runbook_lib.show.text import count_of, format_bytes
 
 from ..analysis.causes import Cause
 from ..analysis.samples import Sample, compute_interval_s

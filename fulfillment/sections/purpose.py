@@ -102,9 +102,11 @@ def _read_environment(inv: Investigation) -> Outcome:
     }
     outcome = Outcome(value=name, rows=to_rows(("what", "value"), facts.items()))
     if not inv.settings.is_playground:
-        return outcome.ok(f"{name}: drills, faults and the exercise of section 4 are forbidden; its clean-up is not")
+        return outcome.ok(f"{name}: no drills, faults or exercise of section 4; its clean-up works")
     if marker == name:
-        return outcome.ok("drills and the exercise of section 4 may run here: setting and marker agree")
+        return outcome.ok(
+            "drills and the exercise of section 4 may run here: setting and marker agree"
+        )
     return outcome.breach(
         f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}: "
         "drills and the exercise of section 4 refuse to run"

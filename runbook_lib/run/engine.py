@@ -22,6 +22,7 @@ _SAVE_EVERY_S = 1.0
 _START_TIMEOUT_S = 60
 
 Keep = Callable[[Any], None]
+Tell = Callable[[int, int], None]
 
 
 def register_engine() -> str:
@@ -31,10 +32,17 @@ def register_engine() -> str:
 
 
 class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
-    """Calls ``keep`` with the notebook once a second, and at last; begins no cell after ``ask``."""
+    """Calls ``keep`` with the notebook once a second, and at last; begins no cell after ``ask``.
 
-    def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt) -> None:
+    ``tell`` is given the number of each code cell that begins, and of all code cells.
+    """
+
+    def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt, tell: Tell) -> None:
         super().__init__(notebook, progress_bar=False)
+        self._tell = tell
+        kinds = [each.cell_type for each in notebook.cells]
+        self._total = kinds.count("code")
+        self._begun = 0
         self._keep = keep
         self._cell = cell
         self._kept_at = -math.inf
@@ -45,7 +53,7 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
             self._keep(self.nb)
             self._kept_at = time.monotonic()
 
-    def cell_start(self, *where: Any, **named: Any) -> None:
+    def cell_start(self, cell: Any, *where: Any, **named: Any) -> None:
         """Begin a cell.
 
         Raises
@@ -55,7 +63,10 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
         """
         if self._cell.is_asked:
             raise KeyboardInterrupt
-        super().cell_start(*where, **named)
+        if cell.cell_type == "code":
+            self._begun += 1
+            self._tell(self._begun, self._total)
+        super().cell_start(cell, *where, **named)
 
 
 class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
@@ -84,12 +95,13 @@ class KeepingEngine(Engine):  # type: ignore[misc]
         *,
         keep: Keep,
         cell: CellInterrupt,
+        tell: Tell,
         km: Any,
         execution_timeout: float,
         **_: object,
     ) -> Any:
         """Run the notebook's cells; return the notebook with what they showed."""
-        manager = KeepingManager(nb, keep, cell)
+        manager = KeepingManager(nb, keep, cell, tell)
         manager.notebook_start()
         client = KeepingClient(
             manager,

@@ -194,7 +194,7 @@ def run_notebook(
     incident : handed to the notebook as ``incident_id``
     parameters : checked against the section's model first; the notebook's own value otherwise
     kernel : one that other notebooks use too; default: one of its own
-    progress : told when an interrupt waits for a cell
+    progress : told of each cell that begins, and when an interrupt waits for a cell
 
     Returns
     -------
@@ -225,8 +225,9 @@ def run_notebook(
             source = sections.notebooks / f"{name}.ipynb"
             keep = partial(_keep, incident, path)
             cell = CellInterrupt(used_kernel, progress)
+            tell = partial(_tell_cell, progress, name)
             with closing(cell), Interrupts(cell.ask, used_kernel.kill):
-                failure = _execute(source, values, used_kernel, keep, cell)
+                failure = _execute(source, values, used_kernel, keep, cell, tell=tell)
             is_asked = cell.is_asked
     except KeyboardInterrupt:
         failure = Failure("", KeyboardInterrupt.__name__)
@@ -278,12 +279,19 @@ def _explain_cut(
     return Failure("", KeyboardInterrupt.__name__)
 
 
+def _tell_cell(progress: Progress, name: str, number: int, total: int) -> None:
+    """Say which cell of a notebook begins."""
+    progress(f"{name}: cell {number} of {total}")
+
+
 def _execute(
     source: Path,
     values: Mapping[str, Any],
     kernel: SharedKernel,
     keep: Callable[[Any], None],
     cell: CellInterrupt,
+    *,
+    tell: Callable[[int, int], None],
 ) -> Failure | None:
     nbformat = load_nbformat()
     import papermill
@@ -314,6 +322,7 @@ def _execute(
             km=kernel.take(),
             keep=keep,
             cell=cell,
+            tell=tell,
         )
     except PapermillExecutionError as error:
         first = error.source.strip().partition("\n")[0][:80]
