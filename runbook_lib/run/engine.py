@@ -22,7 +22,6 @@ _SAVE_EVERY_S = 1.0
 _START_TIMEOUT_S = 60
 
 Keep = Callable[[Any], None]
-Tell = Callable[[int, int], None]
 
 
 def register_engine() -> str:
@@ -32,14 +31,10 @@ def register_engine() -> str:
 
 
 class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
-    """Calls ``keep`` with the notebook once a second, and at last; begins no cell after ``ask``.
+    """Calls ``keep`` with the notebook once a second, and at last; begins no cell after ``ask``."""
 
-    ``tell`` is given the number of each code cell that begins, and of all code cells.
-    """
-
-    def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt, tell: Tell) -> None:
+    def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt) -> None:
         super().__init__(notebook, progress_bar=False)
-        self._tell = tell
         kinds = [each.cell_type for each in notebook.cells]
         self._total = kinds.count("code")
         self._begun = 0
@@ -65,7 +60,7 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
             raise KeyboardInterrupt
         if cell.cell_type == "code":
             self._begun += 1
-            self._tell(self._begun, self._total)
+            self._cell.show(self._begun, self._total)
         super().cell_start(cell, *where, **named)
 
 
@@ -95,13 +90,12 @@ class KeepingEngine(Engine):  # type: ignore[misc]
         *,
         keep: Keep,
         cell: CellInterrupt,
-        tell: Tell,
         km: Any,
         execution_timeout: float,
         **_: object,
     ) -> Any:
         """Run the notebook's cells; return the notebook with what they showed."""
-        manager = KeepingManager(nb, keep, cell, tell)
+        manager = KeepingManager(nb, keep, cell)
         manager.notebook_start()
         client = KeepingClient(
             manager,

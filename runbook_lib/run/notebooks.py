@@ -224,10 +224,10 @@ def run_notebook(
         with nullcontext(kernel) if kernel else SharedKernel() as used_kernel:
             source = sections.notebooks / f"{name}.ipynb"
             keep = partial(_keep, incident, path)
-            cell = CellInterrupt(used_kernel, progress)
+            cell = CellInterrupt(used_kernel, progress, name)
             tell = partial(_tell_cell, progress, name)
             with closing(cell), Interrupts(cell.ask, used_kernel.kill):
-                failure = _execute(source, values, used_kernel, keep, cell, tell=tell)
+                failure = _execute(source, values, used_kernel, keep, cell)
             is_asked = cell.is_asked
     except KeyboardInterrupt:
         failure = Failure("", KeyboardInterrupt.__name__)
@@ -279,19 +279,12 @@ def _explain_cut(
     return Failure("", KeyboardInterrupt.__name__)
 
 
-def _tell_cell(progress: Progress, name: str, number: int, total: int) -> None:
-    """Say which cell of a notebook begins."""
-    progress(f"{name}: cell {number} of {total}")
-
-
 def _execute(
     source: Path,
     values: Mapping[str, Any],
     kernel: SharedKernel,
     keep: Callable[[Any], None],
     cell: CellInterrupt,
-    *,
-    tell: Callable[[int, int], None],
 ) -> Failure | None:
     nbformat = load_nbformat()
     import papermill
@@ -322,7 +315,6 @@ def _execute(
             km=kernel.take(),
             keep=keep,
             cell=cell,
-            tell=tell,
         )
     except PapermillExecutionError as error:
         first = error.source.strip().partition("\n")[0][:80]
