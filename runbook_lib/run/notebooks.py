@@ -225,7 +225,6 @@ def run_notebook(
             source = sections.notebooks / f"{name}.ipynb"
             keep = partial(_keep, incident, path)
             cell = CellInterrupt(used_kernel, progress, name)
-            tell = partial(_tell_cell, progress, name)
             with closing(cell), Interrupts(cell.ask, used_kernel.kill):
                 failure = _execute(source, values, used_kernel, keep, cell)
             is_asked = cell.is_asked
