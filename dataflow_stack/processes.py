@@ -16,6 +16,9 @@ from .topology import SERVICES
 
 __all__ = ["check_ports", "end_processes", "find_processes"]
 
+#: So far the ports move when one is taken.
+_SHIFT = 1000
+
 
 def check_ports(config: StackConfig) -> None:
     """Make sure that every port of the stack is free.
@@ -39,9 +42,9 @@ def check_ports(config: StackConfig) -> None:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
                 raise PortTakenError(
-                    f"port {port} for {name} is taken by another process. Stop it,"
-                    " or set RUNBOOK_STACK_PORT_BASE to shift all ports of the stack"
-                    f" (now {config.port_base})."
+                    f"port {port} for {name} is taken by another process. Stop it, or shift all"
+                    " ports of the stack:\n\n"
+                    f"  RUNBOOK_STACK_PORT_BASE={config.port_base + _SHIFT} runbook stack up\n"
                 ) from error
 
 

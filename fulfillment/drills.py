@@ -538,6 +538,16 @@ def _run(drill: Drill) -> DrillDocument:
     return document
 
 
+#: The stages of a drill, in their order; progress numbers them.
+_STAGES = ("steady state", "inject", "alert", "channels", "diagnosis", "remedy", "clear", "close")
+
+
+def _tell_stage(drill: Drill, stage: str, words: str) -> None:
+    """Say which stage of a drill begins."""
+    number = _STAGES.index(stage) + 1
+    drill.progress(f"{number} of {len(_STAGES)} {stage}: {words}")
+
+
 def _begin(drill: Drill, again: str) -> None:
     """Sweep the leftovers of killed drills, and make sure that the system is healthy.
 
@@ -548,7 +558,7 @@ def _begin(drill: Drill, again: str) -> None:
     """
     swept = sweep_expired(drill.clients.store, drill.settings, now=utc_now())
     drill.record("started", scenario=drill.scenario.name, swept=swept)
-    drill.progress("steady state")
+    _tell_stage(drill, "steady state", "is the system healthy?")
     try:
         is_steady = drill.is_steady()
     except KeyboardInterrupt:
@@ -593,7 +603,7 @@ def _carry_out(drill: Drill) -> None:
     if not card.hears_receivers:
         with suppress(errors.ClientError):
             drill.counted_before = drill.count_told()
-    drill.progress("inject")
+    _tell_stage(drill, "inject", scenario.name)
     drill.injected_at = utc_now()
     drill.record("inject", scenario=scenario.name)
     scenario.inject(drill)
@@ -603,12 +613,14 @@ def _carry_out(drill: Drill) -> None:
     _detect(drill)
     _notify(drill)
     started = time.monotonic()
+    _tell_stage(drill, "diagnosis", "sections 1, 2, 3 and 5")
     drill.run("01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause")
     card.phases.diagnose_s = _measure(started)
     causes = POLICY.list_causes(drill.incident.journal.view())
     card.cause_found = tuple(cause.name for cause in causes)
     exercises = [(step,) for step in scenario.exercise_steps]
     _act(drill, "04_chaos_verification", exercises, _EXERCISE)
+    _tell_stage(drill, "remedy", "section 6" if scenario.remedy_steps else "take the fault back")
     started = time.monotonic()
     fixed_at = utc_now()
     if scenario.remedy_steps:
@@ -619,6 +631,7 @@ def _carry_out(drill: Drill) -> None:
     else:
         _revert(drill)
         _clear(drill, utc_now())
+    _tell_stage(drill, "close", "sections 6, 8 and 7")
     card.verdict = drill.conclude("06_remediation")
     drill.run("08_references", "07_postmortem")
 
@@ -634,7 +647,7 @@ def _detect(drill: Drill) -> None:
 
     alert = drill.scenario.alert
     timeout_s = drill.scenario.detect_timeout_s
-    drill.progress(f"wait for {alert}")
+    _tell_stage(drill, "alert", f"wait for {alert or 'a breach'}, {timeout_s:g} s at most")
     if not alert:
         wait_for(is_unhealthy, timeout_s=timeout_s)
     elif wait_for(fires, timeout_s=timeout_s):
@@ -648,7 +661,7 @@ def _notify(drill: Drill) -> None:
     def is_notified() -> bool:
         return drill.have_all_received("firing")
 
-    drill.progress("wait for the channels")
+    _tell_stage(drill, "channels", "wait until each was told")
     notify_s = drill.card.phases.notify_s
     if not drill.card.hears_receivers:
         _count_notified(drill)
@@ -736,7 +749,8 @@ def _clear(drill: Drill, fixed_at: datetime) -> None:
     """Wait until the alert is gone and every channel said so. The receivers' clock counts."""
     if not drill.scenario.alert:
         return
-    drill.progress("wait for the alert to clear")
+    limit_s = drill.scenario.clear_timeout_s
+    _tell_stage(drill, "clear", f"wait until the alert clears, {limit_s:g} s at most")
 
     def is_clear() -> bool:
         if drill.read_alert_states():

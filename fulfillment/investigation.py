@@ -33,8 +33,10 @@ class Investigation(display.Investigation[Settings, Clients]):
         try:
             cls.connect(settings).support.read_case(ticket_id)
         except NotFoundError as error:
-            text = f"there is no ticket {ticket_id!r}: nothing was written"
-            raise UsageError(f"{text}. Correct ticket_id, or leave it empty") from error
+            text = f"There is no ticket {ticket_id!r}. Nothing was written."
+            raise UsageError(
+                f"{text} Correct --ticket (in a notebook: ticket_id), or leave it out."
+            ) from error
         except ClientError:
             return
 

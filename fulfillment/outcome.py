@@ -286,7 +286,7 @@ well undecided+unread none calm any HEALTHY REFERENCES no no no label waits too 
 WAY_TABLE = """
 none any any NONE nothing is to be moved
 release any any RELEASE the worker cannot do it
-retrigger runs+unseen any RETRIGGER the worker does its whole job
+retrigger runs+unseen any RETRIGGER the worker runs: ask it to run once
 retrigger paused comes_back RETRIGGER 6.2 resumes the worker first
 retrigger paused stays RELEASE the worker is paused, and would refuse
 retrigger absent any RELEASE there is no API that asks the worker

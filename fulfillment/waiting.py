@@ -125,12 +125,13 @@ class Waiting:
     def describe(self) -> str:
         """Say in words what waits and for how long."""
         waits = say_waiting(len(self.real), "real object")
-        text = f"{waits}, {len(self.overdue)} of them over {self.limit_minutes:g} min"
+        text = f"{waits}, {len(self.overdue):,} of them over {self.limit_minutes:g} min"
         if self.real:
             text += f" (longest {self.longest_minutes:.1f} min)"
         if self.synthetic:
-            text += f"; {len(self.synthetic)} synthetic ones wait too, "
-            text += f"{self.overdue_synthetic} over the threshold (a drill)"
+            synthetic = say_waiting(len(self.synthetic), "synthetic object")
+            text += f"; {synthetic} too, "
+            text += f"{self.overdue_synthetic:,} over the threshold (a drill)"
         return text
 
     def rows(self, limit: int) -> list[dict[str, Json]]:
@@ -374,7 +375,7 @@ def explain_left(
         "carrier, or set LABEL_FINISHED to what tells a finished label here",
         "not_wanted": "no shipment of their order still wants a label: all are delivered, returned "
         f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished})",
-        "no_order_id": f"their order cannot be told by ORDER_ID_FROM={settings.order_id_from}: "
+        "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order: "
         "look at one, and set ORDER_ID_FROM",
         "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({others}). They "
         "hold the alert: set RELEASE_MATCH, plan with --match, or take them out of "

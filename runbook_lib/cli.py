@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import re
 import shlex
 import signal
 import sys
@@ -30,7 +31,29 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
+
+
+def _check_incident(text: str) -> str:
+    """Return ``--incident``; refuse what is no incident's id before anything is loaded."""
+    if text in ("", "new") or re.fullmatch(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}", text):
+        return text
+    example = "inc-20261124T031400Z-7f3a"
+    advice = "`runbook incidents` lists them"
+    raise UsageError(f"--incident {text}: an incident's id looks like {example}; {advice}")
+
+
+def _check_ticket(text: str) -> str:
+    """Return ``--ticket``; refuse what is no ticket's id before anything is loaded."""
+    if re.fullmatch("[A-Za-z0-9-]{0,64}", text):
+        return text
+    problem = "a ticket's id has letters, digits and hyphens, 64 at most"
+    raise UsageError(f"--ticket {shlex.quote(text)}: {problem}")
+
+
+IncidentId = Annotated[
+    str,
+    typer.Option("--incident", callback=_check_incident, help="id, or new; default: the open one"),
+]
 Incident = Annotated[str, typer.Argument(metavar="incident")]
 Alerts = Annotated[
     Path | None,
@@ -47,17 +70,29 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     as_json : print one JSON document, and no progress
     """
     from rich.console import Console
+    from rich.progress import Progress as ProgressBar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from .run.documents import print_document
     from .show.progress import make_meter
 
     console = Console(stderr=True, quiet=as_json)
-    with console.status("starting") as status:
+    bar = ProgressBar(
+        SpinnerColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar as line:
+        task = line.add_task("starting", total=None)
 
         def say(text: str) -> None:
-            status.update(text)
+            line.update(task, description=text)
             if not console.is_terminal:
-                console.print(f"… {text}", markup=False, highlight=False)
+                seconds = line.tasks[0].elapsed or 0
+                console.print(f"… {text} ({seconds:.0f} s)", markup=False, highlight=False)
 
         document = work(make_meter(say))
     if as_json:
@@ -99,7 +134,10 @@ app = typer.Typer()
 
 @app.command()
 def investigate(
-    ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected order")] = "",
+    ticket_id: Annotated[
+        str,
+        typer.Option("--ticket", callback=_check_ticket, help="ticket of an affected order"),
+    ] = "",
     incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
     alerts: Alerts = None,

@@ -622,11 +622,14 @@ class Investigation(Generic[S, C]):
         """Refuse an approval that names none of the plans that are known here."""
         plans = [*self.load_named_plans(), *self._plans.values(), plan]
         ids = {known.sha256: known.id for known in plans}
+        waiting = {known.sha256: known.id for known in plans if not known.is_empty}
         for sha256 in approved:
             if sha256 in ids:
                 continue
-            choices = "\n".join(f"{plan_id}\n{known}" for known, plan_id in ids.items())
-            text = f"the approval {sha256[:12]!r}… is of none of the plans here."
+            text = f"{sha256[:12]}… matches no plan of this incident."
+            if not waiting:
+                raise errors.PlanNotApprovedError(f"{text} No plan waits: plan again.")
+            choices = "\n".join(f"{plan_id}\n{known}" for known, plan_id in waiting.items())
             advice = "Approve one of these by its whole hash, or plan again:"
             raise errors.PlanNotApprovedError(f"{text} {advice}\n\n{choices}")
 

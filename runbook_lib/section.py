@@ -49,6 +49,13 @@ class SectionParameters(BaseModel):
     )
 
 
+#: What every section's parameters accept, where a pattern says it to nobody.
+_ACCEPTED = {
+    "incident_id": "an incident's id looks like inc-20261124T031400Z-7f3a",
+    "ticket_id": "a ticket's id has letters, digits and hyphens, 64 at most",
+}
+
+
 class ChangeParameters(SectionParameters):
     """Parameters of a section that changes something."""
 
@@ -289,6 +296,8 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
             if similar:
                 problem += f"; did you mean {similar[0]}?"
             problems[name] = problem
+        for name in problems.keys() & _ACCEPTED.keys():
+            problems[name] = _ACCEPTED[name]
         text = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
         advice = "Correct it where the parameters are set, and run again."
         names = ", ".join(fields)

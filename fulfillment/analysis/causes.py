@@ -98,8 +98,8 @@ def is_under(limit: float) -> Callable[[Json], bool]:
 def failing(reason: str, what: str) -> tuple[Rule, Rule]:
     """Return the rules of a failure reason: counted lately, and in the log lately."""
     return (
-        Rule(f"failures_{reason}", is_over(0), 0.7, f"{what}: failures counted just now"),
-        hint(f"logged_{reason}", is_true, 0.3, f"{what}: the worker's log says so"),
+        Rule(f"failures_{reason}", is_over(0), 0.7, f"{what}: failures are counted"),
+        hint(f"logged_{reason}", is_true, 0.3, f"{what}: the worker's log agrees"),
     )
 
 
@@ -189,7 +189,7 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
     reason = judgement.reason
     if hiding:
         status = CauseStatus.UNDECIDED
-        reason = f"cannot be told beside {CAUSES[hiding[0]].words}"
+        reason = f"cannot be judged because of {CAUSES[hiding[0]].words}"
     evidence = {known[name].evidence for name in judgement.telling if name in known}
     return Finding(
         name=cause,
@@ -274,7 +274,10 @@ class Cause(StrEnum):
 
 #: What the object store's service may be called.
 STORE_SERVICES = ("minio", "object-store", "store")
-_SETTING_FIRST = "correct its setting first"
+_KEY_FIRST = "set MINIO_ROOT_PASSWORD of {worker} to the store's secret"
+_PLACE_FIRST = (
+    "set FULFILLMENT_BUCKET, PENDING_PREFIX and READY_PREFIX of {worker} as 5.4 shows them"
+)
 _STORE_ELSEWHERE = "its service is not a stopped one here: restore the store where it runs"
 _EYES_ELSEWHERE = "exporter and Prometheus are not stopped services here: look there"
 _SUPPORT = "support-service"
@@ -300,8 +303,14 @@ def _restart_worker(values: Values) -> Repair:
     return Repair("restart", values["worker"])
 
 
-def _restart_with_setting(values: Values) -> Repair:
-    return Repair("restart", values["worker"], _SETTING_FIRST)
+def _restart_with(setting: str) -> Callable[[Values], Repair]:
+    """Return a repair: restart the worker after a person corrects its setting."""
+
+    def find_repair(values: Values) -> Repair:
+        worker = values["worker"]
+        return Repair("restart", worker, setting.replace("{worker}", worker))
+
+    return find_repair
 
 
 def _wake_worker(values: Values) -> Repair:
@@ -403,7 +412,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("credentials_match", is_false, 0.3, "the worker's secret is not the store's"),
             hint("credentials_match", is_true, -0.4, "the worker has the store's secret"),
         ),
-        repair=_restart_with_setting,
+        repair=_restart_with(_KEY_FIRST),
         follow_ups=("check credentials at start", "a checklist for key rotation"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
@@ -428,7 +437,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
             hint("failures_no_such_bucket", is_over(0), 0.3, "it names a missing bucket"),
         ),
-        repair=_restart_with_setting,
+        repair=_restart_with(_PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
     ),
@@ -612,7 +621,7 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
     ordered = [cause for cause in CAUSES if cause in wanted]
     stops = [cause for cause in ordered if CAUSES[cause].strategy == "none"]
     if stops:
-        return "none", f"do not release: {stops[0]}; see 6.2"
+        return "none", f"do not release: {CAUSES[stops[0]].words}; see 6.2"
     if values.get("waiting_real") == 0:
         return "none", "no real object waits"
     blocks = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
@@ -628,11 +637,11 @@ def _choose_with_worker(standing: Sequence[str], *, has_api: bool) -> tuple[Stra
     """Choose where the worker can move labels, now or once its standstill is repaired."""
     names = ", ".join(standing)
     if standing and has_api:
-        return "retrigger", f"it does its whole job once 6.2 brought it back: {names}"
+        return "retrigger", f"6.2 brings the worker back first ({names}); then ask it to run once"
     if standing:
-        return "none", f"the worker moves labels by itself once 6.2 brought it back: {names}"
+        return "none", f"the worker moves labels by itself after 6.2 brings it back: {names}"
     if has_api:
-        return "retrigger", "no cause was found that stops the worker: it does its whole job"
+        return "retrigger", "no cause is found that stops the worker: ask it to run once"
     return "release", "no cause was found, and the worker has no API to run it again"
 
 

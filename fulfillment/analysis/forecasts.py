@@ -53,7 +53,7 @@ def compute_drain(objects: float | None, arrival: Rate | None, drain: Rate | Non
     net = drain.per_minute - arrival.per_minute
     rates = f"{arrival.per_minute:.1f} arrive, {drain.per_minute:.1f} leave per minute"
     if objects <= 0:
-        return Drain("never", f"nothing waits for the moment, but {rates}")
+        return Drain("never", f"it is empty now and grows by {-net:.1f} a minute: {rates}")
     if net <= 0:
         what = "they arrive as fast as they leave" if drain.per_minute else "nothing leaves"
         return Drain("never", f"{what}: {rates}")

@@ -514,7 +514,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     if not inv.settings.support_url:
         return Outcome().left_out("SUPPORT_URL is empty: there are no tickets here")
     if not inv.ticket_id:
-        text = "no ticket is named: set ticket_id to a ticket of an affected order"
+        text = "no ticket given; add --ticket <id> (in a notebook: ticket_id)"
         return Outcome().unknown(text)
     support = inv.clients.support
     stale = inv.settings.timeline_stale_minutes
@@ -555,8 +555,8 @@ def read_ticket(inv: Investigation) -> Outcome:
         )
     if without_order and not waits:
         return outcome.unknown(
-            f"{text}; the orders of {without_order} waiting labels "
-            f"cannot be told by ORDER_ID_FROM={inv.settings.order_id_from}"
+            f"{text}; ORDER_ID_FROM={inv.settings.order_id_from} does not tell the order "
+            f"of {count_of(without_order, 'waiting label')}"
         )
     return outcome.ok(f"{text}; {waits or 'none of its artefacts waits'}")
 

@@ -373,7 +373,7 @@ def read_store_health(inv: Investigation) -> Outcome:
 def _read_sample(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
     rows = waiting.rows(10)
-    reason = f"the {len(rows)} that wait longest of {len(waiting.objects)}"
+    reason = f"the {len(rows)} that wait longest, of {len(waiting.objects):,}"
     if not rows:
         reason = "nothing waits"
     return Outcome(value=len(rows), rows=rows).ok(reason)

@@ -128,7 +128,7 @@ def _point(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadSt
         name=title.lower(),
         role=Role.CHECKLIST,
         source=source,
-        threshold="an open point without a note",
+        threshold="a point is open and has no note",
         unit="open points",
     )
 

@@ -83,7 +83,7 @@ def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
 
 @step(
     "1.1",
-    "Environment: where this runs, and whether section 4 may",
+    "Environment: where this runs, and whether an exercise may",
     name="environment",
     role=Role.GROUND,
     source=f"RUNBOOK_ENVIRONMENT; $fulfillment_bucket/{MARKER_KEY}",
@@ -102,12 +102,14 @@ def _read_environment(inv: Investigation) -> Outcome:
     }
     outcome = Outcome(value=name, rows=to_rows(("what", "value"), facts.items()))
     if not inv.settings.is_playground:
-        return outcome.ok(f"{name}: section 4, drills and faults are forbidden")
+        return outcome.ok(f"{name}: no drills, faults or exercise of section 4; its clean-up works")
     if marker == name:
-        return outcome.ok("drills and section 4 may run here: setting and marker agree")
+        return outcome.ok(
+            "drills and the exercise of section 4 may run here: setting and marker agree"
+        )
     return outcome.breach(
         f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}: "
-        "section 4 refuses to run"
+        "drills and the exercise of section 4 refuse to run"
     )
 
 

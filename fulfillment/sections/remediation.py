@@ -222,7 +222,7 @@ def _plan_refresh(inv: Investigation) -> Plan:
             inv,
             step="6.4",
             target="ticket",
-            reason="no ticket is named",
+            reason="no ticket given",
         )
     refreshed_at = _find_refresh(inv, ticket)
     if refreshed_at:
@@ -447,11 +447,20 @@ def _compare(inv: Investigation, waits: Mapping[str, float], plan: Plan) -> Plan
         _row("leave per minute", drain, drain),
         _row("empty in", _say_time_to_empty(now), _say_time_to_empty(after)),
     ]
-    words = f"{say_waiting(len(waits), 'object')} now, {len(stays)} after it"
-    words += f"; {after.outlook}: {after.reason}"
+    words = f"{say_waiting(len(waits), 'object')} now, {len(stays):,} right after the plan"
+    words += f"; then {_OUTLOOKS[after.outlook]}: {after.reason}"
     if error:
         words += f"; the rates could not be read: {error}"
     return PlanEffect(rows, words, max(waits.values(), default=0.0))
+
+
+#: Where the backlog goes, in words.
+_OUTLOOKS = {
+    "empty": "the queue stays empty",
+    "draining": "the queue drains",
+    "never": "the queue never drains at this rate",
+    "unknown": "where the queue goes is not known",
+}
 
 
 def _list_staying(waits: Mapping[str, float], plan: Plan) -> dict[str, float]:

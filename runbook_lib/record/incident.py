@@ -439,8 +439,9 @@ def _may_be_open(incident: Incident) -> bool:
 def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
     """Open an incident by its id."""
     if not _ID.fullmatch(incident_id):
-        example = "they look like inc-20261124T031400Z-7f3a"
-        raise UsageError(f"{incident_id!r} is not an incident id ({example})")
+        example = "inc-20261124T031400Z-7f3a"
+        advice = "`runbook incidents` lists them"
+        raise UsageError(f"{incident_id!r} is no incident: an id looks like {example}; {advice}")
     folder = home / incident_id
     if not (folder / "incident.json").is_file():
         raise UsageError(f"no incident {incident_id} under {home}")

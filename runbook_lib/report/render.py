@@ -478,11 +478,12 @@ def _say_reason(step: StepRecord) -> str:
 def _say_status(reading: Reading | None, earlier: Reading | None = None) -> Markup:
     if reading is None:
         return pill("not run")
+    at = f"{reading.observed_at:%H:%M:%SZ}"
     if reading is earlier and reading.status.is_open:
-        return Markup("not read again")
+        return Markup("the same: last read at {}").format(at)
     status = pill(str(reading.status))
     value = safe(say_reading(reading), 200)
-    return Markup("{} {}").format(status, value)
+    return Markup("{} {} at {}").format(status, value, at)
 
 
 def _summarise(entry: Entry) -> str:

@@ -23,6 +23,7 @@ from ..model import (
     Role,
     Status,
     Verdict,
+    format_time,
 )
 from ..policy import say_causes
 from ..record.actions import ActionRecord
@@ -320,7 +321,8 @@ def _describe_end(model: ReportModel) -> Fact:
         return Fact("not known", "no metric tells since when all is well")
     newest_at = model.journal.readings[-1].at
     duration = format_duration(newest_at - since)
-    return Fact("not yet", f"the last look was at {newest_at:%H:%M:%SZ}, {duration} after it began")
+    note = f"no recovery measured; last look at {newest_at:%H:%M:%SZ}, {duration} after it began"
+    return Fact("not yet", note)
 
 
 def _describe_severity(model: ReportModel) -> Fact:
@@ -353,8 +355,30 @@ def _describe_actions(model: ReportModel) -> Fact:
         newest = cut_off[-1].last
         return Fact(_capitalise(text), newest.reason)
     if model.waiting:
-        return Fact("nothing was changed", f"{len(model.waiting)} planned, waiting for approval")
+        return Fact("nothing yet", _count_waiting(model))
     return Fact("nothing was changed")
+
+
+def _count_waiting(model: ReportModel) -> str:
+    """Return how many plans wait for their approval, and how many expired before it."""
+    expired = [action for action in model.waiting if _has_expired(model, action)]
+    waiting = len(model.waiting) - len(expired)
+    parts = []
+    if waiting:
+        verb = "waits" if waiting == 1 else "wait"
+        parts.append(f"{count_of(waiting, 'plan')} {verb} for approval")
+    if expired:
+        parts.append(f"{count_of(len(expired), 'plan')} expired without approval")
+    return ", ".join(parts)
+
+
+def _has_expired(model: ReportModel, action: ActionRecord) -> bool:
+    """Tell whether a plan was too old at the journal's newest entry."""
+    expires_at = str(action.result(ActionPhase.PLANNED).get("expires_at") or "")
+    newest_at = model.journal.last_at
+    if not expires_at or newest_at is None:
+        return False
+    return expires_at < format_time(newest_at)
 
 
 def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
@@ -580,8 +604,8 @@ def _list_open_record(model: ReportModel) -> Iterator[Open]:
     if model.damage:
         yield model.damage, ()
     if model.journal.unreadable:
-        count = len(model.journal.unreadable)
-        yield f"{count} journal entries could not be understood", ()
+        count = count_of(len(model.journal.unreadable), "line")
+        yield f"{count} of the journal cannot be understood", ()
     for entry in model.journal.entries:
         if entry.kind == "interrupted":
             text = f"the run was interrupted at {entry.at:%H:%M:%SZ}"
@@ -605,11 +629,15 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
     """Yield plans that wait, and actions that failed or left something to do."""
     for action in model.waiting:
         first = action.first
-        text = f"{first.action} on {first.target} is planned and waits for approval"
+        text = f"{first.action} on {first.target} is planned"
         expires_at = action.result(ActionPhase.PLANNED).get("expires_at", "")
         time_of_day = str(expires_at)[11:19]
-        if time_of_day:
-            text += f" until {time_of_day}Z"
+        if _has_expired(model, action):
+            text += f", and the plan expired at {time_of_day}Z: plan again"
+        else:
+            text += " and waits for approval"
+            if time_of_day:
+                text += f" until {time_of_day}Z"
         yield text, (first.step,)
     newest = {action.first.step: action for action in model.tried}
     for action in model.tried:
@@ -638,16 +666,24 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
             continue  # what symptoms were before an action that was judged is history
         if reading.status is Status.BREACH and step.role in open_roles:
             breach_roles.add(step.role)
-            yield f"{reading.name}: {say_reading(reading)}", (step.id,)
+            yield _say_breach(reading), (step.id,)
         if reading.status is Status.UNKNOWN and step.role in _READ:
             unread.append(step.id)
     if unread:
-        yield "could not be read:", tuple(unread)
+        yield "not decided:", tuple(unread)
     for step in model.of(Role.CLEARED, Role.CHECKLIST):
         if step.role is Role.CLEARED and Role.ALERT in breach_roles:
             continue  # an alert that has not cleared is the one that fires
         if step.latest and step.latest.status.is_open:
             yield f"{step.title}: {step.latest.reason}", (step.id,)
+
+
+def _say_breach(reading: Reading) -> str:
+    """Return a breach with its time, and what makes it one."""
+    text = f"{reading.name}: {say_reading(reading)} at {reading.observed_at:%H:%M:%SZ}"
+    if reading.threshold:
+        text += f" (breach when {reading.threshold})"
+    return text
 
 
 def _find_judged_action(model: ReportModel) -> int:

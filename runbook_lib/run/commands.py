@@ -19,7 +19,19 @@ from ..errors import (
     compute_exit_code,
 )
 from ..investigation import Investigation, check_undamaged, judge_incident
-from ..model import Json, Line, Note, Plot, Progress, Role, Status, Verdict, format_time, keep_quiet
+from ..model import (
+    Conclusion,
+    Json,
+    Line,
+    Note,
+    Plot,
+    Progress,
+    Role,
+    Status,
+    Verdict,
+    format_time,
+    keep_quiet,
+)
 from ..policy import Judgement, make_log_entry
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
@@ -37,6 +49,7 @@ from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.plots import Picture, plot_lines
 from ..show.tables import tabulate_plans
+from ..show.text import count_of
 from . import documents
 from .interrupts import Interrupts, do_nothing, hold_interrupts
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
@@ -85,8 +98,9 @@ def run_sections(
             with hold_interrupts():
                 used_kernel.begin()
                 preload()
-            for name in names:
-                progress(name)
+            chosen = list(names)
+            for number, name in enumerate(chosen, start=1):
+                progress(f"{number} of {len(chosen)}: {name}")
                 run = run_notebook(
                     sections,
                     name,
@@ -251,14 +265,19 @@ def run_chosen(
     )
     journal = done.incident.journal.view()
     judgement = _judge_runs(done.runs, sections, journal)
-    verdict = judgement.verdict if judgement else _find_own_verdict(done.runs)
+    verdict = judgement.verdict if judgement else None
+    reason = judgement.reason if judgement else ""
+    conclusion = _find_own_conclusion(done.runs)
+    if judgement is None and conclusion is not None:
+        verdict = conclusion.verdict
+        reason = conclusion.summary
     own = journal.of_runs(_list_names(done.runs))
     return documents.RunDocument(
         schema_name="runbook/run/1",
         incident=done.incident.id,
         verdict=verdict,
         exit_code=_choose_exit_code(done.runs, verdict),
-        reason=judgement.reason if judgement else "",
+        reason=reason,
         notebooks=done.runs,
         plans=tuple(_list_plans(done.incident, own, is_over=verdict in _OVER)),
         report=done.report,
@@ -314,11 +333,11 @@ def _judge_runs(
     return load_policy().judge(journal, now=utc_now(), roles=needed)
 
 
-def _find_own_verdict(runs: Sequence[NotebookRun]) -> Verdict | None:
+def _find_own_conclusion(runs: Sequence[NotebookRun]) -> Conclusion | None:
     """Return what the last of some sections concluded that judge no symptom."""
     for run in reversed(runs):
         if run.conclusion is not None:
-            return run.conclusion.verdict
+            return run.conclusion
     return None
 
 
@@ -545,8 +564,13 @@ def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     rows = _list_history(settings)
     still_open = [row for row in rows if row.is_open]
     over = [row for row in rows if not row.is_open and not row.scenario]
+    hidden = len(rows) - len(still_open) - len(over)
+    note = ""
+    if hidden:
+        count = count_of(hidden, "ended drill")
+        note = name_runbook(f"not shown: {count}; `runbook history` lists them, too")
     return documents.IncidentsDocument(
-        schema_name="runbook/incidents/1", incidents=(*still_open, *over)
+        schema_name="runbook/incidents/1", incidents=(*still_open, *over), note=note
     )
 
 

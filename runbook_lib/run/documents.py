@@ -58,6 +58,11 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
         """What each plan would do, and the command that approves it."""
         return ()
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Fields that say nothing to a person here."""
+        return ()
+
     def to_json(self) -> str:
         """Return the document as indented JSON."""
         return self.model_dump_json(by_alias=True, indent=2)
@@ -174,6 +179,8 @@ class RunDocument(Document):
             parts.append(f"{super().answer}{why}")
         for run in self.notebooks:
             status = run.status
+            if status == "done" and self.verdict:
+                continue
             if status == "stopped_at_plan":
                 status = "stopped at the plan, nothing was changed"
             parts.append(f"{run.notebook}: {status}")
@@ -222,9 +229,10 @@ class CloseDocument(ReportDocument):
 
 
 class IncidentsDocument(Document):
-    """``incidents``: the open ones first."""
+    """``incidents``: the open ones first; ``note`` says what is not shown."""
 
     incidents: tuple[HistoryRow, ...]
+    note: str = ""
 
 
 class HistoryDocument(Document):
@@ -260,7 +268,6 @@ _SKIPPED = {
 #: How most notebooks end: the answer says it.
 _SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
 _COLUMNS = {
-    "notebooks": ("notebook", "status", "error"),
     "earlier": ("step", "status", "age_minutes", "reason"),
     "incidents": ("incident", "is_open", "verdict", "cause_found", "damage"),
     "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s", "damage"),
@@ -297,7 +304,7 @@ def print_document(document: Document, console: Console) -> None:
     values = document.model_dump(by_alias=True)
     for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
         value = values[name]
-        if name in _SKIPPED or value == document.commands:
+        if name in _SKIPPED or name in document.left_out or value == document.commands:
             continue
         for part in _lay_out(document, name, value):
             if isinstance(part, Table):
@@ -324,6 +331,10 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     elif name == "causes":
         causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
         yield tabulate_findings(causes, "Causes")
+    elif name == "notebooks":
+        for row in value:
+            if row["status"] not in _SAID_BY_THE_ANSWER:
+                yield f"{row['notebook']}: {row['error'] or row['status']}"
     elif is_list and isinstance(value[0], dict):
         rows = [row for row in value if row.get("status") not in _SAID_BY_THE_ANSWER]
         yield Table(label, rows, _COLUMNS.get(name, ()))

@@ -35,6 +35,9 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
 
     def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt) -> None:
         super().__init__(notebook, progress_bar=False)
+        kinds = [each.cell_type for each in notebook.cells]
+        self._total = kinds.count("code")
+        self._begun = 0
         self._keep = keep
         self._cell = cell
         self._kept_at = -math.inf
@@ -45,7 +48,7 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
             self._keep(self.nb)
             self._kept_at = time.monotonic()
 
-    def cell_start(self, *where: Any, **named: Any) -> None:
+    def cell_start(self, cell: Any, *where: Any, **named: Any) -> None:
         """Begin a cell.
 
         Raises
@@ -55,7 +58,10 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
         """
         if self._cell.is_asked:
             raise KeyboardInterrupt
-        super().cell_start(*where, **named)
+        if cell.cell_type == "code":
+            self._begun += 1
+            self._cell.show(self._begun, self._total)
+        super().cell_start(cell, *where, **named)
 
 
 class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]

@@ -108,7 +108,8 @@ class CellInterrupt:
     Parameters
     ----------
     kernel : runs the cells
-    say : shows a person what is waited for
+    say : shows a person which cell begins, and what is waited for
+    name : of the notebook
 
     Attributes
     ----------
@@ -120,8 +121,9 @@ class CellInterrupt:
     when the next cell has begun.
     """
 
-    def __init__(self, kernel: Interruptible, say: Callable[[str], None]) -> None:
+    def __init__(self, kernel: Interruptible, say: Callable[[str], None], name: str = "") -> None:
         self.is_asked = False
+        self._name = name
         self._kernel = kernel
         self._say = say
         self._is_running = False
@@ -136,6 +138,10 @@ class CellInterrupt:
             self._send()
         with suppress(RuntimeError):  # the signal may have come while something was printed
             self._say(_WAITS)
+
+    def show(self, number: int, total: int) -> None:
+        """Say which of the notebook's code cells begins."""
+        self._say(f"{self._name}: cell {number} of {total}")
 
     def begin(self) -> None:
         """Note that the kernel runs a cell now."""

@@ -69,6 +69,11 @@ class MovePlanDocument(MoveDocument):
         return "There is nothing to do"
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """Of a plan that has nothing to do: what is needed to approve it."""
+        return () if self.objects else ("plan", "sha256", "expires_at", "path")
+
+    @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """The command that approves it."""
         return offer(f"To carry it out before {self.expires_at}, paste:", self.apply)

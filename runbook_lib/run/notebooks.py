@@ -194,7 +194,7 @@ def run_notebook(
     incident : handed to the notebook as ``incident_id``
     parameters : checked against the section's model first; the notebook's own value otherwise
     kernel : one that other notebooks use too; default: one of its own
-    progress : told when an interrupt waits for a cell
+    progress : told of each cell that begins, and when an interrupt waits for a cell
 
     Returns
     -------
@@ -224,7 +224,7 @@ def run_notebook(
         with nullcontext(kernel) if kernel else SharedKernel() as used_kernel:
             source = sections.notebooks / f"{name}.ipynb"
             keep = partial(_keep, incident, path)
-            cell = CellInterrupt(used_kernel, progress)
+            cell = CellInterrupt(used_kernel, progress, name)
             with closing(cell), Interrupts(cell.ask, used_kernel.kill):
                 failure = _execute(source, values, used_kernel, keep, cell)
             is_asked = cell.is_asked

@@ -264,7 +264,7 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
     lines = list(conclusion.advice)
     if conclusion.unknown_steps:
         unknown = ", ".join(conclusion.unknown_steps)
-        lines.append(f"Could not be read: {unknown}")
+        lines.append(f"Not decided: {unknown}")
     verdict = VERDICT_WORDS[conclusion.verdict]
     return Card(
         f"{verdict}:",

@@ -285,7 +285,7 @@ def test_an_entry_of_another_shape_is_counted_and_the_rest_is_told(tmp_path: Pat
     model = model_of(tell.incident)
 
     assert len(model.journal.unreadable) == 6
-    assert any(text.startswith("6 journal entries") for text, _ in list_open(model))
+    assert any(text.startswith("6 lines") for text, _ in list_open(model))
     assert model.verdict is Verdict.FIXED
 
 
