@@ -100,7 +100,7 @@ def test_a_second_look_says_what_changed_since_the_first_report(
     assert "2.3" in [c.name for c in second.changed if c.kind is ChangeKind.NUMBER]
     assert len(second.changed) <= 6
     summary = Path(second.report).with_name("summary.txt").read_text("utf-8")
-    assert len(summary.splitlines()) == 5
+    assert not any(change.text in summary for change in second.changed)
 
 
 def _name_entries(story: Story) -> dict[str, str]:
