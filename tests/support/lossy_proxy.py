@@ -291,8 +291,8 @@ def _classify(
         kind = "claim"
     elif key.startswith(".runbook/releases/"):
         kind = "record"
-    elif key.startswith(".runbook/") or ".runbook-probe-" in key:
-        kind = "own"
+    elif key.startswith(".runbook/") or ".runbook-probe-" in key or "/absent-" in key:
+        kind = "own"  # `absent-…`: a right is tried on what does not exist
     elif method == "POST" and "delete" in query:
         keys = re.findall(rb"<Key>([^<]*)</Key>", body)
         kind = "own" if all(name.startswith(b".runbook/") for name in keys) else "bulk"
