@@ -45,6 +45,10 @@ def injected(stack: RunningStack, name: str) -> Iterator[None]:
         FAULTS[name].off(config)
 
 
+#: So many answers in a row, of about a second each, are longer than a scrape.
+_CALM = 3
+
+
 def ask_until(
     inv: Investigation, causes: set[str], *, remedy: str = "", deadline_s: float = 120
 ) -> Conclusion:
@@ -56,11 +60,13 @@ def ask_until(
     left in the last half minute of the counters, and an alert that fades, come first.
     """
     deadline = time.monotonic() + deadline_s
+    calm = 0
     while True:
         answer = ask_why(inv)
         found = list_causes(answer, CauseStatus.SUPPORTED)
         assert found <= causes or not causes, answer.summary
-        is_healthy = answer.verdict in (Verdict.HEALTHY, Verdict.FIXED)
+        calm = calm + 1 if answer.verdict in (Verdict.HEALTHY, Verdict.FIXED) else 0
+        is_healthy = calm >= _CALM  # the last scrape may miss what failed a second ago
         if found == causes and (
             supported(answer).next_step.startswith(remedy) if causes else is_healthy
         ):
