@@ -261,7 +261,8 @@ def _judge_causes(
     statuses = []
     for finding in diagnose(observations):
         is_supported = finding.status is CauseStatus.SUPPORTED
-        if finding.name in causes_before or (is_supported and CAUSES[finding.name].stops_labels):
+        stops_labels = CAUSES[finding.name].stops_labels
+        if stops_labels and (is_supported or finding.name in causes_before):
             statuses.append(finding.status)
     if CauseStatus.SUPPORTED in statuses:
         return Causes.SUPPORTED
