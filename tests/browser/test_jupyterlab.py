@@ -260,7 +260,7 @@ def depends_on_time(entry: Entry) -> bool:
     if entry.kind == "action":
         return bool(entry.data["action"]["step"] == "4.1")  # refused once a label waits too long
     # a look without trouble ends with its command; a person's kernel stays
-    return entry.kind in ("notebook", "closed")
+    return entry.kind in ("notebook", "closed", "reported")
 
 
 def describe(entry: Entry) -> tuple[object, ...]:

@@ -98,7 +98,7 @@ def test_no_table_is_cut_on_a_phone_and_each_cell_names_its_column(
     )
     unnamed = page.evaluate(
         "() => [...document.querySelectorAll('td:not([colspan])')]"
-        ".filter(e => !e.dataset.label).map(e => e.innerText)"
+        ".filter(e => !e.dataset.column).map(e => e.innerText)"
     )
     page.close()
 
