@@ -482,6 +482,7 @@ def put_recorded_plan(session: Session, plan: MovePlan) -> None:
     """Put the plan into the bucket, before its first state."""
     key = _key(plan.id, _PLAN)
     request = Request("put", key, body=plan.content)
+    session.renew()  # what was read and checked before this may have taken long
     session.change(request)
 
 

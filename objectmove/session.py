@@ -314,6 +314,10 @@ class Session:
 
 
 def _must_be_done(request: Request, answer: Answer) -> None:
-    if answer.effect != "done":
-        what = f"nobody knows what became of the {request.kind} of {request.key}"
-        raise StoppedError(f"{what} ({answer.code} {answer.message})")
+    if answer.effect == "done":
+        return
+    what = f"the {request.kind} of {request.key}"
+    why = f"{answer.code} {answer.message}"
+    if answer.effect == "none":
+        raise StoppedError(f"{what} was not carried out ({why})")
+    raise StoppedError(f"nobody knows what became of {what} ({why})")
