@@ -143,7 +143,10 @@ class Target(Protocol):
 
 @contextmanager
 def _sending(*, is_read: bool = False) -> Iterator[None]:
-    """Turn a client's error into what it says about a message."""
+    """Turn a client's error into what it says about a message.
+
+    ``is_read``: only a question is sent, so nothing can be lost with its answer.
+    """
     try:
         yield
     except NotFoundError as error:

@@ -286,7 +286,7 @@ _DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
 
 
-def _start(names: Sequence[str], *, otherwise: Repair) -> Callable[[Values], Repair]:
+def _start_first(names: Sequence[str], *, otherwise: Repair) -> Callable[[Values], Repair]:
     """Return a repair: start the first of these services that is down, else do otherwise."""
 
     def find_repair(values: Values) -> Repair:
@@ -340,7 +340,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("store_live", is_true, -0.6, "the object store is live"),
             hint("failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it"),
         ),
-        repair=_start(STORE_SERVICES, otherwise=Repair(mind=_STORE_ELSEWHERE)),
+        repair=_start_first(STORE_SERVICES, otherwise=Repair(mind=_STORE_ELSEWHERE)),
         follow_ups=("alert on the store's live endpoint", "restart the store by itself"),
         strategy="none",
         counted_as="store_unreachable",
@@ -355,7 +355,9 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("store_live", is_false, -0.5, "without the store no exporter can see anything"),
             hint("exporter_up", is_true, -0.1, "the exporter is scraped"),
         ),
-        repair=_start(("artifact-exporter", "prometheus"), otherwise=Repair(mind=_EYES_ELSEWHERE)),
+        repair=_start_first(
+            ("artifact-exporter", "prometheus"), otherwise=Repair(mind=_EYES_ELSEWHERE)
+        ),
         follow_ups=("page on FulfillmentMetricsMissing", "restart the exporter by itself"),
         then="believe the listing (2.3) meanwhile",
         stops_labels=False,
@@ -498,7 +500,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),
             hint("worker_answers", is_false, -0.5, "its source of shipments is down itself"),
         ),
-        repair=_start((_SUPPORT,), otherwise=Repair("restart", _SUPPORT)),
+        repair=_start_first((_SUPPORT,), otherwise=Repair("restart", _SUPPORT)),
         follow_ups=("alert on collection failures of support",),
         then="6.4 refresh the ticket's timeline (runbook run 06 -p ticket_id=TICKET)",
     ),

@@ -146,10 +146,22 @@ def _read_reachability(inv: Investigation) -> Outcome:
         questions["services"] = ask_services
     needed_first = sorted(questions, key=lambda name: name in OPTIONAL)
     answers = _ask_all({name: questions[name] for name in needed_first})
+    absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
+    return _judge_answers(answers, addresses, source=asked, absent=absent)
+
+
+def _judge_answers(
+    answers: Mapping[str, _Answer],
+    addresses: Mapping[str, str],
+    *,
+    source: str,
+    absent: Sequence[str],
+) -> Outcome:
+    """Tabulate who answered; a needed system that is silent, or another one, is a breach."""
     failed = [name for name, answer in answers.items() if answer.error]
     outcome = Outcome(
         value=f"{len(answers) - len(failed)} of {len(answers)}",
-        source=asked,
+        source=source,
         rows=[
             {
                 "system": name,
@@ -165,7 +177,6 @@ def _read_reachability(inv: Investigation) -> Outcome:
     away = [name for name in failed if not answers[name].is_wrong]
     silent = [name for name in away if name not in OPTIONAL]
     without = [name for name in away if name in OPTIONAL]
-    absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
     reason = "every needed system answers"
     if silent:
         reason = f"no answer from {', '.join(silent)}"
