@@ -109,6 +109,7 @@ def _find_entry(name: str) -> EntryPoint:
     raise UsageError(f"there is no runbook {name!r}; installed: {names}")
 
 
+@cache
 def _find_default() -> EntryPoint | None:
     """Return the only runbook, or the one that comes with the command; None without either."""
     installed = list(entry_points(group="runbook"))
@@ -138,8 +139,10 @@ def name_runbook(text: str) -> str:
     ``runbook --runbook inbox resume X``.
     """
     name = _Process.runbook
+    if not name:
+        return text
     default = _find_default()
-    if not name or (default is not None and default.name == name):
+    if default is not None and default.name == name:
         return text
     return _COMMAND.sub(f"runbook --runbook {name} ", text)
 

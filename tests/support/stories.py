@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -169,15 +170,20 @@ def _execute(
     return None
 
 
-def _replace_everywhere(
-    monkeypatch: pytest.MonkeyPatch, replaced: Mapping[Any, Callable[..., Any]], world: World
-) -> None:
-    """Put the world's clock, clients and settings where the library has its own."""
-    # one that is imported later would keep this story's clock for the next
+@cache
+def _import_all() -> None:
+    """Import every module: one that is imported later would keep a story's clock for the next."""
     for package in (runbook_lib, fulfillment):
         for found in walk_packages(package.__path__, f"{package.__name__}."):
             if not found.name.endswith("__main__"):
                 import_module(found.name)
+
+
+def _replace_everywhere(
+    monkeypatch: pytest.MonkeyPatch, replaced: Mapping[Any, Callable[..., Any]], world: World
+) -> None:
+    """Put the world's clock, clients and settings where the library has its own."""
+    _import_all()
 
     def sleep(seconds: float) -> None:
         world.now += timedelta(seconds=seconds)
