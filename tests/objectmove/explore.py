@@ -58,6 +58,8 @@ from .simulation import (
 )
 
 Script = tuple[tuple[str, str], ...]
+#: A point that a run passed, and what could have happened there.
+Point = tuple[str, Sequence[str]]
 _STEPS = 20
 _LAPSE_MS = 70_000
 _OTHERS = ("worker", "someone")
@@ -269,6 +271,12 @@ class Start:
     line: Line
 
 
+@cache
+def _share(point: str, options: tuple[str, ...]) -> Point:
+    """Return one and the same object for what is the same: a search keeps millions of points."""
+    return point, options
+
+
 @dataclass
 class Outcome:
     """What came of a run: ``points`` are those after its last disturbance, with the options."""
@@ -276,7 +284,7 @@ class Outcome:
     script: Script
     violations: list[str] = field(default_factory=list)
     declared: list[str] = field(default_factory=list)
-    points: list[tuple[str, Sequence[str]]] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
     events: list[tuple[int, str, Any]] = field(default_factory=list)
     is_known: bool = False
 
@@ -395,7 +403,7 @@ class Run:
         elif self._chance is None:
             options = list_options()
             if options:
-                self.outcome.points.append((point, options))
+                self.outcome.points.append(_share(point, tuple(options)))
         elif len(self.outcome.script) < self._depth and self._chance.random() < 0.05:
             options = list_options()
             if options:
@@ -1735,7 +1743,7 @@ def search(
     found, began, visited = Found(scenario.name), time.monotonic(), dict[int, int]()
     level: Iterable[Script] = [()]
     for left in range(bound, -1, -1):
-        passed: list[tuple[Script, list[tuple[str, Sequence[str]]]]] = []
+        passed: list[tuple[Script, list[Point]]] = []
         for script in level:
             outcome = Run(
                 scenario,
