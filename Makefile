@@ -67,7 +67,7 @@ check: lint ## Before each commit: lint, and every test that needs no process or
 test: setup-test check ## Everything that CI checks: check, then every other test
 	@sh scripts/test.sh
 
-bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone
+bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone (ARGS="--only growth": one part)
 	@sh scripts/setup/prometheus.sh --bench >&2
 	@python -m bench.release $(ARGS)
 

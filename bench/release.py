@@ -13,19 +13,21 @@ import json
 import os
 import platform
 import random
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
+from bench.slow_link import run_slow_link
 from objectmove.bucket import Request, S3Bucket
 from tests.support.gateway import (
     ACCESS_KEY,
@@ -37,10 +39,42 @@ from tests.support.gateway import (
 )
 
 SERVERS = {"juicefs": run_juicefs, "seaweedfs": run_seaweedfs}
-VARIANTS = {"without `pending-since`": False, "with `pending-since`": True}
+
+
+class Setup(NamedTuple):
+    """What is measured: a server, the labels, the link, and the most that the whole way may take.
+
+    ``goal`` is a ratio to the fastest tool; ``delay_ms`` is what the link adds each way.
+    """
+
+    kind: str
+    goal: float
+    has_since: bool = False
+    delay_ms: float = 0
+
+    @property
+    def title(self) -> str:
+        """Its name in the tables."""
+        words = [self.kind]
+        if self.has_since:
+            words.append("with `pending-since`")
+        if self.delay_ms:
+            words.append(f"behind a link that adds {self.delay_ms:g} ms each way")
+        return ", ".join(words)
+
+
+SETUPS = {
+    "juicefs": Setup("juicefs", 1.6),
+    "juicefs-since": Setup("juicefs", 1.6, has_since=True),
+    "seaweedfs": Setup("seaweedfs", 1.3),
+    "seaweedfs-since": Setup("seaweedfs", 1.3, has_since=True),
+    "slow-link": Setup("seaweedfs", 1.2, delay_ms=5),
+}
 STEPS = ("plan", "apply", "verify")
-#: What is added up, and the most that it may take, as a ratio to the fastest tool.
-SUMS = {"apply + verify": (STEPS[1:], 0.8), "plan + apply + verify": (STEPS, 1.0)}
+WHOLE = " + ".join(STEPS)
+#: How many labels the growth is measured with, and the most memory that a command may take.
+GROWTH = (5_000, 100_000)
+_MOST_MIB = 350
 _PATHS = f"{BUCKET}/pending/", f"{BUCKET}/ready/"
 #: The names of each tool's program, and its arguments for a move; ours are three commands.
 TOOLS = {
@@ -64,11 +98,12 @@ _TIMEOUT_S = 900
 
 
 class Cost(NamedTuple):
-    """What a command took: seconds, and CPU seconds of its process and of the server's."""
+    """What a command took: seconds, CPU seconds of its process and of the server's, memory."""
 
     wall_s: float
     client_cpu_s: float
     server_cpu_s: float
+    peak_mib: float
 
 
 def find_program(*names: str) -> str | None:
@@ -108,28 +143,32 @@ def make_environment(endpoint: str, home: Path, count: int = 0) -> dict[str, str
 def run(server: StoreServer, command: list[str], environment: dict[str, str]) -> tuple[Cost, str]:
     """Run a command that has to end with 0; return its cost and its stdout."""
     assert server.process is not None
-    process = psutil.Process(server.process.pid)
+    server_process = psutil.Process(server.process.pid)
 
-    def read_cpu_s() -> tuple[float, float]:
-        # Of the children only those count that have ended: the server has not.
-        ended, used = resource.getrusage(resource.RUSAGE_CHILDREN), process.cpu_times()
-        return ended.ru_utime + ended.ru_stime, used.user + used.system
+    def read_server_cpu_s() -> float:
+        used = server_process.cpu_times()
+        return used.user + used.system
 
-    start, (client, served) = time.perf_counter(), read_cpu_s()
-    done = subprocess.run(
-        command,
-        env=environment,
-        cwd=environment["HOME"],
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
-    )
-    wall, (client_end, served_end) = time.perf_counter() - start, read_cpu_s()
-    if done.returncode != 0:
-        said = f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-        raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: {said}")
-    return Cost(wall, client_end - client, served_end - served), done.stdout
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        start = time.perf_counter()
+        served = read_server_cpu_s()
+        process = subprocess.Popen(
+            command, env=environment, cwd=environment["HOME"], stdout=out, stderr=errors
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        served = read_server_cpu_s() - served
+        out.seek(0)
+        errors.seek(0)
+        said = out.read().decode()
+        if process.returncode != 0:
+            told = f"{said[-2000:]}\n{errors.read().decode()[-2000:]}"
+            raise RuntimeError(f"{' '.join(command)}: exit {process.returncode}: {told}")
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return Cost(wall, cpu_s, served, usage.ru_maxrss / unit), said
 
 
 def release(
@@ -170,23 +209,30 @@ def fill(bucket: S3Bucket, count: int, *, has_since: bool) -> dict[str, str]:
     return etags
 
 
-def measure(kind: str, tool: str, *, count: int, has_since: bool) -> dict[str, Cost]:
+def measure(setup: Setup, tool: str, *, count: int) -> dict[str, Cost]:
     """Return the cost of each of the tool's commands on a fresh server; check what they moved."""
     names, arguments = TOOLS[tool]
     program = find_program(*names) or names[0]
-    with tempfile.TemporaryDirectory() as folder, SERVERS[kind](Path(folder) / "store") as server:
-        (home := Path(folder) / "home").mkdir()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(SERVERS[setup.kind](folder / "store"))
+        home = folder / "home"
+        home.mkdir()
         bucket = S3Bucket(
             endpoint=server.endpoint, bucket=BUCKET, access_key=ACCESS_KEY, secret_key=SECRET_KEY
         )
-        labels = fill(bucket, count, has_since=has_since)
-        environment = make_environment(server.endpoint, home, count)
+        labels = fill(bucket, count, has_since=setup.has_since)
+        endpoint = server.endpoint
+        if setup.delay_ms:
+            endpoint = stack.enter_context(run_slow_link(endpoint, setup.delay_ms))
+        environment = make_environment(endpoint, home, count)
         time.sleep(_SETTLE_S)
         if tool == "runbook":
             costs = release(server, program, environment, count)
         else:
             command = [program, *arguments.format(*_PATHS).split()]
-            costs = {tool: run(server, command, environment)[0]}
+            cost, _ = run(server, command, environment)
+            costs = {tool: cost}
         left = sum(1 for _ in bucket.list_objects("pending/"))
         landed = {seen.key: seen.etag for seen in bucket.list_objects("ready/")}
     if left or landed != {f"ready/{name}": etag for name, etag in labels.items()}:
@@ -194,35 +240,72 @@ def measure(kind: str, tool: str, *, count: int, has_since: bool) -> dict[str, C
     return costs
 
 
-def compare(kind: str, tools: list[str], *, count: int, has_since: bool, rounds: int) -> str:
+def compare(setup: Setup, tools: list[str], *, count: int, rounds: int) -> str:
     """Run each tool in turn, every other round from the last one; return a table."""
-    costs: dict[str, list[Cost]] = {name: [] for name in (*STEPS, *SUMS)}
+    costs: dict[str, list[Cost]] = {name: [] for name in (*STEPS, WHOLE)}
     for number in range(rounds):
         for tool in tools if number % 2 == 0 else tools[::-1]:
-            taken = measure(kind, tool, count=count, has_since=has_since)
+            taken = measure(setup, tool, count=count)
             for command, cost in taken.items():
                 costs.setdefault(command, []).append(cost)
             said = ", ".join(f"{command} {cost.wall_s:.2f} s" for command, cost in taken.items())
-            load = f"{os.getloadavg()[0]:.1f}"
-            print(f"  {kind}, round {number + 1}, load {load}: {said}", file=sys.stderr, flush=True)
-    for name, (steps, _) in SUMS.items():
-        parts = zip(*(costs[step] for step in steps), strict=True)
-        costs[name] = [Cost(*map(sum, zip(*one, strict=True))) for one in parts]
-    medians = {
-        name: Cost(*map(statistics.median, zip(*c, strict=True))) for name, c in costs.items()
-    }
-    fastest = min(tools[1:], key=lambda tool: medians[tool].wall_s, default="apply + verify")
+            where = f"{setup.title}, round {number + 1}, load {os.getloadavg()[0]:.1f}"
+            print(f"  {where}: {said}", file=sys.stderr, flush=True)
+    costs[WHOLE] = [_add(one) for one in zip(*(costs[step] for step in STEPS), strict=True)]
+    medians = {name: _take_medians(measured) for name, measured in costs.items()}
+    fastest = min(tools[1:], key=lambda tool: medians[tool].wall_s, default=WHOLE)
     titles = ["", "s", "least to most", f"ratio to {fastest}", "goal"]
-    rows = [[*titles, "client CPU s", "server CPU s"]]
+    rows = [[*titles, "client CPU s", "server CPU s", "peak MiB"]]
     for name, median in medians.items():
         walls = [cost.wall_s for cost in costs[name]]
-        row = [name, f"{median.wall_s:.2f}", f"{min(walls):.2f} to {max(walls):.2f}"]
-        row.append(f"{median.wall_s / medians[fastest].wall_s:.2f}")
-        row.append(f"≤ {SUMS[name][1]}" if name in SUMS else "")
-        rows.append([*row, f"{median.client_cpu_s:.2f}", f"{median.server_cpu_s:.2f}"])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, ["-" * width for width in widths])
-    padded = ([text.ljust(w) for text, w in zip(row, widths, strict=True)] for row in rows)
+        rows.append(
+            [
+                name,
+                f"{median.wall_s:.2f}",
+                f"{min(walls):.2f} to {max(walls):.2f}",
+                f"{median.wall_s / medians[fastest].wall_s:.2f}",
+                f"≤ {setup.goal}" if name == WHOLE else "",
+                f"{median.client_cpu_s:.2f}",
+                f"{median.server_cpu_s:.2f}",
+                f"{median.peak_mib:.0f}",
+            ]
+        )
+    return tabulate(rows)
+
+
+def _add(costs: Sequence[Cost]) -> Cost:
+    """Return what commands took that ran one after the other."""
+    return Cost(
+        sum(cost.wall_s for cost in costs),
+        sum(cost.client_cpu_s for cost in costs),
+        sum(cost.server_cpu_s for cost in costs),
+        max(cost.peak_mib for cost in costs),
+    )
+
+
+def _take_medians(costs: Sequence[Cost]) -> Cost:
+    return Cost(*(statistics.median(column) for column in zip(*costs, strict=True)))
+
+
+def measure_growth(counts: Sequence[int]) -> str:
+    """Release more and more labels from SeaweedFS, once each; return a table."""
+    titles = ["labels", *(f"{step} s" for step in STEPS), "peak MiB", "goal"]
+    rows = [titles]
+    for count in counts:
+        costs = measure(SETUPS["seaweedfs"], "runbook", count=count)
+        seconds = [f"{costs[step].wall_s:.1f}" for step in STEPS]
+        peak = f"{_add(list(costs.values())).peak_mib:.0f}"
+        rows.append([f"{count:,}", *seconds, peak, f"≤ {_MOST_MIB}"])
+        print(f"  growth: {rows[-1]}", file=sys.stderr, flush=True)
+    return tabulate(rows)
+
+
+def tabulate(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a Markdown table; the first row is the head."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    head, *body = rows
+    lines = [head, ["-" * width for width in widths], *body]
+    padded = ([text.ljust(w) for text, w in zip(row, widths, strict=True)] for row in lines)
     return "\n".join(f"| {' | '.join(row)} |" for row in padded)
 
 
@@ -264,7 +347,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.release", description=__doc__)
     parser.add_argument("--objects", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=tuple(SERVERS), help="one of the servers")
+    parser.add_argument("--only", nargs="*", choices=[*SETUPS, "growth"], help="some of the parts")
     parser.add_argument("--write", type=Path, help="a Markdown file for what is printed")
     options = parser.parse_args()
     tools = [tool for tool, (names, _) in TOOLS.items() if find_program(*names)]
@@ -281,13 +364,15 @@ def main() -> None:
         profile_start(),
     ]
     print("\n\n".join(said), flush=True)
-    for kind in SERVERS if options.only is None else [options.only]:
-        for variant, has_since in VARIANTS.items():
-            table = compare(
-                kind, tools, count=options.objects, has_since=has_since, rounds=options.rounds
-            )
-            said += [f"## {kind}, {variant}", table]
-            print(f"\n{said[-2]}\n\n{table}", flush=True)
+    wanted = options.only or [*SETUPS, "growth"]
+    for name in wanted:
+        if name == "growth":
+            said += ["## More labels, on seaweedfs", measure_growth(GROWTH)]
+        else:
+            setup = SETUPS[name]
+            table = compare(setup, tools, count=options.objects, rounds=options.rounds)
+            said += [f"## {setup.title}", table]
+        print(f"\n{said[-2]}\n\n{said[-1]}", flush=True)
     if options.write:
         options.write.write_text("\n\n".join(said) + "\n", "utf-8")
 
