@@ -12,7 +12,7 @@ from typing import Literal
 from addons.artifact_exporter.ages import compute_lag_minutes, find_age_start, is_synthetic
 from addons.artifact_exporter.store import ArtifactStore, ListedArtifact, StoreReadError
 
-__all__ = ["ArtifactInventory", "Backlog", "Origin", "Snapshot"]
+__all__ = ["ArtifactInventory", "Backlog", "Origin", "ReadyCount", "Snapshot"]
 
 Origin = Literal["real", "synthetic"]
 _ORIGINS: tuple[Origin, ...] = ("real", "synthetic")
@@ -41,7 +41,7 @@ class Snapshot:
     started_at
         When its first request was sent: anything that happened later may be missing from it.
     backlog
-        By prefix and origin; waiting prefixes have both origins, ``ready`` only ``real``.
+        By waiting prefix and origin.
     lag_minutes
         By origin, 0 when nothing waits.
     future_pending_since
@@ -69,8 +69,17 @@ class _Facts:
 _UNREAD = _Facts(synthetic=False, metadata={})
 
 
+@dataclass(frozen=True, slots=True)
+class ReadyCount:
+    """What lay under the ready prefix when it was last counted, which began ``started_at``."""
+
+    started_at: datetime
+    prefix: str
+    backlog: Backlog
+
+
 class ArtifactInventory:
-    """Reads the waiting and the ready objects; remembers metadata between refreshes.
+    """Reads the waiting objects and counts the ready ones; remembers metadata between refreshes.
 
     Parameters
     ----------
@@ -106,7 +115,7 @@ class ArtifactInventory:
         self._refused: set[ListedArtifact] = set()
 
     def read_snapshot(self) -> Snapshot:
-        """List everything anew and read the metadata of objects not seen before. Only reads.
+        """List what waits anew and read the metadata of objects not seen before. Only reads.
 
         Raises
         ------
@@ -115,13 +124,9 @@ class ArtifactInventory:
             is given out then.
         """
         started_at = self._clock()
-        ready = Backlog()
         waiting: list[tuple[str, ListedArtifact]] = []
-        for prefix, item in self._list_artifacts():
-            if prefix in self._waiting_prefixes:
-                waiting.append((prefix, item))
-            else:
-                ready.add(item)
+        for prefix in self._waiting_prefixes:
+            waiting.extend((prefix, item) for item in self._list_artifacts(prefix))
         gone = self._read_new_metadata([item for _, item in waiting])
         now = self._clock()
 
@@ -129,8 +134,6 @@ class ArtifactInventory:
         for prefix in self._waiting_prefixes:
             backlog[prefix, "real"] = Backlog()
             backlog[prefix, "synthetic"] = Backlog()
-        # Synthetic objects can never reach ready/, so the metadata there need not be read.
-        backlog.setdefault((self._ready_prefix, "real"), ready)
         starts: dict[Origin, list[datetime]] = {origin: [] for origin in _ORIGINS}
         unread = 0
         in_the_future = 0
@@ -154,13 +157,29 @@ class ArtifactInventory:
             unread_metadata=unread,
         )
 
-    def _list_artifacts(self) -> Iterator[tuple[str, ListedArtifact]]:
-        """List every prefix; an object belongs to the longest prefix that it matches."""
-        prefixes = sorted({*self._waiting_prefixes, self._ready_prefix}, key=len, reverse=True)
-        for prefix in prefixes:
-            for item in self._store.list_artifacts(prefix):
-                if prefix == next(p for p in prefixes if item.key.startswith(p)):
-                    yield prefix, item
+    def count_ready(self) -> ReadyCount:
+        """Count the ready objects; may take long, since they become ever more. Only reads.
+
+        Synthetic objects can never reach the ready prefix, so no metadata is read there.
+
+        Raises
+        ------
+        StoreReadError
+            When the listing fails.
+        """
+        started_at = self._clock()
+        ready = Backlog()
+        for item in self._list_artifacts(self._ready_prefix):
+            ready.add(item)
+        return ReadyCount(started_at, self._ready_prefix, ready)
+
+    def _list_artifacts(self, prefix: str) -> Iterator[ListedArtifact]:
+        """List a prefix's own objects: each belongs to the longest prefix that it matches."""
+        prefixes = {*self._waiting_prefixes, self._ready_prefix}
+        longer = tuple(other for other in prefixes if len(other) > len(prefix))
+        for item in self._store.list_artifacts(prefix):
+            if not item.key.startswith(longer):
+                yield item
 
     def _read_new_metadata(self, waiting: list[ListedArtifact]) -> set[ListedArtifact]:
         """Read metadata of some objects that are new; return those that are gone meanwhile."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from addons.artifact_exporter.inventory import Snapshot
+from addons.artifact_exporter.inventory import ReadyCount, Snapshot
 from addons.artifact_exporter.store import FAILURE_REASONS, FailureReason
 
 __all__ = ["BacklogCollector"]
@@ -27,6 +27,7 @@ class BacklogCollector(Collector):
         self._refresh_interval_s = refresh_interval_s
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
+        self._ready: ReadyCount | None = None
         self._last_refresh: datetime | None = None
         self._last_failure = ""
         self._failures: Counter[FailureReason] = Counter()
@@ -50,6 +51,11 @@ class BacklogCollector(Collector):
             self._last_refresh = snapshot.started_at
             self._last_failure = ""
 
+    def record_ready(self, ready: ReadyCount | None) -> None:
+        """Show what was counted under the ready prefix; None: it could not be counted."""
+        with self._lock:
+            self._ready = ready
+
     def record_failure(self, reason: FailureReason) -> None:
         """Show nothing of the backlog until a refresh succeeds again."""
         with self._lock:
@@ -61,6 +67,7 @@ class BacklogCollector(Collector):
         """Give the families that Prometheus scrapes."""
         with self._lock:
             snapshot = self._snapshot
+            ready = self._ready
             last_refresh = self._last_refresh
             failures = Counter(self._failures)
         yield _gauge(
@@ -83,10 +90,16 @@ class BacklogCollector(Collector):
                 last_refresh.timestamp(),
             )
         if snapshot is not None:
-            yield from _backlog_families(snapshot)
+            yield from _backlog_families(snapshot, ready)
+        if ready is not None:
+            yield _gauge(
+                "fulfillment_exporter_ready_counted_timestamp_seconds",
+                "Unix time at which the last complete count of the ready prefix began.",
+                ready.started_at.timestamp(),
+            )
 
 
-def _backlog_families(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
+def _backlog_families(snapshot: Snapshot, ready: ReadyCount | None) -> Iterator[GaugeMetricFamily]:
     objects = GaugeMetricFamily(
         "fulfillment_artifacts_backlog_objects",
         "Objects under a prefix, by origin.",
@@ -97,7 +110,10 @@ def _backlog_families(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
         "Bytes under a prefix, by origin.",
         labels=["prefix", "origin"],
     )
-    for labels, backlog in snapshot.backlog.items():
+    backlogs = dict(snapshot.backlog)
+    if ready is not None:
+        backlogs.setdefault((ready.prefix, "real"), ready.backlog)
+    for labels, backlog in backlogs.items():
         objects.add_metric(labels, backlog.objects)
         size.add_metric(labels, backlog.size_bytes)
     lag = GaugeMetricFamily(

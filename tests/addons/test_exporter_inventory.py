@@ -52,7 +52,6 @@ def test_an_empty_bucket_has_no_lag_and_shows_every_prefix_with_zero(
         ("pending/", "synthetic"),
         (CHAOS, "real"),
         (CHAOS, "synthetic"),
-        ("ready/", "real"),
     }
     assert counts(snapshot) == {}
 
@@ -81,8 +80,11 @@ def test_metadata_and_not_the_key_tells_what_is_synthetic(store: FakeArtifactSto
 
 def test_objects_in_ready_neither_wait_nor_cost_a_read(store: FakeArtifactStore) -> None:
     store.put("ready/1.pdf", minutes_ago(90))
-    snapshot = make_inventory(store).read_snapshot()
-    assert counts(snapshot) == {("ready/", "real"): 1}
+    inventory = make_inventory(store)
+    snapshot = inventory.read_snapshot()
+    ready = inventory.count_ready()
+    assert (ready.prefix, ready.backlog.objects, ready.started_at) == ("ready/", 1, NOW)
+    assert counts(snapshot) == {}
     assert snapshot.lag_minutes["real"] == 0.0
     assert store.metadata_reads == []
 
@@ -197,3 +199,18 @@ def test_the_refresh_is_dated_by_its_beginning(store: FakeArtifactStore) -> None
     snapshot = inventory.read_snapshot()
     assert snapshot.started_at == NOW
     assert snapshot.lag_minutes["real"] == 1.5
+
+
+def test_what_waits_is_read_without_a_listing_of_what_is_ready(store: FakeArtifactStore) -> None:
+    make_inventory(store).read_snapshot()
+    assert "ready/" not in store.listed
+
+
+def test_a_waiting_prefix_inside_the_ready_one_is_not_counted_as_ready(
+    store: FakeArtifactStore,
+) -> None:
+    store.put("ready/1.pdf", minutes_ago(1))
+    store.put("ready/chaos/2.pdf", minutes_ago(1))
+    inventory = make_inventory(store, waiting=("pending/", "ready/chaos/"))
+    assert inventory.count_ready().backlog.objects == 1
+    assert counts(inventory.read_snapshot()) == {("ready/chaos/", "real"): 1}

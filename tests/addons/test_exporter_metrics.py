@@ -64,6 +64,24 @@ def call(app: Callable[..., Any], path: str) -> tuple[str, bytes]:
     return told[0], body
 
 
+def test_what_is_ready_has_its_own_count_and_time_and_vanishes_when_it_cannot_be_listed(
+    refresher: Refresher, collector: BacklogCollector, store: FakeArtifactStore
+) -> None:
+    counted_at = "fulfillment_exporter_ready_counted_timestamp_seconds", ()
+    ready = (("origin", "real"), ("prefix", "ready/"))
+    objects = "fulfillment_artifacts_backlog_objects", ready
+    store.put("ready/1.pdf", NOW)
+    refresher.refresh()
+    assert not {counted_at, objects} & read_samples(collector).keys()
+    refresher.count_ready()
+    samples = read_samples(collector)
+    assert (samples[objects], samples[counted_at]) == (1, NOW.timestamp())
+    store.listing_error = StoreReadError("access_denied", "no")
+    refresher.count_ready()
+    assert not {counted_at, objects} & read_samples(collector).keys()
+    assert ("fulfillment_lag_minutes", (("origin", "real"),)) in read_samples(collector)
+
+
 def test_a_refresh_shows_lag_backlog_and_its_own_time(
     refresher: Refresher, collector: BacklogCollector
 ) -> None:

@@ -20,6 +20,7 @@ class FakeArtifactStore:
         self.metadata_errors: dict[str, StoreReadError] = {}
         self.gone_after_listing: set[str] = set()
         self.metadata_reads: list[str] = []
+        self.listed: list[str] = []
         self._lock = threading.Lock()
 
     def put(
@@ -31,6 +32,7 @@ class FakeArtifactStore:
         return item
 
     def list_artifacts(self, prefix: str) -> Iterator[ListedArtifact]:
+        self.listed.append(prefix)
         if self.listing_error is not None:
             raise self.listing_error
         for key in sorted(self.objects):
