@@ -1,26 +1,46 @@
 #!/bin/sh
 # Every test that needs a process or a server. They wait most of the time for stores, kernels and a
-# browser, so they run in two lanes beside each other. The first lane is shown as it runs, the other
-# one when it is done. Ends with 1 when a test failed in either lane.
+# browser, so they run in four lanes beside each other. What a lane printed is shown when it is done.
+# `make test-airflow` runs tests/airflow, in an environment of its own.
+# Ends with 1 when a test failed in any lane.
 set -eu
 
 mkdir -p .pytest_cache
-log=.pytest_cache/stores.log
+failed=0
 
-on_stores() { pytest -m process -n 3 --dist worksteal tests/foreign tests/faults; }
-# `make test-airflow` runs tests/airflow, in an environment of its own.
-elsewhere() {
-    pytest -m process --ignore tests/airflow --ignore tests/browser --ignore tests/faults \
-        --ignore tests/foreign --ignore tests/notebooks --ignore tests/stack tests
+# start NAME ARGUMENTS... - run pytest in the background; `finish` waits for it and shows it.
+start() {
+    name=$1
+    shift
+    echo "lane $name: begun"
+    pytest -m process "$@" >".pytest_cache/$name.log" 2>&1 &
+    eval "pid_$name=\$!"
+}
+finish() {
+    eval "pid=\$pid_$1"
+    status=0
+    wait "$pid" || status=$?
+    cat ".pytest_cache/$1.log"
+    if [ "$status" -ne 0 ]; then
+        echo "lane $1: exit $status"
+        failed=1
+    fi
 }
 
-on_stores >"$log" 2>&1 &
-stores=$!
-failed=0
-pytest -m process tests/notebooks tests/stack || failed=1
-pytest -m process tests/browser || failed=1
-# Last: the search of the explorer keeps every core busy, and the stores' tests hold leases.
-elsewhere || failed=1
-wait "$stores" || failed=1
-cat "$log"
+# These two lanes have a stack each.
+start incidents tests/stack/test_incident.py tests/stack/test_notebooks_nbval.py \
+    tests/browser/test_jupyterlab.py
+start stack tests/notebooks tests/stack --ignore tests/stack/test_incident.py \
+    --ignore tests/stack/test_notebooks_nbval.py
+start stores -n 2 --dist worksteal tests/foreign tests/faults
+start others tests --ignore tests/airflow --ignore tests/browser/test_jupyterlab.py \
+    --ignore tests/faults --ignore tests/foreign --ignore tests/notebooks --ignore tests/stack \
+    --deselect tests/objectmove/test_explorer.py
+finish others
+finish incidents
+finish stack
+finish stores
+# Last: the search of the explorer keeps every core busy, and the other tests hold leases.
+start explorer tests/objectmove/test_explorer.py
+finish explorer
 exit "$failed"
