@@ -58,7 +58,12 @@ class Looker:
         self._is_stopped = threading.Event()
 
     def investigate(
-        self, alerts: Sequence[KnownAlert], *, incident: str = "", ticket: str = ""
+        self,
+        alerts: Sequence[KnownAlert],
+        *,
+        incident: str = "",
+        after: str = "",
+        ticket: str = "",
     ) -> Look:
         """Carry out ``runbook investigate`` and return what it says.
 
@@ -66,9 +71,11 @@ class Looker:
         ----------
         alerts : they stand in the incident's report
         incident : empty: the one that ``runbook investigate`` chooses
+        after : the incident that this episode ended; the look closes it, and both reports say so
         ticket : a case of support; one that support does not know is left out
         """
         options = ["--incident", incident] if incident else []
+        options += ["--after", after] if after else []
         with _write_alerts(alerts) as path:
             command = ["investigate", *options, "--alerts", str(path)]
             if ticket:

@@ -156,11 +156,15 @@ class Work:
         _step("end", self._end, number, look, result)
 
     def _open(self, number: int) -> dict[str, str]:
-        """Return the folder that the look goes on in; empty: the runbook chooses it."""
+        """Return the folder that the look goes on in, and the incident that this episode ended.
+
+        Empty: the runbook chooses the folder; no incident was ended.
+        """
         self._book.begin_look(number)
         episode = self._book.read_episode(number)
+        after = ""
         if not episode.looks and not episode.is_drill:
-            self._close_before(episode)
+            after = self._find_ended(episode)
         incident = self._find_incident(episode.incident)
         if incident is not None and incident.is_closed:
             incident = None
@@ -170,7 +174,7 @@ class Work:
             )
         has_begun = incident is not None and (episode.is_drill or incident.is_open)
         name = incident.id if incident is not None and has_begun else ""
-        return {"incident": name}
+        return {"incident": name, "after": after}
 
     def _investigate(self, number: int, opened: Mapping[str, str]) -> dict[str, Json]:
         """Carry out the investigation and return what it says."""
@@ -179,6 +183,7 @@ class Work:
         look = self._looker.investigate(
             alerts,
             incident=opened["incident"],
+            after=opened["after"],
             ticket=cases[0] if cases else "",
         )
         self._metrics.count_look(look.verdict if not look.error else "failed")
@@ -254,27 +259,23 @@ class Work:
         if is_resolved and result["verdict"] == Verdict.HEALTHY:
             self._close_quiet(episode)
 
-    def _close_before(self, episode: Episode) -> None:
-        """Close the incident of the episode before: the next one never writes into it.
+    def _find_ended(self, episode: Episode) -> str:
+        """Return the open incident of the episode before, which the next one ends; else nothing.
 
-        It stays open when one of its alerts fires, when one of them fires again now, or when
-        somebody works in it.
+        It goes on when one of its alerts fires, when one of them fires again now, or when somebody
+        works in it.
         """
         before = self._book.find_before(episode)
         incident = self._find_incident(before.incident) if before else None
         if before is None or incident is None or not incident.is_open:
-            return
+            return ""
         earlier = self._book.list_alerts(before.id)
         own = {alert.fingerprint for alert in self._book.list_alerts(episode.id)}
         goes_on = any(alert.ended_at is None for alert in earlier)
         is_same = any(alert.fingerprint in own for alert in earlier)
         if goes_on or is_same or _is_worked_on(incident):
-            return
-        error = self._looker.close(incident.id)
-        if error:
-            _log.warning("%s cannot be closed: %s", incident.id, error)
-            return
-        self._book.end_episode(before.id)
+            return ""
+        return incident.id
 
     def _close_quiet(self, episode: Episode) -> None:
         """Close the folder of an episode that never was an incident; a drill's in any case."""
