@@ -13,15 +13,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import Json, format_time
 from runbook_lib.redact import Redactor
 from runbook_lib.runbook import get_runbook_name
 
-from .book import KnownAlert
 from .settings import ServeSettings
+
+if TYPE_CHECKING:
+    from .book import KnownAlert
 
 _GRACE_S = 15
 _MOST_CHARS = 2_000
@@ -77,7 +79,8 @@ class Looker:
         options = ["--incident", incident] if incident else []
         options += ["--after", after] if after else []
         with _write_alerts(alerts) as path:
-            command = ["investigate", *options, "--alerts", str(path)]
+            joins = ["--alerts", str(path)] if alerts else []
+            command = ["investigate", *options, *joins]
             if ticket:
                 code, document = self._run([*command, "--ticket", ticket])
                 if code != ExitCode.USAGE:
