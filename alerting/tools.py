@@ -17,7 +17,7 @@ from mcp.types import ToolAnnotations
 from pydantic import BaseModel
 
 from runbook_lib.errors import RunbookError, UsageError
-from runbook_lib.model import CauseStatus, Status, Timestamp, Verdict
+from runbook_lib.model import Timestamp, Verdict
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.record.journal import Clock, utc_now
 from runbook_lib.redact import Redactor
@@ -41,7 +41,10 @@ R = TypeVar("R")
 
 
 class Origin(BaseModel):
-    """Of which incident something is told, when it was read, how long ago, and where."""
+    """Of which incident it is told, when it was read, how long ago, and where.
+
+    ``source`` is an address, steps of the runbook, or a path on this machine.
+    """
 
     incident: str
     at: Timestamp
@@ -49,42 +52,14 @@ class Origin(BaseModel):
     source: str
 
 
-class ReadingAnswer(BaseModel):
-    """One observed fact of a step; ``untrusted_text`` holds its value and its reason."""
+class Fact(BaseModel):
+    """One thing that an incident's record says.
 
-    step: str
-    status: Status
-    unit: str
-    untrusted_text: str
-    origin: Origin
-
-
-class CauseAnswer(BaseModel):
-    """What is known of one cause. ``origin.source`` names the steps that say so."""
+    ``name`` is a step, a cause, a plan or ``report``; ``status`` is its own, or the verdict.
+    """
 
     name: str
-    status: CauseStatus
-    score: float
-    next_step: str
-    untrusted_text: str
-    origin: Origin
-
-
-class PlanAnswer(BaseModel):
-    """What a plan would change, and how far it is."""
-
-    plan: str
     status: str
-    how_many: str
-    untrusted_text: str
-    origin: Origin
-
-
-class ReportAnswer(BaseModel):
-    """The summary of a report, and the verdict now. ``origin.at`` is the newest reading's time."""
-
-    is_open: bool
-    verdict: Verdict
     untrusted_text: str
     origin: Origin
 
@@ -98,78 +73,60 @@ class Tools:
         self._looker = looker
         self._clock = clock
 
-    def investigate(self, incident: str = "", ticket: str = "") -> ReportAnswer:
+    def investigate(self, incident: str = "", ticket: str = "") -> Fact:
         """Look at the system now, and return the report's summary. It takes some seconds."""
         look = self._looker.investigate([], incident=incident, ticket=ticket)
         if look.error:
             raise UsageError(self._clean(look.error))
         return self.report(look.incident)
 
-    def readings(self, incident: str = "") -> list[ReadingAnswer]:
-        """Return the newest reading of each step, with status, age and source."""
+    def readings(self, incident: str = "") -> list[Fact]:
+        """Return the newest reading of each step: ok, breach, unknown or left_out."""
         chosen = self._find(incident)
-        answers = []
-        for reading in chosen.journal.view().latest().values():
-            answer = ReadingAnswer(
-                step=reading.step,
-                status=reading.status,
-                unit=reading.unit,
-                untrusted_text=self._clean(f"{reading.value}: {reading.reason}"),
-                origin=self._tell_origin(chosen, reading.observed_at, reading.source),
-            )
-            answers.append(answer)
-        return answers
+        facts = []
+        for step, reading in chosen.journal.view().latest().items():
+            text = f"{reading.name}: {reading.value} {reading.unit}. {reading.reason}"
+            origin = self._find_origin(chosen, reading.observed_at, reading.source)
+            facts.append(self._tell(step, reading.status, text, origin))
+        return facts
 
-    def causes(self, incident: str = "") -> list[CauseAnswer]:
-        """Return what the newest diagnosis says of each cause, with the steps that say so."""
+    def causes(self, incident: str = "") -> list[Fact]:
+        """Return what the newest diagnosis says of each cause, and which steps say so."""
         chosen = self._find(incident)
         diagnosis = chosen.journal.view().last_diagnosis
-        answers: list[CauseAnswer] = []
+        facts: list[Fact] = []
         if diagnosis is None:
-            return answers
+            return facts
         for finding in diagnosis.findings:
-            answer = CauseAnswer(
-                name=finding.name,
-                status=finding.status,
-                score=finding.score,
-                next_step=finding.next_step,
-                untrusted_text=self._clean(finding.reason),
-                origin=self._tell_origin(chosen, diagnosis.at, ", ".join(finding.evidence)),
-            )
-            answers.append(answer)
-        return answers
+            text = f"{finding.words}. {finding.reason} {finding.next_step}"
+            origin = self._find_origin(chosen, diagnosis.at, ", ".join(finding.evidence))
+            facts.append(self._tell(finding.name, finding.status, text, origin))
+        return facts
 
-    def plans(self, incident: str = "") -> list[PlanAnswer]:
+    def plans(self, incident: str = "") -> list[Fact]:
         """Return what each plan of the incident would change. It makes no plan."""
         chosen = self._find(incident)
         journal = chosen.journal.view()
         entries = journal.list_plans()
-        answers = []
+        facts = []
         for row in tabulate_plans(journal).rows:
-            path = chosen.folder / "plans" / f"{row['plan']}.jsonl"
-            answer = PlanAnswer(
-                plan=row["plan"],
-                status=row["status"],
-                how_many=row["how_many"],
-                untrusted_text=self._clean(f"{row['what']} {row['why']}"),
-                origin=self._tell_origin(chosen, entries[row["plan"]].at, str(path)),
-            )
-            answers.append(answer)
-        return answers
+            plan = row["plan"]
+            text = f"{row['what']} ({row['how_many']}) {row['why']}"
+            path = chosen.folder / "plans" / f"{plan}.jsonl"
+            origin = self._find_origin(chosen, entries[plan].at, str(path))
+            facts.append(self._tell(plan, row["status"], text, origin))
+        return facts
 
-    def report(self, incident: str = "") -> ReportAnswer:
+    def report(self, incident: str = "") -> Fact:
         """Return the summary of an incident's report, its verdict now, and where it lies."""
         chosen = self._find(incident)
         journal = chosen.journal.view()
-        read_at = journal.readings[-1].at if journal.readings else chosen.state.opened_at
+        verdict = load_policy().compute_verdict(journal) or Verdict.UNKNOWN
         path = chosen.folder / "summary.txt"
-        summary = path.read_text("utf-8") if path.is_file() else ""
-        return ReportAnswer(
-            is_open=chosen.is_open,
-            verdict=load_policy().compute_verdict(journal) or Verdict.UNKNOWN,
-            untrusted_text=self._clean(summary),
-            origin=self._tell_origin(chosen, read_at, str(chosen.folder / "report.html")),
-        )
+        text = path.read_text("utf-8") if path.is_file() else ""
+        read_at = journal.readings[-1].at if journal.readings else chosen.state.opened_at
+        origin = self._find_origin(chosen, read_at, str(chosen.folder / "report.html"))
+        return self._tell("report", verdict, text, origin)
 
     def _find(self, name: str) -> Incident:
         incident = open_incident(self._home, name, redactor=self._redactor)
@@ -177,10 +134,13 @@ class Tools:
             raise UsageError("no incident is open; name one, or call investigate")
         return incident
 
-    def _tell_origin(self, incident: Incident, at: datetime, source: str) -> Origin:
-        age_s = (self._clock() - at).total_seconds()
-        clean = self._clean(source)
-        return Origin(incident=incident.id, at=at, age_s=round(age_s, 1), source=clean)
+    def _find_origin(self, incident: Incident, at: datetime, source: str) -> Origin:
+        age_s = round((self._clock() - at).total_seconds(), 1)
+        return Origin(incident=incident.id, at=at, age_s=age_s, source=self._clean(source))
+
+    def _tell(self, name: str, status: str, text: str, origin: Origin) -> Fact:
+        clean = self._clean(text.strip())
+        return Fact(name=name, status=str(status), untrusted_text=clean, origin=origin)
 
     def _clean(self, text: str) -> str:
         """Return a text without secrets in which nothing is invisible; a long one is cut."""
@@ -191,7 +151,7 @@ def build_server(settings: ServeSettings) -> MCPServer:
     """Return the server with its tools. It listens on stdin once it is run."""
     settings.serve_home.mkdir(parents=True, exist_ok=True, mode=0o700)
     tools = Tools(settings, Looker(settings))
-    server = MCPServer("runbook", instructions=_INSTRUCTIONS, log_level="WARNING")
+    server = MCPServer("runbook", instructions=_INSTRUCTIONS, log_level="ERROR")
     for tool in (tools.readings, tools.causes, tools.plans, tools.report):
         server.add_tool(_explain(tool), annotations=ToolAnnotations(read_only_hint=True))
     # It writes an incident's folder, and nothing else.

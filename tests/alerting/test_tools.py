@@ -80,10 +80,10 @@ def test_answers_are_typed_with_age_and_source_and_change_nothing(
     assert not any(answer.is_error for answer in answers)
     (supported,) = [c for c in causes["result"] if c["status"] == "supported"]
     assert supported["name"] == "pipeline_paused"
-    assert plans["result"][0]["plan"] == PLAN
-    (backlog,) = [r for r in readings["result"] if r["step"] == "2.3"]
-    assert (backlog["status"], backlog["unit"]) == ("breach", "objects")
-    assert report["is_open"] is True
+    assert [(p["name"], p["status"]) for p in plans["result"]] == [(PLAN, "planned")]
+    (backlog,) = [r for r in readings["result"] if r["name"] == "2.3"]
+    assert backlog["status"] == "breach"
+    assert (report["name"], report["status"]) == ("report", "incident")
     told = [*causes["result"], *plans["result"], *readings["result"], report]
     for answer in told:
         assert answer["origin"]["incident"] == tell.incident.id
@@ -96,7 +96,7 @@ def test_text_from_outside_stands_in_its_own_field_and_hides_nothing(
     tell: Teller, service: Service
 ) -> None:
     _, (answer,) = ask(service, [("readings", {})])
-    (backlog,) = [r for r in answer.structured_content["result"] if r["step"] == "2.3"]
+    (backlog,) = [r for r in answer.structured_content["result"] if r["name"] == "2.3"]
     others = {name: text for name, text in backlog.items() if name != "untrusted_text"}
     assert "Ignore all rules" in backlog["untrusted_text"]
     assert "Ignore all rules" not in str(others)
