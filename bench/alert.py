@@ -50,6 +50,7 @@ _GROUP = "stack-tools"
 _DEADLINE_S = 180
 _IDLE_S = 30.0
 _POLL_S = 0.05
+_LOOP = 5_000_000
 
 
 class Cost(NamedTuple):
@@ -61,12 +62,15 @@ class Cost(NamedTuple):
     ticket_s : from firing until the ticket showed the report
     all_s : from firing until every target had its message
     cpu_s : of the service and its investigation
+    loop_s : CPU of a loop that is the same on every machine, right before; it tells how slow the
+        processor was, since others may have used it
     """
 
     parts: dict[str, float]
     ticket_s: float
     all_s: float
     cpu_s: float
+    loop_s: float
 
 
 class Idle(NamedTuple):
@@ -125,6 +129,7 @@ class Bench:
         look : which look of the service's first episode it asks for
         """
         process = self.find_process()
+        loop_s = measure_loop()
         cpu_s = read_cpu_s(process)
         known = self._count_told()
         fired_at = time.time()
@@ -134,7 +139,8 @@ class Bench:
         wait_closely(lambda: self._is_done(look), "every target has its message")
         all_s = time.time() - fired_at
         parts = self._read_parts(fired_at, look)
-        return Cost(parts, told_at - fired_at, all_s, read_cpu_s(process) - cpu_s)
+        used_s = read_cpu_s(process) - cpu_s
+        return Cost(parts, told_at - fired_at, all_s, used_s, loop_s)
 
     def measure_idle(self) -> Idle:
         """Return what the service takes while nothing happens."""
@@ -242,6 +248,15 @@ def read_cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
+def measure_loop() -> float:
+    """Return the CPU seconds of a loop that does always the same."""
+    start_s = time.process_time()
+    total = 0
+    for number in range(_LOOP):
+        total += number * number
+    return time.process_time() - start_s
+
+
 def wait_closely(is_true: Callable[[], bool], what: str) -> None:
     """Wait for a condition; fail with its name after the deadline."""
     end = time.monotonic() + _DEADLINE_S
@@ -261,6 +276,7 @@ def make_table(costs: dict[str, list[Cost]], loads: list[float]) -> str:
         "**from firing to the ticket**": lambda cost: cost.ticket_s,
         "from firing to every target": lambda cost: cost.all_s,
         "CPU of service and investigation": lambda cost: cost.cpu_s,
+        "CPU of a fixed loop, right before": lambda cost: cost.loop_s,
     }
     for title, pick in totals.items():
         picked = [sorted(map(pick, c)) for c in costs.values()]
@@ -285,8 +301,12 @@ def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[f
             costs[kind].append(cost)
             load = os.getloadavg()[0]
             loads.append(load)
-            words = f"{cost.ticket_s:.2f} s, CPU {cost.cpu_s:.2f} s, load {load:.1f}"
-            print(f"  round {number + 1}, {kind}: {words}", file=sys.stderr, flush=True)
+            words = f"{cost.ticket_s:.2f} s, CPU {cost.cpu_s:.2f} s, loop {cost.loop_s:.2f} s"
+            print(
+                f"  round {number + 1}, {kind}: {words}, load {load:.1f}",
+                file=sys.stderr,
+                flush=True,
+            )
     return costs, loads
 
 
