@@ -132,6 +132,11 @@ def list_steps(service: Service, job: str) -> list[str]:
         return [name for (name,) in db.execute(query, (f"%{job}%",))]
 
 
+def wait_for_step(service: Service, job: str, step: str) -> None:
+    """Wait until dbos has written down a step."""
+    wait_for(lambda: step in list_steps(service, job), f"{job}: {step}\n{service.log}")
+
+
 def read_state(service: Service, incident: str) -> dict[str, Any]:
     """Return what an incident's file says of it."""
     text = (service.home / incident / "incident.json").read_text("utf-8")
@@ -181,10 +186,10 @@ def test_killed_before_each_step_each_message_arrives_once(
 ) -> None:
     service.post(make_payload(make_alert(1, support_case=CASE)))
     for step in steps:
-        name = job or f"-{step}"
-        done = step if job else "began"
-        if done:
-            wait_for(lambda n=name, d=done: d in list_steps(service, n), f"{name}: {step}")  # type: ignore[misc]
+        if job and step:
+            wait_for_step(service, job, step)
+        elif step:
+            wait_for_step(service, f"-{step}", "began")
         service.kill()
         service.start()
     service.wait_until_done()
@@ -238,7 +243,7 @@ def test_jobs_that_wait_are_carried_out_by_the_version_after_an_upgrade(
         deadline_s=240,
     )
     service.post(make_payload(make_alert(2, drill="true")))
-    wait_for(lambda: "open" in list_steps(service, "look-2-1"), "a look is under way")
+    wait_for_step(service, "look-2-1", "open")
     service.kill()
     before = list_versions(service)
     newer = tmp_path / "newer"
@@ -339,7 +344,7 @@ def test_a_stop_ends_at_once_and_what_was_under_way_goes_on(
     service: Service, receivers: Receivers
 ) -> None:
     service.post(make_payload(make_alert(1, support_case=CASE)))
-    wait_for(lambda: "open" in list_steps(service, "look-1-1"), "the look began")
+    wait_for_step(service, "look-1-1", "open")
     assert service.stop() == 0
     service.start()
     service.wait_until_done()
