@@ -30,7 +30,7 @@ def mcp() -> None:
         from .tools import build_server
     from .settings import ServeSettings
 
-    build_server(ServeSettings.load()).run("stdio")
+    build_server(ServeSettings.load_without_files()).run("stdio")
 
 
 @contextmanager
