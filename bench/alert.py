@@ -191,7 +191,11 @@ class Bench:
             yield db
 
     def _is_done(self, look: int) -> bool:
-        query = "SELECT count(*) FROM serve_deliveries WHERE state = 'sent' AND id LIKE ?"
+        """Tell whether every message of a look is sent, and its job has ended."""
+        query = (
+            "SELECT count(*) FROM workflow_status"
+            " WHERE name = 'delivery' AND status = 'SUCCESS' AND workflow_uuid LIKE ?"
+        )
         with self._open_database() as db:
             (count,) = db.execute(query, (f"%-1.{look}-%",)).fetchone()
         return bool(count == 1 + len(BESIDE))
