@@ -65,6 +65,8 @@ _ADDITION = "addition"
 _READ = "read-alertmanager"
 #: The only queue: a reading that was asked for waits until the one before it ended.
 _READS = "reads"
+#: Each poll is a transaction, and a reading is rare: it follows a body that was refused.
+_READS_POLL_S = 3.0
 _NOT_BEGUN = "ENQUEUED"
 _UNFINISHED = ("ENQUEUED", "PENDING")
 
@@ -656,7 +658,12 @@ def launch() -> None:
     """Start dbos: jobs that a process left undone go on. Call it when all jobs are registered."""
     DBOS.listen_queues([_READS])
     DBOS.launch()
-    DBOS.register_queue(_READS, global_concurrency=1, on_conflict="always_update")
+    DBOS.register_queue(
+        _READS,
+        global_concurrency=1,
+        polling_interval_sec=_READS_POLL_S,
+        on_conflict="always_update",
+    )
 
 
 def configure(settings: ServeSettings) -> None:
