@@ -8,7 +8,7 @@ ARGS ?=
 INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill chaos-fulfillment-delay \
-	report samples lock lint check test test-faults test-foreign test-model test-airflow diagnose-matrix bench clean
+	report samples lock lint check test test-faults test-foreign test-model test-airflow diagnose-matrix bench bench-alert clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ test: setup-test check ## Everything that CI checks: check, then every other tes
 bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone (ARGS="--only growth": one part)
 	@sh scripts/setup/prometheus.sh --bench >&2
 	@python -m bench.release $(ARGS)
+
+bench-alert: setup-test ## From Alertmanager's firing to the report on the ticket, part by part
+	@python -m bench.alert $(ARGS)
 
 test-faults: setup-test ## All fault tests: at least 200 kills on two stores
 	@RUNBOOK_FAULT_RUNS=100 pytest tests/faults $(ARGS)

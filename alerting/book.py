@@ -347,6 +347,12 @@ class Book:
         with self._engine.begin() as db:
             db.execute(changed)
 
+    def ask_for_look(self, episode: int) -> None:
+        """Write down that an episode is to be looked at."""
+        changed = sa.update(_episodes).where(_episodes.c.id == episode).values(stale=True)
+        with self._engine.begin() as db:
+            db.execute(changed)
+
     def end_look(self, episode: int, *, number: int, incident: str) -> None:
         """Write down which look ended, and on which incident."""
         values = {"looks": number, "looked_at": format_time(self._clock())}
@@ -412,6 +418,15 @@ class Book:
         with self._engine.connect() as db:
             rows = db.execute(query.group_by(_deliveries.c.target, _deliveries.c.state))
             return {(target, state): count for target, state, count in rows}
+
+    def list_open_deliveries(self, target: str, ends: Sequence[str]) -> list[str]:
+        """Return the ids of a target's deliveries in no end state, the oldest first. Only reads."""
+        query = sa.select(_deliveries.c.id).where(
+            _deliveries.c.target == target, _deliveries.c.state.not_in(ends)
+        )
+        with self._engine.connect() as db:
+            ordered = query.order_by(_deliveries.c.made_at, _deliveries.c.id)
+            return list(db.execute(ordered).scalars())
 
     def list_deliveries(self, incident: str) -> list[Delivery]:
         """Return the deliveries of an incident, the oldest first. Only reads."""

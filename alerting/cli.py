@@ -1,23 +1,44 @@
-"""The command ``runbook serve``."""
+"""The commands ``runbook serve`` and ``runbook mcp``."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
 from runbook_lib.errors import SettingsError
 
 app = typer.Typer(help="Take Alertmanager's alerts, investigate, deliver the report.")
+assistant_app = typer.Typer(help="Let an assistant look: read-only tools, on stdin and stdout.")
 
 
 @app.callback(invoke_without_command=True)
 def serve() -> None:
     """Take Alertmanager's alerts, investigate, deliver the report. Changes nothing."""
-    try:
+    with _installed("serve"):
         from .service import serve as work
-    except ImportError as error:
-        missing = (error.name or "").partition(".")[0]
-        text = f"`runbook serve` is not installed ({missing} is missing)"
-        raise SettingsError(f"{text}: pip install 'fulfillment-runbook[serve]'") from error
     from .settings import ServeSettings
 
     work(ServeSettings.load())
+
+
+@assistant_app.callback(invoke_without_command=True)
+def mcp() -> None:
+    """Let an assistant look: read-only tools, on stdin and stdout. Changes nothing."""
+    with _installed("mcp"):
+        from .tools import build_server
+    from .settings import ServeSettings
+
+    build_server(ServeSettings.load_without_files()).run("stdio")
+
+
+@contextmanager
+def _installed(extra: str) -> Iterator[None]:
+    """Say what to install when a command's own packages are missing."""
+    try:
+        yield
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        text = f"`runbook {extra}` is not installed ({missing} is missing)"
+        raise SettingsError(f"{text}: pip install 'fulfillment-runbook[{extra}]'") from error

@@ -13,15 +13,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import Json, format_time
 from runbook_lib.redact import Redactor
 from runbook_lib.runbook import get_runbook_name
 
-from .book import KnownAlert
 from .settings import ServeSettings
+
+if TYPE_CHECKING:
+    from .book import KnownAlert
 
 _GRACE_S = 15
 _MOST_CHARS = 2_000
@@ -58,7 +60,12 @@ class Looker:
         self._is_stopped = threading.Event()
 
     def investigate(
-        self, alerts: Sequence[KnownAlert], *, incident: str = "", ticket: str = ""
+        self,
+        alerts: Sequence[KnownAlert],
+        *,
+        incident: str = "",
+        after: str = "",
+        ticket: str = "",
     ) -> Look:
         """Carry out ``runbook investigate`` and return what it says.
 
@@ -66,11 +73,14 @@ class Looker:
         ----------
         alerts : they stand in the incident's report
         incident : empty: the one that ``runbook investigate`` chooses
+        after : the incident that this episode ended; the look closes it, and both reports say so
         ticket : a case of support; one that support does not know is left out
         """
         options = ["--incident", incident] if incident else []
+        options += ["--after", after] if after else []
         with _write_alerts(alerts) as path:
-            command = ["investigate", *options, "--alerts", str(path)]
+            joins = ["--alerts", str(path)] if alerts else []
+            command = ["investigate", *options, *joins]
             if ticket:
                 code, document = self._run([*command, "--ticket", ticket])
                 if code != ExitCode.USAGE:

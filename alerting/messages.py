@@ -74,6 +74,8 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
             lines.append(_say_healthy(incident))
         if occasion.is_follow_up:
             lines += _list_changes(incident)
+        else:
+            lines += _list_handed_over(incident)
         lines += _read_summary(incident.folder)
         if look.next:
             lines.append(f"Next: {look.next}")
@@ -114,6 +116,17 @@ def _list_changes(incident: Incident) -> list[str]:
     except RunbookError:
         return []
     return compute_changes(journal, load_policy()).lines
+
+
+def _list_handed_over(incident: Incident) -> list[str]:
+    """Return which incident ended with the beginning of this one, and as what."""
+    try:
+        entries = incident.journal.view().entries
+    except RunbookError:
+        return []
+    reasons = [str(entry.data["reason"]) for entry in entries if entry.kind == "handed_over"]
+    # The path of its report is one of this machine.
+    return [reason.partition(" ../")[0] for reason in reasons]
 
 
 def _read_summary(folder: Path) -> list[str]:

@@ -18,9 +18,8 @@ from runbook_lib.model import Verdict
 from runbook_lib.record.journal import Clock, utc_now
 
 from .book import Book
-from .targets import ENDS, State
+from .targets import ENDS, NAMES, State
 
-_TARGETS = ("ticket", "slack", "teams", "mail")
 #: Why a request was refused.
 REASONS = ("full", "too_large", "too_many_alerts", "malformed", "slow", "unauthorized")
 
@@ -43,7 +42,7 @@ class Metrics(Collector):
             self._refused.labels(reason)
         for result in (*Verdict, "failed"):
             self._looks.labels(result)
-        for target in _TARGETS:
+        for target in NAMES:
             for result in (*ENDS, "retried", "lost"):
                 self._delivered.labels(target, result)
         self._registry.register(self)
@@ -89,7 +88,7 @@ class Metrics(Collector):
         left = GaugeMetricFamily(
             "runbook_serve_deliveries_waiting", "Messages not delivered yet.", labels=["target"]
         )
-        counts = dict.fromkeys(_TARGETS, 0)
+        counts = dict.fromkeys(NAMES, 0)
         for (target, state), count in self._book.count_deliveries().items():
             if State(state) not in ENDS:
                 counts[target] = counts.get(target, 0) + count

@@ -26,7 +26,7 @@ from .page import Page
 from .settings import ServeSettings
 from .targets import connect_targets
 from .web import build_app
-from .work import Planner, Work, configure, launch
+from .work import Bell, Planner, Work, configure, launch
 
 #: So many requests at a time: each may hold a body.
 _MOST_REQUESTS = 64
@@ -55,8 +55,9 @@ def serve(settings: ServeSettings) -> None:
         looker = Looker(settings)
         targets = connect_targets(settings)
         configure(settings)
-        work = Work(settings, book, looker=looker, targets=targets, metrics=metrics)
-        planner = Planner(work, book, cooldown=cooldown)
+        bell = Bell()
+        work = Work(settings, book, looker=looker, targets=targets, metrics=metrics, bell=bell)
+        planner = Planner(work, book, bell=bell, cooldown=cooldown)
         launch()
         planner.start()
         app = build_app(
@@ -68,7 +69,6 @@ def serve(settings: ServeSettings) -> None:
             page=Page(settings),
         )
         _run(app, settings)
-        planner.stop()
         looker.stop()
         logging.shutdown()
         sys.stdout.flush()

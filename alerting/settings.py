@@ -66,7 +66,7 @@ class ServeSettings(runbook_settings.Settings):
         SettingsError
             When a value is malformed or a file cannot be used; names the setting, not the value.
         """
-        settings = super().load(folder)
+        settings = cls.load_without_files(folder)
         secrets = {}
         for name in _FILES:
             path = getattr(settings, f"{name}_file")
@@ -74,6 +74,11 @@ class ServeSettings(runbook_settings.Settings):
         settings = settings.model_copy(update=secrets)
         settings._check_secrets()
         return settings
+
+    @classmethod
+    def load_without_files(cls, folder: Path | None = None) -> Self:
+        """Read the settings as ``load`` does, and no file that they name: for who sends nothing."""
+        return super().load(folder)
 
     @field_validator("*")
     @classmethod

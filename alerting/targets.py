@@ -64,6 +64,8 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+#: Every target there can be. Which are configured, ``connect_targets`` says.
+NAMES = ("ticket", "slack", "teams", "mail")
 #: Nothing more is sent.
 ENDS = (State.SENT, State.REPEATED, State.UNCONFIRMED, State.FAILED)
 

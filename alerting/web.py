@@ -149,7 +149,6 @@ def build_app(
         )
         if payload.truncated_alerts:
             await run_in_threadpool(planner.ask_for_read)
-        planner.wake()
         return Taken(accepted=accepted, folded=folded)
 
     @app.get("/health", responses={503: {"description": "it does not work"}})

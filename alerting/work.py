@@ -1,6 +1,6 @@
 """The durable work: open, investigate, render, then ticket, chat and mail, each once.
 
-``Planner`` finds in the book what is to be done and enqueues it under an id that follows from the
+``Planner`` finds in the book what is to be done and starts it under an id that follows from the
 rows, so that doing it twice is the same as once. dbos carries it out, and goes on where a process
 that died stopped.
 """
@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 from uuid import uuid4
 
-from dbos import DBOS, DBOSConfig, Serializer, SetEnqueueOptions, SetWorkflowID, StepOptions
+from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID, StepOptions, WorkflowHandle
 from pydantic_core import from_json, to_json
 from requests import Request
 
@@ -36,6 +37,7 @@ from .payload import Alert, PayloadError, read_held_alerts
 from .settings import ServeSettings
 from .targets import (
     ENDS,
+    NAMES,
     AnswerLostError,
     Message,
     NotSentError,
@@ -44,23 +46,29 @@ from .targets import (
     Target,
 )
 
-#: Of the jobs' steps, not of the code: jobs that wait go on after an upgrade. It changes only when
-#: a step is added, removed or moved, and then jobs of the old one must be drained first.
-_JOBS_VERSION = "1"
-#: Each poll is a transaction: with 0.1 s and a queue per target an idle service used 16% of a core.
-_POLL_S = 0.2
-_TICK_S = 1.0
+#: Of the jobs' steps, not of the code: after an upgrade that keeps it, jobs go on where they were.
+#: It changes when a step is added, removed or moved. Jobs of another one are begun anew.
+_JOBS_VERSION = "2"
+#: A bell that is not heard costs no more than this.
+_TICK_S = 30.0
+_COOLDOWN_TICK_S = 1.0
+_NEVER_S = 86_400.0
 _FIRST_WAIT_S = 1.0
 #: A request that nobody answered may still be carried out: it is not looked for before.
 _SETTLE_S = 2.0
 _LOOK_ATTEMPTS = 3
 _STEP_ATTEMPTS = 100_000
 _STEP_WAIT_S = 5.0
-_LOOKS = "looks"
-#: In parts by target: one message at a time to each, in the order in which they were written.
-_OUT = "out"
-_ALERTMANAGER = "alertmanager"
+#: Names of jobs, as dbos keeps them.
+_LOOK = "look"
+_ADDITION = "addition"
+_READ = "read-alertmanager"
+#: The only queue: a reading that was asked for waits until the one before it ended.
+_READS = "reads"
+#: Each poll is a transaction, and a reading is rare: it follows a body that was refused.
+_READS_POLL_S = 3.0
 _NOT_BEGUN = "ENQUEUED"
+_UNFINISHED = ("ENQUEUED", "PENDING")
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +94,7 @@ class Work:
     book : what was received, and what became of it
     looker : carries out investigations
     targets : where reports go, by name
+    bell : rung when there is something to be done
     """
 
     def __init__(
@@ -96,10 +105,12 @@ class Work:
         looker: Looker,
         targets: Mapping[str, Target],
         metrics: Metrics,
+        bell: Bell,
         clock: Clock = utc_now,
     ) -> None:
         self._settings = settings
         self._book = book
+        self._bell = bell
         self._looker = looker
         self._targets = targets
         self._metrics = metrics
@@ -111,11 +122,11 @@ class Work:
     def _register(self) -> None:
         """Make jobs known to dbos by names that stay."""
 
-        @DBOS.workflow(name="look", max_recovery_attempts=None)
+        @DBOS.workflow(name=_LOOK, max_recovery_attempts=None)
         def look_job(number: int, look: int) -> None:
             self._look(number, look)
 
-        @DBOS.workflow(name="addition", max_recovery_attempts=None)
+        @DBOS.workflow(name=_ADDITION, max_recovery_attempts=None)
         def addition_job(number: int, addition: int) -> None:
             self._add(number, addition)
 
@@ -123,7 +134,7 @@ class Work:
         def delivery_job(delivery_id: str) -> None:
             self._deliver(delivery_id)
 
-        @DBOS.workflow(name="read-alertmanager", max_recovery_attempts=None)
+        @DBOS.workflow(name=_READ, max_recovery_attempts=None)
         def read_job() -> None:
             self._read_held()
 
@@ -143,21 +154,19 @@ class Work:
             attempt += 1
             DBOS.sleep(_FIRST_WAIT_S * attempt)
             result = _step("investigate", self._investigate, number, opened)
-        deliveries = _step("render", self._render, number, look, result)
-        self._enqueue_deliveries(deliveries)
+        _step("render", self._render, number, look, result)
         _step("end", self._end, number, look, result)
 
-    def _enqueue_deliveries(self, deliveries: list[list[str]]) -> None:
-        for delivery_id, target in deliveries:
-            with SetWorkflowID(delivery_id), SetEnqueueOptions(queue_partition_key=target):
-                DBOS.enqueue_workflow(_OUT, self.delivery_job, delivery_id)
-
     def _open(self, number: int) -> dict[str, str]:
-        """Return the folder that the look goes on in; empty: the runbook chooses it."""
+        """Return the folder that the look goes on in, and the incident that this episode ended.
+
+        Empty: the runbook chooses the folder; no incident was ended.
+        """
         self._book.begin_look(number)
         episode = self._book.read_episode(number)
+        after = ""
         if not episode.looks and not episode.is_drill:
-            self._close_before(episode)
+            after = self._find_ended(episode)
         incident = self._find_incident(episode.incident)
         if incident is not None and incident.is_closed:
             incident = None
@@ -167,7 +176,7 @@ class Work:
             )
         has_begun = incident is not None and (episode.is_drill or incident.is_open)
         name = incident.id if incident is not None and has_begun else ""
-        return {"incident": name}
+        return {"incident": name, "after": after}
 
     def _investigate(self, number: int, opened: Mapping[str, str]) -> dict[str, Json]:
         """Carry out the investigation and return what it says."""
@@ -176,25 +185,25 @@ class Work:
         look = self._looker.investigate(
             alerts,
             incident=opened["incident"],
+            after=opened["after"],
             ticket=cases[0] if cases else "",
         )
         self._metrics.count_look(look.verdict if not look.error else "failed")
         return {**look._asdict(), "alerts": [_key_of(alert) for alert in alerts]}
 
-    def _render(self, number: int, look: int, result: Mapping[str, Json]) -> list[list[str]]:
-        """Write down the messages; return the id and the target of each.
+    def _render(self, number: int, look: int, result: Mapping[str, Json]) -> None:
+        """Write down the messages.
 
         Alerts wait no longer then: they stand in the report, or it is told why there is none.
         """
         alerts = self._book.list_alerts(number)
-        written = self._write_messages(number, look, result, self._list_targets(alerts))
+        self._write_messages(number, look, result, self._list_targets(alerts))
         self._book.mark_reported(number, result["alerts"])
-        return written
 
     def _write_messages(
         self, number: int, look: int, result: Mapping[str, Json], named: list[tuple[str, str]]
-    ) -> list[list[str]]:
-        """Write a message for each target and case; return ids and targets."""
+    ) -> None:
+        """Write down a message for each target and case; its delivery begins at once."""
         episode = self._book.read_episode(number)
         said = Look(
             incident=result["incident"],
@@ -213,7 +222,6 @@ class Work:
             is_follow_up=bool(earlier),
             page_url=self._settings.page_url,
         )
-        written = []
         for target, case in named:
             suffix = f"{target}-{case}" if case else target
             thread = ""
@@ -228,10 +236,8 @@ class Work:
                 "case": case,
                 "folder": str(incident.folder) if incident else "",
             }
-            delivery_id = f"{turn}-{suffix}"
-            self._book.add_delivery(delivery_id, target, message)
-            written.append([delivery_id, target])
-        return written
+            self._book.add_delivery(f"{turn}-{suffix}", target, message)
+        self._bell.ring()
 
     def _list_targets(self, alerts: list[KnownAlert]) -> list[tuple[str, str]]:
         """Return every target, the ticket once for each case that alerts name."""
@@ -255,27 +261,23 @@ class Work:
         if is_resolved and result["verdict"] == Verdict.HEALTHY:
             self._close_quiet(episode)
 
-    def _close_before(self, episode: Episode) -> None:
-        """Close the incident of the episode before: the next one never writes into it.
+    def _find_ended(self, episode: Episode) -> str:
+        """Return the open incident of the episode before, which the next one ends; else nothing.
 
-        It stays open when one of its alerts fires, when one of them fires again now, or when
-        somebody works in it.
+        It goes on when one of its alerts fires, when one of them fires again now, or when somebody
+        works in it.
         """
         before = self._book.find_before(episode)
         incident = self._find_incident(before.incident) if before else None
         if before is None or incident is None or not incident.is_open:
-            return
+            return ""
         earlier = self._book.list_alerts(before.id)
         own = {alert.fingerprint for alert in self._book.list_alerts(episode.id)}
         goes_on = any(alert.ended_at is None for alert in earlier)
         is_same = any(alert.fingerprint in own for alert in earlier)
         if goes_on or is_same or _is_worked_on(incident):
-            return
-        error = self._looker.close(incident.id)
-        if error:
-            _log.warning("%s cannot be closed: %s", incident.id, error)
-            return
-        self._book.end_episode(before.id)
+            return ""
+        return incident.id
 
     def _close_quiet(self, episode: Episode) -> None:
         """Close the folder of an episode that never was an incident; a drill's in any case."""
@@ -306,15 +308,14 @@ class Work:
 
     def _add(self, number: int, addition: int) -> None:
         """Let alerts that came after the look join its report, and its case its ticket."""
-        deliveries = _step("render", self._render_again, number)
-        self._enqueue_deliveries(deliveries)
+        _step("render", self._render_again, number)
         _step("end", self._end_addition, number, addition)
 
     def _end_addition(self, number: int, addition: int) -> None:
         self._book.end_addition(number, number=addition)
 
-    def _render_again(self, number: int) -> list[list[str]]:
-        """Write alerts into the report; return deliveries to cases that no look told."""
+    def _render_again(self, number: int) -> None:
+        """Write alerts into the report, and messages to cases that no look told."""
         episode = self._book.read_episode(number)
         alerts = self._book.list_alerts(number)
         new = [alert for alert in alerts if not alert.is_reported]
@@ -327,10 +328,10 @@ class Work:
         told = {d.message["case"] for d in self._book.list_deliveries(episode.incident)}
         named = [(t, case) for t, case in self._list_targets(alerts) if case and case not in told]
         if incident is None or not named:
-            return []
+            return
         verdict = load_policy().compute_verdict(incident.journal.view()) or Verdict.UNKNOWN
         result = Look(incident=incident.id, verdict=str(verdict), next="", error="")._asdict()
-        return self._write_messages(number, episode.looks, result, named)
+        self._write_messages(number, episode.looks, result, named)
 
     # --- deliveries ---
 
@@ -445,6 +446,7 @@ class Work:
         """Write alerts down; return how many are new, and how many were known."""
         received = self._book.receive(alerts, closed=self._read_closed(), receiver=receiver)
         self._metrics.count_received(received.accepted, received.folded)
+        self._bell.ring()
         return received.accepted, received.folded
 
     def _read_closed(self) -> dict[str, datetime]:
@@ -470,40 +472,139 @@ class HeldAlertsClient(AlertmanagerClient):
         return self._ask_json(Request("GET", f"{self.url}/api/v2/alerts", params=query))
 
 
-class Planner:
-    """Enqueues what the book says is to be done: after each change, and every second."""
+class Bell:
+    """Rings when rows changed, so that nobody polls them."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._rings = 0
+
+    def ring(self) -> None:
+        """Wake everybody who waits."""
+        with self._condition:
+            self._rings += 1
+            self._condition.notify_all()
+
+    def wait(self, heard: int, timeout_s: float) -> int:
+        """Wait for a ring after the last one that was heard, or for the time-out; return it."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._rings != heard, timeout_s)
+            return self._rings
+
+
+class Job(NamedTuple):
+    """What is to be done next. ``id`` follows from rows, so that starting it twice is once."""
+
+    id: str
+    work: Callable[..., None]
+    arguments: tuple[int | str, ...]
+
+
+class Lane:
+    """Starts one job at a time: the next one that the rows ask for.
+
+    Parameters
+    ----------
+    find_next : returns the first job that was not started yet, of those whose ids are not given
+    tick_s : how long it sleeps at most when no bell rings
+    """
 
     def __init__(
-        self, work: Work, book: Book, *, cooldown: timedelta, clock: Clock = utc_now
+        self, name: str, find_next: Callable[[set[str]], Job | None], *, bell: Bell, tick_s: float
     ) -> None:
-        self._work = work
-        self._book = book
-        self._cooldown = cooldown
-        self._clock = clock
-        self._wake = threading.Event()
-        self._is_stopped = threading.Event()
-        self._asking = threading.Lock()
-        self._asked = ""
-        self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
-        self._enqueued: set[str] = set()
+        self._find_next = find_next
+        self._bell = bell
+        self._tick_s = tick_s
+        self._unfinished: list[str] = []
+        self._started: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name=f"lane-{name}", daemon=True)
 
-    def start(self) -> None:
-        """Begin; what a process that died left undone is enqueued at once."""
+    def start(self, unfinished: list[str]) -> None:
+        """Begin, once the jobs are done that a process which died had begun."""
+        self._unfinished = unfinished
         self._thread.start()
-
-    def stop(self) -> None:
-        """End."""
-        self._is_stopped.set()
-        self._wake.set()
-
-    def wake(self) -> None:
-        """Look at the book now."""
-        self._wake.set()
 
     @property
     def is_alive(self) -> bool:
         """Whether it works."""
         return self._thread.is_alive()
+
+    def _run(self) -> None:
+        for job_id in self._unfinished:
+            self._wait_for(DBOS.retrieve_workflow(job_id))
+        heard = 0
+        while True:
+            try:
+                job = self._find_next(self._started)
+                if job is not None:
+                    self._carry_out(job)
+                    continue
+            except Exception:  # noqa: BLE001 - the next time may go better
+                _log.exception("What is to be done cannot be started")
+            heard = self._bell.wait(heard, self._tick_s)
+
+    def _carry_out(self, job: Job) -> None:
+        with SetWorkflowID(job.id):
+            handle = DBOS.start_workflow(job.work, *job.arguments)
+        self._started.add(job.id)
+        self._wait_for(handle)
+
+    def _wait_for(self, handle: WorkflowHandle[None]) -> None:
+        """Wait until a job has ended. One that failed for good does not hold up the next."""
+        try:
+            handle.get_result()
+        except Exception:  # noqa: BLE001 - whatever a job ended with
+            _log.exception("%s ended with an error", handle.workflow_id)
+
+
+class Planner:
+    """Lets the jobs be carried out that the book asks for: one look, and one message a target."""
+
+    def __init__(
+        self,
+        work: Work,
+        book: Book,
+        *,
+        bell: Bell,
+        cooldown: timedelta,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._work = work
+        self._book = book
+        self._cooldown = cooldown
+        self._clock = clock
+        self._looks = Lane("looks", self._find_look, bell=bell, tick_s=_COOLDOWN_TICK_S)
+        self._out = []
+        for target in NAMES:
+            find = partial(self._find_delivery, target)
+            self._out.append(Lane(target, find, bell=bell, tick_s=_TICK_S))
+        self._asking = threading.Lock()
+        self._asked = ""
+
+    def start(self) -> None:
+        """Begin; what a process that died left undone goes on.
+
+        Jobs that other steps were written down for are begun anew, from the rows.
+        """
+        looks = []
+        for status in DBOS.list_workflows(status=list(_UNFINISHED), load_output=False):
+            is_look = status.name in (_LOOK, _ADDITION)
+            if status.app_version == _JOBS_VERSION:
+                looks += [status.workflow_id] if is_look else []
+                continue
+            if is_look and status.input is not None:
+                self._book.ask_for_look(int(status.input["args"][0]))
+            if status.name == _READ:
+                self.ask_for_read()
+            DBOS.cancel_workflow(status.workflow_id)
+        self._looks.start(looks)
+        for lane in self._out:
+            lane.start([])
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it works."""
+        return all(lane.is_alive for lane in (self._looks, *self._out))
 
     def ask_for_read(self) -> None:
         """Enqueue a reading of Alertmanager's alerts, unless one waits that has not begun."""
@@ -513,30 +614,36 @@ class Planner:
                 if status is not None and status.status == _NOT_BEGUN:
                     return
             job_id = f"read-{uuid4()}"
-            with SetWorkflowID(job_id), SetEnqueueOptions(queue_partition_key=_ALERTMANAGER):
-                DBOS.enqueue_workflow(_OUT, self._work.read_job)
+            with SetWorkflowID(job_id):
+                DBOS.enqueue_workflow(_READS, self._work.read_job)
             self._asked = job_id
 
-    def _run(self) -> None:
-        while not self._is_stopped.is_set():
-            self._wake.wait(_TICK_S)
-            self._wake.clear()
-            try:
-                self.plan()
-            except Exception:  # noqa: BLE001 - the next second may go better
-                _log.exception("What is to be done cannot be enqueued")
-
-    def plan(self) -> None:
-        """Enqueue each look and each addition that is due."""
+    def _find_look(self, started: set[str]) -> Job | None:
+        """Return the look or the addition that is due; of several the oldest episode's."""
         for episode in self._book.list_episodes():
-            if episode.is_stale and self._is_due(episode):
-                look = episode.looks + 1
-                job_id = f"look-{episode.id}-{look}"
-                self._enqueue(job_id, self._work.look_job, episode.id, look)
-            elif episode.looks and self._has_unreported(episode):
-                addition = episode.additions + 1
-                job_id = f"addition-{episode.id}-{addition}"
-                self._enqueue(job_id, self._work.addition_job, episode.id, addition)
+            job = self._plan(episode)
+            if job is not None and job.id not in started:
+                return job
+        return None
+
+    def _plan(self, episode: Episode) -> Job | None:
+        if episode.is_stale and self._is_due(episode):
+            look = episode.looks + 1
+            job_id = f"{_JOBS_VERSION}-look-{episode.id}-{look}"
+            return Job(job_id, self._work.look_job, (episode.id, look))
+        if episode.looks and self._has_unreported(episode):
+            addition = episode.additions + 1
+            job_id = f"{_JOBS_VERSION}-addition-{episode.id}-{addition}"
+            return Job(job_id, self._work.addition_job, (episode.id, addition))
+        return None
+
+    def _find_delivery(self, target: str, started: set[str]) -> Job | None:
+        """Return the oldest message to a target that is not delivered."""
+        for delivery_id in self._book.list_open_deliveries(target, ENDS):
+            job_id = f"{_JOBS_VERSION}-{delivery_id}"
+            if job_id not in started:
+                return Job(job_id, self._work.delivery_job, (delivery_id,))
+        return None
 
     def _is_due(self, episode: Episode) -> bool:
         if episode.looked_at is None:
@@ -546,24 +653,16 @@ class Planner:
     def _has_unreported(self, episode: Episode) -> bool:
         return any(not alert.is_reported for alert in self._book.list_alerts(episode.id))
 
-    def _enqueue(
-        self, job_id: str, job: Callable[[int, int], None], first: int, second: int
-    ) -> None:
-        if job_id in self._enqueued:
-            return
-        with SetWorkflowID(job_id):
-            DBOS.enqueue_workflow(_LOOKS, job, first, second)
-        self._enqueued.add(job_id)
-
 
 def launch() -> None:
     """Start dbos: jobs that a process left undone go on. Call it when all jobs are registered."""
+    DBOS.listen_queues([_READS])
     DBOS.launch()
     DBOS.register_queue(
-        _LOOKS, global_concurrency=1, polling_interval_sec=_POLL_S, on_conflict="always_update"
-    )
-    DBOS.register_queue(
-        _OUT, partition_concurrency=1, polling_interval_sec=_POLL_S, on_conflict="always_update"
+        _READS,
+        global_concurrency=1,
+        polling_interval_sec=_READS_POLL_S,
+        on_conflict="always_update",
     )
 
 
@@ -576,6 +675,8 @@ def configure(settings: ServeSettings) -> None:
         "executor_id": "serve",
         "serializer": _JsonSerializer(),
         "enable_otlp": False,
+        # It would look for messages between jobs; ours send none.
+        "notification_listener_polling_interval_sec": _NEVER_S,
         "log_level": "WARNING",
     }
     DBOS(config=config)

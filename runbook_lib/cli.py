@@ -54,6 +54,10 @@ IncidentId = Annotated[
     str,
     typer.Option("--incident", callback=_check_incident, help="id, or new; default: the open one"),
 ]
+After = Annotated[
+    str,
+    typer.Option("--after", hidden=True, help="id of the incident that another episode ended"),
+]
 Incident = Annotated[str, typer.Argument(metavar="incident")]
 Alerts = Annotated[
     Path | None,
@@ -141,6 +145,7 @@ def investigate(
     incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
     alerts: Alerts = None,
+    after: After = "",
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -156,6 +161,7 @@ def investigate(
             incident_id=incident_id,
             window_minutes=window_minutes,
             alerts_file=alerts,
+            after=after,
             progress=progress,
         ),
         as_json=as_json,

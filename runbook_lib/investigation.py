@@ -181,6 +181,7 @@ class Investigation(Generic[S, C]):
         *,
         keeps: bool = False,
         skip_step: str = "",
+        after: str = "",
         on_accepted: Callable[[], None] = lambda: None,
     ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it was made for that.
@@ -191,6 +192,7 @@ class Investigation(Generic[S, C]):
             was kept, or a new look; ``new``: one that is opened by hand
         keeps : whether a new look is kept, for others to go on with
         skip_step : not checked here; the caller reads it, and opens the incident when it breaches
+        after : an incident that another episode ended: it is handed over if it is the open one
         on_accepted : called when nothing is refused, to start background work
 
         Raises
@@ -217,7 +219,7 @@ class Investigation(Generic[S, C]):
         on_accepted()
         with lock_home(home):
             is_hand = incident_id == NEW
-            incident, is_new = cls._choose(settings, is_hand=is_hand, keeps=keeps)
+            incident, is_new = cls._choose(settings, is_hand=is_hand, keeps=keeps, after=after)
             if is_hand:
                 incident.open(HAND)
             if not incident.is_open:
@@ -227,7 +229,9 @@ class Investigation(Generic[S, C]):
         return incident, is_new
 
     @classmethod
-    def _choose(cls, settings: S, *, is_hand: bool, keeps: bool) -> tuple[Incident, bool]:
+    def _choose(
+        cls, settings: S, *, is_hand: bool, keeps: bool, after: str
+    ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it is new.
 
         It is the open one, else the look that was kept, else a new one. The caller holds the
@@ -248,7 +252,8 @@ class Investigation(Generic[S, C]):
             made = make(previous=current.id, previous_damage=damage, ticket_id=ticket_id)
             _say_damaged(current, damage, made)
             return made, True
-        is_other = current.is_open and cls._see_other_trouble(current, settings)
+        is_over = is_hand or current.id == after
+        is_other = current.is_open and (is_over or cls._see_other_trouble(current, settings))
         if not is_hand and not is_other:
             return current, False
         if not current.is_open:

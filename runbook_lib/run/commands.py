@@ -152,6 +152,7 @@ def investigate(
     ticket_id: str = "",
     window_minutes: float = 60,
     alerts_file: Path | None = None,
+    after: str = "",
     progress: Progress = keep_quiet,
 ) -> documents.InvestigateDocument:
     """Carry out the read-only sections and write the report.
@@ -160,6 +161,7 @@ def investigate(
     ----------
     alerts_file : what ``read_alerts`` takes. Whoever gives it closes a look that saw nothing wrong,
         since more alerts may join its report
+    after : an incident that another episode ended; if it is the open one, it is closed and told
 
     Raises
     ------
@@ -179,6 +181,7 @@ def investigate(
         progress,
         command="investigate",
         alerts=read_alerts(alerts_file),
+        after=after,
     )
     incident = done.incident
     journal = incident.journal.view()
@@ -384,6 +387,7 @@ def _carry_out(
     command: str,
     options: str = "",
     alerts: Sequence[ReceivedAlert] = (),
+    after: str = "",
 ) -> _Done:
     """Find the incident, run sections on it and write the report.
 
@@ -396,7 +400,7 @@ def _carry_out(
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     with SharedKernel() as kernel:
         named = str(given.get("incident_id", ""))
-        incident, is_new = opener.find(settings, named, on_accepted=kernel.begin)
+        incident, is_new = opener.find(settings, named, after=after, on_accepted=kernel.begin)
         if incident.is_closed:
             advice = "leave --incident out, or write --incident new"
             text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"

@@ -170,3 +170,14 @@ def test_the_receivers_names_are_remembered(book: Book) -> None:
     book.receive([read(1)], closed={}, receiver="runbook")
     book.receive([read(1)], closed={}, receiver="runbook")
     assert book.list_receivers() == {"runbook"}
+
+
+def test_open_deliveries_are_those_of_one_target_in_no_end_state_oldest_first(
+    book: Book, clock: Clock
+) -> None:
+    for name in ("b", "a", "c"):
+        book.add_delivery(name, "slack", {})
+        clock.pass_minutes(1)
+    book.add_delivery("d", "mail", {})
+    book.set_delivery("c", "sent")
+    assert book.list_open_deliveries("slack", ("sent", "failed")) == ["b", "a"]

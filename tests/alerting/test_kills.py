@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
+import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.gateway import StoreServer
+from dataflow_stack.store_client import build_client
+from tests.foreign.test_guide import alertmanager, fire
+from tests.support.gateway import BUCKET, StoreServer
 from tests.support.serving import (
     CASE,
+    ROOT,
     Receivers,
     Service,
     make_alert,
@@ -24,15 +32,26 @@ from tests.support.serving import (
 )
 
 pytestmark = [pytest.mark.process, pytest.mark.faults, pytest.mark.timeout(400)]
-#: A step of the job, before which the process dies, and the job.
-STEPS = [
-    ("look-1-1", "open"),
-    ("look-1-1", "investigate"),
-    ("look-1-1", "render"),
-    ("ticket", "attempt"),
-    ("slack", "attempt"),
-    ("mail", "attempt"),
+#: A job, and the steps after which the process dies; without a job, deliveries that began.
+KILLS = [("look-1-1", ["", "open", "investigate"]), ("", ["ticket", "slack", "mail"])]
+#: Each target has each trouble once. A mailbox that is silent would hold the test's own server.
+MODES = [
+    {"ticket": "500", "slack": "silent", "teams": "closed", "mail": "lost"},
+    {"ticket": "lost", "slack": "500", "teams": "silent", "mail": "closed"},
+    {"ticket": "silent", "slack": "closed", "teams": "lost", "mail": "500"},
+    {"ticket": "closed", "slack": "lost", "teams": "500", "mail": "500"},
 ]
+ALERTMANAGER = """
+route:
+  receiver: runbook
+  group_by: [alertname]
+  group_wait: 0s
+  group_interval: 1s
+receivers:
+  - name: runbook
+    webhook_configs:
+      - url: {url}
+"""
 
 
 @pytest.fixture
@@ -55,6 +74,23 @@ def get_settings(store: StoreServer) -> dict[str, str]:
         "MINIO_ROOT_USER": "admin",
         "MINIO_ROOT_PASSWORD": "admin12345",
     }
+
+
+@pytest.fixture
+def old_label(juicefs: StoreServer) -> Iterator[None]:
+    """Let a label wait for twenty minutes."""
+    since = (datetime.now(UTC) - timedelta(minutes=20)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    client = build_client(juicefs.endpoint, "admin", "admin12345")
+    key = "pending/1-0123456789ab.pdf"
+    client.put_object(
+        bucket_name=BUCKET,
+        object_name=key,
+        data=io.BytesIO(b"label"),
+        length=5,
+        metadata={"pending-since": since, "order-id": "1"},
+    )
+    yield
+    client.remove_object(bucket_name=BUCKET, object_name=key)
 
 
 def list_reports(service: Service) -> dict[str, str]:
@@ -96,117 +132,196 @@ def list_steps(service: Service, job: str) -> list[str]:
         return [name for (name,) in db.execute(query, (f"%{job}%",))]
 
 
-def test_a_burst_is_one_incident_and_one_message_though_the_process_dies_three_times(
+def wait_for_step(service: Service, job: str, step: str) -> None:
+    """Wait until dbos has written down a step."""
+    wait_for(lambda: step in list_steps(service, job), f"{job}: {step}\n{service.log}")
+
+
+def read_state(service: Service, incident: str) -> dict[str, Any]:
+    """Return what an incident's file says of it."""
+    text = (service.home / incident / "incident.json").read_text("utf-8")
+    state: dict[str, Any] = json.loads(text)
+    return state
+
+
+def list_versions(service: Service) -> set[str]:
+    """Return the versions under which jobs ended well."""
+    path = service.home / "serve" / "serve.sqlite3"
+    query = "SELECT application_version FROM workflow_status WHERE status = 'SUCCESS'"
+    with closing(sqlite3.connect(path, timeout=30)) as db:
+        return {version for (version,) in db.execute(query)}
+
+
+def test_killed_three_times_with_fifty_alerts_waiting_each_stands_in_one_report(
     service: Service, receivers: Receivers
 ) -> None:
-    first = make_alert(1, support_case=CASE)
-    copies = [make_payload(*[first] * 100) for _ in range(10)]
-    burst = [make_payload(*[make_alert(n) for n in range(start, start + 50)]) for start in (2, 52)]
-    burst += [make_payload(*[make_alert(n) for n in range(102, 201)])]
-    for payload in copies:
-        assert service.post(payload).status_code == 202
-    for payload in burst:
-        assert service.post(payload).json()["folded"] == 0
+    fifty = [make_alert(n, support_case=CASE) for n in range(1, 51)]
+    copies = make_payload(*fifty * 20)
+    # From the next start on, what comes later joins the report without a look.
+    service.environment["SERVE_COOLDOWN_S"] = "300"
+    assert service.post(copies).json() == {"accepted": 50, "folded": 950}
+    for _ in range(3):
+        assert service.read_metric("alerts_waiting") == 50
         service.kill()
         service.start()
+        assert service.post(copies).json() == {"accepted": 0, "folded": 1000}
+    later = [make_alert(n, support_case=CASE) for n in range(51, 201)]
+    assert service.post(make_payload(*later)).json() == {"accepted": 150, "folded": 0}
     service.wait_until_done()
     told = find_told(receivers)
     assert len(told) == 1
     (report,) = [text for name, text in list_reports(service).items() if name in told]
     missing = [n for n in range(1, 201) if f"{n:016x}" not in report]
     assert missing == []
-    check_once(receivers, repeats=1)
-    assert service.post(make_payload(first)).json() == {"accepted": 0, "folded": 1}
+    for target in ("ticket", "slack", "teams"):
+        opening = [text for text in receivers.list_texts(target) if "Follow-up" not in text]
+        again = [text for text in opening if "Sent again" in text]
+        assert len(opening) - len(again) == 1, target
+        assert len(again) <= (0 if target == "ticket" else 1), target
 
 
-@pytest.mark.parametrize(("job", "step"), STEPS)
-def test_killed_before_a_step_each_message_arrives_once(
-    job: str, step: str, service: Service, receivers: Receivers
+@pytest.mark.parametrize(("job", "steps"), KILLS)
+def test_killed_before_each_step_each_message_arrives_once(
+    job: str, steps: list[str], service: Service, receivers: Receivers
 ) -> None:
-    order = ["open", "investigate", "render"]
-    before = order[order.index(step) - 1] if step in order[1:] else ""
     service.post(make_payload(make_alert(1, support_case=CASE)))
-    if step == "attempt":
-        wait_for(lambda: "began" in list_steps(service, f"-{job}"), f"{job} began")
-    elif before:
-        wait_for(lambda: before in list_steps(service, job), f"{before} is done")
-    service.kill()
-    service.start()
+    for step in steps:
+        if job and step:
+            wait_for_step(service, job, step)
+        elif step:
+            wait_for_step(service, f"-{step}", "began")
+        service.kill()
+        service.start()
     service.wait_until_done()
     # What was written down as being sent may have arrived before the process died.
     check_once(receivers, repeats=1)
     assert len(find_told(receivers)) == 1
     counts = Counter(list_steps(service, "look-1-1"))
-    assert counts == {"open": 1, "investigate": 1, "render": 1, "end": 1} | {
-        name: count for name, count in counts.items() if name not in (*order, "end")
-    }
+    for step in ("open", "investigate", "render", "end"):
+        assert counts[step] == 1, step
 
 
-@pytest.mark.parametrize("mode", ["500", "silent", "closed", "lost"])
-def test_a_target_that_is_down_gets_its_message_when_it_is_back(
-    mode: str, service: Service, receivers: Receivers
+@pytest.mark.parametrize("modes", MODES)
+def test_targets_that_are_down_get_their_message_when_they_are_back(
+    modes: dict[str, str], service: Service, receivers: Receivers
 ) -> None:
-    names = ("ticket", "slack", "teams", "mail")
-    for name in names:
-        # A mailbox that is silent would hold the test's own server.
-        is_mail = name == "mail" and mode == "silent"
-        receivers.modes[name] = "500" if is_mail else mode
+    receivers.modes.update(modes)
     service.post(make_payload(make_alert(1, support_case=CASE)))
-    tries = 'deliveries_total{{result="{}",target="slack"}}'
-    results = ("retried", "lost", "unconfirmed")
-    wait_for(
-        lambda: sum(service.read_metric(tries.format(result)) for result in results) >= 2,
-        f"slack was tried twice\n{service.log}",
-        deadline_s=240,
-    )
+
+    def were_tried() -> bool:
+        text = service.get("/metrics").text
+        tried = dict.fromkeys(modes, 0.0)
+        for line in text.splitlines():
+            match = re.match(
+                r'runbook_serve_deliveries_total{result="(retried|lost|unconfirmed)",'
+                r'target="(\w+)"} (.*)', line,
+            )  # fmt: skip
+            if match:
+                tried[match[2]] += float(match[3])
+        return all(count >= 2 for count in tried.values())
+
+    wait_for(were_tried, f"each was tried twice\n{service.log}", deadline_s=240)
     receivers.modes.clear()
     service.wait_until_done()
-    check_once(receivers, repeats=0 if mode == "500" else 1)
-    assert service.read_metric('deliveries_total{result="failed",target="slack"}') == 0
+    check_once(receivers, repeats=1)
+    for target, mode in modes.items():
+        if mode == "500" and target != "ticket":
+            assert not any("Sent again" in text for text in receivers.list_texts(target)), target
+    for target in modes:
+        name = f'deliveries_total{{result="failed",target="{target}"}}'
+        assert service.read_metric(name) == 0
 
 
-def test_a_full_queue_is_503_and_what_is_sent_again_is_taken(
+def test_jobs_that_wait_are_carried_out_by_the_version_after_an_upgrade(
+    service: Service, receivers: Receivers, tmp_path: Path
+) -> None:
+    receivers.modes["slack"] = "500"
+    service.post(make_payload(make_alert(1, support_case=CASE)))
+    wait_for(
+        lambda: service.read_metric('deliveries_total{result="retried",target="slack"}') >= 1,
+        f"a message waits\n{service.log}",
+        deadline_s=240,
+    )
+    service.post(make_payload(make_alert(2, drill="true")))
+    wait_for_step(service, "look-2-1", "open")
+    service.kill()
+    before = list_versions(service)
+    newer = tmp_path / "newer"
+    shutil.copytree(ROOT / "alerting", newer / "alerting")
+    code = newer / "alerting" / "work.py"
+    text, count = re.subn(r'(_JOBS_VERSION = )"\w+"', r'\1"next"', code.read_text("utf-8"))
+    assert count == 1
+    # A step of another name: what the old version wrote down of a job does not fit this one.
+    code.write_text(text.replace('_step("open"', '_step("open anew"'), "utf-8")
+    service.environment["PYTHONPATH"] = f"{newer}:{ROOT}"
+    receivers.modes.clear()
+    service.start()
+    service.wait_until_done()
+    assert list_versions(service) == before | {"next"}
+    assert "open anew" in list_steps(service, "look-2-1")
+    assert len(receivers.list_texts("ticket")) == 1
+    texts = receivers.list_texts("slack")
+    assert sorted("[DRILL]" in text for text in texts) == [False, True]
+
+
+def test_a_full_queue_is_503_and_a_real_alertmanager_drains_it(
     receivers: Receivers, juicefs: StoreServer, tmp_path: Path
 ) -> None:
-    service = make_service(tmp_path, receivers, get_settings(juicefs), SERVE_QUEUE_LIMIT="5")
+    limits = {"SERVE_QUEUE_LIMIT": "2", "SERVE_COOLDOWN_S": "300"}
+    service = make_service(tmp_path, receivers, get_settings(juicefs), **limits)
+    config = tmp_path / "alertmanager.yml"
+    config.write_text(ALERTMANAGER.format(url=f"{service.url}/alertmanager"))
     service.start()
+    full = 'requests_refused_total{reason="full"}'
+    names = [f"parcel-{n}" for n in range(5)]
     try:
-        assert service.post(make_payload(*map(make_alert, range(1, 6)))).status_code == 202
-        answer = service.post(make_payload(make_alert(7)))
-        assert answer.status_code == 503
-        assert answer.headers["Retry-After"]
-        wait_for(
-            lambda: service.post(make_payload(make_alert(7))).status_code == 202,
-            f"the queue drains\n{service.log}",
-            deadline_s=240,
-        )
-        service.wait_until_done()
-        assert any(f"{7:016x}" in text for text in list_reports(service).values())
+        with alertmanager(config) as (url, _):
+            for name in names[:2]:
+                fire(url, alertname=name)
+            wait_for(lambda: service.read_metric("alerts_waiting") == 2, "it is full")
+            for name in names[2:]:
+                fire(url, alertname=name)
+            wait_for(lambda: service.read_metric(full) >= 1, "it refuses", deadline_s=60)
+            wait_for(
+                lambda: service.read_metric("alerts_received_total") == len(names),
+                f"Alertmanager sends them again\n{service.log}",
+                deadline_s=240,
+            )
+            service.wait_until_done()
     finally:
         service.stop()
+    reports = list_reports(service).values()
+    missing = [name for name in names if not any(name in report for report in reports)]
+    assert missing == []
 
 
-def test_episodes_apart_in_time_have_folders_of_their_own_and_resolved_measures_anew(
-    service: Service, receivers: Receivers
+def test_the_next_episode_ends_a_quiet_incident_and_a_resolved_alert_alone_does_not(
+    old_label: None, service: Service, receivers: Receivers
 ) -> None:
     service.post(make_payload(make_alert(1, support_case=CASE)))
     service.wait_until_done()
+    (first,) = find_told(receivers)
     service.post(make_payload(make_alert(1, status="resolved", support_case=CASE)))
     wait_for(
         lambda: len(receivers.list_texts("ticket")) == 2,
         f"the follow-up is told\n{service.log}",
         deadline_s=240,
     )
+    assert read_state(service, first)["closed_at"] is None
     later = make_alert(2, support_case=CASE) | {"startsAt": "2026-11-24T05:00:00Z"}
     service.post(make_payload(later))
     service.wait_until_done()
     wait_for(lambda: len(receivers.list_texts("ticket")) == 3, "the next one", deadline_s=240)
+    (second,) = find_told(receivers) - {first}
     reports = list_reports(service)
-    first = {name for name, text in reports.items() if f"{1:016x}" in text}
-    second = {name for name, text in reports.items() if f"{2:016x}" in text}
-    assert first
-    assert len(second) == 1
-    assert not first & second
+    assert [name for name, text in reports.items() if f"{1:016x}" in text] == [first]
+    assert [name for name, text in reports.items() if f"{2:016x}" in text] == [second]
+    ended = read_state(service, first)
+    assert (ended["followed_by"], ended["verdict"]) == (second, "incident")
+    assert read_state(service, second)["previous"] == first
+    assert f"../{second}/report.html" in reports[first]
+    assert f"../{first}/report.html" in reports[second]
+    assert first in receivers.list_texts("ticket")[2]
 
 
 def test_a_drill_has_a_folder_and_messages_that_say_so(
@@ -229,7 +344,7 @@ def test_a_stop_ends_at_once_and_what_was_under_way_goes_on(
     service: Service, receivers: Receivers
 ) -> None:
     service.post(make_payload(make_alert(1, support_case=CASE)))
-    wait_for(lambda: "open" in list_steps(service, "look-1-1"), "the look began")
+    wait_for_step(service, "look-1-1", "open")
     assert service.stop() == 0
     service.start()
     service.wait_until_done()

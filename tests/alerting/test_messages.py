@@ -57,6 +57,15 @@ def test_a_first_message_says_nothing_of_changes(tell: Teller) -> None:
     assert f"{changes.heading}:" not in write(tell.incident, is_follow_up=False)
 
 
+def test_a_first_message_names_the_incident_that_ended_with_it(tell: Teller) -> None:
+    before = "inc-20261124T010000Z-7f3a"
+    reason = f"{before} is closed as incident. ../{before}/report.html"
+    tell.record("handed_over", {"reason": reason})
+    told = [line for line in write(tell.incident, is_follow_up=False) if before in line]
+    assert told == [f"{before} is closed as incident."]
+    assert not any(before in line for line in write(tell.incident, is_follow_up=True))
+
+
 def test_a_change_holds_no_secret(tell: Teller) -> None:
     lines = write(tell.incident, is_follow_up=True)
     assert "74 objects" in "\n".join(lines)

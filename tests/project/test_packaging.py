@@ -242,12 +242,15 @@ def test_the_core_looks_plans_and_reports_without_jupyterlab(
 
 
 @pytest.mark.process
-def test_without_its_extra_serve_says_what_to_install_and_the_others_work(
-    installed: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("extra", "without"),
+    [("serve", ("dbos", "sqlalchemy", "fastapi", "uvicorn")), ("mcp", ("mcp",))],
+)
+def test_a_command_without_its_extra_says_what_to_install_and_the_others_work(
+    extra: str, without: tuple[str, ...], installed: Path, tmp_path: Path
 ) -> None:
-    without = ("dbos", "sqlalchemy", "fastapi", "uvicorn")
     helped = run(installed, "-m", "runbook_lib", "--help", home=tmp_path, without=without)
     assert helped.returncode == 0, helped.stderr
-    done = run(installed, "-m", "runbook_lib", "serve", home=tmp_path, without=without)
+    done = run(installed, "-m", "runbook_lib", extra, home=tmp_path, without=without)
     assert done.returncode == 2
-    assert "fulfillment-runbook[serve]" in done.stderr
+    assert f"fulfillment-runbook[{extra}]" in done.stderr

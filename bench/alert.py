@@ -1,0 +1,355 @@
+"""From Alertmanager's firing to the report on the ticket, part by part, on a real local stack.
+
+Each round starts `runbook serve` anew with an empty folder. Its first alert is the cold one; the
+second, which joins the same episode and asks for a look of its own, is the warm one. The parts are
+read from what the service and its workflow library wrote down themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sqlite3
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import requests
+
+from dataflow_stack import reporter
+from dataflow_stack.config import StackConfig, load_config
+from dataflow_stack.faults import FAULTS
+from dataflow_stack.orders import inject_orders
+from dataflow_stack.supervisor import Supervisor
+from runbook_lib.model import parse_time
+from tests.support.stack import RunningStack, run_stack, wait_until
+
+GOALS_S = {"cold": 10.0, "warm": 6.0}
+#: Everything up to the ticket, one after the other; then what goes on beside it.
+PARTS = (
+    "Alertmanager groups and sends",
+    "on disk and planned",
+    "waits for its turn",
+    "open",
+    "investigate",
+    "render",
+    "until the ticket is tried",
+    "ticket",
+)
+BESIDE = ("slack", "teams", "mail")
+_GROUP = "stack-tools"
+_DEADLINE_S = 180
+_IDLE_S = 30.0
+_POLL_S = 0.05
+_LOOP = 5_000_000
+
+
+class Cost(NamedTuple):
+    """What one alert took, in seconds.
+
+    Attributes
+    ----------
+    parts : by the names of ``PARTS`` and ``BESIDE``
+    ticket_s : from firing until the ticket showed the report
+    all_s : from firing until every target had its message
+    cpu_s : of the service and its investigation
+    loop_s : CPU of a loop that is the same on every machine, right before; it tells how slow the
+        processor was, since others may have used it
+    """
+
+    parts: dict[str, float]
+    ticket_s: float
+    all_s: float
+    cpu_s: float
+    loop_s: float
+
+
+class Idle(NamedTuple):
+    """What the service takes while nothing happens: CPU in percent of one core, memory in MB."""
+
+    cpu_percent: float
+    memory_mb: float
+
+
+class Bench:
+    """One stack with `runbook serve`, and a case of support."""
+
+    def __init__(self, stack: RunningStack, config: StackConfig) -> None:
+        self._stack = stack
+        self._config = config
+        self._supervisor = Supervisor(config)
+        (order,) = inject_orders(stack.env["FULFILLMENT_URL"], 1)
+        body = {
+            "subject": "Where is my parcel?",
+            "channel": "email",
+            "context": [{"type": "order", "orderId": order}],
+            "initialMessage": "It is late.",
+        }
+        answer = requests.post(f"{self._cases_url}", json=body, timeout=10)
+        answer.raise_for_status()
+        self._case = str(answer.json()["id"])
+
+    @property
+    def _cases_url(self) -> str:
+        return f"{self._stack.env['SUPPORT_URL']}/support/cases"
+
+    @property
+    def _database(self) -> Path:
+        return self._config.runbook_home / "serve" / "serve.sqlite3"
+
+    def restart(self) -> None:
+        """Start the service anew, with an empty folder."""
+        name = f"{_GROUP}:{reporter.NAME}"
+        self._supervisor.stop(name)
+        shutil.rmtree(self._config.runbook_home, ignore_errors=True)
+        self._supervisor.start(name)
+        wait_until(
+            lambda: reporter.is_serving(self._config), what="serve answers", deadline_s=_DEADLINE_S
+        )
+
+    def find_process(self) -> psutil.Process:
+        """Return the service's process."""
+        return psutil.Process(self._supervisor.programs()[reporter.NAME]["pid"])
+
+    def measure(self, number: int, look: int) -> Cost:
+        """Let Alertmanager fire an alert; return what its report took.
+
+        Parameters
+        ----------
+        number : makes the alert one of a group that Alertmanager has not seen
+        look : which look of the service's first episode it asks for
+        """
+        process = self.find_process()
+        loop_s = measure_loop()
+        cpu_s = read_cpu_s(process)
+        known = self._count_told()
+        fired_at = time.time()
+        self._fire(number)
+        wait_closely(lambda: self._count_told() > known, "the report is on the ticket")
+        told_at = time.time()
+        wait_closely(lambda: self._is_done(look), "every target has its message")
+        all_s = time.time() - fired_at
+        parts = self._read_parts(fired_at, look)
+        used_s = read_cpu_s(process) - cpu_s
+        return Cost(parts, told_at - fired_at, all_s, used_s, loop_s)
+
+    def measure_idle(self) -> Idle:
+        """Return what the service takes while nothing happens."""
+        process = self.find_process()
+        start_s = time.perf_counter()
+        cpu_s = read_cpu_s(process)
+        time.sleep(_IDLE_S)
+        used_s = read_cpu_s(process) - cpu_s
+        passed_s = time.perf_counter() - start_s
+        return Idle(100 * used_s / passed_s, process.memory_info().rss / 1e6)
+
+    def silence_others(self) -> None:
+        """Keep the alerts of Prometheus from the service: each would ask for looks of its own."""
+        now = datetime.now(UTC)
+        silence = {
+            "matchers": [
+                {"name": "service", "value": "bench-.*", "isRegex": True, "isEqual": False}
+            ],
+            "startsAt": now.isoformat(),
+            "endsAt": (now + timedelta(hours=6)).isoformat(),
+            "createdBy": "bench",
+            "comment": "bench.alert",
+        }
+        url = f"{self._stack.env['ALERTMANAGER_URL']}/api/v2/silences"
+        requests.post(url, json=silence, timeout=10).raise_for_status()
+
+    def _fire(self, number: int) -> None:
+        """Give Alertmanager an alert as Prometheus does."""
+        labels = {
+            "alertname": "FulfillmentDelay",
+            "severity": "high",
+            "service": f"bench-{number}",
+            "support_case": self._case,
+        }
+        alert = {"labels": labels, "startsAt": datetime.now(UTC).isoformat()}
+        url = f"{self._stack.env['ALERTMANAGER_URL']}/api/v2/alerts"
+        requests.post(url, json=[alert], timeout=10).raise_for_status()
+
+    def _count_told(self) -> int:
+        """Return how many reports the ticket shows."""
+        answer = requests.get(f"{self._cases_url}/{self._case}", timeout=10)
+        messages = answer.json()["messages"]
+        return sum("[inc-" in message["message"] for message in messages)
+
+    @contextmanager
+    def _open_database(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self._database, timeout=30)) as db:
+            yield db
+
+    def _is_done(self, look: int) -> bool:
+        """Tell whether every message of a look is sent, and its job has ended."""
+        query = (
+            "SELECT count(*) FROM workflow_status"
+            " WHERE name = 'delivery' AND status = 'SUCCESS' AND workflow_uuid LIKE ?"
+        )
+        with self._open_database() as db:
+            (count,) = db.execute(query, (f"%-1.{look}-%",)).fetchone()
+        return bool(count == 1 + len(BESIDE))
+
+    def _read_parts(self, fired_at: float, look: int) -> dict[str, float]:
+        """Return how long each part took, from the rows that were written down."""
+        with self._open_database() as db:
+            query = "SELECT max(received_at) FROM serve_alerts"
+            (received,) = db.execute(query).fetchone()
+            job = find_job(db, f"%look-1-{look}")
+            steps = read_steps(db, job)
+            tries = {}
+            for target in ("ticket", *BESIDE):
+                delivery = find_job(db, f"%-1.{look}-{target}%")
+                tries[target] = read_steps(db, delivery)["attempt"]
+            query = "SELECT created_at, started_at_epoch_ms FROM workflow_status"
+            row = db.execute(f"{query} WHERE workflow_uuid = ?", (job,)).fetchone()
+        received_at = parse_time(received).timestamp()
+        created_at = row[0] / 1000
+        opened_at = steps["open"][0]
+        spans = {name: end - start for name, (start, end) in steps.items()}
+        return {
+            PARTS[0]: received_at - fired_at,
+            PARTS[1]: created_at - received_at,
+            PARTS[2]: opened_at - created_at,
+            "open": spans["open"],
+            "investigate": spans["investigate"],
+            "render": spans["render"],
+            PARTS[6]: tries["ticket"][0] - steps["render"][1],
+            **{target: end - start for target, (start, end) in tries.items()},
+        }
+
+
+def find_job(db: sqlite3.Connection, pattern: str) -> str:
+    """Return the one job whose id is like a pattern."""
+    query = "SELECT workflow_uuid FROM workflow_status WHERE workflow_uuid LIKE ?"
+    ((job,),) = db.execute(query, (pattern,)).fetchall()
+    return str(job)
+
+
+def read_steps(db: sqlite3.Connection, job: str) -> dict[str, tuple[float, float]]:
+    """Return when each step of a job began and ended, by its name; of equal ones the last."""
+    query = (
+        "SELECT function_name, started_at_epoch_ms, completed_at_epoch_ms"
+        " FROM operation_outputs WHERE workflow_uuid = ? ORDER BY function_id"
+    )
+    rows = db.execute(query, (job,)).fetchall()
+    return {name: (start / 1000, end / 1000) for name, start, end in rows}
+
+
+def read_cpu_s(process: psutil.Process) -> float:
+    """Return the CPU seconds of a process and of its children that have ended."""
+    times = process.cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def measure_loop() -> float:
+    """Return the CPU seconds of a loop that does always the same."""
+    start_s = time.process_time()
+    total = 0
+    for number in range(_LOOP):
+        total += number * number
+    return time.process_time() - start_s
+
+
+def wait_closely(is_true: Callable[[], bool], what: str) -> None:
+    """Wait for a condition; fail with its name after the deadline."""
+    end = time.monotonic() + _DEADLINE_S
+    while not is_true():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {_DEADLINE_S} s: {what}")
+        time.sleep(_POLL_S)
+
+
+def make_table(costs: dict[str, list[Cost]], loads: list[float]) -> str:
+    """Return the medians of cold and warm alerts as a Markdown table."""
+    rows = [["", *(f"{name} s" for name in costs)]]
+    for part in (*PARTS, *BESIDE):
+        middles = [statistics.median(cost.parts[part] for cost in c) for c in costs.values()]
+        rows.append([part, *(f"{middle:.2f}" for middle in middles)])
+    totals: dict[str, Callable[[Cost], float]] = {
+        "**from firing to the ticket**": lambda cost: cost.ticket_s,
+        "from firing to every target": lambda cost: cost.all_s,
+        "CPU of service and investigation": lambda cost: cost.cpu_s,
+        "CPU of a fixed loop, right before": lambda cost: cost.loop_s,
+    }
+    for title, pick in totals.items():
+        picked = [sorted(map(pick, c)) for c in costs.values()]
+        spans = [f"{statistics.median(v):.2f} ({v[0]:.2f} to {v[-1]:.2f})" for v in picked]
+        rows.append([title, *spans])
+    rows.append(["goal on an idle machine", *(f"≤ {GOALS_S[name]:.0f}" for name in costs)])
+    rows.append(["load average", *([f"{min(loads):.1f} to {max(loads):.1f}"] * len(costs))])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    padded = ([text.ljust(w) for text, w in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
+
+
+def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[float]]:
+    """Return the costs of cold and warm alerts, and the load at each round."""
+    costs: dict[str, list[Cost]] = {"cold": [], "warm": []}
+    loads = []
+    for number in range(rounds):
+        bench.restart()
+        for look, kind in enumerate(costs, 1):
+            cost = bench.measure(10 * number + look, look)
+            costs[kind].append(cost)
+            load = os.getloadavg()[0]
+            loads.append(load)
+            words = f"{cost.ticket_s:.2f} s, CPU {cost.cpu_s:.2f} s, loop {cost.loop_s:.2f} s"
+            print(
+                f"  round {number + 1}, {kind}: {words}, load {load:.1f}",
+                file=sys.stderr,
+                flush=True,
+            )
+    return costs, loads
+
+
+def main() -> None:
+    """Measure, and print a page."""
+    parser = argparse.ArgumentParser(prog="python -m bench.alert", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", type=Path, help="a Markdown file for what is printed")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="runbook-bench-") as folder:
+        home = Path(folder) / "stack"
+        os.environ["RUNBOOK_HOME"] = str(Path(folder) / "reports")
+        os.environ["RUNBOOK_STACK_HOME"] = str(home)
+        with run_stack(home, serves=True) as stack:
+            config = load_config(stack.home).remembered()
+            # Each alert gets a look of its own; the service reads this in the folder where it runs.
+            with (home / ".env").open("a", encoding="utf-8") as file:
+                file.write("\nSERVE_COOLDOWN_S=0\n")
+            FAULTS["pipeline_paused"].on(config)
+            bench = Bench(stack, config)
+            bench.silence_others()
+            bench.restart()
+            idle = bench.measure_idle()
+            costs, loads = run_rounds(bench, options.rounds)
+            FAULTS["pipeline_paused"].off(config)
+    page = [
+        "# From an alert to its report",
+        f"`make bench-alert`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}. Median of {options.rounds} rounds, least to most in "
+        "brackets.",
+        make_table(costs, loads),
+        f"At rest the service takes {idle.cpu_percent:.1f}% of a core and "
+        f"{idle.memory_mb:.0f} MB; Prometheus scrapes it meanwhile.",
+    ]
+    text = "\n\n".join(page)
+    print(text, flush=True)
+    if options.write:
+        options.write.write_text(f"{text}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
