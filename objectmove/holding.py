@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from . import record as records
 from .bookkeeping import Bookkeeping
@@ -79,9 +79,10 @@ class Holding:
         wind_down : finishes after an interrupt what has landed
         """
         ledger = self._ledger
-        is_paused = self._hold.is_paused() if self._plan.moves_objects else True
-        self._note_hold(is_paused=is_paused)
-        self._books.write_record()
+        with self._alone():
+            is_paused = self._hold.is_paused() if self._plan.moves_objects else True
+            self._note_hold(is_paused=is_paused)
+            self._books.write_record()
         try:
             if not is_paused:
                 self._hold.pause()
@@ -179,13 +180,37 @@ class Holding:
         known = records.list_records(self._session.bucket)
         return any(r.hold is not None and r.plan != self._plan.id for r in known)
 
+    def _alone(self) -> AbstractContextManager[object]:
+        """Keep the other shards of a manifest from changing who is held, inside a ``with`` block.
+
+        Without other shards, the session itself keeps everyone else out.
+        """
+        header = self._plan.header
+        session = self._session
+        if not header.manifest:
+            return nullcontext()
+
+        def wait(why: str) -> None:
+            session.renew()
+            session.notice(why)
+
+        return Session(
+            session.bucket,
+            header,
+            self._operator,
+            session.clock,
+            wait,
+            hold_of=header.manifest,
+        )
+
     def _let_go(self, error: BaseException | None) -> None:
         """Let the others go on, unless another plan holds them, too."""
         try:
-            self._session.confirm()
-            if not self._is_held_elsewhere():
-                self._hold.resume()
-            self._books.write_record(is_held=False)
+            with self._alone():
+                self._session.confirm()
+                if not self._is_held_elsewhere():
+                    self._hold.resume()
+                self._books.write_record(is_held=False)
         except MoveError as failure:
             if isinstance(error, KeyboardInterrupt):
                 return

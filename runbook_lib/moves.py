@@ -37,7 +37,7 @@ _LIFETIME = timedelta(minutes=15)
 _LIMIT_OBJECTS = 1000
 #: Outcomes of a proof that are as planned.
 _AS_PLANNED = ("in_place", "gone_after_landed")
-PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
+PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._#-]{0,150}$")]
 Word = Literal["", "taken", "not_taken"]
 #: Parts of a run's facts that are not as planned.
 TROUBLES = (
@@ -90,6 +90,10 @@ class MovePlan(Protocol):
     @property
     def rows(self) -> Sequence[Any]:
         """What would move; each has ``key`` and ``to_json``."""
+
+    @property
+    def shards(self) -> Sequence[Any]:
+        """Of a manifest: the plans that it names, with ranges, counts and hashes; else none."""
 
     @property
     def undo_command(self) -> str:
@@ -173,6 +177,9 @@ class MoveParameters(ChangeParameters):
     memory_removed: bool = Field(
         False, description="plan also objects of which the bucket forgot what became"
     )
+    shards: int = Field(
+        0, ge=0, le=256, description="cut the plan by key range into so many; 0: one plan"
+    )
     strict: bool = Field(False, description="refuse when any planned object changed")
     stop_here: bool = Field(False, description="resume: copy nothing more, finish what landed")
     consumer_stands_still: bool = Field(
@@ -226,6 +233,7 @@ class Mover(Protocol[P_co]):
         first: int | None,
         list_begun: ListBegun,
         memory_removed: bool,
+        shards: int,
     ) -> P_co:
         """Write the plan of a move."""
 
@@ -274,6 +282,9 @@ class Mover(Protocol[P_co]):
 
     def was_cut_off(self, plan: Any, /, *, logs: Logs) -> bool:
         """Tell whether it was begun from this machine, and did not come to its end."""
+
+    def find_approval(self, plan: Any, /) -> str:
+        """Return the hash that approves a plan: its own, or of the manifest that names it."""
 
     def find_ways_on(self, plan: Any, facts: Mapping[str, Any], /) -> list[str]:
         """Return the commands that go on from a run's facts; none at the end."""
@@ -455,6 +466,7 @@ class MoveGate(Generic[P]):
             first=first,
             list_begun=partial(self.list_begun, home),
             memory_removed=_get_parameters(inv).memory_removed,
+            shards=_get_parameters(inv).shards,
         )
         return self.admit(move)
 
@@ -539,7 +551,7 @@ class MoveGate(Generic[P]):
         return Plan(
             kind=self.kind,
             path=move.path,
-            sha256=move.sha256,
+            sha256=self.mover.find_approval(move),
             expires_at=move.expires_at,
             step=move.step,
             action=self.action if move.action == "move" else move.action,
@@ -547,7 +559,7 @@ class MoveGate(Generic[P]):
             summary=summary,
             content=move,
             rows=move.rows,
-            is_empty=not move.rows,
+            is_empty=not move.rows and not move.shards,
             way_back=way_back,
             reversible=is_reversible,
         )

@@ -405,9 +405,14 @@ class PlanEffect(NamedTuple):
 def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     """Say what a new plan would change, from the objects that it looked at.
 
-    Lists the bucket again only if the plan left out objects by their names: they wait, too.
+    Lists the bucket again only if the plan left out objects by their names: they wait, too. Of a plan
+    that was cut into shards, too many objects were looked at to compare them one by one.
     """
     now = inv.now()
+    oldest = plan.content.header.oldest
+    if plan.content.shards and oldest is not None:
+        oldest_minutes = (now - oldest).total_seconds() / 60
+        return PlanEffect([], "", oldest_minutes)
     waits = {}
     for key, at in plan.observed:
         age = now - at
