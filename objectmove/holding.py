@@ -80,6 +80,7 @@ class Holding:
         """
         ledger = self._ledger
         with self._alone():
+            self._session.renew()  # it may have been waited for
             is_paused = self._hold.is_paused() if self._plan.moves_objects else True
             self._note_hold(is_paused=is_paused)
             self._books.write_record()

@@ -22,7 +22,16 @@ from . import plan as plans
 from . import record as records
 from .bucket import S3Bucket, format_time
 from .carry import Hold
-from .errors import ExpiredError, LimitError, NotApprovedError, PlanError, StoreError
+from .errors import (
+    ExpiredError,
+    LimitError,
+    MoversError,
+    NotApprovedError,
+    PlanError,
+    StoppedError,
+    StoreError,
+)
+from .ledger import Logs
 from .plan import Excluded, MovePlan, Part, PlanFile, PlanHeader, PlanId, PlanRow
 from .record import HoldNote, Record
 from .session import Clock, Notice, Session, read_store_id
@@ -356,6 +365,7 @@ def begin_shards(
     bucket: S3Bucket,
     manifest: Manifest,
     *,
+    logs: Logs,
     operator: str,
     hold: Hold,
     clock: Clock,
@@ -364,10 +374,13 @@ def begin_shards(
     """Put an approved manifest and all of its shards on record, if they are not.
 
     Each record says that the others are held for it, unless someone else keeps them still already.
-    So only the shard that ends last lets them go on.
+    So only the shard that ends last lets them go on. The ledgers here say the same: they outlive
+    the bucket's memory.
 
     Raises
     ------
+    StoppedError
+        When the others may be paused, and the shards are on record.
     ExpiredError
         When the manifest is too old to begin.
     NotApprovedError
@@ -375,7 +388,7 @@ def begin_shards(
 
     Notes
     -----
-    Changes ``.runbook/`` only. The shards are resumed, or stopped, one by one.
+    Changes ``.runbook/``, and pauses the others. The shards are resumed, or stopped, one by one.
     """
     header = manifest.header
     if _list_unrecorded(bucket, manifest) == []:
@@ -396,6 +409,20 @@ def begin_shards(
             plan = read_shard(bucket, manifest, shard)
             records.put_recorded_plan(session, plan)
             records.put_record(session, _describe_unbegun(session, plan, operator, note))
+            if note is not None and not hold.is_paused():
+                # Right after the first record: else a person's pause could be taken for ours.
+                _pause(hold, manifest)
+            if note is not None:
+                logs(shard.plan).append("hold", {"note": note.model_dump(mode="json")})
+
+
+def _pause(hold: Hold, manifest: Manifest) -> None:
+    """Make the others stand still."""
+    try:
+        hold.pause()
+    except MoversError as error:
+        text = f"{error}. Go on with: {manifest.header.resume_command}"
+        raise StoppedError(text) from error
 
 
 def _list_unrecorded(bucket: S3Bucket, manifest: Manifest) -> list[Shard]:

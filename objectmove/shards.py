@@ -81,6 +81,7 @@ def _begin(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) -> None
     begin_shards(
         bucket,
         manifest,
+        logs=how["logs"],
         operator=how["operator"],
         hold=how["hold"],
         clock=how.get("clock") or Clock(),

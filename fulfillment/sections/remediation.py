@@ -405,8 +405,8 @@ class PlanEffect(NamedTuple):
 def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     """Say what a new plan would change, from the objects that it looked at.
 
-    Lists the bucket again only if the plan left out objects by their names: they wait, too. Of a plan
-    that was cut into shards, too many objects were looked at to compare them one by one.
+    Lists the bucket again only if the plan left out objects by their names: they wait, too. Of a
+    plan that was cut into shards, too many objects were looked at to compare them one by one.
     """
     now = inv.now()
     oldest = plan.content.header.oldest
