@@ -403,17 +403,21 @@ def begin_shards(
                 f"the bucket's memory (.runbook/) was removed since {manifest.id} was made: "
                 "plan again"
             )
-        note = _make_note(session, hold, operator)
+        if not unrecorded:
+            return
         records.put_recorded_plan(session, manifest)
-        for shard in unrecorded:
-            plan = read_shard(bucket, manifest, shard)
-            records.put_recorded_plan(session, plan)
-            records.put_record(session, _describe_unbegun(session, plan, operator, note))
-            if note is not None and not hold.is_paused():
-                # Right after the first record: else a person's pause could be taken for ours.
-                _pause(hold, manifest)
-            if note is not None:
-                logs(shard.plan).append("hold", {"note": note.model_dump(mode="json")})
+        ledgers = {shard.plan: logs(shard.plan) for shard in unrecorded}
+        with ledgers[unrecorded[0].plan].locked():
+            note = _make_note(session, hold, operator)
+            for shard in unrecorded:
+                plan = read_shard(bucket, manifest, shard)
+                records.put_recorded_plan(session, plan)
+                if note is not None:
+                    ledgers[shard.plan].append("hold", {"note": note.model_dump(mode="json")})
+                records.put_record(session, _describe_unbegun(session, plan, operator, note))
+                if note is not None and not hold.is_paused():
+                    # Right after the first record: else a person's pause could be taken for ours.
+                    _pause(hold, manifest)
 
 
 def _pause(hold: Hold, manifest: Manifest) -> None:
