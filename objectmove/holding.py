@@ -22,7 +22,6 @@ from .errors import (
 from .jobs import Jobs
 from .ledger import HALF, Ledger
 from .plan import MovePlan
-from .record import HoldNote
 from .session import Session
 from .table import Place, State
 
@@ -166,12 +165,8 @@ class Holding:
         if ledger.hold is not None and not is_paused:
             ledger.note("going", sync=True)
         if not is_paused or (ledger.hold is None and self._is_held_elsewhere()):
-            note = HoldNote(
-                words=self._hold.words,
-                way_back=self._hold.way_back,
-                by=f"{self._operator} on {self._session.claim.host}",
-                since=self._session.stamp,
-            )
+            hold = self._hold
+            note = records.make_hold_note(self._session, words=hold.words, way_back=hold.way_back)
             ledger.note("hold", note=note.model_dump(mode="json"), sync=True)
         if not ledger.head:
             ledger.note("begins", by=self._operator, sync=True)

@@ -144,10 +144,12 @@ class Spool:
     Attributes
     ----------
     count : how many rows there are
+    oldest : since when the oldest waits
     """
 
     def __init__(self, file: IO[bytes], *, most: int) -> None:
         self.count = 0
+        self.oldest: datetime | None = None
         self._file = file
         self._most = min(most, MAX_OBJECTS)
         self._last = ""
@@ -169,6 +171,7 @@ class Spool:
                     f"{self._last!r}): plan without --shards"
                 )
             self._last = row.key
+            self.oldest = min(self.oldest or row.age_start, row.age_start)
             self._file.write(plans.encode_row(row) + b"\n")
         self.count += len(rows)
         if self.count > self._most:
@@ -200,7 +203,7 @@ def write_shards(
         When it cannot be written.
     """
     size = -(-spool.count // number)
-    written = []
+    shards = []
     for index, rows in enumerate(spool.cut(size), start=1):
         plan_id = f"{header.id}#{index}"
         changes = {
@@ -211,11 +214,8 @@ def write_shards(
         }
         shard_header = header.model_copy(update=changes)
         plan = plans.write_plan(folder, shard_header, rows, Excluded())
-        oldest = plan.header.oldest
-        written.append((describe_shard(plan), oldest))
-    shards = [shard for shard, _ in written]
-    known = [oldest for _, oldest in written if oldest is not None]
-    return write_manifest(folder, header, shards, oldest=min(known), excluded=excluded)
+        shards.append(describe_shard(plan))
+    return write_manifest(folder, header, shards, oldest=spool.oldest, excluded=excluded)
 
 
 def describe_shard(plan: MovePlan) -> Shard:
@@ -408,13 +408,13 @@ def begin_shards(
         records.put_recorded_plan(session, manifest)
         ledgers = {shard.plan: logs(shard.plan) for shard in unrecorded}
         with ledgers[unrecorded[0].plan].locked():
-            note = _make_note(session, hold, operator)
+            note = _make_note(session, hold)
             for shard in unrecorded:
                 plan = read_shard(bucket, manifest, shard)
                 records.put_recorded_plan(session, plan)
                 if note is not None:
                     ledgers[shard.plan].append("hold", {"note": note.model_dump(mode="json")})
-                records.put_record(session, _describe_unbegun(session, plan, operator, note))
+                records.put_record(session, _describe_unbegun(session, plan, note))
                 if note is not None and not hold.is_paused():
                     # Right after the first record: else a person's pause could be taken for ours.
                     _pause(hold, manifest)
@@ -435,22 +435,15 @@ def _list_unrecorded(bucket: S3Bucket, manifest: Manifest) -> list[Shard]:
     return [shard for shard in manifest.shards if shard.plan not in recorded]
 
 
-def _make_note(session: Session, hold: Hold, operator: str) -> HoldNote | None:
+def _make_note(session: Session, hold: Hold) -> HoldNote | None:
     """Return who is held for the shards; None when someone else keeps them still already."""
     is_held = any(record.hold for record in records.list_records(session.bucket))
     if hold.is_paused() and not is_held:
         return None
-    return HoldNote(
-        words=hold.words,
-        way_back=hold.way_back,
-        by=f"{operator} on {session.claim.host}",
-        since=session.stamp,
-    )
+    return records.make_hold_note(session, words=hold.words, way_back=hold.way_back)
 
 
-def _describe_unbegun(
-    session: Session, plan: MovePlan, operator: str, note: HoldNote | None
-) -> Record:
+def _describe_unbegun(session: Session, plan: MovePlan, note: HoldNote | None) -> Record:
     """Return what the bucket knows of an approved shard of which nothing was announced."""
     return Record(
         plan=plan.id,
@@ -459,7 +452,7 @@ def _describe_unbegun(
         action="move",
         begun_at=session.stamp,
         sha256=plan.sha256,
-        by=operator,
+        by=session.claim.by,
         host=session.claim.host,
         ledger="",
         fence_at=datetime.min.replace(tzinfo=UTC),

@@ -501,6 +501,17 @@ def read_recorded_manifest(bucket: S3Bucket, manifest: str) -> bytes | None:
     return bucket.read(_key(manifest, _PLAN))
 
 
+def make_hold_note(session: Session, *, words: str, way_back: str) -> HoldNote:
+    """Return the note of others who are held from now on; see ``HoldNote``."""
+    claim = session.claim
+    return HoldNote(
+        words=words,
+        way_back=way_back,
+        by=f"{claim.by} on {claim.host}",
+        since=session.stamp,
+    )
+
+
 def put_recorded_plan(session: Session, plan: PlanFile) -> None:
     """Put the plan into the bucket, before its first state."""
     key = _key(plan.id, _PLAN)

@@ -11,8 +11,9 @@ from itertools import count
 from typing import Any
 
 from . import move, planning, proof
+from . import record as records
 from .bucket import S3Bucket
-from .errors import NotApprovedError
+from .errors import NotApprovedError, RefusedError, StoppedError
 from .ledger import Ledger, Logs
 from .ledger import was_cut_off as was_plan_cut_off
 from .manifest import (
@@ -106,12 +107,28 @@ def _carry_out_all(
     carry_out: Callable[..., MoveResult],
     how: Mapping[str, Any],
 ) -> MoveResult:
-    """Carry out all shards, in the order of the manifest; an error ends it."""
-    results = []
+    """Carry out all shards, in the order of the manifest; an error ends it.
+
+    Raises
+    ------
+    StoppedError
+        When a shard is refused after others were carried out.
+    """
+    results: list[MoveResult] = []
     ways_on: list[str] = []
+    recorded = records.list_recorded_plans(bucket, f"{manifest.id}#")
     for shard in manifest.shards:
+        if how.get("stop_here") and shard.plan not in recorded:
+            continue  # it was never begun: nothing of it is to be stopped
         plan = read_shard(bucket, manifest, shard)
-        result = carry_out(bucket, plan, **how)
+        try:
+            result = carry_out(bucket, plan, **how)
+        except RefusedError as error:
+            if not results:
+                raise
+            done = f"{len(results)} of {len(manifest.shards)} shards were carried out"
+            way_on = manifest.header.resume_command
+            raise StoppedError(f"{done}; {shard.plan}: {error}. Go on with: {way_on}") from error
         results.append(result)
         if not result.is_complete:
             ways_on += find_ways_on(plan, result.to_json())

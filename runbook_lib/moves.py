@@ -35,6 +35,7 @@ ListBegun = Callable[[], Mapping[str, Callable[[], Any]]]
 
 _LIFETIME = timedelta(minutes=15)
 _LIMIT_OBJECTS = 1000
+_NAMED_SHARDS = 10
 #: Outcomes of a proof that are as planned.
 _AS_PLANNED = ("in_place", "gone_after_landed")
 PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._#-]{0,150}$")]
@@ -129,6 +130,10 @@ class MoveProof(MoveReport, Protocol):
     @property
     def taken_back_by(self) -> str:
         """The undo that took rows back; empty when none did."""
+
+    @property
+    def shards(self) -> Mapping[str, Mapping[str, int]] | None:
+        """Of a manifest: the shards that lack something, with their counts; None for a plan."""
 
     @property
     def taken_before(self) -> int:
@@ -764,8 +769,19 @@ def _describe_proof(proof: MoveProof) -> str:
             words += f"; a consumer took {proof.taken_before:,} before"
         return words
     if wrong:
-        return f"not proven: {', '.join(wrong + right)}"
+        return f"not proven: {', '.join(wrong + right)}{_describe_lacking(proof)}"
     return f"proven by listing: {', '.join(right)}"
+
+
+def _describe_lacking(proof: MoveProof) -> str:
+    """Say which shards of a manifest lack what; empty for a plan."""
+    words = []
+    for shard, counts in (proof.shards or {}).items():
+        parts = [_say(count, name) for name, count in counts.items() if name not in _AS_PLANNED]
+        words.append(f"; {shard}: {', '.join(parts)}")
+    more = len(words) - _NAMED_SHARDS
+    text = "".join(words[:_NAMED_SHARDS])
+    return f"{text}; and {more} more shards" if more > 0 else text
 
 
 def _describe_taken(open_row: OpenRow, noun: str) -> str:

@@ -43,8 +43,8 @@ class MovePlanDocument(MoveDocument):
 
     ``reason`` says why nothing may move, and which setting decides it; ``rows`` are the first
     objects. ``others`` says how it is made sure that nobody else moves, ``window`` what the store
-    cannot guard. ``shards`` are the parts of a plan that was cut, each with the command that
-    carries it out alone.
+    cannot guard. ``shards`` are the parts of a plan that was cut: ``plan`` (the id), ``objects``,
+    ``bytes``, ``first`` and ``last`` (keys). ``apply_shard`` carries the first of them out alone.
     """
 
     sha256: str
@@ -59,6 +59,7 @@ class MovePlanDocument(MoveDocument):
     others: str = ""
     window: str = ""
     shards: tuple[dict[str, Json], ...] = ()
+    apply_shard: str = ""
 
     @property
     def answer(self) -> str:
@@ -78,7 +79,9 @@ class MovePlanDocument(MoveDocument):
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """The command that approves it."""
-        return offer(f"To carry it out before {self.expires_at}, paste:", self.apply)
+        alone = "Or one shard alone, so that machines share the work; the others likewise:"
+        whole = offer(f"To carry it out before {self.expires_at}, paste:", self.apply)
+        return whole + offer(alone, self.apply_shard)
 
 
 class MoveRunDocument(MoveDocument):
@@ -472,7 +475,8 @@ class MoveCommands:
             path=str(plan.path),
             rows=tuple(self._show_row(row) for row in plan.rows[:_SHOWN]),
             apply="" if plan.is_empty else approve,
-            shards=tuple(_describe_shard(shard, plan) for shard in plan.content.shards),
+            shards=tuple(_describe_shard(shard) for shard in plan.content.shards),
+            apply_shard="" if is_about_another else _find_shard_command(plan),
             reason=str(summary.get("reason") or ""),
             way_on=() if is_about_another else self.list_ways_on(inv),
         )
@@ -641,16 +645,23 @@ def _is_about(plan_id: str, about: str) -> bool:
     return not about or plan_id == about or plan_id.startswith(beginnings)
 
 
-def _describe_shard(shard: Any, plan: Plan) -> dict[str, Json]:
-    """Return one part of a plan that was cut, and the command that carries it out alone."""
+def _describe_shard(shard: Any) -> dict[str, Json]:
+    """Return one part of a plan that was cut."""
     return {
         "plan": shard.plan,
         "objects": shard.objects,
         "bytes": shard.bytes,
         "first": shard.first,
         "last": shard.last,
-        "apply": name_runbook(f"runbook apply {shard.plan} --approve {plan.sha256}"),
     }
+
+
+def _find_shard_command(plan: Plan) -> str:
+    """Return the command that carries the first part of a plan out alone; empty: it has none."""
+    shards = plan.content.shards
+    if not shards:
+        return ""
+    return name_runbook(f"runbook apply {shards[0].plan} --approve {plan.sha256}")
 
 
 def _judge(result: dict[str, Json]) -> ExitCode:

@@ -31,19 +31,20 @@ def test_shards_on_two_machines_one_of_them_killed(lane: Lane, seed: int) -> Non
     plan = ann.run("plan", "--shards", "2")
     assert plan.code == 0, tell(plan)
     first, second = plan.document["shards"]
+    apply_second = plan.document["apply_shard"].replace(first["plan"], second["plan"])
     assert first["objects"] + second["objects"] == LABELS
 
     def is_of_first(request: Request) -> bool:
         key = request.key.replace("ready/", "pending/", 1)
         return str(first["first"]) <= key <= str(first["last"])
 
-    killed = start_printed(ann, first["apply"])
+    killed = start_printed(ann, plan.document["apply_shard"])
     lane.proxy.traps.append(Trap(("copy",), 8, "after", killed.process.kill, is_of_first))
     wait_until(
         lambda: bool(lane.shelf.list_keys(f".runbook/releases/{second['plan']}/")),
         what="the beginning of the manifest",
     )
-    beside = start_printed(bob, second["apply"])
+    beside = start_printed(bob, apply_second)
     died = killed.wait()
     assert died.code < 0
     done = beside.wait()

@@ -13,6 +13,7 @@ from objectmove.errors import (
     LimitError,
     NotApprovedError,
     PlanError,
+    StoppedError,
 )
 from objectmove.manifest import fetch_plan, parse_plan_file
 from objectmove.record import RELEASES, list_records
@@ -184,6 +185,41 @@ class TestARelease:
         assert not place.hold.paused
         assert len(place.keys("pending/")) == 3
         assert len(place.plan().rows) == 3
+
+    def test_stopping_a_manifest_ends_every_shard(self, place: Place) -> None:
+        manifest, (first, _) = place.cut(2)
+        place.apply(first, approve=manifest.sha256)
+        result = place.resume(manifest, stop_here=True)
+        assert result.moved == 3
+        assert not place.hold.paused
+        assert list_records(place.bucket) == []
+
+    def test_a_shard_that_is_refused_after_others_names_the_way_on(self, place: Place) -> None:
+        manifest, (_, second) = place.cut(2)
+        claim = Claim(
+            plan=second.id,
+            by="bob@desk",
+            manifest=manifest.id,
+            first=second.header.first,
+            last=second.header.last,
+        )
+        key = f"{CLAIMS}bob"
+        place.write(key, claim.model_dump_json().encode())
+
+        def renew(seconds: float) -> None:
+            place.clock.seconds += seconds
+            place.bucket.pass_time(seconds)
+            place.write(key, claim.model_dump_json().encode())
+
+        sleep = place.clock.sleep
+        place.clock.sleep = renew  # type: ignore[method-assign]
+        with pytest.raises(StoppedError, match=f"bob@desk.*runbook resume {manifest.id}$"):
+            place.apply(manifest)
+        assert len(place.keys("ready/")) == 3
+        place.take(key)
+        place.clock.sleep = sleep  # type: ignore[method-assign]
+        assert place.resume(manifest).moved == 6
+        assert not place.hold.paused
 
     def test_a_worker_that_somebody_else_paused_stays_paused(self, place: Place) -> None:
         place.hold.paused = True

@@ -61,6 +61,7 @@ class FakeReport:
     facts: dict[str, Any]
     at: datetime = NOW
     taken_back_by: str = ""
+    shards: dict[str, dict[str, int]] | None = None
     taken_before: int = 0
 
     @property
