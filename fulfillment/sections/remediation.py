@@ -77,6 +77,9 @@ class Parameters(MoveParameters):
     memory_removed: bool = Field(
         False, description="6.1: plan also labels of which the bucket forgot what became"
     )
+    shards: int = Field(
+        0, ge=0, le=256, description="6.1: cut the plan by key range into so many; 0: one plan"
+    )
     strict: bool = Field(False, description="6.1: refuse when any planned label changed")
     consumer_stands_still: bool = Field(
         False, description="your word that nobody takes from ready/ until this is done"
