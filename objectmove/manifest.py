@@ -403,21 +403,36 @@ def begin_shards(
                 f"the bucket's memory (.runbook/) was removed since {manifest.id} was made: "
                 "plan again"
             )
-        if not unrecorded:
-            return
-        records.put_recorded_plan(session, manifest)
-        ledgers = {shard.plan: logs(shard.plan) for shard in unrecorded}
-        with ledgers[unrecorded[0].plan].locked():
-            note = _make_note(session, hold)
-            for shard in unrecorded:
-                plan = read_shard(bucket, manifest, shard)
-                records.put_recorded_plan(session, plan)
-                if note is not None:
-                    ledgers[shard.plan].append("hold", {"note": note.model_dump(mode="json")})
-                records.put_record(session, _describe_unbegun(session, plan, note))
-                if note is not None and not hold.is_paused():
-                    # Right after the first record: else a person's pause could be taken for ours.
-                    _pause(hold, manifest)
+        if unrecorded:
+            records.put_recorded_plan(session, manifest)
+            plans_of_shards = (read_shard(bucket, manifest, shard) for shard in unrecorded)
+            _put_on_record(session, manifest, plans_of_shards, logs=logs, hold=hold)
+
+
+def _put_on_record(
+    session: Session,
+    manifest: Manifest,
+    shards: Iterator[MovePlan],
+    *,
+    logs: Logs,
+    hold: Hold,
+) -> None:
+    """Put shards on record one by one, and pause the others after the first."""
+    note: HoldNote | None = None
+    is_first = True
+    for plan in shards:
+        log = logs(plan.id)
+        with log.locked():
+            if is_first:
+                note = _make_note(session, hold)
+            records.put_recorded_plan(session, plan)
+            if note is not None:
+                log.append("hold", {"note": note.model_dump(mode="json")})
+            records.put_record(session, _describe_unbegun(session, plan, note))
+            if is_first and note is not None and not hold.is_paused():
+                # Later than this, a person's pause could be taken for ours.
+                _pause(hold, manifest)
+        is_first = False
 
 
 def _pause(hold: Hold, manifest: Manifest) -> None:
