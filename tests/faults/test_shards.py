@@ -8,6 +8,7 @@ import pytest
 
 from tests.faults.commands import Lane
 from tests.faults.printed import (
+    MOST_AT_ONCE,
     Tally,
     expect_nothing_twice,
     follow,
@@ -39,7 +40,9 @@ def test_shards_on_two_machines_one_of_them_killed(lane: Lane, seed: int) -> Non
         return str(first["first"]) <= key <= str(first["last"])
 
     killed = start_printed(ann, plan.document["apply_shard"])
-    lane.proxy.traps.append(Trap(("copy",), 8, "after", killed.process.kill, is_of_first))
+    # The last copy of the second window: what was announced is on its way, and leaves no doubt.
+    last = 1 + MOST_AT_ONCE
+    lane.proxy.traps.append(Trap(("copy",), last, "after", killed.process.kill, is_of_first))
     wait_until(
         lambda: bool(lane.shelf.list_keys(f".runbook/releases/{second['plan']}/")),
         what="the beginning of the manifest",
