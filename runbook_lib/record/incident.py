@@ -244,9 +244,9 @@ class Incident:
         self.tell("continued", f"{text} Its trouble goes on in {self.id}.")
 
     def _find_closed_before(self) -> Incident | None:
-        """Return the newest closed incident before this one that is no look and no drill."""
+        """Return the newest other incident that is closed, and is no look and no drill."""
         for folder in list_incidents(self.folder.parent):
-            if folder.name >= self.id:
+            if folder.name == self.id:
                 continue
             other = Incident(folder, redactor=self.redactor, clock=self._clock)
             with suppress(RecordError):
