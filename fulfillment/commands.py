@@ -60,7 +60,8 @@ class CheckDocument(Document):
     def answer(self) -> str:
         """What is unfinished, and whether looking and releasing are possible."""
         held = [f"{row['plan']}: {row['state']}" for row in self.unfinished]
-        return ". ".join([*held, self.summary])
+        summary = f"{self.summary[:1].upper()}{self.summary[1:]}"
+        return ". ".join([*held, summary])
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -363,7 +364,7 @@ def sweep_chaos(settings: Settings) -> ChaosDocument:
 
 
 #: What a verdict rests on after a change.
-_READ_AGAIN = (*CAUSE_STEPS, get_step(read_recovery).id)
+_READ_AGAIN = (get_step(read_unfinished).id, *CAUSE_STEPS, get_step(read_recovery).id)
 
 
 class ReleaseCommands(MoveCommands):

@@ -5,7 +5,7 @@ Pure: the journal and the time are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from runbook_lib.record.view import JournalView, to_number
 from runbook_lib.show.text import count_of
 
 from .outcome import Decision, Next, Now, decide
-from .situation import NEEDED_ROLES, Seen, is_unfinished, is_unsettled, read_situation
+from .situation import IN_TROUBLE, NEEDED_ROLES, Seen, is_unfinished, is_unsettled, read_situation
 
 _DIAGNOSIS = "05"
 
@@ -107,15 +107,18 @@ class FulfillmentPolicy(Policy):
         )
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
-        """Return why, as of when it mattered: every cause that section 5 supported.
+        """Return why, as of when it mattered: every cause that a diagnosis supported.
 
-        Each has its highest score; the highest comes first. A cause that a later diagnosis refuted
-        in favour of another, before anything was changed, was an error and is left out.
+        What section 6 concluded in trouble counts where nobody had named a cause before. Each has
+        its highest score; the highest comes first. A cause that a later diagnosis refuted in favour
+        of another, before anything was changed, was an error and is left out.
         """
         applied = journal.list_actions(ActionPhase.APPLIED)
         causes: dict[str, Finding] = {}
         for conclusion in journal.conclusions:
-            if not conclusion.section.startswith(_DIAGNOSIS):
+            is_diagnosis = conclusion.section.startswith(_DIAGNOSIS)
+            is_first = conclusion.verdict in IN_TROUBLE and not causes
+            if not is_diagnosis and not is_first:
                 continue
             supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
             is_before_change = not applied or conclusion.seq <= applied[0].seq
@@ -223,7 +226,8 @@ class Affected(NamedTuple):
     ----------
     labels : the most that waited at once, or those that were released, whichever is more
     waiting : labels at the last listing
-    released : labels moved by releases, less those that were taken back
+    released : labels moved by releases, less those that were taken back; ``labels`` counts those
+        that were taken back, too
     late_orders : the most that waited too long at once
     unserved : the most orders that had no label at all at once
     longest_minutes : the longest that a label, or an order without one, was seen to wait
@@ -245,14 +249,13 @@ def count_affected(journal: JournalView) -> Affected:
     unserved = [r.unserved for r in backlog if r.unserved is not None]
     waits = [r.longest_minutes for r in backlog if r.longest_minutes is not None]
     moved = _count_moved(journal)
-    released = moved.released - moved.taken_back
     labels = None
     if waiting or moved.is_counted:
-        labels = max([*waiting, released])
+        labels = max([*waiting, moved.most])
     return Affected(
         labels=labels,
         waiting=waiting[-1] if waiting else None,
-        released=released,
+        released=moved.released,
         late_orders=max(late_orders, default=None),
         unserved=max(unserved, default=None),
         longest_minutes=max(waits, default=None),
@@ -260,8 +263,10 @@ def count_affected(journal: JournalView) -> Affected:
 
 
 class _Moved(NamedTuple):
+    """How many labels stay released, and how many were at most."""
+
     released: int
-    taken_back: int
+    most: int
     is_counted: bool
 
 
@@ -269,17 +274,22 @@ def _count_moved(journal: JournalView) -> _Moved:
     """Count the labels that were moved; of a plan that was resumed the newest count holds."""
     kinds: dict[str, str] = {}
     counts: dict[str, int] = {}
+    released = 0
+    most = 0
     for action in journal.actions:
         plan = str(action.result.get("plan"))
         kinds.setdefault(plan, action.action)
         count = action.result.get("moved")
-        if isinstance(count, int):
-            counts[plan] = count
-    return _Moved(
-        released=sum(count for plan, count in counts.items() if kinds[plan] == "release"),
-        taken_back=sum(count for plan, count in counts.items() if kinds[plan] == "undo"),
-        is_counted=bool(counts),
-    )
+        if not isinstance(count, int):
+            continue
+        counts[plan] = count
+        released = _sum_of(counts, kinds, "release") - _sum_of(counts, kinds, "undo")
+        most = max(most, released)
+    return _Moved(released, most, bool(counts))
+
+
+def _sum_of(counts: Mapping[str, int], kinds: Mapping[str, str], kind: str) -> int:
+    return sum(count for plan, count in counts.items() if kinds[plan] == kind)
 
 
 def _count_changed(action: ActionRecord) -> int | None:

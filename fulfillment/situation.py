@@ -40,7 +40,7 @@ MOVES = ("release", "undo", "resume", "settle")
 _REMEDIES = ("6.1", "6.2")
 #: Numbers of a proof that say that it is none.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
-_IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
+IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -82,10 +82,13 @@ def read_situation(
     current = journal.list_current(now)
     symptoms = [reading for reading in current.values() if reading.role in SYMPTOMS]
     low_at = _find_low_lag(current.values())
+    usual_at = _find_usual_backlog(current.values())
     breaches = [
         reading
         for reading in symptoms
-        if reading.status is Status.BREACH and not is_alert_alone(reading, low_at)
+        if reading.status is Status.BREACH
+        and not is_alert_alone(reading, low_at)
+        and not _is_listed_again(reading, usual_at)
     ]
     missing = _list_missing(journal, current, roles, now)
     observations = collect_observations(current.values())
@@ -98,7 +101,7 @@ def read_situation(
         uploads=_read_uploads(current.values()),
         backlog=_read_backlog(current.values()),
         causes=_judge_causes(journal, current.values(), causes_before),
-        actions=judge_actions(group_actions(journal.actions)),
+        actions=judge_actions(group_actions(journal.actions), journal.ways_on),
         before=_read_before(journal),
         clear=_judge_clear(clear, now),
     )
@@ -140,6 +143,20 @@ def _find_low_lag(readings: Iterable[Reading]) -> int:
         if reading.role is Role.RECOVERY and is_low:
             return reading.seq
     return 0
+
+
+def _find_usual_backlog(readings: Iterable[Reading]) -> int:
+    """Return the number of the newest entry in which 6.5 listed no more than is usual, else 0."""
+    for reading in readings:
+        is_usual = reading.observations.get("waiting") == Backlog.USUAL
+        if reading.role is Role.RECOVERY and is_usual:
+            return reading.seq
+    return 0
+
+
+def _is_listed_again(reading: Reading, usual_at: int) -> bool:
+    """Tell whether 6.5 listed the backlog after a breach of it, and found it as usual."""
+    return reading.role is Role.BACKLOG and usual_at > reading.seq
 
 
 _Missing = tuple[Needed, str]
@@ -282,14 +299,24 @@ def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) ->
     return parse_time(str(moved.value)) > acted_at
 
 
-def judge_actions(actions: Sequence[ActionRecord]) -> Actions:
-    """Return what the remedies of an incident came to: the newest of each step counts."""
+def judge_actions(actions: Sequence[ActionRecord], unfinished: Collection[str] = ()) -> Actions:
+    """Return what the remedies of an incident came to: the newest of each step counts.
+
+    Parameters
+    ----------
+    unfinished : commands that finish what was begun, as the bucket's memory was read last. A move
+        that they name counts until it is finished, though a newer one of its step ended well
+    """
     newest: dict[str, ActionRecord] = {}
     for action in actions:
         step = action.first.step
-        if action.was_tried and step.startswith(_REMEDIES):
+        if not step.startswith(_REMEDIES):
+            continue
+        if _is_left(action) and _is_named(action.plan, unfinished):
+            return Actions.UNFINISHED
+        if action.was_tried:
             newest[step] = action
-    if any(is_unfinished(action) or _is_cut_off(action) for action in newest.values()):
+    if any(_is_left(action) for action in newest.values()):
         return Actions.UNFINISHED
     applied = [action for action in newest.values() if action.applied]
     if not applied:
@@ -297,6 +324,15 @@ def judge_actions(actions: Sequence[ActionRecord]) -> Actions:
     if all(is_proven(action, actions) for action in applied):
         return Actions.PROVEN
     return Actions.UNPROVEN
+
+
+def _is_named(plan: str, commands: Collection[str]) -> bool:
+    """Tell whether one of some commands is about a plan."""
+    return any(plan in command.split() for command in commands)
+
+
+def _is_left(action: ActionRecord) -> bool:
+    return is_unfinished(action) or _is_cut_off(action)
 
 
 def _is_cut_off(action: ActionRecord) -> bool:
@@ -340,7 +376,7 @@ def _read_before(journal: JournalView) -> Before:
     if journal.breaches(SYMPTOMS):
         return Before.TROUBLE
     for conclusion in journal.conclusions:
-        if conclusion.verdict in _IN_TROUBLE:
+        if conclusion.verdict in IN_TROUBLE:
             return Before.CAUSE
     return Before.CALM
 

@@ -42,6 +42,11 @@ class TicketsDocument(Document):
         return "No ticket is known. Take the id from a customer's case, and name it with --ticket"
 
     @property
+    def mark(self) -> str:
+        """Nothing known is neither good nor bad."""
+        return super().mark if self.tickets else "left_out"
+
+    @property
     def commands(self) -> tuple[str, ...]:
         """How to look with the newest open one."""
         for row in self.tickets:

@@ -269,6 +269,11 @@ class PlanFile:
     header: PlanHeader
 
     @property
+    def made_at(self) -> datetime:
+        """When the plan was made."""
+        return self.header.made_at
+
+    @property
     def expires_at(self) -> datetime:
         """The time until which the plan may begin."""
         return self.header.expires_at

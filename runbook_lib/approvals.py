@@ -72,6 +72,7 @@ class Plan:
         for a plan that was read back
     way_back : what takes it back: a command, or words
     reversible : whether the way back is a command
+    made_at : when it was planned, which may be long before it was loaded; None: not known
     """
 
     kind: PlanKind = field(repr=False)
@@ -88,6 +89,7 @@ class Plan:
     observed: Sequence[Any] = field(default=(), repr=False)
     way_back: str = ""
     reversible: bool = False
+    made_at: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -104,7 +106,11 @@ class Plan:
     def make_entry(
         self, phase: ActionPhase, *, reason: str = "", result: Mapping[str, Json] | None = None
     ) -> ActionEntry:
-        """Return the journal entry of one phase."""
+        """Return the journal entry of one phase; the first ones say when it was planned."""
+        facts: dict[str, Json] = {"plan": self.id, "sha256": self.sha256}
+        is_early = phase in (ActionPhase.PLANNED, ActionPhase.APPROVED)
+        if is_early and self.made_at is not None:
+            facts["made_at"] = format_time(self.made_at)
         return ActionEntry(
             step=self.step,
             action=self.action,
@@ -114,7 +120,7 @@ class Plan:
             undo=self.way_back,
             reason=reason,
             source=f"plans/{self.path.name}",
-            result={"plan": self.id, "sha256": self.sha256, **(result or {})},
+            result={**facts, **(result or {})},
         )
 
 
@@ -158,7 +164,8 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
         When it is torn or was edited into something that is no plan.
     """
     if not path.exists():
-        raise errors.UsageError(f"there is no plan {path.stem} in {path.parent}")
+        text = f"No incident here has a plan {path.stem}. Check its id, or plan again."
+        raise errors.UsageError(text)
     with errors.disk_errors(f"{path} cannot be read"):
         blob = path.read_bytes()
     first_line, _, _ = blob.partition(b"\n")
@@ -186,6 +193,7 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             is_empty=header.get("is_empty", False),
             way_back=header.get("way_back", ""),
             reversible=header.get("reversible", False),
+            made_at=parse_time(header["made_at"]) if "made_at" in header else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise errors.PlanAlteredError(f"{path} is torn or was edited; plan again") from error

@@ -20,7 +20,7 @@ from typing_extensions import TypeVar
 from . import errors, model
 from .approvals import Effect, Plan, PlanKind, check_use, load_plan
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
-from .policy import Policy
+from .policy import Judgement, NextStep, Policy
 from .record.incident import (
     HAND,
     Incident,
@@ -63,12 +63,14 @@ def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -
     )
 
 
-def judge_incident(incident: Incident) -> Verdict:
-    """Return an incident's verdict as of its newest reading; unknown when nothing was read."""
+def judge_incident(incident: Incident) -> Judgement:
+    """Return an incident's judgement as of its newest reading; unknown when nothing was read."""
     journal = incident.journal.view()
     read_at = journal.readings[-1].at if journal.readings else None
-    verdict = load_policy().compute_verdict(journal, now=read_at)
-    return verdict or Verdict.UNKNOWN
+    judgement = load_policy().judge(journal, now=read_at)
+    if judgement is None:
+        return Judgement(Verdict.UNKNOWN, "nothing was read", NextStep("", ""))
+    return judgement
 
 
 def check_undamaged(incident: Incident) -> None:
@@ -97,7 +99,7 @@ def _say_damaged(damaged: Incident, damage: str, made: Incident) -> None:
 
 def _hand_over(ended: Incident, made: Incident) -> None:
     """Close an incident for the next episode, and say so on stderr and in both journals."""
-    verdict = judge_incident(ended)
+    verdict = judge_incident(ended).verdict
     words = verdict.replace("_", " ")
     after = f"The next episode is {made.id} (../{made.id}/report.html)."
     ended.close(verdict, reason=after, followed_by=made.id)
@@ -214,12 +216,14 @@ class Investigation(Generic[S, C]):
             if named is not None:
                 check_undamaged(named)
                 cls.check_connected(settings)
+                named.join(settings.operator)
                 return named, False
         cls.check_connected(settings)
         on_accepted()
         with lock_home(home):
             is_hand = incident_id == NEW
             incident, is_new = cls._choose(settings, is_hand=is_hand, keeps=keeps, after=after)
+            incident.join(settings.operator)
             if is_hand:
                 incident.open(HAND)
             if not incident.is_open:

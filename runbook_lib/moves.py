@@ -69,6 +69,10 @@ class MovePlan(Protocol):
         """Of the file's bytes: what an approval names."""
 
     @property
+    def made_at(self) -> datetime:
+        """When it was made."""
+
+    @property
     def expires_at(self) -> datetime:
         """Until when it may be begun."""
 
@@ -567,6 +571,7 @@ class MoveGate(Generic[P]):
             is_empty=not move.rows and not move.shards,
             way_back=way_back,
             reversible=is_reversible,
+            made_at=move.made_at,
         )
 
     def list_to_settle(

@@ -179,7 +179,7 @@ class Policy:
         if causes:
             return say_causes(causes[:2])
         if verdict is Verdict.UNKNOWN:
-            return "what a verdict needs could not be read"
+            return "what a verdict needs is not known"
         return "the cause is not proven"
 
     def describe_action(self, action: ActionRecord) -> str:

@@ -52,11 +52,11 @@ def compute_drain(objects: float | None, arrival: Rate | None, drain: Rate | Non
         return Drain("unknown", f"how fast objects {missing} is not known")
     net = drain.per_minute - arrival.per_minute
     rates = f"{arrival.per_minute:.1f} arrive, {drain.per_minute:.1f} leave per minute"
-    if objects <= 0:
-        return Drain("never", f"it is empty now and grows by {-net:.1f} a minute: {rates}")
     if net <= 0:
-        what = "they arrive as fast as they leave" if drain.per_minute else "nothing leaves"
-        return Drain("never", f"{what}: {rates}")
+        course = "so it stays as long as it is"
+        if net:
+            course = f"so it grows by {-net:.1f} a minute"
+        return Drain("never", f"{rates}, {course}")
     # The bounds of two independent counts combine as the root of the sum of squares.
     slower = math.hypot(drain.per_minute - drain.low, arrival.high - arrival.per_minute)
     faster = math.hypot(drain.high - drain.per_minute, arrival.per_minute - arrival.low)

@@ -42,7 +42,7 @@ def compute_recovery(
     run = list(takewhile(lambda sample: sample.value < limit, reversed(after)))
     if not run:
         over = last - limit
-        text = f"the last sample is {last:g} min, {over:g} over the limit of {limit:g}"
+        text = f"the last sample is {last:.1f} min, {over:.1f} over the limit of {limit:g}"
         return Outcome(value=last).breach(text)
     outcome = Outcome(value=last, since=run[-1].at)
     if len(run) < needed:

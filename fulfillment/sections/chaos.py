@@ -16,6 +16,7 @@ from ..change import synthetic
 from ..clients import Clients
 from ..clients.http_systems import Case
 from ..investigation import Investigation
+from .symptoms import conclude_beside
 
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
@@ -182,4 +183,4 @@ def conclude(inv: Investigation) -> Conclusion:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
     summary = f"{reading.value} synthetic objects; {reading.reason}"
-    return Conclusion(verdict=verdict, summary=summary)
+    return conclude_beside(inv, verdict, summary)

@@ -12,7 +12,6 @@ from itertools import pairwise
 from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import Conclusion, Json, Line, Outcome, Plot, Role, format_time
-from runbook_lib.record.history import list_history
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step
 from runbook_lib.show.text import count_of
 
@@ -23,6 +22,7 @@ from ..investigation import Investigation
 from ..waiting import WAITING, Label, Waiting, list_prefixes, read_waiting
 from . import detection
 from .detection import LISTING
+from .recovery import find_end_before, find_last_upload
 from .signals import (
     ALERT,
     ALERTS,
@@ -47,6 +47,8 @@ _NO_SUCH_FIELD = re.compile(r"can't evaluate field (\w+) in type \*template\.Dat
 _EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440)
 #: An error that was not repeated for so long, while labels moved, is past.
 _QUIET = timedelta(minutes=1)
+#: An error of a label that does not get into the store.
+_UPLOAD = re.compile(r"\bupload failed\b", re.IGNORECASE)
 _MAX_ROWS = 200
 _MAX_GROUPS = 50
 
@@ -391,6 +393,8 @@ def _read_sample(inv: Investigation) -> Outcome:
 def _read_worker_log(inv: Investigation) -> Outcome:
     """Group the log's errors; one that did not repeat since the worker moved labels is past.
 
+    So is a failed upload, once the counters show that labels get in again.
+
     The log is read from this incident's start, so that the errors of the one before it do not
     count; without an incident, over the window.
     """
@@ -398,18 +402,20 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     start, span = _find_log_start(inv)
     lines = inv.clients.services.read_logs(service, since=start)
     quiet_since = _find_quiet_since(inv)
+    uploaded_at = find_last_upload(inv)
     # The groups come with errors first, and so do the rows.
     present = []
     past = []
     for group in group_lines(lines):
         if group.level not in ("error", "warning"):
             continue
-        if group.last and quiet_since and group.last < quiet_since:
+        ended = uploaded_at if _UPLOAD.search(group.template) else quiet_since
+        if group.last and _is_past(group.last, quiet_since, ended):
             past.append(group)
         else:
             present.append(group)
     errors = [group for group in present if group.level == "error"]
-    ended = [group for group in past if group.level == "error"]
+    over = [group for group in past if group.level == "error"]
     total = sum(group.count for group in errors)
     rows = [_to_row(group, is_now=True) for group in present]
     rows += [_to_row(group, is_now=False) for group in past]
@@ -426,11 +432,11 @@ def _read_worker_log(inv: Investigation) -> Outcome:
         return outcome.breach(
             f"{count_of(total, 'error')} {span}; most often: {worst.template[:160]}"
         )
-    if ended:
-        last = max(group.last for group in ended if group.last)
-        count = sum(group.count for group in ended)
+    if over:
+        last = max(group.last for group in over if group.last)
+        count = sum(group.count for group in over)
         words = f"{count_of(count, 'error')}, the last at {format_time(last)}"
-        return outcome.ok(f"past: {words}; the worker moved labels since")
+        return outcome.ok(f"past: {words}; labels move, or get in, since")
     return outcome.ok(f"no error in {count_of(len(lines), 'line')} {span}")
 
 
@@ -450,19 +456,12 @@ def _find_log_start(inv: Investigation) -> tuple[datetime, str]:
         limit = inv.settings.lag_threshold_minutes
         start = began - timedelta(minutes=limit)
         words = f"since {start:%H:%M:%S} UTC, {limit:g} min before this incident began"
-    ended = _find_end_before(inv)
+    ended = find_end_before(inv)
     if ended is None or ended <= start:
         return start, words
     if began and began <= ended:
         return began, f"since {began:%H:%M:%S} UTC, when this incident began"
     return ended, f"since {ended:%H:%M:%S} UTC, when the incident before this one ended"
-
-
-def _find_end_before(inv: Investigation) -> datetime | None:
-    """Return when the last incident or drill before this one was closed; None: there is none."""
-    rows = list_history(inv.incident.folder.parent, inv.policy)
-    ends = [row.closed_at for row in rows if row.closed_at and row.incident < inv.incident.id]
-    return max(ends, default=None)
 
 
 def _find_quiet_since(inv: Investigation) -> datetime | None:
@@ -471,6 +470,11 @@ def _find_quiet_since(inv: Investigation) -> datetime | None:
     if moved_at is None:
         return None
     return min(moved_at, inv.now() - _QUIET)
+
+
+def _is_past(last: datetime, *ends: datetime | None) -> bool:
+    """Tell whether an error was last seen before one of some times at which it had ended."""
+    return any(end is not None and last < end for end in ends)
 
 
 def _to_row(group: LogGroup, *, is_now: bool) -> dict[str, Json]:

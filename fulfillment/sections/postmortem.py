@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, format_time
+from runbook_lib.model import Conclusion, Json, Note, Outcome, Role, Status, format_time
 from runbook_lib.policy import make_log_entry
 from runbook_lib.record.actions import group_actions
+from runbook_lib.runbook import name_runbook
 from runbook_lib.section import ActionStep, ReadStep, SectionParameters, by_id, step
 from runbook_lib.show.text import count_of
 
@@ -98,14 +99,17 @@ def _read_log(inv: Investigation) -> Outcome:
     )
     wanted = {"time": log["since"], "cause": causes, "measures": measures}
     missing = [what for what, entry in wanted.items() if not entry]
+    if missing == ["measures"]:
+        advice = name_runbook('runbook note "what you did"')
+        return outcome.unknown(f"nothing was changed from here: say what helped with {advice}")
     if missing:
         return outcome.unknown(f"the journal has no {', no '.join(missing)} yet")
     return outcome.ok(f"{', '.join(finding.name for finding in causes)}; {count}")
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
-    """Return a row for each action that was carried out."""
-    rows = []
+    """Return a row for each action that was carried out, and for each remark: a remedy by hand."""
+    rows: list[dict[str, Json]] = []
     for action in group_actions(inv.journal.actions):
         if action.applied:
             row = {
@@ -117,7 +121,26 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
                 "entry": f"#{action.applied.seq}",
             }
             rows.append(row)
+    if not rows:
+        rows += [_describe_remark(note) for note in inv.journal.notes if _is_remark(note)]
     return rows
+
+
+def _is_remark(note: Note) -> bool:
+    """Tell whether a person said something that is no lesson, no follow-up and no answer."""
+    is_other = note.lesson or note.owner or note.due or note.ticket or note.checklist
+    return bool(note.operator) and not is_other
+
+
+def _describe_remark(note: Note) -> dict[str, Json]:
+    return {
+        "at": note.at,
+        "step": "",
+        "what": note.text,
+        "approved by": note.operator,
+        "proof": "by word",
+        "entry": f"#{note.seq}",
+    }
 
 
 def _point(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadStep]:

@@ -11,6 +11,7 @@ from statistics import median
 from typing import NamedTuple
 
 from runbook_lib.model import Outcome, Role, Status
+from runbook_lib.record.history import list_history
 from runbook_lib.section import attempt
 
 from ..analysis.recovery import compute_recovery, find_well_since
@@ -56,6 +57,18 @@ def read_uploads(inv: Investigation) -> Uploads:
         if is_waiting and order.at < oldest_wish:
             return Uploads.NONE
     return Uploads.SUCCEEDING if arrivals else Uploads.UNASKED
+
+
+def find_last_upload(inv: Investigation) -> datetime | None:
+    """Return when a label got in last, if uploads failed lately by the counters, and ended so."""
+    if read_uploads(inv) is not Uploads.SUCCEEDING:
+        return None
+    failed, _ = attempt(lambda: _read_counters(inv, _FAILED_UPLOADS))
+    if not _add_growth(failed or ()):
+        return None
+    arrived, _ = attempt(lambda: _read_counters(inv, _ARRIVED))
+    arrivals = _add_growth(arrived or ())
+    return max((grown.at for grown in arrivals), default=None)
 
 
 def _read_counters(inv: Investigation, selector: str) -> list[Sequence[Sample]]:
@@ -216,6 +229,13 @@ def find_beginning(inv: Investigation) -> datetime:
     if first_signs:
         return min(since, *first_signs)
     return since - timedelta(minutes=inv.settings.lag_threshold_minutes)
+
+
+def find_end_before(inv: Investigation) -> datetime | None:
+    """Return when the last incident or drill before this one was closed; None: there is none."""
+    rows = list_history(inv.incident.folder.parent, inv.policy)
+    ends = [row.closed_at for row in rows if row.closed_at and row.incident < inv.incident.id]
+    return max(ends, default=None)
 
 
 class _Calm(NamedTuple):

@@ -18,6 +18,7 @@ from runbook_lib.settings import find_checkout
 
 from ..investigation import Investigation
 from .signals import ALERT, DASHBOARD_UID, PANEL_TITLE
+from .symptoms import conclude_beside
 
 NAME = "08_references"
 TITLE = "References"
@@ -186,4 +187,4 @@ def conclude(inv: Investigation) -> Conclusion:
         if steps[status]:
             summary += f"; {words}: {', '.join(steps[status])}"
     verdict = Verdict.HEALTHY if held else Verdict.UNKNOWN
-    return Conclusion(verdict=verdict, summary=summary)
+    return conclude_beside(inv, verdict, summary)

@@ -50,7 +50,7 @@ from .recovery import (
     read_uploads,
     read_well_since,
 )
-from .root_cause import IN_TROUBLE, judge_causes
+from .root_cause import IN_TROUBLE, judge_causes, record_diagnosis
 from .root_cause import STEPS as CAUSE_STEPS
 from .signals import ALERT, ALERTS, LAG, draw_line, is_drill, read_samples
 from .symptoms import judge_now, list_current
@@ -121,7 +121,11 @@ def _refresh_advice(inv: Investigation) -> Advice:
         max_age_s = min(max_age_s, since_start.total_seconds())
     for step_id in CAUSE_STEPS:
         inv.read_step(step_id, max_age_s=max_age_s)
-    return judge_causes(inv).advice
+    advice = judge_causes(inv).advice
+    known = {finding.name for finding in inv.policy.list_causes(inv.journal)}
+    if not known.issuperset(advice.causes):
+        record_diagnosis(inv)
+    return advice
 
 
 def _plan_release(inv: Investigation) -> Plan:
@@ -455,8 +459,11 @@ def _compare(inv: Investigation, waits: Mapping[str, float], plan: Plan) -> Plan
         _row("leave per minute", drain, drain),
         _row("empty in", _say_time_to_empty(now), _say_time_to_empty(after)),
     ]
-    words = f"{say_waiting(len(waits), 'object')} now, {len(stays):,} right after the plan"
-    words += f"; then {_OUTLOOKS[after.outlook]}: {after.reason}"
+    words = f"{say_waiting(len(waits), 'object')} now, {len(stays):,} right after the plan. "
+    outlook = _OUTLOOKS[after.outlook]
+    if after.outlook == "never" and not stays:
+        outlook = "It is empty then, and fills again"
+    words += f"{outlook}: {after.reason}"
     if error:
         words += f"; the rates could not be read: {error}"
     return PlanEffect(rows, words, max(waits.values(), default=0.0))
@@ -464,10 +471,10 @@ def _compare(inv: Investigation, waits: Mapping[str, float], plan: Plan) -> Plan
 
 #: Where the backlog goes, in words.
 _OUTLOOKS = {
-    "empty": "the queue stays empty",
-    "draining": "the queue drains",
-    "never": "the queue never drains at this rate",
-    "unknown": "where the queue goes is not known",
+    "empty": "Then the queue stays empty",
+    "draining": "Then the queue drains",
+    "never": "Then the queue does not drain",
+    "unknown": "Where the queue goes then is not known",
 }
 
 

@@ -24,6 +24,7 @@ from . import detection, immediate
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
+from .recovery import find_end_before
 from .signals import BACKLOG, read_lines, read_samples
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline, read_events
@@ -132,6 +133,14 @@ def read_worker(inv: Investigation) -> model.Outcome:
     outcome.value = "working"
     carrier = "but asks no carrier" if timeouts is None else "and the carrier answers it"
     return outcome.ok(f"the worker runs its passes {carrier}")
+
+
+def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:
+    """Tell whether something may have begun this incident: later than the end of the one before."""
+    if at < inv.now() - inv.window:
+        return False
+    ended = find_end_before(inv)
+    return ended is None or at > ended
 
 
 def _list_pauses(worker: WorkerState | None) -> list[model.Event]:
@@ -319,7 +328,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     # Without an event log nobody tells when a DAG was paused: not before its newest run.
     paused_at = runs[0].started_at if runs else None
     events = []
-    if pause is not None and (dag.is_paused or pause.at >= inv.now() - inv.window):
+    if pause is not None and (dag.is_paused or _is_of_this_incident(inv, pause.at)):
         paused_at = pause.at
         text = f"{pause.by or 'somebody'} paused the DAG {dag.id}"
         events.append(model.Event(pause.at, "trigger", text, "pipeline"))
@@ -550,3 +559,12 @@ def conclude(inv: Investigation) -> model.Conclusion:
         forecast=next((r.forecast for r in readings.values() if r.forecast), None),
         advice=advice.words if supported or verdict in IN_TROUBLE else (),
     )
+
+
+def record_diagnosis(inv: Investigation) -> None:
+    """Journal section 5's conclusion, though another section read its steps.
+
+    A plan rests on it: without it, nobody knows later why something was changed.
+    """
+    conclusion = conclude(inv).model_copy(update={"section": NAME})
+    inv.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})

@@ -63,3 +63,16 @@ def conclude_symptoms(
     if remark:
         summary += f"; {remark}"
     return Conclusion(verdict=verdict, summary=summary)
+
+
+def conclude_beside(inv: Investigation, verdict: Verdict, summary: str) -> Conclusion:
+    """Draw the conclusion of a section that judges no symptom.
+
+    While an incident is open, its verdict is the incident's: nobody reads *healthy* beside trouble.
+    """
+    if not inv.incident.is_open:
+        return Conclusion(verdict=verdict, summary=summary)
+    judgement = inv.policy.judge(inv.journal, now=inv.now())
+    if judgement is None:
+        return Conclusion(verdict=Verdict.UNKNOWN, summary=f"no symptom was read yet; {summary}")
+    return Conclusion(verdict=judgement.verdict, summary=f"{judgement.reason}; {summary}")

@@ -238,6 +238,8 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
         return
     since = inv.now() - inv.window
     for notice in client.list_notifications(since=since):
+        if not notice.alertnames:
+            continue  # a report that was delivered, and no alert
         names = ", ".join(notice.alertnames)
         if notice.is_drill:
             names += " (drill)"

@@ -46,10 +46,11 @@ def list_triggers(journal: JournalView) -> list[Event]:
 def list_moments(journal: JournalView) -> list[Moment]:
     """Return when the trouble began, the alert fired, a channel was told, somebody looked.
 
-    And when the first cause was named. What is not known is left out. Empty: no trouble was seen.
+    And when the first cause was named. What is not known is left out. Empty: no trouble was seen,
+    or another incident saw it first.
     """
     since = journal.since()
-    if since is None:
+    if since is None or journal.is_continued:
         return []
     moments = [Moment("the trouble began", since)]
     newest = since

@@ -58,6 +58,7 @@ class HistoryRow(BaseModel, frozen=True):
     lost : objects that the proofs of its actions say are lost
     is_good : whether a drill met every objective
     damage : what is wrong with its journal; what a journal knows is left out then
+    previous, goes_on_in : the incidents before and after it that belong to it; empty: none does
     """
 
     incident: str
@@ -75,6 +76,8 @@ class HistoryRow(BaseModel, frozen=True):
     verdict: Verdict | None = None
     is_good: bool | None = None
     damage: str = ""
+    previous: str = ""
+    goes_on_in: str = ""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -131,7 +134,17 @@ def _read_index(home: Path, place: Path, judge: Judge) -> list[HistoryRow]:
             db.execute("REPLACE INTO history VALUES (?, ?, ?)", values)
         texts = db.execute("SELECT row FROM history ORDER BY incident DESC")
         rows = [HistoryRow.model_validate_json(text) for (text,) in texts]
-    return [row for row in rows if row.opened_by]
+    return _link([row for row in rows if row.opened_by])
+
+
+def _link(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
+    """Name in each row the incident that goes on from it: the report of a closed one cannot."""
+    later = {row.previous: row.incident for row in rows if row.previous}
+    linked = []
+    for row in rows:
+        changes = {"goes_on_in": later.get(row.incident, "")}
+        linked.append(row.model_copy(update=changes))
+    return linked
 
 
 def _stamp(folder: Path) -> str:
@@ -208,8 +221,10 @@ def _measure(journal: JournalView) -> dict[str, float]:
     breach_at = min(breaches_at, default=None)
     diagnosis_at = min(diagnoses_at, default=None)
     change_at = journal.last_applied_at
+    # Of trouble that goes on from another incident, that one's look was the first.
+    began_at = None if journal.is_continued else journal.since()
     durations = {
-        "detect_s": _measure_span(journal.since(), breach_at),
+        "detect_s": _measure_span(began_at, breach_at),
         "diagnose_s": _measure_span(breach_at, diagnosis_at),
         "remediate_s": _measure_span(breach_at, change_at),
         "clear_s": _measure_span(change_at, journal.well_since() or journal.recovered_at()),

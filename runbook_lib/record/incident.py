@@ -32,6 +32,9 @@ _REPAIR = "Put the file back from the incident's zip or a backup."
 #: plans.
 _LOOK = timedelta(hours=1)
 
+#: After these nothing goes on.
+_ENDED_WELL = (Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
+
 #: In place of a step: a person opened the incident.
 HAND = "hand"
 
@@ -69,10 +72,11 @@ class IncidentState(BaseModel):
     kept : whether a look is kept, for others to go on with
     closed_at, closed_seq, verdict : of its close: the time, the journal's entry, and the verdict
         then
-    previous : the incident whose place it takes, or that ended with it
+    previous : the incident whose place it takes, that ended with it, or whose trouble goes on here
     previous_damage : what is wrong with the journal of that one
     followed_by : the next episode's incident
     follows : the incidents whose plans were carried out in this one
+    operators : who worked on it, the first one first; empty where that is not known
     drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
         and what it injected
     """
@@ -94,6 +98,7 @@ class IncidentState(BaseModel):
     previous_damage: str = ""
     followed_by: str = ""
     follows: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
     drill: bool = False
     drill_id: str = ""
     scenario: str = ""
@@ -216,6 +221,53 @@ class Incident:
             self.update(episode=episode.model_dump(mode="json"))
             start = f"{episode.start:%Y-%m-%d %H:%M:%S}Z"
             self.tell("adopted", f"The alert since {start} belongs to {self.id}.")
+        self._name_continued()
+
+    def _name_continued(self) -> None:
+        """Name the incident that was closed before its trouble was over; take over its ticket."""
+        state = self.state
+        if state.previous or state.drill:
+            return
+        closed = self._find_closed_before()
+        if closed is None:
+            return
+        before = closed.state
+        if not _goes_on(before, state, now=self._clock()):
+            return
+        changes: dict[str, Json] = {"previous": closed.id}
+        if before.ticket_id and not state.ticket_id:
+            changes["ticket_id"] = before.ticket_id
+        self.update(**changes)
+        words = str(before.verdict).replace("_", " ")
+        place = f"../{closed.id}/report.html"
+        text = f"{closed.id} ({place}) was closed as {words} at {before.closed_at:%H:%M:%S}Z."
+        self.tell("continued", f"{text} Its trouble goes on in {self.id}.")
+
+    def _find_closed_before(self) -> Incident | None:
+        """Return the newest other incident that is closed, and is no look and no drill."""
+        for folder in list_incidents(self.folder.parent):
+            if folder.name == self.id:
+                continue
+            other = Incident(folder, redactor=self.redactor, clock=self._clock)
+            with suppress(RecordError):
+                state = other.state
+                if state.is_closed and state.opened_by and not state.drill:
+                    return other
+        return None
+
+    def join(self, operator: str) -> None:
+        """Note who works on it, and tell when somebody takes over what another one began."""
+        state = self.state
+        if state.drill or state.is_closed or operator in state.operators:
+            return
+        self.update(operators=[*state.operators, operator])
+        if not state.operators:
+            return
+        what = "incident" if state.opened_by else "look"
+        began = f"that {', '.join(state.operators)} worked on before"
+        if len(state.operators) == 1:
+            began = f"that {state.operators[0]} began at {state.opened_at:%H:%M:%S}Z"
+        self.tell("joined", f"{operator} goes on with the {what} {self.id} {began}.")
 
     def tell(self, kind: str, text: str) -> None:
         """Write to the journal what becomes of the incident, and say it on stderr.
@@ -316,6 +368,15 @@ class Incident:
             with disk_errors(f"cannot make {path}", _ADVICE), suppress(FileExistsError):
                 path.touch(exist_ok=False)
                 return path
+
+
+def _goes_on(closed: IncidentState, made: IncidentState, *, now: datetime) -> bool:
+    """Tell whether a closed incident goes on: by the same alert, or after a bad end of just now."""
+    if closed.closed_at is None or closed.followed_by:
+        return False
+    if closed.episode is not None and closed.episode == made.episode:
+        return True
+    return closed.verdict not in _ENDED_WELL and now - closed.closed_at < _LOOK
 
 
 def create_incident(

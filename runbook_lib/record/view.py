@@ -144,6 +144,19 @@ class JournalView:
         return current
 
     @property
+    def ways_on(self) -> tuple[str, ...]:
+        """The commands that finish what was begun, as the newest readings name them."""
+        commands: dict[str, None] = {}
+        for reading in self.latest().values():
+            commands.update(dict.fromkeys(reading.ways_on))
+        return tuple(commands)
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether the trouble began in an incident that was closed before this one."""
+        return any(entry.kind == "continued" for entry in self.entries)
+
+    @property
     def last_at(self) -> datetime | None:
         """The time of the newest entry; None without one."""
         if not self.entries:

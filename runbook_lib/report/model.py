@@ -192,6 +192,11 @@ class ReportModel:
         for step in module.STEPS.values():
             self.titles[step.id] = step.title
 
+    @property
+    def is_continued(self) -> bool:
+        """Whether its trouble began in an incident that was closed before this one."""
+        return self.journal.is_continued
+
     def section(self, name: str) -> SectionRecord:
         """Return a section's record, a new one where the runbook has no such section."""
         return self.sections.setdefault(name, SectionRecord(name, name))

@@ -24,6 +24,7 @@ from ..model import (
     Status,
     Verdict,
     format_time,
+    parse_time,
 )
 from ..policy import say_causes
 from ..record.actions import ActionRecord
@@ -54,6 +55,8 @@ _BY_KIND = {
     "opened": _Words("incident", "The incident was opened"),
     "adopted": _Words("note", "An alert was taken up as this incident's"),
     "followed": _Words("note", "A plan of an earlier incident is carried out here"),
+    "continued": _Words("note", "The trouble of an earlier incident goes on here"),
+    "joined": _Words("note", "Somebody else goes on"),
     "interrupted": _Words("failed", "The run was interrupted"),
     "journal_damaged": _Words("failed", "The journal before this one is damaged"),
     "closed": _Words("closed", "The incident was closed"),
@@ -152,6 +155,9 @@ def _describe_trigger(model: ReportModel) -> Fact:
 
 def _describe_detection(model: ReportModel) -> Fact:
     """Return how long it took until somebody looked, and which step took longest."""
+    if model.is_continued:
+        previous = str(model.facts.get("previous") or "")
+        return Fact("by the incident before this one", f"../{previous}/report.html")
     moments = list_moments(model.journal)
     looks = [moment for moment in moments if moment.name == "somebody looked"]
     if not looks:
@@ -343,20 +349,29 @@ def _describe_impact(model: ReportModel) -> Fact:
 
 def _describe_actions(model: ReportModel) -> Fact:
     done = [action for action in model.tried if action.applied]
+    cut_off = [action for action in model.tried if action.is_cut_off]
     if done:
         # What an exercise made and took back stands in the timeline only.
         main = [action for action in done if action in model.remedies]
-        return _describe_done(model, main or done)
-    cut_off = [action for action in model.tried if action.is_cut_off]
+        fact = _describe_done(model, main or done)
+        begun = [action for action in cut_off if action in model.remedies]
+        texts = [fact.text, *_list_begun(model, begun)]
+        return Fact("; ".join(texts), fact.note)
     if cut_off:
-        describe = model.policy.describe_action
-        sentences = [f"{describe(action)}: begun, and not ended" for action in cut_off]
-        text = "; ".join(sentences)
+        text = "; ".join(_list_begun(model, cut_off))
         newest = cut_off[-1].last
         return Fact(_capitalise(text), newest.reason)
     if model.waiting:
         return Fact("nothing yet", _count_waiting(model))
+    if model.verdict is Verdict.FIXED:
+        return Fact("nothing was changed here", "it was mended elsewhere, or ended by itself")
     return Fact("nothing was changed")
+
+
+def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
+    """Return a sentence for each action that began, and of which nothing says that it ended."""
+    describe = model.policy.describe_action
+    return [f"{describe(action)}: begun, and not ended" for action in actions]
 
 
 def _count_waiting(model: ReportModel) -> str:
@@ -401,11 +416,25 @@ def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
 def tell_timeline(model: ReportModel) -> list[TimelineRow]:
     """Return what a person would tell, sorted by time: fifteen rows at most.
 
-    A drill's timeline begins with the drill.
+    A drill's timeline begins with the drill. Of more rows the notes are left out first; one more
+    row says how many are left out.
     """
     rows = [row for row in _list_rows(model) if row.at >= model.begin]
-    rows.sort(key=lambda row: row.at)
-    return shorten(rows, _MAIN_ROWS)
+    rows.sort(key=_get_at)
+    kept = rows
+    if len(rows) > _MAIN_ROWS:
+        kept = [row for row in rows if row.tone != "note"]
+        kept = shorten(kept, _MAIN_ROWS - 1)
+    hidden = [row for row in rows if row not in kept]
+    if hidden:
+        text = f"{count_of(len(hidden), 'more row')}: see the journal below"
+        kept.append(TimelineRow(hidden[0].at, "note", text))
+        kept.sort(key=_get_at)
+    return kept
+
+
+def _get_at(row: TimelineRow) -> datetime:
+    return row.at
 
 
 def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
@@ -429,6 +458,7 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield what a drill did, what failed, and the end."""
+    last_interrupted = _find_last_interruption(model)
     for entry in model.journal.entries:
         words = _find_words(entry)
         if words is not None:
@@ -442,9 +472,17 @@ def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
                 first, _, _ = error.partition("\n")
                 text = "What was typed fits nothing here; nothing was changed"
                 yield TimelineRow(entry.at, "note", text, first, entry.seq)
+            elif status == "interrupted" and entry.seq < last_interrupted:
+                continue  # the run that was interrupted says it
             elif status not in _ENDED_WELL:
                 text = f"Notebook {notebook}: {status}"
                 yield TimelineRow(entry.at, "failed", text, error, entry.seq)
+
+
+def _find_last_interruption(model: ReportModel) -> int:
+    """Return the number of the newest entry that says that a run was interrupted; 0 without one."""
+    entries = [entry.seq for entry in model.journal.entries if entry.kind == "interrupted"]
+    return max(entries, default=0)
 
 
 def _find_words(entry: Entry) -> _Words | None:
@@ -551,8 +589,13 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
 def _say_review(action: ActionRecord) -> str:
     """Return when an action was planned, and when and by whom it was approved."""
     parts = []
-    if action.first.phase is ActionPhase.PLANNED:
-        parts.append(f"planned {action.first.at:%H:%M:%S}Z")
+    first = action.first
+    made_at = first.result.get("made_at")
+    if made_at:
+        # A plan may have been loaded from another incident, long after it was made.
+        parts.append(f"planned {parse_time(str(made_at)):%H:%M:%S}Z")
+    elif first.phase is ActionPhase.PLANNED:
+        parts.append(f"planned {first.at:%H:%M:%S}Z")
     approved = action.get(ActionPhase.APPROVED)
     at = f" {approved.at:%H:%M:%S}Z" if approved else ""
     if action.approver:
@@ -607,7 +650,7 @@ def _list_open_record(model: ReportModel) -> Iterator[Open]:
         count = count_of(len(model.journal.unreadable), "line")
         yield f"{count} of the journal cannot be understood", ()
     for entry in model.journal.entries:
-        if entry.kind == "interrupted":
+        if entry.kind == "interrupted" and not _is_overtaken(model, entry):
             text = f"the run was interrupted at {entry.at:%H:%M:%SZ}"
             reason = entry.data.get("reason")
             if reason:
@@ -621,12 +664,32 @@ def _list_open_record(model: ReportModel) -> Iterator[Open]:
         if not section.runs:
             continue
         run = section.runs[-1].run
+        if run.status == "interrupted" and run.seq < _find_last_interruption(model):
+            continue  # the run that was interrupted says it
         if run.status not in _ENDED_WELL and not run.is_typo:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()
 
 
+def _is_overtaken(model: ReportModel, interruption: Entry) -> bool:
+    """Tell whether a run came to its end, or something was carried out, after an interruption."""
+    ended = [run for run in model.journal.runs if run.status in _ENDED_WELL]
+    applied = model.journal.list_actions(ActionPhase.APPLIED)
+    return any(entry.seq > interruption.seq for entry in (*ended, *applied))
+
+
+def _list_begun_before(model: ReportModel) -> Iterator[Open]:
+    """Yield what was begun and is not finished, as it was read last, with its command."""
+    for reading in model.journal.latest().values():
+        applied = model.journal.list_actions(ActionPhase.APPLIED, after=reading.seq)
+        finished = {str(action.result.get("plan")) for action in applied}
+        for command in reading.ways_on:
+            if finished.isdisjoint(command.split()):
+                yield f"begun, and not finished: {command}", (reading.step,)
+
+
 def _list_open_actions(model: ReportModel) -> Iterator[Open]:
     """Yield plans that wait, and actions that failed or left something to do."""
+    yield from _list_begun_before(model)
     for action in model.waiting:
         first = action.first
         text = f"{first.action} on {first.target} is planned"

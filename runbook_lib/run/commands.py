@@ -37,6 +37,7 @@ from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import PHASES, HistoryRow, list_history, write_gauges
 from ..record.incident import Incident, open_incident
+from ..record.incident import list_incidents as list_folders
 from ..record.journal import utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..record.notes import find_late
@@ -214,7 +215,7 @@ def investigate(
         log=make_log_entry(policy, journal, now=now),
         advice=journal.advice(now),
         next="" if is_done else name_runbook(f"runbook run {section[:2]}"),
-        unfinished=_list_unfinished(journal),
+        unfinished=journal.ways_on,
         became=tuple(_list_becoming(own)),
         changed=changes.changed,
         changed_since=changes.since,
@@ -275,6 +276,9 @@ def run_chosen(
         verdict = conclusion.verdict
         reason = conclusion.summary
     own = journal.of_runs(_list_names(done.runs))
+    became = list(_list_becoming(own))
+    if verdict in _OVER:
+        became += _say_stays_open(done, sections, own)
     return documents.RunDocument(
         schema_name="runbook/run/1",
         incident=done.incident.id,
@@ -285,8 +289,8 @@ def run_chosen(
         plans=tuple(_list_plans(done.incident, own, is_over=verdict in _OVER)),
         report=done.report,
         next=_say_next(judgement, done.incident, names),
-        unfinished=_list_unfinished(journal),
-        became=tuple(_list_becoming(own)),
+        unfinished=journal.ways_on,
+        became=tuple(became),
     )
 
 
@@ -296,8 +300,22 @@ def _list_becoming(own: JournalView) -> Iterator[str]:
         if entry.kind == "closed":
             verdict = str(entry.data.get("verdict")).replace("_", " ")
             yield f"The incident is closed as {verdict}. Its report stays as it is."
-        elif entry.kind in ("opened", "adopted", "followed"):
+        elif entry.kind in ("opened", "adopted", "followed", "continued", "joined"):
             yield str(entry.data.get("reason"))
+
+
+def _say_stays_open(done: _Done, sections: Sections, own: JournalView) -> Iterator[str]:
+    """Say why an incident stays open, though the section that may close it ran and all is well."""
+    closers = sections.having(Role.CLEARED) & {run.section for run in done.runs}
+    if not closers or not done.incident.is_open:
+        return
+    for reading in own.latest().values():
+        if reading.role is Role.CLEARED and reading.status.is_open:
+            name = done.incident.id
+            again = name_runbook(f"runbook run {sorted(closers)[0][:2]} --incident {name}")
+            by_hand = name_runbook(f"runbook close {name}")
+            yield f"{name} stays open: {reading.step} {reading.reason}"
+            yield f"Look again with: {again}. Or close it by hand: {by_hand}"
 
 
 def _list_names(runs: Sequence[NotebookRun]) -> list[str]:
@@ -352,15 +370,10 @@ def _say_next(judgement: Judgement | None, incident: Incident, ran: Sequence[str
     is_same = section in ran
     if judgement.verdict in _OVER and is_same:
         return ""
-    return name_runbook(f"runbook run {section[:2]} --incident {incident.id}")
-
-
-def _list_unfinished(journal: JournalView) -> tuple[str, ...]:
-    """Return the commands that finish what was begun before, as the newest readings name them."""
-    commands: dict[str, None] = {}
-    for reading in journal.latest().values():
-        commands.update(dict.fromkeys(reading.ways_on))
-    return tuple(commands)
+    command = f"runbook run {section[:2]}"
+    if not incident.is_closed:
+        command += f" --incident {incident.id}"
+    return name_runbook(command)
 
 
 def _pick(section: SectionModule, given: Given) -> dict[str, object]:
@@ -439,7 +452,7 @@ def _finish(
     if may_close and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
         if all(plan.result.get("is_empty") for plan in plans):
-            incident.close(judge_incident(incident))
+            incident.close(judge_incident(incident).verdict)
         else:
             incident.update(kept=True)
     if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
@@ -548,14 +561,27 @@ def close_incident(
     closed_at = incident.state.closed_at
     if closed_at is not None:
         raise UsageError(f"{incident.id} was closed at {format_time(closed_at)}")
-    verdict = judge_incident(incident)
-    incident.close(verdict)
+    judgement = judge_incident(incident)
+    verdict = judgement.verdict
+    journal = incident.journal.view()
+    unfinished = journal.ways_on
+    words = verdict.replace("_", " ")
+    as_of = f" (as of {journal.readings[-1].at:%H:%M:%S} UTC)" if journal.readings else ""
+    reason = f"{judgement.reason}{as_of}"
+    incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {reason}")
+    goes_on = ""
+    if verdict not in _OVER:
+        goes_on = "If trouble goes on, the next look opens a new incident, which names this one."
     return documents.CloseDocument(
         schema_name="runbook/close/1",
         incident=incident.id,
         verdict=verdict,
         exit_code=compute_exit_code(verdict),
         report=str(write_outputs(incident, sections)),
+        note=goes_on,
+        reason=reason,
+        unfinished=unfinished,
+        next=name_runbook("runbook investigate") if goes_on else "",
     )
 
 
@@ -568,11 +594,15 @@ def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     rows = _list_history(settings)
     still_open = [row for row in rows if row.is_open]
     over = [row for row in rows if not row.is_open and not row.scenario]
-    hidden = len(rows) - len(still_open) - len(over)
-    note = ""
-    if hidden:
-        count = count_of(hidden, "ended drill")
-        note = name_runbook(f"not shown: {count}; `runbook history` lists them, too")
+    drills = len(rows) - len(still_open) - len(over)
+    looks = sum(1 for _ in list_folders(settings.runbook_home)) - len(rows)
+    notes = []
+    if drills:
+        count = count_of(drills, "ended drill")
+        notes.append(name_runbook(f"{count} (`runbook history` lists them, too)"))
+    if looks > 0:
+        notes.append(f"{count_of(looks, 'look')} that saw no trouble")
+    note = f"not shown: {', and '.join(notes)}" if notes else ""
     return documents.IncidentsDocument(
         schema_name="runbook/incidents/1", incidents=(*still_open, *over), note=note
     )

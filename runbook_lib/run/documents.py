@@ -6,7 +6,7 @@ Fields are added, never renamed. Text from outside is no markup.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import BaseModel, Field
 from rich.box import SIMPLE_HEAD
@@ -42,6 +42,16 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
         if self.verdict is None:
             return ""
         return VERDICT_WORDS[self.verdict]
+
+    @property
+    def mark(self) -> str:
+        """The status whose icon and colour stand before the answer."""
+        return self.verdict or _STATUS_OF_CODE.get(self.exit_code, "failed")
+
+    @property
+    def standing(self) -> str:
+        """How the incident stands, where the answer is about something else; empty: it is not."""
+        return ""
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -152,7 +162,7 @@ class RunDocument(Document):
 
     ``reason`` says why the verdict is what it is, ``next`` is the command of what comes next, and
     ``unfinished`` are the commands that finish what was begun before. ``became`` says whether the
-    incident was opened, took up an alert, or was closed.
+    incident was opened, took up an alert, or was closed, and why it stays open.
     """
 
     notebooks: tuple[NotebookResult, ...]
@@ -219,13 +229,28 @@ class ReportDocument(Document):
 
 
 class CloseDocument(ReportDocument):
-    """``close``: the verdict of the close, whose exit code it has."""
+    """``close``: the verdict of the close, whose exit code it has.
+
+    ``reason`` says why the verdict is what it is, and as of when. ``unfinished`` are the commands
+    that finish what was begun; ``next`` looks again, where the trouble may go on.
+    """
+
+    reason: str = ""
+    unfinished: tuple[str, ...] = ()
+    next: str = ""
 
     @property
     def answer(self) -> str:
-        """The verdict, and that the incident is over."""
+        """That the incident is over, the verdict and why."""
         words = VERDICT_WORDS[self.verdict or Verdict.UNKNOWN]
-        return f"Closed. {words}"
+        return f"Closed. {words}: {self.reason}"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What was begun before comes first; then the next look."""
+        if self.next:
+            return (*self.unfinished, self.next)
+        return self.unfinished
 
 
 class IncidentsDocument(Document):
@@ -233,6 +258,22 @@ class IncidentsDocument(Document):
 
     incidents: tuple[HistoryRow, ...]
     note: str = ""
+
+    @property
+    def mark(self) -> str:
+        """Whether one is open."""
+        return "incident" if self._count_open() else "ok"
+
+    @property
+    def answer(self) -> str:
+        """How many are open."""
+        count = self._count_open()
+        if not count:
+            return "No incident is open"
+        return f"{count_of(count, 'incident')} open"
+
+    def _count_open(self) -> int:
+        return sum(1 for row in self.incidents if row.is_open)
 
 
 class HistoryDocument(Document):
@@ -269,7 +310,7 @@ _SKIPPED = {
 _SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
 _COLUMNS = {
     "earlier": ("step", "status", "age_minutes", "reason"),
-    "incidents": ("incident", "is_open", "verdict", "cause_found", "damage"),
+    "incidents": ("incident", "is_open", "verdict", "cause_found", "goes_on_in", "damage"),
     "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s", "damage"),
     "follow_ups": ("text", "owner", "due", "ticket"),
     "late_notes": ("text", "lesson", "owner", "due", "ticket", "operator"),
@@ -280,9 +321,11 @@ _QUIET = ("ok", "left_out")
 #: What stands before and after the tables.
 _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 #: Columns that people copy: the others wrap first.
-_COPIED_WHOLE = ("incident", "plan")
+_COPIED_WHOLE = ("incident", "plan", "goes_on_in")
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
 _WIDTH = 76
+#: A word of at most so many letters is not broken in a table.
+_WHOLE_WORD = 20
 
 
 def print_document(document: Document, console: Console) -> None:
@@ -292,10 +335,12 @@ def print_document(document: Document, console: Console) -> None:
     -----
     Hashes get their own line; commands are wrapped only with ``\\``.
     """
-    status = document.verdict or _STATUS_OF_CODE.get(document.exit_code, "failed")
-    tone, icon = get_tone(status)
+    tone, icon = get_tone(document.mark)
     if document.answer:
         _print(console, f"{icon} {document.answer}", style=_STYLES[tone], is_prose=True)
+    if document.standing:
+        tone, icon = get_tone(document.verdict or Verdict.UNKNOWN)
+        _print(console, f"{icon} {document.standing}", style=_STYLES[tone], is_prose=True)
     for command in document.commands:
         _print(console, f"\n  {_wrap(command)}\n")
     if document.news:
@@ -311,8 +356,8 @@ def print_document(document: Document, console: Console) -> None:
                 if part.rows:
                     console.print(_to_rich(part))
             else:
-                _, _, content = part.partition(": ")
-                _print(console, part, is_prose=" " in content)
+                _, colon, content = part.partition(": ")
+                _print(console, part, is_prose=" " in content or not colon)
     for words, command in document.to_paste:
         _print(console, f"\n{words}\n\n  {_wrap(command)}")
 
@@ -331,6 +376,8 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     elif name == "causes":
         causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
         yield tabulate_findings(causes, "Causes")
+    elif name == "became":
+        yield from value
     elif name == "notebooks":
         for row in value:
             if row["status"] not in _SAID_BY_THE_ANSWER:
@@ -389,11 +436,26 @@ def _to_rich(table: Table) -> RichTable:
     filled = [name for name in names if any(row[name] for row in rows)]
     for name in filled:
         heading = name.replace("_", " ")
-        shown.add_column(heading, overflow="fold", no_wrap=name in _COPIED_WHOLE)
+        shown.add_column(
+            heading,
+            overflow="fold",
+            no_wrap=name in _COPIED_WHOLE,
+            min_width=_find_longest_word(row[name] for row in rows),
+        )
     for row in rows:
         cells = [_to_cell(name, row[name]) for name in filled]
         shown.add_row(*cells)
     return shown
+
+
+def _find_longest_word(texts: Iterable[str]) -> int:
+    """Return how long the longest word is that a column does not break."""
+    longest = 1
+    for text in texts:
+        for word in visible(text).split():
+            if longest < len(word) <= _WHOLE_WORD:
+                longest = len(word)
+    return longest
 
 
 def _to_cell(name: str, text: str) -> Text:

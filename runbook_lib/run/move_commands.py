@@ -114,13 +114,22 @@ class MoveRunDocument(MoveDocument):
     report: str = ""
 
     @property
+    def mark(self) -> str:
+        """What was asked for is done or not, whatever the incident's verdict."""
+        return "ok" if self.exit_code is ExitCode.OK else "failed"
+
+    @property
     def answer(self) -> str:
-        """How many moved, whether that is all, and how the incident stands."""
+        """How many moved, and whether that is all."""
         word = "Done" if self.exit_code is ExitCode.OK else "NOT ALL DONE"
-        answer = f"{word}: {self.summary}"
-        if self.verdict is not None:
-            answer += f". {VERDICT_WORDS[self.verdict]}: {self.reason}"
-        return answer
+        return f"{word}: {self.summary}"
+
+    @property
+    def standing(self) -> str:
+        """How the incident stands now."""
+        if self.verdict is None:
+            return ""
+        return f"{VERDICT_WORDS[self.verdict]}: {self.reason}"
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:

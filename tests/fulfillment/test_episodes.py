@@ -46,7 +46,7 @@ from runbook_lib.run.move_commands import MovePlanDocument
 from tests.support.incidents import damage_journal
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.stories import make_world, pause_pipeline
-from tests.support.world import LAG, World
+from tests.support.world import LAG, TICKET, World
 
 
 @pytest.fixture
@@ -247,6 +247,88 @@ def test_closing_by_hand_freezes_the_report(world: World) -> None:
     second = look(world)
     assert second.incident != first.incident
     assert read_record(world, str(first.incident)) == before
+
+
+def test_what_is_closed_too_early_is_named_by_the_incident_that_goes_on(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    pause_pipeline(world)
+    first = open_(world, investigate(world.settings, SECTIONS, ticket_id=TICKET))
+    closed = close_incident(world.settings, SECTIONS, first.id)
+    assert closed.reason
+    assert closed.commands == ("runbook investigate",)
+    assert world.settings.operator in str(first.journal.view().entries[-1].data["reason"])
+    before = read_record(world, first.id)
+    second = open_(world, look(world))
+    assert second.state.previous == first.id
+    assert second.state.ticket_id == TICKET
+    assert "continued" in [entry.kind for entry in second.journal.view().entries]
+    told = [record.message for record in caplog.records]
+    assert any(first.id in text and second.id in text for text in told)
+    report = (second.folder / "report.html").read_text("utf-8")
+    assert f"../{first.id}/report.html" in report
+    rows = {row.incident: row for row in list_incidents(world.settings).incidents}
+    assert (rows[first.id].goes_on_in, rows[second.id].previous) == (second.id, first.id)
+    assert rows[second.id].detect_s is None
+    assert read_record(world, first.id) == before
+
+
+def test_after_a_good_end_another_alert_is_another_story(world: World) -> None:
+    pause_pipeline(world)
+    first = open_(world, look(world))
+    first.close(Verdict.FIXED)
+    world.now += timedelta(minutes=30)
+    world.alerts[0] = replace(world.alerts[0], active_at=world.now)
+    world.put_lag(0.0, 12.0)
+    assert open_(world, look(world)).state.previous == ""
+
+
+def test_who_goes_on_with_what_another_person_began_is_told(world: World) -> None:
+    Investigation.open(section=detection, settings=world.settings)
+    other = world.settings.model_copy(update={"runbook_operator": "bo@box"})
+    for _ in range(2):
+        inv = Investigation.open(section=detection, settings=other)
+    entries = [e for e in inv.incident.journal.view().entries if e.kind == "joined"]
+    assert len(entries) == 1
+    for operator in (world.settings.operator, "bo@box"):
+        assert operator in str(entries[0].data["reason"])
+    assert inv.incident.state.operators == (world.settings.operator, "bo@box")
+    document = run_chosen(other, SECTIONS, ["02"], parameters={})
+    assert document.incident == inv.incident.id
+    assert "bo@box" in Path(document.report).read_text("utf-8")
+
+
+def test_what_comes_next_is_accepted_after_a_look_that_is_over(world: World) -> None:
+    done = run_chosen(world.settings, SECTIONS, ["06", "07"], parameters={})
+    assert open_(world, look(world)).is_closed
+    assert done.next == "runbook run 08"
+
+
+def test_an_incident_that_section_7_does_not_close_says_why(world: World) -> None:
+    pause_pipeline(world)
+    look(world)
+    recover(world)
+    world.now += timedelta(minutes=2)
+    look(world)
+    world.down.add("notifications")
+    done = run_chosen(world.settings, SECTIONS, ["07"], parameters={})
+    assert list_open(world) == [done.incident]
+    assert any("7.1" in sentence for sentence in done.became)
+    assert any(f"runbook close {done.incident}" in sentence for sentence in done.became)
+
+
+def test_a_plan_of_section_6_alone_leaves_the_cause_in_the_report(world: World) -> None:
+    pause_pipeline(world)
+    run_chosen(world.settings, SECTIONS, ["06"], parameters={})
+    (row,) = list_incidents(world.settings).incidents
+    assert row.cause_found == "pipeline_paused"
+
+
+def test_a_section_that_judges_no_symptom_says_what_the_incident_says(world: World) -> None:
+    pause_pipeline(world)
+    look(world)
+    done = run_chosen(world.settings, SECTIONS, ["08"], parameters={})
+    assert (done.verdict, done.exit_code) == (Verdict.INCIDENT, ExitCode.NOT_OK)
 
 
 def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: World) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from fulfillment.analysis.causes import Cause
+from fulfillment.outcome import Actions
 from fulfillment.policy import POLICY, Affected, count_affected
+from fulfillment.situation import judge_actions
 from runbook_lib.model import ActionPhase, CauseStatus, ClearTime, Finding, Role, Verdict
 from runbook_lib.policy import make_log_entry
 from runbook_lib.record.actions import ActionRecord, group_actions
@@ -62,6 +64,13 @@ class TestCauses:
 
         assert [f.name for f in POLICY.list_causes(view_of(tell))] == ["store_down"]
         assert [f.status for f in view_of(tell).findings()] == ["refuted"]
+
+    def test_section_6_names_a_cause_while_there_is_trouble(self, tell: Teller) -> None:
+        tell.start("06_remediation")
+        tell.conclude(Verdict.NOT_FIXED, "why", findings=(finding("pipeline_paused"),))
+        tell.conclude(Verdict.FIXED, "why", findings=(finding("surge"),))
+
+        assert [f.name for f in POLICY.list_causes(view_of(tell))] == ["pipeline_paused"]
 
     def test_a_diagnosis_that_was_revised_is_none(self, tell: Teller) -> None:
         diagnose(tell, finding("metrics_blind"))
@@ -221,10 +230,58 @@ def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Te
         assert count in str(impact)
 
 
-def test_what_was_taken_back_was_not_released(tell: Teller) -> None:
+def test_what_was_taken_back_was_affected_and_not_released(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 7})
     tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-1-undo", "moved": 7})
-    assert count_affected(view_of(tell)).released == 0
+    affected = count_affected(view_of(tell))
+    assert (affected.labels, affected.released) == (7, 0)
+
+
+def cut_off_and_release_the_rest(tell: Teller) -> None:
+    """Cut one release off, and carry out another one of the same step."""
+    tell.act(ActionPhase.APPROVED, result={"plan": "rel-1"})
+    tell.act(ActionPhase.FAILED, result={"plan": "rel-1"})
+    tell.read("1.5", "unfinished", "breach", ways_on=("runbook resume rel-1",))
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-2", "moved": 2})
+    tell.act(ActionPhase.VERIFIED, result={"plan": "rel-2"})
+
+
+def test_a_newer_release_does_not_finish_one_that_was_cut_off(tell: Teller) -> None:
+    read(tell, "late")
+    cut_off_and_release_the_rest(tell)
+    for word in ("well", "runs"):
+        read(tell, word)
+    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
+    assert judgement is not None
+    assert (judgement.verdict, judgement.next.section) == (Verdict.NOT_FIXED, "06_remediation")
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 3})
+    tell.act(ActionPhase.VERIFIED, result={"plan": "rel-1"})
+    for word in ("well", "runs"):
+        read(tell, word)
+    assert POLICY.compute_verdict(view_of(tell), now=tell.clock.at) is Verdict.FIXED
+
+
+def test_an_attempt_of_which_the_bucket_knows_nothing_does_not_stay(tell: Teller) -> None:
+    tell.act(ActionPhase.APPROVED, result={"plan": "rel-1"})
+    tell.act(ActionPhase.FAILED, result={"plan": "rel-1"})
+    tell.read("1.5", "unfinished", "ok")
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-2", "moved": 2})
+    tell.act(ActionPhase.VERIFIED, result={"plan": "rel-2"})
+    records = list_records(tell)
+    assert judge_actions(records, view_of(tell).ways_on) is Actions.PROVEN
+
+
+def test_a_backlog_that_6_5_listed_away_does_not_stand_against_a_fix(tell: Teller) -> None:
+    for word in ("late", "paused", "act", "late", "runs"):
+        read(tell, word)
+    low = {"lag_is_low": True, "waiting": "usual", "uploads": "succeeding"}
+    tell.read("6.5", "recovery", "ok", value=0, observations=low)
+    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
+    assert judgement is not None
+    assert judgement.verdict is not Verdict.NOT_FIXED
+    above = {**low, "waiting": "above"}
+    tell.read("6.5", "recovery", "breach", value=0, observations=above)
+    assert POLICY.compute_verdict(view_of(tell), now=tell.clock.at) is Verdict.NOT_FIXED
 
 
 def test_who_had_something_done_is_told_once_each(tell: Teller) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fulfillment.analysis.causes import Cause
+from fulfillment.clients.services import LogLine
 from fulfillment.outcome import Backlog, Uploads
 from fulfillment.policy import POLICY
 from fulfillment.sections import detection, immediate, postmortem, remediation, root_cause
@@ -155,6 +156,34 @@ def test_section_7_closes_nothing_while_a_cause_stands(world: World) -> None:
     world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
     assert look(world, postmortem).verdict is Verdict.MITIGATED
     assert not world.incident.is_closed
+
+
+def test_failed_uploads_in_the_log_are_past_once_labels_get_in_again(world: World) -> None:
+    reject_the_key(world)
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_move_at=None)
+    world.logs = [LogLine(world.now, "ERROR upload failed: bad_credentials")]
+    look(world)
+    assert world.take(immediate, "3.5").status is Status.BREACH
+    moved = world.worker
+    accept_the_key(world)
+    count(world, [20.0, *[25.0] * 7], [7, 7, 9, 12, 14, 17, 19, 22])
+    world.worker = moved
+    assert world.take(immediate, "3.5").status is Status.OK
+    world.logs.append(LogLine(world.now, "ERROR upload failed: bad_credentials"))
+    assert world.take(immediate, "3.5").status is Status.BREACH
+
+
+def test_what_helped_by_hand_is_a_remark_in_the_incident_log(world: World) -> None:
+    reject_the_key(world)
+    look(world)
+    accept_the_key(world)
+    look(world)
+    assert world.take(postmortem, "7.2").status is Status.UNKNOWN
+    world.open(postmortem).note("The secret was rotated on Friday. I set the new one.")
+    reading = world.take(postmortem, "7.2")
+    assert reading.status is Status.OK
+    assert [row["approved by"] for row in reading.rows] == [world.settings.operator]
 
 
 def test_an_old_breach_of_recovery_does_not_stand_beside_a_fix(world: World) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -12,10 +15,14 @@ from pytest_httpserver import HTTPServer
 from chainlog import read_entries
 from fulfillment.investigation import Investigation
 from fulfillment.sections import detection, immediate
+from runbook_lib.errors import ExitCode
 from runbook_lib.model import Reading, Status
+from tests.faults.commands import Outcome, open_lane
+from tests.support.gateway import run_juicefs
 from tests.support.world import make_settings
 
 NOTES = 40
+LABELS = 40
 Both = tuple[Investigation, Investigation]
 
 
@@ -79,3 +86,40 @@ def test_facts_of_the_incident_written_by_both_are_both_kept(both: Both) -> None
 
     assert {one.ticket_id, two.ticket_id} == {"t-1"}
     assert one.incident.state.verdict == "incident"
+
+
+@pytest.mark.process
+@pytest.mark.timeout(120)
+def test_two_terminals_on_one_plan_each_print_their_own_rows_and_exit_code(
+    tmp_path: Path,
+) -> None:
+    with (
+        run_juicefs(tmp_path / "store") as server,
+        open_lane(server, tmp_path / "lane", seed=7, consumers=0) as lane,
+    ):
+        lane.shelf.put_labels(LABELS, random.Random(7))
+        ann = lane.hire("ann")
+        bob = replace(ann, name="bob")
+        plan = ann.run("plan").document
+        approval = f"plan={plan['plan']}", f"approve={plan['sha256']}"
+        words = "run", "06", "-p", approval[0], "-p", approval[1], "-p", "wait_s=0"
+        terminals = [operator.start(*words) for operator in (ann, bob)]
+        outcomes = [terminal.wait() for terminal in terminals]
+
+        rows = [list_release_rows(outcome) for outcome in outcomes]
+        assert [len(own) for own in rows] == [1, 1], rows
+        refused = [own[0]["status"] == "refused" for own in rows]
+        codes = [outcome.code for outcome in outcomes]
+        assert sorted(refused) == [False, True], outcomes
+        assert codes[refused.index(True)] == ExitCode.REFUSED
+        assert rows[refused.index(False)][0]["status"] == "verified"
+        assert codes[refused.index(False)] in (ExitCode.OK, ExitCode.UNKNOWN)
+        notebooks = [outcome.document["notebooks"][0]["notebook"] for outcome in outcomes]
+        assert len(set(notebooks)) == len(notebooks)
+        assert [outcome.document["exit_code"] for outcome in outcomes] == codes
+        assert len(lane.shelf.list_keys("ready/")) == LABELS
+
+
+def list_release_rows(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return the rows of 6.1 that a terminal printed."""
+    return [row for row in outcome.document["plans"] if row["step"] == "6.1"]

@@ -41,6 +41,7 @@ class FakePlan:
     path: Path
     sha256: str
     rows: tuple[str, ...] = ("a", "b", "c")
+    made_at: datetime = NOW
     expires_at: datetime = NOW + timedelta(minutes=15)
     step: str = "1.3"
     action: str = "move"

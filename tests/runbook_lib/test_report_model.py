@@ -22,7 +22,15 @@ from runbook_lib.report.summary import (
     write_headline,
 )
 from tests.support.golden import expect_golden
-from tests.support.incidents import PLAN, SHA256, START, TICKET, make_incident, tell_incident
+from tests.support.incidents import (
+    PLAN,
+    SHA256,
+    START,
+    TICKET,
+    Teller,
+    make_incident,
+    tell_incident,
+)
 
 
 def model_of(incident: Incident) -> ReportModel:
@@ -308,6 +316,63 @@ def test_an_interruption_is_told(tmp_path: Path) -> None:
 
     assert [row.tone for row in tell_timeline(model)] == ["failed"]
     assert any("interrupted" in text for text, _ in list_open(model))
+
+
+def interrupt(tell: Teller) -> None:
+    """Cut a run off in the middle of a release."""
+    tell.act(ActionPhase.APPROVED)
+    tell.act(ActionPhase.FAILED, reason="cut off")
+    run = {"notebook": "06_remediation.ipynb", "status": "interrupted", "error": "cut off"}
+    tell.record("notebook", {**run, "section": "06_remediation"})
+    tell.record("interrupted", {"section": "", "reason": "cut off"})
+
+
+def test_one_interruption_is_one_row_of_the_timeline(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    interrupt(tell)
+    rows = [row for row in tell_timeline(model_of(tell.incident)) if row.tone == "failed"]
+    assert [row.seq for row in rows if row.note == "cut off"].count(4) == 1
+    assert 3 not in [row.seq for row in rows]
+
+
+def test_an_interruption_is_open_until_something_is_carried_out(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    interrupt(tell)
+    told = [text for text, _ in list_open(model_of(tell.incident))]
+    assert any("interrupted" in text for text in told)
+    tell.act(ActionPhase.APPLIED)
+    told = [text for text, _ in list_open(model_of(tell.incident))]
+    assert not any("interrupted" in text for text in told)
+
+
+def test_what_was_begun_is_open_with_its_command_until_it_is_carried_out(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    command = f"runbook resume {PLAN}"
+    tell.read("1.5", "unfinished", "breach", ways_on=(command,))
+    assert any(command in text for text, _ in list_open(model_of(tell.incident)))
+    tell.act(ActionPhase.APPLIED)
+    assert not any(command in text for text, _ in list_open(model_of(tell.incident)))
+
+
+def test_an_action_that_was_cut_off_stands_beside_what_was_done(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-2"})
+    done = str(facts_of(model_of(tell.incident))["What was done"])
+    for phase in (ActionPhase.APPROVED, ActionPhase.FAILED):
+        tell.act(phase, target="the other labels")
+    text = str(facts_of(model_of(tell.incident))["What was done"])
+    assert len(text) > len(done)
+    assert "the other labels" in text
+
+
+def test_a_plan_is_told_by_when_it_was_made_and_not_loaded(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    result = {"made_at": "2026-11-23T01:02:03.000Z"}
+    tell.act(ActionPhase.PLANNED, result=result)
+    tell.act(ActionPhase.APPROVED, result=result)
+    tell.act(ActionPhase.APPLIED)
+    (row,) = [row for row in tell_timeline(model_of(tell.incident)) if row.tone == "applied"]
+    assert "01:02:03Z" in row.note
 
 
 def test_a_notebook_that_failed_is_open_with_its_error(tmp_path: Path) -> None:

@@ -14,10 +14,17 @@ from rich.console import Console
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.commands import PlanDocument
+from fulfillment.tickets import TicketsDocument
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import CauseStatus, Finding, Observed, Status, Verdict
 from runbook_lib.report.changes import Change, ChangeKind
-from runbook_lib.run.documents import Document, InvestigateDocument, print_document
+from runbook_lib.run.documents import (
+    Document,
+    IncidentsDocument,
+    InvestigateDocument,
+    RunDocument,
+    print_document,
+)
 from runbook_lib.run.move_commands import MoveProofDocument, MoveRunDocument
 from tests.support.golden import expect_golden
 from tests.support.stories import tell_incident
@@ -225,3 +232,32 @@ def test_no_table_is_wider_than_the_terminal_and_none_loses_a_word() -> None:
     assert not [line for line in lines if len(line) > 80 and not line.startswith("path:")]
     assert "missing for" not in "\n".join(lines)
     assert "".join(lines).replace(" ", "").count("a/long/path/") == 20
+
+
+def test_what_is_done_has_a_mark_of_its_own_beside_the_incidents() -> None:
+    changes = {"exit_code": ExitCode.OK, "verdict": Verdict.NOT_FIXED, "reason": "labels wait"}
+    lines = show(APPLIED.model_copy(update=changes))
+    assert lines[0].startswith("✓")
+    assert lines[1].startswith("✖")
+    assert "labels wait" not in lines[0]
+
+
+def test_a_table_breaks_no_ordinary_word_and_cuts_nothing_off() -> None:
+    plan = {
+        "step": "6.1",
+        "status": "planned",
+        "what": "release on 127.0.0.1:29000/fulfillment-artifacts: pending/ → ready/",
+        "how_many": "1,352 objects, 1.6 MiB",
+        "why": "so that support sees the fulfillment_release",
+        "apply": "",
+    }
+    document = RunDocument(**HEAD, notebooks=(), plans=(plan,), report="/r")
+    text = "\n".join(show(document))
+    for word in ("release", "planned", "objects,", "support", "fulfillment_release"):
+        assert word in text
+
+
+def test_what_nobody_knows_is_no_success() -> None:
+    none = TicketsDocument(schema_name="x", tickets=())
+    assert not show(none)[0].startswith("✓")
+    assert show(IncidentsDocument(**HEAD, incidents=()))
