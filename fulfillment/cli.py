@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from runbook_lib.cli import AsJson, IncidentId, parse_minutes, present
-from runbook_lib.move_cli import MemoryRemoved, make_move_commands
+from runbook_lib.move_cli import MemoryRemoved, Shards, make_move_commands
 from runbook_lib.run.interrupts import hold_interrupts
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def plan(
     older_than: OlderThan = "",
     limit: Annotated[int, typer.Option(help="the first N; 0: RELEASE_LIMIT_OBJECTS", min=0)] = 0,
     memory_removed: MemoryRemoved = False,
+    shards: Shards = 0,
     incident_id: IncidentId = "",
     as_json: AsJson = False,
 ) -> None:
@@ -90,6 +91,7 @@ def plan(
             older_than_minutes=older_than_minutes,
             limit=limit,
             memory_removed=memory_removed,
+            shards=shards,
             incident_id=incident_id,
             progress=progress,
         ),

@@ -410,6 +410,7 @@ def plan_release(
     older_than_minutes: float = 0,
     limit: int = 0,
     memory_removed: bool = False,
+    shards: int = 0,
     incident_id: str,
     progress: Progress,
 ) -> PlanDocument:
@@ -436,6 +437,7 @@ def plan_release(
         older_than_minutes=older_than_minutes,
         limit=limit,
         memory_removed=memory_removed,
+        shards=shards,
     )
     plan = RELEASE.must_move(inv.plan(GATE.step))
     effect, words, oldest_minutes = describe_effect(inv, plan)

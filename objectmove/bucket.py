@@ -226,15 +226,20 @@ class S3Bucket(Reach):
             self._root = f"/{self.name}"
         self._http = Connections(self._host, self)
 
-    def list_objects(self, prefix: str, *, with_folders: bool = False) -> Iterator[Seen]:
+    def list_objects(
+        self, prefix: str, *, with_folders: bool = False, start: str = ""
+    ) -> Iterator[Seen]:
         """Yield the objects under a prefix, in no certain order.
 
         Parameters
         ----------
+        start : leave out about all keys before this one, where the store lists keys in their order
         with_folders : also those whose key ends with ``/``; a store on a file system lists the
             folders that a bulk delete emptied
         """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+        if start:
+            query["start-after"] = start[:-1]
         what = f"list {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListBucketResult")

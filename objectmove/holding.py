@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from . import record as records
 from .bookkeeping import Bookkeeping
@@ -22,7 +22,6 @@ from .errors import (
 from .jobs import Jobs
 from .ledger import HALF, Ledger
 from .plan import MovePlan
-from .record import HoldNote
 from .session import Session
 from .table import Place, State
 
@@ -79,9 +78,11 @@ class Holding:
         wind_down : finishes after an interrupt what has landed
         """
         ledger = self._ledger
-        is_paused = self._hold.is_paused() if self._plan.moves_objects else True
-        self._note_hold(is_paused=is_paused)
-        self._books.write_record()
+        with self._alone():
+            self._session.renew()  # it may have been waited for
+            is_paused = self._hold.is_paused() if self._plan.moves_objects else True
+            self._note_hold(is_paused=is_paused)
+            self._books.write_record()
         try:
             if not is_paused:
                 self._hold.pause()
@@ -164,12 +165,8 @@ class Holding:
         if ledger.hold is not None and not is_paused:
             ledger.note("going", sync=True)
         if not is_paused or (ledger.hold is None and self._is_held_elsewhere()):
-            note = HoldNote(
-                words=self._hold.words,
-                way_back=self._hold.way_back,
-                by=f"{self._operator} on {self._session.claim.host}",
-                since=self._session.stamp,
-            )
+            hold = self._hold
+            note = records.make_hold_note(self._session, words=hold.words, way_back=hold.way_back)
             ledger.note("hold", note=note.model_dump(mode="json"), sync=True)
         if not ledger.head:
             ledger.note("begins", by=self._operator, sync=True)
@@ -179,13 +176,37 @@ class Holding:
         known = records.list_records(self._session.bucket)
         return any(r.hold is not None and r.plan != self._plan.id for r in known)
 
+    def _alone(self) -> AbstractContextManager[object]:
+        """Keep the other shards of a manifest from changing who is held, inside a ``with`` block.
+
+        Without other shards, the session itself keeps everyone else out.
+        """
+        header = self._plan.header
+        session = self._session
+        if not header.manifest:
+            return nullcontext()
+
+        def wait(why: str) -> None:
+            session.renew()
+            session.notice(why)
+
+        return Session(
+            session.bucket,
+            header,
+            self._operator,
+            session.clock,
+            wait,
+            hold_of=header.manifest,
+        )
+
     def _let_go(self, error: BaseException | None) -> None:
         """Let the others go on, unless another plan holds them, too."""
         try:
-            self._session.confirm()
-            if not self._is_held_elsewhere():
-                self._hold.resume()
-            self._books.write_record(is_held=False)
+            with self._alone():
+                self._session.confirm()
+                if not self._is_held_elsewhere():
+                    self._hold.resume()
+                self._books.write_record(is_held=False)
         except MoveError as failure:
             if isinstance(error, KeyboardInterrupt):
                 return

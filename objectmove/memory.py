@@ -14,7 +14,7 @@ from .carry import compare_with_plan, look_surely
 from .errors import PlanError
 from .ledger import Ledger
 from .parking import list_parked
-from .plan import MovePlan, PlanRow, parse_plan
+from .plan import MovePlan, PlanRow, find_manifest, parse_plan
 from .record import Record
 from .session import read_store_id
 from .table import Place
@@ -135,6 +135,9 @@ def _describe_record(record: Record, way_on: str) -> Unfinished:
     elif record.is_over:
         rows = len(record.forgotten_rows)
         state = _MEMORY_REMOVED
+    elif record.is_unbegun and find_manifest(record.plan):
+        rows = 0
+        state = "approved with its manifest, and not begun"
     else:
         rows = record.begun
         state = "being taken back" if record.action == "undo" else "not finished"

@@ -22,6 +22,7 @@ from .bookkeeping import Bookkeeping
 from .bucket import S3Bucket, Seen, find_all, format_time
 from .carry import Carrier, Hold, Job, compare_with_plan, look_surely
 from .errors import (
+    DriftError,
     InterruptedMoveError,
     MoveError,
     MoversError,
@@ -186,7 +187,7 @@ class Run:
                 stack.enter_context(about_log.locked())
             session = Session(
                 self.bucket,
-                plan,
+                plan.header,
                 self.operator,
                 self.clock,
                 self.notice,
@@ -275,7 +276,7 @@ class Run:
         is_parking = bool(ledger.rows(*HALF, leg=Leg.PARK))
         if ledger.is_ended and ledger.hold is None and not is_parking:
             return self._look_again()
-        if not self.is_new and checks.is_to_be_ended(ledger):
+        if self._is_to_be_ended():
             return self._end_unbegun()
         if self.goes_on:
             self._prepare(self.plan.header.abilities)
@@ -311,6 +312,16 @@ class Run:
         if self.plan.header.action == "move" and not ledger.is_ended:
             checks.check_not_taken_back(self.bucket, self.plan)
         checks.check_memory(self.session, ledger, record, is_new=self.is_new)
+
+    def _is_to_be_ended(self) -> bool:
+        """Tell whether there is nothing to go on with.
+
+        A shard on record was approved with its manifest: to go on is to begin it.
+        """
+        if self.is_new or not checks.is_to_be_ended(self.ledger):
+            return False
+        is_approved = self.plan.header.is_shard and self.books.record is not None
+        return self.stop_here or self.ledger.is_ended or not is_approved
 
     def _look_again(self) -> MoveResult:
         """Say what became of a plan that has ended."""
@@ -411,11 +422,9 @@ class Run:
         if skipped and action in ("settle", "reopen"):
             reasons = list(skipped.values())
             raise NotApprovedError(reasons[0])
-        if self.is_new and action != "reopen":  # a word moves nothing
-            changed = self._find_changed(skipped)
-            is_strict = self.strict or not self.hold.holds
-            checks.check_changed(self.plan, changed, is_strict=is_strict)
-            skipped |= changed
+        is_first_run = self.is_new or (self.plan.header.is_shard and not ledger.is_begun)
+        if is_first_run and action != "reopen":  # a word moves nothing
+            skipped |= self._skip_changed(skipped)
         self.session.renew()
         self._note_beginning()
         ledger.reasons.update(skipped)
@@ -445,8 +454,28 @@ class Run:
         """Return the keys that belong to plans which this one is not about, and the plans."""
         header = self.plan.header
         family = (header.id, header.parent, header.release)
-        owners = records.find_owned_keys(self.bucket)
+        owners = records.find_owned_keys(self.bucket, beside=header.release)
         return {key: owner for key, owner in owners.items() if owner not in family}
+
+    def _skip_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
+        """Return the rows that changed since the plan was made, and how.
+
+        Raises
+        ------
+        DriftError
+            When there are too many. A shard then moves nothing and ends: to refuse it would keep
+            its approval, and the pause, for ever.
+        """
+        changed = self._find_changed(owned)
+        is_strict = self.strict or not self.hold.holds
+        try:
+            checks.check_changed(self.plan, changed, is_strict=is_strict)
+        except DriftError as error:
+            if self.is_new:
+                raise
+            self._may_announce = False
+            self._stopped = str(error)
+        return changed
 
     def _find_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
         """Return the rows whose object was rewritten, or went, since the plan was made."""

@@ -7,23 +7,23 @@ these functions.
 from __future__ import annotations
 
 from .errors import NeedsApprovalError, RefusedError
-from .ledger import was_cut_off
+from .manifest import Manifest, fetch_plan, find_approval, parse_plan_file
 from .memory import list_unfinished, read_begun
-from .move import apply_plan, resume_plan
-from .plan import parse_plan
-from .planning import make_move_plan, make_undo_plan
-from .proof import verify_plan
-from .record import fetch_plan
+from .plan import MovePlan
+from .planning import make_move_plan
 from .result import find_ways_on
 from .session import Clock
 from .settling import find_holder, list_open_rows, make_settle_plan
+from .shards import apply_plan, make_undo_plan, resume_plan, verify_plan, was_cut_off
 
 __all__ = [
     "NEEDS_APPROVAL",
     "REFUSALS",
     "SCHEMA",
+    "AnyPlan",
     "apply_plan",
     "fetch_plan",
+    "find_approval",
     "find_holder",
     "find_ways_on",
     "list_open_rows",
@@ -48,4 +48,8 @@ REFUSALS = (RefusedError,)
 #: Of these, the one that asks to approve what a plan does not hold.
 NEEDS_APPROVAL = NeedsApprovalError
 
+#: A plan, or a manifest of many.
+AnyPlan = MovePlan | Manifest
+
 make_clock = Clock
+parse_plan = parse_plan_file

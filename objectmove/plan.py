@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -36,7 +37,7 @@ _NO_PARKING = (
 _ALWAYS = "everywhere: a repeating proxy can ship twice; a rewrite of metadata alone is not seen"
 
 Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
-PlanId = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")]
+PlanId = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._#-]{0,120}$")]
 
 
 class Part(BaseModel):
@@ -114,6 +115,16 @@ def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
     return template.format(seconds=seconds, parked=parked)
 
 
+def find_manifest(plan: str) -> str:
+    """Return the id of the manifest whose shard a plan is, or is about; empty: it is of none."""
+    manifest, mark, _ = plan.partition("#")
+    return manifest if mark else ""
+
+
+def _is_empty(text: str) -> bool:
+    return not text
+
+
 def make_resume_command(plan: str, action: str) -> str:
     """Return the command that goes on with a plan."""
     flag = " --consumer-stands-still" if action == "undo" else ""
@@ -133,11 +144,15 @@ class PlanHeader(Part):
     release : the release that an undo or a settling is about, in the end
     store_id : what tells the store from others; empty when it had no id yet
     parked : where objects are parked
+    first, last : of a shard, and of what is about it: the shard's first and last key, where objects
+        wait; other plans do not have these fields
     objects, bytes, oldest : totals of the rows
     excluded, excluded_sample : what was left out and why: how many, and a few keys
     """
 
-    format: Literal["objectmove/plan/5"] = Field("objectmove/plan/5", alias="schema")
+    format: Literal["objectmove/plan/5", "objectmove/plan/shards/1"] = Field(
+        "objectmove/plan/5", alias="schema"
+    )
     id: PlanId
     step: str
     action: Literal["move", "undo", "settle", "reopen"]
@@ -159,6 +174,8 @@ class PlanHeader(Part):
     store_id: str = ""
     parked: str = "parked/"
     word: Literal["", "taken", "not_taken"] = ""
+    first: str = Field("", exclude_if=_is_empty)
+    last: str = Field("", exclude_if=_is_empty)
     objects: int = 0
     bytes: int = 0
     oldest: Timestamp | None = None
@@ -168,6 +185,16 @@ class PlanHeader(Part):
     def get_parked_key(self, rest: str) -> str:
         """Return where the object with this key, after the plan's prefix, is parked."""
         return get_parked_key(self.parked, self.release, rest)
+
+    @property
+    def manifest(self) -> str:
+        """The manifest whose shard it is, or is about; empty: it is of none."""
+        return find_manifest(self.release)
+
+    @property
+    def is_shard(self) -> bool:
+        """Whether it is itself a shard: approved with its manifest."""
+        return bool(self.manifest) and self.action == "move"
 
     @property
     def copies_into_reach(self) -> bool:
@@ -233,14 +260,13 @@ _ROWS = TypeAdapter(tuple[PlanRow, ...])
 
 
 @dataclass(frozen=True, slots=True)
-class MovePlan:
-    """A plan in memory: what was hashed is what is carried out."""
+class PlanFile:
+    """A plan's file in memory: what was hashed is what is carried out."""
 
     path: Path
     content: bytes = field(repr=False)
     sha256: str
     header: PlanHeader
-    rows: tuple[PlanRow, ...] = field(repr=False)
 
     @property
     def made_at(self) -> datetime:
@@ -309,6 +335,18 @@ class MovePlan:
         """Name of the file without its ending."""
         return self.header.id
 
+
+@dataclass(frozen=True, slots=True)
+class MovePlan(PlanFile):
+    """A plan of objects."""
+
+    rows: tuple[PlanRow, ...] = field(repr=False)
+
+    @property
+    def shards(self) -> tuple[Any, ...]:
+        """No plan: only a manifest names others."""
+        return ()
+
     @property
     def moves_objects(self) -> bool:
         """Whether anything is moved at all: a person's word alone moves nothing."""
@@ -323,17 +361,36 @@ class MovePlan:
         return keys
 
 
+class Excluded:
+    """What a plan leaves out: counts by reason, and the first keys of each."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.samples: dict[str, list[str]] = defaultdict(list)
+
+    def add(self, reason: str, key: str) -> None:
+        """Count one key."""
+        self.counts[reason] += 1
+        if len(self.samples[reason]) < _SAMPLE:
+            self.samples[reason].append(key)
+
+    def describe(self) -> dict[str, Any]:
+        """Return it as the fields of a header."""
+        samples = {reason: tuple(keys) for reason, keys in self.samples.items()}
+        return {"excluded": dict(self.counts), "excluded_sample": samples}
+
+
 def write_plan(
     folder: Path,
     header: PlanHeader,
     rows: Sequence[PlanRow],
-    excluded: Mapping[str, Sequence[str]],
+    excluded: Excluded,
 ) -> MovePlan:
     """Write a plan under ``folder`` and return it.
 
     Parameters
     ----------
-    excluded : the keys that were left out, by reason
+    excluded : what was left out
 
     Raises
     ------
@@ -344,17 +401,16 @@ def write_plan(
         "objects": len(rows),
         "bytes": sum(row.size_bytes for row in rows),
         "oldest": min((row.age_start for row in rows), default=None),
-        "excluded": {why: len(keys) for why, keys in excluded.items()},
-        "excluded_sample": {why: tuple(keys[:_SAMPLE]) for why, keys in excluded.items()},
+        **excluded.describe(),
     }
     header = header.model_copy(update=totals)
-    content = _encode(header, rows)
+    content = encode_rows(header, rows)
     plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan
 
 
-def save_plan(plan: MovePlan) -> None:
+def save_plan(plan: PlanFile) -> None:
     """Write a plan's bytes to its path, so that a reader sees all of it or nothing."""
     temporary = plan.path.with_name(f".{plan.path.name}.{os.getpid()}.tmp")
     try:
@@ -381,7 +437,7 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
         head, *lines = content.decode().removesuffix("\n").split("\n")
         header = PlanHeader.model_validate_json(head)
         rows = _ROWS.validate_json(f"[{','.join(lines)}]")
-        if _encode(header, rows) != content:
+        if encode_rows(header, rows) != content:
             raise ValueError("a line is not as `plan` writes it")
     except ValueError as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
@@ -399,6 +455,8 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
 def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
     if path.stem != header.id:
         raise PlanError(f"{path.name} was renamed: it is {header.id}")
+    if header.format != "objectmove/plan/5":
+        raise PlanError(f"{path.name} names shards: it is not a plan of objects")
     check_prefixes(header.source, header.to)
     keys = {row.key for row in rows}
     size_bytes = sum(row.size_bytes for row in rows)
@@ -410,6 +468,8 @@ def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
             raise PlanError(f"{path.name}: {row.key!r} is outside of the plan's prefixes")
         if not row.etag or not is_key_supported(row.key) or row.size_bytes < 0:
             raise PlanError(f"{path.name}: {row.key!r} cannot be moved")
+        if header.is_shard and not header.first <= row.key <= header.last:
+            raise PlanError(f"{path.name}: {row.key!r} is outside of the shard's range")
 
 
 def _is_allowed(header: PlanHeader, row: PlanRow) -> bool:
@@ -453,8 +513,22 @@ def check_prefixes(source: str, to: str) -> None:
         raise PlanError(f"{source!r} and {to!r} lie in each other: a move onto itself deletes")
 
 
-def _encode(header: PlanHeader, rows: Sequence[PlanRow]) -> bytes:
+def encode_rows(header: PlanHeader, rows: Sequence[PlanRow]) -> bytes:
+    """Return a plan's file: the header, and one line per row."""
+    return encode(header, [encode_row(row) for row in rows])
+
+
+def encode_row(row: PlanRow) -> bytes:
+    """Return a row's line."""
+    return _ROW.dump_json(row)
+
+
+def parse_rows(lines: Sequence[bytes]) -> list[PlanRow]:
+    """Return the rows of lines that ``encode_row`` wrote."""
+    return [_ROW.validate_json(line) for line in lines]
+
+
+def encode(header: PlanHeader, lines: Sequence[bytes]) -> bytes:
+    """Return a file of a header and lines."""
     head = header.model_dump_json(by_alias=True)
-    row_lines = [_ROW.dump_json(row) for row in rows]
-    lines = [head.encode(), *row_lines]
-    return b"\n".join(lines) + b"\n"
+    return b"\n".join([head.encode(), *lines]) + b"\n"

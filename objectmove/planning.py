@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 from . import plan as plans
@@ -18,8 +18,9 @@ from .bucket import S3Bucket, Seen, Version, find_all, format_time, is_key_suppo
 from .carry import look_surely
 from .errors import ExpiredError, LimitError, NotApprovedError, PlanError, StoreError
 from .ledger import HALF, Landing, Ledger, Logs
+from .manifest import MAX_SHARDS, Manifest, Spool, write_shards
 from .memory import ListBegun, Memory, list_none, read_memory
-from .plan import Abilities, MovePlan, PlanHeader, PlanRow, Timing
+from .plan import Abilities, Excluded, MovePlan, PlanHeader, PlanRow, Timing
 from .probe import SCRATCH_NAME, check_right_to_delete, probe
 from .same_store import check_same_store
 from .session import ensure_store_id, read_store_id
@@ -66,7 +67,8 @@ def make_move_plan(
     first: int | None = None,
     list_begun: ListBegun = list_none,
     memory_removed: bool = False,
-) -> MovePlan:
+    shards: int = 0,
+) -> MovePlan | Manifest:
     """Write the plan of a move from one prefix to another.
 
     Parameters
@@ -81,15 +83,16 @@ def make_move_plan(
     list_begun : the plans that were begun from this machine
     memory_removed : a person's word that rows may be planned although the bucket forgot what
         became of them
+    shards : cut the plan by key range into so many; 0: write one plan, as also where nothing moves
 
     Raises
     ------
     PlanError
-        When one prefix lies in the other.
+        When one prefix lies in the other, or the plan cannot be cut.
     NotReadyError
         When the store does not do what a move needs, or the key has not the right to delete.
     LimitError
-        When more would move than the limit allows.
+        When more would move than the limit allows; of shards, each may hold so many.
     StoreError
         When the bucket cannot be read.
 
@@ -102,6 +105,10 @@ def make_move_plan(
     timing = header.get("timing") or Timing()
     limit = header["limit_objects"]
     parked_prefix = header.get("parked", PlanHeader.model_fields["parked"].default)
+    if shards and (memory_removed or first is not None):
+        raise PlanError("shards take all that waits: no first ones, and nothing that was forgotten")
+    if shards > MAX_SHARDS:
+        raise PlanError(f"a plan is cut into {MAX_SHARDS} shards at most, not {shards}")
     plans.check_prefixes(source, to)
     for prefix in (source, to):
         plans.check_prefixes(prefix, parked_prefix)
@@ -121,12 +128,6 @@ def make_move_plan(
         abilities=abilities,
         has_id=bool(store_id),
     )
-    listing = iter(bucket.list_objects(source, with_folders=True))
-    while chunk := list(islice(listing, _CHUNK)):
-        selection.add([s for s in chunk if s.key != source and SCRATCH_NAME not in s.key])
-        if len(selection.rows) > limit:
-            raise LimitError(f"more would move than one plan may hold: {limit} objects")
-    selection.leave_out_taken()
     plan_id = f"rel-{header['made_at']:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     new = PlanHeader.model_validate(
         {
@@ -142,7 +143,45 @@ def make_move_plan(
             "window": plans.describe_window(abilities, timing, parked_prefix),
         }
     )
+    if shards:
+        return _write_shards(bucket, selection, folder=folder, header=new, number=shards)
+    for chunk in _list_chunks(bucket, source):
+        selection.add(chunk)
+        if len(selection.rows) > limit:
+            raise LimitError(f"more would move than one plan may hold: {limit} objects")
+    selection.leave_out_taken()
     return plans.write_plan(folder, new, selection.rows, selection.excluded)
+
+
+def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
+    """Yield what lies under a prefix, without our scratch objects, a thousand at a time."""
+    listing = iter(bucket.list_objects(source, with_folders=True))
+    while True:
+        chunk = list(islice(listing, _CHUNK))
+        if not chunk:
+            return
+        yield [seen for seen in chunk if seen.key != source and SCRATCH_NAME not in seen.key]
+
+
+def _write_shards(
+    bucket: S3Bucket, selection: _Selection, *, folder: Path, header: PlanHeader, number: int
+) -> MovePlan | Manifest:
+    """Choose the rows and write them shard by shard; they are never in memory at once."""
+    began_at = bucket.read_clock()
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder) as file:
+        spool = Spool(file, most=number * header.limit_objects)
+        for chunk in _list_chunks(bucket, header.source):
+            selection.add(chunk)
+            selection.leave_out_taken()
+            spool.add(selection.rows)
+            selection.rows = []
+        # To list millions of objects takes longer than a plan may be old.
+        took = bucket.read_clock() - began_at
+        header = header.model_copy(update={"expires_at": header.expires_at + took})
+        if not spool.count:
+            return plans.write_plan(folder, header, [], selection.excluded)
+        return write_shards(folder, header, spool, number=number, excluded=selection.excluded)
 
 
 class _Selection:
@@ -157,7 +196,7 @@ class _Selection:
     Attributes
     ----------
     rows : what would move
-    excluded : the keys that stay, by reason
+    excluded : what stays
     """
 
     def __init__(
@@ -175,7 +214,7 @@ class _Selection:
         has_id: bool,
     ) -> None:
         self.rows: list[PlanRow] = []
-        self.excluded: dict[str, list[str]] = defaultdict(list)
+        self.excluded = Excluded()
         self._bucket = bucket
         self._source = source
         self._to = to
@@ -197,7 +236,7 @@ class _Selection:
             if not reason and not (head.has_hash and self._abilities.hash_etags):
                 sha256, reason = self._hash(head)
             if reason:
-                self.excluded[reason].append(head.key)
+                self.excluded.add(reason, head.key)
                 continue
             row = PlanRow(
                 key=head.key,
@@ -218,7 +257,7 @@ class _Selection:
         for row in self.rows:
             reason = _explain_taken(found, row)
             if reason:
-                self.excluded[reason].append(row.key)
+                self.excluded.add(reason, row.key)
             else:
                 free.append(row)
         self.rows = free
@@ -229,7 +268,7 @@ class _Selection:
         for seen in listed:
             reason = self._explain(seen)
             if reason:
-                self.excluded[reason].append(seen.key)
+                self.excluded.add(reason, seen.key)
             else:
                 keys.append(seen.key)
         found = look_surely(self._bucket, keys, abilities=self._abilities, has_id=self._has_id)
@@ -239,9 +278,9 @@ class _Selection:
             if head is not None and head.etag:
                 heads.append(head)
             elif key in found and head is None:
-                self.excluded["gone"].append(key)
+                self.excluded.add("gone", key)
             else:
-                self.excluded["unreadable"].append(key)
+                self.excluded.add("unreadable", key)
         return heads
 
     def _explain(self, seen: Seen) -> str:  # noqa: PLR0911  # one way out a reason
@@ -392,12 +431,12 @@ def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
 
 def _invert(
     bucket: S3Bucket, plan: MovePlan, ledger: Ledger, header: PlanHeader
-) -> tuple[list[PlanRow], dict[str, list[str]]]:
+) -> tuple[list[PlanRow], Excluded]:
     """Return the way back of what is still ours at the destination, and what is left out.
 
     Of a row in conflict our copy is parked: another version is where it came from.
     """
-    excluded: dict[str, list[str]] = defaultdict(list)
+    excluded = Excluded()
     rows: list[PlanRow] = []
     landed = {plan.rows[number].to: number for number in sorted(ledger.landings)}
     found = look_surely(bucket, list(landed), abilities=header.abilities)
@@ -415,7 +454,7 @@ def _invert(
         seen = found[key]
         reason = _explain_stay(row, state, ledger.landings[number], seen)
         if seen is None or reason:
-            excluded[reason].append(key)
+            excluded.add(reason, key)
             continue
         to = row.key
         if state is State.CONFLICT:

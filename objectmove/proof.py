@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -33,6 +35,7 @@ class MoveProof(NamedTuple):
     taken_back_by : the undo that took rows back; empty when none did
     taken_before : rows of the undone release that a consumer had taken before
     parked : source key to the key where its object is parked
+    shards : of a manifest: the shards that lack something, and of each the counts; None for a plan
     """
 
     plan: str
@@ -43,6 +46,7 @@ class MoveProof(NamedTuple):
     taken_back_by: str
     taken_before: int
     parked: dict[str, str]
+    shards: dict[str, dict[str, int]] | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -54,9 +58,11 @@ class MoveProof(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""
+        shards = {} if self.shards is None else {"shards": self.shards}
         return {
             "plan": self.plan,
             **self.counts,
+            **shards,
             "keys": {name: list(keys) for name, keys in self.keys.items()},
             "approved_by": self.approved_by,
             "taken_back_by": self.taken_back_by,
@@ -129,6 +135,32 @@ def verify_plan(
     )
 
 
+def add_up(manifest: str, at: datetime, proofs: Sequence[MoveProof]) -> MoveProof:
+    """Return one proof of all shards of a manifest."""
+    counts: Counter[str] = Counter()
+    keys: dict[str, tuple[str, ...]] = {}
+    parked: dict[str, str] = {}
+    shards = {}
+    for proof in proofs:
+        counts.update(proof.counts)
+        parked.update(proof.parked)
+        for outcome, some in proof.keys.items():
+            keys[outcome] = (*keys.get(outcome, ()), *some)[:_NAMED]
+        if not proof.is_complete:
+            shards[proof.plan] = {name: n for name, n in proof.counts.items() if n}
+    return MoveProof(
+        plan=manifest,
+        at=at,
+        counts=dict(counts),
+        keys=keys,
+        approved_by=", ".join(sorted({proof.approved_by for proof in proofs})),
+        taken_back_by=", ".join(proof.taken_back_by for proof in proofs if proof.taken_back_by),
+        taken_before=sum(proof.taken_before for proof in proofs),
+        parked=parked,
+        shards=shards,
+    )
+
+
 def _wait_for_fence(bucket: S3Bucket, ledger: Ledger, clock: Clock, notice: Notice) -> None:
     """Wait until no request of the plan can take effect any more."""
     in_doubt = ledger.rows(*HALF)
@@ -166,11 +198,14 @@ def _list_destination(bucket: S3Bucket, plan: MovePlan) -> tuple[Look, list[Seen
     written: Look = dict.fromkeys(names)
     foreign = []
     outside = [key for key in names if not key.startswith(plan.header.to)]
-    for seen in bucket.list_objects(plan.header.to):
+    for seen in _list_range(bucket, plan):
         if seen.key in names:
             written[seen.key] = seen
         elif (seen.etag, seen.size_bytes) in contents:
             foreign.append(seen)
+    if plan.header.is_shard:
+        # A listing that begins in the middle proves no absence.
+        outside = [key for key, seen in written.items() if seen is None]
     if outside:
         looked = bucket.look(outside)
         for key in outside:
@@ -179,6 +214,21 @@ def _list_destination(bucket: S3Bucket, plan: MovePlan) -> tuple[Look, list[Seen
             else:
                 del written[key]
     return written, foreign
+
+
+def _list_range(bucket: S3Bucket, plan: MovePlan) -> Iterator[Seen]:
+    """Yield what is under a plan's destination; of a shard, in its range of keys."""
+    header = plan.header
+    if not header.is_shard:
+        yield from bucket.list_objects(header.to)
+        return
+    first = header.to + header.first.removeprefix(header.source)
+    last = header.to + header.last.removeprefix(header.source)
+    for seen in bucket.list_objects(header.to, start=first):
+        if seen.key > last:
+            return
+        if seen.key >= first:
+            yield seen
 
 
 def _find_foreign(ledger: Ledger, candidates: list[Seen]) -> list[str]:

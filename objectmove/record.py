@@ -22,8 +22,10 @@ from .errors import PlanError, StoreError
 from .plan import (
     MovePlan,
     Part,
+    PlanFile,
     PlanId,
     Timestamp,
+    find_manifest,
     make_resume_command,
     parse_plan,
     save_plan,
@@ -201,15 +203,19 @@ def _list_names_of(bucket: S3Bucket, plan: str) -> list[str]:
     return names.get(plan, [])
 
 
-def list_recorded_plans(bucket: S3Bucket) -> dict[str, bool]:
+def list_recorded_plans(bucket: S3Bucket, start: str = "") -> dict[str, bool]:
     """Return the plans that the bucket knows, and whether each has its tombstone. Only reads.
+
+    Parameters
+    ----------
+    start : only the plans whose ids begin so
 
     Raises
     ------
     StoreError
         When the bucket cannot be read.
     """
-    listed = _list_names(bucket, RELEASES)
+    listed = _list_names(bucket, f"{RELEASES}{start}")
     tombstones = {}
     for plan, names in listed.items():
         if names != [_PLAN]:
@@ -400,8 +406,12 @@ def fetch_plan(
     return plan
 
 
-def list_open_plans(bucket: S3Bucket) -> list[tuple[Record, MovePlan]]:
+def list_open_plans(bucket: S3Bucket, *, beside: str = "") -> list[tuple[Record, MovePlan]]:
     """Return every plan that has not ended, with its record. Only reads.
+
+    Parameters
+    ----------
+    beside : leave out the other shards of this one's manifest
 
     Raises
     ------
@@ -409,7 +419,11 @@ def list_open_plans(bucket: S3Bucket) -> list[tuple[Record, MovePlan]]:
         As ``list_records`` does.
     """
     open_plans = []
+    manifest = find_manifest(beside)
     for record in list_records(bucket):
+        is_sibling = bool(manifest) and find_manifest(record.release) == manifest
+        if is_sibling and record.release != beside:
+            continue
         plan = _read_plan_or_end(bucket, record)
         if plan is not None:
             open_plans.append((record, plan))
@@ -427,8 +441,12 @@ def _read_plan_or_end(bucket: S3Bucket, record: Record) -> MovePlan | None:
         raise
 
 
-def find_owned_keys(bucket: S3Bucket) -> dict[str, str]:
+def find_owned_keys(bucket: S3Bucket, *, beside: str = "") -> dict[str, str]:
     """Return every key that belongs to a plan which has not ended. Only reads.
+
+    Parameters
+    ----------
+    beside : leave out the other shards of this one's manifest: they own none of its keys
 
     Returns
     -------
@@ -440,7 +458,7 @@ def find_owned_keys(bucket: S3Bucket) -> dict[str, str]:
         As ``list_records`` does.
     """
     owners: dict[str, str] = {}
-    open_plans = list_open_plans(bucket)
+    open_plans = list_open_plans(bucket, beside=beside)
     for record, plan in sorted(open_plans, key=lambda pair: pair[0].begun_at):
         owned_rows = record.find_owned_rows(len(plan.rows))
         for number in sorted(owned_rows):
@@ -478,7 +496,23 @@ def find_expiry_rules(bucket: S3Bucket) -> list[str]:
     return names
 
 
-def put_recorded_plan(session: Session, plan: MovePlan) -> None:
+def read_recorded_manifest(bucket: S3Bucket, manifest: str) -> bytes | None:
+    """Return a manifest as it was begun; None when it was not. It has no states. Only reads."""
+    return bucket.read(_key(manifest, _PLAN))
+
+
+def make_hold_note(session: Session, *, words: str, way_back: str) -> HoldNote:
+    """Return the note of others who are held from now on; see ``HoldNote``."""
+    claim = session.claim
+    return HoldNote(
+        words=words,
+        way_back=way_back,
+        by=f"{claim.by} on {claim.host}",
+        since=session.stamp,
+    )
+
+
+def put_recorded_plan(session: Session, plan: PlanFile) -> None:
     """Put the plan into the bucket, before its first state."""
     key = _key(plan.id, _PLAN)
     request = Request("put", key, body=plan.content)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from typing import Any, TypeVar
 
 from .ledger import HALF, Ledger, Leg
-from .plan import MovePlan, PlanHeader, PlanRow
+from .plan import MovePlan, PlanFile, PlanHeader, PlanRow
 from .table import State
+
+T = TypeVar("T")
 
 _NAMED_CONFLICTS = 20
 
@@ -37,6 +40,7 @@ class MoveResult:
     is_held : whether others are still held for the plan
     is_ended : whether nothing is left to do but what a person must decide
     stopped : why the run ended early
+    ways_on : of a manifest: what goes on with its shards
     """
 
     plan: str
@@ -57,6 +61,7 @@ class MoveResult:
     is_held: bool
     is_ended: bool
     stopped: str
+    ways_on: list[str] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
@@ -103,6 +108,36 @@ def sum_up(
     )
 
 
+def add_up(manifest: str, results: Sequence[MoveResult], ways_on: list[str]) -> MoveResult:
+    """Return what runs of all shards of a manifest did."""
+    stopped = [f"{result.plan}: {result.stopped}" for result in results if result.stopped]
+    return MoveResult(
+        plan=manifest,
+        moved=sum(result.moved for result in results),
+        already=sum(result.already for result in results),
+        skipped=_chain(result.skipped for result in results),
+        conflicts=_chain(result.conflicts for result in results),
+        failed=_chain(result.failed for result in results),
+        unproven=_chain(result.unproven for result in results),
+        parked=_chain(result.parked for result in results),
+        waiting=sum(result.waiting for result in results),
+        left=sum(result.left for result in results),
+        lost_in_window=_chain(result.lost_in_window for result in results),
+        settled=sum(result.settled for result in results),
+        reversed=sum(result.reversed for result in results),
+        waits_for="",
+        in_reach=_chain(result.in_reach for result in results),
+        is_held=any(result.is_held for result in results),
+        is_ended=all(result.is_ended for result in results),
+        stopped="; ".join(stopped),
+        ways_on=ways_on,
+    )
+
+
+def _chain(lists: Iterable[list[T]]) -> list[T]:
+    return list(chain.from_iterable(lists))
+
+
 def _count_found(ledger: Ledger) -> int:
     """Count the moved rows whose copy was found by a look, after its answer was lost."""
     count = 0
@@ -122,13 +157,15 @@ def _list_keys(ledger: Ledger, rows: Sequence[int]) -> list[str]:
     return [ledger.plan.rows[row].key for row in rows]
 
 
-def find_ways_on(plan: MovePlan, result: Mapping[str, Any]) -> list[str]:
+def find_ways_on(plan: PlanFile, result: Mapping[str, Any]) -> list[str]:
     """Return the commands that go on from a result, in their order; none when all is done.
 
     Parameters
     ----------
     result : a ``MoveResult`` as JSON
     """
+    if not isinstance(plan, MovePlan):
+        return list(result.get("ways_on", ()))
     header = plan.header
     if not result.get("is_ended") or result.get("is_held"):
         return [header.resume_command]

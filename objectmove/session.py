@@ -4,6 +4,9 @@ Without conditional puts no shared lock object is safe, so each session puts a c
 then lists: who sees another live one withdraws. Every change is signed with the store's own stamp
 on the claim, and expires well before the claim can lapse: a session that slept cannot change
 anything when it wakes, because the store refuses it.
+
+Shards of one manifest may work side by side: their claims name the manifest and disjoint ranges of
+keys. Any two other claims exclude each other.
 """
 
 from __future__ import annotations
@@ -23,10 +26,13 @@ from pydantic import BaseModel, Field
 
 from .bucket import Answer, OnAnswer, Request, S3Bucket
 from .errors import HeldError, NotReadyError, StoppedError, StoreError
-from .plan import MovePlan
+from .plan import PlanHeader
 
 CLAIMS = ".runbook/claims/"
 STORE_ID = ".runbook/id"
+HOLD = ".runbook/hold"
+"""The range of keys that a claim names while it reads and changes who is held for a manifest."""
+
 _ID_BYTES = 16
 
 Notice = Callable[[str], None]
@@ -47,12 +53,32 @@ class Clock:
 
 
 class Claim(BaseModel):
-    """What a session says of itself; as it stands here, one that nobody can read."""
+    """What a session says of itself; as it stands here, one that nobody can read.
+
+    Attributes
+    ----------
+    manifest : whose shard it works on; empty where it claims the whole bucket
+    first, last : the shard's range of keys, both ends included
+    """
 
     plan: str = "something"
     by: str = "someone"
     host: str = "an unknown machine"
     lease_s: float = Field(60, gt=0, le=10**9)
+    manifest: str = ""
+    first: str = ""
+    last: str = ""
+
+    @property
+    def has_range(self) -> bool:
+        """Whether it claims a range of keys, and not the whole bucket."""
+        return bool(self.manifest) and "" < self.first <= self.last
+
+    def is_beside(self, other: Claim) -> bool:
+        """Tell whether both may work at once: disjoint ranges of one manifest."""
+        if not self.has_range or not other.has_range or self.manifest != other.manifest:
+            return False
+        return self.last < other.first or other.last < self.first
 
 
 class _Other(NamedTuple):
@@ -103,12 +129,13 @@ def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
 
 
 class Session:
-    """The only session on a bucket; a context manager.
+    """The only session on a bucket, or on a shard's range of keys; a context manager.
 
     Parameters
     ----------
-    plan, by : what it carries out, and who; others are told
+    header, by : of what it carries out, and who; others are told
     notice : told what is being waited for
+    hold_of : the manifest whose hold it reads and changes; empty: it moves a plan's objects
 
     Attributes
     ----------
@@ -118,14 +145,27 @@ class Session:
     """
 
     def __init__(
-        self, bucket: S3Bucket, plan: MovePlan, by: str, clock: Clock, notice: Notice
+        self,
+        bucket: S3Bucket,
+        header: PlanHeader,
+        by: str,
+        clock: Clock,
+        notice: Notice,
+        *,
+        hold_of: str = "",
     ) -> None:
         self.bucket = bucket
         self.clock = clock
         self.notice = notice
-        self.timing = plan.header.timing
+        self.timing = header.timing
         self.claim = Claim(
-            plan=plan.id, by=by, host=socket.gethostname(), lease_s=self.timing.lease_s
+            plan=header.id,
+            by=by,
+            host=socket.gethostname(),
+            lease_s=self.timing.lease_s,
+            manifest=hold_of or header.manifest,
+            first=HOLD if hold_of else header.first,
+            last=HOLD if hold_of else header.last,
         )
         self.is_lost = False
         self.stamp = datetime.min.replace(tzinfo=UTC)
@@ -286,7 +326,8 @@ class Session:
         for put in puts.values():
             claim = self._read_claim(put.key)
             lease = timedelta(seconds=claim.lease_s + self.timing.spread_s)
-            if put.last_modified + lease > self.stamp:
+            is_live = put.last_modified + lease > self.stamp
+            if is_live and not self.claim.is_beside(claim):
                 live.append(_Other(put.key, put.last_modified, claim))
         if live:
             self._withdraw()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,7 +15,7 @@ from .bucket import S3Bucket, Seen
 from .carry import look_surely
 from .errors import NotApprovedError, PlanError, StoreError
 from .ledger import HALF, Ledger, Logs
-from .plan import MovePlan, PlanHeader, PlanRow
+from .plan import MovePlan, PlanFile, PlanHeader, PlanRow
 from .probe import probe
 from .same_store import check_same_store
 from .session import read_store_id
@@ -253,7 +252,7 @@ def make_settle_plan(
         others=others,
     )
     rows = [_settle_row(bucket, header, open_row, word, evidence) for open_row in chosen]
-    return plans.write_plan(plan.path.parent, header, rows, {})
+    return plans.write_plan(plan.path.parent, header, rows, plans.Excluded())
 
 
 def _choose_rows(
@@ -309,7 +308,7 @@ def _describe_source(open_row: OpenRow) -> str:
     return "parked" if open_row.parked else "absent"
 
 
-def name_undo(plan: MovePlan, number: int) -> str:
+def name_undo(plan: PlanFile, number: int) -> str:
     """Return the id of the plan that takes another one back, at the first or a later attempt."""
     return f"{plan.id}-undo" if number == 1 else f"{plan.id}-undo-{number}"
 
@@ -346,16 +345,16 @@ def make_reopen_plan(
     )
     keys = [row.facts["key"] for row in settling.rows]
     found = look_surely(bucket, keys, abilities=header.abilities)
-    excluded: dict[str, list[str]] = defaultdict(list)
+    excluded = plans.Excluded()
     rows = []
     for number, row in enumerate(settling.rows):
         key = row.facts["key"]
         seen = found.get(key)
         waiting = seen if seen is not None and seen.has_same_content(row) else None
         if key not in found:
-            excluded["unreadable"].append(key)
+            excluded.add("unreadable", key)
         elif waiting is None and settling.header.word == "not_taken":
-            excluded["moved_since"].append(key)
+            excluded.add("moved_since", key)
         else:
             facts = {**row.facts, "row": str(number)}
             reopened = replace(row, key=key, to=row.facts["to"], facts=facts)

@@ -19,7 +19,9 @@ from .runbook import find_runbook
 if TYPE_CHECKING:
     from .run.move_commands import MoveCommands
 
-PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
+PlanId = Annotated[
+    str, typer.Argument(help="the plan's id, as `runbook plan` printed it; `ID#2`: its shard 2")
+]
 Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: your approval")]
 StandsStill = Annotated[
     bool, typer.Option(help="your word: nobody takes from the destination until this is done")
@@ -28,6 +30,10 @@ SameStore = Annotated[
     bool, typer.Option(help="your word: the plan's endpoint is this store by another name")
 ]
 Strict = Annotated[bool, typer.Option(help="refuse when any planned object changed")]
+Shards = Annotated[
+    int,
+    typer.Option(min=0, max=256, help="cut by key range into N plans; 0: one plan"),
+]
 MemoryRemoved = Annotated[
     bool, typer.Option(help="also objects of which the bucket forgot what became")
 ]
@@ -66,6 +72,7 @@ def _add_plan(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> No
         incident_id: IncidentId = "",
         *,
         memory_removed: MemoryRemoved = False,
+        shards: Shards = 0,
         as_json: AsJson = False,
     ) -> None:
         """List exactly what would move, and what not. Moves nothing."""
@@ -75,6 +82,7 @@ def _add_plan(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> No
                 settings,
                 incident_id=incident_id,
                 memory_removed=memory_removed,
+                shards=shards,
                 progress=progress,
             ),
             as_json=as_json,

@@ -35,9 +35,10 @@ ListBegun = Callable[[], Mapping[str, Callable[[], Any]]]
 
 _LIFETIME = timedelta(minutes=15)
 _LIMIT_OBJECTS = 1000
+_NAMED_SHARDS = 10
 #: Outcomes of a proof that are as planned.
 _AS_PLANNED = ("in_place", "gone_after_landed")
-PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
+PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._#-]{0,150}$")]
 Word = Literal["", "taken", "not_taken"]
 #: Parts of a run's facts that are not as planned.
 TROUBLES = (
@@ -96,6 +97,10 @@ class MovePlan(Protocol):
         """What would move; each has ``key`` and ``to_json``."""
 
     @property
+    def shards(self) -> Sequence[Any]:
+        """Of a manifest: the plans that it names, with ranges, counts and hashes; else none."""
+
+    @property
     def undo_command(self) -> str:
         """The command that takes it back; empty where there is none."""
 
@@ -129,6 +134,10 @@ class MoveProof(MoveReport, Protocol):
     @property
     def taken_back_by(self) -> str:
         """The undo that took rows back; empty when none did."""
+
+    @property
+    def shards(self) -> Mapping[str, Mapping[str, int]] | None:
+        """Of a manifest: the shards that lack something, with their counts; None for a plan."""
 
     @property
     def taken_before(self) -> int:
@@ -176,6 +185,9 @@ class MoveParameters(ChangeParameters):
 
     memory_removed: bool = Field(
         False, description="plan also objects of which the bucket forgot what became"
+    )
+    shards: int = Field(
+        0, ge=0, le=256, description="cut the plan by key range into so many; 0: one plan"
     )
     strict: bool = Field(False, description="refuse when any planned object changed")
     stop_here: bool = Field(False, description="resume: copy nothing more, finish what landed")
@@ -230,6 +242,7 @@ class Mover(Protocol[P_co]):
         first: int | None,
         list_begun: ListBegun,
         memory_removed: bool,
+        shards: int,
     ) -> P_co:
         """Write the plan of a move."""
 
@@ -278,6 +291,9 @@ class Mover(Protocol[P_co]):
 
     def was_cut_off(self, plan: Any, /, *, logs: Logs) -> bool:
         """Tell whether it was begun from this machine, and did not come to its end."""
+
+    def find_approval(self, plan: Any, /) -> str:
+        """Return the hash that approves a plan: its own, or of the manifest that names it."""
 
     def find_ways_on(self, plan: Any, facts: Mapping[str, Any], /) -> list[str]:
         """Return the commands that go on from a run's facts; none at the end."""
@@ -459,6 +475,7 @@ class MoveGate(Generic[P]):
             first=first,
             list_begun=partial(self.list_begun, home),
             memory_removed=_get_parameters(inv).memory_removed,
+            shards=_get_parameters(inv).shards,
         )
         return self.admit(move)
 
@@ -543,7 +560,7 @@ class MoveGate(Generic[P]):
         return Plan(
             kind=self.kind,
             path=move.path,
-            sha256=move.sha256,
+            sha256=self.mover.find_approval(move),
             expires_at=move.expires_at,
             step=move.step,
             action=self.action if move.action == "move" else move.action,
@@ -551,7 +568,7 @@ class MoveGate(Generic[P]):
             summary=summary,
             content=move,
             rows=move.rows,
-            is_empty=not move.rows,
+            is_empty=not move.rows and not move.shards,
             way_back=way_back,
             reversible=is_reversible,
             made_at=move.made_at,
@@ -757,8 +774,19 @@ def _describe_proof(proof: MoveProof) -> str:
             words += f"; a consumer took {proof.taken_before:,} before"
         return words
     if wrong:
-        return f"not proven: {', '.join(wrong + right)}"
+        return f"not proven: {', '.join(wrong + right)}{_describe_lacking(proof)}"
     return f"proven by listing: {', '.join(right)}"
+
+
+def _describe_lacking(proof: MoveProof) -> str:
+    """Say which shards of a manifest lack what; empty for a plan."""
+    words = []
+    for shard, counts in (proof.shards or {}).items():
+        parts = [_say(count, name) for name, count in counts.items() if name not in _AS_PLANNED]
+        words.append(f"; {shard}: {', '.join(parts)}")
+    more = len(words) - _NAMED_SHARDS
+    text = "".join(words[:_NAMED_SHARDS])
+    return f"{text}; and {more} more shards" if more > 0 else text
 
 
 def _describe_taken(open_row: OpenRow, noun: str) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 from objectmove import mover
 from objectmove.bucket import S3Bucket, Seen
 from objectmove.errors import InterruptedMoveError, LimitError
-from objectmove.plan import MovePlan, PlanRow, Timing
+from objectmove.mover import AnyPlan
+from objectmove.plan import PlanRow, Timing
 from objectmove.planning import Judgement
 from objectmove.settling import OpenRow
 from runbook_lib.approvals import Plan
@@ -36,7 +37,9 @@ _STILL = (
     "(--consumer-stands-still), and that the worker does not move where nobody holds it"
 )
 _SPLIT = (
-    "Split it, and apply each before the next:\n  runbook plan --limit {limit}\n"
+    "Cut it into shards under one approval, each of which may hold so many:\n"
+    "  runbook plan --shards 4\n"
+    "Or split it, and apply each before the next:\n  runbook plan --limit {limit}\n"
     "  runbook plan --older-than 30m --limit {limit}\n"
     "or raise RELEASE_LIMIT_OBJECTS (up to 100000)."
 )
@@ -44,7 +47,7 @@ _SPLIT = (
 TO_SETTLE = ("key", "order", "evidence", "rewritten", "why", "taken_does", "not_taken_does")
 
 
-class ReleaseGate(MoveGate[MovePlan]):
+class ReleaseGate(MoveGate[AnyPlan]):
     """The gate for releases: it holds the worker, and knows what became of an order."""
 
     noun = "label"
@@ -68,7 +71,7 @@ class ReleaseGate(MoveGate[MovePlan]):
         """Return the hold that ``WORKER_CONTROL`` names."""
         return make_hold(inv.settings, inv.clients, sleep=inv.sleep)
 
-    def check_ready(self, inv: Investigation, move: MovePlan) -> None:
+    def check_ready(self, inv: Investigation, move: AnyPlan) -> None:
         """Refuse unless the store says that it is healthy, and the key may move the labels."""
         check_store(inv.clients)
         if move.action in ("move", "undo"):
@@ -76,12 +79,12 @@ class ReleaseGate(MoveGate[MovePlan]):
 
     def plan_undo(self, inv: Investigation, plan: Plan) -> Plan:
         """Plan to take a release, or a settling, back, if the key may move the labels back."""
-        move: MovePlan = plan.content
+        move: AnyPlan = plan.content
         if move.action == "move":
             check_move_rights(inv.clients, move.header.to, move.header.source)
         return super().plan_undo(inv, plan)
 
-    def admit(self, move: MovePlan) -> Plan:
+    def admit(self, move: AnyPlan) -> Plan:
         """Return a plan as the gate sees it, with how many shipments have which status."""
         plan = super().admit(move)
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
@@ -204,7 +207,7 @@ def make_release_plan(
         for seen, judgement in zip(objects, judgements, strict=True):
             if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
                 raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
-            if judgement.exclude != "synthetic":
+            if judgement.exclude != "synthetic" and not p.shards:
                 observed.append((seen.key, judgement.age_start))
         inv.progress("listed", len(observed))
         return judgements

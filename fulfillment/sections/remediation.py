@@ -77,6 +77,9 @@ class Parameters(MoveParameters):
     memory_removed: bool = Field(
         False, description="6.1: plan also labels of which the bucket forgot what became"
     )
+    shards: int = Field(
+        0, ge=0, le=256, description="6.1: cut the plan by key range into so many; 0: one plan"
+    )
     strict: bool = Field(False, description="6.1: refuse when any planned label changed")
     consumer_stands_still: bool = Field(
         False, description="your word that nobody takes from ready/ until this is done"
@@ -409,9 +412,14 @@ class PlanEffect(NamedTuple):
 def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     """Say what a new plan would change, from the objects that it looked at.
 
-    Lists the bucket again only if the plan left out objects by their names: they wait, too.
+    Lists the bucket again only if the plan left out objects by their names: they wait, too. Of a
+    plan that was cut into shards, too many objects were looked at to compare them one by one.
     """
     now = inv.now()
+    oldest = plan.content.header.oldest
+    if plan.content.shards and oldest is not None:
+        oldest_minutes = (now - oldest).total_seconds() / 60
+        return PlanEffect([], "", oldest_minutes)
     waits = {}
     for key, at in plan.observed:
         age = now - at

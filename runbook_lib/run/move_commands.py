@@ -43,7 +43,8 @@ class MovePlanDocument(MoveDocument):
 
     ``reason`` says why nothing may move, and which setting decides it; ``rows`` are the first
     objects. ``others`` says how it is made sure that nobody else moves, ``window`` what the store
-    cannot guard.
+    cannot guard. ``shards`` are the parts of a plan that was cut: ``plan`` (the id), ``objects``,
+    ``bytes``, ``first`` and ``last`` (keys). ``apply_shard`` carries the first of them out alone.
     """
 
     sha256: str
@@ -57,6 +58,8 @@ class MovePlanDocument(MoveDocument):
     rows: tuple[dict[str, Json], ...] = ()
     others: str = ""
     window: str = ""
+    shards: tuple[dict[str, Json], ...] = ()
+    apply_shard: str = ""
 
     @property
     def answer(self) -> str:
@@ -76,7 +79,9 @@ class MovePlanDocument(MoveDocument):
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """The command that approves it."""
-        return offer(f"To carry it out before {self.expires_at}, paste:", self.apply)
+        alone = "Or one shard alone, so that machines share the work; the others likewise:"
+        whole = offer(f"To carry it out before {self.expires_at}, paste:", self.apply)
+        return whole + offer(alone, self.apply_shard)
 
 
 class MoveRunDocument(MoveDocument):
@@ -232,11 +237,12 @@ class MoveCommands:
         *,
         incident_id: str = "",
         memory_removed: bool = False,
+        shards: int = 0,
         progress: Progress,
     ) -> MovePlanDocument:
         """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
         incident, is_new = self._opener.find(settings, incident_id, keeps=True)
-        inv = self._open(settings, incident, progress, memory_removed=memory_removed)
+        inv = self._open(settings, incident, progress, memory_removed=memory_removed, shards=shards)
         plan = inv.plan(self._gate.step)
         if is_new and plan.is_empty and not incident.is_open:
             incident.close(Verdict.UNKNOWN)
@@ -367,6 +373,8 @@ class MoveCommands:
             When the approval is of the other word.
         """
         inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
+        if plan.content.shards:
+            return self._show_open_shards(inv, plan, taken=taken)
         holder = self._gate.find_holder(inv, plan)
         if holder != plan_id:
             plan_id = holder
@@ -476,6 +484,8 @@ class MoveCommands:
             path=str(plan.path),
             rows=tuple(self._show_row(row) for row in plan.rows[:_SHOWN]),
             apply="" if plan.is_empty else approve,
+            shards=tuple(_describe_shard(shard) for shard in plan.content.shards),
+            apply_shard="" if is_about_another else _find_shard_command(plan),
             reason=str(summary.get("reason") or ""),
             way_on=() if is_about_another else self.list_ways_on(inv),
         )
@@ -488,7 +498,7 @@ class MoveCommands:
         plan_id : only of this plan and those about it; empty: of all
         """
         rows = self._gate.list_unfinished(inv.clients, inv.settings.runbook_home)
-        return tuple(str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id))
+        return tuple(str(row["way_on"]) for row in rows if _is_about(str(row["plan"]), plan_id))
 
     def must_move(self, plan: Plan) -> Plan:
         """Return a plan that moves; refuse one that only says why nothing does."""
@@ -532,6 +542,34 @@ class MoveCommands:
             left=len(rows),
             rows=tuple(rows),
             way_on=tuple(ways_on),
+        )
+
+    def _show_open_shards(
+        self, inv: Investigation[Any, Any], plan: Plan, *, taken: bool | None
+    ) -> MoveSettleDocument:
+        """Show which shards wait for a word, and how to say it.
+
+        Raises
+        ------
+        UsageError
+            When a word is given: it is said of one shard.
+        """
+        waiting = []
+        for row in self._gate.list_unfinished(inv.clients, inv.settings.runbook_home):
+            is_settled_by_word = name_runbook("runbook settle ") in str(row["way_on"])
+            if is_settled_by_word and _is_about(str(row["plan"]), plan.id):
+                waiting.append(row)
+        ways_on = tuple(str(row["way_on"]) for row in waiting)
+        if taken is not None:
+            named = ", ".join(ways_on) or f"nothing is open in {plan.id}"
+            raise UsageError(f"say it of one shard: {named}")
+        return MoveSettleDocument(
+            schema_name="runbook/settle/1",
+            incident=inv.incident.id,
+            exit_code=ExitCode.of(not waiting),
+            plan=plan.id,
+            left=sum(int(row["rows"]) for row in waiting),
+            way_on=ways_on,
         )
 
     def _open_plan(
@@ -608,6 +646,31 @@ class MoveCommands:
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
         """Look whether a change helped; return what ``MoveRunDocument`` says of that."""
         return {}
+
+
+def _is_about(plan_id: str, about: str) -> bool:
+    """Tell whether a plan is another one, a shard of it, or is about it; empty: it always is."""
+    beginnings = (f"{about}-", f"{about}#")
+    return not about or plan_id == about or plan_id.startswith(beginnings)
+
+
+def _describe_shard(shard: Any) -> dict[str, Json]:
+    """Return one part of a plan that was cut."""
+    return {
+        "plan": shard.plan,
+        "objects": shard.objects,
+        "bytes": shard.bytes,
+        "first": shard.first,
+        "last": shard.last,
+    }
+
+
+def _find_shard_command(plan: Plan) -> str:
+    """Return the command that carries the first part of a plan out alone; empty: it has none."""
+    shards = plan.content.shards
+    if not shards:
+        return ""
+    return name_runbook(f"runbook apply {shards[0].plan} --approve {plan.sha256}")
 
 
 def _judge(result: dict[str, Json]) -> ExitCode:

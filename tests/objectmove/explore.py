@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, lru_cache, partial
 from itertools import islice
@@ -32,13 +32,26 @@ from unittest import mock
 from greenlet import greenlet  # type: ignore[import-untyped]
 
 from chainlog import ChainedLog, LogError
-from objectmove import bucket, ledger, memory, move, planning, proof, record, session, settling
+from objectmove import (
+    bucket,
+    ledger,
+    manifest,
+    memory,
+    move,
+    planning,
+    proof,
+    record,
+    session,
+    settling,
+    shards,
+)
 from objectmove import plan as plan_file
 from objectmove.bucket import S3Bucket, Seen
 from objectmove.errors import HeldError, MoveError, PlanError, RefusedError
 from objectmove.ledger import HALF, Ledger
+from objectmove.manifest import Manifest, Shard
 from objectmove.memory import Begun, ListBegun, list_none, list_unfinished
-from objectmove.plan import Abilities, MovePlan, PlanRow, Timing
+from objectmove.plan import Abilities, MovePlan, PlanRow, Timing, find_manifest
 from objectmove.planning import Judgement
 from objectmove.record import Record
 from objectmove.result import find_ways_on
@@ -83,7 +96,7 @@ class Line(NamedTuple):
 
 
 _PRINTED = re.compile(
-    r"runbook (plan|apply|resume|settle|undo)((?: (?:rel-[\w-]*\w|--[a-z-]+|[0-9a-f]{64}))*)"
+    r"runbook (plan|apply|resume|settle|undo)((?: (?:rel-[\w#-]*\w|--[a-z-]+|[0-9a-f]{64}))*)"
 )
 #: Who has neither the folder nor a record can only plan again.
 _LAST_WORDS = (
@@ -195,10 +208,13 @@ class Scenario:
     is_still : a person said that nobody takes, and nobody does
     is_held : the worker can be paused
     is_split : the plan is of the first object, another operator's of the rest
+    is_sharded : the plan is the first of two shards, another operator's the second; in an undo, the
+        first was released before, and the second is approved and not begun
+    is_whole : the first operator carries out both shards, by one command
     before : script of the release that came before
     is_cut : that release was not resumed
     is_versioned : the bucket keeps versions, and the consumer that polls deletes by version
-    bound, ci_bound : how many disturbances ``--full`` and ``--ci`` try
+    bound, ci_bound : how many disturbances ``--full`` and ``--ci`` try; 0: it is left out
 
     Notes
     -----
@@ -218,6 +234,8 @@ class Scenario:
     is_still: bool = False
     is_held: bool = True
     is_split: bool = False
+    is_sharded: bool = False
+    is_whole: bool = False
     before: str = ""
     is_cut: bool = False
     is_versioned: bool = False
@@ -240,6 +258,11 @@ def _list_scenarios() -> Iterator[Scenario]:
         yield Scenario(f"two-{store}", "release", it, objects="ab")
         yield Scenario(f"three-{store}", "release", it, objects="abc")
         yield Scenario(f"split-{store}", "release", it, objects="ab", is_split=True)
+        larger = 2 if it else 1
+        sharded = Scenario(f"shards-{store}", "release", it, objects="ab", is_sharded=True)
+        yield replace(sharded, bound=larger)
+        yield replace(sharded, name=f"manifest-{store}", is_whole=True, ci_bound=0)
+        yield Scenario(f"shard-undo-{store}", "undo", it, objects="ab", is_sharded=True)
         yield Scenario(f"undo-{store}", "undo", it, bound=2)
         yield Scenario(f"undo-two-{store}", "undo", it, objects="ab")
         looked_at = "delete" if it else "look"
@@ -347,13 +370,16 @@ class Run:
         self.machine = start.machine
         self.plan = start.plan
         self.plans = start.plans
+        self._whole = (start.other or start.plan).sha256  # of a shard: finds its manifest
         self._line = start.line
         self._other_plan = start.other
         self._waiting = dict(script)
         self._passed: Counter[str] = Counter()
         self._others: dict[str, Machine] = {}
         self._stale: list[Machine] = []
-        self._begun = set(self.plans) - {start.other.id if start.other else ""}
+        self._begun = set(self.plans)
+        if start.other is not None and not start.other.header.is_shard:
+            self._begun.remove(start.other.id)
         self._ledgers: dict[tuple[str, str], Ledger] = {}
         self._main: Any = greenlet.getcurrent()
         self._second: Any = None
@@ -671,7 +697,7 @@ class Run:
 
     def prepare(self) -> None:
         """Carry a release out that comes before, up to what a person must decide."""
-        if self.scenario.is_cut:
+        if self.scenario.is_cut or self.scenario.is_sharded:
             self._run_line(self._line)
         else:
             self._lead_on(self._line, is_person_there=False)
@@ -714,7 +740,7 @@ class Run:
         self._printed_on = self.machine
         if line.verb == "plan":
             return self._plan_anyway()
-        plan = self.plans[line.plan]
+        plan = self._find_plan(line.plan)
         if line.verb == "settle":
             return self._settle(plan)
         if line.verb == "undo":
@@ -722,6 +748,11 @@ class Run:
         machine = self._others.get(plan.id, self.machine)
         self._printed_on = machine
         return self._attempt(machine, plan, line)
+
+    def _find_plan(self, plan_id: str) -> MovePlan:
+        """Return a plan, or the manifest of the shards."""
+        known = self.plans.get(plan_id)
+        return known or cast(MovePlan, _manifests[self._whole])
 
     def _read_way_on(self, line: Line, word: Any) -> Line | None:
         """Return the command that goes on: what was printed, else what ``check`` shows first."""
@@ -749,7 +780,7 @@ class Run:
         return line
 
     def _read_way_of_result(self, result: move.MoveResult) -> Line | None:
-        plan = self.plans[result.plan]
+        plan = self._find_plan(result.plan)
         ways = find_ways_on(plan, asdict(result))
         return read_line(ways[0]) if ways else None
 
@@ -763,7 +794,7 @@ class Run:
             return None
         if _PLAN_AGAIN.search(text) is None or line.verb in ("plan", "undo", "settle"):
             return self._repeat(line)
-        header = self.plans[line.plan].header
+        header = self._find_plan(line.plan).header
         again = {"undo": "undo", "reopen": "undo", "settle": "settle"}
         if header.action in again:
             return self._repeat(Line(again[header.action], header.parent, line.flags))
@@ -806,7 +837,7 @@ class Run:
         """Return every plan that has a ledger in some folder, with the one that knows most."""
         machines = (self.machine, *self._stale, *self._others.values())
         disks = [item for machine in machines for item in machine.folder.disks.items()]
-        plan_ids = {plan_id for plan_id, disk in disks if disk.entries}
+        plan_ids = {plan_id for plan_id, disk in disks if disk.entries and plan_id in self.plans}
 
         def open_disk(plan_id: str) -> Begun:
             disk = self._find_machine(plan_id).folder.get_disk(plan_id)
@@ -837,7 +868,7 @@ class Run:
 
     def _mask(self, line: Line) -> str:
         """Return a command with the kind of its plan in place of its name."""
-        kind = self.plans[line.plan].header.action if line.plan else ""
+        kind = self._find_plan(line.plan).header.action if line.plan else ""
         return str(line._replace(plan=kind, approval=""))
 
     def _attempt(
@@ -856,18 +887,26 @@ class Run:
             "stop_here": "--stop-here" in line.flags,
             "goes_on": "--worker-goes-on" in line.flags,
         }
-        ledger = self._read_ledger(plan.id, machine)
-        is_new = line.verb != "resume" and (not ledger.is_begun or ledger.is_ended)
         word: Any
         try:
-            if is_new:
+            if plan.sha256 in _manifests and line.verb == "apply":
+                approval = _manifests[plan.sha256].sha256
+                word = shards.apply_plan(process.bucket, plan, approve=approval, **how)
+            elif self._is_new(plan, machine, line):
                 word = move.apply_plan(process.bucket, plan, approve=plan.sha256, **how)
             else:
                 how["approve_more"] = line.approval
-                word = move.resume_plan(process.bucket, plan, **how)
+                word = shards.resume_plan(process.bucket, plan, **how)
         except (Killed, MoveError, LogError) as error:
             word = error
         return self._hear(process, plan, word, is_main=is_main)
+
+    def _is_new(self, plan: MovePlan, machine: Machine, line: Line) -> bool:
+        """Tell whether a plan begins, by the ledger of a machine."""
+        if line.verb == "resume":
+            return False
+        ledger = self._read_ledger(plan.id, machine)
+        return not ledger.is_begun or ledger.is_ended
 
     def _hear(self, process: Process, plan: MovePlan, word: Any, *, is_main: bool) -> Any:
         """Take in what a run says, and check it."""
@@ -1045,7 +1084,7 @@ class Run:
             (index, machine.offset_ms, names[plan_id], self._describe_ledger(machine, plan_id))
             for index, machine in enumerate(machines)
             for plan_id, disk in machine.folder.disks.items()
-            if disk.entries
+            if disk.entries and plan_id in names
         ]
         agenda = [
             (
@@ -1136,7 +1175,8 @@ class Run:
             return (_mask_key(key, names), version.label, by)
         if "/claims/" in key:
             left = round((version.at_ms + _LAPSE_MS - self.world.store_ms) / 5000)
-            return ("claim", left) if left > 0 else None
+            claimed = _parse_claim(version.body).first
+            return ("claim", claimed, left) if left > 0 else None
         return None if "-" in key.rpartition("/")[2] else _mask_key(key, names)
 
     def _count_left_s(self, at: datetime) -> int:
@@ -1181,8 +1221,9 @@ class Run:
             self._fail(4, f"{who} says complete, and something planned waits")
         if is_complete and plan.header.action == "undo":
             for name in self.scenario.objects:
+                is_planned = any(row.key == f"ready/{name}" for row in plan.rows)
                 left = self.world.objects.get(f"ready/{name}")
-                if left and left.by.isdigit() and left.label == f"{name}1":
+                if is_planned and left and left.by.isdigit() and left.label == f"{name}1":
                     self._fail(4, f"{who} says complete, and our copy is at ready/{name}")
 
     def _is_moved(self, row: PlanRow) -> bool:
@@ -1357,7 +1398,7 @@ class Run:
 
     def _is_planned(self, event: Event) -> bool:
         """Tell whether what was removed is what the plan that removed it names there."""
-        plan = self.plans.get(event.plan)
+        plan = self._find_plan(event.plan) if event.plan else None
         label = event.old.label if event.old else ""
         rows = plan.rows if plan else ()
         return any(
@@ -1436,6 +1477,11 @@ def _read_ledger(disk: Disk, plan: MovePlan) -> Ledger:
 @lru_cache(maxsize=4096)
 def _parse_record(body: bytes) -> Record:
     return Record.model_validate_json(body)
+
+
+@lru_cache(maxsize=4096)
+def _parse_claim(body: bytes) -> session.Claim:
+    return session.Claim.model_validate_json(body)
 
 
 @cache
@@ -1536,6 +1582,9 @@ def without_chance() -> Iterator[None]:
             parse = lru_cache(maxsize=8192)(getattr(module, name))
             stack.enter_context(mock.patch.object(module, name, parse))
         stack.enter_context(mock.patch.object(plan_file, "save_plan", _do_nothing))
+        stack.enter_context(mock.patch.object(shards, "read_manifest", _recall_manifest))
+        for module in (manifest, shards):
+            stack.enter_context(mock.patch.object(module, "read_shard", _recall_shard))
         # A run makes thousands of small objects, and few circles: collect them seldom.
         stack.callback(gc.set_threshold, *gc.get_threshold())
         gc.set_threshold(50_000, 10, 10)
@@ -1544,6 +1593,34 @@ def without_chance() -> Iterator[None]:
 
 def _do_nothing(*_: object, **__: object) -> None:
     """Stand in for what a run leaves out; a ``Mock`` would keep every run that called it."""
+
+
+#: The manifests and shards of scenarios, which every machine has: by the SHA-256 of a shard; each
+#: manifest also by its own. It has the rows of its shards, to compare words with.
+_manifests: dict[str, Manifest] = {}
+_shards: dict[str, MovePlan] = {}
+
+
+def _recall_manifest(plan: MovePlan) -> Manifest:
+    return _manifests[plan.sha256]
+
+
+def _recall_shard(_bucket: S3Bucket, _manifest: Manifest, shard: Shard) -> MovePlan:
+    return _shards[shard.sha256]
+
+
+def _cut_plan(world: World) -> tuple[MovePlan, MovePlan]:
+    """Cut the plan of a release of everything into two shards, and return these."""
+    written: list[MovePlan] = []
+    with mock.patch.object(plan_file, "save_plan", written.append):
+        whole = cast(Manifest, make_plan(world, shards=2))
+    first, second, _ = written
+    whole = replace(whole, rows=(*first.rows, *second.rows))
+    for shard in (first, second):
+        _manifests[shard.sha256] = whole
+        _shards[shard.sha256] = shard
+    _manifests[whole.sha256] = whole
+    return first, second
 
 
 def _recall_abilities(bucket: S3Bucket, *, expires_s: int, parked: str) -> Abilities:
@@ -1594,10 +1671,18 @@ def prepare_start(scenario: Scenario) -> tuple[bytes, Start]:
     for name in scenario.objects:
         world.write(f"pending/{name}", f"{name}1", "writer")
     world.advance(120_000)
-    plan = make_plan(world, match="a" if scenario.is_split else "*")
-    line = Line("apply", plan.id)
-    start = Start(world, machine, plan, None, {plan.id: plan}, line)
-    if scenario.stage == "release":
+    other = None
+    if scenario.is_sharded:
+        plan, other = _cut_plan(world)
+    else:
+        plan = make_plan(world, match="a" if scenario.is_split else "*")
+    line = Line("apply", find_manifest(plan.id) if scenario.is_whole else plan.id)
+    start = Start(world, machine, plan, other, {plan.id: plan}, line)
+    if other is not None:
+        start.plans[other.id] = other
+    if scenario.is_sharded and scenario.stage == "release":
+        world.advance(5_000)
+    elif scenario.stage == "release":
         world.advance(5_000)
         start.other = make_plan(world, match="b" if scenario.is_split else "*")
         start.plans[start.other.id] = start.other
@@ -1646,6 +1731,7 @@ def make_plan(
     offset_ms: int = 0,
     list_begun: ListBegun = list_none,
     memory_removed: bool = False,
+    shards: int = 0,
 ) -> MovePlan:
     """Make the plan of a release of everything, or of what matches.
 
@@ -1678,6 +1764,7 @@ def make_plan(
         match=match,
         list_begun=list_begun,
         memory_removed=memory_removed,
+        shards=shards,
     )
 
 
@@ -1809,7 +1896,7 @@ def list_tasks(
 ) -> list[tuple[str, int, int, tuple[int, int]]]:
     """Return what ``--full`` or ``--ci`` searches."""
     bounds = {s.name: s.bound if is_full else s.ci_bound for s in SCENARIOS.values()}
-    tasks = [(name, bound, 0, (0, 1)) for name, bound in bounds.items()]
+    tasks = [(name, bound, 0, (0, 1)) for name, bound in bounds.items() if bound]
     tasks.sort(key=lambda task: -task[1])
     return [*tasks, ("", 0, seed, (0, count)), ("", 0, seed + 1, (0, count))]
 

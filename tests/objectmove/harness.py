@@ -9,10 +9,12 @@ from typing import Any
 
 from chainlog import ChainedLog
 from objectmove.bucket import Request, Seen
-from objectmove.move import MoveResult, apply_plan, resume_plan
+from objectmove.manifest import Manifest, read_shard
+from objectmove.move import MoveResult
 from objectmove.plan import MovePlan, Timing
-from objectmove.planning import Judgement, make_move_plan, make_undo_plan
-from objectmove.proof import MoveProof, verify_plan
+from objectmove.planning import Judgement, make_move_plan
+from objectmove.proof import MoveProof
+from objectmove.shards import apply_plan, make_undo_plan, resume_plan, verify_plan
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
 
@@ -125,6 +127,11 @@ class Place:
             judge=judge or judge_all,
             **how,
         )
+
+    def cut(self, number: int, **how: Any) -> tuple[Manifest, list[MovePlan]]:
+        """Plan to move ``pending/`` to ``ready/`` in so many shards."""
+        manifest: Any = self.plan(shards=number, **how)
+        return manifest, [read_shard(self.bucket, manifest, line) for line in manifest.shards]
 
     def how(self) -> dict[str, Any]:
         """Return what a run needs beside the plan."""

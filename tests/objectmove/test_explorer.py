@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from objectmove.jobs import Jobs
 from objectmove.ledger import Ledger
 from objectmove.message import Reply
 from objectmove.plan import save_plan
+from objectmove.session import Claim
 from objectmove.table import Direction, Place, State
 
 from .explore import (
@@ -62,6 +63,16 @@ def run(scenario: str, script: str = "") -> list[str]:
 def give_back_anyway() -> AbstractContextManager[object]:
     """Let the worker go on whatever is within its reach."""
     return mock.patch.object(Holding, "list_in_reach", return_value=[])
+
+
+def take_no_turns() -> AbstractContextManager[object]:
+    """Let shards read and change who is held at the same time."""
+    return mock.patch.object(Holding, "_alone", return_value=nullcontext())
+
+
+def claim_side_by_side() -> AbstractContextManager[object]:
+    """Let every claim stand beside every other one, whatever they name."""
+    return mock.patch.object(Claim, "is_beside", return_value=True)
 
 
 @contextmanager
@@ -318,6 +329,27 @@ FAILURES: list[tuple[str, Mutant, str, str, str]] = [
         "promise 2: a1 was put",
     ),
     (
+        "one hold",
+        take_no_turns,
+        "shards-strict",
+        "1<put@ended.json=op-plan",
+        "promise 5: the worker stays paused",
+    ),
+    (
+        "one hold",
+        ignore_other_holds,
+        "shards-strict",
+        "1<put@state#4=op-plan",
+        "promise 2: copy ready/a while the worker may move",
+    ),
+    (
+        "ranges",
+        claim_side_by_side,
+        "shards-strict",
+        "2<put@id=op-plan",
+        "promise 4: pending/b is told as skipped, and was copied",
+    ),
+    (
         "record",
         ignore_record,
         "polled-strict",
@@ -463,6 +495,12 @@ FOUND = [
         "1.look@claim=blind 2.put@id=refused 3<delete@claim=kill-forgotten"
         " 4<delete@claim=kill-bare",
     ),
+    # to wait for a sibling's claim on the hold let the own claim grow old
+    ("shards-strict", "1.put@claim#4=lost"),
+    ("shard-undo-strict", "1.delete@claim#2=dropped"),
+    # a removed memory forgot the pause that was made for shards that were not begun
+    ("shards-strict", "1<delete@claim#4=kill-forgotten"),
+    ("manifest-loose", "1<hold@ledger=kill-forgotten 2.read@id=blind"),
     # an undo could not be planned: without the bucket's id nobody knows what is absent
     ("undo-loose", "1<lock=read-late:a 1<put@id=foreign:a 1<delete@plan.jsonl=kill-forgotten"),
 ]

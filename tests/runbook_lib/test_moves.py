@@ -49,6 +49,7 @@ class FakePlan:
     undo_command: str = ""
     way_back: str = "by hand"
     summary: dict[str, Any] = field(default_factory=dict)
+    shards: tuple[Any, ...] = ()
 
     @property
     def id(self) -> str:
@@ -61,6 +62,7 @@ class FakeReport:
     facts: dict[str, Any]
     at: datetime = NOW
     taken_back_by: str = ""
+    shards: dict[str, dict[str, int]] | None = None
     taken_before: int = 0
 
     @property
@@ -89,6 +91,9 @@ class FakeMover:
 
     def parse_plan(self, content: bytes, *, path: Path) -> FakePlan:
         return FakePlan(path, hashlib.sha256(content).hexdigest())
+
+    def find_approval(self, plan: FakePlan) -> str:
+        return plan.sha256
 
     def apply_plan(self, store: object, plan: FakePlan, **given: Any) -> FakeReport:
         self.given = {"store": store, "plan": plan, **given}

@@ -48,11 +48,13 @@ class MemoryBucket:
     def __post_init__(self) -> None:
         self._tick = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 
-    def list_objects(self, prefix: str, *, with_folders: bool = False) -> Iterator[Seen]:
+    def list_objects(
+        self, prefix: str, *, with_folders: bool = False, start: str = ""
+    ) -> Iterator[Seen]:
         """Yield the objects under a prefix."""
         self.store.fail("list", prefix)
         for key in sorted(self.store.objects):
-            if key.startswith(prefix) and (with_folders or not key.endswith("/")):
+            if key >= start and key.startswith(prefix) and (with_folders or not key.endswith("/")):
                 yield self._see(key)
 
     def has_absence_mark(self, _key: str) -> bool:

@@ -4,7 +4,7 @@ from functools import partial
 
 from objectmove import mover
 from objectmove.errors import MoversError
-from objectmove.plan import MovePlan
+from objectmove.mover import AnyPlan
 from runbook_lib.approvals import Plan
 from runbook_lib.moves import MoveGate, WatchedOthers
 
@@ -20,7 +20,7 @@ def _check_silent(inv: Investigation) -> None:
         raise MoversError("the consumer works: stop it before you move its files")
 
 
-class InboxGate(MoveGate[MovePlan]):
+class InboxGate(MoveGate[AnyPlan]):
     """Lets moves out of the inbox through the gate, while the consumer is silent."""
 
     noun = "file"

@@ -1,0 +1,476 @@
+"""A plan that is cut by key range into shards, under one approval.
+
+A manifest is a plan's file whose lines name other plans: their ranges of keys, counts and hashes.
+Its SHA-256 is the approval of all of them. A shard is a plan like any other; its id is
+``MANIFEST#k``. The undo of a manifest is a manifest of its shards' undos, in reverse order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+from pydantic import TypeAdapter, ValidationError
+
+from . import plan as plans
+from . import record as records
+from .bucket import S3Bucket, format_time
+from .carry import Hold
+from .errors import (
+    ExpiredError,
+    LimitError,
+    MoversError,
+    NotApprovedError,
+    PlanError,
+    StoppedError,
+    StoreError,
+)
+from .ledger import Logs
+from .plan import Excluded, MovePlan, Part, PlanFile, PlanHeader, PlanId, PlanRow
+from .record import HoldNote, Record
+from .session import Clock, Notice, Session, read_store_id
+
+MAX_SHARDS = 256
+MAX_OBJECTS = 10_000_000
+_FORMAT = "objectmove/plan/shards/1"
+
+
+class Shard(Part):
+    """One line of a manifest: a plan, its range of keys, and the hash that its file must have."""
+
+    plan: PlanId
+    first: str
+    last: str
+    objects: int
+    bytes: int
+    sha256: str
+
+
+_SHARDS = TypeAdapter(tuple[Shard, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest(PlanFile):
+    """A plan that is carried out shard by shard; it has no rows of its own."""
+
+    shards: tuple[Shard, ...] = field(repr=False)
+    rows: tuple[PlanRow, ...] = ()
+
+    def find_shard(self, plan: str) -> Shard | None:
+        """Return the line that names a plan."""
+        return next((shard for shard in self.shards if shard.plan == plan), None)
+
+
+def parse_plan_file(content: bytes, *, path: Path) -> MovePlan | Manifest:
+    """Hash the bytes of a plan, or of a manifest, and read them.
+
+    Raises
+    ------
+    PlanError
+        When a line is not exactly what this package writes, or what it says does not agree.
+    """
+    if _is_manifest(content):
+        return parse_manifest(content, path=path)
+    return plans.parse_plan(content, path=path)
+
+
+def _is_manifest(content: bytes) -> bool:
+    first_line, _, _ = content.partition(b"\n")
+    return f'"{_FORMAT}"'.encode() in first_line
+
+
+def parse_manifest(content: bytes, *, path: Path) -> Manifest:
+    """Hash a manifest's bytes and read them.
+
+    Raises
+    ------
+    PlanError
+        When a line is not exactly what this module writes, or the ranges are not disjoint.
+    """
+    try:
+        head, *lines = content.decode().removesuffix("\n").split("\n")
+        header = PlanHeader.model_validate_json(head)
+        shards = _SHARDS.validate_json(f"[{','.join(lines)}]")
+        if _encode(header, shards) != content or header.format != _FORMAT:
+            raise ValueError("a line is not as `plan` writes it")
+    except ValueError as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise PlanError(f"{path.name} is not a plan ({what}). Make a new one.") from error
+    _check(path, header, shards)
+    return Manifest(
+        path=path,
+        content=content,
+        sha256=hashlib.sha256(content).hexdigest(),
+        header=header,
+        shards=shards,
+    )
+
+
+def _encode(header: PlanHeader, shards: Sequence[Shard]) -> bytes:
+    lines = [shard.model_dump_json().encode() for shard in shards]
+    return plans.encode(header, lines)
+
+
+def _check(path: Path, header: PlanHeader, shards: Sequence[Shard]) -> None:
+    if path.stem != header.id:
+        raise PlanError(f"{path.name} was renamed: it is {header.id}")
+    objects = sum(shard.objects for shard in shards)
+    size_bytes = sum(shard.bytes for shard in shards)
+    if (objects, size_bytes) != (header.objects, header.bytes):
+        raise PlanError(f"{path.name}: its totals are not those of its shards")
+    last = ""
+    for shard in sorted(shards, key=lambda shard: shard.first):
+        if plans.find_manifest(shard.plan) != header.release:
+            raise PlanError(f"{path.name}: {shard.plan} is no shard of {header.release}")
+        if not last < shard.first <= shard.last:
+            raise PlanError(f"{path.name}: the range of {shard.plan} overlaps another one")
+        last = shard.last
+
+
+class Spool:
+    """Rows on their way from a listing into shards, on the disk: memory does not grow with them.
+
+    Parameters
+    ----------
+    file : a new file
+    most : the most rows that fit
+
+    Attributes
+    ----------
+    count : how many rows there are
+    oldest : since when the oldest waits
+    """
+
+    def __init__(self, file: IO[bytes], *, most: int) -> None:
+        self.count = 0
+        self.oldest: datetime | None = None
+        self._file = file
+        self._most = min(most, MAX_OBJECTS)
+        self._last = ""
+
+    def add(self, rows: Sequence[PlanRow]) -> None:
+        """Take rows in, in the order of their keys.
+
+        Raises
+        ------
+        LimitError
+            When there are too many.
+        PlanError
+            When the keys do not ascend: then ranges of keys are not what they seem.
+        """
+        for row in rows:
+            if row.key <= self._last:
+                raise PlanError(
+                    f"this store does not list keys in their order ({row.key!r} comes after "
+                    f"{self._last!r}): plan without --shards"
+                )
+            self._last = row.key
+            self.oldest = min(self.oldest or row.age_start, row.age_start)
+            self._file.write(plans.encode_row(row) + b"\n")
+        self.count += len(rows)
+        if self.count > self._most:
+            raise LimitError(f"more would move than these shards may hold: {self._most} objects")
+
+    def cut(self, size: int) -> Iterator[list[PlanRow]]:
+        """Yield the rows again, so many at a time."""
+        self._file.seek(0)
+        while True:
+            lines = list(islice(self._file, size))
+            if not lines:
+                return
+            yield plans.parse_rows(lines)
+
+
+def write_shards(
+    folder: Path, header: PlanHeader, spool: Spool, *, number: int, excluded: Excluded
+) -> Manifest:
+    """Write a plan for each shard, and the manifest that names them.
+
+    Parameters
+    ----------
+    header : of the whole plan; its id becomes the manifest's
+    number : how many shards to make; fewer where there are fewer rows
+
+    Raises
+    ------
+    PlanError
+        When it cannot be written.
+    """
+    size = -(-spool.count // number)
+    shards = []
+    for index, rows in enumerate(spool.cut(size), start=1):
+        plan_id = f"{header.id}#{index}"
+        changes = {
+            "id": plan_id,
+            "release": plan_id,
+            "first": rows[0].key,
+            "last": rows[-1].key,
+        }
+        shard_header = header.model_copy(update=changes)
+        plan = plans.write_plan(folder, shard_header, rows, Excluded())
+        shards.append(describe_shard(plan))
+    return write_manifest(folder, header, shards, oldest=spool.oldest, excluded=excluded)
+
+
+def describe_shard(plan: MovePlan) -> Shard:
+    """Return the line that names a plan."""
+    header = plan.header
+    return Shard(
+        plan=plan.id,
+        first=header.first,
+        last=header.last,
+        objects=header.objects,
+        bytes=header.bytes,
+        sha256=plan.sha256,
+    )
+
+
+def write_manifest(
+    folder: Path,
+    header: PlanHeader,
+    shards: Sequence[Shard],
+    *,
+    oldest: datetime | None,
+    excluded: Excluded,
+) -> Manifest:
+    """Write a manifest under ``folder`` and return it.
+
+    Raises
+    ------
+    PlanError
+        When it cannot be written.
+    """
+    totals = {
+        "format": _FORMAT,
+        "objects": sum(shard.objects for shard in shards),
+        "bytes": sum(shard.bytes for shard in shards),
+        "oldest": oldest,
+        "selection": {**header.selection, "shards": str(len(shards))},
+        **excluded.describe(),
+    }
+    header = header.model_copy(update=totals)
+    manifest = parse_manifest(_encode(header, shards), path=folder / f"{header.id}.jsonl")
+    plans.save_plan(manifest)
+    return manifest
+
+
+def read_manifest(plan: MovePlan) -> Manifest:
+    """Return the manifest that lies beside a shard, and names it.
+
+    Raises
+    ------
+    PlanError
+        When it is missing, or the shard's file has not the hash that it names.
+    """
+    path = plan.path.with_name(f"{plan.header.manifest}.jsonl")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        text = f"{path} cannot be read: {error.strerror}. It approves {plan.id}"
+        raise PlanError(text) from error
+    manifest = parse_manifest(content, path=path)
+    check_shard(manifest, plan)
+    return manifest
+
+
+def find_approval(plan: MovePlan | Manifest) -> str:
+    """Return the hash that approves a plan: its own, or of a shard that of its manifest.
+
+    Returns
+    -------
+    An empty text for a shard without its manifest: it can be resumed, and not be approved.
+
+    Raises
+    ------
+    PlanError
+        When the shard's file has not the hash that the manifest names.
+    """
+    if isinstance(plan, Manifest) or not plan.header.is_shard:
+        return plan.sha256
+    path = plan.path.with_name(f"{plan.header.manifest}.jsonl")
+    return read_manifest(plan).sha256 if path.exists() else ""
+
+
+def check_shard(manifest: Manifest, plan: MovePlan) -> None:
+    """Refuse a plan whose bytes are not those that a manifest names."""
+    shard = manifest.find_shard(plan.id)
+    if shard is None or shard.sha256 != plan.sha256:
+        raise PlanError(f"{plan.path.name} is not the shard that {manifest.id} names: plan again")
+
+
+def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
+    """Return a shard's plan: from beside the manifest, or from the bucket's record.
+
+    Raises
+    ------
+    PlanError
+        When it is in neither place, or has not the hash that the manifest names.
+    """
+    path = manifest.path.with_name(f"{shard.plan}.jsonl")
+    plan: MovePlan | None
+    if path.exists():
+        plan = plans.parse_plan(path.read_bytes(), path=path)
+    else:
+        plan = records.fetch_plan(bucket, shard.plan, find_folder=lambda: path.parent)
+    if plan is None:
+        raise PlanError(
+            f"the plan {shard.plan} is not here, and the bucket holds it no more: it has ended, or "
+            "was never begun. Go on where it was planned."
+        )
+    check_shard(manifest, plan)
+    return plan
+
+
+def fetch_plan(
+    bucket: S3Bucket, plan_id: str, *, find_folder: Callable[[], Path]
+) -> MovePlan | Manifest | None:
+    """Write a plan, or a manifest, that the bucket remembers into a folder.
+
+    With a shard comes its manifest, which approves it. Parameters and errors are those of
+    ``record.fetch_plan``.
+    """
+    find_once = cache(find_folder)
+    plan = records.fetch_plan(bucket, plan_id, find_folder=find_once)
+    if plan is not None and not plan.header.manifest:
+        return plan
+    manifest_id = plans.find_manifest(plan_id) or plan_id
+    try:
+        content = records.read_recorded_manifest(bucket, manifest_id)
+    except StoreError:
+        return plan
+    if content is None or not _is_manifest(content):
+        return plan
+    manifest = parse_manifest(content, path=find_once() / f"{manifest_id}.jsonl")
+    plans.save_plan(manifest)
+    return manifest if plan_id == manifest_id else plan
+
+
+def was_begun(bucket: S3Bucket, manifest: Manifest) -> bool:
+    """Tell whether a manifest was approved and begun, by the bucket. Only reads."""
+    recorded = records.read_recorded_manifest(bucket, manifest.id)
+    if recorded not in (None, manifest.content):
+        raise NotApprovedError(
+            f"{manifest.id} is not the plan that was approved by that name: make a new plan"
+        )
+    return recorded is not None
+
+
+def begin_shards(
+    bucket: S3Bucket,
+    manifest: Manifest,
+    *,
+    logs: Logs,
+    operator: str,
+    hold: Hold,
+    clock: Clock,
+    notice: Notice,
+) -> None:
+    """Put an approved manifest and all of its shards on record, if they are not.
+
+    Each record says that the others are held for it, unless someone else keeps them still already.
+    So only the shard that ends last lets them go on. The ledgers here say the same: they outlive
+    the bucket's memory.
+
+    Raises
+    ------
+    StoppedError
+        When the others may be paused, and the shards are on record.
+    ExpiredError
+        When the manifest is too old to begin.
+    NotApprovedError
+        When the bucket's memory was removed since it was made.
+
+    Notes
+    -----
+    Changes ``.runbook/``, and pauses the others. The shards are resumed, or stopped, one by one.
+    """
+    header = manifest.header
+    if _list_unrecorded(bucket, manifest) == []:
+        return
+    with Session(bucket, header, operator, clock, notice, hold_of=manifest.id) as session:
+        unrecorded = _list_unrecorded(bucket, manifest)
+        if not was_begun(bucket, manifest) and clock.now() > header.expires_at:
+            until = format_time(header.expires_at)
+            raise ExpiredError(f"{manifest.id} expired at {until}: plan again")
+        if header.store_id != read_store_id(bucket):
+            raise NotApprovedError(
+                f"the bucket's memory (.runbook/) was removed since {manifest.id} was made: "
+                "plan again"
+            )
+        if unrecorded:
+            records.put_recorded_plan(session, manifest)
+            plans_of_shards = (read_shard(bucket, manifest, shard) for shard in unrecorded)
+            _put_on_record(session, manifest, plans_of_shards, logs=logs, hold=hold)
+
+
+def _put_on_record(
+    session: Session,
+    manifest: Manifest,
+    shards: Iterator[MovePlan],
+    *,
+    logs: Logs,
+    hold: Hold,
+) -> None:
+    """Put shards on record one by one, and pause the others after the first."""
+    note: HoldNote | None = None
+    is_first = True
+    for plan in shards:
+        log = logs(plan.id)
+        with log.locked():
+            if is_first:
+                note = _make_note(session, hold)
+            records.put_recorded_plan(session, plan)
+            if note is not None:
+                log.append("hold", {"note": note.model_dump(mode="json")})
+            records.put_record(session, _describe_unbegun(session, plan, note))
+            if is_first and note is not None and not hold.is_paused():
+                # Later than this, a person's pause could be taken for ours.
+                _pause(hold, manifest)
+        is_first = False
+
+
+def _pause(hold: Hold, manifest: Manifest) -> None:
+    """Make the others stand still."""
+    try:
+        hold.pause()
+    except MoversError as error:
+        text = f"{error}. Go on with: {manifest.header.resume_command}"
+        raise StoppedError(text) from error
+
+
+def _list_unrecorded(bucket: S3Bucket, manifest: Manifest) -> list[Shard]:
+    """Return the shards that are not on record."""
+    recorded = records.list_recorded_plans(bucket, f"{manifest.id}#")
+    return [shard for shard in manifest.shards if shard.plan not in recorded]
+
+
+def _make_note(session: Session, hold: Hold) -> HoldNote | None:
+    """Return who is held for the shards; None when someone else keeps them still already."""
+    is_held = any(record.hold for record in records.list_records(session.bucket))
+    if hold.is_paused() and not is_held:
+        return None
+    return records.make_hold_note(session, words=hold.words, way_back=hold.way_back)
+
+
+def _describe_unbegun(session: Session, plan: MovePlan, note: HoldNote | None) -> Record:
+    """Return what the bucket knows of an approved shard of which nothing was announced."""
+    return Record(
+        plan=plan.id,
+        release=plan.id,
+        parent="",
+        action="move",
+        begun_at=session.stamp,
+        sha256=plan.sha256,
+        by=session.claim.by,
+        host=session.claim.host,
+        ledger="",
+        fence_at=datetime.min.replace(tzinfo=UTC),
+        begun=0,
+        hold=note,
+    )

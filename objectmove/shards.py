@@ -1,0 +1,212 @@
+"""Carry out, take back and prove a plan, or all shards of a manifest one after the other.
+
+These functions take either: for a plan that is no shard they are those of ``move``, ``planning``
+and ``proof``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any
+
+from . import move, planning, proof
+from . import record as records
+from .bucket import S3Bucket
+from .errors import NotApprovedError, RefusedError, StoppedError
+from .ledger import Ledger, Logs
+from .ledger import was_cut_off as was_plan_cut_off
+from .manifest import (
+    Manifest,
+    begin_shards,
+    describe_shard,
+    read_manifest,
+    read_shard,
+    was_begun,
+    write_manifest,
+)
+from .plan import Excluded, MovePlan
+from .proof import MoveProof
+from .result import MoveResult, add_up, find_ways_on
+from .session import Clock
+from .settling import name_undo
+
+__all__ = ["apply_plan", "make_undo_plan", "resume_plan", "verify_plan", "was_cut_off"]
+
+
+def apply_plan(
+    bucket: S3Bucket, plan: MovePlan | Manifest, /, *, approve: str, **how: Any
+) -> MoveResult:
+    """Carry out an approved plan, or an approved manifest shard by shard.
+
+    What was begun of a manifest, here or elsewhere, is gone on with. Parameters and errors are
+    those of ``move.apply_plan``; a shard is approved by its manifest's SHA-256.
+    """
+    if isinstance(plan, MovePlan) and not plan.header.is_shard:
+        return move.apply_plan(bucket, plan, approve=approve, **how)
+    manifest = plan if isinstance(plan, Manifest) else read_manifest(plan)
+    if approve != manifest.sha256:
+        raise NotApprovedError(
+            f"the approval is not of {manifest.id}: its SHA-256 is {manifest.sha256}"
+        )
+    _note_beginning(manifest, how)
+    if manifest.header.action == "undo":
+        return _carry_out_all(bucket, manifest, _apply_undo, how)
+    _begin(bucket, manifest, how)
+    if isinstance(plan, MovePlan):
+        return move.resume_plan(bucket, plan, **how)
+    return _carry_out_all(bucket, manifest, move.resume_plan, how)
+
+
+def resume_plan(bucket: S3Bucket, plan: MovePlan | Manifest, /, **how: Any) -> MoveResult:
+    """Go on with a plan that was begun, or with every shard of a manifest that was approved."""
+    if isinstance(plan, MovePlan):
+        return move.resume_plan(bucket, plan, **how)
+    if plan.header.action == "undo" and how["logs"](plan.id).read():
+        return _carry_out_all(bucket, plan, _apply_undo, how)
+    if plan.header.action == "undo" or not was_begun(bucket, plan):
+        raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
+    _note_beginning(plan, how)
+    if not how.get("stop_here"):
+        _begin(bucket, plan, how)
+    return _carry_out_all(bucket, plan, move.resume_plan, how)
+
+
+def _note_beginning(manifest: Manifest, how: Mapping[str, Any]) -> None:
+    """Write down who carries a manifest out from here; each shard has a ledger of its own."""
+    log = how["logs"](manifest.id)
+    log.append("begins", {"by": how["operator"], "sha256": manifest.sha256})
+
+
+def _begin(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) -> None:
+    begin_shards(
+        bucket,
+        manifest,
+        logs=how["logs"],
+        operator=how["operator"],
+        hold=how["hold"],
+        clock=how.get("clock") or Clock(),
+        notice=how.get("notice") or _tell_nobody,
+    )
+
+
+def _tell_nobody(_why: str) -> None:
+    """Drop a notice."""
+
+
+def _apply_undo(bucket: S3Bucket, undo: MovePlan, /, **how: Any) -> MoveResult:
+    """Begin the undo of a shard, or go on with it."""
+    if Ledger(how["logs"](undo.id), undo).is_begun:
+        return move.resume_plan(bucket, undo, **how)
+    return move.apply_plan(bucket, undo, approve=undo.sha256, **how)
+
+
+def _carry_out_all(
+    bucket: S3Bucket,
+    manifest: Manifest,
+    carry_out: Callable[..., MoveResult],
+    how: Mapping[str, Any],
+) -> MoveResult:
+    """Carry out all shards, in the order of the manifest; an error ends it.
+
+    Raises
+    ------
+    StoppedError
+        When a shard is refused after others were carried out.
+    """
+    results: list[MoveResult] = []
+    ways_on: list[str] = []
+    recorded = records.list_recorded_plans(bucket, f"{manifest.id}#")
+    for shard in manifest.shards:
+        if how.get("stop_here") and shard.plan not in recorded:
+            continue  # it was never begun: nothing of it is to be stopped
+        plan = read_shard(bucket, manifest, shard)
+        try:
+            result = carry_out(bucket, plan, **how)
+        except RefusedError as error:
+            if not results:
+                raise
+            done = f"{len(results)} of {len(manifest.shards)} shards were carried out"
+            way_on = manifest.header.resume_command
+            raise StoppedError(f"{done}; {shard.plan}: {error}. Go on with: {way_on}") from error
+        results.append(result)
+        if not result.is_complete:
+            ways_on += find_ways_on(plan, result.to_json())
+    return add_up(manifest.id, results, list(dict.fromkeys(ways_on)))
+
+
+def was_cut_off(plan: MovePlan | Manifest, *, logs: Logs) -> bool:
+    """Tell whether a plan was begun from this machine and did not come to its end. Only reads.
+
+    To apply a manifest again, or a shard, is to go on with it.
+    """
+    if isinstance(plan, Manifest) or plan.header.is_shard:
+        return False
+    return was_plan_cut_off(plan, logs=logs)
+
+
+def make_undo_plan(
+    bucket: S3Bucket, plan: MovePlan | Manifest, *, logs: Logs, **how: Any
+) -> MovePlan | Manifest:
+    """Write the plan that takes a plan back, or the manifest of the undos of all shards.
+
+    The shards come in reverse order; those that this machine did not move are left out. Parameters
+    and errors are those of ``planning.make_undo_plan``.
+    """
+    if isinstance(plan, MovePlan):
+        return planning.make_undo_plan(bucket, plan, logs=logs, **how)
+    excluded = Excluded()
+    undos = []
+    for shard in reversed(plan.shards):
+        shard_plan = read_shard(bucket, plan, shard)
+        if not Ledger(logs(shard.plan), shard_plan).landings:
+            excluded.add("not_moved_from_here", shard.plan)
+            continue
+        undo = planning.make_undo_plan(bucket, shard_plan, logs=logs, **how)
+        undos.append(undo)
+    if not undos:
+        raise NotApprovedError(f"{plan.id} was never begun, or this folder knows of no copy of it")
+    header = undos[0].header.model_copy(
+        update={
+            "id": _name_undo(plan, logs),
+            "parent": plan.id,
+            "release": plan.id,
+            "first": "",
+            "last": "",
+            "expires_at": min(undo.expires_at for undo in undos),
+        }
+    )
+    shards = [describe_shard(undo) for undo in undos if undo.rows]
+    oldest = [undo.header.oldest for undo in undos if undo.header.oldest is not None]
+    return write_manifest(
+        plan.path.parent,
+        header,
+        shards,
+        oldest=min(oldest, default=None),
+        excluded=excluded,
+    )
+
+
+def _name_undo(manifest: Manifest, logs: Logs) -> str:
+    """Return the id of the next undo of a manifest: one that was begun here is kept."""
+    for number in count(1):
+        undo_id = name_undo(manifest, number)
+        if not logs(undo_id).read():
+            break
+    return undo_id
+
+
+def verify_plan(
+    bucket: S3Bucket, plan: MovePlan | Manifest, *, logs: Logs, **how: Any
+) -> MoveProof:
+    """Prove a plan, or all shards of a manifest: which of them lacks what. Only reads.
+
+    Parameters and errors are those of ``proof.verify_plan``.
+    """
+    if isinstance(plan, MovePlan):
+        return proof.verify_plan(bucket, plan, logs=logs, **how)
+    proofs = []
+    for shard in plan.shards:
+        shard_plan = read_shard(bucket, plan, shard)
+        proofs.append(proof.verify_plan(bucket, shard_plan, logs=logs, **how))
+    return proof.add_up(plan.id, bucket.read_clock(), proofs)
