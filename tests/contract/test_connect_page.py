@@ -51,7 +51,7 @@ __all__ = ["foreign_shell"]
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "connect.md").read_text("utf-8")
 DATAFLOW, REACHED, AIRFLOW = re.findall(r"^```sh\n(.*?)^```", PAGE, re.M | re.S)
-(IDENTITIES,) = re.findall(r"^```json\n(.*?)^```", PAGE, re.M | re.S)
+IDENTITIES, *_ = re.findall(r"^```json\n(.*?)^```", PAGE, re.M | re.S)
 CHANGED = ("pending/", "ready/", "parked/", ".runbook/")
 CHAOS = "chaos/fulfillment-delay/"
 
