@@ -24,6 +24,7 @@ def check_approval(
     record: Record | None,
     *,
     is_new: bool,
+    has_earlier: bool = False,
     has_word: bool,
     now: datetime,
 ) -> None:
@@ -33,6 +34,7 @@ def check_approval(
     ----------
     record : what the bucket knows of the plan
     is_new : whether the plan begins; else it goes on
+    has_earlier : whether the bucket knows an earlier plan of this name, which never began
     has_word : whether a person said that an undo is safe now
     """
     plan = ledger.plan
@@ -43,6 +45,7 @@ def check_approval(
             f"{plan.id} is not the plan that was approved by that name: make a new plan"
         )
     is_begun = ledger.is_begun or record is not None
+    is_known = is_begun or bool(ledger.head) or has_earlier
     if is_new and is_begun:
         if ledger.is_ended:
             raise NotApprovedError(f"{plan.id} was carried out. Plan again.")
@@ -50,7 +53,7 @@ def check_approval(
     if is_new and now > header.expires_at:
         until = format_time(header.expires_at)
         raise ExpiredError(f"{plan.id} expired at {until}: plan again")
-    if not is_new and not is_begun and not ledger.head:
+    if not is_new and not is_known:
         raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
     if header.action == "undo" and not has_word:
         raise NotApprovedError(

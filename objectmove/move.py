@@ -306,6 +306,7 @@ class Run:
             ledger,
             record,
             is_new=self.is_new,
+            has_earlier=self._earlier is not None,
             has_word=self.stands_still or self.goes_on,
             now=self.clock.now(),
         )
@@ -335,6 +336,8 @@ class Run:
     def _end_unbegun(self) -> MoveResult:
         """Give the worker back and end a plan of which nothing was announced."""
         ledger = self.ledger
+        if self._earlier is not None:
+            self.books.replace(self._earlier)
         was_held = ledger.hold is not None
         self.holding.give_back(None)
         self.books.tell_release()
@@ -673,6 +676,8 @@ class Run:
         ledger = self.ledger
         self.session.renew()
         self.books.tell_release()
+        if ledger.memory_removed:
+            self._skip_what_went(ledger.rows(State.LEFT))
         is_half_done = ledger.rows(*HALF) or ledger.rows(*HALF, leg=Leg.PARK)
         is_over = not ledger.list_waiting() and not is_half_done
         if is_over and not ledger.is_ended:

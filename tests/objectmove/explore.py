@@ -1221,9 +1221,11 @@ class Run:
             self._fail(4, f"{who} says complete, and something planned waits")
         if is_complete and plan.header.action == "undo":
             for name in self.scenario.objects:
+                # The undo of a shard is about the shard's keys, any other about all.
                 is_planned = any(row.key == f"ready/{name}" for row in plan.rows)
+                is_about = is_planned or not self.scenario.is_sharded
                 left = self.world.objects.get(f"ready/{name}")
-                if is_planned and left and left.by.isdigit() and left.label == f"{name}1":
+                if is_about and left and left.by.isdigit() and left.label == f"{name}1":
                     self._fail(4, f"{who} says complete, and our copy is at ready/{name}")
 
     def _is_moved(self, row: PlanRow) -> bool:

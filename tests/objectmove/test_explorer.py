@@ -503,6 +503,15 @@ FOUND = [
     ("manifest-loose", "1<hold@ledger=kill-forgotten 2.read@id=blind"),
     # an undo could not be planned: without the bucket's id nobody knows what is absent
     ("undo-loose", "1<lock=read-late:a 1<put@id=foreign:a 1<delete@plan.jsonl=kill-forgotten"),
+    # a machine without the folder could not end an undo whose name an earlier plan had
+    ("undo-two-strict", "1<put@id=foreign:a 1.put@state#2=twice 3<put@id=kill-bare"),
+    # of a removed memory, what went meanwhile was told by a second resume only
+    (
+        "release-loose",
+        "1<intent@ledger=kill-forgotten 2.memory_removed@ledger=fsync-kept "
+        "3.list@releases#2=blind 3<put@claim#2=copy-folder 4.look@pending/a=blind "
+        "4.put@state#2=slow 4<list@releases#5=rewrite:a 4<hold@ledger#2=kill-old",
+    ),
 ]
 
 
