@@ -80,7 +80,7 @@ test-faults: setup-test ## All fault tests: at least 200 kills on two stores
 test-foreign: setup-test ## A DataFlow that is not ours, on two stores, with TLS, tokens and other people
 	@pytest tests/foreign $(ARGS)
 
-test-model: setup-test ## The move against every interleaving up to the bound: about an hour
+test-model: setup-test ## The move against every interleaving up to the bound: half an hour on two cores
 	@python -m tests.objectmove.explore --full $(ARGS)
 
 test-airflow: setup ## The pipeline client against a real Airflow, in an environment of its own

@@ -1911,7 +1911,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bound", type=int, default=1, help="try up to so many disturbances")
     parser.add_argument("--part", default="0/1", help="only the part i/n of them")
     parser.add_argument("--naive", action="store_true", help="without reductions")
-    parser.add_argument("--full", action="store_true", help="all scenarios, about 40 minutes")
+    parser.add_argument("--full", action="store_true", help="all scenarios, an hour of CPU")
     parser.add_argument("--ci", action="store_true", help="all scenarios, about 3 minutes")
     parser.add_argument("--random", type=int, default=0, help="so many runs by chance")
     parser.add_argument("--depth", type=int, default=10)
