@@ -179,7 +179,7 @@ def run_monitors(stack: ExitStack, folder: Path, at: dict[str, str], store: str)
             alerts = requests.get(f"http://{at['ALERTMANAGER']}/-/ready", timeout=5)
         except requests.ConnectionError:
             return False
-        return alerts.ok and bool(answer.json()["data"]["result"])
+        return alerts.ok and answer.ok and bool(answer.json()["data"]["result"])
 
     wait_until(has_lag, what="the lag in Prometheus")
 

@@ -121,7 +121,7 @@ def is_firing(stack: RunningStack) -> bool:
     )
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_three_troubles_are_three_folders_with_three_reports_each_true(
     stack: RunningStack, runbook: Runbook
 ) -> None:
@@ -247,7 +247,7 @@ def run_as_cron_does(stack: RunningStack, runbook: Runbook) -> dict[str, Any]:
     subprocess.run(
         ["/usr/bin/env", "-i", f"PYTHONPATH={ROOT}", "/bin/sh", "-c", line.split(" ", 5)[5]],
         cwd="/",
-        timeout=180,
+        timeout=400,
         check=False,
     )
     log = (runbook.home / "drill.log").read_text("utf-8")

@@ -14,7 +14,7 @@ from runbook_lib.redact import Redactor
 from tests.stack.test_incident import Runbook
 from tests.support.stack import RunningStack, wait_until
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
 ALERT = "FulfillmentUploadFailing"
 
