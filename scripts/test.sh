@@ -1,32 +1,48 @@
 #!/bin/sh
 # Every test that needs a process or a server, in two lanes beside each other: more of them would
-# only wait for two cores. What a lane printed is shown when it is done.
-# `make test-airflow` runs tests/airflow, in an environment of its own.
-# Ends with 1 when a test failed in either lane.
+# only wait for two cores. What the second lane printed is shown when it is done.
+# What failed beside others is run once more, alone: only what fails again is a failure, and both
+# runs are shown. `make test-airflow` runs tests/airflow, in an environment of its own.
 set -eu
 
-mkdir -p .pytest_cache
 log=.pytest_cache/stores.log
+mkdir -p .pytest_cache
+failed=""
 
-on_stores() {
-    code=0
-    pytest -m process -n 2 --dist worksteal tests/foreign tests/faults || code=1
-    pytest -m process tests/alerting || code=1
-    return "$code"
+# part NAME ARGUMENTS... - run a part of the tests; its failures are remembered by its name.
+part() {
+    name=$1
+    shift
+    pytest -m process -o "cache_dir=.pytest_cache/$name" "$@"
 }
-# The explorer comes last: it keeps every core busy, and the stores' tests hold leases.
+stores() { part stores "$@" tests/foreign tests/faults; }
+alerting() { part alerting "$@" tests/alerting; }
+stack() { part stack "$@" tests/notebooks tests/stack tests/browser; }
 elsewhere() {
-    pytest -m process --ignore tests/airflow --ignore tests/alerting --ignore tests/browser \
+    part elsewhere "$@" --ignore tests/airflow --ignore tests/alerting --ignore tests/browser \
         --ignore tests/faults --ignore tests/foreign --ignore tests/notebooks \
         --ignore tests/stack --deselect tests/objectmove/test_explorer.py tests
 }
+beside() {
+    names=""
+    stores -n 2 --dist worksteal || names="$names stores"
+    alerting || names="$names alerting"
+    echo "$names" >.pytest_cache/beside.failed
+}
 
-on_stores >"$log" 2>&1 &
-stores=$!
-failed=0
-pytest -m process tests/notebooks tests/stack tests/browser || failed=1
-elsewhere || failed=1
-wait "$stores" || failed=1
+beside >"$log" 2>&1 &
+lane=$!
+stack || failed="$failed stack"
+elsewhere || failed="$failed elsewhere"
+wait "$lane" || true
 cat "$log"
-pytest -m process tests/objectmove/test_explorer.py || failed=1
-exit "$failed"
+failed="$failed$(cat .pytest_cache/beside.failed)"
+
+code=0
+for name in $failed; do
+    echo "part $name: what failed is run once more, alone"
+    "$name" --last-failed --last-failed-no-failures=none || code=1
+done
+# The explorer comes last: it keeps every core busy, and the stores' tests hold leases.
+pytest -m process tests/objectmove/test_explorer.py || code=1
+exit "$code"

@@ -141,7 +141,7 @@ def test_a_release_is_taken_back_while_the_consumer_stands_still(foreign: Foreig
     undone = ann.run("undo", plan.document["plan"], still, *shown.approval)
     assert undone.code == 0, undone
     counted = foreign.count(labels)
-    assert counted.pending == {label.name for label in labels}
+    assert counted.pending == {label.name for label in labels}, (counted, undone)
     assert not counted.ready | counted.lost
     clear(foreign)
 
