@@ -260,7 +260,8 @@ def depends_on_time(entry: Entry) -> bool:
     if entry.kind == "action":
         return bool(entry.data["action"]["step"] == "4.1")  # refused once a label waits too long
     # a look without trouble ends with its command; a person's kernel stays
-    return entry.kind in ("notebook", "closed", "reported")
+    # whichever section first sees a label that is late opens the incident
+    return entry.kind in ("notebook", "closed", "reported", "opened", "adopted")
 
 
 def describe(entry: Entry) -> tuple[object, ...]:
