@@ -8,7 +8,8 @@ ARGS ?=
 INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill chaos-fulfillment-delay \
-	report samples lock lint check test test-faults test-foreign test-model test-airflow diagnose-matrix bench bench-alert clean
+	report samples lock lint check test test-faults test-foreign test-model test-airflow \
+	diagnose-cases diagnose-matrix bench bench-alert clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +89,9 @@ test-airflow: setup ## The pipeline client against a real Airflow, in an environ
 
 diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what section 5 finds
 	@python -m tests.diagnosis.matrix $(ARGS)
+
+diagnose-cases: setup ## Faults that others drill, and four abstentions: what section 5 says of them
+	@python -m tests.diagnosis.foreign $(ARGS)
 
 samples: setup ## Make the sample reports under docs/samples and the README's pictures
 	@sh scripts/setup/prometheus.sh --test >&2

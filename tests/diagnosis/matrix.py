@@ -31,7 +31,7 @@ from tests.diagnosis.table import write_table
 from tests.support.diagnosis import ask_why, list_causes, open_diagnosis
 from tests.support.stack import run_stack
 
-__all__ = ["main"]
+__all__ = ["main", "read_runs"]
 
 #: The worker's failures of the last half minute count as present: so long do traces last.
 _TRACES_S = 40.0
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "runs.jsonl"
-    runs = _read(file)
+    runs = read_runs(file)
     seed = options.seed if options.seed is not None else secrets.randbelow(1_000_000)
     seed = runs[0]["seed"] if runs else seed
     cases = list_cases(
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"seed {seed}: {len(cases)} runs, {len(cases) - len(todo)} done already", flush=True)
     if todo and not options.table_only:
         _run_all(todo, seed, file, options)
-    runs = _read(file)
+    runs = read_runs(file)
     is_good = write_table(runs, planned=len(cases), path=options.doc, note=options.note)
     print(f"{options.doc} is written", flush=True)
     return 0 if is_good else 3
@@ -89,7 +89,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _read(file: Path) -> list[_Run]:
+def read_runs(file: Path) -> list[_Run]:
+    """Return the finished runs of a file, one in a line; none where there is no file."""
     if not file.exists():
         return []
     runs: list[_Run] = []

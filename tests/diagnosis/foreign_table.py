@@ -1,0 +1,154 @@
+"""The judgement by others' cases as a document, from the recorded runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.diagnosis.foreign_cases import ABSTENTIONS, CASES, FOREIGN, ForeignCase, find_misses
+
+__all__ = ["describe", "list_run_misses", "write_document"]
+
+_GOAL = 0.9
+_Run = dict[str, Any]
+_HEAD = """# Others' cases
+
+What section 5 says of faults that others drill. Written by `make diagnose-cases`; never part of
+CI, which takes one of them (`tests/stack/test_foreign_cases.py`).
+
+The faults come from the descriptions of two benchmarks: ITBench (`itbench-hub/ITBench`,
+`scenarios/sre`, by number of scenario) and AIOpsLab (`microsoft/AIOpsLab`, by name of problem).
+They are played on our stack by means of their own (`tests/diagnosis/foreign_play.py`), not by the
+sixteen faults that the runbook is drilled on. The right answers stand in
+`tests/diagnosis/foreign_cases.py`; they were committed before the first run.
+
+Each case gets a fresh stack. An operator's `runbook investigate --json` looks at least twice, and
+again until it supports the cause or a minute has passed. It sees what an operator sees: metrics,
+logs, APIs, the store, and the services' states and settings. *Right* means: the last look supports
+an expected cause, and no look supports anything that is neither expected nor tolerated. *Wrong*
+means that some look did, even for a moment. *Missed* means that nothing wrong was supported, and
+the cause was not. Seconds count from the fault to the end of the look.
+"""
+
+
+def list_run_misses(run: _Run) -> list[str]:
+    """Say in words what was not right in a run; empty when all was."""
+    looks = [look["supported"] for look in run["looks"]]
+    misses = find_misses(CASES[run["case"]], looks)
+    return [*misses, f"error: {run['error']}"] if run["error"] else misses
+
+
+def is_wrong(run: _Run) -> bool:
+    """Tell whether a look supported a cause that is no part of the right answer."""
+    case = CASES[run["case"]]
+    return any(case.find_wrong(look["supported"]) for look in run["looks"])
+
+
+def describe(run: _Run) -> str:
+    """Return a run in one line."""
+    last = run["looks"][-1] if run["looks"] else {"supported": [], "after_s": 0.0}
+    names = ", ".join(f"`{name}`" for name in last["supported"]) or "nothing"
+    if run["error"]:
+        return f"**not played**: {run['error']}"
+    if is_wrong(run):
+        case = CASES[run["case"]]
+        wrong = sorted(set().union(*(case.find_wrong(look["supported"]) for look in run["looks"])))
+        return f"**wrong**: {', '.join(f'`{name}`' for name in wrong)}; last {names}"
+    if list_run_misses(run):
+        return f"**missed**: {names} after {last['after_s']:.0f} s"
+    return f"right: {names}, {last['after_s']:.0f} s"
+
+
+def write_document(first: Sequence[_Run], later: Sequence[_Run], path: Path) -> bool:
+    """Write the document; return whether the newest run meets the goals."""
+    columns = {"first run": first, "later run": later}
+    lines = [_HEAD, "## Result", ""]
+    lines += _list_results(columns)
+    lines += ["", "## Faults", ""]
+    lines += _list_cases(FOREIGN, columns)
+    lines += ["", "## Abstentions", "", "Here nothing may be supported.", ""]
+    lines += _list_cases(ABSTENTIONS, columns)
+    for name, runs in columns.items():
+        lines += _list_misses(name, runs)
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return _meets_goals(later or first)
+
+
+def _list_results(columns: dict[str, Sequence[_Run]]) -> list[str]:
+    rows = {
+        "at": [_describe_time(runs) for runs in columns.values()],
+        "commit": [_list_commits(runs) for runs in columns.values()],
+        "on": [str(runs[0]["on"]) if runs else "–" for runs in columns.values()],
+        f"faults, right (goal: {_GOAL:.0%})": [_count(FOREIGN, r) for r in columns.values()],
+        "abstentions, right (goal: all)": [_count(ABSTENTIONS, r) for r in columns.values()],
+        "a wrong cause supported (goal: 0)": [
+            str(sum(is_wrong(run) for run in runs)) for runs in columns.values()
+        ],
+    }
+    lines = [f"| what | {' | '.join(columns)} |", "|---|---|---|"]
+    return lines + [f"| {what} | {' | '.join(cells)} |" for what, cells in rows.items()]
+
+
+def _describe_time(runs: Sequence[_Run]) -> str:
+    return str(runs[0]["at"]) if runs else "–"
+
+
+def _list_commits(runs: Sequence[_Run]) -> str:
+    return ", ".join(sorted({f"`{run['commit']}`" for run in runs})) or "–"
+
+
+def _count(cases: Iterable[ForeignCase], runs: Sequence[_Run]) -> str:
+    names = {case.name for case in cases}
+    own = [run for run in runs if run["case"] in names]
+    right = sum(not list_run_misses(run) for run in own)
+    share = right / len(own) if own else 0.0
+    return f"{right} of {len(own)} = {share:.0%}"
+
+
+def _list_cases(cases: Iterable[ForeignCase], columns: dict[str, Sequence[_Run]]) -> list[str]:
+    lines = [
+        f"| case | what breaks, and how it is played | right answer | {' | '.join(columns)} |",
+        "|---|---|---|---|---|",
+    ]
+    for case in cases:
+        head = f"`{case.name}`"
+        if case.source:
+            head += f"<br>{case.source}"
+        answer = " or ".join(f"`{cause}`" for cause in case.expected) or "nothing"
+        if case.tolerated:
+            answer += f" (beside it {', '.join(f'`{cause}`' for cause in case.tolerated)})"
+        cells = [_describe_case(case, runs) for runs in columns.values()]
+        text = f"{_as_sentence(case.mechanism)}. Played: {case.played}."
+        lines.append(f"| {head} | {text} | {answer}: {case.why} | {' | '.join(cells)} |")
+    return lines
+
+
+def _as_sentence(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def _describe_case(case: ForeignCase, runs: Sequence[_Run]) -> str:
+    for run in runs:
+        if run["case"] == case.name:
+            return describe(run).replace("|", "\\|").replace("\n", " ")
+    return "–"
+
+
+def _list_misses(name: str, runs: Sequence[_Run]) -> list[str]:
+    missed = [run for run in runs if list_run_misses(run)]
+    if not missed:
+        return []
+    lines = ["", f"## What was not right in the {name}", ""]
+    for run in missed:
+        reason = run["looks"][-1]["reason"] if run["looks"] else "nobody looked"
+        reason = " ".join(reason.split())
+        lines.append(f"- `{run['case']}`: {'; '.join(list_run_misses(run))}. It said: {reason}")
+    return lines
+
+
+def _meets_goals(runs: Sequence[_Run]) -> bool:
+    right = {run["case"] for run in runs if not list_run_misses(run)}
+    faults = sum(case.name in right for case in FOREIGN)
+    is_calm = all(case.name in right for case in ABSTENTIONS)
+    return faults / len(FOREIGN) >= _GOAL and is_calm and not any(map(is_wrong, runs))
