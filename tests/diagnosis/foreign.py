@@ -1,14 +1,15 @@
 """How well section 5 judges others' cases: ``python -m tests.diagnosis.foreign``.
 
-Plays each case on a stack of its own, lets an operator's `runbook investigate --json` look, and
-compares the causes that it supports with the answers in ``foreign_cases.py``. Each finished case
-is a line in ``<out>/runs.jsonl``; started again, it goes on where it stopped.
+Plays each case on a stack of its own, asks section 5 as an operator does, and compares the causes
+that it supports with the answers in ``foreign_cases.py``. Each finished case is a line in
+``<out>/runs.jsonl``; started again, it goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,22 +18,29 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from dataflow_stack.config import load_config
+from fulfillment.investigation import Investigation
+from fulfillment.settings import Settings
 from runbook_lib.errors import RunbookError
+from runbook_lib.model import CauseStatus
 from tests.diagnosis.foreign_cases import CASES, ForeignCase
 from tests.diagnosis.foreign_play import PLAYS, Stage
 from tests.diagnosis.foreign_table import describe, list_run_misses, write_document
 from tests.diagnosis.matrix import read_runs
 from tests.diagnosis.table import describe_programs
-from tests.support.stack import RunningStack, run_stack
+from tests.support.diagnosis import ask_why, list_causes, open_diagnosis
+from tests.support.stack import run_stack
 
-__all__ = ["RECORDS", "main", "play_and_look"]
+__all__ = ["RECORDS", "main"]
 
 #: The runs that the document shows.
 RECORDS = Path(__file__).parent / "runs"
-_LOOKS = 2
-_LOOK_LIMIT_S = 180.0
+#: So long section 5 is asked at least: what is wrong may be supported late, or for a moment.
+_WATCHED_S = 25.0
+_APART_S = 3.0
+_COMMAND_LIMIT_S = 180.0
 _SHOWN = 400
 _Run = dict[str, Any]
 
@@ -46,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     todo = [name for name in options.only or CASES if name not in done]
     print(f"{len(todo)} cases to play, {len(done)} done already", flush=True)
     for name in [] if options.table_only else todo:
-        run = _run_case(CASES[name], options.out, options.deadline_s)
+        run = _run_case(CASES[name], options)
         with file.open("a", encoding="utf-8") as out:
             out.write(json.dumps(run) + "\n")
         print(f"{name:<28} {run['took_s']:>6.1f} s  {describe(run)}", flush=True)
@@ -75,12 +83,16 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         default="later",
         help="the column of a complete run",
     )
+    parser.add_argument(
+        "--command", action="store_true", help="look by `runbook investigate --json`: 15 s a look"
+    )
     parser.add_argument("--table-only", action="store_true", help="write the document, run nothing")
     return parser.parse_args(argv)
 
 
-def _run_case(case: ForeignCase, out: Path, deadline_s: float) -> _Run:
+def _run_case(case: ForeignCase, options: argparse.Namespace) -> _Run:
     started = time.monotonic()
+    out = options.out
     run: _Run = {
         "case": case.name,
         "commit": _read_commit(),
@@ -94,53 +106,61 @@ def _run_case(case: ForeignCase, out: Path, deadline_s: float) -> _Run:
     try:
         with run_stack(home) as stack:
             reports = (out / "reports" / f"{case.name}-{started:.0f}").resolve()
-            play_and_look(case, stack, reports, run["looks"], deadline_s=deadline_s)
+            with ExitStack() as ends:
+                stage = Stage(load_config(stack.home).remembered(), ends)
+                variables = stack.env | {"RUNBOOK_HOME": str(reports)}
+                _play_and_look(case, stage, variables, run["looks"], options)
     except (RunbookError, OSError, ValueError, subprocess.SubprocessError) as error:
         run["error"] = f"{type(error).__name__}: {error}"[:_SHOWN]
     run["took_s"] = round(time.monotonic() - started, 1)
     return run
 
 
-def play_and_look(
+def _play_and_look(
     case: ForeignCase,
-    stack: RunningStack,
-    reports: Path,
+    stage: Stage,
+    variables: dict[str, str],
     looks: list[_Run],
-    *,
-    deadline_s: float,
+    options: argparse.Namespace,
 ) -> None:
-    """Play a case, and look until its cause is named, twice at least.
+    """Play a case, and look until its cause is named.
 
     Parameters
     ----------
-    reports : folder of the operator's incidents
+    variables : the operator's settings
     looks : each look is added to it
-    deadline_s : longest time from the case to its name
     """
-    with ExitStack() as ends:
-        stage = Stage(load_config(stack.home).remembered(), ends)
-        PLAYS[case.name](stage)
-        began = time.monotonic()
-        variables = {**stack.settings_env, **stage.operator, "RUNBOOK_HOME": str(reports)}
+    PLAYS[case.name](stage)
+    began = time.monotonic()
+    with patch.dict(os.environ, variables | stage.operator):
+        inv = open_diagnosis(Settings.load())
         while True:
-            look = _look(variables, reports)
+            look = _run_command() if options.command else _ask_section(inv)
             elapsed_s = round(time.monotonic() - began, 1)
             looks.append({"after_s": elapsed_s, **look})
-            is_named = case.is_named(look["supported"])
-            if len(looks) >= _LOOKS and (is_named or elapsed_s > deadline_s):
+            is_named = elapsed_s > _WATCHED_S and case.is_named(look["supported"])
+            if is_named or elapsed_s > options.deadline_s:
                 return
+            time.sleep(_APART_S)
 
 
-def _look(variables: dict[str, str], reports: Path) -> _Run:
-    """Let an operator look; return what the command says."""
-    reports.mkdir(parents=True, exist_ok=True)
+def _ask_section(inv: Investigation) -> _Run:
+    conclusion = ask_why(inv)
+    return {
+        "verdict": str(conclusion.verdict),
+        "supported": sorted(list_causes(conclusion, CauseStatus.SUPPORTED)),
+        "undecided": sorted(list_causes(conclusion, CauseStatus.UNDECIDED)),
+        "summary": conclusion.summary[:_SHOWN],
+    }
+
+
+def _run_command() -> _Run:
+    """Let the whole command look; return what it says of causes."""
     done = subprocess.run(
         [sys.executable, "-m", "runbook_lib", "investigate", "--json"],
-        env=variables,
-        cwd=reports,
         capture_output=True,
         text=True,
-        timeout=_LOOK_LIMIT_S,
+        timeout=_COMMAND_LIMIT_S,
         check=False,
     )
     if not done.stdout:
@@ -150,8 +170,8 @@ def _look(variables: dict[str, str], reports: Path) -> _Run:
     return {
         "verdict": answer["verdict"],
         "supported": sorted(c["name"] for c in causes if c["status"] == "supported"),
-        "hinted": sorted(c["name"] for c in causes if c["status"] == "undecided"),
-        "reason": str(answer["reason"])[:_SHOWN],
+        "undecided": sorted(c["name"] for c in causes if c["status"] == "undecided"),
+        "summary": str(answer["reason"])[:_SHOWN],
     }
 
 
