@@ -314,8 +314,12 @@ def _restart_with(setting: str) -> Callable[[Values], Repair]:
 
 
 def _wake_worker(values: Values) -> Repair:
-    action = "resume" if values.get("worker_paused") else "start"
-    return Repair(action, values["worker"])
+    worker = values["worker"]
+    if values.get("worker_paused"):
+        return Repair("resume", worker)
+    if values.get("worker_listed") is False:
+        return Repair(mind=f"deploy {worker} again: no such service is there to start")
+    return Repair("start", worker)
 
 
 def _carrier(words: str, outcome: str, says: str, watched: str) -> CauseRecord:
@@ -367,6 +371,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         rules=(
             Rule("worker_running", is_false, 0.9, "the worker's service does not run"),
             hint("worker_paused", is_true, 0.9, "somebody paused the worker"),
+            hint("worker_listed", is_false, 0.4, "no such service is listed any more"),
             hint("worker_answers", is_false, 0.3, "the worker's API does not answer"),
             hint("worker_answers", is_true, -0.5, "the worker's API answers"),
         ),
@@ -378,6 +383,8 @@ CAUSES: Mapping[str, CauseRecord] = {
         rules=(
             Rule("worker_stands_still", is_true, 0.8, "the worker runs, but begins no new pass"),
             Rule("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
+            hint("worker_hangs", is_true, 0.9, "its process runs, and answers nobody"),
+            hint("failures_store_unreachable", is_over(0), -0.4, "it waits for the store"),
             hint("waiting_finished", is_nothing, -0.3, "no finished object waits"),
         ),
         repair=_restart_worker,
@@ -413,6 +420,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             *failing("bad_credentials", "the store rejects the worker's key or signature"),
             hint("credentials_match", is_false, 0.3, "the worker's secret is not the store's"),
             hint("credentials_match", is_true, -0.4, "the worker has the store's secret"),
+            hint("keyless_denials", is_over(0), 0.7, "the store denies a worker without a key"),
         ),
         repair=_restart_with(_KEY_FIRST),
         follow_ups=("check credentials at start", "a checklist for key rotation"),
@@ -425,6 +433,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         rules=(
             *failing("access_denied", "the store denies the worker a right"),
             hint("failures_bad_credentials", is_over(0), -0.3, "its key itself is rejected"),
+            hint("keyless_denials", is_over(0), -1.0, "the worker has no key at all"),
         ),
         repair="give the worker's user its right back: no restart helps",
         follow_ups=("check rights at start", "review of policy changes"),
@@ -471,6 +480,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("drain_per_minute", is_nothing, -0.7, "nothing leaves at all: that is no surge"),
             hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
             Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
+            hint("overdue_real", is_nothing, -0.5, "no label waits too long"),
         ),
         repair="the worker drains the queue: a restart only costs time",
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),

@@ -8,7 +8,12 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from runbook_lib import model
-from runbook_lib.errors import ClientError, NotConfiguredError, NotFoundError
+from runbook_lib.errors import (
+    ClientError,
+    ClientTimeoutError,
+    NotConfiguredError,
+    NotFoundError,
+)
 from runbook_lib.frames import FLAG, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import CauseStatus, Finding, Reading, Role, Status, Verdict
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
@@ -68,13 +73,17 @@ def read_worker(inv: Investigation) -> model.Outcome:
     counted, count_error = attempt(lambda: read_worker_metrics(inv))
     metrics = counted or WorkerMetrics("no counters")
     own = _find_service(states, service)
+    is_listed = own is not None if states else None
     is_running = _is_running(own)
     still = _watch_passes(inv, worker, metrics)
+    hangs = bool(is_running and answer.is_silent and counted is None)
     timeouts = metrics.share("timeout")
     errors = metrics.share("error")
     checks = {
         f"{service} does not run": is_running is False,
+        f"{service} is not among the services": is_listed is False and answer.answers is False,
         f"its API does not answer: {answer.error}": is_running and answer.answers is False,
+        "its process runs, and answers nobody": hangs,
         "the worker is paused": worker is not None and worker.paused,
         "the worker begins no new pass": still,
         f"{timeouts or 0:.0%} of carrier requests time out": (timeouts or 0) > causes.BAD_SHARE,
@@ -107,10 +116,12 @@ def read_worker(inv: Investigation) -> model.Outcome:
         first_seen={**metrics.first, **_drop_unknown(first_signs)},
         observations={
             "worker_running": is_running,
+            "worker_listed": is_listed,
             "worker_answers": answer.answers,
             "worker_has_api": answer.has_api,
             "worker_paused": worker.paused if worker else None,
             "worker_stands_still": still,
+            "worker_hangs": hangs,
             "worker_last_move": worker.last_move_at if worker else None,
             "carrier_timeout_share": timeouts,
             "carrier_error_share": errors,
@@ -152,12 +163,14 @@ def _list_pauses(worker: WorkerState | None) -> list[model.Event]:
 
 
 def _list_services(inv: Investigation) -> list[ServiceState]:
-    """Return the states of all services, else of the worker alone; empty where nobody knows."""
-    states, _ = attempt(lambda: inv.clients.services.list_services())
-    if not states:
-        switch = inv.settings.worker_service
-        states, _ = attempt(lambda: inv.clients.find_switch(switch).list_services())
-    return states or []
+    """Return the states of all services and of the worker; empty where nobody knows."""
+    listed, _ = attempt(lambda: inv.clients.services.list_services())
+    states = list(listed or [])
+    worker = inv.settings.worker_service
+    if _find_service(states, worker) is None:
+        listed, _ = attempt(lambda: inv.clients.find_switch(worker).list_services())
+        states += [state for state in listed or [] if state.name == worker]
+    return states
 
 
 def _find_service(states: Iterable[ServiceState], name: str) -> ServiceState | None:
@@ -189,13 +202,15 @@ def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]
 class _WorkerAnswer(NamedTuple):
     """The worker's state, whether its API answers (None: it has none), and why it does not.
 
-    ``has_api`` is None while nobody can tell.
+    ``has_api`` is None while nobody can tell. ``is_silent``: it takes a request, and does not
+    answer in time.
     """
 
     state: WorkerState | None
     answers: bool | None
     error: str
     has_api: bool | None
+    is_silent: bool = False
 
 
 def _read_state(inv: Investigation) -> _WorkerAnswer:
@@ -207,7 +222,10 @@ def _read_state(inv: Investigation) -> _WorkerAnswer:
     except NotConfiguredError as error:
         return _WorkerAnswer(None, answers=None, error=str(error), has_api=False)
     except ClientError as error:
-        return _WorkerAnswer(None, answers=False, error=str(error), has_api=None)
+        is_silent = isinstance(error, ClientTimeoutError)
+        return _WorkerAnswer(
+            None, answers=False, error=str(error), has_api=None, is_silent=is_silent
+        )
     return _WorkerAnswer(state, answers=True, error="", has_api=True)
 
 
@@ -403,12 +421,15 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     ]
     word = (effective or {}).get("MINIO_ROOT_PASSWORD")
     is_own_secret = None if word is None else word == "equal to the store's"
+    is_keyless = word == "absent"
     refused = {reason: metrics.recent.get(reason, 0.0) for reason in _REFUSALS}
     problems = list(places)
     for name, count in refused.items():
         if count:
             problems.append(f"{count:.0f} times {name}")
-    if is_own_secret is False and not refused["bad_credentials"]:
+    if is_keyless:
+        problems.append("it has no secret, and asks without a key")
+    elif is_own_secret is False and not refused["bad_credentials"]:
         problems.append("its secret is not the one that the runbook uses")
     api = f"{inv.clients.fulfillment.url}/fulfillment/worker"
     outcome = model.Outcome(
@@ -418,6 +439,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         observations={
             "worker_place": "; ".join(places) if rows else None,
             "credentials_match": is_own_secret,
+            "keyless_denials": refused["access_denied"] if is_keyless else 0.0,
             **observe_reasons(inv, metrics, *_REFUSALS),
         },
     )

@@ -16,9 +16,11 @@ HEALTHY: dict[str, Any] = {
     "lag_present": True,
     "exporter_refresh_age_s": 1.0,
     "worker_running": True,
+    "worker_listed": True,
     "worker_answers": True,
     "worker_paused": False,
     "worker_stands_still": False,
+    "worker_hangs": False,
     "dag_paused": False,
     "dag_failed_runs": 0,
     "dag_import_errors": False,
@@ -28,6 +30,7 @@ HEALTHY: dict[str, Any] = {
     "failures_storage_full": 0.0,
     "failures_store_unreachable": 0.0,
     "credentials_match": True,
+    "keyless_denials": 0.0,
     "worker_place": "",
     "store_free_bytes": None,
     "carrier_timeout_share": 0.0,
@@ -66,7 +69,7 @@ FAULTS: dict[Cause, dict[str, Any]] = {
     Cause.STORAGE_FULL: {"failures_storage_full": 2.0, "logged_storage_full": True},
     Cause.CARRIER_TIMEOUT: {"carrier_timeout_share": 0.9, "waiting_incomplete": 4},
     Cause.CARRIER_ERRORS: {"carrier_error_share": 0.9, "waiting_incomplete": 4},
-    Cause.SURGE: {"surplus_objects": 300.0, "waiting_finished": 300},
+    Cause.SURGE: {"surplus_objects": 300.0, "waiting_finished": 300, "overdue_real": 9},
     Cause.SYNTHETIC: {"overdue_synthetic": 25, "drill_alert_firing": True},
     Cause.SUPPORT_DOWN: {"support_answers": False},
     Cause.CLOCK_SKEW: {"clock_skewed": "fulfillment", "future_pending_since": 3},
@@ -199,3 +202,31 @@ def test_what_piles_up_behind_a_paused_dag_is_no_surge() -> None:
     found = judge(dag_paused=True, surplus_objects=60.0, drain_per_minute=12.0, waiting_finished=60)
     assert supported(found) == {Cause.PIPELINE_PAUSED}
     assert found[Cause.SURGE].status is CauseStatus.UNDECIDED
+
+
+def test_a_worker_that_is_listed_nowhere_and_does_not_answer_is_stopped() -> None:
+    gone = judge(worker_running=None, worker_listed=False, worker_answers=False)
+    assert supported(gone) == {Cause.WORKER_STOPPED}
+    elsewhere = judge(worker_running=None, worker_listed=False)
+    assert supported(elsewhere) == set()
+
+
+def test_what_is_denied_to_a_worker_without_a_key_is_no_missing_right() -> None:
+    keyless = judge(failures_access_denied=4.0, keyless_denials=4.0, credentials_match=False)
+    assert supported(keyless) == {Cause.BAD_CREDENTIALS}
+
+
+def test_a_burst_whose_labels_do_not_wait_too_long_is_no_surge() -> None:
+    burst = judge(surplus_objects=300.0, waiting_finished=300, overdue_real=0)
+    assert supported(burst) == set()
+
+
+@pytest.mark.parametrize("waiting", [0, 9])
+def test_a_process_that_runs_and_answers_nobody_is_stuck(waiting: int) -> None:
+    frozen = {"worker_hangs": True, "worker_answers": False, "worker_stands_still": None}
+    assert supported(judge(**frozen, waiting_finished=waiting)) == {Cause.WORKER_STUCK}
+
+
+def test_a_worker_that_cannot_reach_a_live_store_is_not_stuck_by_itself() -> None:
+    cut_off = judge(worker_stands_still=True, failures_store_unreachable=3.0, waiting_finished=9)
+    assert supported(cut_off) == set()

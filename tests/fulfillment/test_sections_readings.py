@@ -538,6 +538,45 @@ def test_where_nobody_sees_services_the_workers_own_commands_tell(world: World) 
     assert "fulfillment-service" in seen.reason
 
 
+def test_a_worker_that_no_list_of_services_holds_is_not_listed(world: World) -> None:
+    assert world.take(root_cause, "5.1").observations["worker_listed"] is True
+    del world.services[world.settings.worker_service]
+    world.down.add("fulfillment")
+    gone = world.take(root_cause, "5.1")
+    assert gone.status is Status.BREACH
+    assert gone.observations["worker_listed"] is False
+    world.services.clear()
+    assert world.take(root_cause, "5.1").observations["worker_listed"] is None
+
+
+def test_a_worker_beside_the_listed_services_is_seen_by_its_own_commands(world: World) -> None:
+    name = world.settings.worker_service
+    world.switch = [world.services.pop(name)]
+    assert world.services
+    seen = world.take(root_cause, "5.1").observations
+    assert (seen["worker_listed"], seen["worker_running"]) == (True, True)
+
+
+def test_a_worker_hangs_when_neither_api_nor_counters_answer_in_time(world: World) -> None:
+    world.silent.add("fulfillment")
+    assert world.take(root_cause, "5.1").observations["worker_hangs"] is False
+    world.series.clear()
+    assert world.take(root_cause, "5.1").observations["worker_hangs"] is True
+    world.silent.clear()
+    world.down.add("fulfillment")
+    assert world.take(root_cause, "5.1").observations["worker_hangs"] is False
+
+
+def test_denials_of_a_worker_without_a_key_are_told_apart(world: World) -> None:
+    grow_failures("access_denied")(world)
+    denied = world.take(root_cause, "5.4").observations
+    assert (denied["failures_access_denied"], denied["keyless_denials"]) == (3.0, 0.0)
+    world.effective["MINIO_ROOT_PASSWORD"] = "absent"
+    keyless = world.take(root_cause, "5.4")
+    assert keyless.status is Status.BREACH
+    assert keyless.observations["keyless_denials"] == 3.0
+
+
 def leave_out(world: World, *systems: str) -> Any:
     """Return clients of a world whose settings leave some systems out, as the real ones do."""
     world.settings = world.settings.model_copy(

@@ -38,7 +38,11 @@ from fulfillment.clients.object_store import Rights
 from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.investigation import Investigation
 from fulfillment.settings import Settings
-from runbook_lib.errors import ConnectionRefusedClientError, NotFoundError
+from runbook_lib.errors import (
+    ClientTimeoutError,
+    ConnectionRefusedClientError,
+    NotFoundError,
+)
 from runbook_lib.model import Reading, format_time
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
@@ -92,6 +96,7 @@ class World:
     Attributes
     ----------
     down : systems that refuse every connection
+    silent : systems that take a request and never answer
     series : samples in Prometheus by selector; ``stale`` selectors have no current value
     skew_s : how far each system's clock is off
     """
@@ -99,6 +104,7 @@ class World:
     home: Path
     now: datetime = NOW
     down: set[str] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)
     store: WorldStore = field(default_factory=WorldStore)
     series: dict[str, list[Series]] = field(default_factory=dict)
     stale: set[str] = field(default_factory=set)
@@ -288,6 +294,8 @@ class _Fake:
     def w(self) -> World:
         if self.system in self._world.down:
             raise ConnectionRefusedClientError("connection refused", system=self.system)
+        if self.system in self._world.silent:
+            raise ClientTimeoutError("no answer in time", system=self.system)
         return self._world
 
     def read_health(self) -> str:
