@@ -15,7 +15,7 @@ _Run = dict[str, Any]
 _HEAD = """# Others' cases
 
 What section 5 says of faults that others drill. Written by `make diagnose-cases`; never part of
-CI, which takes one of them (`tests/stack/test_foreign_cases.py`).
+CI, which takes two of them (`tests/stack/test_foreign_cases.py`).
 
 The faults come from the descriptions of two benchmarks: ITBench (`itbench-hub/ITBench`,
 `scenarios/sre`, by number of scenario) and AIOpsLab (`microsoft/AIOpsLab`, by name of problem).
@@ -88,7 +88,7 @@ def _list_results(columns: dict[str, Sequence[_Run]]) -> list[str]:
         f"faults, right (goal: {_GOAL:.0%})": [_count(FOREIGN, r) for r in columns.values()],
         "abstentions, right (goal: all)": [_count(ABSTENTIONS, r) for r in columns.values()],
         "a wrong cause supported (goal: 0)": [
-            str(sum(is_wrong(run) for run in runs)) for runs in columns.values()
+            str(sum(is_wrong(run) for run in runs)) if runs else "–" for runs in columns.values()
         ],
     }
     lines = [f"| what | {' | '.join(columns)} |", "|---|---|---|"]
@@ -107,7 +107,9 @@ def _count(cases: Iterable[ForeignCase], runs: Sequence[_Run]) -> str:
     names = {case.name for case in cases}
     own = [run for run in runs if run["case"] in names]
     right = sum(not list_run_misses(run) for run in own)
-    share = right / len(own) if own else 0.0
+    if not own:
+        return "–"
+    share = right / len(own)
     return f"{right} of {len(own)} = {share:.0%}"
 
 
