@@ -57,6 +57,11 @@ class CheckDocument(Document):
     unfinished: tuple[dict[str, Json], ...] = ()
 
     @property
+    def mark(self) -> str:
+        """A breach while something is unfinished: looking is possible, and all is not well."""
+        return "breach" if self.unfinished else super().mark
+
+    @property
     def answer(self) -> str:
         """What is unfinished, and whether looking and releasing are possible."""
         held = [f"{row['plan']}: {row['state']}" for row in self.unfinished]

@@ -16,7 +16,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
+
+from chainlog import ChainedLog
 
 from . import plan as plans
 from . import record as records
@@ -93,15 +95,7 @@ def parse_manifest(content: bytes, *, path: Path) -> Manifest:
     PlanError
         When a line is not exactly what this module writes, or the ranges are not disjoint.
     """
-    try:
-        head, *lines = content.decode().removesuffix("\n").split("\n")
-        header = PlanHeader.model_validate_json(head)
-        shards = _SHARDS.validate_json(f"[{','.join(lines)}]")
-        if _encode(header, shards) != content or header.format != _FORMAT:
-            raise ValueError("a line is not as `plan` writes it")
-    except ValueError as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise PlanError(f"{path.name} is not a plan ({what}). Make a new one.") from error
+    header, shards = plans.parse_lines(content, _SHARDS, encode=_encode, name=path.name)
     _check(path, header, shards)
     return Manifest(
         path=path,
@@ -120,6 +114,8 @@ def _encode(header: PlanHeader, shards: Sequence[Shard]) -> bytes:
 def _check(path: Path, header: PlanHeader, shards: Sequence[Shard]) -> None:
     if path.stem != header.id:
         raise PlanError(f"{path.name} was renamed: it is {header.id}")
+    if header.format != _FORMAT:
+        raise PlanError(f"{path.name} names no shards: it is no manifest")
     objects = sum(shard.objects for shard in shards)
     size_bytes = sum(shard.bytes for shard in shards)
     if (objects, size_bytes) != (header.objects, header.bytes):
@@ -409,6 +405,21 @@ def begin_shards(
             _put_on_record(session, manifest, plans_of_shards, logs=logs, hold=hold)
 
 
+def note_hold(bucket: S3Bucket, plan_id: str, *, logs: Logs) -> None:
+    """Write down here who is held for a shard that another machine put on record.
+
+    Then this machine can end the hold, too, when the bucket's memory is removed.
+    """
+    log = logs(plan_id)
+    if log.read():
+        return
+    record = records.read_record(bucket, plan_id)
+    if record is None or record.hold is None:
+        return
+    with log.locked():
+        _append_hold(log, record.hold)
+
+
 def _put_on_record(
     session: Session,
     manifest: Manifest,
@@ -427,12 +438,16 @@ def _put_on_record(
                 note = _make_note(session, hold)
             records.put_recorded_plan(session, plan)
             if note is not None:
-                log.append("hold", {"note": note.model_dump(mode="json")})
+                _append_hold(log, note)
             records.put_record(session, _describe_unbegun(session, plan, note))
             if is_first and note is not None and not hold.is_paused():
                 # Later than this, a person's pause could be taken for ours.
                 _pause(hold, manifest)
         is_first = False
+
+
+def _append_hold(log: ChainedLog, note: HoldNote) -> None:
+    log.append("hold", {"note": note.model_dump(mode="json")})
 
 
 def _pause(hold: Hold, manifest: Manifest) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 
@@ -256,6 +256,7 @@ class PlanRow(Version):
 
 
 _ROW = TypeAdapter(PlanRow)
+Line = TypeVar("Line")
 _ROWS = TypeAdapter(tuple[PlanRow, ...])
 
 
@@ -433,15 +434,7 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
     PlanError
         When a line is not exactly what this module writes, or a row leaves the header's prefixes.
     """
-    try:
-        head, *lines = content.decode().removesuffix("\n").split("\n")
-        header = PlanHeader.model_validate_json(head)
-        rows = _ROWS.validate_json(f"[{','.join(lines)}]")
-        if encode_rows(header, rows) != content:
-            raise ValueError("a line is not as `plan` writes it")
-    except ValueError as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise PlanError(f"{path.name} is not a plan ({what}). Make a new one.") from error
+    header, rows = parse_lines(content, _ROWS, encode=encode_rows, name=path.name)
     _check(path, header, rows)
     return MovePlan(
         path=path,
@@ -450,6 +443,32 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
         header=header,
         rows=rows,
     )
+
+
+def parse_lines(
+    content: bytes,
+    adapter: TypeAdapter[tuple[Line, ...]],
+    *,
+    encode: Callable[[PlanHeader, Sequence[Line]], bytes],
+    name: str,
+) -> tuple[PlanHeader, tuple[Line, ...]]:
+    """Read the header and the lines of a file that ``encode`` writes.
+
+    Raises
+    ------
+    PlanError
+        When a line is not exactly what ``encode`` writes; names the file.
+    """
+    try:
+        head, *lines = content.decode().removesuffix("\n").split("\n")
+        header = PlanHeader.model_validate_json(head)
+        parsed = adapter.validate_json(f"[{','.join(lines)}]")
+        if encode(header, parsed) != content:
+            raise ValueError("a line is not as `plan` writes it")
+    except ValueError as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise PlanError(f"{name} is not a plan ({what}). Make a new one.") from error
+    return header, parsed
 
 
 def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:

@@ -20,6 +20,7 @@ from .manifest import (
     Manifest,
     begin_shards,
     describe_shard,
+    note_hold,
     read_manifest,
     read_shard,
     was_begun,
@@ -54,14 +55,14 @@ def apply_plan(
         return _carry_out_all(bucket, manifest, _apply_undo, how)
     _begin(bucket, manifest, how)
     if isinstance(plan, MovePlan):
-        return move.resume_plan(bucket, plan, **how)
-    return _carry_out_all(bucket, manifest, move.resume_plan, how)
+        return _resume(bucket, plan, **how)
+    return _carry_out_all(bucket, manifest, _resume, how)
 
 
 def resume_plan(bucket: S3Bucket, plan: MovePlan | Manifest, /, **how: Any) -> MoveResult:
     """Go on with a plan that was begun, or with every shard of a manifest that was approved."""
     if isinstance(plan, MovePlan):
-        return move.resume_plan(bucket, plan, **how)
+        return _resume(bucket, plan, **how)
     if plan.header.action == "undo" and how["logs"](plan.id).read():
         return _carry_out_all(bucket, plan, _apply_undo, how)
     if plan.header.action == "undo" or not was_begun(bucket, plan):
@@ -69,7 +70,7 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan | Manifest, /, **how: Any) -> M
     _note_beginning(plan, how)
     if not how.get("stop_here"):
         _begin(bucket, plan, how)
-    return _carry_out_all(bucket, plan, move.resume_plan, how)
+    return _carry_out_all(bucket, plan, _resume, how)
 
 
 def _note_beginning(manifest: Manifest, how: Mapping[str, Any]) -> None:
@@ -88,6 +89,13 @@ def _begin(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) -> None
         clock=how.get("clock") or Clock(),
         notice=how.get("notice") or _tell_nobody,
     )
+
+
+def _resume(bucket: S3Bucket, plan: MovePlan, /, **how: Any) -> MoveResult:
+    """Go on with a plan; of a shard that another machine began, write down first who is held."""
+    if plan.header.is_shard:
+        note_hold(bucket, plan.id, logs=how["logs"])
+    return move.resume_plan(bucket, plan, **how)
 
 
 def _tell_nobody(_why: str) -> None:

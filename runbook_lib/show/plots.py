@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,6 +90,7 @@ class _Drawn(NamedTuple):
         return [point.value for point in self.points]
 
 
+@lru_cache(maxsize=64)
 def plot_lines(plot: Plot, *, since: datetime | None = None) -> Picture:
     """Draw values over time: the five lines that have finite ones for longest.
 

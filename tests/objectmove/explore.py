@@ -819,7 +819,7 @@ class Run:
             except PlanError as error:
                 return read_line(str(error))
             for plan_id in known.ways_on:
-                self._others.setdefault(plan_id, self._find_machine(plan_id))
+                self._others[plan_id] = self._find_machine(plan_id)
             ways_on = [*known.ways_on.values(), *ways_on]
         lines = filter(None, map(read_line, ways_on))
         return next((line for line in lines if line != but), None)

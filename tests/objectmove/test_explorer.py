@@ -501,6 +501,11 @@ FOUND = [
     # a removed memory forgot the pause that was made for shards that were not begun
     ("shards-strict", "1<delete@claim#4=kill-forgotten"),
     ("manifest-loose", "1<hold@ledger=kill-forgotten 2.read@id=blind"),
+    # a machine that went on with another one's shard did not know of its hold
+    (
+        "shard-undo-loose",
+        "1<put@claim=op-plan 2.list@claim=router-404 1<put@claim#4=kill-forgotten",
+    ),
     # an undo could not be planned: without the bucket's id nobody knows what is absent
     ("undo-loose", "1<lock=read-late:a 1<put@id=foreign:a 1<delete@plan.jsonl=kill-forgotten"),
     # a machine without the folder could not end an undo whose name an earlier plan had
