@@ -112,6 +112,8 @@ class SupervisorServices:
         if not info["pid"]:
             return hide_secrets(declared, self._settings)
         actual = _read_environment(int(info["pid"]))
+        if not actual:  # it ends just now, or has not begun
+            return hide_secrets(declared, self._settings)
         wanted = {*declared, *(n for n in actual if n.startswith(_STORE_NAMES))}
         return hide_secrets({n: actual.get(n, "") for n in wanted}, self._settings)
 

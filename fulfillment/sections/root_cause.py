@@ -75,6 +75,8 @@ def read_worker(inv: Investigation) -> model.Outcome:
     own = _find_service(states, service)
     is_listed = own is not None if states else None
     is_running = _is_running(own)
+    if own is not None and is_running is None and not answer.answers:
+        is_running = _watch_start(inv, own)
     still = _watch_passes(inv, worker, metrics)
     hangs = bool(is_running and answer.is_silent and counted is None)
     timeouts = metrics.share("timeout")
@@ -185,6 +187,22 @@ def _is_running(state: ServiceState | None) -> bool | None:
     if state is None or state.state.upper() == "STARTING":
         return None
     return state.running
+
+
+def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
+    """Tell whether a starting service comes up; look on for up to 15 s.
+
+    One that starts anew meanwhile does not come up: it ends at each start.
+    """
+    for _ in range(_STILL_S):
+        inv.sleep(1.0)
+        state = _find_service(_list_services(inv), first.name)
+        is_running = _is_running(state)
+        if is_running is not None:
+            return is_running
+        if state is not None and state.since != first.since:
+            return False
+    return None
 
 
 def _find_first(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from dataflow_stack import services_client
@@ -224,6 +225,14 @@ def test_settings_show_no_secret(supervisor: ServicesClient) -> None:
 def test_settings_of_a_stopped_service_are_the_declared_ones(supervisor: ServicesClient) -> None:
     supervisor.stop("idle")
     assert supervisor.read_effective_settings("idle") == {"MINIO_ROOT_PASSWORD": "present"}
+
+
+@pytest.mark.process
+def test_settings_of_a_process_that_just_ends_are_the_declared_ones(
+    supervisor: ServicesClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil.Process, "environ", lambda _: {})
+    assert supervisor.read_effective_settings("worker")["MINIO_ROOT_PASSWORD"] != "absent"
 
 
 @pytest.mark.process

@@ -193,6 +193,23 @@ def test_a_worker_that_is_just_starting_is_not_called_stopped(
     assert told["worker_running"] is running
 
 
+def test_a_worker_that_starts_again_and_again_does_not_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "fulfillment-service"
+    world.down.add("fulfillment")
+
+    def start_anew(seconds: float) -> None:
+        world.now += timedelta(seconds=seconds)
+        begun = replace(world.services[name], running=False, state="STARTING", since=world.now)
+        world.services[name] = begun
+
+    start_anew(0)
+    assert world.take(root_cause, "5.1").observations["worker_running"] is None
+    monkeypatch.setattr(world, "sleep", start_anew)
+    assert world.take(root_cause, "5.1").observations["worker_running"] is False
+
+
 @pytest.mark.parametrize(
     ("values", "since"), [([1, 2, 3], 1), ([1, 1, 1], None), ([1, 2, 2, 2, 2, 3], 5)]
 )
