@@ -75,7 +75,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
     own = _find_service(states, service)
     is_listed = own is not None if states else None
     is_running = _is_running(own)
-    if own is not None and is_running is None and not answer.answers:
+    if own is not None and _is_young(inv, own) and not (answer.answers or answer.is_silent):
         is_running = _watch_start(inv, own)
     still = _watch_passes(inv, worker, metrics)
     hangs = bool(is_running and answer.is_silent and counted is None)
@@ -189,20 +189,29 @@ def _is_running(state: ServiceState | None) -> bool | None:
     return state.running
 
 
+def _is_young(inv: Investigation, state: ServiceState) -> bool:
+    """Tell whether a service starts just now, or did a moment ago."""
+    if state.since is None or not (state.running or _is_running(state) is None):
+        return False
+    return (inv.now() - state.since).total_seconds() < _STILL_S
+
+
 def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
-    """Tell whether a starting service comes up; look on for up to 15 s.
+    """Tell whether a young service comes up; look on for up to 15 s, until it answers.
 
     One that starts anew meanwhile does not come up: it ends at each start.
     """
+    state: ServiceState | None = first
     for _ in range(_STILL_S):
         inv.sleep(1.0)
         state = _find_service(_list_services(inv), first.name)
-        is_running = _is_running(state)
-        if is_running is not None:
-            return is_running
-        if state is not None and state.since != first.since:
+        if state is None or not _is_young(inv, state):
+            break
+        if state.since != first.since:
             return False
-    return None
+        if _read_state(inv).answers:
+            return True
+    return _is_running(state)
 
 
 def _find_first(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:

@@ -193,19 +193,21 @@ def test_a_worker_that_is_just_starting_is_not_called_stopped(
     assert told["worker_running"] is running
 
 
+@pytest.mark.parametrize(("state", "running"), [("STARTING", None), ("RUNNING", True)])
 def test_a_worker_that_starts_again_and_again_does_not_run(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str, running: bool | None
 ) -> None:
     name = "fulfillment-service"
     world.down.add("fulfillment")
 
     def start_anew(seconds: float) -> None:
         world.now += timedelta(seconds=seconds)
-        begun = replace(world.services[name], running=False, state="STARTING", since=world.now)
-        world.services[name] = begun
+        begun = replace(world.services[name], running=bool(running), state=state)
+        world.services[name] = replace(begun, since=world.now)
 
     start_anew(0)
-    assert world.take(root_cause, "5.1").observations["worker_running"] is None
+    assert world.take(root_cause, "5.1").observations["worker_running"] is running
+    start_anew(0)
     monkeypatch.setattr(world, "sleep", start_anew)
     assert world.take(root_cause, "5.1").observations["worker_running"] is False
 
