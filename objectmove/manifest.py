@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import IO
 
@@ -198,7 +199,7 @@ def write_shards(
     PlanError
         When it cannot be written.
     """
-    size = -(-spool.count // number)
+    size = ceil(spool.count / number)
     shards = []
     for index, rows in enumerate(spool.cut(size), start=1):
         plan_id = f"{header.id}#{index}"

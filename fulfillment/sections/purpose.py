@@ -318,8 +318,8 @@ def _describe_wrong(inv: Investigation, name: str, error: errors.WrongSystemErro
 def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     """Return the rows of step 1.3 that keep a person from looking.
 
-    A system at whose address another one answers does: a wrong setting is no incident. A needed
-    one does when it is configured and cannot be read.
+    These are systems at whose address another system answers, since a wrong setting is no incident,
+    and needed systems that are configured and cannot be read.
     """
     closed = []
     for row in rows:

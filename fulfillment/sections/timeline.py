@@ -67,7 +67,7 @@ def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) ->
 
     Parameters
     ----------
-    samples : one for each time at which it was seen; zero means that it was seen not to be
+    samples : one each time that somebody looked; zero means that the alert was not there
     gap_s : a longer time without a sample means that it ended; twice the sampling step is right
 
     Notes

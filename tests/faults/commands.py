@@ -242,9 +242,15 @@ class Lane:
 
 @contextmanager
 def open_lane(
-    server: StoreServer, folder: Path, *, seed: int, bucket: str = "lane-0", consumers: int = 3
+    server: StoreServer,
+    folder: Path,
+    *,
+    seed: int,
+    bucket: str = "lane-0",
+    consumers: int = 3,
+    pause_s: float = 0.01,
 ) -> Iterator[Lane]:
-    """Open a lane on a running store; ``consumers`` may be 0."""
+    """Open a lane on a running store; ``consumers`` may be 0, and so may their pause."""
     folder.mkdir(parents=True, exist_ok=True)
     worker = type("_LaneWorker", (_Worker,), {"is_paused": False})
     with ExitStack() as stack:
@@ -257,7 +263,7 @@ def open_lane(
         if consumers:
             taken = folder / "taken.jsonl"
             taking = stack.enter_context(
-                run_consumers(server.endpoint, bucket, taken, count=consumers)
+                run_consumers(server.endpoint, bucket, taken, count=consumers, pause_s=pause_s)
             )
         url = f"http://127.0.0.1:{service.server_address[1]}"
         lane = Lane(shelf, proxy, folder, url, worker, taking)

@@ -44,6 +44,13 @@ def lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
 
 
 @pytest.fixture
+def busy_lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
+    """One whose consumers never pause."""
+    with open_lane(server, tmp_path / "lane", seed=seed, pause_s=0) as opened:
+        yield opened
+
+
+@pytest.fixture
 def quiet_lane(server: StoreServer, tmp_path: Path, seed: int) -> Iterator[Lane]:
     """One whose consumers stand still."""
     with open_lane(server, tmp_path / "lane", seed=seed, consumers=0) as opened:
@@ -89,11 +96,11 @@ def end_well(
     assert totals.is_clean or is_counted_only, round_.said
 
 
-def test_each_label_ships_once_under_consumers_that_never_pause(lane: Lane, seed: int) -> None:
-    ann, plan, put = prepare(lane, seed, 20 * RUNS)
+def test_each_label_ships_once_under_consumers_that_never_pause(busy_lane: Lane, seed: int) -> None:
+    ann, plan, put = prepare(busy_lane, seed, 20 * RUNS)
     applied = ann.run(*begin(plan))
     print(f"apply: exit {applied.code}, {applied.get('unproven')} of {len(put)} unproven")
-    end_well(Round(lane, random.Random(seed)), ann, plan, put)
+    end_well(Round(busy_lane, random.Random(seed)), ann, plan, put)
     assert applied.get("moved") + applied.get("unproven") + applied.get("waiting") == len(put)
 
 

@@ -1,4 +1,4 @@
-"""Consumers that take what comes to ``ready/``, without pause, and write down what they took.
+"""Consumers that poll ``ready/``, take what comes, and write down what they took.
 
 They run in a process of their own, each with its own share of the keys, so that no two read the
 same copy. ``http.client`` and MinIO's signer; nothing of the package under test.
@@ -13,11 +13,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote_plus, urlencode, urlsplit
@@ -59,10 +61,22 @@ class Consumers:
 
 @contextmanager
 def run_consumers(
-    endpoint: str, bucket: str, path: Path, *, prefix: str = "ready/", count: int = 3
+    endpoint: str,
+    bucket: str,
+    path: Path,
+    *,
+    prefix: str = "ready/",
+    count: int = 3,
+    pause_s: float = 0.01,
 ) -> Iterator[Consumers]:
-    """Run consumers until the block ends; they end what they have begun."""
-    command = [sys.executable, "-m", __name__, endpoint, bucket, prefix, str(count), str(path)]
+    """Run consumers until the block ends; they end what they have begun.
+
+    Parameters
+    ----------
+    pause_s : between two looks; 0 keeps a core busy, and the store
+    """
+    arguments = [endpoint, bucket, prefix, str(count), str(pause_s), str(path)]
+    command = [sys.executable, "-m", __name__, *arguments]
     errors = path.with_suffix(".err")
     with (
         errors.open("wb") as stderr,
@@ -129,9 +143,11 @@ class _Client:
         return response.status, {k.lower(): v for k, v in response.getheaders()}, body
 
 
-def _consume(client: _Client, prefix: str, share: tuple[int, int], out: int, end: Any) -> None:
+def _consume(
+    client: _Client, prefix: str, share: tuple[int, int], out: int, is_over: Callable[[], bool]
+) -> None:
     unanswered: dict[str, str] = {}  # keys whose delete was not answered, with their LastModified
-    while not end.is_set():
+    while not is_over():
         try:
             for key, modified in _list(client, prefix):
                 if zlib.crc32(key.encode()) % share[0] != share[1]:
@@ -144,7 +160,7 @@ def _consume(client: _Client, prefix: str, share: tuple[int, int], out: int, end
         except PermissionError:
             raise
         except (OSError, http.client.HTTPException, ET.ParseError):
-            end.wait(0.05)  # the store is away
+            time.sleep(0.05)  # the store is away
 
 
 def _list(client: _Client, prefix: str) -> list[tuple[str, str]]:
@@ -170,7 +186,8 @@ def _record(client: _Client, key: str, out: int) -> None:
         os.write(out, f"{line}\n".encode())
 
 
-def _main(endpoint: str, bucket: str, prefix: str, count: str, path: str) -> None:
+def _main(endpoint: str, bucket: str, prefix: str, *how: str) -> None:
+    count, pause_s, path = how
     os.nice(10)  # they take every moment that nobody else needs
     out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     end = threading.Event()
@@ -180,12 +197,12 @@ def _main(endpoint: str, bucket: str, prefix: str, count: str, path: str) -> Non
         os._exit(1)
 
     threading.excepthook = fail
-    threads = [
-        threading.Thread(
-            target=_consume, args=(_Client(endpoint, bucket), prefix, (int(count), n), out, end)
-        )
-        for n in range(int(count))
-    ]
+    threads = []
+    for number in range(int(count)):
+        client = _Client(endpoint, bucket)
+        share = (int(count), number)
+        work = (client, prefix, share, out, partial(end.wait, float(pause_s)))
+        threads.append(threading.Thread(target=_consume, args=work))
     for thread in threads:
         thread.start()
     print("ready", flush=True)
