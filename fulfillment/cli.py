@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from runbook_lib.cli import AsJson, IncidentId, parse_minutes, present
+from runbook_lib.errors import UsageError
 from runbook_lib.move_cli import MemoryRemoved, Shards, make_move_commands
 from runbook_lib.run.interrupts import hold_interrupts
 
@@ -103,17 +104,29 @@ def plan(
 def drill(
     scenario: Scenario = "",
     *,
+    every: Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")] = False,
+    revert: Annotated[
+        bool, typer.Option("--revert", help="only take back what a killed drill left")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Inject a real fault, carry out the runbook, score it, put everything back."""
+    if (bool(scenario), every, revert).count(True) > 1:
+        raise UsageError("choose one of --scenario, --all and --revert")
     with hold_interrupts():
-        from .drills import find_scenario, get_default_scenario, run_drill
+        from .drill_commands import drill_all, drill_one, revert_killed_drill
+        from .drill_watch import watch_drill
+        from .drills import find_scenario, get_default_scenario
         from .settings import Settings
 
     def work(progress: Progress) -> Document:
         settings = Settings.load()
+        if revert:
+            return revert_killed_drill(settings, progress=progress)
+        if every:
+            return drill_all(settings, progress=progress, watch=watch_drill)
         chosen = find_scenario(scenario or get_default_scenario(settings))
-        return run_drill(settings, chosen, progress=progress)
+        return drill_one(settings, chosen, progress=progress, watch=watch_drill)
 
     present(work, as_json=as_json)
 
