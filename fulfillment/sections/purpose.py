@@ -465,7 +465,10 @@ def read_unfinished(inv: Investigation) -> Outcome:
     try:
         rows += GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
         rules = find_expiry_rules(inv.clients.bucket)
-    except (MoveError, errors.ClientError) as error:
+    except errors.ClientError:
+        if not rows:
+            raise
+    except MoveError as error:
         if not rows:
             raise errors.BadAnswerError(str(error), system="object store") from error
     problems = [_describe_unfinished(row) for row in rows]
