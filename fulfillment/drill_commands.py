@@ -24,7 +24,7 @@ from .change.release import GATE
 from .change.synthetic import revert_backlog
 from .clients import Clients
 from .commands import RELEASE, AllDrillsDocument, DrillDocument, DrillRevertDocument, DrillRow
-from .drill_guard import check_interlock
+from .drill_guard import check_interlock, list_trouble
 from .drills import (
     Drill,
     Scenario,
@@ -218,7 +218,11 @@ def _end_killed_drill(
     ways_on = _finish_releases(drill)
     remove_record(home)
     progress("is the system healthy again?")
-    is_steady = wait_for(drill.is_healthy, timeout_s=_CALM_S / 2, apart_s=_LOOKS_APART_S)
+
+    def is_calm() -> bool:
+        return not list(list_trouble(settings, drill.clients, now=utc_now()))
+
+    is_steady = wait_for(is_calm, timeout_s=_CALM_S / 2, apart_s=_LOOKS_APART_S)
     if not incident.is_closed:
         reason = f"{drill.id} was killed; its fault is taken back"
         incident.close(Verdict.UNKNOWN, reason=reason)

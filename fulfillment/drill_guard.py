@@ -33,7 +33,11 @@ def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> N
     SafetyError
         Names every reason, and the next command.
     """
-    reasons = list(_list_reasons(settings, clients, now))
+    hours = parse_drill_hours(settings.drill_hours)
+    local = now.astimezone()
+    reasons = list(list_trouble(settings, clients, now=now))
+    if hours is not None and not hours.holds(local):
+        reasons.append(f"it is {local:%a %H:%M}, outside DRILL_HOURS ({settings.drill_hours})")
     if reasons:
         text = "; ".join(reasons)
         raise errors.SafetyError(
@@ -41,12 +45,8 @@ def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> N
         )
 
 
-def _list_reasons(settings: Settings, clients: Clients, now: datetime) -> Iterator[str]:
-    """Yield each reason against a drill. What cannot be read is one, too."""
-    hours = parse_drill_hours(settings.drill_hours)
-    local = now.astimezone()
-    if hours is not None and not hours.holds(local):
-        yield f"it is {local:%a %H:%M}, outside DRILL_HOURS ({settings.drill_hours})"
+def list_trouble(settings: Settings, clients: Clients, *, now: datetime) -> Iterator[str]:
+    """Yield what is not calm, in words. What cannot be read is not. Only reads."""
     try:
         check_store(clients)
     except errors.StoreNotReadyError as error:
