@@ -227,7 +227,6 @@ class DrillRow(Part):
     revert_s: float | None = None
     clear_s: float | None = None
     missed: str = ""
-    report: str = ""
 
 
 class AllDrillsDocument(Document):

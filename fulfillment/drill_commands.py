@@ -150,7 +150,6 @@ def _make_row(document: DrillDocument) -> DrillRow:
         revert_s=phases.revert_s,
         clear_s=phases.clear_s,
         missed="; ".join(document.missed) or document.error,
-        report=document.report,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fulfillment import drill_commands, drills
+from fulfillment import cli, drill_commands, drills
 from fulfillment.analysis.causes import Cause
 from fulfillment.change.drill_record import (
     REVERT_COMMAND,
@@ -24,7 +24,13 @@ from fulfillment.commands import check
 from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill
 from fulfillment.drills import Scenario, hold_place
 from fulfillment.sections import SECTIONS
-from runbook_lib.errors import DrillError, RevertError, RunInterruptedError, SafetyError
+from runbook_lib.errors import (
+    DrillError,
+    RevertError,
+    RunInterruptedError,
+    SafetyError,
+    UsageError,
+)
 from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
@@ -151,6 +157,13 @@ def test_ctrl_c_in_one_of_all_takes_its_fault_back_and_begins_no_other(
         drill_all(world.settings, progress=keep_quiet, watch=nobody)
     assert not world.dag.is_paused
     assert len(list(list_incidents(world.home))) == 2
+
+
+def test_drill_takes_one_of_its_options_at_a_time() -> None:
+    with pytest.raises(UsageError, match="--all"):
+        cli.drill("surge", every=True)
+    with pytest.raises(UsageError, match="--revert"):
+        cli.drill(every=True, revert=True)
 
 
 # --- killed ---
