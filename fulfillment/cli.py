@@ -24,6 +24,7 @@ Scenario = Annotated[
     str,
     typer.Option(help="fault; default: pipeline_paused on the local stack, else synthetic"),
 ]
+Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
 OlderThan = Annotated[str, typer.Option("--older-than", help="what waits longer: 90s, 10m, 2h")]
 
 
@@ -104,7 +105,7 @@ def plan(
 def drill(
     scenario: Scenario = "",
     *,
-    every: Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")] = False,
+    every: Every = False,
     revert: Annotated[
         bool, typer.Option("--revert", help="only take back what a killed drill left")
     ] = False,
@@ -135,8 +136,12 @@ def drill(
 def schedule(
     kind: Annotated[Literal["cron", "systemd"], typer.Argument(help="who starts it")],
     scenario: Scenario = "",
+    *,
+    every: Every = False,
 ) -> None:
     """Print what runs the drill weekly. Installs nothing."""
+    if scenario and every:
+        raise UsageError("choose one of --scenario and --all")
     from .change.environment_guard import check_environment
     from .drills import build_schedule, find_settings_folder, get_default_scenario
     from .settings import Settings
@@ -144,12 +149,15 @@ def schedule(
     folder = find_settings_folder(Settings.load())
     settings = Settings.load(folder)
     check_environment(settings)
+    chosen = scenario
+    if not scenario and not every:
+        chosen = get_default_scenario(settings)
     text = build_schedule(
         kind,
         folder=folder,
         home=settings.runbook_home.resolve(),
         environment=settings.runbook_environment,
-        scenario=scenario or get_default_scenario(settings),
+        scenario=chosen,
     )
     sys.stdout.write(text)
 

@@ -934,16 +934,17 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, environment: str, sc
     folder : where the drill runs; its ``.env`` is read
     home : RUNBOOK_HOME; with cron, also for lock and log
     environment : RUNBOOK_ENVIRONMENT, which may stand in the shell alone
+    scenario : its name; empty: every one that fits
 
     Raises
     ------
     UsageError
         When the scenario is unknown.
     """
-    name = find_scenario(scenario).name
+    chosen = ["--scenario", find_scenario(scenario).name] if scenario else ["--all"]
     variables = [f"RUNBOOK_HOME={home}", f"RUNBOOK_ENVIRONMENT={environment}"]
     program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
-    command = [*program, "drill", "--scenario", name, "--json"]
+    command = [*program, "drill", *chosen, "--json"]
     quote: Callable[[str], str]
     if kind == "systemd":
         quote = _quote_unit
