@@ -11,6 +11,7 @@ from datetime import datetime
 from objectmove.errors import MoveError
 from objectmove.session import list_live_claims
 from runbook_lib import errors
+from runbook_lib.section import attempt
 from runbook_lib.show.text import count_of
 
 from .change.release import GATE, check_store
@@ -55,6 +56,13 @@ def list_trouble(settings: Settings, clients: Clients, *, now: datetime) -> Iter
     for look in (_say_alerts, _say_claims):
         yield from _try(look, settings, clients)
     yield from _try(lambda *_: _say_backlog(settings, clients, now), settings, clients)
+
+
+def is_alert_pending(clients: Clients) -> bool:
+    """Tell whether an alert about labels is pending; False when nobody can tell. Only reads."""
+    alerts, _ = attempt(clients.prometheus.list_alerts)
+    pending = {alert.name for alert in alerts or () if alert.state == "pending"}
+    return not pending.isdisjoint(_ALERTS)
 
 
 def _try(

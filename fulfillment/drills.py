@@ -48,7 +48,7 @@ from .change.environment_guard import check_environment, check_playground
 from .change.synthetic import create_backlog, revert_backlog, sweep_expired
 from .clients import Clients, check_connected
 from .commands import CHANNELS, DrillDocument, Objective, Phases
-from .drill_guard import check_interlock
+from .drill_guard import check_interlock, is_alert_pending
 from .investigation import Investigation
 from .policy import POLICY
 from .sections import SECTIONS
@@ -323,6 +323,7 @@ def _judge_none(name: str, count: int | None) -> Objective:
 
 
 _APART_S = 0.5
+_PENDING_S = 15.0
 #: So long after the end of a fault a cause may still be supported: rates and logs look back.
 _LOOKS_BACK_S = 90.0
 _LOOKS_APART_S = 3.0
@@ -528,6 +529,8 @@ def run_drill(
         if left is not None:
             text = f"the fault of {left.drill} ({left.scenario}) is not taken back yet"
             raise errors.SafetyError(f"{text}. Nothing was injected. {REVERT_COMMAND}")
+        # one late label makes an alert pending for some seconds
+        wait_for(lambda: not is_alert_pending(clients), timeout_s=_PENDING_S)
         check_interlock(settings, clients, now=utc_now())
         fitted = _fit_times(clients, scenario)
         drill = Drill(settings, clients, fitted, progress)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fulfillment import cli, drill_commands, drills
+from fulfillment import cli, drill_commands, drill_watch, drills
 from fulfillment.analysis.causes import Cause
 from fulfillment.change.drill_record import (
     REVERT_COMMAND,
@@ -237,6 +237,13 @@ def test_a_drill_that_is_under_way_is_not_told_as_killed(world: World) -> None:
     with lock_drills(world.home):
         assert find_killed_drill(world.home) is None
     assert find_killed_drill(world.home) == record
+
+
+def test_the_watchdog_sees_the_record_of_a_drill(world: World) -> None:
+    assert not drill_watch._is_noted(world.home)
+    record = DrillRecord(incident="inc-x", drill="d1", scenario="surge", began_at=world.now)
+    write_record(world.home, record)
+    assert drill_watch._is_noted(world.home)
 
 
 def test_only_one_drill_is_under_way(world: World) -> None:

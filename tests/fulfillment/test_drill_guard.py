@@ -129,3 +129,14 @@ def test_a_drill_that_the_interlock_refuses_injects_nothing_and_leaves_no_incide
     assert world.store.objects == before
     assert list(world.home.glob("inc-*")) == []
     assert not (world.home / ".drill.json").exists()
+
+
+def test_an_alert_that_stays_pending_refuses_a_drill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    let_an_alert_be_pending(world)
+    before = world.now
+    with pytest.raises(SafetyError, match="FulfillmentUploadFailing is pending"):
+        run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
+    assert world.now > before
