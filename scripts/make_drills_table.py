@@ -29,14 +29,16 @@ phase takes. `make drills` runs `runbook drill --all` and writes this page from
 [drills.json](drills.json), which holds what the last runs measured.
 
 Times are in seconds: the median of the drills that passed, with the least and the most in
-brackets. "–" means that there is no such phase: no alert fires for `support_down` and `clock_skew`.
+brackets. "passed" says how many those are. "–" means that there is no such phase: no alert fires
+for `support_down` and `clock_skew`.
 
 - **detect**: from the fault until the alert fires.
 - **notify**: from the fault until the last of Slack, mail and Teams was told.
 - **name the cause**: sections 1, 2, 3 and 5, from the first cell to the cause.
-- **mitigate**: section 6 with its plans, approvals and changes. ¹ marks a fault that no step of the
-  runbook ends: the drill takes it back, and this is how long that takes.
-- **clear**: from then on until the alert is gone and every channel said so.
+- **mitigate**: section 6 with its plans, approvals and changes. ¹ marks a drill without section 6:
+  it takes its fault back, and this is how long that takes.
+- **clear**: from then on until the alert is gone and every channel said so. It is 0 where a release
+  cleared the alert before the fault was taken back.
 
 {table}
 
