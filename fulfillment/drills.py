@@ -395,7 +395,7 @@ class Drill:
     def is_steady(self) -> bool:
         """Wait until all is well; False when it is not in time."""
         check = self.is_well_again if self.card.verdict else self.is_healthy
-        return wait_for(check, timeout_s=30)
+        return wait_for(check, timeout_s=_LOOKS_BACK_S)
 
     def list_received(self, status: str) -> dict[str, datetime]:
         """Return when each channel's receiver first got the alert; empty when that is unknown."""
