@@ -29,7 +29,7 @@ from runbook_lib.record.incident import Incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
-from runbook_lib.run.interrupts import Interrupts
+from runbook_lib.run.interrupts import Interrupts, hold_interrupts
 from runbook_lib.run.notebooks import RunStatus, run_notebook
 from runbook_lib.section import attempt
 from runbook_lib.settings import find_root
@@ -695,7 +695,9 @@ def _carry_out(drill: Drill) -> None:
     drill.injected_at = utc_now()
     drill.record("inject", scenario=scenario.name)
     card.has_fault = True
-    scenario.inject(drill)
+    # a fault that is only begun could take effect after it was taken back
+    with hold_interrupts():
+        scenario.inject(drill)
     orders = sorted(drill.order_ids)
     drill.incident.update(drill_orders=orders)
     drill.record("injected", orders=orders)
