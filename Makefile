@@ -7,8 +7,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 ARGS ?=
 INCIDENT ?=
 
-.PHONY: help setup setup-test demo up down status lab investigate drill chaos-fulfillment-delay \
-	report samples lock lint check test test-faults test-foreign test-model test-airflow \
+.PHONY: help setup setup-test demo up down status lab investigate drill drills chaos-fulfillment-delay \
+	report samples lock lint check test test-faults test-foreign test-model test-airflow test-drills \
 	diagnose-cases diagnose-matrix bench bench-alert clean
 
 help: ## List every target
@@ -48,6 +48,9 @@ investigate: setup ## Sections 1, 2, 3, 5, 8 and the report; only reads (ARGS="-
 drill: setup ## Inject a real fault, carry out the runbook, score it (ARGS="--scenario NAME")
 	@sh scripts/with_stack.sh runbook drill $(ARGS)
 
+drills: setup ## Every drill there is, and docs/drills.md from what it took (ARGS="--rounds 5")
+	@sh scripts/with_stack.sh python -m scripts.make_drills_table $(or $(ARGS),--rounds 1)
+
 chaos-fulfillment-delay: setup ## Synthetic backlog (ARGS="--count 25 --hold-minutes 30" or "--revert")
 	@sh scripts/with_stack.sh python scripts/chaos/simulate_fulfillment_delay.py $(ARGS)
 
@@ -80,6 +83,9 @@ test-faults: setup-test ## All fault tests: at least 200 kills on two stores
 
 test-foreign: setup-test ## A DataFlow that is not ours, on two stores, with TLS, tokens and other people
 	@pytest tests/foreign $(ARGS)
+
+test-drills: setup-test ## Drills that are killed at each phase, and lose their network: about an hour
+	@pytest tests/drills $(ARGS)
 
 test-model: setup-test ## The move against every interleaving up to the bound: half an hour on two cores
 	@python -m tests.objectmove.explore --full $(ARGS)

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.record.incident import write_file
+
 from .config import StackConfig
 
 __all__ = ["active", "forget", "remember"]
@@ -35,4 +37,4 @@ def _file(config: StackConfig) -> Path:
 
 
 def _write(config: StackConfig, content: dict[str, dict[str, Any]]) -> None:
-    _file(config).write_text(json.dumps(content, indent=1) + "\n")
+    write_file(_file(config), json.dumps(content, indent=1) + "\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from addons.render import render_configs
+from runbook_lib.record.incident import write_file
 
 from . import reporter
 from .config import StackConfig
@@ -39,7 +40,7 @@ def read_overrides(config: StackConfig) -> Overrides:
 
 def write_overrides(config: StackConfig, overrides: Overrides) -> None:
     """Keep the variables that faults have changed; they hold until they are taken back."""
-    _overrides_file(config).write_text(json.dumps(overrides, indent=1) + "\n")
+    write_file(_overrides_file(config), json.dumps(overrides, indent=1) + "\n")
 
 
 def write_layout(config: StackConfig, *, owner_pid: int | None = None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from .store_client import STORE_ERRORS
 from .supervisor import Supervisor
 from .topology import SERVICES
 
-__all__ = ["down", "env", "logs", "restart", "status", "up"]
+__all__ = ["down", "env", "logs", "restart", "start_services", "status", "up"]
 
 _STORE_DEADLINE_S = 20.0
 _SHUTDOWN_GRACE_S = 10.0
@@ -235,12 +236,27 @@ def _adopt(wanted: StackConfig, profile: Profile | None, *, explicit: bool) -> S
     return running.with_profile(profile)
 
 
+def start_services(*, home: Path | None = None) -> None:
+    """Start every service of a running stack that was stopped; faults stay as they are.
+
+    Raises
+    ------
+    StackError
+        When the stack is down.
+    """
+    config = load_config(home).remembered()
+    _start_stopped(Supervisor(config), set(SERVICES))
+
+
+def _start_stopped(supervisor: Supervisor, names: Collection[str]) -> None:
+    for name, info in supervisor.programs().items():
+        if name in names and info["statename"] not in ("RUNNING", "STARTING", "BACKOFF"):
+            supervisor.start(name)
+
+
 def _complete(config: StackConfig, supervisor: Supervisor, deadline_s: float) -> None:
     started = time.monotonic()
-    for name, info in supervisor.programs().items():
-        wanted = name in SERVICES and info["statename"] not in ("RUNNING", "STARTING", "BACKOFF")
-        if wanted and name != "prometheus":
-            supervisor.start(name)
+    _start_stopped(supervisor, set(SERVICES) - {"prometheus"})
     health.wait_until_healthy(config, deadline_s=deadline_s, check=_only("minio"))
     health.wait_until_healthy(config, deadline_s=_STORE_DEADLINE_S, check=_seed)
     faults.turn_off_all(config)

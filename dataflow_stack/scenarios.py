@@ -10,9 +10,11 @@ from fulfillment.drills import Scenario
 from runbook_lib.errors import ClientError, DrillError, RevertError
 from runbook_lib.model import Verdict
 
-from .config import StackError
-from .faults import FAULTS
-from .orders import inject_orders
+from .config import StackError, load_config
+from .faults import FAULTS, turn_off_all
+from .local import start_services
+from .orders import inject_orders, wait_for_artifacts
+from .store_client import STORE_ERRORS
 
 if TYPE_CHECKING:
     from fulfillment.drills import Drill
@@ -33,7 +35,8 @@ class FaultScenario(Scenario):
     Attributes
     ----------
     orders : how many late orders of its own the drill injects
-    orders_first : inject the orders before the fault: afterwards nobody takes them
+    orders_first : afterwards nobody takes orders, so their labels wait before the fault: the worker
+        is kept from moving them meanwhile
     """
 
     needs: str = "our own stack (runbook stack up): a fault in its processes, late orders"
@@ -44,12 +47,23 @@ class FaultScenario(Scenario):
         """Turn the fault on and submit the drill's orders, with a ticket on the first."""
         try:
             if self.orders_first:
-                self._submit_orders(drill)
-            FAULTS[self.name].on()
-            if not self.orders_first:
+                self._inject_behind_labels(drill)
+            else:
+                FAULTS[self.name].on()
                 self._submit_orders(drill)
         except StackError as error:
             raise DrillError(f"{self.name} could not be injected: {error}") from error
+
+    def _inject_behind_labels(self, drill: Drill) -> None:
+        """Turn the fault on when labels of the drill's orders wait that nobody could move."""
+        hold = FAULTS[Cause.WORKER_STUCK]
+        hold.on()
+        try:
+            self._submit_orders(drill)
+            wait_for_artifacts(drill.settings.fulfillment_url, sorted(drill.order_ids))
+            FAULTS[self.name].on()
+        finally:
+            hold.restore()
 
     def revert(self, drill: Drill) -> None:
         """Turn the fault off, wait until labels flow, and close the drill's ticket."""
@@ -60,6 +74,15 @@ class FaultScenario(Scenario):
         ticket_id = drill.incident.state.ticket_id
         if ticket_id:
             drill.clients.support.close_case(str(ticket_id))
+
+    def recover(self, drill: Drill) -> None:
+        """Start what a killed drill had stopped, take back every noted fault, then revert."""
+        try:
+            start_services()
+            turn_off_all(load_config().remembered())
+        except (StackError, *STORE_ERRORS) as error:
+            raise RevertError(f"the stack could not be mended: {error}") from error
+        self.revert(drill)
 
     def _submit_orders(self, drill: Drill) -> None:
         if not self.orders:
@@ -91,17 +114,28 @@ SCENARIOS = {name: FaultScenario(Cause(name)) for name in FAULTS if name != Caus
             Cause.PIPELINE_FAILING,
             remedy_steps=("6.1",),
             releases=True,
-            verdict_expected=Verdict.MITIGATED,
+            only_mitigates=True,
         ),
-        FaultScenario(Cause.WORKER_STOPPED, remedy_steps=("6.2",), orders=60, orders_first=True),
-        FaultScenario(Cause.WORKER_STUCK, remedy_steps=("6.1",), releases=True),
+        FaultScenario(Cause.WORKER_STOPPED, remedy_steps=("6.2",), orders_first=True),
+        FaultScenario(
+            Cause.WORKER_STUCK,
+            remedy_steps=("6.1",),
+            releases=True,
+            only_mitigates=True,
+        ),
         FaultScenario(Cause.STORAGE_FULL, alert=_UPLOAD),
         FaultScenario(Cause.STORE_DOWN, alert=_BLIND, orders=0),
         FaultScenario(Cause.BAD_CREDENTIALS, alert=_UPLOAD),
         FaultScenario(Cause.NO_PERMISSION, alert=_UPLOAD),
         FaultScenario(Cause.SURGE, orders=0),
         FaultScenario(Cause.SUPPORT_DOWN, alert="", orders=0),
-        FaultScenario(Cause.METRICS_BLIND, alert=_BLIND, orders=0),
-        FaultScenario(Cause.CLOCK_SKEW, alert="", orders=0),
+        # no label waits for either of these two, and nothing else is in trouble
+        FaultScenario(
+            Cause.METRICS_BLIND,
+            alert=_BLIND,
+            orders=0,
+            verdict_expected=Verdict.HEALTHY,
+        ),
+        FaultScenario(Cause.CLOCK_SKEW, alert="", orders=0, verdict_expected=Verdict.HEALTHY),
     )
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from runbook_lib.cli import AsJson, IncidentId, parse_minutes, present
+from runbook_lib.errors import UsageError
 from runbook_lib.move_cli import MemoryRemoved, Shards, make_move_commands
 from runbook_lib.run.interrupts import hold_interrupts
 
@@ -23,6 +24,7 @@ Scenario = Annotated[
     str,
     typer.Option(help="fault; default: pipeline_paused on the local stack, else synthetic"),
 ]
+Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
 OlderThan = Annotated[str, typer.Option("--older-than", help="what waits longer: 90s, 10m, 2h")]
 
 
@@ -103,17 +105,29 @@ def plan(
 def drill(
     scenario: Scenario = "",
     *,
+    every: Every = False,
+    revert: Annotated[
+        bool, typer.Option("--revert", help="only take back what a killed drill left")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Inject a real fault, carry out the runbook, score it, put everything back."""
+    if (bool(scenario), every, revert).count(True) > 1:
+        raise UsageError("choose one of --scenario, --all and --revert")
     with hold_interrupts():
-        from .drills import find_scenario, get_default_scenario, run_drill
+        from .drill_commands import drill_all, drill_one, revert_killed_drill
+        from .drill_watch import watch_drill
+        from .drills import find_scenario, get_default_scenario
         from .settings import Settings
 
     def work(progress: Progress) -> Document:
         settings = Settings.load()
+        if revert:
+            return revert_killed_drill(settings, progress=progress)
+        if every:
+            return drill_all(settings, progress=progress, watch=watch_drill)
         chosen = find_scenario(scenario or get_default_scenario(settings))
-        return run_drill(settings, chosen, progress=progress)
+        return drill_one(settings, chosen, progress=progress, watch=watch_drill)
 
     present(work, as_json=as_json)
 
@@ -122,8 +136,12 @@ def drill(
 def schedule(
     kind: Annotated[Literal["cron", "systemd"], typer.Argument(help="who starts it")],
     scenario: Scenario = "",
+    *,
+    every: Every = False,
 ) -> None:
     """Print what runs the drill weekly. Installs nothing."""
+    if scenario and every:
+        raise UsageError("choose one of --scenario and --all")
     from .change.environment_guard import check_environment
     from .drills import build_schedule, find_settings_folder, get_default_scenario
     from .settings import Settings
@@ -131,12 +149,15 @@ def schedule(
     folder = find_settings_folder(Settings.load())
     settings = Settings.load(folder)
     check_environment(settings)
+    chosen = scenario
+    if not scenario and not every:
+        chosen = get_default_scenario(settings)
     text = build_schedule(
         kind,
         folder=folder,
         home=settings.runbook_home.resolve(),
         environment=settings.runbook_environment,
-        scenario=scenario or get_default_scenario(settings),
+        scenario=chosen,
     )
     sys.stdout.write(text)
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -28,8 +28,10 @@ from runbook_lib.run.documents import Document, Part
 from runbook_lib.run.move_commands import MoveCommands, MovePlanDocument, offer
 from runbook_lib.section import get_step
 from runbook_lib.settings import find_env_file
+from runbook_lib.show.text import count_of
 
 from .change import synthetic
+from .change.drill_record import REVERT_COMMAND
 from .change.environment_guard import MARKER_KEY, check_playground, read_marker
 from .change.release import GATE
 from .clients import Clients
@@ -152,7 +154,8 @@ CHANNELS = ("slack", "email", "teams")
 class Phases(Part, frozen=False):
     """Seconds that a drill's phases took; None: the phase was not reached or did not succeed.
 
-    ``notify_s`` is from the injection to each channel's notification.
+    ``notify_s`` is from the injection to each channel's notification. ``revert_s`` is how long it
+    took to take the fault back.
     """
 
     detect_s: float | None = None
@@ -160,6 +163,7 @@ class Phases(Part, frozen=False):
     diagnose_s: float | None = None
     remediate_s: float | None = None
     clear_s: float | None = None
+    revert_s: float | None = None
 
 
 class Objective(Part):
@@ -172,7 +176,7 @@ class Objective(Part):
 
 
 class DrillDocument(Document):
-    """``drill``: its phases and its score."""
+    """``drill``: its phases and its score; ``recovered`` says what a killed drill had left."""
 
     scenario: str
     drill: str
@@ -185,16 +189,97 @@ class DrillDocument(Document):
     reverted: bool
     report: str = ""
     error: str = ""
+    recovered: str = ""
 
     @property
     def answer(self) -> str:
         """Whether it passed, and what it did not show."""
-        missed = [objective.name for objective in self.objectives if not objective.met]
         end = "passed" if self.exit_code is ExitCode.OK else "FAILED"
         answer = f"Drill {self.scenario} {end}"
-        if missed:
-            answer += f": {', '.join(missed)}"
+        if self.missed:
+            answer += f": {', '.join(self.missed)}"
         return answer
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What takes the fault back, where the drill could not."""
+        return () if self.reverted else (REVERT_COMMAND,)
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """The objectives that it did not meet."""
+        return tuple(objective.name for objective in self.objectives if not objective.met)
+
+
+class DrillRow(Part):
+    """One scenario of ``drill --all``, and how long each phase took, in seconds.
+
+    ``notify_s`` is of the last channel; ``missed`` are the objectives that were not met, or why
+    there was no drill.
+    """
+
+    scenario: str
+    end: Literal["passed", "FAILED", "refused"]
+    detect_s: float | None = None
+    notify_s: float | None = None
+    diagnose_s: float | None = None
+    remediate_s: float | None = None
+    revert_s: float | None = None
+    clear_s: float | None = None
+    missed: str = ""
+
+
+class AllDrillsDocument(Document):
+    """``drill --all``: a row for each scenario; ``drills`` are the documents of those that ran."""
+
+    rows: tuple[DrillRow, ...]
+    drills: tuple[DrillDocument, ...]
+    recovered: str = ""
+
+    @property
+    def answer(self) -> str:
+        """How many passed."""
+        passed = sum(1 for row in self.rows if row.end == "passed")
+        return f"{passed} of {count_of(len(self.rows), 'drill')} passed"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What takes a fault back that a drill could not."""
+        is_left = any(not drill.reverted for drill in self.drills)
+        return (REVERT_COMMAND,) if is_left else ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The rows say it."""
+        return ("drills",)
+
+
+class DrillRevertDocument(Document):
+    """``drill --revert``: what became of a killed drill; ``way_on`` finishes what is left."""
+
+    drill: str = ""
+    scenario: str = ""
+    reverted: bool = False
+    steady: bool = False
+    report: str = ""
+    way_on: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """What was taken back, and whether the system is healthy."""
+        if not self.drill:
+            return "No drill was killed: nothing is to be taken back"
+        answer = f"{self.drill} was killed. Its fault, {self.scenario}, is taken back"
+        if self.steady:
+            return f"{answer}, and the system is healthy"
+        return f"{answer}; the system is not healthy yet"
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What finishes the drill's releases; what looks, while the system is not healthy."""
+        if self.drill and not self.steady:
+            return (*self.way_on, "runbook investigate")
+        return self.way_on
 
 
 def init(

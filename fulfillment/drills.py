@@ -12,33 +12,43 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from runbook_lib import errors
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict
 from runbook_lib.record.history import list_history, write_gauges
+from runbook_lib.record.incident import Incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
-from runbook_lib.run.interrupts import Interrupts
+from runbook_lib.run.interrupts import Interrupts, hold_interrupts
 from runbook_lib.run.notebooks import RunStatus, run_notebook
 from runbook_lib.section import attempt
 from runbook_lib.settings import find_root
 from runbook_lib.show.text import VERDICT_WORDS
 
 from .analysis.causes import CAUSES, Cause
+from .change.drill_record import (
+    REVERT_COMMAND,
+    DrillRecord,
+    lock_drills,
+    read_record,
+    remove_record,
+    write_record,
+)
 from .change.environment_guard import check_environment, check_playground
 from .change.synthetic import create_backlog, revert_backlog, sweep_expired
 from .clients import Clients, check_connected
 from .commands import CHANNELS, DrillDocument, Objective, Phases
+from .drill_guard import check_interlock, is_alert_pending
 from .investigation import Investigation
 from .policy import POLICY
 from .sections import SECTIONS
@@ -57,6 +67,7 @@ class Scenario(ABC):
     exercise_steps : steps of section 4 that the drill approves
     remedy_steps : steps of section 6 that the drill approves; none: the fault is taken back
         after the diagnosis, and the drill measures only detection and diagnosis
+    only_mitigates : the remedy moves labels, and no step ends the cause: it is taken back then
     verdict_expected : after the remedy, or after the fault was taken back
     releases : whether labels are moved, so that a proof is needed
     needs : what the environment must have, in words; empty: it runs on every DataFlow
@@ -66,6 +77,7 @@ class Scenario(ABC):
     alert: str = "FulfillmentDelay"
     exercise_steps: tuple[str, ...] = ()
     remedy_steps: tuple[str, ...] = ()
+    only_mitigates: bool = False
     verdict_expected: Verdict = Verdict.FIXED
     releases: bool = False
     needs: str = ""
@@ -85,6 +97,10 @@ class Scenario(ABC):
     @abstractmethod
     def revert(self, drill: Drill) -> None:
         """Take the fault back, whatever state the drill ended in."""
+
+    def recover(self, drill: Drill) -> None:
+        """Take back what a killed drill left: the fault, and what it was about to change."""
+        self.revert(drill)
 
 
 @dataclass(frozen=True)
@@ -170,8 +186,9 @@ class ChannelCount(NamedTuple):
 class Scorecard:
     """What a drill measured; None: not measured.
 
-    ``hears_receivers``: whether ``NOTIFICATIONS_URL`` says what the receivers got. Else
-    ``told`` holds what Alertmanager counts, and ``untold`` why it is not known who was told.
+    ``has_fault``: whether something is still to be taken back. ``hears_receivers``: whether
+    ``NOTIFICATIONS_URL`` says what the receivers got. Else ``told`` holds what Alertmanager
+    counts, and ``untold`` why it is not known who was told.
     """
 
     phases: Phases = field(default_factory=Phases)
@@ -184,6 +201,7 @@ class Scorecard:
     reverted: bool = False
     revert_error: str = ""
     steady_after: bool = False
+    has_fault: bool = False
     hears_receivers: bool = True
     told: dict[str, ChannelCount] = field(default_factory=dict)
     untold: str = ""
@@ -305,6 +323,10 @@ def _judge_none(name: str, count: int | None) -> Objective:
 
 
 _APART_S = 0.5
+_PENDING_S = 15.0
+#: So long after the end of a fault a cause may still be supported: rates and logs look back.
+_LOOKS_BACK_S = 90.0
+_LOOKS_APART_S = 3.0
 _NO_ALERTMANAGER = "ALERTMANAGER_URL and NOTIFICATIONS_URL are empty"
 _EXERCISE = {"count": 5, "object_size_kb": 4}
 
@@ -321,6 +343,7 @@ class Drill:
     injected_at : when the fault was there
     counted_before : what Alertmanager counted before the fault, by channel
     card : what was measured
+    killed : the incident of a drill that was killed, which is ended here; None: it is a new one
     """
 
     settings: Settings
@@ -331,12 +354,18 @@ class Drill:
     injected_at: datetime = field(default_factory=utc_now)
     counted_before: dict[str, ChannelCount] = field(default_factory=dict)
     card: Scorecard = field(default_factory=Scorecard)
+    killed: Incident | None = None
 
     def __post_init__(self) -> None:
+        self.card.hears_receivers = bool(self.settings.notifications_url)
+        if self.killed is not None:
+            self.incident = self.killed
+            self.id = self.incident.state.drill_id
+            self.order_ids.update(self.incident.state.drill_orders)
+            return
         self.incident = make_incident(self.settings, drill=True, opened_by="drill")
         self.id = "d" + self.incident.id.removeprefix("inc-").lower()
         self.incident.update(drill_id=self.id, scenario=self.scenario.name, drill_orders=[])
-        self.card.hears_receivers = bool(self.settings.notifications_url)
 
     def record(self, event: str, **data: Json) -> None:
         """Write an event of the drill to the journal."""
@@ -366,7 +395,7 @@ class Drill:
     def is_steady(self) -> bool:
         """Wait until all is well; False when it is not in time."""
         check = self.is_well_again if self.card.verdict else self.is_healthy
-        return wait_for(check, timeout_s=30)
+        return wait_for(check, timeout_s=_LOOKS_BACK_S)
 
     def list_received(self, status: str) -> dict[str, datetime]:
         """Return when each channel's receiver first got the alert; empty when that is unknown."""
@@ -442,8 +471,8 @@ class Drill:
                 self.card.failed_notebooks.append(run.section)
 
 
-def wait_for(check: Callable[[], bool], *, timeout_s: float) -> bool:
-    """Ask again until ``check`` is true or the time is up.
+def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = _APART_S) -> bool:
+    """Ask again, some seconds apart, until ``check`` is true or the time is up.
 
     An error of a client counts as "not yet", except in the last try.
 
@@ -456,17 +485,34 @@ def wait_for(check: Callable[[], bool], *, timeout_s: float) -> bool:
         with suppress(errors.ClientError):
             if check():
                 return True
-        time.sleep(_APART_S)
+        time.sleep(apart_s)
     return check()
 
 
-def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> DrillDocument:
+#: Given RUNBOOK_HOME, takes a drill's fault back if this process dies before it did.
+Watch = Callable[[Path], AbstractContextManager[object]]
+
+
+def run_drill(
+    settings: Settings,
+    scenario: Scenario,
+    *,
+    progress: Progress,
+    watch: Watch = nullcontext,
+) -> DrillDocument:
     """Carry out one drill and score it.
+
+    Parameters
+    ----------
+    watch : is entered before the fault, and left when it is taken back; by default nobody watches
 
     Raises
     ------
     EnvironmentForbidsError
         Outside a marked local or demo environment.
+    SafetyError
+        When an alert about labels is pending or fires, real labels wait too long, a release claims
+        the bucket, the store is not well, or it is outside DRILL_HOURS.
     DrillError
         When another drill runs, or the system is not in its steady state.
     """
@@ -477,13 +523,48 @@ def run_drill(settings: Settings, scenario: Scenario, *, progress: Progress) -> 
         text = f"{scenario.name} needs {scenario.needs}. "
         raise errors.DrillError(f"{text}Elsewhere: runbook drill --scenario synthetic")
     check_playground(settings, clients.store)
+    home = settings.runbook_home.resolve()
+    with hold_place(home):
+        left = read_record(home)
+        if left is not None:
+            text = f"the fault of {left.drill} ({left.scenario}) is not taken back yet"
+            raise errors.SafetyError(f"{text}. Nothing was injected. {REVERT_COMMAND}")
+        # one late label makes an alert pending for some seconds
+        wait_for(lambda: not is_alert_pending(clients), timeout_s=_PENDING_S)
+        check_interlock(settings, clients, now=utc_now())
+        fitted = _fit_times(clients, scenario)
+        drill = Drill(settings, clients, fitted, progress)
+        record = DrillRecord(
+            incident=drill.incident.id,
+            drill=drill.id,
+            scenario=scenario.name,
+            began_at=utc_now(),
+        )
+        write_record(home, record)
+        with watch(home):
+            try:
+                return _run(drill)
+            finally:
+                if not drill.card.has_fault:
+                    remove_record(home)
+
+
+@contextmanager
+def hold_place(home: Path) -> Iterator[None]:
+    """Be the only drill under RUNBOOK_HOME.
+
+    Raises
+    ------
+    DrillError
+        When another one is under way.
+    """
+    home.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(settings.runbook_home.resolve() / ".drill.lock", timeout=0):
-            fitted = _fit_times(clients, scenario)
-            drill = Drill(settings, clients, fitted, progress)
-            return _run(drill)
+        place = lock_drills(home).acquire()
     except Timeout:
         raise errors.DrillError("another drill is running here; wait for it to end") from None
+    with place:
+        yield
 
 
 def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
@@ -595,7 +676,10 @@ def _say_interrupted(drill: Drill, cut_off: str, again: str) -> str:
     if drill.card.reverted:
         back = "The drill's fault is taken back."
     else:
-        back = f"The drill's fault could not be taken back: {drill.card.revert_error}."
+        back = (
+            f"The drill's fault could not be taken back: {drill.card.revert_error}. "
+            f"Take it back with: {REVERT_COMMAND}."
+        )
     if cut_off:
         return f"{back} {cut_off}"
     return f"Interrupted. {back} Do it again with: {again}"
@@ -610,7 +694,10 @@ def _carry_out(drill: Drill) -> None:
     _tell_stage(drill, "inject", scenario.name)
     drill.injected_at = utc_now()
     drill.record("inject", scenario=scenario.name)
-    scenario.inject(drill)
+    card.has_fault = True
+    # a fault that is only begun could take effect after it was taken back
+    with hold_interrupts():
+        scenario.inject(drill)
     orders = sorted(drill.order_ids)
     drill.incident.update(drill_orders=orders)
     drill.record("injected", orders=orders)
@@ -625,19 +712,28 @@ def _carry_out(drill: Drill) -> None:
     exercises = [(step,) for step in scenario.exercise_steps]
     _act(drill, "04_chaos_verification", exercises, _EXERCISE)
     _tell_stage(drill, "remedy", "section 6" if scenario.remedy_steps else "take the fault back")
-    started = time.monotonic()
-    fixed_at = utc_now()
     if scenario.remedy_steps:
+        started = time.monotonic()
         _act(drill, "06_remediation", [scenario.remedy_steps])
         card.phases.remediate_s = _measure(started)
-        applied_at = drill.incident.journal.view().last_applied_at
-        _clear(drill, applied_at or fixed_at)
-    else:
+    if not scenario.remedy_steps or scenario.only_mitigates:
         _revert(drill)
         _clear(drill, utc_now())
+    else:
+        _clear(drill, drill.incident.journal.view().last_applied_at or utc_now())
     _tell_stage(drill, "close", "sections 6, 8 and 7")
-    card.verdict = drill.conclude("06_remediation")
+    _conclude(drill)
     drill.run("08_references", "07_postmortem")
+
+
+def _conclude(drill: Drill) -> None:
+    """Take section 6's verdict: what speaks for a cause looks back over as much as a minute."""
+
+    def is_as_expected() -> bool:
+        drill.card.verdict = drill.conclude("06_remediation")
+        return drill.card.verdict is drill.scenario.verdict_expected
+
+    wait_for(is_as_expected, timeout_s=_LOOKS_BACK_S, apart_s=_LOOKS_APART_S)
 
 
 def _detect(drill: Drill) -> None:
@@ -773,9 +869,12 @@ def _revert(drill: Drill) -> None:
     if drill.card.reverted:
         return
     drill.progress("revert")
+    started = time.monotonic()
     try:
         drill.scenario.revert(drill)
         drill.card.reverted = True
+        drill.card.has_fault = False
+        drill.card.phases.revert_s = _measure(started)
         drill.record("reverted")
     except (errors.RunbookError, OSError) as error:
         drill.card.revert_error = str(error)
@@ -809,7 +908,8 @@ def _close(drill: Drill) -> DrillDocument:
     )
     score = document.model_dump(mode="json", exclude={"schema_name"})
     drill.record("scored", **score)
-    drill.incident.close(verdict)
+    if not card.has_fault:
+        drill.incident.close(verdict)
     report = write_outputs(drill.incident, SECTIONS)
     home = drill.settings.runbook_home
     history = list_history(home, POLICY)
@@ -839,16 +939,17 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, environment: str, sc
     folder : where the drill runs; its ``.env`` is read
     home : RUNBOOK_HOME; with cron, also for lock and log
     environment : RUNBOOK_ENVIRONMENT, which may stand in the shell alone
+    scenario : its name; empty: every one that fits
 
     Raises
     ------
     UsageError
         When the scenario is unknown.
     """
-    name = find_scenario(scenario).name
+    chosen = ["--scenario", find_scenario(scenario).name] if scenario else ["--all"]
     variables = [f"RUNBOOK_HOME={home}", f"RUNBOOK_ENVIRONMENT={environment}"]
     program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
-    command = [*program, "drill", "--scenario", name, "--json"]
+    command = [*program, "drill", *chosen, "--json"]
     quote: Callable[[str], str]
     if kind == "systemd":
         quote = _quote_unit

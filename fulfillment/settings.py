@@ -11,6 +11,8 @@ from pydantic import AfterValidator, Field, SecretStr, create_model, model_valid
 
 from runbook_lib import settings as base
 
+from .drill_hours import check_drill_hours
+
 #: How DataFlow names a label: ``<order id>-<12 hex>.pdf``.
 ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
 #: Absent in many environments. Their steps are not needed for a verdict.
@@ -73,6 +75,7 @@ _FINISHED = _like(f"shipment|always|{_METADATA}", "is one of: shipment, metadata
 _Finished = Annotated[str, _FINISHED, AfterValidator(str.lower)]
 _OrderIdFrom = Annotated[str, AfterValidator(_check_order_id_from)]
 _Command = Annotated[str, AfterValidator(_check_command)]
+_DrillHours = Annotated[str, AfterValidator(check_drill_hours)]
 
 S = TypeVar("S", bound=base.Settings)
 
@@ -150,6 +153,7 @@ class Settings(base.Settings):
     recovered_minutes: float = Field(5, gt=0)
     recovered_scrapes: int = Field(2, ge=1)
     timeline_stale_minutes: float = Field(15, gt=0)
+    drill_hours: _DrillHours = Field("", description="Mon-Fri 09:00-17:00; empty: any time")
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from runbook_lib.model import (
@@ -253,10 +254,11 @@ def _read_backlog(readings: Iterable[Reading]) -> Backlog:
 def collect_observations(readings: Iterable[Reading]) -> dict[str, Observation]:
     """Return the named observations of readings, each with its journal entry.
 
-    A known value is never replaced by an unknown one of a later step.
+    Of two steps that saw the same, the one that was read last counts. A known value is never
+    replaced by an unknown one.
     """
     observations: dict[str, Observation] = {}
-    for reading in readings:
+    for reading in sorted(readings, key=attrgetter("observed_at")):
         evidence = f"#{reading.seq}" if reading.seq else reading.step
         for name, value in reading.observations.items():
             if value is not None or name not in observations:

@@ -128,6 +128,36 @@ def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
     return read_store_id(bucket)
 
 
+def list_live_claims(bucket: S3Bucket, *, lease_s: float, spread_s: float) -> list[Claim]:
+    """Return the claims of sessions that work on a bucket, or were killed just now. Only reads.
+
+    Parameters
+    ----------
+    lease_s : of a claim that cannot be read
+    spread_s : the store's machines agree on the time within so many seconds
+
+    Raises
+    ------
+    StoreError
+        When the claims cannot be listed.
+    """
+    now = bucket.read_clock()
+    live = []
+    for put in bucket.list_objects(CLAIMS):
+        claim = _read_claim(bucket, put.key, lease_s=lease_s)
+        if put.last_modified + timedelta(seconds=claim.lease_s + spread_s) > now:
+            live.append(claim)
+    return live
+
+
+def _read_claim(bucket: S3Bucket, key: str, *, lease_s: float) -> Claim:
+    """Return a claim; one that cannot be read is somebody's, for the lease."""
+    try:
+        return Claim.model_validate_json(bucket.read(key) or "{}")
+    except (ValueError, StoreError):
+        return Claim(lease_s=lease_s)
+
+
 class Session:
     """The only session on a bucket, or on a shard's range of keys; a context manager.
 
@@ -324,7 +354,7 @@ class Session:
         self.stamp = puts.pop(self._key).last_modified
         live = []
         for put in puts.values():
-            claim = self._read_claim(put.key)
+            claim = _read_claim(self.bucket, put.key, lease_s=self.timing.lease_s)
             lease = timedelta(seconds=claim.lease_s + self.timing.spread_s)
             is_live = put.last_modified + lease > self.stamp
             if is_live and not self.claim.is_beside(claim):
@@ -332,12 +362,6 @@ class Session:
         if live:
             self._withdraw()
         return live
-
-    def _read_claim(self, key: str) -> Claim:
-        try:
-            return Claim.model_validate_json(self.bucket.read(key) or "{}")
-        except (ValueError, StoreError):
-            return Claim(lease_s=self.timing.lease_s)
 
     def _put_claim(self) -> None:
         put = Request("put", self._key, body=self.claim.model_dump_json().encode())

@@ -2,7 +2,8 @@
 # Every test that needs a process or a server, in two lanes beside each other: more of them would
 # only wait for two cores. What the second lane printed is shown when it is done.
 # What failed beside others is run once more, alone: only what fails again is a failure, and both
-# runs are shown. `make test-airflow` runs tests/airflow, in an environment of its own.
+# runs are shown. `make test-airflow` runs tests/airflow, in an environment of its own, and
+# `make test-drills` runs every drill that is killed; here only those without the mark `long` are.
 set -eu
 
 log=.pytest_cache/stores.log
@@ -18,9 +19,10 @@ part() {
 stores() { part stores "$@" tests/foreign tests/faults; }
 alerting() { part alerting "$@" tests/alerting; }
 stack() { part stack "$@" tests/notebooks tests/stack tests/browser; }
+drills() { part drills -m "process and not long" "$@" tests/drills; }
 elsewhere() {
     part elsewhere "$@" --ignore tests/airflow --ignore tests/alerting --ignore tests/browser \
-        --ignore tests/faults --ignore tests/foreign --ignore tests/notebooks \
+        --ignore tests/drills --ignore tests/faults --ignore tests/foreign --ignore tests/notebooks \
         --ignore tests/stack --deselect tests/objectmove/test_explorer.py tests
 }
 beside() {
@@ -33,6 +35,7 @@ beside() {
 beside >"$log" 2>&1 &
 lane=$!
 stack || failed="$failed stack"
+drills || failed="$failed drills"
 elsewhere || failed="$failed elsewhere"
 wait "$lane" || true
 cat "$log"

@@ -24,7 +24,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Folders of which every test needs a process or a server, and fixtures that start one. Other
 #: tests that do are marked where they stand. `make check` runs all tests without the mark.
-_PROCESS_FOLDERS = {"airflow", "browser", "faults", "foreign", "stack"}
+_PROCESS_FOLDERS = {"airflow", "browser", "drills", "faults", "foreign", "stack"}
 _PROCESS_FIXTURES = {"httpserver", "juicefs", "seaweedfs", "stack"}
 _PROCESS_EVENTS = {"os.fork", "os.posix_spawn", "socket.bind", "subprocess.Popen"}
 _unmarked_test = ""

@@ -16,6 +16,7 @@ from runbook_lib.http import HttpClient
 from runbook_lib.model import Conclusion, Json, Outcome, Reading, Role
 from runbook_lib.section import ActionStep, SectionParameters, by_id, get_step, step, to_rows
 
+from ..change.drill_record import describe_killed_drill, find_killed_drill
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import GATE
 from ..clients import find_system_at
@@ -454,12 +455,22 @@ _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
     threshold="a release is not finished, or unproven",
 )
 def read_unfinished(inv: Investigation) -> Outcome:
-    """Look into the bucket's own records: every machine sees the same."""
+    """Look into the bucket's own records: every machine sees the same.
+
+    A drill that was killed on this machine is not finished, either.
+    """
+    killed = find_killed_drill(inv.settings.runbook_home.resolve())
+    rows = [describe_killed_drill(killed)] if killed else []
+    rules: list[str] = []
     try:
-        rows = GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
+        rows += GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
         rules = find_expiry_rules(inv.clients.bucket)
+    except errors.ClientError:
+        if not rows:
+            raise
     except MoveError as error:
-        raise errors.BadAnswerError(str(error), system="object store") from error
+        if not rows:
+            raise errors.BadAnswerError(str(error), system="object store") from error
     problems = [_describe_unfinished(row) for row in rows]
     if rules:
         problems.append(
@@ -481,7 +492,8 @@ def _describe_unfinished(row: Mapping[str, Json]) -> str:
     held = ""
     if row["held_by"]:
         held = f", held by {row['held_by']} since {row['held_since']}"
-    return f"{row['plan']} ({row['rows']} objects) {row['state']}{held}: {row['way_on']}"
+    objects = f" ({row['rows']} objects)" if row["rows"] else ""
+    return f"{row['plan']}{objects} {row['state']}{held}: {row['way_on']}"
 
 
 STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import nan
 from pathlib import Path
+from statistics import median
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
@@ -27,6 +28,7 @@ from ..model import (
 )
 from ..redact import Redactor
 from .incident import Incident, list_incidents
+from .journal import utc_now
 from .view import JournalView
 
 
@@ -41,6 +43,8 @@ class Judge(Protocol):
 
 
 _INDEX = "history.sqlite3"
+#: A scenario that no drill met for so long is overdue; the alert's rule has the same time.
+OVERDUE = timedelta(days=35)
 PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
 
 
@@ -246,6 +250,74 @@ def _names_cause(conclusion: Conclusion) -> bool:
     return CauseStatus.SUPPORTED in statuses
 
 
+class DrillTrend(BaseModel, frozen=True):
+    """How the drills of one scenario went.
+
+    Durations are the medians of the drills that have them, in seconds.
+
+    Attributes
+    ----------
+    runs, passed : how many ended, and how many of them met every objective
+    last_at, last_passed : when the newest one began, and whether it met every objective
+    good_at : when one last did; None: none ever did
+    is_overdue : whether that is longer ago than ``OVERDUE``
+    """
+
+    scenario: str
+    runs: int
+    passed: int
+    last_at: Timestamp
+    last_passed: bool
+    good_at: Timestamp | None
+    is_overdue: bool
+    detect_s: float | None
+    notify_s: float | None
+    diagnose_s: float | None
+    remediate_s: float | None
+    clear_s: float | None
+
+
+def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[DrillTrend, ...]:
+    """Return a trend for each scenario that was drilled to its score, by name.
+
+    Parameters
+    ----------
+    rows : the newest first
+    """
+    drills: dict[str, list[HistoryRow]] = {}
+    for row in rows:
+        if row.scenario and row.is_good is not None:
+            drills.setdefault(row.scenario, []).append(row)
+    return tuple(_compute_trend(scenario, drills[scenario], now) for scenario in sorted(drills))
+
+
+def _compute_trend(scenario: str, rows: Sequence[HistoryRow], now: datetime) -> DrillTrend:
+    """Return the trend of one scenario's drills; the newest is the first."""
+    newest = rows[0]
+    good = find_last_good_drill(rows)
+    good_at = good.opened_at if good else None
+    return DrillTrend(
+        scenario=scenario,
+        runs=len(rows),
+        passed=sum(1 for row in rows if row.is_good),
+        last_at=newest.opened_at,
+        last_passed=bool(newest.is_good),
+        good_at=good_at,
+        is_overdue=good_at is None or now - good_at > OVERDUE,
+        detect_s=_find_median([row.detect_s for row in rows]),
+        notify_s=_find_median([row.notify_s for row in rows]),
+        diagnose_s=_find_median([row.diagnose_s for row in rows]),
+        remediate_s=_find_median([row.remediate_s for row in rows]),
+        clear_s=_find_median([row.clear_s for row in rows]),
+    )
+
+
+def _find_median(durations: Sequence[float | None]) -> float | None:
+    """Return the median of the durations that are known."""
+    known = [seconds for seconds in durations if seconds is not None]
+    return round(median(known), 1) if known else None
+
+
 def find_last_good_drill(rows: Sequence[HistoryRow]) -> HistoryRow | None:
     """Return the newest drill that met every objective."""
     for row in rows:
@@ -282,6 +354,15 @@ def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
         ["scenario", "phase"],
         registry=registry,
     )
+    good_at = Gauge(
+        "runbook_drill_last_good_timestamp_seconds",
+        "When a drill of this scenario last met every objective; 0: never.",
+        ["scenario"],
+        registry=registry,
+    )
+    for trend in compute_trends(rows, utc_now()):
+        seconds = trend.good_at.timestamp() if trend.good_at else 0
+        good_at.labels(trend.scenario).set(seconds)
     drills = [row for row in rows if row.scenario]
     for row in reversed(drills):  # the newest is written last, over the others
         for phase in PHASES:

@@ -35,7 +35,7 @@ from ..model import (
 from ..policy import Judgement, make_log_entry
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
-from ..record.history import PHASES, HistoryRow, list_history, write_gauges
+from ..record.history import PHASES, HistoryRow, compute_trends, list_history, write_gauges
 from ..record.incident import Incident, open_incident
 from ..record.incident import list_incidents as list_folders
 from ..record.journal import utc_now
@@ -609,7 +609,10 @@ def list_incidents(settings: Settings) -> documents.IncidentsDocument:
 
 
 def read_history(settings: Settings) -> documents.HistoryDocument:
-    """Return every incident and drill; writes the trends' picture and the gauges anew."""
+    """Return every incident and drill, and how each scenario's drills went.
+
+    Writes the trends' picture and the gauges anew.
+    """
     home = settings.runbook_home
     rows = tuple(_list_history(settings))
     document = documents.HistoryDocument(schema_name="runbook/history/1", history=rows)
@@ -618,7 +621,12 @@ def read_history(settings: Settings) -> documents.HistoryDocument:
     plot = home / "history.png"
     plot.write_bytes(draw_trends(rows).png)
     gauges = write_gauges(home, rows)
-    return document.model_copy(update={"plot": str(plot), "gauges": str(gauges)})
+    known = {
+        "drills": compute_trends(rows, utc_now()),
+        "plot": str(plot),
+        "gauges": str(gauges),
+    }
+    return document.model_copy(update=known)
 
 
 def draw_trends(rows: Sequence[HistoryRow]) -> Picture:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
-from ..record.history import HistoryRow
+from ..record.history import DrillTrend, HistoryRow
 from ..record.journal import utc_now
 from ..report.changes import Change, Changes
 from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
@@ -277,11 +277,31 @@ class IncidentsDocument(Document):
 
 
 class HistoryDocument(Document):
-    """``history``: the newest first; paths of the trends' picture and of the gauges."""
+    """``history``: the newest first; ``drills`` are the trends of the drills, by scenario.
+
+    ``plot`` and ``gauges`` are the paths of the trends' picture and of the gauges.
+    """
 
     history: tuple[HistoryRow, ...]
+    drills: tuple[DrillTrend, ...] = ()
     plot: str = ""
     gauges: str = ""
+
+    @property
+    def answer(self) -> str:
+        """How many scenarios of drills are overdue; nothing where none was drilled."""
+        if not self.drills:
+            return ""
+        overdue = [trend.scenario for trend in self.drills if trend.is_overdue]
+        if overdue:
+            return f"Drills that are overdue: {', '.join(overdue)}"
+        return f"{count_of(len(self.drills), 'scenario')} drilled, none overdue"
+
+    @property
+    def mark(self) -> str:
+        """Whether a drill is overdue."""
+        is_overdue = any(trend.is_overdue for trend in self.drills)
+        return "unknown" if is_overdue else "ok"
 
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
@@ -312,6 +332,19 @@ _COLUMNS = {
     "earlier": ("step", "status", "age_minutes", "reason"),
     "incidents": ("incident", "is_open", "verdict", "cause_found", "goes_on_in", "damage"),
     "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s", "damage"),
+    "drills": (
+        "scenario",
+        "runs",
+        "passed",
+        "last_at",
+        "last_passed",
+        "is_overdue",
+        "detect_s",
+        "notify_s",
+        "diagnose_s",
+        "remediate_s",
+        "clear_s",
+    ),
     "follow_ups": ("text", "owner", "due", "ticket"),
     "late_notes": ("text", "lesson", "owner", "due", "ticket", "operator"),
     "plans": ("step", "status", "what", "how_many", "why"),

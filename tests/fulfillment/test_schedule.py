@@ -31,6 +31,12 @@ def cron_command(text: str) -> str:
     return line.split(" ", 5)[5].replace(r"\%", "%")
 
 
+@pytest.mark.parametrize("kind", ["cron", "systemd"])
+def test_a_schedule_without_a_scenario_drills_every_one(tmp_path: Path, kind: Kind) -> None:
+    text = build_schedule(kind, folder=tmp_path, home=tmp_path, environment="local", scenario="")
+    assert " drill --all --json" in text
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder whose .env has keys and an address at which nothing listens."""

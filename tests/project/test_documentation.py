@@ -15,6 +15,7 @@ from fulfillment.drills import list_scenarios
 from fulfillment.settings import Settings
 from runbook_lib.cli import build_app
 from runbook_lib.runbook import find_runbook
+from scripts.make_drills_table import PAGE, build_page, read_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -55,6 +56,13 @@ def test_every_cause_can_be_injected_and_drilled() -> None:
     causes = {str(cause) for cause in Cause}
     assert set(FAULTS) == causes
     assert set(list_scenarios()) == causes
+
+
+def test_the_page_of_the_drills_is_what_the_runs_measured_with_a_row_for_each_scenario() -> None:
+    page = PAGE.read_text("utf-8")
+    assert page == build_page(read_runs())
+    rows = re.findall(r"^\| `(\w+)` \|", page, re.M)
+    assert rows == sorted(FAULTS)
 
 
 def test_make_help_lists_every_target_of_the_design() -> None:

@@ -10,7 +10,14 @@ import pytest
 
 from fulfillment.policy import POLICY
 from runbook_lib.model import Status, Verdict
-from runbook_lib.record.history import HistoryRow, describe_last_drill, list_history, write_gauges
+from runbook_lib.record.history import (
+    OVERDUE,
+    HistoryRow,
+    compute_trends,
+    describe_last_drill,
+    list_history,
+    write_gauges,
+)
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import draw_trends
@@ -121,6 +128,35 @@ def test_the_gauges_say_when_a_drill_was_good_and_how_long_it_took(tmp_path: Pat
     (line,) = [line for line in text.splitlines() if line.startswith("runbook_last_good")]
     assert float(line.split()[1]) == START.timestamp()
     assert 'runbook_drill_seconds{phase="detect",scenario="surge"} 20.0' in text
+
+
+def test_each_scenario_has_a_trend_and_a_gauge_of_its_own(tmp_path: Path) -> None:
+    tell_drill(tmp_path, START)
+    newest = START + timedelta(days=7)
+    tell_drill(tmp_path, newest, met=False, detect_s=20.5)
+    rows = list_history(tmp_path, POLICY)
+    (trend,) = compute_trends(rows, newest)
+    assert (trend.scenario, trend.runs, trend.passed) == ("surge", 2, 1)
+    assert (trend.last_at, trend.last_passed, trend.good_at) == (newest, False, START)
+    assert (trend.detect_s, trend.notify_s, trend.clear_s) == (15.0, 12.5, None)
+    text = write_gauges(tmp_path, rows).read_text()
+    name = 'runbook_drill_last_good_timestamp_seconds{scenario="surge"}'
+    (line,) = [line for line in text.splitlines() if line.startswith(name)]
+    assert float(line.split()[1]) == START.timestamp()
+
+
+def test_a_scenario_is_overdue_when_no_drill_met_it_for_five_weeks(tmp_path: Path) -> None:
+    tell_drill(tmp_path, START)
+    rows = list_history(tmp_path, POLICY)
+    late = START + OVERDUE + timedelta(seconds=1)
+    assert [trend.is_overdue for trend in compute_trends(rows, START + OVERDUE)] == [False]
+    assert [trend.is_overdue for trend in compute_trends(rows, late)] == [True]
+
+
+def test_a_scenario_that_never_passed_is_overdue(tmp_path: Path) -> None:
+    tell_drill(tmp_path, START, met=False)
+    (trend,) = compute_trends(list_history(tmp_path, POLICY), START)
+    assert (trend.is_overdue, trend.good_at) == (True, None)
 
 
 def test_the_trends_are_drawn_drill_by_drill(tmp_path: Path) -> None:

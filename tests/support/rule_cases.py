@@ -24,6 +24,13 @@ SYNTHETIC = 'fulfillment_lag_minutes{origin="synthetic"}'
 UP = 'up{job="other"}'
 REFRESHED = "fulfillment_exporter_last_refresh_timestamp_seconds"
 INTERVAL = "fulfillment_exporter_refresh_interval_seconds"
+SCENARIO_OVERDUE = {
+    "alertname": "FulfillmentScenarioOverdue",
+    "scenario": "surge",
+    "severity": "warning",
+    "service": "runbook",
+}
+GOOD_SCENARIO = 'runbook_drill_last_good_timestamp_seconds{scenario="%s"}'
 GOOD_DRILL = "runbook_last_good_drill_timestamp_seconds"
 FAILED = 'fulfillment_artifacts_failed_total{stage="%s",reason="storage_full"}'
 REFUSED = 'runbook_serve_requests_refused_total{reason="full"}'
@@ -266,6 +273,15 @@ def _a_good_drill_of_this_week_fires_nothing(p: Profile) -> RuleCase:
     return RuleCase(series, 3, {3: []}, ("FulfillmentDrillOverdue",))
 
 
+def _a_scenario_that_no_drill_met_for_five_weeks_fires_alone(p: Profile) -> RuleCase:
+    series = {
+        **_seen(p.lag_for_s),
+        GOOD_SCENARIO % "surge": f"-{35 * 86400}x3",
+        GOOD_SCENARIO % "synthetic": f"-{34 * 86400}x3",
+    }
+    return RuleCase(series, 3, {0: [], 1: [_firing(SCENARIO_OVERDUE)]})
+
+
 def _refusals_that_go_on_fire(p: Profile) -> RuleCase:
     fires_s = p.serve_refused_for_s + 2
     series = {**_seen(fires_s), REFUSED: f"0+1x{fires_s}"}
@@ -309,6 +325,7 @@ _CASES: tuple[Callable[[Profile], RuleCase], ...] = (
     _failures_of_another_stage_are_not_uploads,
     _eight_days_without_a_good_drill_fire,
     _a_good_drill_of_this_week_fires_nothing,
+    _a_scenario_that_no_drill_met_for_five_weeks_fires_alone,
     _refusals_that_go_on_fire,
     _a_single_refusal_never_fires,
     _an_alert_that_waits_too_long_fires,

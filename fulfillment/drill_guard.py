@@ -1,0 +1,108 @@
+"""What keeps a drill from beginning: the interlock beyond the safety rules. Only reads.
+
+A drill on top of real trouble hides it, and one beside a release disturbs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from objectmove.errors import MoveError
+from objectmove.session import list_live_claims
+from runbook_lib import errors
+from runbook_lib.section import attempt
+from runbook_lib.show.text import count_of
+
+from .change.release import GATE, check_store
+from .change.synthetic import count_overdue
+from .clients import Clients
+from .drill_hours import parse_drill_hours
+from .sections.signals import BLIND_ALERT
+from .settings import Settings
+from .situation import DELAY_ALERT, UPLOAD_ALERT
+
+#: Alerts about labels. An overdue drill's own alert must not keep it from running.
+_ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
+
+
+def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> None:
+    """Refuse a drill while anything speaks against it. Only reads.
+
+    Raises
+    ------
+    SafetyError
+        Names every reason, and the next command.
+    """
+    hours = parse_drill_hours(settings.drill_hours)
+    local = now.astimezone()
+    reasons = list(list_trouble(settings, clients, now=now))
+    if hours is not None and not hours.holds(local):
+        reasons.append(f"it is {local:%a %H:%M}, outside DRILL_HOURS ({settings.drill_hours})")
+    if reasons:
+        text = "; ".join(reasons)
+        raise errors.SafetyError(
+            f"no drill now: {text}. Nothing was injected. `runbook investigate` shows how it stands"
+        )
+
+
+def list_trouble(settings: Settings, clients: Clients, *, now: datetime) -> Iterator[str]:
+    """Yield what is not calm, in words. What cannot be read is not. Only reads."""
+    try:
+        check_store(clients)
+    except errors.StoreNotReadyError as error:
+        yield str(error)
+        return
+    for look in (_say_alerts, _say_claims):
+        yield from _try(look, settings, clients)
+    yield from _try(lambda *_: _say_backlog(settings, clients, now), settings, clients)
+
+
+def is_alert_pending(clients: Clients) -> bool:
+    """Tell whether an alert about labels is pending; False when nobody can tell. Only reads."""
+    alerts, _ = attempt(clients.prometheus.list_alerts)
+    pending = {alert.name for alert in alerts or () if alert.state == "pending"}
+    return not pending.isdisjoint(_ALERTS)
+
+
+def _try(
+    look: Callable[[Settings, Clients], Iterator[str]], settings: Settings, clients: Clients
+) -> Iterator[str]:
+    """Yield what a look says; of a system that we do not have nothing, of a silent one that."""
+    try:
+        yield from look(settings, clients)
+    except errors.NotConfiguredError:
+        return
+    except (errors.ClientError, MoveError) as error:
+        yield f"it cannot be seen whether all is calm ({error})"
+
+
+def _say_alerts(_settings: Settings, clients: Clients) -> Iterator[str]:
+    """Yield each alert about labels that is pending or fires."""
+    for alert in clients.prometheus.list_alerts():
+        if alert.name in _ALERTS:
+            verb = "fires" if alert.state == "firing" else f"is {alert.state}"
+            yield f"{alert.name} {verb}"
+
+
+def _say_claims(settings: Settings, clients: Clients) -> Iterator[str]:
+    """Yield each release that claims the bucket, or holds others still."""
+    claims = list_live_claims(
+        clients.bucket,
+        lease_s=settings.release_lease_s,
+        spread_s=settings.release_clock_spread_s,
+    )
+    for claim in claims:
+        yield f"{claim.by} on {claim.host} claims the bucket for {claim.plan}"
+    for row in GATE.list_unfinished(clients, settings.runbook_home):
+        if row["held_by"]:
+            yield f"{row['held_by']} keeps others still for {row['plan']} since {row['held_since']}"
+
+
+def _say_backlog(settings: Settings, clients: Clients, now: datetime) -> Iterator[str]:
+    """Yield how many real labels wait too long, if any do."""
+    count = count_overdue(settings, clients.store, now=now)
+    if count:
+        verb = "waits" if count == 1 else "wait"
+        labels = count_of(count, "real label")
+        yield f"{labels} {verb} over {settings.lag_threshold_minutes:g} min"

@@ -1,0 +1,73 @@
+"""The watchdog of a drill: takes its fault back when the drill is killed, or could not itself.
+
+It is a process of its own, which outlives the drill: ``python -m fulfillment.drill_watch``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["main", "watch_drill"]
+
+_LOG = "drill-watch.log"
+#: So long it tries, such as over a network that is away.
+_TRIES_S = 600.0
+_ENDS_S = 10.0
+
+
+@contextmanager
+def watch_drill(home: Path) -> Iterator[None]:
+    """Have a watchdog beside a drill.
+
+    Notes
+    -----
+    The watchdog reads from a pipe that only this process holds: it ends with this process, however
+    that ends. Settings come from the environment and the folder, as this process has them.
+    """
+    with (home / _LOG).open("ab") as log:
+        command = [sys.executable, "-m", "fulfillment.drill_watch", str(home)]
+        read_end, write_end = os.pipe()
+        process = subprocess.Popen(
+            command,
+            stdin=read_end,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        os.close(read_end)
+    try:
+        yield
+    finally:
+        os.close(write_end)
+        if not _is_noted(home):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_ENDS_S)
+
+
+def _is_noted(home: Path) -> bool:
+    """Tell whether a drill is still to be taken back, without importing what reads it."""
+    return (home / ".drill.json").exists()
+
+
+def main() -> None:
+    """Wait until the drill ends; take back what it left, if it did not."""
+    sys.stdin.buffer.read()
+    if not _is_noted(Path(sys.argv[1])):
+        return
+    from .drill_commands import revert_until
+    from .settings import Settings
+
+    def say(words: str, _done: int = 0, _total: int = 0, /) -> None:
+        sys.stdout.write(f"{words}\n")
+        sys.stdout.flush()
+
+    revert_until(Settings.load(), timeout_s=_TRIES_S, progress=say)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""Every scenario in one go, and what a killed drill left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fulfillment import cli, drill_commands, drill_watch, drills
+from fulfillment.analysis.causes import Cause
+from fulfillment.change.drill_record import (
+    REVERT_COMMAND,
+    DrillRecord,
+    find_killed_drill,
+    lock_drills,
+    read_record,
+    write_record,
+)
+from fulfillment.commands import check
+from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill
+from fulfillment.drills import Scenario, hold_place
+from fulfillment.sections import SECTIONS
+from runbook_lib.errors import (
+    DrillError,
+    RevertError,
+    RunInterruptedError,
+    SafetyError,
+    UsageError,
+)
+from runbook_lib.model import keep_quiet
+from runbook_lib.record.incident import Incident, list_incidents
+from runbook_lib.redact import Redactor
+from runbook_lib.run.commands import investigate
+from tests.support.stories import PausedPipeline, make_world, pause_pipeline
+from tests.support.world import World
+
+if TYPE_CHECKING:
+    from fulfillment.drills import Drill
+
+
+@contextmanager
+def nobody(_home: Path) -> Iterator[None]:
+    """Watch nothing."""
+    yield
+
+
+@dataclass(frozen=True)
+class Broken(PausedPipeline):
+    """A scenario whose fault cannot be caused."""
+
+    cause_expected: Cause = Cause.BAD_PREFIX
+
+    def inject(self, drill: Drill) -> None:
+        raise DrillError(f"{drill.scenario.name} cannot be injected")
+
+
+@dataclass(frozen=True)
+class Stays(PausedPipeline):
+    """A scenario whose fault cannot be taken back, and that gets no further."""
+
+    cause_expected: Cause = Cause.CARRIER_ERRORS
+
+    def inject(self, drill: Drill) -> None:
+        raise DrillError(f"{drill.scenario.name} was injected halfway")
+
+    def revert(self, drill: Drill) -> None:
+        raise RevertError(f"{drill.scenario.name} stays")
+
+
+@dataclass(frozen=True)
+class Interrupted(PausedPipeline):
+    """A scenario in which somebody presses Ctrl-C."""
+
+    cause_expected: Cause = Cause.SURGE
+
+    def inject(self, drill: Drill) -> None:  # noqa: ARG002
+        pause_pipeline(self.world)
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Return a world with our own stack's services, in which drills can be carried out."""
+    world = make_world(tmp_path, monkeypatch)
+    world.settings = world.settings.model_copy(update={"runbook_services": "supervisor"})
+    return world
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, *scenarios: Scenario) -> None:
+    """Let these be all the scenarios that there are."""
+    known = {scenario.name: scenario for scenario in scenarios}
+    monkeypatch.setattr(drill_commands, "list_scenarios", lambda: known)
+    monkeypatch.setattr(drills, "list_scenarios", lambda: known)
+
+
+def test_all_drills_run_each_to_its_score_though_one_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, Broken(world=world), PausedPipeline(world=world))
+    said: list[str] = []
+
+    def say(words: str, _done: int = 0, _total: int = 0, /) -> None:
+        said.append(words)
+
+    document = drill_all(world.settings, progress=say, watch=nobody)
+    rows = {row.scenario: row for row in document.rows}
+    assert list(rows) == ["bad_prefix", "pipeline_paused"]
+    assert (rows["bad_prefix"].end, rows["pipeline_paused"].end) == ("FAILED", "passed")
+    assert document.exit_code == 3
+    assert [drill.scenario for drill in document.drills] == ["bad_prefix", "pipeline_paused"]
+    assert any(words.startswith("2 of 2 pipeline_paused: ") for words in said)
+    assert len(list(list_incidents(world.home))) == 2
+    assert not world.dag.is_paused
+
+
+def test_all_drills_pass_with_exit_code_0(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, PausedPipeline(world=world))
+    document = drill_all(world.settings, progress=keep_quiet, watch=nobody)
+    assert [row.end for row in document.rows] == ["passed"]
+    assert document.exit_code == 0
+    row = document.rows[0]
+    assert None not in (row.detect_s, row.notify_s, row.diagnose_s, row.remediate_s, row.clear_s)
+
+
+def test_all_drills_are_refused_before_the_first_and_leave_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, PausedPipeline(world=world))
+    world.fire()
+    with pytest.raises(SafetyError):
+        drill_all(world.settings, progress=keep_quiet, watch=nobody)
+    assert list(list_incidents(world.home)) == []
+
+
+def test_a_drill_that_cannot_begin_after_another_is_a_row_with_the_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, Stays(world=world), PausedPipeline(world=world))
+    document = drill_all(world.settings, progress=keep_quiet, watch=nobody)
+    stays, refused = document.rows
+    assert (stays.end, refused.end) == ("FAILED", "refused")
+    assert document.commands == (REVERT_COMMAND,)
+
+
+def test_ctrl_c_in_one_of_all_takes_its_fault_back_and_begins_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, PausedPipeline(world=world), Interrupted(world=world), Stays(world=world))
+    known = {name: drill_commands.list_scenarios()[name] for name in ("pipeline_paused", "surge")}
+    known["zzz"] = Stays(world=world)
+    monkeypatch.setattr(drill_commands, "list_scenarios", lambda: known)
+    with pytest.raises(RunInterruptedError, match=r"2 of 3 surge: .*pipeline_paused passed"):
+        drill_all(world.settings, progress=keep_quiet, watch=nobody)
+    assert not world.dag.is_paused
+    assert len(list(list_incidents(world.home))) == 2
+
+
+def test_drill_takes_one_of_its_options_at_a_time() -> None:
+    with pytest.raises(UsageError, match="--all"):
+        cli.drill("surge", every=True)
+    with pytest.raises(UsageError, match="--revert"):
+        cli.drill(every=True, revert=True)
+
+
+# --- killed ---
+
+
+class KilledError(BaseException):
+    """Ends a drill at once, as kill -9 does: nothing is put back."""
+
+
+def kill(world: World, monkeypatch: pytest.MonkeyPatch, *, at: str) -> DrillRecord:
+    """Kill a drill at a function of the drill's module; return its record."""
+    offer(monkeypatch, PausedPipeline(world=world))
+
+    def die(*_: object) -> Any:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drills, at, die)
+        patch.setattr(drills, "_revert", die)
+        patch.setattr(drills, "_close", die)
+        patch.setattr(drills, "remove_record", lambda _: None)
+        with pytest.raises(KilledError):
+            drill_one(
+                world.settings,
+                PausedPipeline(world=world),
+                progress=keep_quiet,
+                watch=nobody,
+            )
+    record = read_record(world.home)
+    assert record is not None
+    return record
+
+
+@pytest.mark.parametrize("phase", ["_begin", "_detect", "_notify", "_act", "_clear", "_conclude"])
+def test_a_killed_drill_is_taken_back_at_every_phase(
+    world: World, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    record = kill(world, monkeypatch, at=phase)
+    document = revert_killed_drill(world.settings, progress=keep_quiet)
+    assert (document.drill, document.reverted) == (record.drill, True)
+    assert not world.dag.is_paused
+    assert read_record(world.home) is None
+    incident = Incident(world.home / record.incident, redactor=Redactor())
+    assert incident.is_closed
+    assert (incident.folder / "report.html").exists()
+    again = revert_killed_drill(world.settings, progress=keep_quiet)
+    assert (again.drill, again.exit_code) == ("", 0)
+
+
+def test_check_and_investigate_name_a_killed_drill_and_its_command(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = kill(world, monkeypatch, at="_notify")
+    checked = check(world.settings)
+    assert [row["plan"] for row in checked.unfinished] == [record.drill]
+    assert REVERT_COMMAND in checked.commands
+    assert REVERT_COMMAND in investigate(world.settings, SECTIONS).unfinished
+
+
+def test_a_store_that_is_down_hides_no_killed_drill(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(world, monkeypatch, at="_notify")
+    world.down.add("store")
+    assert REVERT_COMMAND in check(world.settings).commands
+
+
+def test_a_drill_that_is_under_way_is_not_told_as_killed(world: World) -> None:
+    record = DrillRecord(incident="inc-x", drill="d1", scenario="surge", began_at=world.now)
+    write_record(world.home, record)
+    with lock_drills(world.home):
+        assert find_killed_drill(world.home) is None
+    assert find_killed_drill(world.home) == record
+
+
+def test_the_watchdog_sees_the_record_of_a_drill(world: World) -> None:
+    assert not drill_watch._is_noted(world.home)
+    record = DrillRecord(incident="inc-x", drill="d1", scenario="surge", began_at=world.now)
+    write_record(world.home, record)
+    assert drill_watch._is_noted(world.home)
+
+
+def test_only_one_drill_is_under_way(world: World) -> None:
+    with hold_place(world.home), pytest.raises(DrillError), hold_place(world.home):
+        pass
+
+
+def test_the_next_drill_takes_a_killed_one_back_first_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = kill(world, monkeypatch, at="_detect")
+    world.alerts.clear()
+    for key in [key for key in world.store.objects if key.startswith("pending/")]:
+        del world.store.objects[key]
+    world.put_lag(0.0, 0.0)
+    document = drill_one(world.settings, Broken(world=world), progress=keep_quiet, watch=nobody)
+    assert record.drill in document.recovered
+    assert not world.dag.is_paused
+
+
+def test_a_fault_that_cannot_be_taken_back_stays_noted_and_its_incident_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, Stays(world=world))
+    document = drill_one(world.settings, Stays(world=world), progress=keep_quiet, watch=nobody)
+    assert (document.reverted, document.commands) == (False, (REVERT_COMMAND,))
+    record = find_killed_drill(world.home)
+    assert record is not None
+    incident = Incident(world.home / record.incident, redactor=Redactor())
+    assert not incident.is_closed
+    offer(monkeypatch, replace(PausedPipeline(world=world), cause_expected=Cause.CARRIER_ERRORS))
+    assert revert_killed_drill(world.settings, progress=keep_quiet).reverted
+    assert incident.is_closed
