@@ -10,7 +10,9 @@ anew, and removed again when the command succeeded. The command finds in its env
   who may not; they have the same password
 - ``AIRFLOW_TEST_DAGS``: the folder of DAGs, a copy that may be broken
 - ``AIRFLOW_TEST_RUNBOOK``: the folder in which tasks call ``runbook``; its ``.env`` is the tests'
-- ``AIRFLOW_TEST_SCHEDULER``: the scheduler's process id; its children carry out tasks
+- ``AIRFLOW_TEST_ALERTMANAGER``: the address at which tasks that fail look for an Alertmanager
+- ``AIRFLOW_TEST_SCHEDULER``, ``AIRFLOW_TEST_SCHEDULER_LOG``: the scheduler's process id, whose
+  children carry out tasks, and its log
 
 Airflow keeps its state in a PostgreSQL of its own, on loopback, that ends with it.
 """
@@ -48,7 +50,7 @@ _APPROVERS = ("ann", "bob")
 _STRANGER = "mallory"
 _START_S, _STOP_S = 180.0, 30.0
 #: After so long without a heartbeat the scheduler takes a task for dead.
-_HEARTBEAT_S = 20
+_HEARTBEAT_S = 30
 _LOGIN = {
     "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
     # Tokens that run out while a test looks on.
@@ -91,7 +93,10 @@ def _airflow(home: Path, run: Path, database: str) -> Iterator[dict[str, str]]:
     password = secrets.token_urlsafe(16)
     passwords = dict.fromkeys((_USER, *_APPROVERS, _STRANGER), password)
     (run / "passwords.json").write_text(json.dumps(passwords), encoding="utf-8")
+    (alertmanager_port,) = _choose_free_ports(1)
+    alertmanager_url = f"http://127.0.0.1:{alertmanager_port}"
     env = _build_env(home, run, tasks_url, database)
+    env["RUNBOOK_AIRFLOW_ALERTMANAGER"] = alertmanager_url
     login_env = {**env, **_LOGIN}
     airflow = str(home / "venv" / "bin" / "airflow")
     server = ("api-server", "--host", "127.0.0.1", "--workers", "1", "--apps")
@@ -132,7 +137,9 @@ def _airflow(home: Path, run: Path, database: str) -> Iterator[dict[str, str]]:
             "AIRFLOW_TEST_STRANGER": _STRANGER,
             "AIRFLOW_TEST_DAGS": str(run / "dags"),
             "AIRFLOW_TEST_RUNBOOK": str(run / "runbook"),
+            "AIRFLOW_TEST_ALERTMANAGER": alertmanager_url,
             "AIRFLOW_TEST_SCHEDULER": str(workers[0].pid),
+            "AIRFLOW_TEST_SCHEDULER_LOG": str(run / "scheduler.log"),
         }
     finally:
         # A task that runs ends only while its server answers.
@@ -232,7 +239,8 @@ def _build_env(home: Path, run: Path, tasks_url: str, database: str) -> dict[str
         # A changed DAG file is seen within seconds.
         "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": 1,
         "DAG_PROCESSOR__REFRESH_INTERVAL": 1,
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 1,
+        # To read a DAG file costs a second or more of a core.
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 5,
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
     }
     return {

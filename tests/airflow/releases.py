@@ -19,12 +19,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import requests
+from minio.versioningconfig import ENABLED, VersioningConfig
+
+from addons.render import render_configs
 from tests.faults.commands import Lane, open_lane
 from tests.support.audit import Label
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, run_seaweedfs
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, run_seaweedfs, wait_until
 
-__all__ = ["Desk", "Said", "open_desk"]
+__all__ = ["Desk", "Said", "open_desk", "run_alertmanager"]
 
 _ROOT = Path(__file__).parents[2]
 _ENDS_S = 900.0
@@ -98,15 +103,10 @@ class Desk:
         self.lane.shelf._put(f"pending/{name}", body, shown, {})
         return Label(name, hashlib.sha256(body).hexdigest(), shown, {})
 
-    def count_moved(self) -> int:
-        """Return how many copies all ledgers say have landed."""
-        ledgers = self.home.glob("*/ledger/*.jsonl")
-        return sum(path.read_bytes().count(b'"landed"') for path in ledgers)
-
     def count_landed(self, shard: str) -> int:
         """Return how many copies of one shard its ledger says have landed."""
         ledgers = list(self.home.glob(f"*/ledger/{shard}.jsonl"))
-        return sum(path.read_bytes().count(b'"landed"') for path in ledgers)
+        return sum(path.read_bytes().count(b'"kind":"landed"') for path in ledgers)
 
     def read_ledgers(self, shards: Sequence[str]) -> str:
         """Return the text of some shards' ledgers."""
@@ -115,12 +115,15 @@ class Desk:
 
 
 @contextmanager
-def open_desk(folder: Path, *, seed: int, consumers: int) -> Iterator[Desk]:
+def open_desk(
+    folder: Path, *, seed: int, consumers: int, keeps_versions: bool = False
+) -> Iterator[Desk]:
     """Start a store of its own, and write the settings into the folder where tasks work.
 
     Parameters
     ----------
     folder : of the store and the consumers
+    keeps_versions : whether the bucket keeps versions
     """
     desk = Path(os.environ["AIRFLOW_TEST_RUNBOOK"])
     shutil.rmtree(desk / "home", ignore_errors=True)
@@ -144,6 +147,44 @@ def open_desk(folder: Path, *, seed: int, consumers: int) -> Iterator[Desk]:
             "RELEASE_EFFECT_S": "1",
             "RELEASE_CLOCK_SPREAD_S": "1",
         }
+        if keeps_versions:
+            client = lane.shelf.client
+            client.set_bucket_versioning(lane.shelf.bucket, VersioningConfig(ENABLED))
         lines = [f"{name}={value}" for name, value in settings.items()]
         (desk / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
         yield Desk(lane, desk)
+
+
+@contextmanager
+def run_alertmanager(folder: Path) -> Iterator[str]:
+    """Run the Alertmanager of the add-ons where tasks that fail look for one; yield its address."""
+    url = os.environ["AIRFLOW_TEST_ALERTMANAGER"]
+    config = folder / "alertmanager.yml"
+    # Nothing listens there: what counts is whom Alertmanager wants to tell.
+    environment = {
+        "ALERTMANAGER_SLACK_WEBHOOK_URL": "http://127.0.0.1:9/slack",
+        "ALERTMANAGER_TEAMS_WEBHOOK_URL": "http://127.0.0.1:9/teams",
+        "ALERTMANAGER_SMTP_SMARTHOST": "127.0.0.1:9",
+    }
+    config.write_text(render_configs("demo", environment)["alertmanager.yml"], encoding="utf-8")
+    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    assert program is not None, "Alertmanager is missing: make setup"
+    address = urlsplit(url).netloc
+    command = [program, f"--config.file={config}", f"--web.listen-address={address}"]
+    command += [f"--storage.path={folder / 'data'}", "--cluster.listen-address="]
+    with (folder / "alertmanager.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: is_answered(f"{url}/-/ready"), what="Alertmanager")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def is_answered(url: str) -> bool:
+    """Tell whether a server answers with success."""
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,7 +38,7 @@ def plan(desk: Desk) -> dict[str, Any]:
 def ask(running: Airflow, plan: dict[str, Any], dag_id: str = DAG_ID) -> Run:
     """Start a plan's run, and wait for its question."""
     run = start_run(running, dag_id, plan["plan"])
-    run.wait_for_task("approve", "awaiting_input")
+    run.wait_for_question()
     return run
 
 
@@ -110,7 +111,7 @@ def test_who_approved_stands_in_ledgers_journal_and_report(running: Airflow, des
     planned = start_run(running, "runbook_plan", conf={"shards": 4})
     assert planned.wait_for_end() == "success"
     run = Run(running, DAG_ID, planned.read_result("plan"))
-    run.wait_for_task("approve", "awaiting_input")
+    run.wait_for_question()
     shown = run.read_result("plan")
     assert run.answer(APPROVERS[1], shown["sha256"]).ok
     assert run.wait_for_end() == "success"
@@ -120,7 +121,10 @@ def test_who_approved_stands_in_ledgers_journal_and_report(running: Airflow, des
     for shard in shown["shards"]:
         assert f'"{APPROVERS[1]}"' in desk.read_ledgers([shard])
     (incident,) = [path.parents[1] for path in desk.home.glob(f"*/plans/{shown['plan']}.jsonl")]
-    assert f'"operator": "{APPROVERS[1]}"' in (incident / "journal.jsonl").read_text("utf-8")
+    lines = (incident / "journal.jsonl").read_text("utf-8").splitlines()
+    actions = [json.loads(line)["data"].get("action", {}) for line in lines]
+    applied = {action["operator"] for action in actions if action.get("phase") == "applied"}
+    assert applied == {APPROVERS[1]}
     assert desk.run("report", incident.name).code == 0
     assert APPROVERS[1] in (incident / "report.html").read_text("utf-8")
     assert not desk.lane.worker.is_paused

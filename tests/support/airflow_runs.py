@@ -21,11 +21,13 @@ __all__ = [
     "find_process",
     "list_worker",
     "start_run",
+    "unpause",
 ]
 
 ENDED = ("success", "failed", "upstream_failed", "skipped")
 APPROVERS = tuple(os.environ.get("AIRFLOW_TEST_APPROVERS", "").split(","))
 STRANGER = os.environ.get("AIRFLOW_TEST_STRANGER", "")
+SCHEDULER_LOG = Path(os.environ.get("AIRFLOW_TEST_SCHEDULER_LOG", "scheduler.log"))
 _TIMEOUT_S = 30
 
 
@@ -89,7 +91,7 @@ class Run:
         return json.dumps(self._get(f"{path}?map_index={index}&full_content=true"))
 
     def wait_for_task(
-        self, name: str, *states: str, index: int = -1, tries: int = 1, deadline_s: float = 120
+        self, name: str, *states: str, index: int = -1, tries: int = 1, deadline_s: float = 240
     ) -> Task:
         """Wait until a task is in one of some states, in that attempt or a later one."""
 
@@ -109,7 +111,22 @@ class Run:
         assert found is not None
         return found
 
-    def wait_for_end(self, *, deadline_s: float = 240) -> str:
+    def wait_for_question(self) -> None:
+        """Wait until the release asks, and the scheduler knows that it does.
+
+        An answer before that fails the task: the scheduler takes the end of the question for an
+        early end of what comes after it.
+        """
+        self.wait_for_task("approve", "awaiting_input")
+        wanted = f"task_id='approve', run_id='{self.run_id}'"
+
+        def is_known() -> bool:
+            lines = SCHEDULER_LOG.read_text("utf-8", "replace").splitlines()
+            return any(wanted in line and "Received executor event" in line for line in lines)
+
+        wait_for(is_known, what="the scheduler's look at the question")
+
+    def wait_for_end(self, *, deadline_s: float = 300) -> str:
         """Wait until the run ends; return its state."""
         return wait_for(
             lambda: state if (state := self.read_state()) in ("success", "failed") else "",
@@ -153,17 +170,23 @@ def start_run(
     airflow: Airflow, dag_id: str, run_id: str = "", *, conf: dict[str, Any] | None = None
 ) -> Run:
     """Trigger a DAG; without an id Airflow makes one."""
+    unpause(airflow, dag_id)
     url = f"{airflow.url}/api/v2/dags/{dag_id}"
-    wait_for(
-        lambda: requests.patch(url, json={"is_paused": False}, timeout=_TIMEOUT_S).ok,
-        what=f"the DAG {dag_id}",
-    )
     body: dict[str, Any] = {"logical_date": None, "conf": conf or {}}
     if run_id:
         body["dag_run_id"] = run_id
     answer = requests.post(f"{url}/dagRuns", json=body, timeout=_TIMEOUT_S)
     answer.raise_for_status()
     return Run(airflow, dag_id, answer.json()["dag_run_id"])
+
+
+def unpause(airflow: Airflow, dag_id: str) -> None:
+    """Let a DAG run, once Airflow has read its file."""
+    url = f"{airflow.url}/api/v2/dags/{dag_id}"
+    wait_for(
+        lambda: requests.patch(url, json={"is_paused": False}, timeout=_TIMEOUT_S).ok,
+        what=f"the DAG {dag_id}",
+    )
 
 
 def find_process(words: tuple[str, ...]) -> int | None:

@@ -35,8 +35,8 @@ def tell_receivers(context: Any) -> None:
     alert = {
         "labels": {
             "alertname": "RunbookTaskFailed",
-            "severity": "warning",
-            "service": "airflow",
+            "severity": "high",
+            "service": "runbook",
             "dag": instance.dag_id,
             "run": instance.run_id,
             "task": instance.task_id,

@@ -215,8 +215,8 @@ def make_release_dag(
             answer = run_runbook("verify", str(run_id))
             if answer.code != ExitCode.OK:
                 raise answer.fail(is_final=True)
-            names = ("plan", "in_place", "gone_after_landed", "report")
-            return {name: answer.document.get(name) for name in names}
+            names = ("plan", "in_place", "gone_after_landed", "incident", "summary")
+            return {name: answer.document[name] for name in names}
 
         proven = proof()
         plan() >> approve >> proven
