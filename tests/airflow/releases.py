@@ -143,7 +143,7 @@ def open_desk(
             "WORKER_CONTROL": "api",
             "LABEL_FINISHED": "always",
             "RELEASE_LIMIT_OBJECTS": "100000",
-            "RELEASE_LEASE_S": "10",
+            "RELEASE_LEASE_S": "20",
             "RELEASE_EFFECT_S": "1",
             "RELEASE_CLOCK_SPREAD_S": "1",
         }

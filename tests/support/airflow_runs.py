@@ -128,11 +128,12 @@ class Run:
 
     def wait_for_end(self, *, deadline_s: float = 300) -> str:
         """Wait until the run ends; return its state."""
-        return wait_for(
-            lambda: state if (state := self.read_state()) in ("success", "failed") else "",
-            what=f"the end of {self.run_id}",
-            deadline_s=deadline_s,
-        )
+
+        def read_end() -> str:
+            state = self.read_state()
+            return state if state in ("success", "failed") else ""
+
+        return wait_for(read_end, what=f"the end of {self.run_id}", deadline_s=deadline_s)
 
     def answer(
         self, user: str, sha256: str | None, *, option: str = "Approve"
@@ -219,7 +220,13 @@ def list_worker(pid: int, scheduler: int) -> list[int]:
     worker = pid
     while parents[worker] != scheduler:
         worker = parents[worker]
-    tree = [worker]
-    for known in tree:
-        tree += [child for child, parent in parents.items() if parent == known]
-    return tree
+    return [worker, *_list_below(worker, parents)]
+
+
+def _list_below(pid: int, parents: dict[int, int]) -> list[int]:
+    """Return all descendants of a process."""
+    below = []
+    for child, parent in parents.items():
+        if parent == pid:
+            below += [child, *_list_below(child, parents)]
+    return below
