@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import dag, task
+from airflow.sdk import chain, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 from runbook_command import ExitCode, read_setting, run_runbook
 from runbook_failures import tell_receivers
@@ -35,13 +35,12 @@ def runbook_drills() -> None:
     """Look, drill, score. Changes only what the drill reverts."""
 
     @task
-    def look(section: str, incident: str = "") -> str:
-        """Run one section that changes nothing; return its incident, for the next one."""
-        words = ("--incident", incident) if incident else ()
-        answer = run_runbook("run", section, *words)
+    def look(section: str) -> str:
+        """Run one section that changes nothing; return the path of its report."""
+        answer = run_runbook("run", section)
         if answer.code != ExitCode.OK:
             raise answer.fail(is_final=True)
-        return str(answer.document["incident"])
+        return str(answer.document["report"])
 
     @task
     def drill(ti: Any = None) -> dict[str, Any]:
@@ -57,12 +56,8 @@ def runbook_drills() -> None:
             raise AirflowFailException(answer.describe())
         return score
 
-    drilled = drill()
-    incident = ""
-    for section in _SECTIONS:
-        looked = look.override(task_id=f"section_{section}")(section, incident)
-        incident = looked
-        looked >> drilled
+    looks = [look.override(task_id=f"section_{section}")(section) for section in _SECTIONS]
+    chain(*looks, drill())
 
 
 runbook_drills()
