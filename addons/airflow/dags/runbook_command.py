@@ -40,7 +40,7 @@ class ExitCode:
 
     OK = 0
     USAGE = 2
-    NOT_ALL_DONE = 3
+    UNKNOWN = 4
     REFUSED = 5
 
 

@@ -15,6 +15,8 @@ from runbook_command import ExitCode, read_setting, run_runbook
 from runbook_failures import tell_receivers
 
 _SECTIONS = ("01", "02", "03", "05", "08")
+#: Alone they do not read all that a verdict needs; section 1 does.
+_NOT_ALONE = ("02", "03")
 _ENDS_WITHIN = timedelta(hours=2)
 
 
@@ -38,7 +40,8 @@ def runbook_drills() -> None:
     def look(section: str) -> str:
         """Run one section that changes nothing; return the path of its report."""
         answer = run_runbook("run", section)
-        if answer.code != ExitCode.OK:
+        may_be_unknown = section in _NOT_ALONE and answer.code == ExitCode.UNKNOWN
+        if answer.code != ExitCode.OK and not may_be_unknown:
             raise answer.fail(is_final=True)
         return str(answer.document["report"])
 
