@@ -90,7 +90,7 @@ test-drills: setup-test ## Drills that are killed at each phase, and lose their 
 test-model: setup-test ## The move against every interleaving up to the bound: half an hour on two cores
 	@python -m tests.objectmove.explore --full $(ARGS)
 
-test-airflow: setup ## The pipeline client against a real Airflow, in an environment of its own
+test-airflow: setup ## The pipeline client and the DAGs against a real Airflow with PostgreSQL
 	@sh scripts/airflow/test.sh $(ARGS)
 
 diagnose-matrix: setup ## Every fault three times, pairs, healthy runs: what section 5 finds

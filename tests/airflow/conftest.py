@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from runbook_lib.errors import NotFoundError
 from tests.support.real_airflow import Airflow, wait_for
 
 
@@ -25,7 +26,10 @@ def airflow(running: Airflow) -> Iterator[Airflow]:
     client = running.client()
 
     def is_readable() -> bool:
-        dag = client.read_dag()
+        try:
+            dag = client.read_dag()
+        except NotFoundError:
+            return False  # Its file was not read yet.
         return not dag.is_stale and not dag.has_import_errors
 
     wait_for(is_readable, what="the DAG is parsed")

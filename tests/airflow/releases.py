@@ -1,0 +1,190 @@
+"""A store with labels that wait, a worker to hold, consumers that poll, and ``runbook`` beside it.
+
+Airflow's tasks and the tests' own commands read the same settings from one ``.env``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from minio.versioningconfig import ENABLED, VersioningConfig
+
+from addons.render import render_configs
+from tests.faults.commands import Lane, open_lane
+from tests.support.audit import Label
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, run_seaweedfs, wait_until
+
+__all__ = ["Desk", "Said", "open_desk", "run_alertmanager"]
+
+_ROOT = Path(__file__).parents[2]
+_ENDS_S = 900.0
+_PUTTERS = 8
+_NOBODY = "PROMETHEUS ALERTMANAGER GRAFANA SUPPORT PIPELINE PROBE NOTIFICATIONS"
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command of ours ended."""
+
+    code: int
+    document: dict[str, Any]
+    errors: str
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a person and Airflow's tasks work: ``folder`` holds the ``.env``."""
+
+    lane: Lane
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        """RUNBOOK_HOME."""
+        return self.folder / "home"
+
+    def run(self, *words: str, operator: str = "") -> Said:
+        """Run a command to its end, as a person does beside Airflow."""
+        names = ("PATH", "LANG", "HOME")
+        environment = {name: os.environ[name] for name in names if name in os.environ}
+        environment["PYTHONPATH"] = str(_ROOT)
+        if operator:
+            environment["RUNBOOK_OPERATOR"] = operator
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("runbook")), *words, "--json"],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ENDS_S,
+            check=False,
+        )
+        return Said(done.returncode, json.loads(done.stdout or "{}"), done.stderr)
+
+    def paste(self, command: str, *, operator: str = "") -> Said:
+        """Run a printed command exactly as it stands."""
+        program, *words = shlex.split(command.replace("\\\n", " "))
+        assert program == "runbook", command
+        return self.run(*words, operator=operator)
+
+    def plan(self, shards: int) -> dict[str, Any]:
+        """Plan a release of what waits; return the document."""
+        said = self.run("plan", "--shards", str(shards))
+        assert said.code == 0, said
+        return said.document
+
+    def put_labels(self, number: int, seed: int) -> list[Label]:
+        """Put labels whose bodies are unique under ``pending/``."""
+        rng = random.Random(seed)
+        names = [f"{100_000 + n}-{rng.getrandbits(48):012x}.pdf" for n in range(number)]
+        with ThreadPoolExecutor(_PUTTERS) as pool:
+            return list(pool.map(self._put, names))
+
+    def _put(self, name: str) -> Label:
+        body = f"%PDF {name}".encode()
+        order = name.partition("-")[0]
+        shown = {"content-type": "application/pdf", "x-amz-meta-order-id": order}
+        self.lane.shelf._put(f"pending/{name}", body, shown, {})
+        return Label(name, hashlib.sha256(body).hexdigest(), shown, {})
+
+    def count_landed(self, shard: str) -> int:
+        """Return how many copies of one shard its ledger says have landed."""
+        ledgers = list(self.home.glob(f"*/ledger/{shard}.jsonl"))
+        return sum(path.read_bytes().count(b'"kind":"landed"') for path in ledgers)
+
+    def read_ledgers(self, shards: Sequence[str]) -> str:
+        """Return the text of some shards' ledgers."""
+        paths = [path for shard in shards for path in self.home.glob(f"*/ledger/{shard}.jsonl")]
+        return "".join(path.read_text("utf-8") for path in paths)
+
+
+@contextmanager
+def open_desk(
+    folder: Path, *, seed: int, consumers: int, keeps_versions: bool = False
+) -> Iterator[Desk]:
+    """Start a store of its own, and write the settings into the folder where tasks work.
+
+    Parameters
+    ----------
+    folder : of the store and the consumers
+    keeps_versions : whether the bucket keeps versions
+    """
+    desk = Path(os.environ["AIRFLOW_TEST_RUNBOOK"])
+    shutil.rmtree(desk / "home", ignore_errors=True)
+    with (
+        run_seaweedfs(folder / "store") as server,
+        open_lane(server, folder / "lane", seed=seed, consumers=consumers) as lane,
+    ):
+        settings = {
+            **{f"{name}_URL": "" for name in _NOBODY.split()},
+            "MINIO_ENDPOINT": server.endpoint,
+            "MINIO_ROOT_USER": ACCESS_KEY,
+            "MINIO_ROOT_PASSWORD": SECRET_KEY,
+            "FULFILLMENT_BUCKET": lane.shelf.bucket,
+            "FULFILLMENT_URL": lane.worker_url,
+            "RUNBOOK_HOME": str(desk / "home"),
+            "RUNBOOK_SERVICES": "none",
+            "WORKER_CONTROL": "api",
+            "LABEL_FINISHED": "always",
+            "RELEASE_LIMIT_OBJECTS": "100000",
+            "RELEASE_LEASE_S": "20",
+            "RELEASE_EFFECT_S": "1",
+            "RELEASE_CLOCK_SPREAD_S": "1",
+        }
+        if keeps_versions:
+            client = lane.shelf.client
+            client.set_bucket_versioning(lane.shelf.bucket, VersioningConfig(ENABLED))
+        lines = [f"{name}={value}" for name, value in settings.items()]
+        (desk / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        yield Desk(lane, desk)
+
+
+@contextmanager
+def run_alertmanager(folder: Path) -> Iterator[str]:
+    """Run the Alertmanager of the add-ons where tasks that fail look for one; yield its address."""
+    url = os.environ["AIRFLOW_TEST_ALERTMANAGER"]
+    config = folder / "alertmanager.yml"
+    # Nothing listens there: what counts is whom Alertmanager wants to tell.
+    environment = {
+        "ALERTMANAGER_SLACK_WEBHOOK_URL": "http://127.0.0.1:9/slack",
+        "ALERTMANAGER_TEAMS_WEBHOOK_URL": "http://127.0.0.1:9/teams",
+        "ALERTMANAGER_SMTP_SMARTHOST": "127.0.0.1:9",
+    }
+    config.write_text(render_configs("demo", environment)["alertmanager.yml"], encoding="utf-8")
+    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    assert program is not None, "Alertmanager is missing: make setup"
+    address = urlsplit(url).netloc
+    command = [program, f"--config.file={config}", f"--web.listen-address={address}"]
+    command += [f"--storage.path={folder / 'data'}", "--cluster.listen-address="]
+    with (folder / "alertmanager.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: is_answered(f"{url}/-/ready"), what="Alertmanager")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def is_answered(url: str) -> bool:
+    """Tell whether a server answers with success."""
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False

@@ -1,0 +1,154 @@
+"""Workers of a real Airflow die and freeze while they carry out shards, and a consumer polls.
+
+``AIRFLOW_TEST_LABELS`` says how many labels a shard has.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.airflow.releases import Desk, open_desk
+from tests.support.airflow_runs import APPROVERS, Run, find_process, list_worker, start_run
+from tests.support.real_airflow import Airflow, wait_for
+
+DAG_ID = "runbook_release"
+SHARDS = 4
+PER_SHARD = int(os.environ.get("AIRFLOW_TEST_LABELS", "300"))
+SEED = 23
+_ENDS_S = 300 + PER_SHARD / 10
+_SCHEDULER = int(os.environ.get("AIRFLOW_TEST_SCHEDULER", "0"))
+
+pytestmark = [pytest.mark.timeout(600 + PER_SHARD)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet(running: Airflow) -> Iterator[None]:
+    """Pause the DAG that runs every minute."""
+    client = running.client()
+    client.set_paused(True)
+    yield
+    client.set_paused(False)
+
+
+def find_worker(run: Run, desk: Desk, shard: str) -> list[int]:
+    """Wait until a shard is in the middle; return its worker and all that runs below it."""
+
+    def is_in_the_middle() -> bool:
+        assert run.read_state() in ("queued", "running"), run.list_tasks()
+        return desk.count_landed(shard) > PER_SHARD // 10
+
+    wait_for(is_in_the_middle, what=f"the first labels of {shard}", deadline_s=_ENDS_S)
+    pid = find_process(("apply", shard))
+    assert pid is not None, f"{shard} has ended already"
+    return list_worker(pid, _SCHEDULER)
+
+
+def signal_all(pids: list[int], number: signal.Signals) -> None:
+    """Send a signal to processes, if they still run."""
+    for pid in pids:
+        if Path(f"/proc/{pid}").exists():
+            os.kill(pid, number)
+
+
+def settle_truthfully(desk: Desk, shard: str) -> int:
+    """Say of each label that nobody can know of what became of it; return how many there were."""
+    assert desk.lane.consumers is not None
+    taken = {one.key.partition("/")[2] for one in desk.lane.consumers.read_taken()}
+    rows = [row["key"] for row in desk.run("settle", shard).document["rows"]]
+    for word in ("--taken", "--not-taken"):
+        keys = [key for key in rows if (key.partition("/")[2] in taken) == (word == "--taken")]
+        named = [part for key in keys for part in ("--key", key)]
+        if keys:
+            shown = desk.run("settle", shard, word, *named)
+            assert shown.code == 5, shown
+            assert desk.paste(shown.document["apply"], operator=APPROVERS[0]).code == 0
+    return len(rows)
+
+
+def disturb(run: Run, desk: Desk, shards: list[str]) -> None:
+    """Kill the worker of the first shard; freeze that of the second until it is tried again."""
+    killed = find_worker(run, desk, shards[0])
+    # Stopped first, so that none of them sees another one end.
+    signal_all(killed, signal.SIGSTOP)
+    signal_all(killed, signal.SIGKILL)
+    frozen = find_worker(run, desk, shards[1])
+    signal_all(frozen, signal.SIGSTOP)
+    try:
+        run.wait_for_task("carry_out", "running", index=1, tries=2, deadline_s=_ENDS_S)
+    finally:
+        signal_all(frozen, signal.SIGCONT)
+
+
+def finish(run: Run, desk: Desk, shards: list[str]) -> int:
+    """Do what the logs of failed shards print; return how many labels needed a word."""
+    settled = 0
+    for index, shard in enumerate(shards):
+        if run.read_task("carry_out", index).state == "failed":
+            attempt = run.read_task("carry_out", index).tries
+            log = run.read_log("carry_out", index=index, attempt=attempt)
+            assert f"runbook settle {shard}" in log
+            settled += settle_truthfully(desk, shard)
+            run.clear("carry_out", index)
+    return settled
+
+
+@pytest.mark.parametrize("keeps_versions", [True, False], ids=["versions", "no versions"])
+def test_a_killed_and_a_frozen_worker_lose_nothing_and_ship_nothing_twice(
+    running: Airflow, tmp_path: Path, keeps_versions: bool
+) -> None:
+    with open_desk(tmp_path, seed=SEED, consumers=1, keeps_versions=keeps_versions) as desk:
+        labels = desk.put_labels(SHARDS * PER_SHARD, SEED)
+        plan: dict[str, Any] = desk.plan(SHARDS)
+        shards = [shard["plan"] for shard in plan["shards"]]
+        run = start_run(running, DAG_ID, plan["plan"])
+        run.wait_for_question()
+        assert run.answer(APPROVERS[0], plan["sha256"]).ok
+        began = time.monotonic()
+        disturb(run, desk, shards)
+        run.wait_for_end(deadline_s=_ENDS_S)
+        took_s = time.monotonic() - began
+        settled = finish(run, desk, shards)
+        state = run.wait_for_end(deadline_s=_ENDS_S)
+        tasks = run.list_tasks("carry_out")
+        results = [run.read_result("carry_out", index) for index in range(SHARDS)]
+        print(f"{SHARDS} x {PER_SHARD} on {os.cpu_count()} cores: {took_s:.0f} s, {results}")
+        assert [task.state for task in tasks] == ["success"] * SHARDS
+        assert min(task.tries for task in tasks if task.index < 2) >= 2
+        wait_for(
+            lambda: not desk.lane.shelf.list_keys("ready/"),
+            what="the consumer's last label",
+            deadline_s=_ENDS_S,
+        )
+        counted = desk.lane.count(labels)
+        assert not counted.lost
+        assert not counted.twice
+        assert not desk.lane.worker.is_paused
+        proof = desk.run("verify", plan["plan"])
+        proven = proof.document["gone_after_landed"]
+        assert proof.document["settled_by_word"] == settled
+        assert proven == len(labels) - settled
+        # A person's word is no proof: it ends with 3. Versions prove what the consumer took.
+        assert (settled, proof.code, state) == (0, 0, "success") or not keeps_versions
+        assert proof.code == (3 if settled else 0)
+        assert not desk.run("check").document["unfinished"]
+
+
+def test_one_process_carries_out_the_same_labels(tmp_path: Path) -> None:
+    with open_desk(tmp_path, seed=SEED, consumers=1, keeps_versions=True) as desk:
+        labels = desk.put_labels(SHARDS * PER_SHARD, SEED)
+        plan = desk.plan(1)
+        began = time.monotonic()
+        assert desk.paste(plan["apply"]).code == 0
+        took_s = time.monotonic() - began
+        print(f"{SHARDS * PER_SHARD} labels, one process: {took_s:.0f} s")
+        proof = desk.run("verify", plan["plan"])
+        assert proof.code == 0
+        counted = proof.document["in_place"] + proof.document["gone_after_landed"]
+        assert counted == len(labels)
