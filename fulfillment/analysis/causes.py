@@ -381,7 +381,9 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.WORKER_STUCK: CauseRecord(
         words="a worker that is alive and moves nothing",
         rules=(
-            Rule("worker_stands_still", is_true, 0.8, "the worker runs, but begins no new pass"),
+            # It may wait for an answer: a time-out ends that before a label is late.
+            Rule("worker_stands_still", is_true, 0.5, "the worker runs, but begins no new pass"),
+            hint("overdue_real", is_over(0), 0.3, "labels wait too long"),
             Rule("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
             hint("worker_hangs", is_true, 0.9, "its process runs, and answers nobody"),
             hint("failures_store_unreachable", is_over(0), -0.4, "it waits for the store"),

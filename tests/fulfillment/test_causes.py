@@ -60,7 +60,11 @@ FAULTS: dict[Cause, dict[str, Any]] = {
         "worker_paused": None,
         "worker_stands_still": None,
     },
-    Cause.WORKER_STUCK: {"worker_stands_still": True, "drain_per_minute": 0.0},
+    Cause.WORKER_STUCK: {
+        "worker_stands_still": True,
+        "drain_per_minute": 0.0,
+        "overdue_real": 9,
+    },
     Cause.PIPELINE_PAUSED: {"dag_paused": True, "drain_per_minute": 0.0},
     Cause.PIPELINE_FAILING: {"dag_failed_runs": 3, "drain_per_minute": 0.0},
     Cause.BAD_CREDENTIALS: {"failures_bad_credentials": 4.0, "credentials_match": False},
@@ -219,6 +223,11 @@ def test_what_is_denied_to_a_worker_without_a_key_is_no_missing_right() -> None:
 def test_a_burst_whose_labels_do_not_wait_too_long_is_no_surge() -> None:
     burst = judge(surplus_objects=300.0, waiting_finished=300, overdue_real=0)
     assert supported(burst) == set()
+
+
+def test_a_worker_that_stands_still_before_a_label_is_late_may_wait_for_an_answer() -> None:
+    waiting = judge(worker_stands_still=True, drain_per_minute=0.0, overdue_real=0)
+    assert supported(waiting) == set()
 
 
 @pytest.mark.parametrize("waiting", [0, 9])
