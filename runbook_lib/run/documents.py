@@ -6,7 +6,7 @@ Fields are added, never renamed. Text from outside is no markup.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, Field
 from rich.box import SIMPLE_HEAD
@@ -359,6 +359,8 @@ _HASH = re.compile(r"\b[0-9a-f]{64}$")
 _WIDTH = 76
 #: A word of at most so many letters is not broken in a table.
 _WHOLE_WORD = 20
+#: What a table puts between two columns, in characters.
+_GAP = 3
 
 
 def print_document(document: Document, console: Console) -> None:
@@ -387,7 +389,7 @@ def print_document(document: Document, console: Console) -> None:
         for part in _lay_out(document, name, value):
             if isinstance(part, Table):
                 if part.rows:
-                    console.print(_to_rich(part))
+                    console.print(_to_rich(part, console.width))
             else:
                 _, colon, content = part.partition(": ")
                 _print(console, part, is_prose=" " in content or not colon)
@@ -456,8 +458,8 @@ def _wrap(command: str) -> str:
     return " \\\n  ".join(lines)
 
 
-def _to_rich(table: Table) -> RichTable:
-    """Return a table for a terminal; a column without anything in it is left out."""
+def _to_rich(table: Table, width: int) -> RichTable:
+    """Return a table for a terminal of a width; a column without anything in it is left out."""
     shown = RichTable(
         title=table.caption,
         title_justify="left",
@@ -467,25 +469,45 @@ def _to_rich(table: Table) -> RichTable:
     names = table.names
     rows = [dict(zip(names, cells, strict=True)) for cells in table.iter_cells()]
     filled = [name for name in names if any(row[name] for row in rows)]
+    columns = {name: [_to_cell(name, row[name]) for row in rows] for name in filled}
+    between = _GAP * len(filled) - 1
+    widths = _fit(columns, width - between)
     for name in filled:
         heading = name.replace("_", " ")
-        shown.add_column(
-            heading,
-            overflow="fold",
-            no_wrap=name in _COPIED_WHOLE,
-            min_width=_find_longest_word(row[name] for row in rows),
-        )
-    for row in rows:
-        cells = [_to_cell(name, row[name]) for name in filled]
+        shown.add_column(heading, overflow="fold", width=widths[name])
+    for cells in zip(*columns.values(), strict=True):
         shown.add_row(*cells)
     return shown
+
+
+def _fit(columns: Mapping[str, Sequence[Text]], room: int) -> dict[str, int]:
+    """Return how wide each column may be, so that the table fits: rich cuts off what does not.
+
+    The widest gives way first, down to its longest word; where that is not enough, further.
+    """
+    widths = {}
+    floors = {}
+    for name, cells in columns.items():
+        texts = [cell.plain for cell in cells]
+        widths[name] = max(len(text) for text in [name, *texts])
+        is_whole = name in (*_COPIED_WHOLE, "status")
+        floors[name] = widths[name] if is_whole else _find_longest_word([name, *texts])
+    while sum(widths.values()) > room:
+        giving = [name for name in widths if widths[name] > floors[name]]
+        if not giving:
+            giving = [name for name in widths if name not in _COPIED_WHOLE and widths[name] > 1]
+        if not giving:
+            break
+        widest = max(giving, key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
 
 
 def _find_longest_word(texts: Iterable[str]) -> int:
     """Return how long the longest word is that a column does not break."""
     longest = 1
     for text in texts:
-        for word in visible(text).split():
+        for word in text.split():
             if longest < len(word) <= _WHOLE_WORD:
                 longest = len(word)
     return longest

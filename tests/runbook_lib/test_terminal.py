@@ -257,6 +257,29 @@ def test_a_table_breaks_no_ordinary_word_and_cuts_nothing_off() -> None:
         assert word in text
 
 
+def test_a_table_of_long_words_in_every_column_is_not_cut_off() -> None:
+    release = {
+        "step": "6.1",
+        "status": "planned",
+        "what": "release on 127.0.0.1:29000/fulfillment-artifacts: pending/ → ready/",
+        "how_many": "544 objects, 666.6 KiB",
+        "why": "",
+        "apply": "",
+    }
+    restart = {
+        "step": "6.2",
+        "status": "nothing to do",
+        "what": "restart on fulfillment-service",
+        "how_many": "1",
+        "why": "worker_stuck; also supported: pipeline_paused",
+        "apply": "",
+    }
+    lines = show(RunDocument(**HEAD, notebooks=(), plans=(release, restart), report="/r"))
+    table = "\n".join(lines)
+    for word in ("worker_stuck;", "supported:", "pipeline_paused", "nothing to do"):
+        assert word in table
+
+
 def test_what_nobody_knows_is_no_success() -> None:
     none = TicketsDocument(schema_name="x", tickets=())
     assert not show(none)[0].startswith("✓")
