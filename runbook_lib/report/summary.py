@@ -260,8 +260,11 @@ def _capitalise(text: str) -> str:
 
 
 def _describe_event(model: ReportModel) -> Fact:
-    """Return what the first look after the largest backlog concluded."""
+    """Return what the first look at the signals after the largest backlog concluded."""
+    signals = model.section_with(Role.ALERT)
     looks = [look for look in model.journal.conclusions if not look.findings]
+    if signals is not None and signals.conclusions:
+        looks = signals.conclusions
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
         return Fact(model.judgement.reason)
     incidents = [look for look in looks if look.verdict is Verdict.INCIDENT]
