@@ -23,8 +23,16 @@ from runbook_lib.record.actions import ActionRecord
 from runbook_lib.record.view import JournalView, to_number
 from runbook_lib.show.text import count_of
 
-from .outcome import Decision, Next, Now, decide
-from .situation import IN_TROUBLE, NEEDED_ROLES, Seen, is_unfinished, is_unsettled, read_situation
+from .outcome import Decision, Next, Now, Uploads, decide
+from .situation import (
+    IN_TROUBLE,
+    NEEDED_ROLES,
+    UPLOAD_ALERT,
+    Seen,
+    is_unfinished,
+    is_unsettled,
+    read_situation,
+)
 
 _DIAGNOSIS = "05"
 
@@ -203,6 +211,8 @@ def _explain(decision: Decision, seen: Seen) -> str:
     """Return why, in words: what is wrong now, else the rule's reason, and what it rests on."""
     if decision.now is Now.TROUBLE:
         wrong = [breach.reason or f"{breach.name}: {breach.value}" for breach in seen.breaches]
+        if seen.situation.uploads is Uploads.FAILING and UPLOAD_ALERT not in "".join(wrong):
+            wrong.insert(0, "uploads fail")
         text = "; ".join(wrong) or decision.now_reason
         if decision.verdict is Verdict.NOT_FIXED:
             return f"{decision.reason}: {text}"
@@ -210,6 +220,8 @@ def _explain(decision: Decision, seen: Seen) -> str:
     details: list[str] = []
     if decision.now is Now.UNREAD:
         details += seen.missing
+    if decision.now is Now.ABOVE and seen.above:
+        details.append(seen.above)
     if decision.now is Now.ALERT and seen.clear is not None:
         latest = format_time(seen.clear.latest)
         channels = format_time(seen.clear.channels_latest)
@@ -283,6 +295,10 @@ def _count_moved(journal: JournalView) -> _Moved:
         if not isinstance(count, int):
             continue
         counts[plan] = count
+        if kinds[plan] == "undo":
+            # A release that was cut off has no count: it moved what was taken back.
+            taken_back = plan.removesuffix("-undo")
+            counts.setdefault(taken_back, count)
         released = _sum_of(counts, kinds, "release") - _sum_of(counts, kinds, "undo")
         most = max(most, released)
     return _Moved(released, most, bool(counts))

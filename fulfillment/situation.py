@@ -56,6 +56,7 @@ class Seen(NamedTuple):
     missing : the needed readings that say nothing of now, each in words
     findings : every cause, by the readings of now
     clear : when a firing alert clears, by the newest reading since the last action
+    above : by how much more waits than usual, by the newest reading that tells; empty: none does
     """
 
     situation: Situation
@@ -63,6 +64,7 @@ class Seen(NamedTuple):
     missing: tuple[str, ...]
     findings: tuple[Finding, ...]
     clear: ClearTime | None
+    above: str
 
 
 def read_situation(
@@ -112,6 +114,7 @@ def read_situation(
         missing=tuple(words for _, words in missing),
         findings=diagnose(observations),
         clear=clear,
+        above=_say_above(current.values()),
     )
 
 
@@ -251,6 +254,15 @@ def _read_backlog(readings: Iterable[Reading]) -> Backlog:
     return Backlog.UNPROVEN
 
 
+def _say_above(readings: Iterable[Reading]) -> str:
+    """Return the reason of the newest reading by which more waits than usual; empty: none does."""
+    told = [reading for reading in readings if reading.observations.get("waiting") is not None]
+    newest = max(told, key=_get_seq, default=None)
+    if newest is None or newest.observations["waiting"] != Backlog.ABOVE:
+        return ""
+    return newest.reason
+
+
 def collect_observations(readings: Iterable[Reading]) -> dict[str, Observation]:
     """Return the named observations of readings, each with its journal entry.
 
@@ -274,7 +286,8 @@ def _judge_causes(
     """Judge the causes that stop labels, and those that this incident had.
 
     A cause that nobody ever supported says nothing by being undecided. A worker that moved
-    something since the last action says that the cause is gone where no cause can.
+    something since the last action says that the cause is gone where no cause can. A cause that was
+    read before the alert's step turned well may have gone with it.
     """
     observations = collect_observations(readings)
     statuses = []
@@ -284,12 +297,27 @@ def _judge_causes(
         if stops_labels and (is_supported or finding.name in causes_before):
             statuses.append(finding.status)
     if CauseStatus.SUPPORTED in statuses:
-        return Causes.SUPPORTED
+        turned_at = _find_turn(journal)
+        is_older = any(r.role is Role.CAUSE and r.seq < turned_at for r in readings)
+        return Causes.UNREAD if is_older else Causes.SUPPORTED
     if not any(reading.role is Role.CAUSE for reading in readings):
         return Causes.UNREAD
     if CauseStatus.UNDECIDED in statuses and not _has_moved(journal, observations):
         return Causes.UNDECIDED
     return Causes.GONE
+
+
+def _find_turn(journal: JournalView) -> int:
+    """Return the entry at which the alert's step turned well, if it was a breach before, else 0."""
+    turned_at = 0
+    is_breach = False
+    for reading in journal.readings:
+        if reading.role is not Role.ALERT:
+            continue
+        if is_breach and reading.status is Status.OK:
+            turned_at = reading.seq
+        is_breach = reading.status is Status.BREACH
+    return 0 if is_breach else turned_at
 
 
 def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) -> bool:
@@ -304,15 +332,18 @@ def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) ->
 def judge_actions(actions: Sequence[ActionRecord], unfinished: Collection[str] = ()) -> Actions:
     """Return what the remedies of an incident came to: the newest of each step counts.
 
+    What was taken back does not count, finished or not.
+
     Parameters
     ----------
     unfinished : commands that finish what was begun, as the bucket's memory was read last. A move
         that they name counts until it is finished, though a newer one of its step ended well
     """
     newest: dict[str, ActionRecord] = {}
+    undone = {action.plan for action in actions if action.applied}
     for action in actions:
         step = action.first.step
-        if not step.startswith(_REMEDIES):
+        if not step.startswith(_REMEDIES) or f"{action.plan}-undo" in undone:
             continue
         if _is_left(action) and _is_named(action.plan, unfinished):
             return Actions.UNFINISHED

@@ -98,8 +98,8 @@ def is_under(limit: float) -> Callable[[Json], bool]:
 def failing(reason: str, what: str) -> tuple[Rule, Rule]:
     """Return the rules of a failure reason: counted lately, and in the log lately."""
     return (
-        Rule(f"failures_{reason}", is_over(0), 0.7, f"{what}: failures are counted"),
-        hint(f"logged_{reason}", is_true, 0.3, f"{what}: the worker's log agrees"),
+        Rule(f"failures_{reason}", is_over(0), 0.7, what),
+        hint(f"logged_{reason}", is_true, 0.3, "the worker's log names it"),
     )
 
 
@@ -480,6 +480,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         rules=(
             Rule("surplus_objects", is_over(50), 0.7, "more labels arrive than leave"),
             Rule("drain_per_minute", is_nothing, -0.7, "nothing leaves at all: that is no surge"),
+            hint("catching_up", is_true, -0.8, "what was kept back comes now"),
             hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
             Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
             hint("overdue_real", is_nothing, -0.5, "no label waits too long"),
@@ -506,7 +507,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         rules=(
             # Itself down, whatever else is: more than its source's absence takes away.
             Rule("support_answers", is_false, 1.2, "the support service does not answer"),
-            hint("support_failures", is_over(0), 0.6, "it cannot collect shipments just now"),
+            hint("support_failures", is_over(0), 0.4, "it could not collect shipments lately"),
             hint("probe_refresh_failed", is_true, 0.4, "the probe's timeline refresh fails"),
             hint("probe_failed_before", is_true, 0.2, "the probe fails before the refresh"),
             hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),

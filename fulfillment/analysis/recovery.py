@@ -79,7 +79,7 @@ def find_well_since(lag: Iterable[Sample], bad: Iterable[datetime]) -> datetime 
 
     Returns
     -------
-    None when there is no such sample, or nothing was ever not well.
+    That last time itself where no sample is later; None when nothing was ever not well.
     """
     last_bad = max(bad, default=None)
     if last_bad is None:
@@ -87,4 +87,4 @@ def find_well_since(lag: Iterable[Sample], bad: Iterable[datetime]) -> datetime 
     for sample in clean(lag):
         if sample.at > last_bad:
             return sample.at
-    return None
+    return last_bad

@@ -71,11 +71,13 @@ def find_last_upload(inv: Investigation) -> datetime | None:
     return max((grown.at for grown in arrivals), default=None)
 
 
-def _read_counters(inv: Investigation, selector: str) -> list[Sequence[Sample]]:
+def _read_counters(
+    inv: Investigation, selector: str, window_s: float = _UPLOADS_S
+) -> list[Sequence[Sample]]:
     """Return the samples of each counter of a selector that is still scraped."""
     oldest = inv.now() - _SCRAPED
     counters: list[Sequence[Sample]] = []
-    for series in inv.clients.prometheus.query_samples(selector, _UPLOADS_S):
+    for series in inv.clients.prometheus.query_samples(selector, window_s):
         samples = clean(series.samples)
         if samples and samples[-1].at >= oldest:
             counters.append(samples)
@@ -127,20 +129,19 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
 
     Returns
     -------
-    None when the newest sample is not well, or nothing in the window was ever wrong: then all is
-    well since the first sample that proves it.
+    None when nothing in the window was ever wrong: then all is well since the first sample that
+    proves it.
     """
     end = inv.now()
-    start = end - inv.window
-    step_s = max(_STEP_S, inv.window.total_seconds() / 1000)
+    window_s = inv.window.total_seconds()
+    step_s = max(_STEP_S, window_s / 1000)
     names = "|".join(ALERTS)
     fired = f'ALERTS{{alertname=~"{names}",alertstate="firing",drill!="true"}}'
-    failed = f"sum(increase({_FAILED_UPLOADS}[1m])) > 0"
-    prometheus = inv.clients.prometheus
     bad = [sample.at for sample in lag if sample.value >= inv.settings.recovered_minutes]
-    for promql in (fired, failed):
-        for series in prometheus.query_range(promql, start, end, step_s):
-            bad += [sample.at for sample in series.samples if sample.value]
+    for series in inv.clients.prometheus.query_range(fired, end - inv.window, end, step_s):
+        bad += [sample.at for sample in series.samples if sample.value]
+    failures = _add_growth(_read_counters(inv, _FAILED_UPLOADS, window_s))
+    bad += [grown.at for grown in failures]
     return find_well_since(lag, bad)
 
 
@@ -259,7 +260,9 @@ def _read_hour_before(inv: Investigation, began: datetime, calm_since: datetime)
     """Return how many objects waited in the hour before, by sample, while all was calm."""
     backlog = BACKLOG % inv.settings.pending_prefix
     start = began - timedelta(hours=1)
-    waited, _ = attempt(lambda: _query_range(inv, f"sum({backlog})", start, began))
+    # Between two points of the range a label may come and go: the highest of each step counts.
+    highest = f"max_over_time(sum({backlog})[{_HOUR_STEP_S:.0f}s:5s])"
+    waited, _ = attempt(lambda: _query_range(inv, highest, start, began))
     return [sample.value for sample in waited or () if calm_since < sample.at <= began]
 
 

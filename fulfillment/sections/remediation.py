@@ -240,7 +240,7 @@ def _plan_refresh(inv: Investigation) -> Plan:
             target=ticket,
             reason=f"it was refreshed at {at}, and nothing was changed since",
         )
-    return _plan_service(inv, "6.4", "refresh", ticket, "so that support sees the release")
+    return _plan_service(inv, "6.4", "refresh", ticket, "so that support sees what changed")
 
 
 def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
@@ -539,12 +539,12 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         threshold=f"not under {limit:g} min in {needed} samples after "
         f"{model.format_time(action_at)}, more waits than usual, or labels do not get in",
         plot=model.Plot(
-            title="Lag of the oldest waiting object",
+            title="Lag, and the limit for recovery",
             unit="minutes",
             part="forecast",
             threshold=limit,
             lines=(draw_line("lag", lag),),
-            marks=((action_at, "last action"),),
+            marks=_mark_last_action(inv),
         ),
         clear=clear,
         observations={
@@ -565,6 +565,14 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         if _is_quiet(inv):
             outcome.well_since = found or recovery.since
     return outcome.judge(recovery.status, reason)
+
+
+def _mark_last_action(inv: Investigation) -> tuple[tuple[datetime, str], ...]:
+    """Return the mark of a plot that says when something was changed last; none without one."""
+    applied_at = inv.journal.last_applied_at
+    if applied_at is None:
+        return ()
+    return ((applied_at, "last action"),)
 
 
 def _is_quiet(inv: Investigation) -> bool:

@@ -36,6 +36,7 @@ from .timeline import build_timeline, read_events
 from .worker_metrics import (
     WorkerMetrics,
     draw_throughput,
+    is_catching_up,
     observe_reasons,
     read_rates,
     read_worker_metrics,
@@ -77,7 +78,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
     is_running = _is_running(own)
     if own is not None and _is_young(inv, own) and not (answer.answers or answer.is_silent):
         is_running = _watch_start(inv, own)
-    still = _watch_passes(inv, worker, metrics)
+    still = _watch_passes(inv, worker, own, metrics)
     hangs = bool(is_running and answer.is_silent and counted is None)
     timeouts = metrics.share("timeout")
     errors = metrics.share("error")
@@ -128,6 +129,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "carrier_timeout_share": timeouts,
             "carrier_error_share": errors,
             "surplus_objects": metrics.surplus,
+            "catching_up": is_catching_up(inv, metrics),
             "drain_per_minute": metrics.drained,
             **observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
             "services_down": list(stopped),
@@ -257,14 +259,29 @@ def _read_state(inv: Investigation) -> _WorkerAnswer:
 
 
 def _watch_passes(
-    inv: Investigation, worker: WorkerState | None, metrics: WorkerMetrics
+    inv: Investigation,
+    worker: WorkerState | None,
+    own: ServiceState | None,
+    metrics: WorkerMetrics,
 ) -> bool | None:
     """Tell whether the worker stands still; None when no pass could be seen."""
-    if worker is None or worker.last_run_at is None:
+    if worker is None:
         return None
-    ran_at = worker.last_run_at
+    ran_at = worker.last_run_at or _find_idle_start(inv, worker, own)
+    if ran_at is None:
+        return None
     still, _ = attempt(lambda: _stands_still(inv, ran_at, metrics.run_gap_s))
     return still
+
+
+def _find_idle_start(
+    inv: Investigation, worker: WorkerState, own: ServiceState | None
+) -> datetime | None:
+    """Return when a worker started that made no pass since; None while it may be about to."""
+    if own is None or own.since is None or not own.running or worker.last_move_at is not None:
+        return None
+    age_s = (inv.now() - own.since).total_seconds()
+    return own.since if age_s > _STILL_S else None
 
 
 def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from runbook_lib.model import Json, Line, Plot
 from runbook_lib.section import attempt
 
-from ..analysis.causes import CAUSES
+from ..analysis.causes import CAUSES, STANDSTILL
 from ..analysis.samples import (
     Rate,
     Sample,
@@ -304,6 +304,18 @@ def _is_logged(lines: Iterable[LogLine], reason: str, *, after: datetime) -> boo
         if is_new and re.search(_LOG_SIGNS[reason], line.text, re.I):
             return True
     return False
+
+
+def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
+    """Tell whether something of this incident kept labels back: they come all at once after it.
+
+    That is a standstill, or failures that ended lately.
+    """
+    causes = inv.policy.list_causes(inv.journal)
+    if any(cause.name in STANDSTILL for cause in causes):
+        return True
+    start = max(inv.incident.state.opened_at, inv.now() - timedelta(seconds=_FLOW_S))
+    return any(ended > start for ended in metrics.ended.values())
 
 
 class Rates(NamedTuple):

@@ -202,6 +202,16 @@ def test_supported_causes_come_first() -> None:
     assert diagnose(seen)[0].name == Cause.PIPELINE_PAUSED
 
 
+def test_what_arrives_after_an_outage_is_no_surge() -> None:
+    assert Cause.SURGE in supported(judge(**FAULTS[Cause.SURGE]))
+    assert supported(judge(**FAULTS[Cause.SURGE], catching_up=True)) == set()
+
+
+def test_a_support_service_that_answers_is_not_down_for_one_failed_collection() -> None:
+    assert supported(judge(support_failures=2.0)) == set()
+    assert supported(judge(support_failures=2.0, probe_refresh_failed=True)) == {Cause.SUPPORT_DOWN}
+
+
 def test_what_piles_up_behind_a_paused_dag_is_no_surge() -> None:
     found = judge(dag_paused=True, surplus_objects=60.0, drain_per_minute=12.0, waiting_finished=60)
     assert supported(found) == {Cause.PIPELINE_PAUSED}

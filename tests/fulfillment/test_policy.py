@@ -147,7 +147,8 @@ def read(tell: Teller, word: str) -> None:
         ("late wait", "unknown"),
         ("well wait", "unknown"),
         ("late paused well runs", "fixed"),
-        ("late paused well", "mitigated"),
+        ("late paused well", "unknown"),
+        ("late paused well paused", "mitigated"),
         ("late well", "unknown"),
         ("late paused act", "unknown"),
         ("late paused act late", "not_fixed"),
@@ -178,7 +179,7 @@ def test_the_verdict_follows_from_the_readings_of_now(
     ("story", "until"),
     [
         ("late paused act well runs", True),
-        ("late paused well", True),
+        ("late paused well paused", True),
         ("late paused act alert runs clears", False),
         ("late paused act uploads runs", False),
         ("late paused act late", False),
@@ -237,6 +238,13 @@ def test_what_was_taken_back_was_affected_and_not_released(tell: Teller) -> None
     assert (affected.labels, affected.released) == (7, 0)
 
 
+def test_a_cut_off_release_that_was_taken_back_takes_nothing_from_the_others(tell: Teller) -> None:
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 7})
+    tell.act(ActionPhase.FAILED, result={"plan": "rel-2"})
+    tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-2-undo", "moved": 3})
+    assert count_affected(view_of(tell)).released == 7
+
+
 def cut_off_and_release_the_rest(tell: Teller) -> None:
     """Cut one release off, and carry out another one of the same step."""
     tell.act(ActionPhase.APPROVED, result={"plan": "rel-1"})
@@ -269,6 +277,34 @@ def test_an_attempt_of_which_the_bucket_knows_nothing_does_not_stay(tell: Teller
     tell.act(ActionPhase.VERIFIED, result={"plan": "rel-2"})
     records = list_records(tell)
     assert judge_actions(records, view_of(tell).ways_on) is Actions.PROVEN
+
+
+def test_a_release_that_was_cut_off_and_taken_back_is_not_left(tell: Teller) -> None:
+    tell.act(ActionPhase.APPROVED, result={"plan": "rel-1"})
+    tell.act(ActionPhase.FAILED, result={"plan": "rel-1"})
+    assert judge_actions(list_records(tell)) is Actions.UNFINISHED
+    undo = {"plan": "rel-1-undo", "moved": 2}
+    for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
+        tell.act(phase, action="undo", step="6.1.1", result=undo)
+    assert judge_actions(list_records(tell)) is Actions.PROVEN
+
+
+def test_failing_uploads_are_named_beside_another_breach(tell: Teller) -> None:
+    read(tell, "uploads")
+    tell.read("2.6", "probe", "breach", reason="the timeline refresh failed")
+    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
+    assert judgement is not None
+    assert judgement.reason == "uploads fail; the timeline refresh failed"
+
+
+def test_that_more_waits_than_usual_is_said_with_the_numbers(tell: Teller) -> None:
+    for word in ("late", "paused", "act", "well", "runs"):
+        read(tell, word)
+    above = {"lag_is_low": True, "waiting": "above", "uploads": "succeeding"}
+    tell.read("6.5", "recovery", "breach", reason="9 wait, 1 before", observations=above)
+    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
+    assert judgement is not None
+    assert judgement.reason == "more waits than in the hour before: 9 wait, 1 before"
 
 
 def test_a_backlog_that_6_5_listed_away_does_not_stand_against_a_fix(tell: Teller) -> None:

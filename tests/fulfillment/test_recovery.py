@@ -118,8 +118,10 @@ def test_all_is_well_since_the_first_sample_after_the_last_bad_one() -> None:
     assert find_well_since(samples, [at(35), at(60)]) == at(65)
 
 
-def test_an_end_is_not_told_while_something_is_bad_or_when_nothing_ever_was() -> None:
-    samples = lag(0, 0)
-    assert find_well_since(samples, [at(40)]) is None
-    assert find_well_since(samples, []) is None
-    assert find_well_since([], [at(0)]) is None
+def test_without_a_later_sample_the_end_is_the_last_bad_time() -> None:
+    assert find_well_since(lag(0, 0), [at(0), at(40)]) == at(40)
+    assert find_well_since([], [at(0)]) == at(0)
+
+
+def test_no_end_is_told_when_nothing_ever_was_wrong() -> None:
+    assert find_well_since(lag(0, 0), []) is None

@@ -635,6 +635,7 @@ def climb(world: World) -> None:
     """Let nothing wait until half an hour ago, and ever more since; metrics are 35 min old."""
     waited = [0.0] * 10 + [7.1 * n for n in range(61)]
     name = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
+    name = f"max_over_time({name}[30s:5s])"
     world.series[name] = [world.line(waited, step_s=30)]
 
 
@@ -655,6 +656,7 @@ def test_without_a_sample_of_before_the_incident_the_age_alone_decides(world: Wo
     climb(world)
     (line,) = world.series.popitem()[1]
     name = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
+    name = f"max_over_time({name}[30s:5s])"
     world.series[name] = [replace(line, samples=line.samples[-40:])]
     world.put_lag(*[float(n) for n in range(31)], step_s=60)
     world.take(detection, "2.1", window_minutes=60)

@@ -588,6 +588,15 @@ def test_a_worker_that_begins_no_pass_is_stuck_by_its_own_clock(world: World) ->
     assert world.take(root_cause, "5.1").status is Status.OK
 
 
+def test_a_worker_that_made_no_pass_since_it_started_is_stuck(world: World) -> None:
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_run_at=None, last_move_at=None)
+    assert world.take(root_cause, "5.1").reason == "the worker begins no new pass"
+    service = world.services["fulfillment-service"]
+    world.services[service.name] = replace(service, since=world.now - timedelta(seconds=5))
+    assert world.take(root_cause, "5.1").status is Status.UNKNOWN
+
+
 def test_a_doubtful_worker_is_watched_until_it_runs_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,6 +218,7 @@ def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
     look(world)
     world.store.objects.clear()
     backlog = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
+    backlog = f"max_over_time({backlog}[30s:5s])"
     world.series[backlog] = [world.line([4.0] * 60 + [5.0] * 40, step_s=30)]
     world.now += timedelta(minutes=2)
     world.put_lag(0.0, 0.0, 0.0)
