@@ -298,7 +298,8 @@ def _count_moved(journal: JournalView) -> _Moved:
         if kinds[plan] == "undo":
             # A release that was cut off has no count: it moved what was taken back.
             taken_back = plan.removesuffix("-undo")
-            counts.setdefault(taken_back, count)
+            if taken_back in kinds:
+                counts.setdefault(taken_back, count)
         released = _sum_of(counts, kinds, "release") - _sum_of(counts, kinds, "undo")
         most = max(most, released)
     return _Moved(released, most, bool(counts))
