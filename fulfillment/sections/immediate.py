@@ -13,7 +13,7 @@ from runbook_lib.errors import AccessDeniedError, ClientError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import Conclusion, Json, Line, Outcome, Plot, Role, format_time
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, step
-from runbook_lib.show.text import count_of
+from runbook_lib.show.text import clip, count_of
 
 from ..analysis.log_groups import LogGroup, group_lines
 from ..analysis.samples import list_growth
@@ -430,7 +430,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     if errors:
         worst = max(errors, key=lambda group: group.count)
         return outcome.breach(
-            f"{count_of(total, 'error')} {span}; most often: {worst.template[:160]}"
+            f"{count_of(total, 'error')} {span}; most often: {clip(worst.template, 160)}"
         )
     if over:
         last = max(group.last for group in over if group.last)

@@ -419,15 +419,21 @@ def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
 def tell_timeline(model: ReportModel) -> list[TimelineRow]:
     """Return what a person would tell, sorted by time: fifteen rows at most.
 
-    A drill's timeline begins with the drill. Of more rows the notes are left out first; one more
-    row says how many are left out.
+    A drill's timeline begins with the drill. Of more rows the notes are left out first, and then
+    those in the middle that are no change of ours; one more row says how many are left out.
     """
     rows = [row for row in _list_rows(model) if row.at >= model.begin]
     rows.sort(key=_get_at)
     kept = rows
     if len(rows) > _MAIN_ROWS:
-        kept = [row for row in rows if row.tone != "note"]
-        kept = shorten(kept, _MAIN_ROWS - 1)
+        entries = {action.decisive.seq for action in model.remedies}
+        changes = [row for row in rows if row.seq in entries]
+        others = [row for row in rows if row.seq not in entries and row.tone != "note"]
+        room = _MAIN_ROWS - 1
+        others = shorten(others, max(room // 2, room - len(changes)))
+        changes = shorten(changes, room - len(others))
+        kept = [*changes, *others]
+        kept.sort(key=_get_at)
     hidden = [row for row in rows if row not in kept]
     if hidden:
         text = f"{count_of(len(hidden), 'more row')}: see the journal below"
@@ -775,4 +781,4 @@ def shorten(items: Sequence[T], limit: int) -> list[T]:
         return list(items)
     last = limit // 2
     first = limit - last
-    return [*items[:first], *items[-last:]]
+    return [*items[:first], *items[len(items) - last :]]

@@ -415,6 +415,19 @@ def test_a_long_night_is_told_in_fifteen_rows(tmp_path: Path) -> None:
     assert not any(row.tone == "healthy" for row in rows)
 
 
+def test_in_a_long_night_a_change_in_its_middle_is_told(tmp_path: Path) -> None:
+    tell = tell_incident(tmp_path)
+    for number in range(60):
+        if number == 30:
+            tell.act(ActionPhase.APPLIED, result={"plan": "rel-30"})
+        tell.record("interrupted", {"section": "", "reason": "cut off"})
+
+    rows = tell_timeline(model_of(tell.incident))
+
+    assert len(rows) == 15
+    assert [row.tone for row in rows].count("applied") == 1
+
+
 def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     events = [
