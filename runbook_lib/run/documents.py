@@ -336,11 +336,7 @@ _COLUMNS = {
         "scenario",
         "runs",
         "passed",
-        "last_at",
-        "last_passed",
-        "is_overdue",
         "detect_s",
-        "notify_s",
         "diagnose_s",
         "remediate_s",
         "clear_s",
@@ -354,7 +350,7 @@ _QUIET = ("ok", "left_out")
 #: What stands before and after the tables.
 _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 #: Columns that people copy: the others wrap first.
-_COPIED_WHOLE = ("incident", "plan", "goes_on_in")
+_COPIED_WHOLE = ("incident", "plan", "goes_on_in", "scenario")
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
 _WIDTH = 76
 #: A word of at most so many letters is not broken in a table.
