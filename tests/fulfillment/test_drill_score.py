@@ -9,7 +9,7 @@ import pytest
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.commands import CHANNELS, Phases
-from fulfillment.drills import Scorecard, compute_objectives
+from fulfillment.drills import Scorecard, compute_objectives, list_accepted
 from runbook_lib.model import Verdict
 
 
@@ -49,6 +49,11 @@ def unmet(card: Scorecard, *, releases: bool = True) -> set[str]:
 
 def test_a_perfect_drill_meets_every_objective() -> None:
     assert unmet(perfect()) == set()
+
+
+def test_where_healthy_is_expected_a_trouble_that_passed_is_no_miss() -> None:
+    assert list_accepted(Verdict.HEALTHY) == (Verdict.HEALTHY, Verdict.FIXED)
+    assert list_accepted(Verdict.FIXED) == (Verdict.FIXED,)
 
 
 def test_an_empty_drill_meets_nothing_but_running_no_failing_notebook() -> None:
