@@ -281,6 +281,11 @@ class DrillRevertDocument(Document):
             return (*self.way_on, "runbook investigate")
         return self.way_on
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Without a killed drill nothing was taken back, and nobody looked."""
+        return () if self.drill else ("reverted", "steady")
+
 
 def init(
     settings: Settings, *, marker: str = "", approve: str = "", progress: Progress = keep_quiet

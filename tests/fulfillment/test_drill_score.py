@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fulfillment.analysis.causes import Cause
-from fulfillment.commands import CHANNELS, Phases
+from fulfillment.commands import CHANNELS, DrillRevertDocument, Phases
 from fulfillment.drills import Scorecard, compute_objectives, list_accepted
 from runbook_lib.model import Verdict
 
@@ -105,3 +105,10 @@ def test_a_scenario_without_an_alert_is_not_scored_on_alerting() -> None:
     objectives = list(compute_objectives(card, scenario(alert="")))
     assert all(o.met for o in objectives)
     assert not [o.name for o in objectives if "alert" in o.name or "channel" in o.name]
+
+
+def test_without_a_killed_drill_nothing_is_said_of_a_revert() -> None:
+    nothing = DrillRevertDocument(schema_name="runbook/drill-revert/1")
+    assert set(nothing.left_out) == {"reverted", "steady"}
+    killed = nothing.model_copy(update={"drill": "d1"})
+    assert killed.left_out == ()
