@@ -142,6 +142,11 @@ class Incident:
         self.journal = Journal(folder / "journal.jsonl", redactor=redactor, clock=clock)
 
     @property
+    def pictures(self) -> Path:
+        """Where pictures are kept that were drawn before. Nothing is lost when it goes."""
+        return self.folder / ".pictures"
+
+    @property
     def state(self) -> IncidentState:
         """The content of ``incident.json``.
 

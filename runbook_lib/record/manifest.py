@@ -241,11 +241,11 @@ def _measure(content: bytes) -> _Digest:
 def _list_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files that a manifest covers, by name.
 
-    Left out are the manifest itself, zips, locks, files that are being written, and ``lab/``: the
-    notebooks that somebody works on are saved after the report, too.
+    Left out are the manifest itself, zips, locks, files that are being written, and what changes
+    after the report: ``lab/``, the notebooks that somebody works on, and ``.pictures/``.
     """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         is_own = path.name == _NAME or name.endswith((".lock", ".tmp", ".zip"))
-        if path.is_file() and not is_own and not name.startswith("lab/"):
+        if path.is_file() and not is_own and not name.startswith(("lab/", ".pictures/")):
             yield name, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -10,18 +11,29 @@ from ..errors import RecordError, RunbookError
 from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, write_attachment, write_manifest
 from ..section import Sections
+from ..show.plots import plot_reading
 from .changes import REPORTED, needs_mark
 from .export import convert, export_notebooks, load_exporter
 from .model import ReportModel
 from .render import write_report
 
-__all__ = ["ReportModel", "convert", "export_notebooks", "preload", "write_outputs", "write_report"]
+__all__ = ["ReportModel", "export_notebooks", "preload", "prepare", "write_outputs", "write_report"]
 
 
 def preload() -> None:
     """Import what a report needs, while a kernel starts."""
     load_exporter()
     import_module("matplotlib.figure")
+
+
+def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
+    """Make ready what a report takes from a notebook: its HTML, and pictures of its own steps."""
+    convert(notebook, incident)
+    journal = incident.journal.view()
+    since = journal.since()
+    for reading in journal.of_runs([notebook.name]).latest().values():
+        if reading.step in steps:
+            plot_reading(reading, since=since, folder=incident.pictures)
 
 
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:

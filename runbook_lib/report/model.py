@@ -142,6 +142,7 @@ class ReportModel:
     has_passed : whether a drill met every objective; None when it is none, or was not scored
     impact : how much it affected
     tickets : every one that the incident or a section's parameters name
+    pictures : where pictures are kept that were drawn before
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class ReportModel:
         policy: Policy | None = None,
     ) -> None:
         self.incident_id = incident.id
+        self.pictures = incident.pictures
         self.policy = policy or load_policy()
         self.facts, facts_damage = _read_facts(incident)
         self.journal, journal_damage = _read_journal(incident)

@@ -356,7 +356,8 @@ class _Page:
         pictures: dict[str, list[Picture]] = {}
         for step in self._model.steps.values():
             for reading in _list_drawable(step):
-                picture = plot_reading(reading, since=self._model.since)
+                since = self._model.since
+                picture = plot_reading(reading, since=since, folder=self._model.pictures)
                 if reading.plot and picture:
                     part = pictures.setdefault(reading.plot.part, [])
                     part.append(picture)

@@ -43,7 +43,7 @@ from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..record.notes import find_late
 from ..record.view import JournalView
 from ..redact import Redactor
-from ..report import convert, preload, write_outputs
+from ..report import preload, prepare, write_outputs
 from ..report.changes import compute_changes
 from ..runbook import load_policy, name_runbook
 from ..section import SectionModule, Sections, check_parameters
@@ -111,7 +111,7 @@ def run_sections(
                     progress=progress,
                 )
                 runs.append(run)
-                executor.submit(convert, run.path, incident)
+                executor.submit(prepare, incident, run.path, sections[name].STEPS)
     except KeyboardInterrupt as error:
         with Interrupts(again=do_nothing):
             if kernel:

@@ -15,6 +15,7 @@ _HOMES = {
     "plans": "display",
     "plot_history": "plots",
     "plot_reading": "plots",
+    "plot_step": "plots",
     "say": "widgets",
     "take_back": "widgets",
     "write_down": "widgets",

@@ -8,13 +8,17 @@ is as wide as a phone's screen, and two stand side by side on a wide one.
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import math
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
@@ -24,6 +28,8 @@ from .text import safe, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from ..investigation import Investigation
 
 # Okabe and Ito's palette without yellow, each with a dash and a marker of its own.
 _STYLES: tuple[dict[str, Any], ...] = (
@@ -42,6 +48,11 @@ _PAD_OF_MARKS = 42
 _SIZE = (5.0, 3.1)
 _LETTERS = 9
 _SMALL_LETTERS = 8
+#: How a whole PNG begins and ends.
+_PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"IEND\xaeB`\x82"
+#: A folder keeps as many pictures as the newest ten reports show.
+_MOST_KEPT = 60
 
 
 class Picture(NamedTuple):
@@ -90,28 +101,29 @@ class _Drawn(NamedTuple):
         return [point.value for point in self.points]
 
 
-@lru_cache(maxsize=64)
-def plot_lines(plot: Plot, *, since: datetime | None = None) -> Picture:
+def plot_lines(plot: Plot, *, since: datetime | None = None, folder: Path | None = None) -> Picture:
     """Draw values over time: the five lines that have finite ones for longest.
 
     Parameters
     ----------
     since : when this incident began; what is before it is dimmed. None: it is not known
+    folder : as for ``plot_reading``
     """
+    what = f"lines {plot.model_dump_json()} {since}"
+    png = _draw_once(folder, what, lambda: _draw_lines(plot, since))
+    return Picture(png, _describe_plot(plot, since))
+
+
+@lru_cache(maxsize=64)
+def _draw_lines(plot: Plot, since: datetime | None) -> bytes:
     drawn = _choose_lines(plot.lines)
     pad = _PAD_OF_MARKS if plot.marks else _PAD
     # Matplotlib takes times as they are; its types do not say so.
     axes: Any = _make_axes(plot.title, plot.unit, pad=pad)
-    descriptions = []
     for line, style in zip(drawn, _STYLES, strict=False):
         _draw_line(axes, line, style)
-        descriptions.append(_describe_line(line, plot.unit))
-    content = "; ".join(descriptions) or "no samples"
-    alt = f"{plot.title}. {content}."
     if plot.threshold is not None:
         _draw_threshold(axes, plot.threshold)
-        alt += f" The threshold is {plot.threshold:g} {plot.unit}."
-    first_at = min((line.first.at for line in drawn), default=None)
     last_at = max((line.last.at for line in drawn), default=None)
     for start, end in plot.windows:
         axes.axvspan(
@@ -122,19 +134,81 @@ def plot_lines(plot: Plot, *, since: datetime | None = None) -> Picture:
             hatch="//",
             linewidth=0,
         )
-    if plot.windows:
-        alt += f" {len(plot.windows)} shaded span(s): an alert fired."
     for number, (at, text) in enumerate(plot.marks, 1):
-        words = f"{number}: {_label(text)}"
-        _draw_mark(axes, at, number, words)
-        alt += f" Mark {words}."
+        _draw_mark(axes, at, number, _name_mark(number, text))
     _set_value_axis(axes, plot.threshold)
-    if since and first_at and last_at and first_at < since < last_at:
+    if since and _began_within(drawn, since):
         _dim_before(axes, since)
-        alt += f" This incident began at {since:%H:%M:%S} UTC; what is before it is dimmed."
     _set_time_axis(axes)
     _draw_legend(axes)
-    return _save(axes, alt)
+    return _save(axes)
+
+
+def _describe_plot(plot: Plot, since: datetime | None) -> str:
+    """Return the text alternative of values over time."""
+    drawn = _choose_lines(plot.lines)
+    descriptions = [_describe_line(line, plot.unit) for line in drawn]
+    content = "; ".join(descriptions) or "no samples"
+    alt = f"{plot.title}. {content}."
+    if plot.threshold is not None:
+        alt += f" The threshold is {plot.threshold:g} {plot.unit}."
+    if plot.windows:
+        alt += f" {len(plot.windows)} shaded span(s): an alert fired."
+    for number, (_, text) in enumerate(plot.marks, 1):
+        alt += f" Mark {_name_mark(number, text)}."
+    if since and _began_within(drawn, since):
+        alt += f" This incident began at {since:%H:%M:%S} UTC; what is before it is dimmed."
+    return alt
+
+
+def _name_mark(number: int, text: str) -> str:
+    return f"{number}: {_label(text)}"
+
+
+def _began_within(drawn: Sequence[_Drawn], since: datetime) -> bool:
+    """Tell whether an incident began between the first sample and the last one."""
+    if not drawn:
+        return False
+    first_at = min(line.first.at for line in drawn)
+    last_at = max(line.last.at for line in drawn)
+    return first_at < since < last_at
+
+
+def _draw_once(folder: Path | None, what: str, draw: Callable[[], bytes]) -> bytes:
+    """Return the PNG that a folder keeps of something, or draw it and keep it there.
+
+    Parameters
+    ----------
+    what : all that the picture is drawn from; this module's own text counts, too
+    """
+    if folder is None:
+        return draw()
+    content = what.encode("utf-8", "backslashreplace")
+    name = hashlib.sha256(_read_own_text() + content).hexdigest()
+    path = folder / f"{name}.png"
+    with suppress(OSError):
+        png = path.read_bytes()
+        if png.startswith(_PNG_BEGIN) and png.endswith(_PNG_END):
+            return png
+    png = draw()
+    with suppress(OSError):  # without room on the disk it is drawn again
+        folder.mkdir(exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_bytes(png)
+        temporary.replace(path)
+        _forget_oldest(folder)
+    return png
+
+
+@cache
+def _read_own_text() -> bytes:
+    return Path(__file__).read_bytes()
+
+
+def _forget_oldest(folder: Path) -> None:
+    kept = sorted(folder.glob("*.png"), key=lambda path: path.stat().st_mtime)
+    for path in kept[:-_MOST_KEPT]:
+        path.unlink(missing_ok=True)
 
 
 def _dim_before(axes: Any, since: datetime) -> None:
@@ -263,14 +337,25 @@ def _set_value_axis(axes: Any, threshold: float | None) -> None:
     axes.set_ylim(min(0.0, low), high)
 
 
-def plot_ages(bins: Sequence[tuple[float, float | None, int]]) -> Picture:
+def plot_ages(
+    bins: Sequence[tuple[float, float | None, int]], *, folder: Path | None = None
+) -> Picture:
     """Draw how many objects have waited how long.
 
     Parameters
     ----------
     bins : (from, to, objects), in minutes; the last may be open (None)
+    folder : as for ``plot_reading``
     """
     title = "Objects by how long they have waited"
+    words = []
+    for low, high, count in bins:
+        words.append(f"{count} for {_name_bin(low, high)} minutes")
+    png = _draw_once(folder, f"ages {bins}", lambda: _draw_ages(title, bins))
+    return Picture(png, f"{title}: {', '.join(words)}.")
+
+
+def _draw_ages(title: str, bins: Sequence[tuple[float, float | None, int]]) -> bytes:
     axes: Any = _make_axes(title, "minutes waited")
     names = [_name_bin(low, high) for low, high, _ in bins]
     counts = [count for _, _, count in bins]
@@ -280,10 +365,7 @@ def plot_ages(bins: Sequence[tuple[float, float | None, int]]) -> Picture:
     axes.set_xlabel("objects", fontsize=_LETTERS)
     axes.set_xlim(0, 1.12 * max(1, *counts))
     axes.grid(visible=False)
-    words = []
-    for name, count in zip(names, counts, strict=True):
-        words.append(f"{count} for {name} minutes")
-    return _save(axes, f"{title}: {', '.join(words)}.")
+    return _save(axes)
 
 
 def _name_bin(low: float, high: float | None) -> str:
@@ -292,12 +374,31 @@ def _name_bin(low: float, high: float | None) -> str:
     return f"{low:g}–{high:g}"
 
 
-def plot_reading(reading: Reading, *, since: datetime | None = None) -> Picture | None:
+def plot_step(inv: Investigation, step_id: str, *, ages: bool = True) -> Picture | None:
+    """Draw what a step read last in this incident, as its report does.
+
+    Parameters
+    ----------
+    ages : whether ages are drawn where the step has them, instead of values over time
+
+    Returns
+    -------
+    None when the step has nothing to draw.
+    """
+    draw = plot_reading if ages else plot_history
+    reading = inv.latest()[step_id]
+    return draw(reading, since=inv.journal.since(), folder=inv.incident.pictures)
+
+
+def plot_reading(
+    reading: Reading, *, since: datetime | None = None, folder: Path | None = None
+) -> Picture | None:
     """Draw a reading's plot: ages where it has them, else values over time.
 
     Parameters
     ----------
     since : when this incident began; what is before it is dimmed. None: it is not known
+    folder : keeps what was drawn, so that an equal picture need not be drawn again
 
     Returns
     -------
@@ -308,20 +409,22 @@ def plot_reading(reading: Reading, *, since: datetime | None = None) -> Picture 
         return None
     if plot.ages:
         has_objects = any(count for _, _, count in plot.ages)
-        return plot_ages(plot.ages) if has_objects else None
-    return plot_history(reading, since=since)
+        return plot_ages(plot.ages, folder=folder) if has_objects else None
+    return plot_history(reading, since=since, folder=folder)
 
 
-def plot_history(reading: Reading, *, since: datetime | None = None) -> Picture | None:
+def plot_history(
+    reading: Reading, *, since: datetime | None = None, folder: Path | None = None
+) -> Picture | None:
     """Draw a reading's values over time; None when it has no finite sample.
 
     Parameters
     ----------
-    since : when this incident began; what is before it is dimmed. None: it is not known
+    since, folder : as for ``plot_reading``
     """
     if reading.plot is None or not _choose_lines(reading.plot.lines):
         return None
-    return plot_lines(reading.plot, since=since)
+    return plot_lines(reading.plot, since=since, folder=folder)
 
 
 def _label(text: str, limit: int = 28) -> str:
@@ -364,7 +467,7 @@ def _set_time_axis(axes: Axes) -> None:
     axes.xaxis.set_major_locator(locator)
 
 
-def _save(axes: Axes, alt: str) -> Picture:
+def _save(axes: Axes) -> bytes:
     buffer = io.BytesIO()
     figure: Any = axes.figure
     with warnings.catch_warnings():
@@ -372,4 +475,4 @@ def _save(axes: Axes, alt: str) -> Picture:
         # The picture is poor then; its text alternative is whole.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure.savefig(buffer, format="png", metadata={"Software": None})
-    return Picture(buffer.getvalue(), alt)
+    return buffer.getvalue()

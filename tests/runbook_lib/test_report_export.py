@@ -12,9 +12,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from fulfillment.sections import SECTIONS
 from runbook_lib.record.incident import Incident
-from runbook_lib.report import ReportModel, export_notebooks, write_report
+from runbook_lib.record.journal import mark_run
+from runbook_lib.report import ReportModel, export_notebooks, prepare, write_report
 from runbook_lib.report.export import convert, sanitize_html
 from runbook_lib.report.render import CSP
+from runbook_lib.show import plots
 from runbook_lib.show.plots import Picture
 from tests.support.incidents import make_incident
 
@@ -73,6 +75,26 @@ def test_a_page_is_written_again_only_when_its_notebook_or_its_head_changed(
     run = {"notebook": "again.ipynb", "status": "done", "duration_s": 1.0, "error": ""}
     incident.journal.append("notebook", {"section": "02_signals_detection", **run})
     assert "second run" in export(incident)
+
+
+def test_a_report_draws_no_picture_that_was_drawn_while_its_notebooks_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = make_incident(tmp_path)
+    mark_run("02_signals_detection.ipynb")
+    points = [["2026-11-24T03:14:00Z", 1], ["2026-11-24T03:15:00Z", 2]]
+    plot = {"title": "Lag", "lines": [{"name": "lag", "points": points}]}
+    tell.read("2.1", "FulfillmentDelay", "ok", value=2, unit="minutes", plot=plot)
+    mark_run("")
+    notebook = save(tell.incident)
+    prepare(tell.incident, notebook, SECTIONS["02_signals_detection"].STEPS)
+
+    def draw(*_: object) -> bytes:
+        raise AssertionError("it was drawn again")
+
+    monkeypatch.setattr(plots, "_draw_lines", draw)
+    report = write_report(tell.incident, ReportModel(tell.incident, SECTIONS))
+    assert "data:image/png;base64," in report.read_text("utf-8")
 
 
 def test_a_notebook_that_cannot_be_read_is_named_and_read_again(incident: Incident) -> None:

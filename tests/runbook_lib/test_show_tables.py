@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,9 +228,9 @@ class TestPlots:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         drawn: list[Any] = []
-        monkeypatch.setattr(plots, "_save", lambda axes, alt: drawn.append(axes) or alt)
+        monkeypatch.setattr(plots, "_save", lambda axes: drawn.append(axes) or b"")
         marks = tuple((AT + timedelta(seconds=i), f"action {i}") for i in range(3))
-        alt = plots.plot_lines(self.plot(pending=self.points, marks=marks))
+        alt = plots.plot_lines(self.plot(pending=self.points, marks=marks)).alt
 
         (axes,) = drawn
         assert len({(text.get_text(), text.xy[1]) for text in axes.texts}) == 3
@@ -245,7 +246,7 @@ class TestPlots:
             if i < j
             if a.overlaps(b)
         ]
-        assert "Mark 3: action 2." in str(alt)
+        assert "Mark 3: action 2." in alt
 
     def test_what_is_before_this_incident_is_dimmed(self) -> None:
         since = AT + timedelta(minutes=5)
@@ -267,6 +268,40 @@ class TestPlots:
 
         assert b"tEXt" not in png
         assert b"iTXt" not in png
+
+    def test_a_picture_that_its_folder_keeps_is_not_drawn_again(self, tmp_path: Path) -> None:
+        plot = self.plot(pending=self.points, threshold=7)
+        drawn = plot_lines(plot, folder=tmp_path)
+        (kept,) = tmp_path.iterdir()
+        other = plot_lines(self.plot(pending=self.points[1:]), folder=tmp_path)
+        assert kept.read_bytes() == drawn.png
+        kept.write_bytes(other.png)
+
+        assert plot_lines(plot, folder=tmp_path) == (other.png, drawn.alt)
+        assert plot_lines(plot, since=self.points[3][0], folder=tmp_path).png != other.png
+
+    def test_a_kept_picture_that_is_cut_off_is_drawn_again(self, tmp_path: Path) -> None:
+        bins = ((0.0, 5.0, 3), (5.0, None, 0))
+        drawn = plot_ages(bins, folder=tmp_path)
+        (kept,) = tmp_path.iterdir()
+        kept.write_bytes(drawn.png[:-1])
+
+        assert plot_ages(bins, folder=tmp_path) == drawn
+        assert kept.read_bytes() == drawn.png
+
+    def test_without_a_place_to_keep_it_a_picture_is_drawn(self, tmp_path: Path) -> None:
+        bins = ((0.0, 5.0, 3), (5.0, None, 0))
+
+        assert plot_ages(bins, folder=tmp_path / "missing" / "folder") == plot_ages(bins)
+
+    def test_a_folder_keeps_the_newest_pictures(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(plots, "_MOST_KEPT", 1)
+        plot_ages(((0.0, 5.0, 1),), folder=tmp_path)
+        newest = plot_ages(((0.0, 5.0, 2),), folder=tmp_path)
+
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [newest.png]
 
     def test_lines_at_zero_are_left_out_beside_one_that_moves(self) -> None:
         zero = tuple((at, 0.0) for at, _ in self.points)
