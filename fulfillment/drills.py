@@ -27,6 +27,7 @@ from runbook_lib.model import ActionPhase, Json, Progress, Verdict
 from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import Incident
 from runbook_lib.record.journal import utc_now
+from runbook_lib.record.view import JournalView
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
 from runbook_lib.run.interrupts import Interrupts, hold_interrupts
@@ -396,8 +397,15 @@ class Drill:
         return inv.conclude().verdict
 
     def is_healthy(self) -> bool:
-        """Tell whether section 2 says healthy now."""
-        return self.conclude("02_signals_detection") is Verdict.HEALTHY
+        """Tell whether section 2 reads that all is well now, whatever an earlier look read."""
+        before = self.incident.journal.view().last_seq
+        self.conclude("02_signals_detection")
+        entries = self.incident.journal.view().entries
+        look = JournalView(entry for entry in entries if entry.seq > before)
+        steps = SECTIONS["02_signals_detection"].STEPS.values()
+        roles = {step.role for step in steps if step.role and step.needed}
+        judgement = POLICY.judge(look, now=look.last_look_at, roles=roles)
+        return judgement is not None and judgement.verdict is Verdict.HEALTHY
 
     def is_well_again(self) -> bool:
         """Tell whether symptom, cause and alert are gone now."""
@@ -406,7 +414,7 @@ class Drill:
     def is_steady(self) -> bool:
         """Wait until all is well; False when it is not in time."""
         check = self.is_well_again if self.card.verdict else self.is_healthy
-        return wait_for(check, timeout_s=_LOOKS_BACK_S)
+        return wait_for(check, timeout_s=_LOOKS_BACK_S, apart_s=_LOOKS_APART_S)
 
     def list_received(self, status: str) -> dict[str, datetime]:
         """Return when each channel's receiver first got the alert; empty when that is unknown."""

@@ -19,9 +19,10 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 
 from dataflow_stack import fault_state, health
-from dataflow_stack.config import StackConfig, load_config
+from dataflow_stack.config import StackConfig, StackError, load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.supervisor import Supervisor
 from dataflow_stack.topology import SERVICES
@@ -166,15 +167,18 @@ def find_left(stack: RunningStack, config: StackConfig, home: Path) -> dict[str,
     left: dict[str, object] = dict(health.find_unhealthy(config))
     if left:
         return left
-    worker = stack.get("FULFILLMENT_URL", "/fulfillment/worker")
-    found: dict[str, object] = {
-        "faults noted": sorted(fault_state.active(config)),
-        "faults on": [name for name, fault in FAULTS.items() if fault.is_on(config)],
-        "worker paused": worker["paused"],
-        "synthetic labels": stack.list_keys(stack.env["CHAOS_PREFIX"]),
-        "the lag, minutes": max(0.0, health.read_lag_minutes(config) - 5),
-        "record": read_record(home),
-    }
+    try:
+        worker = stack.get("FULFILLMENT_URL", "/fulfillment/worker")
+        found: dict[str, object] = {
+            "faults noted": sorted(fault_state.active(config)),
+            "faults on": [name for name, fault in FAULTS.items() if fault.is_on(config)],
+            "worker paused": worker["paused"],
+            "synthetic labels": stack.list_keys(stack.env["CHAOS_PREFIX"]),
+            "the lag, minutes": max(0.0, health.read_lag_minutes(config) - 5),
+            "record": read_record(home),
+        }
+    except (StackError, requests.ConnectionError) as error:
+        return {"an answer": str(error)}  # the revert starts a service again just now
     return {name: value for name, value in found.items() if value}
 
 

@@ -74,6 +74,19 @@ def test_time_outs_hold_the_waits_of_the_rules_and_routes_there(world: World) ->
     assert module._fit_times(FakeClients(world), scenario) == scenario  # type: ignore[arg-type]
 
 
+def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    clients: Any = FakeClients(world)
+    drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet)
+    world.fire()
+    assert not drill.is_healthy()
+    world.alerts.clear()
+    world.routed.clear()
+    assert drill.is_healthy()
+
+
 def judge_notified(told: dict[str, ChannelCount], untold: str = "") -> Objective:
     """Return the objective on who was told, where nothing says what the receivers got."""
     card = Scorecard(
