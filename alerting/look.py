@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import Json, format_time
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .book import KnownAlert
 
 _GRACE_S = 15
+#: What a look found is delivered first: to get the next one ready takes a core for some seconds.
+_READY_AFTER_S = 5.0
 _MOST_CHARS = 2_000
 
 
@@ -46,18 +48,37 @@ class Look(NamedTuple):
     error: str
 
 
+class _Child(NamedTuple):
+    """A process, and the file whose lock it holds while it works."""
+
+    process: subprocess.Popen[str]
+    lock: IO[str]
+
+
 class Looker:
     """Runs the runbook's own commands that only look.
 
     The child holds the lock too, so that no second look begins while one that outlived its parent
-    still runs. It gets no key for changes.
+    still runs. It gets no key for changes. A process may wait for the next investigation: it has
+    imported all and started its kernel, which takes half of a look.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._redactor = Redactor(settings.secrets)
         self._children: set[subprocess.Popen[str]] = set()
+        self._ready: _Child | None = None
+        self._ready_guard = threading.Lock()
         self._is_stopped = threading.Event()
+
+    def get_ready(self) -> None:
+        """Start the process that waits for the next investigation, unless there is one."""
+        with self._ready_guard:
+            if self._is_stopped.is_set() or not self._settings.serve_look_ready:
+                return
+            if self._ready is None:
+                lock = self._open_lock()
+                self._ready = _Child(self._start("runbook_lib.prepared", [], lock), lock)
 
     def investigate(
         self,
@@ -81,11 +102,16 @@ class Looker:
         with _write_alerts(alerts) as path:
             joins = ["--alerts", str(path)] if alerts else []
             command = ["investigate", *options, *joins]
-            if ticket:
-                code, document = self._run([*command, "--ticket", ticket])
-                if code != ExitCode.USAGE:
-                    return _read_look(document, code)
-            code, document = self._run(command)
+            try:
+                if ticket:
+                    code, document = self._run([*command, "--ticket", ticket])
+                    if code != ExitCode.USAGE:
+                        return _read_look(document, code)
+                code, document = self._run(command)
+            finally:
+                later = threading.Timer(_READY_AFTER_S, self.get_ready)
+                later.daemon = True
+                later.start()
         return _read_look(document, code)
 
     def add_alerts(self, incident: str, alerts: Sequence[KnownAlert]) -> str:
@@ -107,28 +133,18 @@ class Looker:
 
     def _run(self, words: Sequence[str]) -> tuple[int, dict[str, Json]]:
         """Run a command of the runbook; return its exit code and its document."""
-        name = get_runbook_name()
-        runbook = ["--runbook", name] if name else []
-        command = [sys.executable, "-m", "runbook_lib", *runbook, *words, "--json"]
-        keyless = {**os.environ, "MINIO_CHANGE_USER": "", "MINIO_CHANGE_PASSWORD": ""}
-        with self._hold_lock() as lock:
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                env=keyless,
-                pass_fds=(lock,),
-                start_new_session=True,
-            )
-            self._children.add(child)
-            try:
-                output, errors = self._wait(child)
-            finally:
-                self._children.discard(child)
+        words = [*words, "--json"]
+        ready = self._take_ready() if words[0] == "investigate" else None
+        lock = ready.lock if ready else self._open_lock()
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if ready:
+                process = ready.process
+                told = f"{json.dumps(words)}\n"
+            else:
+                process = self._start("runbook_lib", words, lock)
+                told = ""
+            output, errors = self._wait(process, told)
         if self._is_stopped.is_set():
             # No result may be written down: the step is carried out again after the next start.
             threading.Event().wait()
@@ -136,32 +152,60 @@ class Looker:
             document = json.loads(output)
         except ValueError:
             text = self._redactor.text(errors.strip()[-_MOST_CHARS:])
-            why = text.splitlines()[-1] if text else f"it ended with {child.returncode}"
+            why = text.splitlines()[-1] if text else f"it ended with {process.returncode}"
             document = {"error": why}
         if not isinstance(document, dict):
             document = {"error": "it printed no document"}
-        return child.returncode, document
+        return process.returncode, document
 
-    def _wait(self, child: subprocess.Popen[str]) -> tuple[str, str]:
-        """Return what a child printed; one that takes too long is ended."""
+    def _take_ready(self) -> _Child | None:
+        """Return the process that waits, which nobody else gets; None: there is none that lives."""
+        with self._ready_guard:
+            ready = self._ready
+            self._ready = None
+        if ready is None or ready.process.poll() is None:
+            return ready
+        self._children.discard(ready.process)
+        ready.lock.close()
+        return None
+
+    def _start(self, module: str, words: Sequence[str], lock: IO[str]) -> subprocess.Popen[str]:
+        name = get_runbook_name()
+        runbook = ["--runbook", name] if name else []
+        keyless = {**os.environ, "MINIO_CHANGE_USER": "", "MINIO_CHANGE_PASSWORD": ""}
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *runbook, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env=keyless,
+            pass_fds=(lock.fileno(),),
+            start_new_session=True,
+        )
+        self._children.add(process)
+        return process
+
+    def _wait(self, process: subprocess.Popen[str], told: str) -> tuple[str, str]:
+        """Tell a process something; return what it printed. One that takes too long is ended."""
         timeout_s = self._settings.serve_look_timeout_s
         try:
-            return child.communicate(timeout=timeout_s)
+            return process.communicate(told, timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            _signal(child, signal.SIGTERM)
+            _signal(process, signal.SIGTERM)
+        finally:
+            self._children.discard(process)
         try:
-            child.communicate(timeout=_GRACE_S)
+            process.communicate(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
-            _signal(child, signal.SIGKILL)
-            child.communicate()
+            _signal(process, signal.SIGKILL)
+            process.communicate()
         return "", f"it took longer than {timeout_s:g} s (SERVE_LOOK_TIMEOUT_S)"
 
-    @contextmanager
-    def _hold_lock(self) -> Iterator[int]:
-        path = self._settings.serve_home / "look.lock"
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file.fileno()
+    def _open_lock(self) -> IO[str]:
+        return (self._settings.serve_home / "look.lock").open("w")
 
 
 def _signal(child: subprocess.Popen[str], number: signal.Signals) -> None:

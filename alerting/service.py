@@ -60,6 +60,7 @@ def serve(settings: ServeSettings) -> None:
         planner = Planner(work, book, bell=bell, cooldown=cooldown)
         launch()
         planner.start()
+        looker.get_ready()
         app = build_app(
             settings,
             book=book,

@@ -39,6 +39,7 @@ class ServeSettings(runbook_settings.Settings):
     serve_queue_limit: int = Field(1000, ge=1, le=1_000_000, description="waiting alerts")
     serve_cooldown_s: float = Field(300, ge=0, description="no second look before")
     serve_look_timeout_s: float = Field(300, gt=0, description="the longest investigation")
+    serve_look_ready: bool = Field(True, description="a process waits for the next investigation")
     serve_retry_max_s: float = Field(60, gt=0, description="longest wait between two attempts")
     serve_give_up_minutes: float = Field(120, gt=0, description="a delivery fails after")
     serve_database_url: str = Field("", description="empty: SQLite under RUNBOOK_HOME")

@@ -119,6 +119,8 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     def take(self) -> SharedKernelManager:
         """Return the manager for the next notebook; begins to start a kernel if none runs."""
         with hold_interrupts():
+            if self._manager is None and _prepared:
+                self._manager = _prepared.pop()
             if self._manager is None or self._is_ending or not run_sync(self._manager.is_alive)():
                 self.stop()
                 self._manager = _start_kernel()
@@ -155,6 +157,16 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
                     run_sync(self._manager.shutdown_kernel)(now=True)
             self._manager = None
             self._is_ending = False
+
+
+#: A kernel that was started before the first notebook of this process is known.
+_prepared: list[SharedKernelManager] = []
+
+
+def prepare_kernel() -> None:
+    """Begin to start a kernel, which the first ``SharedKernel`` of this process takes."""
+    with hold_interrupts(), suppress(KeyError, OSError, RuntimeError):
+        _prepared.append(_start_kernel())
 
 
 def _start_kernel() -> SharedKernelManager:

@@ -1,0 +1,43 @@
+"""A command that is ready to begin: what takes long is done before its words are known.
+
+``python -m runbook_lib.prepared`` imports what a run of notebooks needs and starts their kernel.
+Then it waits for one line on standard input, the words of a command as a JSON list, carries the
+command out and ends as ``runbook`` ends. Without a line it ends at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+
+from .cli import main as run_main
+from .cli import read_runbook_name
+from .report import preload
+from .run.notebooks import SharedKernel, prepare_kernel
+from .runbook import find_runbook, use_runbook
+
+
+def main() -> None:
+    """Get ready, wait for the words of a command, and carry it out."""
+    use_runbook(read_runbook_name(sys.argv[1:]))
+    prepare_kernel()
+    _import_the_rest()
+    line = sys.stdin.readline()
+    if not line.strip():
+        with SharedKernel() as kernel:
+            kernel.begin()  # it takes the one that waits, and ends it
+        return
+    sys.argv[1:] = json.loads(line)
+    run_main()
+
+
+def _import_the_rest() -> None:
+    find_runbook().load_sections()
+    preload()
+    for name in ("commands", "engine", "kernel"):
+        import_module(f"{__package__}.run.{name}")
+
+
+if __name__ == "__main__":
+    main()
