@@ -83,12 +83,12 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
             document = run_drill(settings, scenario, progress=say, watch=watch)
         except (errors.RunInterruptedError, KeyboardInterrupt) as error:
             raise _make_interrupted(str(error), rows, place) from None
-        except errors.RunbookError as error:
-            if not rows and isinstance(error, errors.SafetyError):
+        except errors.SafetyError as error:
+            if not rows:
                 raise
-            is_refused = isinstance(error, errors.SafetyError)
-            end = "refused" if is_refused else "FAILED"
-            row = DrillRow(scenario=scenario.name, end=end, missed=str(error))
+            row = DrillRow(scenario=scenario.name, end="refused", missed=str(error))
+        except errors.RunbookError as error:
+            row = DrillRow(scenario=scenario.name, end="FAILED", missed=str(error))
         else:
             drills.append(document)
             row = _make_row(document)
@@ -255,7 +255,10 @@ def _finish_releases(drill: Drill) -> list[str]:
 
 def _list_own_releases(drill: Drill) -> list[dict[str, object]]:
     """Return the unfinished releases whose plans lie in the drill's own folder."""
-    rows = GATE.list_unfinished(drill.clients, drill.settings.runbook_home)
+    try:
+        rows = GATE.list_unfinished(drill.clients, drill.settings.runbook_home)
+    except MoveError as error:
+        raise errors.RevertError(f"releases of {drill.id} cannot be read: {error}") from error
     plans = drill.incident.folder / "plans"
     return [row for row in rows if (plans / f"{row['plan']}.jsonl").is_file()]
 

@@ -459,19 +459,27 @@ def read_unfinished(inv: Investigation) -> Outcome:
 
     A drill that was killed on this machine is not finished, either.
     """
-    killed = find_killed_drill(inv.settings.runbook_home.resolve())
-    rows = [describe_killed_drill(killed)] if killed else []
+    rows: list[dict[str, Json]] = []
     rules: list[str] = []
+    problems: list[str] = []
+    try:
+        killed = find_killed_drill(inv.settings.runbook_home.resolve())
+        if killed is not None:
+            rows.append(describe_killed_drill(killed))
+    except errors.RecordError as error:
+        problems.append(str(error))
     try:
         rows += GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
         rules = find_expiry_rules(inv.clients.bucket)
-    except errors.ClientError:
-        if not rows:
+    except errors.ClientError as error:
+        if not rows and not problems:
             raise
+        problems.append(_describe_unread(error))
     except MoveError as error:
-        if not rows:
+        if not rows and not problems:
             raise errors.BadAnswerError(str(error), system="object store") from error
-    problems = [_describe_unfinished(row) for row in rows]
+        problems.append(_describe_unread(error))
+    problems += [_describe_unfinished(row) for row in rows]
     if rules:
         problems.append(
             f"the lifecycle rule {', '.join(rules)} removes .runbook/, the memory of releases: "
@@ -486,6 +494,10 @@ def read_unfinished(inv: Investigation) -> Outcome:
     if problems:
         return outcome.breach("; ".join(problems))
     return outcome.ok("every release of this bucket is finished")
+
+
+def _describe_unread(error: Exception) -> str:
+    return f"the bucket's records cannot be read: {error}"
 
 
 def _describe_unfinished(row: Mapping[str, Json]) -> str:

@@ -23,7 +23,8 @@ from fulfillment.change.drill_record import (
 from fulfillment.commands import check
 from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill
 from fulfillment.drills import Scenario, hold_place
-from fulfillment.sections import SECTIONS
+from fulfillment.sections import SECTIONS, purpose
+from objectmove.errors import StoreError
 from runbook_lib.errors import (
     DrillError,
     RevertError,
@@ -31,7 +32,7 @@ from runbook_lib.errors import (
     SafetyError,
     UsageError,
 )
-from runbook_lib.model import keep_quiet
+from runbook_lib.model import Status, keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import investigate
@@ -229,6 +230,38 @@ def test_a_store_that_is_down_hides_no_killed_drill(
     kill(world, monkeypatch, at="_notify")
     world.down.add("store")
     assert REVERT_COMMAND in check(world.settings).commands
+
+
+def test_a_killed_drill_does_not_hide_that_the_store_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(world, monkeypatch, at="_notify")
+    world.down.add("store")
+    reading = world.open(purpose).read_step("1.5")
+    assert reading.status is Status.BREACH
+    assert "cannot be read" in reading.reason
+
+
+def test_a_damaged_record_of_a_drill_is_a_breach_that_names_the_file(world: World) -> None:
+    record_path = world.home / ".drill.json"
+    record_path.write_text("{")
+    reading = world.open(purpose).read_step("1.5")
+    assert reading.status is Status.BREACH
+    assert str(record_path) in reading.reason
+
+
+def test_releases_that_cannot_be_read_keep_a_killed_drill_noted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = kill(world, monkeypatch, at="_notify")
+
+    def fail(*_: object) -> Any:
+        raise StoreError("the store went away")
+
+    monkeypatch.setattr(type(drill_commands.GATE), "list_unfinished", fail)
+    with pytest.raises(RevertError, match=record.drill):
+        revert_killed_drill(world.settings, progress=keep_quiet)
+    assert read_record(world.home) == record
 
 
 def test_a_drill_that_is_under_way_is_not_told_as_killed(world: World) -> None:
