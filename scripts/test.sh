@@ -8,6 +8,7 @@ set -eu
 
 log=.pytest_cache/stores.log
 mkdir -p .pytest_cache
+rm -f .pytest_cache/beside.failed
 failed=""
 
 # part NAME ARGUMENTS... - run a part of the tests; its failures are remembered by its name.
@@ -39,6 +40,7 @@ drills || failed="$failed drills"
 elsewhere || failed="$failed elsewhere"
 wait "$lane" || true
 cat "$log"
+# A lane that was killed wrote no file: cat then ends this script.
 failed="$failed$(cat .pytest_cache/beside.failed)"
 
 code=0
