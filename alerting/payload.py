@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -171,11 +170,3 @@ def read_held_alerts(content: object, *, receivers: frozenset[str]) -> list[Aler
             )
             alerts.append(alert)
     return alerts
-
-
-def describe_labels(labels: Mapping[str, str]) -> str:
-    """Return an alert's name, and what else its labels say, in one line."""
-    name = labels.get("alertname", "an alert without a name")
-    others = [f"{key}={value}" for key, value in sorted(labels.items()) if key != "alertname"]
-    text = f"{name} ({', '.join(others)})" if others else name
-    return text if len(text) <= 300 else f"{text[:300]}…"

@@ -30,7 +30,7 @@ from runbook_lib.errors import (
     ConnectionRefusedClientError,
     NotFoundError,
 )
-from runbook_lib.http import CAMEL, HttpClient, check_id
+from runbook_lib.http import CAMEL, HttpClient, check_ticket_id
 from runbook_lib.model import Json
 from runbook_lib.redact import Redactor
 
@@ -203,7 +203,7 @@ class TicketTarget(SupportClient):
 
     def send(self, message: Message, *, is_repeat: bool) -> None:  # noqa: ARG002
         """Attach what is missing, then write the message, unless its marker is there."""
-        path = self._path(check_id(message.case, "a ticket id"))
+        path = self._path(check_ticket_id(message.case))
         with _sending(is_read=True):
             thread = self.get(path, _Thread)
         marker = f"[{message.name}]"

@@ -23,7 +23,7 @@ _random = secrets.SystemRandom()
 
 
 def build_orders(
-    count: int, *, late_minutes: tuple[float, float] = (15.0, 40.0), carrier: str = "GHN"
+    count: int, *, late_minutes: tuple[float, float] = (15.0, 40.0)
 ) -> list[dict[str, Json]]:
     """Build orders as the feed's door takes them; see `inject_orders` for the parameters."""
     first = _FIRST_ID + time.time_ns() // 1_000
@@ -32,7 +32,7 @@ def build_orders(
         {
             "orderId": first + number,
             "shippedAt": (now - timedelta(minutes=_random.uniform(*late_minutes))).isoformat(),
-            "carrier": carrier,
+            "carrier": "GHN",
             "serviceLevel": "standard",
         }
         for number in range(count)
@@ -44,7 +44,6 @@ def inject_orders(
     count: int,
     *,
     late_minutes: tuple[float, float] = (15.0, 40.0),
-    carrier: str = "GHN",
 ) -> list[int]:
     """Hand over orders that were shipped some time ago.
 
@@ -58,8 +57,6 @@ def inject_orders(
         How many orders; each brings two objects.
     late_minutes
         The least and the most minutes since their ``shippedAt``.
-    carrier
-        Whose labels they get.
 
     Returns
     -------
@@ -72,7 +69,7 @@ def inject_orders(
         When the service does not take them all.
     """
     # Milliseconds times a thousand leave room for a thousand orders in each.
-    orders = build_orders(count, late_minutes=late_minutes, carrier=carrier)
+    orders = build_orders(count, late_minutes=late_minutes)
     answer = _call("POST", f"{fulfillment_url}/fulfillment/orders", {"orders": orders})
     if answer["accepted"] != count:
         raise StackError(f"fulfillment-service took {answer['accepted']} of {count} orders")

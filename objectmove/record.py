@@ -223,12 +223,8 @@ def list_recorded_plans(bucket: S3Bucket, start: str = "") -> dict[str, bool]:
     return tombstones
 
 
-def list_records(bucket: S3Bucket, *, with_tombstones: bool = False) -> list[Record]:
-    """Return what the bucket knows of each plan. Only reads.
-
-    Parameters
-    ----------
-    with_tombstones : also of plans that have ended; else only of those that have not
+def list_records(bucket: S3Bucket) -> list[Record]:
+    """Return what the bucket knows of each plan that has not ended. Only reads.
 
     Raises
     ------
@@ -240,10 +236,10 @@ def list_records(bucket: S3Bucket, *, with_tombstones: bool = False) -> list[Rec
     records = []
     plans = list_recorded_plans(bucket)
     for plan, has_tombstone in sorted(plans.items()):
-        if has_tombstone and not with_tombstones:
+        if has_tombstone:
             continue
         record = read_record(bucket, plan)
-        if record is None or (record.is_tombstone and not with_tombstones):
+        if record is None or record.is_tombstone:
             continue
         open_record = _drop_settled(bucket, record)
         records.append(open_record)

@@ -83,8 +83,8 @@ def parse_when(text: str | None) -> datetime | None:
     return parse_time(text)
 
 
-def check_id(text: str, what: str) -> str:
-    """Return an id that can be part of a path.
+def check_ticket_id(text: str) -> str:
+    """Return a ticket's id that can be part of a path.
 
     Raises
     ------
@@ -92,7 +92,9 @@ def check_id(text: str, what: str) -> str:
         When it has other characters than letters, digits and dashes.
     """
     if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
-        raise errors.UsageError(f"{text[:80]!r} is not {what}: letters, digits and dashes only")
+        raise errors.UsageError(
+            f"{text[:80]!r} is not a ticket id: letters, digits and dashes only"
+        )
     return text
 
 

@@ -22,7 +22,7 @@ from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool
 from requests import Request
 
 from runbook_lib.errors import AccessDeniedError, NotFoundError
-from runbook_lib.http import CAMEL, At, Duration, HttpClient, Labels, T, Text, When, check_id
+from runbook_lib.http import CAMEL, At, Duration, HttpClient, Labels, T, Text, When, check_ticket_id
 from runbook_lib.model import Json, format_time
 from runbook_lib.record.journal import utc_now
 
@@ -650,7 +650,7 @@ class SupportClient(HttpClient):
         return failures
 
     def _path(self, ticket_id: str) -> str:
-        checked = check_id(ticket_id, "a ticket id")
+        checked = check_ticket_id(ticket_id)
         return f"{_CASES}/{checked}"
 
 

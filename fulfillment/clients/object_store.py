@@ -39,11 +39,6 @@ _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
 _SILENT = {"NoAnswer", "NotSent"}
 _LATE = ("no answer in time", "timed out")
 _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
-_NOT_THERE = (
-    errors.ConnectionRefusedClientError,
-    errors.ClientTimeoutError,
-    errors.WrongSystemError,
-)
 
 
 Rights = dict[str, tuple[bool | None, str]]

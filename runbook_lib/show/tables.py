@@ -167,12 +167,8 @@ def tabulate_readings(readings: Iterable[Observed]) -> Table:
     return Table("Readings", rows, ("step", "status", "what", "why"))
 
 
-def tabulate_plans(journal: JournalView, *, after: int = 0) -> Table:
+def tabulate_plans(journal: JournalView) -> Table:
     """Return plans as a table: what each would change, how much, its short hash, where it stands.
-
-    Parameters
-    ----------
-    after : only plans past this entry of the journal
 
     Returns
     -------
@@ -180,7 +176,7 @@ def tabulate_plans(journal: JournalView, *, after: int = 0) -> Table:
     """
     actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
-    for plan, entry in journal.list_plans(after=after).items():
+    for plan, entry in journal.list_plans().items():
         sha256 = entry.result["sha256"]
         row = {
             "step": entry.step,

@@ -22,7 +22,7 @@ from runbook_lib.errors import (
     NotFoundError,
     UsageError,
 )
-from runbook_lib.http import check_id, parse_duration, parse_when
+from runbook_lib.http import check_ticket_id, parse_duration, parse_when
 
 
 def make_client(server: HTTPServer, timeout_s: float = 5) -> SupportClient:
@@ -299,4 +299,4 @@ def test_zero_times_mean_never() -> None:
 @pytest.mark.parametrize("text", ["", "../x", "a/b", "a?b", "a b", "é", "a" * 65, "a\n", "%2e"])
 def test_an_id_that_could_lead_elsewhere_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not a ticket id"):
-        check_id(text, "a ticket id")
+        check_ticket_id(text)
