@@ -14,8 +14,8 @@ _GOAL = 0.9
 _Run = dict[str, Any]
 _HEAD = """# Others' cases
 
-What section 5 says of faults that others drill. Written by `make diagnose-cases`; never part of
-CI, which takes two of them (`tests/stack/test_foreign_cases.py`).
+What section 5 says of faults that others drill. Written by `make diagnose-cases`. CI
+plays only two of them (`tests/stack/test_foreign_cases.py`).
 
 The faults come from the descriptions of two benchmarks: ITBench (`itbench-hub/ITBench`,
 `scenarios/sre`, by number of scenario) and AIOpsLab (`microsoft/AIOpsLab`, by name of problem).

@@ -16,8 +16,8 @@ _GOAL = 0.95
 _Run = dict[str, Any]
 _HEAD = """# Diagnosis matrix
 
-What section 5 says when a real fault is in a real process. Written by `make diagnose-matrix`;
-never part of CI, which takes three of these faults (`tests/stack/test_diagnosis.py`).
+What section 5 says when a real fault is in a real process. Written by `make diagnose-matrix`.
+CI plays only three of these faults (`tests/stack/test_diagnosis.py`).
 
 Each run begins on a healthy stack, injects its faults, lets late orders come in where labels must
 wait, and asks section 5 from scratch (every step read anew, then the conclusion) until it
