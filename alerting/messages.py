@@ -86,7 +86,7 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
 
 
 def list_cases(alerts: Sequence[KnownAlert]) -> list[str]:
-    """Return the cases of support that alerts name, each once; what is no id of one is left out."""
+    """Return the cases of support that alerts name, each once; a text that is no id is left out."""
     cases = dict.fromkeys(alert.labels.get(CASE_LABEL, "").strip() for alert in alerts)
     return [case for case in cases if is_case(case)]
 

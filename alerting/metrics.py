@@ -82,7 +82,7 @@ class Metrics(Collector):
         age = self._clock() - waiting.oldest if waiting.oldest else timedelta(0)
         yield GaugeMetricFamily(
             "runbook_serve_oldest_wait_seconds",
-            "How long the oldest of them waits.",
+            "How long the oldest alert waits that stands in no report yet.",
             value=max(0.0, age.total_seconds()),
         )
         left = GaugeMetricFamily(

@@ -78,7 +78,7 @@ class ServeSettings(runbook_settings.Settings):
 
     @classmethod
     def load_without_files(cls, folder: Path | None = None) -> Self:
-        """Read the settings as ``load`` does, and no file that they name: for who sends nothing."""
+        """Read the settings, but no file that they name: for programs that send nothing."""
         return super().load(folder)
 
     @field_validator("*")

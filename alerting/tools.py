@@ -41,7 +41,7 @@ R = TypeVar("R")
 
 
 class Origin(BaseModel):
-    """Of which incident it is told, when it was read, how long ago, and where.
+    """Which incident an answer is about, when and where it was read, and how long ago.
 
     ``source`` is an address, steps of the runbook, or a path on this machine.
     """

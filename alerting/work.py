@@ -505,7 +505,7 @@ class Lane:
 
     Parameters
     ----------
-    find_next : returns the first job that was not started yet, of those whose ids are not given
+    find_next : returns the first job to start whose id is not among those given
     tick_s : how long it sleeps at most when no bell rings
     """
 

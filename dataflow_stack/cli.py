@@ -44,7 +44,7 @@ def _print_json(kind: str, code: int, **fields: object) -> None:
 def _stack(kind: str, as_json: bool) -> Iterator[ModuleType]:
     """Yield ``local``; turn an error of ours into a message and its exit code.
 
-    Imported here: `runbook --help` needs it not, and its programs need not be installed.
+    Imported here, so that `runbook --help` stays fast and needs none of the stack's programs.
     """
     try:
         try:
@@ -170,7 +170,9 @@ def restart(
 @app.command()
 def fault(
     name: Annotated[str, typer.Argument(help="a fault's name; `list` shows them all")],
-    switch: Annotated[_Switch | None, typer.Argument(help="on or off; empty: tell")] = None,
+    switch: Annotated[
+        _Switch | None, typer.Argument(help="on or off; empty: say which it is")
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Cause a real fault in the local stack, or take it back and wait until all is healthy."""

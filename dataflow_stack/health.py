@@ -58,7 +58,7 @@ def find_unhealthy(config: StackConfig) -> dict[str, str]:
 
 
 def find_unwatched(config: StackConfig) -> dict[str, str]:
-    """Return as `find_unhealthy`, of all that runs before Prometheus."""
+    """Return what `find_unhealthy` does, for what starts before Prometheus."""
     return _find_unhealthy(config, set(SERVICES) - {"prometheus"})
 
 

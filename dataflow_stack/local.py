@@ -237,7 +237,7 @@ def _adopt(wanted: StackConfig, profile: Profile | None, *, explicit: bool) -> S
 
 
 def start_services(*, home: Path | None = None) -> None:
-    """Start every service of a running stack that was stopped; faults stay as they are.
+    """Start every stopped service of a running stack; faults stay as they are.
 
     Raises
     ------

@@ -35,8 +35,8 @@ class FaultScenario(Scenario):
     Attributes
     ----------
     orders : how many late orders of its own the drill injects
-    orders_first : afterwards nobody takes orders, so their labels wait before the fault: the worker
-        is kept from moving them meanwhile
+    orders_first : nobody takes orders once the fault is on, so the drill's labels wait before it;
+        until then the worker is kept from moving them
     """
 
     needs: str = "our own stack (runbook stack up): a fault in its processes, late orders"

@@ -22,7 +22,7 @@ class _Settings(BaseSettings):
 
 
 def main() -> None:
-    """Do it; fails when the store refuses or does not answer."""
+    """Make bucket and marker; fails when the store refuses or does not answer."""
     settings = _Settings()
     client = build_client(
         settings.minio_endpoint,

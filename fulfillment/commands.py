@@ -250,7 +250,7 @@ class AllDrillsDocument(Document):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """The rows say it."""
+        """Not shown: the rows say the same."""
         return ("drills",)
 
 

@@ -40,7 +40,7 @@ from .sections import SECTIONS
 from .settings import Settings
 from .waiting import list_prefixes
 
-#: So long after its fault a drill's own alert and late labels may stay.
+#: A drill's own alert and late labels may stay for so long after its fault.
 _CALM_S = 120.0
 _LOOKS_APART_S = 2.0
 
@@ -120,7 +120,7 @@ def _say_in_place(
 
 
 def _wait_until_calm(settings: Settings, say: Progress) -> None:
-    """Wait until nothing of the drill before speaks against the next one."""
+    """Wait until nothing of the last drill keeps the next one from beginning."""
     clients = Clients(settings)
 
     def is_calm() -> bool:
@@ -264,7 +264,7 @@ def _list_own_releases(drill: Drill) -> list[dict[str, object]]:
 
 
 def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) -> None:
-    """Try again to take back a killed drill, until it succeeds, another one did, or time is up."""
+    """Take back a killed drill; try again until it worked, somebody else did it, or time is up."""
     deadline = time.monotonic() + timeout_s
     home = settings.runbook_home.resolve()
     while read_record(home) is not None and time.monotonic() < deadline:

@@ -47,7 +47,7 @@ def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> N
 
 
 def list_trouble(settings: Settings, clients: Clients, *, now: datetime) -> Iterator[str]:
-    """Yield what is not calm, in words. What cannot be read is not. Only reads."""
+    """Yield what is not calm, in words. What cannot be read counts as not calm. Only reads."""
     try:
         check_store(clients)
     except errors.StoreNotReadyError as error:
@@ -68,7 +68,7 @@ def is_alert_pending(clients: Clients) -> bool:
 def _try(
     look: Callable[[Settings, Clients], Iterator[str]], settings: Settings, clients: Clients
 ) -> Iterator[str]:
-    """Yield what a look says; of a system that we do not have nothing, of a silent one that."""
+    """Yield what a look says, or that a system is silent; nothing of one that we do not have."""
     try:
         yield from look(settings, clients)
     except errors.NotConfiguredError:

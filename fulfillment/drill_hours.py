@@ -34,7 +34,7 @@ class DrillHours(NamedTuple):
 
 
 def parse_drill_hours(text: str) -> DrillHours | None:
-    """Return the days and hours of a text; None of an empty one: any time will do.
+    """Return the days and hours of a text; None for an empty one: any time will do.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The watchdog of a drill: takes its fault back when the drill is killed, or could not itself.
+"""The watchdog of a drill: takes its fault back when the drill is killed, or cannot do it.
 
 It is a process of its own, which outlives the drill: ``python -m fulfillment.drill_watch``.
 """
@@ -15,19 +15,20 @@ from pathlib import Path
 __all__ = ["main", "watch_drill"]
 
 _LOG = "drill-watch.log"
-#: So long it tries, such as over a network that is away.
+#: For so long it tries again, such as while the network is away.
 _TRIES_S = 600.0
 _ENDS_S = 10.0
 
 
 @contextmanager
 def watch_drill(home: Path) -> Iterator[None]:
-    """Have a watchdog beside a drill.
+    """Run a watchdog beside a drill.
 
     Notes
     -----
-    The watchdog reads from a pipe that only this process holds: it ends with this process, however
-    that ends. Settings come from the environment and the folder, as this process has them.
+    The watchdog reads from a pipe whose other end only this process holds. So the pipe closes when
+    this process ends, however that happens. Settings come from the environment and the folder, as
+    this process has them.
     """
     with (home / _LOG).open("ab") as log:
         command = [sys.executable, "-m", "fulfillment.drill_watch", str(home)]

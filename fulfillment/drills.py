@@ -68,7 +68,7 @@ class Scenario(ABC):
     exercise_steps : steps of section 4 that the drill approves
     remedy_steps : steps of section 6 that the drill approves; none: the fault is taken back
         after the diagnosis, and the drill measures only detection and diagnosis
-    only_mitigates : the remedy moves labels, and no step ends the cause: it is taken back then
+    only_mitigates : the remedy only moves labels; then the drill takes the fault back
     verdict_expected : after the remedy, or after the fault was taken back
     releases : whether labels are moved, so that a proof is needed
     needs : what the environment must have, in words; empty: it runs on every DataFlow
@@ -746,7 +746,7 @@ def _carry_out(drill: Drill) -> None:
 
 
 def _conclude(drill: Drill) -> None:
-    """Take section 6's verdict: what speaks for a cause looks back over as much as a minute."""
+    """Take section 6's verdict until it is the expected one: signs of a cause outlast it."""
 
     def is_as_expected() -> bool:
         drill.card.verdict = drill.conclude("06_remediation")

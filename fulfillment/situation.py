@@ -285,9 +285,9 @@ def _judge_causes(
 ) -> Causes:
     """Judge the causes that stop labels, and those that this incident had.
 
-    A cause that nobody ever supported says nothing by being undecided. A worker that moved
-    something since the last action says that the cause is gone where no cause can. A cause that was
-    read before the alert's step turned well may have gone with it.
+    An undecided cause counts only if it was supported before. Where causes stay undecided, a worker
+    that moved something since the last action shows that they are gone. A cause that was read
+    before the alert's step became ok may be gone, too.
     """
     observations = collect_observations(readings)
     statuses = []

@@ -263,7 +263,7 @@ def read_manifest(plan: MovePlan) -> Manifest:
     Raises
     ------
     PlanError
-        When it is missing, or the shard's file has not the hash that it names.
+        When it is missing, or the shard's file does not have the hash that it names.
     """
     path = plan.path.with_name(f"{plan.header.manifest}.jsonl")
     try:
@@ -286,7 +286,7 @@ def find_approval(plan: MovePlan | Manifest) -> str:
     Raises
     ------
     PlanError
-        When the shard's file has not the hash that the manifest names.
+        When the shard's file does not have the hash that the manifest names.
     """
     if isinstance(plan, Manifest) or not plan.header.is_shard:
         return plan.sha256
@@ -307,7 +307,7 @@ def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
     Raises
     ------
     PlanError
-        When it is in neither place, or has not the hash that the manifest names.
+        When it is in neither place, or does not have the hash that the manifest names.
     """
     path = manifest.path.with_name(f"{shard.plan}.jsonl")
     plan: MovePlan | None

@@ -217,7 +217,7 @@ class Run:
     def _read_record(self) -> Record | None:
         """Return what the bucket knows of this plan.
 
-        Another plan of its name that had no effect is none of it. One that never began is
+        Another plan of the same name counts only if it had an effect. One that never began is
         replaced; one that has ended leaves nothing to go on with.
         """
         record = records.read_record(self.bucket, self.plan.id)

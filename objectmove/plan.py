@@ -116,7 +116,7 @@ def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
 
 
 def find_manifest(plan: str) -> str:
-    """Return the id of the manifest whose shard a plan is, or is about; empty: it is of none."""
+    """Return the id of the manifest whose shard a plan is, or is about; empty: there is none."""
     manifest, mark, _ = plan.partition("#")
     return manifest if mark else ""
 
@@ -188,7 +188,7 @@ class PlanHeader(Part):
 
     @property
     def manifest(self) -> str:
-        """The manifest whose shard it is, or is about; empty: it is of none."""
+        """The manifest whose shard it is, or is about; empty: there is none."""
         return find_manifest(self.release)
 
     @property

@@ -90,7 +90,7 @@ def make_move_plan(
     PlanError
         When one prefix lies in the other, or the plan cannot be cut.
     NotReadyError
-        When the store does not do what a move needs, or the key has not the right to delete.
+        When the store does not do what a move needs, or the key may not delete.
     LimitError
         When more would move than the limit allows; of shards, each may hold so many.
     StoreError
@@ -191,7 +191,7 @@ class _Selection:
     ----------
     memory : what earlier plans did not finish
     has_id : whether the store shows its id
-    others : as of ``make_move_plan``
+    others : as in ``make_move_plan``
 
     Attributes
     ----------

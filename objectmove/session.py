@@ -1,9 +1,9 @@
 """One session at a time on a bucket: a claim that lapses by the store's time, and the fence.
 
 Without conditional puts no shared lock object is safe, so each session puts a claim of its own and
-then lists: who sees another live one withdraws. Every change is signed with the store's own stamp
-on the claim, and expires well before the claim can lapse: a session that slept cannot change
-anything when it wakes, because the store refuses it.
+then lists. A session that sees another live claim withdraws. Every change is signed with the
+store's own stamp on the claim, and expires well before the claim can lapse: a session that slept
+cannot change anything when it wakes, because the store refuses it.
 
 Shards of one manifest may work side by side: their claims name the manifest and disjoint ranges of
 keys. Any two other claims exclude each other.
@@ -53,7 +53,7 @@ class Clock:
 
 
 class Claim(BaseModel):
-    """What a session says of itself; as it stands here, one that nobody can read.
+    """What a session says of itself; the defaults stand for a claim that nobody can read.
 
     Attributes
     ----------

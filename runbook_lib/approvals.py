@@ -61,8 +61,8 @@ class Plan:
     Attributes
     ----------
     path : of the file; ``id`` is its name without the ending
-    sha256 : what an approval names: of the file's bytes when it was read; of one part of a plan
-        that was cut, of the whole
+    sha256 : what an approval names: the hash of the file's bytes when it was read; of a shard, the
+        hash of its manifest
     summary : the facts that an approver needs: counts, bytes, what is left out and why
     step, action, target : id of the step, what is done, and to what
     content : what the kind needs to carry it out

@@ -256,7 +256,7 @@ def note(
     incident: IncidentId = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a remark, a lesson or a follow-up to an incident; after its close it is marked so."""
+    """Write a remark, a lesson or a follow-up to an incident; a late one is marked as late."""
     with hold_interrupts():
         from .model import Lesson, Note
         from .record.notes import parse_due
@@ -272,7 +272,7 @@ def note(
 
 @app.command()
 def history(*, as_json: AsJson = False) -> None:
-    """Show what was, how long it took, and the trends; writes the gauges."""
+    """Show past incidents and drills, their times and trends. Writes the gauges."""
     with hold_interrupts():
         from .run.commands import read_history
 
@@ -287,7 +287,7 @@ def verify_report(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Check the journal's chain and the manifest: names the first altered file or line."""
+    """Check the journal's chain and the manifest; name the first altered file or line."""
     with hold_interrupts():
         from .run.commands import check_report
 
@@ -422,7 +422,7 @@ def main() -> None:
 
 
 def _list_arguments() -> list[str]:
-    """Return the arguments of this process; of a shell that completes a line, those of the line."""
+    """Return this process's arguments; while a shell completes a line, the words of that line."""
     if "_RUNBOOK_COMPLETE" not in os.environ:
         return sys.argv[1:]
     line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")

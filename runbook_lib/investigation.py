@@ -90,7 +90,7 @@ def check_undamaged(incident: Incident) -> None:
 
 
 def _say_damaged(damaged: Incident, damage: str, made: Incident) -> None:
-    """Say, on stderr and in its journal, whose place a new incident takes."""
+    """Say, on stderr and in its journal, which incident a new one replaces."""
     before = f"The journal of {damaged.id} is damaged ({damage})."
     text = f"{before} It stays as it is; this look goes on in {made.id}."
     made.journal.append("journal_damaged", {"section": "", "reason": text})
@@ -558,7 +558,7 @@ class Investigation(Generic[S, C]):
     def _sees_cleared(self) -> bool:
         """Tell whether a step of this section read just now that the alert is over.
 
-        That nobody can be asked who was told does not keep an incident open.
+        An incident may close although nobody can be asked who was told.
         """
         for step, reading in self.journal.list_current(self.now()).items():
             if step not in self.section.STEPS:

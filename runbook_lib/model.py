@@ -293,7 +293,7 @@ class Outcome(BaseModel):
     ----------
     status, reason : set by ``ok``, ``breach``, ``unknown`` and ``left_out``
     threshold, source : set where they differ from reading to reading
-    since : the time from which a breach is one
+    since : when the breach began
     orders : how many customers' requests are affected, where they were counted
     unserved : how many customers' requests got nothing at all, where they were counted
     longest_minutes : how long the request that waits longest has waited

@@ -34,9 +34,7 @@ Shards = Annotated[
     int,
     typer.Option(min=0, max=256, help="cut by key range into N plans; 0: one plan"),
 ]
-MemoryRemoved = Annotated[
-    bool, typer.Option(help="also objects of which the bucket forgot what became")
-]
+MemoryRemoved = Annotated[bool, typer.Option(help="also objects whose fate the bucket forgot")]
 
 
 def make_move_commands(

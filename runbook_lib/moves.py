@@ -184,7 +184,7 @@ class MoveParameters(ChangeParameters):
     """Parameters of a section that moves objects; most are a person's word."""
 
     memory_removed: bool = Field(
-        False, description="plan also objects of which the bucket forgot what became"
+        False, description="plan also objects whose fate the bucket forgot"
     )
     shards: int = Field(
         0, ge=0, le=256, description="cut the plan by key range into so many; 0: one plan"
@@ -363,7 +363,7 @@ class MoveGate(Generic[P]):
     shown_facts : facts of a plan's rows that a command shows
     action : what a move is called in journal and report
     held : says that others are still held for a plan
-    unheld : says in a plan of a person's word that nobody holds the others
+    unheld : the sentence of a settling's plan that says that nobody holds the others
     """
 
     noun = "object"
@@ -653,7 +653,7 @@ class MoveGate(Generic[P]):
     def fetch_plan(
         self, clients: Any, plan_id: str, find_incident: Callable[[], Incident]
     ) -> Path | None:
-        """Take a plan that this machine does not have from the store, which remembers it.
+        """Fetch a plan that this machine does not have from the store's memory.
 
         Parameters
         ----------

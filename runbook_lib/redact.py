@@ -98,8 +98,8 @@ class Redactor:
     def json(self, value: Json) -> Json:
         """Return a JSON value with every string in it, names too, without secrets.
 
-        A string in a field whose name says that it is secret is hidden whatever it is. A number
-        that is none becomes text.
+        A string in a field whose name says that it is secret is hidden whatever it is. NaN and the
+        infinities become text.
         """
         if isinstance(value, str):
             return self.text(value)

@@ -1,6 +1,6 @@
 """Make docs/drills.md from runs of `runbook drill --all`: how long each phase of each drill takes.
 
-What the runs measured stands in docs/drills.json, the last five runs. The page holds nothing else.
+docs/drills.json holds what the last five runs measured. The page holds nothing else.
 """
 
 from __future__ import annotations

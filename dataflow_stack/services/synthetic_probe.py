@@ -52,7 +52,7 @@ class _Run:
 
 
 class Probe:
-    """Runs the steps in order; a failed one lets the later ones be skipped, but for closing."""
+    """Runs the steps in order; after a failed one only the ticket is closed."""
 
     def __init__(self, settings: ProbeSettings, clock: Clock, registry: CollectorRegistry) -> None:
         self._settings, self._clock = settings, clock

@@ -133,8 +133,8 @@ class CauseRecord:
         whatever 6.2 does first, ``none`` where nothing may be moved at all
     then : what to do after the repair, in words; empty: nothing
     stops_labels : False for a drill, blind eyes, or wrong ages
-    counted_as : the reason of the worker's counted failures that dates its beginning and its end
-        (observation ``ended_<reason>``); empty: none
+    counted_as : the failure reason whose counter dates the cause's beginning and end (observation
+        ``ended_<reason>``); empty: none
     hidden_by : causes that make its observations meaningless
     """
 

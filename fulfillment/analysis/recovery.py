@@ -79,7 +79,7 @@ def find_well_since(lag: Iterable[Sample], bad: Iterable[datetime]) -> datetime 
 
     Returns
     -------
-    That last time itself where no sample is later; None when nothing was ever not well.
+    That last time itself where no sample is later; None when all was well throughout.
     """
     last_bad = max(bad, default=None)
     if last_bad is None:

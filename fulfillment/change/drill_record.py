@@ -37,7 +37,7 @@ class DrillRecord(BaseModel, frozen=True):
 
 
 def lock_drills(home: Path, *, timeout_s: float = 1) -> FileLock:
-    """Return a context manager that holds the only drill's place; it may raise ``Timeout``."""
+    """Return the lock that one drill at a time holds; to enter it may raise ``Timeout``."""
     return FileLock(home / _LOCK, timeout=timeout_s)
 
 

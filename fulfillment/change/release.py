@@ -93,7 +93,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return plan
 
     def get_options(self, inv: Investigation) -> dict[str, Any]:
-        """Return what section 6 was told, and what else this runbook knows of a release."""
+        """Return what section 6's parameters say, and what else this runbook knows of a release."""
         parameters: Any = inv.parameters
         options = super().get_options(inv)
         options["goes_on"] = parameters.worker_goes_on

@@ -153,7 +153,7 @@ def _say_firing(
     over: Sequence[Sample],
     lag: float | None,
 ) -> str:
-    """Say which alerts fire, and since when the lag is over the threshold or they have reason to.
+    """Say which alerts fire, and since when the lag is over the threshold or their condition holds.
 
     Parameters
     ----------

@@ -38,8 +38,8 @@ _HOUR_STEP_S = 30.0
 def read_uploads(inv: Investigation) -> Uploads:
     """Tell whether labels get into the store, by the worker's counters.
 
-    Failures count until so many successes follow that they are no chance. Without a counter that
-    is scraped now, nobody asked.
+    Failures count until so many successes follow that chance cannot explain them. Without a counter
+    that is scraped now, nobody asked.
     """
     failed, _ = attempt(lambda: _read_counters(inv, _FAILED_UPLOADS))
     arrived, _ = attempt(lambda: _read_counters(inv, _ARRIVED))
@@ -92,7 +92,7 @@ def _add_growth(counters: Iterable[Sequence[Sample]]) -> list[Sample]:
 
 
 def _sum_up(growth: Sequence[Sample]) -> list[Sample]:
-    """Return one counter that grew as several did."""
+    """Return one counter that grows as several together."""
     start = growth[0].at - timedelta(seconds=1)
     total = 0.0
     samples = [Sample(start, total)]

@@ -192,7 +192,7 @@ def _is_running(state: ServiceState | None) -> bool | None:
 
 
 def _is_young(inv: Investigation, state: ServiceState) -> bool:
-    """Tell whether a service starts just now, or did a moment ago."""
+    """Tell whether a service is starting, or started a moment ago."""
     if state.since is None or not (state.running or _is_running(state) is None):
         return False
     return (inv.now() - state.since).total_seconds() < _STILL_S
@@ -201,7 +201,7 @@ def _is_young(inv: Investigation, state: ServiceState) -> bool:
 def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
     """Tell whether a young service comes up; look on for up to 15 s, until it answers.
 
-    One that starts anew meanwhile does not come up: it ends at each start.
+    One that was started anew meanwhile does not come up: it ends at each start.
     """
     state: ServiceState | None = first
     for _ in range(_STILL_S):

@@ -183,7 +183,7 @@ def _read_turns(inv: Investigation) -> Iterator[Event]:
 
 
 def _read_restarts(inv: Investigation) -> Iterator[Event]:
-    """Yield since when each service is as it is; those that start together are one event."""
+    """Yield since when each service is in its state; those that start together are one event."""
     together: dict[tuple[datetime, str], list[str]] = {}
     for state in inv.clients.services.list_services():
         if state.since is None:

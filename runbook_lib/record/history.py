@@ -350,7 +350,7 @@ def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
         last.set(good.closed_at.timestamp())
     durations = Gauge(
         "runbook_drill_seconds",
-        "Of the newest drill.",
+        "How long each phase of the newest drill took.",
         ["scenario", "phase"],
         registry=registry,
     )

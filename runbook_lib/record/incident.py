@@ -72,7 +72,8 @@ class IncidentState(BaseModel):
     kept : whether a look is kept, for others to go on with
     closed_at, closed_seq, verdict : of its close: the time, the journal's entry, and the verdict
         then
-    previous : the incident whose place it takes, that ended with it, or whose trouble goes on here
+    previous : the incident that it replaces, that ended when it began, or whose trouble goes on
+        here
     previous_damage : what is wrong with the journal of that one
     followed_by : the next episode's incident
     follows : the incidents whose plans were carried out in this one
@@ -111,7 +112,7 @@ class IncidentState(BaseModel):
 
     @property
     def is_open(self) -> bool:
-        """Whether it is an incident, no look, and not over."""
+        """Whether it is an incident, not a look, and not over."""
         return not self.is_closed and bool(self.opened_by)
 
     def to_json(self) -> dict[str, Json]:
@@ -176,7 +177,7 @@ class Incident:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is an incident, no look, and not over."""
+        """Whether it is an incident, not a look, and not over."""
         return self.state.is_open
 
     def find_damage(self) -> str:

@@ -300,7 +300,7 @@ def _parse_verdict(word: Json) -> Verdict | None:
 
 
 def _get_start(breach: Reading) -> datetime:
-    """Return since when a breach is one: an alert's step knows it, others are read."""
+    """Return when a breach began: an alert's step knows it; else it is the time of the reading."""
     if breach.role is Role.ALERT and breach.since:
         return breach.since
     return breach.at

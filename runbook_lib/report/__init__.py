@@ -39,8 +39,8 @@ def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:
     """Export the executed notebooks, write report, summary, manifest, and a zip of it all.
 
-    The files of a closed incident stay as they were last written, byte for byte. An incident that
-    the opening of this one closed gets its last report here.
+    The files of a closed incident stay as they were last written, byte for byte. If the opening of
+    this incident closed another one, that one gets its last report here.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def _mark_report(incident: Incident) -> None:
     """Note in an open incident's journal that a report holds all of it: the next says what changed.
 
     Nothing is noted when nothing was read, changed or concluded since the last one, and in a drill,
-    which is told once.
+    which has one report.
     """
     state = incident.state
     is_last = state.is_closed or state.drill

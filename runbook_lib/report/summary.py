@@ -419,8 +419,8 @@ def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
 def tell_timeline(model: ReportModel) -> list[TimelineRow]:
     """Return what a person would tell, sorted by time: fifteen rows at most.
 
-    A drill's timeline begins with the drill. Of more rows the notes are left out first, and then
-    those in the middle that are no change of ours; one more row says how many are left out.
+    A drill's timeline begins with the drill. Where there are more, notes are left out first, then
+    rows in the middle that are no change of ours. One more row counts what is left out.
     """
     rows = [row for row in _list_rows(model) if row.at >= model.begin]
     rows.sort(key=_get_at)

@@ -326,7 +326,7 @@ def _list_names(runs: Sequence[NotebookRun]) -> list[str]:
 def _list_earlier(
     journal: JournalView, own: JournalView, now: datetime
 ) -> Iterator[dict[str, Json]]:
-    """Yield the newest readings that are none of a run's own, with their age: they do not judge."""
+    """Yield the newest readings that a run did not make, with their age: they do not judge."""
     for step, reading in journal.latest().items():
         if step not in own.latest():
             age = now - reading.observed_at
@@ -355,7 +355,7 @@ def _judge_runs(
 
 
 def _find_own_conclusion(runs: Sequence[NotebookRun]) -> Conclusion | None:
-    """Return what the last of some sections concluded that judge no symptom."""
+    """Return what the last section concluded, where none of them judges a symptom."""
     for run in reversed(runs):
         if run.conclusion is not None:
             return run.conclusion

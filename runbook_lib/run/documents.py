@@ -182,7 +182,7 @@ class RunDocument(Document):
 
     @property
     def answer(self) -> str:
-        """The verdict and why, and how each notebook ended that did not just end."""
+        """The verdict and why, and how each notebook ended that did not end as usual."""
         parts = []
         if self.verdict:
             why = f": {self.reason}" if self.reason else ""

@@ -31,7 +31,7 @@ def register_engine() -> str:
 
 
 class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
-    """Calls ``keep`` with the notebook once a second, and at last; begins no cell after ``ask``."""
+    """Calls ``keep`` once a second and at the end; begins no cell when the run is to end."""
 
     def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt) -> None:
         super().__init__(notebook, progress_bar=False)

@@ -12,7 +12,7 @@ class SharedKernelClient(AsyncKernelClient):
     """Stays connected from one notebook to the next.
 
     A heartbeat takes a second to stop, so there is none: the kernel's process says whether it
-    lives. To wait again for a kernel that was ready takes a third of a second.
+    lives. Waiting once more for a ready kernel would take a third of a second.
     """
 
     _is_ready = False

@@ -90,7 +90,7 @@ class NotebookRun(NotebookResult):
 
 
 class Failure(NamedTuple):
-    """What stopped a notebook; ``error`` is the name of a cell's, ``where`` which cell."""
+    """What stopped a notebook: ``error`` is the name of an error, ``where`` says in which cell."""
 
     why: str
     error: str = ""

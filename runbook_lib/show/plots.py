@@ -102,7 +102,7 @@ class _Drawn(NamedTuple):
 
 
 def plot_lines(plot: Plot, *, since: datetime | None = None, folder: Path | None = None) -> Picture:
-    """Draw values over time: the five lines that have finite ones for longest.
+    """Draw values over time: at most five lines, those whose finite values span most time.
 
     Parameters
     ----------
