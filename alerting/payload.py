@@ -37,7 +37,7 @@ class TooManyAlertsError(PayloadError):
 
 
 def _read_end(text: object) -> datetime | None:
-    """Return a time; None for none and for Go's zero time, which means never."""
+    """Return a time; None for no time, and for Go's zero time, which means never."""
     if text is None:
         return None
     if not isinstance(text, str):

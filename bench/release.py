@@ -241,7 +241,7 @@ def measure(setup: Setup, tool: str, *, count: int) -> dict[str, Cost]:
 
 
 def compare(setup: Setup, tools: list[str], *, count: int, rounds: int) -> str:
-    """Run each tool in turn, every other round from the last one; return a table."""
+    """Run each tool in turn, every other round in reverse order; return a table."""
     costs: dict[str, list[Cost]] = {name: [] for name in (*STEPS, WHOLE)}
     for number in range(rounds):
         for tool in tools if number % 2 == 0 else tools[::-1]:

@@ -214,8 +214,8 @@ class DrillDocument(Document):
 class DrillRow(Part):
     """One scenario of ``drill --all``, and how long each phase took, in seconds.
 
-    ``notify_s`` is of the last channel; ``missed`` are the objectives that were not met, or why
-    there was no drill.
+    ``notify_s`` is the time until the last channel was told; ``missed`` are the objectives that
+    were not met, or why there was no drill.
     """
 
     scenario: str

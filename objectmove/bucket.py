@@ -348,7 +348,7 @@ class S3Bucket(Reach):
         return not self._is_listed(key)
 
     def _is_listed(self, key: str) -> bool:
-        """Tell whether a listing shows a key, which comes first of the keys with this prefix."""
+        """Tell whether a listing shows a key. With the key as its prefix, it would come first."""
         query = {
             "list-type": "2",
             "prefix": key,

@@ -571,7 +571,7 @@ class Advice(NamedTuple):
         return tuple(f"{number}. {step.words}" for number, step in enumerate(self.steps, 1))
 
     def about(self, cause: str) -> str:
-        """Return what of it is for one cause."""
+        """Return the steps that help against one cause."""
         return "; ".join(step.words for step in self.steps if cause in step.causes)
 
 

@@ -116,7 +116,7 @@ class IncidentState(BaseModel):
         return not self.is_closed and bool(self.opened_by)
 
     def to_json(self) -> dict[str, Json]:
-        """Return what the file holds: what was ever said, and no defaults."""
+        """Return what the file holds: every field that was ever set, without defaults."""
         content: dict[str, Json] = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
         return content
 

@@ -1,7 +1,7 @@
 """The weekly drill: the sections that only look, one task each, then a real fault and its score.
 
-A section that is not healthy fails its task, and nothing is injected. Airflow was down for weeks:
-one run starts, not one for each week.
+A section that is not healthy fails its task, and nothing is injected. After weeks of downtime
+Airflow starts one run, not one for each week.
 """
 
 from __future__ import annotations
