@@ -214,23 +214,18 @@ class Book:
         self, db: sa.Connection, closed: dict[str, datetime], *, is_drill: bool
     ) -> _Current | None:
         """Return the newest episode of a kind; one whose incident was closed is over."""
-        query = sa.select(_episodes).where(_episodes.c.drill == is_drill)
-        row = db.execute(query.order_by(_episodes.c.id.desc()).limit(1)).first()
-        if row is None:
+        episode = _find_newest(db, _episodes.c.drill == is_drill)
+        if episode is None:
             return None
-        episode = _read_episode(row)
         closed_at = closed.get(episode.incident)
         if closed_at is not None and episode.ended_at is None:
-            ended = sa.update(_episodes).where(_episodes.c.id == episode.id)
-            db.execute(ended.values(ended_at=format_time(closed_at)))
+            _update_episode(db, episode.id, ended_at=format_time(closed_at))
             episode = episode._replace(ended_at=closed_at)
-        columns = (_alerts.c.fingerprint, _alerts.c.ends_at)
         current = _Current(episode)
-        for fingerprint, ends_at in db.execute(
-            sa.select(*columns).where(_alerts.c.episode == episode.id)
-        ):
-            current.fingerprints.add(fingerprint)
-            current.ends.add(ends_at)
+        query = sa.select(_alerts).where(_alerts.c.episode == episode.id)
+        for row in db.execute(query):
+            current.fingerprints.add(row.fingerprint)
+            current.ends.add(row.ends_at)
         return current
 
     def _choose(self, db: sa.Connection, alert: Alert, current: _Current | None) -> _Current:
@@ -245,8 +240,7 @@ class Book:
         if is_over and (episode.ended_at is not None or not flaps):
             return self._begin(db, is_drill=alert.is_drill)
         if is_over or is_calm:
-            changed = sa.update(_episodes).where(_episodes.c.id == episode.id)
-            db.execute(changed.values(stale=True))
+            _update_episode(db, episode.id, stale=True)
         return current
 
     def _begin(self, db: sa.Connection, *, is_drill: bool) -> _Current:
@@ -259,9 +253,9 @@ class Book:
             "incident": "",
             "ended_at": "",
         }
-        result = db.execute(sa.insert(_episodes).values(values).returning(_episodes.c.id))
-        number = int(result.scalar_one())
-        return _Current(Episode(number, is_drill, 0, 0, None, True, "", None))
+        insert = sa.insert(_episodes).values(values).returning(_episodes)
+        row = db.execute(insert).one()
+        return _Current(_read_episode(row))
 
     def _add(self, db: sa.Connection, alert: Alert, current: _Current) -> None:
         fingerprint, starts_at = alert.key
@@ -288,8 +282,7 @@ class Book:
             _alerts.c.episode == episode, _alerts.c.ends_at == ""
         )
         if db.execute(still).scalar_one() == 0:
-            changed = sa.update(_episodes).where(_episodes.c.id == episode)
-            db.execute(changed.values(stale=True))
+            _update_episode(db, episode, stale=True)
 
     def read_waiting(self) -> Waiting:
         """Return how many alerts stand in no report yet. Only reads."""
@@ -308,22 +301,23 @@ class Book:
         query = sa.select(_episodes.c.incident).where(
             _episodes.c.ended_at == "", _episodes.c.incident != ""
         )
+        newest = query.order_by(_episodes.c.id.desc()).limit(20)
         with self._engine.connect() as db:
-            return list(db.execute(query.order_by(_episodes.c.id.desc()).limit(20)).scalars())
+            return list(db.execute(newest).scalars())
 
     def list_episodes(self) -> list[Episode]:
         """Return the episodes for which something is to be done, the oldest first. Only reads."""
         unreported = sa.select(_alerts.c.episode).where(_alerts.c.reported_at == "")
         needed = _episodes.c.stale.is_(True) | _episodes.c.id.in_(unreported)
+        query = sa.select(_episodes).where(needed).order_by(_episodes.c.id)
         with self._engine.connect() as db:
-            rows = db.execute(sa.select(_episodes).where(needed).order_by(_episodes.c.id))
-            return [_read_episode(row) for row in rows]
+            return [_read_episode(row) for row in db.execute(query)]
 
     def read_episode(self, number: int) -> Episode:
         """Return one episode. Only reads."""
+        query = sa.select(_episodes).where(_episodes.c.id == number)
         with self._engine.connect() as db:
-            row = db.execute(sa.select(_episodes).where(_episodes.c.id == number)).one()
-        return _read_episode(row)
+            return _read_episode(db.execute(query).one())
 
     def list_alerts(self, episode: int) -> list[KnownAlert]:
         """Return an episode's alerts, by start. Only reads."""
@@ -334,44 +328,39 @@ class Book:
 
     def find_before(self, episode: Episode) -> Episode | None:
         """Return the episode of the same kind before another. Only reads."""
-        query = sa.select(_episodes).where(
-            _episodes.c.drill == episode.is_drill, _episodes.c.id < episode.id
-        )
+        is_same_kind = _episodes.c.drill == episode.is_drill
+        is_earlier = _episodes.c.id < episode.id
         with self._engine.connect() as db:
-            row = db.execute(query.order_by(_episodes.c.id.desc()).limit(1)).first()
-        return None if row is None else _read_episode(row)
+            return _find_newest(db, is_same_kind, is_earlier)
 
     def begin_look(self, episode: int) -> None:
         """Write down that a look begins: only what changes from now on asks for another one."""
-        changed = sa.update(_episodes).where(_episodes.c.id == episode).values(stale=False)
         with self._engine.begin() as db:
-            db.execute(changed)
+            _update_episode(db, episode, stale=False)
 
     def ask_for_look(self, episode: int) -> None:
         """Write down that an episode is to be looked at."""
-        changed = sa.update(_episodes).where(_episodes.c.id == episode).values(stale=True)
         with self._engine.begin() as db:
-            db.execute(changed)
+            _update_episode(db, episode, stale=True)
 
     def end_look(self, episode: int, *, number: int, incident: str) -> None:
         """Write down which look ended, and on which incident."""
-        values = {"looks": number, "looked_at": format_time(self._clock())}
-        if incident:
-            values["incident"] = incident
+        looked_at = format_time(self._clock())
         with self._engine.begin() as db:
-            db.execute(sa.update(_episodes).where(_episodes.c.id == episode).values(values))
+            _update_episode(db, episode, looks=number, looked_at=looked_at)
+            if incident:
+                _update_episode(db, episode, incident=incident)
 
     def end_addition(self, episode: int, *, number: int) -> None:
         """Write down that alerts joined a report."""
-        changed = sa.update(_episodes).where(_episodes.c.id == episode).values(additions=number)
         with self._engine.begin() as db:
-            db.execute(changed)
+            _update_episode(db, episode, additions=number)
 
     def end_episode(self, episode: int) -> None:
         """Write down that an episode is over."""
-        values = {"ended_at": format_time(self._clock()), "stale": False}
+        ended_at = format_time(self._clock())
         with self._engine.begin() as db:
-            db.execute(sa.update(_episodes).where(_episodes.c.id == episode).values(values))
+            _update_episode(db, episode, ended_at=ended_at, stale=False)
 
     def mark_reported(self, episode: int, keys: Iterable[Sequence[str]]) -> None:
         """Write down that alerts stand in a report."""
@@ -433,6 +422,22 @@ class Book:
         query = sa.select(_deliveries).where(_deliveries.c.id.startswith(f"{incident}-"))
         with self._engine.connect() as db:
             return [_read_delivery(row) for row in db.execute(query.order_by("made_at"))]
+
+
+def _find_newest(db: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Episode | None:
+    """Return the newest episode that meets all conditions."""
+    query = sa.select(_episodes).where(*conditions)
+    newest = query.order_by(_episodes.c.id.desc()).limit(1)
+    row = db.execute(newest).first()
+    if row is None:
+        return None
+    return _read_episode(row)
+
+
+def _update_episode(db: sa.Connection, number: int, **values: object) -> None:
+    """Change columns of one episode."""
+    is_own = _episodes.c.id == number
+    db.execute(sa.update(_episodes).where(is_own).values(values))
 
 
 def _insert_once(db: sa.Connection, table: sa.Table, **values: str) -> None:

@@ -70,8 +70,10 @@ class ServeSettings(runbook_settings.Settings):
         settings = cls.load_without_files(folder)
         secrets = {}
         for name in _FILES:
-            path = getattr(settings, f"{name}_file")
-            secrets[name] = SecretStr(_read_secret(f"{name}_file", path) if path else "")
+            setting = f"{name}_file"
+            path = getattr(settings, setting)
+            secret = _read_secret(setting, path) if path else ""
+            secrets[name] = SecretStr(secret)
         settings = settings.model_copy(update=secrets)
         settings._check_secrets()
         return settings
@@ -127,7 +129,8 @@ class ServeSettings(runbook_settings.Settings):
 
     def _check_secrets(self) -> None:
         token = self.serve_token.get_secret_value()
-        if self.serve_token_file and (len(token) < _SHORTEST_TOKEN or not token.isascii()):
+        is_weak = len(token) < _SHORTEST_TOKEN or not token.isascii()
+        if self.serve_token_file and is_weak:
             text = f"SERVE_TOKEN_FILE: the token needs {_SHORTEST_TOKEN} ASCII characters or more."
             raise SettingsError(f"{text} Make one with: openssl rand -hex 32")
         schemes = {

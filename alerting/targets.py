@@ -207,7 +207,7 @@ class TicketTarget(SupportClient):
         with _sending(is_read=True):
             thread = self.get(path, _Thread)
         marker = f"[{message.name}]"
-        if any(marker in said.message for said in thread.messages):
+        if any(marker in entry.message for entry in thread.messages):
             return
         attached = {str(name) for entry in thread.attachments for name in entry.values()}
         for name, file in message.files.items():

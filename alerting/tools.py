@@ -84,7 +84,8 @@ class Tools:
         """Return the newest reading of each step: ok, breach, unknown or left_out."""
         chosen = self._find(incident)
         facts = []
-        for step, reading in chosen.journal.view().latest().items():
+        latest = chosen.journal.view().latest()
+        for step, reading in latest.items():
             text = f"{reading.name}: {reading.value} {reading.unit}. {reading.reason}"
             origin = self._find_origin(chosen, reading.observed_at, reading.source)
             facts.append(self._tell(step, reading.status, text, origin))
@@ -99,7 +100,8 @@ class Tools:
             return facts
         for finding in diagnosis.findings:
             text = f"{finding.words}. {finding.reason} {finding.next_step}"
-            origin = self._find_origin(chosen, diagnosis.at, ", ".join(finding.evidence))
+            evidence = ", ".join(finding.evidence)
+            origin = self._find_origin(chosen, diagnosis.at, evidence)
             facts.append(self._tell(finding.name, finding.status, text, origin))
         return facts
 
@@ -135,8 +137,13 @@ class Tools:
         return incident
 
     def _find_origin(self, incident: Incident, at: datetime, source: str) -> Origin:
-        age_s = round((self._clock() - at).total_seconds(), 1)
-        return Origin(incident=incident.id, at=at, age_s=age_s, source=self._clean(source))
+        age = self._clock() - at
+        return Origin(
+            incident=incident.id,
+            at=at,
+            age_s=round(age.total_seconds(), 1),
+            source=self._clean(source),
+        )
 
     def _tell(self, name: str, status: str, text: str, origin: Origin) -> Fact:
         clean = self._clean(text.strip())
@@ -144,7 +151,8 @@ class Tools:
 
     def _clean(self, text: str) -> str:
         """Return a text without secrets in which nothing is invisible; a long one is cut."""
-        return visible(self._redactor.text(text))[:_MOST_CHARS]
+        redacted = self._redactor.text(text)
+        return visible(redacted)[:_MOST_CHARS]
 
 
 def build_server(settings: ServeSettings) -> MCPServer:

@@ -205,18 +205,19 @@ class Work:
     ) -> None:
         """Write down a message for each target and case; its delivery begins at once."""
         episode = self._book.read_episode(number)
-        said = Look(
+        ended = Look(
             incident=result["incident"],
             verdict=result["verdict"],
             next=result["next"],
             error=result["error"],
         )
-        incident = self._find_incident(said.incident)
-        name = said.incident or f"episode-{number}"
+        incident = self._find_incident(ended.incident)
+        name = ended.incident or f"episode-{number}"
         turn = f"{name}-{number}.{look}"
-        earlier = [d for d in self._book.list_deliveries(name) if not d.id.startswith(f"{turn}-")]
+        deliveries = self._book.list_deliveries(name)
+        earlier = [each for each in deliveries if not each.id.startswith(f"{turn}-")]
         occasion = Occasion(
-            look=said,
+            look=ended,
             alerts=self._book.list_alerts(number),
             is_drill=episode.is_drill,
             is_follow_up=bool(earlier),
@@ -325,13 +326,14 @@ class Work:
             if error:
                 _log.warning("%s: alerts could not join: %s", incident.id, error)
         self._book.mark_reported(number, [_key_of(alert) for alert in new])
-        told = {d.message["case"] for d in self._book.list_deliveries(episode.incident)}
-        named = [(t, case) for t, case in self._list_targets(alerts) if case and case not in told]
+        deliveries = self._book.list_deliveries(episode.incident)
+        old_cases = {"", *(delivery.message["case"] for delivery in deliveries)}
+        named = [pair for pair in self._list_targets(alerts) if pair[1] not in old_cases]
         if incident is None or not named:
             return
         verdict = load_policy().compute_verdict(incident.journal.view()) or Verdict.UNKNOWN
-        result = Look(incident=incident.id, verdict=str(verdict), next="", error="")._asdict()
-        self._write_messages(number, episode.looks, result, named)
+        ended = Look(incident=incident.id, verdict=str(verdict), next="", error="")
+        self._write_messages(number, episode.looks, ended._asdict(), named)
 
     # --- deliveries ---
 
@@ -374,7 +376,8 @@ class Work:
             return self._send(delivery, target, is_repeat=False)
         if state is State.REPEATING:
             return self._finish(delivery, State.UNCONFIRMED, "the answers were lost twice")
-        return self._send(delivery, target, is_repeat=state in (State.SENDING, State.LOST))
+        was_sent = state in (State.SENDING, State.LOST)
+        return self._send(delivery, target, is_repeat=was_sent)
 
     def _send(self, delivery: Delivery, target: Target, *, is_repeat: bool) -> str:
         """Send a message once; return the state. A repeat waits until the target answers again."""
@@ -393,7 +396,8 @@ class Work:
             if is_repeat:
                 return self._finish(delivery, State.UNCONFIRMED, str(error))
             return self._put_off(delivery, State.LOST, str(error), "lost")
-        return self._finish(delivery, State.REPEATED if is_repeat else State.SENT, "")
+        end = State.REPEATED if is_repeat else State.SENT
+        return self._finish(delivery, end, "")
 
     def _put_off(self, delivery: Delivery, state: State, detail: str, result: str) -> str:
         self._book.set_delivery(delivery.id, state, self._redactor.text(detail))

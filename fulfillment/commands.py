@@ -312,9 +312,9 @@ def init(
     -----
     Changes the folder, and the store once it is approved; undone by deleting the object.
     """
-    found = find_env_file(Path.cwd())
-    env_file = found or Path.cwd() / ".env"
-    is_new = found is None and not marker
+    applied = find_env_file(Path.cwd())
+    env_file = applied or Path.cwd() / ".env"
+    is_new = applied is None and not marker
     if is_new:
         env_file.touch(mode=0o600, exist_ok=False)
         env_file.write_bytes(Path(__file__).with_name("env.example").read_bytes())

@@ -458,13 +458,13 @@ class Drill:
         for alert in held:
             if alert.labels.get("alertname") == self.scenario.alert:
                 route += alert.receivers
-        told = {}
+        counts = {}
         now = self.count_told()
         for channel in expect_channels(route):
             before = self.counted_before.get(channel, ChannelCount(0, 0))
             sent = now[channel].sent - before.sent
-            told[channel] = ChannelCount(sent, now[channel].failed - before.failed)
-        return told
+            counts[channel] = ChannelCount(sent, now[channel].failed - before.failed)
+        return counts
 
     def have_all_received(self, status: str) -> bool:
         """Tell whether every channel's receiver got the alert; True when that is unknown."""

@@ -220,10 +220,10 @@ def _read_alerts(readings: Iterable[Reading], *, is_asked: bool) -> dict[str, Al
 
 def _read_uploads(readings: Iterable[Reading]) -> Uploads:
     """Return whether labels get in, by the newest of 2.1 and 6.5."""
-    told = [reading for reading in readings if "uploads" in reading.observations]
-    if not told:
+    relevant = [reading for reading in readings if "uploads" in reading.observations]
+    if not relevant:
         return Uploads.UNASKED
-    newest = max(told, key=_get_seq)
+    newest = max(relevant, key=_get_seq)
     return _parse(Uploads, newest.observations["uploads"], Uploads.UNASKED)
 
 
@@ -236,11 +236,11 @@ def _read_backlog(readings: Iterable[Reading]) -> Backlog:
 
     The lag is low by the newest of 2.1 and 6.5. How many wait is known from 2.3 and 6.5.
     """
-    told = [r for r in readings if r.role in (Role.ALERT, Role.BACKLOG, Role.RECOVERY)]
-    told.sort(key=_get_seq)
+    relevant = [r for r in readings if r.role in (Role.ALERT, Role.BACKLOG, Role.RECOVERY)]
+    relevant.sort(key=_get_seq)
     is_low: Json = None
     waiting: Json = None
-    for reading in told:
+    for reading in relevant:
         if reading.role is Role.ALERT and reading.status is Status.LEFT_OUT:
             is_low = True  # without a metric the listing says it alone
         is_low = reading.observations.get("lag_is_low", is_low)
@@ -256,8 +256,8 @@ def _read_backlog(readings: Iterable[Reading]) -> Backlog:
 
 def _say_above(readings: Iterable[Reading]) -> str:
     """Return the reason of the newest reading by which more waits than usual; empty: none does."""
-    told = [reading for reading in readings if reading.observations.get("waiting") is not None]
-    newest = max(told, key=_get_seq, default=None)
+    relevant = [reading for reading in readings if reading.observations.get("waiting") is not None]
+    newest = max(relevant, key=_get_seq, default=None)
     if newest is None or newest.observations["waiting"] != Backlog.ABOVE:
         return ""
     return newest.reason

@@ -336,9 +336,9 @@ class _Judge:
             facts["pending_since"] = label.start.ignored_reason
         shipments = self.wanted.get(label.order_id)
         if shipments:
-            told = [_say(shipment) for shipment in shipments]
-            facts["status"] = _clean(", ".join(status for status, _ in told))
-            facts["tracking_number"] = _clean(", ".join(number for _, number in told))
+            words = [_say(shipment) for shipment in shipments]
+            facts["status"] = _clean(", ".join(status for status, _ in words))
+            facts["tracking_number"] = _clean(", ".join(number for _, number in words))
         return Judgement(self._find_exclusion(label), label.start.at, facts)
 
     def _find_exclusion(self, label: Label) -> str:

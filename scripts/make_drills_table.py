@@ -118,8 +118,8 @@ def build_page(runs: Sequence[dict[str, Any]]) -> str:
             drills.setdefault(row["scenario"], []).append(row)
     lines = [_join(_COLUMNS), _join(["---"] * len(_COLUMNS))]
     lines += [_join(_make_cells(name, drills[name])) for name in sorted(drills)]
-    told = [_describe_run(run) for run in runs]
-    return _PAGE.format(table="\n".join(lines), runs="\n".join(["## The runs", "", *told]))
+    run_lines = [_describe_run(run) for run in runs]
+    return _PAGE.format(table="\n".join(lines), runs="\n".join(["## The runs", "", *run_lines]))
 
 
 def _join(cells: Sequence[str]) -> str:

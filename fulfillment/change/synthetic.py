@@ -188,23 +188,23 @@ def revert_backlog(
     Changes the store, guarded by each object's ETag. There is no way back, and none is needed.
     """
     # All is listed before the first delete: a listing that pages on while keys vanish skips some.
-    found: list[Seen] = []
+    objects: list[Seen] = []
     kept = 0
     for prefix in prefixes:
         for info in iter_with_metadata(store, prefix):
             is_over = expired_at is None or is_expired(info, expired_at)
             if is_over and _is_synthetic_of(info, drill_id):
-                found.append(info)
+                objects.append(info)
             else:
                 kept += 1
     if dry_run:
-        return Removal(found, removed=0, kept=kept, failed={})
+        return Removal(objects, removed=0, kept=kept, failed={})
     failed: dict[str, str] = {}
-    for info in found:
+    for info in objects:
         reason = _remove(store, info.key)
         if reason:
             failed[info.key] = reason
-    return Removal(found, removed=len(found) - len(failed), kept=kept, failed=failed)
+    return Removal(objects, removed=len(objects) - len(failed), kept=kept, failed=failed)
 
 
 def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime) -> int:
@@ -327,17 +327,17 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
     """
     prefixes = [check_prefix(inv.settings, prefix)] if prefix else list_prefixes(inv.settings)
     drill = str(getattr(inv.parameters, "drill_id", ""))
-    found = list(list_synthetic(inv.clients.store, prefixes, drill_id=drill))
-    drills = {(info.metadata or {}).get("drill-id", "DataFlow's script") for info in found}
+    objects = list(list_synthetic(inv.clients.store, prefixes, drill_id=drill))
+    drills = {(info.metadata or {}).get("drill-id", "DataFlow's script") for info in objects}
     facts: dict[str, Json] = {
         "prefixes": prefixes,
         "drill_id": drill,
-        "objects": len(found),
-        "bytes": sum(info.size_bytes for info in found),
-        "expired": sum(is_expired(info, inv.now()) for info in found),
-        "sample": [info.key for info in found[:_SAMPLE_OF_PLAN]],
+        "objects": len(objects),
+        "bytes": sum(info.size_bytes for info in objects),
+        "expired": sum(is_expired(info, inv.now()) for info in objects),
+        "sample": [info.key for info in objects[:_SAMPLE_OF_PLAN]],
         "drills": sorted(drills),
-        "reason": "" if found else "there is no synthetic object",
+        "reason": "" if objects else "there is no synthetic object",
     }
     return write_plan(
         inv.incident.folder / "plans",
@@ -346,8 +346,8 @@ def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
         now=inv.now(),
         step=step,
         action=_REVERT,
-        target=_describe_target(inv, len(found), f"{{{','.join(prefixes)}}}"),
-        is_empty=not found,
+        target=_describe_target(inv, len(objects), f"{{{','.join(prefixes)}}}"),
+        is_empty=not objects,
         way_back="there is none, and none is needed: only synthetic objects go",
         reversible=False,
         facts=facts,
@@ -388,15 +388,15 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     facts = plan.content["facts"]
     prefixes = facts["prefixes"] if plan.action == _REVERT else [facts["prefix"]]
-    found = list(list_synthetic(inv.clients.store, prefixes, drill_id=facts["drill_id"]))
-    count = len(found)
+    objects = list(list_synthetic(inv.clients.store, prefixes, drill_id=facts["drill_id"]))
+    count = len(objects)
     if plan.action == _REVERT:
         wanted = 0
         reason = f"left: {count_of(count, 'synthetic object')}"
     else:
         wanted = facts["count"]
         reason = f"{count} of {wanted} objects are there, all proven synthetic"
-    result = {"objects": count, "sample": [info.key for info in found[:SAMPLE]]}
+    result = {"objects": count, "sample": [info.key for info in objects[:SAMPLE]]}
     return Effect(reason, result, is_ok=count == wanted)
 
 

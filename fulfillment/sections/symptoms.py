@@ -42,16 +42,16 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Told:
     if judgement is None:
         return Told(Verdict.UNKNOWN, "no symptom was read yet")
     readings = [r for r in list_current(inv, steps).values() if r.role in SYMPTOMS]
-    told = [r for r in readings if r.status is Status.BREACH]
-    steps_told = ""
-    if not told:
-        told = [r for r in readings if r.status is Status.OK]
+    shown = [r for r in readings if r.status is Status.BREACH]
+    steps_shown = ""
+    if not shown:
+        shown = [r for r in readings if r.status is Status.OK]
         if judgement.verdict in _GOOD:
-            steps_told = "".join(f"{reading.step}, " for reading in told)
-    oldest = min((reading.observed_at for reading in told), default=None)
+            steps_shown = "".join(f"{reading.step}, " for reading in shown)
+    oldest = min((reading.observed_at for reading in shown), default=None)
     if oldest is None:
         return Told(judgement.verdict, judgement.reason)
-    as_of = f"({steps_told}as of {oldest:%H:%M:%S} UTC)"
+    as_of = f"({steps_shown}as of {oldest:%H:%M:%S} UTC)"
     return Told(judgement.verdict, f"{judgement.reason} {as_of}")
 
 

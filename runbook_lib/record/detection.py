@@ -67,8 +67,8 @@ def _list_later(journal: JournalView, since: datetime) -> Iterator[tuple[str, da
         events += [event for event in conclusion.timeline if event.at >= since]
     firing = [e.at for e in events if e.kind == "alert" and e.text.endswith("firing begins")]
     yield "the alert fired", min(firing, default=None)
-    told = [e.at for e in events if e.kind == "notice" and not e.text.endswith("resolved")]
-    yield "a channel was told", min(told, default=None)
+    notices = [e.at for e in events if e.kind == "notice" and not e.text.endswith("resolved")]
+    yield "a channel was told", min(notices, default=None)
     looks = [reading.at for reading in journal.breaches(SYMPTOMS)]
     yield "somebody looked", min(looks, default=None)
     named = [conclusion.at for conclusion in journal.conclusions if _names_cause(conclusion)]
