@@ -231,19 +231,19 @@ class Book:
     def _choose(self, db: sa.Connection, alert: Alert, current: _Current | None) -> _Current:
         """Return the episode of a new alert, which may ask for a look."""
         if current is None:
-            return self._begin(db, is_drill=alert.is_drill)
+            return self._begin_episode(db, is_drill=alert.is_drill)
         episode = current.episode
         looked_at = episode.looked_at
         is_calm = looked_at is not None and self._clock() >= looked_at + self._cooldown
         flaps = alert.fingerprint in current.fingerprints and not is_calm
         is_over = current.end is not None and alert.starts_at > current.end
         if is_over and (episode.ended_at is not None or not flaps):
-            return self._begin(db, is_drill=alert.is_drill)
+            return self._begin_episode(db, is_drill=alert.is_drill)
         if is_over or is_calm:
             _update_episode(db, episode.id, stale=True)
         return current
 
-    def _begin(self, db: sa.Connection, *, is_drill: bool) -> _Current:
+    def _begin_episode(self, db: sa.Connection, *, is_drill: bool) -> _Current:
         values = {
             "drill": is_drill,
             "looks": 0,

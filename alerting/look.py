@@ -104,10 +104,10 @@ class Looker:
             command = ["investigate", *options, *joins]
             try:
                 if ticket:
-                    code, document = self._run([*command, "--ticket", ticket])
+                    code, document = self._run_command([*command, "--ticket", ticket])
                     if code != ExitCode.USAGE:
                         return _read_look(document, code)
-                code, document = self._run(command)
+                code, document = self._run_command(command)
             finally:
                 later = threading.Timer(_READY_AFTER_S, self.get_ready)
                 later.daemon = True
@@ -117,12 +117,12 @@ class Looker:
     def add_alerts(self, incident: str, alerts: Sequence[KnownAlert]) -> str:
         """Let alerts join an incident's report; return what went wrong, or nothing."""
         with _write_alerts(alerts) as path:
-            _, document = self._run(["report", incident, "--alerts", str(path)])
+            _, document = self._run_command(["report", incident, "--alerts", str(path)])
         return str(document.get("error", ""))
 
     def close(self, incident: str) -> str:
         """Close a folder in which nothing was wrong; return what went wrong, or nothing."""
-        _, document = self._run(["close", incident])
+        _, document = self._run_command(["close", incident])
         return str(document.get("error", ""))
 
     def stop(self) -> None:
@@ -131,7 +131,7 @@ class Looker:
         for child in tuple(self._children):
             _signal(child, signal.SIGTERM)
 
-    def _run(self, words: Sequence[str]) -> tuple[int, dict[str, Json]]:
+    def _run_command(self, words: Sequence[str]) -> tuple[int, dict[str, Json]]:
         """Run a command of the runbook; return its exit code and its document."""
         words = [*words, "--json"]
         ready = self._take_ready() if words[0] == "investigate" else None

@@ -69,7 +69,7 @@ def serve(settings: ServeSettings) -> None:
             metrics=metrics,
             page=Page(settings),
         )
-        _run(app, settings)
+        _serve(app, settings)
         looker.stop()
         logging.shutdown()
         sys.stdout.flush()
@@ -77,7 +77,7 @@ def serve(settings: ServeSettings) -> None:
         os._exit(0)
 
 
-def _run(app: FastAPI, settings: ServeSettings) -> None:
+def _serve(app: FastAPI, settings: ServeSettings) -> None:
     """Serve the app until the process is told to end."""
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn ends by them, and then raises them again.

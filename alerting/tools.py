@@ -161,14 +161,14 @@ def build_server(settings: ServeSettings) -> MCPServer:
     tools = Tools(settings, Looker(settings))
     server = MCPServer("runbook", instructions=_INSTRUCTIONS, log_level="ERROR")
     for tool in (tools.readings, tools.causes, tools.plans, tools.report):
-        server.add_tool(_explain(tool), annotations=ToolAnnotations(read_only_hint=True))
+        server.add_tool(_name_errors(tool), annotations=ToolAnnotations(read_only_hint=True))
     # It writes an incident's folder, and nothing else.
     adds = ToolAnnotations(read_only_hint=False, destructive_hint=False)
-    server.add_tool(_explain(tools.investigate), annotations=adds)
+    server.add_tool(_name_errors(tools.investigate), annotations=adds)
     return server
 
 
-def _explain(tool: Callable[P, R]) -> Callable[P, R]:
+def _name_errors(tool: Callable[P, R]) -> Callable[P, R]:
     """Let a tool say why it failed. Of other errors the client learns nothing."""
 
     @wraps(tool)

@@ -118,7 +118,7 @@ def read_situation(
     )
 
 
-def _parse(kind: type[E], word: Json, default: E) -> E:
+def _parse_enum(kind: type[E], word: Json, default: E) -> E:
     """Return a value of an enum by its word; the default for any other."""
     for value in kind:
         if value == word:
@@ -224,7 +224,7 @@ def _read_uploads(readings: Iterable[Reading]) -> Uploads:
     if not relevant:
         return Uploads.UNASKED
     newest = max(relevant, key=_get_seq)
-    return _parse(Uploads, newest.observations["uploads"], Uploads.UNASKED)
+    return _parse_enum(Uploads, newest.observations["uploads"], Uploads.UNASKED)
 
 
 def _get_seq(reading: Reading) -> int:

@@ -140,7 +140,7 @@ app = typer.Typer()
 def investigate(
     ticket_id: Annotated[
         str,
-        typer.Option("--ticket", callback=_check_ticket, help="ticket of an affected order"),
+        typer.Option("--ticket", callback=_check_ticket, help="ticket of an affected customer"),
     ] = "",
     incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,

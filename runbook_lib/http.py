@@ -406,7 +406,7 @@ class HttpClient:
             text = f"cannot be asked: {_short(str(error))}"
             raise self._fail(errors.BadAnswerError, f"{request.url} {text}") from error
         except (HTTPError, OSError) as error:
-            text = f"{request.url} cannot be reached ({_explain(error)})."
+            text = f"{request.url} cannot be reached ({_say_why(error)})."
             question = f"Does it run, and is {self._setting} right?"
             kind = errors.ConnectionRefusedClientError
             raise self._fail(kind, f"{text} {question}") from error
@@ -506,7 +506,7 @@ def _short(text: str) -> str:
     return f"{text[:200]}…"
 
 
-def _explain(error: Exception) -> str:
+def _say_why(error: Exception) -> str:
     """Say in a few words why no answer came."""
     if isinstance(error, requests.exceptions.ProxyError):
         return "not through the proxy that PROXY_URL names"

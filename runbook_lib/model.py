@@ -182,8 +182,8 @@ class _Journalled(BaseModel):
 class Episode(_Journalled):
     """One stretch of trouble, by its alert.
 
-    ``key`` tells the alert from others. ``start`` is when the trouble began: a calm shorter than
-    LAG_FOR_MINUTES does not end an episode.
+    ``key`` tells the alert from others. ``start`` is when the trouble began. Only a calm that is as
+    long as the runbook says ends an episode.
     """
 
     key: str

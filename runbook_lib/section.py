@@ -39,7 +39,7 @@ class SectionParameters(BaseModel):
     ticket_id: str = Field(
         "",
         pattern=r"^[A-Za-z0-9-]{0,64}$",
-        description="support ticket of an affected order; empty: the incident's, if it has one",
+        description="support ticket of an affected customer; empty: the incident's, if it has one",
     )
     window_minutes: float = Field(
         60,

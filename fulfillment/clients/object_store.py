@@ -103,7 +103,7 @@ class ObjectStore:
 
     def list_objects(self, prefix: str) -> Iterator[Seen]:
         """Yield the objects under a prefix, without metadata; folder markers are left out."""
-        with _explained():
+        with _client_errors():
             yield from self._bucket.list_objects(prefix)
 
     def look(self, keys: Sequence[str]) -> dict[str, Seen | None]:
@@ -112,13 +112,13 @@ class ObjectStore:
         Several keys are read at a time. LastModified is in whole seconds. A key that could not be
         read is missing from the answer.
         """
-        with _explained():
+        with _client_errors():
             return self._bucket.look(keys)
 
     def read_info(self, key: str) -> Seen:
         """Return one object with its metadata."""
         failed: dict[str, StoreError] = {}
-        with _explained():
+        with _client_errors():
             seen = self._bucket.look([key], failed=failed).get(key)
             if seen is None:
                 raise failed.get(key, AbsentError(f"read {key}: NoSuchKey"))
@@ -126,7 +126,7 @@ class ObjectStore:
 
     def read(self, key: str) -> bytes | None:
         """Return an object's content, None when there is none."""
-        with _explained():
+        with _client_errors():
             return self._bucket.read(key)
 
     def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
@@ -147,7 +147,7 @@ class ObjectStore:
     def _change(self, request: Request, what: str) -> None:
         if not is_key_supported(request.key):
             raise errors.BadAnswerError(f"{what}: no request can name this key", system=_SYSTEM)
-        with _explained():
+        with _client_errors():
             signed_at = self._read_signing_time()
             (answer,) = self._change_bucket.send(
                 [request], signed_at=signed_at, expires_s=_EXPIRES_S
@@ -161,7 +161,7 @@ class ObjectStore:
             text = answer.message
         elif any(word in text.lower() for word in _FULL):
             raise errors.BadAnswerError(f"storage full: {what}: {text}", system=_SYSTEM)
-        raise _explain(StoreError(f"{what}: {text}", code=answer.code))
+        raise _to_client_error(StoreError(f"{what}: {text}", code=answer.code))
 
     def _read_signing_time(self) -> datetime:
         """Return the store's time, read at most five seconds ago."""
@@ -187,7 +187,7 @@ class ObjectStore:
         """
         path = "/minio/health/live"
         source = f"{self._bucket.url}{path}"
-        with _explained():
+        with _client_errors():
             status = self._bucket.ask(path).status
         if status == 200:
             return "live endpoint", source
@@ -198,7 +198,7 @@ class ObjectStore:
 
     def read_clock(self) -> datetime:
         """Return the store's time in whole seconds, by its ``Date`` header."""
-        with _explained():
+        with _client_errors():
             return parse_time(self._bucket.ask("/").headers.get("date", ""))
 
     def read_free_bytes(self) -> int | None:
@@ -313,15 +313,15 @@ def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _client_errors() -> Iterator[None]:
     """Turn the bucket's errors inside the block into a ``ClientError``."""
     try:
         yield
     except StoreError as error:
-        raise _explain(error) from error
+        raise _to_client_error(error) from error
 
 
-def _explain(error: StoreError) -> errors.ClientError:
+def _to_client_error(error: StoreError) -> errors.ClientError:
     """Return the ``ClientError`` that says what a failed request means."""
     text = str(error)
     code = error.code

@@ -277,7 +277,7 @@ class ComposeServices:
 
     def list_services(self) -> list[ServiceState]:
         """Return every service by name, without those that were never created."""
-        listed = _read_json_lines(self._run("ps", "--all", "--format", "json"))
+        listed = _read_json_lines(self._run_compose("ps", "--all", "--format", "json"))
         rows = [row for row in listed if row.get("ID")]
         ids = [str(row["ID"]) for row in rows]
         states: list[dict[str, Json]] = []
@@ -291,7 +291,7 @@ class ComposeServices:
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first."""
         self._check_known(name)
-        output = self._run(
+        output = self._run_compose(
             "logs",
             "--no-color",
             "--no-log-prefix",
@@ -308,17 +308,17 @@ class ComposeServices:
     def restart(self, name: str) -> None:
         """Restart a service."""
         self._check_known(name)
-        self._run("restart", name, is_change=True)
+        self._run_compose("restart", name, is_change=True)
 
     def stop(self, name: str) -> None:
         """Stop a service."""
         self._check_known(name)
-        self._run("stop", name, is_change=True)
+        self._run_compose("stop", name, is_change=True)
 
     def start(self, name: str) -> None:
         """Start a service that was created before."""
         self._check_known(name)
-        self._run("start", name, is_change=True)
+        self._run_compose("start", name, is_change=True)
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the environment that compose gives the service."""
@@ -327,7 +327,7 @@ class ComposeServices:
 
     def _check_known(self, name: str) -> dict[str, Json]:
         """Return a service's part of compose's configuration; ``NotFoundError`` without one."""
-        output = self._run("config", "--format", "json")
+        output = self._run_compose("config", "--format", "json")
         try:
             configs: dict[str, dict[str, Json]] = json.loads(output)["services"]
         except (ValueError, KeyError, TypeError) as error:
@@ -336,7 +336,7 @@ class ComposeServices:
             raise unknown_service(name, configs)
         return configs[name]
 
-    def _run(self, *words: str, is_change: bool = False) -> str:
+    def _run_compose(self, *words: str, is_change: bool = False) -> str:
         try:
             return self._execute([*self._command, *words], is_change=is_change)
         except errors.BadAnswerError as error:

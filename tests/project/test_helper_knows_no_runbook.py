@@ -19,7 +19,6 @@ ROOT = Path(runbook_lib.__file__).parent
 STEP_IDS = {step_id for module in SECTIONS.values() for step_id in (*module.STEPS, *module.ACTIONS)}
 #: What a word may stand in, and why.
 ALLOWED = (
-    r"ticket of an affected order",  # the help of --ticket, which every notebook repeats
     r"\borders :",  # a field of readings, and so of every journal that was written
     r"aria-label=",  # HTML's
     r"\bin (\w+ )?order\b|the order in which",  # a sequence
