@@ -21,9 +21,9 @@ from .topology import SERVICES
 
 __all__ = ["LOCK_HOLDER", "read_overrides", "write_layout", "write_overrides"]
 
-#: The program of the fault `worker_stuck`.
 #: What serves the environment itself; the services of DataFlow are in no group.
 _TOOLS = "stack-tools"
+#: The program of the fault `worker_stuck`.
 LOCK_HOLDER = f"{_TOOLS}:lock-holder"
 
 Overrides = dict[str, dict[str, str]]
