@@ -14,7 +14,6 @@ from .config import StackError, load_config
 from .faults import FAULTS, turn_off_all
 from .local import start_services
 from .orders import inject_orders, wait_for_artifacts
-from .store_client import STORE_ERRORS
 
 if TYPE_CHECKING:
     from fulfillment.drills import Drill
@@ -80,7 +79,7 @@ class FaultScenario(Scenario):
         try:
             start_services()
             turn_off_all(load_config().remembered())
-        except (StackError, *STORE_ERRORS) as error:
+        except StackError as error:
             raise RevertError(f"the stack could not be mended: {error}") from error
         self.revert(drill)
 

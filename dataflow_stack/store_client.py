@@ -5,14 +5,14 @@ from __future__ import annotations
 import urllib3
 from minio import Minio
 from minio.commonconfig import CopySource
-from minio.error import MinioException, S3Error
+from minio.error import MinioAdminException, MinioException, S3Error
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
 __all__ = ["STORE_ERRORS", "build_client", "copy_guarded", "find_reason", "user_metadata"]
 
 #: Everything that a call to the store can raise.
-STORE_ERRORS = (MinioException, HTTPError, OSError)
+STORE_ERRORS = (MinioException, MinioAdminException, HTTPError, OSError)
 
 _META = "x-amz-meta-"
 _REASONS = {

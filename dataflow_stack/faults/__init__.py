@@ -6,7 +6,6 @@ import logging
 
 from .. import fault_state
 from ..config import StackConfig, StackError
-from ..store_client import STORE_ERRORS
 from .base import Fault
 from .behaviour import BEHAVIOUR_FAULTS
 from .processes import PROCESS_FAULTS
@@ -49,7 +48,7 @@ def turn_off_all(config: StackConfig, *, for_shutdown: bool = False) -> list[str
     for name in names:
         try:
             FAULTS[name].restore(config)
-        except (StackError, *STORE_ERRORS):
+        except StackError:
             if not for_shutdown:
                 raise
             log.warning("fault %s could not be undone now; the next start will", name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,10 +64,8 @@ class Fault:
         StackError
             When the system does not answer.
         """
-        try:
+        with _naming(f"{self.name} cannot be seen"):
             return self.look(_given(config))
-        except STORE_ERRORS as error:
-            raise StackError(f"{self.name} cannot be seen: the store says {error}") from error
 
     def on(self, config: StackConfig | None = None) -> None:
         """Cause the fault; harmless when it is on already.
@@ -83,13 +82,23 @@ class Fault:
         if self.is_noted(config) and self.is_on(config):
             return
         fault_state.remember(config, self.name, {})
-        fault_state.remember(config, self.name, self.make(config))
+        with _naming(f"{self.name} cannot be caused"):
+            note = self.make(config)
+        fault_state.remember(config, self.name, note)
 
     def restore(self, config: StackConfig | None = None) -> None:
-        """Take it back without waiting for the system to recover; harmless when it is off."""
+        """Take it back without waiting for the system to recover; harmless when it is off.
+
+        Raises
+        ------
+        StackError
+            When it could not be taken back; it stays noted.
+        """
         config = _given(config)
         if self.is_noted(config) or self.is_on(config):
-            self.undo(config, fault_state.active(config).get(self.name, {}))
+            note = fault_state.active(config).get(self.name, {})
+            with _naming(f"{self.name} cannot be taken back"):
+                self.undo(config, note)
             fault_state.forget(config, self.name)
 
     def off(self, config: StackConfig | None = None, *, deadline_s: float = 90.0) -> None:
@@ -100,7 +109,7 @@ class Fault:
         Raises
         ------
         StackError
-            When the stack does not recover in time.
+            When it could not be taken back, or the stack does not recover in time.
         """
         config = _given(config)
         self.restore(config)
@@ -146,6 +155,15 @@ def wait_for(what: str, is_so: Callable[[], bool], *, deadline_s: float = 30.0) 
 def wait_for_service(config: StackConfig, name: str) -> None:
     """Wait until a service answers its health check."""
     wait_for(f"{name} is healthy", lambda: health.is_healthy(config, SERVICES[name]))
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Turn an error of the store into a ``StackError`` that begins so."""
+    try:
+        yield
+    except STORE_ERRORS as error:
+        raise StackError(f"{what}: the store says {error}") from error
 
 
 def _given(config: StackConfig | None) -> StackConfig:
