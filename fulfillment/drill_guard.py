@@ -5,7 +5,7 @@ A drill on top of real trouble hides it, and one beside a release disturbs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
 from objectmove.errors import MoveError
@@ -53,9 +53,9 @@ def list_trouble(settings: Settings, clients: Clients, *, now: datetime) -> Iter
     except errors.StoreNotReadyError as error:
         yield str(error)
         return
-    for look in (_say_alerts, _say_claims):
-        yield from _try(look, settings, clients)
-    yield from _try(lambda *_: _say_backlog(settings, clients, now), settings, clients)
+    yield from _try(_say_alerts(clients))
+    yield from _try(_say_claims(settings, clients))
+    yield from _try(_say_backlog(settings, clients, now))
 
 
 def is_alert_pending(clients: Clients) -> bool:
@@ -65,19 +65,17 @@ def is_alert_pending(clients: Clients) -> bool:
     return not pending.isdisjoint(_ALERTS)
 
 
-def _try(
-    look: Callable[[Settings, Clients], Iterator[str]], settings: Settings, clients: Clients
-) -> Iterator[str]:
+def _try(look: Iterator[str]) -> Iterator[str]:
     """Yield what a look says, or that a system is silent; nothing of one that we do not have."""
     try:
-        yield from look(settings, clients)
+        yield from look
     except errors.NotConfiguredError:
         return
     except (errors.ClientError, MoveError) as error:
         yield f"it cannot be seen whether all is calm ({error})"
 
 
-def _say_alerts(_settings: Settings, clients: Clients) -> Iterator[str]:
+def _say_alerts(clients: Clients) -> Iterator[str]:
     """Yield each alert about labels that is pending or fires."""
     for alert in clients.prometheus.list_alerts():
         if alert.name in _ALERTS:
