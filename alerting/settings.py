@@ -31,7 +31,9 @@ class ServeSettings(runbook_settings.Settings):
     """
 
     serve_address: str = Field("127.0.0.1:8115", description="host:port where it listens")
-    serve_token_file: Path | None = Field(None, description="bearer token; needed where others reach it")
+    serve_token_file: Path | None = Field(
+        None, description="bearer token; needed where others reach it"
+    )
     serve_tls_cert_file: Path | None = Field(None, description="certificate chain, PEM")
     serve_tls_key_file: Path | None = Field(None, description="its key, PEM")
     serve_body_limit_bytes: int = Field(1 << 20, ge=1024, le=64 << 20)

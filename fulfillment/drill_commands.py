@@ -24,7 +24,7 @@ from .change.release import GATE
 from .change.synthetic import revert_backlog
 from .clients import Clients
 from .commands import RELEASE, AllDrillsDocument, DrillDocument, DrillRevertDocument, DrillRow
-from .drill_guard import check_interlock, list_trouble
+from .drill_guard import list_trouble
 from .drills import (
     Drill,
     Scenario,
@@ -126,10 +126,9 @@ def _wait_until_calm(settings: Settings, say: Progress) -> None:
     def is_calm() -> bool:
         try:
             _recover(settings, say)
-            check_interlock(settings, clients, now=utc_now())
         except (errors.SafetyError, errors.DrillError):
             return False
-        return True
+        return not list(list_trouble(settings, clients, now=utc_now()))
 
     say("wait until all is calm")
     wait_for(is_calm, timeout_s=_CALM_S, apart_s=_LOOKS_APART_S)
