@@ -1,7 +1,7 @@
 """The release of waiting labels: this runbook's rules for a proven move.
 
-``runbook_lib.moves`` carries plans of ``objectmove`` through the gate. Here stands what is this
-runbook's: which labels move, how the worker is held, what is known of an order, and the words.
+``runbook_lib.moves`` carries plans of ``objectmove`` through the gate. This module adds what only
+this runbook knows: which labels move, how the worker is held, what an order's state is, the words.
 """
 
 from __future__ import annotations
