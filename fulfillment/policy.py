@@ -198,7 +198,7 @@ class FulfillmentPolicy(Policy):
         if is_unsettled(action, actions):
             labels = count_of(len(result["unproven"]), "label")
             command = f"runbook settle {action.plan} --taken|--not-taken [KEY…]"
-            unfinished.append(f"{labels}: nobody can know whether shipped. {command}")
+            unfinished.append(f"nobody can know whether {labels} shipped. {command}")
         if is_unfinished(action):
             unfinished.append(f"{action.plan} is not finished: runbook resume {action.plan}")
         return unfinished

@@ -153,19 +153,20 @@ def _say_firing(
     over: Sequence[Sample],
     lag: float | None,
 ) -> str:
-    """Say which alerts fire, and since when the lag is over the threshold or their condition holds.
+    """Say which alerts fire, and since when their condition has held.
 
     Parameters
     ----------
     over : the samples over the threshold, the newest first
     """
-    words = f"{_names(firing)} fires"
+    names = _names(firing)
+    words = f"{names} fire" if "," in names else f"{names} fires"
     if over:
         since = min([*starts, over[-1].at])
-        return f"{words}; the lag is over the threshold since {since:%H:%M:%S} UTC"
+        return f"{words}; the lag has been over the threshold since {since:%H:%M:%S} UTC"
     # Prometheus tells when the condition began to hold; it fires some time later.
     if starts:
-        words += f"; its condition holds since {min(starts):%H:%M:%S} UTC"
+        words += f"; the condition has held since {min(starts):%H:%M:%S} UTC"
     if lag is None:
         return f"{words}; the lag is not known"
     return f"{words}; the lag itself is {lag:.1f} min, under the threshold"
@@ -546,7 +547,7 @@ def read_ticket(inv: Investigation) -> Outcome:
         age = own[0].minutes if own else 0.0
     else:
         text = f"the newest fulfilment event is {age:.0f} min old"
-    waits = f"an artefact of it waits for {own[0].minutes:.0f} min" if own else ""
+    waits = f"a label of the ticket has waited for {own[0].minutes:.0f} min" if own else ""
     if waits and age > stale:
         return outcome.breach(f"{text}, and {waits}")
     if (behind or 0) > stale:

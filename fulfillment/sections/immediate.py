@@ -436,7 +436,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
         last = max(group.last for group in over if group.last)
         count = sum(group.count for group in over)
         words = f"{count_of(count, 'error')}, the last at {format_time(last)}"
-        return outcome.ok(f"past: {words}; labels move, or get in, since")
+        return outcome.ok(f"past: {words}; since then labels moved or got in")
     return outcome.ok(f"no error in {count_of(len(lines), 'line')} {span}")
 
 

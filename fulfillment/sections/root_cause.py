@@ -576,7 +576,7 @@ def judge_causes(inv: Investigation) -> Diagnosis:
             changes["first_seen"] = first_signs.get(finding.name)
         elif finding.name in before and finding.status is CauseStatus.REFUTED:
             changes["status"] = CauseStatus.PAST
-            changes["reason"] = f"it was, and is not now: {finding.reason}"
+            changes["reason"] = f"it was supported earlier, and is over: {finding.reason}"
         findings.append(finding.model_copy(update=changes))
     return Diagnosis(tuple(findings), advice)
 

@@ -86,7 +86,7 @@ class HistoryRow(BaseModel, frozen=True):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_open(self) -> bool:
-        """Whether it is not over; one whose journal is damaged is not worked on any more."""
+        """Whether it is not closed; one whose journal is damaged counts as closed."""
         return self.closed_at is None and not self.damage
 
     @computed_field  # type: ignore[prop-decorator]
