@@ -223,7 +223,7 @@ def orders(
         ticket, problem = "", ""
         try:
             ticket = open_ticket(addresses["SUPPORT_URL"], ids[0])
-        except StackError as error:  # support may be the very fault
+        except StackError as error:  # the fault may be in support itself
             problem = str(error)
     if as_json:
         _print_json("orders", ExitCode.OK, orders=ids, ticket=ticket)

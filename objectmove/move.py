@@ -139,7 +139,7 @@ class Run:
     evidence : called before a source is parked
     stands_still : a person's word that nobody takes from the destination until this is done
     strict : refuse when any planned row changed
-    stop_here : announce no copy any more
+    stop_here : announce no more copies
     goes_on : let the others go on although something in their reach may ship twice
     approve_more : the approval of what the plan does not hold: ``goes_on``, a weaker store
     same_store : a person's word that the plan's endpoint is this store under another name
@@ -481,7 +481,7 @@ class Run:
         return changed
 
     def _find_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
-        """Return the rows whose object was rewritten, or went, since the plan was made."""
+        """Return the rows whose object was rewritten, or has gone, since the plan was made."""
         changed = {}
         for row in self.ledger.list_waiting():
             if row in owned:
@@ -586,7 +586,7 @@ class Run:
             place = compare_with_plan(looks, planned.key, planned, any_version=False)
             if place in (Place.ABSENT, Place.OTHER):
                 went.append(row)
-                self.ledger.reasons[row] = "it went since, or was rewritten"
+                self.ledger.reasons[row] = "it has gone since, or was rewritten"
         self.ledger.close(State.SKIPPED, went)
 
     def _keep_age(self, job: Job, seen: Seen | None) -> dict[str, str]:

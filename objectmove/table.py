@@ -189,12 +189,12 @@ any conflict any any NOTHING CHANGED_BY_OTHERS two versions: a person decides
 any unproven any any NOTHING UNPROVEN a person settles it
 any skipped any any NOTHING SKIPPED others changed it before any copy of ours
 any left same any NOTHING WAITING this plan ended without it: a new plan may move it
-any left not-same any NOTHING SKIPPED this plan ended without it, and it went since
+any left not-same any NOTHING SKIPPED this plan ended without it, and it has gone since
 any taken any any NOTHING SETTLED_BY_WORD a person said that it was taken
 any freed same any NOTHING WAITING a person said that it was not taken: a new plan may move it
-any freed not-same any NOTHING SETTLED_BY_WORD a person said that it was not taken, and it went since
+any freed not-same any NOTHING SETTLED_BY_WORD a person said that it was not taken, and it has gone since
 any undone same any NOTHING WAITING it was taken back, and waits
-any undone not-same any NOTHING TAKEN_BACK it was taken back, and went since
+any undone not-same any NOTHING TAKEN_BACK it was taken back, and has gone since
 """  # noqa: E501
 
 

@@ -56,7 +56,7 @@ IncidentId = Annotated[
 ]
 After = Annotated[
     str,
-    typer.Option("--after", hidden=True, help="id of the incident that another episode ended"),
+    typer.Option("--after", hidden=True, help="the incident that ended when another episode began"),
 ]
 Incident = Annotated[str, typer.Argument(metavar="incident")]
 Alerts = Annotated[

@@ -194,7 +194,7 @@ class Investigation(Generic[S, C]):
             was kept, or a new look; ``new``: one that is opened by hand
         keeps : whether a new look is kept, for others to go on with
         skip_step : not checked here; the caller reads it, and opens the incident when it breaches
-        after : an incident that another episode ended: it is handed over if it is the open one
+        after : the incident that ended when another episode began: it is handed over if it is open
         on_accepted : called when nothing is refused, to start background work
 
         Raises

@@ -73,7 +73,7 @@ class ArtifactStore(Protocol):
 
 
 class S3Store:
-    """The store over S3, as the settings say and nothing of the shell besides."""
+    """The store over S3. It follows the settings, and reads nothing of the shell."""
 
     def __init__(self, settings: ExporterSettings) -> None:
         self._bucket = S3Bucket(

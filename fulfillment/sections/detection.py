@@ -504,7 +504,7 @@ def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
     role=Role.TICKET,
     unit="min",
     source="$support_url/support/cases/{ticketId}?includeTimeline=true",
-    threshold="newest fulfilment event older than $timeline_stale_minutes min while an artefact "
+    threshold="the newest fulfilment event is over $timeline_stale_minutes min old while a label "
     "waits",
 )
 def read_ticket(inv: Investigation) -> Outcome:
@@ -559,7 +559,7 @@ def read_ticket(inv: Investigation) -> Outcome:
             f"{text}; ORDER_ID_FROM={inv.settings.order_id_from} does not tell the order "
             f"of {count_of(without_order, 'waiting label')}"
         )
-    return outcome.ok(f"{text}; {waits or 'none of its artefacts waits'}")
+    return outcome.ok(f"{text}; {waits or 'no label of the ticket waits'}")
 
 
 def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float | None:

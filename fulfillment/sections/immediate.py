@@ -349,7 +349,7 @@ def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[st
     role=Role.SYMPTOM,
     needed=True,
     source="$minio_endpoint/minio/health/live, else a signed listing",
-    threshold="anything but live",
+    threshold="it is not live",
 )
 def read_store_health(inv: Investigation) -> Outcome:
     """Ask the store whether it is alive; a store that does not answer is a breach."""
@@ -387,7 +387,7 @@ def _read_sample(inv: Investigation) -> Outcome:
     name="worker log",
     role=Role.LOG,
     source="log of $worker_service",
-    threshold="any error of upload, callback, carrier or release",
+    threshold="the log has an error that is not past",
     unit="errors",
 )
 def _read_worker_log(inv: Investigation) -> Outcome:

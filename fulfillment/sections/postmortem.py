@@ -33,7 +33,7 @@ _MAX_ROWS = 50
     name="alert cleared",
     role=Role.CLEARED,
     source=f"$prometheus_url {LAG}; $notifications_url/notifications",
-    threshold="a value over the threshold, or a channel without `resolved`",
+    threshold="a value is over the threshold, or a channel has not received `resolved`",
 )
 def _read_cleared(inv: Investigation) -> Outcome:
     prometheus = inv.clients.prometheus

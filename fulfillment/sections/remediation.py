@@ -516,8 +516,8 @@ def _say_time_to_empty(drain: Drain) -> str:
     role=Role.RECOVERY,
     unit="min",
     source=f"$prometheus_url {LAG}; listing of $pending_prefix",
-    threshold="not under $recovered_minutes min in $recovered_scrapes samples after the action, "
-    "more waits than usual, or labels do not get in",
+    threshold="the lag is not under $recovered_minutes min in $recovered_scrapes samples after the "
+    "action, more waits than usual, or labels do not get in",
 )
 def read_recovery(inv: Investigation) -> model.Outcome:
     """Watch the lag until enough samples after the action are low, or the time is over.
@@ -536,7 +536,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     clear, _ = attempt(lambda: _predict(inv, recovery.since or action_at))
     outcome = model.Outcome(
         value=recovery.value,
-        threshold=f"not under {limit:g} min in {needed} samples after "
+        threshold=f"the lag is not under {limit:g} min in {needed} samples after "
         f"{model.format_time(action_at)}, more waits than usual, or labels do not get in",
         plot=model.Plot(
             title="Lag, and the limit for recovery",

@@ -62,7 +62,8 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
     name="worker and carrier",
     source="$fulfillment_url/fulfillment/worker; its counters; services; log",
     role=Role.CAUSE,
-    threshold=f"stopped, paused, still, or over {causes.BAD_SHARE:.0%} of carrier requests fail",
+    threshold=f"the worker is stopped, paused or still, or over {causes.BAD_SHARE:.0%} of carrier "
+    "requests fail",
 )
 def read_worker(inv: Investigation) -> model.Outcome:
     """Read services, worker and carrier as far as each can be read; unknown when none can."""
@@ -341,7 +342,7 @@ def _read_watchers(inv: Investigation) -> _Watchers:
     role=Role.CAUSE,
     unit="refused writes",
     source="failed writes by reason; $minio_endpoint capacity",
-    threshold="a write refused for want of room, or under 2 GiB free",
+    threshold="a write was refused for want of room, or under 2 GiB are free",
 )
 def read_room(inv: Investigation) -> model.Outcome:
     """Tell whether the store has room: refused writes counted, told by the log, and free bytes."""
@@ -372,7 +373,7 @@ def read_room(inv: Investigation) -> model.Outcome:
     name="pipeline",
     role=Role.CAUSE,
     source="$pipeline_url/api/v2/dags/$pipeline_dag_id",
-    threshold="paused, import errors, file gone, or the newest run failed",
+    threshold="the DAG is paused or broken, its file is gone, or its newest run failed",
 )
 def read_pipeline(inv: Investigation) -> model.Outcome:
     """Tell whether the DAG that releases labels runs, and how fast labels come and leave."""

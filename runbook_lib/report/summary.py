@@ -735,7 +735,7 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         if reading is None:
             continue
         if step.role in SIGNS and reading.seq < judged_from:
-            continue  # what symptoms were before an action that was judged is history
+            continue  # a symptom from before the judged action is history
         if reading.status is Status.BREACH and step.role in open_roles:
             breach_roles.add(step.role)
             yield _say_breach(reading), (step.id,)

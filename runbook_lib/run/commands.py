@@ -162,7 +162,7 @@ def investigate(
     ----------
     alerts_file : what ``read_alerts`` takes. Whoever gives it closes a look that saw nothing wrong,
         since more alerts may join its report
-    after : an incident that another episode ended; if it is the open one, it is closed and told
+    after : the incident that ended when another episode began; if it is open, it is closed
 
     Raises
     ------
