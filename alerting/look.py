@@ -140,11 +140,11 @@ class Looker:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if ready:
                 process = ready.process
-                told = f"{json.dumps(words)}\n"
+                line = f"{json.dumps(words)}\n"
             else:
                 process = self._start("runbook_lib", words, lock)
-                told = ""
-            output, errors = self._wait(process, told)
+                line = ""
+            output, errors = self._wait(process, line)
         if self._is_stopped.is_set():
             # No result may be written down: the step is carried out again after the next start.
             threading.Event().wait()
@@ -188,11 +188,11 @@ class Looker:
         self._children.add(process)
         return process
 
-    def _wait(self, process: subprocess.Popen[str], told: str) -> tuple[str, str]:
-        """Tell a process something; return what it printed. One that takes too long is ended."""
+    def _wait(self, process: subprocess.Popen[str], line: str) -> tuple[str, str]:
+        """Send a process a line; return what it printed. One that takes too long is ended."""
         timeout_s = self._settings.serve_look_timeout_s
         try:
-            return process.communicate(told, timeout=timeout_s)
+            return process.communicate(line, timeout=timeout_s)
         except subprocess.TimeoutExpired:
             _signal(process, signal.SIGTERM)
         finally:

@@ -1,8 +1,8 @@
 """A command that is ready to begin: what takes long is done before its words are known.
 
-``python -m runbook_lib.prepared`` imports what a run of notebooks needs and starts their kernel.
-Then it waits for one line on standard input, the words of a command as a JSON list, carries the
-command out and ends as ``runbook`` ends. Without a line it ends at once.
+``python -m runbook_lib.prepared [--runbook NAME]`` imports what a run of notebooks needs and starts
+their kernel. Then it waits for one line on standard input, the words of a command as a JSON list,
+carries the command out and ends as ``runbook`` ends. Without a line it ends at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
         with SharedKernel() as kernel:
             kernel.begin()  # it takes the one that waits, and ends it
         return
-    sys.argv[1:] = json.loads(line)
+    sys.argv += json.loads(line)  # after --runbook NAME, if it was given
     run_main()
 
 
