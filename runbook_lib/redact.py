@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .model import Json
 
 MASK = "[redacted]"
-# Shorter texts are names and words that come again and again: what becomes of them is kept.
+# Shorter texts are names and words that come again and again. Their redacted form is cached.
 _SHORT = 100
 _SHORTEST_SECRET = 4
 _SHORTEST_BASE64 = 6
