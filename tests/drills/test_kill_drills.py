@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from urllib3.exceptions import MaxRetryError
 
 from dataflow_stack import fault_state, health
 from dataflow_stack.config import StackConfig, StackError, load_config
@@ -189,7 +190,7 @@ def find_left(stack: RunningStack, config: StackConfig, home: Path) -> dict[str,
             "the lag, minutes": max(0.0, health.read_lag_minutes(config) - 5),
             "record": read_record(home),
         }
-    except (StackError, requests.ConnectionError) as error:
+    except (StackError, requests.ConnectionError, MaxRetryError) as error:
         return {"an answer": str(error)}  # the revert starts a service again just now
     return {name: value for name, value in found.items() if value}
 
@@ -292,8 +293,10 @@ def test_a_drill_that_loses_its_network_is_taken_back_when_it_is_there_again(
     with frozen(stack):
         process.wait(600)
         assert process.returncode in (1, 3), drill.read_told()
-        assert REVERT_COMMAND in drill.read_told()
-        assert read_record(drill.home) is not None
+        # In the last phase the fault may be taken back already.
+        is_left = read_record(drill.home) is not None
+        assert (REVERT_COMMAND in drill.read_told()) is is_left
+        assert is_left or phase == "8 of 8 close"
     wait_until_steady(stack, drill.home, since=time.monotonic())
 
 
