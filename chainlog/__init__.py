@@ -98,8 +98,9 @@ class ChainedLog:
         self._reserve = path.with_name(f".{path.name}.reserve")
         self._lock = FileLock(f"{path}.lock", timeout=lock_timeout_s, thread_local=False)
         self._mutex = threading.Lock()  # the file's lock does not tell threads apart
-        self._entries = [_START]
+        self._last = _START
         self._size = 0
+        self._kept: list[Entry] | None = None
         self._broken = ""
 
     def locked(self) -> AbstractContextManager[object]:
@@ -157,7 +158,7 @@ class ChainedLog:
         self._reserve.unlink(missing_ok=True)
 
     def read(self) -> list[Entry]:
-        """Return every complete entry; lines that this object has seen are not read again.
+        """Return every complete entry, and keep them all: only what is new is read next time.
 
         Raises
         ------
@@ -165,21 +166,58 @@ class ChainedLog:
             At the first altered or missing line among the new ones.
         """
         with self._mutex:
+            if self._kept is None:
+                self._forget()
+                self._kept = []
             self._catch_up()
-            return self._entries[1:]
+            return list(self._kept)
+
+    def scan(self) -> Iterator[Entry]:
+        """Yield every complete entry, and keep none: a long log takes no memory.
+
+        Raises
+        ------
+        LogDamagedError
+            At the first altered or missing line.
+        """
+        last = _START
+        size = 0
+        if self.path.exists():
+            for entry, length in _read(self.path, 0, _START):
+                last = entry
+                size += length
+                yield entry
+        with self._mutex:
+            if self._kept is None:
+                self._last = last
+                self._size = size
+
+    def _forget(self) -> None:
+        """Read the file from its beginning next time."""
+        self._last = _START
+        self._size = 0
+        if self._kept is not None:
+            self._kept = []
 
     def _catch_up(self) -> bool:
         """Read what is new; tell whether a torn line follows."""
-        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            size = os.stat(self.path).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            size = 0
         if size < self._size:
-            self._entries = [_START]
-            self._size = 0
+            self._forget()
         if size > self._size:
-            last = self._entries[-1]
-            for entry, length in _read(self.path, self._size, last):
-                self._entries.append(entry)
-                self._size += length
+            for entry, length in _read(self.path, self._size, self._last):
+                self._take(entry, length)
         return size > self._size
+
+    def _take(self, entry: Entry, length: int) -> None:
+        """Go on to the next entry, which takes so many bytes."""
+        self._last = entry
+        self._size += length
+        if self._kept is not None:
+            self._kept.append(entry)
 
     def _move_torn_tail(self) -> str:
         number = 1
@@ -195,17 +233,8 @@ class ChainedLog:
         return aside.name
 
     def _write(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
-        last = self._entries[-1]
-        record = {
-            "seq": last.seq + 1,
-            "at": _format_time(self._clock()),
-            "kind": kind,
-            "data": data,
-            "prev": last.hash,
-        }
-        text = _canonical(record)
-        record["hash"] = hashlib.sha256(text).hexdigest()
-        line = _canonical(record) + b"\n"
+        last = self._last
+        line = _make_line(last, self._clock(), kind, data)
         try:
             self._write_line(line, sync)
         except OSError as error:
@@ -214,8 +243,7 @@ class ChainedLog:
                 os.truncate(self.path, self._size)
             raise LogError(f"cannot write {self.path}: {self._broken}") from error
         entry = _parse(self.path, line, last)  # as a reader of the file would see it
-        self._entries.append(entry)
-        self._size += len(line)
+        self._take(entry, len(line))
         return entry
 
     def _write_line(self, line: bytes, sync: bool) -> None:
@@ -275,6 +303,17 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     if not is_whole:
         raise LogDamagedError(str(path), number, "was altered after it was written")
     return entry
+
+
+def _make_line(last: Entry, at: datetime, kind: str, data: dict[str, Any]) -> bytes:
+    """Return the line that follows an entry; ``data`` is encoded once."""
+    before = _canonical({"at": _format_time(at), "data": data})
+    after = _canonical({"kind": kind, "prev": last.hash, "seq": last.seq + 1})
+    start = before.removesuffix(b"}") + b","
+    end = after.removeprefix(b"{")
+    digest = hashlib.sha256(start + end).hexdigest()
+    # The names are sorted: ``hash`` comes after ``data`` and before ``kind``.
+    return start + b'"hash":"' + digest.encode() + b'",' + end + b"\n"
 
 
 def _format_time(at: datetime) -> str:

@@ -116,7 +116,7 @@ class Bookkeeping:
         if record is None or record.ended:
             return
         log = self._logs[release_id]
-        known = {entry.hash for entry in log.read()}
+        known = {entry.hash for entry in log.scan()}
         entry = log.append("ended", {"by": self._plan.id})
         changes: dict[str, object] = {"ended": True}
         if record.ledger in known:
@@ -229,7 +229,7 @@ class Bookkeeping:
         """Write the effect into one plan's ledger, and into its record."""
         word = self._get_word()
         kind = "taken_back" if word == "undone" else word
-        known = {entry.hash for entry in log.read()}
+        known = {entry.hash for entry in log.scan()}
         effect = {"rows": rows, "by": self._operator, "plan": self._plan.id}
         entry = log.append(kind, effect)
         record = records.read_record(self._bucket, plan_id)

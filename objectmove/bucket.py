@@ -29,6 +29,8 @@ from .message import Message, Reach, Reply, Sink
 
 Texts = Mapping[str, str]
 
+_NO_TEXTS: Texts = {}
+
 _META = "x-amz-meta-"
 _ENCRYPTION = "x-amz-server-side-encryption"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
@@ -94,7 +96,7 @@ class Seen(Version):
     """
 
     metadata: Texts | None = None
-    headers: Texts = field(default_factory=dict)
+    headers: Texts = field(default_factory=lambda: _NO_TEXTS)
     version_id: str = ""
 
     @property
@@ -173,11 +175,13 @@ _UNANSWERED = {Reply.NOT_SENT: _NOT_SENT, Reply.NO_ANSWER: _NO_ANSWER}
 def find_all(bucket: S3Bucket, prefix: str, keys: Sequence[str]) -> Look:
     """Look up many keys under one prefix: by a listing, or one by one in a large prefix."""
     most = 4 * len(keys) + 1000
-    objects = islice(bucket.list_objects(prefix), most)
-    listed = {seen.key: seen for seen in objects}
-    if len(listed) == most:
-        return bucket.look(keys)
-    return {key: listed.get(key) for key in keys}
+    looks: Look = dict.fromkeys(keys)
+    count = 0
+    for seen in islice(bucket.list_objects(prefix), most):
+        count += 1
+        if seen.key in looks:
+            looks[seen.key] = seen
+    return bucket.look(keys) if count == most else looks
 
 
 def is_key_supported(key: str) -> bool:

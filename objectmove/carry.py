@@ -532,8 +532,16 @@ class Carrier:
                 refused.append(job.row)
                 reasons[str(job.row)] = why
         ledger.close(State.MOVED, moved, leg=leg)
+        self._forget_looks(jobs)
         if refused:
             ledger.note("delete_refused", refused, leg=leg, reasons=reasons)
+
+    def _forget_looks(self, jobs: Sequence[Job]) -> None:
+        """Drop what was seen of jobs that are done: nobody asks for it again."""
+        for job in jobs:
+            if self._get_state(job) is State.MOVED:
+                self.looks.pop(job.key, None)
+                self.looks.pop(job.to, None)
 
     def _needs_look(self, job: Job) -> bool:
         """Tell whether a source is looked at right before its delete."""

@@ -69,7 +69,8 @@ class RowStates(Mapping[int, State]):
     """The state of each row, found by row and by state.
 
     A release asks after each window of rows which of them are in some state. Going through all
-    rows then would take time that grows with the square of their number.
+    rows then would take time that grows with the square of their number. Only who asks for
+    ``NONE``, as a run does a few times, goes through all.
 
     Parameters
     ----------
@@ -86,7 +87,6 @@ class RowStates(Mapping[int, State]):
         self.waiting_again: set[int] = set()
         self._states = [State.NONE] * count
         self._rows: dict[State, set[int]] = {state: set() for state in State}
-        self._rows[State.NONE] = set(range(count))
 
     def __getitem__(self, row: int) -> State:
         if not 0 <= row < len(self._states):
@@ -102,9 +102,10 @@ class RowStates(Mapping[int, State]):
     def put(self, state: State, rows: Iterable[int]) -> None:
         """Give some rows a state."""
         for row in rows:
-            self._rows[self[row]].remove(row)
-            self._rows[state].add(row)
+            self._rows[self[row]].discard(row)
             self._states[row] = state
+            if state is not State.NONE:
+                self._rows[state].add(row)
             if state is State.NONE and row < self.begun:
                 self.waiting_again.add(row)
             else:
@@ -119,6 +120,8 @@ class RowStates(Mapping[int, State]):
 
     def find(self, *states: State) -> list[int]:
         """Return the rows in some states, in order."""
+        if State.NONE in states:
+            return [row for row, state in enumerate(self._states) if state in states]
         rows: set[int] = set()
         for state in states:
             rows |= self._rows[state]
@@ -188,11 +191,12 @@ class Ledger:
         self.is_behind = False
         self.was_going = False
         self.memory_removed = False
-        entries = log.read()
-        for entry in entries:
+        recorded_head = record.ledger if record is not None else ""
+        knows_head = not recorded_head
+        for entry in log.scan():
             self._take(entry)
-        hashes = [entry.hash for entry in entries]
-        if record is not None and record.ledger not in ("", *hashes):
+            knows_head = knows_head or entry.hash == recorded_head
+        if record is not None and not knows_head:
             self.is_behind = True
             self._believe(record)
         for other in sorted(later, key=lambda other: other.begun_at):
@@ -346,7 +350,11 @@ class Ledger:
             case "landed" if "leg" not in data:
                 at = parse_time(data["at"]) if data["at"] else None
                 for row in rows:
-                    self.landings[row] = Landing(data["etag"], at)
+                    planned_etag = self.plan.rows[row].etag
+                    is_planned = data["etag"] == planned_etag
+                    # One text for both: a long ledger takes less memory.
+                    etag = planned_etag if is_planned else data["etag"]
+                    self.landings[row] = Landing(etag, at)
             case "delete_refused":
                 self.refused.update(rows)
             case "refused" if data.get("final"):

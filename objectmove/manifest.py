@@ -55,7 +55,7 @@ class Shard(Part):
     sha256: str
 
 
-_SHARDS = TypeAdapter(tuple[Shard, ...])
+_SHARD = TypeAdapter(Shard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def parse_manifest(content: bytes, *, path: Path) -> Manifest:
     PlanError
         When a line is not exactly what this module writes, or the ranges are not disjoint.
     """
-    header, shards = plans.parse_lines(content, _SHARDS, encode=_encode, name=path.name)
+    header, shards = plans.parse_lines(content, _SHARD, name=path.name)
     _check(path, header, shards)
     return Manifest(
         path=path,
@@ -412,7 +412,7 @@ def note_hold(bucket: S3Bucket, plan_id: str, *, logs: Logs) -> None:
     Then this machine can end the hold, too, when the bucket's memory is removed.
     """
     log = logs(plan_id)
-    if log.read():
+    if any(log.scan()):
         return
     record = records.read_record(bucket, plan_id)
     if record is None or record.hold is None:

@@ -722,7 +722,7 @@ class Run:
         header = self.plan.header
         is_word = header.action in ("settle", "reopen")
         is_open = is_word and bool(self.ledger.rows(State.UNPROVEN, State.CONFLICT))
-        if is_open and self.ledger.memory_removed and self.logs(header.release).read():
+        if is_open and self.ledger.memory_removed and any(self.logs(header.release).scan()):
             # What the bucket forgot of the release is settled only after that is written anew.
             return make_resume_command(header.release, "move")
         return ""

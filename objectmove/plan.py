@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -257,7 +258,6 @@ class PlanRow(Version):
 
 _ROW = TypeAdapter(PlanRow)
 Line = TypeVar("Line")
-_ROWS = TypeAdapter(tuple[PlanRow, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +406,7 @@ def write_plan(
     }
     header = header.model_copy(update=totals)
     content = encode_rows(header, rows)
+    del rows  # they are read again from the bytes: many do not fit into memory twice
     plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan
@@ -434,7 +435,7 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
     PlanError
         When a line is not exactly what this module writes, or a row leaves the header's prefixes.
     """
-    header, rows = parse_lines(content, _ROWS, encode=encode_rows, name=path.name)
+    header, rows = parse_lines(content, _ROW, name=path.name)
     _check(path, header, rows)
     return MovePlan(
         path=path,
@@ -447,28 +448,42 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
 
 def parse_lines(
     content: bytes,
-    adapter: TypeAdapter[tuple[Line, ...]],
+    adapter: TypeAdapter[Line],
     *,
-    encode: Callable[[PlanHeader, Sequence[Line]], bytes],
     name: str,
 ) -> tuple[PlanHeader, tuple[Line, ...]]:
     """Read the header and the lines of a file that ``encode`` writes.
+
+    The lines are read one by one: of a large file, no second copy is in memory.
+
+    Parameters
+    ----------
+    adapter : reads and writes one line
 
     Raises
     ------
     PlanError
         When a line is not exactly what ``encode`` writes; names the file.
     """
+    parsed: list[Line] = []
+    file = BytesIO(content)
     try:
-        head, *lines = content.decode().removesuffix("\n").split("\n")
+        head = file.readline()
         header = PlanHeader.model_validate_json(head)
-        parsed = adapter.validate_json(f"[{','.join(lines)}]")
-        if encode(header, parsed) != content:
-            raise ValueError("a line is not as `plan` writes it")
+        _check_written(head, encode(header, ()))
+        for text in file:
+            line = adapter.validate_json(text)
+            _check_written(text, adapter.dump_json(line) + b"\n")
+            parsed.append(line)
     except ValueError as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise PlanError(f"{name} is not a plan ({what}). Make a new one.") from error
-    return header, parsed
+    return header, tuple(parsed)
+
+
+def _check_written(line: bytes, expected: bytes) -> None:
+    if line != expected:
+        raise ValueError("a line is not as `plan` writes it")
 
 
 def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
@@ -534,7 +549,7 @@ def check_prefixes(source: str, to: str) -> None:
 
 def encode_rows(header: PlanHeader, rows: Sequence[PlanRow]) -> bytes:
     """Return a plan's file: the header, and one line per row."""
-    return encode(header, [encode_row(row) for row in rows])
+    return encode(header, map(encode_row, rows))
 
 
 def encode_row(row: PlanRow) -> bytes:
@@ -547,7 +562,11 @@ def parse_rows(lines: Sequence[bytes]) -> list[PlanRow]:
     return [_ROW.validate_json(line) for line in lines]
 
 
-def encode(header: PlanHeader, lines: Sequence[bytes]) -> bytes:
+def encode(header: PlanHeader, lines: Iterable[bytes]) -> bytes:
     """Return a file of a header and lines."""
+    file = BytesIO()
     head = header.model_dump_json(by_alias=True)
-    return b"\n".join([head.encode(), *lines]) + b"\n"
+    file.write(head.encode() + b"\n")
+    for line in lines:
+        file.write(line + b"\n")
+    return file.getvalue()

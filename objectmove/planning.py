@@ -150,7 +150,7 @@ def make_move_plan(
         if len(selection.rows) > limit:
             raise LimitError(f"more would move than one plan may hold: {limit} objects")
     selection.leave_out_taken()
-    return plans.write_plan(folder, new, selection.rows, selection.excluded)
+    return plans.write_plan(folder, new, selection.take_rows(), selection.excluded)
 
 
 def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
@@ -174,8 +174,7 @@ def _write_shards(
         for chunk in _list_chunks(bucket, header.source):
             selection.add(chunk)
             selection.leave_out_taken()
-            spool.add(selection.rows)
-            selection.rows = []
+            spool.add(selection.take_rows())
         # To list millions of objects takes longer than a plan may be old.
         took = bucket.read_clock() - began_at
         header = header.model_copy(update={"expires_at": header.expires_at + took})
@@ -249,6 +248,12 @@ class _Selection:
                 sha256=sha256,
             )
             self.rows.append(row)
+
+    def take_rows(self) -> list[PlanRow]:
+        """Return the rows, and keep none: many do not fit into memory twice."""
+        rows = self.rows
+        self.rows = []
+        return rows
 
     def leave_out_taken(self) -> None:
         """Leave out the rows whose destination is not free."""
@@ -421,7 +426,7 @@ def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
         path = plan.path.with_name(f"{undo_id}.jsonl")
         record = records.read_record(bucket, undo_id)
         undo = plans.parse_plan(path.read_bytes(), path=path) if path.exists() else None
-        lines = {entry.kind for entry in logs(undo_id).read()}
+        lines = {entry.kind for entry in logs(undo_id).scan()}
         is_begun = "approved" in lines or (record is not None and not record.is_unbegun)
         is_ended = "ended" in lines or (record is not None and record.ended)
         if not is_begun:

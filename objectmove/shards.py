@@ -63,7 +63,7 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan | Manifest, /, **how: Any) -> M
     """Go on with a plan that was begun, or with every shard of a manifest that was approved."""
     if isinstance(plan, MovePlan):
         return _resume(bucket, plan, **how)
-    if plan.header.action == "undo" and how["logs"](plan.id).read():
+    if plan.header.action == "undo" and any(how["logs"](plan.id).scan()):
         return _carry_out_all(bucket, plan, _apply_undo, how)
     if plan.header.action == "undo" or not was_begun(bucket, plan):
         raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
@@ -199,7 +199,7 @@ def _name_undo(manifest: Manifest, logs: Logs) -> str:
     """Return the id of the next undo of a manifest: one that was begun here is kept."""
     for number in count(1):
         undo_id = name_undo(manifest, number)
-        if not logs(undo_id).read():
+        if not any(logs(undo_id).scan()):
             break
     return undo_id
 

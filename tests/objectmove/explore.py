@@ -1468,7 +1468,7 @@ class _KnownStateError(Exception):
 
 def _open_disk(disk: Disk) -> ChainedLog:
     """Return what only reads a ledger's lines, from outside of the simulation."""
-    return cast(ChainedLog, SimpleNamespace(read=lambda: disk.entries))
+    return cast(ChainedLog, SimpleNamespace(scan=lambda: iter(disk.entries)))
 
 
 def _read_ledger(disk: Disk, plan: MovePlan) -> Ledger:

@@ -682,6 +682,10 @@ class SimLog:
         self.process.begin("read-log")
         return list(self._disk.entries)
 
+    def scan(self) -> Iterator[Entry]:
+        """Yield the lines."""
+        return iter(self.read())
+
     def reserve(self) -> None:
         """Have room."""
         self.process.touch()
