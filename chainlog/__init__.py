@@ -23,6 +23,7 @@ __all__ = ["GENESIS", "ChainedLog", "Entry", "LogDamagedError", "LogError", "rea
 
 GENESIS = "0" * 64
 _RESERVE_BYTES = 256 * 1024
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _utc_now() -> datetime:
@@ -103,7 +104,8 @@ class ChainedLog:
         self._kept: list[Entry] | None = None
         self._broken = ""
 
-    def locked(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def locked(self) -> Iterator[None]:
         """Keep every other process from appending, until the ``with`` block ends.
 
         Raises
@@ -111,6 +113,16 @@ class ChainedLog:
         LogError
             When another process holds the lock for too long, or the folder cannot be written.
         """
+        with self._mutex:
+            self._acquire()
+        try:
+            yield
+        finally:
+            with self._mutex:  # another thread's append ends first
+                self._lock.release()
+
+    def _acquire(self) -> AbstractContextManager[object]:
+        """Take the file's lock; what is returned gives it back at its end."""
         with _explained(f"cannot lock {self.path}"):
             return self._lock.acquire()  # makes the folder, too
 
@@ -126,13 +138,19 @@ class ChainedLog:
         LogError
             When it could not be appended, or an earlier append failed.
         """
-        with self._mutex, self.locked():
-            if self._broken:
-                raise LogError(f"{self.path} is not written any more: {self._broken}")
-            if self._catch_up():
-                kept_as = self._move_torn_tail()
-                self._write("torn_tail", {"kept_as": kept_as}, sync)
-            return self._write(kind, data, sync)
+        with self._mutex:
+            if self._lock.is_locked:  # to take it again would cost as much as the append
+                return self._append(kind, data, sync)
+            with self._acquire():
+                return self._append(kind, data, sync)
+
+    def _append(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
+        if self._broken:
+            raise LogError(f"{self.path} is not written any more: {self._broken}")
+        if self._catch_up():
+            kept_as = self._move_torn_tail()
+            self._write("torn_tail", {"kept_as": kept_as}, sync)
+        return self._write(kind, data, sync)
 
     def reserve(self) -> None:
         """Keep 256 KiB aside on the disk, so that what happened can be written when it is full.
@@ -242,7 +260,7 @@ class ChainedLog:
             with suppress(OSError):
                 os.truncate(self.path, self._size)
             raise LogError(f"cannot write {self.path}: {self._broken}") from error
-        entry = _parse(self.path, line, last)  # as a reader of the file would see it
+        entry = _decode(line)  # as a reader of the file would see it
         self._take(entry, len(line))
         return entry
 
@@ -290,9 +308,7 @@ def _read(path: Path, start: int, last: Entry) -> Iterator[tuple[Entry, int]]:
 def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     number = last.seq + 1
     try:
-        record = json.loads(line)
-        record["at"] = datetime.fromisoformat(record["at"])
-        entry = Entry(**record)
+        entry = _decode(line)
         own_hash = f'"hash":"{entry.hash}",'.encode()
         before, _, after = line.rstrip(b"\n").rpartition(own_hash)
         is_whole = hashlib.sha256(before + after).hexdigest() == entry.hash
@@ -303,6 +319,14 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     if not is_whole:
         raise LogDamagedError(str(path), number, "was altered after it was written")
     return entry
+
+
+def _decode(line: bytes) -> Entry:
+    """Return the entry of a line that nobody has checked."""
+    text = line.decode("utf-8", "surrogatepass")
+    record = json.loads(text)
+    record["at"] = datetime.fromisoformat(record["at"])
+    return Entry(**record)
 
 
 def _make_line(last: Entry, at: datetime, kind: str, data: dict[str, Any]) -> bytes:
@@ -322,8 +346,7 @@ def _format_time(at: datetime) -> str:
 
 def _canonical(record: dict[str, Any]) -> bytes:
     """Return the one way to write a record: sorted names, no blanks."""
-    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return text.encode("utf-8", "surrogatepass")
+    return _ENCODER.encode(record).encode("utf-8", "surrogatepass")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Literal
 from urllib.parse import quote, unquote_plus, urlencode
@@ -510,15 +510,29 @@ class S3Bucket(Reach):
         }
         if self.session_token:
             query["X-Amz-Security-Token"] = self.session_token
-        encoded = urlencode(sorted(query.items()), safe="~", quote_via=quote)
+        encoded = _encode_query(tuple(sorted(query.items())))
         lines = [f"{name}:{headers[name].strip()}" for name in names]
         request = "\n".join([what, encoded, *lines, "", signed_names, "UNSIGNED-PAYLOAD"])
         digest = hashlib.sha256(request.encode("latin-1")).hexdigest()
         signed_text = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}"
-        key = f"AWS4{self.secret_key}".encode()
-        for part in (*scope.split("/"), signed_text):
-            key = hmac.digest(key, part.encode(), "sha256")
-        return f"{encoded}&X-Amz-Signature={key.hex()}"
+        key = _derive_key(self.secret_key, scope)
+        signature = hmac.digest(key, signed_text.encode(), "sha256")
+        return f"{encoded}&X-Amz-Signature={signature.hex()}"
+
+
+@lru_cache(maxsize=64)
+def _encode_query(query: tuple[tuple[str, str], ...]) -> str:
+    """Return a query as it is signed; requests of one kind and date share theirs."""
+    return urlencode(query, safe="~", quote_via=quote)
+
+
+@lru_cache(maxsize=8)
+def _derive_key(secret_key: str, scope: str) -> bytes:
+    """Return the key that signs requests of one day (AWS signature version 4)."""
+    key = f"AWS4{secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
 
 
 def _write_delete(keys: Sequence[str]) -> bytes:
