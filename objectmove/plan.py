@@ -16,6 +16,7 @@ from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 
@@ -337,7 +338,7 @@ class PlanFile:
         return self.header.id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class MovePlan(PlanFile):
     """A plan of objects."""
 
@@ -360,6 +361,10 @@ class MovePlan(PlanFile):
             if row.to:
                 keys += [row.key, row.to]
         return keys
+
+
+#: The plans in memory, by the SHA-256 of their bytes: the bucket's copy of one is not parsed again.
+_PARSED: WeakValueDictionary[str, MovePlan] = WeakValueDictionary()
 
 
 class Excluded:
@@ -435,15 +440,23 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
     PlanError
         When a line is not exactly what this module writes, or a row leaves the header's prefixes.
     """
+    sha256 = hashlib.sha256(content).hexdigest()
+    known = _PARSED.get(sha256)
+    if known is not None:
+        _check_name(path, known.header)
+        return replace(known, path=path)
     header, rows = parse_lines(content, _ROW, name=path.name)
+    _check_name(path, header)
     _check(path, header, rows)
-    return MovePlan(
+    plan = MovePlan(
         path=path,
         content=content,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=sha256,
         header=header,
         rows=rows,
     )
+    _PARSED[sha256] = plan
+    return plan
 
 
 def parse_lines(
@@ -486,9 +499,12 @@ def _check_written(line: bytes, expected: bytes) -> None:
         raise ValueError("a line is not as `plan` writes it")
 
 
-def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
+def _check_name(path: Path, header: PlanHeader) -> None:
     if path.stem != header.id:
         raise PlanError(f"{path.name} was renamed: it is {header.id}")
+
+
+def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
     if header.format != "objectmove/plan/5":
         raise PlanError(f"{path.name} names shards: it is not a plan of objects")
     check_prefixes(header.source, header.to)
