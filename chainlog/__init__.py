@@ -220,7 +220,7 @@ class ChainedLog:
     def _catch_up(self) -> bool:
         """Read what is new; tell whether a torn line follows."""
         try:
-            size = os.stat(self.path).st_size
+            size = self.path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             size = 0
         if size < self._size:
