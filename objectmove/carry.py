@@ -193,16 +193,15 @@ class Carrier:
         StoreError
             When the bucket cannot be read.
         """
-        waiting = list(jobs)
-        while waiting:
+        start = 0
+        while start < len(jobs):
             width = self.width if self._has_moved_one else 1
-            window = waiting[:width]
-            waiting = waiting[width:]
+            window = jobs[start : start + width]
+            start += len(window)
             self._carry_window(window)
             if not self._has_moved_one:
                 self._check_first(window[0])
-            done = len(jobs) - len(waiting)
-            progress(done, len(jobs))
+            progress(start, len(jobs))
 
     def resolve(self, list_jobs: Callable[[], list[Job]]) -> None:
         """Settle the jobs that are half done: wait for the fence, look, do what the table says.
