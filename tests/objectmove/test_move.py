@@ -346,6 +346,16 @@ class TestApproval:
         with pytest.raises(PlanError):
             parse_plan(plan.path.read_bytes(), path=plan.path)
 
+    def test_the_same_bytes_share_their_rows_and_a_renamed_file_is_refused(
+        self, place: Place
+    ) -> None:
+        plan = place.plan()
+        again = parse_plan(plan.path.read_bytes(), path=plan.path)
+        assert again == plan
+        assert again.rows is plan.rows
+        with pytest.raises(PlanError):
+            parse_plan(plan.content, path=plan.path.with_name("other.jsonl"))
+
     def test_f11_an_edit_after_loading_changes_nothing(self, place: Place) -> None:
         plan = place.plan()
         plan.path.write_text("", "utf-8")
