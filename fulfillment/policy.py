@@ -264,6 +264,8 @@ def count_affected(journal: JournalView) -> Affected:
     labels = None
     if waiting or moved.is_counted:
         labels = max([*waiting, moved.most])
+    if not labels and not unserved and _had_no_uploads(journal):
+        labels = None  # whoever had no label was not counted
     return Affected(
         labels=labels,
         waiting=waiting[-1] if waiting else None,
@@ -272,6 +274,12 @@ def count_affected(journal: JournalView) -> Affected:
         unserved=max(unserved, default=None),
         longest_minutes=max(waits, default=None),
     )
+
+
+def _had_no_uploads(journal: JournalView) -> bool:
+    """Tell whether a reading says that no label got in."""
+    told = [reading.observations.get("uploads") for reading in journal.readings]
+    return Uploads.FAILING in told or Uploads.NONE in told
 
 
 class _Moved(NamedTuple):

@@ -26,8 +26,8 @@ from ..model import (
     format_time,
     parse_time,
 )
-from ..policy import say_causes
-from ..record.actions import ActionRecord
+from ..policy import say_causes, say_main_causes
+from ..record.actions import ActionRecord, say_cut_off
 from ..record.detection import Moment, find_slowest, list_moments, list_triggers, say_faster
 from ..record.notes import list_follow_ups
 from ..record.view import get_number
@@ -97,7 +97,7 @@ class Fact(NamedTuple):
 def write_headline(model: ReportModel) -> str:
     """Return the report's title: the verdict and the cause; of a drill, whether it passed."""
     if model.has_passed:
-        causes = say_causes(model.causes[:2])
+        causes = say_main_causes(model.causes)
         return f"Drill passed: {causes or _NO_CAUSE}"
     if model.objectives:
         missed = [objective for objective in model.objectives if objective.get("met") is not True]
@@ -372,9 +372,9 @@ def _describe_actions(model: ReportModel) -> Fact:
 
 
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
-    """Return a sentence for each action that began, and of which nothing says that it ended."""
+    """Return what became of each action that began, and of which nothing says that it ended."""
     describe = model.policy.describe_action
-    return [f"{describe(action)}: begun, and not ended" for action in actions]
+    return [f"{describe(action)}: {say_cut_off(action, model.actions)}" for action in actions]
 
 
 def _count_waiting(model: ReportModel) -> str:

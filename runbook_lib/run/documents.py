@@ -160,23 +160,26 @@ class InvestigateDocument(Document):
 class RunDocument(Document):
     """``run``: how the chosen notebooks ended.
 
-    ``reason`` says why the verdict is what it is, ``next`` is the command of what comes next, and
-    ``unfinished`` are the commands that finish what was begun before. ``became`` says whether the
-    incident was opened, took up an alert, or was closed, and why it stays open.
+    ``reason`` says why the verdict is what it is, ``advice`` what helps, in order, while there is
+    trouble. ``next`` is the command of what comes next, and ``unfinished`` are the commands that
+    finish what was begun before. ``became`` says whether the incident was opened, took up an alert,
+    or was closed, and why it stays open.
     """
 
     notebooks: tuple[NotebookResult, ...]
     plans: tuple[dict[str, Json], ...]
     report: str
     reason: str = ""
+    advice: tuple[str, ...] = ()
     next: str = ""
     unfinished: tuple[str, ...] = ()
     became: tuple[str, ...] = ()
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What was begun before comes first; then what comes next, where no plan waits."""
-        if self.next and not self.to_paste:
+        """What was begun before comes first; then what comes next, unless a plan is."""
+        stopped = any(run.status == "stopped_at_plan" for run in self.notebooks)
+        if self.next and not (stopped and self.to_paste):
             return (*self.unfinished, self.next)
         return self.unfinished
 

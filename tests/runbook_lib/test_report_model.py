@@ -12,6 +12,7 @@ import pytest
 from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict, format_time
+from runbook_lib.record.actions import list_taken_back, say_cut_off
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
 from runbook_lib.report.summary import (
@@ -363,6 +364,23 @@ def test_an_action_that_was_cut_off_stands_beside_what_was_done(tmp_path: Path) 
     text = str(facts_of(model_of(tell.incident))["What was done"])
     assert len(text) > len(done)
     assert "the other labels" in text
+
+
+def test_a_release_that_was_cut_off_and_taken_back_is_not_told_as_unended(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for phase in (ActionPhase.APPROVED, ActionPhase.FAILED):
+        tell.act(phase)
+    before = str(facts_of(model_of(tell.incident))["What was done"])
+    undo = {"plan": f"{PLAN}-undo", "moved": 2}
+    for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
+        tell.act(phase, action="undo", step="6.1.1", result=undo)
+    model = model_of(tell.incident)
+    assert list_taken_back(model.actions) == {PLAN}
+    done = str(facts_of(model)["What was done"])
+    cut_off = model.actions[0]
+    assert say_cut_off(cut_off, model.actions) in done
+    assert say_cut_off(cut_off, []) in before.lower()
+    assert say_cut_off(cut_off, []) not in done
 
 
 def test_a_plan_is_told_by_when_it_was_made_and_not_loaded(tmp_path: Path) -> None:
