@@ -56,6 +56,7 @@ _NEXT = {
 _ACTIONS = {
     "release": "released {objects} by move",
     "undo": "took {objects} back",
+    "settle": "settled {objects} by a person's word",
     "retrigger": "re-triggered the worker {target}",
     "restart": "restarted {target}",
     "start": "started {target}",
@@ -66,7 +67,7 @@ _ACTIONS = {
     "revert_synthetic": "removed {objects} of an exercise",
 }
 #: Actions whose check compares every object.
-_PROVEN_ACTIONS = ("release", "undo")
+_PROVEN_ACTIONS = ("release", "undo", "settle")
 #: Where the result of an action says how many objects it changed.
 _COUNTS = ("moved", "created", "removed")
 
@@ -187,8 +188,8 @@ class FulfillmentPolicy(Policy):
 
     def describe_proof(self, action: ActionRecord) -> str:
         """Return what the check after an action found, in a word or two."""
-        if action.is_verified and action.first.action in _PROVEN_ACTIONS:
-            return "proven"
+        if action.applied and action.first.action in _PROVEN_ACTIONS:
+            return "proven" if action.is_verified else "not proven"
         return super().describe_proof(action)
 
     def list_unfinished(self, action: ActionRecord, actions: Sequence[ActionRecord]) -> list[str]:
@@ -320,7 +321,8 @@ def _sum_of(counts: Mapping[str, int], kinds: Mapping[str, str], kind: str) -> i
 def _count_changed(action: ActionRecord) -> int | None:
     """Return how many objects an action changed; None when its result does not say it."""
     result = action.result(ActionPhase.APPLIED)
-    for name in _COUNTS:
+    names = ("settled",) if action.first.action == "settle" else _COUNTS
+    for name in names:
         number = to_number(result.get(name))
         if number is not None:
             return int(number)

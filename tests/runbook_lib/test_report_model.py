@@ -466,6 +466,20 @@ def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
     assert all(word in notice.text for word in ("email", "slack", "Delay: firing"))
 
 
+def test_channels_that_are_told_again_are_another_row(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    events = [
+        {"at": format_time(START + timedelta(seconds=seconds)), "kind": "notice", "text": text}
+        for seconds in (0, 90)
+        for text in ("email receives Delay: firing", "slack receives Delay: firing")
+    ]
+    tell.conclude(Verdict.INCIDENT, "labels wait", timeline=events)
+
+    rows = tell_timeline(model_of(tell.incident))
+
+    assert [row.at for row in rows] == [START, START + timedelta(seconds=90)]
+
+
 def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.read("2.1", "lag", "breach", since=format_time(START - timedelta(minutes=1)))
