@@ -9,6 +9,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -664,7 +665,8 @@ class MoveCommands:
             return change()
         except ActionInterruptedError:
             inv.progress("interrupted: write the report")
-            write_outputs(inv.incident, self._sections)
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
+                write_outputs(inv.incident, self._sections)
             raise
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
