@@ -79,7 +79,7 @@ class Page:
                 is_drill = incident.state.drill
                 journal = incident.journal.view()
                 since = journal.since() or since
-                verdict = str(policy.compute_verdict(journal, now=now) or verdict)
+                verdict = str(policy.compute_verdict(journal) or verdict)
                 cause = say_causes(policy.list_causes(journal)) or cause
                 affected = str(policy.compute_impact(journal))
                 verdict_at = journal.last_look_at

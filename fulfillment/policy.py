@@ -91,10 +91,10 @@ class FulfillmentPolicy(Policy):
 
         Parameters
         ----------
-        now : readings are of now at this time; default: at the newest entry
+        now : readings are of now at this time; default: at the newest look
         roles : only needed readings of these roles must be there; None: all that are needed
         """
-        at = now or journal.last_at
+        at = now or journal.last_look_at or journal.last_at
         closed = journal.closing_verdict()
         is_read = any(reading.role in SYMPTOMS for reading in journal.readings)
         if at is None or (closed is None and not is_read):
@@ -188,8 +188,8 @@ class FulfillmentPolicy(Policy):
 
     def describe_proof(self, action: ActionRecord) -> str:
         """Return what the check after an action found, in a word or two."""
-        if action.applied and action.first.action in _PROVEN_ACTIONS:
-            return "proven" if action.is_verified else "not proven"
+        if action.is_verified and action.first.action in _PROVEN_ACTIONS:
+            return "proven"
         return super().describe_proof(action)
 
     def list_unfinished(self, action: ActionRecord, actions: Sequence[ActionRecord]) -> list[str]:

@@ -107,14 +107,14 @@ class Policy:
 
         Parameters
         ----------
-        now : readings that are too old at this time do not judge; default: at the newest entry
+        now : readings that are too old at this time do not judge; default: at the newest look
         roles : only needed readings of these roles must be there; None: all that are needed
         """
         closed = journal.closing_verdict()
         if closed is not None:
             return self._give(journal, closed)
         symptoms = [r for r in journal.latest().values() if r.role in SYMPTOMS]
-        at = now or journal.last_at
+        at = now or journal.last_look_at
         if not symptoms or at is None:
             return None
         applied = journal.last_applied

@@ -42,7 +42,7 @@ class MoveDocument(Document):
 class MovePlanDocument(MoveDocument):
     """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
 
-    ``reason`` says why nothing may move, and which setting decides it; ``rows`` are the first
+    ``reason`` says what no plan will move, and which setting decides it; ``rows`` are the first
     objects. ``others`` says how it is made sure that nobody else moves, ``window`` what the store
     cannot guard. ``shards`` are the parts of a plan that was cut: ``plan`` (the id), ``objects``,
     ``bytes``, ``first`` and ``last`` (keys). ``apply_shard`` carries the first of them out alone.
@@ -64,10 +64,11 @@ class MovePlanDocument(MoveDocument):
 
     @property
     def answer(self) -> str:
-        """How much would change; nothing did."""
+        """How much would change; nothing did. And what no plan will move, and why."""
         much = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
         if self.apply:
-            return f"Planned, nothing was changed: {much}"
+            stays = f". {self.reason}" if self.reason else ""
+            return f"Planned, nothing was changed: {much}{stays}"
         if self.reason:
             return f"There is nothing to do: {self.reason}"
         return "There is nothing to do"
