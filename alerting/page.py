@@ -79,11 +79,10 @@ class Page:
                 is_drill = incident.state.drill
                 journal = incident.journal.view()
                 since = journal.since() or since
-                verdict = str(policy.compute_verdict(journal, now=now) or verdict)
+                verdict = str(policy.compute_verdict(journal) or verdict)
                 cause = say_causes(policy.list_causes(journal)) or cause
                 affected = str(policy.compute_impact(journal))
-                if journal.conclusions:
-                    verdict_at = journal.conclusions[-1].at
+                verdict_at = journal.last_look_at
         except RunbookError:
             cause = cause or row.damage or "cannot be read"
         age_s = (now - verdict_at).total_seconds() if verdict_at else None

@@ -56,6 +56,7 @@ _NEXT = {
 _ACTIONS = {
     "release": "released {objects} by move",
     "undo": "took {objects} back",
+    "settle": "settled {objects} by a person's word",
     "retrigger": "re-triggered the worker {target}",
     "restart": "restarted {target}",
     "start": "started {target}",
@@ -66,7 +67,7 @@ _ACTIONS = {
     "revert_synthetic": "removed {objects} of an exercise",
 }
 #: Actions whose check compares every object.
-_PROVEN_ACTIONS = ("release", "undo")
+_PROVEN_ACTIONS = ("release", "undo", "settle")
 #: Where the result of an action says how many objects it changed.
 _COUNTS = ("moved", "created", "removed")
 
@@ -90,10 +91,10 @@ class FulfillmentPolicy(Policy):
 
         Parameters
         ----------
-        now : readings are of now at this time; default: at the newest entry
+        now : readings are of now at this time; default: at the newest look
         roles : only needed readings of these roles must be there; None: all that are needed
         """
-        at = now or journal.last_at
+        at = now or journal.last_look_at or journal.last_at
         closed = journal.closing_verdict()
         is_read = any(reading.role in SYMPTOMS for reading in journal.readings)
         if at is None or (closed is None and not is_read):
@@ -264,6 +265,8 @@ def count_affected(journal: JournalView) -> Affected:
     labels = None
     if waiting or moved.is_counted:
         labels = max([*waiting, moved.most])
+    if not labels and not unserved and _had_no_uploads(journal):
+        labels = None  # whoever had no label was not counted
     return Affected(
         labels=labels,
         waiting=waiting[-1] if waiting else None,
@@ -272,6 +275,12 @@ def count_affected(journal: JournalView) -> Affected:
         unserved=max(unserved, default=None),
         longest_minutes=max(waits, default=None),
     )
+
+
+def _had_no_uploads(journal: JournalView) -> bool:
+    """Tell whether a reading says that no label got in."""
+    told = [reading.observations.get("uploads") for reading in journal.readings]
+    return Uploads.FAILING in told or Uploads.NONE in told
 
 
 class _Moved(NamedTuple):
@@ -312,7 +321,8 @@ def _sum_of(counts: Mapping[str, int], kinds: Mapping[str, str], kind: str) -> i
 def _count_changed(action: ActionRecord) -> int | None:
     """Return how many objects an action changed; None when its result does not say it."""
     result = action.result(ActionPhase.APPLIED)
-    for name in _COUNTS:
+    names = ("settled",) if action.first.action == "settle" else _COUNTS
+    for name in names:
         number = to_number(result.get(name))
         if number is not None:
             return int(number)

@@ -14,8 +14,6 @@ from .clients.services import try_time
 from .investigation import Investigation
 from .waiting import Waiting, read_order_id
 
-#: An order that had no label for so long wants one.
-_PATIENCE = timedelta(seconds=60)
 _MAX_SHIPMENTS = 1000
 _MAX_READY = 20_000
 #: Statuses of a shipment that was not handed on yet, by DataFlow and by the demo stack.
@@ -29,10 +27,14 @@ class Unserved(NamedTuple):
     longest_minutes: float
 
 
-def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
+def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) -> Unserved | None:
     """Count the orders of the window whose shipment wants a label, and that have none.
 
     By the shipments of fulfillment-service, the newest 1,000, and by a listing of both prefixes.
+
+    Parameters
+    ----------
+    patience : an order that had no label for so long wants one
 
     Returns
     -------
@@ -61,7 +63,7 @@ def read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
         order_id = str(shipment.get("orderId"))
         if made_at is None or order_id in served or _has_label(shipment):
             continue
-        if now - inv.window <= made_at <= now - _PATIENCE:
+        if now - inv.window <= made_at <= now - patience:
             starts[order_id] = min(made_at, starts.get(order_id, made_at))
     oldest = min(starts.values(), default=now)
     return Unserved(len(starts), round((now - oldest).total_seconds() / 60, 1))

@@ -46,6 +46,8 @@ _MAX_EVIDENCE_CHARS = 300
 _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 #: Reasons to leave an object out of a plan although no real label waits in vain.
 _NOT_WAITING = ("synthetic", "gone", "left_for_later")
+#: Reasons that no later plan ends: these objects wait until a person takes them away.
+_HOLD_THE_ALERT = ("no_match", "not_wanted")
 
 
 class Label(NamedTuple):
@@ -366,15 +368,16 @@ def explain_left(
     Parameters
     ----------
     left, keys : how many objects were left out, and some of their keys, by reason
-    is_all : whether nothing moves; else only objects that are no label by their name are named,
-        since they count for the alert too
+    is_all : whether nothing moves; else only those are named that no plan will ever move, since
+        they count for the alert too
     """
     others = ", ".join(keys.get("no_match", ())[:3])
     ways = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
         "carrier, or set LABEL_FINISHED to what tells a finished label here",
         "not_wanted": "no shipment of their order still wants a label: all are delivered, returned "
-        f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished})",
+        f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished}). They hold the "
+        f"alert: take them out of {settings.pending_prefix}",
         "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order: "
         "look at one, and set ORDER_ID_FROM",
         "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({others}). They "
@@ -388,7 +391,7 @@ def explain_left(
     }
     sentences = []
     for reason, count in sorted(left.items()):
-        is_named = is_all or reason == "no_match"
+        is_named = is_all or reason in _HOLD_THE_ALERT
         if count and is_named and reason not in _NOT_WAITING:
             sentences.append(f"{count} stay: {ways.get(reason, reason)}")
     return "; ".join(sentences)

@@ -594,7 +594,7 @@ class Investigation(Generic[S, C]):
         self._enter(plan, ActionPhase.PLANNED, result=result)
         return plan
 
-    def apply(self, plan: Plan, *, approve: str = "") -> ActionEntry:
+    def apply(self, plan: Plan, *, approve: str = "", may_wait: bool = False) -> ActionEntry:
         """Carry out a plan that ``approve`` names by its SHA-256; else stop at the plan.
 
         Parameters
@@ -602,11 +602,12 @@ class Investigation(Generic[S, C]):
         plan : from ``plan``
         approve : SHA-256s, comma-separated. Empty: stop here. When it names other plans of this
             section but not this one, this one is left alone.
+        may_wait : nothing that follows needs the plan: without approval it is left alone, too
 
         Raises
         ------
         StoppedAtPlanError
-            When ``approve`` is empty and there is something to do.
+            When ``approve`` is empty, there is something to do, and it may not wait.
         SafetyError
             When a safety rule refuses; journalled.
         """
@@ -615,6 +616,8 @@ class Investigation(Generic[S, C]):
         if plan.is_empty:
             reason = plan.summary.get("reason") or "nothing to do"
             return self._enter(plan, ActionPhase.VERIFIED, str(reason))
+        if not approved and may_wait:
+            return self._enter(plan, ActionPhase.PLANNED, "left alone: it may wait for an approval")
         if not approved:
             what = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
             how = "To carry it out, approve it there and run this cell again, or set:"

@@ -107,14 +107,14 @@ class Policy:
 
         Parameters
         ----------
-        now : readings that are too old at this time do not judge; default: at the newest entry
+        now : readings that are too old at this time do not judge; default: at the newest look
         roles : only needed readings of these roles must be there; None: all that are needed
         """
         closed = journal.closing_verdict()
         if closed is not None:
             return self._give(journal, closed)
         symptoms = [r for r in journal.latest().values() if r.role in SYMPTOMS]
-        at = now or journal.last_at
+        at = now or journal.last_look_at
         if not symptoms or at is None:
             return None
         applied = journal.last_applied
@@ -177,7 +177,7 @@ class Policy:
         if verdict is Verdict.HEALTHY:
             return "nothing is wrong"
         if causes:
-            return say_causes(causes[:2])
+            return say_main_causes(causes)
         if verdict is Verdict.UNKNOWN:
             return "what a verdict needs is not known"
         return "the cause is not proven"
@@ -211,6 +211,16 @@ class Policy:
 def say_causes(findings: Sequence[Finding]) -> str:
     """Return causes in words."""
     return " and ".join(finding.words or finding.name for finding in findings)
+
+
+def say_main_causes(findings: Sequence[Finding]) -> str:
+    """Return the first two causes in words, and how many there are beside them."""
+    words = say_causes(findings[:2])
+    left = len(findings) - 2
+    if left < 1:
+        return words
+    noun = "cause" if left == 1 else "causes"
+    return f"{words}, and {left} other {noun}"
 
 
 def clip_target(target: str) -> str:

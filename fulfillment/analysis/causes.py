@@ -319,7 +319,10 @@ def _wake_worker(values: Values) -> Repair:
         return Repair("resume", worker)
     if values.get("worker_listed") is False:
         return Repair(mind=f"deploy {worker} again: no such service is there to start")
-    return Repair("start", worker)
+    mind = ""
+    if values.get("credentials_match") is False:
+        mind = _KEY_FIRST.replace("{worker}", worker)
+    return Repair("start", worker, mind)
 
 
 def _carrier(words: str, outcome: str, says: str, watched: str) -> CauseRecord:

@@ -70,21 +70,18 @@ def _list_after(
     return after
 
 
-def find_well_since(lag: Iterable[Sample], bad: Iterable[datetime]) -> datetime | None:
-    """Return the first sample of the lag after the last time at which something was not well.
+def find_well_since(well: Iterable[datetime], bad: Iterable[datetime]) -> datetime | None:
+    """Return the first look after the last time at which something was not well.
 
     Parameters
     ----------
-    bad : when a signal was not well, in any order
+    well, bad : when somebody looked, and when a signal was not well, in any order
 
     Returns
     -------
-    That last time itself where no sample is later; None when all was well throughout.
+    That last time itself where no look is later; None when all was well throughout.
     """
     last_bad = max(bad, default=None)
     if last_bad is None:
         return None
-    for sample in clean(lag):
-        if sample.at > last_bad:
-            return sample.at
-    return last_bad
+    return min((at for at in well if at > last_bad), default=last_bad)

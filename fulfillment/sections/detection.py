@@ -66,6 +66,11 @@ Parameters = SectionParameters
 
 #: Where a listing looks, as the source of a step.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
+#: By what 2.1 says of uploads: an order that had no label for so long wants one.
+_PATIENCE: Mapping[str, timedelta] = {
+    Uploads.FAILING: timedelta(seconds=5),
+    Uploads.NONE: timedelta(seconds=60),
+}
 _LATE_REFRESH_S = 60.0
 _MAX_ROWS = 200
 
@@ -436,9 +441,10 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     """Count the orders without any label while 2.1 says that none gets in; else None."""
     alert = inv.latest().get("2.1")
     uploads = alert.observations.get("uploads") if alert else None
-    if uploads not in (Uploads.FAILING, Uploads.NONE) or not inv.settings.fulfillment_url:
+    patience = _PATIENCE.get(str(uploads))
+    if patience is None or not inv.settings.fulfillment_url:
         return None
-    unserved, _ = attempt(lambda: read_unserved(inv, waiting))
+    unserved, _ = attempt(lambda: read_unserved(inv, waiting, patience=patience))
     return unserved
 
 

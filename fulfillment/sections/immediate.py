@@ -47,6 +47,8 @@ _NO_SUCH_FIELD = re.compile(r"can't evaluate field (\w+) in type \*template\.Dat
 _EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440)
 #: An error that was not repeated for so long, while labels moved, is past.
 _QUIET = timedelta(minutes=1)
+#: From so many times on, the interval in which an error repeats is known.
+_FEW = 10
 #: An error of a label that does not get into the store.
 _UPLOAD = re.compile(r"\bupload failed\b", re.IGNORECASE)
 _MAX_ROWS = 200
@@ -393,7 +395,8 @@ def _read_sample(inv: Investigation) -> Outcome:
 def _read_worker_log(inv: Investigation) -> Outcome:
     """Group the log's errors; one that did not repeat since the worker moved labels is past.
 
-    So is a failed upload, once the counters show that labels get in again.
+    It must have been silent for ten times as long as it took to repeat. So is a failed upload past,
+    once the counters show that labels get in again.
 
     The log is read from this incident's start, so that the errors of the one before it do not
     count; without an incident, over the window.
@@ -401,7 +404,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     service = inv.settings.worker_service
     start, span = _find_log_start(inv)
     lines = inv.clients.services.read_logs(service, since=start)
-    quiet_since = _find_quiet_since(inv)
+    moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
     uploaded_at = find_last_upload(inv)
     # The groups come with errors first, and so do the rows.
     present = []
@@ -409,8 +412,9 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     for group in group_lines(lines):
         if group.level not in ("error", "warning"):
             continue
-        ended = uploaded_at if _UPLOAD.search(group.template) else quiet_since
-        if group.last and _is_past(group.last, quiet_since, ended):
+        ended = uploaded_at if _UPLOAD.search(group.template) else None
+        quiet_at = inv.now() - _find_patience(group)
+        if _is_past(group, ended) or (_is_past(group, moved_at) and _is_past(group, quiet_at)):
             past.append(group)
         else:
             present.append(group)
@@ -429,9 +433,11 @@ def _read_worker_log(inv: Investigation) -> Outcome:
         return outcome.unknown(f"the log has no line {span}: that proves nothing")
     if errors:
         worst = max(errors, key=lambda group: group.count)
-        return outcome.breach(
-            f"{count_of(total, 'error')} {span}; most often: {clip(worst.template, 160)}"
-        )
+        times = [group.last for group in errors if group.last]
+        words = f"{count_of(total, 'error')} {span}"
+        if times:
+            words += f", the last at {max(times):%H:%M:%S}"
+        return outcome.breach(f"{words}; most often: {clip(worst.template, 160)}")
     if over:
         last = max(group.last for group in over if group.last)
         count = sum(group.count for group in over)
@@ -464,17 +470,17 @@ def _find_log_start(inv: Investigation) -> tuple[datetime, str]:
     return ended, f"since {ended:%H:%M:%S} UTC, when the incident before this one ended"
 
 
-def _find_quiet_since(inv: Investigation) -> datetime | None:
-    """Return when the worker last moved labels, at least a minute ago; None: unknown."""
-    moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
-    if moved_at is None:
-        return None
-    return min(moved_at, inv.now() - _QUIET)
+def _find_patience(group: LogGroup) -> timedelta:
+    """Return for how long an error must be silent to be over: ten intervals, a minute at most."""
+    if group.first is None or group.last is None or group.count < _FEW:
+        return _QUIET
+    interval = (group.last - group.first) / (group.count - 1)
+    return min(_QUIET, 10 * interval)
 
 
-def _is_past(last: datetime, *ends: datetime | None) -> bool:
-    """Tell whether an error was last seen before one of some times at which it had ended."""
-    return any(end is not None and last < end for end in ends)
+def _is_past(group: LogGroup, ended: datetime | None) -> bool:
+    """Tell whether an error was last seen before a time at which it had ended."""
+    return group.last is not None and ended is not None and group.last < ended
 
 
 def _to_row(group: LogGroup, *, is_now: bool) -> dict[str, Json]:

@@ -30,8 +30,7 @@ _UPLOADS_S = 300.0
 _PATIENCE = timedelta(seconds=60)
 #: A counter that was scraped so long ago says nothing of now.
 _SCRAPED = timedelta(seconds=120)
-#: Step of a range query over minutes, and over an hour.
-_STEP_S = 15.0
+#: Step of a range query over an hour.
 _HOUR_STEP_S = 30.0
 
 
@@ -123,6 +122,8 @@ def judge_lag(inv: Investigation, since: datetime) -> Outcome:
 def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | None:
     """Return the first sample of the lag after which lag, alerts and uploads all stayed well.
 
+    A look that saw all well is as good as a sample.
+
     Parameters
     ----------
     lag : samples of the window
@@ -132,17 +133,18 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
     None when nothing in the window was ever wrong: then all is well since the first sample that
     proves it.
     """
-    end = inv.now()
     window_s = inv.window.total_seconds()
-    step_s = max(_STEP_S, window_s / 1000)
     names = "|".join(ALERTS)
     fired = f'ALERTS{{alertname=~"{names}",alertstate="firing",drill!="true"}}'
     bad = [sample.at for sample in lag if sample.value >= inv.settings.recovered_minutes]
-    for series in inv.clients.prometheus.query_range(fired, end - inv.window, end, step_s):
+    for series in inv.clients.prometheus.query_samples(fired, window_s):
         bad += [sample.at for sample in series.samples if sample.value]
     failures = _add_growth(_read_counters(inv, _FAILED_UPLOADS, window_s))
     bad += [grown.at for grown in failures]
-    return find_well_since(lag, bad)
+    well = [sample.at for sample in lag]
+    well += [reading.observed_at for reading in inv.journal.readings if reading.well_since]
+    well.append(inv.now())
+    return find_well_since(well, bad)
 
 
 class Comparison(NamedTuple):

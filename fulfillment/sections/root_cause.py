@@ -163,8 +163,8 @@ def _list_pauses(worker: WorkerState | None) -> list[model.Event]:
     """Return who paused the worker, and when, where it tells that."""
     if worker is None or not worker.paused or worker.paused_at is None:
         return []
-    who = worker.paused_by or "somebody"
-    return [model.Event(worker.paused_at, "trigger", f"{who} paused the worker", "fulfillment")]
+    text = f"the worker was paused by {worker.paused_by or 'somebody'}"
+    return [model.Event(worker.paused_at, "trigger", text, "fulfillment")]
 
 
 def _list_services(inv: Investigation) -> list[ServiceState]:
@@ -393,7 +393,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     events = []
     if pause is not None and (dag.is_paused or _is_of_this_incident(inv, pause.at)):
         paused_at = pause.at
-        text = f"{pause.by or 'somebody'} paused the DAG {dag.id}"
+        text = f"the DAG {dag.id} was paused by {pause.by or 'somebody'}"
         events.append(model.Event(pause.at, "trigger", text, "pipeline"))
     first_signs = {
         Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,

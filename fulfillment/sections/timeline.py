@@ -62,17 +62,16 @@ def _get_value(sample: Sample) -> float:
     return sample.value
 
 
-def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) -> list[Event]:
+def find_alert_changes(
+    samples: Iterable[Sample], *, name: str, gap_s: float, now: datetime
+) -> list[Event]:
     """Find when an alert, which is sampled while it lasts, begins and ends.
 
     Parameters
     ----------
     samples : one each time that somebody looked; zero means that the alert was not there
     gap_s : a longer time without a sample means that it ended; twice the sampling step is right
-
-    Notes
-    -----
-    The newest run has no end: the samples do not show whether it goes on.
+    now : when the samples were read
     """
     points = clean(samples)
     changes: list[Event] = []
@@ -91,6 +90,10 @@ def find_alert_changes(samples: Iterable[Sample], *, name: str, gap_s: float) ->
             add(old.at, "ends")
         if new.value:
             add(new.at, "begins")
+    if points and points[-1].value:
+        silent_s = (now - points[-1].at).total_seconds()
+        if silent_s > gap_s:
+            add(points[-1].at, "ends")
     return changes
 
 
@@ -161,8 +164,8 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
         name = f"{labels.get('alertname')} {labels.get('alertstate')}"
         if is_drill(labels):
             name += " (drill)"
-        interval_s = compute_interval_s(series.samples)
-        yield from find_alert_changes(series.samples, name=name, gap_s=3 * interval_s)
+        gap_s = 3 * compute_interval_s(series.samples)
+        yield from find_alert_changes(series.samples, name=name, gap_s=gap_s, now=inv.now())
 
 
 def _read_turns(inv: Investigation) -> Iterator[Event]:

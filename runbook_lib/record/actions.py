@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from ..model import ActionEntry, ActionPhase, Json
 
+#: Follows a plan's id in that of the plan that takes it back.
+_UNDO = "-undo"
+
 
 class ActionRecord(NamedTuple):
     """One action through its phases."""
@@ -91,6 +94,28 @@ class ActionRecord(NamedTuple):
         if entry is None:
             return {}
         return entry.result
+
+
+def list_taken_back(actions: Iterable[ActionRecord]) -> set[str]:
+    """Return the ids of the plans that an undo took back."""
+    taken_back = set()
+    for action in actions:
+        plan, _, ending = action.plan.rpartition(_UNDO)
+        if plan and action.applied and (not ending or ending.startswith("-")):
+            taken_back.add(plan)
+    return taken_back
+
+
+def say_cut_off(action: ActionRecord, actions: Iterable[ActionRecord]) -> str:
+    """Return what became of an action that was cut off, in words.
+
+    Parameters
+    ----------
+    actions : every action of the incident: a later one may have taken it back
+    """
+    if action.plan in list_taken_back(actions):
+        return "cut off, and taken back"
+    return "begun, and not ended"
 
 
 def group_actions(phases: Iterable[ActionEntry]) -> list[ActionRecord]:

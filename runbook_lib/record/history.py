@@ -39,7 +39,7 @@ class Judge(Protocol):
         """Return the causes that it names."""
 
     def compute_verdict(self, journal: JournalView) -> Verdict | None:
-        """Return its verdict as of the newest entry."""
+        """Return its verdict as of the newest look."""
 
 
 _INDEX = "history.sqlite3"

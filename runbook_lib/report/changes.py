@@ -13,7 +13,7 @@ from chainlog import Entry
 
 from ..model import CauseStatus, Finding, Reading, Role, Status
 from ..policy import Policy, say_causes
-from ..record.actions import ActionRecord, group_actions
+from ..record.actions import ActionRecord, group_actions, say_cut_off
 from ..record.view import JournalView, to_number
 from ..show.text import VERDICT_WORDS, clip, count_of, format_value
 
@@ -165,21 +165,22 @@ def _describe_cause(kind: ChangeKind, label: str, finding: Finding) -> Change:
 def _list_actions(before: JournalView, journal: JournalView, policy: Policy) -> Iterator[Change]:
     """Yield what was carried out since, or begun and not ended, sorted by time."""
     actions = []
-    for action in group_actions(journal.actions):
+    known = group_actions(journal.actions)
+    for action in known:
         is_begun = action.applied is not None or action.is_cut_off
         if is_begun and action.decisive.seq > before.last_seq:
             actions.append(action)
     actions.sort(key=lambda action: action.decisive.seq)
     for action in actions:
-        text = _describe_action(action, policy)
+        text = _describe_action(action, known, policy)
         yield Change(kind=ChangeKind.ACTION, name=action.first.step, text=text)
 
 
-def _describe_action(action: ActionRecord, policy: Policy) -> str:
+def _describe_action(action: ActionRecord, actions: Sequence[ActionRecord], policy: Policy) -> str:
     change = _capitalise(_fold(policy.describe_action(action)))
     proof = policy.describe_proof(action)
     if action.is_cut_off:
-        proof = "begun, and not ended"
+        proof = say_cut_off(action, actions)
     text = f"{change} ({proof}) at {action.decisive.at:%H:%M:%SZ}"
     if action.approver:
         text += f", approved by {action.approver}"

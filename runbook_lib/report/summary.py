@@ -26,8 +26,8 @@ from ..model import (
     format_time,
     parse_time,
 )
-from ..policy import say_causes
-from ..record.actions import ActionRecord
+from ..policy import say_causes, say_main_causes
+from ..record.actions import ActionRecord, list_taken_back, say_cut_off
 from ..record.detection import Moment, find_slowest, list_moments, list_triggers, say_faster
 from ..record.notes import list_follow_ups
 from ..record.view import get_number
@@ -82,6 +82,14 @@ class TimelineRow(NamedTuple):
     seq: int | None = None
 
 
+class _Notice(NamedTuple):
+    """What channels were told, since when, and which."""
+
+    at: datetime
+    text: str
+    channels: list[str]
+
+
 class Fact(NamedTuple):
     """One answer of the first screen, with a remark."""
 
@@ -97,7 +105,7 @@ class Fact(NamedTuple):
 def write_headline(model: ReportModel) -> str:
     """Return the report's title: the verdict and the cause; of a drill, whether it passed."""
     if model.has_passed:
-        causes = say_causes(model.causes[:2])
+        causes = say_main_causes(model.causes)
         return f"Drill passed: {causes or _NO_CAUSE}"
     if model.objectives:
         missed = [objective for objective in model.objectives if objective.get("met") is not True]
@@ -372,9 +380,9 @@ def _describe_actions(model: ReportModel) -> Fact:
 
 
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
-    """Return a sentence for each action that began, and of which nothing says that it ended."""
+    """Return what became of each action that began, and of which nothing says that it ended."""
     describe = model.policy.describe_action
-    return [f"{describe(action)}: begun, and not ended" for action in actions]
+    return [f"{describe(action)}: {say_cut_off(action, model.actions)}" for action in actions]
 
 
 def _count_waiting(model: ReportModel) -> str:
@@ -403,9 +411,12 @@ def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
     """Return what was carried out, how far it is proven, and who approved it."""
     sentences = []
     approvers = []
+    taken_back = list_taken_back(model.actions)
     for action in actions:
         change = model.policy.describe_action(action)
         proof = model.policy.describe_proof(action)
+        if action.plan in taken_back:
+            proof = "taken back"
         sentences.append(f"{change} ({proof})")
         if action.approver:
             approvers.append(action.approver)
@@ -515,17 +526,22 @@ def _list_alerts(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield each notice once, with the channels that received it."""
-    channels_by_text: dict[str, dict[str, datetime]] = {}
+    """Yield each notice with the channels that received it; again when one was told again."""
+    newest: dict[str, _Notice] = {}
+    notices = []
     for event in _list_recent(model):
-        if event.kind == "notice":
-            channel, _, text = event.text.partition(" receives ")
-            channels = channels_by_text.setdefault(text, {})
-            channels.setdefault(channel, event.at)
-    for text, channels in channels_by_text.items():
-        names = ", ".join(channels)
-        first_at = min(channels.values())
-        yield TimelineRow(first_at, "notice", f"{names} told: {text}")
+        if event.kind != "notice":
+            continue
+        channel, _, text = event.text.partition(" receives ")
+        notice = newest.get(text)
+        if notice is None or channel in notice.channels:
+            notice = _Notice(event.at, text, [])
+            newest[text] = notice
+            notices.append(notice)
+        notice.channels.append(channel)
+    for notice in notices:
+        names = ", ".join(notice.channels)
+        yield TimelineRow(notice.at, "notice", f"{names} told: {notice.text}")
 
 
 def _list_recent(model: ReportModel) -> list[Event]:

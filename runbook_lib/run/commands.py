@@ -277,8 +277,11 @@ def run_chosen(
         reason = conclusion.summary
     own = journal.of_runs(_list_names(done.runs))
     became = list(_list_becoming(own))
+    advice: tuple[str, ...] = ()
     if verdict in _OVER:
         became += _say_stays_open(done, sections, own)
+    else:
+        advice = journal.advice(utc_now())
     return documents.RunDocument(
         schema_name="runbook/run/1",
         incident=done.incident.id,
@@ -288,6 +291,7 @@ def run_chosen(
         notebooks=done.runs,
         plans=tuple(_list_plans(done.incident, own, is_over=verdict in _OVER)),
         report=done.report,
+        advice=advice,
         next=_say_next(judgement, done.incident, names),
         unfinished=journal.ways_on,
         became=tuple(became),
@@ -477,11 +481,12 @@ def _list_plans(
     Parameters
     ----------
     own : what the run wrote
-    is_over : whether nothing more is to be done, so that nothing is offered
+    is_over : whether nothing more is to be done. Then a plan from before a change is not offered
     """
+    is_old = is_over and own.last_applied is not None
     for row in tabulate_plans(own).rows:
         apply = ""
-        if row["status"] == "planned" and not is_over:
+        if row["status"] == "planned" and not is_old:
             section = row["step"].partition(".")[0].zfill(2)
             command = f"runbook run {section} --incident {incident.id} -p plan={row['plan']}"
             apply = name_runbook(f"{command} -p approve={row['sha256']}")

@@ -160,25 +160,38 @@ class InvestigateDocument(Document):
 class RunDocument(Document):
     """``run``: how the chosen notebooks ended.
 
-    ``reason`` says why the verdict is what it is, ``next`` is the command of what comes next, and
-    ``unfinished`` are the commands that finish what was begun before. ``became`` says whether the
-    incident was opened, took up an alert, or was closed, and why it stays open.
+    ``reason`` says why the verdict is what it is, ``advice`` what helps, in order, while there is
+    trouble. ``next`` is the command of what comes next, and ``unfinished`` are the commands that
+    finish what was begun before. ``became`` says whether the incident was opened, took up an alert,
+    or was closed, and why it stays open.
     """
 
     notebooks: tuple[NotebookResult, ...]
     plans: tuple[dict[str, Json], ...]
     report: str
     reason: str = ""
+    advice: tuple[str, ...] = ()
     next: str = ""
     unfinished: tuple[str, ...] = ()
     became: tuple[str, ...] = ()
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What was begun before comes first; then what comes next, where no plan waits."""
-        if self.next and not self.to_paste:
+        """What was begun before comes first; then what comes next, unless a plan is."""
+        if self.next and not self._is_next_a_plan:
             return (*self.unfinished, self.next)
         return self.unfinished
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The advice, where the plans below carry it out."""
+        return ("advice",) if self._is_next_a_plan else ()
+
+    @property
+    def _is_next_a_plan(self) -> bool:
+        """Whether it stopped at a plan that can be approved."""
+        stopped = any(run.status == "stopped_at_plan" for run in self.notebooks)
+        return stopped and bool(self.to_paste)
 
     @property
     def answer(self) -> str:
@@ -309,6 +322,7 @@ _STATUS_OF_CODE = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
 #: Fields that an answer, a command or a line to paste holds, and those for programs.
 _SKIPPED = {
     "schema",
+    "unfinished",
     "at",
     "exit_code",
     "verdict",
@@ -413,6 +427,9 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
         for row in value:
             if row["status"] not in _SAID_BY_THE_ANSWER:
                 yield f"{row['notebook']}: {row['error'] or row['status']}"
+    elif name == "rows" and is_list:
+        total = getattr(document, "objects", 0)
+        yield from _lay_out_rows(value, max(total, len(value)))
     elif is_list and isinstance(value[0], dict):
         rows = [row for row in value if row.get("status") not in _SAID_BY_THE_ANSWER]
         yield Table(label, rows, _COLUMNS.get(name, ()))
@@ -423,6 +440,25 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
         text = say_value(value, name)
         between = "\n" if _HASH.search(text) else " "
         yield f"{label}:{between}{text}"
+
+
+def _lay_out_rows(rows: Sequence[Mapping[str, Json]], total: int) -> Iterator[Table | str]:
+    """Yield a table of what differs from row to row, and as lines what all rows say alike.
+
+    Parameters
+    ----------
+    total : how many rows there are; these are the first
+    """
+    alike = []
+    for name, value in rows[0].items():
+        if len(rows) > 1 and all(row[name] == value for row in rows):
+            alike.append(name)
+    shown = [{name: row[name] for name in row if name not in alike} for row in rows]
+    caption = "rows" if len(rows) == total else f"the first {len(rows)} of {total:,} rows"
+    yield Table(caption, shown)
+    for name in alike:
+        if rows[0][name]:
+            yield f"{name.replace('_', ' ')}: {say_value(rows[0][name], name)}"
 
 
 def _lay_out_readings(readings: Sequence[Observed]) -> Iterator[Table | str]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from papermill.clientwrap import PapermillNotebookClient
@@ -20,6 +21,8 @@ from .interrupts import CellInterrupt
 _NAME = "keeping"
 _SAVE_EVERY_S = 1.0
 _START_TIMEOUT_S = 60
+#: What ``show.progress`` says, such as ``3 of 12 dealt with, 8 s left``.
+_PROGRESS = re.compile(r"[\d,]+ [a-z\d,. ]{1,100}", re.ASCII)
 
 Keep = Callable[[Any], None]
 
@@ -76,7 +79,23 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
             self.running.begin()
         elif kind == "status" and message["content"]["execution_state"] == "idle":
             self.running.end()
+        elif kind == "comm_msg":
+            text = find_progress(message["content"])
+            if text:
+                self.running.tell(text)
         return super().process_message(message, *where, **named)
+
+
+def find_progress(content: Mapping[str, Any]) -> str:
+    """Return how far a cell's work is, as the label of its progress bar says; else nothing.
+
+    Parameters
+    ----------
+    content : of a message to a widget in the notebook
+    """
+    state = content.get("data", {}).get("state", {})
+    text = str(state.get("value", ""))
+    return text if _PROGRESS.fullmatch(text) else ""
 
 
 class KeepingEngine(Engine):  # type: ignore[misc]

@@ -143,6 +143,10 @@ class CellInterrupt:
         """Say which of the notebook's code cells begins."""
         self._say(f"{self._name}: cell {number} of {total}")
 
+    def tell(self, text: str) -> None:
+        """Say how far the work of the running cell is."""
+        self._say(f"{self._name}: {text}")
+
     def begin(self) -> None:
         """Note that the kernel runs a cell now."""
         self._is_running = True

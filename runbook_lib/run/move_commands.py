@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from ..approvals import Plan
-from ..errors import ClientError, ExitCode, SafetyError, UsageError
+from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
 from ..investigation import Investigation
 from ..model import ActionEntry, ActionPhase, Json, Progress, Verdict, format_time
 from ..moves import TROUBLES, MoveGate
@@ -41,7 +42,7 @@ class MoveDocument(Document):
 class MovePlanDocument(MoveDocument):
     """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
 
-    ``reason`` says why nothing may move, and which setting decides it; ``rows`` are the first
+    ``reason`` says what no plan will move, and which setting decides it; ``rows`` are the first
     objects. ``others`` says how it is made sure that nobody else moves, ``window`` what the store
     cannot guard. ``shards`` are the parts of a plan that was cut: ``plan`` (the id), ``objects``,
     ``bytes``, ``first`` and ``last`` (keys). ``apply_shard`` carries the first of them out alone.
@@ -63,10 +64,11 @@ class MovePlanDocument(MoveDocument):
 
     @property
     def answer(self) -> str:
-        """How much would change; nothing did."""
+        """How much would change; nothing did. And what no plan will move, and why."""
         much = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
         if self.apply:
-            return f"Planned, nothing was changed: {much}"
+            stays = f". {self.reason}" if self.reason else ""
+            return f"Planned, nothing was changed: {much}{stays}"
         if self.reason:
             return f"There is nothing to do: {self.reason}"
         return "There is nothing to do"
@@ -84,15 +86,37 @@ class MovePlanDocument(MoveDocument):
         return whole + offer(alone, self.apply_shard)
 
 
-class MoveRunDocument(MoveDocument):
+class MoveChangeDocument(MoveDocument):
+    """A document about a plan that was carried out, and how the incident stands since.
+
+    ``reason`` says why the verdict of the incident is what it is now, ``next`` is the command of
+    what comes next, and ``report`` is the report's path.
+    """
+
+    reason: str = ""
+    next: str = ""
+    report: str = ""
+
+    @property
+    def mark(self) -> str:
+        """What was asked for is done or not, whatever the incident's verdict."""
+        return "ok" if self.exit_code is ExitCode.OK else "failed"
+
+    @property
+    def standing(self) -> str:
+        """How the incident stands now."""
+        if self.verdict is None:
+            return ""
+        return f"{VERDICT_WORDS[self.verdict]}: {self.reason}"
+
+
+class MoveRunDocument(MoveChangeDocument):
     """``apply``, ``resume`` and ``undo``; ``already`` are those of ``moved`` that a look found.
 
     ``skipped``, ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven``,
     ``lost_in_window`` and ``in_reach`` are keys. ``left`` counts what this plan will not move any
     more. ``is_held`` says that others are still held for the plan. ``apply`` is the command that
     approves what the plan does not hold, where it needs that. ``summary`` says all of it in words.
-    ``reason`` says why the verdict of the incident is what it is now, ``next`` is the command of
-    what comes next, and ``report`` is the report's path.
     """
 
     summary: str = ""
@@ -109,27 +133,12 @@ class MoveRunDocument(MoveDocument):
     is_held: bool = False
     stopped: str = ""
     apply: str = ""
-    reason: str = ""
-    next: str = ""
-    report: str = ""
-
-    @property
-    def mark(self) -> str:
-        """What was asked for is done or not, whatever the incident's verdict."""
-        return "ok" if self.exit_code is ExitCode.OK else "failed"
 
     @property
     def answer(self) -> str:
         """How many moved, and whether that is all."""
         word = "Done" if self.exit_code is ExitCode.OK else "NOT ALL DONE"
         return f"{word}: {self.summary}"
-
-    @property
-    def standing(self) -> str:
-        """How the incident stands now."""
-        if self.verdict is None:
-            return ""
-        return f"{VERDICT_WORDS[self.verdict]}: {self.reason}"
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
@@ -145,7 +154,7 @@ class MoveRunDocument(MoveDocument):
         return (proof, self.next) if self.next else (proof,)
 
 
-class MoveSettleDocument(MoveDocument):
+class MoveSettleDocument(MoveChangeDocument):
     """``settle``: how many rows a person's word settled, and how many are left.
 
     Without a word, ``rows`` are those that wait for one: ``key``, ``evidence``, ``rewritten``,
@@ -169,8 +178,10 @@ class MoveSettleDocument(MoveDocument):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """How to say the word."""
-        return self.way_on
+        """How to say the word; once nothing waits for one, what comes next."""
+        if self.way_on or not self.next:
+            return self.way_on
+        return (self.next,)
 
 
 class MoveProofDocument(MoveDocument):
@@ -276,7 +287,8 @@ class MoveCommands:
         )
         if not approve:
             return self.describe_plan(inv, plan, f"apply {plan.id}")
-        return self._sum_up(inv, "apply", plan, inv.apply(plan, approve=approve))
+        entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
+        return self._sum_up(inv, "apply", plan, entry)
 
     def resume(
         self,
@@ -308,7 +320,8 @@ class MoveCommands:
             **more,
         )
         try:
-            return self._sum_up(inv, "resume", plan, inv.resume(plan))
+            entry = self._carry_out(inv, lambda: inv.resume(plan))
+            return self._sum_up(inv, "resume", plan, entry)
         except self._gate.mover.NEEDS_APPROVAL as error:
             reason, command = self._gate.read_needed_approval(error)
             return MoveRunDocument(
@@ -342,7 +355,8 @@ class MoveCommands:
         )
         plan = self._plan_about(inv, self._gate.undo_step, plan_id, approve)
         if approve:
-            return self._sum_up(inv, "undo", plan, inv.apply(plan, approve=approve))
+            entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
+            return self._sum_up(inv, "undo", plan, entry)
         command = f"undo {plan_id}"
         if plan.content.action == "undo":
             command += " --consumer-stands-still"
@@ -406,23 +420,24 @@ class MoveCommands:
             if same_store:
                 command += " --same-store"
             return self.describe_plan(inv, plan, command)
-        result = inv.apply(plan, approve=approve).result
+        result = self._carry_out(inv, lambda: inv.apply(plan, approve=approve)).result
         settled = result.get("settled", 0)
         left = self._count_open_rows(inv, plan_id)
-        write_outputs(inv.incident, self._sections)
         ways_on = self._gate.find_ways_on(plan, result)
         if left and not ways_on:
             ways_on = [name_runbook(f"runbook settle {plan_id}")]
-        return MoveSettleDocument(
-            schema_name="runbook/settle/1",
-            incident=inv.incident.id,
-            exit_code=_judge(result),
-            plan=plan_id,
-            taken=settled if taken else 0,
-            not_taken=0 if taken else settled,
-            left=left,
-            way_on=tuple(ways_on),
-        )
+        document = {
+            "schema": "runbook/settle/1",
+            "incident": inv.incident.id,
+            "exit_code": _judge(result),
+            "plan": plan_id,
+            "taken": settled if taken else 0,
+            "not_taken": 0 if taken else settled,
+            "left": left,
+            "way_on": tuple(ways_on),
+            **self.look_again(inv, plan),
+        }
+        return MoveSettleDocument.model_validate(document)
 
     def verify(
         self, settings: Settings, plan_id: str, *, same_store: bool = False, progress: Progress
@@ -643,9 +658,21 @@ class MoveCommands:
         document.update(self.look_again(inv, plan))
         return MoveRunDocument.model_validate(document)
 
+    def _carry_out(
+        self, inv: Investigation[Any, Any], change: Callable[[], ActionEntry]
+    ) -> ActionEntry:
+        """Carry a change out; one that is interrupted stands in the report, too."""
+        try:
+            return change()
+        except ActionInterruptedError:
+            inv.progress("interrupted: write the report")
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
+                write_outputs(inv.incident, self._sections)
+            raise
+
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
-        """Look whether a change helped; return what ``MoveRunDocument`` says of that."""
-        return {}
+        """Look whether a change helped; return what ``MoveChangeDocument`` says of that."""
+        return {"report": str(write_outputs(inv.incident, self._sections))}
 
 
 def _is_about(plan_id: str, about: str) -> bool:

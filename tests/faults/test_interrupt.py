@@ -31,6 +31,8 @@ def test_interrupted_it_ends_sends_nothing_more_and_goes_on(lane: Lane, seed: in
     assert ended.code == 130, ended
     assert time.monotonic() - began < 10
     assert "runbook resume" in ended.errors
+    (report,) = ann.home.glob("inc-*/report.html")
+    assert f"runbook resume {plan.document['plan']}" in report.read_text("utf-8")
     before = copies(lane)
     resumed = ann.run("resume", plan.document["plan"])
     assert copies(lane) >= before

@@ -202,6 +202,7 @@ def test_only_labels_that_a_shipment_still_wants_are_released(foreign: Foreign) 
     plan = ann.run("plan", "--prefix", "pending/status/", "--to", "ready/status/")
     assert plan.code == 0, plan
     assert plan.document["excluded"] == {"not_wanted": 3}
+    assert "3 stay: " in plan.document["reason"]
     told = {
         (row["status"], row["tracking_number"].partition("-")[0]) for row in plan.document["rows"]
     }

@@ -49,6 +49,7 @@ def test_the_worker_is_re_triggered_whenever_it_can_run(
         ([Cause.PIPELINE_PAUSED], {}, ("unpause", "dag")),
         ([Cause.WORKER_STOPPED], {"worker_paused": True}, ("resume", "w")),
         ([Cause.WORKER_STOPPED], {"services_down": ["w"]}, ("start", "w")),
+        ([Cause.WORKER_STOPPED], {"credentials_match": False}, ("start", "w")),
         ([Cause.WORKER_STUCK], {}, ("restart", "w")),
         ([Cause.STORE_DOWN], {"services_down": ["minio"]}, ("start", "minio")),
         ([Cause.STORE_DOWN], {"services_down": []}, ("none", "w")),
@@ -140,3 +141,9 @@ def test_every_cause_is_told_what_helps(cause: Cause) -> None:
     told = say(cause)
     assert told.about(cause)
     assert all(text.count("6.1") + text.count("6.2") <= 1 for text, _ in told.steps)
+
+
+def test_a_stopped_worker_with_a_wrong_secret_gets_the_right_one_before_it_starts() -> None:
+    advice = advise([Cause.WORKER_STOPPED], NAMES | WAITING | {"credentials_match": False})
+    first = advice.steps[0].words
+    assert first.index("MINIO_ROOT_PASSWORD") < first.index("6.2 start w")

@@ -289,6 +289,14 @@ def test_a_release_that_was_cut_off_and_taken_back_is_not_left(tell: Teller) -> 
     assert judge_actions(list_records(tell)) is Actions.PROVEN
 
 
+def test_a_note_long_after_the_last_look_changes_no_verdict(tell: Teller) -> None:
+    read(tell, "late")
+    verdict = POLICY.compute_verdict(view_of(tell))
+    tell.clock.at += timedelta(minutes=30)
+    tell.record("note", {"text": "the carrier was called"})
+    assert POLICY.compute_verdict(view_of(tell)) is verdict is Verdict.INCIDENT
+
+
 def test_failing_uploads_are_named_beside_another_breach(tell: Teller) -> None:
     read(tell, "uploads")
     tell.read("2.6", "probe", "breach", reason="the timeline refresh failed")

@@ -112,16 +112,16 @@ def test_a_pass_always_rests_on_enough_good_samples(
         assert late[-1] >= 5
 
 
-def test_all_is_well_since_the_first_sample_after_the_last_bad_one() -> None:
-    samples = lag(0, 9, 1, 0, 0)
-    assert find_well_since(samples, [at(20), at(35)]) == at(50)
-    assert find_well_since(samples, [at(35), at(60)]) == at(65)
+def test_all_is_well_since_the_first_look_after_the_last_bad_time() -> None:
+    looks = [at(80), at(20), at(35), at(50), at(65)]
+    assert find_well_since(looks, [at(20), at(35)]) == at(50)
+    assert find_well_since(looks, [at(60), at(35)]) == at(65)
 
 
-def test_without_a_later_sample_the_end_is_the_last_bad_time() -> None:
-    assert find_well_since(lag(0, 0), [at(0), at(40)]) == at(40)
+def test_without_a_later_look_the_end_is_the_last_bad_time() -> None:
+    assert find_well_since([at(5), at(20)], [at(0), at(40)]) == at(40)
     assert find_well_since([], [at(0)]) == at(0)
 
 
 def test_no_end_is_told_when_nothing_ever_was_wrong() -> None:
-    assert find_well_since(lag(0, 0), []) is None
+    assert find_well_since([at(5), at(20)], []) is None

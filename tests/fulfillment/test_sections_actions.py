@@ -467,6 +467,15 @@ def test_an_exercise_is_refused_while_a_real_backlog_waits(world: World) -> None
     assert carry_out(world.open(chaos, count=1, object_size_kb=1), "4.1").phase == "verified"
 
 
+def test_a_plan_that_may_wait_stops_nothing_and_changes_nothing(world: World) -> None:
+    inv = world.open(remediation, ticket_id=TICKET)
+    plan = inv.plan("6.4")
+    assert not plan.is_empty
+    assert inv.apply(plan, may_wait=True).phase is ActionPhase.PLANNED
+    assert not inv.journal.list_actions(ActionPhase.APPLIED)
+    assert inv.apply(plan, approve=plan.sha256, may_wait=True).phase is ActionPhase.APPLIED
+
+
 def test_an_approved_clean_up_of_proven_synthetic_objects_works_in_production(world: World) -> None:
     inv = world.open(chaos, count=2, object_size_kb=1, prefix="pending/")
     carry_out(inv, "4.1")

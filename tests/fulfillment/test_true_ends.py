@@ -174,6 +174,34 @@ def test_failed_uploads_in_the_log_are_past_once_labels_get_in_again(world: Worl
     assert world.take(immediate, "3.5").status is Status.BREACH
 
 
+def test_the_end_does_not_move_once_a_look_saw_that_all_is_well(world: World) -> None:
+    reject_the_key(world)
+    look(world)
+    accept_the_key(world)
+    world.put_lag(*[0.0] * 8)
+    fired = 'ALERTS{alertname=~"FulfillmentDelay|FulfillmentUploadFailing",'
+    fired += 'alertstate="firing",drill!="true"}'
+    world.series[fired] = [world.line([1.0, 1.0], step_s=10)]
+    world.now += timedelta(seconds=2)
+    first = world.take(detection, "2.1").well_since
+    assert first == world.now
+    world.now += timedelta(seconds=10)
+    samples = world.series[LAG][0].samples
+    world.series[LAG] = [world.line([0.0, *[sample.value for sample in samples]])]
+    assert world.take(detection, "2.1").well_since == first
+
+
+def test_an_error_that_came_every_second_is_past_soon_after_labels_move(world: World) -> None:
+    assert world.worker is not None
+    for seconds in range(40, 20, -1):
+        at = world.now - timedelta(seconds=seconds)
+        world.logs.append(LogLine(at, "ERROR release failed: bad_credentials"))
+    world.worker = replace(world.worker, last_move_at=world.now - timedelta(seconds=12))
+    assert world.take(immediate, "3.5").status is Status.OK
+    world.worker = replace(world.worker, last_move_at=world.now - timedelta(seconds=30))
+    assert world.take(immediate, "3.5").status is Status.BREACH
+
+
 def test_what_helped_by_hand_is_a_remark_in_the_incident_log(world: World) -> None:
     reject_the_key(world)
     look(world)

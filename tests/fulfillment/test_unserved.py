@@ -35,7 +35,7 @@ def ship(world: World, order_id: int, minutes: float, status: str = "pending", *
 
 def count(world: World) -> int | None:
     inv = world.open(detection)
-    unserved = read_unserved(inv, read_waiting(inv))
+    unserved = read_unserved(inv, read_waiting(inv), patience=timedelta(seconds=60))
     return None if unserved is None else unserved.orders
 
 
@@ -51,6 +51,26 @@ def test_orders_without_a_label_are_affected_although_nothing_waits(world: World
     assert POLICY.compute_impact(inv.journal).affected == 6
     affected = count_affected(inv.journal)
     assert (affected.labels, affected.unserved, affected.longest_minutes) == (0, 6, 4.0)
+
+
+def test_a_young_order_is_affected_as_soon_as_uploads_fail(world: World) -> None:
+    ship(world, 5000, minutes=0.3)
+    inv = world.open(detection)
+    inv.read_step("2.1")
+    inv.read_step("2.3")
+
+    assert count_affected(inv.journal).unserved == 1
+
+
+def test_nobody_says_that_nothing_was_affected_while_orders_cannot_be_counted(
+    world: World,
+) -> None:
+    world.put("ready/label.pdf")
+    inv = world.open(detection)
+    inv.read_step("2.1")
+    inv.read_step("2.3")
+
+    assert POLICY.compute_impact(inv.journal).affected is None
 
 
 def test_the_impact_stays_once_labels_get_in_again(world: World) -> None:

@@ -305,6 +305,12 @@ def test_other_files_that_hold_the_alert_are_named_although_labels_move() -> Non
     assert "LABEL_FINISHED" in explain_left(excluded, sample, Settings(), is_all=True)
 
 
+def test_labels_that_no_order_wants_are_named_although_others_move() -> None:
+    told = explain_left({"not_wanted": 6}, {}, Settings(label_finished="shipment"), is_all=False)
+    assert "6 stay" in told
+    assert "out of pending/" in told
+
+
 @pytest.mark.parametrize("excluded", [{}, {"synthetic": 3}, {"gone": 1, "incomplete": 0}])
 def test_where_nothing_stays_there_is_nothing_to_explain(excluded: dict[str, int]) -> None:
     assert explain_left(excluded, {}, Settings(), is_all=True) == ""

@@ -159,10 +159,10 @@ class TestTrigger:
         tell.read("5.3", "pipeline", "breach", events=(event,))
 
     def test_who_changed_what_stands_in_the_facts(self, tell: Teller) -> None:
-        self.pause(tell, "alice paused the DAG fulfillment_release")
+        self.pause(tell, "the DAG fulfillment_release was paused by alice")
 
         fact = list_facts(ReportModel(tell.incident, SECTIONS))["Trigger"]
-        assert fact.text == "Alice paused the DAG fulfillment_release"
+        assert fact.text == "The DAG fulfillment_release was paused by alice"
         assert fact.note.endswith("by pipeline")
 
     def test_what_changes_after_our_own_action_is_none(self, tell: Teller) -> None:

@@ -12,6 +12,7 @@ import pytest
 from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict, format_time
+from runbook_lib.record.actions import list_taken_back, say_cut_off
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
 from runbook_lib.report.summary import (
@@ -365,6 +366,23 @@ def test_an_action_that_was_cut_off_stands_beside_what_was_done(tmp_path: Path) 
     assert "the other labels" in text
 
 
+def test_a_release_that_was_cut_off_and_taken_back_is_not_told_as_unended(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for phase in (ActionPhase.APPROVED, ActionPhase.FAILED):
+        tell.act(phase)
+    before = str(facts_of(model_of(tell.incident))["What was done"])
+    undo = {"plan": f"{PLAN}-undo", "moved": 2}
+    for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
+        tell.act(phase, action="undo", step="6.1.1", result=undo)
+    model = model_of(tell.incident)
+    assert list_taken_back(model.actions) == {PLAN}
+    done = str(facts_of(model)["What was done"])
+    cut_off = model.actions[0]
+    assert say_cut_off(cut_off, model.actions) in done
+    assert say_cut_off(cut_off, []) in before.lower()
+    assert say_cut_off(cut_off, []) not in done
+
+
 def test_a_plan_is_told_by_when_it_was_made_and_not_loaded(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     result = {"made_at": "2026-11-23T01:02:03.000Z"}
@@ -446,6 +464,21 @@ def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
     assert (alert.tone, notice.tone) == ("alert", "notice")
     assert alert.text == events[0]["text"]
     assert all(word in notice.text for word in ("email", "slack", "Delay: firing"))
+
+
+def test_channels_that_are_told_again_are_another_row(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    events = [
+        {"at": format_time(START + timedelta(seconds=seconds)), "kind": "notice", "text": text}
+        for seconds in (0, 90)
+        for text in ("email receives Delay: firing", "slack receives Delay: firing")
+    ]
+    tell.conclude(Verdict.INCIDENT, "labels wait", timeline=events)
+
+    rows = tell_timeline(model_of(tell.incident))
+
+    told = [row.at for row in rows if row.tone == "notice"]
+    assert told == [START, START + timedelta(seconds=90)]
 
 
 def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -> None:

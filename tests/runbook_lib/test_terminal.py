@@ -22,10 +22,11 @@ from runbook_lib.run.documents import (
     Document,
     IncidentsDocument,
     InvestigateDocument,
+    NotebookResult,
     RunDocument,
     print_document,
 )
-from runbook_lib.run.move_commands import MoveProofDocument, MoveRunDocument
+from runbook_lib.run.move_commands import MoveProofDocument, MoveRunDocument, MoveSettleDocument
 from tests.support.golden import expect_golden
 from tests.support.stories import tell_incident
 
@@ -278,6 +279,43 @@ def test_a_table_of_long_words_in_every_column_is_not_cut_off() -> None:
     table = "\n".join(lines)
     for word in ("worker_stuck;", "supported:", "pipeline_paused", "nothing to do"):
         assert word in table
+
+
+REFRESH = {
+    "step": "6.4", "status": "planned", "what": "refresh on 7", "how_many": "1", "why": "",
+    "apply": f"runbook run 06 -p plan=svc-1 -p approve={SHA256}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_what_comes_next_after_a_change_stands_before_a_plan_that_still_waits(
+    *, is_stopped: bool
+) -> None:
+    status = "stopped_at_plan" if is_stopped else "done"
+    document = RunDocument(
+        **HEAD,
+        verdict=Verdict.NOT_FIXED,
+        notebooks=(NotebookResult(notebook="06.ipynb", status=status, duration_s=1.0),),
+        plans=(REFRESH,),
+        report="/r",
+        advice=("1. set the key", "2. restart it"),
+        next="runbook run 06 --incident inc-1",
+    )
+    lines = show(document)
+    told = {"advice": "1. set the key" in lines, "next": document.next in " ".join(lines)}
+    assert told == dict.fromkeys(("advice", "next"), not is_stopped)
+    assert pasted(lines)[-1][-1] == f"approve={SHA256}"
+
+
+def test_what_all_rows_say_alike_is_told_once() -> None:
+    rows = [
+        {"key": f"pending/{number}-{'a' * 40}.pdf", "evidence": "handed over", "why": "in doubt"}
+        for number in range(3)
+    ]
+    lines = show(MoveSettleDocument(**HEAD, plan="rel-1", left=3, rows=tuple(rows)))
+    text = "\n".join(lines)
+    assert all(row["key"] in text for row in rows)
+    assert (text.count("handed over"), text.count("in doubt")) == (1, 1)
 
 
 def test_what_nobody_knows_is_no_success() -> None:
