@@ -23,6 +23,8 @@ SHARDS = 4
 SEED = 23
 #: A look lists all that a bucket with versions ever had; without a pause it takes the store's core.
 _PAUSE_S = PER_SHARD / 25_000
+#: Each has its own share of the keys.
+_CONSUMERS = 3
 _SCHEDULER = int(os.environ.get("AIRFLOW_TEST_SCHEDULER", "0"))
 
 pytestmark = [pytest.mark.timeout(600 + 3 * ENDS_S)]
@@ -104,7 +106,7 @@ def test_a_killed_and_a_frozen_worker_lose_nothing_and_ship_nothing_twice(
     running: Airflow, tmp_path: Path, keeps_versions: bool
 ) -> None:
     with open_desk(
-        tmp_path, seed=SEED, consumers=1, keeps_versions=keeps_versions, pause_s=_PAUSE_S
+        tmp_path, seed=SEED, consumers=_CONSUMERS, keeps_versions=keeps_versions, pause_s=_PAUSE_S
     ) as desk:
         labels = desk.put_labels(SHARDS * PER_SHARD, SEED)
         plan: dict[str, Any] = desk.plan(SHARDS)
@@ -145,7 +147,9 @@ def test_a_killed_and_a_frozen_worker_lose_nothing_and_ship_nothing_twice(
 
 
 def test_one_process_carries_out_the_same_labels(tmp_path: Path) -> None:
-    with open_desk(tmp_path, seed=SEED, consumers=1, keeps_versions=True, pause_s=_PAUSE_S) as desk:
+    with open_desk(
+        tmp_path, seed=SEED, consumers=_CONSUMERS, keeps_versions=True, pause_s=_PAUSE_S
+    ) as desk:
         labels = desk.put_labels(SHARDS * PER_SHARD, SEED)
         plan = desk.plan(1)
         began = time.monotonic()
