@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from runbook_lib.cli import AsJson, present
-from runbook_lib.errors import SettingsError
+from runbook_lib.errors import ExitCode, SettingsError
 
 Alerts = Annotated[
     Path | None,
@@ -37,6 +37,8 @@ def serve(alerts: Alerts = None, *, as_json: AsJson = False) -> None:
         present(lambda _: service.answer(settings, path), as_json=as_json)
     except typer.Exit as end:
         service.end_process(end.exit_code)
+    except KeyboardInterrupt:
+        service.end_process(ExitCode.INTERRUPTED)
 
 
 @assistant_app.callback(invoke_without_command=True)

@@ -190,8 +190,10 @@ def _run_jobs(
         planner = Planner(work, book, bell=bell, cooldown=cooldown)
         launch()
         planner.start()
-        yield _Jobs(looker, book, metrics, work, planner)
-        looker.stop()
+        try:
+            yield _Jobs(looker, book, metrics, work, planner)
+        finally:
+            looker.stop()
 
 
 def _serve(app: FastAPI, settings: ServeSettings) -> None:

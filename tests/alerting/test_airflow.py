@@ -280,6 +280,22 @@ def test_killed_in_the_middle_the_next_call_goes_on(service: Service, receivers:
     assert len(find_told(receivers)) == 1
 
 
+def test_interrupted_it_ends_at_once_and_the_next_call_goes_on(
+    service: Service, receivers: Receivers
+) -> None:
+    receivers.modes["mail"] = "500"
+    service.environment["SERVE_RETRY_MAX_S"] = "300"
+    interrupted = start_answer(service, ALERT)
+    wait_for(lambda: bool(receivers.list_texts("slack")), "the first message")
+    interrupted.send_signal(signal.SIGINT)
+    interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130
+    receivers.modes.clear()
+    code, document = answer(service, ALERT)
+    assert code == 0, document
+    check_once(receivers, repeats=1)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '[{"status": "firing"}]', "missing"])
 def test_a_file_without_alerts_is_wrong_usage(text: str, service: Service) -> None:
     path = service.folder / "alerts.json"
