@@ -39,6 +39,8 @@ from .work import Bell, Planner, Work, configure, launch
 #: So many requests at a time: each may hold a body.
 _MOST_REQUESTS = 64
 _STOP_S = 5
+#: After the longest wait between two attempts there is time for one more.
+_LAST_TRY_S = 20.0
 #: Any number that other programs of the database do not use.
 _DATABASE_LOCK = 7_304_115
 
@@ -71,7 +73,7 @@ def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
     """Investigate and deliver for the alerts of one file, as ``serve`` does; then return.
 
     What another process left undone is done, too. A message that is not taken is tried for
-    ``SERVE_RETRY_MAX_S``; the next call goes on.
+    ``SERVE_RETRY_MAX_S`` and 20 s; the next call goes on.
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
         settings = settings.model_copy(update={"serve_database_url": own})
     with _run_jobs(settings, "answer") as jobs:
         jobs.work.take_all(alerts)
-        jobs.planner.wait_until_done(patience_s=settings.serve_retry_max_s)
+        jobs.planner.wait_until_done(patience_s=settings.serve_retry_max_s + _LAST_TRY_S)
         return _make_answer(jobs.book, alerts[0])
 
 
