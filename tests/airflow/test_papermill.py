@@ -61,7 +61,7 @@ def list_errors(notebook: nbformat.NotebookNode) -> list[str]:
     return [output.ename for output in outputs if output.output_type == "error"]
 
 
-def test_a_notebook_of_ours_runs_to_its_end_and_leaves_no_report(
+def test_a_notebook_of_ours_runs_to_its_end_and_leaves_journal_and_report(
     running: Airflow, desk: Desk
 ) -> None:
     run = run_example(running)
@@ -69,7 +69,7 @@ def test_a_notebook_of_ours_runs_to_its_end_and_leaves_no_report(
     assert list_errors(read_notebook(desk)) == []
     (incident,) = desk.home.glob("inc-*")
     assert (incident / "journal.jsonl").exists()
-    assert not (incident / "report.html").exists()
+    assert (incident / "report.html").exists()
 
 
 def test_a_section_that_can_read_nothing_is_green(running: Airflow, desk: Desk) -> None:
@@ -89,3 +89,4 @@ def test_a_mistyped_parameter_is_found_by_the_notebook_alone(running: Airflow, d
     assert "Passed unknown parameter: window_minuets" in log
     assert "PapermillExecutionError" in log
     assert list_errors(read_notebook(desk))
+    assert list(desk.home.glob("inc-*")) == [], "a notebook that stops early leaves no report"
