@@ -60,7 +60,11 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
 
 
 def settle_truthfully(desk: Desk, shard: str) -> int:
-    """Say of each label that nobody can know of what became of it; return how many there were."""
+    """Say of each label that nobody can know of what became of it; return how many were taken.
+
+    Those that were not taken are moved again, and proven.
+    """
+    settled = 0
     assert desk.lane.consumers is not None
     taken = {one.key.partition("/")[2] for one in desk.lane.consumers.read_taken()}
     rows = [row["key"] for row in desk.run("settle", shard).document["rows"]]
@@ -71,7 +75,8 @@ def settle_truthfully(desk: Desk, shard: str) -> int:
             shown = desk.run("settle", shard, word, *named)
             assert shown.code == 5, shown
             assert desk.paste(shown.document["apply"], operator=APPROVERS[0]).code == 0
-    return len(rows)
+            settled += len(keys) if word == "--taken" else 0
+    return settled
 
 
 def disturb(run: Run, desk: Desk, shards: list[str]) -> None:
@@ -89,7 +94,7 @@ def disturb(run: Run, desk: Desk, shards: list[str]) -> None:
 
 
 def finish(run: Run, desk: Desk, shards: list[str]) -> int:
-    """Do what the logs of failed shards print; return how many labels needed a word."""
+    """Do what the logs of failed shards print; return how many labels rest on a person's word."""
     settled = 0
     for index, shard in enumerate(shards):
         if run.read_task("carry_out", index).state == "failed":
