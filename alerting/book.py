@@ -319,6 +319,15 @@ class Book:
         with self._engine.connect() as db:
             return _read_episode(db.execute(query).one())
 
+    def find_episode(self, key: tuple[str, str]) -> Episode | None:
+        """Return the episode of an alert; None when it was not written down. Only reads."""
+        is_own = (_alerts.c.fingerprint == key[0]) & (_alerts.c.starts_at == key[1])
+        number = sa.select(_alerts.c.episode).where(is_own)
+        query = sa.select(_episodes).where(_episodes.c.id.in_(number))
+        with self._engine.connect() as db:
+            row = db.execute(query).first()
+        return None if row is None else _read_episode(row)
+
     def list_alerts(self, episode: int) -> list[KnownAlert]:
         """Return an episode's alerts, by start. Only reads."""
         query = sa.select(_alerts).where(_alerts.c.episode == episode)

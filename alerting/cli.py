@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from runbook_lib.errors import SettingsError
+from runbook_lib.cli import AsJson, present
+from runbook_lib.errors import ExitCode, SettingsError
+
+Alerts = Annotated[
+    Path | None,
+    typer.Option("--alerts", help="JSON file of alerts: answer these once, and end"),
+]
 
 app = typer.Typer(help="Take Alertmanager's alerts, investigate, deliver the report.")
 assistant_app = typer.Typer(help="Let an assistant look: read-only tools, on stdin and stdout.")
 
 
 @app.callback(invoke_without_command=True)
-def serve() -> None:
+def serve(alerts: Alerts = None, *, as_json: AsJson = False) -> None:
     """Take Alertmanager's alerts, investigate, deliver the report. Changes nothing."""
     with _installed("serve"):
-        from .service import serve as work
+        from . import service
     from .settings import ServeSettings
 
-    work(ServeSettings.load())
+    settings = ServeSettings.load()
+    if alerts is None:
+        service.serve(settings)
+        return
+    path = alerts
+    try:
+        present(lambda _: service.answer(settings, path), as_json=as_json)
+    except typer.Exit as end:
+        service.end_process(end.exit_code)
+    except KeyboardInterrupt:
+        service.end_process(ExitCode.INTERRUPTED)
 
 
 @assistant_app.callback(invoke_without_command=True)

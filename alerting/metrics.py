@@ -40,7 +40,7 @@ class Metrics(Collector):
         self._delivered = self._make("deliveries", "Deliveries", "target", "result")
         for reason in REASONS:
             self._refused.labels(reason)
-        for result in (*Verdict, "failed"):
+        for result in (*Verdict, "failed", "handed_over"):
             self._looks.labels(result)
         for target in NAMES:
             for result in (*ENDS, "retried", "lost"):

@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
 )
 from pydantic.alias_generators import to_camel
@@ -83,6 +84,9 @@ class Alert(_Sent):
         return self.labels.get("drill") == "true"
 
 
+_ALERTS = TypeAdapter(list[Alert])
+
+
 class Payload(_Sent):
     """One message of the webhook. ``truncated_alerts`` counts the alerts that it left out."""
 
@@ -116,6 +120,24 @@ def read_payload(body: bytes, *, alert_limit: int) -> Payload:
     except ValidationError as error:
         where, why = next(iter(list_wrong(error).items()))
         raise PayloadError(f"{where}: {why}".removeprefix(": ")) from None
+
+
+def read_alerts(body: bytes) -> list[Alert]:
+    """Return a list of alerts as Alertmanager writes them.
+
+    Raises
+    ------
+    PayloadError
+        When it is none, or empty; says what is wrong.
+    """
+    try:
+        alerts = _ALERTS.validate_json(body, strict=True)
+    except ValidationError as error:
+        where, why = next(iter(list_wrong(error).items()))
+        raise PayloadError(f"{where}: {why}".removeprefix(": ")) from None
+    if not alerts:
+        raise PayloadError("there are no alerts")
+    return alerts
 
 
 class _Receiver(BaseModel):

@@ -1,4 +1,7 @@
-"""The service as one process: locks, database, jobs, web server."""
+"""One process that carries out jobs: locks, database, jobs, and the web server of the service.
+
+``serve`` takes alerts until it is told to end; ``answer`` takes those of one file.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +13,34 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
+from typing import NamedTuple, NoReturn
 
 import sqlalchemy as sa
 import uvicorn
 from fastapi import FastAPI
 
-from runbook_lib.errors import UsageError, disk_errors
+from runbook_lib.errors import ExitCode, UsageError, disk_errors
 from runbook_lib.redact import Redactor
+from runbook_lib.run.documents import Document
 
+from .airflow import AirflowClient, connect_airflow
 from .book import Book, connect_database
 from .look import Looker
 from .metrics import Metrics
 from .page import Page
+from .payload import Alert, PayloadError, read_alerts
 from .settings import ServeSettings
-from .targets import connect_targets
+from .targets import ENDS, State, connect_targets
 from .web import build_app
 from .work import Bell, Planner, Work, configure, launch
 
 #: So many requests at a time: each may hold a body.
 _MOST_REQUESTS = 64
 _STOP_S = 5
+#: After the longest wait between two attempts there is time for one more.
+_LAST_TRY_S = 20.0
 #: Any number that other programs of the database do not use.
 _DATABASE_LOCK = 7_304_115
 
@@ -43,38 +53,149 @@ def serve(settings: ServeSettings) -> None:
     UsageError
         When another process serves the same folder or database.
     """
+    airflow = connect_airflow(settings)
+    with _run_jobs(settings, "serve", airflow=airflow) as jobs:
+        if airflow is None:
+            jobs.looker.get_ready()
+        app = build_app(
+            settings,
+            book=jobs.book,
+            work=jobs.work,
+            planner=jobs.planner,
+            metrics=jobs.metrics,
+            page=Page(settings),
+        )
+        _serve(app, settings)
+    end_process(0)
+
+
+def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
+    """Investigate and deliver for the alerts of one file, as ``serve`` does; then return.
+
+    What another process left undone is done, too. A message that is not taken is tried for
+    ``SERVE_RETRY_MAX_S`` and 20 s; the next call goes on.
+
+    Parameters
+    ----------
+    path : a JSON list of alerts, as Alertmanager writes them
+
+    Raises
+    ------
+    UsageError
+        When the file holds no such list, or another process does the same in this folder.
+    """
+    alerts = _read_file(path)
+    settings = settings.model_copy(update={"serve_look_ready": False})
+    if not settings.serve_database_url:
+        own = f"sqlite:///{settings.serve_home / 'answer.sqlite3'}"
+        settings = settings.model_copy(update={"serve_database_url": own})
+    with _run_jobs(settings, "answer") as jobs:
+        jobs.work.take_all(alerts)
+        jobs.planner.wait_until_done(patience_s=settings.serve_retry_max_s + _LAST_TRY_S)
+        return _make_answer(jobs.book, alerts[0])
+
+
+def end_process(code: int) -> NoReturn:
+    """End at once: threads of jobs may wait for an hour. They go on after the next start."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+class AnswerDocument(Document):
+    """``serve --alerts``: what became of the messages of the last look.
+
+    ``incident`` is empty when there is no report. Each of ``deliveries`` has ``target``, ``case``,
+    ``state`` and ``detail``; ``is_done`` says whether no later call would send anything.
+    """
+
+    deliveries: tuple[dict[str, str], ...]
+    is_done: bool
+
+
+def _make_answer(book: Book, alert: Alert) -> AnswerDocument:
+    episode = book.find_episode(alert.key)
+    if episode is None:
+        raise UsageError("the alerts are of no episode")
+    name = episode.incident or f"episode-{episode.id}"
+    deliveries = book.list_deliveries(f"{name}-{episode.id}.{episode.looks}")
+    is_sent = all(delivery.state in (State.SENT, State.REPEATED) for delivery in deliveries)
+    rows = [
+        {
+            "target": delivery.target,
+            "case": delivery.message["case"],
+            "state": delivery.state,
+            "detail": delivery.detail,
+        }
+        for delivery in deliveries
+    ]
+    return AnswerDocument(
+        schema_name="runbook/serve-answer/1",
+        incident=episode.incident,
+        exit_code=ExitCode.OK if is_sent else ExitCode.NOT_OK,
+        deliveries=tuple(rows),
+        is_done=all(delivery.state in ENDS for delivery in deliveries),
+    )
+
+
+def _read_file(path: Path) -> list[Alert]:
+    try:
+        return read_alerts(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"--alerts {path}: {error.strerror}") from error
+    except PayloadError as error:
+        raise UsageError(f"--alerts {path}: {error}") from error
+
+
+class _Jobs(NamedTuple):
+    """What carries out jobs."""
+
+    looker: Looker
+    book: Book
+    metrics: Metrics
+    work: Work
+    planner: Planner
+
+
+@contextmanager
+def _run_jobs(
+    settings: ServeSettings, name: str, *, airflow: AirflowClient | None = None
+) -> Iterator[_Jobs]:
+    """Carry out jobs; what a process of the same name left undone goes on.
+
+    Raises
+    ------
+    UsageError
+        When another one of the same name works in this folder, or another one in this database.
+    """
     home = settings.serve_home
     with disk_errors(f"cannot use {home}"):
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     _configure_log(settings)
     engine = connect_database(settings.database_url)
-    with _hold_home(settings), _hold_database(engine):
+    with _hold_home(settings, name), _hold_database(engine):
         cooldown = timedelta(seconds=settings.serve_cooldown_s)
         book = Book(engine, cooldown=cooldown)
         metrics = Metrics(book)
         looker = Looker(settings)
-        targets = connect_targets(settings)
         configure(settings)
         bell = Bell()
-        work = Work(settings, book, looker=looker, targets=targets, metrics=metrics, bell=bell)
+        work = Work(
+            settings,
+            book,
+            looker=looker,
+            targets=connect_targets(settings),
+            metrics=metrics,
+            bell=bell,
+            airflow=airflow,
+        )
         planner = Planner(work, book, bell=bell, cooldown=cooldown)
         launch()
         planner.start()
-        looker.get_ready()
-        app = build_app(
-            settings,
-            book=book,
-            work=work,
-            planner=planner,
-            metrics=metrics,
-            page=Page(settings),
-        )
-        _serve(app, settings)
-        looker.stop()
-        logging.shutdown()
-        sys.stdout.flush()
-        # Threads of jobs may wait for an hour. Their steps go on after the next start.
-        os._exit(0)
+        try:
+            yield _Jobs(looker, book, metrics, work, planner)
+        finally:
+            looker.stop()
 
 
 def _serve(app: FastAPI, settings: ServeSettings) -> None:
@@ -107,9 +228,9 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _hold_home(settings: ServeSettings) -> Iterator[None]:
-    """Let one process serve a folder: two would carry out the same jobs."""
-    with (settings.serve_home / "serve.lock").open("w") as file:
+def _hold_home(settings: ServeSettings, name: str) -> Iterator[None]:
+    """Let one process of a name work in a folder: two would carry out the same jobs."""
+    with (settings.serve_home / f"{name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,7 +14,13 @@ from fulfillment import settings as runbook_settings
 from runbook_lib.errors import SettingsError
 
 #: Each is a secret that a file holds, with the setting that names the file.
-_FILES = ("serve_token", "serve_slack_url", "serve_teams_url", "serve_smtp_url")
+_FILES = (
+    "serve_token",
+    "serve_slack_url",
+    "serve_teams_url",
+    "serve_smtp_url",
+    "serve_airflow_url",
+)
 _SHORTEST_TOKEN = 16
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 _MAIL_ADDRESS = re.compile(r"[^\s@<>,;]+@[^\s@<>,;]+")
@@ -26,8 +32,8 @@ class ServeSettings(runbook_settings.Settings):
 
     Attributes
     ----------
-    serve_token, serve_slack_url, serve_teams_url, serve_smtp_url : what the ``…_FILE`` of the same
-        name holds; empty: not set. ``load`` reads the files
+    serve_token, serve_slack_url, serve_teams_url, serve_smtp_url, serve_airflow_url : what the
+        ``…_FILE`` of the same name holds; empty: not set. ``load`` reads the files
     """
 
     serve_address: str = Field("127.0.0.1:8115", description="host:port where it listens")
@@ -48,6 +54,7 @@ class ServeSettings(runbook_settings.Settings):
     serve_slack_url_file: Path | None = None
     serve_teams_url_file: Path | None = None
     serve_smtp_url_file: Path | None = Field(None, description="smtp[s]://[user:password@]host")
+    serve_airflow_url_file: Path | None = Field(None, description="http[s]://user:password@host")
     serve_mail_from: str = ""
     serve_mail_to: str = Field("", description="addresses, separated by commas")
 
@@ -55,6 +62,7 @@ class ServeSettings(runbook_settings.Settings):
     serve_slack_url: SecretStr = Field(SecretStr(""), exclude=True)
     serve_teams_url: SecretStr = Field(SecretStr(""), exclude=True)
     serve_smtp_url: SecretStr = Field(SecretStr(""), exclude=True)
+    serve_airflow_url: SecretStr = Field(SecretStr(""), exclude=True)
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
@@ -139,6 +147,7 @@ class ServeSettings(runbook_settings.Settings):
             "serve_slack_url": ("http", "https"),
             "serve_teams_url": ("http", "https"),
             "serve_smtp_url": ("smtp", "smtps"),
+            "serve_airflow_url": ("http", "https"),
         }
         for name, allowed in schemes.items():
             address = getattr(self, name).get_secret_value()
@@ -191,7 +200,7 @@ class ServeSettings(runbook_settings.Settings):
     def secrets(self) -> tuple[str, ...]:
         """Every secret value that is set, for redaction; passwords inside addresses, too."""
         inner = []
-        for name in ("serve_smtp_url", "serve_database_url"):
+        for name in ("serve_smtp_url", "serve_airflow_url", "serve_database_url"):
             value = getattr(self, name)
             text = value.get_secret_value() if isinstance(value, SecretStr) else value
             inner.append(unquote(urlsplit(text).password or ""))

@@ -2,13 +2,14 @@
 
 ``Planner`` finds in the book what is to be done and starts it under an id that follows from the
 rows, so that doing it twice is the same as once. dbos carries it out, and goes on where a process
-that died stopped.
+that died stopped. Where Airflow is configured, a run of its own does all that from ``open`` on.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -29,6 +30,7 @@ from runbook_lib.record.journal import Clock, utc_now
 from runbook_lib.redact import Redactor
 from runbook_lib.runbook import load_policy
 
+from .airflow import AirflowClient
 from .book import Book, Delivery, Episode, KnownAlert
 from .look import Look, Looker
 from .messages import Occasion, list_cases, make_subject, make_text
@@ -48,15 +50,17 @@ from .targets import (
 
 #: Of the jobs' steps, not of the code: after an upgrade that keeps it, jobs go on where they were.
 #: It changes when a step is added, removed or moved. Jobs of another one are begun anew.
-_JOBS_VERSION = "2"
+_JOBS_VERSION = "3"
 #: A bell that is not heard costs no more than this.
 _TICK_S = 30.0
 _COOLDOWN_TICK_S = 1.0
+_DONE_TICK_S = 0.5
 _NEVER_S = 86_400.0
 _FIRST_WAIT_S = 1.0
 #: A request that nobody answered may still be carried out: it is not looked for before.
 _SETTLE_S = 2.0
 _LOOK_ATTEMPTS = 3
+_HAND_OVER_ATTEMPTS = 3
 _STEP_ATTEMPTS = 100_000
 _STEP_WAIT_S = 5.0
 #: Names of jobs, as dbos keeps them.
@@ -94,6 +98,7 @@ class Work:
     book : what was received, and what became of it
     looker : carries out investigations
     targets : where reports go, by name
+    airflow : carries out looks and deliveries instead; None: this process does
     bell : rung when there is something to be done
     """
 
@@ -106,6 +111,7 @@ class Work:
         targets: Mapping[str, Target],
         metrics: Metrics,
         bell: Bell,
+        airflow: AirflowClient | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._settings = settings
@@ -113,6 +119,7 @@ class Work:
         self._bell = bell
         self._looker = looker
         self._targets = targets
+        self._airflow = airflow
         self._metrics = metrics
         self._clock = clock
         self._redactor = Redactor(settings.secrets)
@@ -146,7 +153,11 @@ class Work:
     # --- a look ---
 
     def _look(self, number: int, look: int) -> None:
-        """Investigate an episode and enqueue its deliveries."""
+        """Investigate an episode and enqueue its deliveries, unless Airflow does."""
+        _step("begin", self._book.begin_look, number)
+        if self._is_handed_over(number, f"look-{look}"):
+            _step("end", self._end_handed_over, number, look)
+            return
         opened = _step("open", self._open, number)
         attempt = 1
         result = _step("investigate", self._investigate, number, opened)
@@ -162,7 +173,6 @@ class Work:
 
         Empty: the runbook chooses the folder; no incident was ended.
         """
-        self._book.begin_look(number)
         episode = self._book.read_episode(number)
         after = ""
         if not episode.looks and not episode.is_drill:
@@ -305,11 +315,64 @@ class Work:
             return None
         return incident
 
+    # --- what Airflow carries out ---
+
+    def _is_handed_over(self, number: int, name: str) -> bool:
+        """Let Airflow look and deliver; return whether it does.
+
+        When it does not answer, or answers that it does not, this process looks. Should a run have
+        started all the same, there are two reports. That is better than none.
+        """
+        run = _step("prepare", self._prepare_run, number, name)
+        if not run:
+            return False
+        attempt = 1
+        is_taken: bool = _step("hand over", self._hand_over, run)
+        while not is_taken and attempt < _HAND_OVER_ATTEMPTS:
+            attempt += 1
+            DBOS.sleep(_FIRST_WAIT_S * attempt)
+            is_taken = _step("hand over", self._hand_over, run)
+        if is_taken:
+            _step("report", self._book.mark_reported, number, run["keys"])
+        return is_taken
+
+    def _prepare_run(self, number: int, name: str) -> dict[str, Json]:
+        """Return a run's id and its alerts; nothing without Airflow.
+
+        The id follows from the key of the episode's first alert. Each attempt sends the same.
+        """
+        if self._airflow is None:
+            return {}
+        alerts = self._book.list_alerts(number)
+        fingerprint, started_at = _key_of(alerts[0])
+        return {
+            "id": f"alert-{fingerprint}-{started_at}-{name}",
+            "keys": [_key_of(alert) for alert in alerts],
+            "alerts": [_write_alert(alert) for alert in alerts],
+        }
+
+    def _hand_over(self, run: Mapping[str, Json]) -> bool:
+        """Ask Airflow once; return whether it has the run."""
+        if self._airflow is None:
+            return False
+        try:
+            self._airflow.start_run(run["id"], run["alerts"])
+        except ClientError as error:
+            _log.warning("%s: Airflow does not take it: %s", run["id"], error)
+            return False
+        return True
+
+    def _end_handed_over(self, number: int, look: int) -> None:
+        """Write down that a look is Airflow's."""
+        self._metrics.count_look("handed_over")
+        self._book.end_look(number, number=look, incident="")
+
     # --- alerts that join ---
 
     def _add(self, number: int, addition: int) -> None:
         """Let alerts that came after the look join its report, and its case its ticket."""
-        _step("render", self._render_again, number)
+        if not self._is_handed_over(number, f"addition-{addition}"):
+            _step("render", self._render_again, number)
         _step("end", self._end_addition, number, addition)
 
     def _end_addition(self, number: int, addition: int) -> None:
@@ -445,6 +508,12 @@ class Work:
         self.take(alerts)
         self._metrics.count_read("done")
         return True
+
+    def take_all(self, alerts: list[Alert]) -> None:
+        """Write alerts down that another book knows, those too that are resolved already."""
+        began = [alert.model_copy(update={"status": "firing"}) for alert in alerts]
+        self.take(began)
+        self.take(alerts)
 
     def take(self, alerts: list[Alert], *, receiver: str = "") -> tuple[int, int]:
         """Write alerts down; return how many are new, and how many were known."""
@@ -610,6 +679,26 @@ class Planner:
         """Whether it works."""
         return all(lane.is_alive for lane in (self._looks, *self._out))
 
+    def wait_until_done(self, *, patience_s: float) -> None:
+        """Wait until nothing is left to do; for messages alone so many seconds at most."""
+        looked_at = self._clock()
+        while self._is_looking() or self._is_delivering():
+            if self._is_looking():
+                looked_at = self._clock()
+            elif self._clock() > looked_at + timedelta(seconds=patience_s):
+                return
+            time.sleep(_DONE_TICK_S)
+
+    def _is_looking(self) -> bool:
+        """Tell whether a look or an addition is under way, or due."""
+        if self._book.list_episodes():
+            return True
+        jobs = DBOS.list_workflows(status=list(_UNFINISHED), load_output=False)
+        return any(job.name in (_LOOK, _ADDITION) for job in jobs)
+
+    def _is_delivering(self) -> bool:
+        return any(self._book.list_open_deliveries(target, ENDS) for target in NAMES)
+
     def ask_for_read(self) -> None:
         """Enqueue a reading of Alertmanager's alerts, unless one waits that has not begun."""
         with self._asking:
@@ -720,6 +809,20 @@ def _make_message(delivery: Delivery) -> Message:
         case=content["case"],
         folder=content["folder"],
     )
+
+
+def _write_alert(alert: KnownAlert) -> dict[str, Json]:
+    """Return an alert as Alertmanager writes it."""
+    written = {
+        "status": "firing",
+        "labels": alert.labels,
+        "startsAt": format_time(alert.started_at),
+        "fingerprint": alert.fingerprint,
+    }
+    if alert.ended_at is not None:
+        written["status"] = "resolved"
+        written["endsAt"] = format_time(alert.ended_at)
+    return written
 
 
 def _key_of(alert: KnownAlert) -> tuple[str, str]:

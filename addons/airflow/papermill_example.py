@@ -1,6 +1,6 @@
-"""An example, not installed: section 1 by Airflow's papermill provider, in Airflow's environment.
+"""An example, not installed: section 1 by Airflow's papermill provider.
 
-docs/airflow.md says what it cannot do. Use ``runbook_drills`` instead.
+docs/airflow.md says what it needs, and what it cannot do. Use ``runbook_drills`` instead.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.providers.papermill.operators.papermill import PapermillOperator
 from airflow.sdk import dag
+from runbook_command import read_setting
 
 
 @dag(
@@ -20,12 +21,15 @@ from airflow.sdk import dag
 )
 def papermill_example() -> None:
     """Run notebook 01 and keep it with its outputs; Airflow sees nothing else of it."""
+    notebooks = read_setting("NOTEBOOKS", "/opt/runbook/notebooks")
+    folder = read_setting("FOLDER", "/srv/runbook")
     PapermillOperator(
         task_id="section_01",
-        input_nb="/opt/runbook/notebooks/01_purpose.ipynb",
-        output_nb="/srv/runbook/01_purpose-{{ run_id | replace(':', '-') }}.ipynb",
-        parameters={"incident_id": "new"},
-        kernel_name="python3",
+        input_nb=f"{notebooks}/01_purpose.ipynb",
+        output_nb=f"{folder}/01_purpose-{{{{ run_id | replace(':', '-') }}}}.ipynb",
+        parameters={"window_minutes": 120},
+        # Its kernelspec names the runbook's own Python, and the folder to run in.
+        kernel_name="runbook",
         language_name="python",
         # Of the whole task; the provider passes no time-out for a cell on.
         execution_timeout=timedelta(minutes=10),

@@ -48,7 +48,7 @@ _DAGS = (
 _USER = "runbook"
 _APPROVERS = ("ann", "bob")
 _STRANGER = "mallory"
-_START_S, _STOP_S = 180.0, 30.0
+_START_S, _STOP_S = 600.0, 30.0
 #: After so long without a heartbeat the scheduler takes a task for dead.
 _HEARTBEAT_S = 30
 _LOGIN = {
@@ -76,6 +76,7 @@ def main(arguments: list[str]) -> int:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(folder, run / "dags", ignore=ignored, dirs_exist_ok=True)
         (run / "runbook").mkdir()
+        _write_kernel(run)
         with _postgres() as database, _airflow(home, run, database) as given:
             # In this process's group, so that Ctrl-C reaches it as well.
             code = subprocess.run(command, env={**os.environ, **given}, check=False).returncode
@@ -249,10 +250,25 @@ def _build_env(home: Path, run: Path, tasks_url: str, database: str) -> dict[str
         "AIRFLOW_HOME": str(run),
         "RUNBOOK_AIRFLOW_COMMAND": _find_runbook(),
         "RUNBOOK_AIRFLOW_FOLDER": str(run / "runbook"),
+        "RUNBOOK_AIRFLOW_NOTEBOOKS": str(_ROOT / "notebooks"),
+        "JUPYTER_PATH": str(run / "jupyter"),
         "RUNBOOK_AIRFLOW_APPROVERS": ",".join(_APPROVERS),
         "RUNBOOK_AIRFLOW_RETRY_S": "5",
         **{f"AIRFLOW__{name}": str(value) for name, value in options.items()},
     }
+
+
+def _write_kernel(run: Path) -> None:
+    """Write a kernelspec: papermill in Airflow's environment, and notebooks in the runbook's."""
+    folder = run / "jupyter" / "kernels" / "runbook"
+    folder.mkdir(parents=True)
+    python = [f"PYTHONPATH={_ROOT}", sys.executable, "-m", "ipykernel_launcher"]
+    kernel = {
+        "argv": ["env", "-C", str(run / "runbook"), *python, "-f", "{connection_file}"],
+        "display_name": "runbook",
+        "language": "python",
+    }
+    (folder / "kernel.json").write_text(json.dumps(kernel), encoding="utf-8")
 
 
 def _find_runbook() -> str:

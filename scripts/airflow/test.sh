@@ -27,12 +27,14 @@ if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ! command -v initdb 
     fi
 fi
 
-pins=$(cat scripts/airflow/requirements.txt scripts/airflow/constraints.txt | cksum)
+pins=$(cat scripts/airflow/*.txt | cksum)
 if [ "$(cat "$home/installed" 2>/dev/null)" != "$pins" ]; then
     echo "installing Airflow into $home/venv (about a minute)"
     .venv/bin/python -m venv --clear "$home/venv"
     "$home/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
         -r scripts/airflow/requirements.txt
+    "$home/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+        -r scripts/airflow/papermill.txt
     echo "$pins" >"$home/installed"
 fi
 exec .venv/bin/python scripts/airflow/serve.py "$home" .venv/bin/python -m pytest tests/airflow "$@"

@@ -29,10 +29,13 @@ from tests.faults.commands import Lane, open_lane
 from tests.support.audit import Label
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, run_seaweedfs, wait_until
 
-__all__ = ["Desk", "Said", "open_desk", "run_alertmanager"]
+__all__ = ["ENDS_S", "PER_SHARD", "Desk", "Said", "open_desk", "run_alertmanager"]
 
 _ROOT = Path(__file__).parents[2]
-_ENDS_S = 900.0
+#: How many labels a shard has.
+PER_SHARD = int(os.environ.get("AIRFLOW_TEST_LABELS", "300"))
+#: For whatever ends when all labels are through: 20 labels a second, on a machine that is busy.
+ENDS_S = 600 + 4 * PER_SHARD / 20
 _PUTTERS = 8
 _NOBODY = "PROMETHEUS ALERTMANAGER GRAFANA SUPPORT PIPELINE PROBE NOTIFICATIONS"
 
@@ -72,7 +75,7 @@ class Desk:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_ENDS_S,
+            timeout=ENDS_S,
             check=False,
         )
         return Said(done.returncode, json.loads(done.stdout or "{}"), done.stderr)
@@ -116,7 +119,12 @@ class Desk:
 
 @contextmanager
 def open_desk(
-    folder: Path, *, seed: int, consumers: int, keeps_versions: bool = False
+    folder: Path,
+    *,
+    seed: int,
+    consumers: int,
+    keeps_versions: bool = False,
+    pause_s: float = 0.01,
 ) -> Iterator[Desk]:
     """Start a store of its own, and write the settings into the folder where tasks work.
 
@@ -124,12 +132,13 @@ def open_desk(
     ----------
     folder : of the store and the consumers
     keeps_versions : whether the bucket keeps versions
+    pause_s : of a consumer, between two looks
     """
     desk = Path(os.environ["AIRFLOW_TEST_RUNBOOK"])
     shutil.rmtree(desk / "home", ignore_errors=True)
     with (
         run_seaweedfs(folder / "store") as server,
-        open_lane(server, folder / "lane", seed=seed, consumers=consumers) as lane,
+        open_lane(server, folder / "lane", seed=seed, consumers=consumers, pause_s=pause_s) as lane,
     ):
         settings = {
             **{f"{name}_URL": "" for name in _NOBODY.split()},
