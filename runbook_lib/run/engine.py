@@ -87,7 +87,7 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
 
 
 def find_progress(content: Mapping[str, Any]) -> str:
-    """Return how far a cell's work is, as the label of its progress bar says; else nothing.
+    """Return how far a cell's work is, as the words of its progress bar say; else nothing.
 
     Parameters
     ----------
