@@ -6,7 +6,7 @@ They go on only when nothing within their reach would ship twice, or when a pers
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from . import record as records
@@ -20,7 +20,8 @@ from .errors import (
     StoppedError,
 )
 from .jobs import Jobs
-from .ledger import HALF, Ledger
+from .ledger import HALF, Ledger, Logs, is_hold_noted
+from .manifest import MAX_SHARDS
 from .plan import MovePlan
 from .session import Session
 from .table import Place, State
@@ -38,11 +39,13 @@ class Holding:
     ----------
     hold : of who else may move
     books : have the bucket know who is held
+    logs : return a plan's ledger on this machine
     operator : who runs the plan
 
     Attributes
     ----------
     why_held : why the others were not let go in the end; empty when the plan itself says it
+    has_let_go : whether the others were let go: another plan may hold them, too
     """
 
     def __init__(
@@ -52,9 +55,12 @@ class Holding:
         ledger: Ledger,
         books: Bookkeeping,
         *,
+        logs: Logs,
         operator: str,
     ) -> None:
         self.why_held = ""
+        self.has_let_go = False
+        self._logs = logs
         self._hold = hold
         self._session = session
         self._ledger = ledger
@@ -174,7 +180,26 @@ class Holding:
     def _is_held_elsewhere(self) -> bool:
         """Tell whether another plan holds the others, too: the last one lets them go on."""
         known = records.list_records(self._session.bucket)
-        return any(r.hold is not None and r.plan != self._plan.id for r in known)
+        if any(record.hold is not None and record.plan != self._plan.id for record in known):
+            return True
+        return self._is_held_for_forgotten({record.plan for record in known})
+
+    def _is_held_for_forgotten(self, known: Container[str]) -> bool:
+        """Tell whether a ledger here holds the others for another shard, which the bucket forgot.
+
+        Parameters
+        ----------
+        known : the plans that the bucket knows
+        """
+        manifest = self._plan.header.manifest
+        if not manifest:
+            return False
+        for number in range(1, MAX_SHARDS + 1):
+            shard = f"{manifest}#{number}"
+            is_other = shard != self._plan.id and shard not in known
+            if is_other and is_hold_noted(self._logs(shard)):
+                return True
+        return False
 
     def _alone(self) -> AbstractContextManager[object]:
         """Keep the other shards of a manifest from changing who is held, inside a ``with`` block.
@@ -206,6 +231,7 @@ class Holding:
                 self._session.confirm()
                 if not self._is_held_elsewhere():
                     self._hold.resume()
+                    self.has_let_go = True
                 self._books.write_record(is_held=False)
         except MoveError as failure:
             if isinstance(error, KeyboardInterrupt):

@@ -458,3 +458,12 @@ def was_cut_off(plan: MovePlan, *, logs: Logs) -> bool:
     """Tell whether a plan was begun from this machine and did not come to its end. Only reads."""
     ledger = Ledger(logs(plan.id), plan)
     return ledger.is_begun and not ledger.is_ended
+
+
+def is_hold_noted(log: ChainedLog) -> bool:
+    """Tell whether a ledger says that the others are held for its plan. Only reads."""
+    is_noted = False
+    for entry in log.scan():
+        if entry.kind == "hold":
+            is_noted = entry.data["note"] is not None
+    return is_noted

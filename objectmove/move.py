@@ -207,6 +207,7 @@ class Run:
                 session,
                 self.ledger,
                 self.books,
+                logs=self.logs,
                 operator=self.operator,
             )
             try:
@@ -338,12 +339,11 @@ class Run:
         ledger = self.ledger
         if self._earlier is not None:
             self.books.replace(self._earlier)
-        was_held = ledger.hold is not None
         self.holding.give_back(None)
         self.books.tell_release()
         ledger.note("ended", sync=True)
         self._stopped = "nothing of it had been moved, and it is ended now: plan again"
-        if was_held and ledger.hold is None:
+        if self.holding.has_let_go:
             self._stopped += ". The worker was paused for it; it goes on"
         self.books.write_record()
         return self._sum_up()

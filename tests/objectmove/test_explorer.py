@@ -517,6 +517,12 @@ FOUND = [
         "3.list@releases#2=blind 3<put@claim#2=copy-folder 4.look@pending/a=blind "
         "4.put@state#2=slow 4<list@releases#5=rewrite:a 4<hold@ledger#2=kill-old",
     ),
+    # of a removed memory, a shard let the worker go while the ledger of another one held it
+    (
+        "manifest-strict",
+        "1.list@later#3=blind 2.list@later=blind 3.deleting@ledger=fsync-gone 4.read@state=blind "
+        "5.put@claim#2=router-after 6<sleep=read-late:a 6<put@claim#7=kill-forgotten",
+    ),
 ]
 
 
