@@ -23,7 +23,7 @@ from .jobs import Jobs
 from .ledger import HALF, Ledger, Logs, is_hold_noted
 from .manifest import MAX_SHARDS
 from .plan import MovePlan
-from .session import Session
+from .session import Session, read_store_id
 from .table import Place, State
 
 
@@ -187,12 +187,14 @@ class Holding:
     def _is_held_for_forgotten(self, known: Container[str]) -> bool:
         """Tell whether a ledger here holds the others for another shard, which the bucket forgot.
 
+        Where its memory was not removed, it only forgets what is over.
+
         Parameters
         ----------
         known : the plans that the bucket knows
         """
         manifest = self._plan.header.manifest
-        if not manifest:
+        if not manifest or read_store_id(self._session.bucket) == self._ledger.store_id:
             return False
         for number in range(1, MAX_SHARDS + 1):
             shard = f"{manifest}#{number}"
