@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 
 from . import record as records
 from .bookkeeping import Bookkeeping
@@ -203,28 +203,35 @@ class Holding:
                 return True
         return False
 
-    def _alone(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         """Keep the other shards of a manifest from changing who is held, inside a ``with`` block.
 
-        Without other shards, the session itself keeps everyone else out.
+        Without other shards, the session itself keeps everyone else out. What this plan wrote
+        without an answer may still take effect: the others wait until it cannot.
         """
         header = self._plan.header
         session = self._session
         if not header.manifest:
-            return nullcontext()
+            yield
+            return
 
         def wait(why: str) -> None:
             session.renew()
             session.notice(why)
 
-        return Session(
+        with Session(
             session.bucket,
             header,
             self._operator,
             session.clock,
             wait,
             hold_of=header.manifest,
-        )
+        ) as alone:
+            try:
+                yield
+            finally:
+                alone.share_doubt(session)
 
     def _let_go(self, error: BaseException | None) -> None:
         """Let the others go on, unless another plan holds them, too."""

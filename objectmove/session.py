@@ -246,6 +246,10 @@ class Session:
         """Whether a change of ours has no certain answer, and its fence has not passed."""
         return self.stamp < self._uncertain_until
 
+    def share_doubt(self, other: Session) -> None:
+        """Do not give the claim back before what another session sent cannot take effect."""
+        self._uncertain_until = max(self._uncertain_until, other._uncertain_until)
+
     def renew(self) -> None:
         """Renew the claim when half of the signatures' time is over.
 

@@ -523,6 +523,8 @@ FOUND = [
         "1.list@later#3=blind 2.list@later=blind 3.deleting@ledger=fsync-gone 4.read@state=blind "
         "5.put@claim#2=router-after 6<sleep=read-late:a 6<put@claim#7=kill-forgotten",
     ),
+    # the end of a hold took effect after another shard had looked who still held the worker
+    ("shards-strict", "1.put@claim=router-403 2.put@ended.json=late 3<put@claim#2=op-plan"),
 ]
 
 
