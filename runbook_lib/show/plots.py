@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import math
 import os
 import warnings
@@ -109,7 +110,8 @@ def plot_lines(plot: Plot, *, since: datetime | None = None, folder: Path | None
     since : when this incident began; what is before it is dimmed. None: it is not known
     folder : as for ``plot_reading``
     """
-    what = f"lines {plot.model_dump_json()} {since}"
+    content = json.dumps(plot.model_dump(), default=str)  # a lone surrogate becomes its escape
+    what = f"lines {content} {since}"
     png = _draw_once(folder, what, lambda: _draw_lines(plot, since))
     return Picture(png, _describe_plot(plot, since))
 

@@ -294,6 +294,12 @@ class TestPlots:
 
         assert plot_ages(bins, folder=tmp_path / "missing" / "folder") == plot_ages(bins)
 
+    def test_a_title_with_half_a_character_is_kept_too(self, tmp_path: Path) -> None:
+        plot = Plot(title="a \ud800 b", lines=(Line(name="lag", points=self.points),))
+
+        assert plot_lines(plot, folder=tmp_path).png == plot_lines(plot).png
+        assert len(list(tmp_path.iterdir())) == 1
+
     def test_a_folder_keeps_the_newest_pictures(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
