@@ -79,8 +79,10 @@ def runbook(*arguments: str) -> dict[str, Any]:
 
 
 def keep(name: str, document: dict[str, Any]) -> None:
-    """Keep a report as a sample."""
-    shutil.copyfile(document["report"], SAMPLES / f"{name}.html")
+    """Keep a report as a sample, without the place of this checkout in it."""
+    html = Path(document["report"]).read_text("utf-8")
+    target = SAMPLES / f"{name}.html"
+    target.write_text(html.replace(f"{ROOT}/", ""), "utf-8")
 
 
 def take_pictures(report: Path) -> None:
