@@ -92,12 +92,14 @@ class Seen(Version):
     """One object as a listing or a HEAD shows it; a HEAD gives its time in whole seconds.
 
     Only a HEAD gives ``metadata`` (names in small letters, without ``x-amz-meta-``) and
-    ``headers``. Only a listing of versions gives ``version_id``.
+    ``headers``. Only a listing of versions gives ``version_id``. ``has_etag`` is false where the
+    store shows none; ``etag`` is then the MD5 of the content, and no request may be bound to it.
     """
 
     metadata: Texts | None = None
     headers: Texts = field(default_factory=lambda: _NO_TEXTS)
     version_id: str = ""
+    has_etag: bool = True
 
     @property
     def has_hash(self) -> bool:
@@ -181,7 +183,20 @@ def find_all(bucket: S3Bucket, prefix: str, keys: Sequence[str]) -> Look:
         count += 1
         if seen.key in looks:
             looks[seen.key] = seen
-    return bucket.look(keys) if count == most else looks
+    if count == most:
+        return bucket.look(keys)
+    add_missing_etags(bucket, looks)
+    return looks
+
+
+def add_missing_etags(bucket: S3Bucket, looks: Look) -> None:
+    """Look once more at objects that a listing shows without an ETag. Changes ``looks``."""
+    keys = [key for key, seen in looks.items() if seen is not None and not seen.etag]
+    if not keys:
+        return
+    for key in keys:
+        del looks[key]
+    looks.update(bucket.look(keys))
 
 
 def is_key_supported(key: str) -> bool:
@@ -304,7 +319,9 @@ class S3Bucket(Reach):
         for key, reply in zip(keys, replies, strict=True):
             try:
                 is_marked = ABSENCE_MARK in reply.headers
-                if reply.status == 200 and (is_marked or not marks_absence):
+                if reply.status == 200 and is_marked and not _get_etag(reply.headers):
+                    looks[key] = self._see_without_etag(key)
+                elif reply.status == 200 and (is_marked or not marks_absence):
                     looks[key] = _to_seen(key, reply.headers)
                 elif self._is_absent(reply, key, marks_absence=marks_absence):
                     looks[key] = None
@@ -314,6 +331,18 @@ class S3Bucket(Reach):
                 if failed is not None:
                     failed[key] = error
         return looks
+
+    def _see_without_etag(self, key: str) -> Seen:
+        """Return an object that bears no ETag, with the MD5 of its content instead.
+
+        The JuiceFS gateway leaves a copy without one when its source goes at that moment.
+        """
+        digest = hashlib.md5(usedforsecurity=False)
+        reply = self.fetch(Request("get", key), f"read {key}", digest.update)
+        if ABSENCE_MARK not in reply.headers:
+            raise StoreError(f"read {key}: the answer is not the store's")
+        headers = {**reply.headers, "etag": digest.hexdigest()}
+        return replace(_to_seen(key, headers), has_etag=False)
 
     def has_absence_mark(self, key: str) -> bool:
         """Tell whether the answer to a HEAD of an absent key bears ``ABSENCE_MARK``. Only reads.
@@ -581,7 +610,9 @@ def _read_copy_result(reply: Reply) -> Answer | None:
         at = parse_time(_text(result, "LastModified"))
     except StoreError:
         return None
-    return Answer("done" if etag else "unknown", etag, at)
+    if not etag:
+        return Answer("unknown", last_modified=at, code="NoETag", message="it names no ETag")
+    return Answer("done", etag, at)
 
 
 def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
@@ -661,8 +692,12 @@ def parse_time(text: str) -> datetime:
     return at.astimezone(UTC)
 
 
+def _get_etag(headers: Texts) -> str:
+    return headers.get("etag", "").strip('"')
+
+
 def _to_seen(key: str, headers: Texts) -> Seen:
-    etag = headers.get("etag", "").strip('"')
+    etag = _get_etag(headers)
     length = headers.get("content-length", "")
     if not etag or not length.isdecimal():
         raise StoreError(f"read {key}: the answer is not about an object")

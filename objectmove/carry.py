@@ -253,7 +253,7 @@ class Carrier:
         answers = self.session.send(requests)
         for job, answer in zip(removed, answers, strict=True):
             if answer.effect == "done":
-                why = self.ledger.reasons.get(job.row, "its source cannot be deleted")
+                why = self.ledger.get_reasons(job.leg).get(job.row, "its source cannot be deleted")
                 self._note_refused([job.row], job.leg, why, is_final=True)
 
     def judge_source(self, job: Job) -> Place:
@@ -328,7 +328,7 @@ class Carrier:
         if state is State.MOVED:
             self._has_moved_one = True
         elif state is not State.SKIPPED:
-            why = self.ledger.reasons.get(job.row, "nobody knows what became of it")
+            why = self.ledger.get_reasons(job.leg).get(job.row, "nobody knows what became of it")
             raise StoppedError(f"the first object did not move: {job.key}: {why}")
 
     def _wait_for_fence(self, jobs: Sequence[Job]) -> None:
@@ -370,16 +370,17 @@ class Carrier:
         has_landed = any(answer.effect == "done" for answer in answers)
         if len(jobs) > 1 and not is_busy and not has_landed:
             # More copies would only leave more in doubt.
-            why = ledger.reasons.get(rows[0], "")
+            why = ledger.get_reasons(leg).get(rows[0], "")
             raise StoppedError(f"no copy landed: {why}")
 
     def _make_copy(self, job: Job) -> Request:
         source = self.looks.get(job.key)
+        is_bound = source is None or source.has_etag
         return Request(
             "copy",
             key=job.to,
             source=job.key,
-            if_match=job.planned.etag,
+            if_match=job.planned.etag if is_bound else "",
             if_absent=self.abilities.conditional_copy,
             headers=self._age_of(job, source),
         )
@@ -441,7 +442,7 @@ class Carrier:
             self._land(job, answer)
         elif place is Place.OTHER:
             why = f"the copy has the ETag {answer.etag}, not {job.planned.etag}: look at both keys"
-            self.ledger.reasons[job.row] = why
+            self.ledger.get_reasons(job.leg)[job.row] = why
             self.ledger.close(State.CONFLICT, [job.row], leg=job.leg)
 
     def _compare_bytes(self, job: Job) -> Place:
@@ -526,7 +527,7 @@ class Carrier:
                 continue
             text = f"the delete was answered by {answer.code} {answer.message}"
             why = text.strip()
-            ledger.reasons[job.row] = why
+            ledger.get_reasons(leg)[job.row] = why
             if answer.effect == "none":
                 refused.append(job.row)
                 reasons[str(job.row)] = why
@@ -601,11 +602,12 @@ class Carrier:
     def _take_rule(self, job: Job, rule: Rule) -> None:
         """Keep the reason why a job ends; write down a copy that was found."""
         ledger = self.ledger
+        reasons = ledger.get_reasons(job.leg)
         if rule.act is State.CONFLICT:
             ends = self._describe_ends(job)
-            ledger.reasons[job.row] = f"{rule.reason}: {ends}"
+            reasons[job.row] = f"{rule.reason}: {ends}"
         elif rule.act in (State.SKIPPED, State.UNPROVEN):
-            ledger.reasons[job.row] = rule.reason
+            reasons[job.row] = rule.reason
         elif rule.act is Act.ADOPT:
             seen = self.looks[job.to]
             etag = seen.etag if seen else ""

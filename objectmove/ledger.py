@@ -143,6 +143,7 @@ class Ledger:
     park_states : of each row, on its way to the parking place
     landings : of rows whose copy was there
     reasons : why a row did not move, in words
+    park_reasons : why a row's copy was not parked, in words
     refused : rows of which the store refused a copy or a delete in this run
     in_flight : rows of which a request may still take effect before ``fence_at``
     words : what persons said
@@ -170,6 +171,7 @@ class Ledger:
         self.park_states = RowStates(len(plan.rows))
         self.landings: dict[int, Landing] = {}
         self.reasons: dict[int, str] = {}
+        self.park_reasons: dict[int, str] = {}
         self.refused: set[int] = set()
         self.in_flight: set[int] = set()
         self.lost: list[str] = []
@@ -225,6 +227,10 @@ class Ledger:
     def get_states(self, leg: Leg) -> RowStates:
         """Return the states of one way of all rows."""
         return self.park_states if leg is Leg.PARK else self.states
+
+    def get_reasons(self, leg: Leg) -> dict[int, str]:
+        """Return why rows did not move, or were not parked."""
+        return self.park_reasons if leg is Leg.PARK else self.reasons
 
     @property
     def begun(self) -> int:
@@ -288,10 +294,8 @@ class Ledger:
         """Write an outcome of some rows, with the reasons."""
         if not rows:
             return
-        reasons = {}
-        for row in rows:
-            if row in self.reasons:
-                reasons[str(row)] = self.reasons[row]
+        known = self.get_reasons(leg)
+        reasons = {str(row): known[row] for row in rows if row in known}
         self.note(state.value, rows, leg=leg, reasons=reasons)
 
     def _take(self, entry: Entry) -> None:
@@ -315,8 +319,9 @@ class Ledger:
         self._take_session(entry)
         self._take_rows(entry)
         reasons = data.get("reasons", {})
+        known = self.get_reasons(leg)
         for row, why in reasons.items():
-            self.reasons[int(row)] = why
+            known[int(row)] = why
 
     def _take_session(self, entry: Entry) -> None:
         """Take in a line about the plan as a whole."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from . import record as records
-from .bucket import Look, S3Bucket, Seen, find_all
+from .bucket import Look, S3Bucket, Seen, add_missing_etags, find_all
 from .carry import compare_with_plan, look_surely
 from .errors import StoreError
 from .ledger import HALF, Ledger, Leg, Logs
@@ -203,6 +203,7 @@ def _list_destination(bucket: S3Bucket, plan: MovePlan) -> tuple[Look, list[Seen
             written[seen.key] = seen
         elif (seen.etag, seen.size_bytes) in contents:
             foreign.append(seen)
+    add_missing_etags(bucket, written)
     if plan.header.is_shard:
         # A listing that begins in the middle proves no absence.
         outside = [key for key, seen in written.items() if seen is None]

@@ -150,7 +150,13 @@ def _count_found(ledger: Ledger) -> int:
 
 def _explain(ledger: Ledger, rows: Sequence[int]) -> list[dict[str, str]]:
     planned = ledger.plan.rows
-    return [{"key": planned[row].key, "reason": ledger.reasons.get(row, "")} for row in rows]
+    explained = []
+    for row in rows:
+        reason = ledger.reasons.get(row, "")
+        if row in ledger.park_reasons and ledger.park_states[row] is not State.MOVED:
+            reason = f"{reason}; its copy is not parked: {ledger.park_reasons[row]}"
+        explained.append({"key": planned[row].key, "reason": reason})
+    return explained
 
 
 def _list_keys(ledger: Ledger, rows: Sequence[int]) -> list[str]:

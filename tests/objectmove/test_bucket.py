@@ -76,8 +76,8 @@ ETAG = "<ETag>&#34;abc&#34;</ETag>"
     ("request_", "status", "body", "wanted"),
     [
         (COPY, 200, copied(AT + ETAG), ("done", "")),
-        (COPY, 200, copied(AT), ("unknown", "")),
-        (COPY, 200, copied(AT + "<ETag></ETag>"), ("unknown", "")),
+        (COPY, 200, copied(AT), ("unknown", "NoETag")),
+        (COPY, 200, copied(AT + "<ETag></ETag>"), ("unknown", "NoETag")),
         (COPY, 200, copied(ETAG), ("unknown", "HTTP 200")),
         (COPY, 200, "", ("unknown", "HTTP 200")),
         (COPY, 200, "<html>Log in</html>", ("unknown", "HTTP 200")),
@@ -373,6 +373,34 @@ def test_a_time_is_utc_to_the_millisecond() -> None:
     for text in ("", "soon", "Tuesday", "2026-13-01T00:00:00Z"):
         with pytest.raises(StoreError):
             parse_time(text)
+
+
+@pytest.mark.process
+def test_an_object_without_an_etag_gets_the_hash_of_its_content() -> None:
+    at = f"last-modified: {HTTP_NOW}"
+    mark = "x-amz-request-id: 1"
+
+    def answer(request: Any) -> Any:
+        """Answer as the gateway does for such a copy; something before it bears no mark."""
+        if "list-type" in request.target:
+            item = f"<Contents><Key>p/bare</Key><ETag></ETag><Size>3</Size>{LISTED_AT}</Contents>"
+            return make_answer(f"<ListBucketResult>{item}</ListBucketResult>".encode(), 200)
+        if "unmarked" in request.target:
+            return make_answer(b"abc", 200, at)
+        if "half" in request.target and request.method == "GET":
+            return make_answer(b"abc", 200, at)
+        body = b"" if request.method == "HEAD" else b"abc"
+        return make_answer(body, 200, at, mark)
+
+    with run_server(answer) as server:
+        bucket = connect(server.endpoint)
+        found = bucket.look(["p/bare", "unmarked", "half"])
+        listed = find_all(bucket, "p/", ["p/bare"])
+    assert set(found) == {"p/bare"}
+    seen = found["p/bare"]
+    assert seen is not None
+    assert (seen.etag, seen.size_bytes) == (hashlib.md5(b"abc").hexdigest(), 3)  # noqa: S324
+    assert listed == found
 
 
 @pytest.mark.process
