@@ -1,47 +1,57 @@
 #!/bin/sh
-# Every test that needs a process or a server, in two lanes beside each other: more of them would
-# only wait for two cores. What the second lane printed is shown when it is done.
+# Every test that needs a process or a server, in three lanes beside each other: they wait for
+# servers as often as they compute, and more lanes would only wait for two cores. What a lane in
+# the background printed is shown when it is done.
 # What failed beside others is run once more, alone: only what fails again is a failure, and both
 # runs are shown. `make test-airflow` runs tests/airflow, in an environment of its own, and
 # `make test-drills` runs every drill that is killed; here only those without the mark `long` are.
 set -eu
 
-log=.pytest_cache/stores.log
-mkdir -p .pytest_cache
-rm -f .pytest_cache/beside.failed
-failed=""
+kept=.pytest_cache
+mkdir -p "$kept"
+rm -f "$kept"/*.failed
 
-# part NAME ARGUMENTS... - run a part of the tests; its failures are remembered by its name.
+# part NAME ARGUMENTS... - run a part of the tests.
 part() {
     name=$1
     shift
-    pytest -m process -o "cache_dir=.pytest_cache/$name" "$@"
+    pytest -m process --durations=8 -o "cache_dir=$kept/$name" "$@"
 }
+stack() { part stack "$@" tests/notebooks tests/stack; }
 stores() { part stores "$@" tests/foreign tests/faults; }
-alerting() { part alerting "$@" tests/alerting; }
-stack() { part stack "$@" tests/notebooks tests/stack tests/browser; }
 drills() { part drills -m "process and not long" "$@" tests/drills; }
+alerting() { part alerting "$@" tests/alerting; }
+browser() { part browser "$@" tests/browser; }
 elsewhere() {
     part elsewhere "$@" --ignore tests/airflow --ignore tests/alerting --ignore tests/browser \
         --ignore tests/drills --ignore tests/faults --ignore tests/foreign --ignore tests/notebooks \
         --ignore tests/stack --deselect tests/objectmove/test_explorer.py tests
 }
-beside() {
-    names=""
-    stores -n 2 --dist worksteal || names="$names stores"
-    alerting || names="$names alerting"
-    echo "$names" >.pytest_cache/beside.failed
+# Each lane writes which of its parts failed. One that was killed writes no file.
+stores_lane() {
+    failed=""
+    stores -n 2 --dist worksteal || failed="$failed stores"
+    drills || failed="$failed drills"
+    echo "$failed" >"$kept/stores_lane.failed"
+}
+alerting_lane() {
+    failed=""
+    alerting || failed="$failed alerting"
+    elsewhere || failed="$failed elsewhere"
+    browser || failed="$failed browser"
+    echo "$failed" >"$kept/alerting_lane.failed"
 }
 
-beside >"$log" 2>&1 &
-lane=$!
-stack || failed="$failed stack"
-drills || failed="$failed drills"
-elsewhere || failed="$failed elsewhere"
-wait "$lane" || true
-cat "$log"
-# A lane that was killed wrote no file: cat then ends this script.
-failed="$failed$(cat .pytest_cache/beside.failed)"
+stores_lane >"$kept/stores.log" 2>&1 &
+stores_lane=$!
+alerting_lane >"$kept/alerting.log" 2>&1 &
+alerting_lane=$!
+failed=""
+stack || failed="stack"
+wait "$stores_lane" || true
+wait "$alerting_lane" || true
+cat "$kept/stores.log" "$kept/alerting.log"
+failed="$failed$(cat "$kept/stores_lane.failed")$(cat "$kept/alerting_lane.failed")"
 
 code=0
 for name in $failed; do
