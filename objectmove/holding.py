@@ -6,7 +6,7 @@ They go on only when nothing within their reach would ship twice, or when a pers
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from . import record as records
@@ -182,20 +182,19 @@ class Holding:
         known = records.list_records(self._session.bucket)
         if any(record.hold is not None and record.plan != self._plan.id for record in known):
             return True
-        return self._is_held_for_forgotten({record.plan for record in known})
+        return self._is_held_for_forgotten()
 
-    def _is_held_for_forgotten(self, known: Container[str]) -> bool:
+    def _is_held_for_forgotten(self) -> bool:
         """Tell whether a ledger here holds the others for another shard, which the bucket forgot.
 
-        Where its memory was not removed, it only forgets what is over.
-
-        Parameters
-        ----------
-        known : the plans that the bucket knows
+        Where its memory was not removed, it only forgets what is over. A shard that ended since
+        then on another machine has a tombstone, whatever a ledger here says.
         """
+        bucket = self._session.bucket
         manifest = self._plan.header.manifest
-        if not manifest or read_store_id(self._session.bucket) == self._ledger.store_id:
+        if not manifest or read_store_id(bucket) == self._ledger.store_id:
             return False
+        known = records.list_recorded_plans(bucket, f"{manifest}#")
         for number in range(1, MAX_SHARDS + 1):
             shard = f"{manifest}#{number}"
             is_other = shard != self._plan.id and shard not in known

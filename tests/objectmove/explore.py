@@ -718,7 +718,7 @@ class Run:
             word = self._run_line(line)
             is_undisturbed = disturbances == self._disturbances
             # Somebody else works, or takes: the same again, later.
-            is_waiting = isinstance(word, HeldError) or "Stop it, then try again" in str(word)
+            is_waiting = isinstance(word, HeldError) or "try again" in str(word)
             is_refusal = isinstance(word, RefusedError) and not is_waiting
             if is_printed and is_undisturbed and is_refusal:
                 self._fail(5, f"`{self._mask(line)}` was printed, and is refused: {word}")
@@ -1240,15 +1240,21 @@ class Run:
         return any((e.key, e.label) == came for e in self.world.history)
 
     def _is_left_at(self, row: PlanRow, plan: str) -> bool:
-        """Tell whether a plan put the content at its destination and did not remove it again."""
+        """Tell whether a plan put the content at its destination and it was not removed again.
+
+        What an undo put back is removed by others, too; what a release put was taken then.
+        """
         label = self.world.labels[row.etag]
+        puts_back = row.to.startswith("pending/")
         is_left = False
         for event in self.world.history:
-            if event.key != row.to or event.plan != plan:
+            if event.key != row.to:
                 continue
-            if event.label == label:
+            is_ours = event.plan == plan
+            is_removed = event.old is not None and event.old.label == label
+            if is_ours and event.label == label:
                 is_left = True
-            elif event.verb == "delete" and event.old and event.old.label == label:
+            elif is_removed and (event.verb == "delete" if is_ours else puts_back):
                 is_left = False
         return is_left
 

@@ -525,6 +525,48 @@ FOUND = [
     ),
     # the end of a hold took effect after another shard had looked who still held the worker
     ("shards-strict", "1.put@claim=router-403 2.put@ended.json=late 3<put@claim#2=op-plan"),
+    # a removed memory: a shard that ended elsewhere seemed to hold the worker, by a ledger here
+    (
+        "shard-undo-loose",
+        "1<lock#2=remove:b 1<list@releases#4=foreign:a 1<look@ready/a#2=foreign:a "
+        "1.list@releases#7=blind 1<put@claim#3=kill-old 2.put@claim#2=router-503 "
+        "4.read@claim=router-404 4.read@id=blind 5<lock=foreign:b "
+        "5<put@state=kill-forgotten",
+    ),
+    (
+        "shard-undo-strict",
+        "1.list@later=blind 2.list@later=blind 3<list@claim=remove:b 3.list@claim=blind "
+        "4.delete@claim=late 4.list@releases=router-404 4<delete@claim#4=foreign:b "
+        "4.delete@claim#4=late 5<put@state#4=kill-older 6<put@claim=kill-forgotten",
+    ),
+    (
+        "shards-strict",
+        "1.read@plan.jsonl=router-404 1<list@plan.jsonl=remove:a "
+        "1.list@releases#2=blind 2<resumed@ledger=copy-folder "
+        "2<resumed@ledger#2=rewrite:a 2<delete@claim#3=kill-forgotten "
+        "3<look@claim=remove:b 3.read@id#2=router-404 5<lock=half:a "
+        "5.list@claim#2=blind",
+    ),
+    (
+        "shards-strict",
+        "1.list@releases=router-404 2.list@later=blind 3<lock#2=remove:a "
+        "3<put@claim#2=rewrite:b 3<look@id=foreign:a 3<delete@claim#3=kill-bare "
+        "4.list@releases=blind 5<put@claim#2=kill-forgotten 6<list@releases=read-late:a "
+        "6<look@claim=rewrite:b",
+    ),
+    # an operator of the explorer gave up while the claim of a killed run lapsed
+    (
+        "manifest-loose",
+        "1<list@claim#2=rewrite:a 1.delete@claim#2=router-200 1.read@claim#2=router-404 "
+        "1<list@claim#7=remove:a 1.put@claim#8=twice 1.list@claim#8=router-404",
+    ),
+    # the copy of an undo that somebody removed counted as left
+    (
+        "undo-strict",
+        "1.put@state=twice 1<look@pending/a#2=remove:a 1.look@pending/a#2=blind "
+        "1.copy@pending/a#2=refused 1<list@releases#5=rewrite:a "
+        "1.list@releases#5=router-404 2<lock#2=jump-back 2<hold@ledger=remove:a",
+    ),
 ]
 
 
