@@ -28,6 +28,7 @@ from ..model import (
     Note,
     Reading,
     Role,
+    parse_time,
 )
 from ..policy import say_causes
 from ..record.actions import ActionRecord
@@ -339,9 +340,13 @@ class _Page:
         for entry in action.phases:
             if entry is not action.get(entry.phase):
                 continue
+            at = entry.at
+            made_at = entry.result.get("made_at")
+            if entry.phase is ActionPhase.PLANNED and made_at:
+                at = parse_time(str(made_at))  # what is read back from its file was made before
             row = {
                 "phase": str(entry.phase),
-                "when": f"{entry.at:%H:%M:%SZ}",
+                "when": f"{at:%H:%M:%SZ}",
                 "by": entry.operator or "–",
                 "what": entry.reason,
                 "entry": self.link(f"#{entry.seq}"),

@@ -697,6 +697,7 @@ def test_a_grafana_that_is_down_is_unknown_and_the_panel_is_shown_as_code(world:
 def test_without_grafana_and_exporter_the_panel_is_left_out(world: World) -> None:
     world.series["fulfillment_artifacts_backlog_objects"] = []
     assert without_grafana(world, "detection").read_step("2.2").status is Status.LEFT_OUT
+    assert "has no series" in without_grafana(world, "immediate").read_step("3.2").reason
 
 
 def test_an_alert_that_fires_beside_a_lag_of_zero_does_not_say_over_the_threshold(
