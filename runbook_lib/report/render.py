@@ -28,6 +28,7 @@ from ..model import (
     Note,
     Reading,
     Role,
+    Verdict,
     parse_time,
 )
 from ..policy import say_causes
@@ -187,7 +188,10 @@ class _Page:
         return shorten(notes, self._budget.journal_lines)
 
     def _find_judgement(self) -> str:
-        """Return how the newest diagnosis with the report's verdict puts it."""
+        """Return how the newest diagnosis with the report's verdict puts it; of unknown, why."""
+        judgement = self._model.judgement
+        if judgement is not None and judgement.verdict is Verdict.UNKNOWN:
+            return judgement.reason
         for conclusion in reversed(self._model.journal.conclusions):
             if conclusion.verdict is self._model.verdict and conclusion.findings:
                 return conclusion.summary
