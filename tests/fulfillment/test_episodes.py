@@ -439,6 +439,7 @@ def test_after_a_release_the_one_that_was_cut_off_comes_next(
     world.put_label(25, 7)
     second = plan_by_hand(world)
     assert "in_doubt" in second.excluded
+    assert f"{second.excluded['in_doubt']} stay" in second.reason
     rows = {row["what"]: row["now"] for row in second.effect}
     assert rows["objects waiting"] == second.objects + second.excluded["in_doubt"]
     done = RELEASE.apply(

@@ -606,6 +606,13 @@ class TestSettle:
             list_open_rows(place.bucket, place.plan(), logs=place.logs)
         assert "resume" not in str(caught.value)
 
+    def test_resuming_what_was_never_begun_names_the_command_that_shows_it(
+        self, place: Place
+    ) -> None:
+        plan = place.plan()
+        with pytest.raises(NotApprovedError, match=f"runbook apply {plan.id}"):
+            place.resume(plan)
+
     def test_a_release_that_was_cut_off_is_resumed_first(self, place: Place) -> None:
         plan = place.plan()
         place.bucket.fate = _raise_interrupt
