@@ -376,7 +376,7 @@ class TestApproval:
         place.bucket.is_fenced = False
         plan = place.plan()
         assert not plan.header.abilities.fence
-        assert "no fence" in plan.header.window
+        assert "accepts expired requests" in plan.header.window
 
 
 class TestWhoElse:
