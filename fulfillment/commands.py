@@ -483,11 +483,13 @@ class ReleaseCommands(MoveCommands):
         report = write_outputs(inv.incident, SECTIONS)
         if judgement is None:
             return {"report": str(report)}
+        begun = inv.latest()[get_step(read_unfinished).id].ways_on
         section = judgement.next.section
+        following = f"runbook run {section[:2]} --incident {inv.incident.id}"
         return {
             "verdict": judgement.verdict,
             "reason": judgement.reason,
-            "next": f"runbook run {section[:2]} --incident {inv.incident.id}",
+            "next": begun[0] if begun else following,
             "report": str(report),
         }
 

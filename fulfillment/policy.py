@@ -15,6 +15,7 @@ from runbook_lib.model import (
     CauseStatus,
     Finding,
     Role,
+    Status,
     Verdict,
     format_time,
 )
@@ -237,7 +238,8 @@ class Affected(NamedTuple):
 
     Attributes
     ----------
-    labels : the most that waited at once, or those that were released, whichever is more
+    labels : the most that were waiting too long or released by then, at one look. Labels that wait
+        while none is late are not added to what was released
     waiting : labels at the last listing
     released : labels moved by releases, less those that were taken back; ``labels`` counts those
         that were taken back, too
@@ -262,15 +264,21 @@ def count_affected(journal: JournalView) -> Affected:
     unserved = [r.unserved for r in backlog if r.unserved is not None]
     waits = [r.longest_minutes for r in backlog if r.longest_minutes is not None]
     moved = _count_moved(journal)
+    released = moved[-1].released if moved else 0
     labels = None
-    if waiting or moved.is_counted:
-        labels = max([*waiting, moved.most])
+    if waiting or moved:
+        late = [
+            int(r.value) + _find_released(moved, r.seq)
+            for r in backlog
+            if isinstance(r.value, int | float) and r.status is Status.BREACH
+        ]
+        labels = max([*waiting, *late, *(step.released for step in moved)])
     if not labels and not unserved and _had_no_uploads(journal):
         labels = None  # whoever had no label was not counted
     return Affected(
         labels=labels,
         waiting=waiting[-1] if waiting else None,
-        released=moved.released,
+        released=released,
         late_orders=max(late_orders, default=None),
         unserved=max(unserved, default=None),
         longest_minutes=max(waits, default=None),
@@ -284,34 +292,42 @@ def _had_no_uploads(journal: JournalView) -> bool:
 
 
 class _Moved(NamedTuple):
-    """How many labels stay released, and how many were at most."""
+    """How many labels were released, less those taken back, once an action was carried out."""
 
+    seq: int
     released: int
-    most: int
-    is_counted: bool
 
 
-def _count_moved(journal: JournalView) -> _Moved:
-    """Count the labels that were moved; of a plan that was resumed the newest count holds."""
+def _count_moved(journal: JournalView) -> list[_Moved]:
+    """Count the labels that were moved, after each action that counts them.
+
+    A plan that was resumed has its highest count: a later run of a release does not count what was
+    taken back meanwhile.
+    """
     kinds: dict[str, str] = {}
     counts: dict[str, int] = {}
-    released = 0
-    most = 0
+    moved = []
     for action in journal.actions:
         plan = str(action.result.get("plan"))
         kinds.setdefault(plan, action.action)
         count = action.result.get("moved")
         if not isinstance(count, int):
             continue
-        counts[plan] = count
+        counts[plan] = max(count, counts.get(plan, 0))
         if kinds[plan] == "undo":
             # A release that was cut off has no count: it moved what was taken back.
             taken_back = plan.removesuffix("-undo")
             if taken_back in kinds:
                 counts.setdefault(taken_back, count)
         released = _sum_of(counts, kinds, "release") - _sum_of(counts, kinds, "undo")
-        most = max(most, released)
-    return _Moved(released, most, bool(counts))
+        moved.append(_Moved(action.seq, released))
+    return moved
+
+
+def _find_released(moved: Sequence[_Moved], seq: int) -> int:
+    """Return how many labels were released by an entry of the journal."""
+    earlier = [step.released for step in moved if step.seq < seq]
+    return earlier[-1] if earlier else 0
 
 
 def _sum_of(counts: Mapping[str, int], kinds: Mapping[str, str], kind: str) -> int:
@@ -319,11 +335,16 @@ def _sum_of(counts: Mapping[str, int], kinds: Mapping[str, str], kind: str) -> i
 
 
 def _count_changed(action: ActionRecord) -> int | None:
-    """Return how many objects an action changed; None when its result does not say it."""
-    result = action.result(ActionPhase.APPLIED)
+    """Return how many objects an action changed; None when its result does not say it.
+
+    Of one that was resumed the highest count holds: a later run does not count what was taken back
+    meanwhile.
+    """
+    applied = [entry.result for entry in action.phases if entry.phase is ActionPhase.APPLIED]
     names = ("settled",) if action.first.action == "settle" else _COUNTS
     for name in names:
-        number = to_number(result.get(name))
-        if number is not None:
-            return int(number)
+        numbers = [to_number(result.get(name)) for result in applied]
+        counts = [int(number) for number in numbers if number is not None]
+        if counts:
+            return max(counts)
     return None

@@ -46,8 +46,9 @@ _MAX_EVIDENCE_CHARS = 300
 _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 #: Reasons to leave an object out of a plan although no real label waits in vain.
 _NOT_WAITING = ("synthetic", "gone", "left_for_later")
-#: Reasons that no later plan ends: these objects wait until a person takes them away.
-_HOLD_THE_ALERT = ("no_match", "not_wanted")
+#: Reasons that no later plan ends: these objects wait until a person takes them away, or goes on
+#: with the plan that touched them.
+_HOLD_THE_ALERT = ("in_doubt", "no_match", "not_wanted")
 
 
 class Label(NamedTuple):
@@ -386,7 +387,7 @@ def explain_left(
         "too_young": "they wait for less long than --older-than says",
         "not_of_this_drill": "they are of other orders than only_orders says",
         "unreadable": "they cannot be read: which rights has the key (MINIO_CHANGE_USER)?",
-        "in_doubt": "an unfinished or unsettled release touched them: way_on says how to go on",
+        "in_doubt": "an unfinished or unsettled release touched them: 1.5 says how to go on",
         "destination_taken": "other content lies where they would go: look at both",
     }
     sentences = []

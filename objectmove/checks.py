@@ -54,7 +54,10 @@ def check_approval(
         until = format_time(header.expires_at)
         raise ExpiredError(f"{plan.id} expired at {until}: plan again")
     if not is_new and not is_known:
-        raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
+        text = f"{plan.id} was never begun, and nothing was moved"
+        if header.action == "move":
+            text += f". Look at it with: runbook apply {plan.id}"
+        raise NotApprovedError(text)
     if header.action == "undo" and not has_word:
         raise NotApprovedError(
             f"{plan.id} is safe only while the consumer stands still: stop it, and say so with "

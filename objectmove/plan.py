@@ -26,17 +26,20 @@ from .parking import get_parked_key
 
 _SAMPLE = 10
 _UNGUARDED = {
-    "fence": "no fence: this store accepts expired requests, and one may take effect much later",
-    "conditional_delete": "a source that is rewritten within {seconds:g} s after our last look at "
-    "it may lose its newer version: this store ignores conditions on deletes",
-    "conditional_copy": "an object that someone writes to a destination within {seconds:g} s after "
-    "our look may be overwritten: this store ignores conditions on the target of a copy",
+    "fence": "this store accepts expired requests: one of ours may take effect much later",
+    "conditional_delete": "let nothing rewrite these files for {seconds:g} s after our last look: "
+    "this store would delete the newer version",
+    "conditional_copy": "let nobody else write to the destination for {seconds:g} s after our "
+    "look: this store would overwrite it",
 }
 _NO_PARKING = (
     "nothing can be parked: this key may not write under {parked}, so a label in doubt keeps the "
     "worker paused until a person settles it"
 )
-_ALWAYS = "everywhere: a repeating proxy can ship twice; a rewrite of metadata alone is not seen"
+_ALWAYS = (
+    "on every store, a proxy that repeats requests can ship an object twice, and nobody sees a "
+    "rewrite of metadata alone"
+)
 
 Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
 PlanId = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._#-]{0,120}$")]

@@ -38,6 +38,8 @@ _LIMIT_OBJECTS = 1000
 _NAMED_SHARDS = 10
 #: Outcomes of a proof that are as planned.
 _AS_PLANNED = ("in_place", "gone_after_landed")
+#: Counts rows that other counts count, too: by where their objects are now.
+_UNDONE = "taken_back"
 PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._#-]{0,150}$")]
 Word = Literal["", "taken", "not_taken"]
 #: Parts of a run's facts that are not as planned.
@@ -769,7 +771,11 @@ def _describe_proof(proof: MoveProof) -> str:
             parts = right if name in _AS_PLANNED else wrong
             parts.append(_say(count, name))
     if proof.taken_back_by:
-        words = f"taken back by {proof.taken_back_by}: {', '.join(wrong)}"
+        now = [
+            _say(count, name) for name, count in proof.counts.items() if count and name != _UNDONE
+        ]
+        undone = proof.counts.get(_UNDONE, 0)
+        words = f"{undone:,} taken back by {proof.taken_back_by}; now: {', '.join(now)}"
         if proof.taken_before:
             words += f"; a consumer took {proof.taken_before:,} before"
         return words

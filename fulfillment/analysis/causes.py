@@ -373,7 +373,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="a stopped worker",
         rules=(
             Rule("worker_running", is_false, 0.9, "the worker's service does not run"),
-            hint("worker_paused", is_true, 0.9, "somebody paused the worker"),
+            hint("worker_paused_by_others", is_true, 0.9, "somebody paused the worker"),
             hint("worker_listed", is_false, 0.4, "no such service is listed any more"),
             hint("worker_answers", is_false, 0.3, "the worker's API does not answer"),
             hint("worker_answers", is_true, -0.5, "the worker's API answers"),

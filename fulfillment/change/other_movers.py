@@ -145,7 +145,7 @@ def describe_hold(hold: WorkerHold) -> str:
         return f"{hold.words}; as it is now, `apply` will be refused: {error}"
     if still is _NOT_ASKED:
         return hold.words
-    now = "it stands still now" if still.paused else "it works now"
+    now = "it stands still now" if still.paused else "until then it works"
     return f"{hold.words}; {now}"
 
 

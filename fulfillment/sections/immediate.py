@@ -284,7 +284,9 @@ def _read_spread(inv: Investigation) -> Outcome:
     if show is None:
         words = f"the panel could not be read: {refused.partition('. ')[0]}"
     else:
-        words = f"the panel {PANEL_TITLE} shows {show.total:,.0f}"
+        words = f"the panel {PANEL_TITLE} has no series"
+        if show.current:
+            words = f"the panel {PANEL_TITLE} shows {show.total:,.0f}"
         lines = (*show.lines, draw_listing(inv.now(), len(waiting.objects)))
         _add_panel(rows, show)
     title = f"Panel {PANEL_TITLE}, beside the listing"

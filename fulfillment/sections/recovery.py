@@ -171,7 +171,7 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     allowed = usual.objects + max(5.0, usual.objects / 5)
     if count > allowed:
         over = count - allowed
-        words = f"{count} labels wait, {over:.0f} more than is usual"
+        words = f"{count} labels wait, {over:.0f} more than the {allowed:.0f} that are usual"
         return Comparison(Backlog.ABOVE, f"{words} ({usual.words})")
     age_limit = max(usual.minutes, limit)
     if waiting.longest_minutes > age_limit:

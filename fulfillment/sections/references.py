@@ -85,7 +85,8 @@ def _check_script(
             why = "DATAFLOW_HOME is empty, and this is not run from a checkout"
             return Outcome().left_out(why)
         outcome = _check_file(home / path, needle)
-        outcome.source = str(home / path)
+        if inv.settings.dataflow_home:
+            outcome.source = f"$DATAFLOW_HOME/{path}"
         return outcome
 
     return check

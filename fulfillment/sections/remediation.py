@@ -409,11 +409,16 @@ class PlanEffect(NamedTuple):
     oldest_minutes: float
 
 
+#: Why a plan leaves out objects at which it does not look.
+_UNSEEN = frozenset({"no_match", "in_doubt"})
+
+
 def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     """Say what a new plan would change, from the objects that it looked at.
 
-    Lists the bucket again only if the plan left out objects by their names: they wait, too. Of a
-    plan that was cut into shards, too many objects were looked at to compare them one by one.
+    Lists the bucket again only if the plan left out objects that it did not look at, by their names
+    or because another plan holds them: they wait, too. Of a plan that was cut into shards, too many
+    objects were looked at to compare them one by one.
     """
     now = inv.now()
     oldest = plan.content.header.oldest
@@ -424,7 +429,7 @@ def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     for key, at in plan.observed:
         age = now - at
         waits[key] = max(0.0, age.total_seconds() / 60)
-    if plan.content.header.excluded.get("no_match"):
+    if not _UNSEEN.isdisjoint(plan.content.header.excluded):
         listed, _ = attempt(lambda: _list_real(inv, plan))
         waits = listed or waits
     return _compare(inv, waits, plan)

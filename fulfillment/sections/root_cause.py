@@ -7,6 +7,7 @@ from datetime import datetime
 from itertools import takewhile
 from typing import NamedTuple
 
+from objectmove.errors import MoveError
 from runbook_lib import model
 from runbook_lib.errors import (
     ClientError,
@@ -19,10 +20,19 @@ from runbook_lib.model import CauseStatus, Finding, Reading, Role, Status, Verdi
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 
 from ..analysis import causes
-from ..analysis.causes import CAUSES, STORE_SERVICES, Advice, Cause, advise, diagnose
+from ..analysis.causes import (
+    CAUSES,
+    STORE_SERVICES,
+    Advice,
+    Cause,
+    Observation,
+    advise,
+    diagnose,
+)
 from ..analysis.forecasts import compute_drain
+from ..change.release import GATE
 from ..clients.http_systems import WorkerState
-from ..clients.services import ServiceState
+from ..clients.services import ServiceState, try_time
 from ..investigation import Investigation
 from ..situation import collect_observations
 from . import detection, immediate
@@ -80,15 +90,21 @@ def read_worker(inv: Investigation) -> model.Outcome:
     if own is not None and _is_young(inv, own) and not (answer.answers or answer.is_silent):
         is_running = _watch_start(inv, own)
     still = _watch_passes(inv, worker, own, metrics)
+    is_paused = worker is not None and worker.paused
+    held_for = _find_own_hold(inv) if is_paused else ""
+    process = service
+    if inv.settings.worker_control == "command":
+        process = "the worker, by WORKER_STATUS_CMD,"  # the service beside it may well answer
     hangs = bool(is_running and answer.is_silent and counted is None)
     timeouts = metrics.share("timeout")
     errors = metrics.share("error")
     checks = {
-        f"{service} does not run": is_running is False,
+        f"{process} does not run": is_running is False,
         f"{service} is not among the services": is_listed is False and answer.answers is False,
         f"its API does not answer: {answer.error}": is_running and answer.answers is False,
         "its process runs, and answers nobody": hangs,
-        "the worker is paused": worker is not None and worker.paused,
+        "the worker is paused": is_paused and not held_for,
+        f"the worker is paused for {held_for}, which is not finished": bool(held_for),
         "the worker begins no new pass": still,
         f"{timeouts or 0:.0%} of carrier requests time out": (timeouts or 0) > causes.BAD_SHARE,
         f"{errors or 0:.0%} of carrier requests fail": (errors or 0) > causes.BAD_SHARE,
@@ -116,7 +132,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
             part="diagnosis",
             lines=latency or (),
         ),
-        events=[*read_events(inv), *_list_pauses(worker)],
+        events=[*read_events(inv), *([] if held_for else _list_pauses(worker))],
         first_seen={**metrics.first, **_drop_unknown(first_signs)},
         observations={
             "worker_running": is_running,
@@ -124,6 +140,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "worker_answers": answer.answers,
             "worker_has_api": answer.has_api,
             "worker_paused": worker.paused if worker else None,
+            "worker_paused_by_others": is_paused and not held_for if worker else None,
             "worker_stands_still": still,
             "worker_hangs": hangs,
             "worker_last_move": worker.last_move_at if worker else None,
@@ -157,6 +174,18 @@ def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:
         return False
     ended = find_end_before(inv)
     return ended is None or at > ended
+
+
+def _find_own_hold(inv: Investigation) -> str:
+    """Return the plan for which a release of ours holds the worker; empty without one."""
+    try:
+        unfinished = GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
+    except (ClientError, MoveError):
+        return ""
+    for plan in unfinished:
+        if plan["held_since"]:
+            return str(plan["plan"])
+    return ""
 
 
 def _list_pauses(worker: WorkerState | None) -> list[model.Event]:
@@ -560,7 +589,7 @@ def judge_causes(inv: Investigation) -> Diagnosis:
     """
     readings = list_current(inv, STEPS)
     observations = collect_observations(readings.values())
-    judged = diagnose(observations)
+    judged = diagnose(_drop_ended_before(inv, observations))
     supported = {finding.name for finding in judged if finding.status is CauseStatus.SUPPORTED}
     values = {name: observation.value for name, observation in observations.items()}
     values["worker"] = inv.settings.worker_service
@@ -580,6 +609,20 @@ def judge_causes(inv: Investigation) -> Diagnosis:
             changes["reason"] = f"it was supported earlier, and is over: {finding.reason}"
         findings.append(finding.model_copy(update=changes))
     return Diagnosis(tuple(findings), advice)
+
+
+def _drop_ended_before(
+    inv: Investigation, observations: Mapping[str, Observation]
+) -> dict[str, Observation]:
+    """Leave out the ends of failures that were over before this incident: they are of another."""
+    kept = dict(observations)
+    ends = [name for name in kept if name.startswith("ended_")]
+    ended = find_end_before(inv) if ends else None
+    for name in ends:
+        at = try_time(kept[name].value)
+        if at and ended and at <= ended:
+            del kept[name]
+    return kept
 
 
 def _find_first_signs(readings: Iterable[Reading]) -> dict[str, datetime]:

@@ -38,8 +38,15 @@ class ActionRecord(NamedTuple):
 
     @property
     def decisive(self) -> ActionEntry:
-        """The change itself; without one, the newest phase."""
-        return self.applied or self.last
+        """The change itself; without one, its first failure since the approval, else the last."""
+        if self.applied is not None:
+            return self.applied
+        approved = self.get(ActionPhase.APPROVED)
+        for entry in self.phases:
+            is_later = approved is not None and entry.seq > approved.seq
+            if is_later and entry.phase is ActionPhase.FAILED:
+                return entry
+        return self.last
 
     @property
     def is_cut_off(self) -> bool:

@@ -28,6 +28,8 @@ from ..model import (
     Note,
     Reading,
     Role,
+    Verdict,
+    parse_time,
 )
 from ..policy import say_causes
 from ..record.actions import ActionRecord
@@ -186,7 +188,10 @@ class _Page:
         return shorten(notes, self._budget.journal_lines)
 
     def _find_judgement(self) -> str:
-        """Return how the newest diagnosis with the report's verdict puts it."""
+        """Return how the newest diagnosis with the report's verdict puts it; of unknown, why."""
+        judgement = self._model.judgement
+        if judgement is not None and judgement.verdict is Verdict.UNKNOWN:
+            return judgement.reason
         for conclusion in reversed(self._model.journal.conclusions):
             if conclusion.verdict is self._model.verdict and conclusion.findings:
                 return conclusion.summary
@@ -339,9 +344,13 @@ class _Page:
         for entry in action.phases:
             if entry is not action.get(entry.phase):
                 continue
+            at = entry.at
+            made_at = entry.result.get("made_at")
+            if entry.phase is ActionPhase.PLANNED and made_at:
+                at = parse_time(str(made_at))  # what is read back from its file was made before
             row = {
                 "phase": str(entry.phase),
-                "when": f"{entry.at:%H:%M:%SZ}",
+                "when": f"{at:%H:%M:%SZ}",
                 "by": entry.operator or "–",
                 "what": entry.reason,
                 "entry": self.link(f"#{entry.seq}"),

@@ -181,7 +181,7 @@ def _describe_detection(model: ReportModel) -> Fact:
 def _say_slowest(moment: Moment) -> str:
     if moment.after is None:
         return ""
-    return f"the longest wait, {format_duration(moment.after)}, was until {moment.name}"
+    return f"the slowest step took {format_duration(moment.after)}: until {moment.name}"
 
 
 def tabulate_detection(model: ReportModel) -> list[dict[str, str]]:
@@ -595,8 +595,12 @@ def _find_support(conclusion: Conclusion, name: str) -> Finding | None:
 
 def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRow:
     note = action.last.reason
+    tone = str(action.last.phase)
     if action.applied:
         note = model.policy.describe_proof(action)
+    if action.applied and action.plan in list_taken_back(model.actions):
+        note = "taken back later"
+        tone = str(ActionPhase.APPLIED)
     review = _say_review(action)
     if review:
         note = f"{review}; {note}"
@@ -604,7 +608,7 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
     entry = action.decisive
     return TimelineRow(
         at=entry.at,
-        tone=str(action.last.phase),
+        tone=tone,
         text=_capitalise(text),
         note=note,
         seq=entry.seq,
@@ -714,7 +718,9 @@ def _list_begun_before(model: ReportModel) -> Iterator[Open]:
 
 def _list_open_actions(model: ReportModel) -> Iterator[Open]:
     """Yield plans that wait, and actions that failed or left something to do."""
-    yield from _list_begun_before(model)
+    begun = list(_list_begun_before(model))
+    yield from begun
+    named = {word for text, _ in begun for word in text.split()}
     for action in model.waiting:
         first = action.first
         text = f"{first.action} on {first.target} is planned"
@@ -731,9 +737,12 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
     for action in model.tried:
         last = action.last
         steps = (action.first.step,)
-        has_failed = last.phase in (ActionPhase.REFUSED, ActionPhase.FAILED)
-        if has_failed and newest[last.step] is action:
-            yield f"{last.action} was {last.phase}: {last.reason}", steps
+        is_newest = newest[last.step] is action and action.plan not in named
+        # What was refused changed nothing: once all is well nobody has to come back to it.
+        if last.phase is ActionPhase.REFUSED and is_newest and not model.is_good:
+            yield f"{last.action} was refused: {last.reason}", steps
+        if last.phase is ActionPhase.FAILED and is_newest:
+            yield f"{last.action} failed: {last.reason}", steps
         for text in model.policy.list_unfinished(action, model.tried):
             yield text, steps
 

@@ -321,6 +321,7 @@ _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
 _STATUS_OF_CODE = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
 #: Fields that an answer, a command or a line to paste holds, and those for programs.
 _SKIPPED = {
+    "gone_after_done",
     "schema",
     "unfinished",
     "at",

@@ -16,7 +16,14 @@ from typing import Any
 from pydantic import Field
 
 from ..approvals import Plan
-from ..errors import ActionInterruptedError, ClientError, ExitCode, SafetyError, UsageError
+from ..errors import (
+    ActionInterruptedError,
+    ClientError,
+    ExitCode,
+    PlanNotApprovedError,
+    SafetyError,
+    UsageError,
+)
 from ..investigation import Investigation
 from ..model import ActionEntry, ActionPhase, Json, Progress, Verdict, format_time
 from ..moves import TROUBLES, MoveGate
@@ -638,12 +645,24 @@ class MoveCommands:
     def _plan_about(
         self, inv: Investigation[Any, Any], step: str, about: str, approve: str
     ) -> Plan:
-        """Return the plan about an earlier one that was approved; without approval make one."""
-        approved = ""
-        for path in inv.incident.find_plan(about).parent.glob(f"{about}-*.jsonl"):
-            if hashlib.sha256(path.read_bytes()).hexdigest() == approve:
-                approved = path.stem
-        return self.must_move(inv.plan(step, plan=approved))
+        """Return the plan about an earlier one that was approved; without approval make one.
+
+        Raises
+        ------
+        PlanNotApprovedError
+            When the approval is of no plan about it. None is made then: a new one may take the
+            place of the one that was reviewed.
+        """
+        hashes = {}
+        for path in sorted(inv.incident.find_plan(about).parent.glob(f"{about}-*.jsonl")):
+            hashes[hashlib.sha256(path.read_bytes()).hexdigest()] = path.stem
+        if approve and hashes and approve not in hashes:
+            choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in hashes.items())
+            raise PlanNotApprovedError(
+                f"{approve[:12]}… matches no plan about {about}. Approve one of these by its whole "
+                f"hash, or plan again:\n\n{choices}"
+            )
+        return self.must_move(inv.plan(step, plan=hashes.get(approve, "")))
 
     def _sum_up(
         self, inv: Investigation[Any, Any], command: str, plan: Plan, entry: ActionEntry

@@ -14,6 +14,8 @@ from .text import format_duration
 # A front end that is told of every object falls behind.
 _BAR_GAP_S = 0.2
 _WORDS_GAP_S = 1.0
+#: Words without a number that come again sooner say nothing new.
+_SAME_GAP_S = 10.0
 
 _Clock = Callable[[], float]
 _Show = Callable[[int, int, str], None]
@@ -52,6 +54,9 @@ def _make_meter(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock
     def tell(words: str, done: int = 0, total: int = 0) -> None:
         now = clock()
         work = works.get(words)
+        is_counted = bool(done or total)
+        if work is not None and not is_counted and now - work.shown_at < _SAME_GAP_S:
+            return
         if work is None or done <= work.done:  # it begins anew
             work = _Work(show=begin(words), started_at=now, done=done)
             works[words] = work

@@ -18,7 +18,7 @@ HEALTHY: dict[str, Any] = {
     "worker_running": True,
     "worker_listed": True,
     "worker_answers": True,
-    "worker_paused": False,
+    "worker_paused_by_others": False,
     "worker_stands_still": False,
     "worker_hangs": False,
     "dag_paused": False,
@@ -57,7 +57,7 @@ FAULTS: dict[Cause, dict[str, Any]] = {
     Cause.WORKER_STOPPED: {
         "worker_running": False,
         "worker_answers": False,
-        "worker_paused": None,
+        "worker_paused_by_others": None,
         "worker_stands_still": None,
     },
     Cause.WORKER_STUCK: {

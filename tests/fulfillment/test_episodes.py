@@ -25,8 +25,10 @@ from fulfillment.sections import SECTIONS, detection, postmortem
 from objectmove.bucket import Answer, Request
 from runbook_lib.errors import (
     AccessDeniedError,
+    ActionInterruptedError,
     ExitCode,
     NotConnectedError,
+    PlanNotApprovedError,
     UsageError,
     exit_code_of_error,
 )
@@ -393,6 +395,57 @@ def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: Worl
     assert new.is_open
     assert (world.home / old / "ledger" / f"{back.plan}.jsonl").is_file()
     assert read_record(world, old) == before
+
+
+def test_a_mistyped_approval_of_an_undo_leaves_the_reviewed_plan_as_it_is(world: World) -> None:
+    pause_pipeline(world)
+    planned = plan_by_hand(world)
+    plan = str(planned.plan)
+    RELEASE.apply(world.settings, plan, approve=planned.sha256, progress=keep_quiet)
+    shown = RELEASE.undo(world.settings, plan, approve="", progress=keep_quiet)
+    assert isinstance(shown, MovePlanDocument)
+    with pytest.raises(PlanNotApprovedError, match=shown.sha256):
+        RELEASE.undo(
+            world.settings,
+            plan,
+            approve=shown.sha256[:-1],
+            consumer_stands_still=True,
+            progress=keep_quiet,
+        )
+    done = RELEASE.undo(
+        world.settings, plan, approve=shown.sha256, consumer_stands_still=True, progress=keep_quiet
+    )
+    assert done.exit_code is ExitCode.OK
+
+
+def test_after_a_release_the_one_that_was_cut_off_comes_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause_pipeline(world)
+    first = plan_by_hand(world)
+    do = MemoryBucket._do
+
+    def interrupt(bucket: MemoryBucket, request: Request) -> Answer:
+        if request.kind == "copy" and request.key.startswith("ready/"):
+            raise KeyboardInterrupt
+        return do(bucket, request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryBucket, "_do", interrupt)
+        with pytest.raises(ActionInterruptedError):
+            RELEASE.apply(
+                world.settings, str(first.plan), approve=first.sha256, progress=keep_quiet
+            )
+    world.put_label(25, 7)
+    second = plan_by_hand(world)
+    assert "in_doubt" in second.excluded
+    assert f"{second.excluded['in_doubt']} stay" in second.reason
+    rows = {row["what"]: row["now"] for row in second.effect}
+    assert rows["objects waiting"] == second.objects + second.excluded["in_doubt"]
+    done = RELEASE.apply(
+        world.settings, str(second.plan), approve=second.sha256, progress=keep_quiet
+    )
+    assert done.commands[-1] == f"runbook resume {first.plan}"
 
 
 def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(

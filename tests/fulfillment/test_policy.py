@@ -238,6 +238,23 @@ def test_what_was_taken_back_was_affected_and_not_released(tell: Teller) -> None
     assert (affected.labels, affected.released) == (7, 0)
 
 
+def test_what_waits_late_beside_what_was_released_is_affected_too(tell: Teller) -> None:
+    tell.read("2.3", "backlog", "breach", value=600)
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 200})
+    tell.read("2.3", "backlog", "breach", value=430)
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-2", "moved": 430})
+    tell.read("2.3", "backlog", "ok", value=9)
+    affected = count_affected(view_of(tell))
+    assert (affected.labels, affected.released, affected.waiting) == (630, 630, 9)
+
+
+def test_a_release_that_is_resumed_while_it_is_taken_back_keeps_its_count(tell: Teller) -> None:
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 634})
+    tell.act(ActionPhase.APPLIED, action="resume", result={"plan": "rel-1", "moved": 457})
+    tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-1-undo", "moved": 621})
+    assert count_affected(view_of(tell)).released == 13
+
+
 def test_a_cut_off_release_that_was_taken_back_takes_nothing_from_the_others(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 7})
     tell.act(ActionPhase.FAILED, result={"plan": "rel-2"})

@@ -697,6 +697,7 @@ def test_a_grafana_that_is_down_is_unknown_and_the_panel_is_shown_as_code(world:
 def test_without_grafana_and_exporter_the_panel_is_left_out(world: World) -> None:
     world.series["fulfillment_artifacts_backlog_objects"] = []
     assert without_grafana(world, "detection").read_step("2.2").status is Status.LEFT_OUT
+    assert "has no series" in without_grafana(world, "immediate").read_step("3.2").reason
 
 
 def test_an_alert_that_fires_beside_a_lag_of_zero_does_not_say_over_the_threshold(
@@ -753,3 +754,31 @@ def test_what_only_a_change_would_tell_is_not_known_and_never_guessed(world: Wor
     assert (rows["support"]["reachable"], rows["support"]["missing_for_looking"]) == (False, [])
     assert rows["support"]["rights"] == {}
     assert world.calls == []
+
+
+@pytest.mark.parametrize("held_since", ["2026-11-24T04:00:00Z", ""])
+def test_a_pause_of_our_own_release_is_not_somebodys(
+    world: World, monkeypatch: pytest.MonkeyPatch, held_since: str
+) -> None:
+    set_worker(paused=True, paused_at=world.now)(world)
+    row = {"plan": "rel-1", "held_since": held_since, "way_on": "runbook resume rel-1"}
+    monkeypatch.setattr(root_cause.GATE, "list_unfinished", lambda *_: [row])
+    reading = world.take(root_cause, "5.1")
+    assert reading.status is Status.BREACH
+    assert reading.observations["worker_paused"] is True
+    assert reading.observations["worker_paused_by_others"] is not bool(held_since)
+    assert ("rel-1" in reading.reason) is bool(held_since)
+    assert any(event.kind == "trigger" for event in reading.events) is not bool(held_since)
+
+
+def test_a_worker_that_its_command_calls_stopped_is_not_the_service_beside_it(
+    world: World,
+) -> None:
+    name = world.settings.worker_service
+    world.services[name] = replace(world.services[name], running=False, state="stopped")
+    by_service = world.take(root_cause, "5.1").reason
+    world.settings = world.settings.model_copy(update={"worker_control": "command"})
+    by_command = world.take(root_cause, "5.1").reason
+    assert f"{world.settings.worker_service} does not run" in by_service
+    assert f"{world.settings.worker_service} does not run" not in by_command
+    assert "WORKER_STATUS_CMD" in by_command

@@ -27,7 +27,7 @@ from objectmove.errors import (
 from objectmove.plan import parse_plan
 from objectmove.record import RELEASES, list_records
 from objectmove.session import CLAIMS, STORE_ID
-from objectmove.settling import make_settle_plan
+from objectmove.settling import list_open_rows, make_settle_plan
 from tests.objectmove.harness import FakeHold, Place
 from tests.support.memory_bucket import lose_answer
 
@@ -376,7 +376,7 @@ class TestApproval:
         place.bucket.is_fenced = False
         plan = place.plan()
         assert not plan.header.abilities.fence
-        assert "no fence" in plan.header.window
+        assert "accepts expired requests" in plan.header.window
 
 
 class TestWhoElse:
@@ -600,6 +600,18 @@ class TestSettle:
         plan = self._unproven(place)
         with pytest.raises(PlanError, match=r"'pending/1\.pdf'"):
             self._settle(place, plan, "taken", ["pending/0.pdf"])
+
+    def test_a_release_that_was_never_begun_is_not_to_be_resumed(self, place: Place) -> None:
+        with pytest.raises(NotApprovedError, match="never begun") as caught:
+            list_open_rows(place.bucket, place.plan(), logs=place.logs)
+        assert "resume" not in str(caught.value)
+
+    def test_resuming_what_was_never_begun_names_the_command_that_shows_it(
+        self, place: Place
+    ) -> None:
+        plan = place.plan()
+        with pytest.raises(NotApprovedError, match=f"runbook apply {plan.id}"):
+            place.resume(plan)
 
     def test_a_release_that_was_cut_off_is_resumed_first(self, place: Place) -> None:
         plan = place.plan()

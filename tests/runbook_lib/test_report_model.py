@@ -643,3 +643,26 @@ def test_an_action_is_told_with_the_times_of_plan_and_approval(tmp_path: Path) -
     assert f"planned {times[0]:%H:%M:%S}Z" in row.note
     assert f"approved {times[1]:%H:%M:%S}Z" in row.note
     assert row.at == times[2]
+
+
+def test_a_check_of_a_cut_off_release_is_not_when_it_was_cut_off(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.start("06_remediation")
+    tell.act(ActionPhase.PLANNED)
+    tell.act(ActionPhase.APPROVED)
+    tell.act(ActionPhase.FAILED, reason="Interrupted after 209 of 634 labels.")
+    tell.act(ActionPhase.FAILED, reason="not proven: 425 waiting, 209 in place")
+    (action,) = model_of(tell.incident).tried
+    assert action.decisive.reason == "Interrupted after 209 of 634 labels."
+
+
+def test_a_release_that_was_taken_back_did_not_fail(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.start("06_remediation")
+    tell.act(ActionPhase.PLANNED)
+    tell.act(ActionPhase.APPROVED)
+    tell.act(ActionPhase.APPLIED, result={"moved": 634})
+    tell.act(ActionPhase.FAILED, reason="634 taken back")
+    tell.act(ActionPhase.APPLIED, action="undo", step="6.1.1", result={"plan": f"{PLAN}-undo"})
+    rows = [row for row in tell_timeline(model_of(tell.incident)) if "634" in row.text]
+    assert [row.tone for row in rows] == [str(ActionPhase.APPLIED)]

@@ -144,6 +144,18 @@ def test_a_step_that_plans_has_the_state_of_its_action(tmp_path: Path) -> None:
     assert "planned" in step
 
 
+def test_an_unknown_verdict_says_why_beside_it(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.start("02_signals_detection")
+    tell.read("2.1", "alert", "unknown", reason="no answer")
+    html, _ = render(tell.incident)
+    judgement = ReportModel(tell.incident, SECTIONS).judgement
+    assert judgement is not None
+    assert judgement.verdict is Verdict.UNKNOWN
+    (verdict,) = re.findall(r'<p class="verdict">.*?</p>', html, re.DOTALL)
+    assert judgement.reason.partition(":")[0] in verdict
+
+
 def test_an_incident_without_entries_has_a_report(tmp_path: Path) -> None:
     incident = make_incident(tmp_path).incident
     html, page = render(incident)
@@ -260,7 +272,7 @@ def test_actions_are_told_in_order_with_plan_approver_proof_and_way_back(tmp_pat
 
     places = [actions.index(text) for text in (
         "1. Released 74 labels", "ops@box", "byte for byte", f"runbook undo {PLAN}", SHA256,
-        "2. Unpaused the DAG", "1 plan made and not carried out")]  # fmt: skip
+        "2. Unpaused the DAG", "1 not carried out")]  # fmt: skip
     assert places == sorted(places)
     assert actions.count("<h3") == 2
 

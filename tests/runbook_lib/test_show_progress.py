@@ -37,6 +37,15 @@ def test_a_terminal_is_told_once_a_second_and_at_the_end() -> None:
     assert [text.split(",")[0] for text in said] == ["0 of 3 moved", "2 of 3 moved", "3 of 3 moved"]
 
 
+def test_the_same_words_without_a_number_are_said_every_ten_seconds() -> None:
+    seconds, said = iter([0.0, 1.0, 9.0, 10.5, 11.0, 11.5]), list[str]()
+    tell = make_meter(said.append, clock=lambda: next(seconds))
+    for _ in range(5):
+        tell("a claim lapses soon")
+    tell("look again")
+    assert said == ["a claim lapses soon", "a claim lapses soon", "look again"]
+
+
 def test_work_that_begins_anew_is_timed_anew() -> None:
     seconds, said = iter([0.0, 10.0, 20.0, 25.0]), list[str]()
     tell = make_meter(said.append, clock=lambda: next(seconds))
