@@ -347,9 +347,9 @@ def run_command(arguments: Sequence[str]) -> int:
         _show_usage_error(error)
         return int(ExitCode.USAGE)
     except known_errors as error:
-        return _fail(error, arguments)
+        return say_failure(error, arguments)
     if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
-        return _fail(KeyboardInterrupt(), arguments)
+        return say_failure(KeyboardInterrupt(), arguments)
     return code
 
 
@@ -360,8 +360,8 @@ def _show_usage_error(error: TyperException) -> None:
         sys.stderr.write(f"runbook: {error}\n")
 
 
-def _fail(error: BaseException, arguments: Sequence[str]) -> int:
-    """Say what stopped the command, without secrets; return its exit code."""
+def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
+    """Say in one sentence what stopped a command, without secrets; return its exit code."""
     from .redact import Redactor
 
     errors: dict[type[BaseException], ExitCode] = {}
