@@ -25,7 +25,7 @@ from .errors import SafetyError, UsageError
 from .model import Json, format_time
 from .record.incident import Incident, list_incidents, write_json
 from .runbook import name_runbook
-from .section import ActionStep, ChangeParameters, by_id, split_list
+from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
 
 Logs = Callable[[str], ChainedLog]
 """Plan id to its ledger, in the folder of the plan's incident."""
@@ -409,7 +409,7 @@ class MoveGate(Generic[P]):
 
     def get_options(self, inv: Any) -> dict[str, Any]:
         """Return what else ``apply_plan`` and ``resume_plan`` take: what a person said."""
-        parameters = _get_parameters(inv)
+        parameters = get_parameters(inv, MoveParameters)
         return {
             "stands_still": parameters.consumer_stands_still,
             "strict": parameters.strict,
@@ -474,8 +474,8 @@ class MoveGate(Generic[P]):
             match=match,
             first=first,
             list_begun=partial(self.list_begun, home),
-            memory_removed=_get_parameters(inv).memory_removed,
-            shards=_get_parameters(inv).shards,
+            memory_removed=get_parameters(inv, MoveParameters).memory_removed,
+            shards=get_parameters(inv, MoveParameters).shards,
         )
         return self.admit(move)
 
@@ -498,10 +498,10 @@ class MoveGate(Generic[P]):
         )
 
     def _plan_named_undo(self, inv: Any) -> Plan:
-        return self.plan_undo(inv, self._load_plan(inv, _get_parameters(inv).undo))
+        return self.plan_undo(inv, self._load_plan(inv, get_parameters(inv, MoveParameters).undo))
 
     def _plan_named_settling(self, inv: Any) -> Plan:
-        parameters = _get_parameters(inv)
+        parameters = get_parameters(inv, MoveParameters)
         return self.plan_settling(
             inv,
             self._load_plan(inv, parameters.settle),
@@ -522,7 +522,7 @@ class MoveGate(Generic[P]):
             others=self.describe_undo(inv),
             window_s=self.get_undo_window(inv).total_seconds(),
             now=inv.now(),
-            same_store=_get_parameters(inv).same_store,
+            same_store=get_parameters(inv, MoveParameters).same_store,
         )
         return self.admit(undo)
 
@@ -546,7 +546,7 @@ class MoveGate(Generic[P]):
             made_by=inv.operator,
             others=hold.words if hold.holds else self.unheld,
             now=inv.now(),
-            same_store=_get_parameters(inv).same_store,
+            same_store=get_parameters(inv, MoveParameters).same_store,
         )
         return self.admit(settling)
 
@@ -600,7 +600,7 @@ class MoveGate(Generic[P]):
             store,
             plan.content,
             logs=_open_logs(plan),
-            same_store=_get_parameters(inv).same_store,
+            same_store=get_parameters(inv, MoveParameters).same_store,
         )
         return [row for row in open_rows if not keys or row.row.key in keys]
 
@@ -745,7 +745,7 @@ class MoveGate(Generic[P]):
                 logs=_open_logs(plan),
                 clock=self.mover.make_clock(inv.now, inv.sleep),
                 notice=inv.progress,
-                same_store=_get_parameters(inv).same_store,
+                same_store=get_parameters(inv, MoveParameters).same_store,
             )
         facts = proof.to_json()
         if not inv.incident.is_late:
@@ -809,14 +809,6 @@ def _describe_not_taken(open_row: OpenRow, noun: str) -> str:
     if open_row.parked:
         return f"brings the {noun} back to wait; a new plan may move it"
     return f"closes the row; a new plan may move the {noun}"
-
-
-def _get_parameters(inv: Any) -> MoveParameters:
-    """Return the section's parameters, by their type."""
-    parameters = inv.parameters
-    if not isinstance(parameters, MoveParameters):
-        raise UsageError(f"{inv.section.NAME} does not have the parameters of a move")
-    return parameters
 
 
 def read_keys(text: str) -> list[str]:
