@@ -208,7 +208,7 @@ P_co = TypeVar("P_co", bound=MovePlan, covariant=True)
 
 
 class Mover(Protocol[P_co]):
-    """What the gate calls of a mover: a module, or an object, with these functions.
+    """The functions of a mover that the gate calls. A mover is a module, or an object.
 
     Attributes
     ----------

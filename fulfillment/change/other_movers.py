@@ -247,7 +247,9 @@ _BLANK_S = 2.0  # the server sends a blank twice a second
 def watch_writes(
     bucket: S3Bucket, prefix: str
 ) -> Iterator[Callable[[Mapping[str, datetime]], set[str]]]:
-    """Yield a function that returns which keys were written after the times given to it.
+    """Watch the writes under a prefix; yield a function that says which keys were written again.
+
+    The function takes a time for each key, and returns the keys that were written after theirs.
 
     Notes
     -----
