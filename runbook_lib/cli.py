@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import re
 import shlex
@@ -416,8 +414,6 @@ def _exit_past_threads(code: ExitCode) -> None:
 def main() -> None:
     """Run the command with the arguments of this process, and exit with its code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Skips the collection of garbage at exit, which takes 0.15 to 0.4 s.
-    atexit.register(gc.freeze)
     sys.exit(run_command(_list_arguments()))
 
 
