@@ -16,6 +16,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic_core import from_json
+
 from . import errors
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
 from .redact import Redactor
@@ -179,7 +181,7 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
     if kind.parse is not None:
         return kind.parse(path, blob)
     try:
-        header = json.loads(blob)
+        header = from_json(blob)
         return Plan(
             kind=kind,
             path=path,

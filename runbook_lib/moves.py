@@ -7,7 +7,6 @@ subclasses ``MoveGate`` with its own rules: who else moves, what is known of a r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from chainlog import ChainedLog
 
@@ -822,7 +822,7 @@ def read_keys(text: str) -> list[str]:
     if not text.lstrip().startswith("["):
         return split_list(text)
     try:
-        keys = json.loads(text)
+        keys = from_json(text)
     except ValueError as error:
         raise UsageError(f"settle_keys is no JSON list: {error}") from error
     if not all(isinstance(key, str) for key in keys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from pydantic_core import from_json
 
 from runbook_lib.errors import EnvironmentForbidsError
 
@@ -24,7 +24,7 @@ def read_marker(store: ObjectStore) -> str:
     if content is None:
         return ""
     try:
-        return str(json.loads(content)["environment"])
+        return str(from_json(content)["environment"])
     except (ValueError, LookupError, TypeError):
         return "unreadable"
 

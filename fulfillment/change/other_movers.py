@@ -6,7 +6,6 @@ write under a prefix.
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import unquote_plus
+
+from pydantic_core import from_json
 
 from objectmove.bucket import Request, S3Bucket, parse_time
 from objectmove.errors import MoveError, MoversError, StoreError
@@ -266,14 +267,15 @@ def watch_writes(
             raise StoreError("the watch is over")
         *lines, rest = (rest + part).split(b"\n")
         for line in filter(bytes.strip, lines):
-            for record in json.loads(line).get("Records") or ():
+            for record in from_json(line).get("Records") or ():
                 key = unquote_plus(str(record["s3"]["object"]["key"]))
                 writes.append((key, parse_time(str(record["eventTime"]))))
         if not rest.strip():
             blank.set()
 
     def listen() -> None:
-        with suppress(StoreError):
+        # A line that is no report of writes ends the watch, as a broken stream does.
+        with suppress(StoreError, ValueError, LookupError, TypeError, AttributeError):
             query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
             bucket.fetch(Request("get", query=query), "listen to writes", take)
         blank.set()

@@ -6,7 +6,6 @@ The manifest shows accidents and edits. It does not stop someone who rewrites ev
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import zipfile
@@ -16,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
+
+from pydantic_core import from_json
 
 from chainlog import GENESIS, LogDamagedError, read_entries
 
@@ -90,7 +91,7 @@ def write_manifest(incident: Incident) -> Path:
 def is_frozen(incident: Incident) -> bool:
     """Tell whether a report was written since the incident was closed, and not through it."""
     with suppress(RecordError, OSError, ValueError, KeyError, TypeError):
-        manifest: Json = json.loads((incident.folder / _NAME).read_text("utf-8"))
+        manifest: Json = from_json((incident.folder / _NAME).read_bytes())
         is_written: bool = int(manifest["journal"]["seq"]) >= (
             incident.state.closed_seq or math.inf
         )
@@ -132,7 +133,7 @@ def verify_incident(folder: Path) -> Verification:
 
 def _read_manifest(folder: Path) -> _Manifest:
     try:
-        content: Json = json.loads((folder / _NAME).read_text("utf-8"))
+        content: Json = from_json((folder / _NAME).read_bytes())
         files = {
             name: _Digest(str(file["sha256"]), int(file["size_bytes"]))
             for name, file in content["files"].items()
