@@ -16,10 +16,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic_core import from_json
-
 from . import errors
-from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
+from .model import ActionEntry, ActionPhase, Json, format_time, parse_json, parse_time
 from .redact import Redactor
 
 _LIFETIME = timedelta(minutes=15)
@@ -181,7 +179,7 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
     if kind.parse is not None:
         return kind.parse(path, blob)
     try:
-        header = from_json(blob)
+        header = parse_json(blob)
         return Plan(
             kind=kind,
             path=path,

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import Field
-from pydantic_core import from_json
 
 from chainlog import ChainedLog
 
 from .approvals import Effect, Plan, PlanKind, load_plan
 from .errors import SafetyError, UsageError
-from .model import Json, format_time
+from .model import Json, format_time, parse_json
 from .record.incident import Incident, list_incidents, write_json
 from .runbook import name_runbook
 from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
@@ -137,7 +136,7 @@ class MoveProof(MoveReport, Protocol):
 
     @property
     def shards(self) -> Mapping[str, Mapping[str, int]] | None:
-        """Of a manifest: the shards that lack something, with their counts; None for a plan."""
+        """For a manifest: the shards that lack something, with their counts; None for a plan."""
 
     @property
     def taken_before(self) -> int:
@@ -822,7 +821,7 @@ def read_keys(text: str) -> list[str]:
     if not text.lstrip().startswith("["):
         return split_list(text)
     try:
-        keys = from_json(text)
+        keys = parse_json(text)
     except ValueError as error:
         raise UsageError(f"settle_keys is no JSON list: {error}") from error
     if not all(isinstance(key, str) for key in keys):

@@ -15,11 +15,10 @@ from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
-from pydantic_core import from_json
-
 from objectmove.bucket import Request, S3Bucket, parse_time
 from objectmove.errors import MoveError, MoversError, StoreError
 from runbook_lib import errors
+from runbook_lib.model import parse_json
 from runbook_lib.section import attempt
 
 from ..clients import Clients
@@ -267,7 +266,7 @@ def watch_writes(
             raise StoreError("the watch is over")
         *lines, rest = (rest + part).split(b"\n")
         for line in filter(bytes.strip, lines):
-            for record in from_json(line).get("Records") or ():
+            for record in parse_json(line).get("Records") or ():
                 key = unquote_plus(str(record["s3"]["object"]["key"]))
                 writes.append((key, parse_time(str(record["eventTime"]))))
         if not rest.strip():

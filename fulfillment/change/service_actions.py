@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from pydantic_core import from_json
-
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
 from runbook_lib.errors import NotFoundError, RecordError, SafetyError
-from runbook_lib.model import Json, format_time
+from runbook_lib.model import Json, format_time, parse_json
 from runbook_lib.section import attempt
 
 from ..clients import Clients
@@ -295,7 +293,7 @@ def _read_before(inv: Investigation, plan: Plan, effect: _ServiceAction) -> Stat
 def _read_noted(plan: Plan) -> State:
     """Return the state that was noted before the change; a damaged note is a ``RecordError``."""
     try:
-        before: State = from_json(plan.trace.read_bytes())["before"]
+        before: State = parse_json(plan.trace.read_bytes())["before"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RecordError(f"{plan.trace} is damaged: look again, plan again") from error
     return before
