@@ -64,7 +64,8 @@ class _Sent(BaseModel):
 class Alert(_Sent):
     """One alert. ``fingerprint`` and ``starts_at`` are its key.
 
-    ``ends_at`` of an alert that fires says when it would be over without another message.
+    While an alert fires, ``ends_at`` is when Alertmanager takes it for over, should Prometheus send
+    nothing more.
     """
 
     status: Literal["firing", "resolved"]

@@ -50,7 +50,7 @@ from .targets import (
 
 #: Of the jobs' steps, not of the code: after an upgrade that keeps it, jobs go on where they were.
 #: It changes when a step is added, removed or moved. Jobs of another one are begun anew.
-_JOBS_VERSION = "3"
+_JOBS_VERSION = "4"
 #: A bell that is not heard costs no more than this.
 _TICK_S = 30.0
 _COOLDOWN_TICK_S = 1.0
@@ -134,8 +134,8 @@ class Work:
             self._look(number, look)
 
         @DBOS.workflow(name=_ADDITION, max_recovery_attempts=None)
-        def addition_job(number: int, addition: int) -> None:
-            self._add(number, addition)
+        def addition_job(number: int, look: int, addition: int) -> None:
+            self._add(number, look, addition)
 
         @DBOS.workflow(name="delivery", max_recovery_attempts=None)
         def delivery_job(delivery_id: str) -> None:
@@ -369,34 +369,48 @@ class Work:
 
     # --- alerts that join ---
 
-    def _add(self, number: int, addition: int) -> None:
-        """Let alerts that came after the look join its report, and its case its ticket."""
-        if not self._is_handed_over(number, f"addition-{addition}"):
-            _step("render", self._render_again, number)
-        _step("end", self._end_addition, number, addition)
+    def _add(self, number: int, look: int, addition: int) -> None:
+        """Let alerts that came after a look join its report, and their cases their tickets.
+
+        An addition that fails does not end: no other one begins before the next look, which takes
+        all alerts of the episode.
+        """
+        is_done = self._is_handed_over(number, f"addition-{look}.{addition}")
+        if not is_done:
+            is_done = _step("render", self._render_again, number)
+        if is_done:
+            _step("end", self._end_addition, number, addition)
 
     def _end_addition(self, number: int, addition: int) -> None:
         self._book.end_addition(number, number=addition)
 
-    def _render_again(self, number: int) -> None:
-        """Write alerts into the report, and messages to cases that no look told."""
+    def _render_again(self, number: int) -> bool:
+        """Write alerts into the report, and messages to cases that no look told.
+
+        Returns whether the alerts stand in the report. If not, they go on waiting, for a look.
+        """
         episode = self._book.read_episode(number)
         alerts = self._book.list_alerts(number)
         new = [alert for alert in alerts if not alert.is_reported]
         incident = self._find_incident(episode.incident)
+        error = "there is no incident that can be read"
         if incident is not None:
             error = self._looker.add_alerts(incident.id, new)
-            if error:
-                _log.warning("%s: alerts could not join: %s", incident.id, error)
+        if incident is None or error:
+            _log.warning("episode %s: alerts could not join its report: %s", number, error)
+            self._metrics.count_look("failed")
+            self._book.ask_for_look(number)
+            return False
         self._book.mark_reported(number, [_key_of(alert) for alert in new])
         deliveries = self._book.list_deliveries(episode.incident)
         old_cases = {"", *(delivery.message["case"] for delivery in deliveries)}
         named = [pair for pair in self._list_targets(alerts) if pair[1] not in old_cases]
-        if incident is None or not named:
-            return
+        if not named:
+            return True
         verdict = load_policy().compute_verdict(incident.journal.view()) or Verdict.UNKNOWN
         ended = Look(incident=incident.id, verdict=str(verdict), next="", error="")
         self._write_messages(number, episode.looks, ended._asdict(), named)
+        return True
 
     # --- deliveries ---
 
@@ -726,8 +740,9 @@ class Planner:
             return Job(job_id, self._work.look_job, (episode.id, look))
         if episode.looks and self._has_unreported(episode):
             addition = episode.additions + 1
-            job_id = f"{_JOBS_VERSION}-addition-{episode.id}-{addition}"
-            return Job(job_id, self._work.addition_job, (episode.id, addition))
+            # One that failed keeps its number until the next look, and is not started twice.
+            job_id = f"{_JOBS_VERSION}-addition-{episode.id}-{episode.looks}.{addition}"
+            return Job(job_id, self._work.addition_job, (episode.id, episode.looks, addition))
         return None
 
     def _find_delivery(self, target: str, started: set[str]) -> Job | None:

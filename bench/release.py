@@ -27,7 +27,6 @@ from typing import NamedTuple
 
 import psutil
 
-from bench.slow_link import run_slow_link
 from objectmove.bucket import Request, S3Bucket
 from tests.support.gateway import (
     ACCESS_KEY,
@@ -37,6 +36,7 @@ from tests.support.gateway import (
     run_juicefs,
     run_seaweedfs,
 )
+from tests.support.slow_link import run_slow_link
 
 SERVERS = {"juicefs": run_juicefs, "seaweedfs": run_seaweedfs}
 
@@ -224,7 +224,8 @@ def measure(setup: Setup, tool: str, *, count: int) -> dict[str, Cost]:
         labels = fill(bucket, count, has_since=setup.has_since)
         endpoint = server.endpoint
         if setup.delay_ms:
-            endpoint = stack.enter_context(run_slow_link(endpoint, setup.delay_ms))
+            link = stack.enter_context(run_slow_link(endpoint, setup.delay_ms / 1000))
+            endpoint = link.endpoint
         environment = make_environment(endpoint, home, count)
         time.sleep(_SETTLE_S)
         if tool == "runbook":

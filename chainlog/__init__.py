@@ -206,7 +206,7 @@ class ChainedLog:
                 size += length
                 yield entry
         with self._mutex:
-            if self._kept is None:
+            if self._kept is None:  # nobody reads entries from memory: go on from here
                 self._last = last
                 self._size = size
 

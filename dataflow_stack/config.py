@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runbook_lib import settings as runbook_settings
 from runbook_lib.errors import RunbookError, SettingsError
 
-__all__ = ["PortTakenError", "Profile", "StackConfig", "StackError", "load_config"]
+__all__ = ["PortTakenError", "Profile", "StackConfig", "StackError", "load_config", "read_kept"]
 
+T = TypeVar("T")
 Profile = Literal["demo", "rehearsal", "production"]
 
 
@@ -40,6 +41,31 @@ class _Environment(BaseSettings):
     ready_prefix: str = "ready/"
     chaos_prefix: str = "chaos/fulfillment-delay/"
     pipeline_dag_id: str = "fulfillment_release"
+
+
+class _Kept(BaseModel):
+    """How a stack was started last."""
+
+    port_base: int
+    profile: Profile
+    serves: bool = False
+
+
+def read_kept(file: Path, shape: type[T], default: T) -> T:
+    """Return what the stack keeps in one of its files; without the file, the default.
+
+    Raises
+    ------
+    StackError
+        When the file is damaged.
+    """
+    try:
+        return TypeAdapter(shape).validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return default
+    except (OSError, ValidationError) as error:
+        advice = "`runbook stack down`, remove it, and start anew: `runbook stack up`"
+        raise StackError(f"{file} is damaged ({type(error).__name__}): {advice}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +128,9 @@ class StackConfig:
 
     def remembered(self) -> StackConfig:
         """Return the stack as it was started last; itself when it never was."""
-        file = self.home / "stack.json"
-        if not file.exists():
-            return self
-        kept = json.loads(file.read_text())
-        return replace(
-            self,
-            port_base=kept["port_base"],
-            profile=kept["profile"],
-            serves=kept.get("serves", False),
-        )
+        given = _Kept(port_base=self.port_base, profile=self.profile, serves=self.serves)
+        kept = read_kept(self.home / "stack.json", _Kept, given)
+        return replace(self, port_base=kept.port_base, profile=kept.profile, serves=kept.serves)
 
 
 def load_config(home: Path | None = None, port_base: int | None = None) -> StackConfig:

@@ -8,18 +8,14 @@ from typing import Any
 
 from runbook_lib.record.incident import write_file
 
-from .config import StackConfig
+from .config import StackConfig, read_kept
 
 __all__ = ["active", "forget", "remember"]
 
 
 def active(config: StackConfig) -> dict[str, dict[str, Any]]:
     """Return what each fault that is on has noted for its undoing."""
-    file = _file(config)
-    if not file.exists():
-        return {}
-    content: dict[str, dict[str, Any]] = json.loads(file.read_text())
-    return content
+    return read_kept(_file(config), dict[str, dict[str, Any]], {})
 
 
 def remember(config: StackConfig, name: str, note: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from addons.render import render_configs
 from runbook_lib.record.incident import write_file
 
 from . import reporter
-from .config import StackConfig
+from .config import StackConfig, read_kept
 from .places import LocalPlaces, build_render_env
 from .programs import build_command, uses_minio
 from .supervisor import MARK, Program, write_conf
@@ -31,11 +31,7 @@ Overrides = dict[str, dict[str, str]]
 
 def read_overrides(config: StackConfig) -> Overrides:
     """Return the variables that faults have changed, by service."""
-    file = _overrides_file(config)
-    if not file.exists():
-        return {}
-    content: Overrides = json.loads(file.read_text())
-    return content
+    return read_kept(_overrides_file(config), Overrides, {})
 
 
 def write_overrides(config: StackConfig, overrides: Overrides) -> None:

@@ -263,13 +263,23 @@ def _list_own_releases(drill: Drill) -> list[dict[str, object]]:
 
 
 def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) -> None:
-    """Take back a killed drill; try again until it worked, somebody else did it, or time is up."""
+    """Take back a killed drill; try again until it worked, somebody else did it, or time is up.
+
+    Raises
+    ------
+    RecordError
+        When the drill's record is damaged: nobody knows what to take back.
+    RunbookError, MoveError, OSError
+        What the last attempt failed with, when time is up.
+    """
     deadline = time.monotonic() + timeout_s
     home = settings.runbook_home.resolve()
-    while read_record(home) is not None and time.monotonic() < deadline:
+    while read_record(home) is not None:
         try:
             document = revert_killed_drill(settings, progress=progress)
         except (errors.RunbookError, MoveError, OSError) as error:
+            if time.monotonic() >= deadline:
+                raise
             progress(f"not yet: {error}")
             time.sleep(_LOOKS_APART_S)
         else:

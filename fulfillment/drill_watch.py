@@ -60,6 +60,11 @@ def main() -> None:
     sys.stdin.buffer.read()
     if not _is_noted(Path(sys.argv[1])):
         return
+    from chainlog import LogError
+    from objectmove.errors import MoveError
+    from runbook_lib.cli import say_failure
+    from runbook_lib.errors import RunbookError
+
     from .drill_commands import revert_until
     from .settings import Settings
 
@@ -67,7 +72,10 @@ def main() -> None:
         sys.stdout.write(f"{words}\n")
         sys.stdout.flush()
 
-    revert_until(Settings.load(), timeout_s=_TRIES_S, progress=say)
+    try:
+        revert_until(Settings.load(), timeout_s=_TRIES_S, progress=say)
+    except (RunbookError, MoveError, LogError, OSError) as error:
+        sys.exit(say_failure(error, ("drill", "--revert")))
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def _list_missing(
     roles: Collection[Role],
     now: datetime,
 ) -> list[_Missing]:
-    """Return the needed readings that say nothing of now, and why, in words."""
+    """Return why needed readings say nothing of now, in words: not read, unknown, or too old."""
     missing: list[_Missing] = []
     for role in NEEDED_ROLES:
         newest = [r for r in journal.latest().values() if r.role is role and r.is_needed]

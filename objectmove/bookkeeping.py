@@ -127,8 +127,8 @@ class Bookkeeping:
     def replace(self, earlier: Record) -> None:
         """Take an earlier plan of this name, which never began, off the record.
 
-        An undo that is planned again has the name of the first. A pause that was made for that
-        one is ended by this plan.
+        An undo that is planned again keeps its name. If the worker was paused for the earlier
+        one, this plan ends that pause.
         """
         if earlier.hold is not None and self._ledger.hold is None:
             note = earlier.hold.model_dump(mode="json")

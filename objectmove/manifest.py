@@ -327,7 +327,7 @@ def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
 def fetch_plan(
     bucket: S3Bucket, plan_id: str, *, find_folder: Callable[[], Path]
 ) -> MovePlan | Manifest | None:
-    """Write a plan, or a manifest, that the bucket remembers into a folder.
+    """Fetch a plan, or a manifest, that the bucket remembers, and write it into a folder.
 
     With a shard comes its manifest, which approves it. Parameters and errors are those of
     ``record.fetch_plan``.
@@ -407,7 +407,7 @@ def begin_shards(
 
 
 def note_hold(bucket: S3Bucket, plan_id: str, *, logs: Logs) -> None:
-    """Write down here who is held for a shard that another machine put on record.
+    """Write into this machine's ledger the hold of a shard that another machine put on record.
 
     Then this machine can end the hold, too, when the bucket's memory is removed.
     """

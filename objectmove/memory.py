@@ -107,14 +107,14 @@ def list_unfinished(bucket: S3Bucket, list_begun: ListBegun = list_none) -> list
         When the bucket cannot be read.
     """
     open_records = [record for record in records.list_records(bucket) if not record.is_closed]
-    # What an undo or a settling has in hand waits for that one.
+    # A plan that has ended goes on only after its undo or settling that is under way.
     busy = {record.parent for record in open_records if not record.is_over}
     open_records = [r for r in open_records if not r.ended or r.plan not in busy]
     unfinished = [_describe_forgotten(plan) for plan in list_forgotten(bucket, list_begun)]
     for record in open_records:
         way_on = find_way_on(bucket, record)
         unfinished.append(_describe_record(record, way_on))
-    # Others that stand still are what cannot wait.
+    # Somebody stands still for these: they come first.
     return sorted(unfinished, key=lambda plan: not plan.held_by)
 
 

@@ -439,7 +439,7 @@ def _invert(
 ) -> tuple[list[PlanRow], Excluded]:
     """Return the way back of what is still ours at the destination, and what is left out.
 
-    Of a row in conflict our copy is parked: another version is where it came from.
+    Our copy of a row in conflict is parked: another version lies where it came from.
     """
     excluded = Excluded()
     rows: list[PlanRow] = []

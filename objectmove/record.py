@@ -498,7 +498,7 @@ def read_recorded_manifest(bucket: S3Bucket, manifest: str) -> bytes | None:
 
 
 def make_hold_note(session: Session, *, words: str, way_back: str) -> HoldNote:
-    """Return the note of others who are held from now on; see ``HoldNote``."""
+    """Return the note that others are held from now on."""
     claim = session.claim
     return HoldNote(
         words=words,

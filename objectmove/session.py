@@ -204,7 +204,7 @@ class Session:
         self._uncertain_until = self.stamp
 
     def __enter__(self) -> Self:
-        """Claim the bucket; waits for a claim that nobody renews to lapse.
+        """Claim the bucket. Wait until another claim, which nobody renews, has lapsed.
 
         Raises
         ------

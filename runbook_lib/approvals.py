@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import errors
-from .model import ActionEntry, ActionPhase, Json, format_time, parse_time
+from .model import ActionEntry, ActionPhase, Json, format_time, parse_json, parse_time
 from .redact import Redactor
 
 _LIFETIME = timedelta(minutes=15)
@@ -179,7 +179,7 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
     if kind.parse is not None:
         return kind.parse(path, blob)
     try:
-        header = json.loads(blob)
+        header = parse_json(blob)
         return Plan(
             kind=kind,
             path=path,

@@ -6,7 +6,6 @@ Shapes of answers are dataclasses whose fields say how they are read (``At``, ``
 from __future__ import annotations
 
 import base64
-import json
 import re
 import ssl
 import time
@@ -30,7 +29,7 @@ from requests.utils import get_auth_from_url
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from . import errors
-from .model import Json, parse_time, to_utc
+from .model import Json, parse_json, parse_time, to_utc
 from .redact import Redactor
 from .settings import Settings
 
@@ -355,8 +354,8 @@ class HttpClient:
             text = f"answered {_short(kind)}, not JSON: {excerpt}"
             raise self._fail(errors.BadAnswerError, f"{request.url} {text}")
         try:
-            return json.loads(answer.body)
-        except (ValueError, RecursionError) as error:
+            return parse_json(answer.body)
+        except ValueError as error:
             excerpt = self._excerpt(answer.body)
             text = f"answered JSON that cannot be read: {excerpt}"
             raise self._fail(errors.BadAnswerError, f"{request.url} {text}") from error

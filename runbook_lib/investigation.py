@@ -34,7 +34,14 @@ from .record.notes import write_note
 from .record.view import JournalView
 from .redact import Redactor
 from .runbook import find_runbook, load_policy, name_runbook, use_runbook
-from .section import SectionModule, SectionParameters, check_parameters, find_unknown, split_list
+from .section import (
+    ChangeParameters,
+    SectionModule,
+    SectionParameters,
+    check_parameters,
+    find_unknown,
+    split_list,
+)
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -695,12 +702,13 @@ class Investigation(Generic[S, C]):
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
+        if not isinstance(self.parameters, ChangeParameters):
+            return []
         kinds: list[PlanKind] = []
         for action in self.section.ACTIONS.values():
             kinds.extend(action.kinds)
-        named = getattr(self.parameters, "plan", "")
         plans = []
-        for plan_id in split_list(named):
+        for plan_id in split_list(self.parameters.plan):
             path = self.incident.find_plan(plan_id)
             plans.append(load_plan(path, kinds))
         return plans

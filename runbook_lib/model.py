@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -38,6 +39,14 @@ def parse_time(text: str) -> datetime:
         When the text is not a time.
     """
     return to_utc(datetime.fromisoformat(text.strip()))
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Return what JSON holds; a ``ValueError`` also when it is nested too deep."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deep") from error
 
 
 def format_time(at: datetime) -> str:

@@ -7,7 +7,6 @@ subclasses ``MoveGate`` with its own rules: who else moves, what is known of a r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,10 +21,10 @@ from chainlog import ChainedLog
 
 from .approvals import Effect, Plan, PlanKind, load_plan
 from .errors import SafetyError, UsageError
-from .model import Json, format_time
+from .model import Json, format_time, parse_json
 from .record.incident import Incident, list_incidents, write_json
 from .runbook import name_runbook
-from .section import ActionStep, ChangeParameters, by_id, split_list
+from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
 
 Logs = Callable[[str], ChainedLog]
 """Plan id to its ledger, in the folder of the plan's incident."""
@@ -139,7 +138,7 @@ class MoveProof(MoveReport, Protocol):
 
     @property
     def shards(self) -> Mapping[str, Mapping[str, int]] | None:
-        """Of a manifest: the shards that lack something, with their counts; None for a plan."""
+        """For a manifest: the shards that lack something, with their counts; None for a plan."""
 
     @property
     def taken_before(self) -> int:
@@ -210,7 +209,7 @@ P_co = TypeVar("P_co", bound=MovePlan, covariant=True)
 
 
 class Mover(Protocol[P_co]):
-    """What the gate calls of a mover: a module, or an object, with these functions.
+    """The functions of a mover that the gate calls. A mover is a module, or an object.
 
     Attributes
     ----------
@@ -411,7 +410,7 @@ class MoveGate(Generic[P]):
 
     def get_options(self, inv: Any) -> dict[str, Any]:
         """Return what else ``apply_plan`` and ``resume_plan`` take: what a person said."""
-        parameters = _get_parameters(inv)
+        parameters = get_parameters(inv, MoveParameters)
         return {
             "stands_still": parameters.consumer_stands_still,
             "strict": parameters.strict,
@@ -476,8 +475,8 @@ class MoveGate(Generic[P]):
             match=match,
             first=first,
             list_begun=partial(self.list_begun, home),
-            memory_removed=_get_parameters(inv).memory_removed,
-            shards=_get_parameters(inv).shards,
+            memory_removed=get_parameters(inv, MoveParameters).memory_removed,
+            shards=get_parameters(inv, MoveParameters).shards,
         )
         return self.admit(move)
 
@@ -500,10 +499,10 @@ class MoveGate(Generic[P]):
         )
 
     def _plan_named_undo(self, inv: Any) -> Plan:
-        return self.plan_undo(inv, self._load_plan(inv, _get_parameters(inv).undo))
+        return self.plan_undo(inv, self._load_plan(inv, get_parameters(inv, MoveParameters).undo))
 
     def _plan_named_settling(self, inv: Any) -> Plan:
-        parameters = _get_parameters(inv)
+        parameters = get_parameters(inv, MoveParameters)
         return self.plan_settling(
             inv,
             self._load_plan(inv, parameters.settle),
@@ -524,7 +523,7 @@ class MoveGate(Generic[P]):
             others=self.describe_undo(inv),
             window_s=self.get_undo_window(inv).total_seconds(),
             now=inv.now(),
-            same_store=_get_parameters(inv).same_store,
+            same_store=get_parameters(inv, MoveParameters).same_store,
         )
         return self.admit(undo)
 
@@ -548,7 +547,7 @@ class MoveGate(Generic[P]):
             made_by=inv.operator,
             others=hold.words if hold.holds else self.unheld,
             now=inv.now(),
-            same_store=_get_parameters(inv).same_store,
+            same_store=get_parameters(inv, MoveParameters).same_store,
         )
         return self.admit(settling)
 
@@ -602,7 +601,7 @@ class MoveGate(Generic[P]):
             store,
             plan.content,
             logs=_open_logs(plan),
-            same_store=_get_parameters(inv).same_store,
+            same_store=get_parameters(inv, MoveParameters).same_store,
         )
         return [row for row in open_rows if not keys or row.row.key in keys]
 
@@ -747,7 +746,7 @@ class MoveGate(Generic[P]):
                 logs=_open_logs(plan),
                 clock=self.mover.make_clock(inv.now, inv.sleep),
                 notice=inv.progress,
-                same_store=_get_parameters(inv).same_store,
+                same_store=get_parameters(inv, MoveParameters).same_store,
             )
         facts = proof.to_json()
         if not inv.incident.is_late:
@@ -817,14 +816,6 @@ def _describe_not_taken(open_row: OpenRow, noun: str) -> str:
     return f"closes the row; a new plan may move the {noun}"
 
 
-def _get_parameters(inv: Any) -> MoveParameters:
-    """Return the section's parameters, by their type."""
-    parameters = inv.parameters
-    if not isinstance(parameters, MoveParameters):
-        raise UsageError(f"{inv.section.NAME} does not have the parameters of a move")
-    return parameters
-
-
 def read_keys(text: str) -> list[str]:
     """Return the keys that a parameter names: a JSON list, or words with commas between.
 
@@ -836,7 +827,7 @@ def read_keys(text: str) -> list[str]:
     if not text.lstrip().startswith("["):
         return split_list(text)
     try:
-        keys = json.loads(text)
+        keys = parse_json(text)
     except ValueError as error:
         raise UsageError(f"settle_keys is no JSON list: {error}") from error
     if not all(isinstance(key, str) for key in keys):

@@ -87,6 +87,7 @@ class Redactor:
         return self._hide(text)
 
     def _hide(self, text: str) -> str:
+        """Return a text without known secrets, and without what looks like one."""
         if self._known is not None:
             text = self._known.sub(MASK, text)
         if not _SIGNS.search(text.lower()):

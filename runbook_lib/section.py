@@ -21,6 +21,7 @@ T = TypeVar("T")
 #: Reads a step with the runbook's own ``Investigation``.
 ReadStep = Callable[[Any], Outcome]
 R = TypeVar("R", bound=ReadStep)
+P = TypeVar("P", bound="SectionParameters")
 
 
 class SectionParameters(BaseModel):
@@ -61,6 +62,20 @@ class ChangeParameters(SectionParameters):
 
     plan: str = Field("", description="ids of plans to carry out, comma-separated")
     approve: str = Field("", description="SHA-256 of the approved plans, comma-separated")
+
+
+def get_parameters(inv: Any, kind: type[P]) -> P:
+    """Return the parameters of an investigation's section, by their type.
+
+    Raises
+    ------
+    UsageError
+        When the section does not have these.
+    """
+    parameters = inv.parameters
+    if not isinstance(parameters, kind):
+        raise UsageError(f"{inv.section.NAME} does not have the {kind.__name__} of this action")
+    return parameters
 
 
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from runbook_lib.errors import EnvironmentForbidsError
+from runbook_lib.model import parse_json
 
 from ..clients.object_store import ObjectStore
 from ..settings import Settings
@@ -24,7 +23,7 @@ def read_marker(store: ObjectStore) -> str:
     if content is None:
         return ""
     try:
-        return str(json.loads(content)["environment"])
+        return str(parse_json(content)["environment"])
     except (ValueError, LookupError, TypeError):
         return "unreadable"
 

@@ -6,7 +6,6 @@ write under a prefix.
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from urllib.parse import unquote_plus
 from objectmove.bucket import Request, S3Bucket, parse_time
 from objectmove.errors import MoveError, MoversError, StoreError
 from runbook_lib import errors
+from runbook_lib.model import parse_json
 from runbook_lib.section import attempt
 
 from ..clients import Clients
@@ -247,7 +247,9 @@ _BLANK_S = 2.0  # the server sends a blank twice a second
 def watch_writes(
     bucket: S3Bucket, prefix: str
 ) -> Iterator[Callable[[Mapping[str, datetime]], set[str]]]:
-    """Yield a function that returns which keys were written after the times given to it.
+    """Watch the writes under a prefix; yield a function that says which keys were written again.
+
+    The function takes a time for each key, and returns the keys that were written after theirs.
 
     Notes
     -----
@@ -264,14 +266,15 @@ def watch_writes(
             raise StoreError("the watch is over")
         *lines, rest = (rest + part).split(b"\n")
         for line in filter(bytes.strip, lines):
-            for record in json.loads(line).get("Records") or ():
+            for record in parse_json(line).get("Records") or ():
                 key = unquote_plus(str(record["s3"]["object"]["key"]))
                 writes.append((key, parse_time(str(record["eventTime"]))))
         if not rest.strip():
             blank.set()
 
     def listen() -> None:
-        with suppress(StoreError):
+        # A line that is no report of writes ends the watch, as a broken stream does.
+        with suppress(StoreError, ValueError, LookupError, TypeError, AttributeError):
             query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
             bucket.fetch(Request("get", query=query), "listen to writes", take)
         blank.set()

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from objectmove import mover
 from objectmove.bucket import S3Bucket, Seen
@@ -23,7 +25,8 @@ from objectmove.settling import OpenRow
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
 from runbook_lib.model import Json
-from runbook_lib.moves import MoveGate
+from runbook_lib.moves import MoveGate, MoveParameters
+from runbook_lib.section import get_parameters
 
 from ..clients import Clients
 from ..investigation import Investigation
@@ -45,6 +48,29 @@ _SPLIT = (
 )
 
 TO_SETTLE = ("key", "order", "evidence", "rewritten", "why", "taken_does", "not_taken_does")
+
+
+class ReleaseParameters(MoveParameters):
+    """What 6.1 takes: whether and which labels to release."""
+
+    way: Literal["auto", "release", "retrigger", "none"] = Field(
+        "auto", description="6.1: auto re-triggers the worker when it can run, else moves"
+    )
+    prefix: str = Field("", description="6.1: release from; empty: PENDING_PREFIX")
+    to: str = Field("", description="6.1: release to; empty: READY_PREFIX")
+    match: str = Field("", description="6.1: shell pattern of names; empty: RELEASE_MATCH")
+    older_than_minutes: float = Field(0, ge=0, description="6.1: leave out what waits less, min")
+    limit: int = Field(0, ge=0, le=100_000, description="6.1: release at most so many; 0: all")
+    only_orders: str = Field("", description="6.1: only these orders, comma-separated")
+    memory_removed: bool = Field(
+        False, description="6.1: plan also labels of which the bucket forgot what became"
+    )
+    shards: int = Field(
+        0, ge=0, le=256, description="6.1: cut the plan by key range into so many; 0: one plan"
+    )
+    worker_goes_on: bool = Field(
+        False, description="resume: let the worker go on although labels may ship twice"
+    )
 
 
 class ReleaseGate(MoveGate[AnyPlan]):
@@ -94,9 +120,8 @@ class ReleaseGate(MoveGate[AnyPlan]):
 
     def get_options(self, inv: Investigation) -> dict[str, Any]:
         """Return what section 6's parameters say, and what else this runbook knows of a release."""
-        parameters: Any = inv.parameters
         options = super().get_options(inv)
-        options["goes_on"] = parameters.worker_goes_on
+        options["goes_on"] = get_parameters(inv, ReleaseParameters).worker_goes_on
         options["age_key"] = _AGE_KEY
         options["watch"] = partial(watch_writes, inv.clients.bucket)
         options["evidence"] = partial(self._list_evidence, inv)
@@ -176,21 +201,21 @@ def make_release_plan(
     Changes scratch objects under ``.runbook/probe/`` and the parking prefix, and the incident
     folder. Source: the runbook's section 6.1.
     """
-    p: Any = inv.parameters
+    parameters = get_parameters(inv, ReleaseParameters)
     settings = inv.settings
     ready = settings.ready_prefix
-    source = p.prefix or settings.pending_prefix
+    source = parameters.prefix or settings.pending_prefix
     if is_nested(source, ready):
         raise UsageError(f"{source} is where labels are shipped from: `runbook undo` takes back")
     check_store(inv.clients)
-    check_move_rights(inv.clients, source, p.to or ready)
+    check_move_rights(inv.clients, source, parameters.to or ready)
     hold = GATE.make_hold(inv)
-    selection = {"match": p.match or settings.release_match}
-    if p.older_than_minutes:
-        selection["older than"] = f"{p.older_than_minutes:g} min"
+    selection = {"match": parameters.match or settings.release_match}
+    if parameters.older_than_minutes:
+        selection["older than"] = f"{parameters.older_than_minutes:g} min"
     if only_orders is not None:
         selection["only orders"] = ", ".join(sorted(only_orders))
-    if p.memory_removed:
+    if parameters.memory_removed:
         selection["memory removed"] = "rows may be planned of which the bucket forgot what became"
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")  # unknown
     observed: list[tuple[str, datetime]] = []
@@ -199,7 +224,7 @@ def make_release_plan(
         inv.clients.fulfillment,
         now=inv.now(),
         only_orders=only_orders,
-        older_than_s=p.older_than_minutes * 60 or None,
+        older_than_s=parameters.older_than_minutes * 60 or None,
     )
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
@@ -207,14 +232,14 @@ def make_release_plan(
         for seen, judgement in zip(objects, judgements, strict=True):
             if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
                 raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
-            if judgement.exclude != "synthetic" and not p.shards:
+            if judgement.exclude != "synthetic" and not parameters.shards:
                 observed.append((seen.key, judgement.age_start))
         inv.progress("listed", len(observed))
         return judgements
 
     header = {
         "source": source,
-        "to": p.to or ready,
+        "to": parameters.to or ready,
         "others": f"{reason}; {describe_hold(hold)}",
         "timing": _get_timing(settings),
         "limit_objects": settings.release_limit_objects,
@@ -227,7 +252,7 @@ def make_release_plan(
             header=header,
             judge=judge,
             match=selection["match"],
-            first=p.limit or None,
+            first=parameters.limit or None,
         )
     except LimitError as error:
         split = _SPLIT.format(limit=settings.release_limit_objects)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.errors import NotFoundError, SafetyError
-from runbook_lib.model import Json, format_time
+from runbook_lib.errors import NotFoundError, RecordError, SafetyError
+from runbook_lib.model import Json, format_time, parse_json
 from runbook_lib.section import attempt
 
 from ..clients import Clients
@@ -291,10 +290,19 @@ def _read_before(inv: Investigation, plan: Plan, effect: _ServiceAction) -> Stat
     return before
 
 
+def _read_noted(plan: Plan) -> State:
+    """Return the state that was noted before the change; a damaged note is a ``RecordError``."""
+    try:
+        before: State = parse_json(plan.trace.read_bytes())["before"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise RecordError(f"{plan.trace} is damaged: look again, plan again") from error
+    return before
+
+
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Look until the plan's effect is there, or the time is over."""
     effect = _ACTIONS[plan.action]
-    before = json.loads(plan.trace.read_text("utf-8"))["before"]
+    before = _read_noted(plan)
     began_at = inv.now()
     while True:
         state, missing = attempt(lambda: effect.read_state(inv.clients, plan.target))

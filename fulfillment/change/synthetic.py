@@ -7,12 +7,15 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from pydantic import Field
 
 from objectmove.bucket import Seen, is_key_supported
 from runbook_lib import errors
 from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
 from runbook_lib.model import Json, format_time
+from runbook_lib.section import ChangeParameters, get_parameters
 from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import is_synthetic
@@ -30,6 +33,21 @@ _REVERT = "revert_synthetic"
 SAMPLE = 5
 _SAMPLE_OF_PLAN = 20
 _JUST_WRITTEN = timedelta(seconds=30)
+
+
+class BacklogParameters(ChangeParameters):
+    """Parameters of a section that makes a synthetic backlog, and removes it."""
+
+    count: int = Field(25, ge=1, le=5000, description="synthetic objects to create")
+    hold_minutes: float = Field(30, gt=0, le=1440, description="until they expire, in minutes")
+    object_size_kb: int = Field(128, ge=1, le=10240, description="size of each, in KiB")
+    age_minutes: float = Field(
+        0, ge=0, le=1440, description="how long they seem to wait already, in minutes"
+    )
+    prefix: str = Field("", description="where; empty: CHAOS_PREFIX")
+    drill_id: str = Field(
+        "", pattern=r"^[A-Za-z0-9-]{0,64}$", description="names the drill; revert: only its own"
+    )
 
 
 class Removal(NamedTuple):
@@ -290,18 +308,18 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     SafetyError
         See ``check_quiet``.
     """
-    p: Any = inv.parameters
+    parameters = get_parameters(inv, BacklogParameters)
     check_quiet(inv.settings, inv.clients.store, now=inv.now(), own_orders=list_own_orders(inv))
-    prefix = check_prefix(inv.settings, p.prefix or inv.settings.chaos_prefix)
+    prefix = check_prefix(inv.settings, parameters.prefix or inv.settings.chaos_prefix)
     facts: dict[str, Json] = {
         "prefix": prefix,
-        "count": p.count,
-        "objects": p.count,
-        "hold_minutes": p.hold_minutes,
-        "object_size_kb": p.object_size_kb,
-        "age_minutes": p.age_minutes,
-        "drill_id": p.drill_id or inv.incident.state.drill_id or make_drill_id(),
-        "bytes": p.count * p.object_size_kb * 1024,
+        "count": parameters.count,
+        "objects": parameters.count,
+        "hold_minutes": parameters.hold_minutes,
+        "object_size_kb": parameters.object_size_kb,
+        "age_minutes": parameters.age_minutes,
+        "drill_id": parameters.drill_id or inv.incident.state.drill_id or make_drill_id(),
+        "bytes": parameters.count * parameters.object_size_kb * 1024,
     }
     return write_plan(
         inv.incident.folder / "plans",
@@ -310,28 +328,28 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
         now=inv.now(),
         step=step,
         action=_CREATE,
-        target=_describe_target(inv, p.count, prefix),
-        is_empty=not p.count,
+        target=_describe_target(inv, parameters.count, prefix),
+        is_empty=not parameters.count,
         way_back="4.2 removes them; they expire on their own, too",
         reversible=True,
         facts=facts,
     )
 
 
-def plan_revert(inv: Investigation, step: str, *, prefix: str = "") -> Plan:
+def plan_revert(inv: Investigation, step: str, *, drill_id: str, prefix: str = "") -> Plan:
     """Plan to remove the objects that their metadata proves synthetic.
 
     Parameters
     ----------
+    drill_id : only the objects of this drill; empty: of every drill
     prefix : where; empty: the chaos and the pending prefix
     """
     prefixes = [check_prefix(inv.settings, prefix)] if prefix else list_prefixes(inv.settings)
-    drill = str(getattr(inv.parameters, "drill_id", ""))
-    objects = list(list_synthetic(inv.clients.store, prefixes, drill_id=drill))
+    objects = list(list_synthetic(inv.clients.store, prefixes, drill_id=drill_id))
     drills = {(info.metadata or {}).get("drill-id", "DataFlow's script") for info in objects}
     facts: dict[str, Json] = {
         "prefixes": prefixes,
-        "drill_id": drill,
+        "drill_id": drill_id,
         "objects": len(objects),
         "bytes": sum(info.size_bytes for info in objects),
         "expired": sum(is_expired(info, inv.now()) for info in objects),

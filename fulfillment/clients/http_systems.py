@@ -709,7 +709,7 @@ class NotificationsClient(HttpClient):
         return sorted(notifications, key=lambda item: item.received_at)
 
     def check_reachable(self) -> str:
-        """Say that it lists notifications; ``WrongSystemError`` when it does not."""
+        """Return that it lists notifications; raise ``WrongSystemError`` when it does not."""
         query = {"since": format_time(utc_now())}
         self.identify("/notifications", list[Notification], query, "items")
         return "lists notifications"

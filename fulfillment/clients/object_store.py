@@ -145,6 +145,7 @@ class ObjectStore:
         self._change(Request("delete", info.key, if_match=info.etag), f"delete {info.key}")
 
     def _change(self, request: Request, what: str) -> None:
+        """Send one change; raise a ``ClientError`` that says whether it may have been done."""
         if not is_key_supported(request.key):
             raise errors.BadAnswerError(f"{what}: no request can name this key", system=_SYSTEM)
         with _client_errors():

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from runbook_lib import errors
 from runbook_lib.http import parse_when
-from runbook_lib.model import Json, format_time, parse_time
+from runbook_lib.model import Json, format_time, parse_json, parse_time
 from runbook_lib.redact import Redactor
 
 from ..settings import Settings
@@ -232,8 +232,8 @@ def _find_time(text: str) -> datetime | None:
 
 def _find_time_in_json(text: str) -> datetime | None:
     try:
-        record: Json = json.loads(text)
-    except (ValueError, RecursionError):
+        record: Json = parse_json(text)
+    except ValueError:
         return None
     for name in _TIME_NAMES:
         at = try_time(record.get(name))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import time
 
-from pydantic import Field
-
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
 from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict
-from runbook_lib.section import ActionStep, ChangeParameters, attempt, by_id, step, to_rows
+from runbook_lib.section import ActionStep, attempt, by_id, get_parameters, step, to_rows
 
 from ..change import synthetic
 from ..clients import Clients
@@ -20,22 +18,8 @@ from .symptoms import conclude_beside
 
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
+Parameters = synthetic.BacklogParameters
 _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedError: 403}
-
-
-class Parameters(ChangeParameters):
-    """Parameters of section 4."""
-
-    count: int = Field(25, ge=1, le=5000, description="synthetic objects to create")
-    hold_minutes: float = Field(30, gt=0, le=1440, description="until they expire, in minutes")
-    object_size_kb: int = Field(128, ge=1, le=10240, description="size of each, in KiB")
-    age_minutes: float = Field(
-        0, ge=0, le=1440, description="how long they seem to wait already, in minutes"
-    )
-    prefix: str = Field("", description="where; empty: CHAOS_PREFIX")
-    drill_id: str = Field(
-        "", pattern=r"^[A-Za-z0-9-]{0,64}$", description="names the drill; revert: only its own"
-    )
 
 
 @step(
@@ -49,7 +33,7 @@ class Parameters(ChangeParameters):
     "the support probe fails",
 )
 def _read_document(inv: Investigation) -> Outcome:
-    prefix = _get_prefix(inv) or inv.settings.chaos_prefix
+    prefix = get_parameters(inv, Parameters).prefix or inv.settings.chaos_prefix
     objects = list(synthetic.list_synthetic(inv.clients.store, [prefix]))
     drills = set()
     for info in objects:
@@ -98,11 +82,6 @@ def _read_document(inv: Investigation) -> Outcome:
     if services.get("message") and inv.settings.runbook_services != "none":
         return outcome.unknown(f"services cannot be read: {services['message']}")
     return outcome.ok("the document is complete")
-
-
-def _get_prefix(inv: Investigation) -> str:
-    """Return the parameter ``prefix``; empty where the section has none."""
-    return str(getattr(inv.parameters, "prefix", ""))
 
 
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
@@ -167,7 +146,8 @@ def _plan_backlog(inv: Investigation) -> Plan:
 
 
 def _plan_revert(inv: Investigation) -> Plan:
-    return synthetic.plan_revert(inv, "4.2", prefix=_get_prefix(inv))
+    given = get_parameters(inv, Parameters)
+    return synthetic.plan_revert(inv, "4.2", drill_id=given.drill_id, prefix=given.prefix)
 
 
 ACTIONS = by_id(

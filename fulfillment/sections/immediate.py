@@ -323,9 +323,9 @@ def _count_ages(waiting: Waiting) -> tuple[tuple[float, float | None, int], ...]
 
 
 def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[str, Json]]:
-    """Return a row for each prefix and origin; the first label of a group waits longest.
+    """Return a row for each prefix and origin.
 
-    What the panel shows of it is not known here: None.
+    ``panel`` is None: what the panel shows is not known here.
     """
     groups: dict[tuple[str, str], list[Label]] = {}
     for label in waiting.objects:
@@ -340,7 +340,7 @@ def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[st
             "objects": len(labels),
             "panel": None,
             "bytes": sum(label.info.size_bytes for label in labels),
-            "longest_minutes": round(labels[0].minutes, 1),
+            "longest_minutes": round(labels[0].minutes, 1),  # the first one waits longest
         }
         rows.append(row)
     return rows

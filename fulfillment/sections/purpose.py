@@ -319,8 +319,8 @@ def _describe_wrong(inv: Investigation, name: str, error: errors.WrongSystemErro
 def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     """Return the rows of step 1.3 that keep a person from looking.
 
-    These are systems at whose address another system answers, since a wrong setting is no incident,
-    and needed systems that are configured and cannot be read.
+    A system keeps a person from looking when another system answers at its address, since a wrong
+    setting is no incident; and when it is needed and configured, but cannot be read.
     """
     closed = []
     for row in rows:

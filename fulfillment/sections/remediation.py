@@ -27,13 +27,21 @@ from runbook_lib.model import (
     Status,
     Verdict,
 )
-from runbook_lib.moves import MoveParameters, PlanId, Word, read_keys
-from runbook_lib.section import ActionStep, attempt, by_id, get_step, split_list, step
+from runbook_lib.moves import PlanId, Word, read_keys
+from runbook_lib.section import (
+    ActionStep,
+    attempt,
+    by_id,
+    get_parameters,
+    get_step,
+    split_list,
+    step,
+)
 
 from ..analysis.causes import STANDSTILL, Advice
 from ..analysis.forecasts import Drain, Stages, compute_clear_time, compute_drain
 from ..analysis.samples import Rate
-from ..change.release import GATE, MOVE, TO_SETTLE, make_release_plan
+from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
 from ..clients.http_systems import AlertRule
@@ -62,30 +70,12 @@ TITLE = "Remediation"
 _Action = Literal["auto", "none", "start", "stop", "restart", "resume", "unpause"]
 
 
-class Parameters(MoveParameters):
+class Parameters(ReleaseParameters):
     """Parameters of section 6."""
 
-    way: Literal["auto", "release", "retrigger", "none"] = Field(
-        "auto", description="6.1: auto re-triggers the worker when it can run, else moves"
-    )
-    prefix: str = Field("", description="6.1: release from; empty: PENDING_PREFIX")
-    to: str = Field("", description="6.1: release to; empty: READY_PREFIX")
-    match: str = Field("", description="6.1: shell pattern of names; empty: RELEASE_MATCH")
-    older_than_minutes: float = Field(0, ge=0, description="6.1: leave out what waits less, min")
-    limit: int = Field(0, ge=0, le=100_000, description="6.1: release at most so many; 0: all")
-    only_orders: str = Field("", description="6.1: only these orders, comma-separated")
-    memory_removed: bool = Field(
-        False, description="6.1: plan also labels of which the bucket forgot what became"
-    )
-    shards: int = Field(
-        0, ge=0, le=256, description="6.1: cut the plan by key range into so many; 0: one plan"
-    )
     strict: bool = Field(False, description="6.1: refuse when any planned label changed")
     consumer_stands_still: bool = Field(
         False, description="your word that nobody takes from ready/ until this is done"
-    )
-    worker_goes_on: bool = Field(
-        False, description="resume: let the worker go on although labels may ship twice"
     )
     undo: PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
     settle: PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
@@ -102,13 +92,6 @@ _RELEASE = (MOVE, SERVICE)
 _SETTLED = ("move", "reopen", "undo")
 
 
-def _get_parameters(inv: Investigation) -> Parameters:
-    """Return this section's parameters, by their type."""
-    if not isinstance(inv.parameters, Parameters):
-        raise UsageError(f"{inv.section.NAME} does not have the parameters of {NAME}")
-    return inv.parameters
-
-
 def _refresh_advice(inv: Investigation) -> Advice:
     """Return what section 5 advises; readings that are too old are read anew.
 
@@ -116,7 +99,7 @@ def _refresh_advice(inv: Investigation) -> Advice:
     """
     max_age_s = _MAX_AGE_S
     starts = [start.at for start in inv.journal.starts if start.section == NAME]
-    if starts and not _get_parameters(inv).plan:
+    if starts and not get_parameters(inv, Parameters).plan:
         since_start = inv.now() - starts[-1]
         max_age_s = min(max_age_s, since_start.total_seconds())
     for step_id in CAUSE_STEPS:
@@ -129,7 +112,7 @@ def _refresh_advice(inv: Investigation) -> Advice:
 
 
 def _plan_release(inv: Investigation) -> Plan:
-    parameters = _get_parameters(inv)
+    parameters = get_parameters(inv, Parameters)
     worker = inv.settings.worker_service
     prefix = parameters.prefix or inv.settings.pending_prefix
     if parameters.way == "auto":
@@ -156,7 +139,7 @@ def _plan_release(inv: Investigation) -> Plan:
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
     """Return the orders that may move: in a drill only its own, whatever the parameter says."""
-    named = frozenset(split_list(_get_parameters(inv).only_orders))
+    named = frozenset(split_list(get_parameters(inv, Parameters).only_orders))
     if inv.incident.state.drill_id:
         own = list_own_orders(inv)
         return own & named if named else own
@@ -181,7 +164,7 @@ def _load_release(inv: Investigation, step_id: str, named: str, actions: Sequenc
 
 
 def _plan_undo(inv: Investigation) -> Plan:
-    named = _get_parameters(inv).undo
+    named = get_parameters(inv, Parameters).undo
     if not named:
         return plan_nothing(
             inv,
@@ -194,7 +177,7 @@ def _plan_undo(inv: Investigation) -> Plan:
 
 
 def _plan_settling(inv: Investigation) -> Plan:
-    parameters = _get_parameters(inv)
+    parameters = get_parameters(inv, Parameters)
     if not parameters.settle or not parameters.settle_word:
         reason = "no release was named to settle"
         if parameters.settle:
@@ -211,7 +194,7 @@ def _plan_settling(inv: Investigation) -> Plan:
 
 
 def _plan_repair(inv: Investigation) -> Plan:
-    parameters = _get_parameters(inv)
+    parameters = get_parameters(inv, Parameters)
     if parameters.service_action == "auto":
         advice = _refresh_advice(inv)
         return _plan_service(inv, "6.2", advice.action, advice.target, advice.reason)
@@ -261,7 +244,7 @@ def _plan_clean_up(inv: Investigation) -> Plan:
         step="6.3",
         target="synthetic objects",
         what="a clean-up",
-        plan=lambda: plan_revert(inv, "6.3"),
+        plan=lambda: plan_revert(inv, "6.3", drill_id=get_parameters(inv, Parameters).drill_id),
     )
 
 
@@ -378,7 +361,7 @@ def _find_newest_plan(inv: Investigation) -> Plan | None:
 )
 def read_to_settle(inv: Investigation) -> model.Outcome:
     """List what a person must settle, with what is known of each order. Only reads."""
-    named = _get_parameters(inv).settle
+    named = get_parameters(inv, Parameters).settle
     if not named:
         return model.Outcome().ok("no release is named: set settle to its id")
     release = _load_release(inv, "6.1.2", named, _SETTLED)

@@ -44,10 +44,9 @@ def list_triggers(journal: JournalView) -> list[Event]:
 
 
 def list_moments(journal: JournalView) -> list[Moment]:
-    """Return when the trouble began, the alert fired, a channel was told, somebody looked.
+    """Return the moments from the beginning of the trouble to the first cause that was named.
 
-    And when the first cause was named. What is not known is left out. Empty: no trouble was seen,
-    or another incident saw it first.
+    What is not known is left out. Empty: no trouble was seen, or another incident saw it first.
     """
     since = journal.since()
     if since is None or journal.is_continued:

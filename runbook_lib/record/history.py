@@ -142,7 +142,7 @@ def _read_index(home: Path, place: Path, judge: Judge) -> list[HistoryRow]:
 
 
 def _link(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
-    """Name in each row the incident that goes on from it: the report of a closed one cannot."""
+    """Name in each row the incident that followed: the report of a closed one stays as it is."""
     later = {row.previous: row.incident for row in rows if row.previous}
     linked = []
     for row in rows:

@@ -94,7 +94,7 @@ class _File:
 
 
 def _split(content: bytes) -> list[bytes]:
-    """Return the whole lines of some bytes in parts."""
+    """Return some bytes up to the end of the last whole line, cut into parts."""
     end = content.rfind(b"\n") + 1
     parts = []
     for start in range(0, end, _PART_BYTES):

@@ -6,7 +6,6 @@ The manifest shows accidents and edits. It does not stop someone who rewrites ev
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import zipfile
@@ -20,7 +19,7 @@ from typing import NamedTuple
 from chainlog import GENESIS, LogDamagedError, read_entries
 
 from ..errors import RecordError, disk_errors
-from ..model import Json, format_time
+from ..model import Json, format_time, parse_json
 from .incident import Incident, write_json
 from .journal import utc_now
 
@@ -90,7 +89,7 @@ def write_manifest(incident: Incident) -> Path:
 def is_frozen(incident: Incident) -> bool:
     """Tell whether a report was written since the incident was closed, and not through it."""
     with suppress(RecordError, OSError, ValueError, KeyError, TypeError):
-        manifest: Json = json.loads((incident.folder / _NAME).read_text("utf-8"))
+        manifest: Json = parse_json((incident.folder / _NAME).read_bytes())
         is_written: bool = int(manifest["journal"]["seq"]) >= (
             incident.state.closed_seq or math.inf
         )
@@ -132,7 +131,7 @@ def verify_incident(folder: Path) -> Verification:
 
 def _read_manifest(folder: Path) -> _Manifest:
     try:
-        content: Json = json.loads((folder / _NAME).read_text("utf-8"))
+        content: Json = parse_json((folder / _NAME).read_bytes())
         files = {
             name: _Digest(str(file["sha256"]), int(file["size_bytes"]))
             for name, file in content["files"].items()

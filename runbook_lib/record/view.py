@@ -307,7 +307,7 @@ def _get_start(breach: Reading) -> datetime:
 
 
 def _find_ok_start(readings: Iterable[Reading]) -> datetime | None:
-    """Return since when readings, in their sequence, are ok without a break."""
+    """Return since when readings, which are in their order, are ok without a break."""
     start = None
     for reading in readings:
         if reading.status is not Status.OK:

@@ -501,7 +501,7 @@ def rebuild_report(
     *,
     alerts_file: Path | None = None,
 ) -> documents.ReportDocument:
-    """Build the report again from the journal; that of a closed incident stays as it is.
+    """Build a report again from its journal. The report of a closed incident stays as it is.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, while something runs that must come to its own end."""
+"""Hold Ctrl-C and SIGTERM back while something runs that must not be cut off."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class CellInterrupt:
         self._say(f"{self._name}: {text}")
 
     def begin(self) -> None:
-        """Note that the kernel runs a cell now."""
+        """Note that the kernel runs a cell now; send it an interrupt that was asked for before."""
         self._is_running = True
         if self.is_asked:
             self._send()

@@ -47,7 +47,7 @@ _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
 use_runbook({name!r}).load_sections()"""
-# IPython's reset collects garbage twice; freezing leaves out what was imported.
+# IPython's reset collects garbage twice; freezing leaves out what was imported (ADR 0013).
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")

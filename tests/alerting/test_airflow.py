@@ -191,7 +191,7 @@ def test_an_alert_that_joins_is_handed_over_with_the_others(
     service.post(make_payload(make_alert(2)))
     wait_for(lambda: len(airflow.runs) == 2, service.log)
     later = airflow.runs[1]
-    assert later["dag_run_id"] == RUN_ID.replace("look-1", "addition-1")
+    assert later["dag_run_id"] == RUN_ID.replace("look-1", "addition-1.1")
     assert len(later["conf"]["alerts"]) == 2
 
 

@@ -19,6 +19,7 @@ import pytest
 from dataflow_stack.store_client import build_client
 from tests.foreign.test_guide import alertmanager, fire
 from tests.support.gateway import BUCKET, StoreServer
+from tests.support.incidents import damage_journal
 from tests.support.serving import (
     CASE,
     ROOT,
@@ -322,6 +323,51 @@ def test_the_next_episode_ends_a_quiet_incident_and_a_resolved_alert_alone_does_
     assert f"../{second}/report.html" in reports[first]
     assert f"../{first}/report.html" in reports[second]
     assert first in receivers.list_texts("ticket")[2]
+
+
+FAILED = 'looks_total{result="failed"}'
+
+
+def fail_to_join(service: Service, receivers: Receivers) -> tuple[Path, bytes]:
+    """Let an alert fail to join a report whose journal is damaged; return the journal, whole."""
+    service.kill()
+    service.environment["SERVE_COOLDOWN_S"] = "300"
+    service.start()
+    service.post(make_payload(make_alert(1, support_case=CASE)))
+    service.wait_until_done()
+    (incident,) = find_told(receivers)
+    journal = service.home / incident / "journal.jsonl"
+    whole = journal.read_bytes()
+    damage_journal(journal.parent)
+    service.post(make_payload(make_alert(2, support_case=CASE)))
+    wait_for(lambda: service.read_metric(FAILED) == 1, f"it fails\n{service.log}")
+    service.kill()
+    service.environment["SERVE_COOLDOWN_S"] = "0"
+    return journal, whole
+
+
+def test_alerts_that_cannot_join_a_report_wait_for_the_next_look(
+    old_label: None, service: Service, receivers: Receivers
+) -> None:
+    journal, whole = fail_to_join(service, receivers)
+    journal.write_bytes(whole)
+    service.start()
+    service.wait_until_done()
+    reports = list_reports(service)
+    assert f"{2:016x}" in reports[journal.parent.name]
+    assert service.read_metric(FAILED) == 0
+
+
+def test_a_report_that_stays_damaged_is_tried_once_more_and_told(
+    old_label: None, service: Service, receivers: Receivers
+) -> None:
+    fail_to_join(service, receivers)
+    service.start()
+    service.wait_until_done()
+    assert service.read_metric(FAILED) == 3, "one look, whose attempts are counted"
+    assert list_steps(service, "addition-") == ["prepare", "render"]
+    assert "end" in list_steps(service, "look-1-2")
+    assert len(receivers.list_texts("ticket")) == 2
 
 
 def test_a_drill_has_a_folder_and_messages_that_say_so(

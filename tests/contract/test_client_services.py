@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from runbook_lib.errors import (
     ConnectionRefusedClientError,
     NotFoundError,
 )
+from tests.support.gateway import wait_until
 
 SECRET = "the-stores-%secret-1"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -42,13 +42,6 @@ print('{"ts": "2026-11-24T03:14:00Z", "level": "error", "msg": "upload failed"}'
 print("Traceback (most recent call last):", flush=True)
 time.sleep(600)
 """
-
-
-def wait_for(condition: Callable[[], bool], timeout_s: float = 15) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.05)
 
 
 def stack_at(home: Path) -> Settings:
@@ -94,7 +87,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             [*command, "-c", str(home / "supervisord.conf")], stdout=out, stderr=out, cwd=home
         )
     try:
-        wait_for(socket.exists)
+        wait_until(socket.exists, what="supervisor listens")
         yield home
     finally:
         process.terminate()
@@ -106,7 +99,7 @@ def supervisor(home: Path) -> ServicesClient:
     services = connect_services(
         Settings(runbook_services="supervisor", runbook_stack_home=home, minio_root_password=SECRET)
     )
-    wait_for(lambda: {s.name: s.running for s in services.list_services()}["worker"])
+    wait_until(lambda: bool(state_of(services, "worker").running), what="the worker runs")
     return services
 
 
@@ -131,7 +124,10 @@ def test_every_service_is_listed_with_its_state(supervisor: ServicesClient) -> N
 @pytest.mark.process
 def test_a_restart_gives_a_new_process(supervisor: ServicesClient) -> None:
     before, since = pid_of(supervisor, "worker"), state_of(supervisor, "worker").since
-    wait_for(lambda: since is not None and datetime.now(UTC) - since > timedelta(seconds=1))
+    wait_until(
+        lambda: since is not None and datetime.now(UTC) - since > timedelta(seconds=1),
+        what="it has run for a second",
+    )
     supervisor.restart("worker")
     after = state_of(supervisor, "worker")
     assert after.running
@@ -152,7 +148,7 @@ def test_stop_and_start_can_be_repeated(supervisor: ServicesClient) -> None:
 @pytest.mark.process
 def test_a_killed_process_tells_its_exit_code(supervisor: ServicesClient) -> None:
     supervisor.start("idle")
-    wait_for(lambda: state_of(supervisor, "idle").running)
+    wait_until(lambda: state_of(supervisor, "idle").running, what="idle runs")
     supervisor.stop("idle")
     assert state_of(supervisor, "idle").exit_code is not None
 
@@ -175,7 +171,7 @@ def test_a_name_that_is_no_service_is_not_found(supervisor: ServicesClient, name
 
 @pytest.mark.process
 def test_logs_begin_at_the_time_asked_for(supervisor: ServicesClient, home: Path) -> None:
-    wait_for(lambda: "Traceback" in (home / "worker.log").read_text())
+    wait_until(lambda: "Traceback" in (home / "worker.log").read_text(), what="a traceback")
     since = datetime(2026, 11, 24, 3, 10, tzinfo=UTC)
     os.utime(home / "worker.log")
     lines = supervisor.read_logs("worker", since=since)

@@ -99,9 +99,9 @@ class Stage:
         """Return the running process of a service."""
         return psutil.Process(Supervisor(self.config).programs()[service]["pid"])
 
-    def link(self, service: str) -> SlowLink:
-        """Start a relay before a service."""
-        return self.ends.enter_context(run_slow_link(self.address(service)))
+    def link(self, service: str, *, delay_s: float = 0.0) -> SlowLink:
+        """Start a relay before a service; ``delay_s`` is what it adds to a round trip."""
+        return self.ends.enter_context(run_slow_link(self.address(service), delay_s / 2))
 
     def wait_until_healthy(self) -> None:
         """Wait until labels, metrics and probes all work."""
@@ -197,8 +197,7 @@ def _find_free_port() -> int:
 
 
 def _network_delay(stage: Stage) -> None:
-    link = stage.link("carrier-api")
-    link.delay_s = _DELAY_S
+    link = stage.link("carrier-api", delay_s=_DELAY_S)
     stage.restart_and_wait(_WORKER, SERVICE_CARRIER_URL=f"http://{link.endpoint}")
     stage.hand_over()
 
@@ -207,7 +206,7 @@ def _network_partition(stage: Stage) -> None:
     link = stage.link("minio")
     stage.restart_and_wait(_WORKER, MINIO_ENDPOINT=link.endpoint)
     stage.wait_until_healthy()
-    link.is_cut = True
+    link.cut()
     stage.hand_over()
 
 
@@ -277,8 +276,7 @@ def _flood(stage: Stage) -> None:
 
 
 def _slow_but_healthy(stage: Stage) -> None:
-    link = stage.link("carrier-api")
-    link.delay_s = _SLOW_S
+    link = stage.link("carrier-api", delay_s=_SLOW_S)
     stage.restart_and_wait("pipeline-api", SERVICE_RUN_INTERVAL_S="20")
     carrier_url = f"http://{link.endpoint}"
     stage.restart_and_wait(_WORKER, SERVICE_CARRIER_URL=carrier_url, SERVICE_WORKER_INTERVAL_S="3")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,13 +24,14 @@ from fulfillment.change.drill_record import (
     write_record,
 )
 from fulfillment.commands import check
-from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill
+from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill, revert_until
 from fulfillment.drill_hours import DrillHours
 from fulfillment.drills import Scenario, hold_place
 from fulfillment.sections import SECTIONS, purpose
 from objectmove.errors import StoreError
 from runbook_lib.errors import (
     DrillError,
+    ExitCode,
     RevertError,
     RunInterruptedError,
     SafetyError,
@@ -303,6 +306,37 @@ def test_the_watchdog_sees_the_record_of_a_drill(world: World) -> None:
     record = DrillRecord(incident="inc-x", drill="d1", scenario="surge", began_at=world.now)
     write_record(world.home, record)
     assert drill_watch._is_noted(world.home)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"drill": "d1"}', b"[" * 100_000])
+def test_the_watchdog_says_in_one_sentence_that_the_record_is_damaged(
+    content: bytes,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record = world.home / ".drill.json"
+    record.write_bytes(content)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr(sys, "argv", ["drill_watch", str(world.home)])
+    with pytest.raises(SystemExit) as end:
+        drill_watch.main()
+    assert end.value.code == ExitCode.RUN_FAILED
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert str(record) in sentence
+
+
+def test_the_watchdog_tells_what_it_could_not_take_back_when_time_is_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(world, monkeypatch, at="_detect")
+
+    def fail(*_: object) -> None:
+        raise StoreError("the store went away")
+
+    monkeypatch.setattr(type(drill_commands.GATE), "list_unfinished", fail)
+    with pytest.raises(RevertError, match="the store went away"):
+        revert_until(world.settings, timeout_s=10, progress=keep_quiet)
 
 
 def test_only_one_drill_is_under_way(world: World) -> None:

@@ -100,7 +100,7 @@ def test_what_needs_a_damaged_incident_names_the_file(
         assert str(incident.folder / "incident.json") in printed.sentence
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b'{"files": 7}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b'{"files": 7}', b"[" * 100_000])
 def test_a_damaged_manifest_names_the_command_that_writes_a_new_one(
     run: Run, incident: Incident, content: bytes
 ) -> None:

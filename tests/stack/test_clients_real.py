@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from runbook_lib.model import ActionPhase
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.section import SectionParameters
-from tests.support.stack import RunningStack, stack
+from tests.support.stack import RunningStack, stack, wait_until
 
 __all__ = ["stack"]
 
@@ -36,13 +35,6 @@ def clients(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> Clients:
     for name, value in stack.env.items():
         monkeypatch.setenv(name, value)
     return Clients(Settings())
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.1)
 
 
 def test_prometheus_answers_every_query_of_the_dashboard(clients: Clients) -> None:
@@ -61,7 +53,10 @@ def test_prometheus_answers_every_query_of_the_dashboard(clients: Clients) -> No
 def test_prometheus_is_understood(clients: Clients) -> None:
     prometheus = clients.prometheus
     lag = 'fulfillment_lag_minutes{origin="real"}'
-    wait_for(lambda: any(len(s.samples) >= 2 for s in prometheus.query_samples(lag, 60)))
+    wait_until(
+        lambda: any(len(s.samples) >= 2 for s in prometheus.query_samples(lag, 60)),
+        what="two samples of the lag",
+    )
     (now,) = prometheus.query(lag)
     assert now.samples[0].value >= 0
     assert abs(now.samples[0].at - datetime.now(UTC)) < timedelta(minutes=1)
@@ -101,9 +96,9 @@ def test_dataflows_services_are_understood(clients: Clients) -> None:
     worker = clients.fulfillment.read_worker()
     assert (worker.pending_prefix, worker.raw["credentials"]) == ("pending/", "present")
     assert not clients.pipeline.read_dag().is_paused
-    wait_for(clients.pipeline.list_runs)
+    wait_until(lambda: bool(clients.pipeline.list_runs()), what="a run of the DAG")
     assert {run.state for run in clients.pipeline.list_runs(3)} == {"success"}
-    wait_for(lambda: clients.probe.read_status().ran_at is not None)
+    wait_until(lambda: clients.probe.read_status().ran_at is not None, what="the probe ran")
     assert any(step.name == "timeline_refresh" for step in clients.probe.read_status().steps)
     assert isinstance(clients.notifications.list_notifications(datetime.now(UTC)), list)
     with pytest.raises(NotFoundError):
@@ -112,7 +107,7 @@ def test_dataflows_services_are_understood(clients: Clients) -> None:
 
 def test_a_ticket_lives_through_its_calls(clients: Clients) -> None:
     shipments = partial(clients.fulfillment.get, "/fulfillment/shipments", dict, {"limit": 1})
-    wait_for(lambda: shipments()["items"])
+    wait_until(lambda: bool(shipments()["items"]), what="a shipment")
     order = int(shipments()["items"][0]["orderId"])
     support = clients.support
     case = support.create_case("Where is it?", order_ids=(order,))
@@ -135,7 +130,10 @@ def test_services_are_listed_with_logs_and_settings(clients: Clients, stack: Run
     assert states["fulfillment-service"].running
     assert states["fulfillment-service"].since
     since = datetime.now(UTC) - timedelta(hours=1)
-    wait_for(lambda: services.read_logs("fulfillment-service", since=since))
+    wait_until(
+        lambda: bool(services.read_logs("fulfillment-service", since=since)),
+        what="a line of the log",
+    )
     lines = services.read_logs("fulfillment-service", since=since)
     assert any(line.at is not None for line in lines)
     assert group_lines((line.at, line.text) for line in lines)

@@ -128,7 +128,7 @@ def wait_until(is_true: Callable[[], bool], *, what: str, deadline_s: float = 60
     end = time.monotonic() + deadline_s
     while not is_true():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what} was not there within {deadline_s:.0f} s")
+            raise TimeoutError(f"not within {deadline_s:.0f} s: {what}")
         time.sleep(0.05)
 
 

@@ -1,89 +1,105 @@
-"""A relay between two services on loopback that delays answers, or lets nothing through."""
+"""A relay before a server on loopback: what passes arrives later, or nothing passes any more.
+
+It is a process of its own, so that neither client nor server pays for it in their own time.
+"""
 
 from __future__ import annotations
 
-import socket
-import socketserver
-import threading
+import argparse
+import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
+from signal import SIGSTOP
 
-__all__ = ["SlowLink", "run_slow_link"]
-
-_CHUNK_BYTES = 65536
-
-
-class SlowLink(socketserver.ThreadingTCPServer):
-    """Pass connections on to ``upstream`` (host:port).
-
-    Attributes
-    ----------
-    delay_s : each piece of an answer waits so long
-    is_cut : nothing gets through any more; connections stay open, as when packets are dropped
-    """
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self, upstream: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Relay)
-        host, _, port = upstream.partition(":")
-        self.upstream = (host, int(port))
-        self.delay_s = 0.0
-        self.is_cut = False
-        self.closing = threading.Event()
-
-    @property
-    def endpoint(self) -> str:
-        """host:port of the link."""
-        host, port = self.server_address[:2]
-        return f"{host!s}:{port}"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: broken connections are this program's trade."""
+_CHUNK_BYTES = 1 << 16
 
 
-class _Relay(socketserver.BaseRequestHandler):
-    server: SlowLink
+@dataclass(frozen=True)
+class SlowLink:
+    """A running relay. ``endpoint`` is the address to use instead of the server's, host:port."""
 
-    def handle(self) -> None:
-        client: socket.socket = self.request
-        if self.server.is_cut:
-            self.server.closing.wait()
-            return
-        with socket.create_connection(self.server.upstream, timeout=20) as upstream:
-            upstream.settimeout(None)
-            back = threading.Thread(target=self._pump, args=(upstream, client, True), daemon=True)
-            back.start()
-            self._pump(client, upstream, False)
-            back.join()
+    endpoint: str
+    process: subprocess.Popen[str]
 
-    def _pump(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
-        """Copy what one side sends to the other until it ends."""
-        with suppress(OSError):
-            while True:
-                chunk = source.recv(_CHUNK_BYTES)
-                if is_answer and chunk:
-                    self.server.closing.wait(self.server.delay_s)
-                if self.server.is_cut:
-                    self.server.closing.wait()
-                    return
-                if not chunk:
-                    break
-                sink.sendall(chunk)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
+    def cut(self) -> None:
+        """Let nothing through any more; connections stay open, as when packets are dropped."""
+        self.process.send_signal(SIGSTOP)
 
 
 @contextmanager
-def run_slow_link(upstream: str) -> Iterator[SlowLink]:
-    """Run a link to ``upstream`` for the enclosed block."""
-    with SlowLink(upstream) as link:
-        threading.Thread(target=link.serve_forever, daemon=True).start()
+def run_slow_link(endpoint: str, delay_s: float = 0.0) -> Iterator[SlowLink]:
+    """Run a link to a server for the enclosed block.
+
+    Parameters
+    ----------
+    endpoint : the server's, ``host:port``
+    delay_s : each way
+    """
+    command = [sys.executable, "-m", "tests.support.slow_link", endpoint, str(delay_s)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield link
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            yield SlowLink(address, process)
         finally:
-            link.closing.set()
-            link.shutdown()
+            process.kill()
+
+
+async def _pass_on(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay_s: float
+) -> None:
+    """Pass on what comes, each part ``delay_s`` after it came; the parts stay in order."""
+    loop = asyncio.get_running_loop()
+    on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+    async def deliver() -> None:
+        data = b"-"
+        while data:
+            due, data = await on_the_way.get()
+            await asyncio.sleep(due - loop.time())
+            if data:
+                writer.write(data)
+                await writer.drain()
+        writer.write_eof()
+
+    delivery = asyncio.create_task(deliver())
+    data = b"-"
+    while data:
+        data = await reader.read(_CHUNK_BYTES)
+        on_the_way.put_nowait((loop.time() + delay_s, data))
+    await delivery
+
+
+async def _serve(endpoint: str, delay_s: float) -> None:
+    host, _, port = endpoint.rpartition(":")
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(host, int(port))
+        with suppress(OSError):  # one side is gone: so is the connection
+            await asyncio.gather(
+                _pass_on(reader, there_writer, delay_s),
+                _pass_on(there_reader, writer, delay_s),
+            )
+        writer.close()
+        there_writer.close()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    address, bound = server.sockets[0].getsockname()
+    print(f"{address}:{bound}", flush=True)
+    await server.serve_forever()
+
+
+def main() -> None:
+    """Relay until the process is stopped."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.slow_link", description=__doc__)
+    parser.add_argument("endpoint", help="host:port")
+    parser.add_argument("delay_s", type=float)
+    options = parser.parse_args()
+    asyncio.run(_serve(options.endpoint, options.delay_s))
+
+
+if __name__ == "__main__":
+    main()

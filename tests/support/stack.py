@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from dataflow_stack import local
 from dataflow_stack.config import Profile
 from dataflow_stack.store_client import build_client
 from dataflow_stack.topology import SERVICES
+from tests.support.gateway import wait_until
 
 __all__ = ["RunningStack", "find_port_base", "run_stack", "stack", "wait_until"]
 
@@ -90,15 +90,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def wait_until(is_true: Callable[[], bool], *, what: str, deadline_s: float = 60.0) -> None:
-    """Poll until the condition holds; fail with its name after the deadline."""
-    end = time.monotonic() + deadline_s
-    while not is_true():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {deadline_s:.0f} s: {what}")
-        time.sleep(0.1)
 
 
 @contextmanager
