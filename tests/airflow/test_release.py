@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.airflow.releases import Desk, open_desk
-from tests.support.airflow_runs import APPROVERS, STRANGER, Run, start_run
+from tests.support.airflow_runs import APPROVERS, STRANGER, Run, start_run, unpause
 from tests.support.real_airflow import Airflow
 
 DAG_ID = "runbook_release"
@@ -110,6 +110,7 @@ def test_a_plan_has_one_run(running: Airflow, plan: dict[str, Any]) -> None:
 def test_who_approved_stands_in_ledgers_journal_and_report(running: Airflow, desk: Desk) -> None:
     desk.lane.clear()
     desk.put_labels(LABELS, seed=2)
+    unpause(running, DAG_ID)  # its run is started by another DAG
     planned = start_run(running, "runbook_plan", conf={"shards": 4})
     assert planned.wait_for_end() == "success"
     run = Run(running, DAG_ID, planned.read_result("plan"))
