@@ -58,6 +58,7 @@ REFUSED = {
 """403 with one of these: the store looked at signature and rights, and did nothing."""
 _UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _MD5 = re.compile("[0-9a-f]{32}")
+_PORTION = 1000
 _READ_EXPIRES_S = 900
 #: The HTTP methods of the kinds that are not named like their method.
 _METHODS = {"copy": "PUT", "delete_many": "POST"}
@@ -174,8 +175,19 @@ _NO_ANSWER = Answer("unknown", code="NoAnswer")
 _UNANSWERED = {Reply.NOT_SENT: _NOT_SENT, Reply.NO_ANSWER: _NO_ANSWER}
 
 
-def find_all(bucket: S3Bucket, prefix: str, keys: Sequence[str]) -> Look:
-    """Look up many keys under one prefix: by a listing, or one by one in a large prefix."""
+def find_all(
+    bucket: S3Bucket,
+    prefix: str,
+    keys: Sequence[str],
+    *,
+    on_way: Callable[[], None] = lambda: None,
+) -> Look:
+    """Look up many keys under one prefix: by a listing, or one by one in a large prefix.
+
+    Parameters
+    ----------
+    on_way : called again and again while this takes its time
+    """
     most = 4 * len(keys) + 1000
     looks: Look = dict.fromkeys(keys)
     count = 0
@@ -183,9 +195,15 @@ def find_all(bucket: S3Bucket, prefix: str, keys: Sequence[str]) -> Look:
         count += 1
         if seen.key in looks:
             looks[seen.key] = seen
-    if count == most:
-        return bucket.look(keys)
-    add_missing_etags(bucket, looks)
+        on_way()
+    if count < most:
+        add_missing_etags(bucket, looks)
+        return looks
+    looks = {}
+    for start in range(0, len(keys), _PORTION):
+        portion = keys[start : start + _PORTION]
+        looks.update(bucket.look(portion))
+        on_way()
     return looks
 
 

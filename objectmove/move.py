@@ -447,7 +447,7 @@ class Run:
         looks = self.carrier.looks
         for prefix in (header.source, header.to):
             under = [key for key in keys if key.startswith(prefix)]
-            listed = find_all(self.bucket, prefix, under)
+            listed = find_all(self.bucket, prefix, under, on_way=self.session.renew)
             looks.update(listed)
         elsewhere = [key for key in keys if key not in looks]
         others = look_surely(self.bucket, elsewhere, abilities=self.abilities)

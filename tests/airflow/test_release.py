@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from tests.airflow.releases import Desk, open_desk
-from tests.support.airflow_runs import APPROVERS, STRANGER, Run, start_run
+from tests.support.airflow_runs import APPROVERS, STRANGER, Run, start_run, unpause
 from tests.support.real_airflow import Airflow
 
 DAG_ID = "runbook_release"
 LABELS = 24
 SEED = 23
+#: Airflow's worker holds 143 MiB itself; that is no memory of the shard that it starts.
+_WORKER_MIB = 130
 
 pytestmark = [pytest.mark.timeout(900)]
 
@@ -108,6 +110,7 @@ def test_a_plan_has_one_run(running: Airflow, plan: dict[str, Any]) -> None:
 def test_who_approved_stands_in_ledgers_journal_and_report(running: Airflow, desk: Desk) -> None:
     desk.lane.clear()
     desk.put_labels(LABELS, seed=2)
+    unpause(running, DAG_ID)  # its run is started by another DAG
     planned = start_run(running, "runbook_plan", conf={"shards": 4})
     assert planned.wait_for_end() == "success"
     run = Run(running, DAG_ID, planned.read_result("plan"))
@@ -118,6 +121,7 @@ def test_who_approved_stands_in_ledgers_journal_and_report(running: Airflow, des
     shards = [run.read_result("carry_out", index) for index in range(4)]
     assert sum(shard["moved"] for shard in shards) == LABELS
     assert run.read_result("proof")["in_place"] == LABELS
+    assert all(0 < shard["peak_mib"] < _WORKER_MIB for shard in shards)
     for shard in shown["shards"]:
         assert f'"{APPROVERS[1]}"' in desk.read_ledgers([shard])
     (incident,) = [path.parents[1] for path in desk.home.glob(f"*/plans/{shown['plan']}.jsonl")]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chainlog import LogError
-from objectmove.bucket import Answer, Request
+from objectmove.bucket import Answer, Request, Seen
 from objectmove.errors import (
     DriftError,
     ExpiredError,
@@ -437,6 +437,19 @@ class TestWhoElse:
         assert place.apply(plan).is_complete
         assert sum(place.clock.slept) > 60
         assert any("rel-x" in text for text in place.notices)
+
+    def test_a_look_that_takes_longer_than_the_lease_keeps_the_claim(self, place: Place) -> None:
+        plan = place.plan()
+        list_objects = place.bucket.list_objects
+
+        def list_slowly(prefix: str, **how: Any) -> Iterator[Seen]:
+            for seen in list_objects(prefix, **how):
+                if seen.key.endswith(".pdf"):
+                    place.clock.sleep(plan.header.timing.lease_s / 2)
+                yield seen
+
+        place.bucket.list_objects = list_slowly  # type: ignore[method-assign]
+        assert place.apply(plan).is_complete
 
     def test_f4_a_session_that_slept_past_its_claim_changes_nothing(self, place: Place) -> None:
         plan = place.plan()

@@ -164,17 +164,24 @@ def _consume(
 
 
 def _list(client: _Client, prefix: str) -> list[tuple[str, str]]:
+    """Return key and LastModified of all that is there now; empty when the store refuses."""
+    listed: list[tuple[str, str]] = []
     query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
-    status, _, body = client.ask("GET", query=query)
-    if status == 403:
-        raise PermissionError(body)
-    if status != 200:
-        return []
-    return [
-        (unquote_plus(item.findtext("{*}Key") or ""), item.findtext("{*}LastModified") or "")
-        for item in ET.fromstring(body).iterfind("{*}Contents")  # noqa: S314  # of our own server
-        if not (item.findtext("{*}Key") or "").endswith("/")
-    ]
+    while True:
+        status, _, body = client.ask("GET", query=query)
+        if status == 403:
+            raise PermissionError(body)
+        if status != 200:
+            return []
+        page = ET.fromstring(body)  # noqa: S314  # of our own server
+        for item in page.iterfind("{*}Contents"):
+            key = unquote_plus(item.findtext("{*}Key") or "")
+            if not key.endswith("/"):
+                listed.append((key, item.findtext("{*}LastModified") or ""))
+        token = page.findtext("{*}NextContinuationToken")
+        if not token:
+            return listed
+        query["continuation-token"] = token
 
 
 def _record(client: _Client, key: str, out: int) -> None:

@@ -17,12 +17,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import resource
 import shlex
 import signal
 import subprocess
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -32,6 +32,8 @@ __all__ = ["Answer", "ExitCode", "list_approvers", "read_setting", "run_runbook"
 _log = logging.getLogger(__name__)
 #: Airflow kills a task 60 s after it asked it to end.
 _ENDS_S = 50.0
+#: So often the memory of a running command is read.
+_LOOK_S = 0.5
 _HIDDEN = ("AIRFLOW", "RUNBOOK_AIRFLOW_", "PYTHON", "VIRTUAL_ENV", "_AIRFLOW")
 
 
@@ -55,7 +57,7 @@ class Answer:
     document : what it said as JSON; empty when it said nothing
     errors : what it said on stderr
     seconds : how long it took
-    peak_mib : the most memory that it, or one of this task's commands before it, held
+    peak_mib : the most memory that its process held; 0 where there is no /proc
     """
 
     words: tuple[str, ...]
@@ -142,14 +144,14 @@ def run_runbook(*words: str, operator: str = "") -> Answer:
         )
     except OSError as error:
         raise AirflowFailException(f"runbook does not start: {error}") from error
-    output, errors = _wait(process)
+    output, errors, peak_mib = _wait(process)
     answer = Answer(
         words=words,
         code=process.returncode,
         document=_parse(output),
         errors=errors,
         seconds=round(time.monotonic() - began, 1),
-        peak_mib=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+        peak_mib=peak_mib,
     )
     _log.info("%s", answer.describe())
     return answer
@@ -164,10 +166,20 @@ def _make_environment(operator: str) -> dict[str, str]:
     return environment
 
 
-def _wait(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Return what a command says until its end; interrupt it when this task is ended."""
+def _wait(process: subprocess.Popen[str]) -> tuple[str, str, int]:
+    """Return what a command says until its end, and the most memory that it held, in MiB.
+
+    Interrupts the command when this task is ended.
+    """
+    peak_mib = 0
     try:
-        return process.communicate()
+        while True:
+            try:
+                output, errors = process.communicate(timeout=_LOOK_S)
+            except subprocess.TimeoutExpired:
+                peak_mib = max(peak_mib, _read_peak_mib(process.pid))
+            else:
+                return output, errors, peak_mib
     except BaseException:
         process.send_signal(signal.SIGINT)
         try:
@@ -175,6 +187,23 @@ def _wait(process: subprocess.Popen[str]) -> tuple[str, str]:
         except subprocess.TimeoutExpired:
             process.kill()
         raise
+
+
+def _read_peak_mib(pid: int) -> int:
+    """Return the most memory, in MiB, that a process held until now; 0 when it has ended.
+
+    What the system reports at its end (``ru_maxrss``) begins with the memory of Airflow's worker,
+    which started it.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
+    except OSError:
+        return 0
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            return int(value.split()[0]) // 1024
+    return 0
 
 
 def _parse(output: str) -> dict[str, Any]:
