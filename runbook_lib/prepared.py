@@ -13,7 +13,7 @@ from importlib import import_module
 
 from .cli import main as run_main
 from .cli import read_runbook_name
-from .report import preload
+from .report import warm_up
 from .run.notebooks import SharedKernel, prepare_kernel
 from .runbook import find_runbook, use_runbook
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 def _import_the_rest() -> None:
     find_runbook().load_sections()
-    preload()
+    warm_up()
     for name in ("commands", "engine", "kernel"):
         import_module(f"{__package__}.run.{name}")
 

@@ -11,19 +11,35 @@ from ..errors import RecordError, RunbookError
 from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, write_attachment, write_manifest
 from ..section import Sections
-from ..show.plots import plot_reading
+from ..show import plots
 from .changes import REPORTED, needs_mark
 from .export import convert, export_notebooks, load_exporter
+from .export import warm_up as warm_up_export
 from .model import ReportModel
 from .render import write_report
 
-__all__ = ["ReportModel", "export_notebooks", "preload", "prepare", "write_outputs", "write_report"]
+__all__ = [
+    "ReportModel",
+    "export_notebooks",
+    "preload",
+    "prepare",
+    "warm_up",
+    "write_outputs",
+    "write_report",
+]
 
 
 def preload() -> None:
     """Import what a report needs, while a kernel starts."""
     load_exporter()
     import_module("matplotlib.figure")
+
+
+def warm_up() -> None:
+    """Do once what the first report of a process takes long for, with nothing to report."""
+    preload()
+    warm_up_export()
+    plots.warm_up()
 
 
 def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
@@ -33,7 +49,7 @@ def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
     since = journal.since()
     for reading in journal.of_runs([notebook.name]).latest().values():
         if reading.step in steps:
-            plot_reading(reading, since=since, folder=incident.pictures)
+            plots.plot_reading(reading, since=since, folder=incident.pictures)
 
 
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:

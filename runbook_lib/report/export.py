@@ -166,6 +166,15 @@ def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
     return Markup(visible(sanitize_html(body)))  # noqa: S704
 
 
+def warm_up() -> None:
+    """Convert a small notebook: the next one finds templates and patterns compiled."""
+    v4: Any = load_nbformat().v4
+    output = v4.new_output("display_data", {"text/html": "<table><tr><td>1</td></tr></table>"})
+    cells = [v4.new_markdown_cell("# A *b*"), v4.new_code_cell("a = 1", outputs=[output])]
+    body, _ = load_exporter().from_notebook_node(v4.new_notebook(cells=cells))
+    sanitize_html(body)
+
+
 def load_nbformat() -> ModuleType:
     """Return nbformat. jsonschema's check of IRIs is left out, which would build 39 parsers."""
     sys.modules.setdefault("rfc3987_syntax", cast(Any, None))

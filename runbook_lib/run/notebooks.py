@@ -47,6 +47,11 @@ _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
 use_runbook({name!r}).load_sections()"""
+# Of a kernel that waits for a look: what its first plot and its first frame would take.
+_WARMER = """
+import pandas
+from runbook_lib.show.plots import warm_up
+warm_up()"""
 # IPython's reset collects garbage twice; freezing leaves out what was imported (ADR 0013).
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
@@ -164,24 +169,29 @@ _prepared: list[SharedKernelManager] = []
 
 
 def prepare_kernel() -> None:
-    """Begin to start a kernel, which the first ``SharedKernel`` of this process takes."""
+    """Begin to start a kernel, which the first ``SharedKernel`` of this process takes.
+
+    It also imports, and draws once, what notebooks need only later.
+    """
     with hold_interrupts(), suppress(KeyError, OSError, RuntimeError):
-        _prepared.append(_start_kernel())
+        _prepared.append(_start_kernel(is_warm=True))
 
 
-def _start_kernel() -> SharedKernelManager:
+def _start_kernel(*, is_warm: bool = False) -> SharedKernelManager:
     """Begin to start a kernel; return its manager."""
     from .kernel import SharedKernelManager
 
     options: dict[str, Any] = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
     manager = SharedKernelManager(kernel_name="python3", **options)
-    run_sync(manager.start_kernel)(extra_arguments=_list_kernel_options())
+    run_sync(manager.start_kernel)(extra_arguments=_list_kernel_options(is_warm=is_warm))
     return manager
 
 
-def _list_kernel_options() -> list[str]:
+def _list_kernel_options(*, is_warm: bool) -> list[str]:
     """Return the options of a kernel that carries out the runbook of this process."""
     warm_up = _WARM_UP.format(name=get_runbook_name())
+    if is_warm:
+        warm_up += _WARMER
     return [
         "--log-level=50",
         "--HistoryManager.hist_file=:memory:",

@@ -73,6 +73,10 @@ class Picture(NamedTuple):
         image = Markup('<img src="{}" alt="{}" width="560">').format(self.data_uri, alt)
         return {"text/html": str(image), "text/plain": visible(self.alt)}
 
+    def _repr_pretty_(self, printer: Any, _is_cycle: bool) -> None:
+        """Show the text alternative where there are no pictures: a tuple would show its bytes."""
+        printer.text(visible(self.alt))
+
 
 class _Point(NamedTuple):
     at: datetime
@@ -144,6 +148,13 @@ def _draw_lines(plot: Plot, since: datetime | None) -> bytes:
     _set_time_axis(axes)
     _draw_legend(axes)
     return _save(axes)
+
+
+def warm_up() -> None:
+    """Draw a plot that nobody sees: the next one finds the fonts read and all modules there."""
+    points = ((datetime(2026, 1, 1, tzinfo=UTC), 0.0), (datetime(2026, 1, 2, tzinfo=UTC), 1.0))
+    plot = Plot(title="warm", unit="s", lines=[Line(name="a", points=points)], threshold=1.0)
+    plot_lines(plot)
 
 
 def _describe_plot(plot: Plot, since: datetime | None) -> str:

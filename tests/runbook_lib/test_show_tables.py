@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from markupsafe import Markup
 
 from fulfillment.analysis.causes import Cause
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Line, Plot, Reading, Status, Verdict
 from runbook_lib.show import plots
 from runbook_lib.show.display import describe
-from runbook_lib.show.plots import plot_ages, plot_history, plot_lines, plot_reading
+from runbook_lib.show.plots import Picture, plot_ages, plot_history, plot_lines, plot_reading
 from runbook_lib.show.tables import Table, pill, say_value, tabulate_facts, tabulate_findings
 from runbook_lib.show.text import clip, format_bytes, format_duration, format_value, safe, visible
 
@@ -353,6 +354,13 @@ class TestPlots:
 
         assert plot_reading(both) == plot_ages(((0, 5, 3), (5, None, 0)))
         assert plot_history(both) == plot_reading(reading(plot=plot))
+
+    def test_a_notebook_without_pictures_shows_the_words_not_the_bytes(self) -> None:
+        picture = Picture(b"\x89PNG" * 1000, "lag\x07: 3 min")
+        data, _ = DisplayFormatter().format(picture)
+
+        assert data["text/plain"] == visible("lag\x07: 3 min")
+        assert set(data) == {"text/html", "text/plain"}
 
     def test_samples_that_are_no_numbers_are_left_out(self) -> None:
         points = [["2026-11-24T03:14:00Z", 1], ["2026-11-24T03:15:00", "NaN"],
