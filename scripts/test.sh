@@ -27,14 +27,17 @@ elsewhere() {
         --ignore tests/drills --ignore tests/faults --ignore tests/foreign --ignore tests/notebooks \
         --ignore tests/stack --deselect tests/objectmove/test_explorer.py tests
 }
-# Each lane writes which of its parts failed. One that was killed writes no file.
+# Each lane takes ports of its own: two workers take those of two lanes. It writes which of its parts
+# failed. One that was killed writes no file.
 stores_lane() {
+    export TEST_LANE=1
     failed=""
     stores -n 2 --dist worksteal || failed="$failed stores"
     drills || failed="$failed drills"
     echo "$failed" >"$kept/stores_lane.failed"
 }
 alerting_lane() {
+    export TEST_LANE=3
     failed=""
     alerting || failed="$failed alerting"
     elsewhere || failed="$failed elsewhere"

@@ -136,9 +136,10 @@ def find_free_ports(count: int) -> list[int]:
     """Return ports that nothing listens on, from this suite's own range."""
     found: list[int] = []
     # Each of the processes that run tests side by side looks in a part of its own.
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PARTS
+    lane = int(os.environ.get("TEST_LANE", "0"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     span = (_LAST_PORT - _FIRST_PORT + 1) // _PARTS
-    first = _FIRST_PORT + worker * span
+    first = _FIRST_PORT + (lane + worker) % _PARTS * span
     for offset in range(span):
         port = first + (os.getpid() % 60 + offset) % span
         with socket.socket() as probe:
