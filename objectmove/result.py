@@ -65,10 +65,10 @@ class MoveResult:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every planned object was moved, and nothing was lost."""
+        """Whether every planned object was moved, nothing was lost, and no undo is under way."""
         lists = (self.skipped, self.conflicts, self.failed, self.unproven, self.lost_in_window)
         counts = (self.waiting, self.left, self.reversed)
-        return not any((*lists, *counts, self.is_held, self.stopped))
+        return not any((*lists, *counts, self.is_held, self.stopped, self.waits_for))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON."""

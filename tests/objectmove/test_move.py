@@ -548,6 +548,18 @@ class TestUndo:
         place.apply(undo, stands_still=True)
         assert place.undo_plan(plan).sha256 == undo.sha256
 
+    def test_a_release_that_is_being_taken_back_is_not_done(self, place: Place) -> None:
+        plan = place.plan()
+        assert place.apply(plan).is_complete
+        undo = place.undo_plan(plan)
+        place.bucket.fate = lambda r: (
+            Answer("none", code="AccessDenied") if r.key.startswith("pending/") else None
+        )
+        place.apply(undo, stands_still=True)
+        again = place.resume(plan)
+        assert not again.is_complete
+        assert again.waits_for == undo.header.resume_command
+
     def test_f10_the_window_counts_from_the_first_copy(self, place: Place) -> None:
         plan = place.plan()
         place.apply(plan)
