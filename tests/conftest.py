@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ from tests.support.stack import stack
 
 __all__ = ["juicefs", "seaweedfs", "stack"]
 
+# a machine's first plot lists its fonts by a process, which tests may not start unmarked
+importlib.import_module("matplotlib.font_manager")
 # jsonschema, below nbformat, would build 39 parsers for it
 sys.modules.setdefault("rfc3987_syntax", None)
 # a shell has what it runs in the background ignore Ctrl-C, and tests send it
