@@ -176,7 +176,10 @@ def test_an_alert_is_handed_over_once_and_nothing_is_sent(
     (alert,) = run["conf"]["alerts"]
     assert alert["fingerprint"] == ALERT["fingerprint"]
     assert alert["labels"] == ALERT["labels"]
-    assert service.read_metric('looks_total{result="handed_over"}') == 1
+    wait_for(
+        lambda: service.read_metric('looks_total{result="handed_over"}') == 1,
+        f"the look ends\n{service.log}",
+    )
     assert find_told(receivers) == set()
     assert receivers.mails == []
 

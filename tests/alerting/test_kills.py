@@ -341,6 +341,7 @@ def fail_to_join(service: Service, receivers: Receivers) -> tuple[Path, bytes]:
     damage_journal(journal.parent)
     service.post(make_payload(make_alert(2, support_case=CASE)))
     wait_for(lambda: service.read_metric(FAILED) == 1, f"it fails\n{service.log}")
+    wait_for_step(service, "addition-", "render")  # one that is not written down is repeated
     service.kill()
     service.environment["SERVE_COOLDOWN_S"] = "0"
     return journal, whole

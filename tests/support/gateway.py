@@ -41,6 +41,8 @@ BUCKET = "fulfillment-artifacts"
 _START_DEADLINE_S = 60.0
 _FIRST_PORT, _LAST_PORT = 22000, 22399
 _PARTS = 4
+#: SeaweedFS listens on each of its ports plus this, too.
+_GRPC = 10000
 
 
 @dataclass
@@ -142,16 +144,22 @@ def find_free_ports(count: int) -> list[int]:
     first = _FIRST_PORT + (lane + worker) % _PARTS * span
     for offset in range(span):
         port = first + (os.getpid() % 60 + offset) % span
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if not _is_free(port) or not _is_free(port + _GRPC):
+            continue
         found.append(port)
         if len(found) == count:
             return found
     raise RuntimeError(f"no {count} free ports between {_FIRST_PORT} and {_LAST_PORT}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _find_program(name: str) -> str:
