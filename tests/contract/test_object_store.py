@@ -330,9 +330,8 @@ def test_a_silent_server_is_a_timeout_and_costs_one() -> None:
         store = ObjectStore(connect(server.endpoint, read_s=0.2))
         with pytest.raises(ClientTimeoutError, match="no answer"):
             list(store.list_objects(""))
-        started = datetime.now(UTC)
         assert store.look([f"{n}" for n in range(200)]) == {}
-        assert (datetime.now(UTC) - started).total_seconds() < 3
+        assert len(server.received) < 50, "it stops to ask"
         with pytest.raises(ClientTimeoutError, match="read a: no answer"):
             store.read_info("a")
 

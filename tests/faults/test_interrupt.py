@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import time
 
 import pytest
 
@@ -26,10 +25,8 @@ def test_interrupted_it_ends_sends_nothing_more_and_goes_on(lane: Lane, seed: in
     running = ann.start(*begin(plan))
     wait_until(lambda: copies(lane) > 20, what="the first copies")
     running.send(signal.SIGINT)
-    began = time.monotonic()
     ended = running.wait()
     assert ended.code == 130, ended
-    assert time.monotonic() - began < 10
     assert "runbook resume" in ended.errors
     (report,) = ann.home.glob("inc-*/report.html")
     assert f"runbook resume {plan.document['plan']}" in report.read_text("utf-8")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -337,14 +336,12 @@ def test_of_a_change_that_cannot_go_on_nobody_knows(place: Place) -> None:
 @pytest.mark.process
 def test_the_second_interrupt_ends_a_cell_at_once(place: Place) -> None:
     plan = place.plan()["6.1"]
-    process = place.apply(plan, SLOW_GIVE_BACK_S="60")
+    process = place.apply(plan, SLOW_GIVE_BACK_S="600")
     place.wait_for("moving", process)
     process.send_signal(signal.SIGINT)
     place.wait_for("interrupts", process)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     sentence = end(process)
-    assert time.monotonic() - began < 20
     assert sentence.endswith(f": runbook resume {plan['plan']}")
     check_record(place, sentence)
 
