@@ -78,8 +78,8 @@ class Episode(NamedTuple):
     looks : how many investigations it had
     additions : how often alerts joined its report without a look
     looked_at : when the newest look ended; None before
-    is_stale : whether something changed since that look began: it began, all alerts were resolved,
-        or one fired again
+    is_stale : whether something changed since that look began: the episode began, all alerts were
+        resolved, or one fired again
     incident : the incident that its looks found; empty before
     """
 
@@ -313,17 +313,17 @@ class Book:
         with self._engine.connect() as db:
             return [_read_episode(row) for row in db.execute(query)]
 
-    def read_episode(self, number: int) -> Episode:
+    def read_episode(self, episode: int) -> Episode:
         """Return one episode. Only reads."""
-        query = sa.select(_episodes).where(_episodes.c.id == number)
+        query = sa.select(_episodes).where(_episodes.c.id == episode)
         with self._engine.connect() as db:
             return _read_episode(db.execute(query).one())
 
     def find_episode(self, key: tuple[str, str]) -> Episode | None:
         """Return the episode of an alert; None when it was not written down. Only reads."""
         is_own = (_alerts.c.fingerprint == key[0]) & (_alerts.c.starts_at == key[1])
-        number = sa.select(_alerts.c.episode).where(is_own)
-        query = sa.select(_episodes).where(_episodes.c.id.in_(number))
+        ids = sa.select(_alerts.c.episode).where(is_own)
+        query = sa.select(_episodes).where(_episodes.c.id.in_(ids))
         with self._engine.connect() as db:
             row = db.execute(query).first()
         return None if row is None else _read_episode(row)
@@ -352,18 +352,18 @@ class Book:
         with self._engine.begin() as db:
             _update_episode(db, episode, stale=True)
 
-    def end_look(self, episode: int, *, number: int, incident: str) -> None:
+    def end_look(self, episode: int, *, look: int, incident: str) -> None:
         """Write down which look ended, and on which incident."""
         looked_at = format_time(self._clock())
         with self._engine.begin() as db:
-            _update_episode(db, episode, looks=number, looked_at=looked_at)
+            _update_episode(db, episode, looks=look, looked_at=looked_at)
             if incident:
                 _update_episode(db, episode, incident=incident)
 
-    def end_addition(self, episode: int, *, number: int) -> None:
+    def end_addition(self, episode: int, *, addition: int) -> None:
         """Write down that alerts joined a report."""
         with self._engine.begin() as db:
-            _update_episode(db, episode, additions=number)
+            _update_episode(db, episode, additions=addition)
 
     def end_episode(self, episode: int) -> None:
         """Write down that an episode is over."""
@@ -418,7 +418,7 @@ class Book:
             return {(target, state): count for target, state, count in rows}
 
     def list_open_deliveries(self, target: str, ends: Sequence[str]) -> list[str]:
-        """Return the ids of a target's deliveries in no end state, the oldest first. Only reads."""
+        """Return the ids of a target's unfinished deliveries, the oldest first. Only reads."""
         query = sa.select(_deliveries.c.id).where(
             _deliveries.c.target == target, _deliveries.c.state.not_in(ends)
         )
@@ -443,9 +443,9 @@ def _find_newest(db: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Epis
     return _read_episode(row)
 
 
-def _update_episode(db: sa.Connection, number: int, **values: object) -> None:
+def _update_episode(db: sa.Connection, episode: int, **values: object) -> None:
     """Change columns of one episode."""
-    is_own = _episodes.c.id == number
+    is_own = _episodes.c.id == episode
     db.execute(sa.update(_episodes).where(is_own).values(values))
 
 
@@ -462,7 +462,7 @@ def _insert_once(db: sa.Connection, table: sa.Table, **values: str) -> None:
 
 
 def _find_known(db: sa.Connection, alerts: Sequence[Alert]) -> dict[tuple[str, str], str]:
-    """Return when alerts that are known ended, by key; empty: they fire."""
+    """Return when known alerts ended, by key; empty: they fire."""
     known = {}
     fingerprints = sorted({alert.fingerprint for alert in alerts})
     columns = (_alerts.c.fingerprint, _alerts.c.starts_at, _alerts.c.ends_at)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .book import KnownAlert
 
 _GRACE_S = 15
-#: What a look found is delivered first: to get the next one ready takes a core for some seconds.
+#: Deliveries go first: to get the next process ready takes a core for some seconds.
 _READY_AFTER_S = 5.0
 _MOST_CHARS = 2_000
 
@@ -60,7 +60,7 @@ class Looker:
 
     The child holds the lock too, so that no second look begins while one that outlived its parent
     still runs. It gets no key for changes. A process may wait for the next investigation: it has
-    imported all and started its kernel, which takes half of a look.
+    imported all and started its kernel, which takes half the time of a look.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -159,7 +159,7 @@ class Looker:
         return process.returncode, document
 
     def _take_ready(self) -> _Child | None:
-        """Return the process that waits, which nobody else gets; None: there is none that lives."""
+        """Return the process that waits, which nobody else gets; None when none is alive."""
         with self._ready_guard:
             ready = self._ready
             self._ready = None

@@ -64,7 +64,7 @@ class _Sent(BaseModel):
 class Alert(_Sent):
     """One alert. ``fingerprint`` and ``starts_at`` are its key.
 
-    While an alert fires, ``ends_at`` is when Alertmanager takes it for over, should Prometheus send
+    While an alert fires, ``ends_at`` is when Alertmanager counts it as over if Prometheus sends
     nothing more.
     """
 
@@ -105,14 +105,14 @@ def read_payload(body: bytes, *, alert_limit: int) -> Payload:
     TooManyAlertsError
         When it has more alerts than the limit. They are counted before any is read.
     PayloadError
-        When it is no JSON (``NaN`` is none), or no payload of version 4; says what is wrong.
+        When it is not JSON (``NaN`` is not), or no payload of version 4; says what is wrong.
     """
     try:
         content: Any = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise PayloadError(f"the body is not JSON: {error}") from None
     if not isinstance(content, dict):
-        raise PayloadError("the body is no JSON object")
+        raise PayloadError("the body is not a JSON object")
     alerts = content.get("alerts")
     if isinstance(alerts, list) and len(alerts) > alert_limit:
         raise TooManyAlertsError(f"{len(alerts)} alerts are more than {alert_limit}")
@@ -129,7 +129,7 @@ def read_alerts(body: bytes) -> list[Alert]:
     Raises
     ------
     PayloadError
-        When it is none, or empty; says what is wrong.
+        When it is no such list, or empty; says what is wrong.
     """
     try:
         alerts = _ALERTS.validate_json(body, strict=True)
@@ -170,10 +170,10 @@ def read_held_alerts(content: object, *, receivers: frozenset[str]) -> list[Aler
     Raises
     ------
     PayloadError
-        When it is no list. One alert that has another shape does not cost the others.
+        When it is not a list. An alert of another shape is left out; the others count.
     """
     if not isinstance(content, list):
-        raise PayloadError("Alertmanager's alerts are no list")
+        raise PayloadError("Alertmanager's alerts are not a list")
     alerts = []
     for entry in content:
         try:

@@ -36,7 +36,7 @@ from .targets import ENDS, State, connect_targets
 from .web import build_app
 from .work import Bell, Planner, Work, configure, launch
 
-#: So many requests at a time: each may hold a body.
+#: How many requests at a time: each may hold a body.
 _MOST_REQUESTS = 64
 _STOP_S = 5
 #: After the longest wait between two attempts there is time for one more.

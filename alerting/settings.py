@@ -96,7 +96,7 @@ class ServeSettings(runbook_settings.Settings):
     @field_validator("*")
     @classmethod
     def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        """Check a database's address by its own rule, and a secret one when its file is read."""
+        """Check a database's address by its own rule; a secret one is checked with its file."""
         if info.field_name == "serve_database_url":
             if value and not str(value).startswith(_DATABASES):
                 raise ValueError("starts with postgresql:// or sqlite:///")

@@ -118,7 +118,7 @@ def build_app(
     async def refuse(_: Request, refusal: _Refusal) -> Response:
         metrics.count_refused(refusal.reason)
         _log.warning("refused: %s: %s", refusal.reason, refusal)
-        # Alertmanager sends what it was told is wrong no second time, but it holds the alerts.
+        # Alertmanager does not repeat a body that we called wrong, but it still holds the alerts.
         if refusal.status in (400, 413):
             await run_in_threadpool(planner.ask_for_read)
         headers = _RETRY_AFTER if refusal.status == 503 else {}

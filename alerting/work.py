@@ -57,7 +57,7 @@ _COOLDOWN_TICK_S = 1.0
 _DONE_TICK_S = 0.5
 _NEVER_S = 86_400.0
 _FIRST_WAIT_S = 1.0
-#: A request that nobody answered may still be carried out: it is not looked for before.
+#: A request that nobody answered may still take effect: wait before looking for it.
 _SETTLE_S = 2.0
 _LOOK_ATTEMPTS = 3
 _HAND_OVER_ATTEMPTS = 3
@@ -130,12 +130,12 @@ class Work:
         """Make jobs known to dbos by names that stay."""
 
         @DBOS.workflow(name=_LOOK, max_recovery_attempts=None)
-        def look_job(number: int, look: int) -> None:
-            self._look(number, look)
+        def look_job(episode_id: int, look: int) -> None:
+            self._look(episode_id, look)
 
         @DBOS.workflow(name=_ADDITION, max_recovery_attempts=None)
-        def addition_job(number: int, look: int, addition: int) -> None:
-            self._add(number, look, addition)
+        def addition_job(episode_id: int, look: int, addition: int) -> None:
+            self._add(episode_id, look, addition)
 
         @DBOS.workflow(name="delivery", max_recovery_attempts=None)
         def delivery_job(delivery_id: str) -> None:
@@ -152,28 +152,28 @@ class Work:
 
     # --- a look ---
 
-    def _look(self, number: int, look: int) -> None:
+    def _look(self, episode_id: int, look: int) -> None:
         """Investigate an episode and enqueue its deliveries, unless Airflow does."""
-        _step("begin", self._book.begin_look, number)
-        if self._is_handed_over(number, f"look-{look}"):
-            _step("end", self._end_handed_over, number, look)
+        _step("begin", self._book.begin_look, episode_id)
+        if self._is_handed_over(episode_id, f"look-{look}"):
+            _step("end", self._end_handed_over, episode_id, look)
             return
-        opened = _step("open", self._open, number)
+        opened = _step("open", self._open, episode_id)
         attempt = 1
-        result = _step("investigate", self._investigate, number, opened)
+        result = _step("investigate", self._investigate, episode_id, opened)
         while result["error"] and attempt < _LOOK_ATTEMPTS:
             attempt += 1
             DBOS.sleep(_FIRST_WAIT_S * attempt)
-            result = _step("investigate", self._investigate, number, opened)
-        _step("render", self._render, number, look, result)
-        _step("end", self._end, number, look, result)
+            result = _step("investigate", self._investigate, episode_id, opened)
+        _step("render", self._render, episode_id, look, result)
+        _step("end", self._end, episode_id, look, result)
 
-    def _open(self, number: int) -> dict[str, str]:
+    def _open(self, episode_id: int) -> dict[str, str]:
         """Return the folder that the look goes on in, and the incident that this episode ended.
 
         Empty: the runbook chooses the folder; no incident was ended.
         """
-        episode = self._book.read_episode(number)
+        episode = self._book.read_episode(episode_id)
         after = ""
         if not episode.looks and not episode.is_drill:
             after = self._find_ended(episode)
@@ -188,9 +188,9 @@ class Work:
         name = incident.id if incident is not None and has_begun else ""
         return {"incident": name, "after": after}
 
-    def _investigate(self, number: int, opened: Mapping[str, str]) -> dict[str, Json]:
+    def _investigate(self, episode_id: int, opened: Mapping[str, str]) -> dict[str, Json]:
         """Carry out the investigation and return what it says."""
-        alerts = self._book.list_alerts(number)
+        alerts = self._book.list_alerts(episode_id)
         cases = list_cases(alerts)
         look = self._looker.investigate(
             alerts,
@@ -201,20 +201,20 @@ class Work:
         self._metrics.count_look(look.verdict if not look.error else "failed")
         return {**look._asdict(), "alerts": [_key_of(alert) for alert in alerts]}
 
-    def _render(self, number: int, look: int, result: Mapping[str, Json]) -> None:
+    def _render(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
         """Write down the messages.
 
-        Alerts wait no longer then: they stand in the report, or it is told why there is none.
+        Alerts wait no longer then: they stand in the report, or the message says why there is none.
         """
-        alerts = self._book.list_alerts(number)
-        self._write_messages(number, look, result, self._list_targets(alerts))
-        self._book.mark_reported(number, result["alerts"])
+        alerts = self._book.list_alerts(episode_id)
+        self._write_messages(episode_id, look, result, self._list_targets(alerts))
+        self._book.mark_reported(episode_id, result["alerts"])
 
     def _write_messages(
-        self, number: int, look: int, result: Mapping[str, Json], named: list[tuple[str, str]]
+        self, episode_id: int, look: int, result: Mapping[str, Json], named: list[tuple[str, str]]
     ) -> None:
         """Write down a message for each target and case; its delivery begins at once."""
-        episode = self._book.read_episode(number)
+        episode = self._book.read_episode(episode_id)
         ended = Look(
             incident=result["incident"],
             verdict=result["verdict"],
@@ -222,13 +222,13 @@ class Work:
             error=result["error"],
         )
         incident = self._find_incident(ended.incident)
-        name = ended.incident or f"episode-{number}"
-        turn = f"{name}-{number}.{look}"
+        name = ended.incident or f"episode-{episode_id}"
+        turn = f"{name}-{episode_id}.{look}"
         deliveries = self._book.list_deliveries(name)
         earlier = [each for each in deliveries if not each.id.startswith(f"{turn}-")]
         occasion = Occasion(
             look=ended,
-            alerts=self._book.list_alerts(number),
+            alerts=self._book.list_alerts(episode_id),
             is_drill=episode.is_drill,
             is_follow_up=bool(earlier),
             page_url=self._settings.page_url,
@@ -260,14 +260,14 @@ class Work:
             named += [(target, case) for case in list_cases(alerts)]
         return named
 
-    def _end(self, number: int, look: int, result: Mapping[str, Json]) -> None:
+    def _end(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
         """Write down that the look is over; end an episode in which nothing is wrong any more."""
-        self._book.end_look(number, number=look, incident=result["incident"])
-        episode = self._book.read_episode(number)
+        self._book.end_look(episode_id, look=look, incident=result["incident"])
+        episode = self._book.read_episode(episode_id)
         before = self._book.find_before(episode)
         if before is not None:
             self._close_quiet(before)
-        alerts = self._book.list_alerts(number)
+        alerts = self._book.list_alerts(episode_id)
         is_resolved = all(alert.ended_at is not None for alert in alerts)
         if is_resolved and result["verdict"] == Verdict.HEALTHY:
             self._close_quiet(episode)
@@ -317,13 +317,13 @@ class Work:
 
     # --- what Airflow carries out ---
 
-    def _is_handed_over(self, number: int, name: str) -> bool:
+    def _is_handed_over(self, episode_id: int, name: str) -> bool:
         """Let Airflow look and deliver; return whether it does.
 
         When it does not answer, or answers that it does not, this process looks. Should a run have
         started all the same, there are two reports. That is better than none.
         """
-        run = _step("prepare", self._prepare_run, number, name)
+        run = _step("prepare", self._prepare_run, episode_id, name)
         if not run:
             return False
         attempt = 1
@@ -333,17 +333,17 @@ class Work:
             DBOS.sleep(_FIRST_WAIT_S * attempt)
             is_taken = _step("hand over", self._hand_over, run)
         if is_taken:
-            _step("report", self._book.mark_reported, number, run["keys"])
+            _step("report", self._book.mark_reported, episode_id, run["keys"])
         return is_taken
 
-    def _prepare_run(self, number: int, name: str) -> dict[str, Json]:
+    def _prepare_run(self, episode_id: int, name: str) -> dict[str, Json]:
         """Return a run's id and its alerts; nothing without Airflow.
 
         The id follows from the key of the episode's first alert. Each attempt sends the same.
         """
         if self._airflow is None:
             return {}
-        alerts = self._book.list_alerts(number)
+        alerts = self._book.list_alerts(episode_id)
         fingerprint, started_at = _key_of(alerts[0])
         return {
             "id": f"alert-{fingerprint}-{started_at}-{name}",
@@ -362,46 +362,46 @@ class Work:
             return False
         return True
 
-    def _end_handed_over(self, number: int, look: int) -> None:
+    def _end_handed_over(self, episode_id: int, look: int) -> None:
         """Write down that a look is Airflow's."""
         self._metrics.count_look("handed_over")
-        self._book.end_look(number, number=look, incident="")
+        self._book.end_look(episode_id, look=look, incident="")
 
     # --- alerts that join ---
 
-    def _add(self, number: int, look: int, addition: int) -> None:
+    def _add(self, episode_id: int, look: int, addition: int) -> None:
         """Let alerts that came after a look join its report, and their cases their tickets.
 
         An addition that fails does not end: no other one begins before the next look, which takes
         all alerts of the episode.
         """
-        is_done = self._is_handed_over(number, f"addition-{look}.{addition}")
+        is_done = self._is_handed_over(episode_id, f"addition-{look}.{addition}")
         if not is_done:
-            is_done = _step("render", self._render_again, number)
+            is_done = _step("render", self._render_again, episode_id)
         if is_done:
-            _step("end", self._end_addition, number, addition)
+            _step("end", self._end_addition, episode_id, addition)
 
-    def _end_addition(self, number: int, addition: int) -> None:
-        self._book.end_addition(number, number=addition)
+    def _end_addition(self, episode_id: int, addition: int) -> None:
+        self._book.end_addition(episode_id, addition=addition)
 
-    def _render_again(self, number: int) -> bool:
+    def _render_again(self, episode_id: int) -> bool:
         """Write alerts into the report, and messages to cases that no look told.
 
         Returns whether the alerts stand in the report. If not, they go on waiting, for a look.
         """
-        episode = self._book.read_episode(number)
-        alerts = self._book.list_alerts(number)
+        episode = self._book.read_episode(episode_id)
+        alerts = self._book.list_alerts(episode_id)
         new = [alert for alert in alerts if not alert.is_reported]
         incident = self._find_incident(episode.incident)
         error = "there is no incident that can be read"
         if incident is not None:
             error = self._looker.add_alerts(incident.id, new)
         if incident is None or error:
-            _log.warning("episode %s: alerts could not join its report: %s", number, error)
+            _log.warning("episode %s: alerts could not join its report: %s", episode_id, error)
             self._metrics.count_look("failed")
-            self._book.ask_for_look(number)
+            self._book.ask_for_look(episode_id)
             return False
-        self._book.mark_reported(number, [_key_of(alert) for alert in new])
+        self._book.mark_reported(episode_id, [_key_of(alert) for alert in new])
         deliveries = self._book.list_deliveries(episode.incident)
         old_cases = {"", *(delivery.message["case"] for delivery in deliveries)}
         named = [pair for pair in self._list_targets(alerts) if pair[1] not in old_cases]
@@ -409,7 +409,7 @@ class Work:
             return True
         verdict = load_policy().compute_verdict(incident.journal.view()) or Verdict.UNKNOWN
         ended = Look(incident=incident.id, verdict=str(verdict), next="", error="")
-        self._write_messages(number, episode.looks, ended._asdict(), named)
+        self._write_messages(episode_id, episode.looks, ended._asdict(), named)
         return True
 
     # --- deliveries ---
@@ -524,7 +524,7 @@ class Work:
         return True
 
     def take_all(self, alerts: list[Alert]) -> None:
-        """Write alerts down that another book knows, those too that are resolved already."""
+        """Write alerts down that another book knows, including those already resolved."""
         began = [alert.model_copy(update={"status": "firing"}) for alert in alerts]
         self.take(began)
         self.take(alerts)
@@ -607,7 +607,7 @@ class Lane:
         self._thread = threading.Thread(target=self._run, name=f"lane-{name}", daemon=True)
 
     def start(self, unfinished: list[str]) -> None:
-        """Begin, once the jobs are done that a process which died had begun."""
+        """Begin, once the jobs that a dead process had begun are done."""
         self._unfinished = unfinished
         self._thread.start()
 
@@ -671,7 +671,7 @@ class Planner:
     def start(self) -> None:
         """Begin; what a process that died left undone goes on.
 
-        Jobs that other steps were written down for are begun anew, from the rows.
+        Jobs of another version of the steps are begun anew, from the rows.
         """
         looks = []
         for status in DBOS.list_workflows(status=list(_UNFINISHED), load_output=False):
@@ -694,7 +694,7 @@ class Planner:
         return all(lane.is_alive for lane in (self._looks, *self._out))
 
     def wait_until_done(self, *, patience_s: float) -> None:
-        """Wait until nothing is left to do; for messages alone so many seconds at most."""
+        """Wait until nothing is left to do; if only messages are left, these seconds at most."""
         looked_at = self._clock()
         while self._is_looking() or self._is_delivering():
             if self._is_looking():

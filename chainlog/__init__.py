@@ -231,7 +231,7 @@ class ChainedLog:
         return size > self._size
 
     def _take(self, entry: Entry, length: int) -> None:
-        """Go on to the next entry, which takes so many bytes."""
+        """Go on to the next entry, which has this size."""
         self._last = entry
         self._size += length
         if self._kept is not None:

@@ -250,7 +250,7 @@ class AllDrillsDocument(Document):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Not shown: the rows say the same."""
+        """Not shown, since the rows say the same."""
         return ("drills",)
 
 
@@ -283,7 +283,7 @@ class DrillRevertDocument(Document):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Without a killed drill nothing was taken back, and nobody looked."""
+        """Empty: no drill was killed, so nothing was taken back, and nobody looked."""
         return () if self.drill else ("reverted", "steady")
 
 
@@ -375,8 +375,8 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
 
     Returns
     -------
-    Exit code 0 when looking is possible: store and Prometheus, where there is one, answer and
-    may be read; else 4.
+    Exit code 0 when looking is possible: the store, and Prometheus if there is one, answer and may
+    be read. Else 4.
     """
     progress("section 1")
     with tempfile.TemporaryDirectory() as home:
@@ -468,7 +468,7 @@ class ReleaseCommands(MoveCommands):
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Prove a change, read what a verdict needs, conclude, and write the report.
 
-        Only reads systems; so the change reaches verdict, report and summary at once.
+        Only reads systems. Verdict, report and summary then know the change at once.
         """
         inv.progress("look again")
         # Without a proof it is not proven, which the verdict says.

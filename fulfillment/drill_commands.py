@@ -40,7 +40,7 @@ from .sections import SECTIONS
 from .settings import Settings
 from .waiting import list_prefixes
 
-#: A drill's own alert and late labels may stay for so long after its fault.
+#: How long a drill's own alert and late labels may outlast its fault.
 _CALM_S = 120.0
 _LOOKS_APART_S = 2.0
 
@@ -61,14 +61,14 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
 
     Returns
     -------
-    Exit code 3 when one did not meet every objective, or was refused.
+    A row for each drill. Exit code 3 when one did not meet every objective, or was refused.
 
     Raises
     ------
     SafetyError
-        When the interlock refuses the first one. Nothing was injected.
+        When the interlock refuses the first scenario. Nothing was injected.
     RunInterruptedError
-        On Ctrl-C or SIGTERM, when the running one has taken its fault back.
+        On Ctrl-C or SIGTERM, once the running drill has taken its fault back.
     """
     recovered = _recover(settings, progress)
     scenarios = list(_list_fitting(settings))
@@ -175,7 +175,8 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
 
     Returns
     -------
-    Exit code 3 when the system is not healthy yet, or a release of the drill is not finished.
+    What was taken back. Exit code 3 when the system is not healthy yet, or a release is not
+    finished.
 
     Raises
     ------
@@ -184,13 +185,12 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
     """
     check_environment(settings)
     home = settings.runbook_home.resolve()
-    if read_record(home) is None:
-        return DrillRevertDocument(schema_name="runbook/drill-revert/1")
-    with hold_place(home):
-        record = read_record(home)
-        if record is None:
-            return DrillRevertDocument(schema_name="runbook/drill-revert/1")
-        return _end_killed_drill(settings, home, record, progress)
+    if read_record(home) is not None:
+        with hold_place(home):
+            record = read_record(home)  # another process may have ended it meanwhile
+            if record is not None:
+                return _end_killed_drill(settings, home, record, progress)
+    return DrillRevertDocument(schema_name="runbook/drill-revert/1")
 
 
 def _end_killed_drill(

@@ -66,7 +66,7 @@ def is_alert_pending(clients: Clients) -> bool:
 
 
 def _try(look: Iterator[str]) -> Iterator[str]:
-    """Yield what a look says, or that a system is silent; nothing of one that we do not have."""
+    """Yield what a look says, or that a system is silent; nothing without such a system."""
     try:
         yield from look
     except errors.NotConfiguredError:

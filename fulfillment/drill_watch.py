@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["main", "watch_drill"]
 
 _LOG = "drill-watch.log"
-#: For so long it tries again, such as while the network is away.
+#: How long it tries again, such as while the network is away.
 _TRIES_S = 600.0
 _ENDS_S = 10.0
 
@@ -56,7 +56,7 @@ def _is_noted(home: Path) -> bool:
 
 
 def main() -> None:
-    """Wait until the drill ends; take back what it left, if it did not."""
+    """Wait until the drill ends; then take back what it left."""
     sys.stdin.buffer.read()
     if not _is_noted(Path(sys.argv[1])):
         return

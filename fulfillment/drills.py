@@ -336,7 +336,7 @@ def _judge_none(name: str, count: int | None) -> Objective:
 
 _APART_S = 0.5
 _PENDING_S = 15.0
-#: So long after the end of a fault a cause may still be supported: rates and logs look back.
+#: How long a cause may outlast its fault: rates and logs look back.
 _LOOKS_BACK_S = 90.0
 _LOOKS_APART_S = 3.0
 _NO_ALERTMANAGER = "ALERTMANAGER_URL and NOTIFICATIONS_URL are empty"
@@ -467,7 +467,7 @@ class Drill:
         return counts
 
     def have_all_received(self, status: str) -> bool:
-        """Tell whether every channel's receiver got the alert; True when that is unknown."""
+        """Tell whether all channels' receivers got this status; True when that is unknown."""
         if not self.card.hears_receivers:
             return True
         return len(self.list_received(status)) == len(CHANNELS)
@@ -876,7 +876,7 @@ def _clear(drill: Drill, fixed_at: datetime) -> None:
             return False
         return drill.have_all_received("resolved")
 
-    if wait_for(is_clear, timeout_s=drill.scenario.clear_timeout_s):
+    if wait_for(is_clear, timeout_s=limit_s):
         resolved_at = drill.list_received("resolved").values()
         cleared_at = max(resolved_at, default=utc_now())
         clear_s = _seconds(fixed_at, cleared_at)

@@ -38,7 +38,7 @@ class Uploads(StrEnum):
 
 
 class Backlog(StrEnum):
-    """What waits, beside the hour before the incident."""
+    """What waits, compared with the hour before the incident."""
 
     USUAL = "usual"
     """The lag is low in enough samples since the last action, and no more waits than usual."""

@@ -210,7 +210,7 @@ POLICY = FulfillmentPolicy()
 
 
 def _explain(decision: Decision, seen: Seen) -> str:
-    """Return why, in words: what is wrong now, else the rule's reason, and what it rests on."""
+    """Return in words why: what is wrong now, else the rule's reason, and what it rests on."""
     if decision.now is Now.TROUBLE:
         wrong = [breach.reason or f"{breach.name}: {breach.value}" for breach in seen.breaches]
         if seen.situation.uploads is Uploads.FAILING and UPLOAD_ALERT not in "".join(wrong):
@@ -292,7 +292,7 @@ def _had_no_uploads(journal: JournalView) -> bool:
 
 
 class _Moved(NamedTuple):
-    """How many labels were released, less those taken back, once an action was carried out."""
+    """How many labels were released, less those taken back, as of an entry of the journal."""
 
     seq: int
     released: int
@@ -337,8 +337,7 @@ def _sum_of(counts: Mapping[str, int], kinds: Mapping[str, str], kind: str) -> i
 def _count_changed(action: ActionRecord) -> int | None:
     """Return how many objects an action changed; None when its result does not say it.
 
-    Of one that was resumed the highest count holds: a later run does not count what was taken back
-    meanwhile.
+    After a resume the highest count holds: a later run leaves out what was taken back meanwhile.
     """
     applied = [entry.result for entry in action.phases if entry.phase is ActionPhase.APPLIED]
     names = ("settled",) if action.first.action == "settle" else _COUNTS

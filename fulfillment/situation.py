@@ -39,7 +39,7 @@ NEEDED_ROLES = (Role.ALERT, Role.BACKLOG, Role.SYMPTOM)
 MOVES = ("release", "undo", "resume", "settle")
 #: The steps whose actions are the remedy: what was released, and what was brought back.
 _REMEDIES = ("6.1", "6.2")
-#: Numbers of a proof that say that it is none.
+#: Numbers of a proof that say that it failed.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
@@ -390,7 +390,7 @@ def is_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
 def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
     """Tell whether a check after an action found its effect.
 
-    Of a move, labels that others took or changed first are no lack of proof.
+    In a move, labels that others took or changed first do not spoil the proof.
     """
     if action.first.action not in MOVES:
         return action.is_verified

@@ -34,7 +34,7 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
 
     Parameters
     ----------
-    patience : an order that had no label for so long wants one
+    patience : how long an order may have no label before it counts
 
     Returns
     -------

@@ -384,7 +384,7 @@ def explain_left(
         "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({others}). They "
         "hold the alert: set RELEASE_MATCH, plan with --match, or take them out of "
         f"{settings.pending_prefix}",
-        "too_young": "they wait for less long than --older-than says",
+        "too_young": "they have waited less than --older-than says",
         "not_of_this_drill": "they are of other orders than only_orders says",
         "unreadable": "they cannot be read: which rights has the key (MINIO_CHANGE_USER)?",
         "in_doubt": "an unfinished or unsettled release touched them: 1.5 says how to go on",

@@ -33,7 +33,7 @@ class Bookkeeping:
 
     Attributes
     ----------
-    record : as it was put last
+    record : the last one that was put
     may_be_on_record : whether a state of this run may be in the bucket
     """
 
@@ -136,7 +136,7 @@ class Bookkeeping:
         records.remove_record(self._session, self._plan.id)
 
     def take_over_forgotten(self) -> None:
-        """Take rows that a person's word put into this plan away from forgotten plans."""
+        """Remove from forgotten plans the rows that a person's word put into this plan."""
         own_keys = {row.key for row in self._plan.rows}
         for record, plan in records.list_open_plans(self._bucket):
             forgotten = record.forgotten_rows
@@ -203,7 +203,7 @@ class Bookkeeping:
         return ledger.fence_at
 
     def _describe_about(self) -> dict[int, About]:
-        """Return the rows of the release on which this plan had its effect, and which."""
+        """Return the release's rows on which this plan had an effect, and the effect."""
         word = self._get_word()
         about = {}
         for row in self.list_done_about():
@@ -221,7 +221,7 @@ class Bookkeeping:
         return "reopened"
 
     def _read_number(self, row: int, name: str) -> int:
-        """Return which row of another plan a row is about."""
+        """Return the row of another plan that a row is about."""
         facts = self._plan.rows[row].facts
         return int(facts[name])
 

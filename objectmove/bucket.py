@@ -35,7 +35,7 @@ _META = "x-amz-meta-"
 _ENCRYPTION = "x-amz-server-side-encryption"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 ABSENCE_MARK = "x-amz-request-id"
-"""A 404 that bears this header comes from the store, not from something before it."""
+"""A 404 that bears this header comes from the store, not from something in front of it."""
 _CLOCK_OFF = timedelta(minutes=4)
 _KEPT_HEADERS = {
     "cache-control",
@@ -270,8 +270,8 @@ class S3Bucket(Reach):
 
         Parameters
         ----------
-        start : leave out about all keys before this one, where the store lists keys in their order
-        with_folders : also those whose key ends with ``/``; a store on a file system lists the
+        start : leave out most keys before this one, where the store lists keys in their order
+        with_folders : include those whose key ends with ``/``; a store on a file system lists the
             folders that a bulk delete emptied
         """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
@@ -329,7 +329,7 @@ class S3Bucket(Reach):
         ----------
         failed : gets the reason for each key that could not be read
         marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; then an answer
-            without it comes from something before the store. None: not known
+            without it comes from something in front of the store. None: not known
         """
         looks: Look = {}
         heads = [partial(self._make, Request("head", key)) for key in keys]
@@ -390,7 +390,7 @@ class S3Bucket(Reach):
     ) -> bool:
         """Tell whether an answer proves that there is no such object.
 
-        A 404 without the store's mark may come from something before it: a listing decides.
+        A 404 without the store's mark may come from something in front of it: a listing decides.
         """
         if reply.status != 404:
             return False
@@ -399,7 +399,7 @@ class S3Bucket(Reach):
         return not self._is_listed(key)
 
     def _is_listed(self, key: str) -> bool:
-        """Tell whether a listing shows a key. With the key as its prefix, it would come first."""
+        """Tell whether a listing shows a key. With the key as prefix, it comes first."""
         query = {
             "list-type": "2",
             "prefix": key,
@@ -605,7 +605,7 @@ def read_answer(request: Request, reply: Reply) -> Answer:
 
 
 def _read_success(request: Request, reply: Reply) -> Answer | None:
-    """Return what a well-formed success says; None when the reply is none."""
+    """Return what a well-formed success says; None for any other reply."""
     match request.kind, reply.status:
         case "delete", 204:
             return Answer("done")
@@ -676,7 +676,7 @@ def _text(element: ET.Element, name: str) -> str:
 
 
 def _parse_error(body: bytes) -> tuple[str, str]:
-    """Return code and message of a store's error; empty when it is none."""
+    """Return code and message of a store's error; empty for any other answer."""
     error = parse_xml(body, "Error")
     if error is None:
         return "", ""

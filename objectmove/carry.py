@@ -351,7 +351,7 @@ class Carrier:
         session = self.session
         leg = jobs[0].leg
         rows = [job.row for job in jobs]
-        session.renew()  # the last time before the copies: their fence is written down now
+        session.renew()  # for the last time before the copies: their fence is fixed now
         self._put_names(jobs)
         ledger.log.reserve()  # so that the outcome can be written on a full disk
         fence_at = format_time(session.fence_at)

@@ -28,7 +28,7 @@ def check_approval(
     has_word: bool,
     now: datetime,
 ) -> None:
-    """Refuse a plan that was approved as something else, begun, never begun, or too old.
+    """Refuse a wrong approval, a second beginning, a resume of what never began, and an old plan.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def _has_announced_nothing(ledger: Ledger) -> bool:
     if ledger.begun != 0:
         return False
     without_effect = {State.NONE}
-    if ledger.plan.header.action != "settle":  # whose word counts also where nothing moves
+    if ledger.plan.header.action != "settle":  # whose word counts even where nothing moves
         without_effect.add(State.SKIPPED)
     states = {*ledger.states.values(), *ledger.park_states.values()}
     return states <= without_effect

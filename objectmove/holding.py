@@ -38,7 +38,7 @@ class Holding:
     Parameters
     ----------
     hold : of who else may move
-    books : have the bucket know who is held
+    books : writes into the bucket who is held
     logs : return a plan's ledger on this machine
     operator : who runs the plan
 
@@ -77,7 +77,7 @@ class Holding:
 
     @contextmanager
     def held(self, *, is_new: bool, wind_down: Callable[[], None]) -> Iterator[None]:
-        """Keep the others still; what we paused we let go on, also after a crash and a resume.
+        """Keep the others still; then let go on what we paused, even after a crash and a resume.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class Holding:
         return ""
 
     def let_go_by_approval(self, approval: str, *, carrier: Carrier, jobs: Jobs) -> None:
-        """Let the others go on although labels may ship twice, once a person approved which.
+        """Let the others go on although objects may ship twice, once a person approved which.
 
         Raises
         ------
@@ -255,7 +255,7 @@ class Holding:
         return state in HALF
 
     def _is_source_in_reach(self, row: int, state: State) -> bool:
-        """Tell whether a source may be left of which a copy may have shipped."""
+        """Tell whether a source may be left whose copy may have shipped."""
         is_in_doubt = state in (*HALF, State.UNPROVEN, State.CONFLICT)
         return is_in_doubt and self._may_be(row, at_source=True)
 

@@ -84,8 +84,8 @@ class Connections:
         messages : made right before they are sent
         take : called with the index of a message and its reply, as they come, on another thread;
             nothing more is sent after it raised
-        resend : of reads only: once more, when the connection breaks under it; and after a
-            time-out the others are not sent, so that a silent server costs only one
+        resend : for reads only: send one again when its connection breaks; after a time-out send no
+            other, so that a silent server costs one time-out
         sink : takes the body of a 200 in parts, instead of the reply
 
         Raises

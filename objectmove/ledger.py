@@ -68,9 +68,9 @@ class Landing(NamedTuple):
 class RowStates(Mapping[int, State]):
     """The state of each row, found by row and by state.
 
-    A release asks after each window of rows which of them are in some state. Going through all
-    rows then would take time that grows with the square of their number. Only who asks for
-    ``NONE``, as a run does a few times, goes through all.
+    A release asks after each window of rows which of them are in some state. To go through all rows
+    each time would take time that grows with the square of their number. Only for ``NONE``, which a
+    run asks for a few times, all rows are gone through.
 
     Parameters
     ----------

@@ -281,7 +281,7 @@ def find_approval(plan: MovePlan | Manifest) -> str:
 
     Returns
     -------
-    An empty text for a shard without its manifest: it can be resumed, and not be approved.
+    An empty text for a shard without its manifest: it can be resumed, but not approved.
 
     Raises
     ------

@@ -167,7 +167,7 @@ def read_memory(
     Raises
     ------
     StoreError, PlanError
-        When it cannot be read: nobody can say then what is in doubt.
+        When it cannot be read: what is in doubt is not known then.
     """
     parked = _find_parked(bucket, parked_prefix)
     open_records = records.list_records(bucket)
@@ -193,7 +193,7 @@ def read_memory(
 def find_way_on(bucket: S3Bucket, record: Record) -> str:
     """Return the command that goes on with a plan, by what is still there. Only reads.
 
-    Where all that a person could plan again went meanwhile, to resume the plan ends it.
+    To resume the plan ends it, where everything that could be planned again has gone.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def find_way_on(bucket: S3Bucket, record: Record) -> str:
 
 
 def _find_forgotten_keys(bucket: S3Bucket) -> dict[str, str]:
-    """Return the keys of rows that only a person's word puts into a plan, and the plan of each."""
+    """Return the keys that need a person's word before they are planned, with their plan."""
     forgotten = {}
     for record, plan in records.list_open_plans(bucket):
         for number in record.forgotten_rows:
@@ -225,7 +225,7 @@ def _find_forgotten_keys(bucket: S3Bucket) -> dict[str, str]:
 
 
 def _find_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, str]:
-    """Return the rests of keys that are parked and not settled, and the plan of each."""
+    """Return the rests of keys that are parked and not settled, each with its plan."""
     known = records.list_recorded_plans(bucket)
     closed = {plan for plan, has_tombstone in known.items() if has_tombstone}
     parked = {}

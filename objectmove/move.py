@@ -335,7 +335,7 @@ class Run:
         return self._sum_up()
 
     def _end_unbegun(self) -> MoveResult:
-        """Give the worker back and end a plan of which nothing was announced."""
+        """Let the worker go on, and end a plan of which nothing was announced."""
         ledger = self.ledger
         if self._earlier is not None:
             self.books.replace(self._earlier)
@@ -639,7 +639,7 @@ class Run:
         carrier.carry(new)
 
     def _note_evidence(self, rows: Sequence[int]) -> None:
-        """Write down what is known of orders before the worker sees their labels vanish."""
+        """Write down what is known of orders before the worker sees their objects vanish."""
         if not rows:
             return
         planned = [self.plan.rows[row] for row in rows]
@@ -723,6 +723,6 @@ class Run:
         is_word = header.action in ("settle", "reopen")
         is_open = is_word and bool(self.ledger.rows(State.UNPROVEN, State.CONFLICT))
         if is_open and self.ledger.memory_removed and any(self.logs(header.release).scan()):
-            # What the bucket forgot of the release is settled only after that is written anew.
+            # Before rows that the bucket forgot can be settled, the release is put on record again.
             return make_resume_command(header.release, "move")
         return ""

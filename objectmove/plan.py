@@ -58,7 +58,7 @@ class Abilities(Part):
     ----------
     fence : expired requests of every kind change nothing, and valid ones work
     conditional_copy : a copy with ``If-None-Match: *`` overwrites nothing
-    conditional_put : so does a put
+    conditional_put : a put with it overwrites nothing, either
     conditional_delete : a delete with ``If-Match`` takes only that version
     parking : objects may be put and removed under the parking prefix
     hash_etags : the ETag of a plain put and of its copy is the MD5 of the content
@@ -307,7 +307,7 @@ class PlanFile:
         }
 
     def _describe_word(self) -> dict[str, Any]:
-        """Return what a settling says, and of which plan; nothing for another plan."""
+        """Return what a settling says, and of which plan; empty for any other plan."""
         header = self.header
         if header.action != "settle":
             return {}
@@ -330,7 +330,7 @@ class PlanFile:
 
     @property
     def way_back(self) -> str:
-        """The command that takes it back, or what to do instead, in words."""
+        """The command that takes the plan back, or in words what to do instead."""
         if self.action == "reopen":
             return f"say again what became of them: runbook settle {self.id}"
         return self.undo_command or "plan the release again"

@@ -83,7 +83,7 @@ def make_move_plan(
     list_begun : the plans that were begun from this machine
     memory_removed : a person's word that rows may be planned although the bucket forgot what
         became of them
-    shards : cut the plan by key range into so many; 0: write one plan, as also where nothing moves
+    shards : cut the plan by key range into so many; 0, or where nothing moves: write one plan
 
     Raises
     ------
@@ -92,7 +92,7 @@ def make_move_plan(
     NotReadyError
         When the store does not do what a move needs, or the key may not delete.
     LimitError
-        When more would move than the limit allows; of shards, each may hold so many.
+        When more would move than the limit allows; with shards, it is the limit of each.
     StoreError
         When the bucket cannot be read.
 
@@ -388,7 +388,7 @@ def make_undo_plan(
     store_now = bucket.read_clock()
     lifetime = closes_at - store_now
     if earlier:
-        lifetime = max(lifetime, SETTLE_LIFETIME)  # it was begun to be taken back in time
+        lifetime = max(lifetime, SETTLE_LIFETIME)  # its undo was begun in time
     elif store_now > closes_at:
         until = f"could be taken back until {format_time(closes_at)}"
         raise ExpiredError(f"{plan.id} {until}: what it moved may be in use by now")

@@ -231,7 +231,7 @@ def list_records(bucket: S3Bucket) -> list[Record]:
     StoreError
         When the bucket cannot be read.
     PlanError
-        When a record cannot be understood: nobody can say then what is in doubt.
+        When a record cannot be understood: what is in doubt is not known then.
     """
     records = []
     plans = list_recorded_plans(bucket)
@@ -517,7 +517,7 @@ def put_recorded_plan(session: Session, plan: PlanFile) -> None:
 
 
 def restore_recorded_plan(session: Session, plan: MovePlan, record: Record) -> None:
-    """Put a plan again that is missing beside its record: no reader understands that."""
+    """Put a plan back that is missing beside its record: no reader can do without it."""
     if record.is_tombstone:
         return
     key = _key(plan.id, _PLAN)

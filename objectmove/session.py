@@ -111,8 +111,8 @@ def read_store_id(bucket: S3Bucket) -> str:
 def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
     """Return what tells this store from others; write an id where there is none.
 
-    A plan names the id. Without one, a plan that is older than the bucket's memory could not be
-    told from a plan that is older than its removal.
+    A plan names the id. Without an id, two plans would look alike: one made before the bucket had a
+    memory, and one made before that memory was removed.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def list_live_claims(bucket: S3Bucket, *, lease_s: float, spread_s: float) -> li
     Parameters
     ----------
     lease_s : of a claim that cannot be read
-    spread_s : the store's machines agree on the time within so many seconds
+    spread_s : within how many seconds the store's machines agree on the time
 
     Raises
     ------
@@ -151,7 +151,7 @@ def list_live_claims(bucket: S3Bucket, *, lease_s: float, spread_s: float) -> li
 
 
 def _read_claim(bucket: S3Bucket, key: str, *, lease_s: float) -> Claim:
-    """Return a claim; one that cannot be read is somebody's, for the lease."""
+    """Return a claim; one that cannot be read counts as somebody's until its lease is over."""
     try:
         return Claim.model_validate_json(bucket.read(key) or "{}")
     except (ValueError, StoreError):
@@ -293,7 +293,7 @@ class Session:
 
         Parameters
         ----------
-        counts : whether it matters what becomes of them; what does not is never waited for
+        counts : whether their outcome matters; if not, nobody waits for it
         """
         expires_s = self.timing.expires_s
         answers = [Answer("none", code="NotSent", message="our signature is too old")]
@@ -376,7 +376,7 @@ class Session:
             self._send_about_claim(Request("delete", self._key))
 
     def _send_about_claim(self, request: Request) -> Answer:
-        """Send it signed anew: what takes effect late here only makes others wait."""
+        """Sign it anew and send it: a late effect here only makes others wait."""
         date = self.bucket.read_clock()
         self._stamped_at = self.clock.monotonic()
         return self.bucket.send([request], signed_at=date, expires_s=self.timing.expires_s)[0]

@@ -73,14 +73,14 @@ class OpenRow:
     Attributes
     ----------
     number : of the plan's row
-    row : as it was planned, from where labels wait to where they are taken
+    row : as it was planned, from where objects wait to where they are taken
     any_version : whether the content alone counts: our own copy has another time
     is_conflict : whether two versions are known, and the row is not simply in doubt
     is_freed : whether a person said that it was not taken, and no plan took it since
     parked : the key where its object is parked; empty when it is not
     parked_seen : what is parked there
-    source, destination : what is there now; None when nothing is, and also when it could not be
-        read: then the key is in ``unread``
+    source, destination : what is there now; None when nothing is, or when it could not be read:
+        then the key is in ``unread``
     unread : keys that could not be read
     evidence : what was known of its order before it was parked
     reason : why it is open
@@ -115,7 +115,7 @@ class OpenRow:
 
 
 def _orient(plan: MovePlan, row: PlanRow) -> PlanRow:
-    """Return a row from where labels wait to where they are taken: an undo's goes the other way."""
+    """Return a row from where objects wait to where they are taken; an undo's is reversed."""
     if plan.header.action != "undo":
         return row
     rest = row.key.removeprefix(plan.header.source)
@@ -320,7 +320,7 @@ def make_reopen_plan(
 ) -> MovePlan:
     """Write the plan that takes a person's word back: its rows are open again.
 
-    Until a plan took a freed row, its object is parked again; then the word stays.
+    A freed row's object is parked again. If a plan took the row meanwhile, the word stays.
     """
     undo_id = _choose_undo(bucket, settling)
     path = settling.path.with_name(f"{undo_id}.jsonl")
@@ -365,12 +365,12 @@ def make_reopen_plan(
 
 
 def _choose_undo(bucket: S3Bucket, settling: MovePlan) -> str:
-    """Return the id of the plan that takes a word back: the first that was not used up.
+    """Return an id for the plan that takes a word back: the first that is not used up.
 
     Raises
     ------
     NotApprovedError
-        When one took it back.
+        When one of them took it back already.
     """
     for number in count(1):
         undo_id = name_undo(settling, number)

@@ -159,7 +159,7 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     Raises
     ------
     UsageError
-        When there is none, or it is of none of these kinds.
+        When there is no such plan, or its kind is unknown here.
     PlanAlteredError
         When it is torn or was edited into something that is no plan.
     """

@@ -179,7 +179,7 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def read_calm(cls, _settings: S) -> timedelta:
-        """Return for how long all needed symptoms are ok when an episode has ended."""
+        """Return how long all needed symptoms must be ok before an episode counts as ended."""
         return timedelta(0)
 
     @classmethod
@@ -519,7 +519,7 @@ class Investigation(Generic[S, C]):
     def frame(self, step_id: str) -> DataFrame:
         """Return the rows of a step's newest reading in the journal, as ``to_frame`` does.
 
-        Its columns, with their dtypes, are those that the section's ``COLUMNS`` declares, also
+        Its columns, with their dtypes, are those that the section's ``COLUMNS`` declares, even
         where the step was not read or has no row. Only reads.
         """
         from .frames import to_frame
@@ -678,7 +678,7 @@ class Investigation(Generic[S, C]):
         return self._enter(plan, phase, effect.reason, effect.result)
 
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
-        """Change the world, and journal what came of it, also when it failed."""
+        """Change the world, and journal what came of it, even when it failed."""
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self.incident.open(HAND)

@@ -42,7 +42,7 @@ def parse_time(text: str) -> datetime:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Return what JSON holds; a ``ValueError`` also when it is nested too deep."""
+    """Return what JSON holds; a ``ValueError`` when it is malformed, or nested too deep."""
     try:
         return json.loads(content)
     except RecursionError as error:

@@ -107,7 +107,7 @@ class MovePlan(Protocol):
 
     @property
     def way_back(self) -> str:
-        """The command that takes it back, or what to do instead, in words."""
+        """The command that takes the plan back, or in words what to do instead."""
 
 
 class MoveReport(Protocol):
@@ -321,7 +321,7 @@ class Mover(Protocol[P_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedOthers:
-    """For a mover that holds who else moves: nobody is paused, and a look must say that all stand.
+    """Others that are only watched: nobody is paused, and a look must say that all stand still.
 
     Attributes
     ----------
@@ -399,7 +399,7 @@ class MoveGate(Generic[P]):
         return self.get_store(clients)
 
     def make_hold(self, inv: Any) -> Any:
-        """Return what keeps everyone else still, as the mover's ``hold``.
+        """Return the mover's ``hold``: what keeps everyone else still.
 
         Its ``words`` stand in the plan; ``holds`` is False where it only looks.
         """

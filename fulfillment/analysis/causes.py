@@ -66,12 +66,12 @@ hint = partial(Rule, decides=False)
 
 
 def is_true(value: Json) -> bool:
-    """Test that a value was seen to be so."""
+    """Test that a value is known, and true."""
     return value is True
 
 
 def is_false(value: Json) -> bool:
-    """Test that a value was seen not to be so."""
+    """Test that a value is known, and false."""
     return value is False
 
 
@@ -126,14 +126,14 @@ class CauseRecord:
     ----------
     words : the cause in a sentence
     rules : the evidence for it and against it
-    repair : what 6.2 does about it, from what was observed; or in words what a person does, where
-        no action helps
-    follow_ups : what to change so that it does not come back; empty: nothing in operations
-    strategy : of 6.1 while the cause stands: ``release`` where the worker cannot do its job
-        whatever 6.2 does first, ``none`` where nothing may be moved at all
+    repair : what 6.2 does about it, by what was observed; where no action helps, what a person
+        does, in words
+    follow_ups : what to change so that it does not come back; empty: no change in operations
+    strategy : how 6.1 gets labels moving while the cause stands: ``release`` where the worker
+        cannot do its job whatever 6.2 does, ``none`` where nothing may be moved at all
     then : what to do after the repair, in words; empty: nothing
     stops_labels : False for a drill, blind eyes, or wrong ages
-    counted_as : the failure reason whose counter dates the cause's beginning and end (observation
+    counted_as : the failure reason whose counter says when the cause began and ended (observation
         ``ended_<reason>``); empty: none
     hidden_by : causes that make its observations meaningless
     """
@@ -243,7 +243,7 @@ def _decide(
 
 
 def _say_unknown(record: CauseRecord, known: Mapping[str, Observation]) -> list[str]:
-    """Return in words what is not known and would decide; one rule speaks for an observation."""
+    """Return in words what is unknown and would decide; of each observation only the first rule."""
     words: dict[str, str] = {}
     for rule in record.rules:
         if rule.decides and rule.name not in known:
@@ -252,7 +252,7 @@ def _say_unknown(record: CauseRecord, known: Mapping[str, Observation]) -> list[
 
 
 class Cause(StrEnum):
-    """Why labels wait. Each name in small letters is its value, and that of the fault."""
+    """Why labels wait. The name in small letters is the value, and the name of the fault."""
 
     CARRIER_TIMEOUT = auto()
     CARRIER_ERRORS = auto()

@@ -22,8 +22,8 @@ class Drain(NamedTuple):
 
     Attributes
     ----------
-    outlook : ``never``: labels arrive as fast as they leave, or faster; where none waits for the
-        moment, surely faster
+    outlook : ``never``: labels arrive as fast as they leave, or faster; where none waits now,
+        surely faster
     minutes_to_empty : with bounds ``low_minutes`` and ``high_minutes``; all None unless draining,
         and ``high_minutes`` None when, within the uncertainty, it may never be empty
     """
@@ -105,7 +105,7 @@ def compute_clear_time(
 
     Returns
     -------
-    None when an interval is negative or no number. The margin, for what each stage itself takes,
+    None when an interval is negative or not a number. The margin, for what each stage itself takes,
     is one more scrape and evaluation, and at least five seconds.
     """
     if not all(0 <= value < math.inf for value in (*stages, group_interval_s)):

@@ -146,7 +146,7 @@ def _rank(group: LogGroup) -> tuple[int, int]:
 
 
 def _add_order(orders: tuple[str, ...], order_id: str) -> tuple[str, ...]:
-    """Return the newest orders with one more in front; none is there twice."""
+    """Return the newest orders with one more in front, each once."""
     if not order_id:
         return orders
     others = [other for other in orders if other != order_id]

@@ -31,8 +31,8 @@ def compute_recovery(
 
     Returns
     -------
-    ``value`` is the last of the samples that rest on a refresh later than the action; ``since`` is
-    when the first of those in a row, up to the newest, was under the threshold.
+    ``value`` is the last sample that rests on a refresh later than the action. ``since`` is the
+    time of the first sample of the newest run under the limit.
     """
     after = _list_after(lag, clean(refresh), action_at)
     if not after:
@@ -79,7 +79,7 @@ def find_well_since(well: Iterable[datetime], bad: Iterable[datetime]) -> dateti
 
     Returns
     -------
-    That last time itself where no look is later; None when all was well throughout.
+    Where no look is later, it is that last time itself; None when all was well throughout.
     """
     last_bad = max(bad, default=None)
     if last_bad is None:

@@ -113,11 +113,11 @@ def _join_growth(counters: Iterable[Iterable[Sample]]) -> list[Sample]:
 
 
 def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
-    """Compute the rate of counters over their samples, as Poisson counts have it.
+    """Compute the rate of counters over their samples, with the bounds of Poisson counts.
 
     Parameters
     ----------
-    counters : that add up, such as those of labels and of slips
+    counters : their rates are added, such as those of labels and of slips
 
     Returns
     -------

@@ -30,7 +30,7 @@ _APART_S = 0.2
 _TRIES = 150  # 30 s
 _QUIET_S = 60.0
 _TWICE = "a pass of it between our look and our copy can ship a label twice"
-# Words for stopped: supervisor's, compose's, commands'. EXITED is none: supervisor restarts it.
+# Words for stopped: supervisor's, compose's, commands'. EXITED is not one: supervisor restarts it.
 _STOPPED = frozenset({"STOPPED", "FATAL", "exited", "dead", "created", "stopped"})
 
 

@@ -104,7 +104,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
             check_move_rights(inv.clients, move.header.source, move.header.to)
 
     def plan_undo(self, inv: Investigation, plan: Plan) -> Plan:
-        """Plan to take a release, or a settling, back, if the key may move the labels back."""
+        """Plan to take a release or a settling back, if the key may move the labels back."""
         move: AnyPlan = plan.content
         if move.action == "move":
             check_move_rights(inv.clients, move.header.to, move.header.source)

@@ -214,7 +214,13 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
 
 
 def plan_service(
-    inv: Investigation, *, step: str, action: str, target: str, reason: str, is_away: bool = False
+    inv: Investigation,
+    *,
+    step: str,
+    action: str,
+    target: str,
+    reason: str,
+    needs_repair: bool = False,
 ) -> Plan:
     """Look at a service and plan to change it.
 
@@ -223,7 +229,7 @@ def plan_service(
     action : ``restart start stop unpause retrigger resume refresh``, or ``none``: an empty plan
     target : name of the service, of the DAG or of the ticket
     reason : why, in words
-    is_away : another plan must bring the target back first; its state is read at apply time
+    needs_repair : another plan must bring the target back first; its state is read at apply time
 
     Raises
     ------
@@ -236,7 +242,7 @@ def plan_service(
     """
     effect = _ACTIONS[action]
     state: State = {}
-    if not is_away:
+    if not needs_repair:
         state = effect.read_state(inv.clients, target)
     hide = inv.incident.redactor.json
     return write_plan(

@@ -29,7 +29,7 @@ from .environment_guard import check_playground
 _SCENARIO = "fulfillment-delay"
 _CREATE = "create_synthetic"
 _REVERT = "revert_synthetic"
-#: So many objects stand for all.
+#: How many objects stand for all.
 SAMPLE = 5
 _SAMPLE_OF_PLAN = 20
 _JUST_WRITTEN = timedelta(seconds=30)

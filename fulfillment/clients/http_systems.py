@@ -151,7 +151,7 @@ class PrometheusClient(HttpClient):
         return self.get("/api/v1/targets", list[Target], params, "data.activeTargets")
 
     def check_reachable(self) -> str:
-        """Return the version of the server; ``WrongSystemError`` when it is no Prometheus."""
+        """Return the version of the server; ``WrongSystemError`` when it is another system."""
         return self.identify("/api/v1/status/buildinfo", str, part="data.version")
 
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
@@ -261,7 +261,7 @@ class AlertmanagerClient(HttpClient):
         return self.read_as(_STATUS, times, tuple[Duration, Duration])
 
     def check_reachable(self) -> str:
-        """Return the version of the server; ``WrongSystemError`` when it is no Alertmanager."""
+        """Return the version of the server; ``WrongSystemError`` when it is another system."""
         return self.identify(_STATUS, str, part="versionInfo.version")
 
     def _read_config(self) -> Any:
@@ -329,7 +329,7 @@ class GrafanaClient(HttpClient):
     HEALTH = "/api/health"
 
     def check_reachable(self) -> str:
-        """Return the state of its database; ``WrongSystemError`` when it is no Grafana."""
+        """Return the state of its database; ``WrongSystemError`` when it is another system."""
         state = self.identify(self.HEALTH, str, part="database")
         return f"database {state}"
 
@@ -500,7 +500,7 @@ class PipelineClient(HttpClient):
             self._login = {"username": user, "password": password}
 
     def check_reachable(self) -> str:
-        """Return which DAG it shows; ``WrongSystemError`` when it is no Airflow."""
+        """Return which DAG it shows; ``WrongSystemError`` when it is another system."""
         self.identify(self.HEALTH, dict[str, Json], part="metadatabase")
         return f"DAG {self.read_dag().id}"
 
@@ -682,7 +682,7 @@ class ProbeClient(HttpClient):
         return self.get("/status", ProbeStatus)
 
     def check_reachable(self) -> str:
-        """Return how the last run went; ``WrongSystemError`` when it is no probe."""
+        """Return how the last run went; ``WrongSystemError`` when it is another system."""
         return self.identify("/status", ProbeStatus).status
 
 

@@ -26,7 +26,7 @@ from ..settings import Settings
 _SYSTEM = "object store"
 _META = "x-amz-meta-"
 _EXPIRES_S = 20
-#: For so long the store's clock is not read again. A signature is then valid for at least 15 s.
+#: How long the store's clock is not read again. A signature is then valid for at least 15 s.
 _CLOCK_S = 5.0
 _FREE = re.compile(
     rb"^minio_cluster_capacity_(?:usable_)?free_bytes(?:{.*})? (\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*$",
@@ -283,7 +283,7 @@ class ObjectStore:
 
 
 def _allow_absent(ask: Callable[[], object]) -> None:
-    """Ask about an object that does not exist: where that is the answer, the right is there."""
+    """Ask about an object that does not exist: when the answer says so, the right is there."""
     with suppress(errors.NotFoundError, errors.PreconditionFailedError):
         ask()
 

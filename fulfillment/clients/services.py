@@ -27,7 +27,7 @@ from ..settings import Settings
 _READ_TIMEOUT_S = 20.0  # a command line alone needs seconds on a busy machine
 _CHANGE_TIMEOUT_S = 120.0
 _MAX_LINE_CHARS = 8000
-#: So much of each log is read, from its end.
+#: How much of each log is read, from its end.
 MAX_LOG_BYTES = 4_000_000
 _SECRET_NAME = re.compile(
     r"PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIAL|PRIVATE|(^|_)KEY($|_)|WEBHOOK", re.I
@@ -389,7 +389,7 @@ def _parse_status(output: str) -> bool | None:
     """Tell whether the words of a status command say that it runs; None when they do not agree."""
     answers: set[bool | None] = set()
     for word in output.lower().split():
-        if word == "loaded":  # of systemd: the unit exists
+        if word == "loaded":  # systemd's word that the unit exists
             continue
         if word.isdecimal():
             answers.add(int(word) > 0)

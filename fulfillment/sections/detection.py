@@ -66,7 +66,7 @@ Parameters = SectionParameters
 
 #: Where a listing looks, as the source of a step.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
-#: By what 2.1 says of uploads: an order that had no label for so long wants one.
+#: How long an order may have no label before it counts, by what 2.1 says of uploads.
 _PATIENCE: Mapping[str, timedelta] = {
     Uploads.FAILING: timedelta(seconds=5),
     Uploads.NONE: timedelta(seconds=60),

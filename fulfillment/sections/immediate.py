@@ -45,9 +45,9 @@ _SENT = "alertmanager_notification_requests_total"
 _FAILED = "alertmanager_notification_requests_failed_total"
 _NO_SUCH_FIELD = re.compile(r"can't evaluate field (\w+) in type \*template\.Data")
 _EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440)
-#: An error that was not repeated for so long, while labels moved, is past.
+#: An error is past when labels moved, and it was not repeated, for this long.
 _QUIET = timedelta(minutes=1)
-#: From so many times on, the interval in which an error repeats is known.
+#: How often an error must repeat before its interval is known.
 _FEW = 10
 #: An error of a label that does not get into the store.
 _UPLOAD = re.compile(r"\bupload failed\b", re.IGNORECASE)
@@ -181,7 +181,7 @@ def _is_about(notification: Notification, alert: RoutedAlert, channel: str) -> b
 
 
 def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
-    """Return why a channel gets nothing, by channel. A placeholder counts more than failures."""
+    """Return why a channel gets nothing, by channel. A placeholder comes before failures."""
     placeholders = inv.clients.alertmanager.read_placeholders()
     failures = _read_failures(inv, start)
     template = ""
@@ -397,8 +397,8 @@ def _read_sample(inv: Investigation) -> Outcome:
 def _read_worker_log(inv: Investigation) -> Outcome:
     """Group the log's errors; one that did not repeat since the worker moved labels is past.
 
-    It must have been silent for ten times as long as it took to repeat. So is a failed upload past,
-    once the counters show that labels get in again.
+    It must have been silent for ten times as long as it took to repeat. A failed upload is past,
+    too, once the counters show that labels get in again.
 
     The log is read from this incident's start, so that the errors of the one before it do not
     count; without an incident, over the window.

@@ -24,11 +24,11 @@ from .signals import ALERTS, BACKLOG, LAG, REFRESH, read_samples
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _ORDERS = "fulfillment_orders_received_total"
-#: So far back an upload tells about now.
+#: How old an upload may be to tell about now.
 _UPLOADS_S = 300.0
-#: An order that had no label for so long wants one.
+#: How long an order may have no label before it counts.
 _PATIENCE = timedelta(seconds=60)
-#: A counter that was scraped so long ago says nothing of now.
+#: How old a counter's newest sample may be to tell about now.
 _SCRAPED = timedelta(seconds=120)
 #: Step of a range query over an hour.
 _HOUR_STEP_S = 30.0
@@ -59,7 +59,7 @@ def read_uploads(inv: Investigation) -> Uploads:
 
 
 def find_last_upload(inv: Investigation) -> datetime | None:
-    """Return when a label got in last, if uploads failed lately by the counters, and ended so."""
+    """Return when a label last got in; None unless uploads failed lately and succeed again."""
     if read_uploads(inv) is not Uploads.SUCCEEDING:
         return None
     failed, _ = attempt(lambda: _read_counters(inv, _FAILED_UPLOADS))
@@ -148,7 +148,7 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
 
 
 class Comparison(NamedTuple):
-    """What waits, beside the hour before the incident, and in words."""
+    """What waits, compared with the hour before the incident, and in words."""
 
     backlog: Backlog
     words: str

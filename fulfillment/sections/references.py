@@ -93,7 +93,7 @@ def _check_script(
 
 
 def _check_file(path: Path, needle: str) -> Outcome:
-    """Check that a file exists and holds a text, in small or capital letters."""
+    """Check that a file exists and holds a text; upper and lower case do not matter."""
     if not path.is_file():
         return Outcome().breach("the file does not exist")
     if needle.lower() not in path.read_text("utf-8", "replace").lower():

@@ -119,11 +119,11 @@ def _plan_release(inv: Investigation) -> Plan:
         advice = _refresh_advice(inv)
         way = advice.strategy
         reason = advice.why
-        is_away = advice.target == worker and advice.action != "none"
+        needs_repair = advice.target == worker and advice.action != "none"
     else:
         way = parameters.way
         reason = f"chosen: way={way}"
-        is_away = False
+        needs_repair = False
     if way == "release":
         orders = _get_orders(inv)
         return _plan_or_say(
@@ -134,7 +134,7 @@ def _plan_release(inv: Investigation) -> Plan:
             plan=lambda: make_release_plan(inv, reason=reason, only_orders=orders),
         )
     target = prefix if way == "none" else worker
-    return _plan_service(inv, "6.1", way, target, reason, is_away=is_away)
+    return _plan_service(inv, "6.1", way, target, reason, needs_repair=needs_repair)
 
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
@@ -255,7 +255,7 @@ def _plan_service(
     target: str,
     reason: str,
     *,
-    is_away: bool = False,
+    needs_repair: bool = False,
 ) -> Plan:
     what = f"{action} of {target}"
     if action == "retrigger":
@@ -271,7 +271,7 @@ def _plan_service(
             action=action,
             target=target,
             reason=reason,
-            is_away=is_away,
+            needs_repair=needs_repair,
         ),
     )
 
@@ -322,7 +322,7 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
 
     Notes
     -----
-    Only reads. What cannot be read is ``unknown`` in its row; without a listing the whole is.
+    Only reads. What cannot be read is ``unknown`` in its row; without a listing the reading is.
     """
     plan = _find_newest_plan(inv)
     if plan is None or plan.kind is not MOVE or plan.is_empty:
@@ -399,9 +399,9 @@ _UNSEEN = frozenset({"no_match", "in_doubt"})
 def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     """Say what a new plan would change, from the objects that it looked at.
 
-    Lists the bucket again only if the plan left out objects that it did not look at, by their names
-    or because another plan holds them: they wait, too. Of a plan that was cut into shards, too many
-    objects were looked at to compare them one by one.
+    The planner does not look at some objects: their names do not match, or another plan holds them.
+    They wait, too, so the bucket is listed again if there are any. Of a plan that was cut into
+    shards, too many objects were looked at to compare them one by one.
     """
     now = inv.now()
     oldest = plan.content.header.oldest

@@ -247,7 +247,7 @@ def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
 
 
 def _find_first(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:
-    """Return since when the first stopped service of these names is stopped."""
+    """Return since when the first of these services that is stopped is stopped."""
     for name, at in stopped.items():
         if name in names:
             return at
@@ -307,7 +307,7 @@ def _watch_passes(
 def _find_idle_start(
     inv: Investigation, worker: WorkerState, own: ServiceState | None
 ) -> datetime | None:
-    """Return when a worker started that made no pass since; None while it may be about to."""
+    """Return the start of a worker that has made no pass since; None while one may be near."""
     if own is None or own.since is None or not own.running or worker.last_move_at is not None:
         return None
     age_s = (inv.now() - own.since).total_seconds()
@@ -614,7 +614,7 @@ def judge_causes(inv: Investigation) -> Diagnosis:
 def _drop_ended_before(
     inv: Investigation, observations: Mapping[str, Observation]
 ) -> dict[str, Observation]:
-    """Leave out the ends of failures that were over before this incident: they are of another."""
+    """Leave out the ends of failures that were over before this incident: another one had them."""
     kept = dict(observations)
     ends = [name for name in kept if name.startswith("ended_")]
     ended = find_end_before(inv) if ends else None
@@ -672,7 +672,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
 
 
 def record_diagnosis(inv: Investigation) -> None:
-    """Journal section 5's conclusion, though another section read its steps.
+    """Journal section 5's conclusion, although another section read its steps.
 
     A plan rests on it: without it, nobody knows later why something was changed.
     """

@@ -205,7 +205,7 @@ def _read_restarts(inv: Investigation) -> Iterator[Event]:
 def _read_errors(inv: Investigation) -> Iterator[Event]:
     """Yield the first of each kind of error and of warning in every service's log.
 
-    The worker's log is read in full length, the others' newest lines.
+    The whole log of the worker is read, and the newest lines of the others.
     """
     worker = inv.settings.worker_service
     states = inv.clients.services.list_services()
@@ -278,7 +278,7 @@ def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
 
 
 def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> list[Event]:
-    """Say since when the worker has wrong settings: since it started."""
+    """Return the start of a worker with wrong settings: it has had them since then."""
     place = ""
     since = None
     for reading in readings:

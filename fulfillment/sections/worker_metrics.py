@@ -59,7 +59,7 @@ class WorkerMetrics(NamedTuple):
     carrier : carrier requests by outcome in the same time
     surplus, drained : arrivals less moves in five minutes; moves in the last half minute
     first : when the reasons that stand for causes were first counted in the window, by cause
-    ended : when each reason was last counted that does not count any more: things succeed since
+    ended : when each reason that is over was last counted: things have succeeded since
     run_gap_s : the usual time between two passes of the worker
     """
 

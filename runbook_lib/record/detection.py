@@ -31,7 +31,7 @@ class Moment(NamedTuple):
 def list_triggers(journal: JournalView) -> list[Event]:
     """Return what people or systems changed that began the trouble, as far as a system tells it.
 
-    Sorted by time, each once. What was changed after our own first action is none of them.
+    Sorted by time, each once. What was changed after our own first action is left out.
     """
     applied = journal.list_actions(ActionPhase.APPLIED)
     events: dict[tuple[datetime, str], Event] = {}

@@ -43,7 +43,7 @@ class Judge(Protocol):
 
 
 _INDEX = "history.sqlite3"
-#: A scenario that no drill met for so long is overdue; the alert's rule has the same time.
+#: How long a scenario may go without a drill that met it; the alert's rule has the same time.
 OVERDUE = timedelta(days=35)
 PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
 
@@ -159,7 +159,7 @@ def _stamp(folder: Path) -> str:
 
 
 def _read_row(folder: Path, judge: Judge) -> HistoryRow:
-    """Return an incident's row; of a folder that cannot be read only its name and time."""
+    """Return an incident's row; only name and time when its folder cannot be read."""
     row: dict[str, Json] = {
         "incident": folder.name,
         "opened_at": parse_time(folder.name[4:20]),
@@ -179,7 +179,7 @@ def _read_row(folder: Path, judge: Judge) -> HistoryRow:
 
 
 def _read_journal(incident: Incident, judge: Judge) -> dict[str, Json]:
-    """Return what the journal knows of an incident; of a damaged one only that it is damaged."""
+    """Return what the journal knows of an incident; only the damage when it is damaged."""
     try:
         journal = incident.journal.view()
     except JournalDamagedError as error:

@@ -64,7 +64,7 @@ class Changes(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """What stands above the changes, or that there are none; empty for a first report."""
+        """The heading of the changes, or that there are none; empty for a first report."""
         if self.since is None:
             return ""
         at = format_value(self.since)

@@ -188,7 +188,8 @@ class _Page:
         return shorten(notes, self._budget.journal_lines)
 
     def _find_judgement(self) -> str:
-        """Return how the newest diagnosis with the report's verdict puts it; of unknown, why."""
+        """Return the newest diagnosis in words, if it has the report's verdict; when unknown,
+        why."""
         judgement = self._model.judgement
         if judgement is not None and judgement.verdict is Verdict.UNKNOWN:
             return judgement.reason
@@ -219,7 +220,7 @@ class _Page:
         return max(effects, key=get_number, default=None)
 
     def _list_follow_ups(self) -> tuple[str, ...]:
-        """Return what is open after the incident, as it was said last."""
+        """Return what is open after the incident, by the last conclusion that says so."""
         for conclusion in reversed(self._model.journal.conclusions):
             if conclusion.follow_ups:
                 return conclusion.follow_ups

@@ -506,7 +506,7 @@ def _find_last_interruption(model: ReportModel) -> int:
 
 
 def _find_words(entry: Entry) -> _Words | None:
-    """Return what the timeline says of an entry; None of most."""
+    """Return what the timeline says of an entry; None for most."""
     if entry.kind == "drill":
         event = str(entry.data.get("event"))
         return _BY_EVENT.get(event)

@@ -438,7 +438,7 @@ def _carry_out(
             may_close = is_new and not alerts
             report = _finish(incident, sections, runs, kernel, may_close=may_close)
         if interrupts.count:
-            text = f"Interrupted when all was done; the report is {report}"
+            text = f"Interrupted after all was done; the report is {report}"
             raise RunInterruptedError(f"{text}. Look again with: {command}")
     return _Done(incident, tuple(runs), str(report))
 
@@ -521,7 +521,7 @@ def rebuild_report(
 
 
 def _list_late_notes(incident: Incident) -> tuple[Note, ...]:
-    """Return the notes after the close; of a damaged journal none."""
+    """Return the notes after the close; none from a damaged journal."""
     with suppress(RecordError):
         return tuple(find_late(incident.journal.view()))
     return ()

@@ -368,7 +368,7 @@ _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 _COPIED_WHOLE = ("incident", "plan", "goes_on_in", "scenario")
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
 _WIDTH = 76
-#: A word of at most so many letters is not broken in a table.
+#: A table breaks only words of more letters than this.
 _WHOLE_WORD = 20
 #: What a table puts between two columns, in characters.
 _GAP = 3

@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: So long a cell may take to put back what it changed, such as a service that it paused.
+#: How long a cell may take to put back what it changed, such as a service that it paused.
 _CELL_ENDS_S = 60.0
-#: The kernel answers so soon once a cell has ended. An interrupt at a cell's very edge can make it
+#: How soon the kernel answers once a cell has ended. An interrupt at a cell's very edge can make it
 #: forget the answer.
 _ANSWER_S = 5.0
 _WAITS = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"

@@ -82,7 +82,7 @@ class MovePlanDocument(MoveDocument):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Of a plan that has nothing to do: what is needed to approve it."""
+        """Without anything to do, the fields that serve to approve the plan."""
         return () if self.objects else ("plan", "sha256", "expires_at", "path")
 
     @property
@@ -149,7 +149,7 @@ class MoveRunDocument(MoveChangeDocument):
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """What approves that which the plan does not hold."""
+        """What approves the part that the plan does not hold."""
         return offer("To approve it, paste:", self.apply)
 
     @property
@@ -382,7 +382,7 @@ class MoveCommands:
         same_store: bool = False,
         progress: Progress,
     ) -> MoveSettleDocument | MovePlanDocument:
-        """Write down a person's word on rows of which nobody can know; without a word show them.
+        """Write down a person's word on rows that nobody can know; without a word, show them.
 
         Returns
         -------
@@ -695,7 +695,7 @@ class MoveCommands:
 
 
 def _is_about(plan_id: str, about: str) -> bool:
-    """Tell whether a plan is another one, a shard of it, or is about it; empty: it always is."""
+    """Tell whether a plan is ``about``, a shard of it, or about it; always so when it is empty."""
     beginnings = (f"{about}-", f"{about}#")
     return not about or plan_id == about or plan_id.startswith(beginnings)
 

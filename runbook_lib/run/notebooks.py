@@ -47,7 +47,7 @@ _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
 use_runbook({name!r}).load_sections()"""
-# Of a kernel that waits for a look: what its first plot and its first frame would take.
+# A kernel that waits for a look does this ahead: its first plot and first frame take long.
 _WARMER = """
 import pandas
 from runbook_lib.show.plots import warm_up
@@ -349,7 +349,7 @@ def _execute(
 
 
 def _judge(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str]:
-    """Return how a notebook ended, by the name of its cell's error, and what is said of it."""
+    """Return how a notebook ended, by the name of its cell's error, and what to say of it."""
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
     code = _find_exit_code(failure.error)
@@ -366,7 +366,7 @@ def _judge(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str
 
 
 def _find_exit_code(error_name: str) -> ExitCode:
-    """Return the exit code of the error with this name; RUN_FAILED of one that nobody knows."""
+    """Return the exit code of the error with this name; RUN_FAILED for an unknown one."""
     errors = find_runbook().errors
     waiting: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *errors]
     while waiting:

@@ -390,7 +390,7 @@ class Investigation(investigation.Investigation[S, C]):
         formatter.for_type_by_name("pandas", "DataFrame", _show_frame)
         self.progress = make_bars()
         if getattr(shell, "keeps_notebook", False):
-            return  # who runs it keeps the notebook
+            return  # whoever runs it keeps the notebook
         if hasattr(shell, "stop_recording"):
             shell.stop_recording()
         shell.stop_recording = record(shell, self.incident, self.section.NAME)

@@ -1,4 +1,4 @@
-"""How far work is that takes a while: how much, how fast, how long still."""
+"""How far a long piece of work is: how much is done, how fast, and how long it still takes."""
 
 from __future__ import annotations
 

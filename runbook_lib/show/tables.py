@@ -49,7 +49,7 @@ _TONES = {
     "approved": ("plain", "▸"),
     "applied": ("plain", "▸"),
 }
-#: So much of a plan's hash is shown, and typed to approve it.
+#: How much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
 _SHORT_CHARACTERS = 22

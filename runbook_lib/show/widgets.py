@@ -240,7 +240,7 @@ def _make_field(name: str, info: FieldInfo, value: Any) -> Any:
 
 
 def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
-    """Show a plan, and beside its short hash the question for the same characters, typed by hand.
+    """Show a plan with its short hash, and ask for the same characters, typed by hand.
 
     Parameters
     ----------

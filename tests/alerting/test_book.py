@@ -54,7 +54,7 @@ def look(book: Book, episode: int, number: int = 1, incident: str = "inc-1") -> 
     book.begin_look(episode)
     keys = [(a.fingerprint, a.started_at) for a in book.list_alerts(episode)]
     book.mark_reported(episode, [(f, f"{at:%Y-%m-%dT%H:%M:%S}.123Z") for f, at in keys])
-    book.end_look(episode, number=number, incident=incident)
+    book.end_look(episode, look=number, incident=incident)
 
 
 def list_stale(book: Book) -> list[int]:
@@ -156,7 +156,7 @@ def test_a_look_during_which_something_changed_is_followed_by_another(book: Book
     receive(book, read(1))
     book.begin_look(1)
     receive(book, read(1, status="resolved"))
-    book.end_look(1, number=1, incident="inc-1")
+    book.end_look(1, look=1, incident="inc-1")
     assert list_stale(book) == [1]
 
 

@@ -269,7 +269,7 @@ def test_a_re_trigger_waits_for_the_plan_that_resumes_the_worker(
     inv: Investigation, world: Any
 ) -> None:
     about = {"action": "retrigger", "target": "worker", "reason": "it is paused"}
-    plan = plan_service(inv, step="6.1", **about, is_away=True)
+    plan = plan_service(inv, step="6.1", **about, needs_repair=True)
     with pytest.raises(SafetyError, match="approve 6"):
         apply(inv, plan)
     assert world.done == []
