@@ -119,6 +119,7 @@ class Bookkeeping:
         known = {entry.hash for entry in log.scan()}
         entry = log.append("ended", {"by": self._plan.id})
         changes: dict[str, object] = {"ended": True}
+        # A ledger that lacks the record's line is an older copy: the record names the newer one.
         if record.ledger in known:
             changes["ledger"] = entry.hash
         changed = record.model_copy(update=changes)

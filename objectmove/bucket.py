@@ -688,10 +688,10 @@ def parse_xml(body: bytes, root: str) -> ET.Element | None:
     if body.lstrip()[:1] != b"<":
         return None
     try:
-        found = ET.fromstring(body)  # noqa: S314  # expat 2.4 and newer bounds entities
+        element = ET.fromstring(body)  # noqa: S314  # expat 2.4 and newer bounds entities
     except ET.ParseError:
         return None
-    return found if found.tag.rpartition("}")[2] == root else None
+    return element if element.tag.rpartition("}")[2] == root else None
 
 
 def format_time(at: datetime) -> str:

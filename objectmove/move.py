@@ -644,8 +644,8 @@ class Run:
             return
         planned = [self.plan.rows[row] for row in rows]
         texts = self.evidence(planned)
-        found = {str(row): text for row, text in zip(rows, texts, strict=True) if text}
-        self.ledger.note("evidence", found=found)
+        evidence = {str(row): text for row, text in zip(rows, texts, strict=True) if text}
+        self.ledger.note("evidence", found=evidence)
 
     def _note_losses(self, moved_before: set[int], find_newer: FindNewer) -> None:
         """Write down which newer versions went in the declared window, where the store shows it."""

@@ -257,10 +257,10 @@ class _Selection:
 
     def leave_out_taken(self) -> None:
         """Leave out the rows whose destination is not free."""
-        found = find_all(self._bucket, self._to, [row.to for row in self.rows])
+        looks = find_all(self._bucket, self._to, [row.to for row in self.rows])
         free = []
         for row in self.rows:
-            reason = _explain_taken(found, row)
+            reason = _explain_taken(looks, row)
             if reason:
                 self.excluded.add(reason, row.key)
             else:
@@ -276,13 +276,13 @@ class _Selection:
                 self.excluded.add(reason, seen.key)
             else:
                 keys.append(seen.key)
-        found = look_surely(self._bucket, keys, abilities=self._abilities, has_id=self._has_id)
+        looks = look_surely(self._bucket, keys, abilities=self._abilities, has_id=self._has_id)
         heads = []
         for key in keys:
-            head = found.get(key)
+            head = looks.get(key)
             if head is not None and head.etag:
                 heads.append(head)
-            elif key in found and head is None:
+            elif key in looks and head is None:
                 self.excluded.add("gone", key)
             else:
                 self.excluded.add("unreadable", key)
@@ -322,11 +322,11 @@ class _Selection:
             return "", "unreadable"
 
 
-def _explain_taken(found: Mapping[str, Seen | None], row: PlanRow) -> str:
+def _explain_taken(looks: Mapping[str, Seen | None], row: PlanRow) -> str:
     """Say why a destination is not free; the same content may lie there already."""
-    if row.to not in found:
+    if row.to not in looks:
         return "unreadable"
-    there = found[row.to]
+    there = looks[row.to]
     if there is None or there.has_same_content(row) or row.sha256:
         return ""
     return "destination_taken"
@@ -444,8 +444,8 @@ def _invert(
     excluded = Excluded()
     rows: list[PlanRow] = []
     landed = {plan.rows[number].to: number for number in sorted(ledger.landings)}
-    found = look_surely(bucket, list(landed), abilities=header.abilities)
-    unread = [key for key in landed if key not in found]
+    looks = look_surely(bucket, list(landed), abilities=header.abilities)
+    unread = [key for key in landed if key not in looks]
     if unread and not read_store_id(bucket):
         raise PlanError(
             f"the bucket's memory (.runbook/) was removed: nobody can tell what is gone. Write it "
@@ -456,7 +456,7 @@ def _invert(
     for key, number in landed.items():
         row = plan.rows[number]
         state = ledger.states[number]
-        seen = found[key]
+        seen = looks[key]
         reason = _explain_stay(row, state, ledger.landings[number], seen)
         if seen is None or reason:
             excluded.add(reason, key)

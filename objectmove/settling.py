@@ -176,10 +176,10 @@ def _look_at_open(bucket: S3Bucket, ledger: Ledger, numbers: Sequence[int]) -> l
     keys: list[str] = []
     for row in oriented.values():
         keys += [row.key, row.to]
-    found = look_surely(bucket, keys + list(parked.values()), abilities=header.abilities)
+    looks = look_surely(bucket, keys + list(parked.values()), abilities=header.abilities)
     open_rows = []
     for number, row in oriented.items():
-        at_parking = found.get(parked[number])
+        at_parking = looks.get(parked[number])
         is_parked = at_parking is not None and at_parking.has_same_content(row)
         ends = (row.key, row.to, parked[number])
         state = ledger.states[number]
@@ -191,9 +191,9 @@ def _look_at_open(bucket: S3Bucket, ledger: Ledger, numbers: Sequence[int]) -> l
             is_freed=state is State.FREED,
             parked=parked[number] if is_parked else "",
             parked_seen=at_parking if is_parked else None,
-            source=found.get(row.key),
-            destination=found.get(row.to),
-            unread=tuple(key for key in ends if key not in found),
+            source=looks.get(row.key),
+            destination=looks.get(row.to),
+            unread=tuple(key for key in ends if key not in looks),
             evidence=ledger.evidence.get(number, ""),
             reason=ledger.reasons.get(number, ""),
         )
@@ -346,14 +346,14 @@ def make_reopen_plan(
         others=f"takes back the word {settling.header.word!r} of {settling.id}",
     )
     keys = [row.facts["key"] for row in settling.rows]
-    found = look_surely(bucket, keys, abilities=header.abilities)
+    looks = look_surely(bucket, keys, abilities=header.abilities)
     excluded = plans.Excluded()
     rows = []
     for number, row in enumerate(settling.rows):
         key = row.facts["key"]
-        seen = found.get(key)
+        seen = looks.get(key)
         waiting = seen if seen is not None and seen.has_same_content(row) else None
-        if key not in found:
+        if key not in looks:
             excluded.add("unreadable", key)
         elif waiting is None and settling.header.word == "not_taken":
             excluded.add("moved_since", key)

@@ -152,7 +152,7 @@ def _list_forms(secret: str) -> Iterator[str]:
 def _encode_inside(raw: bytes, bytes_before: int) -> str:
     """Return the base64 characters that depend on these bytes alone.
 
-    In the middle of other bytes base64 looks one of three ways, by how many bytes come before.
+    Base64 writes the same bytes in one of three ways, depending on how many bytes come before.
     """
     encoded = base64.b64encode(bytes(bytes_before) + raw).decode().rstrip("=")
     mixed_with_before = (0, 2, 3)[bytes_before]

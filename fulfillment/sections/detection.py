@@ -217,8 +217,8 @@ def _watch_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:
     is_quiet = set(outcome.alerts.values()) == {AlertState.RESOLVED}
     labels_get_in = uploads not in (Uploads.FAILING, Uploads.NONE)
     if is_low_now and is_quiet and labels_get_in:
-        found, _ = attempt(lambda: read_well_since(inv, lag=lag.fresh))
-        outcome.well_since = found or low_since
+        well_since, _ = attempt(lambda: read_well_since(inv, lag=lag.fresh))
+        outcome.well_since = well_since or low_since
 
 
 class _Lag(NamedTuple):

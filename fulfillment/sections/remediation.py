@@ -549,9 +549,9 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     if usual.backlog is not Backlog.USUAL:
         return outcome.breach(reason)
     if recovery.status is Status.OK:
-        found, _ = attempt(lambda: read_well_since(inv, lag=lag))
+        well_since, _ = attempt(lambda: read_well_since(inv, lag=lag))
         if _is_quiet(inv):
-            outcome.well_since = found or recovery.since
+            outcome.well_since = well_since or recovery.since
     return outcome.judge(recovery.status, reason)
 
 

@@ -296,8 +296,8 @@ class Incident:
 
         Parameters
         ----------
-        is_alert : whether ``began`` is an alert's start. A calm of that length before it then ends
-            the incident, except for its first alert
+        is_alert : whether ``began`` is an alert's start. If the incident has had an alert, one that
+            begins a calm after its newest breach belongs to another incident, too
         needed : steps; a calm during which all of them were read as ok ends an incident
         calm : how long a calm is
         """

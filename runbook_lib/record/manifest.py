@@ -64,8 +64,8 @@ def write_manifest(incident: Incident) -> Path:
     Raises
     ------
     RecordError
-        When the journal is damaged: a manifest would vouch for it. When a file cannot be read or
-        the manifest not be written.
+        When the journal is damaged: a manifest would vouch for it. When a file cannot be read, or
+        the manifest cannot be written.
     """
     target = incident.folder / _NAME
     entries = incident.journal.view().entries
@@ -177,7 +177,7 @@ def write_attachment(incident: Incident) -> Path:
     Raises
     ------
     RecordError
-        When a file cannot be read or the zip not be written.
+        When a file cannot be read, or the zip cannot be written.
     """
     folder = incident.folder
     target = folder / f"{incident.id}.zip"

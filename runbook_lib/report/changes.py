@@ -218,7 +218,7 @@ def _say_number(reading: Reading) -> str:
 
 
 def _shorten(changes: Sequence[Change]) -> list[Change]:
-    """Return the first changes, and as the last line how many there are beside them."""
+    """Return the first changes; a last line counts those that are left out."""
     if len(changes) <= _MOST_LINES:
         return list(changes)
     shown = list(changes[: _MOST_LINES - 1])
