@@ -34,7 +34,8 @@ class AirflowClient(PipelineClient):
         Raises
         ------
         ClientError
-            When Airflow did not take it, or nobody knows; or when the DAG starts no runs.
+            When Airflow did not take the run, nobody knows whether it did, or the DAG starts no
+            runs.
 
         Notes
         -----

@@ -75,7 +75,7 @@ class Episode(NamedTuple):
 
     Attributes
     ----------
-    looks : how many investigations it had
+    looks : how many investigations there were
     additions : how often alerts joined its report without a look
     looked_at : when the newest look ended; None before
     is_stale : whether something changed since that look began: the episode began, all alerts were
@@ -229,7 +229,7 @@ class Book:
         return current
 
     def _choose(self, db: sa.Connection, alert: Alert, current: _Current | None) -> _Current:
-        """Return the episode of a new alert, which may ask for a look."""
+        """Return the episode for a new alert; ask for a look if it needs one."""
         if current is None:
             return self._begin_episode(db, is_drill=alert.is_drill)
         episode = current.episode
@@ -450,7 +450,7 @@ def _update_episode(db: sa.Connection, episode: int, **values: object) -> None:
 
 
 def _insert_once(db: sa.Connection, table: sa.Table, **values: str) -> None:
-    """Insert a row unless its key is known."""
+    """Insert a row unless its key exists."""
     if db.dialect.name == "sqlite":
         from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 

@@ -58,9 +58,9 @@ class _Child(NamedTuple):
 class Looker:
     """Runs the runbook's own commands that only look.
 
-    The child holds the lock too, so that no second look begins while one that outlived its parent
-    still runs. It gets no key for changes. A process may wait for the next investigation: it has
-    imported all and started its kernel, which takes half the time of a look.
+    The child holds the lock, too: if it outlives its parent, no second look begins beside it. It
+    gets no key for changes. A process may wait for the next investigation: it has imported all and
+    started its kernel, which takes half the time of a look.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -126,7 +126,7 @@ class Looker:
         return str(document.get("error", ""))
 
     def stop(self) -> None:
-        """End what runs: it is carried out again after the next start."""
+        """End the look that runs: it is repeated after the next start."""
         self._is_stopped.set()
         for child in tuple(self._children):
             _signal(child, signal.SIGTERM)
@@ -146,7 +146,7 @@ class Looker:
                 line = ""
             output, errors = self._wait(process, line)
         if self._is_stopped.is_set():
-            # No result may be written down: the step is carried out again after the next start.
+            # Write no result: the step is repeated after the next start.
             threading.Event().wait()
         try:
             document = json.loads(output)

@@ -1,4 +1,4 @@
-"""What is told: the report's summary, what to do next, and where the report is."""
+"""The text of a message: the report's summary, what to do next, and where the report is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Occasion(NamedTuple):
     look : what the investigation said
     alerts : of the episode, the resolved ones too
     is_drill : whether it rests on synthetic objects alone
-    is_follow_up : whether the incident was told before
+    is_follow_up : whether there was a message about the incident before
     page_url : where the page is; the report is below it
     """
 
@@ -119,13 +119,13 @@ def _list_changes(incident: Incident) -> list[str]:
 
 
 def _list_handed_over(incident: Incident) -> list[str]:
-    """Return which incident ended with the beginning of this one, and as what."""
+    """Say which incident ended when this one began, and with which verdict."""
     try:
         entries = incident.journal.view().entries
     except RunbookError:
         return []
     reasons = [str(entry.data["reason"]) for entry in entries if entry.kind == "handed_over"]
-    # The path of its report is one of this machine.
+    # Its report's path means nothing on other machines.
     return [reason.partition(" ../")[0] for reason in reasons]
 
 
@@ -148,7 +148,7 @@ def _say_alerts(alerts: Sequence[KnownAlert]) -> str:
 
 
 def _list_names(alerts: Sequence[KnownAlert]) -> str:
-    """Return the alerts' names, each once; of many only the first ones."""
+    """Return the alerts' names, each once; only the first ones when there are many."""
     names = dict.fromkeys(alert.labels.get("alertname", "unnamed alert") for alert in alerts)
     shown = [name[:60] for name in list(names)[:_MOST_NAMES]]
     if len(names) > len(shown):

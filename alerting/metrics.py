@@ -68,7 +68,7 @@ class Metrics(Collector):
         self._reads.labels(result).inc()
 
     def count_delivery(self, target: str, result: str) -> None:
-        """Count an attempt or an end of a delivery."""
+        """Count an attempt, or the end, of a delivery."""
         self._delivered.labels(target, result).inc()
 
     def collect(self) -> Iterator[Metric]:
@@ -97,7 +97,7 @@ class Metrics(Collector):
         yield left
 
     def describe(self) -> list[Metric]:
-        """Return nothing: registering asks no database."""
+        """Return nothing: registering must not ask the database."""
         return []
 
     def render(self) -> bytes:

@@ -23,7 +23,7 @@ from .settings import ServeSettings
 
 _MOST_ROWS = 200
 _MOST_CHARS = 300
-#: The report's own policy; and no other page may show ours inside itself.
+#: The report's own policy; besides, no other page may embed ours.
 HEADERS = {
     "Content-Security-Policy": f"{CSP} frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 class Page:
-    """Reads the incidents under RUNBOOK_HOME. Only reads, but for the index of the history."""
+    """Reads the incidents under RUNBOOK_HOME. Only changes the history's index."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self._home = settings.runbook_home.resolve()

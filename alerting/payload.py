@@ -47,7 +47,7 @@ def _read_end(text: object) -> datetime | None:
 
 
 def _read_count(number: object) -> object:
-    """Return a number as JSON means it: 2.0 is 2."""
+    """Return a whole number as an integer, as JSON means it: 2.0 is 2."""
     if isinstance(number, float) and number.is_integer():
         return int(number)
     return number

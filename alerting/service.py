@@ -39,7 +39,7 @@ from .work import Bell, Planner, Work, configure, launch
 #: How many requests at a time: each may hold a body.
 _MOST_REQUESTS = 64
 _STOP_S = 5
-#: After the longest wait between two attempts there is time for one more.
+#: Leaves time for one more attempt after the longest wait between two.
 _LAST_TRY_S = 20.0
 #: Any number that other programs of the database do not use.
 _DATABASE_LOCK = 7_304_115
@@ -72,8 +72,8 @@ def serve(settings: ServeSettings) -> None:
 def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
     """Investigate and deliver for the alerts of one file, as ``serve`` does; then return.
 
-    What another process left undone is done, too. A message that is not taken is tried for
-    ``SERVE_RETRY_MAX_S`` and 20 s; the next call goes on.
+    It also does what another process left undone. A message that nobody takes is tried for
+    ``SERVE_RETRY_MAX_S`` plus 20 s; the next call goes on.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def _run_jobs(
 def _serve(app: FastAPI, settings: ServeSettings) -> None:
     """Serve the app until the process is told to end."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn ends by them, and then raises them again.
+        # uvicorn ends by these signals, and then raises them again.
         signal.signal(number, _ignore)
     cert = settings.serve_tls_cert_file
     key = settings.serve_tls_key_file

@@ -177,7 +177,7 @@ class ServeSettings(runbook_settings.Settings):
 
     @property
     def page_url(self) -> str:
-        """The address of the page, as this machine sees it."""
+        """The address of the page, as seen from this machine."""
         scheme = "https" if self.serve_tls_cert_file else "http"
         return f"{scheme}://{self.serve_address}"
 

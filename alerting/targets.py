@@ -39,7 +39,7 @@ from .settings import ServeSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A later attempt cannot go better: the address or what is sent is wrong.
+#: A later attempt cannot succeed: the address, or what is sent, is wrong.
 _FINAL = frozenset({400, 404, 405, 410, 413, 414, 415, 422})
 _SMTP_DATA = 354
 _SMTP_TAKEN = 250
@@ -76,11 +76,11 @@ def is_case(text: str) -> bool:
 
 
 class NotSentError(Exception):
-    """Nothing was taken. A later attempt may go better."""
+    """Nothing was taken. A later attempt may succeed."""
 
 
 class RefusedError(NotSentError):
-    """Nothing was taken, and no later attempt can go better."""
+    """Nothing was taken, and no later attempt can succeed."""
 
 
 class AnswerLostError(Exception):
@@ -147,7 +147,7 @@ class Target(Protocol):
 def _sending(*, is_read: bool = False) -> Iterator[None]:
     """Turn a client's error into what it says about a message.
 
-    ``is_read``: only a question is sent, so nothing can be lost with its answer.
+    ``is_read``: only a question is sent, so losing its answer loses nothing.
     """
     try:
         yield
@@ -188,7 +188,7 @@ class _Said:
 
 @dataclass(frozen=True)
 class _Thread:
-    """A case with what stands in it. Both lists are needed: without them nothing can be found."""
+    """A case with what stands in it. Without both lists no message can be found."""
 
     messages: tuple[_Said, ...]
     attachments: tuple[dict[str, Json], ...]

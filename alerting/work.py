@@ -51,7 +51,7 @@ from .targets import (
 #: Of the jobs' steps, not of the code: after an upgrade that keeps it, jobs go on where they were.
 #: It changes when a step is added, removed or moved. Jobs of another one are begun anew.
 _JOBS_VERSION = "4"
-#: A bell that is not heard costs no more than this.
+#: If a ring is missed, a job waits no longer than this.
 _TICK_S = 30.0
 _COOLDOWN_TICK_S = 1.0
 _DONE_TICK_S = 0.5
@@ -99,7 +99,7 @@ class Work:
     looker : carries out investigations
     targets : where reports go, by name
     airflow : carries out looks and deliveries instead; None: this process does
-    bell : rung when there is something to be done
+    bell : rung when there is something to do
     """
 
     def __init__(
@@ -370,7 +370,7 @@ class Work:
     # --- alerts that join ---
 
     def _add(self, episode_id: int, look: int, addition: int) -> None:
-        """Let alerts that came after a look join its report, and their cases their tickets.
+        """Let alerts that came after a look join its report, and tell the tickets of their cases.
 
         An addition that fails does not end: no other one begins before the next look, which takes
         all alerts of the episode.
@@ -385,7 +385,7 @@ class Work:
         self._book.end_addition(episode_id, addition=addition)
 
     def _render_again(self, episode_id: int) -> bool:
-        """Write alerts into the report, and messages to cases that no look told.
+        """Write alerts into the report, and messages to the cases that no look told.
 
         Returns whether the alerts stand in the report. If not, they go on waiting, for a look.
         """
@@ -415,7 +415,7 @@ class Work:
     # --- deliveries ---
 
     def _deliver(self, delivery_id: str) -> None:
-        """Try until a message was taken, or until it is too late."""
+        """Try until the message is taken, or it is too late."""
         began_at = parse_time(_step("began", self._tell_time))
         give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
         wait_s = _FIRST_WAIT_S
@@ -573,7 +573,7 @@ class Bell:
             self._condition.notify_all()
 
     def wait(self, heard: int, timeout_s: float) -> int:
-        """Wait for a ring after the last one that was heard, or for the time-out; return it."""
+        """Wait for a ring after the last one heard, or for the time-out; return its number."""
         with self._condition:
             self._condition.wait_for(lambda: self._rings != heard, timeout_s)
             return self._rings
@@ -637,7 +637,7 @@ class Lane:
         self._wait_for(handle)
 
     def _wait_for(self, handle: WorkflowHandle[None]) -> None:
-        """Wait until a job has ended. One that failed for good does not hold up the next."""
+        """Wait until a job has ended. A job that failed for good does not hold up the next."""
         try:
             handle.get_result()
         except Exception:  # noqa: BLE001 - whatever a job ended with
@@ -783,7 +783,7 @@ def configure(settings: ServeSettings) -> None:
         "executor_id": "serve",
         "serializer": _JsonSerializer(),
         "enable_otlp": False,
-        # It would look for messages between jobs; ours send none.
+        # It would look for messages between jobs, and ours send none.
         "notification_listener_polling_interval_sec": _NEVER_S,
         "log_level": "WARNING",
     }

@@ -1,4 +1,4 @@
-"""The fulfilment backlog runbook, executable: notebooks over a small library."""
+"""The fulfilment backlog runbook as code: notebooks over a small library."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class CheckDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What finishes what was begun; what looks, where looking is possible."""
+        """The commands that finish what was begun; if looking is possible, one that looks."""
         ways = [str(row["way_on"]) for row in self.unfinished]
         if self.exit_code is ExitCode.OK:
             ways.append("runbook investigate")
@@ -91,7 +91,7 @@ class InitDocument(Document):
 
     @property
     def answer(self) -> str:
-        """What became of the marker, or which file there is now."""
+        """What became of the marker, or which file exists now."""
         if self.marker:
             return f"Marker: {self.marker}"
         what = "is written" if self.env_file_written else "stays as it is"
@@ -99,7 +99,7 @@ class InitDocument(Document):
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """What makes the marker."""
+        """The command that makes the marker."""
         return offer("To make the marker, paste:", self.apply)
 
 
@@ -144,7 +144,7 @@ class ChaosDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What takes them back."""
+        """The command that removes them."""
         return ("runbook chaos revert",) if self.drills else ()
 
 
@@ -202,7 +202,7 @@ class DrillDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What takes the fault back, where the drill could not."""
+        """The command that takes the fault back, if the drill could not."""
         return () if self.reverted else (REVERT_COMMAND,)
 
     @property
@@ -244,7 +244,7 @@ class AllDrillsDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What takes a fault back that a drill could not."""
+        """The command for a fault that a drill could not take back."""
         is_left = any(not drill.reverted for drill in self.drills)
         return (REVERT_COMMAND,) if is_left else ()
 
@@ -276,7 +276,7 @@ class DrillRevertDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What finishes the drill's releases; what looks, while the system is not healthy."""
+        """The commands that finish its releases; if the system is unhealthy, one that looks."""
         if self.drill and not self.steady:
             return (*self.way_on, "runbook investigate")
         return self.way_on
@@ -292,8 +292,8 @@ def init(
 ) -> InitDocument:
     """Write ``.env`` into the current folder; with ``marker``, say what would mark the bucket.
 
-    A ``.env`` in this folder or above it stays as it is, and none is written beside a marker: what
-    is read now is what the approved command reads.
+    A ``.env`` in this folder or above it stays as it is. With a marker none is written, so that the
+    approved command reads the same settings as this one.
 
     Parameters
     ----------
@@ -471,7 +471,7 @@ class ReleaseCommands(MoveCommands):
         Only reads systems. Verdict, report and summary then know the change at once.
         """
         inv.progress("look again")
-        # Without a proof it is not proven, which the verdict says.
+        # If this fails, the change is not proven, and the verdict says so.
         with suppress(MoveError, errors.ClientError):
             inv.verify(plan)
         for step in inv.section.STEPS:
@@ -494,7 +494,7 @@ class ReleaseCommands(MoveCommands):
         }
 
 
-# What is done by command is looked at once, without waiting for samples.
+# After a command one look follows at once, without waiting for samples.
 RELEASE = ReleaseCommands(SECTIONS, section=remediation.NAME, gate=GATE, parameters={"wait_s": 0})
 
 

@@ -1,4 +1,4 @@
-"""What ``runbook drill`` does: one scenario, all of them, or only taking back a killed one."""
+"""What ``runbook drill`` does: run one scenario, run all, or only take back a killed drill."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _list_fitting(settings: Settings) -> Iterator[Scenario]:
 def _say_in_place(
     progress: Progress, place: str, words: str, done: int = 0, total: int = 0, /
 ) -> None:
-    """Show which scenario of how many is at work."""
+    """Show which scenario runs, and of how many."""
     progress(f"{place}: {words}", done, total)
 
 
@@ -135,7 +135,7 @@ def _wait_until_calm(settings: Settings, say: Progress) -> None:
 
 
 def _make_row(document: DrillDocument) -> DrillRow:
-    """Return a drill that came to its score as a row."""
+    """Return the row of a drill that got its score."""
     phases = document.phases
     notified = [seconds for seconds in phases.notify_s.values() if seconds is not None]
     is_passed = document.exit_code is ExitCode.OK
@@ -263,7 +263,7 @@ def _list_own_releases(drill: Drill) -> list[dict[str, object]]:
 
 
 def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) -> None:
-    """Take back a killed drill; try again until it worked, somebody else did it, or time is up.
+    """Take back a killed drill; try again until it works, somebody else did it, or time is up.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What keeps a drill from beginning: the interlock beyond the safety rules. Only reads.
+"""What keeps a drill from beginning, beyond the safety rules: the interlock. Only reads.
 
 A drill on top of real trouble hides it, and one beside a release disturbs it.
 """

@@ -13,7 +13,7 @@ _EXAMPLE = "is days and hours of local time, such as 'Mon-Fri 09:00-17:00'; empt
 
 
 class DrillHours(NamedTuple):
-    """A span of days and a span of hours on each of them, in local time.
+    """A span of days, and a span of hours on each day, in local time.
 
     Attributes
     ----------

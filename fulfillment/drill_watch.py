@@ -1,4 +1,4 @@
-"""The watchdog of a drill: takes its fault back when the drill is killed, or cannot do it.
+"""A drill's watchdog: it takes the fault back if the drill is killed, or cannot do so itself.
 
 It is a process of its own, which outlives the drill: ``python -m fulfillment.drill_watch``.
 """

@@ -59,7 +59,7 @@ from .settings import Settings
 
 @dataclass(frozen=True)
 class Scenario(ABC):
-    """One way in which labels come to wait.
+    """One way to make labels wait.
 
     Attributes
     ----------
@@ -107,8 +107,8 @@ class Scenario(ABC):
 def list_accepted(expected: Verdict) -> tuple[Verdict, ...]:
     """Return the verdicts that meet an expected one.
 
-    Where no label waits, a look may catch a trouble that passes, such as a probe that fails while a
-    service starts anew. Then the end is fixed instead of healthy.
+    Without waiting labels, a look may catch a passing trouble, such as a probe that fails while a
+    service restarts. Then the verdict is fixed instead of healthy.
     """
     if expected is Verdict.HEALTHY:
         return (Verdict.HEALTHY, Verdict.FIXED)
@@ -199,8 +199,8 @@ class Scorecard:
     """What a drill measured; None: not measured.
 
     ``has_fault``: whether something is still to be taken back. ``hears_receivers``: whether
-    ``NOTIFICATIONS_URL`` says what the receivers got. Else ``told`` holds what Alertmanager
-    counts, and ``untold`` why it is not known who was told.
+    ``NOTIFICATIONS_URL`` says what the receivers got. Else ``told`` holds Alertmanager's counts, or
+    ``untold`` says why nobody knows who was told.
     """
 
     phases: Phases = field(default_factory=Phases)
@@ -286,7 +286,7 @@ def _judge_channels(card: Scorecard) -> Objective:
 
 
 def _judge_counts(card: Scorecard) -> Objective:
-    """Judge who was told by what Alertmanager counts. What we do not have fails no drill."""
+    """Judge by Alertmanager's counts who was told. A channel that we lack fails no drill."""
     delivered = [name for name, count in card.told.items() if count.sent > count.failed]
     failed = [name for name, count in card.told.items() if count.failed >= count.sent > 0]
     silent = [name for name, count in card.told.items() if not count.sent]
@@ -355,7 +355,7 @@ class Drill:
     injected_at : when the fault was there
     counted_before : what Alertmanager counted before the fault, by channel
     card : what was measured
-    killed : the incident of a drill that was killed, which is ended here; None: it is a new one
+    killed : the incident of a killed drill, which is ended here; None: the drill is new
     """
 
     settings: Settings
@@ -508,7 +508,7 @@ def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = _A
     return check()
 
 
-#: Given RUNBOOK_HOME, takes a drill's fault back if this process dies before it did.
+#: Given RUNBOOK_HOME, takes the drill's fault back if this process dies before doing so.
 Watch = Callable[[Path], AbstractContextManager[object]]
 
 
@@ -596,7 +596,7 @@ def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
         if rule.name == scenario.alert:
             for_s = max(for_s, rule.for_s)
             evaluation_s = max(evaluation_s, rule.group_interval_s)
-    # a scrape, a refresh and an evaluation of its own come before and after the rule's wait
+    # a scrape, a refresh and an evaluation come before the rule's wait, and again after it
     lag_s = 4 * evaluation_s
     group_wait_s, group_interval_s = timing or (0.0, 0.0)
     return replace(
@@ -626,7 +626,7 @@ def _run(drill: Drill) -> DrillDocument:
         cut_off = str(error)
         _record_interrupt(drill, cut_off or "Interrupted. The drill takes its fault back.")
     finally:
-        # a fault that stays would be a real one: who presses again waits for this, once
+        # a fault that stays would be real trouble: a second Ctrl-C waits for this, once
         with Interrupts() as interrupts:
             _revert(drill)
         if interrupts.count > 0 and not is_interrupted:
@@ -691,7 +691,7 @@ def _give_up(drill: Drill) -> None:
 
 
 def _say_interrupted(drill: Drill, cut_off: str, again: str) -> str:
-    """Say whether the fault is gone, and the next command; ``cut_off``: the change's own words."""
+    """Say whether the fault is gone, and the next command. ``cut_off`` is what the change said."""
     if drill.card.reverted:
         back = "The drill's fault is taken back."
     else:
@@ -714,7 +714,7 @@ def _carry_out(drill: Drill) -> None:
     drill.injected_at = utc_now()
     drill.record("inject", scenario=scenario.name)
     card.has_fault = True
-    # a fault that is only begun could take effect after it was taken back
+    # a half-made fault could take effect after it was taken back
     with hold_interrupts():
         scenario.inject(drill)
     orders = sorted(drill.order_ids)
@@ -746,7 +746,7 @@ def _carry_out(drill: Drill) -> None:
 
 
 def _conclude(drill: Drill) -> None:
-    """Take section 6's verdict until it is the expected one: signs of a cause outlast it."""
+    """Ask for section 6's verdict until it is as expected: signs outlast their cause."""
 
     def is_as_expected() -> bool:
         drill.card.verdict = drill.conclude("06_remediation")
@@ -790,7 +790,7 @@ def _notify(drill: Drill) -> None:
             notify_s[channel] = _seconds(drill.injected_at, at)
     known = {channel: time_s for channel, time_s in notify_s.items() if time_s is not None}
     if drill.card.phases.detect_s is not None:
-        # We look twice a second: a receiver that was told sooner knows better when the alert fired.
+        # We look twice a second: if a receiver got the alert before our look, its time counts.
         drill.card.phases.detect_s = min([drill.card.phases.detect_s, *known.values()])
     drill.record("notify", seconds=known)
 
@@ -957,7 +957,7 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, environment: str, sc
     ----------
     folder : where the drill runs; its ``.env`` is read
     home : RUNBOOK_HOME; with cron, also for lock and log
-    environment : RUNBOOK_ENVIRONMENT, which may stand in the shell alone
+    environment : RUNBOOK_ENVIRONMENT, which may be set in the shell only
     scenario : its name; empty: every one that fits
 
     Raises

@@ -56,7 +56,7 @@ class Investigation(display.Investigation[Settings, Clients]):
         return timedelta(minutes=settings.lag_for_minutes)
 
     def verify(self, plan: Plan) -> ActionEntry:
-        """Read the world again and journal whether the plan's effect is there.
+        """Read the world again, and journal whether the plan's effect is there.
 
         The report of a notebook that is run by hand follows at once, as after a conclusion.
         """

@@ -50,7 +50,7 @@ class Backlog(StrEnum):
 
 
 class Causes(StrEnum):
-    """What the diagnosis of now says of what was, or is, wrong."""
+    """What the current diagnosis says of what was, or is, wrong."""
 
     GONE = "gone"
     SUPPORTED = "supported"
@@ -123,7 +123,7 @@ class Way(StrEnum):
 
 
 class Worker(StrEnum):
-    """What is known of the worker that a re-trigger asks."""
+    """What is known of the worker that a re-trigger would ask."""
 
     RUNS = "runs"
     PAUSED = "paused"
@@ -156,7 +156,8 @@ class Situation(NamedTuple):
 class NowRule(NamedTuple):
     """Cells of the first table.
 
-    In every table ``any`` is each value, ``not-breach`` each but that one, and ``a+b`` both.
+    In every table ``any`` is every value, ``not-breach`` every value but that one, and ``a+b``
+    both.
     """
 
     needed: str

@@ -86,7 +86,7 @@ class FulfillmentPolicy(Policy):
         now: datetime | None = None,
         roles: Collection[Role] | None = None,
     ) -> Judgement | None:
-        """Return what the verdict table says of the journal; None before any symptom was read.
+        """Return the verdict table's judgement of the journal; None before any symptom was read.
 
         A closed incident keeps the verdict of its close.
 
@@ -117,11 +117,11 @@ class FulfillmentPolicy(Policy):
         )
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
-        """Return why, as of when it mattered: every cause that a diagnosis supported.
+        """Return the causes as of when it mattered: all that a diagnosis supported.
 
-        What section 6 concluded in trouble counts where nobody had named a cause before. Each has
-        its highest score; the highest comes first. A cause that a later diagnosis refuted in favour
-        of another, before anything was changed, was an error and is left out.
+        If nobody named a cause before, what section 6 concluded during the trouble counts. Each has
+        its highest score; the highest comes first. If a later diagnosis refuted a cause in favour
+        of another before anything was changed, the first was an error and is left out.
         """
         applied = journal.list_actions(ActionPhase.APPLIED)
         causes: dict[str, Finding] = {}
@@ -234,7 +234,7 @@ def _explain(decision: Decision, seen: Seen) -> str:
 
 
 class Affected(NamedTuple):
-    """How many an incident was about; None where nobody counted.
+    """How much an incident was about; None where nobody counted.
 
     Attributes
     ----------
@@ -274,7 +274,7 @@ def count_affected(journal: JournalView) -> Affected:
         ]
         labels = max([*waiting, *late, *(step.released for step in moved)])
     if not labels and not unserved and _had_no_uploads(journal):
-        labels = None  # whoever had no label was not counted
+        labels = None  # orders without a label were not counted
     return Affected(
         labels=labels,
         waiting=waiting[-1] if waiting else None,
@@ -315,7 +315,7 @@ def _count_moved(journal: JournalView) -> list[_Moved]:
             continue
         counts[plan] = max(count, counts.get(plan, 0))
         if kinds[plan] == "undo":
-            # A release that was cut off has no count: it moved what was taken back.
+            # A release that was cut off has no count: it moved what the undo took back.
             taken_back = plan.removesuffix("-undo")
             if taken_back in kinds:
                 counts.setdefault(taken_back, count)

@@ -40,7 +40,7 @@ def _like(pattern: str, otherwise: str) -> AfterValidator:
 
 
 def _check_order_id_from(value: str) -> str:
-    """Return the rule with its pattern; ``key`` alone gets DataFlow's pattern."""
+    """Return the rule with its pattern; a bare ``key`` gets DataFlow's pattern."""
     if re.fullmatch(_METADATA, value):
         return value.lower()
     kind, _, pattern = value.partition(":")
@@ -65,7 +65,7 @@ def _check_command(value: str) -> str:
 
 
 def is_nested(prefix: str, other: str) -> bool:
-    """Tell whether one of two prefixes lies in the other, or both are the same."""
+    """Tell whether two prefixes are the same, or one lies in the other."""
     return prefix.startswith(other) or other.startswith(prefix)
 
 

@@ -1,4 +1,4 @@
-"""What the journal says of now, as the verdict table takes it. Pure.
+"""What the journal says about now, in the form that the verdict table takes. Pure.
 
 Readings that are over ten minutes old, or from before the last action, are shown and do not judge.
 """
@@ -37,7 +37,7 @@ UPLOAD_ALERT = "FulfillmentUploadFailing"
 NEEDED_ROLES = (Role.ALERT, Role.BACKLOG, Role.SYMPTOM)
 #: Actions that a ledger proves, object by object, and that can be gone on with.
 MOVES = ("release", "undo", "resume", "settle")
-#: The steps whose actions are the remedy: what was released, and what was brought back.
+#: The steps whose actions are the remedy: a release, or a service brought back.
 _REMEDIES = ("6.1", "6.2")
 #: Numbers of a proof that say that it failed.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
@@ -172,7 +172,7 @@ def _list_missing(
     roles: Collection[Role],
     now: datetime,
 ) -> list[_Missing]:
-    """Return why needed readings say nothing of now, in words: not read, unknown, or too old."""
+    """Say why needed readings say nothing about now: not read, unknown, or too old."""
     missing: list[_Missing] = []
     for role in NEEDED_ROLES:
         newest = [r for r in journal.latest().values() if r.role is role and r.is_needed]
@@ -190,7 +190,7 @@ def _list_missing(
 
 
 def say_age(reading: Reading, now: datetime) -> str:
-    """Say how old a reading is that does not judge any more."""
+    """Say how old a reading is that no longer judges."""
     age_s = (now - reading.observed_at).total_seconds()
     minutes = round(age_s / 60)
     return f"{reading.step} was read {minutes} min ago, at {reading.observed_at:%H:%M:%SZ}"
@@ -255,7 +255,7 @@ def _read_backlog(readings: Iterable[Reading]) -> Backlog:
 
 
 def _say_above(readings: Iterable[Reading]) -> str:
-    """Return the reason of the newest reading by which more waits than usual; empty: none does."""
+    """Return why more waits than usual, by the newest reading that says so; empty: none does."""
     relevant = [reading for reading in readings if reading.observations.get("waiting") is not None]
     newest = max(relevant, key=_get_seq, default=None)
     if newest is None or newest.observations["waiting"] != Backlog.ABOVE:
@@ -330,9 +330,9 @@ def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) ->
 
 
 def judge_actions(actions: Sequence[ActionRecord], unfinished: Collection[str] = ()) -> Actions:
-    """Return what the remedies of an incident came to: the newest of each step counts.
+    """Return how the remedies of an incident ended: the newest of each step counts.
 
-    What was taken back does not count, finished or not.
+    A remedy that was taken back does not count, finished or not.
 
     Parameters
     ----------
@@ -380,7 +380,7 @@ def is_unfinished(action: ActionRecord) -> bool:
 
 
 def is_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
-    """Tell whether a move left labels of which nobody can know, and no person said a word."""
+    """Tell whether a move left labels in doubt, and nobody has said what became of them."""
     settling = f"{action.plan}-settle"
     if any(other.applied and other.plan.startswith(settling) for other in actions):
         return False

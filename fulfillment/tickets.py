@@ -1,4 +1,4 @@
-"""``runbook tickets``: the support tickets that are known, and what support says of each.
+"""``runbook tickets``: the known support tickets, and what support says of each.
 
 Support cannot search for tickets. So they are known from elsewhere: alerts, ``--ticket``, earlier
 incidents, or a file. Only reads.
@@ -36,7 +36,7 @@ class TicketsDocument(Document):
 
     @property
     def answer(self) -> str:
-        """How many are known, and how one gets known."""
+        """How many tickets are known, and how to make one known."""
         if self.tickets:
             return f"{len(self.tickets)} known"
         return "No ticket is known. Take the id from a customer's case, and name it with --ticket"
@@ -48,7 +48,7 @@ class TicketsDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """How to look with the newest open one."""
+        """The command that looks with the newest open ticket."""
         for row in self.tickets:
             if row["status"] not in ("", "closed", "unknown to support"):
                 return (f"runbook investigate --ticket {row['ticket']}",)

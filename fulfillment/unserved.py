@@ -1,4 +1,4 @@
-"""Orders that have no label at all: nobody sees them in the bucket. Only reads."""
+"""Orders that have no label at all: the bucket does not show them. Only reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .waiting import Waiting, read_order_id
 
 _MAX_SHIPMENTS = 1000
 _MAX_READY = 20_000
-#: Statuses of a shipment that was not handed on yet, by DataFlow and by the demo stack.
+#: Statuses of a shipment that was not handed over yet, in DataFlow and in the demo stack.
 _WITHOUT = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
 
 
@@ -70,7 +70,7 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
 
 
 def _list_orders(key: str, order_id_from: str) -> list[str]:
-    """Return the order that a key names; else every number in it, as in a packing slip's."""
+    """Return the order that a key names; else every number in the key, as for a packing slip."""
     order_id = read_order_id(key, {}, order_id_from)
     if order_id:
         return [order_id]

@@ -1,6 +1,6 @@
 """Labels that wait: list them, say since when each waits, and which of them may be released.
 
-A label is an object under the pending or the chaos prefix. ``objectmove`` moves it; this module
+A label is an object under the pending or the chaos prefix. ``objectmove`` moves labels; this module
 says why one stays. Only reads.
 """
 
@@ -56,7 +56,7 @@ class Label(NamedTuple):
 
     Attributes
     ----------
-    start, minutes : since when it waits, and how long that is ago
+    start, minutes : since when it waits, and for how many minutes
     is_complete : whether LABEL_FINISHED says that it may move; None when only shipments can say
     order_id : by ORDER_ID_FROM; empty when it cannot be told
     """
@@ -188,8 +188,8 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
 def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     """List what waits under some prefixes (default: where objects wait), with its metadata.
 
-    A late hand-over is old when it arrives and leaves within seconds: an object over the lag
-    threshold that was written less than 10 s ago counts only if it is still there 4 s later.
+    A late order's label is old when it arrives, and leaves within seconds. So an object over the
+    lag threshold that was written less than 10 s ago counts only if it is still there 4 s later.
 
     Raises
     ------
@@ -364,13 +364,13 @@ class _Judge:
 def explain_left(
     left: Mapping[str, int], keys: Mapping[str, Sequence[str]], settings: Settings, *, is_all: bool
 ) -> str:
-    """Say why what waits will stay, and which setting decides it; empty when nothing stays. Pure.
+    """Say why waiting objects will stay, and which setting decides it; empty when none stays. Pure.
 
     Parameters
     ----------
     left, keys : how many objects were left out, and some of their keys, by reason
-    is_all : whether nothing moves; else only those are named that no plan will ever move, since
-        they count for the alert too
+    is_all : whether nothing moves. If something does, only objects that no plan will ever move are
+        named, since they count for the alert, too
     """
     others = ", ".join(keys.get("no_match", ())[:3])
     ways = {
@@ -447,7 +447,7 @@ def _ask_for_orders(
 
 
 def _wants_label(shipment: Mapping[str, Json]) -> bool:
-    """Tell whether a shipment still wants its label. One that has gone may have a second parcel."""
+    """Tell whether a shipment still wants its label. A shipped one may have a second parcel."""
     return (shipment.get("status") or "").strip().lower() in _WANTING
 
 
@@ -455,7 +455,7 @@ def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, 
     number = int(order_id)
     shipments = client.list_shipments(number)
     for shipment in shipments:
-        # Shipments of others would release every label.
+        # If these were other orders' shipments, they would release every label.
         is_own = str(shipment.get("orderId")) == str(number)
         texts = (shipment.get("status"), shipment.get("trackingNumber"))
         if not is_own or not all(isinstance(text, str | None) for text in texts):

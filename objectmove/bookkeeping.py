@@ -1,4 +1,4 @@
-"""Write a plan's record into the bucket, and a person's word into the release."""
+"""Write a plan's record into the bucket, and a person's word into the release's record."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Bookkeeping:
 
         Parameters
         ----------
-        is_held : whether the hold in the ledger still counts: it ends on record first
+        is_held : whether the hold in the ledger still counts: its end is put on record first
         """
         if self.record is None:
             records.put_recorded_plan(self._session, self._plan)
@@ -75,14 +75,14 @@ class Bookkeeping:
             records.remove_old_states(self._session, self._plan.id)
 
     def list_done_about(self) -> list[int]:
-        """Return the rows of which the release must know."""
+        """Return the rows that the release must know of."""
         action = self._plan.header.action
         ledger = self._ledger
         if action == "move" or not ledger.is_begun:
             return []
         done = [State.MOVED]
         if action == "settle":
-            done.append(State.SKIPPED)  # what is not there any more need not be moved
+            done.append(State.SKIPPED)  # what has gone need not be moved
         rows = []
         for row, planned in enumerate(self._plan.rows):
             is_word_only = action == "settle" and not planned.to
@@ -98,7 +98,7 @@ class Bookkeeping:
         new = [row for row in done if row not in ledger.reported_rows]
         if not new:
             return
-        # Our own ledger and record come first: else the next run believes that nobody gave a word.
+        # Write our own ledger and record first: else the next run believes that nobody gave a word.
         ledger.note("telling", sync=True)
         self.write_record()
         for plan_id, log in self._logs.items():
@@ -196,7 +196,7 @@ class Bookkeeping:
         )
 
     def _get_fence(self) -> datetime:
-        """Return the store's time from which on nothing of the plan can take effect."""
+        """Return the store's time after which nothing of the plan can take effect."""
         ledger = self._ledger
         is_half_done = ledger.rows(*HALF) or ledger.rows(*HALF, leg=Leg.PARK)
         if ledger.in_flight or is_half_done:
@@ -243,7 +243,7 @@ class Bookkeeping:
             "settled": settled,
         }
         if record.ledger in known:
-            # Another machine's ledger of the release stays behind what the bucket knows.
+            # Another machine's ledger of the release may be older than what the bucket knows.
             changes["ledger"] = entry.hash
         changed = record.model_copy(update=changes)
         records.put_record(self._session, changed)

@@ -74,7 +74,7 @@ class Version:
     last_modified: datetime
 
     def is_same(self, other: Version) -> bool:
-        """Tell whether they are the same: ETag, size, and LastModified in seconds."""
+        """Tell whether both are the same version: ETag, size, and LastModified in seconds."""
         if not self.has_same_content(other):
             return False
         ours = self.last_modified
@@ -84,7 +84,7 @@ class Version:
         return ours == theirs
 
     def has_same_content(self, other: Version) -> bool:
-        """Tell whether ETag and size are the same."""
+        """Tell whether both have the same ETag and size."""
         return (self.etag, self.size_bytes) == (other.etag, other.size_bytes)
 
 
@@ -107,7 +107,7 @@ class Seen(Version):
         """Whether the ETag can be the MD5 of the content, by a HEAD.
 
         It is not the MD5 of a multipart upload, nor of an object that is encrypted with a key of
-        its own. The probe finds out whether the store's plain ETags are MD5s at all.
+        its own. The probe finds out whether this store's plain ETags are MD5s.
         """
         is_md5 = _MD5.fullmatch(self.etag.lower()) is not None
         encryption = self.headers.get(_ENCRYPTION, "")
@@ -168,7 +168,7 @@ class Answer:
 OnAnswer = Callable[[int, Answer], None]
 
 Look = dict[str, Seen | None]
-"""What is at each key, None where nothing is; a key that could not be read is not in it."""
+"""What is at each key; None where nothing is. A key that could not be read is missing."""
 
 _NOT_SENT = Answer("none", code="NotSent")
 _NO_ANSWER = Answer("unknown", code="NoAnswer")
@@ -186,7 +186,7 @@ def find_all(
 
     Parameters
     ----------
-    on_way : called again and again while this takes its time
+    on_way : called again and again while this goes on
     """
     most = 4 * len(keys) + 1000
     looks: Look = dict.fromkeys(keys)
@@ -266,7 +266,7 @@ class S3Bucket(Reach):
     def list_objects(
         self, prefix: str, *, with_folders: bool = False, start: str = ""
     ) -> Iterator[Seen]:
-        """Yield the objects under a prefix, in no certain order.
+        """Yield the objects under a prefix, in any order.
 
         Parameters
         ----------
@@ -327,7 +327,7 @@ class S3Bucket(Reach):
 
         Parameters
         ----------
-        failed : gets the reason for each key that could not be read
+        failed : takes the reason for each key that could not be read
         marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; then an answer
             without it comes from something in front of the store. None: not known
         """
@@ -433,7 +433,7 @@ class S3Bucket(Reach):
         what: str,
         sink: Sink | None = None,
     ) -> Reply:
-        """Return the answer to a read that must be a 200.
+        """Return the answer to a read; only a 200 will do.
 
         Parameters
         ----------
@@ -731,7 +731,7 @@ def _to_seen(key: str, headers: Texts) -> Seen:
 
 
 def _explain(reply: Reply, what: str) -> StoreError:
-    """Return the error that says why a request was not answered as it should be."""
+    """Return the error that says why a request failed."""
     if reply.status < 1:
         code = _UNANSWERED[reply.status].code
         return StoreError(f"{what}: {reply.error}", code=code)
@@ -749,7 +749,7 @@ def _explain(reply: Reply, what: str) -> StoreError:
 
 
 def _describe_clock(date: str) -> str:
-    """Say how far this machine's clock is off the store's; empty when it is not, or unknown."""
+    """Say how far this machine's clock is off the store's; empty when it is right, or unknown."""
     try:
         ahead = datetime.now(UTC) - parse_time(date)
     except StoreError:

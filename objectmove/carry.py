@@ -19,7 +19,7 @@ from .session import STORE_ID, Clock, Session
 from .table import Act, Direction, Place, Rule, State, decide
 
 WINDOW = 16
-"""The most rows that are announced and not closed: a kill leaves at most these in doubt."""
+"""The most rows that are announced and not closed: a kill leaves no more in doubt."""
 
 _LOOK_S = 2.0
 _ROUNDS = 4
@@ -32,9 +32,9 @@ class Hold(Protocol):
 
     Attributes
     ----------
-    words : how it does so, and at which address; the plan contains them
+    words : how it does so, and at which address; they stand in the plan
     way_back : how a person ends it without us
-    holds : whether it keeps anyone from moving; else it only says that nobody moves
+    holds : whether it keeps anyone from moving, or only says that nobody moves
     """
 
     words: str
@@ -78,7 +78,7 @@ class Job:
 
     @property
     def is_release(self) -> bool:
-        """Whether it goes to the consumers; else it goes back, or is parked."""
+        """Whether it goes to the consumers, and is not taken back or parked."""
         return self.direction in (Direction.THERE, Direction.STILL)
 
 
@@ -121,7 +121,7 @@ def look_surely(
 
     Parameters
     ----------
-    has_id : whether the store has an id object; without one, the mark of a 404 decides alone
+    has_id : whether the store has an id object; without one, only the mark of a 404 decides
     """
     marks_absence = abilities.marks_absence
     if not has_id:
@@ -143,8 +143,8 @@ class Carrier:
 
     Parameters
     ----------
-    write_record : writes what the ledger says into the bucket
-    age_of : returns the headers that a copy gets in an undo; empty where it adds none
+    write_record : puts on record what the ledger says
+    age_of : returns the headers that an undo adds to a copy
 
     Attributes
     ----------
@@ -298,7 +298,7 @@ class Carrier:
         self._delete(landed)
 
     def _resolve_window(self, jobs: Sequence[Job], *, may_send: bool) -> None:
-        """Look at jobs of which nothing is in flight, and do what the table says.
+        """Look at jobs that have no request in flight, and do what the table says.
 
         The last look of a run sends nothing, so that the next run knows that nothing is in flight.
         """
@@ -312,7 +312,7 @@ class Carrier:
             self._delete(deletes)
 
     def _note_undeleted(self, jobs: Sequence[Job]) -> None:
-        """Write down which deletes had no effect: if such a source goes later, others took it."""
+        """Write down which deletes had no effect: a source that vanishes later, others took."""
         rows = []
         for job in jobs:
             is_deleting = self._get_state(job) is State.DELETING
@@ -353,12 +353,12 @@ class Carrier:
         rows = [job.row for job in jobs]
         session.renew()  # for the last time before the copies: their fence is fixed now
         self._put_names(jobs)
-        ledger.log.reserve()  # so that the outcome can be written on a full disk
+        ledger.log.reserve()  # so that the outcome can be written even if the disk fills up
         fence_at = format_time(session.fence_at)
         ledger.note("intent", rows, leg=leg, sync=True, fence_at=fence_at)
         self._write_record()
         if not self.abilities.conditional_copy and self._is_look_old():
-            why = "its destination was looked at too long ago: nothing was sent"
+            why = "the look at its destination is too old: nothing was sent"
             self._note_refused(rows, leg, why, is_final=False)
             return
         requests = [self._make_copy(job) for job in jobs]
@@ -395,7 +395,7 @@ class Carrier:
                 self.session.change(request)
 
     def _take_copy(self, job: Job, answer: Answer) -> None:
-        """Write down at once what an answer proves; anything else stays doubtful."""
+        """Write down at once what an answer proves; a job without a proof stays in doubt."""
         if answer.effect == "done":
             if answer.etag == job.planned.etag:
                 self._land(job, answer)
@@ -435,7 +435,7 @@ class Carrier:
         )
 
     def _compare_content(self, job: Job, answer: Answer) -> None:
-        """Judge a copy that got another ETag: by its bytes where the plan has their hash."""
+        """Judge a copy that has another ETag: by its bytes, if the plan has their hash."""
         self.look_at([job.to])
         place = self.judge_destination(job)
         if place is Place.SAME:
@@ -446,7 +446,7 @@ class Carrier:
             self.ledger.close(State.CONFLICT, [job.row], leg=job.leg)
 
     def _compare_bytes(self, job: Job) -> Place:
-        """Compare a destination whose ETag is no hash."""
+        """Compare a destination whose ETag is not a hash."""
         try:
             sha256 = self.bucket.read_sha256(job.to)
         except StoreError:
@@ -537,7 +537,7 @@ class Carrier:
             ledger.note("delete_refused", refused, leg=leg, reasons=reasons)
 
     def _forget_looks(self, jobs: Sequence[Job]) -> None:
-        """Drop what was seen of jobs that are done: nobody asks for it again."""
+        """Forget the looks at jobs that are done: nobody asks for them again."""
         for job in jobs:
             if self._get_state(job) is State.MOVED:
                 self.looks.pop(job.key, None)
@@ -576,11 +576,11 @@ class Carrier:
         jobs: Iterable[Job],
         destination: Place | None = None,
     ) -> dict[Act | State, list[Job]]:
-        """Ask the table what to do with each job; write down what is decided for good.
+        """Ask the table what to do with each job; write down every final decision.
 
         Parameters
         ----------
-        destination : what to assume there; default: what the last look means
+        destination : what to assume there; default: what the last look says
         """
         by_act: dict[Act | State, list[Job]] = defaultdict(list)
         leg = Leg.MOVE

@@ -1,4 +1,4 @@
-"""May a plan begin, or go on? What refuses is raised here; nothing planned is changed."""
+"""May a plan begin, or go on? A refusal is raised here; nothing planned is changed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_
 
 
 def is_to_be_ended(ledger: Ledger) -> bool:
-    """Tell whether there is nothing to go on with; a person's approved word always counts."""
+    """Tell whether there is nothing to go on with; an approved word always is something."""
     if not ledger.is_begun:
         return True
     plan = ledger.plan
@@ -140,7 +140,7 @@ def check_word(bucket: S3Bucket, plan: MovePlan) -> None:
 def check_stillness(
     bucket: S3Bucket, keys: Sequence[str], *, abilities: Abilities, clock: Clock
 ) -> None:
-    """Look twice at what an undo takes back: what vanishes meanwhile was taken by someone."""
+    """Look twice at what an undo takes back: if something vanishes meanwhile, someone took it."""
     before = look_surely(bucket, keys, abilities=abilities)
     clock.sleep(_STAND_STILL_S)
     after = look_surely(bucket, keys, abilities=abilities)
@@ -154,7 +154,7 @@ def check_stillness(
 
 
 def find_owned(ledger: Ledger, owners: Mapping[str, str]) -> dict[int, str]:
-    """Return the waiting rows that belong to another plan, and what goes on with that one.
+    """Return the waiting rows that belong to another plan, and the command that goes on with it.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def find_owned(ledger: Ledger, owners: Mapping[str, str]) -> dict[int, str]:
 
 
 def check_changed(plan: MovePlan, changed: Mapping[int, str], *, is_strict: bool) -> None:
-    """Refuse when too much changed since the plan was made.
+    """Refuse when too much has changed since the plan was made.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ class NeedsApprovalError(NotApprovedError):
 
     Attributes
     ----------
-    command : what gives it
+    command : gives that approval
     """
 
     def __init__(self, reason: str, *, command: str) -> None:

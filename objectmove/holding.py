@@ -1,4 +1,4 @@
-"""The others who may move: keep them still for a plan, and let them go on.
+"""Others who may move objects: keep them still for a plan, and let them go on.
 
 They go on only when nothing within their reach would ship twice, or when a person approved that.
 """
@@ -28,7 +28,7 @@ from .table import Place, State
 
 
 def digest_approval(plan: MovePlan, facts: Sequence[str]) -> str:
-    """Return what approves something about a plan that is not in it."""
+    """Return the hash that approves something about a plan that is not in it."""
     return hashlib.sha256("\n".join([plan.sha256, *facts]).encode()).hexdigest()
 
 
@@ -37,7 +37,7 @@ class Holding:
 
     Parameters
     ----------
-    hold : of who else may move
+    hold : on everyone else who may move objects
     books : writes into the bucket who is held
     logs : return a plan's ledger on this machine
     operator : who runs the plan
@@ -71,7 +71,7 @@ class Holding:
         self._jobs: Jobs | None = None
 
     def use_looks(self, carrier: Carrier, jobs: Jobs) -> None:
-        """Judge by a carrier's looks from now on; without any, everything may be everywhere."""
+        """Judge by a carrier's looks from now on; without looks, everything may be everywhere."""
         self._carrier = carrier
         self._jobs = jobs
 
@@ -81,11 +81,11 @@ class Holding:
 
         Parameters
         ----------
-        wind_down : finishes after an interrupt what has landed
+        wind_down : after an interrupt, finishes what has landed
         """
         ledger = self._ledger
         with self._alone():
-            self._session.renew()  # it may have been waited for
+            self._session.renew()  # waiting may have taken long
             is_paused = self._hold.is_paused() if self._plan.moves_objects else True
             self._note_hold(is_paused=is_paused)
             self._books.write_record()
@@ -101,7 +101,7 @@ class Holding:
             self.give_back(error)
             is_refused = isinstance(error, RefusedError | KeyboardInterrupt)
             if is_new and is_refused and not ledger.is_begun and ledger.hold is None:
-                with suppress(MoveError):  # it says then that nothing was announced
+                with suppress(MoveError):  # then it says that nothing was announced
                     records.remove_record(self._session, self._plan.id)
             raise
         self.why_held = self.give_back(None)
@@ -111,7 +111,7 @@ class Holding:
 
         Parameters
         ----------
-        error : that ends the run; None when none does
+        error : the one that ends the run; None without one
 
         Returns
         -------
@@ -206,8 +206,8 @@ class Holding:
     def _alone(self) -> Iterator[None]:
         """Keep the other shards of a manifest from changing who is held, inside a ``with`` block.
 
-        Without other shards, the session itself keeps everyone else out. What this plan wrote
-        without an answer may still take effect: the others wait until it cannot.
+        Without other shards, the session itself keeps everyone else out. An unanswered write of
+        this plan may still take effect: the other shards wait until it cannot.
         """
         header = self._plan.header
         session = self._session

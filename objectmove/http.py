@@ -43,11 +43,11 @@ class _BrokenError(Exception):
 
 
 class _SpoiltError(Exception):
-    """The connection holds something that nobody asked for."""
+    """The connection holds an answer that nobody asked for."""
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that knows whether it was sent: over a connection that holds no answer."""
+    """A request that knows whether it was sent; it needs a connection that holds no answer."""
 
     protocol: ResponseHandler | None = None
 

@@ -25,7 +25,7 @@ from .table import State
 Logs = Callable[[str], ChainedLog]
 """Plan id to its ledger."""
 
-#: What a row becomes when this plan does nothing more with it.
+#: The states of a row with which this plan does nothing more.
 CLOSED = (State.MOVED, State.SKIPPED, State.CONFLICT, State.UNPROVEN)
 #: A copy may be at the destination, and the source may still be there.
 HALF = (State.DOUBTFUL, State.LANDED, State.DELETING)
@@ -78,8 +78,8 @@ class RowStates(Mapping[int, State]):
 
     Attributes
     ----------
-    begun : the first row that was never announced
-    waiting_again : rows below ``begun`` that are ``NONE``
+    begun : the first row that was never announced waiting_again : rows below ``begun`` that are
+        ``NONE``
     """
 
     def __init__(self, count: int) -> None:
@@ -112,7 +112,7 @@ class RowStates(Mapping[int, State]):
                 self.waiting_again.discard(row)
 
     def begin(self, end: int) -> None:
-        """Note that every row below ``end`` was announced, or passed over."""
+        """Note that every row below ``end`` was announced, or left out."""
         for row in range(self.begun, end):
             if self[row] is State.NONE:
                 self.waiting_again.add(row)
@@ -251,7 +251,7 @@ class Ledger:
         leg: Leg = Leg.MOVE,
         **data: Any,
     ) -> None:
-        """Write one line and take it in.
+        """Write one line, and update the state by it.
 
         Raises
         ------
@@ -324,7 +324,7 @@ class Ledger:
             known[int(row)] = why
 
     def _take_session(self, entry: Entry) -> None:
-        """Take in a line about the plan as a whole."""
+        """Update the state by a line about the whole plan."""
         data = entry.data
         match entry.kind:
             case "approved":
@@ -348,7 +348,7 @@ class Ledger:
                 self.is_ended = True
 
     def _take_rows(self, entry: Entry) -> None:
-        """Take in what a line says of some rows, beside their state."""
+        """Update by what a line says of some rows, except their state."""
         data = entry.data
         rows = data.get("rows", ())
         match entry.kind:
@@ -357,7 +357,7 @@ class Ledger:
                 for row in rows:
                     planned_etag = self.plan.rows[row].etag
                     is_planned = data["etag"] == planned_etag
-                    # One text for both: a long ledger takes less memory.
+                    # Both share one text: a long ledger takes less memory.
                     etag = planned_etag if is_planned else data["etag"]
                     self.landings[row] = Landing(etag, at)
             case "delete_refused":
@@ -381,7 +381,7 @@ class Ledger:
                 self.settled_by = data["plan"]
 
     def _believe(self, record: Record) -> None:
-        """Take over what the bucket knew, where this ledger is an older copy."""
+        """Take over what the bucket knew, if this ledger is an older copy."""
         self.fence_at = max(self.fence_at, record.fence_at)
         self.approved_sha256 = self.approved_sha256 or record.sha256
         self.approved_by = self.approved_by or record.by
@@ -400,7 +400,7 @@ class Ledger:
         begun = min(record.begun, len(states))
         states.begin(begun)
         if not record.memory_removed:
-            # What the bucket never knew as announced was never sent.
+            # A row that the bucket does not know as announced was never sent.
             unsent = [row for row in self.rows(*HALF) if row >= record.begun]
             states.put(State.NONE, unsent)
         settled = (State.TAKEN, State.FREED, State.UNDONE)

@@ -131,7 +131,7 @@ def _check(path: Path, header: PlanHeader, shards: Sequence[Shard]) -> None:
 
 
 class Spool:
-    """Rows on their way from a listing into shards, on the disk: memory does not grow with them.
+    """Rows between a listing and its shards, kept on the disk: memory does not grow with them.
 
     Parameters
     ----------
@@ -140,8 +140,7 @@ class Spool:
 
     Attributes
     ----------
-    count : how many rows there are
-    oldest : since when the oldest waits
+    count : how many rows there are oldest : since when the oldest waits
     """
 
     def __init__(self, file: IO[bytes], *, most: int) -> None:
@@ -159,7 +158,7 @@ class Spool:
         LimitError
             When there are too many.
         PlanError
-            When the keys do not ascend: then ranges of keys are not what they seem.
+            When the keys do not ascend: then ranges of keys mean nothing.
         """
         for row in rows:
             if row.key <= self._last:
@@ -277,7 +276,7 @@ def read_manifest(plan: MovePlan) -> Manifest:
 
 
 def find_approval(plan: MovePlan | Manifest) -> str:
-    """Return the hash that approves a plan: its own, or of a shard that of its manifest.
+    """Return the hash that approves a plan: its own, or for a shard the hash of its manifest.
 
     Returns
     -------
@@ -302,7 +301,7 @@ def check_shard(manifest: Manifest, plan: MovePlan) -> None:
 
 
 def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
-    """Return a shard's plan: from beside the manifest, or from the bucket's record.
+    """Return a shard's plan: from the manifest's folder, or from the bucket's record.
 
     Raises
     ------
@@ -317,8 +316,8 @@ def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
         plan = records.fetch_plan(bucket, shard.plan, find_folder=lambda: path.parent)
     if plan is None:
         raise PlanError(
-            f"the plan {shard.plan} is not here, and the bucket holds it no more: it has ended, or "
-            "was never begun. Go on where it was planned."
+            f"the plan {shard.plan} is not here, and the bucket no longer holds it: it has ended, "
+            "or was never begun. Go on where it was planned."
         )
     check_shard(manifest, plan)
     return plan
@@ -370,9 +369,9 @@ def begin_shards(
 ) -> None:
     """Put an approved manifest and all of its shards on record, if they are not.
 
-    Each record says that the others are held for it, unless someone else keeps them still already.
-    So only the shard that ends last lets them go on. The ledgers here say the same: they outlive
-    the bucket's memory.
+    Each record says that the others are held for it, unless they stand still already for someone
+    else. So only the shard that ends last lets them go on. The ledgers here say the same: they
+    outlive the bucket's memory.
 
     Raises
     ------
@@ -467,7 +466,7 @@ def _list_unrecorded(bucket: S3Bucket, manifest: Manifest) -> list[Shard]:
 
 
 def _make_note(session: Session, hold: Hold) -> HoldNote | None:
-    """Return who is held for the shards; None when someone else keeps them still already."""
+    """Return who is held for the shards; None when they stand still already for someone else."""
     is_held = any(record.hold for record in records.list_records(session.bucket))
     if hold.is_paused() and not is_held:
         return None
@@ -475,7 +474,7 @@ def _make_note(session: Session, hold: Hold) -> HoldNote | None:
 
 
 def _describe_unbegun(session: Session, plan: MovePlan, note: HoldNote | None) -> Record:
-    """Return what the bucket knows of an approved shard of which nothing was announced."""
+    """Return what the bucket knows of a shard that is approved, and not begun."""
     return Record(
         plan=plan.id,
         release=plan.id,

@@ -107,7 +107,7 @@ def list_unfinished(bucket: S3Bucket, list_begun: ListBegun = list_none) -> list
         When the bucket cannot be read.
     """
     open_records = [record for record in records.list_records(bucket) if not record.is_closed]
-    # A plan that has ended goes on only after its undo or settling that is under way.
+    # A plan that has ended goes on only after an undo or a settling of it that is under way.
     busy = {record.parent for record in open_records if not record.is_over}
     open_records = [r for r in open_records if not r.ended or r.plan not in busy]
     unfinished = [_describe_forgotten(plan) for plan in list_forgotten(bucket, list_begun)]
@@ -238,11 +238,11 @@ def _find_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """A plan that was begun here and that the bucket does not remember.
+    """A plan that was begun here, and that the bucket forgot.
 
     Attributes
     ----------
-    keys : of its rows that are open, at both ends
+    keys : both ends of its open rows
     open_rows : how many those rows are
     way_on : the command that goes on with it
     """
@@ -254,7 +254,7 @@ class Forgotten:
 
 
 def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
-    """Return the plans that need someone and that the bucket does not remember. Only reads.
+    """Return the plans that the bucket forgot, and that still need someone. Only reads.
 
     An undo or a settling comes before its release.
 
@@ -291,7 +291,7 @@ def _list_keys(rows: Sequence[PlanRow]) -> tuple[str, ...]:
 
 
 def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
-    """Return the rests of keys that are open again although their release was settled."""
+    """Return the rests of the keys that are open again although their release was settled."""
     plan = records.read_recorded_plan(bucket, record, folder=Path())
     prefix = plan.header.source
     reopened = {}
@@ -302,7 +302,7 @@ def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
 
 
 def _list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> Iterator[Begun]:
-    """Yield the plans that were begun here and that the bucket does not remember."""
+    """Yield the plans that were begun here, and that the bucket forgot."""
     known = records.list_recorded_plans(bucket)
     store_id = ""
     for plan_id, read in list_begun().items():

@@ -12,7 +12,7 @@ Sink = Callable[[bytes], Any]
 class Message(NamedTuple):
     """One request; ``target`` is the path with its query.
 
-    Header texts are bytes as Latin-1; it is sent only where those bytes are UTF-8.
+    Header texts are bytes read as Latin-1; the request is sent only if those bytes are UTF-8.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""Carry out a plan: a release, an undo, a settling or a reopening; go on with it after anything.
+"""Carry out a plan: a release, an undo, a settling or a reopening; go on after any interruption.
 
 ``apply_plan`` begins a plan, ``resume_plan`` goes on with one. A session locks the ledger, claims
 the bucket, writes the bucket's record and holds the others, in this order. It gives them back in
@@ -60,7 +60,7 @@ _FORGOTTEN = (
 )
 
 FindNewer = Callable[[Mapping[str, datetime]], set[str]]
-"""Takes keys with their LastModified; returns the keys that were written later."""
+"""Takes keys with their LastModified; returns the keys that were written after it."""
 
 Watch = Callable[[str], AbstractContextManager[FindNewer]]
 """Watches the writes under a prefix inside its ``with`` block."""
@@ -567,7 +567,7 @@ class Run:
             carrier.resolve(self.jobs.list_half)
 
     def _doubt_the_rest(self) -> None:
-        """Leave to a person what another machine may have moved: the bucket forgot about it."""
+        """Leave to a person what the bucket forgot: another machine may have moved it."""
         ledger = self.ledger
         self._skip_what_went(ledger.list_waiting())
         left = ledger.list_waiting()
@@ -576,7 +576,7 @@ class Run:
         ledger.close(State.LEFT, left)
 
     def _skip_what_went(self, rows: Sequence[int]) -> None:
-        """Close those of the rows whose planned version is not at its source any more."""
+        """Close the rows whose planned version has left its source."""
         plan = self.plan
         keys = [plan.rows[row].key for row in rows if plan.rows[row].to]
         looks = look_surely(self.bucket, keys, abilities=plan.header.abilities)
@@ -586,11 +586,11 @@ class Run:
             place = compare_with_plan(looks, planned.key, planned, any_version=False)
             if place in (Place.ABSENT, Place.OTHER):
                 went.append(row)
-                self.ledger.reasons[row] = "it has gone since, or was rewritten"
+                self.ledger.reasons[row] = "it has gone since then, or was rewritten"
         self.ledger.close(State.SKIPPED, went)
 
     def _keep_age(self, job: Job, seen: Seen | None) -> dict[str, str]:
-        """Return the headers with which an undo writes an object's age down, where it can."""
+        """Return the headers by which an undo keeps an object's age, where it can."""
         is_undo = self.plan.header.action == "undo" and job.leg is Leg.MOVE
         if not is_undo or not self.age_key or seen is None:
             return {}
@@ -627,7 +627,7 @@ class Run:
         self.carrier.resolve(self.jobs.list_half_parked)
 
     def _begin_parking(self, jobs: Sequence[Job]) -> None:
-        """Park what is still at its source; collect evidence first."""
+        """Collect evidence; then park what is still at its source."""
         carrier = self.carrier
         carrier.look_at([job.key for job in jobs])
         new = []
@@ -648,7 +648,7 @@ class Run:
         self.ledger.note("evidence", found=evidence)
 
     def _note_losses(self, moved_before: set[int], find_newer: FindNewer) -> None:
-        """Write down which newer versions went in the declared window, where the store shows it."""
+        """Write down which newer versions the declared window lost, where the store shows it."""
         times = {}
         for row in self.ledger.rows(State.MOVED):
             if row not in moved_before:

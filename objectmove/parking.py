@@ -42,7 +42,7 @@ def is_hashed(parked_key: str) -> bool:
 
 
 def list_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, set[str]]:
-    """Return what is parked: the rest of each key, to the plans that parked it. Only reads.
+    """Return what is parked: for the rest of each key, the plans that parked it. Only reads.
 
     Raises
     ------

@@ -110,7 +110,7 @@ class Timing(Part):
 
 
 def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
-    """Say what the store's abilities leave unguarded, with the seconds."""
+    """Say what the store's abilities leave unguarded, and for how many seconds."""
     parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
     if not abilities.parking:
         parts.append(_NO_PARKING)
@@ -280,7 +280,7 @@ class PlanFile:
 
     @property
     def expires_at(self) -> datetime:
-        """The time until which the plan may begin."""
+        """The latest time at which the plan may begin."""
         return self.header.expires_at
 
     @property
@@ -371,7 +371,7 @@ _PARSED: WeakValueDictionary[str, MovePlan] = WeakValueDictionary()
 
 
 class Excluded:
-    """What a plan leaves out: counts by reason, and the first keys of each."""
+    """What a plan leaves out: how many by reason, and the first keys of each."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -414,7 +414,7 @@ def write_plan(
     }
     header = header.model_copy(update=totals)
     content = encode_rows(header, rows)
-    del rows  # they are read again from the bytes: many do not fit into memory twice
+    del rows  # they are read again from the bytes: memory cannot hold many of them twice
     plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan
@@ -526,7 +526,7 @@ def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
 
 
 def _is_allowed(header: PlanHeader, row: PlanRow) -> bool:
-    """Tell whether a row goes from where the header says to where it says."""
+    """Tell whether a row goes from the header's source to its destination."""
     if header.action == "settle":
         return _is_settling(header, row)
     if not row.key.startswith(header.source):
@@ -552,7 +552,7 @@ def _is_settling(header: PlanHeader, row: PlanRow) -> bool:
 
 
 def check_prefixes(source: str, to: str) -> None:
-    """Refuse prefixes that lie in each other.
+    """Refuse prefixes of which one lies in the other.
 
     Raises
     ------

@@ -79,7 +79,7 @@ def make_move_plan(
     folder : where the plan is written
     judge : the caller's rules; None: ``allow_all``
     match : shell pattern on the key after the prefix, in any case
-    first : take only that many, in the order of their keys; the rest is ``left_for_later``
+    first : take only that many, in the order of their keys; the others are ``left_for_later``
     list_begun : the plans that were begun from this machine
     memory_removed : a person's word that rows may be planned although the bucket forgot what
         became of them
@@ -175,7 +175,7 @@ def _write_shards(
             selection.add(chunk)
             selection.leave_out_taken()
             spool.add(selection.take_rows())
-        # To list millions of objects takes longer than a plan may be old.
+        # Listing millions of objects takes longer than a plan may wait.
         took = bucket.read_clock() - began_at
         header = header.model_copy(update={"expires_at": header.expires_at + took})
         if not spool.count:
@@ -250,7 +250,7 @@ class _Selection:
             self.rows.append(row)
 
     def take_rows(self) -> list[PlanRow]:
-        """Return the rows, and keep none: many do not fit into memory twice."""
+        """Return the rows, and forget them: memory cannot hold many of them twice."""
         rows = self.rows
         self.rows = []
         return rows
@@ -347,7 +347,7 @@ def make_undo_plan(
 
     Parameters
     ----------
-    others : who makes sure that no consumer takes anything meanwhile, in words
+    others : how it is made sure that no consumer takes anything meanwhile, in words
     window_s : how long after its first copy a release may be taken back, in seconds
     same_store : a person's word that the plan's endpoint is this store under another name
 

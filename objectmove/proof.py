@@ -1,4 +1,4 @@
-"""Prove a move by looking anew: where is each planned object, and what else did we touch?"""
+"""Prove a move by a new look: where is each planned object, and what else did we touch?"""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def verify_plan(
     sources = _find_surely(bucket, plan, keys, has_id=has_id)
     written, foreign = _list_destination(bucket, plan)
     if has_id and bucket.look([STORE_ID]).get(STORE_ID) is None:
-        raise StoreError("the store stopped showing its id while it was looked at: look again")
+        raise StoreError("the store stopped showing its id during the look: look again")
     outcomes: dict[str, list[str]] = {str(name): [] for name in Proof}
     outcomes["foreign_changed"] = _find_foreign(ledger, foreign)
     outcomes["lost"] = list(ledger.lost)
@@ -257,7 +257,7 @@ def _judge(
     state = ledger.states[number]
     landing = ledger.landings.get(number)
     etag = landing.etag if landing else ""
-    # Where the bucket forgot, another machine may have taken it back.
+    # If the bucket forgot it, another machine may have taken it back.
     any_version = state in _BY_CONTENT or ledger.memory_removed
     source = compare_with_plan(sources, row.key, row, any_version=any_version)
     destination = compare_with_plan(written, row.to, row, any_version=True, etag=etag)

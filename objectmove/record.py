@@ -3,8 +3,8 @@
 Under ``.runbook/releases/<plan>/`` lie the plan itself (``plan.jsonl``), its states, and at its end
 a tombstone. Each state is an object of its own, ``<10 digits>-<nonce>``: nothing is overwritten, so
 a late or repeated request can change no newer state. The newest state counts; of states with the
-same number all count. The tombstone overrules every state. It is put when nothing of the plan waits
-for anyone, and stays; plan and states are removed then.
+same number all count. The tombstone overrules every state. It is put when nobody has to do anything
+for the plan any more, and stays. Plan and states are then removed.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Record(Part):
     words : what persons said, one sentence each
     versions : for a versioned bucket, the versions of planned content that were at each row's
         destination before the first copy; None where the store keeps none
-    was_going : others were found going while it held them
+    was_going : others were seen moving while it held them
     memory_removed : it went on although the bucket's memory of it had been removed
     ended : nothing is left to do but what a person must decide
     """
@@ -129,7 +129,7 @@ class Record(Part):
 
     @property
     def forgotten_rows(self) -> frozenset[int]:
-        """Rows that only a person's word puts into a plan: the bucket forgot about them."""
+        """Rows that only a person's word can put into a plan: the bucket forgot them."""
         is_forgotten = self.memory_removed and self.action == "move"
         return self.left if is_forgotten else frozenset()
 
@@ -512,7 +512,7 @@ def put_recorded_plan(session: Session, plan: PlanFile) -> None:
     """Put the plan into the bucket, before its first state."""
     key = _key(plan.id, _PLAN)
     request = Request("put", key, body=plan.content)
-    session.renew()  # what was read and checked before this may have taken long
+    session.renew()  # the reads and checks before this may have taken long
     session.change(request)
 
 

@@ -139,7 +139,7 @@ def _chain(lists: Iterable[list[T]]) -> list[T]:
 
 
 def _count_found(ledger: Ledger) -> int:
-    """Count the moved rows whose copy was found by a look, after its answer was lost."""
+    """Count the moved rows whose copy a look found after its answer was lost."""
     count = 0
     for row in ledger.rows(State.MOVED):
         landing = ledger.landings.get(row)

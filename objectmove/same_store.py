@@ -1,4 +1,4 @@
-"""Tell whether the store of these settings is the one that a plan was made for."""
+"""Check that the store of these settings is the one that a plan was made for."""
 
 from __future__ import annotations
 

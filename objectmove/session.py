@@ -36,7 +36,7 @@ HOLD = ".runbook/hold"
 _ID_BYTES = 16
 
 Notice = Callable[[str], None]
-"""Told in words what is being waited for."""
+"""Called with what is being waited for, in words."""
 
 
 class Clock:
@@ -53,7 +53,7 @@ class Clock:
 
 
 class Claim(BaseModel):
-    """What a session says of itself; the defaults stand for a claim that nobody can read.
+    """What a session says of itself; the defaults stand for a claim that cannot be read.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class _Other(NamedTuple):
 
 
 def read_store_id(bucket: S3Bucket) -> str:
-    """Return what tells this store from others, empty when it has no id yet. Only reads.
+    """Return this store's id; empty when it has none yet. Only reads.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def read_store_id(bucket: S3Bucket) -> str:
 
 
 def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
-    """Return what tells this store from others; write an id where there is none.
+    """Return this store's id; write one where there is none.
 
     A plan names the id. Without an id, two plans would look alike: one made before the bucket had a
     memory, and one made before that memory was removed.
@@ -163,14 +163,14 @@ class Session:
 
     Parameters
     ----------
-    header, by : of what it carries out, and who; others are told
+    header, by : of the plan that it carries out, and who does; others can read both
     notice : told what is being waited for
     hold_of : the manifest whose hold it reads and changes; empty: it moves a plan's objects
 
     Attributes
     ----------
     stamp : the store's time of our claim
-    claim : what others are told
+    claim : what others can read
     is_lost : the claim may be somebody else's by now: nothing more is sent
     """
 
@@ -247,7 +247,7 @@ class Session:
         return self.stamp < self._uncertain_until
 
     def share_doubt(self, other: Session) -> None:
-        """Do not give the claim back before what another session sent cannot take effect."""
+        """Keep the claim until what another session sent cannot take effect any more."""
         self._uncertain_until = max(self._uncertain_until, other._uncertain_until)
 
     def renew(self) -> None:
@@ -337,7 +337,7 @@ class Session:
             self.confirm()
 
     def write_store_id(self, store_id: str) -> str:
-        """Write the object that tells this store from others; a new id when none is given.
+        """Write the object that holds this store's id; a new id when none is given.
 
         Raises
         ------

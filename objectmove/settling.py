@@ -1,4 +1,4 @@
-"""What a person says of rows that nobody can know: which rows are open, and the plan of a word."""
+"""A person's word on rows that nobody can know: which rows are open, and the plan of a word."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def _choose_rows(
 def _settle_row(
     bucket: S3Bucket, header: PlanHeader, open_row: OpenRow, word: Word, evidence: Mapping[str, str]
 ) -> PlanRow:
-    """Return what a word does to one row: park it, bring it back, or nothing but the word."""
+    """Return what a word does to one row: park it, bring it back, or only record the word."""
     row = open_row.row
     source = open_row.source
     facts = {
@@ -311,7 +311,7 @@ def _describe_source(open_row: OpenRow) -> str:
 
 
 def name_undo(plan: PlanFile, number: int) -> str:
-    """Return the id of the plan that takes another one back, at the first or a later attempt."""
+    """Return the id of the plan that takes another one back, at its first or a later attempt."""
     return f"{plan.id}-undo" if number == 1 else f"{plan.id}-undo-{number}"
 
 

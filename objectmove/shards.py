@@ -92,7 +92,7 @@ def _begin(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) -> None
 
 
 def _resume(bucket: S3Bucket, plan: MovePlan, /, **how: Any) -> MoveResult:
-    """Go on with a plan; of a shard that another machine began, write down first who is held."""
+    """Go on with a plan; if another machine began this shard, first write down who is held."""
     if plan.header.is_shard:
         note_hold(bucket, plan.id, logs=how["logs"])
     return move.resume_plan(bucket, plan, **how)
@@ -127,7 +127,7 @@ def _carry_out_all(
     recorded = records.list_recorded_plans(bucket, f"{manifest.id}#")
     for shard in manifest.shards:
         if how.get("stop_here") and shard.plan not in recorded:
-            continue  # it was never begun: nothing of it is to be stopped
+            continue  # it was never begun: there is nothing to stop
         plan = read_shard(bucket, manifest, shard)
         try:
             result = carry_out(bucket, plan, **how)
@@ -146,7 +146,7 @@ def _carry_out_all(
 def was_cut_off(plan: MovePlan | Manifest, *, logs: Logs) -> bool:
     """Tell whether a plan was begun from this machine and did not come to its end. Only reads.
 
-    To apply a manifest again, or a shard, is to go on with it.
+    Applying a manifest or a shard again goes on with it.
     """
     if isinstance(plan, Manifest) or plan.header.is_shard:
         return False
@@ -207,7 +207,7 @@ def _name_undo(manifest: Manifest, logs: Logs) -> str:
 def verify_plan(
     bucket: S3Bucket, plan: MovePlan | Manifest, *, logs: Logs, **how: Any
 ) -> MoveProof:
-    """Prove a plan, or all shards of a manifest: which of them lacks what. Only reads.
+    """Prove a plan, or all shards of a manifest; say which shard lacks what. Only reads.
 
     Parameters and errors are those of ``proof.verify_plan``.
     """

@@ -1,4 +1,4 @@
-"""The one decision table: what to do with a row, and what to say of it. Pure.
+"""The one decision table: what to do with a row, and what to report of it. Pure.
 
 Apply, resume, undo, settle, parking and verify ask ``decide`` and nothing else. Every cell is
 written out; a test proves that each has exactly one rule, and that ``docs/decision-table.md``

@@ -24,7 +24,7 @@ _LIFETIME = timedelta(minutes=15)
 
 
 class Effect(NamedTuple):
-    """What came of carrying a plan out, or of looking whether its effect is there."""
+    """How it ended to carry a plan out, or to look whether its effect is there."""
 
     reason: str
     result: dict[str, Json]
@@ -98,7 +98,7 @@ class Plan:
 
     @property
     def trace(self) -> Path:
-        """The file that says that it was begun: its ledger, or the mark of its use."""
+        """The file that shows that the plan was begun: its ledger, or the mark of its use."""
         if self.kind.resume is not None:
             return self.path.parents[1] / "ledger" / self.path.name
         return self.path.with_name(f"{self.id}.applied.json")

@@ -32,7 +32,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdou
 
 
 def _check_incident(text: str) -> str:
-    """Return ``--incident``; refuse what is no incident's id before anything is loaded."""
+    """Return ``--incident``; refuse a malformed id before anything is loaded."""
     if text in ("", "new") or re.fullmatch(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}", text):
         return text
     example = "inc-20261124T031400Z-7f3a"
@@ -41,7 +41,7 @@ def _check_incident(text: str) -> str:
 
 
 def _check_ticket(text: str) -> str:
-    """Return ``--ticket``; refuse what is no ticket's id before anything is loaded."""
+    """Return ``--ticket``; refuse a malformed id before anything is loaded."""
     if re.fullmatch("[A-Za-z0-9-]{0,64}", text):
         return text
     problem = "a ticket's id has letters, digits and hyphens, 64 at most"
@@ -68,7 +68,7 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
 
     Parameters
     ----------
-    work : does it; is given what shows its progress on stderr
+    work : does it; takes a function that shows its progress on stderr
     as_json : print one JSON document, and no progress
     """
     from rich.console import Console
@@ -114,7 +114,7 @@ def _load_sections() -> Sections:
 
 
 def parse_minutes(text: str) -> float:
-    """Return the minutes of ``90s``, ``10m``, ``2h``, ``1d`` or ``1h30m``; 0 of no text.
+    """Return the minutes of ``90s``, ``10m``, ``2h``, ``1d`` or ``1h30m``; 0 for an empty text.
 
     Raises
     ------
@@ -301,7 +301,7 @@ def _accept_runbook(
 
 
 def read_runbook_name(arguments: Sequence[str]) -> str:
-    """Return the runbook that the arguments begin with, as ``--runbook NAME``; empty: none."""
+    """Return the runbook that the arguments name first, by ``--runbook NAME``; empty: none."""
     if not arguments:
         return ""
     option, equals, name = arguments[0].partition("=")
@@ -313,7 +313,7 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
 
 
 def build_app(runbook: Runbook) -> typer.Typer:
-    """Return the command: what every runbook has, the runbook's own, and the plug-ins'."""
+    """Return the command: the subcommands of every runbook, of this one, and of plug-ins."""
     whole = typer.Typer(
         help=runbook.summary,
         no_args_is_help=True,
@@ -403,7 +403,7 @@ def _ignore_interrupts() -> None:
 
 
 def _exit_past_threads(code: ExitCode) -> None:
-    """Exit at once if a thread still works: one that waits for a hung store would delay it."""
+    """Exit at once if a thread still runs: one that waits for a hung store would delay the end."""
     main_thread = threading.main_thread()
     if any(not thread.daemon and thread is not main_thread for thread in threading.enumerate()):
         sys.stdout.flush()

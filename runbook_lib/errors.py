@@ -67,7 +67,7 @@ class UsageError(RunbookError):
 
 
 def list_wrong(error: ValidationError) -> dict[str, str]:
-    """Return what is wrong by the field's name (``""``: all of it), never with the value."""
+    """Return what is wrong by field (``""``: the whole), never with the value."""
     problems = error.errors(include_input=False, include_url=False)
     return {".".join(map(str, problem["loc"])): problem["msg"] for problem in problems}
 
@@ -141,7 +141,7 @@ class JournalDamagedError(RecordError):
 
     Attributes
     ----------
-    damage : both in words, such as ``line 17 was altered after it was written``
+    damage : line and reason in words, such as ``line 17 was altered after it was written``
     """
 
     def __init__(self, message: str, *, line: int, reason: str) -> None:
@@ -230,7 +230,7 @@ class ExitCode(IntEnum):
 
     @classmethod
     def of(cls, is_ok: object) -> ExitCode:
-        """Return the code of work that was done, by whether its outcome is good."""
+        """Return the code of finished work, by whether its outcome is good."""
         return cls.OK if is_ok else cls.NOT_OK
 
 

@@ -1,4 +1,4 @@
-"""The rows of a reading as a pandas frame, for what an engineer does next with them.
+"""The rows of a reading as a pandas frame, for an engineer to work with.
 
 pandas is imported when a frame is made, so that commands that make none start fast.
 """
@@ -23,7 +23,7 @@ NUMBER: Final = "Float64"
 TEXT: Final = "string"
 FLAG: Final = "boolean"
 _NESTED: Final = "object"
-#: The dtype of a column whose values are all of a type: the first that fits.
+#: The dtype of a column whose values all have one type: the first match counts.
 _DTYPES: tuple[tuple[type | UnionType, Dtype], ...] = (
     (int, WHOLE),
     (int | float, NUMBER),
@@ -39,8 +39,8 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
     Parameters
     ----------
     reading : one without rows, or None, gives an empty frame
-    columns : dtypes by name, of columns that the frame has in any case; the dtype of another
-        column follows from its values
+    columns : dtypes by name, of columns that the frame always has; another column gets its dtype
+        from its values
 
     Returns
     -------

@@ -70,7 +70,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_when(text: str | None) -> datetime | None:
-    """Parse a time; None for no text and for Go's zero time, both of which mean never.
+    """Parse a time; None for an empty text or Go's zero time, which both mean never.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def check_ticket_id(text: str) -> str:
 
 
 def _read_labels(value: Json) -> Json:
-    """Read null as an empty object. An empty list stays a list, which is another shape."""
+    """Read null as an empty object. An empty list stays a list: that is another shape."""
     if value is None:
         return {}
     return value
@@ -211,7 +211,7 @@ class HttpClient:
         params: Mapping[str, Any] = {},
         part: str = "",
     ) -> T:
-        """Return an answer in a shape: a dataclass, or a list or dict of such.
+        """Return an answer in a shape: a dataclass, or a list or dict of dataclasses.
 
         Parameters
         ----------

@@ -118,7 +118,7 @@ def _hand_over(ended: Incident, made: Incident) -> None:
 
 
 def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> str:
-    """Return the message for a plan that was cut off in the middle, with the next command."""
+    """Return the message about a plan that was cut off, with the next command."""
     if plan.kind.resume is not None:
         return name_runbook(f"Interrupted. Go on with: runbook resume {plan.id}")
     what = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
@@ -142,7 +142,7 @@ class Investigation(Generic[S, C]):
     settings, clients : the runbook's; default clients: those of the settings
     now : returns the current time in UTC
     sleep : waits for some seconds
-    progress : shows how far work is to whoever looks
+    progress : shows how far the work is
     """
 
     runbook: ClassVar[str] = ""
@@ -200,7 +200,7 @@ class Investigation(Generic[S, C]):
         incident_id : empty: the open one, when what is wrong now belongs to it, or a look that
             was kept, or a new look; ``new``: one that is opened by hand
         keeps : whether a new look is kept, for others to go on with
-        skip_step : not checked here; the caller reads it, and opens the incident when it breaches
+        skip_step : not read here; the caller reads it, and opens the incident when it is a breach
         after : the incident that ended when another episode began: it is handed over if it is open
         on_accepted : called when nothing is refused, to start background work
 
@@ -275,7 +275,7 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def _see_breach(cls, incident: Incident, settings: S, skip_step: str = "") -> Reading | None:
-        """Return a breach of a needed symptom, as it is now. Writes nothing."""
+        """Return a breach of a needed symptom, read now. Writes nothing."""
         sections = find_runbook().load_sections()
         for step, section in sections.list_needed().items():
             if step == skip_step:
@@ -316,9 +316,10 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def _is_in_trouble(cls, incident: Incident) -> bool:
-        """Tell whether readings of now say that the incident goes on, or its cause stands.
+        """Tell whether current readings say that the incident goes on, or that its cause is still
+        there.
 
-        What is wrong then is a second cause of the same episode, and not another episode.
+        A new fault is then a second cause of the same episode, not another episode.
         """
         verdict = load_policy().compute_verdict(incident.journal.view(), now=utc_now())
         return verdict in _IN_TROUBLE
@@ -394,7 +395,7 @@ class Investigation(Generic[S, C]):
 
     @property
     def journal(self) -> JournalView:
-        """What the incident's journal holds by now."""
+        """What the incident's journal holds now."""
         return self.incident.journal.view()
 
     @property
@@ -461,7 +462,7 @@ class Investigation(Generic[S, C]):
         return Reading.model_validate(redacted)
 
     def _fill_in(self, text: str) -> str:
-        """Return a text with the settings that it names as ``$name``."""
+        """Return a text with the values of the settings that it names as ``$name``."""
         values: dict[str, object] = {}
         for name, value in self.settings:
             if isinstance(value, float):
@@ -552,7 +553,7 @@ class Investigation(Generic[S, C]):
         return conclusion
 
     def draw(self, findings: Sequence[model.Finding], *, advice: Sequence[str]) -> model.Conclusion:
-        """Return a conclusion: the policy's verdict, and what the section's steps read last."""
+        """Return a conclusion: the policy's verdict, and the newest readings of its steps."""
         latest = self.latest()
         reasons = [latest[step].reason for step in self.section.STEPS if step in latest]
         return model.Conclusion(
@@ -607,7 +608,7 @@ class Investigation(Generic[S, C]):
         Parameters
         ----------
         plan : from ``plan``
-        approve : SHA-256s, comma-separated. Empty: stop here. When it names other plans of this
+        approve : SHA-256s, comma-separated. Empty: stop here. If it names other plans of this
             section but not this one, this one is left alone.
         may_wait : nothing that follows needs the plan: without approval it is left alone, too
 
@@ -683,11 +684,11 @@ class Investigation(Generic[S, C]):
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self.incident.open(HAND)
         try:
-            if plan.kind.resume is None:  # a plan with a ledger is checked by whoever writes that
+            if plan.kind.resume is None:  # a plan with a ledger is checked by its mover
                 check_use(plan, now=self.now())
             effect = change(self, plan)
         except KeyboardInterrupt as error:
-            # The change itself knows best how far it came.
+            # The change itself knows best how far it got.
             text = str(error) or say_interrupted(plan, self.incident, self.section)
             self._enter(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None

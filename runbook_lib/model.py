@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 
 
 class Progress(Protocol):
-    """What work reports its progress to."""
+    """Where work reports its progress."""
 
     def __call__(self, words: str, done: int = 0, total: int = 0, /) -> None:
         """Show what is going on, how much of it is done, and of how much (0: not known)."""
@@ -165,7 +165,7 @@ class Verdict(StrEnum):
 
 
 class Lesson(StrEnum):
-    """How something went, as a person looks back at it."""
+    """How something went, in hindsight."""
 
     WELL = "well"
     BADLY = "badly"
@@ -262,7 +262,7 @@ class ClearTime:
 
 
 class DrainForecast(_Journalled):
-    """How fast objects come and leave, and when none waits, in words and numbers."""
+    """How fast objects come and leave, and when the queue is empty, in words and numbers."""
 
     arrival_per_min: float | None
     drain_per_min: float | None
@@ -271,7 +271,7 @@ class DrainForecast(_Journalled):
 
 
 class _Entry(_Journalled):
-    """What every entry of the journal has: its number there, and when it was written."""
+    """What every entry of the journal has: its number, and when it was written."""
 
     seq: int = Field(0, exclude=True)
     at: Timestamp = Field(datetime.min.replace(tzinfo=UTC), exclude=True)
@@ -281,7 +281,7 @@ class Observed(_Entry):
     """The fields of a reading that the JSON documents hold.
 
     ``value`` has the unit ``unit``. ``threshold`` says what would be a breach. ``source`` names
-    where it was read (URL, PromQL, key). ``reason`` says in words why the status is what it is.
+    where it was read (URL, PromQL, key). ``reason`` says in words why it has this status.
     """
 
     step: str
@@ -402,7 +402,7 @@ class Finding(_Journalled):
 
     @classmethod
     def of_reading(cls, reading: Reading, *, name: str, words: str) -> Finding:
-        """Return the finding on a cause that one reading shows: a breach supports it."""
+        """Return the finding on a cause that one reading decides: a breach supports it."""
         statuses = {
             Status.BREACH: CauseStatus.SUPPORTED,
             Status.OK: CauseStatus.REFUTED,

@@ -1,7 +1,7 @@
 """The gate for a proven move: one adapter between a mover's plans and this package's.
 
 A mover is a library that moves objects by a plan of its own, keeps a ledger, and proves the move.
-This module imports none: ``Mover`` says by a protocol what the gate calls of one. A runbook
+This module imports none: the protocol ``Mover`` says what the gate calls. A runbook
 subclasses ``MoveGate`` with its own rules: who else moves, what is known of a row, its words.
 """
 
@@ -37,7 +37,7 @@ _LIMIT_OBJECTS = 1000
 _NAMED_SHARDS = 10
 #: Outcomes of a proof that are as planned.
 _AS_PLANNED = ("in_place", "gone_after_landed")
-#: Counts rows that other counts count, too: by where their objects are now.
+#: These rows count a second time elsewhere, by where their objects are now.
 _UNDONE = "taken_back"
 PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._#-]{0,150}$")]
 Word = Literal["", "taken", "not_taken"]
@@ -75,7 +75,7 @@ class MovePlan(Protocol):
 
     @property
     def expires_at(self) -> datetime:
-        """Until when it may be begun."""
+        """The latest time at which it may begin."""
 
     @property
     def step(self) -> str:
@@ -87,7 +87,7 @@ class MovePlan(Protocol):
 
     @property
     def target(self) -> str:
-        """From where to where, in words."""
+        """Source and destination, in words."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class MoveReport(Protocol):
         """Whether every planned object is where the plan says."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return numbers, and lists of what is not as planned, by name."""
+        """Return numbers by name, and lists of what is not as planned."""
 
 
 class MoveProof(MoveReport, Protocol):
@@ -154,7 +154,7 @@ class OpenRow(Protocol):
 
     @property
     def evidence(self) -> str:
-        """What was known of its object before that was parked."""
+        """What was known of its object before the object was parked."""
 
     @property
     def reason(self) -> str:
@@ -226,10 +226,10 @@ class Mover(Protocol[P_co]):
     def NEEDS_APPROVAL(self) -> type[Exception]: ...  # noqa: N802
 
     def make_clock(self, now: Callable[[], datetime], sleep: Callable[[float], None], /) -> Any:
-        """Return what the other functions take as ``clock``."""
+        """Return a clock for the other functions."""
 
     def parse_plan(self, content: bytes, /, *, path: Path) -> P_co:
-        """Read a plan's file; raises when it is none."""
+        """Read a plan's file; raises when it is not a plan."""
 
     def make_move_plan(
         self,
@@ -326,7 +326,7 @@ class WatchedOthers:
     Attributes
     ----------
     check : raises one of the mover's errors unless the others stand still
-    words : how it is made sure; stands in the plan
+    words : how it is made sure that they stand still; they stand in the plan
     way_back : how a person lets the others go on
     holds : False: it keeps nobody still
     """
@@ -424,7 +424,7 @@ class MoveGate(Generic[P]):
         return _LIFETIME
 
     def describe_undo(self, inv: Any) -> str:
-        """Say how it is made sure that nobody else moves while a move is taken back."""
+        """Say how nobody else is kept from moving while a move is taken back."""
         return str(self.make_hold(inv).words)
 
     def read_evidence(self, inv: Any, rows: Sequence[Any]) -> dict[str, str]:  # noqa: ARG002
@@ -528,7 +528,7 @@ class MoveGate(Generic[P]):
         return self.admit(undo)
 
     def plan_settling(self, inv: Any, plan: Plan, *, word: str, keys: Sequence[str]) -> Plan:
-        """Plan to record a person's word on rows that nothing else can decide, with evidence.
+        """Plan to record a person's word, with evidence, on rows that nothing else can decide.
 
         Parameters
         ----------
@@ -836,12 +836,12 @@ def read_keys(text: str) -> list[str]:
 
 
 def _open_logs(plan: Plan) -> Logs:
-    """Return what opens the ledger of a plan, or of one about it, in the folder of its incident."""
+    """Return what opens, in an incident's folder, the ledger of a plan or of one about it."""
     return lambda plan_id: ChainedLog(plan.trace.with_name(f"{plan_id}.jsonl"))
 
 
 def _count_trouble(facts: Mapping[str, Json], name: str) -> int:
-    """Return how many objects a part of a run's facts names."""
+    """Return how many objects a part of a run's facts counts or lists."""
     part = facts.get(name) or 0
     return part if isinstance(part, int) else len(part)
 
@@ -851,13 +851,13 @@ def _say(count: int, name: str) -> str:
 
 
 def _name_commands(facts: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a run's facts with their commands typed as this runbook needs it."""
+    """Return a run's facts, with commands that name this runbook where that is needed."""
     return {name: name_runbook(v) if isinstance(v, str) else v for name, v in facts.items()}
 
 
 @contextmanager
 def _named_commands() -> Iterator[None]:
-    """Type the commands in a mover's errors as this runbook needs it."""
+    """Let the commands in a mover's errors name this runbook where that is needed."""
     try:
         yield
     except BaseException as error:

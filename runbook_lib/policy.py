@@ -41,7 +41,7 @@ class NextStep(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What is to be said of an incident at one time.
+    """What to say of an incident at one time.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ class Policy:
         return judgement.next
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
-        """Return why it happened: every cause that was supported, as it was last, highest first."""
+        """Return why it happened: the last finding on each supported cause, highest first."""
         causes = {}
         for conclusion in journal.conclusions:
             for finding in conclusion.findings:
@@ -214,7 +214,7 @@ def say_causes(findings: Sequence[Finding]) -> str:
 
 
 def say_main_causes(findings: Sequence[Finding]) -> str:
-    """Return the first two causes in words, and how many there are beside them."""
+    """Return the first two causes in words, and how many others there are."""
     words = say_causes(findings[:2])
     left = len(findings) - 2
     if left < 1:
@@ -229,7 +229,7 @@ def clip_target(target: str) -> str:
 
 
 def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:
-    """Return what an incident log holds about an incident."""
+    """Return the incident log's entry for an incident."""
     since = journal.since()
     judgement = policy.judge(journal, now=now)
     verdict = judgement.verdict if judgement else None

@@ -1,4 +1,4 @@
-"""A command that is ready to begin: what takes long is done before its words are known.
+"""A command that is ready to begin: the slow part is done before its arguments are known.
 
 ``python -m runbook_lib.prepared [--runbook NAME]`` imports what a run of notebooks needs and starts
 their kernel. Then it waits for one line on standard input, the words of a command as a JSON list,
@@ -26,7 +26,7 @@ def main() -> None:
     line = sys.stdin.readline()
     if not line.strip():
         with SharedKernel() as kernel:
-            kernel.begin()  # it takes the one that waits, and ends it
+            kernel.begin()  # it takes the waiting kernel, and ends it
         return
     sys.argv += json.loads(line)  # after --runbook NAME, if it was given
     run_main()

@@ -53,7 +53,7 @@ _SIGNS = re.compile(
     r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
     r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"
 )
-# By chance some letters in a picture are a sign; to try every pattern on all of them takes long.
+# By chance a picture's letters contain such a sign, and trying every pattern on them takes long.
 _PICTURE = re.compile(r"(data:image/png;base64,[A-Za-z0-9+/]{1000,}={0,2})")
 _SECRET_FIELD = re.compile(_NAME, re.IGNORECASE)
 _KEPT_VALUE = re.compile(_KEEP)
@@ -111,7 +111,7 @@ class Redactor:
         if isinstance(value, list | tuple):
             return [self.json(item) for item in value]
         if isinstance(value, float) and not math.isfinite(value):
-            # JSON has no such numbers; other programs could not read a log that held them.
+            # JSON has no such numbers: other programs could not read a log with them.
             return str(value)
         return value
 

@@ -53,7 +53,7 @@ class _Process:
     runbook = ""
 
 
-#: A command of the helper, or of a mover, as texts name it.
+#: A command of the helper, or of a mover, as it stands in texts.
 _COMMAND = re.compile(
     r"\brunbook (?=(apply|close|investigate|note|plan|report|resume|run|settle|undo|verify)\b)"
 )
@@ -133,7 +133,7 @@ def find_plugins(group: str) -> list[EntryPoint]:
 
 
 def name_runbook(text: str) -> str:
-    """Return a text whose commands are typed as this process's runbook needs it.
+    """Return a text whose commands name this process's runbook, if that is needed.
 
     The default runbook needs no name: ``runbook resume X``. Another one does:
     ``runbook --runbook inbox resume X``.

@@ -50,7 +50,7 @@ class SectionParameters(BaseModel):
     )
 
 
-#: What every section's parameters accept, where a pattern says it to nobody.
+#: What every section's parameters accept, in words, since a pattern tells nobody.
 _ACCEPTED = {
     "incident_id": "an incident's id looks like inc-20261124T031400Z-7f3a",
     "ticket_id": "a ticket's id has letters, digits and hyphens, 64 at most",
@@ -79,9 +79,9 @@ def get_parameters(inv: Any, kind: type[P]) -> P:
 
 
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
-    """Return what a part of a step read and "", or None and why it could not be read.
+    """Return what a part of a step read, and ""; or None, and why it could not be read.
 
-    ``read`` makes the client as well: that may fail, too, such as for a store without keys.
+    ``read`` also makes the client, which may fail, too, such as for a store without keys.
     """
     try:
         return read(), ""
@@ -148,7 +148,7 @@ def step(
     unit: str = "",
     needed: bool = False,
 ) -> Callable[[R], R]:
-    """Register the function below as what reads a step, and leave it as it is.
+    """Register the decorated function as the reader of a step, and return it unchanged.
 
     The parameters are the attributes of ``Step``, which ``get_step`` returns.
     """

@@ -1,4 +1,4 @@
-"""The only reader of the environment and of ``.env``: what any runbook's settings are.
+"""The settings of any runbook: the only reader of the environment and of ``.env``.
 
 A runbook's own class adds to these.
 """
@@ -147,7 +147,7 @@ class Settings(BaseSettings):
 
 
 def _say_wrong(error: ValidationError) -> str:
-    """Return what is wrong with which variable, and never its value."""
+    """Say which variable is wrong, and why, but never its value."""
     parts = []
     for name, reason in list_wrong(error).items():
         parts.append(f"{name.upper()}: {reason}" if name else reason)
@@ -159,7 +159,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def _check_lines(path: Path) -> None:
-    """Refuse a ``.env`` with a line that sets nothing: its setting would silently be the default.
+    """Refuse a ``.env`` with a line that sets nothing: its setting would silently stay the default.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def _check_lines(path: Path) -> None:
 def find_root(folder: Path) -> Path:
     """Return the nearest folder at or above ``folder`` that holds ``.env``, else the checkout.
 
-    Where there is neither, the home folder: never the one in which something happens to be started.
+    Without either, it is the home folder, and never just the current one.
     Relative paths in settings are relative to it, RUNBOOK_HOME to the checkout.
     """
     env_file = find_env_file(folder)

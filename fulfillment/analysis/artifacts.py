@@ -1,4 +1,4 @@
-"""What one waiting object is and since when it waits: pure functions over its metadata.
+"""What a waiting object is, and since when it waits: pure functions over its metadata.
 
 Metadata keys are lower-case and without the prefix ``x-amz-meta-``.
 """
@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 
 class AgeStart(NamedTuple):
-    """Since when an object waits, and what says so.
+    """Since when an object waits, and which time says so.
 
     Attributes
     ----------

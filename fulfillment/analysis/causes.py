@@ -384,7 +384,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.WORKER_STUCK: CauseRecord(
         words="a worker that is alive and moves nothing",
         rules=(
-            # It may wait for an answer: a time-out ends that before a label is late.
+            # It may be waiting for an answer: the time-out comes before a label is late.
             Rule("worker_stands_still", is_true, 0.5, "the worker runs, but begins no new pass"),
             hint("overdue_real", is_over(0), 0.3, "labels wait too long"),
             Rule("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
@@ -490,7 +490,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         ),
         repair="the worker drains the queue: a restart only costs time",
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
-        # A surge outruns a healthy drain: while nothing may leave, that cannot be told.
+        # A surge outruns a healthy drain: that cannot be seen while nothing may leave.
         hidden_by=tuple(sorted(STANDSTILL)),
     ),
     Cause.SYNTHETIC: CauseRecord(
@@ -508,7 +508,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.SUPPORT_DOWN: CauseRecord(
         words="a support service that is down",
         rules=(
-            # Itself down, whatever else is: more than its source's absence takes away.
+            # Counts more than its source's absence takes away: support is down, whatever else is.
             Rule("support_answers", is_false, 1.2, "the support service does not answer"),
             hint("support_failures", is_over(0), 0.4, "it could not collect shipments lately"),
             hint("probe_refresh_failed", is_true, 0.4, "the probe's timeline refresh fails"),
@@ -533,7 +533,7 @@ CAUSES: Mapping[str, CauseRecord] = {
 }
 
 
-# It plans everything below and stops; each plan says how to approve it.
+# This run plans all that is listed below, and stops; each plan says how to approve it.
 _RUN = "runbook run 06"
 _WAYS: Mapping[Strategy, str] = {
     "release": f"6.1 release by move what is finished ({_RUN})",
@@ -579,10 +579,9 @@ class Advice(NamedTuple):
 
 
 def advise(causes: Sequence[str], values: Values) -> Advice:
-    """Merge what helps against each supported cause.
-
-    What forbids a release comes first. A release by move comes before the repairs, which let the
-    worker move again; a re-trigger comes after them, since it needs the worker.
+    """Merge what helps against each supported cause. A cause that forbids a release comes first. A
+    release by move comes before the repairs, which let the worker move again; a re-trigger comes
+    after them, since it needs the worker.
 
     Parameters
     ----------
@@ -669,11 +668,16 @@ def _say(repair: Repair) -> str:
 
 
 def _choose_repair(repairs: Mapping[str, Repair], worker: str) -> Repair:
-    """Return the repair of the first cause that an action of 6.2 helps; ``mind`` says for what."""
-    reasons = [f"{cause}: {r.mind}" if r.mind else str(cause) for cause, r in repairs.items()]
-    for reason, (cause, repair) in zip(reasons, repairs.items(), strict=True):
+    """Return the first repair that is an action of 6.2; ``mind`` says for which causes."""
+    reasons = {
+        cause: f"{cause}: {repair.mind}" if repair.mind else str(cause)
+        for cause, repair in repairs.items()
+    }
+    for cause, repair in repairs.items():
         if repair.target:
             rest = [other for other in repairs if other != cause]
             also = f"; also supported: {', '.join(rest)}" if rest else ""
-            return repair._replace(mind=f"{reason}{also}")
-    return Repair("none", worker, "; ".join(reasons) or "no cause is supported: nothing to restart")
+            return repair._replace(mind=f"{reasons[cause]}{also}")
+    return Repair(
+        "none", worker, "; ".join(reasons.values()) or "no cause is supported: nothing to restart"
+    )

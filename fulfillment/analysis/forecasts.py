@@ -25,7 +25,7 @@ class Drain(NamedTuple):
     outlook : ``never``: labels arrive as fast as they leave, or faster; where none waits now,
         surely faster
     minutes_to_empty : with bounds ``low_minutes`` and ``high_minutes``; all None unless draining,
-        and ``high_minutes`` None when, within the uncertainty, it may never be empty
+        and ``high_minutes`` None when the queue may never be empty, within the bounds
     """
 
     outlook: Literal["empty", "draining", "never", "unknown"]
@@ -77,7 +77,7 @@ _MIN_MARGIN_S = 5.0
 
 
 class Stages(NamedTuple):
-    """How long each stage may take on the way of a sample to the alert.
+    """How long each stage may take on a sample's way to the alert.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Stages(NamedTuple):
 def compute_clear_time(
     fixed_at: datetime, stages: Stages, *, group_interval_s: float = 0.0
 ) -> ClearTime | None:
-    """Predict when an alert clears whose cause was gone at a time.
+    """Predict when an alert clears, given when its cause was gone.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Group log lines into templates: what was said, how often, first and last.
+"""Group log lines into templates: what they say, how often, and when first and last.
 
 Lines are data: whatever they hold is masked, cut and counted, never interpreted. JSON lines,
 logfmt and plain lines are understood; a traceback is one entry with the line before it.
@@ -62,9 +62,9 @@ class LogGroup:
 
 @dataclass(slots=True)
 class _Entry:
-    """A line with those that continue it.
+    """A line, with the lines that continue it.
 
-    ``final`` is the last of these that is not indented; None while no line continues it.
+    ``final`` is the last of those that is not indented; None while no line continues it.
     ``order_id`` is empty where the line names no order.
     """
 
@@ -141,7 +141,7 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
 
 
 def _rank(group: LogGroup) -> tuple[int, int]:
-    """Return what sorts errors first, and then by count."""
+    """Return a sort key: errors first, then by count."""
     return _RANK[group.level], -group.count
 
 
@@ -154,7 +154,7 @@ def _add_order(orders: tuple[str, ...], order_id: str) -> tuple[str, ...]:
 
 
 def _mask(text: str) -> str:
-    """Return a text with words for its times, quotes, ids and numbers."""
+    """Return a text in which words stand for times, quotes, ids and numbers."""
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)
     return text
@@ -211,7 +211,7 @@ def _from_json(at: datetime | None, record: Mapping[str, Any]) -> _Entry:
 
 
 def _find(record: Mapping[str, Any], names: Iterable[str]) -> str:
-    """Return the first value under one of some names that says something; else empty."""
+    """Return the first value under these names that is not empty; else an empty text."""
     for name in names:
         value = record.get(name)
         if value:

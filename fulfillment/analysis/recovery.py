@@ -56,7 +56,7 @@ def _list_after(
     lag: Iterable[Sample], refreshes: Sequence[Sample], action_at: datetime
 ) -> list[Sample]:
     """Return the samples of the lag that rest on a refresh later than the action."""
-    # A refresh cannot be later than its scrape: what exceeds it is the exporter's clock ahead.
+    # A refresh cannot be later than its scrape: if it is, the exporter's clock is ahead.
     aheads = [refresh.value - refresh.at.timestamp() for refresh in refreshes]
     ahead_s = max(0.0, max(aheads, default=0.0))
     after = []
@@ -71,11 +71,11 @@ def _list_after(
 
 
 def find_well_since(well: Iterable[datetime], bad: Iterable[datetime]) -> datetime | None:
-    """Return the first look after the last time at which something was not well.
+    """Return the time of the first look after the last trouble.
 
     Parameters
     ----------
-    well, bad : when somebody looked, and when a signal was not well, in any order
+    well, bad : times of looks, and times at which a signal was not well, in any order
 
     Returns
     -------

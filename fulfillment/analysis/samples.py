@@ -67,7 +67,7 @@ def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
 
 
 def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) -> datetime | None:
-    """Return when the failures ended: the time of the last one; None while they may go on.
+    """Return when the failures ended: the time of the last one. None while they may go on.
 
     They have ended if so many successes in a row had a probability under 1 % at the failures'
     earlier rate. After a fault that let nothing through, a few successes are enough.
@@ -94,7 +94,7 @@ def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) ->
 
 
 def find_beginning(counters: Iterable[Iterable[Sample]]) -> datetime | None:
-    """Return when the latest time of growth began: after all counters rested for two minutes."""
+    """Return when the latest growth began: the first one after two minutes without any."""
     times = sorted(grown.at for grown in _join_growth(counters))
     if not times:
         return None

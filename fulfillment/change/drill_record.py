@@ -1,7 +1,8 @@
-"""The record of the drill that is under way: from it a killed drill's fault is taken back.
+"""The record of the drill that is under way. If the drill is killed, it tells how to take the fault
+back.
 
-It lies in RUNBOOK_HOME from before the fault until all is taken back. A drill holds a lock that
-dies with it: a record without the lock is a killed drill's.
+It lies in RUNBOOK_HOME from just before the fault until everything is taken back. A drill holds a
+lock that dies with it: a record without the lock is a killed drill's.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def find_killed_drill(home: Path) -> DrillRecord | None:
 
 
 def describe_killed_drill(record: DrillRecord) -> dict[str, Json]:
-    """Return a killed drill as a row of what is not finished, with the command that ends it."""
+    """Return a killed drill as a row of 1.5, with the command that takes it back."""
     return {
         "plan": record.drill,
         "by": f"drill:{record.drill}",

@@ -1,4 +1,4 @@
-"""Who else moves labels while a plan is carried out: hold the worker, listen to other writes.
+"""Who else moves labels while a plan is carried out: hold the worker, and watch other writes.
 
 ``WORKER_CONTROL`` says how the worker is held. A store that speaks MinIO's dialect reports each
 write under a prefix.
@@ -52,7 +52,7 @@ class _Stillness(NamedTuple):
     last_move_at: datetime | None = None
 
 
-#: Nobody looks: the approved plan says that nobody holds the worker.
+#: Check nothing: the approved plan says that nobody holds the worker.
 _NOT_ASKED = _Stillness(paused=True, back=True)
 
 
@@ -206,7 +206,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
 
 
 def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
-    """Make sure that the last move is long ago by Prometheus's clock; else ``MoversError``."""
+    """Check by Prometheus's clock that the last move is long ago; else ``MoversError``."""
     name = "WORKER_LAST_MOVE_QUERY"
     result = prometheus.query(f"time() - (\n{query}\n)")
     ages_s = [series.samples[-1].value for series in result if series.samples]
@@ -282,7 +282,7 @@ def watch_writes(
     def find_newer(than: Mapping[str, datetime]) -> set[str]:
         blank.clear()
         if thread.is_alive():
-            blank.wait(_BLANK_S)  # what comes before it has been told
+            blank.wait(_BLANK_S)  # everything before it has been reported
         return {key for key, at in writes if key in than and at > than[key]}
 
     thread = threading.Thread(target=listen, daemon=True, name="watch")

@@ -1,7 +1,7 @@
 """The release of waiting labels: this runbook's rules for a proven move.
 
 ``runbook_lib.moves`` carries plans of ``objectmove`` through the gate. This module adds what only
-this runbook knows: which labels move, how the worker is held, what an order's state is, the words.
+this runbook knows: which labels move, how the worker is held, the state of an order, and the words.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return super().plan_undo(inv, plan)
 
     def admit(self, move: AnyPlan) -> Plan:
-        """Return a plan as the gate sees it, with how many shipments have which status."""
+        """Return a plan as the gate sees it, with the number of shipments by status."""
         plan = super().admit(move)
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
         if statuses:
@@ -288,7 +288,7 @@ def check_store(clients: Clients) -> None:
 
 
 def check_move_rights(clients: Clients, source: str, to: str) -> None:
-    """Refuse when the keys for changes may not write where labels go, or delete where they lie.
+    """Refuse when the keys for changes may not write at the destination, or delete at the source.
 
     Without the second right, a label would be copied and stay: it ships twice.
 

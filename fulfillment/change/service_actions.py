@@ -80,7 +80,7 @@ def _explain_not_stopped(_: State, now: State) -> str:
 
 def _explain_not_restarted(before: State, now: State) -> str:
     missing = _explain_not_running(before, now)
-    # Where commands stop and start it, nothing tells since when it runs.
+    # If commands stop and start it, nothing shows since when it runs.
     if not missing and before["since"] and before["since"] == now["since"]:
         return "it is still the same process"
     return missing
@@ -132,8 +132,8 @@ class _ServiceAction(NamedTuple):
     ----------
     check, way_back : in words; ``{target}`` is filled in
     apply : does it
-    find_missing : says what part of the effect is missing, given the state before and now; empty:
-        nothing is
+    find_missing : says which part of the effect is missing, given the state before and now; empty:
+        none
     read_state : reads what the change is about; raises ``ClientError``
     goal : values that the state has when there is nothing to do. An action with such values can be
         taken back. None: the action is carried out whatever the state is
@@ -306,7 +306,7 @@ def _read_noted(plan: Plan) -> State:
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
-    """Look until the plan's effect is there, or the time is over."""
+    """Look again and again until the plan's effect is there, or time is up."""
     effect = _ACTIONS[plan.action]
     before = _read_noted(plan)
     began_at = inv.now()

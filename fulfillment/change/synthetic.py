@@ -36,7 +36,7 @@ _JUST_WRITTEN = timedelta(seconds=30)
 
 
 class BacklogParameters(ChangeParameters):
-    """Parameters of a section that makes a synthetic backlog, and removes it."""
+    """Parameters of a section that makes and removes a synthetic backlog."""
 
     count: int = Field(25, ge=1, le=5000, description="synthetic objects to create")
     hold_minutes: float = Field(30, gt=0, le=1440, description="until they expire, in minutes")
@@ -205,7 +205,7 @@ def revert_backlog(
     -----
     Changes the store, guarded by each object's ETag. There is no way back, and none is needed.
     """
-    # All is listed before the first delete: a listing that pages on while keys vanish skips some.
+    # List everything before the first delete: a listing skips some keys if others vanish meanwhile.
     objects: list[Seen] = []
     kept = 0
     for prefix in prefixes:
@@ -296,7 +296,7 @@ def make_drill_id() -> str:
 
 
 def list_own_orders(inv: Investigation) -> frozenset[str]:
-    """Return a drill's own orders; none in an incident."""
+    """Return a drill's own orders; empty outside of a drill."""
     return frozenset(map(str, inv.incident.state.drill_orders))
 
 

@@ -99,7 +99,7 @@ def find_system_at(settings: Settings, system: str) -> str:
 
 
 def check_connected(settings: Settings, clients: Clients) -> None:
-    """Ask every system at once. One answer is enough, and a refusal counts.
+    """Ask every system at once. One answer is enough, even a refusal.
 
     Raises
     ------

@@ -32,7 +32,7 @@ from .services import try_time
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def _camel(shape: type[T]) -> type[T]:
-    """Make a frozen dataclass of a shape whose names are written likeThis."""
+    """Make a frozen dataclass of an answer whose names are written likeThis."""
     make_dataclass = dataclass(frozen=True, slots=True)
     with_names = with_config(CAMEL)
     return with_names(make_dataclass(shape))
@@ -169,10 +169,9 @@ _STATUS = "/api/v2/status"
 _PLACEHOLDER = re.compile(
     r"(^|[.@/])example\.(com|org|net)\b|/REPLACE\b|\bREPLACE[/_-]?ME\b|\bCHANGE[_-]?ME\b", re.I
 )
-# Demo mail addresses may well be at example.com; only where mail is handed over matters.
+# Demo mail addresses may be at example.com; what matters is the server that takes the mail.
 _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"}
-# Of requests, since Alertmanager counts a notification as failed only after it gave up, minutes
-# later.
+# These count requests: a notification counts as failed only when it is given up, minutes later.
 _SENT = "alertmanager_notification_requests_total"
 _FAILED = "alertmanager_notification_requests_failed_total"
 _DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m"}

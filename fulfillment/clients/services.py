@@ -1,6 +1,6 @@
 """The processes of the environment: status, logs, restart, settings; never through a shell.
 
-Each back end registers itself through the entry point group ``runbook.services``. This module has
+Each back end registers itself in the entry point group ``runbook.services``. This module has
 docker compose, and the worker alone by three commands (systemd, Kubernetes, podman, a script).
 """
 
@@ -45,8 +45,8 @@ class ServiceState:
 
     Attributes
     ----------
-    state : in the back end's words, such as ``RUNNING``, ``FATAL``, ``exited``
-    since : when this state began; None when the back end does not say
+    state : in the back end's words, such as ``RUNNING``, ``FATAL``, ``exited`` since : when this
+        state began; None when the back end does not say
     exit_code : of the last process; None while it runs
     health : ``healthy``, ``unhealthy``, ``starting``, or empty when nothing checks it
     """
@@ -198,7 +198,7 @@ def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[s
 def select_lines(
     texts: Iterable[str], *, since: datetime, max_lines: int, timed: bool = False
 ) -> list[LogLine]:
-    """Give each line its time, and return the last lines since a time.
+    """Give each line its time, and return the last lines from ``since`` on.
 
     Parameters
     ----------
@@ -350,7 +350,7 @@ class ComposeServices:
 
 
 def _read_json_lines(output: str) -> list[dict[str, Json]]:
-    """Read one JSON object per line, or one array of them, as older versions print it."""
+    """Read one JSON object per line, or the one array that older versions print."""
     text = output.strip()
     try:
         if text.startswith("["):

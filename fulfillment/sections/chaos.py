@@ -157,7 +157,7 @@ ACTIONS = by_id(
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say what synthetic objects there are: this section judges no symptom."""
+    """Say which synthetic objects there are: this section judges no symptom."""
     reading = inv.latest().get("4.3")
     if reading is None:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")

@@ -169,7 +169,7 @@ def _say_firing(
     if over:
         since = min([*starts, over[-1].at])
         return f"{words}; the lag has been over the threshold since {since:%H:%M:%S} UTC"
-    # Prometheus tells when the condition began to hold; it fires some time later.
+    # Prometheus shows when the condition began to hold; the alert fires some time later.
     if starts:
         words += f"; the condition has held since {min(starts):%H:%M:%S} UTC"
     if lag is None:
@@ -202,7 +202,7 @@ def _find_state_of(alerts: Sequence[Alert], name: str) -> AlertState:
 
 
 def _watch_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:
-    """Add what tells whether, and since when, all is well again."""
+    """Add the observations that say whether all is well again, and since when."""
     limit = inv.settings.lag_threshold_minutes
     is_low_now = None
     low_since = None
@@ -222,7 +222,7 @@ def _watch_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:
 
 
 class _Lag(NamedTuple):
-    """The lag's samples, those that are fresh, and the age of the exporter's last refresh."""
+    """The lag's samples, the fresh ones among them, and the age of the exporter's last refresh."""
 
     samples: list[Sample]
     fresh: list[Sample]
@@ -258,7 +258,7 @@ def _read_lag(inv: Investigation, for_s: float) -> _Lag:
 def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) -> Episode | None:
     """Return the oldest firing alert, and when its trouble began.
 
-    A calm of LAG_FOR_MINUTES ends a trouble; a shorter one does not.
+    A calm of LAG_FOR_MINUTES ends the trouble; a shorter one does not.
 
     Parameters
     ----------
@@ -366,7 +366,7 @@ def _read_panel(inv: Investigation) -> Outcome:
 
 
 def _count_listed(inv: Investigation) -> int:
-    """Count the objects where labels wait, young or late, real or synthetic."""
+    """Count the objects under the waiting prefixes: young or late, real or synthetic."""
     count = 0
     for prefix in list_prefixes(inv.settings):
         for _ in inv.clients.store.list_objects(prefix):
@@ -438,7 +438,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
 
 
 def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """Count the orders without any label while 2.1 says that none gets in; else None."""
+    """Count the orders without any label if 2.1 says that no label gets in; else None."""
     alert = inv.latest().get("2.1")
     uploads = alert.observations.get("uploads") if alert else None
     patience = _PATIENCE.get(str(uploads))
@@ -484,9 +484,9 @@ def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> str:
 
 
 def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
-    """Return what waits over the window, by prefix, with the last actions.
+    """Return how much waited over the window, by prefix, with the last actions as marks.
 
-    It is read again after each action, so a report shows how the backlog left. No lines when the
+    It is read again after each action, so a report shows how the backlog shrank. No lines when the
     metric cannot be read.
     """
     metric = f"fulfillment_artifacts_backlog_{unit}"
@@ -569,7 +569,7 @@ def read_ticket(inv: Investigation) -> Outcome:
 
 
 def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float | None:
-    """Return for how long support has not shown the shipments' newest change, in minutes."""
+    """Return for how many minutes support has not shown the shipments' newest change."""
     changes, _ = attempt(lambda: _list_changes(inv, case))
     if changes is None:
         return None
@@ -654,5 +654,5 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether there is an incident, from this section's readings in the journal."""
+    """Say whether there is an incident, by this section's readings in the journal."""
     return conclude_symptoms(inv, STEPS)

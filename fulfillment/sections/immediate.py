@@ -37,7 +37,7 @@ from .symptoms import conclude_symptoms
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
 Parameters = SectionParameters
-#: Each with what names it in Alertmanager's configuration.
+#: Each channel, and what names it in Alertmanager's configuration.
 CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}
 #: Each attempt, the failed ones too. Alertmanager counts them at once, and a failed notification
 #: only after it gave up, minutes later.
@@ -104,7 +104,7 @@ def _read_delivery(inv: Investigation) -> Outcome:
 
 
 def _judge_no_alert(inv: Investigation) -> Outcome:
-    """Judge that Alertmanager has no alert: that is right if Prometheus fires none either."""
+    """Judge an Alertmanager without alerts: that is right if Prometheus fires none either."""
     outcome = Outcome(value="no alert is active")
     for alert in inv.clients.prometheus.list_alerts():
         fires = alert.name == ALERT and alert.state == "firing"
@@ -146,7 +146,7 @@ def _list_deliveries(
 
 
 def expect_channels(receivers: Sequence[str]) -> dict[str, str]:
-    """Return the channels that receivers stand for by their names, each with its receiver.
+    """Return the channels that the receivers' names stand for, each with its receiver.
 
     A receiver ``drill`` serves all three (addons/alertmanager).
     """
@@ -218,7 +218,7 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
     """Return failed attempts by integration, since the alert's start and the last success.
 
     Prometheus knows their times, and Alertmanager what came after the last scrape. Alertmanager's
-    own totals have no times, so without Prometheus they count only where not one was delivered.
+    own totals have no times, so without Prometheus they count only if nothing was delivered.
     """
     window_s = (inv.now() - start).total_seconds() + 60
     prometheus = inv.clients.prometheus
@@ -276,7 +276,7 @@ def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, 
     unit="min",
 )
 def _read_spread(inv: Investigation) -> Outcome:
-    """List what waits, beside what the panel shows; a panel that cannot be read does not judge."""
+    """List what waits beside what the panel shows; a panel that cannot be read is no breach."""
     waiting = read_waiting(inv)
     rows = _list_prefix_rows(waiting, list_prefixes(inv.settings))
     lines: tuple[Line, ...] = ()
@@ -449,9 +449,9 @@ def _read_worker_log(inv: Investigation) -> Outcome:
 
 
 def _find_log_start(inv: Investigation) -> tuple[datetime, str]:
-    """Return from when on the log is of this incident, and that in words.
+    """Return since when the log belongs to this incident, and say so in words.
 
-    What makes labels late happens before the first one is late. So the log begins
+    The cause acts before the first label is late. So the log begins
     LAG_THRESHOLD_MINUTES before the incident, or with the window where no breach was read yet;
     never before the end of the incident before it.
     """

@@ -127,7 +127,7 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
 
 
 def _is_remark(note: Note) -> bool:
-    """Tell whether a person said something that is no lesson, no follow-up and no answer."""
+    """Tell whether a person wrote a plain remark: no lesson, no follow-up, no answer."""
     is_other = note.lesson or note.owner or note.due or note.ticket or note.checklist
     return bool(note.operator) and not is_other
 
@@ -144,7 +144,7 @@ def _describe_remark(note: Note) -> dict[str, Json]:
 
 
 def _point(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadStep]:
-    """Make a step of a point of the checklist."""
+    """Make the step for one point of the checklist."""
     return step(
         step_id,
         title,
@@ -197,7 +197,7 @@ def _read_documents(inv: Investigation) -> Outcome:
 
 
 def _tick(inv: Investigation, step_id: str, todo: list[str], doubt: str, fine: str) -> Outcome:
-    """Judge a point of the checklist by what is open; a note answers it.
+    """Judge a point of the checklist by what is open; a note answers the point.
 
     Parameters
     ----------
@@ -216,16 +216,16 @@ def _tick(inv: Investigation, step_id: str, todo: list[str], doubt: str, fine: s
 
 
 _OWN = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
-#: With what a verdict rests on: it is read anew where it is too old to judge.
+#: Includes what a verdict rests on: that is read anew when it is too old to judge.
 STEPS = CAUSE_STEPS | by_id(read_recovery) | _OWN
 ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say which points are ticked; the verdict is the incident's, by the readings of now."""
+    """Say which points are ticked; the verdict is the incident's, by current readings."""
     own = [reading for step_id, reading in inv.latest().items() if step_id in _OWN]
     ticked = [reading for reading in own if reading.status is Status.OK]
-    # A note answers a point; what it is about stays to be done.
+    # A note answers a point, but its follow-ups stay open.
     follow_ups: list[str] = []
     for reading in own:
         follow_ups += [row["open"] for row in reading.rows if "open" in row]

@@ -1,4 +1,5 @@
-"""Section 1: where this runs, what answers, what is allowed, whose clock is wrong. Only reads."""
+"""Section 1: where this runs, what answers, what is allowed, and whose clock is wrong. Only
+reads."""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ class _Answer(NamedTuple):
 
 
 def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
-    """Ask all systems at once: several that are down cost one time-out."""
+    """Ask all systems at once: even if several are down, that costs one time-out."""
 
     def ask(question: Callable[[], Json]) -> _Answer:
         started = time.monotonic()
@@ -193,7 +194,7 @@ def _judge_answers(
 
 
 def _recognise(client: HttpClient) -> str:
-    """Return a few words about a system, as it is asked by what only it answers."""
+    """Return a few words about a system, from an answer that only it gives."""
     try:
         return client.check_reachable()
     except errors.AccessDeniedError:
@@ -201,7 +202,7 @@ def _recognise(client: HttpClient) -> str:
 
 
 def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json]]]:
-    """Return one question for each system, which needs the same right as the system's steps.
+    """Return one question for each system; it needs the same right as the system's steps.
 
     Each answers with a row of ``_RIGHTS``.
     """
@@ -342,7 +343,7 @@ def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     threshold="a right is missing that looking needs",
 )
 def read_rights(inv: Investigation) -> Outcome:
-    """Try each right by a request that changes nothing; other rights stay unknown.
+    """Try each right by a request that changes nothing; rights that need more stay unknown.
 
     A key that may only read is enough for looking.
     """
@@ -455,7 +456,7 @@ _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
     threshold="a release is not finished, or unproven",
 )
 def read_unfinished(inv: Investigation) -> Outcome:
-    """Look into the bucket's own records: every machine sees the same.
+    """Read the bucket's own records, which every machine sees alike.
 
     A drill that was killed on this machine is not finished, either.
     """
@@ -527,7 +528,7 @@ def describe_access(rights: Reading) -> str:
 
 
 def _say_access(rights: Reading) -> str:
-    """Return how `describe_access` begins; all of it where a right is missing."""
+    """Return how the text of `describe_access` begins; all of it if a right is missing."""
     words = describe_access(rights)
     if rights.status.is_open:
         return words
@@ -535,7 +536,7 @@ def _say_access(rights: Reading) -> str:
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether labels wait, by the readings of section 2, and what section 1 found."""
+    """Say whether labels wait, by section 2's readings, and what section 1 read."""
     readings = inv.latest()
     remarks = []
     for step_id in STEPS:

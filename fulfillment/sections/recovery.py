@@ -35,10 +35,10 @@ _HOUR_STEP_S = 30.0
 
 
 def read_uploads(inv: Investigation) -> Uploads:
-    """Tell whether labels get into the store, by the worker's counters.
+    """Tell by the worker's counters whether labels get into the store.
 
-    Failures count until so many successes follow that chance cannot explain them. Without a counter
-    that is scraped now, nobody asked.
+    Failures count until more successes follow than chance explains. Without a counter that is
+    scraped now, nobody asked.
     """
     failed, _ = attempt(lambda: _read_counters(inv, _FAILED_UPLOADS))
     arrived, _ = attempt(lambda: _read_counters(inv, _ARRIVED))
@@ -91,7 +91,7 @@ def _add_growth(counters: Iterable[Sequence[Sample]]) -> list[Sample]:
 
 
 def _sum_up(growth: Sequence[Sample]) -> list[Sample]:
-    """Return one counter that grows as several together."""
+    """Return one counter: the sum of several."""
     start = growth[0].at - timedelta(seconds=1)
     total = 0.0
     samples = [Sample(start, total)]
@@ -102,7 +102,7 @@ def _sum_up(growth: Sequence[Sample]) -> list[Sample]:
 
 
 def find_judged_from(inv: Investigation) -> datetime:
-    """Return when what is judged began: the last action, else the opening of the incident."""
+    """Return since when readings are judged: the last action, else the opening of the incident."""
     return inv.journal.last_applied_at or inv.incident.state.opened_at
 
 
@@ -130,8 +130,7 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
 
     Returns
     -------
-    None when nothing in the window was ever wrong: then all is well since the first sample that
-    proves it.
+    None when nothing in the window was wrong: then all has been well since the first sample.
     """
     window_s = inv.window.total_seconds()
     names = "|".join(ALERTS)
@@ -184,7 +183,7 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
 
 
 class _Usual(NamedTuple):
-    """How many labels waited at most when all was well, and how long; and where that is from."""
+    """How many labels waited at most when all was well, how long, and where that is from."""
 
     objects: float
     minutes: float
@@ -223,7 +222,7 @@ def _find_steady_state(inv: Investigation) -> float | None:
 def find_beginning(inv: Investigation) -> datetime:
     """Return when the incident began.
 
-    That is when its cause began, or, where that is not known, when its first label came to wait:
+    That is when its cause began. If that is not known, it is when its first label began to wait,
     before any label was late.
     """
     since = inv.journal.since() or find_judged_from(inv)

@@ -39,7 +39,7 @@ _CAPACITY = [
 
 
 def _check_document(step_id: str, path: str, needle: str = "") -> ReadStep:
-    """Return a step on a document of DataFlow, and on a text in it when one is named."""
+    """Return a step that checks a document of DataFlow, and a text in it if one is named."""
 
     @step(
         step_id,
@@ -62,9 +62,9 @@ def _check_document(step_id: str, path: str, needle: str = "") -> ReadStep:
 def _check_script(
     step_id: str, title: str, path: str, needle: str = "", name: str = ""
 ) -> ReadStep:
-    """Return a step on a file that DataFlow and this runbook both have, and on a text in it.
+    """Return a step that checks a file of DataFlow and of this runbook, and a text in it.
 
-    DataFlow's own counts where DATAFLOW_HOME names its checkout. The two are compatible.
+    If DATAFLOW_HOME names a checkout, DataFlow's own file counts. The two are compatible.
 
     Parameters
     ----------

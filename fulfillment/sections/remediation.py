@@ -93,9 +93,9 @@ _SETTLED = ("move", "reopen", "undo")
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
-    """Return what section 5 advises; readings that are too old are read anew.
+    """Return section 5's advice; readings that are too old are read anew.
 
-    Without a plan to carry out, only what this run read itself is new enough.
+    When there is no plan to carry out, only readings of this run are new enough.
     """
     max_age_s = _MAX_AGE_S
     starts = [start.at for start in inv.journal.starts if start.section == NAME]
@@ -227,7 +227,7 @@ def _plan_refresh(inv: Investigation) -> Plan:
 
 
 def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
-    """Return when a ticket was refreshed, if that was the last change and is not long ago."""
+    """Return when a ticket was refreshed, if that was the last change, and recent."""
     last = inv.journal.last_applied
     if last is None or last.step != "6.4":
         return None
@@ -284,7 +284,7 @@ def _plan_or_say(
     what: str,
     plan: Callable[[], Plan],
 ) -> Plan:
-    """Plan; where that fails, return an empty plan that says why: the others go on."""
+    """Make a plan; if that fails, return an empty plan that says why, so that the others go on."""
     try:
         return plan()
     except (StoreError, ClientError, SafetyError, RefusedError) as error:
@@ -488,7 +488,7 @@ def _say_rate(rate: Rate | None) -> str:
 
 
 def _say_time_to_empty(drain: Drain) -> str:
-    """Say when the backlog is empty at the present rates, with the bounds."""
+    """Say when the backlog will be empty at the present rates, with bounds."""
     if drain.minutes_to_empty is None:
         return drain.outlook
     high = "never"
@@ -556,7 +556,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
 
 
 def _mark_last_action(inv: Investigation) -> tuple[tuple[datetime, str], ...]:
-    """Return the mark of a plot that says when something was changed last; none without one."""
+    """Return a plot's mark of the last change; empty without a change."""
     applied_at = inv.journal.last_applied_at
     if applied_at is None:
         return ()
@@ -582,14 +582,14 @@ def _watch(inv: Investigation, action_at: datetime) -> model.Outcome:
 
 
 def _get_wait_s(inv: Investigation) -> float:
-    """Return for how long 6.5 waits for samples; a section without that parameter does not."""
+    """Return how long 6.5 waits for samples; 0 in a section without that parameter."""
     if isinstance(inv.parameters, Parameters):
         return inv.parameters.wait_s
     return 0.0
 
 
 def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
-    """Predict when the firing alerts clear; None when an interval is not told."""
+    """Predict when the firing alerts clear; None when an interval is unknown."""
     prometheus = inv.clients.prometheus
     rules = _list_firing_rules(inv)
     refresh = prometheus.query("fulfillment_exporter_refresh_interval_seconds")
@@ -616,7 +616,7 @@ def _list_firing_rules(inv: Investigation) -> list[AlertRule]:
 
 
 def _find_hold_s(rule: AlertRule) -> float:
-    """Return for how long a rule's alert fires on after the symptom is gone.
+    """Return how long a rule's alert goes on firing after the symptom is gone.
 
     A rule with ``increase`` looks back over its window.
     """

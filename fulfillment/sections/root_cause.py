@@ -94,7 +94,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
     held_for = _find_own_hold(inv) if is_paused else ""
     process = service
     if inv.settings.worker_control == "command":
-        process = "the worker, by WORKER_STATUS_CMD,"  # the service beside it may well answer
+        process = "the worker, by WORKER_STATUS_CMD,"  # the service that hosts it may still answer
     hangs = bool(is_running and answer.is_silent and counted is None)
     timeouts = metrics.share("timeout")
     errors = metrics.share("error")
@@ -169,7 +169,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
 
 
 def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:
-    """Tell whether something may have begun this incident: later than the end of the one before."""
+    """Tell whether something may have begun this incident: it came after the last one's end."""
     if at < inv.now() - inv.window:
         return False
     ended = find_end_before(inv)
@@ -189,7 +189,7 @@ def _find_own_hold(inv: Investigation) -> str:
 
 
 def _list_pauses(worker: WorkerState | None) -> list[model.Event]:
-    """Return who paused the worker, and when, where it tells that."""
+    """Return who paused the worker, and when, if the service tells it."""
     if worker is None or not worker.paused or worker.paused_at is None:
         return []
     text = f"the worker was paused by {worker.paused_by or 'somebody'}"
@@ -231,7 +231,7 @@ def _is_young(inv: Investigation, state: ServiceState) -> bool:
 def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
     """Tell whether a young service comes up; look on for up to 15 s, until it answers.
 
-    One that was started anew meanwhile does not come up: it ends at each start.
+    One that starts again meanwhile does not come up: it ends at each start.
     """
     state: ServiceState | None = first
     for _ in range(_STILL_S):
@@ -333,7 +333,7 @@ def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> 
 
 
 class _Watchers(NamedTuple):
-    """What Prometheus, the exporter and support say of themselves.
+    """What Prometheus, the exporter and support say about themselves.
 
     ``blind_since`` is since when the exporter is not scraped, if it is not.
     """
@@ -374,7 +374,7 @@ def _read_watchers(inv: Investigation) -> _Watchers:
     threshold="a write was refused for want of room, or under 2 GiB are free",
 )
 def read_room(inv: Investigation) -> model.Outcome:
-    """Tell whether the store has room: refused writes counted, told by the log, and free bytes."""
+    """Tell whether the store has room: by refused writes in counters and log, and by free bytes."""
     metrics = read_worker_metrics(inv)
     free_bytes, _ = attempt(lambda: inv.clients.store.read_free_bytes())
     refused = metrics.recent.get("storage_full", 0.0)
@@ -417,7 +417,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     if not dag.is_paused:
         value = ended[0].state if ended else "no run"
     pause, _ = attempt(inv.clients.pipeline.find_last_pause)
-    # Without an event log nobody tells when a DAG was paused: not before its newest run.
+    # Without an event log the time of the pause is unknown; it is not before the newest run.
     paused_at = runs[0].started_at if runs else None
     events = []
     if pause is not None and (dag.is_paused or _is_of_this_incident(inv, pause.at)):
@@ -570,7 +570,7 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
     "5.3": {"run": TEXT, "state": TEXT, "started": TIME, "ended": TIME},
     "5.4": {"setting": TEXT, "worker": TEXT, "runbook": TEXT},
 }
-#: With one of these there is something to do, whether a cause is known or not.
+#: With any of these verdicts there is something to do, whether a cause is known or not.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 
@@ -635,9 +635,8 @@ def _find_first_signs(readings: Iterable[Reading]) -> dict[str, datetime]:
 
 
 def conclude(inv: Investigation) -> model.Conclusion:
-    """Name the causes that the journal's readings support.
-
-    The verdict is the incident's, by the readings of now.
+    """Name the causes that the journal's readings support. The verdict is the incident's, by
+    current readings.
     """
     readings = list_current(inv, STEPS)
     findings, advice = judge_causes(inv)

@@ -50,9 +50,8 @@ def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sam
 
 
 def draw_line(name: str, samples: Sequence[Sample]) -> Line:
-    """Return a line of at most 200 points, the newest among them.
-
-    Of a flat stretch only its two ends are kept.
+    """Return a line of at most 200 points, including the newest. A flat stretch keeps only its two
+    ends.
     """
     stride = max(1, math.ceil(len(samples) / _MAX_POINTS))
     newest_first = samples[::-stride]

@@ -1,4 +1,4 @@
-"""What the readings of now say of the incident, as a section tells it. From the journal alone."""
+"""What the current readings say of the incident, as a section puts it. From the journal alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..investigation import Investigation
 _GOOD = (Verdict.HEALTHY, Verdict.FIXED)
 
 
-class Told(NamedTuple):
+class Judged(NamedTuple):
     """The verdict, and in words what it rests on."""
 
     verdict: Verdict
@@ -21,26 +21,26 @@ class Told(NamedTuple):
 
 
 def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]:
-    """Return the newest reading of some steps, as far as it speaks of now."""
+    """Return the newest readings of some steps that speak of now."""
     current = inv.journal.list_current(inv.now())
     return {step_id: reading for step_id, reading in current.items() if step_id in steps}
 
 
-def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Told:
-    """Return the incident's verdict by the readings of now, and of when the oldest of them is.
+def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
+    """Return the incident's verdict by the current readings, and the time of the oldest of them.
 
-    The needed ones among some steps must have been read. Where the section reads some of these
-    steps itself, only its own must.
+    The needed ones among some steps must have been read. If the section reads some of these steps
+    itself, only those must have been.
 
     Parameters
     ----------
     steps : whose readings the words name
     """
-    own = inv.section.STEPS.keys() & steps.keys() or steps.keys()
+    own = (inv.section.STEPS.keys() & steps.keys()) or steps.keys()
     roles = {steps[step_id].role for step_id in own if steps[step_id].needed}
     judgement = inv.policy.judge(inv.journal, now=inv.now(), roles=roles)
     if judgement is None:
-        return Told(Verdict.UNKNOWN, "no symptom was read yet")
+        return Judged(Verdict.UNKNOWN, "no symptom was read yet")
     readings = [r for r in list_current(inv, steps).values() if r.role in SYMPTOMS]
     shown = [r for r in readings if r.status is Status.BREACH]
     steps_shown = ""
@@ -50,15 +50,15 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Told:
             steps_shown = "".join(f"{reading.step}, " for reading in shown)
     oldest = min((reading.observed_at for reading in shown), default=None)
     if oldest is None:
-        return Told(judgement.verdict, judgement.reason)
+        return Judged(judgement.verdict, judgement.reason)
     as_of = f"({steps_shown}as of {oldest:%H:%M:%S} UTC)"
-    return Told(judgement.verdict, f"{judgement.reason} {as_of}")
+    return Judged(judgement.verdict, f"{judgement.reason} {as_of}")
 
 
 def conclude_symptoms(
     inv: Investigation, steps: Mapping[str, Step], remark: str = ""
 ) -> Conclusion:
-    """Draw a section's verdict from symptoms in the journal; ``remark`` is what else it found."""
+    """Draw a section's verdict from symptoms in the journal; ``remark`` is what else it saw."""
     verdict, summary = judge_now(inv, steps)
     if remark:
         summary += f"; {remark}"

@@ -24,7 +24,7 @@ _MAX_LOG_LINES = 5000
 _MAX_OTHER_LINES = 1000
 #: Kinds of errors of one service: a broken one has hundreds.
 _MAX_KINDS = 12
-#: Whose clock a service's log has, where the name does not begin with it.
+#: By whose clock a service logs, if its name does not begin with that system.
 _SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
 #: A ``Date`` header tells whole seconds: a smaller difference proves nothing.
 _LEAST_SKEW_S = 2.0
@@ -120,7 +120,7 @@ def _sort_key(event: Event) -> tuple[datetime, str, str, str]:
 
 
 def read_events(inv: Investigation) -> list[Event]:
-    """Read what happened in the window, each system by its own clock, and say what is missing."""
+    """Read what happened in the window, each system by its own clock; say what is missing."""
     readers: dict[str, Callable[[Investigation], Iterable[Event]]] = {
         "alerts": _read_alerts,
         "lag and backlog": _read_turns,
@@ -186,7 +186,7 @@ def _read_turns(inv: Investigation) -> Iterator[Event]:
 
 
 def _read_restarts(inv: Investigation) -> Iterator[Event]:
-    """Yield since when each service is in its state; those that start together are one event."""
+    """Yield since when each service is in its state; services that start together are one event."""
     together: dict[tuple[datetime, str], list[str]] = {}
     for state in inv.clients.services.list_services():
         if state.since is None:
@@ -216,7 +216,7 @@ def _read_errors(inv: Investigation) -> Iterator[Event]:
         try:
             yield from _read_errors_of(inv, state.name, _MAX_OTHER_LINES)
         except ClientError:
-            continue  # one that never wrote a line has no log
+            continue  # a service that never wrote a line has no log
 
 
 def _read_errors_of(inv: Investigation, service: str, max_lines: int) -> list[Event]:
@@ -242,7 +242,7 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
     since = inv.now() - inv.window
     for notice in client.list_notifications(since=since):
         if not notice.alertnames:
-            continue  # a report that was delivered, and no alert
+            continue  # a delivered report is not an alert
         names = ", ".join(notice.alertnames)
         if notice.is_drill:
             names += " (drill)"

@@ -120,7 +120,7 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     recent_s = max(_RECENT_S, 4 * compute_interval_s(failed[0][-20:]))
     newest_at = max(samples[-1].at for samples in failed)
     if (now - newest_at).total_seconds() > recent_s:
-        return None  # the service is not scraped: its old counts say nothing of now
+        return None  # the service is not scraped: its old counts say nothing about now
     acted_at = inv.journal.last_applied_at or now - timedelta(days=1)
     metrics = _measure(
         f"{prometheus.url} {_FAILED}",
@@ -144,7 +144,7 @@ def _find_run_gap_s(inv: Investigation) -> float | None:
 
 
 def _find_beginnings(failed: Iterable[Series]) -> dict[str, datetime]:
-    """Return when the reason that stands for a cause was first counted, by cause."""
+    """Return for each cause when the reason that stands for it was first counted."""
     by_reason = _group_by(failed, "reason")
     beginnings = {}
     for cause, record in CAUSES.items():
@@ -272,7 +272,7 @@ def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
 
 
 def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:
-    """Return what counters and the worker's log of the last half minute say of some reasons.
+    """Return what the counters, and the log of the last half minute, say of some reasons.
 
     ``failures_<reason>``, ``logged_<reason>`` (both None where they cannot be read), and
     ``ended_<reason>`` of those past. A line from before a reason's end says nothing.
@@ -307,7 +307,7 @@ def _is_logged(lines: Iterable[LogLine], reason: str, *, after: datetime) -> boo
 
 
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
-    """Tell whether something of this incident kept labels back: they come all at once after it.
+    """Tell whether something in this incident kept labels back: afterwards they come all at once.
 
     That is a standstill, or failures that ended lately.
     """
@@ -330,7 +330,7 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
 
     Parameters
     ----------
-    is_stopped : whether nothing can leave now: what left before it says nothing of what will
+    is_stopped : whether nothing can leave now: then past drains say nothing about the future
 
     Raises
     ------

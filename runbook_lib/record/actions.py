@@ -72,7 +72,7 @@ class ActionRecord(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether the plan has nothing to do."""
+        """Whether there is nothing to do."""
         return any(entry.result.get("is_empty") is True for entry in self.phases)
 
     @property
@@ -114,7 +114,7 @@ def list_taken_back(actions: Iterable[ActionRecord]) -> set[str]:
 
 
 def say_cut_off(action: ActionRecord, actions: Iterable[ActionRecord]) -> str:
-    """Return what became of an action that was cut off, in words.
+    """Say what became of an action that was cut off.
 
     Parameters
     ----------

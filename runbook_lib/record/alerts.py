@@ -1,4 +1,4 @@
-"""Alerts that reached us as messages: they stand in the incident's journal, each once."""
+"""Alerts that reached us as messages; each stands once in the incident's journal."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _clip(text: str, limit: int) -> str:
 
 
 def _split(alerts: Sequence[ReceivedAlert]) -> Iterator[list[ReceivedAlert]]:
-    """Yield alerts in groups that a reader sees whole."""
+    """Yield alerts in groups that a reader sees in full."""
     part: list[ReceivedAlert] = []
     size = 0
     for alert in alerts:

@@ -29,7 +29,7 @@ class Moment(NamedTuple):
 
 
 def list_triggers(journal: JournalView) -> list[Event]:
-    """Return what people or systems changed that began the trouble, as far as a system tells it.
+    """Return the changes that began the trouble, as far as a system reports them.
 
     Sorted by time, each once. What was changed after our own first action is left out.
     """

@@ -33,7 +33,7 @@ from .view import JournalView
 
 
 class Judge(Protocol):
-    """What a runbook's policy knows of a journal, as far as the index asks."""
+    """The questions about a journal that the index asks a runbook's policy."""
 
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:
         """Return the causes that it names."""
@@ -142,7 +142,7 @@ def _read_index(home: Path, place: Path, judge: Judge) -> list[HistoryRow]:
 
 
 def _link(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
-    """Name in each row the incident that followed: the report of a closed one stays as it is."""
+    """Name in each row the incident that followed: a closed one's report never changes."""
     later = {row.previous: row.incident for row in rows if row.previous}
     linked = []
     for row in rows:
@@ -152,7 +152,7 @@ def _link(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
 
 
 def _stamp(folder: Path) -> str:
-    """Return what differs once a folder's facts or journal changed."""
+    """Return a stamp that differs once a folder's facts or journal changed."""
     files = (folder / "incident.json", folder / "journal.jsonl")
     stats = [file.stat() for file in files if file.exists()]
     return " ".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
@@ -225,7 +225,7 @@ def _measure(journal: JournalView) -> dict[str, float]:
     breach_at = min(breaches_at, default=None)
     diagnosis_at = min(diagnoses_at, default=None)
     change_at = journal.last_applied_at
-    # Of trouble that goes on from another incident, that one's look was the first.
+    # If trouble goes on from another incident, the first look was in that one.
     began_at = None if journal.is_continued else journal.since()
     durations = {
         "detect_s": _measure_span(began_at, breach_at),
@@ -364,7 +364,7 @@ def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
         seconds = trend.good_at.timestamp() if trend.good_at else 0
         good_at.labels(trend.scenario).set(seconds)
     drills = [row for row in rows if row.scenario]
-    for row in reversed(drills):  # the newest is written last, over the others
+    for row in reversed(drills):  # the newest is written last, and replaces the others
         for phase in PHASES:
             seconds = getattr(row, phase)
             gauge = durations.labels(row.scenario, phase.removesuffix("_s"))

@@ -32,7 +32,7 @@ _REPAIR = "Put the file back from the incident's zip or a backup."
 #: plans.
 _LOOK = timedelta(hours=1)
 
-#: After these nothing goes on.
+#: After these verdicts nothing goes on.
 _ENDED_WELL = (Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
 #: In place of a step: a person opened the incident.
@@ -230,7 +230,7 @@ class Incident:
         self._name_continued()
 
     def _name_continued(self) -> None:
-        """Name the incident that was closed before its trouble was over; take over its ticket."""
+        """Name the closed incident whose trouble goes on here; take over its ticket."""
         state = self.state
         if state.previous or state.drill:
             return
@@ -250,7 +250,7 @@ class Incident:
         self.tell("continued", f"{text} Its trouble goes on in {self.id}.")
 
     def _find_closed_before(self) -> Incident | None:
-        """Return the newest other incident that is closed, and is no look and no drill."""
+        """Return the newest other closed incident that is neither a look nor a drill."""
         for folder in list_incidents(self.folder.parent):
             if folder.name == self.id:
                 continue
@@ -262,7 +262,7 @@ class Incident:
         return None
 
     def join(self, operator: str) -> None:
-        """Note who works on it, and tell when somebody takes over what another one began."""
+        """Note who works on it; say so when somebody takes over another person's incident."""
         state = self.state
         if state.drill or state.is_closed or operator in state.operators:
             return
@@ -276,9 +276,9 @@ class Incident:
         self.tell("joined", f"{operator} goes on with the {what} {self.id} {began}.")
 
     def tell(self, kind: str, text: str) -> None:
-        """Write to the journal what becomes of the incident, and say it on stderr.
+        """Write to the journal, and to stderr, what happens to the incident.
 
-        A notebook that runs headless is silent: its command says it.
+        A headless notebook is silent: its command says it.
         """
         self.journal.append(kind, {"section": "", "reason": text})
         if not get_run():
@@ -331,7 +331,7 @@ class Incident:
         self.update(closed_at=closed_at, closed_seq=entry.seq, verdict=word, **changes)
 
     def find_plan(self, plan_id: str) -> Path:
-        """Return a plan's file. One of another incident is noted in ``follows`` of this one."""
+        """Return a plan's file. If it is another incident's, that is noted in ``follows``."""
         own = self.path("plans", f"{plan_id}.jsonl")
         if own.exists():
             return own
@@ -377,7 +377,7 @@ class Incident:
 
 
 def _goes_on(closed: IncidentState, made: IncidentState, *, now: datetime) -> bool:
-    """Tell whether a closed incident goes on: by the same alert, or after a bad end of just now."""
+    """Tell whether a closed incident goes on: by the same alert, or after a recent bad end."""
     if closed.closed_at is None or closed.followed_by:
         return False
     if closed.episode is not None and closed.episode == made.episode:
@@ -421,7 +421,7 @@ def create_incident(
 
 @contextmanager
 def lock_home(home: Path) -> Iterator[None]:
-    """Let one command at a time choose its incident: two that see one breach open one.
+    """Let one command at a time choose its incident: two that see one breach open one incident.
 
     Raises
     ------

@@ -37,7 +37,7 @@ class _Process:
 
 
 def mark_run(run: str) -> None:
-    """Mark what this process appends from now on as one run's; empty: no run's.
+    """Mark what this process appends from now on as one run's; empty: of no run.
 
     Several terminals write to one journal. Each tells only what its own run did.
     """
@@ -45,12 +45,12 @@ def mark_run(run: str) -> None:
 
 
 def get_run() -> str:
-    """Return the mark of what this process appends; empty: none."""
+    """Return the mark of this process's entries; empty: none."""
     return _Process.run
 
 
 class _File:
-    """A journal's file as far as it is known: its log, its view, and the bytes of both.
+    """The part of a journal's file that was read: its log, its view, and the bytes of both.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class _File:
 
 
 def _split(content: bytes) -> list[bytes]:
-    """Return some bytes up to the end of the last whole line, cut into parts."""
+    """Return bytes up to the end of the last whole line, cut into parts."""
     end = content.rfind(b"\n") + 1
     parts = []
     for start in range(0, end, _PART_BYTES):
@@ -144,7 +144,7 @@ class Journal:
             marked = {**data, "run": _Process.run} if _Process.run else data
             redacted = self._redactor.json(marked)
             entry = self._file.log.append(kind, redacted)
-        # The next ``view`` raises what is suppressed here.
+        # The next ``view`` raises the error that is suppressed here.
         with suppress(RecordError), self._explain_errors():
             self._catch_up(compares=False)
         return entry
@@ -163,7 +163,7 @@ class Journal:
             return self._catch_up()
 
     def _catch_up(self, *, compares: bool = True) -> JournalView:
-        """Read what was appended since; ``compares`` checks what was read before as well."""
+        """Read what was appended since then; with ``compares``, also check what was read before."""
         with self._file.mutex, self._open_content() as content:
             is_known = bool(self._file.verified)
             if is_known and compares:
@@ -199,7 +199,7 @@ class Journal:
 
     @contextmanager
     def _explain_errors(self, ending: str = "") -> Iterator[None]:
-        """Turn an error of disk or log into a ``RecordError`` whose text ends so."""
+        """Turn an error of disk or log into a ``RecordError`` whose text ends with ``advice``."""
         try:
             with disk_errors(f"{self.path} cannot be read", ending):
                 yield

@@ -87,13 +87,12 @@ def write_manifest(incident: Incident) -> Path:
 
 
 def is_frozen(incident: Incident) -> bool:
-    """Tell whether a report was written since the incident was closed, and not through it."""
+    """Tell whether a report was written since the close, and not by the closing process."""
     with suppress(RecordError, OSError, ValueError, KeyError, TypeError):
         manifest: Json = parse_json((incident.folder / _NAME).read_bytes())
-        is_written: bool = int(manifest["journal"]["seq"]) >= (
-            incident.state.closed_seq or math.inf
-        )
-        return is_written and not incident.closed_here
+        reported_seq = int(manifest["journal"]["seq"])
+        closed_seq = incident.state.closed_seq or math.inf
+        return reported_seq >= closed_seq and not incident.closed_here
     return False
 
 
@@ -120,7 +119,7 @@ def verify_incident(folder: Path) -> Verification:
             continue
         problem = _compare(folder / name, digest)
         if name == _JOURNAL and (is_chain_broken or not problem):
-            continue  # its chain says more
+            continue  # the check of its chain says more
         if problem:
             problems.append(f"{name}: {problem}")
         elif (folder / name).stat().st_size > digest.size_bytes:

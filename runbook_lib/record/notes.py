@@ -31,7 +31,7 @@ def write_note(incident: Incident, note: Note, *, section: str = "") -> int:
 
 
 def parse_due(text: str) -> date | None:
-    """Return the day by which a follow-up is due; None of no text.
+    """Return the day by which a follow-up is due; None for an empty text.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def parse_due(text: str) -> date | None:
 
 
 def list_lessons(journal: JournalView, lesson: Lesson) -> list[Note]:
-    """Return what people wrote of what went well, badly, or by luck."""
+    """Return what people wrote about what went well, badly, or by luck."""
     return [note for note in journal.notes if note.lesson is lesson]
 
 

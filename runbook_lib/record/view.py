@@ -72,7 +72,7 @@ class JournalView:
         return self.entries[-1].seq
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries. One that lacks the shape of its kind is only counted."""
+        """Append entries. An entry that does not have its kind's shape is only counted."""
         for entry in entries:
             self.entries.append(entry)
             shape = _SHAPES.get(entry.kind)
@@ -184,7 +184,7 @@ class JournalView:
         return ""
 
     def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
-        """Return every entry past another that says that an action reached a phase."""
+        """Return every entry past ``seq`` that says that an action reached a phase."""
         return [a for a in self.actions if a.phase is phase and a.seq > after]
 
     @property
@@ -282,7 +282,7 @@ class JournalView:
         return tuple(dict.fromkeys(names))
 
     def closing_verdict(self) -> Verdict | None:
-        """Return the verdict of the incident's close; None when a section concluded later."""
+        """Return the verdict of the incident's close; None if a section concluded after it."""
         for entry in reversed(self.entries):
             if entry.kind == "conclusion":
                 return None
@@ -307,7 +307,7 @@ def _get_start(breach: Reading) -> datetime:
 
 
 def _find_ok_start(readings: Iterable[Reading]) -> datetime | None:
-    """Return since when readings, which are in their order, are ok without a break."""
+    """Return since when readings, given in sequence, are ok without a break."""
     start = None
     for reading in readings:
         if reading.status is not Status.OK:

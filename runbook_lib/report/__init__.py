@@ -36,14 +36,14 @@ def preload() -> None:
 
 
 def warm_up() -> None:
-    """Do once what the first report of a process takes long for, with nothing to report."""
+    """Do the slow part of a process's first report ahead, with nothing to report."""
     preload()
     warm_up_export()
     plots.warm_up()
 
 
 def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
-    """Make ready what a report takes from a notebook: its HTML, and pictures of its own steps."""
+    """Prepare what a report takes from a notebook: its HTML, and pictures of its steps."""
     convert(notebook, incident)
     journal = incident.journal.view()
     since = journal.since()
@@ -95,7 +95,7 @@ def _mark_report(incident: Incident) -> None:
 
 
 def _write_previous(incident: Incident, sections: Sections) -> None:
-    """Write the last report of the incident before; a damaged one is not closed, and stays."""
+    """Write the last report of the previous incident; a damaged one stays open as it is."""
     name = incident.state.previous
     if not name:
         return

@@ -84,7 +84,7 @@ class Changes(NamedTuple):
 
 
 def needs_mark(journal: JournalView) -> bool:
-    """Tell whether something was read, changed or concluded that no report holds yet."""
+    """Tell whether anything was read, changed or concluded that no report holds yet."""
     newest = _find_newest(journal)
     return newest > 0 and all(mark.seq < newest for mark in _list_marks(journal))
 

@@ -1,4 +1,4 @@
-"""Executed notebooks as offline HTML; what others wrote is reduced to what can do no harm."""
+"""Executed notebooks as offline HTML; text of others keeps only what can do no harm."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def _keep_readable(notebook: Any) -> None:
 
 
 def _put_in_box(output: Any) -> None:
-    """Put the sentence of a RunbookError, which has no colours, into a box of its own."""
+    """Put the sentence of a RunbookError into a box of its own, without colour codes."""
     text = "\n".join(output.traceback).strip()
     if "\x1b" in text:
         return

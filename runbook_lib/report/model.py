@@ -99,7 +99,7 @@ class SectionRecord:
 
     @property
     def number(self) -> str:
-        """Its number, without zeros in front; empty when its name has none."""
+        """Its number without leading zeros; empty when its name has none."""
         prefix, _, _ = self.name.partition("_")
         number = prefix.lstrip("0")
         if not number.isdigit():
@@ -329,7 +329,7 @@ class ReportModel:
         begin: int,
         end: int,
     ) -> str:
-        """Return how a run ended: by what it changed or concluded between two entries."""
+        """Return how a run ended, by what it changed or concluded between two entries."""
         changes = [action for action in self.actions if action.applied]
         applied = [action for action in changes if begin < action.decisive.seq < end]
         if applied:
@@ -353,7 +353,7 @@ def _read_facts(incident: Incident) -> tuple[dict[str, Json], str]:
 
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
-    """Return what the journal holds up to the first damage, and what is wrong with it."""
+    """Return what the journal holds up to the first damage, and the damage."""
     journal = incident.journal
     view = JournalView()
     try:

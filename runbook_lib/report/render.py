@@ -84,7 +84,7 @@ class _Budget(NamedTuple):
     journal_lines: int
 
 
-#: From the largest to the smallest: the first with which the page is small enough holds.
+#: From the largest to the smallest: the first that keeps the page small enough counts.
 _BUDGETS = (_Budget(60, 1_500), _Budget(10, 500), _Budget(3, 100))
 
 
@@ -207,7 +207,7 @@ class _Page:
         return points
 
     def _find_forecast(self) -> dict[str, Json]:
-        """Return the first forecast: it was made when it mattered."""
+        """Return the first forecast, which was made when it mattered."""
         for conclusion in self._model.journal.conclusions:
             if conclusion.forecast:
                 return conclusion.forecast.model_dump()
@@ -242,7 +242,7 @@ class _Page:
         return scroll(Table("What was seen, and who was told", rows))
 
     def tabulate_trend(self) -> Markup:
-        """Return this drill's durations beside those of the same drill before it."""
+        """Return this drill's durations beside those of the same scenario's previous drill."""
         now = self._find_drill()
         before = None
         if now is not None:
@@ -275,7 +275,8 @@ class _Page:
         return None
 
     def tabulate_causes(self) -> list[tuple[int, Markup]]:
-        """Return the causes that stood open, and those refuted throughout, with their number.
+        """Return the causes that were open at some time, and those refuted throughout, with their
+        number.
 
         Each is shown as it was when it mattered, and at the end. It mattered before the first
         change, when the evidence for the causes was strongest.
@@ -340,7 +341,7 @@ class _Page:
         return Markup('<a href="#{}">{}</a>').format(anchor, words)
 
     def tabulate_phases(self, action: ActionRecord) -> Markup:
-        """Return an action's phases; of a plan that was made twice the newest."""
+        """Return an action's phases; the newest ones if its plan was made twice."""
         rows = []
         for entry in action.phases:
             if entry is not action.get(entry.phase):
@@ -348,7 +349,7 @@ class _Page:
             at = entry.at
             made_at = entry.result.get("made_at")
             if entry.phase is ActionPhase.PLANNED and made_at:
-                at = parse_time(str(made_at))  # what is read back from its file was made before
+                at = parse_time(str(made_at))  # a plan that is read back was made earlier
             row = {
                 "phase": str(entry.phase),
                 "when": f"{at:%H:%M:%SZ}",

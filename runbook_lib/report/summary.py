@@ -1,4 +1,4 @@
-"""An incident told to somebody who was not there: first screen, timeline, what is open.
+"""An incident for somebody who was not there: first screen, timeline, what is open.
 
 From the model alone: no HTML, no clock.
 """
@@ -83,7 +83,7 @@ class TimelineRow(NamedTuple):
 
 
 class _Notice(NamedTuple):
-    """What channels were told, since when, and which."""
+    """A notice: its text, since when, and the channels that got it."""
 
     at: datetime
     text: str
@@ -362,7 +362,7 @@ def _describe_actions(model: ReportModel) -> Fact:
     done = [action for action in model.tried if action.applied]
     cut_off = [action for action in model.tried if action.is_cut_off]
     if done:
-        # What an exercise made and took back stands in the timeline only.
+        # What an exercise made and removed stands in the timeline only.
         main = [action for action in done if action in model.remedies]
         fact = _describe_done(model, main or done)
         begun = [action for action in cut_off if action in model.remedies]
@@ -380,13 +380,13 @@ def _describe_actions(model: ReportModel) -> Fact:
 
 
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
-    """Return what became of each action that began, and of which nothing says that it ended."""
+    """Say of each action that began, and that nothing says has ended, what became of it."""
     describe = model.policy.describe_action
     return [f"{describe(action)}: {say_cut_off(action, model.actions)}" for action in actions]
 
 
 def _count_waiting(model: ReportModel) -> str:
-    """Return how many plans wait for their approval, and how many expired before it."""
+    """Return how many plans wait for approval, and how many expired without one."""
     expired = [action for action in model.waiting if _has_expired(model, action)]
     waiting = len(model.waiting) - len(expired)
     parts = []
@@ -428,7 +428,7 @@ def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
 
 
 def tell_timeline(model: ReportModel) -> list[TimelineRow]:
-    """Return what a person would tell, sorted by time: fifteen rows at most.
+    """Return the story as a person would tell it, sorted by time: fifteen rows at most.
 
     A drill's timeline begins with the drill. Where there are more, notes are left out first, then
     rows in the middle that are no change of ours. One more row counts what is left out.
@@ -493,7 +493,7 @@ def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
                 text = "What was typed fits nothing here; nothing was changed"
                 yield TimelineRow(entry.at, "note", text, first, entry.seq)
             elif status == "interrupted" and entry.seq < last_interrupted:
-                continue  # the run that was interrupted says it
+                continue  # the interrupted run says so itself
             elif status not in _ENDED_WELL:
                 text = f"Notebook {notebook}: {status}"
                 yield TimelineRow(entry.at, "failed", text, error, entry.seq)
@@ -526,7 +526,7 @@ def _list_alerts(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield each notice with the channels that received it; again when one was told again."""
+    """Yield each notice with its channels; again when a channel got it again."""
     newest: dict[str, _Notice] = {}
     notices = []
     for event in _list_recent(model):
@@ -551,7 +551,7 @@ def _list_recent(model: ReportModel) -> list[Event]:
 
 
 def _list_incident_seen(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield when an incident was seen; an alert that fired says it already."""
+    """Yield when an incident was seen, unless an alert that fired says so already."""
     for event in list_observed(model):
         if event.kind == "alert" and "firing" in event.text:
             return
@@ -635,7 +635,7 @@ def _say_review(action: ActionRecord) -> str:
 def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield each change of the verdict after an action.
 
-    That the alert still clears is left out where it cleared.
+    "The alert is still clearing" is left out if the alert has cleared.
     """
     outcomes = [outcome for outcome in model.journal.conclusions if outcome.verdict in _OUTCOMES]
     is_cleared = any(outcome.verdict is Verdict.FIXED for outcome in outcomes)
@@ -694,7 +694,7 @@ def _list_open_record(model: ReportModel) -> Iterator[Open]:
             continue
         run = section.runs[-1].run
         if run.status == "interrupted" and run.seq < _find_last_interruption(model):
-            continue  # the run that was interrupted says it
+            continue  # the interrupted run says so itself
         if run.status not in _ENDED_WELL and not run.is_typo:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()
 
@@ -738,7 +738,7 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
         last = action.last
         steps = (action.first.step,)
         is_newest = newest[last.step] is action and action.plan not in named
-        # What was refused changed nothing: once all is well nobody has to come back to it.
+        # A refused action changed nothing: once all is well, nobody has to come back to it.
         if last.phase is ActionPhase.REFUSED and is_newest and not model.is_good:
             yield f"{last.action} was refused: {last.reason}", steps
         if last.phase is ActionPhase.FAILED and is_newest:
@@ -770,13 +770,13 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         yield "not decided:", tuple(unread)
     for step in model.of(Role.CLEARED, Role.CHECKLIST):
         if step.role is Role.CLEARED and Role.ALERT in breach_roles:
-            continue  # an alert that has not cleared is the one that fires
+            continue  # the firing alert stands here already
         if step.latest and step.latest.status.is_open:
             yield f"{step.title}: {step.latest.reason}", (step.id,)
 
 
 def _say_breach(reading: Reading) -> str:
-    """Return a breach with its time, and what makes it one."""
+    """Return a breach with its time, and why it is one."""
     text = f"{reading.name}: {say_reading(reading)} at {reading.observed_at:%H:%M:%SZ}"
     if reading.threshold:
         text += f" (breach when {reading.threshold})"

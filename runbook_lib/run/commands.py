@@ -77,7 +77,7 @@ def run_sections(
     Parameters
     ----------
     kernel : a kernel that was begun before; default: a new one
-    command : the command that looks again; an interrupted run names it
+    command : the command that looks again, for the message of an interrupted run
     options : added to ``command``, they repeat what this run was asked to do
 
     Raises
@@ -94,7 +94,7 @@ def run_sections(
     before = incident.journal.view().last_seq
     own_kernel = nullcontext(kernel) if kernel else SharedKernel()
     try:
-        # A thread makes ready what the report takes, while the kernel works.
+        # A thread prepares the report's parts while the kernel works.
         with ThreadPoolExecutor(1) as executor, own_kernel as used_kernel:
             with hold_interrupts():
                 used_kernel.begin()
@@ -330,7 +330,7 @@ def _list_names(runs: Sequence[NotebookRun]) -> list[str]:
 def _list_earlier(
     journal: JournalView, own: JournalView, now: datetime
 ) -> Iterator[dict[str, Json]]:
-    """Yield the newest readings that a run did not make, with their age: they do not judge."""
+    """Yield the newest readings that these runs did not make, with their age: they do not judge."""
     for step, reading in journal.latest().items():
         if step not in own.latest():
             age = now - reading.observed_at
@@ -359,7 +359,7 @@ def _judge_runs(
 
 
 def _find_own_conclusion(runs: Sequence[NotebookRun]) -> Conclusion | None:
-    """Return what the last section concluded, where none of them judges a symptom."""
+    """Return what the last section concluded, if none of them judges a symptom."""
     for run in reversed(runs):
         if run.conclusion is not None:
             return run.conclusion
@@ -367,12 +367,11 @@ def _find_own_conclusion(runs: Sequence[NotebookRun]) -> Conclusion | None:
 
 
 def _say_next(judgement: Judgement | None, incident: Incident, ran: Sequence[str]) -> str:
-    """Return the command of what comes next; empty when there is none, or it just ran."""
+    """Return the command that comes next; empty when there is none, or it ran and all is well."""
     if judgement is None or not judgement.next.section:
         return ""
     section = judgement.next.section
-    is_same = section in ran
-    if judgement.verdict in _OVER and is_same:
+    if judgement.verdict in _OVER and section in ran:
         return ""
     command = f"runbook run {section[:2]}"
     if not incident.is_closed:

@@ -50,7 +50,7 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
 
     @property
     def standing(self) -> str:
-        """How the incident stands, where the answer is about something else; empty: it is not."""
+        """How the incident stands, if the answer is about something else; else empty."""
         return ""
 
     @property
@@ -151,7 +151,7 @@ class InvestigateDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What was begun before comes first; then the next one."""
+        """What was begun before comes first; then the next command."""
         if self.next:
             return (*self.unfinished, self.next)
         return self.unfinished
@@ -177,14 +177,14 @@ class RunDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What was begun before comes first; then what comes next, unless a plan is."""
+        """What was begun before comes first; then the next command, unless a plan waits."""
         if self.next and not self._is_next_a_plan:
             return (*self.unfinished, self.next)
         return self.unfinished
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """The advice, where the plans below carry it out."""
+        """The advice, if the plans below carry it out."""
         return ("advice",) if self._is_next_a_plan else ()
 
     @property
@@ -341,7 +341,7 @@ _SKIPPED = {
     "changed",
     "changed_since",
 }
-#: How most notebooks end: the answer says it.
+#: How most notebooks end: the answer says so already.
 _SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
 _COLUMNS = {
     "earlier": ("step", "status", "age_minutes", "reason"),
@@ -444,7 +444,7 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
 
 
 def _lay_out_rows(rows: Sequence[Mapping[str, Json]], total: int) -> Iterator[Table | str]:
-    """Yield a table of what differs from row to row, and as lines what all rows say alike.
+    """Yield a table of what differs from row to row, and lines with what all rows share.
 
     Parameters
     ----------

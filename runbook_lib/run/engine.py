@@ -46,7 +46,7 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
         self._kept_at = -math.inf
 
     def save(self, **_: object) -> None:
-        """Hand over the notebook, if the last time is a second ago or the run is over."""
+        """Hand over the notebook, if the last time was a second ago or the run is over."""
         if self.end_time or time.monotonic() - self._kept_at >= _SAVE_EVERY_S:
             self._keep(self.nb)
             self._kept_at = time.monotonic()
@@ -87,7 +87,7 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
 
 
 def find_progress(content: Mapping[str, Any]) -> str:
-    """Return how far a cell's work is, as the words of its progress bar say; else nothing.
+    """Return how far a cell's work is, by its progress bar's words; empty without any.
 
     Parameters
     ----------

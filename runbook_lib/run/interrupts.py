@@ -103,7 +103,7 @@ class Interruptible(Protocol):
 
 
 class CellInterrupt:
-    """Hand one interrupt to the cell that runs, and give the cell the time to end.
+    """Hand one interrupt to the running cell, and give the cell time to end.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ class CellInterrupt:
         self._kill_after(_CELL_ENDS_S)
         if self._is_running:
             self._send()
-        with suppress(RuntimeError):  # the signal may have come while something was printed
+        with suppress(RuntimeError):  # the signal may have come in the middle of a print
             self._say(_WAITS)
 
     def show(self, number: int, total: int) -> None:
@@ -148,7 +148,7 @@ class CellInterrupt:
         self._say(f"{self._name}: {text}")
 
     def begin(self) -> None:
-        """Note that the kernel runs a cell now; send it an interrupt that was asked for before."""
+        """Note that the kernel runs a cell now; send it an interrupt that came earlier."""
         self._is_running = True
         if self.is_asked:
             self._send()

@@ -18,7 +18,7 @@ class SharedKernelClient(AsyncKernelClient):
     _is_ready = False
 
     def start_channels(self, *_: Any, **__: Any) -> None:
-        """Connect, unless it is connected."""
+        """Connect, unless connected already."""
         if not self.channels_running:
             super().start_channels(hb=False)
 

@@ -71,7 +71,7 @@ class MovePlanDocument(MoveDocument):
 
     @property
     def answer(self) -> str:
-        """How much would change; nothing did. And what no plan will move, and why."""
+        """How much would change; nothing did. What no plan will move, and why."""
         much = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
         if self.apply:
             stays = f". {self.reason}" if self.reason else ""
@@ -106,7 +106,7 @@ class MoveChangeDocument(MoveDocument):
 
     @property
     def mark(self) -> str:
-        """What was asked for is done or not, whatever the incident's verdict."""
+        """Whether the work is done, whatever the incident's verdict."""
         return "ok" if self.exit_code is ExitCode.OK else "failed"
 
     @property
@@ -185,7 +185,7 @@ class MoveSettleDocument(MoveChangeDocument):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """How to say the word; once nothing waits for one, what comes next."""
+        """How to say the word; once nothing waits for one, the next command."""
         if self.way_on or not self.next:
             return self.way_on
         return (self.next,)
@@ -618,7 +618,7 @@ class MoveCommands:
 
         Parameters
         ----------
-        look : whether nothing is changed, so that its own will always do
+        look : whether nothing is changed; then its own incident always will do
         """
         folder = _find_folder(settings, plan_id) or self._fetch_plan(settings, plan_id)
         if folder is None:
@@ -631,7 +631,7 @@ class MoveCommands:
         return self._open(settings, incident, progress, **parameters)
 
     def _fetch_plan(self, settings: Settings, plan_id: str) -> Path | None:
-        """Take a plan that this machine does not have from the store, which remembers it."""
+        """Fetch a plan that this machine does not have: the store remembers it."""
 
         def find_incident() -> Incident:
             incident, _ = self._opener.find(settings, keeps=True)
@@ -645,7 +645,7 @@ class MoveCommands:
     def _plan_about(
         self, inv: Investigation[Any, Any], step: str, about: str, approve: str
     ) -> Plan:
-        """Return the plan about an earlier one that was approved; without approval make one.
+        """Return the approved plan about an earlier one; without approval, make one.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Run notebooks headless through papermill; what became of a run comes from our own journal."""
+"""Run notebooks headless through papermill; our own journal says how a run ended."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True
 from runbook_lib.record.journal import mark_run
 mark_run({run!r})"""
-#: What an operator mistyped: it changes nothing, and is a note in the report.
+#: Errors of typing: they change nothing, and are notes in the report.
 _TYPOS = (PlanNotApprovedError.__name__, UsageError.__name__)
 
 
@@ -164,14 +164,14 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             self._is_ending = False
 
 
-#: A kernel that was started before the first notebook of this process is known.
+#: The kernel that was started before this process's first notebook was known.
 _prepared: list[SharedKernelManager] = []
 
 
 def prepare_kernel() -> None:
     """Begin to start a kernel, which the first ``SharedKernel`` of this process takes.
 
-    It also imports, and draws once, what notebooks need only later.
+    It also imports what notebooks need only later, and draws once.
     """
     with hold_interrupts(), suppress(KeyError, OSError, RuntimeError):
         _prepared.append(_start_kernel(is_warm=True))

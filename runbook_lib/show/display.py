@@ -1,4 +1,4 @@
-"""How a notebook shows readings, conclusions, actions and plans: one card, two renderings."""
+"""How a notebook shows readings, conclusions, actions and plans: one card, as text and as HTML."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ _SHOWN_ROWS = 20
 _SHOWN_OBJECTS = 100
 _SHOWN_EVENTS = 60
 _INCIDENT = ("incident", "opened_at", "closed_at", "verdict")
-# What an action is, which its heading says already.
+# Fields of an action that its heading says already.
 _IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
 _NEXT = {
     ActionPhase.PLANNED: "To carry it out, approve it above and run this cell again.",
@@ -111,7 +111,7 @@ _NEXT = {
 
 
 class Card(NamedTuple):
-    """What is shown of one thing; a notebook shows it by itself.
+    """What is shown of one thing; as a cell's value it shows itself.
 
     Attributes
     ----------
@@ -168,7 +168,7 @@ def describe(thing: Any) -> Card:
 
 
 def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
-    """Return one table of some plans: what, how many, the short hash, where each stands."""
+    """Return one table of plans: what, how many, the short hash, and how far each is."""
     every = tabulate_plans(inv.journal)
     ids = {plan.id for plan in made}
     rows = [row for row in every.rows if row["plan"] in ids]
@@ -239,7 +239,7 @@ def _describe_reading(reading: Reading) -> Card:
 
 
 def describe_frame(frame: DataFrame) -> Card:
-    """Return a frame's first rows as a table like every other; what it holds is escaped."""
+    """Return a frame's first rows as a table; its content is escaped."""
     rows = to_rows(frame.head(_SHOWN_ROWS))
     caption = count_of(len(frame), "row")
     if not rows:

@@ -1,4 +1,4 @@
-"""Plots that read in grey, by colour-blind eyes, and by a screen reader.
+"""Plots that work in grey, for colour-blind eyes, and with a screen reader.
 
 Inputs are plain series. Every line has its own style and marker beside its colour, and every
 picture carries a text that says what it shows. A picture is small and its letters are large: it
@@ -151,7 +151,7 @@ def _draw_lines(plot: Plot, since: datetime | None) -> bytes:
 
 
 def warm_up() -> None:
-    """Draw a plot that nobody sees: the next one finds the fonts read and all modules there."""
+    """Draw a plot that nobody sees: then fonts and modules are loaded for the next one."""
     points = ((datetime(2026, 1, 1, tzinfo=UTC), 0.0), (datetime(2026, 1, 2, tzinfo=UTC), 1.0))
     plot = Plot(title="warm", unit="s", lines=[Line(name="a", points=points)], threshold=1.0)
     plot_lines(plot)
@@ -257,7 +257,7 @@ def _draw_legend(axes: Any) -> None:
 
 
 def _choose_lines(lines: Sequence[Line]) -> list[_Drawn]:
-    """Return the lines that span most time, as many as there are styles.
+    """Return the lines that span the most time, as many as there are styles.
 
     Lines that stay at zero hide each other, and say nothing beside one that does not: they are
     drawn only where all do. A line of one point is a single look, and is always drawn.
@@ -388,7 +388,7 @@ def _name_bin(low: float, high: float | None) -> str:
 
 
 def plot_step(inv: Investigation, step_id: str, *, ages: bool = True) -> Picture | None:
-    """Draw what a step read last in this incident, as its report does.
+    """Draw a step's newest reading in this incident, as the report does.
 
     Parameters
     ----------
@@ -441,7 +441,7 @@ def plot_history(
 
 
 def _label(text: str, limit: int = 28) -> str:
-    """Return a text that matplotlib shows as it is: no mathematics, no tofu-prone controls."""
+    """Return a text that matplotlib shows as it is: no mathematics, no control characters."""
     label = visible(text)[:limit]
     label = label.replace("$", r"\$")
     label = label.replace("\n", " ")
@@ -484,7 +484,7 @@ def _save(axes: Axes) -> bytes:
     buffer = io.BytesIO()
     figure: Any = axes.figure
     with warnings.catch_warnings():
-        # A glyph that the font lacks is drawn as a box, and one of unknown width leaves no room.
+        # A glyph that the font lacks is drawn as a box; one of unknown width takes no space.
         # The picture is poor then; its text alternative is whole.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure.savefig(buffer, format="png", metadata={"Software": None})

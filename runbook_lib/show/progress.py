@@ -11,10 +11,10 @@ from datetime import timedelta
 from ..model import Progress
 from .text import format_duration
 
-# A front end that is told of every object falls behind.
+# A front end that hears of every object falls behind.
 _BAR_GAP_S = 0.2
 _WORDS_GAP_S = 1.0
-#: Words without a number that come again sooner say nothing new.
+#: Words without a number are not repeated sooner: they say nothing new.
 _SAME_GAP_S = 10.0
 
 _Clock = Callable[[], float]

@@ -1,4 +1,4 @@
-"""The one model of a table, and a table as HTML that nothing can break out of, or as text."""
+"""The one model of a table, and how it becomes text, or HTML that nothing can break out of."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def tabulate_facts(
     *,
     is_folded: bool = False,
 ) -> Table:
-    """Return facts that say something as a table of name and value."""
+    """Return the facts that are not empty as a table of name and value."""
     rows = []
     for name, value in facts.items():
         if value not in (None, "", [], {}, ()):
@@ -238,7 +238,7 @@ def _say_part(value: Json) -> str:
 
 
 def pill(word: str) -> Markup:
-    """Return a status as icon, word and colour: any one of the three is enough to read it."""
+    """Return a status as icon, word and colour; each of the three alone is enough."""
     tone, icon = get_tone(word)
     wrap = "nowrap" if word in _TONES else "normal"
     style = f"{_PILLS[tone]};border-radius:4px;padding:1px 7px;font-weight:600;white-space:{wrap}"

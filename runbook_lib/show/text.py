@@ -31,7 +31,7 @@ VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in 
 
 
 def visible(text: str) -> str:
-    """Return the text with every invisible or reordering character shown as ``‹U+202E›``."""
+    """Return the text with every invisible or reordering character as ``‹U+202E›``."""
     text = _STACKED.sub(r"\1…", text.replace("\r\n", "\n"))
     return _INVISIBLE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
 

@@ -29,7 +29,7 @@ from .text import format_value, safe
 Export = Callable[[Incident, Sections], object]
 ListCards = Callable[[], Iterable[Card]]
 
-# Parameters of one step are described so, and stand behind a fold.
+# How parameters of one step are described; they stand behind a fold.
 _OF_ONE_STEP = re.compile(r"\d\.\d")
 _COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
 _NOT_IN_USE = "Changed, not in use yet: press “Use these”."
@@ -93,7 +93,7 @@ def _join(cards: Iterable[Card]) -> str:
 
 
 def _frame(cards: Iterable[Card]) -> str:
-    """Return cards as HTML for a widget. Without the style each line is as high as a button."""
+    """Return cards as HTML for a widget. The style keeps lines lower than buttons."""
     return f'<div style="line-height:1.4">{_join(cards)}</div>'
 
 
@@ -141,10 +141,10 @@ class Form(Widget):
         self.box = widgets.VBox(rows)
 
     def _make_row(self, name: str, value: Any) -> Any:
-        """Return a parameter's field, what it is for, and room for what is wrong with it."""
+        """Return a parameter's field, its description, and room for an error."""
         info = self._infos[name]
         field = _make_field(name, info, value)
-        # A front end may send the click before the value: this shows that it came too late.
+        # A front end may send the click before the value: this says that the value came too late.
         self.say_on_change(field, _NOT_IN_USE)
         description = safe(info.description or "")
         label = widgets.HTML(f"&nbsp; {description}")
@@ -323,7 +323,7 @@ def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
 
 
 def say(words: str, name: str, namespace: MutableMapping[str, Any]) -> Widget:
-    """Offer a button by which a person gives their word on something that nobody can look up.
+    """Offer a button that gives a person's word on something that nobody can look up.
 
     Parameters
     ----------
