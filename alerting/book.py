@@ -193,7 +193,7 @@ class Book:
             known = _find_known(db, alerts)
             currents: dict[bool, _Current | None] = {}
             for is_drill in {alert.is_drill for alert in alerts}:
-                currents[is_drill] = self._find_current(db, closed, is_drill=is_drill)
+                currents[is_drill] = self._update_current(db, closed, is_drill=is_drill)
             for alert in alerts:
                 ends_at = _get_end(alert)
                 if alert.key in known:
@@ -210,10 +210,10 @@ class Book:
                 accepted += 1
         return Received(accepted, len(alerts) - accepted)
 
-    def _find_current(
+    def _update_current(
         self, db: sa.Connection, closed: dict[str, datetime], *, is_drill: bool
     ) -> _Current | None:
-        """Return the newest episode of a kind; one whose incident was closed is over."""
+        """Return the newest episode of a kind; end it if its incident was closed."""
         episode = _find_newest(db, _episodes.c.drill == is_drill)
         if episode is None:
             return None

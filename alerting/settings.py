@@ -119,7 +119,7 @@ class ServeSettings(runbook_settings.Settings):
         addresses = [part.strip() for part in value.split(",") if part.strip()]
         for address in addresses:
             if not _MAIL_ADDRESS.fullmatch(address) or not address.isprintable():
-                raise ValueError("is mail addresses alone, separated by commas")
+                raise ValueError("is mail addresses, separated by commas")
         return ", ".join(addresses)
 
     @model_validator(mode="after")

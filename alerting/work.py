@@ -2,7 +2,7 @@
 
 ``Planner`` finds in the book what is to be done and starts it under an id that follows from the
 rows, so that doing it twice is the same as once. dbos carries it out, and goes on where a process
-that died stopped. Where Airflow is configured, a run of its own does all that from ``open`` on.
+that died stopped. If Airflow is configured, one of its runs does all of that, from ``open`` on.
 """
 
 from __future__ import annotations

@@ -355,7 +355,7 @@ def _mark(document: InitDocument, settings: Settings, marker: str, approve: str)
     elif not approve:
         known["marker"] = "not written: it allows chaos, faults and drills on this bucket"
         command = f"runbook init --marker {marker} --approve {sha256}"
-        # The setting may stand in front of this command alone.
+        # The setting may be given for this command only.
         known["apply"] = f"RUNBOOK_ENVIRONMENT={marker} {command}"
         known["exit_code"] = ExitCode.REFUSED
     elif approve != sha256:

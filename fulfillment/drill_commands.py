@@ -242,7 +242,7 @@ def _end_killed_drill(
 def _finish_releases(drill: Drill) -> list[str]:
     """Go on with each release of a drill that was cut off; return the commands for what is left.
 
-    The drill approved it, and it moves labels of the drill's own orders alone.
+    The drill approved it, and it moves only labels of the drill's own orders.
     """
     for row in _list_own_releases(drill):
         plan_id = str(row["plan"])

@@ -286,7 +286,7 @@ def _judge_channels(card: Scorecard) -> Objective:
 
 
 def _judge_counts(card: Scorecard) -> Objective:
-    """Judge by Alertmanager's counts who was told. A channel that we lack fails no drill."""
+    """Judge by Alertmanager's counts who was told. A channel that we lack does not count."""
     delivered = [name for name, count in card.told.items() if count.sent > count.failed]
     failed = [name for name, count in card.told.items() if count.failed >= count.sent > 0]
     silent = [name for name, count in card.told.items() if not count.sent]

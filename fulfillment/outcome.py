@@ -411,9 +411,20 @@ class Tables:
 
     def decide(self, situation: Situation) -> Decision:
         """Return what a situation means."""
-        needed, delay, upload, uploads, backlog, causes, actions, before, clear = situation
-        now_rule = self._now[needed, delay, upload, uploads, backlog]
-        rule = self._verdicts[now_rule.now, causes, actions, before, clear]
+        now_rule = self._now[
+            situation.needed,
+            situation.delay,
+            situation.upload,
+            situation.uploads,
+            situation.backlog,
+        ]
+        rule = self._verdicts[
+            now_rule.now,
+            situation.causes,
+            situation.actions,
+            situation.before,
+            situation.clear,
+        ]
         return Decision(
             now=now_rule.now,
             verdict=rule.verdict,

@@ -29,7 +29,7 @@ from .situation import (
     IN_TROUBLE,
     NEEDED_ROLES,
     UPLOAD_ALERT,
-    Seen,
+    Assessment,
     is_unfinished,
     is_unsettled,
     read_situation,
@@ -92,7 +92,7 @@ class FulfillmentPolicy(Policy):
 
         Parameters
         ----------
-        now : readings are of now at this time; default: at the newest look
+        now : the time by which readings are current, or too old; default: of the newest look
         roles : only needed readings of these roles must be there; None: all that are needed
         """
         at = now or journal.last_look_at or journal.last_at
@@ -102,14 +102,14 @@ class FulfillmentPolicy(Policy):
             return None
         causes = {finding.name for finding in self.list_causes(journal)}
         needed = NEEDED_ROLES if roles is None else roles
-        seen = read_situation(journal, now=at, causes_before=causes, roles=needed)
-        decision = decide(seen.situation)
+        assessment = read_situation(journal, now=at, causes_before=causes, roles=needed)
+        decision = decide(assessment.situation)
         step = _NEXT[decision.next]
         until = journal.well_since() if decision.has_until else None
         newest = journal.readings[-1].at if journal.readings else at
         return Judgement(
             verdict=closed or decision.verdict,
-            reason=_explain(decision, seen),
+            reason=_explain(decision, assessment),
             next=NextStep(step.section, f"{step.reason} (as of {newest:%H:%M:%S} UTC)"),
             since=journal.since(),
             until=until,
@@ -209,11 +209,13 @@ class FulfillmentPolicy(Policy):
 POLICY = FulfillmentPolicy()
 
 
-def _explain(decision: Decision, seen: Seen) -> str:
+def _explain(decision: Decision, assessment: Assessment) -> str:
     """Return in words why: what is wrong now, else the rule's reason, and what it rests on."""
     if decision.now is Now.TROUBLE:
-        wrong = [breach.reason or f"{breach.name}: {breach.value}" for breach in seen.breaches]
-        if seen.situation.uploads is Uploads.FAILING and UPLOAD_ALERT not in "".join(wrong):
+        wrong = [
+            breach.reason or f"{breach.name}: {breach.value}" for breach in assessment.breaches
+        ]
+        if assessment.situation.uploads is Uploads.FAILING and UPLOAD_ALERT not in "".join(wrong):
             wrong.insert(0, "uploads fail")
         text = "; ".join(wrong) or decision.now_reason
         if decision.verdict is Verdict.NOT_FIXED:
@@ -221,12 +223,12 @@ def _explain(decision: Decision, seen: Seen) -> str:
         return text
     details: list[str] = []
     if decision.now is Now.UNREAD:
-        details += seen.missing
-    if decision.now is Now.ABOVE and seen.above:
-        details.append(seen.above)
-    if decision.now is Now.ALERT and seen.clear is not None:
-        latest = format_time(seen.clear.latest)
-        channels = format_time(seen.clear.channels_latest)
+        details += assessment.missing
+    if decision.now is Now.ABOVE and assessment.above:
+        details.append(assessment.above)
+    if decision.now is Now.ALERT and assessment.clear is not None:
+        latest = format_time(assessment.clear.latest)
+        channels = format_time(assessment.clear.channels_latest)
         details.append(f"it clears by {latest}, and the channels say so by {channels}")
     if not details:
         return decision.reason

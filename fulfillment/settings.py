@@ -69,7 +69,7 @@ def is_nested(prefix: str, other: str) -> bool:
     return prefix.startswith(other) or other.startswith(prefix)
 
 
-_Endpoint = Annotated[str, _like("[^/@]+", "is host:port alone (MINIO_SECURE=true means TLS)")]
+_Endpoint = Annotated[str, _like("[^/@]+", "is host:port only (MINIO_SECURE=true means TLS)")]
 _Prefix = Annotated[str, _like("([^/]+/)+", "ends with one '/', and does not start with one")]
 _FINISHED = _like(f"shipment|always|{_METADATA}", "is one of: shipment, metadata:<key>, always")
 _Finished = Annotated[str, _FINISHED, AfterValidator(str.lower)]

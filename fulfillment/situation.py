@@ -46,8 +46,8 @@ IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 E = TypeVar("E", bound=StrEnum)
 
 
-class Seen(NamedTuple):
-    """What was looked at, beside the situation itself.
+class Assessment(NamedTuple):
+    """The situation, and what it rests on.
 
     Attributes
     ----------
@@ -73,12 +73,12 @@ def read_situation(
     now: datetime,
     causes_before: Collection[str],
     roles: Collection[Role] = NEEDED_ROLES,
-) -> Seen:
-    """Return what the journal says of a time.
+) -> Assessment:
+    """Return what the journal says of the state at a time.
 
     Parameters
     ----------
-    now : readings are of now at this time
+    now : the time by which readings are current, or too old
     causes_before : the causes that this incident's diagnoses named
     roles : those of the needed readings that must be there
     """
@@ -108,7 +108,7 @@ def read_situation(
         before=_read_before(journal),
         clear=_judge_clear(clear, now),
     )
-    return Seen(
+    return Assessment(
         situation=situation,
         breaches=tuple(breaches),
         missing=tuple(words for _, words in missing),
@@ -242,7 +242,7 @@ def _read_backlog(readings: Iterable[Reading]) -> Backlog:
     waiting: Json = None
     for reading in relevant:
         if reading.role is Role.ALERT and reading.status is Status.LEFT_OUT:
-            is_low = True  # without a metric the listing says it alone
+            is_low = True  # without a metric, only the listing says it
         is_low = reading.observations.get("lag_is_low", is_low)
         waiting = reading.observations.get("waiting", waiting)
     if waiting == Backlog.OVERDUE:
@@ -285,7 +285,7 @@ def _judge_causes(
 ) -> Causes:
     """Judge the causes that stop labels, and those that this incident had.
 
-    An undecided cause counts only if it was supported before. Where causes stay undecided, a worker
+    An undecided cause counts only if it was supported before. If causes stay undecided, a worker
     that moved something since the last action shows that they are gone. A cause that was read
     before the alert's step became ok may be gone, too.
     """

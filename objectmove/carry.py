@@ -1,6 +1,6 @@
 """Carry objects from key to key: copy, look, delete, in small windows; settle what is in doubt.
 
-``table.decide`` alone says what may be done with an object, and when.
+Only ``table.decide`` says what may be done with an object, and when.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Job:
     key, to : source and destination
     planned : the version to move
     sha256 : hash of its content, where the ETag is none
-    any_version : whether the content alone counts at the source, too
+    any_version : whether only the content counts, even at the source
     """
 
     row: int
@@ -95,7 +95,7 @@ def compare_with_plan(
     Parameters
     ----------
     looks : what was at the keys that were looked at
-    any_version : whether the content alone counts; else the very version must be there
+    any_version : whether only the content counts; else the very version must be there
     etag : the ETag of our copy, where it is not the planned one
     """
     if key not in looks:

@@ -187,7 +187,7 @@ class Holding:
     def _is_held_for_forgotten(self) -> bool:
         """Tell whether a ledger here holds the others for another shard, which the bucket forgot.
 
-        Where its memory was not removed, it only forgets what is over. A shard that ended since
+        Unless its memory was removed, it only forgets what is over. A shard that ended since
         then on another machine has a tombstone, whatever a ledger here says.
         """
         bucket = self._session.bucket

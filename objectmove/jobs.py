@@ -83,6 +83,6 @@ class Jobs:
         if header.action == "undo":
             return Direction.BACK
         if header.action == "settle":
-            # Where nobody holds the worker, the approval also promises that it moves nothing.
+            # If nobody holds the worker, the approval also promises that it moves nothing.
             return Direction.THERE if self._ledger.was_going else Direction.BACK
         return Direction.STILL if self._is_still else Direction.THERE

@@ -74,7 +74,7 @@ class OpenRow:
     ----------
     number : of the plan's row
     row : as it was planned, from where objects wait to where they are taken
-    any_version : whether the content alone counts: our own copy has another time
+    any_version : whether only the content counts, since our own copy has another time
     is_conflict : whether two versions are known, and the row is not simply in doubt
     is_freed : whether a person said that it was not taken, and no plan took it since
     parked : the key where its object is parked; empty when it is not

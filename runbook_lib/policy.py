@@ -107,7 +107,7 @@ class Policy:
 
         Parameters
         ----------
-        now : readings that are too old at this time do not judge; default: at the newest look
+        now : the time by which readings are current, or too old; default: of the newest look
         roles : only needed readings of these roles must be there; None: all that are needed
         """
         closed = journal.closing_verdict()
@@ -146,7 +146,7 @@ class Policy:
     def compute_verdict(
         self, journal: JournalView, *, now: datetime | None = None
     ) -> Verdict | None:
-        """Return the verdict alone, as ``judge`` gives it."""
+        """Return only the verdict that ``judge`` gives."""
         judgement = self.judge(journal, now=now)
         return None if judgement is None else judgement.verdict
 

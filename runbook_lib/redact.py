@@ -92,7 +92,7 @@ class Redactor:
         """Return a text without known secrets, and without what looks like one."""
         if self._known is not None:
             text = self._known.sub(MASK, text)
-        parts = _PICTURE.split(text)
+        parts = _PICTURE.split(text)  # text, picture, text, …
         parts[::2] = map(_hide_by_rules, parts[::2])
         return "".join(parts)
 

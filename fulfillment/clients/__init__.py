@@ -86,7 +86,7 @@ class Clients:
 def find_system_at(settings: Settings, system: str) -> str:
     """Return which other system answers at a system's address; empty when none is recognised.
 
-    Asks with the credentials of that address alone. Only reads.
+    Asks only with the credentials of that address. Only reads.
     """
     parts = ("url", "token", "user", "password")
     for other in HTTP_SYSTEMS:

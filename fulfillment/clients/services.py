@@ -1,7 +1,7 @@
 """The processes of the environment: status, logs, restart, settings; never through a shell.
 
 Each back end registers itself in the entry point group ``runbook.services``. This module has
-docker compose, and the worker alone by three commands (systemd, Kubernetes, podman, a script).
+docker compose, and only the worker by three commands (systemd, Kubernetes, podman, a script).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from runbook_lib.redact import Redactor
 
 from ..settings import Settings
 
-_READ_TIMEOUT_S = 20.0  # a command line alone needs seconds on a busy machine
+_READ_TIMEOUT_S = 20.0  # even starting a command takes seconds on a busy machine
 _CHANGE_TIMEOUT_S = 120.0
 _MAX_LINE_CHARS = 8000
 #: How much of each log is read, from its end.

@@ -392,7 +392,7 @@ class PlanEffect(NamedTuple):
     oldest_minutes: float
 
 
-#: Why a plan leaves out objects at which it does not look.
+#: Why a plan leaves out objects that it does not look at.
 _UNSEEN = frozenset({"no_match", "in_doubt"})
 
 

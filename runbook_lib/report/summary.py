@@ -430,7 +430,7 @@ def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
 def tell_timeline(model: ReportModel) -> list[TimelineRow]:
     """Return the story as a person would tell it, sorted by time: fifteen rows at most.
 
-    A drill's timeline begins with the drill. Where there are more, notes are left out first, then
+    A drill's timeline begins with the drill. If there are more, notes are left out first, then
     rows in the middle that are no change of ours. One more row counts what is left out.
     """
     rows = [row for row in _list_rows(model) if row.at >= model.begin]

@@ -52,7 +52,8 @@ class MovePlanDocument(MoveDocument):
     ``reason`` says what no plan will move, and which setting decides it; ``rows`` are the first
     objects. ``others`` says how it is made sure that nobody else moves, ``window`` what the store
     cannot guard. ``shards`` are the parts of a plan that was cut: ``plan`` (the id), ``objects``,
-    ``bytes``, ``first`` and ``last`` (keys). ``apply_shard`` carries the first of them out alone.
+    ``bytes``, ``first`` and ``last`` (keys). ``apply_shard`` is the command that carries out only
+    the first of them.
     """
 
     sha256: str
@@ -712,7 +713,7 @@ def _describe_shard(shard: Any) -> dict[str, Json]:
 
 
 def _find_shard_command(plan: Plan) -> str:
-    """Return the command that carries the first part of a plan out alone; empty: it has none."""
+    """Return the command that carries out only the first part of a plan; empty without parts."""
     shards = plan.content.shards
     if not shards:
         return ""

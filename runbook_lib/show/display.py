@@ -121,7 +121,7 @@ class Card(NamedTuple):
     link : an address and the words to click
     tables : one without rows is left out
     code : to be copied, behind a fold in HTML
-    long_text : behind a fold, and in HTML alone
+    long_text : behind a fold, and only in HTML
     """
 
     heading: str = ""

@@ -74,7 +74,7 @@ def _begin_bar(words: str) -> _Show:
 
     bar = widgets.IntProgress(min=0, max=1, value=0)
     label = widgets.Label()
-    # A page without widgets shows the words alone, never the names of widgets.
+    # A page without widgets shows only the words, never the names of widgets.
     bundle = widgets.HBox([bar, label])._repr_mimebundle_()
     bundle["text/plain"] = f"progress: {words}"
     display(bundle, raw=True)  # type: ignore[no-untyped-call]
