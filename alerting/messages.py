@@ -86,13 +86,13 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
 
 
 def list_cases(alerts: Sequence[KnownAlert]) -> list[str]:
-    """Return the cases of support that alerts name, each once; a text that is no id is left out."""
+    """Return the cases of support that alerts name, each once; malformed ids are left out."""
     cases = dict.fromkeys(alert.labels.get(CASE_LABEL, "").strip() for alert in alerts)
     return [case for case in cases if is_case(case)]
 
 
 def _say_healthy(incident: Incident) -> str:
-    """Say why an alert is no incident."""
+    """Say why an alert is not an incident."""
     policy = load_policy()
     headline = policy.make_headline(Verdict.HEALTHY, ())
     needed = find_runbook().load_sections().list_needed()

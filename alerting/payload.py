@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class PayloadError(ValueError):
-    """A body that is no payload of version 4; the text says why."""
+    """A body that is not a payload of version 4; the text says why."""
 
 
 class TooManyAlertsError(PayloadError):
@@ -42,7 +42,7 @@ def _read_end(text: object) -> datetime | None:
     if text is None:
         return None
     if not isinstance(text, str):
-        raise ValueError("is no time")  # noqa: TRY004 - pydantic takes this one
+        raise ValueError("is not a time")  # noqa: TRY004 - pydantic takes this one
     return None if text.startswith("0001-01-01T") else parse_time(text)
 
 

@@ -152,7 +152,7 @@ class Connections:
                 try:
                     return await send(request)
                 except _SpoiltError:
-                    continue  # it is closed: over another one
+                    continue  # it is closed: use another connection
                 except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
                     raise _BrokenError(_say(error)) from None
 

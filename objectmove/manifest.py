@@ -116,7 +116,7 @@ def _check(path: Path, header: PlanHeader, shards: Sequence[Shard]) -> None:
     if path.stem != header.id:
         raise PlanError(f"{path.name} was renamed: it is {header.id}")
     if header.format != _FORMAT:
-        raise PlanError(f"{path.name} names no shards: it is no manifest")
+        raise PlanError(f"{path.name} names no shards: it is not a manifest")
     objects = sum(shard.objects for shard in shards)
     size_bytes = sum(shard.bytes for shard in shards)
     if (objects, size_bytes) != (header.objects, header.bytes):
@@ -124,7 +124,7 @@ def _check(path: Path, header: PlanHeader, shards: Sequence[Shard]) -> None:
     last = ""
     for shard in sorted(shards, key=lambda shard: shard.first):
         if plans.find_manifest(shard.plan) != header.release:
-            raise PlanError(f"{path.name}: {shard.plan} is no shard of {header.release}")
+            raise PlanError(f"{path.name}: {shard.plan} is not a shard of {header.release}")
         if not last < shard.first <= shard.last:
             raise PlanError(f"{path.name}: the range of {shard.plan} overlaps another one")
         last = shard.last

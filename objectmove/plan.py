@@ -236,7 +236,7 @@ class PlanRow(Version):
     to : the key that it gets; empty in a settling that moves nothing
     age_start : since when it waits, by the caller's rules
     facts : what else the approved plan says of the object, by the caller's rules
-    sha256 : of the content, where the ETag is no hash of it
+    sha256 : of the content, if the ETag is not its hash
     """
 
     last_modified: Timestamp

@@ -125,7 +125,7 @@ class _Scratch:
         self._now = bucket.read_clock()
 
     def put(self, letter: str, *, if_absent: bool = False) -> Request:
-        """Return a put of a letter as its own content."""
+        """Return a put of a scratch object; its letter is the content."""
         return Request(
             "put",
             self.root + letter,

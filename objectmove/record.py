@@ -309,7 +309,7 @@ def _find_newest(plan: str, names: Iterable[str]) -> list[str]:
 def _parse_number(plan: str, name: str) -> int:
     digits = name.partition("-")[0]
     if not digits.isdigit():
-        raise PlanError(f"{_key(plan, name)} in the bucket is no record. Look who wrote it.")
+        raise PlanError(f"{_key(plan, name)} in the bucket is not a record. Look who wrote it.")
     return int(digits)
 
 
@@ -321,7 +321,7 @@ def _read_state(bucket: S3Bucket, plan: str, name: str) -> Record | None:
     try:
         record = Record.model_validate_json(content)
     except ValueError as error:
-        text = f"{key} in the bucket is no record: {error}. Look who wrote it."
+        text = f"{key} in the bucket is not a record: {error}. Look who wrote it."
         raise PlanError(text) from error
     is_tombstone = name == _TOMBSTONE
     number = 0 if is_tombstone else _parse_number(plan, name)

@@ -103,7 +103,7 @@ def read_store_id(bucket: S3Bucket) -> str:
     text = content.decode("ascii", "replace").strip()
     if re.fullmatch(f"[0-9a-f]{{{2 * _ID_BYTES}}}", text) is None:
         raise StoreError(
-            f"{STORE_ID} is no id: another program wrote it, or answered for the store"
+            f"{STORE_ID} is not an id: another program wrote it, or answered for the store"
         )
     return text
 

@@ -1,6 +1,6 @@
 """Carry out, take back and prove a plan, or all shards of a manifest one after the other.
 
-These functions take either: for a plan that is no shard they are those of ``move``, ``planning``
+These functions take either: for a plan that is not a shard they are those of ``move``, ``planning``
 and ``proof``.
 """
 

@@ -2,7 +2,7 @@
 
 Apply, resume, undo, settle, parking and verify ask ``decide`` and nothing else. Every cell is
 written out; a test proves that each has exactly one rule, and that ``docs/decision-table.md``
-shows them. Two things are no columns. While anyone else may move, nothing is asked here: the run
+shows them. Two things are not columns. While anyone else may move, nothing is asked here: the run
 ends. And a row with a request in flight is not asked about before its fence has passed.
 """
 

@@ -124,15 +124,17 @@ class Plan:
         )
 
 
-def write_plan(folder: Path, kind: PlanKind, word: str, /, *, now: datetime, **facts: Json) -> Plan:
+def write_plan(
+    folder: Path, kind: PlanKind, beginning: str, /, *, now: datetime, **facts: Json
+) -> Plan:
     """Write a plan that is carried out once. Changes nothing but ``folder``.
 
     Parameters
     ----------
     folder : the incident's ``plans/``
-    word : the id begins with it
+    beginning : of the plan's id
     facts : what stands in the header: ``step``, ``action``, ``target``, ``is_empty``, and what the
-        kind needs; ``way_back`` is also shown after it was carried out
+        kind needs; ``way_back`` is also shown after the plan was carried out
 
     Raises
     ------
@@ -146,7 +148,7 @@ def write_plan(folder: Path, kind: PlanKind, word: str, /, *, now: datetime, **f
         "expires_at": format_time(now + _LIFETIME),
         **facts,
     }
-    path = folder / f"{word}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
+    path = folder / f"{beginning}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
     blob = f"{json.dumps(header, sort_keys=True)}\n".encode()
     with errors.disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
         file.write(blob)
@@ -161,7 +163,7 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     UsageError
         When there is no such plan, or its kind is unknown here.
     PlanAlteredError
-        When it is torn or was edited into something that is no plan.
+        When it is torn or was edited into something that is not a plan.
     """
     if not path.exists():
         text = f"No incident here has a plan {path.stem}. Check its id, or plan again."

@@ -123,7 +123,7 @@ class WrongSystemError(BadAnswerError):
 
 
 class NotConnectedError(RunbookError):
-    """No credentials, or nothing that is configured answers. That is no diagnosis."""
+    """No credentials, or nothing that is configured answers. That is not a diagnosis."""
 
 
 class RecordError(RunbookError):

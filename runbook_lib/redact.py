@@ -23,7 +23,7 @@ _SHORTEST_BASE64 = 6
 
 # Every repetition is bounded: a long line from outside must not cost quadratic time.
 _NAME = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key)"
-# The words that stand for a secret, and what hides one already, are no secrets.
+# The words that stand for a secret, and what hides one already, are not secrets.
 _KEEP = r"(?:\[redacted\]|present\b|absent\b|equal to the store's|<secret>|\*{3}|null\b|None\b)"
 # A quoted value, up to the same quote with as many backslashes before it; else up to a blank.
 _VALUE = rf"(?:(?P<q>\\*+[\"'])(?!{_KEEP})(?:(?!(?P=q))[^\n]){{1,4000}}|(?!{_KEEP}|\\*[\"'])"

@@ -22,7 +22,7 @@ def compute_recovery(
 
     Parameters
     ----------
-    lag : at each scrape; NaN is no sample
+    lag : at each scrape; NaN means no sample
     refresh : at each scrape, the exporter's last refresh in seconds since the epoch; it
         belongs to the lag of the same scrape, or of the next ones until it is scraped again
     action_at : when the action ended

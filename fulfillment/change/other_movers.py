@@ -273,7 +273,7 @@ def watch_writes(
             blank.set()
 
     def listen() -> None:
-        # A line that is no report of writes ends the watch, as a broken stream does.
+        # A line that is not a report of writes ends the watch, as a broken stream does.
         with suppress(StoreError, ValueError, LookupError, TypeError, AttributeError):
             query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
             bucket.fetch(Request("get", query=query), "listen to writes", take)

@@ -276,7 +276,7 @@ def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, 
     unit="min",
 )
 def _read_spread(inv: Investigation) -> Outcome:
-    """List what waits beside what the panel shows; a panel that cannot be read is no breach."""
+    """List what waits beside what the panel shows; a panel that cannot be read is not a breach."""
     waiting = read_waiting(inv)
     rows = _list_prefix_rows(waiting, list_prefixes(inv.settings))
     lines: tuple[Line, ...] = ()

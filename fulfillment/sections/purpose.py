@@ -321,7 +321,7 @@ def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     """Return the rows of step 1.3 that keep a person from looking.
 
     A system keeps a person from looking when another system answers at its address, since a wrong
-    setting is no incident; and when it is needed and configured, but cannot be read.
+    setting is not an incident; and when it is needed and configured, but cannot be read.
     """
     closed = []
     for row in rows:

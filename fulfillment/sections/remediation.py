@@ -84,7 +84,7 @@ class Parameters(ReleaseParameters):
     service_action: _Action = Field("auto", description="6.2: auto takes what section 5 found")
     service: str = Field("", description="6.2: name of the service; empty: the worker's")
     drill_id: str = Field("", description="6.3: only this drill's objects; empty: every drill's")
-    wait_s: float = Field(30, ge=0, le=900, description="6.5: wait for samples at most, in seconds")
+    wait_s: float = Field(30, ge=0, le=900, description="6.5: longest wait for samples, in seconds")
 
 
 _MAX_AGE_S = 90.0

@@ -508,7 +508,9 @@ def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
     if not _ID.fullmatch(incident_id):
         example = "inc-20261124T031400Z-7f3a"
         advice = "`runbook incidents` lists them"
-        raise UsageError(f"{incident_id!r} is no incident: an id looks like {example}; {advice}")
+        raise UsageError(
+            f"{incident_id!r} is not an incident: an id looks like {example}; {advice}"
+        )
     folder = home / incident_id
     if not (folder / "incident.json").is_file():
         raise UsageError(f"no incident {incident_id} under {home}")

@@ -202,7 +202,7 @@ def verify_attachment(path: Path) -> Verification:
     Raises
     ------
     RecordError
-        When it is no such zip.
+        When it is not such a zip.
     """
     with TemporaryDirectory() as place:
         try:

@@ -36,14 +36,14 @@ def parse_due(text: str) -> date | None:
     Raises
     ------
     UsageError
-        When it is no day such as 2026-12-04.
+        When it is not a day such as 2026-12-04.
     """
     if not text:
         return None
     try:
         return date.fromisoformat(text)
     except ValueError:
-        text = f"{text!r} is no day by which something is due. Write it as 2026-12-04"
+        text = f"{text!r} is not a day by which something is due. Write it as 2026-12-04"
         raise UsageError(f"{text} (--due). Nothing was written.") from None
 
 

@@ -344,5 +344,5 @@ def to_number(value: Json) -> float | None:
 
 
 def get_number(reading: Reading) -> float:
-    """Return a reading's value; 0 when it is no number."""
+    """Return a reading's value; 0 when it is not a number."""
     return to_number(reading.value) or 0

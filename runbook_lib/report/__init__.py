@@ -56,7 +56,7 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     """Export the executed notebooks, write report, summary, manifest, and a zip of it all.
 
     The files of a closed incident stay as they were last written, byte for byte. If the opening of
-    this incident closed another one, that one gets its last report here.
+    this incident closed another one, the other one gets its last report here.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ def _find_newest(journal: JournalView) -> int:
 def _compare_verdicts(
     before: JournalView, journal: JournalView, policy: Policy
 ) -> Iterator[Change]:
-    """Yield the verdict when it is another one."""
+    """Yield the verdict if it has changed."""
     old = policy.compute_verdict(before, now=before.last_look_at)
     new = policy.compute_verdict(journal, now=journal.last_look_at)
     if new is None or new is old:

@@ -142,7 +142,7 @@ def _is_exported(source: Path, target: Path, head: str) -> bool:
 
 
 def convert(source: Path, incident: Incident) -> Markup:
-    """Return a notebook's cells as harmless HTML, or that the file is no notebook.
+    """Return a notebook's cells as harmless HTML, or say that the file is not a notebook.
 
     The result for an unchanged file is used again.
     """

@@ -79,7 +79,7 @@ class RunRecord(NamedTuple):
 
     @property
     def page(self) -> str:
-        """The exported page's name; empty when the notebook's name is no file name."""
+        """The exported page's name; empty when the notebook's name is not a file name."""
         match = re.fullmatch(r"([\w-]{1,100})\.ipynb", self.run.notebook, re.ASCII)
         if match is None:
             return ""
@@ -139,7 +139,7 @@ class ReportModel:
     is_good : whether the verdict is that nothing more is to be done
     begin : when a drill began. Earlier events are ignored
     drill, objectives : the journal's entries of a drill, and what it had to show
-    has_passed : whether a drill met every objective; None when it is none, or was not scored
+    has_passed : whether a drill met every objective; None when it is not a drill, or was not scored
     impact : how much it affected
     tickets : every one that the incident or a section's parameters name
     pictures : where pictures are kept that were drawn before

@@ -431,7 +431,7 @@ def tell_timeline(model: ReportModel) -> list[TimelineRow]:
     """Return the story as a person would tell it, sorted by time: fifteen rows at most.
 
     A drill's timeline begins with the drill. If there are more, notes are left out first, then
-    rows in the middle that are no change of ours. One more row counts what is left out.
+    rows in the middle that are not our changes. One more row counts what is left out.
     """
     rows = [row for row in _list_rows(model) if row.at >= model.begin]
     rows.sort(key=_get_at)

@@ -1,6 +1,6 @@
 """The JSON documents that commands print, and how people see them: answer, next command, tables.
 
-Fields are added, never renamed. Text from outside is no markup.
+Fields are added, never renamed. Text from outside is not markup.
 """
 
 from __future__ import annotations

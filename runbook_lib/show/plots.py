@@ -277,7 +277,7 @@ def _choose_lines(lines: Sequence[Line]) -> list[_Drawn]:
         if any(drawn.values):
             moving.append(drawn)
     longest_first = moving or filled
-    longest_first.sort(key=lambda line: line.first.at - line.last.at)
+    longest_first.sort(key=lambda line: line.last.at - line.first.at, reverse=True)
     room = max(0, len(_STYLES) - len(points_alone))
     chosen = longest_first[:room] + points_alone
     return chosen[: len(_STYLES)]

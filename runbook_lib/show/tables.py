@@ -280,7 +280,7 @@ def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environ
 
 
 def _to_cell(text: str, column: str) -> tuple[str, Markup]:
-    """Return a cell's text, and what is shown of it."""
+    """Return a cell's text, and how it is shown."""
     if column in _PILL_COLUMNS and not isinstance(text, Markup):
         return text, pill(text)
     return text, safe(text, 500)

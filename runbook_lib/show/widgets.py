@@ -110,7 +110,7 @@ class Form(Widget):
     ------
     UsageError
         When a value is wrong, or the parameters cell, or the one that papermill put after it, sets
-        a name that is no parameter.
+        a name that is not a parameter.
     """
 
     def __init__(self, section: SectionModule, namespace: MutableMapping[str, Any]) -> None:
