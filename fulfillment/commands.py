@@ -120,7 +120,8 @@ def _list_counts(numbers: Mapping[str, int]) -> list[str]:
 
 
 class ChaosDocument(Document):
-    """``chaos``: numbers of synthetic objects. ``kept`` are not proven synthetic and stay."""
+    """``chaos``: numbers of synthetic objects. ``kept`` counts objects that stay, since nothing
+    proves them synthetic."""
 
     created: int = 0
     removed: int = 0

@@ -126,7 +126,7 @@ class Bookkeeping:
         records.put_record(self._session, changed)
 
     def replace(self, earlier: Record) -> None:
-        """Take an earlier plan of this name, which never began, off the record.
+        """Remove the record of an earlier plan of this name, which never began.
 
         An undo that is planned again keeps its name. If the worker was paused for the earlier
         one, this plan ends that pause.

@@ -276,7 +276,7 @@ class S3Bucket(Reach):
         """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         if start:
-            query["start-after"] = start[:-1]  # it sorts before start, which is listed so
+            query["start-after"] = start[:-1]  # sorts before ``start``, so that the listing has it
         what = f"list {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListBucketResult")

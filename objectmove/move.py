@@ -511,7 +511,7 @@ class Run:
             self._note_versions()
 
     def _note_approval(self) -> None:
-        """Write down who approved the plan, and since when it is begun."""
+        """Write down who approved the plan, and when it was begun."""
         record = self.books.record
         approved_by = record.by if record else self.operator
         begun_at = record.begun_at if record else self.session.stamp

@@ -14,6 +14,10 @@ from .plan import Abilities
 PROBE = ".runbook/probe/"
 SCRATCH_NAME = ".runbook-probe-"
 _LETTERS = "abcdefgpqrstu"
+# What each letter is for. a: the source of copies; b, c: late deletes and refused requests must
+# keep them; d, e: deleted with another's ETag, and with its own; f, g: plain deletes; p, q: a late
+# put and a late copy must not make them; r: nor a copy of another version; s: a plain copy; t, u: a
+# put and a copy that are allowed because nothing is there.
 _PUT_FIRST = "abcdefg"
 _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"}
 _WRONG = "0" * 32
@@ -125,7 +129,7 @@ class _Scratch:
         self._now = bucket.read_clock()
 
     def put(self, letter: str, *, if_absent: bool = False) -> Request:
-        """Return a put of a scratch object; its letter is the content."""
+        """Return a request that puts a scratch object, with its letter as content."""
         return Request(
             "put",
             self.root + letter,
@@ -134,7 +138,7 @@ class _Scratch:
         )
 
     def copy(self, to: str, etag: str, *, if_absent: bool = False) -> Request:
-        """Return a copy of ``a``, if it has this ETag."""
+        """Return a request that copies ``a``, if ``a`` has this ETag."""
         return Request(
             "copy",
             self.root + to,
@@ -144,11 +148,11 @@ class _Scratch:
         )
 
     def delete(self, letter: str, *, if_match: str = "") -> Request:
-        """Return a delete."""
+        """Return a request that deletes one object."""
         return Request("delete", self.root + letter, if_match=if_match)
 
     def delete_many(self, letters: str) -> Request:
-        """Return a bulk delete."""
+        """Return a request that deletes several objects."""
         keys = [self.root + letter for letter in letters]
         return Request("delete_many", keys=keys)
 

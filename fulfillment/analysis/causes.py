@@ -132,7 +132,7 @@ class CauseRecord:
     strategy : how 6.1 gets labels moving while the cause stands: ``release`` where the worker
         cannot do its job whatever 6.2 does, ``none`` where nothing may be moved at all
     then : what to do after the repair, in words; empty: nothing
-    stops_labels : False for a drill, blind eyes, or wrong ages
+    stops_labels : False for a drill, blind metrics, or wrong ages
     counted_as : the failure reason whose counter says when the cause began and ended (observation
         ``ended_<reason>``); empty: none
     hidden_by : causes that make its observations meaningless

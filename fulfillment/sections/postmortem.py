@@ -108,7 +108,7 @@ def _read_log(inv: Investigation) -> Outcome:
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
-    """Return a row for each action that was carried out, and for each remark: a remedy by hand."""
+    """Return a row for each action that was carried out; without any, one for each remark."""
     rows: list[dict[str, Json]] = []
     for action in group_actions(inv.journal.actions):
         if action.applied:

@@ -327,7 +327,7 @@ def find_last_good_drill(rows: Sequence[HistoryRow]) -> HistoryRow | None:
 
 
 def describe_last_drill(rows: Sequence[HistoryRow], now: datetime) -> str:
-    """Say which drill met every objective last, and how long ago."""
+    """Say which drill was the last to meet every objective, and how long ago."""
     row = find_last_good_drill(rows)
     if row is None or row.closed_at is None:
         return "none met every objective yet"
