@@ -59,8 +59,8 @@ class Looker:
     """Runs the runbook's own commands that only look.
 
     The child holds the lock, too: if it outlives its parent, no second look begins beside it. It
-    gets no key for changes. A process may wait for the next investigation: it has imported all and
-    started its kernel, which takes half the time of a look.
+    gets no key for changes. A process may wait for the next investigation: it has imported
+    everything and started its kernel, which takes half the time of a look.
     """
 
     def __init__(self, settings: ServeSettings) -> None:

@@ -441,7 +441,7 @@ def _put_on_record(
                 _append_hold(log, note)
             records.put_record(session, _describe_unbegun(session, plan, note))
             if is_first and note is not None and not hold.is_paused():
-                # Later than this, a person's pause could be taken for ours.
+                # If this came later, a person's pause could be taken for ours.
                 _pause(hold, manifest)
         is_first = False
 

@@ -439,7 +439,7 @@ def _read_skew_s(inv: Investigation, name: str) -> float:
     theirs = getattr(inv.clients, name).read_clock()
     ours = before + (inv.now() - before) / 2
     ahead: timedelta = theirs - ours
-    # The header tells whole seconds, cut off: half a second is added back.
+    # The header has whole seconds, rounded down: half a second is added.
     return round(ahead.total_seconds() + 0.5, 1)
 
 
