@@ -459,7 +459,7 @@ class S3Bucket(Reach):
         Raises
         ------
         StoreError
-            When there is none.
+            When there is no answer.
         """
         message = Message("GET", path, {"host": self._host})
         (reply,) = self._http.exchange([lambda: message], resend=True)

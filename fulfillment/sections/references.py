@@ -62,7 +62,7 @@ def _check_document(step_id: str, path: str, needle: str = "") -> ReadStep:
 def _check_script(
     step_id: str, title: str, path: str, needle: str = "", name: str = ""
 ) -> ReadStep:
-    """Return a step that checks a file of DataFlow and of this runbook, and a text in it.
+    """Return a step that checks a file that DataFlow and this runbook have, and a text in it.
 
     If DATAFLOW_HOME names a checkout, DataFlow's own file counts. The two are compatible.
 

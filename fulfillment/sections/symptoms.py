@@ -34,7 +34,7 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
 
     Parameters
     ----------
-    steps : whose readings the words name
+    steps : the words name their readings
     """
     own = (inv.section.STEPS.keys() & steps.keys()) or steps.keys()
     roles = {steps[step_id].role for step_id in own if steps[step_id].needed}
