@@ -184,7 +184,7 @@ class Book:
         Parameters
         ----------
         closed : when the incidents of episodes were closed, by incident: their episodes are over
-        receiver : the name under which Alertmanager knows us; empty: not told
+        receiver : the name under which Alertmanager knows us; empty: unknown
         """
         accepted = 0
         with self._receiving, self._engine.begin() as db:

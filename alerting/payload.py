@@ -76,7 +76,7 @@ class Alert(_Sent):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells the alert from others."""
+        """What identifies the alert."""
         return self.fingerprint, format_time(self.starts_at)
 
     @property

@@ -93,7 +93,7 @@ class Message:
 
     Attributes
     ----------
-    id : tells it from every other message
+    id : identifies the message
     name : of the report at this look; what is attached is named after it
     subject, text : without secrets; ``text`` has several lines
     thread : id of the first message of the incident; empty: this is the first

@@ -350,21 +350,21 @@ def _mark(document: InitDocument, settings: Settings, marker: str, approve: str)
             "content": content,
         }
     sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
-    known: dict[str, object] = {"writes": writes, "sha256": sha256}
+    changes: dict[str, object] = {"writes": writes, "sha256": sha256}
     if present:
-        known["marker"] = f"the bucket is marked as {marker} already"
+        changes["marker"] = f"the bucket is marked as {marker} already"
     elif not approve:
-        known["marker"] = "not written: it allows chaos, faults and drills on this bucket"
+        changes["marker"] = "not written: it allows chaos, faults and drills on this bucket"
         command = f"runbook init --marker {marker} --approve {sha256}"
         # The setting may be given for this command only.
-        known["apply"] = f"RUNBOOK_ENVIRONMENT={marker} {command}"
-        known["exit_code"] = ExitCode.REFUSED
+        changes["apply"] = f"RUNBOOK_ENVIRONMENT={marker} {command}"
+        changes["exit_code"] = ExitCode.REFUSED
     elif approve != sha256:
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     else:
         store.put_object(MARKER_KEY, content.encode())
-        known["marker"] = f"written; it reads {read_marker(store)!r}"
-    return document.model_copy(update=known)
+        changes["marker"] = f"written; it reads {read_marker(store)!r}"
+    return document.model_copy(update=changes)
 
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:

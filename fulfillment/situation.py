@@ -232,7 +232,7 @@ def _get_seq(reading: Reading) -> int:
 
 
 def _read_backlog(readings: Iterable[Reading]) -> Backlog:
-    """Return what waits, by the newest readings that tell.
+    """Return what waits, by the newest readings that say so.
 
     The lag is low by the newest of 2.1 and 6.5. How many wait is known from 2.3 and 6.5.
     """
@@ -415,7 +415,7 @@ def _read_before(journal: JournalView) -> Before:
 
 
 def find_clear_time(journal: JournalView) -> ClearTime | None:
-    """Return when the alert clears, by the newest reading since the last action that tells."""
+    """Return when the alert clears, by the newest reading since the last action that says so."""
     acted = journal.last_applied
     for reading in reversed(journal.readings):
         if acted is not None and reading.seq < acted.seq:

@@ -38,7 +38,7 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
 
     Returns
     -------
-    None where a label in the bucket does not tell its order, so that nobody can know.
+    None if a label in the bucket does not show its order, so that nobody can know.
 
     Raises
     ------

@@ -58,7 +58,7 @@ class Label(NamedTuple):
     ----------
     start, minutes : since when it waits, and for how many minutes
     is_complete : whether LABEL_FINISHED says that it may move; None when only shipments can say
-    order_id : by ORDER_ID_FROM; empty when it cannot be told
+    order_id : by ORDER_ID_FROM; empty when it is unknown
     """
 
     info: Seen
@@ -250,7 +250,7 @@ def _is_complete(metadata: Mapping[str, str], rule: str) -> bool | None:
 
 
 def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> str:
-    """Return the order of a label; empty when it cannot be told. Pure.
+    """Return the order of a label; empty when it is unknown. Pure.
 
     Parameters
     ----------
@@ -375,7 +375,7 @@ def explain_left(
     others = ", ".join(keys.get("no_match", ())[:3])
     ways = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
-        "carrier, or set LABEL_FINISHED to what tells a finished label here",
+        "carrier, or set LABEL_FINISHED to what marks a finished label here",
         "not_wanted": "no shipment of their order still wants a label: all are delivered, returned "
         f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished}). They hold the "
         f"alert: take them out of {settings.pending_prefix}",
@@ -421,7 +421,7 @@ def _say(shipment: Mapping[str, Json]) -> tuple[str, str]:
 
 
 def _clean(text: str) -> str:
-    """Return text to stand beside what a person decides: nothing invisible, a limited length."""
+    """Return a text that a person decides by, with nothing invisible, and not too long."""
     shown = "".join(char for char in text if char.isprintable())
     return shown[:_MAX_EVIDENCE_CHARS]
 

@@ -2,7 +2,7 @@
 
 Every request is presigned. One that changes something is signed with a date that the caller names
 and an expiry, so that the store itself refuses it when it comes too late, and is sent once: no
-layer here, or below, sends it again. Reads are asked once more when a connection breaks.
+layer here, or below, sends it again. A read is sent once more when its connection breaks.
 
 Nothing here reads the environment: proxy, CA bundle, token and addressing are arguments.
 """

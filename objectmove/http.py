@@ -134,7 +134,7 @@ class Connections:
             _run(serve())
         except KeyboardInterrupt:
             why_not = "interrupted"
-            with suppress(KeyboardInterrupt):  # who presses twice does not wait
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C ends the wait
                 _run(stop(_GRACE_S))
             _run(stop(0))
             raise

@@ -25,7 +25,7 @@ from .table import State
 Logs = Callable[[str], ChainedLog]
 """Plan id to its ledger."""
 
-#: The states of a row with which this plan does nothing more.
+#: The states in which this plan is done with a row.
 CLOSED = (State.MOVED, State.SKIPPED, State.CONFLICT, State.UNPROVEN)
 #: A copy may be at the destination, and the source may still be there.
 HALF = (State.DOUBTFUL, State.LANDED, State.DELETING)
@@ -152,7 +152,7 @@ class Ledger:
     taken_back_by, settled_by : the last undo and settling of the plan
     lost : keys whose newer version went in the declared window
     evidence : by row, what was known of its order before it was parked
-    fence_at : the store's time from which on no request of the past can take effect
+    fence_at : the store's time after which no request of the past can take effect
     begun_at : the store's time when it was begun; None when it was not
     hold : who is held for the plan
     is_behind : whether the bucket knew more than this ledger

@@ -147,7 +147,7 @@ class PlanHeader(Part):
     selection : how the rows were chosen, in words
     parent, word : of an undo and of a settling: the plan that it is about, and what the person says
     release : the release that an undo or a settling is about, in the end
-    store_id : what tells the store from others; empty when it had no id yet
+    store_id : identifies the store; empty when it had no id yet
     parked : where objects are parked
     first, last : of a shard, and of what is about it: the shard's first and last key, where objects
         wait; other plans do not have these fields
@@ -332,7 +332,7 @@ class PlanFile:
     def way_back(self) -> str:
         """The command that takes the plan back, or in words what to do instead."""
         if self.action == "reopen":
-            return f"say again what became of them: runbook settle {self.id}"
+            return f"say again what became of each object: runbook settle {self.id}"
         return self.undo_command or "plan the release again"
 
     @property
@@ -552,7 +552,7 @@ def _is_settling(header: PlanHeader, row: PlanRow) -> bool:
 
 
 def check_prefixes(source: str, to: str) -> None:
-    """Refuse prefixes of which one lies in the other.
+    """Refuse two prefixes when one lies in the other.
 
     Raises
     ------

@@ -51,7 +51,7 @@ class HoldNote(Part):
     words : how, and at which address
     way_back : how a person ends it without us
     by : who had it held, and on which machine
-    since : the store's time from which on
+    since : the store's time at which that began
     """
 
     words: str
@@ -69,7 +69,7 @@ class Record(Part):
     parent : the plan that it is about directly; empty for a release
     begun_at : the store's time when it was first put on record
     ledger : hash of the ledger's last line at that time: a ledger without it is an older copy
-    fence_at : the store's time from which on nothing of it can take effect any more
+    fence_at : the store's time after which nothing of it can take effect
     begun : the first row that was never announced
     announced : rows whose copy may be on its way, or has landed
     deleting : those of ``announced`` whose delete may have been sent
@@ -470,7 +470,7 @@ def find_expiry_rules(bucket: S3Bucket) -> list[str]:
 
     Returns
     -------
-    Names of the rules; none where the store has no such rules, or does not tell.
+    Names of the rules; none where the store has no such rules, or does not say.
     """
     request = Request("get", query={"lifecycle": ""})
     try:

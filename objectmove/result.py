@@ -78,7 +78,7 @@ class MoveResult:
 def sum_up(
     ledger: Ledger, *, settled: int, waits_for: str, in_reach: list[str], stopped: str
 ) -> MoveResult:
-    """Return what a ledger tells of a run, with what only the run knows."""
+    """Return what a ledger says of a run, with what only the run knows."""
     counts = Counter(ledger.states.values())
     open_rows = [*ledger.list_waiting(), *ledger.rows(*HALF)]
     waiting = len(open_rows)

@@ -238,7 +238,7 @@ class Session:
 
     @property
     def fence_at(self) -> datetime:
-        """The store's time from which on nothing that is signed now can take effect."""
+        """The store's time after which nothing that is signed now can take effect."""
         return self.stamp + timedelta(seconds=self.timing.settle_s)
 
     @property

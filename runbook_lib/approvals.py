@@ -24,7 +24,7 @@ _LIFETIME = timedelta(minutes=15)
 
 
 class Effect(NamedTuple):
-    """How it ended to carry a plan out, or to look whether its effect is there."""
+    """The result of carrying a plan out, or of looking for its effect."""
 
     reason: str
     result: dict[str, Json]

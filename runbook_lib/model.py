@@ -191,7 +191,7 @@ class _Journalled(BaseModel):
 class Episode(_Journalled):
     """One stretch of trouble, by its alert.
 
-    ``key`` tells the alert from others. ``start`` is when the trouble began. Only a calm that is as
+    ``key`` identifies the alert. ``start`` is when the trouble began. Only a calm that is as
     long as the runbook says ends an episode.
     """
 

@@ -192,7 +192,7 @@ def _add_settle(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> 
         same_store: SameStore = False,
         as_json: AsJson = False,
     ) -> None:
-        """Show objects of which nobody can know whether they were taken; write down your word.
+        """Show objects that may or may not have been taken; write down your word.
 
         Taken: what is left of them stays parked. Not taken: a new plan may move them. A wrong word
         delivers twice.

@@ -185,7 +185,7 @@ class MoveParameters(ChangeParameters):
     """Parameters of a section that moves objects; most are a person's word."""
 
     memory_removed: bool = Field(
-        False, description="plan also objects whose fate the bucket forgot"
+        False, description="also plan objects whose fate the bucket forgot"
     )
     shards: int = Field(
         0, ge=0, le=256, description="cut the plan by key range into so many; 0: one plan"

@@ -50,7 +50,7 @@ class SectionParameters(BaseModel):
     )
 
 
-#: What every section's parameters accept, in words, since a pattern tells nobody.
+#: What every section's parameters accept, in words, since nobody reads a pattern.
 _ACCEPTED = {
     "incident_id": "an incident's id looks like inc-20261124T031400Z-7f3a",
     "ticket_id": "a ticket's id has letters, digits and hyphens, 64 at most",

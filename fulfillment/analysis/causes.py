@@ -3,8 +3,8 @@
 A cause is *supported* when the weights of the rules that hold reach 0.6; else *undecided* when an
 observation that could decide it is unknown; else *past* when its failures were counted and have
 ended; else *undecided* when a rule hints at it; else *refuted*. A cause that makes the observations
-of others meaningless (the store is down) leaves those undecided. The records' order is the one in
-which supported causes are dealt with.
+of others meaningless (the store is down) leaves those undecided. Supported causes are dealt with in
+the order of the records.
 """
 
 from __future__ import annotations
@@ -587,7 +587,7 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
 
     Parameters
     ----------
-    causes : supported ones, in the order in which they are to be dealt with
+    causes : the supported ones, the first to deal with first
     values : all observed values; a missing one is unknown
     """
     repairs = {cause: CAUSES[cause].find_repair(values) for cause in causes}

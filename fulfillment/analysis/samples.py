@@ -21,7 +21,7 @@ _USUAL_INTERVAL_S = 15.0
 
 
 class Sample(NamedTuple):
-    """One value; it may be NaN or infinite, as Prometheus has it."""
+    """One value; it may be NaN or infinite, as in Prometheus."""
 
     at: Timestamp
     value: float

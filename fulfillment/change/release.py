@@ -63,7 +63,7 @@ class ReleaseParameters(MoveParameters):
     limit: int = Field(0, ge=0, le=100_000, description="6.1: release at most so many; 0: all")
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
     memory_removed: bool = Field(
-        False, description="6.1: plan also labels of which the bucket forgot what became"
+        False, description="6.1: also plan labels whose fate the bucket forgot"
     )
     shards: int = Field(
         0, ge=0, le=256, description="6.1: cut the plan by key range into so many; 0: one plan"
@@ -216,7 +216,7 @@ def make_release_plan(
     if only_orders is not None:
         selection["only orders"] = ", ".join(sorted(only_orders))
     if parameters.memory_removed:
-        selection["memory removed"] = "rows may be planned of which the bucket forgot what became"
+        selection["memory removed"] = "rows may be planned although the bucket forgot their fate"
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")  # unknown
     observed: list[tuple[str, datetime]] = []
     rules = make_judge(

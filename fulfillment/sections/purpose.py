@@ -429,7 +429,7 @@ def read_clocks(inv: Investigation) -> Outcome:
         parts = [f"{name} is {skew:+.0f} s off" for name, skew in wrong.items()]
         return outcome.breach("; ".join(parts))
     if not skews:
-        return outcome.unknown("no system told its time")
+        return outcome.unknown("no system gave its time")
     return outcome.ok(f"{len(skews)} of {len(answers)} systems agree with this clock")
 
 

@@ -24,11 +24,11 @@ from .signals import ALERTS, BACKLOG, LAG, REFRESH, read_samples
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _ORDERS = "fulfillment_orders_received_total"
-#: How old an upload may be to tell about now.
+#: How old an upload may be to say something about now.
 _UPLOADS_S = 300.0
 #: How long an order may have no label before it counts.
 _PATIENCE = timedelta(seconds=60)
-#: How old a counter's newest sample may be to tell about now.
+#: How old a counter's newest sample may be to say something about now.
 _SCRAPED = timedelta(seconds=120)
 #: Step of a range query over an hour.
 _HOUR_STEP_S = 30.0
@@ -107,7 +107,7 @@ def find_judged_from(inv: Investigation) -> datetime:
 
 
 def judge_lag(inv: Investigation, since: datetime) -> Outcome:
-    """Judge the lag by the samples whose refresh is later than a time, as 6.5 has it."""
+    """Judge the lag by the samples whose refresh is later than a time, as 6.5 does."""
     span = inv.now() - since
     window_s = max(60.0, span.total_seconds() + 60)
     return compute_recovery(

@@ -353,7 +353,7 @@ def _find_newest_plan(inv: Investigation) -> Plan | None:
 
 @step(
     "6.1.2",
-    "Labels of which nobody can know whether they were shipped",
+    "Labels that may or may not have shipped",
     name="labels to settle",
     role=Role.EFFECT,
     unit="labels",

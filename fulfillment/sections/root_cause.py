@@ -392,7 +392,7 @@ def read_room(inv: Investigation) -> model.Outcome:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
     if not metrics.recent:
         return outcome.unknown("the worker counts no failures by reason")
-    remark = "; the store does not tell its free capacity" if free_bytes is None else ""
+    remark = "; the store does not report its free capacity" if free_bytes is None else ""
     return outcome.ok(f"no write was refused for want of room just now{remark}")
 
 
@@ -479,7 +479,7 @@ def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
     threshold="it has another prefix or bucket, or requests are denied",
 )
 def read_configuration(inv: Investigation) -> model.Outcome:
-    """Compare where the worker works and with which credentials against the runbook's settings."""
+    """Compare the worker's places and credentials with the runbook's settings."""
     service = inv.settings.worker_service
     answer = _read_state(inv)
     effective, settings_error = attempt(

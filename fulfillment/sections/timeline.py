@@ -26,7 +26,7 @@ _MAX_OTHER_LINES = 1000
 _MAX_KINDS = 12
 #: By whose clock a service logs, if its name does not begin with that system.
 _SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
-#: A ``Date`` header tells whole seconds: a smaller difference proves nothing.
+#: A ``Date`` header has whole seconds: a smaller difference proves nothing.
 _LEAST_SKEW_S = 2.0
 
 

@@ -24,7 +24,7 @@ class ReceivedAlert(BaseModel, frozen=True):
 
     @property
     def key(self) -> str:
-        """What tells the alert from others."""
+        """What identifies the alert."""
         return f"{self.fingerprint} {format_time(self.starts_at)}"
 
     @property

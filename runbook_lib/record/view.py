@@ -131,8 +131,8 @@ class JournalView:
     def list_current(self, now: datetime) -> dict[str, Reading]:
         """Return the newest reading of each step that speaks of now, sorted as in the runbook.
 
-        One that is over ten minutes old does not, and neither does one from before the last
-        action: it does not show what came of it.
+        A reading over ten minutes old does not, and neither does one from before the last action,
+        whose effect it cannot show.
         """
         oldest_allowed = now - FRESH
         acted = self.last_applied
@@ -241,7 +241,7 @@ class JournalView:
         return max(starts, default=None)
 
     def well_since(self) -> datetime | None:
-        """Return since when all is well, by the newest reading that tells; None: it is not."""
+        """Return since when all is well, by the newest reading that says so; None: it is not."""
         for reading in reversed(self.readings):
             if reading.role in (Role.ALERT, Role.RECOVERY):
                 return reading.well_since

@@ -1,4 +1,4 @@
-"""Executed notebooks as offline HTML; text of others keeps only what can do no harm."""
+"""Executed notebooks as offline HTML; text from others is reduced to what can do no harm."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
 
 
 def _describe_trigger(model: ReportModel) -> Fact:
-    """Return who changed what, and when, as far as a system tells it."""
+    """Return who changed what, and when, as far as a system says so."""
     triggers = list_triggers(model.journal)
     if not triggers:
         return Fact("not known", "no system tells who or what began it")
@@ -380,7 +380,7 @@ def _describe_actions(model: ReportModel) -> Fact:
 
 
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
-    """Say of each action that began, and that nothing says has ended, what became of it."""
+    """Say what became of each action that began, if nothing says that it ended."""
     describe = model.policy.describe_action
     return [f"{describe(action)}: {say_cut_off(action, model.actions)}" for action in actions]
 

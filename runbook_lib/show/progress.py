@@ -88,7 +88,7 @@ def _begin_bar(words: str) -> _Show:
 
 
 def say_progress(words: str, done: int, total: int, elapsed_s: float) -> str:
-    """Return progress in words, with rate and time left where they can be told."""
+    """Return progress in words, with rate and time left if they are known."""
     if not done and not total:
         return words
     text = f"{done:,} of {total:,} {words}" if total else f"{done:,} {words}"
