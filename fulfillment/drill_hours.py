@@ -58,6 +58,6 @@ def parse_drill_hours(text: str) -> DrillHours | None:
 
 
 def check_drill_hours(text: str) -> str:
-    """Return a text that ``parse_drill_hours`` takes; raises what it raises."""
+    """Return a text that ``parse_drill_hours`` takes; raises the same errors."""
     parse_drill_hours(text)
     return text.strip()

@@ -199,8 +199,8 @@ class Scorecard:
     """What a drill measured; None: not measured.
 
     ``has_fault``: whether something is still to be taken back. ``hears_receivers``: whether
-    ``NOTIFICATIONS_URL`` says what the receivers got. Else ``told`` holds Alertmanager's counts, or
-    ``untold`` says why nobody knows who was told.
+    ``NOTIFICATIONS_URL`` says what the receivers got. Else ``notified`` holds Alertmanager's
+    counts, or ``why_unknown`` the reason why nobody knows.
     """
 
     phases: Phases = field(default_factory=Phases)
@@ -215,8 +215,8 @@ class Scorecard:
     steady_after: bool = False
     has_fault: bool = False
     hears_receivers: bool = True
-    told: dict[str, ChannelCount] = field(default_factory=dict)
-    untold: str = ""
+    notified: dict[str, ChannelCount] = field(default_factory=dict)
+    why_unknown: str = ""
     error: str = ""
 
     def add_proof(self, result: dict[str, Json]) -> None:
@@ -287,9 +287,9 @@ def _judge_channels(card: Scorecard) -> Objective:
 
 def _judge_counts(card: Scorecard) -> Objective:
     """Judge by Alertmanager's counts who was told. A channel that we lack does not count."""
-    delivered = [name for name, count in card.told.items() if count.sent > count.failed]
-    failed = [name for name, count in card.told.items() if count.failed >= count.sent > 0]
-    silent = [name for name, count in card.told.items() if not count.sent]
+    delivered = [name for name, count in card.notified.items() if count.sent > count.failed]
+    failed = [name for name, count in card.notified.items() if count.failed >= count.sent > 0]
+    silent = [name for name, count in card.notified.items() if not count.sent]
     parts = []
     if delivered:
         parts.append(f"delivered by Alertmanager's count: {', '.join(delivered)}")
@@ -299,9 +299,9 @@ def _judge_counts(card: Scorecard) -> Objective:
         parts.append(f"not tried: {', '.join(silent)}")
     return Objective(
         name="every channel is notified",
-        target=", ".join(card.told) or "the channels on the alert's route",
-        actual="; ".join(parts) or f"nobody can know: {card.untold}",
-        met=not failed and not silent and (bool(delivered) or card.untold == _NO_ALERTMANAGER),
+        target=", ".join(card.notified) or "the channels on the alert's route",
+        actual="; ".join(parts) or f"nobody can know: {card.why_unknown}",
+        met=not failed and not silent and (bool(delivered) or card.why_unknown == _NO_ALERTMANAGER),
     )
 
 
@@ -429,7 +429,7 @@ class Drill:
                 received.setdefault(channel, notification.received_at)
         return received
 
-    def count_told(self) -> dict[str, ChannelCount]:
+    def count_notified(self) -> dict[str, ChannelCount]:
         """Return what Alertmanager counts for each channel since it started.
 
         Raises
@@ -445,7 +445,7 @@ class Drill:
                     counts[channel] = ChannelCount(sent, before.failed + count.failed)
         return counts
 
-    def find_told(self) -> dict[str, ChannelCount]:
+    def find_notified(self) -> dict[str, ChannelCount]:
         """Return what Alertmanager did since the fault for each channel on the alert's route.
 
         Raises
@@ -459,7 +459,7 @@ class Drill:
             if alert.labels.get("alertname") == self.scenario.alert:
                 route += alert.receivers
         counts = {}
-        now = self.count_told()
+        now = self.count_notified()
         for channel in expect_channels(route):
             before = self.counted_before.get(channel, ChannelCount(0, 0))
             sent = now[channel].sent - before.sent
@@ -709,7 +709,7 @@ def _carry_out(drill: Drill) -> None:
     card = drill.card
     if not card.hears_receivers:
         with suppress(errors.ClientError):
-            drill.counted_before = drill.count_told()
+            drill.counted_before = drill.count_notified()
     _tell_stage(drill, "inject", scenario.name)
     drill.injected_at = utc_now()
     drill.record("inject", scenario=scenario.name)
@@ -799,28 +799,32 @@ def _count_notified(drill: Drill) -> None:
     """Wait until Alertmanager delivered to every channel on the alert's route, and note when."""
     card = drill.card
     if not drill.settings.alertmanager_url:
-        card.untold = _NO_ALERTMANAGER
+        card.why_unknown = _NO_ALERTMANAGER
         return
     if card.phases.detect_s is None:
-        card.untold = "the alert did not fire"
+        card.why_unknown = "the alert did not fire"
         return
     notify_s = card.phases.notify_s
 
     def is_delivered() -> bool:
-        card.told = drill.find_told()
-        for channel, count in card.told.items():
+        card.notified = drill.find_notified()
+        for channel, count in card.notified.items():
             if count.sent > count.failed and notify_s[channel] is None:
                 notify_s[channel] = _seconds(drill.injected_at, utc_now())
-        return bool(card.told) and all(notify_s[channel] is not None for channel in card.told)
+        return bool(card.notified) and all(
+            notify_s[channel] is not None for channel in card.notified
+        )
 
     try:
         wait_for(is_delivered, timeout_s=drill.scenario.notify_timeout_s)
     except errors.ClientError as error:
-        card.untold = f"Alertmanager cannot be asked ({error})"
+        card.why_unknown = f"Alertmanager cannot be asked ({error})"
         return
-    if not card.told:
+    if not card.notified:
         names = ", ".join(CHANNELS)
-        card.untold = f"Alertmanager holds the alert for no receiver that is named after {names}"
+        card.why_unknown = (
+            f"Alertmanager holds the alert for no receiver that is named after {names}"
+        )
 
 
 def _act(

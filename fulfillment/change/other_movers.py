@@ -170,8 +170,8 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
     if kind == "metric":
         words = (
             f"nobody holds the worker: Prometheus is asked before each batch whether its last move "
-            f"was at least {_QUIET_S:.0f} s ago. It cannot know of one since its last scrape, nor of "
-            f"a pass that begins meanwhile: {_TWICE}"
+            f"was at least {_QUIET_S:.0f} s ago. It cannot know of one since its last scrape, nor "
+            f"of a pass that begins meanwhile: {_TWICE}"
         )
         query = settings.worker_last_move_query
         return WorkerHold(

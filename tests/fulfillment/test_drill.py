@@ -87,10 +87,13 @@ def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(
     assert drill.is_healthy()
 
 
-def judge_notified(told: dict[str, ChannelCount], untold: str = "") -> Objective:
-    """Return the objective on who was told, where nothing says what the receivers got."""
+def judge_notified(notified: dict[str, ChannelCount], why_unknown: str = "") -> Objective:
+    """Return the objective on who was notified, where nothing says what the receivers got."""
     card = Scorecard(
-        Phases(detect_s=1.0, clear_s=1.0), hears_receivers=False, told=told, untold=untold
+        Phases(detect_s=1.0, clear_s=1.0),
+        hears_receivers=False,
+        notified=notified,
+        why_unknown=why_unknown,
     )
     objectives = {o.name: o for o in compute_objectives(card, find_scenario("synthetic"))}
     assert list(objectives)[:3] == ["alert fires", "every channel is notified", "alert clears"]
@@ -106,12 +109,12 @@ def judge_notified(told: dict[str, ChannelCount], untold: str = "") -> Objective
     ],
 )
 def test_without_a_sink_alertmanagers_counts_score_who_was_told(
-    told: dict[str, ChannelCount], is_met: bool, words: str
+    notified: dict[str, ChannelCount], is_met: bool, words: str
 ) -> None:
-    objective = judge_notified(told)
+    objective = judge_notified(notified)
     assert objective.met is is_met
     assert words in objective.actual
-    assert objective.target == ", ".join(told)
+    assert objective.target == ", ".join(notified)
 
 
 def test_a_drill_says_that_nobody_can_know_and_fails_for_it_only_where_somebody_could() -> None:
@@ -126,10 +129,10 @@ def test_only_what_alertmanager_counts_after_the_fault_counts(world: World) -> N
     world.counts = [NotificationCount("slack", 9, 4), NotificationCount("msteamsv2", 2, 0)]
     clients: Any = FakeClients(world)
     drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet)
-    drill.counted_before = drill.count_told()
+    drill.counted_before = drill.count_notified()
     world.fire(drill="true")
     world.counts = [NotificationCount("slack", 10, 4), NotificationCount("msteamsv2", 3, 1)]
-    assert drill.find_told() == {
+    assert drill.find_notified() == {
         "slack": ChannelCount(1, 0),
         "email": ChannelCount(0, 0),
         "teams": ChannelCount(1, 1),
