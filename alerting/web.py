@@ -171,7 +171,7 @@ def build_app(
 def _add_pages(
     app: FastAPI, *, metrics: Metrics, page: Page, clock: Clock, guards: Sequence[Depends]
 ) -> None:
-    """Add what only shows something."""
+    """Add the routes that only show something."""
 
     missing: dict[int | str, dict[str, Json]] = {404: {"description": "there is no such report"}}
 

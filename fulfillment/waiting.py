@@ -221,8 +221,8 @@ def _find_gone(inv: Investigation, keys: set[str]) -> set[str]:
         if not left:
             break
         inv.sleep(1.0)
-        looked = inv.clients.store.look(left)
-        gone |= {key for key, info in looked.items() if info is None}
+        looks = inv.clients.store.look(left)
+        gone |= {key for key, info in looks.items() if info is None}
     return gone
 
 

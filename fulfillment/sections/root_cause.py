@@ -247,7 +247,7 @@ def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
 
 
 def _find_first(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:
-    """Return since when the first of these services that is stopped is stopped."""
+    """Return since when one of these services is stopped: the first one that is listed."""
     for name, at in stopped.items():
         if name in names:
             return at

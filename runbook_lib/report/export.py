@@ -176,7 +176,7 @@ def warm_up() -> None:
 
 
 def load_nbformat() -> ModuleType:
-    """Return nbformat. jsonschema's check of IRIs is left out, which would build 39 parsers."""
+    """Return nbformat. jsonschema's check of IRIs, which would build 39 parsers, is left out."""
     sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
     return import_module("nbformat")
 
