@@ -248,7 +248,7 @@ class JournalView:
         return None
 
     def recovered_at(self) -> datetime | None:
-        """Return when recovery was read and stayed so."""
+        """Return when recovery was first read, if it has lasted since."""
         recovery = [reading for reading in self.readings if reading.role is Role.RECOVERY]
         return _find_ok_start(recovery)
 

@@ -101,7 +101,7 @@ def judge_notified(notified: dict[str, ChannelCount], why_unknown: str = "") -> 
 
 
 @pytest.mark.parametrize(
-    ("told", "is_met", "words"),
+    ("notified", "is_met", "words"),
     [
         ({"slack": ChannelCount(1, 0), "email": ChannelCount(3, 2)}, True, "slack, email"),
         ({"slack": ChannelCount(1, 0), "email": ChannelCount(3, 3)}, False, "failed: email"),
