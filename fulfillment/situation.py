@@ -39,8 +39,8 @@ NEEDED_ROLES = (Role.ALERT, Role.BACKLOG, Role.SYMPTOM)
 MOVES = ("release", "undo", "resume", "settle")
 #: The steps whose actions are the remedy: a release, or a service brought back.
 _REMEDIES = ("6.1", "6.2")
-#: Numbers of a proof that say that it failed.
-_UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
+#: Numbers of a proof that say that it failed, whatever a person says.
+_FAILED = ("lost", "duplicated", "foreign_changed")
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 E = TypeVar("E", bound=StrEnum)
@@ -399,7 +399,7 @@ def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
     proof = action.last.result
     if "lost" not in proof:
         return action.is_verified
-    if any(proof.get(name) for name in _UNPROVEN[1:]):
+    if any(proof.get(name) for name in _FAILED):
         return False
     is_settled = bool(proof.get("settled_by_word"))
     return is_settled or not proof.get("unproven")

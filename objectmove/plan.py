@@ -33,7 +33,7 @@ _UNGUARDED = {
     "look: this store would overwrite it",
 }
 _NO_PARKING = (
-    "nothing can be parked: this key may not write under {parked}, so a label in doubt keeps the "
+    "nothing can be parked: this key may not write under {parked}, so an object in doubt keeps the "
     "worker paused until a person settles it"
 )
 _ALWAYS = (

@@ -25,11 +25,12 @@ supports every injected cause or the deadline has passed. Then it is asked once 
 in every pair and in the first run of each fault, when the fault has been on for twenty seconds.
 The diagnosis sees metrics, logs, APIs, the store and the services' settings, never the fault
 switches. *Right* means: every injected cause supported in the last answer too, and nothing else
-supported in any answer, the early ones included. *Wrong* is any other supported cause, even for a
-moment. Seconds count from the beginning of the injection, which for a fault that restarts a
-service takes seconds itself. *First seen* is when the finding says that its cause began, counted
-the same way; a dash where it does not know. One before 0 dates an earlier run of the same fault
-that ended less than two minutes before: counters that rested for less are taken as one episode.
+supported in any answer, even an early one. *Wrong* is any other supported cause, even for a
+moment. Seconds count from the beginning of the injection, which itself takes seconds for a
+fault that restarts a service. *First seen* is when the finding says that its cause began, counted
+the same way; a dash where it does not know. A time before 0 comes from
+an earlier run of the same fault that ended less than two minutes before: that pause is too short to
+tell two episodes apart.
 """
 
 
