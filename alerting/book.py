@@ -278,10 +278,10 @@ class Book:
         is_own = (_alerts.c.fingerprint == fingerprint) & (_alerts.c.starts_at == starts_at)
         resolved = sa.update(_alerts).where(is_own).values(ends_at=ends_at)
         episode = db.execute(resolved.returning(_alerts.c.episode)).scalar_one()
-        still = sa.select(sa.func.count()).where(
+        firing = sa.select(sa.func.count()).where(
             _alerts.c.episode == episode, _alerts.c.ends_at == ""
         )
-        if db.execute(still).scalar_one() == 0:
+        if db.execute(firing).scalar_one() == 0:
             _update_episode(db, episode, stale=True)
 
     def read_waiting(self) -> Waiting:

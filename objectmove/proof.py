@@ -208,10 +208,10 @@ def _list_destination(bucket: S3Bucket, plan: MovePlan) -> tuple[Look, list[Seen
         # A listing that begins in the middle proves no absence.
         outside = [key for key, seen in written.items() if seen is None]
     if outside:
-        looked = bucket.look(outside)
+        looks = bucket.look(outside)
         for key in outside:
-            if key in looked:
-                written[key] = looked[key]
+            if key in looks:
+                written[key] = looks[key]
             else:
                 del written[key]
     return written, foreign

@@ -59,7 +59,7 @@ def write_json(path: Path, value: Json) -> None:
 
 
 class IncidentState(BaseModel):
-    """All that is so of an incident, in one file: ``incident.json``.
+    """The state of an incident, in one file: ``incident.json``.
 
     What follows from it is derived. What happened stands in the journal.
 
