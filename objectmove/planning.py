@@ -477,7 +477,7 @@ def _explain_stay(row: PlanRow, state: State, landing: Landing, seen: Seen | Non
         return "in_doubt"
     if seen is None:
         return "taken_by_a_consumer"
-    if landing.at is None:
-        return "not_our_copy"
+    if landing.at is None:  # a look found it, and saw the planned content only
+        return "perhaps_not_our_copy"
     copy = Version(row.to, landing.etag, row.size_bytes, landing.at)
     return "" if copy.is_same(seen) else "not_our_copy"

@@ -538,6 +538,14 @@ class TestUndo:
         assert [row.key for row in undo.rows] == ["ready/2.pdf"]
         assert undo.header.excluded == {"not_our_copy": 1, "taken_by_a_consumer": 1}
 
+    def test_a_copy_that_only_a_look_found_is_perhaps_not_ours(self, place: Place) -> None:
+        lose_answer(place.bucket, "copy")
+        plan = place.plan()
+        place.apply(plan)
+        undo = place.undo_plan(plan)
+        assert len(undo.rows) == 2
+        assert undo.header.excluded == {"perhaps_not_our_copy": 1}
+
     def test_f10_planning_again_keeps_an_undo_that_has_begun(self, place: Place) -> None:
         plan = place.plan()
         place.apply(plan)
