@@ -202,6 +202,11 @@ class DrillDocument(Document):
         return answer
 
     @property
+    def mark(self) -> str:
+        """Whether it passed; not the incident's verdict, which is one objective of several."""
+        return "passed" if self.exit_code is ExitCode.OK else "failed"
+
+    @property
     def commands(self) -> tuple[str, ...]:
         """The command that takes the fault back, if the drill could not."""
         return () if self.reverted else (REVERT_COMMAND,)

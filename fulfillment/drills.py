@@ -25,7 +25,7 @@ from runbook_lib import errors
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict
 from runbook_lib.record.history import list_history, write_gauges
-from runbook_lib.record.incident import Incident
+from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
 from runbook_lib.record.view import JournalView
 from runbook_lib.report import write_outputs
@@ -384,10 +384,15 @@ class Drill:
         entry = {"section": "", "drill": self.id, "event": event, **data}
         self.incident.journal.append("drill", entry)
 
-    def conclude(self, name: str) -> Verdict:
-        """Read every step of a section now, without a notebook; return its verdict."""
+    def conclude(self, name: str, incident: Incident | None = None) -> Verdict:
+        """Read every step of a section now, without a notebook; return its verdict.
+
+        Parameters
+        ----------
+        incident : where it is recorded; default: the drill's own
+        """
         inv = Investigation(
-            self.incident,
+            incident or self.incident,
             section=SECTIONS[name],
             settings=self.settings,
             clients=self.clients,
@@ -933,11 +938,32 @@ def _close(drill: Drill) -> DrillDocument:
     drill.record("scored", **score)
     if not card.has_fault:
         drill.incident.close(verdict)
+    if card.steady_after:
+        _close_others(drill)
     report = write_outputs(drill.incident, SECTIONS)
     home = drill.settings.runbook_home
     history = list_history(home, POLICY)
     write_gauges(home, history)
     return document.model_copy(update={"report": str(report)})
+
+
+def _close_others(drill: Drill) -> None:
+    """Measure and close what the fault made others open, such as the report of ``runbook serve``.
+
+    An incident in which somebody planned a change stays open, and so does one that is not well.
+    """
+    text = f"its trouble was the fault of a drill: ../{drill.incident.id}/report.html"
+    for folder in list_incidents(drill.incident.folder.parent):
+        other = Incident(folder, redactor=drill.incident.redactor)
+        with suppress(errors.RecordError):
+            is_later = other.state.opened_at >= drill.injected_at
+            if not other.is_open or not is_later or other.journal.view().actions:
+                continue
+            verdict = drill.conclude("06_remediation", other)
+            if verdict in ENDED_WELL:
+                other.update(drill=True)
+                other.close(verdict, reason=text)
+                write_outputs(other, SECTIONS)
 
 
 def _measure(started: float) -> float:

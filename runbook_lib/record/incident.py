@@ -33,7 +33,7 @@ _REPAIR = "Put the file back from the incident's zip or a backup."
 _LOOK = timedelta(hours=1)
 
 #: After these verdicts nothing goes on.
-_ENDED_WELL = (Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
+ENDED_WELL = (Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
 #: In place of a step: a person opened the incident.
 HAND = "hand"
@@ -382,7 +382,7 @@ def _goes_on(closed: IncidentState, made: IncidentState, *, now: datetime) -> bo
         return False
     if closed.episode is not None and closed.episode == made.episode:
         return True
-    return closed.verdict not in _ENDED_WELL and now - closed.closed_at < _LOOK
+    return closed.verdict not in ENDED_WELL and now - closed.closed_at < _LOOK
 
 
 def create_incident(

@@ -13,17 +13,16 @@ from typing import NamedTuple
 from chainlog import LogDamagedError, LogError, read_entries
 
 from ..errors import RecordError
-from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status, Verdict
+from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status
 from ..policy import Policy
 from ..record.actions import ActionRecord, group_actions
-from ..record.incident import Incident
+from ..record.incident import ENDED_WELL, Incident
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS
 from .changes import compute_changes
 
-_GOOD = (Verdict.FIXED, Verdict.HEALTHY, Verdict.FIXED_ALERT_DECAYING)
 _ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 _ENDED = {"stopped_at_plan": "stopped at the plan", "by_hand": "by hand"}
 
@@ -164,7 +163,7 @@ class ReportModel:
         self.causes = self.policy.list_causes(self.journal)
         self.changes = compute_changes(self.journal, self.policy)
         self.since = self.journal.since()
-        self.is_good = self.verdict in _GOOD
+        self.is_good = self.verdict in ENDED_WELL
         self.sections: dict[str, SectionRecord] = {}
         self.steps: dict[str, StepRecord] = {}
         self.titles: dict[str, str] = {}

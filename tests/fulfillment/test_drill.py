@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 from fulfillment import drills as module
 from fulfillment.analysis.artifacts import is_synthetic
 from fulfillment.clients.http_systems import NotificationCount
-from fulfillment.commands import Objective, Phases
+from fulfillment.commands import DrillDocument, Objective, Phases
 from fulfillment.drills import (
     ChannelCount,
     Drill,
@@ -24,11 +24,13 @@ from fulfillment.drills import (
     find_scenario,
     run_drill,
 )
-from runbook_lib.errors import DrillError, RunInterruptedError
-from runbook_lib.model import keep_quiet
+from fulfillment.sections import SECTIONS
+from runbook_lib.errors import DrillError, ExitCode, RunInterruptedError
+from runbook_lib.model import Verdict, keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 from runbook_lib.run import notebooks
+from runbook_lib.run.commands import investigate
 from tests.support.stories import PausedPipeline, make_world
 from tests.support.world import FakeClients, World
 
@@ -85,6 +87,49 @@ def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(
     world.alerts.clear()
     world.routed.clear()
     assert drill.is_healthy()
+
+
+def test_a_drill_that_missed_an_objective_has_no_tick_although_its_incident_is_fixed() -> None:
+    document = DrillDocument(
+        schema_name="runbook/drill/1",
+        verdict=Verdict.FIXED,
+        exit_code=ExitCode.NOT_OK,
+        scenario="surge",
+        drill="d-1",
+        phases=Phases(),
+        cause_expected="surge",
+        cause_found=("surge",),
+        objects_lost=0,
+        foreign_touched=0,
+        objectives=(Objective(name="alert fires", target="", actual="", met=False),),
+        reverted=True,
+    )
+    assert document.mark == "failed"
+    assert document.model_copy(update={"exit_code": ExitCode.OK}).mark == "passed"
+
+
+@dataclass(frozen=True)
+class SeenByServe(PausedPipeline):
+    """A drill whose alert ``runbook serve`` answers, too: it looks, as soon as the alert fires."""
+
+    def inject(self, drill: Drill) -> None:
+        super().inject(drill)
+        investigate(self.world.settings, SECTIONS)
+
+
+def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    document = run_drill(world.settings, SeenByServe(world=world), progress=keep_quiet)
+    folders = list(list_incidents(world.home))
+    states = [Incident(folder, redactor=Redactor()).state for folder in folders]
+    assert [state.verdict for state in states] == [document.verdict, document.verdict]
+    assert all(state.is_closed and state.drill for state in states)
+    (seen,) = [folder for folder in folders if folder.name != document.incident]
+    report = (seen / "report.html").read_text("utf-8")
+    assert f"../{document.incident}/report.html" in report
+    assert "Fixed" in (seen / "summary.txt").read_text("utf-8")
 
 
 def judge_notified(notified: dict[str, ChannelCount], why_unknown: str = "") -> Objective:
