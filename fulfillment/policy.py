@@ -189,7 +189,8 @@ class FulfillmentPolicy(Policy):
 
     def describe_proof(self, action: ActionRecord) -> str:
         """Return what the check after an action found, in a word or two."""
-        if action.is_verified and action.first.action in _PROVEN_ACTIONS:
+        is_proven = action.is_verified and action.first.action in _PROVEN_ACTIONS
+        if is_proven and not action.is_taken_back:
             return "proven"
         return super().describe_proof(action)
 
@@ -201,7 +202,7 @@ class FulfillmentPolicy(Policy):
             labels = count_of(len(result["unproven"]), "label")
             command = f"runbook settle {action.plan} --taken|--not-taken [KEY…]"
             unfinished.append(f"nobody can know whether {labels} shipped. {command}")
-        if is_unfinished(action):
+        if is_unfinished(action) and not action.is_taken_back:
             unfinished.append(f"{action.plan} is not finished: runbook resume {action.plan}")
         return unfinished
 

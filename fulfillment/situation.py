@@ -25,7 +25,7 @@ from runbook_lib.model import (
     Verdict,
     parse_time,
 )
-from runbook_lib.record.actions import ActionRecord, group_actions, list_taken_back
+from runbook_lib.record.actions import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
 
 from .analysis.causes import CAUSES, Observation, diagnose
@@ -340,10 +340,9 @@ def judge_actions(actions: Sequence[ActionRecord], unfinished: Collection[str] =
         that they name counts until it is finished, though a newer one of its step ended well
     """
     newest: dict[str, ActionRecord] = {}
-    taken_back = list_taken_back(actions)
     for action in actions:
         step = action.first.step
-        if not step.startswith(_REMEDIES) or action.plan in taken_back:
+        if not step.startswith(_REMEDIES) or action.is_taken_back:
             continue
         if _is_left(action) and _is_named(action.plan, unfinished):
             return Actions.UNFINISHED

@@ -189,7 +189,9 @@ class Policy:
     def describe_proof(self, action: ActionRecord) -> str:
         """Return what the check after an action found, in a word or two."""
         if action.applied is None:
-            return str(action.last.phase)
+            return action.state
+        if action.is_taken_back:
+            return "taken back"
         if action.last.phase is ActionPhase.FAILED:
             return "the check afterwards failed"
         return "verified" if action.is_verified else "not verified"

@@ -12,9 +12,10 @@ _UNDO = "-undo"
 
 
 class ActionRecord(NamedTuple):
-    """One action through its phases."""
+    """One action through its phases, and whether an undo took it back."""
 
     phases: list[ActionEntry]
+    is_taken_back: bool = False
 
     @property
     def first(self) -> ActionEntry:
@@ -47,6 +48,11 @@ class ActionRecord(NamedTuple):
             if is_later and entry.phase is ActionPhase.FAILED:
                 return entry
         return self.last
+
+    @property
+    def state(self) -> str:
+        """Its newest phase, or that it was taken back: what a check said before is over then."""
+        return "taken back" if self.is_taken_back else str(self.last.phase)
 
     @property
     def is_cut_off(self) -> bool:
@@ -103,7 +109,7 @@ class ActionRecord(NamedTuple):
         return entry.result
 
 
-def list_taken_back(actions: Iterable[ActionRecord]) -> set[str]:
+def _list_taken_back(actions: Iterable[ActionRecord]) -> set[str]:
     """Return the ids of the plans that an undo took back."""
     taken_back = set()
     for action in actions:
@@ -113,14 +119,9 @@ def list_taken_back(actions: Iterable[ActionRecord]) -> set[str]:
     return taken_back
 
 
-def say_cut_off(action: ActionRecord, actions: Iterable[ActionRecord]) -> str:
-    """Say what became of an action that was cut off.
-
-    Parameters
-    ----------
-    actions : every action of the incident: a later one may have taken it back
-    """
-    if action.plan in list_taken_back(actions):
+def say_cut_off(action: ActionRecord) -> str:
+    """Say what became of an action that was cut off."""
+    if action.is_taken_back:
         return "cut off, and taken back"
     return "begun, and not ended"
 
@@ -133,4 +134,6 @@ def group_actions(phases: Iterable[ActionEntry]) -> list[ActionRecord]:
         key = (entry.step, str(plan))
         entries = actions.setdefault(key, [])
         entries.append(entry)
-    return [ActionRecord(entries) for entries in actions.values()]
+    records = [ActionRecord(entries) for entries in actions.values()]
+    taken_back = _list_taken_back(records)
+    return [record._replace(is_taken_back=record.plan in taken_back) for record in records]

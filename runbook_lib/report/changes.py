@@ -165,22 +165,21 @@ def _describe_cause(kind: ChangeKind, label: str, finding: Finding) -> Change:
 def _list_actions(before: JournalView, journal: JournalView, policy: Policy) -> Iterator[Change]:
     """Yield what was carried out since, or begun and not ended, sorted by time."""
     actions = []
-    known = group_actions(journal.actions)
-    for action in known:
+    for action in group_actions(journal.actions):
         is_begun = action.applied is not None or action.is_cut_off
         if is_begun and action.decisive.seq > before.last_seq:
             actions.append(action)
     actions.sort(key=lambda action: action.decisive.seq)
     for action in actions:
-        text = _describe_action(action, known, policy)
+        text = _describe_action(action, policy)
         yield Change(kind=ChangeKind.ACTION, name=action.first.step, text=text)
 
 
-def _describe_action(action: ActionRecord, actions: Sequence[ActionRecord], policy: Policy) -> str:
+def _describe_action(action: ActionRecord, policy: Policy) -> str:
     change = _capitalise(_fold(policy.describe_action(action)))
     proof = policy.describe_proof(action)
     if action.is_cut_off:
-        proof = say_cut_off(action, actions)
+        proof = say_cut_off(action)
     text = f"{change} ({proof}) at {action.decisive.at:%H:%M:%SZ}"
     if action.approver:
         text += f", approved by {action.approver}"

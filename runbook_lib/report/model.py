@@ -60,10 +60,10 @@ class StepRecord:
 
     @property
     def status(self) -> str:
-        """A reading's status, an action's phase, or ``not run``."""
+        """A reading's status, an action's state, or ``not run``."""
         if self.actions:  # a reading of the same step only prepares the action
             newest = self.actions[-1]
-            return str(newest.last.phase)
+            return newest.state
         if self.latest is None:
             return "not run"
         return str(self.latest.status)

@@ -27,7 +27,7 @@ from ..model import (
     parse_time,
 )
 from ..policy import say_causes, say_main_causes
-from ..record.actions import ActionRecord, list_taken_back, say_cut_off
+from ..record.actions import ActionRecord, say_cut_off
 from ..record.detection import Moment, find_slowest, list_moments, list_triggers, say_faster
 from ..record.notes import list_follow_ups
 from ..record.view import get_number
@@ -382,7 +382,7 @@ def _describe_actions(model: ReportModel) -> Fact:
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
     """Say what became of each action that began, if nothing says that it ended."""
     describe = model.policy.describe_action
-    return [f"{describe(action)}: {say_cut_off(action, model.actions)}" for action in actions]
+    return [f"{describe(action)}: {say_cut_off(action)}" for action in actions]
 
 
 def _count_waiting(model: ReportModel) -> str:
@@ -411,12 +411,9 @@ def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
     """Return what was carried out, how far it is proven, and who approved it."""
     sentences = []
     approvers = []
-    taken_back = list_taken_back(model.actions)
     for action in actions:
         change = model.policy.describe_action(action)
         proof = model.policy.describe_proof(action)
-        if action.plan in taken_back:
-            proof = "taken back"
         sentences.append(f"{change} ({proof})")
         if action.approver:
             approvers.append(action.approver)
@@ -595,12 +592,10 @@ def _find_support(conclusion: Conclusion, name: str) -> Finding | None:
 
 def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRow:
     note = action.last.reason
-    tone = str(action.last.phase)
     if action.applied:
         note = model.policy.describe_proof(action)
-    if action.applied and action.plan in list_taken_back(model.actions):
-        note = "taken back later"
-        tone = str(ActionPhase.APPLIED)
+    if action.is_taken_back:
+        note = "an undo took it back later"
     review = _say_review(action)
     if review:
         note = f"{review}; {note}"
@@ -608,7 +603,7 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
     entry = action.decisive
     return TimelineRow(
         at=entry.at,
-        tone=tone,
+        tone=action.state,
         text=_capitalise(text),
         note=note,
         seq=entry.seq,
@@ -741,7 +736,7 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
         # A refused action changed nothing: once all is well, nobody has to come back to it.
         if last.phase is ActionPhase.REFUSED and is_newest and not model.is_good:
             yield f"{last.action} was refused: {last.reason}", steps
-        if last.phase is ActionPhase.FAILED and is_newest:
+        if action.state == ActionPhase.FAILED and is_newest:
             yield f"{last.action} failed: {last.reason}", steps
         for text in model.policy.list_unfinished(action, model.tried):
             yield text, steps

@@ -48,6 +48,7 @@ _TONES = {
     "planned": ("plain", "■"),
     "approved": ("plain", "▸"),
     "applied": ("plain", "▸"),
+    "taken back": ("plain", "◂"),
 }
 #: How much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
@@ -192,7 +193,7 @@ def tabulate_plans(journal: JournalView) -> Table:
         }
         action = actions[plan]
         if not action.is_empty:
-            row["status"] = str(action.last.phase)
+            row["status"] = action.state
             row["what"] = f"{entry.action} on {entry.target}"
             row["how_many"] = _say_size(entry.result)
             row["hash"] = sha256[:SHORT_HASH]

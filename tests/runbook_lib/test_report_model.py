@@ -12,7 +12,7 @@ import pytest
 from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict, format_time
-from runbook_lib.record.actions import list_taken_back, say_cut_off
+from runbook_lib.record.actions import say_cut_off
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
 from runbook_lib.report.summary import (
@@ -375,12 +375,12 @@ def test_a_release_that_was_cut_off_and_taken_back_is_not_told_as_unended(tmp_pa
     for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
         tell.act(phase, action="undo", step="6.1.1", result=undo)
     model = model_of(tell.incident)
-    assert list_taken_back(model.actions) == {PLAN}
     done = str(facts_of(model)["What was done"])
     cut_off = model.actions[0]
-    assert say_cut_off(cut_off, model.actions) in done
-    assert say_cut_off(cut_off, []) in before.lower()
-    assert say_cut_off(cut_off, []) not in done
+    assert cut_off.is_taken_back
+    assert say_cut_off(cut_off) in done
+    assert say_cut_off(cut_off._replace(is_taken_back=False)) in before.lower()
+    assert say_cut_off(cut_off._replace(is_taken_back=False)) not in done
 
 
 def test_a_plan_is_told_by_when_it_was_made_and_not_loaded(tmp_path: Path) -> None:
@@ -664,5 +664,7 @@ def test_a_release_that_was_taken_back_did_not_fail(tmp_path: Path) -> None:
     tell.act(ActionPhase.APPLIED, result={"moved": 634})
     tell.act(ActionPhase.FAILED, reason="634 taken back")
     tell.act(ActionPhase.APPLIED, action="undo", step="6.1.1", result={"plan": f"{PLAN}-undo"})
-    rows = [row for row in tell_timeline(model_of(tell.incident)) if "634" in row.text]
-    assert [row.tone for row in rows] == [str(ActionPhase.APPLIED)]
+    model = model_of(tell.incident)
+    assert [row.tone for row in tell_timeline(model) if "634" in row.text] == ["taken back"]
+    assert model.steps["6.1"].status == "taken back"
+    assert not [text for text, steps in list_open(model) if steps == ("6.1",)]
