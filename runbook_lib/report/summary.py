@@ -268,7 +268,10 @@ def _capitalise(text: str) -> str:
 
 
 def _describe_event(model: ReportModel) -> Fact:
-    """Return what the first look at the signals after the largest backlog concluded."""
+    """Return what the first look at the signals after the largest backlog concluded.
+
+    Beside it stands what waited at the last look, where that is a later one.
+    """
     signals = model.section_with(Role.ALERT)
     looks = [look for look in model.journal.conclusions if not look.findings]
     if signals is not None and signals.conclusions:
@@ -281,14 +284,29 @@ def _describe_event(model: ReportModel) -> Fact:
         peak_seq = _find_peak(breaches)
         for incident in incidents:
             if incident.seq > peak_seq:
-                return Fact(incident.summary)
-        return Fact(incidents[-1].summary)
+                return Fact(incident.summary, _say_last_backlog(model, incident.seq))
+        newest = incidents[-1]
+        return Fact(newest.summary, _say_last_backlog(model, newest.seq))
     if breaches:
-        sentences = [f"{breach.name}: {say_reading(breach)}" for breach in breaches[:2]]
-        return Fact("; ".join(sentences), breaches[0].reason)
+        sentences = [
+            f"{breach.name}: {say_reading(breach)} at {breach.observed_at:%H:%M:%SZ}"
+            for breach in breaches[:2]
+        ]
+        notes = [breaches[0].reason, _say_last_backlog(model, breaches[0].seq)]
+        return Fact("; ".join(sentences), "; ".join(note for note in notes if note))
     if looks:
         return Fact(looks[-1].summary)
     return Fact("nothing was read yet")
+
+
+def _say_last_backlog(model: ReportModel, seq: int) -> str:
+    """Return how much waited at the last look, if that was after an entry; else nothing."""
+    backlog = [r for r in model.journal.readings if r.role is Role.BACKLOG]
+    if not backlog or backlog[-1].seq < seq:
+        return ""
+    newest = backlog[-1]
+    words, _, _ = newest.reason.partition("; ")
+    return f"at the last look, {newest.observed_at:%H:%M:%SZ}: {words or say_reading(newest)}"
 
 
 def _find_peak(breaches: Sequence[Reading]) -> int:
@@ -428,15 +446,16 @@ def tell_timeline(model: ReportModel) -> list[TimelineRow]:
     """Return the story as a person would tell it, sorted by time: fifteen rows at most.
 
     A drill's timeline begins with the drill. If there are more, notes are left out first, then
-    rows in the middle that are not our changes. One more row counts what is left out.
+    rows in the middle that are neither causes nor our changes. One more row counts what is left
+    out.
     """
     rows = [row for row in _list_rows(model) if row.at >= model.begin]
     rows.sort(key=_get_at)
     kept = rows
     if len(rows) > _MAIN_ROWS:
         entries = {action.decisive.seq for action in model.remedies}
-        changes = [row for row in rows if row.seq in entries]
-        others = [row for row in rows if row.seq not in entries and row.tone != "note"]
+        changes = [row for row in rows if row.seq in entries or row.tone == "cause"]
+        others = [row for row in rows if row not in changes and row.tone != "note"]
         room = _MAIN_ROWS - 1
         others = shorten(others, max(room // 2, room - len(changes)))
         changes = shorten(changes, room - len(others))

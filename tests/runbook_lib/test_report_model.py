@@ -11,7 +11,7 @@ import pytest
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import ActionPhase, Verdict, format_time
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Verdict, format_time
 from runbook_lib.record.actions import say_cut_off
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
@@ -191,7 +191,9 @@ def test_what_happened_is_what_was_said_when_most_waited(tmp_path: Path) -> None
     tell.read("2.3", "backlog objects", "ok", value=0, unit="objects")
     tell.conclude(Verdict.HEALTHY, "no sign of stuck labels")
 
-    assert facts_of(model_of(tell.incident))["What happened"] == "74 labels wait"
+    happened = facts_of(model_of(tell.incident))["What happened"]
+    assert happened.startswith("74 labels wait at the last look, ")
+    assert happened.endswith("Z: 0 objects")
 
 
 def test_what_was_done_but_not_proven_says_so(tmp_path: Path) -> None:
@@ -444,6 +446,17 @@ def test_in_a_long_night_a_change_in_its_middle_is_told(tmp_path: Path) -> None:
 
     assert len(rows) == 15
     assert [row.tone for row in rows].count("applied") == 1
+
+
+def test_in_a_long_night_the_cause_that_was_named_is_told(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for number in range(40):
+        if number == 20:
+            tell.start("05_root_cause")
+            finding = Finding(name=Cause.CARRIER_TIMEOUT, status=CauseStatus.SUPPORTED)
+            tell.conclude(Verdict.INCIDENT, "the carrier is slow", findings=(finding,))
+        tell.record("interrupted", {"section": "", "reason": "cut off"})
+    assert "cause" in {row.tone for row in tell_timeline(model_of(tell.incident))}
 
 
 def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
