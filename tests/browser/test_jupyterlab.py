@@ -196,6 +196,8 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels_and_take
     )
     assert "STOPPED AT THE PLAN" in output(page, "inv.apply(first")
     assert "Traceback" not in output(page, "inv.apply(first")
+    link = page.get_by_role("link", name="Go back to the first plan")
+    assert link.evaluate("a => a.getBoundingClientRect().bottom") < 900
     assert waiting <= set(finished_labels(stack))
     assert not [e for e in journal(lab) if e.data.get("action", {}).get("phase") == "applied"]
     assert "after the plan" in output(page, 'inv.read_step("6.1")')

@@ -123,7 +123,7 @@ class TestEveryNotebook:
     def test_it_concludes_and_links_to_notebooks_that_exist(self, name: str) -> None:
         notebook = load(name)
         assert any("conclude" in tags(cell) for cell in notebook.cells)
-        links = re.findall(r"\]\(([^)]+)\)", notebook.cells[-1].source)
+        links = re.findall(r"\]\(([^)#]+)\)", notebook.cells[-1].source)
         assert links
         for link in links:
             assert (NOTEBOOKS / link).is_file(), link
@@ -200,3 +200,13 @@ def test_the_parameters_take_a_line_each(name: str) -> None:
     fields = SECTIONS[name].Parameters.model_fields
     expected = [f"  # {info.description}" for info in fields.values()]
     assert [line[line.index("  #") :] for line in cell.source.splitlines()] == expected
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_the_end_to_which_run_all_scrolls_leads_back_to_the_first_plan(name: str) -> None:
+    notebook = load(name)
+    gate = next(i for i, cell in enumerate(notebook.cells) if "confirm" in tags(cell))
+    above = [cell.source for cell in notebook.cells[:gate] if cell.cell_type == "markdown"]
+    headings = re.findall(r"^#+ (.+)$", "\n".join(above), re.MULTILINE)
+    anchor = headings[-1].replace(" ", "-")
+    assert f"(#{anchor})" in notebook.cells[-1].source
