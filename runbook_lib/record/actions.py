@@ -62,9 +62,12 @@ class ActionRecord(NamedTuple):
 
     @property
     def was_tried(self) -> bool:
-        """Whether it was carried out, refused or failed: more than a plan."""
-        tried = (ActionPhase.APPLIED, ActionPhase.REFUSED, ActionPhase.FAILED)
-        return any(entry.phase in tried for entry in self.phases)
+        """Whether it was approved, refused or failed: more than a plan.
+
+        What was killed has an approval alone. Nobody knows from here how far it came.
+        """
+        plans = (ActionPhase.PLANNED, ActionPhase.VERIFIED)
+        return any(entry.phase not in plans for entry in self.phases)
 
     @property
     def is_verified(self) -> bool:

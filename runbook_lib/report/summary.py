@@ -615,9 +615,11 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
         note = model.policy.describe_proof(action)
     if action.is_taken_back:
         note = "an undo took it back later"
+    elif action.is_cut_off and not note:
+        note = say_cut_off(action)
     review = _say_review(action)
     if review:
-        note = f"{review}; {note}"
+        note = f"{review}; {note}" if note else review
     text = model.policy.describe_action(action)
     entry = action.decisive
     return TimelineRow(
@@ -639,8 +641,9 @@ def _say_review(action: ActionRecord) -> str:
         parts.append(f"planned {parse_time(str(made_at)):%H:%M:%S}Z")
     elif first.phase is ActionPhase.PLANNED:
         parts.append(f"planned {first.at:%H:%M:%S}Z")
-    approved = action.get(ActionPhase.APPROVED)
-    at = f" {approved.at:%H:%M:%S}Z" if approved else ""
+    approved = [entry for entry in action.phases if entry.phase is ActionPhase.APPROVED]
+    # Who goes on after a kill by `apply` approves it once more.
+    at = " and".join(f" {entry.at:%H:%M:%S}Z" for entry in approved)
     if action.approver:
         parts.append(f"approved{at} by {action.approver}")
     return ", ".join(parts)

@@ -296,6 +296,11 @@ def test_an_attempt_of_which_the_bucket_knows_nothing_does_not_stay(tell: Teller
     assert judge_actions(records, view_of(tell).ways_on) is Actions.PROVEN
 
 
+def test_a_release_that_was_killed_after_its_approval_is_left(tell: Teller) -> None:
+    tell.act(ActionPhase.APPROVED, result={"plan": "rel-1"})
+    assert judge_actions(list_records(tell)) is Actions.UNFINISHED
+
+
 def test_a_release_that_was_cut_off_and_taken_back_is_not_left(tell: Teller) -> None:
     tell.act(ActionPhase.APPROVED, result={"plan": "rel-1"})
     tell.act(ActionPhase.FAILED, result={"plan": "rel-1"})

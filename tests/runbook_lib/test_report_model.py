@@ -385,6 +385,30 @@ def test_a_release_that_was_cut_off_and_taken_back_is_not_told_as_unended(tmp_pa
     assert say_cut_off(cut_off._replace(is_taken_back=False)) not in done
 
 
+def test_what_was_killed_after_its_approval_is_begun_and_waits_for_none(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.start("06_remediation")
+    for phase in (ActionPhase.PLANNED, ActionPhase.APPROVED):
+        tell.act(phase)
+    model = model_of(tell.incident)
+    assert model.waiting == []
+    assert say_cut_off(model.tried[0]) in str(facts_of(model)["What was done"])
+    (row,) = [row for row in tell_timeline(model) if row.tone == "approved"]
+    assert row.note.endswith(say_cut_off(model.tried[0]))
+
+
+def test_a_second_approval_after_a_kill_does_not_hide_the_first(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.start("06_remediation")
+    phases = [ActionPhase.PLANNED, ActionPhase.APPROVED, ActionPhase.APPROVED, ActionPhase.APPLIED]
+    for phase in phases:
+        tell.act(phase)
+    model = model_of(tell.incident)
+    (row,) = [row for row in tell_timeline(model) if row.tone == "applied"]
+    times = [e.at for e in model.journal.list_actions(ActionPhase.APPROVED)]
+    assert all(f"{at:%H:%M:%S}Z" in row.note for at in times)
+
+
 def test_a_plan_is_told_by_when_it_was_made_and_not_loaded(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     result = {"made_at": "2026-11-23T01:02:03.000Z"}
