@@ -64,7 +64,7 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-#: Every target there can be. Which are configured, ``connect_targets`` says.
+#: Every target there can be. ``connect_targets`` says which are configured.
 NAMES = ("ticket", "slack", "teams", "mail")
 #: Nothing more is sent.
 ENDS = (State.SENT, State.REPEATED, State.UNCONFIRMED, State.FAILED)

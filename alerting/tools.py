@@ -169,7 +169,7 @@ def build_server(settings: ServeSettings) -> MCPServer:
 
 
 def _name_errors(tool: Callable[P, R]) -> Callable[P, R]:
-    """Let a tool say why it failed. Of other errors the client learns nothing."""
+    """Let a tool say why it failed. The client learns nothing of other errors."""
 
     @wraps(tool)
     def call(*given: P.args, **named: P.kwargs) -> R:

@@ -48,8 +48,9 @@ from .targets import (
     Target,
 )
 
-#: Of the jobs' steps, not of the code: after an upgrade that keeps it, jobs go on where they were.
-#: It changes when a step is added, removed or moved. Jobs of another version are begun anew.
+#: The version of the jobs' steps, not of the code: after an upgrade that keeps it, jobs go on where
+#: they were. It changes when a step is added, removed or moved. Jobs of another version are begun
+#: anew.
 _JOBS_VERSION = "4"
 #: If a ring is missed, a job waits no longer than this.
 _TICK_S = 30.0

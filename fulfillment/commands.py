@@ -48,7 +48,7 @@ from .waiting import list_prefixes
 class CheckDocument(Document):
     """``check``: whether looking and releasing are possible, and what is missing; no verdict.
 
-    Of a system, ``reachable`` is None when the settings leave it out; ``recognised`` is False when
+    A system's ``reachable`` is None when the settings leave it out; ``recognised`` is False when
     another system answers at its address, and None while nobody can tell; ``rights`` says ``yes``,
     ``no``, or ``not known`` where only a change would tell.
     """

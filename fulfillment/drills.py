@@ -619,7 +619,7 @@ def _run(drill: Drill) -> DrillDocument:
     is_interrupted = False
     try:
         _carry_out(drill)
-    except errors.RunInterruptedError as error:  # who ran the notebooks journalled it
+    except errors.RunInterruptedError as error:  # the run of the notebooks journalled it
         is_interrupted = True
         if isinstance(error, errors.ActionInterruptedError):
             cut_off = str(error)

@@ -35,7 +35,7 @@ DELAY_ALERT = "FulfillmentDelay"
 UPLOAD_ALERT = "FulfillmentUploadFailing"
 #: The roles of the needed readings.
 NEEDED_ROLES = (Role.ALERT, Role.BACKLOG, Role.SYMPTOM)
-#: Actions that a ledger proves, object by object, and that can be gone on with.
+#: Actions that a ledger proves, object by object, and that can be resumed.
 MOVES = ("release", "undo", "resume", "settle")
 #: The steps whose actions are the remedy: a release, or a service brought back.
 _REMEDIES = ("6.1", "6.2")
@@ -266,7 +266,7 @@ def _say_above(readings: Iterable[Reading]) -> str:
 def collect_observations(readings: Iterable[Reading]) -> dict[str, Observation]:
     """Return the named observations of readings, each with its journal entry.
 
-    Of two steps that saw the same, the one that was read last counts. A known value is never
+    If two steps saw the same, the later reading counts. A known value is never
     replaced by an unknown one.
     """
     observations: dict[str, Observation] = {}

@@ -28,7 +28,7 @@ class Unserved(NamedTuple):
 
 
 def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) -> Unserved | None:
-    """Count the orders of the window whose shipment wants a label, and that have none.
+    """Count the orders of the window that want a label and have none.
 
     By the shipments of fulfillment-service, the newest 1,000, and by a listing of both prefixes.
 

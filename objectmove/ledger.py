@@ -69,8 +69,8 @@ class RowStates(Mapping[int, State]):
     """The state of each row, found by row and by state.
 
     A release asks after each window of rows which of them are in some state. To go through all rows
-    each time would take time that grows with the square of their number. Only for ``NONE``, which a
-    run asks for a few times, all rows are gone through.
+    each time would take time that grows with the square of their number. Only ``NONE``, which a run
+    asks for a few times, is searched in all rows.
 
     Parameters
     ----------

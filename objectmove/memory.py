@@ -193,7 +193,7 @@ def read_memory(
 def find_way_on(bucket: S3Bucket, record: Record) -> str:
     """Return the command that goes on with a plan, by what is still there. Only reads.
 
-    To resume the plan ends it, where everything that could be planned again has gone.
+    If everything that could be planned again has gone, resuming the plan ends it.
 
     Raises
     ------

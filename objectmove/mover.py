@@ -45,7 +45,7 @@ SCHEMA = "objectmove/plan/"
 #: The errors that say that nothing was changed.
 REFUSALS = (RefusedError,)
 
-#: Of these, the one that asks to approve what a plan does not hold.
+#: The one among these that asks to approve what a plan does not hold.
 NEEDS_APPROVAL = NeedsApprovalError
 
 #: A plan, or a manifest of many.

@@ -470,7 +470,7 @@ def parse_lines(
 ) -> tuple[PlanHeader, tuple[Line, ...]]:
     """Read the header and the lines of a file that ``encode`` writes.
 
-    The lines are read one by one: of a large file, no second copy is in memory.
+    The lines are read one by one, so that memory holds no second copy of a large file.
 
     Parameters
     ----------

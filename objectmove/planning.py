@@ -353,8 +353,8 @@ def make_undo_plan(
 
     Returns
     -------
-    Of a release, rows of what landed and is still ours at the destination, whether or not its
-    source is left. Of a settling, the rows on which a person must say something again.
+    For a release, rows of what landed and is still ours at the destination, whether or not its
+    source is left. For a settling, the rows on which a person must say something again.
 
     Raises
     ------

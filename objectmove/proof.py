@@ -218,7 +218,7 @@ def _list_destination(bucket: S3Bucket, plan: MovePlan) -> tuple[Look, list[Seen
 
 
 def _list_range(bucket: S3Bucket, plan: MovePlan) -> Iterator[Seen]:
-    """Yield what is under a plan's destination; of a shard, in its range of keys."""
+    """Yield what is under a plan's destination; for a shard, in its range of keys."""
     header = plan.header
     if not header.is_shard:
         yield from bucket.list_objects(header.to)

@@ -40,7 +40,7 @@ def apply_plan(
 ) -> MoveResult:
     """Carry out an approved plan, or an approved manifest shard by shard.
 
-    What was begun of a manifest, here or elsewhere, is gone on with. Parameters and errors are
+    Shards that were begun, here or elsewhere, are resumed. Parameters and errors are
     those of ``move.apply_plan``; a shard is approved by its manifest's SHA-256.
     """
     if isinstance(plan, MovePlan) and not plan.header.is_shard:

@@ -54,7 +54,7 @@ class State(StrEnum):
 class Place(StrEnum):
     """What a look found.
 
-    At the source ``same`` is the planned version, at the destination the planned content. Of rows
+    At the source ``same`` is the planned version, at the destination the planned content. For rows
     that were taken back, left or freed, ``same`` at the source is the planned content.
     """
 

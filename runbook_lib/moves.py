@@ -99,7 +99,7 @@ class MovePlan(Protocol):
 
     @property
     def shards(self) -> Sequence[Any]:
-        """Of a manifest: the plans that it names, with ranges, counts and hashes; else none."""
+        """For a manifest, the plans that it names, with ranges, counts and hashes; else empty."""
 
     @property
     def undo_command(self) -> str:

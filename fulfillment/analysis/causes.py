@@ -243,7 +243,7 @@ def _decide(
 
 
 def _say_unknown(record: CauseRecord, known: Mapping[str, Observation]) -> list[str]:
-    """Return in words what is unknown and would decide; of each observation only the first rule."""
+    """Return in words what is unknown and would decide; one rule for each observation."""
     words: dict[str, str] = {}
     for rule in record.rules:
         if rule.decides and rule.name not in known:

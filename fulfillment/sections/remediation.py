@@ -400,8 +400,8 @@ def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     """Say what a new plan would change, from the objects that it looked at.
 
     The planner does not look at some objects: their names do not match, or another plan holds them.
-    They wait, too, so the bucket is listed again if there are any. Of a plan that was cut into
-    shards, too many objects were looked at to compare them one by one.
+    They wait, too, so the bucket is listed again if there are any. For a plan that was cut into
+    shards, the planner looked at too many objects to compare each.
     """
     now = inv.now()
     oldest = plan.content.header.oldest

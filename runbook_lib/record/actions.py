@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..model import ActionEntry, ActionPhase, Json
 
-#: Follows a plan's id in that of the plan that takes it back.
+#: The ending of the id of a plan that takes another one back.
 _UNDO = "-undo"
 
 

@@ -144,7 +144,7 @@ class Incident:
 
     @property
     def pictures(self) -> Path:
-        """Where pictures are kept that were drawn before. Nothing is lost when it goes."""
+        """The folder for pictures that were drawn before. Nothing is lost when it is deleted."""
         return self.folder / ".pictures"
 
     @property

@@ -328,7 +328,7 @@ class ReportModel:
         begin: int,
         end: int,
     ) -> str:
-        """Return how a run ended, by what it changed or concluded between two entries."""
+        """Return how a run ended: what it changed or concluded between two entries."""
         changes = [action for action in self.actions if action.applied]
         applied = [action for action in changes if begin < action.decisive.seq < end]
         if applied:

@@ -50,7 +50,7 @@ class _Words(NamedTuple):
     text: str
 
 
-#: Entries that stand in the timeline by their kind.
+#: Kinds of entries that stand in the timeline, in words.
 _BY_KIND = {
     "opened": _Words("incident", "The incident was opened"),
     "adopted": _Words("note", "An alert was taken up as this incident's"),
@@ -103,7 +103,7 @@ class Fact(NamedTuple):
 
 
 def write_headline(model: ReportModel) -> str:
-    """Return the report's title: the verdict and the cause; of a drill, whether it passed."""
+    """Return the report's title: the verdict and the cause; for a drill, whether it passed."""
     if model.has_passed:
         causes = say_main_causes(model.causes)
         return f"Drill passed: {causes or _NO_CAUSE}"

@@ -386,7 +386,7 @@ def live(inv: Investigation, *steps: str) -> Widget:
 
 
 def _save_answer(inv: Investigation, name: str, text: str) -> None:
-    """Write an answer to the journal: of a lesson, or of a step of the checklist, read anew."""
+    """Write an answer to the journal: a lesson, or a step of the checklist, which is read anew."""
     if name in list(Lesson):
         inv.note(text, lesson=name)
     else:
