@@ -39,7 +39,7 @@ class AirflowClient(PipelineClient):
 
         Notes
         -----
-        Changes Airflow: the run. Deleting the run undoes it, but not what it sent.
+        Changes Airflow: it has the run then. Deleting the run undoes it, but not what it sent.
         """
         dag = self.read_dag()
         if dag.is_paused or dag.is_stale or dag.has_import_errors:

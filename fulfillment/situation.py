@@ -336,7 +336,7 @@ def judge_actions(actions: Sequence[ActionRecord], unfinished: Collection[str] =
 
     Parameters
     ----------
-    unfinished : commands that finish what was begun, as the bucket's memory was read last. A move
+    unfinished : commands that finish what was begun, as last read from the bucket's memory. A move
         that they name counts until it is finished, though a newer one of its step ended well
     """
     newest: dict[str, ActionRecord] = {}

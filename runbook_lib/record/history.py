@@ -114,8 +114,8 @@ def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
     Changes only the index. A damaged one, or one of another version, is built anew.
     """
     index = home / _INDEX
-    again = index  # the first attempt removes one that cannot be used
-    for place in (index, again, Path(":memory:")):
+    # An index that cannot be used is removed, and built again; if that fails, memory must do.
+    for place in (index, index, Path(":memory:")):
         with suppress(sqlite3.Error, ValueError):
             return _read_index(home, place, judge)
         with suppress(OSError):
