@@ -603,7 +603,7 @@ class MoveCommands:
         (plan,) = inv.load_named_plans()
         if plan.kind is not self._gate.kind:
             way = f"run {self._section.NAME[:2]} with -p plan={plan_id}"
-            raise UsageError(f"{plan_id} is no {self._gate.action}'s plan: {way}")
+            raise UsageError(f"{plan_id} is not the plan of a {self._gate.action}: {way}")
         return inv, plan
 
     def _open_on(
