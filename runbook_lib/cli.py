@@ -323,7 +323,7 @@ def build_app(runbook: Runbook) -> typer.Typer:
     whole.add_typer(app)
     for name, commands in runbook.commands:
         whole.add_typer(commands, name=name or None)
-    for plugin in find_plugins("runbook.commands"):
+    for plugin in find_plugins():
         whole.add_typer(plugin.load(), name=plugin.name)
     return whole
 

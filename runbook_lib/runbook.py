@@ -124,12 +124,11 @@ def _get_distribution(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else ""
 
 
-def find_plugins(group: str) -> list[EntryPoint]:
-    """Return the entry points of a group that come with this process's runbook."""
+def find_plugins() -> list[EntryPoint]:
+    """Return the commands that come from outside, with this process's runbook."""
     distribution = _get_distribution(_find_entry(_Process.runbook))
-    return [
-        entry for entry in entry_points(group=group) if _get_distribution(entry) == distribution
-    ]
+    plugins = entry_points(group="runbook.commands")
+    return [entry for entry in plugins if _get_distribution(entry) == distribution]
 
 
 def name_runbook(text: str) -> str:

@@ -169,10 +169,10 @@ class JournalView:
         entries = [*self.readings, *self.actions]
         return max((entry.at for entry in entries), default=None)
 
-    def conclusion(self, section: str, *, after: int = 0) -> Conclusion | None:
-        """Return a section's newest conclusion past an entry."""
+    def conclusion(self, section: str) -> Conclusion | None:
+        """Return a section's newest conclusion."""
         for conclusion in reversed(self.conclusions):
-            if conclusion.section == section and conclusion.seq > after:
+            if conclusion.section == section:
                 return conclusion
         return None
 
