@@ -581,7 +581,7 @@ def test_no_copy_follows_a_look_that_is_too_old(scenario: str) -> None:
     script = "1<put@state#2=op-bare 2.put@claim=late"
     outcome = Run(SCENARIOS[scenario], parse_script(script)).execute()
     assert not outcome.violations
-    assert any("looked at too long ago: nothing was sent" in line for line in outcome.log)
+    assert any("is too old: nothing was sent" in line for line in outcome.log)
 
 
 def test_an_undo_that_has_begun_is_not_planned_anew(tmp_path: Path) -> None:
