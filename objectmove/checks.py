@@ -40,7 +40,8 @@ def check_approval(
     plan = ledger.plan
     header = plan.header
     recorded_sha256 = record.sha256 if record is not None else ""
-    if {ledger.approved_sha256, recorded_sha256} - {"", plan.sha256}:
+    approved = (ledger.approved_sha256, recorded_sha256)
+    if any(sha256 not in ("", plan.sha256) for sha256 in approved):
         raise NotApprovedError(
             f"{plan.id} is not the plan that was approved by that name: make a new plan"
         )
