@@ -214,11 +214,15 @@ class Incident:
     def open(self, by: str, episode: Episode | None = None) -> None:
         """Make an incident of a look; adopt the first alert.
 
+        A look at a drill's alert stays one: real trouble that it sees has an incident of its own.
+
         Parameters
         ----------
         by : ``hand``, or the step that saw the first breach
         """
         state = self.state
+        if state.drill and not state.opened_by:
+            return
         if not state.opened_by:
             self.update(opened_by=by, opened_at=format_time(self._clock()))
             why = "somebody opened it by hand" if by == HAND else f"{by} saw trouble"

@@ -61,6 +61,13 @@ def test_a_drill_is_opened_by_its_id(tmp_path: Path) -> None:
     assert found.id == drill.id
 
 
+def test_a_look_at_a_drills_alert_never_becomes_an_incident(tmp_path: Path) -> None:
+    look = create_incident(tmp_path, redactor=Redactor(), drill=True, opened_by="")
+    look.open("2.1")
+    assert not look.is_open
+    assert not look.journal.view().entries
+
+
 @pytest.mark.parametrize(
     "incident_id",
     ["..", "../x", "inc-1", "inc-20261124T031400Z-7f3a/../x", "inc-20261124T031400Z-7f3a\n", "/"],
