@@ -58,6 +58,7 @@ _ACTIONS = {
     "release": "released {objects} by move",
     "undo": "took {objects} back",
     "settle": "settled {objects} by a person's word",
+    "reopen": "took a person's word back",
     "retrigger": "re-triggered the worker {target}",
     "restart": "restarted {target}",
     "start": "started {target}",
@@ -192,6 +193,8 @@ class FulfillmentPolicy(Policy):
         is_proven = action.is_verified and action.first.action in _PROVEN_ACTIONS
         if is_proven and not action.is_taken_back:
             return "proven"
+        if action.state == "settled by word":
+            return "proven, but for what a person settled"
         return super().describe_proof(action)
 
     def list_unfinished(self, action: ActionRecord, actions: Sequence[ActionRecord]) -> list[str]:

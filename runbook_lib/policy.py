@@ -190,8 +190,8 @@ class Policy:
         """Return what the check after an action found, in a word or two."""
         if action.applied is None:
             return action.state
-        if action.is_taken_back:
-            return "taken back"
+        if action.state not in tuple(ActionPhase):
+            return action.state
         if action.last.phase is ActionPhase.FAILED:
             return "the check afterwards failed"
         return "verified" if action.is_verified else "not verified"

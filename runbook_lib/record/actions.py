@@ -9,13 +9,24 @@ from ..model import ActionEntry, ActionPhase, Json
 
 #: The ending of the id of a plan that takes another one back.
 _UNDO = "-undo"
+#: Follows it in that of the plan that records a person's word on it.
+_SETTLE = "-settle"
+#: Counts of a proof on which no person's word is asked.
+_LACKING = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")
 
 
 class ActionRecord(NamedTuple):
-    """One action through its phases, and whether an undo took it back."""
+    """One action through its phases, and what later ones made of it.
+
+    Attributes
+    ----------
+    is_taken_back : whether an undo took it back
+    is_settled : whether a person said what became of all that its check could not prove
+    """
 
     phases: list[ActionEntry]
     is_taken_back: bool = False
+    is_settled: bool = False
 
     @property
     def first(self) -> ActionEntry:
@@ -51,8 +62,14 @@ class ActionRecord(NamedTuple):
 
     @property
     def state(self) -> str:
-        """Its newest phase, or that it was taken back: what a check said before is over then."""
-        return "taken back" if self.is_taken_back else str(self.last.phase)
+        """Its newest phase, or what later actions made of it: what its check said is over then."""
+        if self.is_taken_back:
+            return "taken back"
+        if self.first.action == "reopen" and self.applied:
+            return "done"  # what it opens again is not proven, and need not be
+        if self.is_settled:
+            return "done" if self.first.action == "settle" else "settled by word"
+        return str(self.last.phase)
 
     @property
     def is_cut_off(self) -> bool:
@@ -139,4 +156,23 @@ def group_actions(phases: Iterable[ActionEntry]) -> list[ActionRecord]:
         entries.append(entry)
     records = [ActionRecord(entries) for entries in actions.values()]
     taken_back = _list_taken_back(records)
-    return [record._replace(is_taken_back=record.plan in taken_back) for record in records]
+    records = [record._replace(is_taken_back=record.plan in taken_back) for record in records]
+    return [record._replace(is_settled=_is_settled(record, records)) for record in records]
+
+
+def _is_settled(action: ActionRecord, actions: Iterable[ActionRecord]) -> bool:
+    """Tell whether an action lacks no proof but of what a person settled."""
+    proof = action.last.result
+    if action.last.phase is not ActionPhase.FAILED or "settled_by_word" not in proof:
+        return False
+    if any(proof.get(name) for name in _LACKING):
+        return False
+    if action.first.action == "settle":
+        return bool(proof.get("settled_by_word")) and not proof.get("unproven")
+    settled = 0
+    for other in actions:
+        is_about = other.plan.startswith(f"{action.plan}{_SETTLE}")
+        if is_about and other.first.action == "settle" and not other.is_taken_back:
+            settled += other.result(ActionPhase.APPLIED).get("settled", 0)
+    in_doubt = proof.get("unproven", 0) + proof.get("settled_by_word", 0)
+    return 0 < in_doubt <= settled

@@ -235,7 +235,7 @@ class _Page:
                 "step": self.link(step.id),
                 "what": step.title,
                 "at its worst": _say_status(step.worst),
-                "at the end": _say_status(step.latest, step.worst),
+                "last read": _say_status(step.latest, step.worst),
                 "why": _say_reason(step),
             }
             rows.append(row)
@@ -484,7 +484,11 @@ def _say_reason(step: StepRecord) -> str:
     worst = step.worst
     if worst is None:
         return "the journal has no entry for this"
-    return worst.reason
+    latest = step.latest
+    if latest is None or latest.status is worst.status:
+        return worst.reason
+    words, _, _ = latest.reason.partition("; ")
+    return f"{worst.reason}. Last: {words}"
 
 
 def _say_status(reading: Reading | None, earlier: Reading | None = None) -> Markup:

@@ -12,7 +12,7 @@ import pytest
 from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Verdict, format_time
-from runbook_lib.record.actions import say_cut_off
+from runbook_lib.record.actions import ActionRecord, say_cut_off
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
 from runbook_lib.report.summary import (
@@ -407,6 +407,54 @@ def test_a_second_approval_after_a_kill_does_not_hide_the_first(tmp_path: Path) 
     (row,) = [row for row in tell_timeline(model) if row.tone == "applied"]
     times = [e.at for e in model.journal.list_actions(ActionPhase.APPROVED)]
     assert all(f"{at:%H:%M:%S}Z" in row.note for at in times)
+
+
+def tell_settling(tell: Teller, *, proof: dict[str, int], settled: int) -> ActionRecord:
+    """Tell a release whose check lacks a proof of three, and a word on some; return the release."""
+    tell.start("06_remediation")
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-a", "moved": 6})
+    facts = {"plan": "rel-a", "in_place": 6, "settled_by_word": 0, **proof}
+    tell.act(ActionPhase.FAILED, reason="not proven", result=facts)
+    word = {"plan": "rel-a-settle-1", "settled": settled}
+    tell.act(ActionPhase.APPLIED, action="settle", step="6.1.2", result=word)
+    known = {"plan": "rel-a-settle-1", "settled_by_word": settled}
+    tell.act(ActionPhase.FAILED, action="settle", step="6.1.2", result=known)
+    release, settle = model_of(tell.incident).actions
+    assert settle.state == "done"
+    return release
+
+
+def test_what_a_person_settled_did_not_fail(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    release = tell_settling(tell, proof={"unproven": 3}, settled=3)
+    assert release.state == "settled by word"
+    assert not [text for text, _ in list_open(model_of(tell.incident)) if "failed" in text]
+
+
+@pytest.mark.parametrize(
+    ("proof", "settled"),
+    [({"unproven": 3}, 2), ({"unproven": 3, "lost": 1}, 3), ({"unproven": 1}, 0)],
+)
+def test_a_word_on_some_leaves_a_failed_check_failed(
+    tmp_path: Path, proof: dict[str, int], settled: int
+) -> None:
+    tell = make_incident(tmp_path)
+    tell.start("06_remediation")
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-a", "moved": 6})
+    tell.act(ActionPhase.FAILED, result={"plan": "rel-a", "settled_by_word": 0, **proof})
+    word = {"plan": "rel-a-settle-1", "settled": settled}
+    tell.act(ActionPhase.APPLIED, action="settle", step="6.1.2", result=word)
+    assert model_of(tell.incident).actions[0].state == "failed"
+
+
+def test_a_word_that_was_taken_back_failed_nowhere(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell_settling(tell, proof={"unproven": 3}, settled=3)
+    undo = {"plan": "rel-a-settle-1-undo", "settled_by_word": 0, "unproven": 3}
+    for phase in (ActionPhase.APPLIED, ActionPhase.FAILED):
+        tell.act(phase, action="reopen", step="6.1.1", result=undo)
+    states = [action.state for action in model_of(tell.incident).actions]
+    assert states == ["failed", "taken back", "done"]
 
 
 def test_a_plan_is_told_by_when_it_was_made_and_not_loaded(tmp_path: Path) -> None:
