@@ -14,6 +14,7 @@ from runbook_lib.model import (
     ActionPhase,
     CauseStatus,
     Finding,
+    Reading,
     Role,
     Status,
     Verdict,
@@ -163,10 +164,7 @@ class FulfillmentPolicy(Policy):
         tickets = journal.tickets()
         if tickets:
             details.append(count_of(len(tickets), "ticket"))
-        affected = counts.labels
-        if counts.unserved:
-            affected = (affected or 0) + counts.unserved
-        return Impact(affected, tuple(details))
+        return Impact(counts.affected, tuple(details))
 
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
         """Return what stands beside the verdict in the report's title."""
@@ -252,6 +250,7 @@ class Affected(NamedTuple):
     late_orders : the most that waited too long at once
     unserved : the most orders that had no label at all at once
     longest_minutes : the longest that a label, or an order without one, was seen to wait
+    affected : the most labels, and orders without any, at one look: an order gets its label later
     """
 
     labels: int | None
@@ -260,6 +259,7 @@ class Affected(NamedTuple):
     late_orders: int | None
     unserved: int | None = None
     longest_minutes: float | None = None
+    affected: int | None = None
 
 
 def count_affected(journal: JournalView) -> Affected:
@@ -273,14 +273,15 @@ def count_affected(journal: JournalView) -> Affected:
     released = moved[-1].released if moved else 0
     labels = None
     if waiting or moved:
-        late = [
-            int(r.value) + _find_released(moved, r.seq)
-            for r in backlog
-            if isinstance(r.value, int | float) and r.status is Status.BREACH
-        ]
-        labels = max([*waiting, *late, *(step.released for step in moved)])
+        at_once = [_count_at_once(r, _find_released(moved, r.seq)) for r in backlog]
+        labels = max([*at_once, *(step.released for step in moved)])
+    affected = labels
+    for reading in backlog:
+        if reading.unserved:
+            at_once = _count_at_once(reading, _find_released(moved, reading.seq))
+            affected = max(affected or 0, at_once + reading.unserved)
     if not labels and not unserved and _had_no_uploads(journal):
-        labels = None  # orders without a label were not counted
+        labels = affected = None  # orders without a label were not counted
     return Affected(
         labels=labels,
         waiting=waiting[-1] if waiting else None,
@@ -288,7 +289,16 @@ def count_affected(journal: JournalView) -> Affected:
         late_orders=max(late_orders, default=None),
         unserved=max(unserved, default=None),
         longest_minutes=max(waits, default=None),
+        affected=affected,
     )
+
+
+def _count_at_once(reading: Reading, released: int) -> int:
+    """Return how many labels waited or were released by a look."""
+    waiting = int(to_number(reading.value) or 0)
+    if reading.status is Status.BREACH:
+        return waiting + released
+    return max(waiting, released)
 
 
 def _had_no_uploads(journal: JournalView) -> bool:

@@ -430,7 +430,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         reason += f"; {count_of(unserved.orders, 'order')} without any label"
     if waiting.overdue:
         return outcome.breach(reason)
-    if inv.journal.since() is not None:
+    if unit == "objects" and inv.journal.since() is not None:
         usual = compare_backlog(inv, waiting)
         outcome.observations = {**outcome.observations, "waiting": usual.backlog}
         reason = f"{reason}; {usual.words}"

@@ -167,11 +167,12 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     if usual is None:
         words = f"how many waited before is not known; under {limit:g} min is usual"
         usual = _Usual(count, limit, words)
-    allowed = usual.objects + max(5.0, usual.objects / 5)
+    margin = max(5.0, usual.objects / 5)
+    allowed = usual.objects + margin
     if count > allowed:
         over = count - allowed
         words = f"{count} labels wait, {over:.0f} more than the {allowed:.0f} that are usual"
-        return Comparison(Backlog.ABOVE, f"{words} ({usual.words})")
+        return Comparison(Backlog.ABOVE, f"{words} ({usual.words}; {margin:.0f} more are allowed)")
     age_limit = max(usual.minutes, limit)
     if waiting.longest_minutes > age_limit:
         over_minutes = waiting.longest_minutes - age_limit
@@ -203,7 +204,7 @@ def _read_usual(inv: Investigation) -> _Usual | None:
         return None
     most = max(counts)
     ages = [sample.value for sample in calm.lag]
-    words = f"{median(counts):.0f} waited in the hour before, {most:.0f} at most"
+    words = f"usually {median(counts):.0f} waited in the hour before, {most:.0f} at most"
     return _Usual(most, max(ages, default=0.0), words)
 
 

@@ -223,7 +223,7 @@ def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Te
         tell.act(ActionPhase.APPLIED, result={"plan": plan, "moved": moved})
     tell.read("2.3", "backlog", "ok", value=1, orders=0)
     tell.read("2.5", "ticket", "ok", ticket="t-2")
-    assert count_affected(view_of(tell)) == Affected(294, 1, 294, 130)
+    assert count_affected(view_of(tell)) == Affected(294, 1, 294, 130, affected=294)
     assert view_of(tell).tickets() == ("t-1", "t-2")
     impact = POLICY.compute_impact(view_of(tell))
     assert impact.affected == 294
@@ -236,6 +236,15 @@ def test_what_was_taken_back_was_affected_and_not_released(tell: Teller) -> None
     tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-1-undo", "moved": 7})
     affected = count_affected(view_of(tell))
     assert (affected.labels, affected.released) == (7, 0)
+
+
+def test_an_order_that_got_its_label_later_is_counted_once(tell: Teller) -> None:
+    tell.read("2.3", "backlog", "breach", value=700, unserved=4)
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 700})
+    tell.read("2.3", "backlog", "ok", value=0, unserved=272)
+    assert POLICY.compute_impact(view_of(tell)).affected == 972
+    tell.read("2.3", "backlog", "breach", value=481, unserved=0)
+    assert POLICY.compute_impact(view_of(tell)).affected == 1181
 
 
 def test_what_waits_late_beside_what_was_released_is_affected_too(tell: Teller) -> None:
