@@ -391,6 +391,7 @@ class Run:
         self._has_early_reader = False
         self._is_named = False
         self._is_forgotten = False
+        self._is_old_copy = False
         self._is_quiet = False
         self._is_person = False
 
@@ -502,6 +503,7 @@ class Run:
         """Kill a process; whoever resumes has this folder, an older copy, or none."""
         old = process.machine
         kinds = [entry.kind for entry in old.folder.get_disk(process.plan).entries]
+        self._is_old_copy = self._is_old_copy or verb in ("kill-old", "kill-older")
         if verb == "kill-bare":
             self.machine = Machine("bare")
         elif verb == "kill-old":
@@ -1107,7 +1109,8 @@ class Run:
             tuple(filter(None, (self._describe_object(k, names) for k in sorted(world.objects)))),
             self._describe_records(names),
             self._describe_versions(),
-            (world.paused_by, self._is_person, self._operators, self._is_forgotten),
+            (world.paused_by, self._is_person, self._operators),
+            (self._is_forgotten, self._is_old_copy),
             tuple(sorted({name for _, name in self._freed})),
             tuple(self.outcome.violations),
         )
@@ -1189,7 +1192,12 @@ class Run:
         if self.world.paused_by == "us":
             self._fail(5, "the worker stays paused, and nothing says so")
         if self._is_person and self.world.paused_by != "person":
-            self._fail(3, "the worker that a person paused was let go on")
+            text = "the worker that a person paused was let go on"
+            if self._is_forgotten and self._is_old_copy:
+                # An old ledger says that it is held, and no record says that this is over.
+                self.outcome.declared.append(text)
+            else:
+                self._fail(3, text)
         for what in self.world.unheld:
             self._fail(2, f"{what} while the worker may move")
         for name in self.scenario.objects:

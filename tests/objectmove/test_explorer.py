@@ -567,6 +567,11 @@ FOUND = [
         "1.copy@pending/a#2=refused 1<list@releases#5=rewrite:a "
         "1.list@releases#5=router-404 2<lock#2=jump-back 2<hold@ledger=remove:a",
     ),
+    # declared: without the bucket, an old copy of the folder cannot know whose pause it is
+    (
+        "not-taken-strict",
+        "1<lock=person 1<put@state=kill-forgotten 2<memory_removed@ledger=kill-older",
+    ),
 ]
 
 
