@@ -31,10 +31,11 @@ class MoveResult:
     unproven : keys that a person must settle
     parked : of these, the keys whose object is parked
     waiting : rows that were not dealt with
-    left : rows that this plan will not move any more: a new plan may
+    left : rows that this plan will not move any more: a new plan may. A person may have said that
+        they were not taken
     lost_in_window : keys whose newer version went in the declared window
     settled : rows on which a person's word was carried out
-    reversed : rows that were taken back since, or settled by a person's word
+    reversed : rows that were taken back since, or that were taken by a person's word
     waits_for : the command that goes on with an undo or a settling which has open rows in hand
     in_reach : keys that would ship twice if the others went on: they are held
     is_held : whether others are still held for the plan
@@ -82,7 +83,7 @@ def sum_up(
     counts = Counter(ledger.states.values())
     open_rows = [*ledger.list_waiting(), *ledger.rows(*HALF)]
     waiting = len(open_rows)
-    left = counts[State.LEFT]
+    left = counts[State.LEFT] + counts[State.FREED]
     if ledger.is_ended:
         left += waiting
         waiting = 0
@@ -100,7 +101,7 @@ def sum_up(
         lost_in_window=ledger.lost,
         settled=settled,
         waits_for=waits_for,
-        reversed=len(ledger.rows(State.TAKEN, State.FREED, State.UNDONE)),
+        reversed=len(ledger.rows(State.TAKEN, State.UNDONE)),
         in_reach=in_reach,
         is_held=ledger.hold is not None,
         is_ended=ledger.is_ended,
@@ -185,7 +186,8 @@ def find_ways_on(plan: PlanFile, result: Mapping[str, Any]) -> list[str]:
     for conflict in result.get("conflicts", [])[:_NAMED_CONFLICTS]:
         key = shlex.quote(source_keys[conflict["key"]])
         ways.append(f"runbook settle {about} --key {key}")
-    if not ways and (result.get("left") or result.get("skipped")):
+    is_freed = header.word == "not_taken" and result.get("settled")
+    if not ways and (result.get("left") or result.get("skipped") or is_freed):
         ways.append("runbook plan")
     return ways
 

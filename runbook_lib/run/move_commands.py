@@ -432,8 +432,8 @@ class MoveCommands:
         settled = result.get("settled", 0)
         left = self._count_open_rows(inv, plan_id)
         ways_on = self._gate.find_ways_on(plan, result)
-        if left and not ways_on:
-            ways_on = [name_runbook(f"runbook settle {plan_id}")]
+        if left and ways_on in ([], [_plan_again()]):
+            ways_on.insert(0, name_runbook(f"runbook settle {plan_id}"))
         document = {
             "schema": "runbook/settle/1",
             "incident": inv.incident.id,
@@ -456,13 +456,16 @@ class MoveCommands:
         if not plan.trace.exists():
             raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
         entry = inv.verify(plan)
+        ways_on = self.list_ways_on(inv, plan.id)
+        if not ways_on and entry.result["waiting"] and not entry.result["taken_back_by"]:
+            ways_on = (_plan_again(),)
         document = {
             "schema": "runbook/verify/1",
             "incident": inv.incident.id,
             "exit_code": ExitCode.of(entry.phase is ActionPhase.VERIFIED),
             "summary": entry.reason,
             "gone_after_done": entry.result["gone_after_landed"],
-            "way_on": self.list_ways_on(inv, plan.id),
+            "way_on": ways_on,
         }
         detail = {}
         for name, value in entry.result.items():
@@ -718,6 +721,11 @@ def _find_shard_command(plan: Plan) -> str:
     if not shards:
         return ""
     return name_runbook(f"runbook apply {shards[0].plan} --approve {plan.sha256}")
+
+
+def _plan_again() -> str:
+    """Return the command for objects that wait and belong to no plan any more."""
+    return name_runbook("runbook plan")
 
 
 def _judge(result: dict[str, Json]) -> ExitCode:

@@ -364,6 +364,25 @@ def test_keys_of_every_shape_are_settled_singly(
     assert one in lane.shelf.list_keys("pending/")
 
 
+def test_what_was_not_taken_waits_for_a_new_plan(lane: Lane, seed: int) -> None:
+    tally = Tally(lane)
+    ann, resumed, _ = leave_doubts(lane, seed, tally)
+    plan_id = resumed.document["plan"]
+    unproven = pick_words(resumed, "unproven")
+    settled = paste(ann, approve(ann, "settle", plan_id, "--not-taken"))
+    assert (settled.code, settled.document["way_on"]) == (0, ["runbook plan"]), tell(settled)
+    for command in ("resume", "verify"):
+        said = ann.run(command, plan_id)
+        assert (said.code, said.document["way_on"]) == (3, ["runbook plan"]), tell(said)
+    assert ann.run("resume", plan_id).document["left"] == len(unproven)
+    again = ann.run("plan").document
+    assert again["objects"] == len(unproven)
+    assert ann.run(*shlex.split(again["apply"])[1:]).code == 0
+    proof = ann.run("verify", plan_id)
+    assert (proof.code, proof.document["way_on"]) == (3, [])
+    assert proof.document["settled_by_word"] == len(unproven)
+
+
 def test_taken_overrules_an_earlier_not_taken(lane: Lane, seed: int) -> None:
     """G16: --taken, then an older --not-taken: both exit 0."""
     tally = Tally(lane)
