@@ -278,8 +278,8 @@ def count_affected(journal: JournalView) -> Affected:
     affected = labels
     for reading in backlog:
         if reading.unserved:
-            count = _count_at_once(reading, _find_released(moved, reading.seq))
-            affected = max(affected or 0, count + reading.unserved)
+            with_label = _count_at_once(reading, _find_released(moved, reading.seq))
+            affected = max(affected or 0, with_label + reading.unserved)
     if not labels and not unserved and _had_no_uploads(journal):
         labels = affected = None  # orders without a label were not counted
     return Affected(

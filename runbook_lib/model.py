@@ -446,6 +446,12 @@ class Note(_Entry):
     late: bool = False
 
     @property
+    def is_remark(self) -> bool:
+        """Whether a person says by it what was seen or done: a remedy by hand is told so."""
+        is_other = self.lesson or self.owner or self.due or self.ticket or self.checklist
+        return bool(self.operator) and not is_other
+
+    @property
     def is_follow_up(self) -> bool:
         """Whether somebody has to do what it says."""
         return bool(self.owner or self.due or self.ticket)

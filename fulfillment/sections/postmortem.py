@@ -122,14 +122,8 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
             }
             rows.append(row)
     if not rows:
-        rows += [_describe_remark(note) for note in inv.journal.notes if _is_remark(note)]
+        rows += [_describe_remark(note) for note in inv.journal.notes if note.is_remark]
     return rows
-
-
-def _is_remark(note: Note) -> bool:
-    """Tell whether a person wrote a plain remark: no lesson, no follow-up, no answer."""
-    is_other = note.lesson or note.owner or note.due or note.ticket or note.checklist
-    return bool(note.operator) and not is_other
 
 
 def _describe_remark(note: Note) -> dict[str, Json]:

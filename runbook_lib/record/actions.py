@@ -169,7 +169,7 @@ def _is_settled(action: ActionRecord, actions: Iterable[ActionRecord]) -> bool:
         return False
     if action.first.action == "settle":
         return bool(proof.get("settled_by_word")) and not proof.get("unproven")
-    settled = 0
+    settled: int = 0
     for other in actions:
         is_about = other.plan.startswith(f"{action.plan}{_SETTLE}")
         if is_about and other.first.action == "settle" and not other.is_taken_back:

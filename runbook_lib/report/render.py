@@ -206,12 +206,12 @@ class _Page:
             points.append((step, section.number))
         return points
 
-    def _find_forecast(self) -> dict[str, Json]:
-        """Return the first forecast, which was made when it mattered."""
+    def _find_forecast(self) -> Conclusion | None:
+        """Return the first conclusion with a forecast: it was made when it mattered."""
         for conclusion in self._model.journal.conclusions:
             if conclusion.forecast:
-                return conclusion.forecast.model_dump()
-        return {}
+                return conclusion
+        return None
 
     def _find_effect(self) -> Reading | None:
         """Return what the plan with the largest effect would change."""

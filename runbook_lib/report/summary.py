@@ -41,6 +41,7 @@ _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Ver
 _READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
 _NO_CAUSE = "the cause is not proven"
 _MAIN_ROWS = 15
+_REMARKS = 3
 #: What is open, and the ids of the steps that say so.
 Open = tuple[str, tuple[str, ...]]
 
@@ -377,6 +378,14 @@ def _describe_impact(model: ReportModel) -> Fact:
 
 
 def _describe_actions(model: ReportModel) -> Fact:
+    """Return what was changed, and what people say that they did beside it."""
+    fact = _describe_changes(model)
+    remarks = [note for note in model.journal.notes if note.is_remark and not note.late]
+    noted = [f"{note.operator} noted: {note.text}" for note in shorten(remarks, _REMARKS)]
+    return Fact(fact.text, "; ".join(part for part in (fact.note, *noted) if part))
+
+
+def _describe_changes(model: ReportModel) -> Fact:
     done = [action for action in model.tried if action.applied]
     cut_off = [action for action in model.tried if action.is_cut_off]
     if done:

@@ -753,3 +753,12 @@ def test_a_release_that_was_taken_back_did_not_fail(tmp_path: Path) -> None:
     assert [row.tone for row in tell_timeline(model) if "634" in row.text] == ["taken back"]
     assert model.steps["6.1"].status == "taken back"
     assert not [text for text, steps in list_open(model) if steps == ("6.1",)]
+
+
+def test_a_remedy_by_hand_stands_beside_what_was_done(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.record("note", {"operator": "ops@box", "text": "corrected the secret"})
+    tell.record("note", {"operator": "ops@box", "text": "readable", "lesson": "well"})
+    done = facts_of(model_of(tell.incident))["What was done"]
+    assert "corrected the secret" in done
+    assert "readable" not in done
