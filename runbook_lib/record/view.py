@@ -216,11 +216,15 @@ class JournalView:
         """Return when the trouble began; None when no breach was seen.
 
         The earliest of the alert's start, the first sample over the threshold after the last good
-        one, and the first breach that was read. The first two stand in a breach of the alert's
-        step. Waiting times are ignored.
+        one, the first breach that was read, and the first conclusion that saw an incident: its
+        cause may be read before any breach. The first two stand in a breach of the alert's step.
+        Waiting times are ignored.
         """
         signs = self.breaches(SIGNS | {Role.CAUSE})
-        return min((_get_start(reading) for reading in signs), default=None)
+        if not signs:
+            return None
+        seen = [c.at for c in self.conclusions if c.verdict is Verdict.INCIDENT]
+        return min([*(_get_start(reading) for reading in signs), *seen])
 
     def breaches(self, roles: Collection[Role | None]) -> list[Reading]:
         """Return the breaches that steps of some roles read."""

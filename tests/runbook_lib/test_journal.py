@@ -10,7 +10,7 @@ import pytest
 
 from chainlog import ChainedLog, Entry
 from runbook_lib.errors import RecordError
-from runbook_lib.model import ActionPhase, Reading
+from runbook_lib.model import ActionPhase, Reading, Verdict
 from runbook_lib.record.journal import Journal, mark_run
 from runbook_lib.record.view import JournalView
 from runbook_lib.redact import MASK, Redactor
@@ -160,6 +160,15 @@ def test_a_fault_that_was_seen_before_a_symptom_counts(tell: Teller) -> None:
     assert view_of(tell).since() is None
     tell.read("5.3", "pipeline", "breach")
     assert view_of(tell).since() == view_of(tell).entries[-1].at
+
+
+def test_trouble_does_not_begin_after_an_incident_was_concluded(tell: Teller) -> None:
+    tell.start("01_purpose")
+    tell.conclude(Verdict.INCIDENT, "a service does not answer")
+    seen = view_of(tell).entries[-1].at
+    assert view_of(tell).since() is None
+    tell.read("2.1", "lag", "breach")
+    assert view_of(tell).since() == seen
 
 
 def test_plans_and_what_was_carried_out_are_told_by_phase(tell: Teller) -> None:
