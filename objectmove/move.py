@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from chainlog import ChainedLog, LogError
@@ -386,7 +387,7 @@ class Run:
             abilities=abilities,
             clock=self.clock,
             write_record=self.books.write_record,
-            age_of=self._keep_age,
+            age_of=partial(_keep_age, self.plan, self.age_key),
         )
 
     def _work(self) -> None:
@@ -589,22 +590,6 @@ class Run:
                 self.ledger.reasons[row] = "it has gone since then, or was rewritten"
         self.ledger.close(State.SKIPPED, went)
 
-    def _keep_age(self, job: Job, seen: Seen | None) -> dict[str, str]:
-        """Return the headers by which an undo keeps an object's age, where it can."""
-        is_undo = self.plan.header.action == "undo" and job.leg is Leg.MOVE
-        if not is_undo or not self.age_key or seen is None:
-            return {}
-        metadata = seen.metadata or {}
-        if self.age_key in metadata:
-            return {}
-        age_start = self.plan.rows[job.row].age_start
-        metadata = {self.age_key: format_time(age_start), **metadata}
-        headers = dict(seen.headers)
-        for name, text in metadata.items():
-            headers[f"x-amz-meta-{name}"] = text
-        can_be_sent = all(text.isascii() for text in headers.values())
-        return headers if can_be_sent else {}
-
     def _remove_stuck_copies(self) -> None:
         """Remove our copies from the worker's reach where their source cannot be deleted."""
         if not self.plan.header.copies_into_reach:
@@ -726,3 +711,20 @@ class Run:
             # Before rows that the bucket forgot can be settled, the release is put on record again.
             return make_resume_command(header.release, "move")
         return ""
+
+
+def _keep_age(plan: MovePlan, age_key: str, job: Job, seen: Seen | None) -> dict[str, str]:
+    """Return the headers by which an undo keeps an object's age, where it can."""
+    is_undo = plan.header.action == "undo" and job.leg is Leg.MOVE
+    if not is_undo or not age_key or seen is None:
+        return {}
+    metadata = seen.metadata or {}
+    if age_key in metadata:
+        return {}
+    age_start = plan.rows[job.row].age_start
+    metadata = {age_key: format_time(age_start), **metadata}
+    headers = dict(seen.headers)
+    for name, text in metadata.items():
+        headers[f"x-amz-meta-{name}"] = text
+    can_be_sent = all(text.isascii() for text in headers.values())
+    return headers if can_be_sent else {}
