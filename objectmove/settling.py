@@ -146,7 +146,10 @@ def list_open_rows(
             raise NotApprovedError(f"{other.plan} is not finished. Go on with: {other.way_on}")
     ledger = Ledger(logs(plan.id), plan, record, later)
     if record is None and not ledger.is_begun:
-        raise NotApprovedError(f"{plan.id} was never begun: there is nothing to settle")
+        raise NotApprovedError(
+            f"{plan.id} was never begun here, and the bucket does not know it: settle it where it "
+            "was carried out"
+        )
     if ledger.rows(*HALF) or not ledger.is_ended:
         way_on = plan.header.resume_command
         raise NotApprovedError(f"{plan.id} is not at its end. Go on with: {way_on}")

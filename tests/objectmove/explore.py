@@ -721,7 +721,9 @@ class Run:
             is_undisturbed = disturbances == self._disturbances
             # Somebody else works, or takes: the same again, later.
             is_waiting = isinstance(word, HeldError) or "try again" in str(word)
-            is_refusal = isinstance(word, RefusedError) and not is_waiting
+            # Only another machine knows, since the bucket forgot.
+            is_elsewhere = self._is_forgotten and "where it was carried out" in str(word)
+            is_refusal = isinstance(word, RefusedError) and not (is_waiting or is_elsewhere)
             if is_printed and is_undisturbed and is_refusal:
                 self._fail(5, f"`{self._mask(line)}` was printed, and is refused: {word}")
             disturbances = self._disturbances

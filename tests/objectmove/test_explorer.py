@@ -567,6 +567,26 @@ FOUND = [
         "1.copy@pending/a#2=refused 1<list@releases#5=rewrite:a "
         "1.list@releases#5=router-404 2<lock#2=jump-back 2<hold@ledger=remove:a",
     ),
+    # a machine without the folder named a command that is refused, once the memory was removed
+    (
+        "three-strict",
+        "1.list@releases#2=router-404 2<ended@ledger=kill-forgotten 3<put@plan.jsonl=kill-bare",
+    ),
+    (
+        "still-strict",
+        "1.list@releases#3=blind 1<delete@claim=copy-folder 2.read@plan.jsonl=router-404 "
+        "2<delete@claim=kill-forgotten 3.ended@ledger=fsync-gone 4<list@claim=foreign:a "
+        "4.list@claim=router-404 5<put@claim=kill-bare 6<put@claim=op-copied "
+        "7.list@later=router-404",
+    ),
+    # declared: only another machine knows of the release that a settling is about
+    (
+        "not-taken-strict",
+        "1<landed@ledger=kill-bare 2.list@releases#5=blind 3.read@state=blind "
+        "4<list@later=remove:a 4<delete@parked/a=foreign:a 4<delete@parked/a#2=sleep "
+        "5<put@claim#3=kill-forgotten 6.put@claim=router-403 7.look@parked/a=silent "
+        "7<look@parked/a#3=rewrite:a",
+    ),
     # declared: without the bucket, an old copy of the folder cannot know whose pause it is
     (
         "not-taken-strict",

@@ -63,7 +63,8 @@ def test_what_a_run_knew_of_each_row_goes_with_it(place: Place) -> None:
     gc.disable()  # nothing may hold itself, and wait for a collection
     try:
         place.apply(plan)
-        left = [each for each in gc.get_objects() if isinstance(each, Carrier)]
+        carriers = [each for each in gc.get_objects() if isinstance(each, Carrier)]
+        left = [each for each in carriers if each.ledger.plan is plan]
     finally:
         gc.enable()
     assert left == []
