@@ -71,7 +71,7 @@ ENDS = (State.SENT, State.REPEATED, State.UNCONFIRMED, State.FAILED)
 
 
 def is_case(text: str) -> bool:
-    """Tell whether a text can be the id of a case of support."""
+    """Tell whether a text can be the id of a support case."""
     return re.fullmatch(r"[A-Za-z0-9-]{1,64}", text) is not None
 
 

@@ -341,7 +341,7 @@ def _count_moved(journal: JournalView) -> list[_Moved]:
 
 
 def _find_released(moved: Sequence[_Moved], seq: int) -> int:
-    """Return how many labels were released by an entry of the journal."""
+    """Return how many labels had been released before an entry of the journal."""
     earlier = [step.released for step in moved if step.seq < seq]
     return earlier[-1] if earlier else 0
 

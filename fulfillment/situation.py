@@ -330,25 +330,26 @@ def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) ->
 
 
 def judge_actions(actions: Sequence[ActionRecord], unfinished: Collection[str] = ()) -> Actions:
-    """Return how the remedies of an incident ended: the newest of each step counts.
+    """Return how the remedies of an incident ended.
 
-    A remedy that was taken back does not count, finished or not.
+    Only the newest remedy of each step counts, and none that was taken back.
 
     Parameters
     ----------
-    unfinished : commands that finish what was begun, as last read from the bucket's memory. A move
-        that they name counts until it is finished, though a newer one of its step ended well
+    actions : the incident's actions, oldest first
+    unfinished : resume commands of unfinished moves, as last read from the bucket. If such a move
+        still has labels to move, the result is ``UNFINISHED``, even if a newer one ended well
     """
     newest: dict[str, ActionRecord] = {}
     for action in actions:
         step = action.first.step
         if not step.startswith(_REMEDIES) or action.is_taken_back:
             continue
-        if _is_left(action) and _is_named(action.plan, unfinished):
+        if _has_more_to_move(action) and _is_named(action.plan, unfinished):
             return Actions.UNFINISHED
         if action.was_tried:
             newest[step] = action
-    if any(_is_left(action) for action in newest.values()):
+    if any(_has_more_to_move(action) for action in newest.values()):
         return Actions.UNFINISHED
     applied = [action for action in newest.values() if action.applied]
     if not applied:
@@ -363,7 +364,7 @@ def _is_named(plan: str, commands: Collection[str]) -> bool:
     return any(plan in command.split() for command in commands)
 
 
-def _is_left(action: ActionRecord) -> bool:
+def _has_more_to_move(action: ActionRecord) -> bool:
     return is_unfinished(action) or _is_cut_off(action)
 
 

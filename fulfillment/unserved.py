@@ -70,7 +70,10 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
 
 
 def _list_orders(key: str, order_id_from: str) -> list[str]:
-    """Return the order that a key names; else every number in the key, as for a packing slip."""
+    """Return the order that a key names; else every number in the last part of the key.
+
+    The name of a packing slip may hold several orders.
+    """
     order_id = read_order_id(key, {}, order_id_from)
     if order_id:
         return [order_id]

@@ -98,7 +98,8 @@ class Bookkeeping:
         new = [row for row in done if row not in ledger.reported_rows]
         if not new:
             return
-        # Write our own ledger and record first: else the next run believes that nobody gave a word.
+        # Write our own ledger and record first. If we are killed before the release's have it, the
+        # next run still knows what was decided.
         ledger.note("telling", sync=True)
         self.write_record()
         for plan_id, log in self._logs.items():

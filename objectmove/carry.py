@@ -519,7 +519,7 @@ class Carrier:
         leg = jobs[0].leg
         moved = []
         refused = []
-        reasons = {}
+        reasons_to_note = {}
         for job in jobs:
             answer = answers[job.row]
             if answer.effect == "done":
@@ -530,11 +530,11 @@ class Carrier:
             ledger.get_reasons(leg)[job.row] = why
             if answer.effect == "none":
                 refused.append(job.row)
-                reasons[str(job.row)] = why
+                reasons_to_note[str(job.row)] = why
         ledger.close(State.MOVED, moved, leg=leg)
         self._forget_looks(jobs)
         if refused:
-            ledger.note("delete_refused", refused, leg=leg, reasons=reasons)
+            ledger.note("delete_refused", refused, leg=leg, reasons=reasons_to_note)
 
     def _forget_looks(self, jobs: Sequence[Job]) -> None:
         """Forget the looks at jobs that are done: nobody asks for them again."""

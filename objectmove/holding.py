@@ -84,7 +84,7 @@ class Holding:
         wind_down : after an interrupt, finishes what has landed
         """
         ledger = self._ledger
-        with self._alone():
+        with self._claim_hold():
             self._session.renew()  # waiting may have taken long
             is_paused = self._hold.is_paused() if self._plan.moves_objects else True
             self._note_hold(is_paused=is_paused)
@@ -203,11 +203,11 @@ class Holding:
         return False
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep the other shards of a manifest from changing who is held, inside a ``with`` block.
+    def _claim_hold(self) -> Iterator[None]:
+        """Let no other shard of the manifest change the hold, inside a ``with`` block.
 
-        Without other shards, the session itself keeps everyone else out. An unanswered write of
-        this plan may still take effect: the other shards wait until it cannot.
+        A plan without a manifest needs no second claim: its session keeps everyone else out. After
+        the block, other shards wait until no unanswered write of this plan can take effect.
         """
         header = self._plan.header
         session = self._session
@@ -226,16 +226,16 @@ class Holding:
             session.clock,
             wait,
             hold_of=header.manifest,
-        ) as alone:
+        ) as hold_session:
             try:
                 yield
             finally:
-                alone.share_doubt(session)
+                hold_session.share_doubt(session)
 
     def _let_go(self, error: BaseException | None) -> None:
         """Let the others go on, unless another plan holds them, too."""
         try:
-            with self._alone():
+            with self._claim_hold():
                 self._session.confirm()
                 if not self._is_held_elsewhere():
                     self._hold.resume()

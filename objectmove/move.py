@@ -301,7 +301,7 @@ class Run:
         return self._sum_up()
 
     def _check(self) -> None:
-        """Refuse what must not begin, or go on."""
+        """Refuse what must not begin or go on; then write the store's id into the bucket."""
         ledger = self.ledger
         record = self.books.record
         store_id = read_store_id(self.bucket)
@@ -689,6 +689,11 @@ class Run:
         )
 
     def _sum_up(self) -> MoveResult:
+        """Return what this run did so far.
+
+        ``settled`` counts the rows on which a person's word was carried out. ``in_reach`` is empty
+        while nobody is held.
+        """
         settled = 0
         if self.plan.header.action == "settle":
             settled = len(self.books.list_done_about())

@@ -448,8 +448,8 @@ def _invert(
     unread = [key for key in landed if key not in looks]
     if unread and not read_store_id(bucket):
         raise PlanError(
-            f"the bucket's memory (.runbook/) was removed: nobody can tell what is gone. Write it "
-            f"anew with: runbook resume {plan.id}, then take it back"
+            f"the bucket's memory (.runbook/) was removed: nobody can tell what is gone. Write the "
+            f"memory anew with: runbook resume {plan.id}. Then take the release back"
         )
     if unread:
         raise StoreError(f"{unread[0]} could not be read: nothing was planned")
@@ -477,7 +477,9 @@ def _explain_stay(row: PlanRow, state: State, landing: Landing, seen: Seen | Non
         return "in_doubt"
     if seen is None:
         return "taken_by_a_consumer"
-    if landing.at is None:  # a look found it, and saw the planned content only
+    if landing.at is None:
+        # The copy's answer was lost. A look found the planned content, which somebody else may
+        # have put there.
         return "perhaps_not_our_copy"
     copy = Version(row.to, landing.etag, row.size_bytes, landing.at)
     return "" if copy.is_same(seen) else "not_our_copy"

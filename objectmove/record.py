@@ -407,7 +407,7 @@ def list_open_plans(bucket: S3Bucket, *, beside: str = "") -> list[tuple[Record,
 
     Parameters
     ----------
-    beside : leave out the other shards of this one's manifest
+    beside : id of a shard; the other shards of its manifest are left out. Empty: none is
 
     Raises
     ------

@@ -66,7 +66,11 @@ class MoveResult:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every planned object was moved, nothing was lost, and no undo is under way."""
+        """Whether nothing is left to look at.
+
+        Every planned object was moved; none was lost or taken back; nobody is still held; the run
+        did not stop early; no undo or settling has to go on first.
+        """
         lists = (self.skipped, self.conflicts, self.failed, self.unproven, self.lost_in_window)
         counts = (self.waiting, self.left, self.reversed)
         return not any((*lists, *counts, self.is_held, self.stopped, self.waits_for))

@@ -104,7 +104,9 @@ def _tell_nobody(_why: str) -> None:
 
 def _apply_undo(bucket: S3Bucket, undo: MovePlan, /, **how: Any) -> MoveResult:
     """Begin the undo of a shard, or go on with it."""
-    if Ledger(how["logs"](undo.id), undo).is_begun:
+    logs: Logs = how["logs"]
+    ledger = Ledger(logs(undo.id), undo)
+    if ledger.is_begun:
         return move.resume_plan(bucket, undo, **how)
     return move.apply_plan(bucket, undo, approve=undo.sha256, **how)
 

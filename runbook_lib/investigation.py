@@ -92,7 +92,7 @@ def check_undamaged(incident: Incident) -> None:
     if not damage:
         return
     text = f"The journal of {incident.id} is damaged ({damage}), so nothing more is done in it."
-    way_on = "Leave the incident out: the look goes on in a new one."
+    way_on = "Keep it as evidence. Begin a new incident with: runbook run 01 --incident new"
     raise errors.UsageError(f"{text} It stays as it is. {way_on}")
 
 
@@ -684,7 +684,8 @@ class Investigation(Generic[S, C]):
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self.incident.open(HAND)
         try:
-            if plan.kind.resume is None:  # a plan with a ledger is checked by its mover
+            # A kind with ``resume`` moves objects: its mover makes this check.
+            if plan.kind.resume is None:
                 check_use(plan, now=self.now())
             effect = change(self, plan)
         except KeyboardInterrupt as error:

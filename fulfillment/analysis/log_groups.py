@@ -77,27 +77,31 @@ class _Entry:
     order_id: str = ""
 
     def take(self, text: str) -> bool:
-        """Take a line in if it continues this entry."""
+        """Add a line if it continues this entry; return whether it does.
+
+        It does if it is blank or indented, if it begins a traceback, or if it ends one, as the
+        exception's own line does.
+        """
         if not self.is_plain:
             return False
         is_inner = _is_inner(text)
-        is_chained = text.startswith(_CHAINED)
-        if not is_chained and not is_inner and not self.in_traceback:
+        begins_traceback = text.startswith(_CHAINED)
+        ends_traceback = self.in_traceback and not is_inner and not begins_traceback
+        if not (is_inner or begins_traceback or ends_traceback):
             return False
         has_error = self.level == "error" or self.final is not None
         if text.startswith(_TRACEBACK) and not has_error:
             # Without an error to belong to, a traceback is an entry of its own.
             return False
-        if is_chained:
+        if begins_traceback:
             self.level = "error"
             self.in_traceback = True
-        elif not is_inner:
-            # The exception's own line ends a traceback.
+        if ends_traceback:
             self.in_traceback = False
         if not is_inner:
             self.final = text
         elif self.final is None:
-            self.final = ""
+            self.final = ""  # continued, by indented lines only so far
         return True
 
 

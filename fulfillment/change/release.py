@@ -154,7 +154,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
     def describe_open_row(self, open_row: OpenRow, evidence: str) -> dict[str, Json]:
         """Describe an open row, with its order."""
         if open_row.parked:
-            # The worker takes a vanished label for one that it moved.
+            # When a label vanishes, the worker believes that it moved the label itself.
             evidence += " (read after parking: the status may come from our parking)"
         described = super().describe_open_row(open_row, evidence)
         described["order"] = open_row.row.facts.get("order_id", "")

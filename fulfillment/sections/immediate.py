@@ -395,10 +395,11 @@ def _read_sample(inv: Investigation) -> Outcome:
     unit="errors",
 )
 def _read_worker_log(inv: Investigation) -> Outcome:
-    """Group the log's errors; one that did not repeat since the worker moved labels is past.
+    """Group the log's errors and warnings; those that are past do not count.
 
-    It must have been silent for ten times as long as it took to repeat. A failed upload is past,
-    too, once the counters show that labels get in again.
+    One is past when it did not repeat since the worker last moved a label, and was silent for ten
+    of its own intervals, a minute at most (a minute when it is rare). A failed upload is past as
+    soon as the counters show a later upload.
 
     The log is read from this incident's start, so that the errors of the one before it do not
     count; without an incident, over the window.
@@ -408,7 +409,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     lines = inv.clients.services.read_logs(service, since=start)
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
     uploaded_at = find_last_upload(inv)
-    # The groups come with errors first, and so do the rows.
+    # Present groups come first, then past ones; in each, errors come first.
     present = []
     past = []
     for group in group_lines(lines):

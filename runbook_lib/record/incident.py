@@ -483,9 +483,9 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
 
 
 def find_unreadable(home: Path, *, redactor: Redactor) -> Incident | None:
-    """Return the newest incident when only its ``incident.json`` is damaged, and it may be open.
+    """Return the newest incident outside drills if its ``incident.json`` is damaged; else None.
 
-    Its journal tells: it was neither closed nor part of a drill. None without such an incident.
+    Also None when its journal cannot be read, or says that the incident was closed or is a drill.
     """
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor)

@@ -213,12 +213,12 @@ class JournalView:
         return plans
 
     def since(self) -> datetime | None:
-        """Return when the trouble began; None when no breach was seen.
+        """Return when the trouble began; None when no breach was seen. It is the earliest of:
 
-        The earliest of the alert's start, the first sample over the threshold after the last good
-        one, the first breach that was read, and the first conclusion that saw an incident: its
-        cause may be read before any breach. The first two stand in a breach of the alert's step.
-        Waiting times are ignored.
+        - of a breach of the alert's step: its ``since``, which is the alert's start or the first
+          sample over the threshold after the last good one
+        - of another breach: when it was read. Waiting times are ignored
+        - when the first conclusion saw an incident: a cause can be seen before any symptom
         """
         signs = self.breaches(SIGNS | {Role.CAUSE})
         if not signs:

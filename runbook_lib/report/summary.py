@@ -576,18 +576,21 @@ def _list_recent(model: ReportModel) -> list[Event]:
 
 
 def _list_incident_seen(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield when an incident was seen, unless an alert that fired says so already."""
+    """Yield the first conclusion that saw an incident; nothing if an alert on the timeline says so.
+
+    A conclusion with findings is left out: ``_list_cause`` shows it.
+    """
     for event in list_observed(model):
         if event.kind == "alert" and "firing" in event.text:
             return
-    for look in model.journal.conclusions:
-        if look.verdict is Verdict.INCIDENT and not look.findings:
+    for conclusion in model.journal.conclusions:
+        if conclusion.verdict is Verdict.INCIDENT and not conclusion.findings:
             yield TimelineRow(
-                at=look.at,
+                at=conclusion.at,
                 tone="incident",
                 text="Incident seen",
-                note=look.summary,
-                seq=look.seq,
+                note=conclusion.summary,
+                seq=conclusion.seq,
             )
             return
 

@@ -386,7 +386,7 @@ def _pick(section: SectionModule, given: Given) -> dict[str, object]:
 
 
 class _Done(NamedTuple):
-    """What sections were run on, how each ended, and the report's path."""
+    """The incident, how each section's run ended, and the report's path."""
 
     incident: Incident
     runs: tuple[NotebookRun, ...]

@@ -1,7 +1,7 @@
 """What a notebook asks and offers: forms, approvals, live readings, notes.
 
-Nothing happens before somebody presses a button. Without a front end that shows widgets each is a
-table or a sentence, and the notebook goes on.
+Nothing happens before somebody presses a button. If the front end cannot show widgets, you see
+a table or a sentence instead, and the notebook goes on.
 """
 
 from __future__ import annotations
