@@ -67,7 +67,7 @@ def give_back_anyway() -> AbstractContextManager[object]:
 
 def take_no_turns() -> AbstractContextManager[object]:
     """Let shards read and change who is held at the same time."""
-    return mock.patch.object(Holding, "_alone", return_value=nullcontext())
+    return mock.patch.object(Holding, "_claim_hold", return_value=nullcontext())
 
 
 def claim_side_by_side() -> AbstractContextManager[object]:
