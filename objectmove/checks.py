@@ -12,7 +12,7 @@ from .errors import DriftError, ExpiredError, NotApprovedError
 from .ledger import Ledger
 from .plan import Abilities, MovePlan
 from .record import Record
-from .session import Clock
+from .session import Clock, Session, read_store_id
 from .table import State
 
 _FEW_CHANGED = 3
@@ -23,7 +23,6 @@ def check_approval(
     ledger: Ledger,
     record: Record | None,
     *,
-    store_id: str,
     is_new: bool,
     has_earlier: bool = False,
     has_word: bool,
@@ -34,7 +33,6 @@ def check_approval(
     Parameters
     ----------
     record : what the bucket knows of the plan
-    store_id : the id in the bucket
     is_new : whether the plan begins; else it goes on
     has_earlier : whether the bucket knows an earlier plan of this name, which never began
     has_word : whether a person said that an undo is safe now
@@ -56,10 +54,6 @@ def check_approval(
     if is_new and now > header.expires_at:
         until = format_time(header.expires_at)
         raise ExpiredError(f"{plan.id} expired at {until}: plan again")
-    if _is_other_id(ledger, store_id) and (is_new or not is_known):
-        raise NotApprovedError(
-            f"the bucket's memory (.runbook/) was removed since {plan.id} was made: plan again"
-        )
     if not is_new and not is_known:
         text = f"{plan.id} was never begun, and nothing was moved"
         if header.action == "move":
@@ -81,21 +75,24 @@ def check_not_taken_back(bucket: S3Bucket, plan: MovePlan) -> None:
             raise NotApprovedError(f"{plan.id} is being taken back. Go on with: {way_on}")
 
 
-def note_memory(ledger: Ledger, record: Record | None, *, store_id: str) -> None:
-    """Write down that the bucket does not remember what was begun.
+def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_new: bool) -> None:
+    """Find out whether the bucket still remembers what was begun, and rewrite its id.
 
-    Parameters
-    ----------
-    store_id : the id in the bucket
+    Notes
+    -----
+    Changes ``.runbook/id``, and the ledger when the memory was removed.
     """
-    is_removed = _is_other_id(ledger, store_id) or record is None
+    store_id = read_store_id(session.bucket)
+    is_other = bool(ledger.store_id) and store_id != ledger.store_id
+    if is_new and is_other:
+        raise NotApprovedError(
+            f"the bucket's memory (.runbook/) was removed since {ledger.plan.id} was made: "
+            "plan again"
+        )
+    session.write_store_id(store_id)
+    is_removed = not is_new and (is_other or record is None)
     if is_removed and ledger.is_begun and not ledger.memory_removed:
         ledger.note("memory_removed", sync=True)
-
-
-def _is_other_id(ledger: Ledger, store_id: str) -> bool:
-    """Tell whether the bucket has another id than the one that a plan was made with."""
-    return ledger.store_id not in ("", store_id)
 
 
 def is_to_be_ended(ledger: Ledger) -> bool:

@@ -301,14 +301,12 @@ class Run:
         return self._sum_up()
 
     def _check(self) -> None:
-        """Refuse what must not begin or go on; then write the store's id into the bucket."""
+        """Refuse what must not begin, or go on; write the store's id into the bucket."""
         ledger = self.ledger
         record = self.books.record
-        store_id = read_store_id(self.bucket)
         checks.check_approval(
             ledger,
             record,
-            store_id=store_id,
             is_new=self.is_new,
             has_earlier=self._earlier is not None,
             has_word=self.stands_still or self.goes_on,
@@ -316,9 +314,7 @@ class Run:
         )
         if self.plan.header.action == "move" and not ledger.is_ended:
             checks.check_not_taken_back(self.bucket, self.plan)
-        self.session.write_store_id(store_id)
-        if not self.is_new:
-            checks.note_memory(ledger, record, store_id=store_id)
+        checks.check_memory(self.session, ledger, record, is_new=self.is_new)
 
     def _is_to_be_ended(self) -> bool:
         """Tell whether there is nothing to go on with.

@@ -721,9 +721,10 @@ class Run:
             is_undisturbed = disturbances == self._disturbances
             # Somebody else works, or takes: the same again, later.
             is_waiting = isinstance(word, HeldError) or "try again" in str(word)
-            # Only another machine knows, since the bucket forgot.
-            is_elsewhere = self._is_forgotten and "where it was carried out" in str(word)
-            is_refusal = isinstance(word, RefusedError) and not (is_waiting or is_elsewhere)
+            # Declared: once the bucket forgot, a machine without the folder knows of no beginning.
+            unknown = ("was never begun", "memory (.runbook/) was removed")
+            is_unknown = self._is_forgotten and any(text in str(word) for text in unknown)
+            is_refusal = isinstance(word, RefusedError) and not (is_waiting or is_unknown)
             if is_printed and is_undisturbed and is_refusal:
                 self._fail(5, f"`{self._mask(line)}` was printed, and is refused: {word}")
             disturbances = self._disturbances

@@ -567,7 +567,7 @@ FOUND = [
         "1.copy@pending/a#2=refused 1<list@releases#5=rewrite:a "
         "1.list@releases#5=router-404 2<lock#2=jump-back 2<hold@ledger=remove:a",
     ),
-    # a machine without the folder named a command that is refused, once the memory was removed
+    # declared: once the memory was removed, a machine without the folder knows of no beginning
     (
         "three-strict",
         "1.list@releases#2=router-404 2<ended@ledger=kill-forgotten 3<put@plan.jsonl=kill-bare",
@@ -579,7 +579,6 @@ FOUND = [
         "4.list@claim=router-404 5<put@claim=kill-bare 6<put@claim=op-copied "
         "7.list@later=router-404",
     ),
-    # declared: only another machine knows of the release that a settling is about
     (
         "not-taken-strict",
         "1<landed@ledger=kill-bare 2.list@releases#5=blind 3.read@state=blind "
@@ -591,6 +590,11 @@ FOUND = [
     (
         "not-taken-strict",
         "1<lock=person 1<put@state=kill-forgotten 2<memory_removed@ledger=kill-older",
+    ),
+    (
+        "reopen-not-taken-loose",
+        "1<lock=person 1.list@later=blind 2<lock#3=jump-back 2.put@id=router-403 "
+        "3.read@claim=router-404 3<put@state=kill-forgotten 4<put@claim=kill-bare",
     ),
 ]
 
