@@ -1220,7 +1220,8 @@ class Run:
     def _check_words(self, who: str, plan: MovePlan, said: move.MoveResult) -> None:
         """Compare what a run says with what is true at that moment."""
         moved = sum(self._is_moved(row) for row in plan.rows if row.to)
-        is_warned = self._is_forgotten and bool(said.stopped)  # that it may not be so any more
+        # It says that this may not be so any more: it was forgotten, or is being taken back.
+        is_warned = bool(said.waits_for) or (self._is_forgotten and bool(said.stopped))
         if said.moved > moved and not is_warned:
             self._fail(4, f"{who} says {said.moved} moved, {moved} are")
         if plan.header.action == "undo" and said.unproven:

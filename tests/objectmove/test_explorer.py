@@ -586,6 +586,13 @@ FOUND = [
         "5<put@claim#3=kill-forgotten 6.put@claim=router-403 7.look@parked/a=silent "
         "7<look@parked/a#3=rewrite:a",
     ),
+    # a release that is being taken back says so: its count is of what it moved itself
+    (
+        "undo-two-strict",
+        "1.list@releases=router-404 2.read@id=router-404 3<put@plan.jsonl=op-parent 4<lock=yield "
+        "3.look@ready/a#2=blind 3.look@pending/a#2=blind 3<moved@ledger=kill-old "
+        "4.read@claim#3=router-404 5.put@id=router-404 6<delete@claim=rewrite:b",
+    ),
     # declared: without the bucket, an old copy of the folder cannot know whose pause it is
     (
         "not-taken-strict",
