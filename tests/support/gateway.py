@@ -28,6 +28,7 @@ __all__ = [
     "ACCESS_KEY",
     "SECRET_KEY",
     "StoreServer",
+    "is_free",
     "juicefs",
     "run_juicefs",
     "run_seaweedfs",
@@ -144,7 +145,7 @@ def find_free_ports(count: int) -> list[int]:
     first = _FIRST_PORT + (lane + worker) % _PARTS * span
     for offset in range(span):
         port = first + (os.getpid() % 60 + offset) % span
-        if not _is_free(port) or not _is_free(port + _GRPC):
+        if not is_free(port) or not is_free(port + _GRPC):
             continue
         found.append(port)
         if len(found) == count:
@@ -152,7 +153,8 @@ def find_free_ports(count: int) -> list[int]:
     raise RuntimeError(f"no {count} free ports between {_FIRST_PORT} and {_LAST_PORT}")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Tell whether nothing listens on a port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

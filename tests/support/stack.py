@@ -6,7 +6,6 @@ Use it with ``from tests.support.stack import stack``; it is shared by the whole
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from dataflow_stack import local
 from dataflow_stack.config import Profile
 from dataflow_stack.store_client import build_client
 from dataflow_stack.topology import SERVICES
-from tests.support.gateway import wait_until
+from tests.support.gateway import is_free, wait_until
 
 __all__ = ["RunningStack", "find_port_base", "run_stack", "stack", "wait_until"]
 
@@ -77,19 +76,9 @@ def find_port_base() -> int:
     start = _FIRST_BASE + (os.getpid() * 37) % (_LAST_BASE - _FIRST_BASE)
     for step in range(200):
         base = _FIRST_BASE + (start + step * 211 - _FIRST_BASE) % (_LAST_BASE - _FIRST_BASE)
-        if all(_is_free(base + p) for s in SERVICES.values() for p in s.ports):
+        if all(is_free(base + p) for s in SERVICES.values() for p in s.ports):
             return base
     raise RuntimeError("no free port base found")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @contextmanager
