@@ -1,1 +1,1 @@
-"""Alert to report: take Alertmanager's webhook, investigate, deliver. Changes nothing."""
+"""From alert to report: take Alertmanager's alerts, investigate, deliver. Changes no system."""

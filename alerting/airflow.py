@@ -1,6 +1,6 @@
-"""Hands looks over to Airflow: a run of its DAG ``runbook_alert`` looks and delivers.
+"""Hand investigations over to Airflow: a run of the DAG ``runbook_alert`` looks and delivers.
 
-The DAG stands in ``addons/airflow``.
+The DAG's file is ``addons/airflow/dags/runbook_alert.py``.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ _CONFLICT = 409
 
 
 class AirflowClient(PipelineClient):
-    """Starts runs of one DAG."""
+    """Starts runs of the DAG ``runbook_alert``."""
 
     SYSTEM = "serve_airflow"
 
     def start_run(self, run_id: str, alerts: Sequence[Json]) -> None:
-        """Start the run of an id, once: 409 means that Airflow has it already.
+        """Start a run under an id, unless Airflow has a run of this id already (409).
 
         Parameters
         ----------
+        run_id : the same at each attempt, so that no second run starts
         alerts : as Alertmanager writes them
 
         Raises
         ------
         ClientError
-            When Airflow did not take the run, nobody knows whether it did, or the DAG starts no
-            runs.
+            When Airflow refused the run, when its answer was lost, or when the DAG is paused, is
+            stale or has import errors.
 
         Notes
         -----
-        Changes Airflow: it has the run then. Deleting the run undoes it, but not what it sent.
+        Changes Airflow: adds a run. Deleting the run undoes this, but not what the run sent.
         """
         dag = self.read_dag()
         if dag.is_paused or dag.is_stale or dag.has_import_errors:
@@ -52,7 +53,7 @@ class AirflowClient(PipelineClient):
 
 
 def connect_airflow(settings: ServeSettings) -> AirflowClient | None:
-    """Return the client of the Airflow that the settings name; None without one. Sends nothing."""
+    """Return a client for the Airflow in the settings; None if none is set. Sends nothing."""
     url = settings.serve_airflow_url.get_secret_value()
     if not url:
         return None

@@ -1,6 +1,8 @@
 """What was received and what became of it: alerts, episodes and deliveries, in one database.
 
-Every method is one transaction. What must be done follows from these rows; dbos carries it out.
+Every public method is one transaction. The rows say which work is due. ``work`` starts it, and
+dbos, a library for durable jobs, carries it out. Times and incidents are text in the tables; the
+empty string means that there is none yet.
 """
 
 from __future__ import annotations
@@ -59,28 +61,37 @@ _receivers = sa.Table(
     _TABLES,
     sa.Column("name", sa.String, primary_key=True),
 )
-#: Alerts that one statement names: SQLite takes 32,766 variables.
+#: Fingerprints in one statement. SQLite takes no more than 32,766 variables.
 _BATCH = 500
 
 
 class Received(NamedTuple):
-    """How many alerts of a body are new, and how many were known."""
+    """What became of the alerts of one request.
+
+    Attributes
+    ----------
+    accepted : how many are new and fire
+    folded : how many were known, or began and ended before we heard of them
+    """
 
     accepted: int
     folded: int
 
 
 class Episode(NamedTuple):
-    """Alerts that overlap in time.
+    """Alerts that overlap in time, or fire again within the cooldown: one trouble, one report.
 
     Attributes
     ----------
+    is_drill : whether all its alerts rest on synthetic objects alone
     looks : how many investigations there were
-    additions : how often alerts joined its report without a look
-    looked_at : when the newest look ended; None before
-    is_stale : whether something changed since that look began: the episode began, all alerts were
-        resolved, or one fired again
-    incident : the incident that its looks found; empty before
+    additions : how often alerts joined the episode's report without a look
+    looked_at : when the newest look ended; None before the first look
+    is_stale : whether the episode needs a look: it has just begun, all its alerts were resolved,
+        an alert fired again or after the cooldown, or an alert could not join the report
+    incident : the incident that the looks found; empty before the first look, and while Airflow
+        looks
+    ended_at : when the episode was written down as over; None before
     """
 
     id: int
@@ -94,7 +105,13 @@ class Episode(NamedTuple):
 
 
 class KnownAlert(NamedTuple):
-    """One alert of an episode. ``ended_at`` is None while it fires."""
+    """One alert of an episode.
+
+    Attributes
+    ----------
+    ended_at : None while the alert fires
+    is_reported : whether a report, or a message about a failed look, names the alert
+    """
 
     fingerprint: str
     labels: dict[str, str]
@@ -104,7 +121,14 @@ class KnownAlert(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """One message to one target. ``message`` is its content; ``state`` see ``targets.State``."""
+    """One message to one target.
+
+    Attributes
+    ----------
+    message : the content, with the fields of ``targets.Message`` except ``id``
+    state : one of ``targets.State``
+    detail : why the newest attempt failed; empty when it did not
+    """
 
     id: str
     target: str
@@ -115,18 +139,18 @@ class Delivery(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """How many alerts stand in no report yet, and since when the oldest waits."""
+    """How many alerts stand in no report yet, and when the oldest of these was received."""
 
     alerts: int
     oldest: datetime | None
 
 
-class _Current:
-    """The newest episode of a kind, while a body is taken in.
+class _CurrentEpisode:
+    """The newest episode of drills or of real alerts, while ``Book.receive`` adds to it.
 
     Attributes
     ----------
-    fingerprints, ends : of its alerts; the end is empty while an alert fires
+    fingerprints, ends : of the episode's alerts; an end is empty while the alert fires
     """
 
     def __init__(self, episode: Episode) -> None:
@@ -136,7 +160,7 @@ class _Current:
 
     @property
     def end(self) -> datetime | None:
-        """When the episode was over; None while it goes on."""
+        """When the episode was closed, or its last alert ended; None while an alert fires."""
         if self.episode.ended_at is not None:
             return self.episode.ended_at
         if not self.ends or "" in self.ends:
@@ -145,12 +169,12 @@ class _Current:
 
 
 def connect_database(url: str) -> sa.Engine:
-    """Return an engine for our tables. SQLite writes to disk before a transaction ends."""
+    """Return an engine for our tables. SQLite is set to write to disk before a commit returns."""
     engine = sa.create_engine(url, pool_pre_ping=True)
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
-        def prepare(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+        def set_pragmas(connection: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
             connection.isolation_level = "IMMEDIATE"
             cursor = connection.cursor()
             for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
@@ -161,12 +185,12 @@ def connect_database(url: str) -> sa.Engine:
 
 
 class Book:
-    """The rows.
+    """Reads and writes the tables.
 
     Parameters
     ----------
-    engine : of ``connect_database``
-    cooldown : after a look, an alert that fires again within it joins the same episode
+    engine : made by ``connect_database``
+    cooldown : the time after a look in which an alert that fires again joins the same episode
     """
 
     def __init__(self, engine: sa.Engine, *, cooldown: timedelta, clock: Clock = utc_now) -> None:
@@ -183,37 +207,40 @@ class Book:
 
         Parameters
         ----------
-        closed : when the incidents of episodes were closed, by incident: their episodes are over
-        receiver : the name under which Alertmanager knows us; empty: unknown
+        closed : incidents that were closed, and when; their episodes end here, too
+        receiver : the name of Alertmanager's receiver that sent the alerts; empty: unknown
         """
         accepted = 0
         with self._receiving, self._engine.begin() as db:
             if receiver:
                 _insert_once(db, _receivers, name=receiver)
-            known = _find_known(db, alerts)
-            currents: dict[bool, _Current | None] = {}
+            known_ends = _read_known_ends(db, alerts)
+            current_by_kind: dict[bool, _CurrentEpisode | None] = {}
             for is_drill in {alert.is_drill for alert in alerts}:
-                currents[is_drill] = self._update_current(db, closed, is_drill=is_drill)
+                current_by_kind[is_drill] = self._load_current(db, closed, is_drill=is_drill)
             for alert in alerts:
                 ends_at = _get_end(alert)
-                if alert.key in known:
-                    if ends_at and not known[alert.key]:
+                if alert.key in known_ends:
+                    if ends_at and not known_ends[alert.key]:
                         self._resolve(db, alert, ends_at)
-                        known[alert.key] = ends_at
+                        known_ends[alert.key] = ends_at
                     continue
                 if ends_at:
-                    continue  # it began and ended before we heard of it
-                current = self._choose(db, alert, currents[alert.is_drill])
-                currents[alert.is_drill] = current
+                    continue  # the alert began and ended before we heard of it
+                current = self._choose_episode(db, alert, current_by_kind[alert.is_drill])
+                current_by_kind[alert.is_drill] = current
                 self._add(db, alert, current)
-                known[alert.key] = ""
+                known_ends[alert.key] = ""
                 accepted += 1
         return Received(accepted, len(alerts) - accepted)
 
-    def _update_current(
+    def _load_current(
         self, db: sa.Connection, closed: dict[str, datetime], *, is_drill: bool
-    ) -> _Current | None:
-        """Return the newest episode of a kind; end it if its incident was closed."""
+    ) -> _CurrentEpisode | None:
+        """Return the newest episode, of drills or of real alerts; None if there is none.
+
+        If its incident was closed, the episode is written down as over.
+        """
         episode = _find_newest(db, _episodes.c.drill == is_drill)
         if episode is None:
             return None
@@ -221,29 +248,37 @@ class Book:
         if closed_at is not None and episode.ended_at is None:
             _update_episode(db, episode.id, ended_at=format_time(closed_at))
             episode = episode._replace(ended_at=closed_at)
-        current = _Current(episode)
+        current = _CurrentEpisode(episode)
         query = sa.select(_alerts).where(_alerts.c.episode == episode.id)
         for row in db.execute(query):
             current.fingerprints.add(row.fingerprint)
             current.ends.add(row.ends_at)
         return current
 
-    def _choose(self, db: sa.Connection, alert: Alert, current: _Current | None) -> _Current:
-        """Return the episode for a new alert; ask for a look if it needs one."""
+    def _choose_episode(
+        self, db: sa.Connection, alert: Alert, current: _CurrentEpisode | None
+    ) -> _CurrentEpisode:
+        """Return the episode for a new alert: the current one, or a new one.
+
+        A new one begins when the alert started after the current one was over. But an alert that
+        fires again before the cooldown has passed joins the current one, unless that was closed.
+        The current one is marked for a look if the alert reopens it or the cooldown has passed.
+        """
         if current is None:
             return self._begin_episode(db, is_drill=alert.is_drill)
         episode = current.episode
         looked_at = episode.looked_at
-        is_calm = looked_at is not None and self._clock() >= looked_at + self._cooldown
-        flaps = alert.fingerprint in current.fingerprints and not is_calm
+        has_cooled_down = looked_at is not None and self._clock() >= looked_at + self._cooldown
+        fires_again = alert.fingerprint in current.fingerprints and not has_cooled_down
+        may_reopen = fires_again and episode.ended_at is None
         is_over = current.end is not None and alert.starts_at > current.end
-        if is_over and (episode.ended_at is not None or not flaps):
+        if is_over and not may_reopen:
             return self._begin_episode(db, is_drill=alert.is_drill)
-        if is_over or is_calm:
+        if is_over or has_cooled_down:
             _update_episode(db, episode.id, stale=True)
         return current
 
-    def _begin_episode(self, db: sa.Connection, *, is_drill: bool) -> _Current:
+    def _begin_episode(self, db: sa.Connection, *, is_drill: bool) -> _CurrentEpisode:
         values = {
             "drill": is_drill,
             "looks": 0,
@@ -255,9 +290,10 @@ class Book:
         }
         insert = sa.insert(_episodes).values(values).returning(_episodes)
         row = db.execute(insert).one()
-        return _Current(_read_episode(row))
+        return _CurrentEpisode(_read_episode(row))
 
-    def _add(self, db: sa.Connection, alert: Alert, current: _Current) -> None:
+    def _add(self, db: sa.Connection, alert: Alert, current: _CurrentEpisode) -> None:
+        """Write a new alert down as part of an episode. It fires, and stands in no report yet."""
         fingerprint, starts_at = alert.key
         current.fingerprints.add(fingerprint)
         current.ends.add("")
@@ -273,7 +309,7 @@ class Book:
         db.execute(sa.insert(_alerts).values(values))
 
     def _resolve(self, db: sa.Connection, alert: Alert, ends_at: str) -> None:
-        """Write down that an alert is over; the last one of an episode asks for a look."""
+        """Write down that an alert ended. When the episode's last one ends, a look is due."""
         fingerprint, starts_at = alert.key
         is_own = (_alerts.c.fingerprint == fingerprint) & (_alerts.c.starts_at == starts_at)
         resolved = sa.update(_alerts).where(is_own).values(ends_at=ends_at)
@@ -292,12 +328,12 @@ class Book:
         return Waiting(count, parse_time(oldest) if oldest else None)
 
     def list_receivers(self) -> frozenset[str]:
-        """Return the names under which Alertmanager knows us. Only reads."""
+        """Return the names of Alertmanager's receivers that ever sent to us. Only reads."""
         with self._engine.connect() as db:
             return frozenset(db.execute(sa.select(_receivers.c.name)).scalars())
 
     def list_open_incidents(self) -> list[str]:
-        """Return the incidents of episodes that are not known to be over. Only reads."""
+        """Return the incidents of the newest 20 episodes that are not over. Only reads."""
         query = sa.select(_episodes.c.incident).where(
             _episodes.c.ended_at == "", _episodes.c.incident != ""
         )
@@ -305,11 +341,11 @@ class Book:
         with self._engine.connect() as db:
             return list(db.execute(newest).scalars())
 
-    def list_episodes(self) -> list[Episode]:
-        """Return the episodes for which something is to be done, the oldest first. Only reads."""
+    def list_due_episodes(self) -> list[Episode]:
+        """Return the episodes that need a look or have unreported alerts, by age. Only reads."""
         unreported = sa.select(_alerts.c.episode).where(_alerts.c.reported_at == "")
-        needed = _episodes.c.stale.is_(True) | _episodes.c.id.in_(unreported)
-        query = sa.select(_episodes).where(needed).order_by(_episodes.c.id)
+        is_due = _episodes.c.stale.is_(True) | _episodes.c.id.in_(unreported)
+        query = sa.select(_episodes).where(is_due).order_by(_episodes.c.id)
         with self._engine.connect() as db:
             return [_read_episode(row) for row in db.execute(query)]
 
@@ -320,7 +356,7 @@ class Book:
             return _read_episode(db.execute(query).one())
 
     def find_episode(self, key: tuple[str, str]) -> Episode | None:
-        """Return the episode of an alert; None when it was not written down. Only reads."""
+        """Return the episode of an alert; None when the alert was not written down. Only reads."""
         is_own = (_alerts.c.fingerprint == key[0]) & (_alerts.c.starts_at == key[1])
         ids = sa.select(_alerts.c.episode).where(is_own)
         query = sa.select(_episodes).where(_episodes.c.id.in_(ids))
@@ -335,25 +371,28 @@ class Book:
         with self._engine.connect() as db:
             return [_read_alert(row) for row in db.execute(query.order_by(*order))]
 
-    def find_before(self, episode: Episode) -> Episode | None:
-        """Return the episode of the same kind before another. Only reads."""
+    def find_previous(self, episode: Episode) -> Episode | None:
+        """Return the previous episode of the same kind (drills, or real alerts). Only reads."""
         is_same_kind = _episodes.c.drill == episode.is_drill
         is_earlier = _episodes.c.id < episode.id
         with self._engine.connect() as db:
             return _find_newest(db, is_same_kind, is_earlier)
 
     def begin_look(self, episode: int) -> None:
-        """Write down that a look begins: only what changes from now on asks for another one."""
+        """Write down that a look begins. Whatever changes from now on makes another look due."""
         with self._engine.begin() as db:
             _update_episode(db, episode, stale=False)
 
     def ask_for_look(self, episode: int) -> None:
-        """Write down that an episode is to be looked at."""
+        """Write down that an episode needs a look."""
         with self._engine.begin() as db:
             _update_episode(db, episode, stale=True)
 
     def end_look(self, episode: int, *, look: int, incident: str) -> None:
-        """Write down which look ended, and on which incident."""
+        """Write down the number of the look that ended, and its incident.
+
+        An empty ``incident`` leaves the episode's incident as it is.
+        """
         looked_at = format_time(self._clock())
         with self._engine.begin() as db:
             _update_episode(db, episode, looks=look, looked_at=looked_at)
@@ -361,18 +400,21 @@ class Book:
                 _update_episode(db, episode, incident=incident)
 
     def end_addition(self, episode: int, *, addition: int) -> None:
-        """Write down that alerts joined a report."""
+        """Write down the number of the addition that ended: alerts joined a report."""
         with self._engine.begin() as db:
             _update_episode(db, episode, additions=addition)
 
     def end_episode(self, episode: int) -> None:
-        """Write down that an episode is over."""
+        """Write down that an episode is over; it needs no look any more."""
         ended_at = format_time(self._clock())
         with self._engine.begin() as db:
             _update_episode(db, episode, ended_at=ended_at, stale=False)
 
     def mark_reported(self, episode: int, keys: Iterable[Sequence[str]]) -> None:
-        """Write down that alerts stand in a report."""
+        """Write down that alerts stand in a report. One that did already keeps its time.
+
+        Each key is a fingerprint and a start.
+        """
         reported_at = format_time(self._clock())
         with self._engine.begin() as db:
             for fingerprint, starts_at in keys:
@@ -385,7 +427,7 @@ class Book:
                 db.execute(sa.update(_alerts).where(is_own).values(reported_at=reported_at))
 
     def add_delivery(self, delivery_id: str, target: str, message: dict[str, str]) -> None:
-        """Write down a message that is to be delivered; one that is known stays as it is."""
+        """Write down a message to deliver. If the id exists, the old message stays as it is."""
         with self._engine.begin() as db:
             _insert_once(
                 db,
@@ -405,7 +447,7 @@ class Book:
             return _read_delivery(db.execute(query).one())
 
     def set_delivery(self, delivery_id: str, state: str, detail: str = "") -> None:
-        """Write down how far a delivery is, before and after anything is sent."""
+        """Write down a delivery's state (``targets.State``), and why its attempt failed."""
         changed = sa.update(_deliveries).where(_deliveries.c.id == delivery_id)
         with self._engine.begin() as db:
             db.execute(changed.values(state=state, detail=detail))
@@ -418,7 +460,10 @@ class Book:
             return {(target, state): count for target, state, count in rows}
 
     def list_open_deliveries(self, target: str, ends: Sequence[str]) -> list[str]:
-        """Return the ids of a target's unfinished deliveries, the oldest first. Only reads."""
+        """Return the ids of a target's unfinished deliveries, the oldest first. Only reads.
+
+        ``ends`` are the states in which a delivery is finished.
+        """
         query = sa.select(_deliveries.c.id).where(
             _deliveries.c.target == target, _deliveries.c.state.not_in(ends)
         )
@@ -426,9 +471,12 @@ class Book:
             ordered = query.order_by(_deliveries.c.made_at, _deliveries.c.id)
             return list(db.execute(ordered).scalars())
 
-    def list_deliveries(self, incident: str) -> list[Delivery]:
-        """Return the deliveries of an incident, the oldest first. Only reads."""
-        query = sa.select(_deliveries).where(_deliveries.c.id.startswith(f"{incident}-"))
+    def list_deliveries(self, name: str) -> list[Delivery]:
+        """Return the deliveries whose id begins with a name, the oldest first. Only reads.
+
+        ``name`` is an incident, or an incident with its episode and look.
+        """
+        query = sa.select(_deliveries).where(_deliveries.c.id.startswith(f"{name}-"))
         with self._engine.connect() as db:
             return [_read_delivery(row) for row in db.execute(query.order_by("made_at"))]
 
@@ -444,7 +492,7 @@ def _find_newest(db: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Epis
 
 
 def _update_episode(db: sa.Connection, episode: int, **values: object) -> None:
-    """Change columns of one episode."""
+    """Set columns of one episode; ``values`` are by column."""
     is_own = _episodes.c.id == episode
     db.execute(sa.update(_episodes).where(is_own).values(values))
 
@@ -461,27 +509,31 @@ def _insert_once(db: sa.Connection, table: sa.Table, **values: str) -> None:
     db.execute(insert_postgresql(table).values(**values).on_conflict_do_nothing())
 
 
-def _find_known(db: sa.Connection, alerts: Sequence[Alert]) -> dict[tuple[str, str], str]:
-    """Return when known alerts ended, by key; empty: they fire."""
-    known = {}
+def _read_known_ends(db: sa.Connection, alerts: Sequence[Alert]) -> dict[tuple[str, str], str]:
+    """Return when the alerts in the book ended, by key; empty: the alert fires.
+
+    Other alerts with the same fingerprints are in the result, too.
+    """
+    known_ends = {}
     fingerprints = sorted({alert.fingerprint for alert in alerts})
     columns = (_alerts.c.fingerprint, _alerts.c.starts_at, _alerts.c.ends_at)
     for start in range(0, len(fingerprints), _BATCH):
         batch = fingerprints[start : start + _BATCH]
         query = sa.select(*columns).where(_alerts.c.fingerprint.in_(batch))
         for fingerprint, starts_at, ends_at in db.execute(query):
-            known[fingerprint, starts_at] = ends_at
-    return known
+            known_ends[fingerprint, starts_at] = ends_at
+    return known_ends
 
 
 def _get_end(alert: Alert) -> str:
-    """Return when an alert that is resolved ended; empty while it fires."""
+    """Return when an alert ended; empty while it fires. Without an end, its start must do."""
     if alert.status != "resolved":
         return ""
     return format_time(alert.ends_at or alert.starts_at)
 
 
-def _read_at(text: str) -> datetime | None:
+def _read_time(text: str) -> datetime | None:
+    """Return the time in a column; None when the column is empty."""
     return parse_time(text) if text else None
 
 
@@ -491,10 +543,10 @@ def _read_episode(row: sa.Row[tuple[object, ...]]) -> Episode:
         is_drill=row.drill,
         looks=row.looks,
         additions=row.additions,
-        looked_at=_read_at(row.looked_at),
+        looked_at=_read_time(row.looked_at),
         is_stale=row.stale,
         incident=row.incident,
-        ended_at=_read_at(row.ended_at),
+        ended_at=_read_time(row.ended_at),
     )
 
 
@@ -503,7 +555,7 @@ def _read_alert(row: sa.Row[tuple[object, ...]]) -> KnownAlert:
         fingerprint=row.fingerprint,
         labels=json.loads(row.labels),
         started_at=parse_time(row.starts_at),
-        ended_at=_read_at(row.ends_at),
+        ended_at=_read_time(row.ends_at),
         is_reported=bool(row.reported_at),
     )
 

@@ -14,7 +14,7 @@ from runbook_lib.errors import ExitCode, SettingsError
 
 Alerts = Annotated[
     Path | None,
-    typer.Option("--alerts", help="JSON file of alerts: answer these once, and end"),
+    typer.Option("--alerts", help="JSON file of alerts: investigate these once, then end"),
 ]
 
 app = typer.Typer(help="Take Alertmanager's alerts, investigate, deliver the report.")
@@ -24,7 +24,7 @@ assistant_app = typer.Typer(help="Let an assistant look: read-only tools, on std
 @app.callback(invoke_without_command=True)
 def serve(alerts: Alerts = None, *, as_json: AsJson = False) -> None:
     """Take Alertmanager's alerts, investigate, deliver the report. Changes nothing."""
-    with _installed("serve"):
+    with _require_extra("serve"):
         from . import service
     from .settings import ServeSettings
 
@@ -32,11 +32,11 @@ def serve(alerts: Alerts = None, *, as_json: AsJson = False) -> None:
     if alerts is None:
         service.serve(settings)
         return
-    path = alerts
+    alerts_path = alerts
     try:
-        present(lambda _: service.answer(settings, path), as_json=as_json)
-    except typer.Exit as end:
-        service.end_process(end.exit_code)
+        present(lambda _: service.answer(settings, alerts_path), as_json=as_json)
+    except typer.Exit as stop:
+        service.end_process(stop.exit_code)
     except KeyboardInterrupt:
         service.end_process(ExitCode.INTERRUPTED)
 
@@ -44,7 +44,7 @@ def serve(alerts: Alerts = None, *, as_json: AsJson = False) -> None:
 @assistant_app.callback(invoke_without_command=True)
 def mcp() -> None:
     """Let an assistant look: read-only tools, on stdin and stdout. Changes nothing."""
-    with _installed("mcp"):
+    with _require_extra("mcp"):
         from .tools import build_server
     from .settings import ServeSettings
 
@@ -52,8 +52,11 @@ def mcp() -> None:
 
 
 @contextmanager
-def _installed(extra: str) -> Iterator[None]:
-    """Say what to install when a command's own packages are missing."""
+def _require_extra(extra: str) -> Iterator[None]:
+    """Turn a failed import into an error that names the package extra to install.
+
+    ``extra`` is also the command's name.
+    """
     try:
         yield
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The investigation: ``runbook investigate`` in a process of its own, one at a time."""
+"""Run ``runbook investigate``, ``report`` and ``close``, each in a process, one at a time."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from .settings import ServeSettings
 if TYPE_CHECKING:
     from .book import KnownAlert
 
+#: How long a process that is told to end may take before it is killed.
 _GRACE_S = 15
-#: Deliveries go first: to get the next process ready takes a core for some seconds.
-_READY_AFTER_S = 5.0
-_MOST_CHARS = 2_000
+#: Deliveries go first: to prepare the next process takes a core for some seconds.
+_PREPARE_AFTER_S = 5.0
+_MOST_ERROR_CHARS = 2_000
 
 
 class Look(NamedTuple):
-    """What an investigation said.
+    """The result of an investigation.
 
     Attributes
     ----------
-    incident : its folder's name; empty when there is none
+    incident : the incident's id; empty when there is none
     verdict : empty when the investigation failed
-    next : the command to go on with
-    error : why it failed; empty when it did not
+    next : the command to go on with; may be empty
+    error : why the investigation failed; empty when it did not
     """
 
     incident: str
@@ -48,37 +49,42 @@ class Look(NamedTuple):
     error: str
 
 
-class _Child(NamedTuple):
-    """A process, and the file whose lock it holds while it works."""
+class _Prepared(NamedTuple):
+    """A process that is prepared, and the file whose lock it will hold while it works."""
 
     process: subprocess.Popen[str]
     lock: IO[str]
 
 
 class Looker:
-    """Runs the runbook's own commands that only look.
+    """Runs the runbook's own commands that change no system, one at a time.
 
-    The child holds the lock, too: if it outlives its parent, no second look begins beside it. It
-    gets no key for changes. A process may wait for the next investigation: it has imported
-    everything and started its kernel, which takes half the time of a look.
+    Each command runs in a child process, which gets no key for changes. The child inherits the
+    lock: if it outlives this process, no second command begins beside it. One child may be
+    prepared before the next investigation: its imports are done and its kernel runs, which is
+    half the time of an investigation.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._redactor = Redactor(settings.secrets)
         self._children: set[subprocess.Popen[str]] = set()
-        self._ready: _Child | None = None
-        self._ready_guard = threading.Lock()
+        self._prepared: _Prepared | None = None
+        self._prepared_guard = threading.Lock()
         self._is_stopped = threading.Event()
 
-    def get_ready(self) -> None:
-        """Start the process that waits for the next investigation, unless there is one."""
-        with self._ready_guard:
+    def prepare_next(self) -> None:
+        """Start the process for the next investigation, unless one waits already.
+
+        Does nothing when ``SERVE_LOOK_READY`` is off, or after ``stop``.
+        """
+        with self._prepared_guard:
             if self._is_stopped.is_set() or not self._settings.serve_look_ready:
                 return
-            if self._ready is None:
+            if self._prepared is None:
                 lock = self._open_lock()
-                self._ready = _Child(self._start("runbook_lib.prepared", [], lock), lock)
+                process = self._start("runbook_lib.prepared", [], lock)
+                self._prepared = _Prepared(process, lock)
 
     def investigate(
         self,
@@ -88,20 +94,22 @@ class Looker:
         after: str = "",
         ticket: str = "",
     ) -> Look:
-        """Carry out ``runbook investigate`` and return what it says.
+        """Carry out ``runbook investigate`` and return its result.
 
         Parameters
         ----------
-        alerts : they stand in the incident's report
-        incident : empty: the one that ``runbook investigate`` chooses
-        after : the incident that this episode ended; the look closes it, and both reports say so
-        ticket : a case of support; one that support does not know is left out
+        alerts : the alerts to write into the incident's report
+        incident : the incident to go on with; empty: ``runbook investigate`` chooses it
+        after : the open incident that this one takes over from; the look closes it, and both
+            reports say so; empty: none
+        ticket : the id of a customer's case; empty: none. If the command refuses it, because
+            support does not know the case, the investigation is repeated without the case
         """
         options = ["--incident", incident] if incident else []
         options += ["--after", after] if after else []
         with _write_alerts(alerts) as path:
-            joins = ["--alerts", str(path)] if alerts else []
-            command = ["investigate", *options, *joins]
+            options += ["--alerts", str(path)] if alerts else []
+            command = ["investigate", *options]
             try:
                 if ticket:
                     code, document = self._run_command([*command, "--ticket", ticket])
@@ -109,67 +117,71 @@ class Looker:
                         return _read_look(document, code)
                 code, document = self._run_command(command)
             finally:
-                later = threading.Timer(_READY_AFTER_S, self.get_ready)
-                later.daemon = True
-                later.start()
+                timer = threading.Timer(_PREPARE_AFTER_S, self.prepare_next)
+                timer.daemon = True
+                timer.start()
         return _read_look(document, code)
 
     def add_alerts(self, incident: str, alerts: Sequence[KnownAlert]) -> str:
-        """Let alerts join an incident's report; return what went wrong, or nothing."""
+        """Write alerts into an incident's report; return the error, or an empty string."""
         with _write_alerts(alerts) as path:
             _, document = self._run_command(["report", incident, "--alerts", str(path)])
         return str(document.get("error", ""))
 
     def close(self, incident: str) -> str:
-        """Close a folder in which nothing was wrong; return what went wrong, or nothing."""
+        """Close an incident; return the error, or an empty string."""
         _, document = self._run_command(["close", incident])
         return str(document.get("error", ""))
 
     def stop(self) -> None:
-        """End the look that runs: it is repeated after the next start."""
+        """End every child. The command that runs is repeated after the service's next start."""
         self._is_stopped.set()
         for child in tuple(self._children):
             _signal(child, signal.SIGTERM)
 
-    def _run_command(self, words: Sequence[str]) -> tuple[int, dict[str, Json]]:
-        """Run a command of the runbook; return its exit code and its document."""
-        words = [*words, "--json"]
-        ready = self._take_ready() if words[0] == "investigate" else None
-        lock = ready.lock if ready else self._open_lock()
+    def _run_command(self, command: Sequence[str]) -> tuple[int, dict[str, Json]]:
+        """Run a command of the runbook; return its exit code and its document.
+
+        Waits until no other command runs. Never returns after ``stop``: the job that asked has no
+        result then, so that it is repeated after the next start.
+        """
+        words = [*command, "--json"]
+        prepared = self._take_prepared() if words[0] == "investigate" else None
+        lock = prepared.lock if prepared else self._open_lock()
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if ready:
-                process = ready.process
+            if prepared:
+                process = prepared.process
                 line = f"{json.dumps(words)}\n"
             else:
                 process = self._start("runbook_lib", words, lock)
                 line = ""
             output, errors = self._wait(process, line)
         if self._is_stopped.is_set():
-            # Write no result: the step is repeated after the next start.
             threading.Event().wait()
         try:
             document = json.loads(output)
         except ValueError:
-            text = self._redactor.text(errors.strip()[-_MOST_CHARS:])
-            why = text.splitlines()[-1] if text else f"it ended with {process.returncode}"
-            document = {"error": why}
+            text = self._redactor.text(errors.strip()[-_MOST_ERROR_CHARS:])
+            exit_text = f"the command ended with exit code {process.returncode}"
+            document = {"error": text.splitlines()[-1] if text else exit_text}
         if not isinstance(document, dict):
-            document = {"error": "it printed no document"}
+            document = {"error": "the command printed no document"}
         return process.returncode, document
 
-    def _take_ready(self) -> _Child | None:
-        """Return the process that waits, which nobody else gets; None when none is alive."""
-        with self._ready_guard:
-            ready = self._ready
-            self._ready = None
-        if ready is None or ready.process.poll() is None:
-            return ready
-        self._children.discard(ready.process)
-        ready.lock.close()
+    def _take_prepared(self) -> _Prepared | None:
+        """Return the prepared process, and forget it; None when there is none or it has ended."""
+        with self._prepared_guard:
+            prepared = self._prepared
+            self._prepared = None
+        if prepared is None or prepared.process.poll() is None:
+            return prepared
+        self._children.discard(prepared.process)
+        prepared.lock.close()
         return None
 
     def _start(self, module: str, words: Sequence[str], lock: IO[str]) -> subprocess.Popen[str]:
+        """Start a module with arguments, in a group of processes that inherits the lock's file."""
         name = get_runbook_name()
         runbook = ["--runbook", name] if name else []
         keyless = {**os.environ, "MINIO_CHANGE_USER": "", "MINIO_CHANGE_PASSWORD": ""}
@@ -189,7 +201,10 @@ class Looker:
         return process
 
     def _wait(self, process: subprocess.Popen[str], line: str) -> tuple[str, str]:
-        """Send a process a line; return what it printed. One that takes too long is ended."""
+        """Send a line to a process's stdin; return its stdout and stderr when it has ended.
+
+        After ``SERVE_LOOK_TIMEOUT_S`` the process is ended, and stderr is our own message.
+        """
         timeout_s = self._settings.serve_look_timeout_s
         try:
             return process.communicate(line, timeout=timeout_s)
@@ -202,20 +217,21 @@ class Looker:
         except subprocess.TimeoutExpired:
             _signal(process, signal.SIGKILL)
             process.communicate()
-        return "", f"it took longer than {timeout_s:g} s (SERVE_LOOK_TIMEOUT_S)"
+        return "", f"the command took longer than {timeout_s:g} s (SERVE_LOOK_TIMEOUT_S)"
 
     def _open_lock(self) -> IO[str]:
         return (self._settings.serve_home / "look.lock").open("w")
 
 
 def _signal(child: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal to a child and the processes that it started."""
     with suppress(ProcessLookupError):
         os.killpg(child.pid, number)
 
 
 @contextmanager
 def _write_alerts(alerts: Sequence[KnownAlert]) -> Iterator[Path]:
-    """Write alerts into a file that ``--alerts`` reads."""
+    """Write alerts into a file that ``--alerts`` reads; it is removed at the end."""
     rows = [
         {
             "fingerprint": alert.fingerprint,
@@ -231,9 +247,10 @@ def _write_alerts(alerts: Sequence[KnownAlert]) -> Iterator[Path]:
 
 
 def _read_look(document: dict[str, Json], code: int) -> Look:
+    """Return the result in a command's document; without a verdict there is always an error."""
     error = str(document.get("error", ""))
     if not error and not document.get("verdict"):
-        error = f"it ended with {code}"
+        error = f"the command ended with exit code {code}"
     return Look(
         incident=str(document.get("incident") or ""),
         verdict=str(document.get("verdict") or ""),

@@ -19,8 +19,9 @@ from .look import Look
 from .targets import is_case
 
 _MOST_NAMES = 3
-_MOST_CHARS = 3_500
-#: The label by which an alert names a case of support.
+_MOST_SUBJECT_CHARS = 200
+_MOST_TEXT_CHARS = 3_500
+#: The label that holds the id of a customer's case in support-service.
 CASE_LABEL = "support_case"
 
 
@@ -30,10 +31,10 @@ class Occasion(NamedTuple):
     Attributes
     ----------
     look : what the investigation said
-    alerts : of the episode, the resolved ones too
-    is_drill : whether it rests on synthetic objects alone
-    is_follow_up : whether there was a message about the incident before
-    page_url : where the page is; the report is below it
+    alerts : all alerts of the episode, the resolved ones too
+    is_drill : whether the alerts rest on synthetic objects alone
+    is_follow_up : whether an earlier look sent a message about the incident
+    page_url : the address of the page of incidents; the report's address begins with it
     """
 
     look: Look
@@ -44,15 +45,15 @@ class Occasion(NamedTuple):
 
 
 def make_subject(occasion: Occasion, redactor: Redactor) -> str:
-    """Return one line: what fires, and the verdict."""
-    mark = "[DRILL] " if occasion.is_drill else ""
+    """Return one line: the alerts' names, the verdict, and the incident."""
+    drill = "[DRILL] " if occasion.is_drill else ""
     follow_up = "Follow-up: " if occasion.is_follow_up else ""
     verdict = occasion.look.verdict.replace("_", " ") or "not investigated"
     if occasion.look.verdict == Verdict.HEALTHY:
         verdict = "no incident"
     name = occasion.look.incident or "no report"
-    subject = f"{mark}{follow_up}{_list_names(occasion.alerts)}: {verdict} ({name})"
-    return _clean(redactor.text(subject), 200)
+    subject = f"{drill}{follow_up}{_join_names(occasion.alerts)}: {verdict} ({name})"
+    return _clean(redactor.text(subject), _MOST_SUBJECT_CHARS)
 
 
 def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor) -> str:
@@ -60,7 +61,7 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
 
     Parameters
     ----------
-    incident : the one that the look found; None when it failed before
+    incident : the look's incident; None when the look failed before it had one
     """
     look = occasion.look
     lines = [_say_alerts(occasion.alerts)]
@@ -71,37 +72,37 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
         ]
     if incident is not None:
         if look.verdict == Verdict.HEALTHY and not look.error:
-            lines.append(_say_healthy(incident))
+            lines.append(_say_why_healthy(incident))
         if occasion.is_follow_up:
             lines += _list_changes(incident)
         else:
-            lines += _list_handed_over(incident)
+            lines += _list_handovers(incident)
         lines += _read_summary(incident.folder)
         if look.next:
             lines.append(f"Next: {look.next}")
         lines.append(f"Report: {occasion.page_url}/incidents/{incident.id}/report.html")
     if not list_cases(occasion.alerts):
         lines.append(f"No ticket: no alert names a case in its label {CASE_LABEL}.")
-    return _clean(redactor.text("\n".join(lines)), _MOST_CHARS)
+    return _clean(redactor.text("\n".join(lines)), _MOST_TEXT_CHARS)
 
 
 def list_cases(alerts: Sequence[KnownAlert]) -> list[str]:
-    """Return the cases of support that alerts name, each once; malformed ids are left out."""
+    """Return the ids of customers' cases that alerts name, each once, without malformed ones."""
     cases = dict.fromkeys(alert.labels.get(CASE_LABEL, "").strip() for alert in alerts)
     return [case for case in cases if is_case(case)]
 
 
-def _say_healthy(incident: Incident) -> str:
-    """Say why an alert is not an incident."""
+def _say_why_healthy(incident: Incident) -> str:
+    """Say which readings show that nothing is wrong."""
     policy = load_policy()
     headline = policy.make_headline(Verdict.HEALTHY, ())
-    needed = find_runbook().load_sections().list_needed()
+    needed_steps = find_runbook().load_sections().list_needed()
     reasons = []
     try:
         readings = incident.journal.view().latest()
     except RunbookError:
         readings = {}
-    for step in needed:
+    for step in needed_steps:
         reading = readings.get(step)
         if reading is not None and reading.status is Status.OK:
             reasons.append(f"{step} {reading.reason}")
@@ -110,7 +111,7 @@ def _say_healthy(incident: Incident) -> str:
 
 
 def _list_changes(incident: Incident) -> list[str]:
-    """Return what changed since the last report, line by line."""
+    """Return what changed since the last report, a line each; nothing if no journal is readable."""
     try:
         journal = incident.journal.view()
     except RunbookError:
@@ -118,19 +119,19 @@ def _list_changes(incident: Incident) -> list[str]:
     return compute_changes(journal, load_policy()).lines
 
 
-def _list_handed_over(incident: Incident) -> list[str]:
-    """Say which incident ended when this one began, and with which verdict."""
+def _list_handovers(incident: Incident) -> list[str]:
+    """Say which incident ended when this one began, and with which verdict; often none did."""
     try:
         entries = incident.journal.view().entries
     except RunbookError:
         return []
     reasons = [str(entry.data["reason"]) for entry in entries if entry.kind == "handed_over"]
-    # Its report's path means nothing on other machines.
+    # The path of the ended incident's report is cut off: it means nothing on other machines.
     return [reason.partition(" ../")[0] for reason in reasons]
 
 
 def _read_summary(folder: Path) -> list[str]:
-    """Return the lines of ``summary.txt``; the report's path on this machine is left out."""
+    """Return the lines of ``summary.txt`` without the report's path, which is this machine's."""
     try:
         lines = (folder / "summary.txt").read_text("utf-8").splitlines()
     except OSError:
@@ -139,16 +140,17 @@ def _read_summary(folder: Path) -> list[str]:
 
 
 def _say_alerts(alerts: Sequence[KnownAlert]) -> str:
+    """Say how many alerts there are, their names, and since when those fire that still do."""
     firing = [alert for alert in alerts if alert.ended_at is None]
-    text = f"{count_of(len(alerts), 'alert')}: {_list_names(alerts)}"
+    text = f"{count_of(len(alerts), 'alert')}: {_join_names(alerts)}"
     if not firing:
         return f"{text}. All are resolved."
     since = min(alert.started_at for alert in firing)
     return f"{text}. {len(firing):,} firing since {since:%Y-%m-%d %H:%MZ}."
 
 
-def _list_names(alerts: Sequence[KnownAlert]) -> str:
-    """Return the alerts' names, each once; only the first ones when there are many."""
+def _join_names(alerts: Sequence[KnownAlert]) -> str:
+    """Return the first three names of alerts, each once, and how many more there are."""
     names = dict.fromkeys(alert.labels.get("alertname", "unnamed alert") for alert in alerts)
     shown = [name[:60] for name in list(names)[:_MOST_NAMES]]
     if len(names) > len(shown):
@@ -157,6 +159,6 @@ def _list_names(alerts: Sequence[KnownAlert]) -> str:
 
 
 def _clean(text: str, limit: int) -> str:
-    """Return a text in which nothing is invisible, and that is not too long."""
+    """Show invisible characters, and cut the text after ``limit`` characters."""
     shown = visible(text)
     return shown if len(shown) <= limit else f"{shown[:limit]}…"

@@ -1,4 +1,4 @@
-"""What Prometheus sees of the service."""
+"""The service's own metrics, for Prometheus."""
 
 from __future__ import annotations
 
@@ -20,24 +20,31 @@ from runbook_lib.record.journal import Clock, utc_now
 from .book import Book
 from .targets import ENDS, NAMES, State
 
-#: Why a request was refused.
+#: Every reason for which a request is refused.
 REASONS = ("full", "too_large", "too_many_alerts", "malformed", "slow", "unauthorized")
 
 
 class Metrics(Collector):
-    """Counters of this process, and gauges that are read from the book when somebody asks."""
+    """Counters of this process, and gauges that each scrape reads from the book."""
 
     def __init__(self, book: Book, *, clock: Clock = utc_now) -> None:
         self._book = book
         self._clock = clock
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
-        self._received = self._make("alerts_received", "Alerts that are new")
-        self._folded = self._make("alerts_folded", "Repeats of alerts that are known")
-        self._refused = self._make("requests_refused", "Requests refused", "reason")
-        self._looks = self._make("looks", "Investigations, by verdict", "result")
-        self._reads = self._make("alertmanager_reads", "Alertmanager's alerts read", "result")
-        self._delivered = self._make("deliveries", "Deliveries", "target", "result")
+        self._received = self._make_counter("alerts_received", "New alerts that fire")
+        self._folded = self._make_counter(
+            "alerts_folded", "Alerts that are known, or ended before we heard of them"
+        )
+        self._refused = self._make_counter("requests_refused", "Requests refused", "reason")
+        self._looks = self._make_counter("looks", "Investigations, by verdict", "result")
+        self._reads = self._make_counter(
+            "alertmanager_reads", "Requests for Alertmanager's active alerts", "result"
+        )
+        self._delivered = self._make_counter(
+            "deliveries", "Attempts to deliver, by result", "target", "result"
+        )
+        # Each series starts at 0, so that Prometheus sees its first increase.
         for reason in REASONS:
             self._refused.labels(reason)
         for result in (*Verdict, "failed", "handed_over"):
@@ -47,11 +54,11 @@ class Metrics(Collector):
                 self._delivered.labels(target, result)
         self._registry.register(self)
 
-    def _make(self, name: str, words: str, *labels: str) -> Counter:
-        return Counter(f"runbook_serve_{name}", f"{words}.", labels, registry=self._registry)
+    def _make_counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"runbook_serve_{name}", f"{help_text}.", labels, registry=self._registry)
 
     def count_received(self, accepted: int, folded: int) -> None:
-        """Count alerts that came in."""
+        """Count alerts that came in; see ``book.Received`` for the two kinds."""
         self._received.inc(accepted)
         self._folded.inc(folded)
 
@@ -60,19 +67,19 @@ class Metrics(Collector):
         self._refused.labels(reason).inc()
 
     def count_look(self, result: str) -> None:
-        """Count an investigation."""
+        """Count an investigation by its verdict, ``failed``, or ``handed_over`` to Airflow."""
         self._looks.labels(result).inc()
 
     def count_read(self, result: str) -> None:
-        """Count a reading of Alertmanager's alerts."""
+        """Count a request for Alertmanager's active alerts, by ``done`` or ``failed``."""
         self._reads.labels(result).inc()
 
     def count_delivery(self, target: str, result: str) -> None:
-        """Count an attempt, or the end, of a delivery."""
+        """Count an attempt to deliver: ``retried``, ``lost``, or one of ``ENDS``."""
         self._delivered.labels(target, result).inc()
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what the book says now."""
+        """Yield the gauges, read from the book now."""
         waiting = self._book.read_waiting()
         yield GaugeMetricFamily(
             "runbook_serve_alerts_waiting",
@@ -85,7 +92,7 @@ class Metrics(Collector):
             "How long the oldest alert waits that stands in no report yet.",
             value=max(0.0, age.total_seconds()),
         )
-        left = GaugeMetricFamily(
+        undelivered = GaugeMetricFamily(
             "runbook_serve_deliveries_waiting", "Messages not delivered yet.", labels=["target"]
         )
         counts = dict.fromkeys(NAMES, 0)
@@ -93,13 +100,9 @@ class Metrics(Collector):
             if State(state) not in ENDS:
                 counts[target] = counts.get(target, 0) + count
         for target, count in counts.items():
-            left.add_metric([target], count)
-        yield left
-
-    def describe(self) -> list[Metric]:
-        """Return nothing: registering must not ask the database."""
-        return []
+            undelivered.add_metric([target], count)
+        yield undelivered
 
     def render(self) -> bytes:
-        """Return all of it as Prometheus reads it."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""The page: incidents, the open ones first, and their reports."""
+"""The page of incidents, the open ones first, with links to their reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .settings import ServeSettings
 
 _MOST_ROWS = 200
 _MOST_CHARS = 300
-#: The report's own policy; besides, no other page may embed ours.
+#: The content policy of a report, and that no other page may embed ours.
 HEADERS = {
     "Content-Security-Policy": f"{CSP} frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -33,7 +33,17 @@ HEADERS = {
 
 
 class Row(NamedTuple):
-    """One incident as the page and ``/incidents`` show it. ``since`` is empty when not known."""
+    """One incident as the page and ``/incidents`` show it.
+
+    Attributes
+    ----------
+    state : ``open`` or ``closed``
+    since : when the trouble began; if no breach was seen, when the incident was opened
+    affected : the impact, in words; empty when it is not known
+    verdict_at, verdict_age_s : when the newest look ended, and how long ago; empty and None when
+        the incident cannot be read
+    report : the report's path on this server
+    """
 
     incident: str
     is_open: bool
@@ -49,7 +59,7 @@ class Row(NamedTuple):
 
 
 class Page:
-    """Reads the incidents under RUNBOOK_HOME. Only changes the history's index."""
+    """Shows the incidents under RUNBOOK_HOME. Writes nothing but the index of the history."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self._home = settings.runbook_home.resolve()
@@ -60,12 +70,16 @@ class Page:
         )
 
     def list_rows(self, now: datetime) -> list[Row]:
-        """Return the incidents, the open ones first, the newest of each first."""
+        """Return at most 200 incidents, the open ones first, the newest of each first."""
         rows = list_history(self._home, load_policy())
         shown = sorted(rows, key=lambda row: not row.is_open)[:_MOST_ROWS]
         return [self._make_row(row, now) for row in shown]
 
     def _make_row(self, row: HistoryRow, now: datetime) -> Row:
+        """Return what an incident's journal says now; if it cannot be read, what the history says.
+
+        For a damaged incident, the cause says what is damaged.
+        """
         policy = load_policy()
         since = row.opened_at
         verdict = str(row.verdict or "")
@@ -124,12 +138,13 @@ class Page:
 
 
 def _say_age(row: Row, now: datetime) -> str:
-    """Say how old a verdict is."""
+    """Say how old a verdict is; empty when it has no time."""
     if row.verdict_age_s is None:
         return ""
     return f"{format_duration(now - datetime.fromisoformat(row.verdict_at))} ago"
 
 
 def _clip(text: str) -> str:
+    """Show invisible characters, and cut the text after 300 characters."""
     shown = visible(text)
     return shown if len(shown) <= _MOST_CHARS else f"{shown[:_MOST_CHARS]}…"

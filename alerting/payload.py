@@ -1,4 +1,4 @@
-"""What Alertmanager sends: its webhook's payload, version 4, and the alerts of its API."""
+"""Read what Alertmanager sends: its webhook's payload, version 4, and its API's list of alerts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from runbook_lib.model import Timestamp, format_time, parse_time
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 
-
 _MOST_TRUNCATED = 2**31 - 1
 
 _log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class TooManyAlertsError(PayloadError):
 
 
 def _read_end(text: object) -> datetime | None:
-    """Return a time; None for no time, and for Go's zero time, which means never."""
+    """Return a time; None without one, and for Go's zero time: Alertmanager writes it for never."""
     if text is None:
         return None
     if not isinstance(text, str):
@@ -47,7 +46,7 @@ def _read_end(text: object) -> datetime | None:
 
 
 def _read_count(number: object) -> object:
-    """Return a whole number as an integer, as JSON means it: 2.0 is 2."""
+    """Turn a float without a fraction into an integer: in JSON, 2.0 and 2 are the same."""
     if isinstance(number, float) and number.is_integer():
         return int(number)
     return number
@@ -57,15 +56,17 @@ Count = Annotated[int, BeforeValidator(_read_count)]
 End = Annotated[Timestamp | None, BeforeValidator(_read_end)]
 
 
-class _Sent(BaseModel):
+class _FromAlertmanager(BaseModel):
+    """A shape of Alertmanager's JSON: camelCase names; unknown fields are ignored."""
+
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel)
 
 
-class Alert(_Sent):
+class Alert(_FromAlertmanager):
     """One alert. ``fingerprint`` and ``starts_at`` are its key.
 
-    While an alert fires, ``ends_at`` is when Alertmanager counts it as over if Prometheus sends
-    nothing more.
+    While an alert fires, ``ends_at`` lies in the future: then Alertmanager counts the alert as
+    over, unless Prometheus has sent it again.
     """
 
     status: Literal["firing", "resolved"]
@@ -76,20 +77,20 @@ class Alert(_Sent):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What identifies the alert."""
+        """The fingerprint, and the start as the book writes it."""
         return self.fingerprint, format_time(self.starts_at)
 
     @property
     def is_drill(self) -> bool:
-        """Whether it rests on synthetic objects alone."""
+        """Whether the alert rests on synthetic objects alone; the rule's label says so."""
         return self.labels.get("drill") == "true"
 
 
 _ALERTS = TypeAdapter(list[Alert])
 
 
-class Payload(_Sent):
-    """One message of the webhook. ``truncated_alerts`` counts the alerts that it left out."""
+class Payload(_FromAlertmanager):
+    """One message of the webhook. ``truncated_alerts``: how many alerts the message left out."""
 
     version: Literal["4"]
     receiver: Annotated[str, StringConstraints(max_length=1024)]
@@ -103,9 +104,9 @@ def read_payload(body: bytes, *, alert_limit: int) -> Payload:
     Raises
     ------
     TooManyAlertsError
-        When it has more alerts than the limit. They are counted before any is read.
+        When it has more alerts than the limit. They are counted before any is validated.
     PayloadError
-        When it is not JSON (``NaN`` is not), or no payload of version 4; says what is wrong.
+        When it is not JSON (``NaN`` is not), or no payload of version 4. The text says why.
     """
     try:
         content: Any = from_json(body, allow_inf_nan=False)
@@ -129,7 +130,7 @@ def read_alerts(body: bytes) -> list[Alert]:
     Raises
     ------
     PayloadError
-        When it is no such list, or empty; says what is wrong.
+        When it is no such list, or empty. The text says why.
     """
     try:
         alerts = _ALERTS.validate_json(body, strict=True)
@@ -145,17 +146,17 @@ class _Receiver(BaseModel):
     name: str
 
 
-class _State(BaseModel):
+class _HeldStatus(BaseModel):
     state: str
 
 
-class _Held(_Sent):
-    """An alert as Alertmanager's API shows it."""
+class _HeldAlert(_FromAlertmanager):
+    """An alert in the answer of Alertmanager's API. Its status is an object, not a word."""
 
     labels: dict[str, str]
     starts_at: Timestamp
     fingerprint: Fingerprint
-    status: _State
+    status: _HeldStatus
     receivers: tuple[_Receiver, ...] = ()
 
 
@@ -165,30 +166,34 @@ def read_held_alerts(content: object, *, receivers: frozenset[str]) -> list[Aler
     Parameters
     ----------
     content : the answer's JSON
-    receivers : names under which Alertmanager knows us; empty: not known, so every alert counts
+    receivers : names of the receivers that send to us; empty: unknown yet, so every alert counts
 
     Raises
     ------
     PayloadError
-        When it is not a list. An alert of another shape is left out; the others count.
+        When it is not a list.
+
+    Notes
+    -----
+    An alert that cannot be read is logged and left out.
     """
     if not isinstance(content, list):
         raise PayloadError("Alertmanager's alerts are not a list")
     alerts = []
     for entry in content:
         try:
-            item = _Held.model_validate(entry)
+            held = _HeldAlert.model_validate(entry)
         except ValidationError as error:
             _log.warning("An alert of Alertmanager cannot be read: %s", list_wrong(error))
             continue
-        names = {receiver.name for receiver in item.receivers}
+        names = {receiver.name for receiver in held.receivers}
         is_ours = not receivers or bool(names & receivers)
-        if item.status.state == "active" and is_ours:
+        if held.status.state == "active" and is_ours:
             alert = Alert.model_construct(
                 status="firing",
-                labels=item.labels,
-                starts_at=item.starts_at,
-                fingerprint=item.fingerprint,
+                labels=held.labels,
+                starts_at=held.starts_at,
+                fingerprint=held.fingerprint,
                 ends_at=None,
             )
             alerts.append(alert)

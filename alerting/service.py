@@ -1,6 +1,6 @@
-"""One process that carries out jobs: locks, database, jobs, and the web server of the service.
+"""Put one process together: locks, database, jobs, and the web server.
 
-``serve`` takes alerts until it is told to end; ``answer`` takes those of one file.
+``serve`` takes alerts over HTTP until it is told to end. ``answer`` takes the alerts of one file.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ from .targets import ENDS, State, connect_targets
 from .web import build_app
 from .work import Bell, Planner, Work, configure, launch
 
-#: How many requests at a time: each may hold a body.
+#: Requests at the same time. It limits the memory, because each may hold a whole body.
 _MOST_REQUESTS = 64
+#: How long requests may go on after the process was told to end.
 _STOP_S = 5
-#: Leaves time for one more attempt after the longest wait between two.
-_LAST_TRY_S = 20.0
-#: Any number that other programs of the database do not use.
+#: Time for one more attempt after the longest wait between two attempts.
+_LAST_ATTEMPT_S = 20.0
+#: The number of our lock in Postgres; other programs of the database must not use it.
 _DATABASE_LOCK = 7_304_115
 
 
@@ -56,7 +57,7 @@ def serve(settings: ServeSettings) -> None:
     airflow = connect_airflow(settings)
     with _run_jobs(settings, "serve", airflow=airflow) as jobs:
         if airflow is None:
-            jobs.looker.get_ready()
+            jobs.looker.prepare_next()
         app = build_app(
             settings,
             book=jobs.book,
@@ -72,8 +73,8 @@ def serve(settings: ServeSettings) -> None:
 def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
     """Investigate and deliver for the alerts of one file, as ``serve`` does; then return.
 
-    It also does what another process left undone. A message that nobody takes is tried for
-    ``SERVE_RETRY_MAX_S`` plus 20 s; the next call goes on.
+    It also finishes the jobs of an earlier call that died. If a target does not take a message, it
+    tries again until ``SERVE_RETRY_MAX_S`` plus 20 s after the look; the next call goes on.
 
     Parameters
     ----------
@@ -82,31 +83,34 @@ def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
     Raises
     ------
     UsageError
-        When the file holds no such list, or another process does the same in this folder.
+        When the file holds no such list, or another call works in this folder or database.
     """
     alerts = _read_file(path)
     settings = settings.model_copy(update={"serve_look_ready": False})
     if not settings.serve_database_url:
-        own = f"sqlite:///{settings.serve_home / 'answer.sqlite3'}"
-        settings = settings.model_copy(update={"serve_database_url": own})
+        own_url = f"sqlite:///{settings.serve_home / 'answer.sqlite3'}"
+        settings = settings.model_copy(update={"serve_database_url": own_url})
     with _run_jobs(settings, "answer") as jobs:
-        jobs.work.take_all(alerts)
-        jobs.planner.wait_until_done(patience_s=settings.serve_retry_max_s + _LAST_TRY_S)
+        jobs.work.take_with_resolved(alerts)
+        jobs.planner.wait_until_done(patience_s=settings.serve_retry_max_s + _LAST_ATTEMPT_S)
         return _make_answer(jobs.book, alerts[0])
 
 
 def end_process(code: int) -> NoReturn:
-    """End at once: threads of jobs may wait for an hour. They go on after the next start."""
+    """End the process without waiting for its threads: a job may sleep for long.
+
+    Jobs that have not ended go on after the next start.
+    """
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)
 
 
 class AnswerDocument(Document):
-    """``serve --alerts``: what became of the messages of the last look.
+    """The answer of ``serve --alerts``: what became of the messages of the newest look.
 
     ``incident`` is empty when there is no report. Each of ``deliveries`` has ``target``, ``case``,
-    ``state`` and ``detail``; ``is_done`` says whether no later call would send anything.
+    ``state`` and ``detail``. ``is_done`` means that no later call would send anything.
     """
 
     deliveries: tuple[dict[str, str], ...]
@@ -114,9 +118,10 @@ class AnswerDocument(Document):
 
 
 def _make_answer(book: Book, alert: Alert) -> AnswerDocument:
+    """Return the answer for the episode that an alert belongs to."""
     episode = book.find_episode(alert.key)
     if episode is None:
-        raise UsageError("the alerts are of no episode")
+        raise UsageError("the alerts belong to no episode")
     name = episode.incident or f"episode-{episode.id}"
     deliveries = book.list_deliveries(f"{name}-{episode.id}.{episode.looks}")
     is_sent = all(delivery.state in (State.SENT, State.REPEATED) for delivery in deliveries)
@@ -148,7 +153,7 @@ def _read_file(path: Path) -> list[Alert]:
 
 
 class _Jobs(NamedTuple):
-    """What carries out jobs."""
+    """The parts of the process that carry out jobs."""
 
     looker: Looker
     book: Book
@@ -161,12 +166,17 @@ class _Jobs(NamedTuple):
 def _run_jobs(
     settings: ServeSettings, name: str, *, airflow: AirflowClient | None = None
 ) -> Iterator[_Jobs]:
-    """Carry out jobs; what a process of the same name left undone goes on.
+    """Carry out jobs, first those that a process which died left undone.
+
+    Parameters
+    ----------
+    name : ``serve`` or ``answer``; in one folder, one process of each may run
+    airflow : carries out looks and deliveries instead of this process
 
     Raises
     ------
     UsageError
-        When another one of the same name works in this folder, or another one in this database.
+        When another process of this name works in the folder, or any other in the same Postgres.
     """
     home = settings.serve_home
     with disk_errors(f"cannot use {home}"):
@@ -199,9 +209,9 @@ def _run_jobs(
 
 
 def _serve(app: FastAPI, settings: ServeSettings) -> None:
-    """Serve the app until the process is told to end."""
+    """Serve the app over HTTP until SIGTERM or Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn ends by these signals, and then raises them again.
+        # uvicorn ends by these signals, and sends them to this process again afterwards.
         signal.signal(number, _ignore)
     cert = settings.serve_tls_cert_file
     key = settings.serve_tls_key_file
@@ -224,12 +234,12 @@ def _serve(app: FastAPI, settings: ServeSettings) -> None:
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: the service is ending already."""
+    """Do nothing on a signal that uvicorn sends again: the service is ending already."""
 
 
 @contextmanager
 def _hold_home(settings: ServeSettings, name: str) -> Iterator[None]:
-    """Let one process of a name work in a folder: two would carry out the same jobs."""
+    """Hold the folder's lock of a name: two processes would carry out the same jobs twice."""
     with (settings.serve_home / f"{name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -241,7 +251,10 @@ def _hold_home(settings: ServeSettings, name: str) -> Iterator[None]:
 
 @contextmanager
 def _hold_database(engine: sa.Engine) -> Iterator[None]:
-    """Let one process use a database of Postgres, from whichever machine."""
+    """Hold a lock in Postgres, so that one process uses it, on whichever machine.
+
+    SQLite needs none: the lock of the folder guards it.
+    """
     if engine.dialect.name != "postgresql":
         yield
         return
@@ -264,7 +277,7 @@ class _RedactingFormatter(logging.Formatter):
 
 
 def _configure_log(settings: ServeSettings) -> None:
-    """Send every line to stderr, without secrets."""
+    """Send every line of the log to stderr, without secrets."""
     handler = logging.StreamHandler()
     handler.setFormatter(_RedactingFormatter(Redactor(settings.secrets)))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -13,15 +13,15 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_va
 from fulfillment import settings as runbook_settings
 from runbook_lib.errors import SettingsError
 
-#: Each is a secret that a file holds, with the setting that names the file.
-_FILES = (
+#: Secrets that files hold: the setting ``…_file`` of the same name is the file's path.
+_SECRETS_IN_FILES = (
     "serve_token",
     "serve_slack_url",
     "serve_teams_url",
     "serve_smtp_url",
     "serve_airflow_url",
 )
-_SHORTEST_TOKEN = 16
+_SHORTEST_TOKEN_CHARS = 16
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 _MAIL_ADDRESS = re.compile(r"[^\s@<>,;]+@[^\s@<>,;]+")
 _DATABASES = ("sqlite:///", "postgresql://", "postgres://")
@@ -33,23 +33,23 @@ class ServeSettings(runbook_settings.Settings):
     Attributes
     ----------
     serve_token, serve_slack_url, serve_teams_url, serve_smtp_url, serve_airflow_url : what the
-        ``…_FILE`` of the same name holds; empty: not set. ``load`` reads the files
+        ``…_FILE`` of the same name holds; empty: not set. Only ``load`` reads the files
     """
 
-    serve_address: str = Field("127.0.0.1:8115", description="host:port where it listens")
+    serve_address: str = Field("127.0.0.1:8115", description="host:port to listen on")
     serve_token_file: Path | None = Field(
-        None, description="bearer token; needed where others reach it"
+        None, description="bearer token; needed unless SERVE_ADDRESS is loopback"
     )
     serve_tls_cert_file: Path | None = Field(None, description="certificate chain, PEM")
-    serve_tls_key_file: Path | None = Field(None, description="its key, PEM")
+    serve_tls_key_file: Path | None = Field(None, description="the certificate's key, PEM")
     serve_body_limit_bytes: int = Field(1 << 20, ge=1024, le=64 << 20)
-    serve_alert_limit: int = Field(1000, ge=1, le=100_000, description="alerts in one body")
-    serve_queue_limit: int = Field(1000, ge=1, le=1_000_000, description="waiting alerts")
-    serve_cooldown_s: float = Field(300, ge=0, description="no second look before")
-    serve_look_timeout_s: float = Field(300, gt=0, description="the longest investigation")
+    serve_alert_limit: int = Field(1000, ge=1, le=100_000, description="most alerts in a body")
+    serve_queue_limit: int = Field(1000, ge=1, le=1_000_000, description="most waiting alerts")
+    serve_cooldown_s: float = Field(300, ge=0, description="least time between two looks")
+    serve_look_timeout_s: float = Field(300, gt=0, description="longest investigation")
     serve_look_ready: bool = Field(True, description="a process waits for the next investigation")
     serve_retry_max_s: float = Field(60, gt=0, description="longest wait between two attempts")
-    serve_give_up_minutes: float = Field(120, gt=0, description="a delivery fails after")
+    serve_give_up_minutes: float = Field(120, gt=0, description="a delivery is given up after")
     serve_database_url: str = Field("", description="empty: SQLite under RUNBOOK_HOME")
     serve_slack_url_file: Path | None = None
     serve_teams_url_file: Path | None = None
@@ -66,7 +66,7 @@ class ServeSettings(runbook_settings.Settings):
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Self:
-        """Read the settings, and the files that they name.
+        """Read the settings, and the secrets from the files that they name.
 
         Parameters
         ----------
@@ -75,11 +75,12 @@ class ServeSettings(runbook_settings.Settings):
         Raises
         ------
         SettingsError
-            When a value is malformed or a file cannot be used; names the setting, not the value.
+            When a value is malformed or a file cannot be used. The text names the setting, and
+            never shows the value.
         """
         settings = cls.load_without_files(folder)
         secrets = {}
-        for name in _FILES:
+        for name in _SECRETS_IN_FILES:
             setting = f"{name}_file"
             path = getattr(settings, setting)
             secret = _read_secret(setting, path) if path else ""
@@ -90,13 +91,16 @@ class ServeSettings(runbook_settings.Settings):
 
     @classmethod
     def load_without_files(cls, folder: Path | None = None) -> Self:
-        """Read the settings, but no file that they name: for programs that send nothing."""
+        """Read the settings, but no secret files: for programs that deliver nothing."""
         return super().load(folder)
 
     @field_validator("*")
     @classmethod
     def _check_url(cls, value: object, info: ValidationInfo) -> object:
-        """Check a database's address by its own rule; a secret one is checked with its file."""
+        """Check the database's address by its scheme, and leave secrets to ``_check_secrets``.
+
+        The runbook's own rule applies to all other fields.
+        """
         if info.field_name == "serve_database_url":
             if value and not str(value).startswith(_DATABASES):
                 raise ValueError("starts with postgresql:// or sqlite:///")
@@ -123,7 +127,7 @@ class ServeSettings(runbook_settings.Settings):
         return ", ".join(addresses)
 
     @model_validator(mode="after")
-    def _check_serve(self) -> Self:
+    def _check_combinations(self) -> Self:
         wrong: list[str] = []
         if bool(self.serve_tls_cert_file) != bool(self.serve_tls_key_file):
             wrong.append("SERVE_TLS_KEY_FILE: set both it and SERVE_TLS_CERT_FILE, or neither")
@@ -139,10 +143,11 @@ class ServeSettings(runbook_settings.Settings):
 
     def _check_secrets(self) -> None:
         token = self.serve_token.get_secret_value()
-        is_weak = len(token) < _SHORTEST_TOKEN or not token.isascii()
+        is_weak = len(token) < _SHORTEST_TOKEN_CHARS or not token.isascii()
         if self.serve_token_file and is_weak:
-            text = f"SERVE_TOKEN_FILE: the token needs {_SHORTEST_TOKEN} ASCII characters or more."
-            raise SettingsError(f"{text} Make one with: openssl rand -hex 32")
+            text = f"the token needs {_SHORTEST_TOKEN_CHARS} ASCII characters or more."
+            make = "Make one with: openssl rand -hex 32"
+            raise SettingsError(f"SERVE_TOKEN_FILE: {text} {make}")
         schemes = {
             "serve_slack_url": ("http", "https"),
             "serve_teams_url": ("http", "https"),
@@ -153,21 +158,23 @@ class ServeSettings(runbook_settings.Settings):
             address = getattr(self, name).get_secret_value()
             if address and not _is_address(address, allowed):
                 words = " or ".join(f"{scheme}://" for scheme in allowed)
-                raise SettingsError(f"{name.upper()}_FILE: the file holds one address, {words}…")
+                raise SettingsError(
+                    f"{name.upper()}_FILE: the file must hold one address, {words}…"
+                )
 
     @property
     def host(self) -> str:
-        """The host where it listens."""
+        """The host of ``serve_address``, without the brackets of an IPv6 address."""
         return self.serve_address.rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int:
-        """The port where it listens."""
+        """The port of ``serve_address``."""
         return int(self.serve_address.rpartition(":")[2])
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody outside this machine can reach it."""
+        """Whether only this machine can reach the service."""
         if self.host == "localhost":
             return True
         try:
@@ -177,18 +184,18 @@ class ServeSettings(runbook_settings.Settings):
 
     @property
     def page_url(self) -> str:
-        """The address of the page, as seen from this machine."""
+        """The address of the page of incidents, made from ``serve_address``."""
         scheme = "https" if self.serve_tls_cert_file else "http"
         return f"{scheme}://{self.serve_address}"
 
     @property
     def serve_home(self) -> Path:
-        """The folder for database and locks."""
+        """The folder for the SQLite database and the lock files."""
         return self.runbook_home.resolve() / "serve"
 
     @property
     def database_url(self) -> str:
-        """The database's address, as SQLAlchemy takes it."""
+        """The database's address for SQLAlchemy; SQLite in ``serve_home`` if none is set."""
         if not self.serve_database_url:
             return f"sqlite:///{self.serve_home / 'serve.sqlite3'}"
         scheme, _, rest = self.serve_database_url.partition("://")
@@ -198,17 +205,17 @@ class ServeSettings(runbook_settings.Settings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every secret value that is set, for redaction; passwords inside addresses, too."""
-        inner = []
+        """Every secret that is set, for redaction, with the passwords inside of addresses."""
+        passwords = []
         for name in ("serve_smtp_url", "serve_airflow_url", "serve_database_url"):
             value = getattr(self, name)
             text = value.get_secret_value() if isinstance(value, SecretStr) else value
-            inner.append(unquote(urlsplit(text).password or ""))
-        return (*super().secrets, *filter(None, inner))
+            passwords.append(unquote(urlsplit(text).password or ""))
+        return (*super().secrets, *filter(None, passwords))
 
 
 def _read_secret(name: str, path: Path) -> str:
-    """Return the one line that a file holds."""
+    """Return a file's text, without spaces around it; ``name`` is the setting to blame."""
     try:
         return path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -217,9 +224,10 @@ def _read_secret(name: str, path: Path) -> str:
 
 
 def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
+    """Tell whether a text is one address with a host and an allowed scheme."""
     try:
         parts = urlsplit(text)
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number, or too large
         return False
-    return usable and parts.scheme in schemes and text.isprintable() and " " not in text
+    return has_host and parts.scheme in schemes and text.isprintable() and " " not in text

@@ -1,6 +1,6 @@
-"""Where reports go: a ticket of support, Slack, Teams, mail. One attempt at a time.
+"""The targets of reports: a customer's case in support-service, Slack, Teams, mail.
 
-An attempt ends in one of three ways: it was taken, it was not, or nobody knows.
+After an attempt to send a message, the target has taken it, has not taken it, or nobody knows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 from fulfillment.clients.http_systems import SupportClient
 from runbook_lib.errors import (
-    BadAnswerError,
     ClientError,
     ClientTimeoutError,
     ConnectionRefusedClientError,
@@ -39,19 +38,22 @@ from .settings import ServeSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: A later attempt cannot succeed: the address, or what is sent, is wrong.
-_FINAL = frozenset({400, 404, 405, 410, 413, 414, 415, 422})
+#: After these answers no later attempt can succeed: the address, or what is sent, is wrong.
+_FINAL_STATUSES = frozenset({400, 404, 405, 410, 413, 414, 415, 422})
+#: The codes of SMTP for "send the mail's text now" and "done".
 _SMTP_DATA = 354
-_SMTP_TAKEN = 250
+_SMTP_DONE = 250
 _SMTP_PORT = 25
 _SMTPS_PORT = 465
 
 
 class State(StrEnum):
-    """How far a delivery is. ``SENDING`` and ``REPEATING`` are written before anything is sent.
+    """How far a delivery is.
 
-    ``LOST``: it was sent, and the answer was lost. ``UNCONFIRMED``: the answer to the repeat was
-    lost, too; no third message is sent.
+    ``SENDING`` and ``REPEATING`` are written down before the message, or its repeat, is sent.
+    ``LOST``: the message was sent, and the answer was lost. ``REPEATED``: the target took the
+    repeat. ``UNCONFIRMED``: nobody knows whether the target has the message, and nothing more is
+    sent.
     """
 
     WAITING = "waiting"
@@ -64,41 +66,41 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-#: Every target there can be. ``connect_targets`` says which are configured.
+#: The names of all targets. ``connect_targets`` returns those that are configured.
 NAMES = ("ticket", "slack", "teams", "mail")
-#: Nothing more is sent.
+#: The states after which nothing more is sent.
 ENDS = (State.SENT, State.REPEATED, State.UNCONFIRMED, State.FAILED)
 
 
 def is_case(text: str) -> bool:
-    """Tell whether a text can be the id of a support case."""
+    """Tell whether a text has the form of a case's id in support-service."""
     return re.fullmatch(r"[A-Za-z0-9-]{1,64}", text) is not None
 
 
 class NotSentError(Exception):
-    """Nothing was taken. A later attempt may succeed."""
+    """The target did not take the message. A later attempt may succeed."""
 
 
 class RefusedError(NotSentError):
-    """Nothing was taken, and no later attempt can succeed."""
+    """The target did not take the message, and no later attempt can succeed."""
 
 
 class AnswerLostError(Exception):
-    """It was sent, and nobody knows whether it was taken."""
+    """The message was sent, and nobody knows whether the target took it."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is delivered.
+    """A message to one target.
 
     Attributes
     ----------
-    id : identifies the message
-    name : of the report at this look; what is attached is named after it
+    id : the delivery's id, the same at each attempt
+    name : the incident, episode and look; names the attachments, and marks the message in a case
     subject, text : without secrets; ``text`` has several lines
-    thread : id of the first message of the incident; empty: this is the first
-    case : a case of support, for the ticket
-    folder : the incident's folder, whose report and summary are attached; empty: nothing is
+    thread : id of the incident's first message to this target; empty: this is the first
+    case : the id of the customer's case; empty for targets other than ``ticket``
+    folder : the incident's folder, whose report and summary are attached; empty: no attachment
     """
 
     id: str
@@ -111,7 +113,7 @@ class Message:
 
     @property
     def files(self) -> dict[str, Path]:
-        """What is attached, by name."""
+        """The files to attach, by the names that they get; those that exist."""
         if not self.folder:
             return {}
         folder = Path(self.folder)
@@ -125,29 +127,39 @@ class Message:
 class Target(Protocol):
     """Something that takes messages."""
 
-    #: Whether it shows what it took, so that a message is there exactly once.
+    #: Whether ``send`` can ask the target for its messages, and so never sends one twice.
     shows_messages: bool
 
     def send(self, message: Message, *, is_repeat: bool) -> None:
-        """Send a message once.
+        """Attempt once to send a message.
+
+        Parameters
+        ----------
+        is_repeat : whether an earlier attempt may have succeeded; the message says so
+
+        Raises
+        ------
+        RefusedError, NotSentError
+            When the target did not take the message.
+        AnswerLostError
+            When nobody knows whether it did.
+        """
+
+    def check_alive(self) -> None:
+        """Ask the target for something harmless.
 
         Raises
         ------
         NotSentError
-            When it was not taken.
-        AnswerLostError
-            When nobody knows.
+            When the target does not answer.
         """
-
-    def check_alive(self) -> None:
-        """Ask something that changes nothing; raises NotSentError while there is no answer."""
 
 
 @contextmanager
-def _sending(*, is_read: bool = False) -> Iterator[None]:
-    """Turn a client's error into what it says about a message.
+def _map_errors(*, is_read: bool = False) -> Iterator[None]:
+    """Raise a client's error as the error of this module that says what became of the message.
 
-    ``is_read``: only a question is sent, so losing its answer loses nothing.
+    ``is_read``: the request changes nothing, so nothing was sent even if its answer is lost.
     """
     try:
         yield
@@ -157,14 +169,12 @@ def _sending(*, is_read: bool = False) -> Iterator[None]:
         if is_read or _is_unconnected(error):
             raise NotSentError(str(error)) from error
         raise AnswerLostError(str(error)) from error
-    except BadAnswerError as error:
-        raise NotSentError(str(error)) from error
     except ClientError as error:
         raise NotSentError(str(error)) from error
 
 
 def _is_unconnected(error: BaseException | None) -> bool:
-    """Tell whether an error came before anything could be sent."""
+    """Tell whether an error, or a cause of it, says that no connection was made."""
     while error is not None:
         reason = getattr(error, "reason", None)
         for part in (error, reason, *error.args):
@@ -178,8 +188,8 @@ def _is_unconnected(error: BaseException | None) -> bool:
 
 
 @dataclass(frozen=True)
-class _Said:
-    """One message of a case; other fields are ignored."""
+class _CaseMessage:
+    """One message in a customer's case; other fields of the answer are ignored."""
 
     message: str = ""
 
@@ -187,45 +197,50 @@ class _Said:
 
 
 @dataclass(frozen=True)
-class _Thread:
-    """A case with what stands in it. Without both lists no message can be found."""
+class _Case:
+    """What a customer's case holds. An answer that lacks one of the lists is an error."""
 
-    messages: tuple[_Said, ...]
+    messages: tuple[_CaseMessage, ...]
     attachments: tuple[dict[str, Json], ...]
 
     __pydantic_config__ = CAMEL
 
 
 class TicketTarget(SupportClient):
-    """A case of support. It shows its messages, so each is there exactly once."""
+    """A customer's case in support-service. It shows its messages, so none is written twice."""
 
     shows_messages = True
 
     def send(self, message: Message, *, is_repeat: bool) -> None:  # noqa: ARG002
-        """Attach what is missing, then write the message, unless its marker is there."""
+        """Attach the files that are missing, then write the message.
+
+        Does nothing if the case has a message with this one's marker. The message is written
+        last, so a marker also means that the files are attached.
+        """
         path = self._path(check_ticket_id(message.case))
-        with _sending(is_read=True):
-            thread = self.get(path, _Thread)
+        with _map_errors(is_read=True):
+            case = self.get(path, _Case)
         marker = f"[{message.name}]"
-        if any(marker in entry.message for entry in thread.messages):
+        if any(marker in entry.message for entry in case.messages):
             return
-        attached = {str(name) for entry in thread.attachments for name in entry.values()}
+        # Every field's value counts: which one holds the file's name is not laid down.
+        attached = {str(value) for entry in case.attachments for value in entry.values()}
         for name, file in message.files.items():
             if name not in attached:
                 self._attach(f"{path}/attachments", name, file)
-        text = _head(message, is_repeat=False)
+        text = _join_text(message, is_repeat=False)
         body = {"authorType": "agent", "message": f"{text}\n\n{marker}"}
-        with _sending():
+        with _map_errors():
             self.post(f"{path}/messages", object, body)
 
     def check_alive(self) -> None:
-        """Read the health endpoint."""
-        with _sending(is_read=True):
+        """Read support-service's health endpoint."""
+        with _map_errors(is_read=True):
             self.read_health()
 
     def _attach(self, path: str, name: str, file: Path) -> None:
         files = {"file": (name, file.read_bytes(), "application/octet-stream")}
-        with _sending():
+        with _map_errors():
             self._ask(Request("POST", f"{self.url}{path}", files=files))
 
 
@@ -240,24 +255,24 @@ class Webhook(HttpClient):
         self._redactor = Redactor((url, self.url, parts.path, parts.query))
 
     def build(self, message: Message, *, is_repeat: bool) -> Json:
-        """Return the body that the webhook takes."""
+        """Return the JSON body that this kind of webhook takes."""
         raise NotImplementedError
 
     def send(self, message: Message, *, is_repeat: bool) -> None:
-        """Post a message."""
+        """Post a message. Any answer but 2xx means that the webhook did not take it."""
         body = self.build(message, is_repeat=is_repeat)
-        with _sending():
+        with _map_errors():
             answer = self._send(Request("POST", self.url, json=body))
         if 200 <= answer.status < 300:
             return
-        text = f"it answered {answer.status}: {self._excerpt(answer.body)}"
-        if answer.status in _FINAL:
+        text = f"the webhook answered {answer.status}: {self._excerpt(answer.body)}"
+        if answer.status in _FINAL_STATUSES:
             raise RefusedError(text)
         raise NotSentError(text)
 
     def check_alive(self) -> None:
-        """Ask for the address without a message: any answer will do."""
-        with _sending(is_read=True):
+        """Send a GET without a message. Any answer will do, even an error's status."""
+        with _map_errors(is_read=True):
             self._send(Request("GET", self.url))
 
 
@@ -267,8 +282,8 @@ class SlackTarget(Webhook):
     SYSTEM = "slack"
 
     def build(self, message: Message, *, is_repeat: bool) -> Json:
-        """Return the text. Nothing in it is a link, a mention or a format."""
-        text = _head(message, is_repeat=is_repeat)
+        """Return a body that Slack shows as plain text, without links, mentions or formats."""
+        text = _join_text(message, is_repeat=is_repeat)
         for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
             text = text.replace(character, entity)
         return {"text": text, "mrkdwn": False, "unfurl_links": False}
@@ -280,9 +295,12 @@ class TeamsTarget(Webhook):
     SYSTEM = "teams"
 
     def build(self, message: Message, *, is_repeat: bool) -> Json:
-        """Return a card. Runs of text are shown as they are: cards format text blocks only."""
+        """Return an adaptive card with a block for each line.
+
+        A ``TextRun`` is shown as it is. A ``TextBlock`` would be read as Markdown.
+        """
         blocks = []
-        for line in _head(message, is_repeat=is_repeat).splitlines():
+        for line in _join_text(message, is_repeat=is_repeat).splitlines():
             run = {"type": "TextRun", "text": line or " "}
             blocks.append({"type": "RichTextBlock", "inlines": [run]})
         card = {
@@ -299,7 +317,8 @@ class TeamsTarget(Webhook):
         return {"type": "message", "attachments": [attachment]}
 
 
-def _head(message: Message, *, is_repeat: bool) -> str:
+def _join_text(message: Message, *, is_repeat: bool) -> str:
+    """Return subject and text in one; a repeat says first that it is one."""
     text = f"{message.subject}\n{message.text}"
     if is_repeat:
         text = f"Sent again: the answer to the first message was lost.\n{text}"
@@ -307,12 +326,13 @@ def _head(message: Message, *, is_repeat: bool) -> str:
 
 
 class MailTarget:
-    """A mail server. A repeat has the same Message-ID, so that programs see one mail.
+    """A mail server. A repeat has the same Message-ID, so that mail programs can see one mail.
 
     Parameters
     ----------
-    url : ``smtp://[user:password@]host[:port]`` or ``smtps://…``. Credentials are sent over TLS
-        alone; a server that offers STARTTLS gets it
+    url : ``smtp://[user:password@]host[:port]`` or ``smtps://…``. With ``smtp://``, STARTTLS is
+        used if the server offers it. The password is sent over TLS only
+    receivers : addresses, separated by commas
     """
 
     shows_messages = False
@@ -334,7 +354,7 @@ class MailTarget:
         self._redactor = Redactor((self._password,))
 
     def build(self, message: Message, *, is_repeat: bool) -> EmailMessage:
-        """Return the mail."""
+        """Return the mail with its attachments; a follow-up answers the incident's first mail."""
         mail = EmailMessage()
         again = "[again] " if is_repeat else ""
         mail["Subject"] = f"{again}{' '.join(message.subject.split())}"
@@ -356,27 +376,28 @@ class MailTarget:
         return mail
 
     def send(self, message: Message, *, is_repeat: bool) -> None:
-        """Send a mail to all receivers at once."""
+        """Send one mail to all receivers. If the server refuses one of them, nobody gets it."""
         content = self.build(message, is_repeat=is_repeat).as_bytes()
         with self._connecting() as server:
-            self._expect(server.mail(self._sender), _SMTP_TAKEN)
+            self._expect(server.mail(self._sender), _SMTP_DONE)
             for receiver in self._receivers:
-                self._expect(server.rcpt(receiver), _SMTP_TAKEN)
+                self._expect(server.rcpt(receiver), _SMTP_DONE)
             self._expect(server.docmd("DATA"), _SMTP_DATA)
             try:
                 server.send(_quote_dots(content))
                 answer = server.getreply()
             except (OSError, smtplib.SMTPException) as error:
                 raise AnswerLostError(f"mail: {self._redactor.text(str(error))}") from error
-            self._expect(answer, _SMTP_TAKEN)
+            self._expect(answer, _SMTP_DONE)
 
     def check_alive(self) -> None:
-        """Greet the server."""
+        """Connect, log in, and send a command that does nothing."""
         with self._connecting() as server:
-            self._expect(server.noop(), _SMTP_TAKEN)
+            self._expect(server.noop(), _SMTP_DONE)
 
     @contextmanager
     def _connecting(self) -> Iterator[smtplib.SMTP]:
+        """Yield a server that is logged in to. Errors of the network mean: nothing was sent."""
         try:
             server = self._connect()
             try:
@@ -395,27 +416,29 @@ class MailTarget:
         return smtplib.SMTP(self._host, self._port, timeout=self._timeout_s)
 
     def _log_in(self, server: smtplib.SMTP) -> None:
+        """Begin TLS if the server offers it, and log in if the address names a user."""
         server.ehlo_or_helo_if_needed()
-        is_safe = self._is_tls
+        is_encrypted = self._is_tls
         if not self._is_tls and server.has_extn("starttls"):
             server.starttls(context=self._context)
             server.ehlo()
-            is_safe = True
+            is_encrypted = True
         if not self._user:
             return
-        if not is_safe:
+        if not is_encrypted:
             raise NotSentError("mail: the server offers no TLS, so no password is sent to it")
         server.login(self._user, self._password)
 
-    def _expect(self, answer: tuple[int, bytes], wanted: int) -> None:
+    def _expect(self, answer: tuple[int, bytes], wanted_code: int) -> None:
+        """Raise NotSentError if the server's answer has another code."""
         code, text = answer
-        if code != wanted:
+        if code != wanted_code:
             words = self._redactor.text(text.decode("utf-8", "replace"))[:200]
             raise NotSentError(f"mail: the server answered {code}: {words}")
 
 
 def _quote_dots(content: bytes) -> bytes:
-    """Return a mail as SMTP's DATA takes it: CRLF, dots doubled, a dot at the end."""
+    """Return a mail for SMTP's DATA: CRLF, a dot at a line's start doubled, a dot at the end."""
     lines = content.replace(b"\r\n", b"\n").split(b"\n")
     quoted = [b"." + line if line.startswith(b".") else line for line in lines]
     return b"\r\n".join(quoted).rstrip(b"\r\n") + b"\r\n.\r\n"

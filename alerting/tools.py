@@ -1,7 +1,7 @@
-"""What an assistant may ask the runbook, over the Model Context Protocol on stdin and stdout.
+"""The tools that an assistant may call, over the Model Context Protocol on stdin and stdout.
 
-Every tool only reads; ``investigate`` writes its own incident folder. Text that came from outside,
-such as names of objects, labels and answers of systems, stands in fields named ``untrusted_text``.
+Every tool only reads; ``investigate`` also writes an incident's folder. Text from outside, such as
+names of objects, alerts' labels and answers of systems, stands in fields named ``untrusted_text``.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ R = TypeVar("R")
 
 
 class Origin(BaseModel):
-    """Which incident an answer is about, when and where it was read, and how long ago.
+    """Which incident a fact is about, and when and where it was read.
 
-    ``source`` is an address, steps of the runbook, or a path on this machine.
+    ``age_s`` is the time since ``at``, in seconds. ``source`` is an address, steps of the runbook,
+    or a path on this machine.
     """
 
     incident: str
@@ -53,9 +54,10 @@ class Origin(BaseModel):
 
 
 class Fact(BaseModel):
-    """One thing that an incident's record says.
+    """One fact about an incident.
 
-    ``name`` is a step, a cause, a plan or ``report``; ``status`` is its own, or the verdict.
+    ``name`` is a step, a cause, a plan's id, or ``report``. ``status`` is the status of that step,
+    cause or plan; for ``report`` it is the verdict.
     """
 
     name: str
@@ -65,7 +67,10 @@ class Fact(BaseModel):
 
 
 class Tools:
-    """The tools. Each takes an incident's id; empty: the open one."""
+    """The tools. Each takes an incident's id; empty: the open one.
+
+    A method's docstring is the tool's description, which the assistant reads.
+    """
 
     def __init__(self, settings: ServeSettings, looker: Looker, clock: Clock = utc_now) -> None:
         self._home = settings.runbook_home.resolve()
@@ -87,8 +92,8 @@ class Tools:
         latest = chosen.journal.view().latest()
         for step, reading in latest.items():
             text = f"{reading.name}: {reading.value} {reading.unit}. {reading.reason}"
-            origin = self._find_origin(chosen, reading.observed_at, reading.source)
-            facts.append(self._tell(step, reading.status, text, origin))
+            origin = self._make_origin(chosen, reading.observed_at, reading.source)
+            facts.append(self._make_fact(step, reading.status, text, origin))
         return facts
 
     def causes(self, incident: str = "") -> list[Fact]:
@@ -101,8 +106,8 @@ class Tools:
         for finding in diagnosis.findings:
             text = f"{finding.words}. {finding.reason} {finding.next_step}"
             evidence = ", ".join(finding.evidence)
-            origin = self._find_origin(chosen, diagnosis.at, evidence)
-            facts.append(self._tell(finding.name, finding.status, text, origin))
+            origin = self._make_origin(chosen, diagnosis.at, evidence)
+            facts.append(self._make_fact(finding.name, finding.status, text, origin))
         return facts
 
     def plans(self, incident: str = "") -> list[Fact]:
@@ -115,8 +120,8 @@ class Tools:
             plan = row["plan"]
             text = f"{row['what']} ({row['how_many']}) {row['why']}"
             path = chosen.folder / "plans" / f"{plan}.jsonl"
-            origin = self._find_origin(chosen, entries[plan].at, str(path))
-            facts.append(self._tell(plan, row["status"], text, origin))
+            origin = self._make_origin(chosen, entries[plan].at, str(path))
+            facts.append(self._make_fact(plan, row["status"], text, origin))
         return facts
 
     def report(self, incident: str = "") -> Fact:
@@ -127,8 +132,8 @@ class Tools:
         path = chosen.folder / "summary.txt"
         text = path.read_text("utf-8") if path.is_file() else ""
         read_at = journal.readings[-1].at if journal.readings else chosen.state.opened_at
-        origin = self._find_origin(chosen, read_at, str(chosen.folder / "report.html"))
-        return self._tell("report", verdict, text, origin)
+        origin = self._make_origin(chosen, read_at, str(chosen.folder / "report.html"))
+        return self._make_fact("report", verdict, text, origin)
 
     def _find(self, name: str) -> Incident:
         incident = open_incident(self._home, name, redactor=self._redactor)
@@ -136,7 +141,7 @@ class Tools:
             raise UsageError("no incident is open; name one, or call investigate")
         return incident
 
-    def _find_origin(self, incident: Incident, at: datetime, source: str) -> Origin:
+    def _make_origin(self, incident: Incident, at: datetime, source: str) -> Origin:
         age = self._clock() - at
         return Origin(
             incident=incident.id,
@@ -145,36 +150,36 @@ class Tools:
             source=self._clean(source),
         )
 
-    def _tell(self, name: str, status: str, text: str, origin: Origin) -> Fact:
+    def _make_fact(self, name: str, status: str, text: str, origin: Origin) -> Fact:
         clean = self._clean(text.strip())
         return Fact(name=name, status=str(status), untrusted_text=clean, origin=origin)
 
     def _clean(self, text: str) -> str:
-        """Return a text without secrets in which nothing is invisible; a long one is cut."""
+        """Remove secrets, show invisible characters, and cut the text after 4,000 characters."""
         redacted = self._redactor.text(text)
         return visible(redacted)[:_MOST_CHARS]
 
 
 def build_server(settings: ServeSettings) -> MCPServer:
-    """Return the server with its tools. It listens on stdin once it is run."""
+    """Return the server with its tools. Its ``run`` method makes it listen on stdin."""
     settings.serve_home.mkdir(parents=True, exist_ok=True, mode=0o700)
     tools = Tools(settings, Looker(settings))
     server = MCPServer("runbook", instructions=_INSTRUCTIONS, log_level="ERROR")
     for tool in (tools.readings, tools.causes, tools.plans, tools.report):
         server.add_tool(_name_errors(tool), annotations=ToolAnnotations(read_only_hint=True))
-    # It writes an incident's folder, and nothing else.
-    adds = ToolAnnotations(read_only_hint=False, destructive_hint=False)
-    server.add_tool(_name_errors(tools.investigate), annotations=adds)
+    # investigate writes an incident's folder, and nothing else.
+    only_adds = ToolAnnotations(read_only_hint=False, destructive_hint=False)
+    server.add_tool(_name_errors(tools.investigate), annotations=only_adds)
     return server
 
 
 def _name_errors(tool: Callable[P, R]) -> Callable[P, R]:
-    """Let a tool say why it failed. The client learns nothing of other errors."""
+    """Pass the text of a ``RunbookError`` to the client; the library hides that of others."""
 
     @wraps(tool)
-    def call(*given: P.args, **named: P.kwargs) -> R:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return tool(*given, **named)
+            return tool(*args, **kwargs)
         except RunbookError as error:
             raise ToolError(str(error)) from error
 

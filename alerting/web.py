@@ -1,4 +1,4 @@
-"""The service's routes. None changes the world: they write down alerts and show reports."""
+"""The service's routes. They write down alerts and show reports; none changes another system."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .payload import Alert, Payload, PayloadError, TooManyAlertsError, read_payl
 from .settings import ServeSettings
 from .work import Planner, Work
 
-#: The longest wait for a whole body.
+#: How long a sender may take for a whole body.
 BODY_DEADLINE_S = 20.0
 _RETRY_AFTER = {"Retry-After": "5"}
 
@@ -36,14 +36,14 @@ _log = logging.getLogger(__name__)
 
 
 class Taken(BaseModel):
-    """How many alerts of a body are new, and how many were known."""
+    """The answer to an accepted body; ``book.Received`` explains the fields."""
 
     accepted: int
     folded: int
 
 
 class Refused(BaseModel):
-    """Why a request was refused; ``reason`` is one of ``metrics.REASONS``."""
+    """The answer to a refused request; ``reason`` is one of ``metrics.REASONS``."""
 
     error: str
     reason: str
@@ -52,12 +52,15 @@ class Refused(BaseModel):
 _REFUSALS: dict[int | str, dict[str, Json]] = {
     400: {"description": "no payload of version 4", "model": Refused},
     413: {"description": "too large, or too many alerts", "model": Refused},
-    503: {"description": "the queue is full, or the body is slow", "model": Refused},
+    503: {"description": "too many alerts wait, or the body is too slow", "model": Refused},
 }
 
 
 def _describe_payload() -> dict[str, Json]:
-    """Return the payload's schema, without references: its place is in another document."""
+    """Describe the body of ``/alertmanager`` for the service's OpenAPI document.
+
+    References to ``$defs`` would point nowhere in that document, so the alert's schema is put in.
+    """
     schema = Payload.model_json_schema()
     schema.pop("$defs")
     schema["properties"]["alerts"]["items"] = Alert.model_json_schema()
@@ -69,10 +72,10 @@ _BODY = _describe_payload()
 
 
 class _Refusal(Exception):
-    """A request that is refused: the status, the reason's name and its words."""
+    """Ends a request with an HTTP status; ``reason`` is one of ``metrics.REASONS``."""
 
-    def __init__(self, status: int, reason: str, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, status: int, reason: str, text: str) -> None:
+        super().__init__(text)
         self.status = status
         self.reason = reason
 
@@ -87,9 +90,9 @@ def build_app(
     page: Page,
     clock: Clock = utc_now,
 ) -> FastAPI:
-    """Put the routes together."""
+    """Return the web application. If a token is set, every route but ``/health`` needs it."""
     token = settings.serve_token.get_secret_value()
-    # For the schema. The token itself is checked before any route.
+    # These only describe the token in OpenAPI. The function guard checks it.
     guards = [Security(HTTPBearer(auto_error=False)), Security(HTTPBasic(auto_error=False))]
     app = FastAPI(
         title="runbook serve",
@@ -118,7 +121,7 @@ def build_app(
     async def refuse(_: Request, refusal: _Refusal) -> Response:
         metrics.count_refused(refusal.reason)
         _log.warning("refused: %s: %s", refusal.reason, refusal)
-        # Alertmanager does not repeat a body that we called wrong, but it still holds the alerts.
+        # Alertmanager does not send a body again after these statuses. It still holds the alerts.
         if refusal.status in (400, 413):
             await run_in_threadpool(planner.ask_for_read)
         headers = _RETRY_AFTER if refusal.status == 503 else {}
@@ -135,8 +138,8 @@ def build_app(
     async def receive(request: Request) -> Taken:
         waiting = await run_in_threadpool(book.read_waiting)
         if waiting.alerts >= settings.serve_queue_limit:
-            words = f"{waiting.alerts} alerts wait (SERVE_QUEUE_LIMIT); send them again"
-            raise _Refusal(503, "full", words)
+            text = f"{waiting.alerts} alerts wait (SERVE_QUEUE_LIMIT); send this body again"
+            raise _Refusal(503, "full", text)
         body = await _read_body(request, settings.serve_body_limit_bytes)
         try:
             payload = read_payload(body, alert_limit=settings.serve_alert_limit)
@@ -151,7 +154,7 @@ def build_app(
             await run_in_threadpool(planner.ask_for_read)
         return Taken(accepted=accepted, folded=folded)
 
-    @app.get("/health", responses={503: {"description": "it does not work"}})
+    @app.get("/health", responses={503: {"description": "the service does not work"}})
     def health() -> Response:
         problem = ""
         try:
@@ -198,28 +201,32 @@ def _add_pages(
 
 
 async def _read_body(request: Request, limit_bytes: int) -> bytes:
-    """Return a body that is neither too long nor too slow; what is too long is not kept."""
+    """Return a body; refuse one that is longer than the limit, or takes more than 20 s.
+
+    No more than the limit and one chunk is ever kept in memory.
+    """
     announced = request.headers.get("content-length", "")
-    words = f"the body has more than {limit_bytes} bytes (SERVE_BODY_LIMIT_BYTES)"
+    too_long = f"the body has more than {limit_bytes} bytes (SERVE_BODY_LIMIT_BYTES)"
+    # Python reads no integer of more than 4,300 digits; 20 are enough to be over any limit.
     if announced.isdecimal() and int(announced[:20]) > limit_bytes:
-        raise _Refusal(413, "too_large", words)
+        raise _Refusal(413, "too_large", too_long)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_DEADLINE_S):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limit_bytes:
-                    raise _Refusal(413, "too_large", words)
+                    raise _Refusal(413, "too_large", too_long)
     except TimeoutError:
-        words = f"the body did not come within {BODY_DEADLINE_S:g} s; send it again"
-        raise _Refusal(503, "slow", words) from None
+        text = f"the body did not come within {BODY_DEADLINE_S:g} s; send it again"
+        raise _Refusal(503, "slow", text) from None
     return bytes(body)
 
 
 def has_token(authorization: str | None, token: str) -> bool:
     """Tell whether a header holds the token: as bearer, or as the password of Basic.
 
-    It takes the same time for every wrong token.
+    The comparison takes the same time for every wrong token, so that its time reveals nothing.
     """
     scheme, _, value = (authorization or "").partition(" ")
     given = value.strip()

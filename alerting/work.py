@@ -1,8 +1,10 @@
-"""The durable work: open, investigate, render, then ticket, chat and mail, each once.
+"""The durable jobs: investigate an episode, write its messages, deliver each to ticket, chat, mail.
 
-``Planner`` finds in the book what is to be done and starts it under an id that follows from the
-rows, so that doing it twice is the same as once. dbos carries it out, and goes on where a process
-that died stopped. If Airflow is configured, one of its runs does all of that, from ``open`` on.
+``Planner`` reads in the book which jobs are due, and starts each under an id made from the rows.
+Starting a job twice is therefore the same as starting it once. dbos, a library for durable jobs,
+carries out a job's steps. After a crash it goes on with the first step that had not ended. If
+Airflow is configured, a run of its DAG investigates and delivers instead of the steps after
+``begin``.
 """
 
 from __future__ import annotations
@@ -48,30 +50,33 @@ from .targets import (
     Target,
 )
 
-#: The version of the jobs' steps, not of the code: after an upgrade that keeps it, jobs go on where
-#: they were. It changes when a step is added, removed or moved. Jobs of another version are begun
-#: anew.
+#: The version of the jobs' steps, not of the code. Raise it when a step is added, removed or moved.
+#: After an upgrade, jobs of the same version go on where they were; others are begun anew.
 _JOBS_VERSION = "4"
-#: If a ring is missed, a job waits no longer than this.
-_TICK_S = 30.0
+#: How often due deliveries are looked for when the bell does not ring.
+_DELIVERY_TICK_S = 30.0
+#: How often due looks are looked for: no bell rings when a cooldown has passed.
 _COOLDOWN_TICK_S = 1.0
 _DONE_TICK_S = 0.5
-_NEVER_S = 86_400.0
+#: A day, in seconds: rare enough for something that is not needed.
+_ONCE_A_DAY_S = 86_400.0
 _FIRST_WAIT_S = 1.0
-#: A request that nobody answered may still take effect: wait before looking for it.
+#: A message without an answer may still arrive: wait at least so long before repeating it.
 _SETTLE_S = 2.0
 _LOOK_ATTEMPTS = 3
 _HAND_OVER_ATTEMPTS = 3
+#: How often, and after which wait, dbos repeats a step that failed: for almost six days.
 _STEP_ATTEMPTS = 100_000
 _STEP_WAIT_S = 5.0
 #: Names of jobs, as dbos keeps them.
 _LOOK = "look"
 _ADDITION = "addition"
 _READ = "read-alertmanager"
-#: The only queue: a reading that was asked for waits until the one before it ended.
+#: The only queue of dbos. Its jobs, the requests to Alertmanager, run one after another.
 _READS = "reads"
-#: Each poll is a transaction, and a reading is rare: it follows a body that was refused.
+#: Each poll is a transaction. The queue is rarely used: after a refused or truncated body.
 _READS_POLL_S = 3.0
+#: The states of dbos for jobs in a queue, and for jobs that run.
 _NOT_BEGUN = "ENQUEUED"
 _UNFINISHED = ("ENQUEUED", "PENDING")
 
@@ -98,9 +103,9 @@ class Work:
     ----------
     book : what was received, and what became of it
     looker : carries out investigations
-    targets : where reports go, by name
-    airflow : carries out looks and deliveries instead; None: this process does
-    bell : rung when there is something to do
+    targets : the configured targets, by name
+    bell : rung when rows changed, so that a job may be due
+    airflow : the Airflow that looks and delivers; None: this process does both itself
     """
 
     def __init__(
@@ -128,15 +133,15 @@ class Work:
         self._register()
 
     def _register(self) -> None:
-        """Make jobs known to dbos by names that stay."""
+        """Make the jobs known to dbos. It finds unfinished jobs by these names after a restart."""
 
         @DBOS.workflow(name=_LOOK, max_recovery_attempts=None)
         def look_job(episode_id: int, look: int) -> None:
-            self._look(episode_id, look)
+            self._carry_out_look(episode_id, look)
 
         @DBOS.workflow(name=_ADDITION, max_recovery_attempts=None)
         def addition_job(episode_id: int, look: int, addition: int) -> None:
-            self._add(episode_id, look, addition)
+            self._carry_out_addition(episode_id, look, addition)
 
         @DBOS.workflow(name="delivery", max_recovery_attempts=None)
         def delivery_job(delivery_id: str) -> None:
@@ -153,31 +158,37 @@ class Work:
 
     # --- a look ---
 
-    def _look(self, episode_id: int, look: int) -> None:
-        """Investigate an episode and enqueue its deliveries, unless Airflow does."""
+    def _carry_out_look(self, episode_id: int, look: int) -> None:
+        """Investigate an episode and write down its messages, or hand both over to Airflow.
+
+        ``look`` is the look's number in the episode, from 1.
+        """
         _step("begin", self._book.begin_look, episode_id)
-        if self._is_handed_over(episode_id, f"look-{look}"):
+        if self._try_hand_over(episode_id, f"look-{look}"):
             _step("end", self._end_handed_over, episode_id, look)
             return
-        opened = _step("open", self._open, episode_id)
+        chosen = _step("open", self._choose_incidents, episode_id)
         attempt = 1
-        result = _step("investigate", self._investigate, episode_id, opened)
+        result = _step("investigate", self._investigate, episode_id, chosen)
         while result["error"] and attempt < _LOOK_ATTEMPTS:
             attempt += 1
             DBOS.sleep(_FIRST_WAIT_S * attempt)
-            result = _step("investigate", self._investigate, episode_id, opened)
-        _step("render", self._render, episode_id, look, result)
+            result = _step("investigate", self._investigate, episode_id, chosen)
+        _step("render", self._tell_look, episode_id, look, result)
         _step("end", self._end, episode_id, look, result)
 
-    def _open(self, episode_id: int) -> dict[str, str]:
-        """Return the folder that the look goes on in, and the incident that this episode ended.
+    def _choose_incidents(self, episode_id: int) -> dict[str, str]:
+        """Choose the incidents for a look; opens one for a drill that has none.
 
-        Empty: the runbook chooses the folder; no incident was ended.
+        Returns
+        -------
+        ``incident``, which the look goes on with; empty: ``runbook investigate`` chooses it.
+        ``after``, the open incident that this episode's takes over from; empty: none.
         """
         episode = self._book.read_episode(episode_id)
         after = ""
         if not episode.looks and not episode.is_drill:
-            after = self._find_ended(episode)
+            after = self._find_incident_to_end(episode)
         incident = self._find_incident(episode.incident)
         if incident is not None and incident.is_closed:
             incident = None
@@ -185,114 +196,131 @@ class Work:
             incident = make_incident(
                 self._settings, drill=True, scenario="alert", opened_by="", kept=False
             )
-        has_begun = incident is not None and (episode.is_drill or incident.is_open)
-        name = incident.id if incident is not None and has_begun else ""
+        name = ""
+        # A real episode's folder that never became an incident is left to the runbook's choice.
+        if incident is not None and (episode.is_drill or incident.is_open):
+            name = incident.id
         return {"incident": name, "after": after}
 
-    def _investigate(self, episode_id: int, opened: Mapping[str, str]) -> dict[str, Json]:
-        """Carry out the investigation and return what it says."""
+    def _investigate(self, episode_id: int, chosen: Mapping[str, str]) -> dict[str, Json]:
+        """Carry out the investigation; return the fields of ``Look``, and the alerts' keys."""
         alerts = self._book.list_alerts(episode_id)
         cases = list_cases(alerts)
         look = self._looker.investigate(
             alerts,
-            incident=opened["incident"],
-            after=opened["after"],
+            incident=chosen["incident"],
+            after=chosen["after"],
             ticket=cases[0] if cases else "",
         )
         self._metrics.count_look(look.verdict if not look.error else "failed")
         return {**look._asdict(), "alerts": [_key_of(alert) for alert in alerts]}
 
-    def _render(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
-        """Write down the messages.
+    def _tell_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
+        """Write down the messages of a look, and that its alerts are reported.
 
-        Alerts wait no longer then: they stand in the report, or the message says why there is none.
+        That holds even for a look that failed, because the message says why there is no report.
         """
         alerts = self._book.list_alerts(episode_id)
-        self._write_messages(episode_id, look, result, self._list_targets(alerts))
+        self._write_messages(episode_id, look, result, self._list_places(alerts))
         self._book.mark_reported(episode_id, result["alerts"])
 
     def _write_messages(
-        self, episode_id: int, look: int, result: Mapping[str, Json], named: list[tuple[str, str]]
+        self, episode_id: int, look: int, result: Mapping[str, Json], places: list[tuple[str, str]]
     ) -> None:
-        """Write down a message for each target and case; its delivery begins at once."""
+        """Write down a message for each place, which is a target and a case, and ring the bell.
+
+        The ring makes the deliveries begin at once.
+        """
         episode = self._book.read_episode(episode_id)
-        ended = Look(
+        look_result = Look(
             incident=result["incident"],
             verdict=result["verdict"],
             next=result["next"],
             error=result["error"],
         )
-        incident = self._find_incident(ended.incident)
-        name = ended.incident or f"episode-{episode_id}"
-        turn = f"{name}-{episode_id}.{look}"
+        incident = self._find_incident(look_result.incident)
+        name = look_result.incident or f"episode-{episode_id}"
+        message_name = f"{name}-{episode_id}.{look}"
         deliveries = self._book.list_deliveries(name)
-        earlier = [each for each in deliveries if not each.id.startswith(f"{turn}-")]
+        own_prefix = f"{message_name}-"
+        earlier = [old for old in deliveries if not old.id.startswith(own_prefix)]
         occasion = Occasion(
-            look=ended,
+            look=look_result,
             alerts=self._book.list_alerts(episode_id),
             is_drill=episode.is_drill,
             is_follow_up=bool(earlier),
             page_url=self._settings.page_url,
         )
-        for target, case in named:
+        for target, case in places:
             suffix = f"{target}-{case}" if case else target
-            thread = ""
+            first_id = ""
             for delivery in earlier:
                 if delivery.target == target and delivery.message["case"] == case:
-                    thread = thread or delivery.id
+                    first_id = first_id or delivery.id
             message = {
-                "name": turn,
+                "name": message_name,
                 "subject": make_subject(occasion, self._redactor),
                 "text": make_text(occasion, incident, self._redactor),
-                "thread": thread,
+                "thread": first_id,
                 "case": case,
                 "folder": str(incident.folder) if incident else "",
             }
-            self._book.add_delivery(f"{turn}-{suffix}", target, message)
+            self._book.add_delivery(f"{message_name}-{suffix}", target, message)
         self._bell.ring()
 
-    def _list_targets(self, alerts: list[KnownAlert]) -> list[tuple[str, str]]:
-        """Return every target, the ticket once for each case that alerts name."""
-        named = []
+    def _list_places(self, alerts: list[KnownAlert]) -> list[tuple[str, str]]:
+        """Return target and case of each message to send.
+
+        There is one for each case that alerts name, with target ``ticket``, and one for each other
+        target, without a case.
+        """
+        places = []
         for target in self._targets:
             if target != "ticket":
-                named.append((target, ""))
+                places.append((target, ""))
                 continue
-            named += [(target, case) for case in list_cases(alerts)]
-        return named
+            places += [(target, case) for case in list_cases(alerts)]
+        return places
 
     def _end(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
-        """Write down that the look is over; end an episode in which nothing is wrong any more."""
+        """Write down that the look is over, and close folders in which nothing is wrong any more.
+
+        These are the previous episode's folder, and this one's if its alerts are resolved and the
+        verdict is healthy.
+        """
         self._book.end_look(episode_id, look=look, incident=result["incident"])
         episode = self._book.read_episode(episode_id)
-        before = self._book.find_before(episode)
-        if before is not None:
-            self._close_quiet(before)
+        previous = self._book.find_previous(episode)
+        if previous is not None:
+            self._close_unless_incident(previous)
         alerts = self._book.list_alerts(episode_id)
         is_resolved = all(alert.ended_at is not None for alert in alerts)
         if is_resolved and result["verdict"] == Verdict.HEALTHY:
-            self._close_quiet(episode)
+            self._close_unless_incident(episode)
 
-    def _find_ended(self, episode: Episode) -> str:
-        """Return the open incident of the episode before, which the next one ends; else nothing.
+    def _find_incident_to_end(self, episode: Episode) -> str:
+        """Return the previous episode's open incident, which this episode's ends; empty: none.
 
-        It goes on when one of its alerts fires, when one of them fires again now, or when somebody
-        works in it.
+        It is not ended while one of its alerts fires, when this episode has an alert with the same
+        fingerprint, or when somebody planned or changed something in it.
         """
-        before = self._book.find_before(episode)
-        incident = self._find_incident(before.incident) if before else None
-        if before is None or incident is None or not incident.is_open:
+        previous = self._book.find_previous(episode)
+        incident = self._find_incident(previous.incident) if previous else None
+        if previous is None or incident is None or not incident.is_open:
             return ""
-        earlier = self._book.list_alerts(before.id)
-        own = {alert.fingerprint for alert in self._book.list_alerts(episode.id)}
-        goes_on = any(alert.ended_at is None for alert in earlier)
-        is_same = any(alert.fingerprint in own for alert in earlier)
-        if goes_on or is_same or _is_worked_on(incident):
+        earlier = self._book.list_alerts(previous.id)
+        own_fingerprints = {alert.fingerprint for alert in self._book.list_alerts(episode.id)}
+        still_fires = any(alert.ended_at is None for alert in earlier)
+        fires_again = any(alert.fingerprint in own_fingerprints for alert in earlier)
+        if still_fires or fires_again or _is_worked_on(incident):
             return ""
         return incident.id
 
-    def _close_quiet(self, episode: Episode) -> None:
-        """Close the folder of an episode that never was an incident; a drill's in any case."""
+    def _close_unless_incident(self, episode: Episode) -> None:
+        """Close the folder of a drill, or of an episode whose folder is no open incident.
+
+        Then the episode is over. Without a folder, or with a closed one, nothing happens.
+        """
         incident = self._find_incident(episode.incident)
         if incident is None or incident.is_closed:
             return
@@ -305,12 +333,13 @@ class Work:
         self._book.end_episode(episode.id)
 
     def _find_incident(self, name: str) -> Incident | None:
+        """Return an incident by its id; None without an id, and if it cannot be read (logged)."""
         if not name:
             return None
         try:
             incident = open_incident(self._home, name, redactor=self._redactor)
             if incident is not None:
-                _ = incident.state
+                _ = incident.state  # raises if the incident is damaged
         except RunbookError as error:
             _log.warning("%s", error)
             return None
@@ -318,11 +347,12 @@ class Work:
 
     # --- what Airflow carries out ---
 
-    def _is_handed_over(self, episode_id: int, name: str) -> bool:
-        """Let Airflow look and deliver; return whether it does.
+    def _try_hand_over(self, episode_id: int, name: str) -> bool:
+        """Start a run of Airflow that looks and delivers; return whether Airflow took it.
 
-        When it does not answer, or answers that it does not, this process looks. Should a run have
-        started all the same, there are two reports. That is better than none.
+        ``name`` ends the run's id. If Airflow refuses, or does not answer three times, the caller
+        does the work in this process. Should the run have started all the same, there are two
+        reports, which is better than none.
         """
         run = _step("prepare", self._prepare_run, episode_id, name)
         if not run:
@@ -338,9 +368,10 @@ class Work:
         return is_taken
 
     def _prepare_run(self, episode_id: int, name: str) -> dict[str, Json]:
-        """Return a run's id and its alerts; nothing without Airflow.
+        """Return a run's id, and its alerts with their keys; an empty dict without Airflow.
 
-        The id follows from the key of the episode's first alert. Each attempt sends the same.
+        The id is made from the key of the episode's first alert. The step's result is kept, so
+        each attempt sends the same id and alerts.
         """
         if self._airflow is None:
             return {}
@@ -353,70 +384,75 @@ class Work:
         }
 
     def _hand_over(self, run: Mapping[str, Json]) -> bool:
-        """Ask Airflow once; return whether it has the run."""
+        """Ask Airflow once to start the run; return whether Airflow has it."""
         if self._airflow is None:
             return False
         try:
             self._airflow.start_run(run["id"], run["alerts"])
         except ClientError as error:
-            _log.warning("%s: Airflow does not take it: %s", run["id"], error)
+            _log.warning("%s: Airflow does not take this run: %s", run["id"], error)
             return False
         return True
 
     def _end_handed_over(self, episode_id: int, look: int) -> None:
-        """Write down that a look is Airflow's."""
+        """Write down that a look is over for us: Airflow carries it out."""
         self._metrics.count_look("handed_over")
         self._book.end_look(episode_id, look=look, incident="")
 
     # --- alerts that join ---
 
-    def _add(self, episode_id: int, look: int, addition: int) -> None:
-        """Let alerts that came after a look join its report, and tell the tickets of their cases.
+    def _carry_out_addition(self, episode_id: int, look: int, addition: int) -> None:
+        """Write alerts that came after a look into its report, and write to their cases.
 
-        An addition that fails does not end: no other one begins before the next look, which takes
-        all alerts of the episode.
+        An addition that fails is not written down as ended, so its number stays, and the planner
+        starts no second job under it. It has asked for a look, which takes all alerts.
         """
-        is_done = self._is_handed_over(episode_id, f"addition-{look}.{addition}")
+        is_done = self._try_hand_over(episode_id, f"addition-{look}.{addition}")
         if not is_done:
-            is_done = _step("render", self._render_again, episode_id)
+            is_done = _step("render", self._join_report, episode_id)
         if is_done:
             _step("end", self._end_addition, episode_id, addition)
 
     def _end_addition(self, episode_id: int, addition: int) -> None:
+        """Write down that an addition ended: ``_step`` passes no keyword arguments to the book."""
         self._book.end_addition(episode_id, addition=addition)
 
-    def _render_again(self, episode_id: int) -> bool:
-        """Write alerts into the report, and messages to the cases that no look told.
+    def _join_report(self, episode_id: int) -> bool:
+        """Write new alerts into the report, and messages for the cases that have none yet.
 
-        Returns whether the alerts stand in the report. If not, they go on waiting, for a look.
+        Returns whether the alerts stand in the report. If not, the episode is marked for a look.
         """
         episode = self._book.read_episode(episode_id)
         alerts = self._book.list_alerts(episode_id)
-        new = [alert for alert in alerts if not alert.is_reported]
+        new_alerts = [alert for alert in alerts if not alert.is_reported]
         incident = self._find_incident(episode.incident)
         error = "there is no incident that can be read"
         if incident is not None:
-            error = self._looker.add_alerts(incident.id, new)
+            error = self._looker.add_alerts(incident.id, new_alerts)
         if incident is None or error:
             _log.warning("episode %s: alerts could not join its report: %s", episode_id, error)
             self._metrics.count_look("failed")
             self._book.ask_for_look(episode_id)
             return False
-        self._book.mark_reported(episode_id, [_key_of(alert) for alert in new])
+        self._book.mark_reported(episode_id, [_key_of(alert) for alert in new_alerts])
         deliveries = self._book.list_deliveries(episode.incident)
-        old_cases = {"", *(delivery.message["case"] for delivery in deliveries)}
-        named = [pair for pair in self._list_targets(alerts) if pair[1] not in old_cases]
-        if not named:
+        told_cases = {delivery.message["case"] for delivery in deliveries}
+        cases = [case for case in list_cases(alerts) if case not in told_cases]
+        places = [("ticket", case) for case in cases if "ticket" in self._targets]
+        if not places:
             return True
         verdict = load_policy().compute_verdict(incident.journal.view()) or Verdict.UNKNOWN
-        ended = Look(incident=incident.id, verdict=str(verdict), next="", error="")
-        self._write_messages(episode_id, episode.looks, ended._asdict(), named)
+        look_result = Look(incident=incident.id, verdict=str(verdict), next="", error="")
+        self._write_messages(episode_id, episode.looks, look_result._asdict(), places)
         return True
 
     # --- deliveries ---
 
     def _deliver(self, delivery_id: str) -> None:
-        """Try until the message is taken, or it is too late."""
+        """Try until the delivery has ended, or for ``SERVE_GIVE_UP_MINUTES``.
+
+        The wait between two attempts doubles, up to ``SERVE_RETRY_MAX_S``.
+        """
         began_at = parse_time(_step("began", self._tell_time))
         give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
         wait_s = _FIRST_WAIT_S
@@ -429,19 +465,21 @@ class Work:
                 _step("give up", self._give_up, delivery_id)
                 return
             if state is State.LOST:
-                # There is one repeat, so it is not wasted on a target that is still unwell.
+                # Only one repeat is ever sent. Give a target that is unwell time to recover.
                 DBOS.sleep(max(self._settings.serve_retry_max_s, _SETTLE_S))
             else:
                 DBOS.sleep(wait_s)
             wait_s = min(2 * wait_s, self._settings.serve_retry_max_s)
 
     def _tell_time(self) -> str:
+        """Return the time now, as a step of a job: after a crash the job gets the same time."""
         return format_time(self._clock())
 
     def _attempt(self, delivery_id: str) -> str:
-        """Try to deliver once; return the state.
+        """Try to deliver once; return the state afterwards.
 
-        What is written before sending tells, after a crash, that something may have been sent.
+        If the state is ``SENDING`` or ``REPEATING`` already, a process died while it sent, and the
+        message may have been taken. A target that does not show its messages gets one repeat.
         """
         delivery = self._book.read_delivery(delivery_id)
         state = State(delivery.state)
@@ -454,16 +492,19 @@ class Work:
             return self._send(delivery, target, is_repeat=False)
         if state is State.REPEATING:
             return self._finish(delivery, State.UNCONFIRMED, "the answers were lost twice")
-        was_sent = state in (State.SENDING, State.LOST)
-        return self._send(delivery, target, is_repeat=was_sent)
+        may_be_sent = state in (State.SENDING, State.LOST)
+        return self._send(delivery, target, is_repeat=may_be_sent)
 
     def _send(self, delivery: Delivery, target: Target, *, is_repeat: bool) -> str:
-        """Send a message once; return the state. A repeat waits until the target answers again."""
+        """Send a message, or its only repeat; return the state afterwards.
+
+        A repeat is put off while the target does not answer ``check_alive``.
+        """
         try:
             if is_repeat:
                 target.check_alive()
-            before = State.REPEATING if is_repeat else State.SENDING
-            self._book.set_delivery(delivery.id, before, delivery.detail)
+            state_while_sending = State.REPEATING if is_repeat else State.SENDING
+            self._book.set_delivery(delivery.id, state_while_sending, delivery.detail)
             target.send(_make_message(delivery), is_repeat=is_repeat)
         except RefusedError as error:
             return self._finish(delivery, State.FAILED, str(error))
@@ -478,11 +519,13 @@ class Work:
         return self._finish(delivery, end, "")
 
     def _put_off(self, delivery: Delivery, state: State, detail: str, result: str) -> str:
+        """Write down a state that is no end. ``result`` is the metric's: ``retried``, ``lost``."""
         self._book.set_delivery(delivery.id, state, self._redactor.text(detail))
         self._metrics.count_delivery(delivery.target, result)
         return str(state)
 
     def _finish(self, delivery: Delivery, state: State, detail: str) -> str:
+        """Write down a delivery's end; ``detail`` says why, and is empty if all went well."""
         text = self._redactor.text(detail)
         self._book.set_delivery(delivery.id, state, text)
         self._metrics.count_delivery(delivery.target, state)
@@ -491,16 +534,17 @@ class Work:
         return str(state)
 
     def _give_up(self, delivery_id: str) -> str:
+        """End a delivery for which there is no more time; return its end."""
         delivery = self._book.read_delivery(delivery_id)
-        is_lost = delivery.state in (State.LOST, State.REPEATING)
-        state = State.UNCONFIRMED if is_lost else State.FAILED
+        may_be_sent = delivery.state in (State.LOST, State.REPEATING)
+        state = State.UNCONFIRMED if may_be_sent else State.FAILED
         minutes = self._settings.serve_give_up_minutes
         return self._finish(delivery, state, f"given up after {minutes:g} min")
 
-    # --- what a message left out ---
+    # --- alerts that a body left out, or that we refused ---
 
     def _read_held(self) -> None:
-        """Read the active alerts from Alertmanager, until it answers or it is too late."""
+        """Take in Alertmanager's active alerts; try until it answers, or it is too late."""
         began_at = parse_time(_step("began", self._tell_time))
         give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
         wait_s = _FIRST_WAIT_S
@@ -511,7 +555,7 @@ class Work:
             wait_s = min(2 * wait_s, self._settings.serve_retry_max_s)
 
     def _take_held(self) -> bool:
-        """Take in the alerts that Alertmanager holds; return whether it answered."""
+        """Ask Alertmanager once, and take its active alerts in; return whether it answered."""
         client = HeldAlertsClient.connect(self._settings)
         receivers = self._book.list_receivers()
         try:
@@ -524,21 +568,27 @@ class Work:
         self._metrics.count_read("done")
         return True
 
-    def take_all(self, alerts: list[Alert]) -> None:
-        """Write alerts down that another book knows, including those already resolved."""
-        began = [alert.model_copy(update={"status": "firing"}) for alert in alerts]
-        self.take(began)
+    def take_with_resolved(self, alerts: list[Alert]) -> None:
+        """Write alerts down, also those that ended before we heard of them.
+
+        ``take`` leaves these out, so each is written down first as if it fired.
+        """
+        as_firing = [alert.model_copy(update={"status": "firing"}) for alert in alerts]
+        self.take(as_firing)
         self.take(alerts)
 
     def take(self, alerts: list[Alert], *, receiver: str = "") -> tuple[int, int]:
-        """Write alerts down; return how many are new, and how many were known."""
+        """Write alerts down, and ring the bell; returns the two counts of ``book.Received``.
+
+        ``receiver`` is the name of Alertmanager's receiver that sent them; empty: unknown.
+        """
         received = self._book.receive(alerts, closed=self._read_closed(), receiver=receiver)
         self._metrics.count_received(received.accepted, received.folded)
         self._bell.ring()
         return received.accepted, received.folded
 
     def _read_closed(self) -> dict[str, datetime]:
-        """Return when incidents were closed whose episodes are not known to be over."""
+        """Return which incidents of open episodes somebody has closed, and when."""
         closed = {}
         for name in self._book.list_open_incidents():
             incident = self._find_incident(name)
@@ -555,13 +605,13 @@ class HeldAlertsClient(AlertmanagerClient):
     """Reads the alerts that Alertmanager holds. Only reads."""
 
     def read_active(self) -> Json:
-        """Return the active alerts as Alertmanager writes them."""
+        """Return the active alerts as Alertmanager writes them, without silenced ones."""
         query = {"active": "true", "silenced": "false", "inhibited": "false"}
         return self._ask_json(Request("GET", f"{self.url}/api/v2/alerts", params=query))
 
 
 class Bell:
-    """Rings when rows changed, so that nobody polls them."""
+    """Wakes the lanes when rows changed."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -573,15 +623,18 @@ class Bell:
             self._rings += 1
             self._condition.notify_all()
 
-    def wait(self, heard: int, timeout_s: float) -> int:
-        """Wait for a ring after the last one heard, or for the time-out; return its number."""
+    def wait(self, last_heard: int, timeout_s: float) -> int:
+        """Wait for a ring after ring number ``last_heard``, or for the time-out.
+
+        Returns the newest ring's number, for the next call. So no ring between two calls is missed.
+        """
         with self._condition:
-            self._condition.wait_for(lambda: self._rings != heard, timeout_s)
+            self._condition.wait_for(lambda: self._rings != last_heard, timeout_s)
             return self._rings
 
 
 class Job(NamedTuple):
-    """What is to be done next. ``id`` follows from rows, so that starting it twice is once."""
+    """A job that is due. ``id`` is made from rows; dbos runs no second job with the same id."""
 
     id: str
     work: Callable[..., None]
@@ -589,12 +642,12 @@ class Job(NamedTuple):
 
 
 class Lane:
-    """Starts one job at a time: the next one that the rows ask for.
+    """A thread that starts the next due job, waits until it has ended, and so on.
 
     Parameters
     ----------
-    find_next : returns the first job to start whose id is not among those given
-    tick_s : how long it sleeps at most when no bell rings
+    find_next : takes the ids of jobs that this lane has started; returns the next due job, or None
+    tick_s : how often the lane asks ``find_next`` when the bell does not ring
     """
 
     def __init__(
@@ -608,28 +661,28 @@ class Lane:
         self._thread = threading.Thread(target=self._run, name=f"lane-{name}", daemon=True)
 
     def start(self, unfinished: list[str]) -> None:
-        """Begin, once the jobs that a dead process had begun are done."""
+        """Begin. The lane first waits for unfinished jobs of a process that died, given by id."""
         self._unfinished = unfinished
         self._thread.start()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it works."""
+        """Whether the lane's thread runs."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
         for job_id in self._unfinished:
             self._wait_for(DBOS.retrieve_workflow(job_id))
-        heard = 0
+        last_heard = 0
         while True:
             try:
                 job = self._find_next(self._started)
                 if job is not None:
                     self._carry_out(job)
                     continue
-            except Exception:  # noqa: BLE001 - the next time may go better
-                _log.exception("What is to be done cannot be started")
-            heard = self._bell.wait(heard, self._tick_s)
+            except Exception:  # noqa: BLE001 - the next attempt may succeed
+                _log.exception("The next job cannot be found or started")
+            last_heard = self._bell.wait(last_heard, self._tick_s)
 
     def _carry_out(self, job: Job) -> None:
         with SetWorkflowID(job.id):
@@ -646,7 +699,7 @@ class Lane:
 
 
 class Planner:
-    """Lets the jobs be carried out that the book asks for: one look, and one message a target."""
+    """Starts the jobs that are due by the book: one look at a time, one delivery a target."""
 
     def __init__(
         self,
@@ -662,40 +715,44 @@ class Planner:
         self._cooldown = cooldown
         self._clock = clock
         self._looks = Lane("looks", self._find_look, bell=bell, tick_s=_COOLDOWN_TICK_S)
-        self._out = []
+        self._deliveries = []
         for target in NAMES:
             find = partial(self._find_delivery, target)
-            self._out.append(Lane(target, find, bell=bell, tick_s=_TICK_S))
-        self._asking = threading.Lock()
-        self._asked = ""
+            self._deliveries.append(Lane(target, find, bell=bell, tick_s=_DELIVERY_TICK_S))
+        self._read_guard = threading.Lock()
+        self._newest_read_id = ""
 
     def start(self) -> None:
-        """Begin; what a process that died left undone goes on.
+        """Start the lanes. Unfinished jobs of a process that died go on.
 
-        Jobs of another version of the steps are begun anew, from the rows.
+        But jobs of another version of the steps are cancelled, and begun anew from the rows.
         """
-        looks = []
+        unfinished_looks = []
         for status in DBOS.list_workflows(status=list(_UNFINISHED), load_output=False):
             is_look = status.name in (_LOOK, _ADDITION)
             if status.app_version == _JOBS_VERSION:
-                looks += [status.workflow_id] if is_look else []
+                unfinished_looks += [status.workflow_id] if is_look else []
                 continue
             if is_look and status.input is not None:
-                self._book.ask_for_look(int(status.input["args"][0]))
+                episode_id = int(status.input["args"][0])
+                self._book.ask_for_look(episode_id)
             if status.name == _READ:
                 self.ask_for_read()
             DBOS.cancel_workflow(status.workflow_id)
-        self._looks.start(looks)
-        for lane in self._out:
+        self._looks.start(unfinished_looks)
+        for lane in self._deliveries:
             lane.start([])
 
     @property
     def is_alive(self) -> bool:
-        """Whether it works."""
-        return all(lane.is_alive for lane in (self._looks, *self._out))
+        """Whether all lanes run."""
+        return all(lane.is_alive for lane in (self._looks, *self._deliveries))
 
     def wait_until_done(self, *, patience_s: float) -> None:
-        """Wait until nothing is left to do; if only messages are left, these seconds at most."""
+        """Wait until no look is due and all messages are delivered.
+
+        After the last look, deliveries have ``patience_s``; then it returns in any case.
+        """
         looked_at = self._clock()
         while self._is_looking() or self._is_delivering():
             if self._is_looking():
@@ -705,8 +762,8 @@ class Planner:
             time.sleep(_DONE_TICK_S)
 
     def _is_looking(self) -> bool:
-        """Tell whether a look or an addition is under way, or due."""
-        if self._book.list_episodes():
+        """Tell whether a look or an addition runs or is due."""
+        if self._book.list_due_episodes():
             return True
         jobs = DBOS.list_workflows(status=list(_UNFINISHED), load_output=False)
         return any(job.name in (_LOOK, _ADDITION) for job in jobs)
@@ -715,46 +772,52 @@ class Planner:
         return any(self._book.list_open_deliveries(target, ENDS) for target in NAMES)
 
     def ask_for_read(self) -> None:
-        """Enqueue a reading of Alertmanager's alerts, unless one waits that has not begun."""
-        with self._asking:
-            if self._asked:
-                status = DBOS.get_workflow_status(self._asked)
+        """Enqueue a request for Alertmanager's alerts, unless one is enqueued and not begun."""
+        with self._read_guard:
+            if self._newest_read_id:
+                status = DBOS.get_workflow_status(self._newest_read_id)
                 if status is not None and status.status == _NOT_BEGUN:
                     return
             job_id = f"read-{uuid4()}"
             with SetWorkflowID(job_id):
                 DBOS.enqueue_workflow(_READS, self._work.read_job)
-            self._asked = job_id
+            self._newest_read_id = job_id
 
     def _find_look(self, started: set[str]) -> Job | None:
-        """Return the look or the addition that is due; of several the oldest episode's."""
-        for episode in self._book.list_episodes():
-            job = self._plan(episode)
+        """Return the look or addition that is due; of several, the oldest episode's."""
+        for episode in self._book.list_due_episodes():
+            job = self._make_look_job(episode)
             if job is not None and job.id not in started:
                 return job
         return None
 
-    def _plan(self, episode: Episode) -> Job | None:
-        if episode.is_stale and self._is_due(episode):
+    def _make_look_job(self, episode: Episode) -> Job | None:
+        """Return the look or addition that an episode needs now; None: neither.
+
+        During the cooldown no look begins. Alerts that came after a look join its report by an
+        addition.
+        """
+        if episode.is_stale and self._has_cooled_down(episode):
             look = episode.looks + 1
             job_id = f"{_JOBS_VERSION}-look-{episode.id}-{look}"
             return Job(job_id, self._work.look_job, (episode.id, look))
         if episode.looks and self._has_unreported(episode):
             addition = episode.additions + 1
-            # One that failed keeps its number until the next look, and is not started twice.
+            # An addition that failed keeps its number until the next look: it is not started twice.
             job_id = f"{_JOBS_VERSION}-addition-{episode.id}-{episode.looks}.{addition}"
             return Job(job_id, self._work.addition_job, (episode.id, episode.looks, addition))
         return None
 
     def _find_delivery(self, target: str, started: set[str]) -> Job | None:
-        """Return the oldest message to a target that is not delivered."""
+        """Return the job of a target's oldest unfinished delivery that has not been started."""
         for delivery_id in self._book.list_open_deliveries(target, ENDS):
             job_id = f"{_JOBS_VERSION}-{delivery_id}"
             if job_id not in started:
                 return Job(job_id, self._work.delivery_job, (delivery_id,))
         return None
 
-    def _is_due(self, episode: Episode) -> bool:
+    def _has_cooled_down(self, episode: Episode) -> bool:
+        """Tell whether the cooldown after the newest look has passed, or there was no look."""
         if episode.looked_at is None:
             return True
         return self._clock() >= episode.looked_at + self._cooldown
@@ -764,7 +827,7 @@ class Planner:
 
 
 def launch() -> None:
-    """Start dbos: jobs that a process left undone go on. Call it when all jobs are registered."""
+    """Start dbos; unfinished jobs of a process that died go on. Register all jobs before."""
     DBOS.listen_queues([_READS])
     DBOS.launch()
     DBOS.register_queue(
@@ -776,7 +839,7 @@ def launch() -> None:
 
 
 def configure(settings: ServeSettings) -> None:
-    """Tell dbos where its tables are. Everything that it would read elsewhere is given."""
+    """Tell dbos where its tables are, and all else that it would read from the environment."""
     config: DBOSConfig = {
         "name": "runbook-serve",
         "system_database_url": settings.database_url,
@@ -784,17 +847,18 @@ def configure(settings: ServeSettings) -> None:
         "executor_id": "serve",
         "serializer": _JsonSerializer(),
         "enable_otlp": False,
-        # It would look for messages between jobs, and ours send none.
-        "notification_listener_polling_interval_sec": _NEVER_S,
+        # dbos polls for messages between jobs. Our jobs send none.
+        "notification_listener_polling_interval_sec": _ONCE_A_DAY_S,
         "log_level": "WARNING",
     }
     DBOS(config=config)
 
 
 def _step(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
-    """Carry out a step of a job, once: after a crash its result is read, not made again.
+    """Carry out a step of a job, and keep its result; after a crash the kept result is returned.
 
-    An error that nobody expects, such as a full disk, is tried again, so that no job is lost to it.
+    A step that was interrupted is carried out again. So is one that raises, for example because
+    the disk is full: no job is lost to an error that passes.
     """
     options: StepOptions = {
         "name": name,
@@ -807,7 +871,10 @@ def _step(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _is_worked_on(incident: Incident) -> bool:
-    """Tell whether somebody planned or changed something in an incident; a damaged one counts."""
+    """Tell whether somebody planned or changed something in an incident.
+
+    True if the journal cannot be read: a damaged incident is not ended without a person.
+    """
     try:
         return bool(incident.journal.view().actions)
     except RunbookError:
@@ -815,6 +882,7 @@ def _is_worked_on(incident: Incident) -> bool:
 
 
 def _make_message(delivery: Delivery) -> Message:
+    """Return the message that a row of the book holds."""
     content = delivery.message
     return Message(
         id=delivery.id,
@@ -842,4 +910,5 @@ def _write_alert(alert: KnownAlert) -> dict[str, Json]:
 
 
 def _key_of(alert: KnownAlert) -> tuple[str, str]:
+    """Return fingerprint and start, as ``payload.Alert.key`` does."""
     return alert.fingerprint, format_time(alert.started_at)
