@@ -40,8 +40,8 @@ class Investigation(display.Investigation[Settings, S3Bucket]):
 
 def read_silence(inv: Investigation) -> float | None:
     """Return for how many minutes there was no heartbeat; None when there never was one."""
-    for seen in inv.clients.list_objects(HEARTBEAT):
-        return (inv.now() - seen.last_modified).total_seconds() / 60
+    for heartbeat in inv.clients.list_objects(HEARTBEAT):
+        return (inv.now() - heartbeat.last_modified).total_seconds() / 60
     return None
 
 
@@ -58,9 +58,9 @@ def read_silence(inv: Investigation) -> float | None:
 def read_waiting(inv: Investigation) -> Outcome:
     """Count the files in the inbox. An old one is a breach."""
     files = list(inv.clients.list_objects(inv.settings.inbox_prefix))
-    since = min((seen.last_modified for seen in files), default=inv.now())
+    since = min((file.last_modified for file in files), default=inv.now())
     minutes = (inv.now() - since).total_seconds() / 60
-    rows = tuple({"file": seen.key, "since": seen.last_modified} for seen in files)
+    rows = tuple({"file": file.key, "since": file.last_modified} for file in files)
     outcome = Outcome(value=len(files), since=since, rows=rows)
     reason = f"{len(files)} files wait, the oldest for {minutes:.1f} min"
     if files and minutes > inv.settings.inbox_late_minutes:
