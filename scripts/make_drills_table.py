@@ -24,21 +24,22 @@ _PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "revert_s", "cle
 _PAGE = """\
 # Drills
 
-Every cause that the runbook knows, brought about for real on the local stack, and how long each
-phase takes. `make drills` runs `runbook drill --all` and writes this page from
-[drills.json](drills.json), which holds what the last runs measured.
+A drill brings about one of the causes that the runbook knows, for real, on the local stack. This
+page says how long each phase of each drill takes. `make drills` runs `runbook drill --all` and
+writes this page from [drills.json](drills.json), which holds what the last runs measured.
 
 Times are in seconds: the median of the drills that passed, with the least and the most in
-brackets. "passed" says how many those are. "–" means that there is no such phase: no alert fires
-for `support_down` and `clock_skew`.
+brackets. "passed" says how many drills passed. "–" means that there is no such phase: no alert
+fires for `support_down` and `clock_skew`.
 
 - **detect**: from the fault until the alert fires.
 - **notify**: from the fault until the last of Slack, mail and Teams was told.
 - **name the cause**: sections 1, 2, 3 and 5, from the first cell to the cause.
-- **mitigate**: section 6 with its plans, approvals and changes. ¹ marks a drill without section 6:
-  it takes its fault back, and this is how long that takes.
-- **clear**: from then on until the alert is gone and every channel said so. It is 0 where a release
-  cleared the alert before the fault was taken back.
+- **mitigate**: section 6 with its plans, approvals and changes. ¹ marks a drill without section
+  6: its time is that of taking the fault back.
+- **clear**: from section 6's last change, or from taking the fault back, until the alert is gone
+  and every channel got the resolved message. Without section 6, or where section 6 only mitigates,
+  the second one counts. It is 0 where a release cleared the alert before that.
 
 {table}
 

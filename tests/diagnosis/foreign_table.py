@@ -14,22 +14,25 @@ _GOAL = 0.9
 _Run = dict[str, Any]
 _HEAD = """# Others' cases
 
-What section 5 says of faults that others drill. Written by `make diagnose-cases`. CI
-plays only two of them (`tests/stack/test_foreign_cases.py`).
+This page shows what section 5 says of faults that other projects drill. `make diagnose-cases`
+writes it. CI plays only two of the cases (`tests/stack/test_foreign_cases.py`).
 
 The faults come from the descriptions of two benchmarks: ITBench (`itbench-hub/ITBench`,
 `scenarios/sre`, by number of scenario) and AIOpsLab (`microsoft/AIOpsLab`, by name of problem).
-They are played on our stack by means of their own (`tests/diagnosis/foreign_play.py`), not by the
-sixteen faults that the runbook is drilled on. The right answers stand in
-`tests/diagnosis/foreign_cases.py`; they were committed before the first run.
+`tests/diagnosis/foreign_play.py` plays them on our stack. It has its own way to bring about each
+fault, and uses none of the sixteen faults that the runbook is drilled on. The right answers stand
+in `tests/diagnosis/foreign_cases.py`; they were committed before the first run.
 
 Each case gets a fresh stack. Section 5 is asked from scratch, as an operator asks it, every few
-seconds: for 25 s at least, and up to a minute until it supports the cause. It sees what an operator
-sees: metrics, logs, APIs, the store, and the services' states and settings. *Right* means: the last
-answer supports an expected cause, and no answer supports anything that is neither expected nor
-tolerated. *Wrong* means that some answer did, even for a moment. *Missed* means that nothing wrong
-was supported, and the cause was not. Seconds count from the fault until the cause was named, or
-until the last answer.
+seconds: for 25 s at least, and for up to a minute if it does not support the cause earlier.
+Section 5 sees what an operator sees: metrics, logs, APIs, the store, and the services' states and
+settings.
+
+- *Right*: the last answer supports an expected cause, and no answer supports a cause that is
+  neither expected nor tolerated.
+- *Wrong*: an answer supports a cause that is neither expected nor tolerated, even for a moment.
+- *Missed*: no answer is wrong, and the last answer does not support the expected cause.
+- Seconds count from the fault until the cause was named, or until the last answer.
 """
 
 

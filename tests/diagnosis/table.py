@@ -16,21 +16,24 @@ _GOAL = 0.95
 _Run = dict[str, Any]
 _HEAD = """# Diagnosis matrix
 
-What section 5 says when a real fault is in a real process. Written by `make diagnose-matrix`.
-CI plays only three of these faults (`tests/stack/test_diagnosis.py`).
+This page shows what section 5 says when a real fault is in a real process. `make diagnose-matrix`
+writes it. CI plays only three of these faults (`tests/stack/test_diagnosis.py`).
 
-Each run begins on a healthy stack, injects its faults, lets late orders come in where labels must
-wait, and asks section 5 from scratch (every step read anew, then the conclusion) until it
-supports every injected cause or the deadline has passed. Then it is asked once more: at once, or,
-in every pair and in the first run of each fault, when the fault has been on for twenty seconds.
-The diagnosis sees metrics, logs, APIs, the store and the services' settings, never the fault
-switches. *Right* means: every injected cause supported in the last answer too, and nothing else
-supported in any answer, even an early one. *Wrong* is any other supported cause, even for a
-moment. Seconds count from the beginning of the injection, which itself takes seconds for a
-fault that restarts a service. *First seen* is when the finding says that its cause began, counted
-the same way; a dash where it does not know. A time before 0 comes from
-an earlier run of the same fault that ended less than two minutes before: that pause is too short to
-tell two episodes apart.
+Each run begins on a healthy stack and injects its faults. If labels must wait for the fault to
+show, it makes late orders. Then it asks section 5 from scratch (every step read anew, then the
+conclusion) until section 5 supports every injected cause or the deadline has passed. At the end
+it asks once more: at once, or, in every pair and in the first run of each fault, when the fault
+has been on for twenty seconds. The diagnosis sees metrics, logs, APIs, the store and the
+services' settings, never the fault switches.
+
+- *Right*: the last answer supports every injected cause, and no answer, not even an early one,
+  supports another cause.
+- *Wrong*: an answer supports another cause, even for a moment.
+- Seconds count from the beginning of the injection. For a fault that restarts a service, the
+  injection itself takes seconds.
+- *First seen* is when the cause began, as the finding says, counted the same way; a dash where
+  the finding does not say it. A time before 0 comes from an earlier run of the same fault that
+  ended less than two minutes before: the pause is too short to tell the two episodes apart.
 """
 
 
