@@ -359,8 +359,9 @@ def main() -> None:
         "# A release beside three tools",
         f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores. {read_versions()}.",
         f"{options.objects} labels of {LABEL_BYTES} bytes, median of {options.rounds} rounds. In "
-        f"each, every tool had a fresh server and labels that were {_SETTLE_S} s old; every other "
-        "round went from the last tool to the first. The server's CPU counts while a command runs.",
+        f"each round, every tool had a fresh server and labels that were {_SETTLE_S} s old; every "
+        "second round ran the tools in reverse order. The server's CPU counts while a command "
+        "runs.",
         f"Settings: {settings}.",
         profile_start(),
     ]
