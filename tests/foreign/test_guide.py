@@ -300,3 +300,14 @@ def test_compose_accepts_the_exporters_file() -> None:
     theirs = ["docker-compose", "-p", "dataflow", "-f", str(DATAFLOW / "docker-compose.yml")]
     network = yaml.safe_load(run([*theirs, "config"], ROOT))["networks"]["datanet"]["name"]
     assert yaml.safe_load(said)["networks"]["dataflow"]["name"] == network
+
+
+def test_compose_puts_runbook_serve_into_the_network_of_dataflow() -> None:
+    command = ["docker-compose", "-f", "addons/runbook_serve/compose.yml", "config"]
+    needed = {
+        "SERVE_MINIO_USER": "serve",
+        "SERVE_MINIO_PASSWORD": "secret",
+        "SERVE_SECRETS": "/etc/runbook",
+    }
+    said = run(command, ROOT, {"PATH": os.environ["PATH"], **needed})
+    assert yaml.safe_load(said)["networks"]["dataflow"]["name"] == "dataflow_datanet"
