@@ -57,6 +57,7 @@ _JOBS_VERSION = "4"
 _DELIVERY_TICK_S = 30.0
 #: How often due looks are looked for: no bell rings when a cooldown has passed.
 _COOLDOWN_TICK_S = 1.0
+#: How often ``wait_until_done`` looks whether all is done.
 _DONE_TICK_S = 0.5
 #: A day, in seconds: rare enough for something that is not needed.
 _ONCE_A_DAY_S = 86_400.0
@@ -175,7 +176,7 @@ class Work:
             DBOS.sleep(_FIRST_WAIT_S * attempt)
             result = _step("investigate", self._investigate, episode_id, chosen)
         _step("render", self._tell_look, episode_id, look, result)
-        _step("end", self._end, episode_id, look, result)
+        _step("end", self._finish_look, episode_id, look, result)
 
     def _choose_incidents(self, episode_id: int) -> dict[str, str]:
         """Choose the incidents for a look; opens one for a drill that has none.
@@ -253,15 +254,14 @@ class Work:
         )
         for target, case in places:
             suffix = f"{target}-{case}" if case else target
-            first_id = ""
-            for delivery in earlier:
-                if delivery.target == target and delivery.message["case"] == case:
-                    first_id = first_id or delivery.id
+            thread = [
+                old.id for old in earlier if old.target == target and old.message["case"] == case
+            ]
             message = {
                 "name": message_name,
                 "subject": make_subject(occasion, self._redactor),
                 "text": make_text(occasion, incident, self._redactor),
-                "thread": first_id,
+                "thread": thread[0] if thread else "",
                 "case": case,
                 "folder": str(incident.folder) if incident else "",
             }
@@ -282,7 +282,7 @@ class Work:
             places += [(target, case) for case in list_cases(alerts)]
         return places
 
-    def _end(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
+    def _finish_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
         """Write down that the look is over, and close folders in which nothing is wrong any more.
 
         These are the previous episode's folder, and this one's if its alerts are resolved and the
@@ -301,8 +301,8 @@ class Work:
     def _find_incident_to_end(self, episode: Episode) -> str:
         """Return the previous episode's open incident, which this episode's ends; empty: none.
 
-        It is not ended while one of its alerts fires, when this episode has an alert with the same
-        fingerprint, or when somebody planned or changed something in it.
+        That incident goes on while one of its alerts fires, when this episode has an alert with the
+        same fingerprint, or when somebody planned or changed something in the incident.
         """
         previous = self._book.find_previous(episode)
         incident = self._find_incident(previous.incident) if previous else None
@@ -404,8 +404,16 @@ class Work:
     def _carry_out_addition(self, episode_id: int, look: int, addition: int) -> None:
         """Write alerts that came after a look into its report, and write to their cases.
 
-        An addition that fails is not written down as ended, so its number stays, and the planner
-        starts no second job under it. It has asked for a look, which takes all alerts.
+        Parameters
+        ----------
+        look : the number of the episode's newest look
+        addition : the number of this addition in the episode, from 1
+
+        Notes
+        -----
+        An addition that fails asks for a look, which takes all alerts. It is not written down as
+        ended. So its number stays in use until that look, and the planner starts no second job
+        under the same id.
         """
         is_done = self._try_hand_over(episode_id, f"addition-{look}.{addition}")
         if not is_done:
@@ -671,6 +679,7 @@ class Lane:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        """Wait for the unfinished jobs, then start due jobs for ever."""
         for job_id in self._unfinished:
             self._wait_for(DBOS.retrieve_workflow(job_id))
         last_heard = 0
@@ -685,6 +694,7 @@ class Lane:
             last_heard = self._bell.wait(last_heard, self._tick_s)
 
     def _carry_out(self, job: Job) -> None:
+        """Start a job, and wait until it has ended."""
         with SetWorkflowID(job.id):
             handle = DBOS.start_workflow(job.work, *job.arguments)
         self._started.add(job.id)
