@@ -220,6 +220,7 @@ class Looker:
         return "", f"the command took longer than {timeout_s:g} s (SERVE_LOOK_TIMEOUT_S)"
 
     def _open_lock(self) -> IO[str]:
+        """Open the file that a command locks; the lock ends when the last process closes it."""
         return (self._settings.serve_home / "look.lock").open("w")
 
 

@@ -273,6 +273,7 @@ class _RedactingFormatter(logging.Formatter):
         self._redactor = redactor
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line of the log, with secrets hidden."""
         return self._redactor.text(super().format(record))
 
 

@@ -112,6 +112,7 @@ class ServeSettings(runbook_settings.Settings):
     @field_validator("serve_address")
     @classmethod
     def _check_address(cls, value: str) -> str:
+        """Check that the address is a host and a port from 1 to 65535."""
         match = _HOST_PORT.fullmatch(value)
         if match is None or not 0 < int(match["port"]) < 65536:
             raise ValueError("is host:port, such as 127.0.0.1:8115")
@@ -120,6 +121,7 @@ class ServeSettings(runbook_settings.Settings):
     @field_validator("serve_mail_from", "serve_mail_to")
     @classmethod
     def _check_mail(cls, value: str) -> str:
+        """Check each mail address; return them joined by a comma and a space."""
         addresses = [part.strip() for part in value.split(",") if part.strip()]
         for address in addresses:
             if not _MAIL_ADDRESS.fullmatch(address) or not address.isprintable():
@@ -128,6 +130,7 @@ class ServeSettings(runbook_settings.Settings):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
+        """Check settings that need each other; name all that are wrong at once."""
         wrong: list[str] = []
         if bool(self.serve_tls_cert_file) != bool(self.serve_tls_key_file):
             wrong.append("SERVE_TLS_KEY_FILE: set both it and SERVE_TLS_CERT_FILE, or neither")
@@ -142,6 +145,7 @@ class ServeSettings(runbook_settings.Settings):
         return self
 
     def _check_secrets(self) -> None:
+        """Check the contents of the secret files, once ``load`` has read them."""
         token = self.serve_token.get_secret_value()
         is_weak = len(token) < _SHORTEST_TOKEN_CHARS or not token.isascii()
         if self.serve_token_file and is_weak:

@@ -409,6 +409,7 @@ class MailTarget:
             raise NotSentError(f"mail: {self._redactor.text(str(error))}") from error
 
     def _connect(self) -> smtplib.SMTP:
+        """Connect to the server: over TLS with ``smtps://``, else without it."""
         if self._is_tls:
             return smtplib.SMTP_SSL(
                 self._host, self._port, timeout=self._timeout_s, context=self._context

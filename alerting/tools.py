@@ -136,12 +136,14 @@ class Tools:
         return self._make_fact("report", verdict, text, origin)
 
     def _find(self, name: str) -> Incident:
+        """Return the named incident, or the open one; raises UsageError when there is none."""
         incident = open_incident(self._home, name, redactor=self._redactor)
         if incident is None:
             raise UsageError("no incident is open; name one, or call investigate")
         return incident
 
     def _make_origin(self, incident: Incident, at: datetime, source: str) -> Origin:
+        """Return where a fact comes from; its age counts until now."""
         age = self._clock() - at
         return Origin(
             incident=incident.id,

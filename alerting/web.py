@@ -105,6 +105,7 @@ def build_app(
     async def guard(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
+        # Every request passes here, also one for a route that does not exist.
         is_open = request.url.path == "/health"
         if token and not is_open and not has_token(request.headers.get("authorization"), token):
             metrics.count_refused("unauthorized")
@@ -119,6 +120,7 @@ def build_app(
 
     @app.exception_handler(_Refusal)
     async def refuse(_: Request, refusal: _Refusal) -> Response:
+        """Answer a refused request. After a refused body, ask Alertmanager for its alerts."""
         metrics.count_refused(refusal.reason)
         _log.warning("refused: %s: %s", refusal.reason, refusal)
         # Alertmanager does not send a body again after these statuses. It still holds the alerts.
