@@ -37,6 +37,7 @@ class ServeSettings(runbook_settings.Settings):
     """
 
     serve_address: str = Field("127.0.0.1:8115", description="host:port to listen on")
+    serve_page_url: str = Field("", description="the page, as people reach it")
     serve_token_file: Path | None = Field(
         None, description="bearer token; needed unless SERVE_ADDRESS is loopback"
     )
@@ -188,7 +189,9 @@ class ServeSettings(runbook_settings.Settings):
 
     @property
     def page_url(self) -> str:
-        """The address of the page of incidents, made from ``serve_address``."""
+        """The address of the page for links: ``SERVE_PAGE_URL``, else ``SERVE_ADDRESS``."""
+        if self.serve_page_url:
+            return self.serve_page_url
         scheme = "https" if self.serve_tls_cert_file else "http"
         return f"{scheme}://{self.serve_address}"
 

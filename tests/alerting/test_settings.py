@@ -25,6 +25,12 @@ def test_the_defaults_listen_on_loopback_without_a_token(monkeypatch: pytest.Mon
     assert settings.database_url.startswith("sqlite:////")
 
 
+def test_links_lead_to_where_people_reach_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(monkeypatch).page_url == "http://127.0.0.1:8115"
+    outside = load(monkeypatch, SERVE_PAGE_URL="https://runbook.example.net/")
+    assert outside.page_url == "https://runbook.example.net"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -32,6 +38,7 @@ def test_the_defaults_listen_on_loopback_without_a_token(monkeypatch: pytest.Mon
         ("SERVE_ADDRESS", "serve.example.net:8115"),
         ("SERVE_ADDRESS", "8115"),
         ("SERVE_ADDRESS", "127.0.0.1:70000"),
+        ("SERVE_PAGE_URL", "serve.example.net"),
         ("SERVE_DATABASE_URL", "mysql://x/y"),
         ("SERVE_TLS_CERT_FILE", "cert.pem"),
         ("SERVE_MAIL_TO", "a@b.c\nBcc: d@e.f"),

@@ -306,6 +306,7 @@ def test_compose_puts_runbook_serve_into_the_network_of_dataflow() -> None:
     command = ["docker-compose", "-f", "addons/runbook_serve/compose.yml", "config"]
     needed = {
         "SERVE_MINIO_USER": "serve",
+        "SERVE_PAGE_URL": "https://runbook.example.net",
         "SERVE_MINIO_PASSWORD": "secret",
         "SERVE_SECRETS": "/etc/runbook",
     }
