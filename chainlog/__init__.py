@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 __all__ = ["GENESIS", "ChainedLog", "Entry", "LogDamagedError", "LogError", "read_entries"]
 
+#: ``prev`` of the first line.
 GENESIS = "0" * 64
 _RESERVE_BYTES = 256 * 1024
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
@@ -45,7 +46,11 @@ class LogDamagedError(LogError):
 
 
 class Entry(NamedTuple):
-    """One line of a log; ``at`` is UTC, by the clock of the machine that wrote it."""
+    """One line of a log.
+
+    ``seq`` counts from 1. ``at`` is UTC, by the clock of the machine that wrote the line. ``prev``
+    is the hash of the line before, ``hash`` the line's own.
+    """
 
     seq: int
     at: datetime
@@ -55,6 +60,7 @@ class Entry(NamedTuple):
     hash: str
 
 
+#: Stands before the first line.
 _START = Entry(0, datetime.min.replace(tzinfo=UTC), "", {}, "", GENESIS)
 
 
@@ -82,9 +88,10 @@ class ChainedLog:
 
     Notes
     -----
-    Appending changes the file: one lock, one write, one fsync, however many entries. A torn last
-    line (the writer died in the middle) is moved to ``<name>.torn-<n>`` and an entry ``torn_tail``
-    says so. After a failed write this object appends no more: what is on the disk is not known.
+    Each append changes the file by one write and one fsync, however long the log is. Before that,
+    the append reads the lines that are new to this object. A torn last line (its writer died in the
+    middle) is moved to ``<name>.torn-<n>``, and an entry ``torn_tail`` says so. After a failed
+    write this object appends no more, because nobody knows what is on the disk.
     """
 
     def __init__(
@@ -99,10 +106,11 @@ class ChainedLog:
         self._reserve = path.with_name(f".{path.name}.reserve")
         self._lock = FileLock(f"{path}.lock", timeout=lock_timeout_s, thread_local=False)
         self._mutex = threading.Lock()  # the file's lock does not tell threads apart
-        self._last = _START
-        self._size = 0
-        self._kept: list[Entry] | None = None
-        self._broken = ""
+        # How far the file was read and checked: the last entry, and the bytes up to its end.
+        self._last_entry = _START
+        self._checked_bytes = 0
+        self._kept_entries: list[Entry] | None = None  # None until ``read`` is called
+        self._broken = ""  # why nothing can be appended any more; empty: appending works
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -118,13 +126,13 @@ class ChainedLog:
         try:
             yield
         finally:
-            with self._mutex:  # another thread's append ends first
+            with self._mutex:  # waits until another thread's append has ended
                 self._lock.release()
 
     def _acquire(self) -> AbstractContextManager[object]:
-        """Take the file's lock; what is returned gives it back at its end."""
-        with _explained(f"cannot lock {self.path}"):
-            return self._lock.acquire()  # makes the folder, too
+        """Take the file's lock. A ``with`` block over the returned object releases it."""
+        with _raising_log_error(f"cannot lock {self.path}"):
+            return self._lock.acquire()  # filelock makes the folder, too
 
     def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
         """Append one entry.
@@ -139,7 +147,7 @@ class ChainedLog:
             When it could not be appended, or an earlier append failed.
         """
         with self._mutex:
-            if self._lock.is_locked:  # to take it again would cost as much as the append
+            if self._lock.is_locked:  # taking it again would cost as much as the append
                 return self._append(kind, data, sync)
             with self._acquire():
                 return self._append(kind, data, sync)
@@ -147,22 +155,23 @@ class ChainedLog:
     def _append(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
         if self._broken:
             raise LogError(f"{self.path} is not written any more: {self._broken}")
-        if self._catch_up():
+        has_torn_tail = self._read_new_lines()
+        if has_torn_tail:
             kept_as = self._move_torn_tail()
             self._write("torn_tail", {"kept_as": kept_as}, sync)
         return self._write(kind, data, sync)
 
     def reserve(self) -> None:
-        """Keep 256 KiB aside on the disk, so that what happened can be written when it is full.
+        """Keep 256 KiB aside on the disk, so that the log can be written when the disk is full.
 
         Raises
         ------
         LogError
-            When there is no such room: begin nothing.
+            When the disk has no such room. Then begin nothing that the log must tell of.
         """
         if self._reserve.exists():
             return
-        with _explained(f"no room beside {self.path}"):
+        with _raising_log_error(f"no room beside {self.path}"):
             try:
                 with self._reserve.open("wb") as file:
                     file.write(bytes(_RESERVE_BYTES))
@@ -176,7 +185,7 @@ class ChainedLog:
         self._reserve.unlink(missing_ok=True)
 
     def read(self) -> list[Entry]:
-        """Return every complete entry, and keep them all: only what is new is read next time.
+        """Return every complete entry, and keep all in memory: the next call reads only new lines.
 
         Raises
         ------
@@ -184,14 +193,14 @@ class ChainedLog:
             At the first altered or missing line among the new ones.
         """
         with self._mutex:
-            if self._kept is None:
-                self._forget()
-                self._kept = []
-            self._catch_up()
-            return list(self._kept)
+            if self._kept_entries is None:
+                self._start_over()  # appends before this call kept no entries
+                self._kept_entries = []
+            self._read_new_lines()
+            return list(self._kept_entries)
 
     def scan(self) -> Iterator[Entry]:
-        """Yield every complete entry, and keep none: a long log takes no memory.
+        """Yield every complete entry, and keep none in memory, however long the log is.
 
         Raises
         ------
@@ -199,92 +208,96 @@ class ChainedLog:
             At the first altered or missing line.
         """
         last = _START
-        size = 0
+        checked_bytes = 0
         if self.path.exists():
-            for entry, length in _read(self.path, 0, _START):
+            for entry, line_bytes in _read(self.path, 0, _START):
                 last = entry
-                size += length
+                checked_bytes += line_bytes
                 yield entry
         with self._mutex:
-            if self._kept is None:  # nobody reads entries from memory: go on from here
-                self._last = last
-                self._size = size
+            # Entries in memory would lack those that were only scanned.
+            if self._kept_entries is None:
+                self._last_entry = last
+                self._checked_bytes = checked_bytes
 
-    def _forget(self) -> None:
+    def _start_over(self) -> None:
         """Read the file from its beginning next time."""
-        self._last = _START
-        self._size = 0
-        if self._kept is not None:
-            self._kept = []
+        self._last_entry = _START
+        self._checked_bytes = 0
+        if self._kept_entries is not None:
+            self._kept_entries = []
 
-    def _catch_up(self) -> bool:
-        """Read what is new; tell whether a torn line follows."""
+    def _read_new_lines(self) -> bool:
+        """Read the complete lines that are new; tell whether a torn line follows them."""
         try:
-            size = self.path.stat().st_size
+            file_size = self.path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
-            size = 0
-        if size < self._size:
-            self._forget()
-        if size > self._size:
-            for entry, length in _read(self.path, self._size, self._last):
-                self._take(entry, length)
-        return size > self._size
+            file_size = 0
+        if file_size < self._checked_bytes:  # somebody cut the file
+            self._start_over()
+        if file_size > self._checked_bytes:
+            for entry, line_bytes in _read(self.path, self._checked_bytes, self._last_entry):
+                self._move_past(entry, line_bytes)
+        return file_size > self._checked_bytes
 
-    def _take(self, entry: Entry, length: int) -> None:
-        """Go on to the next entry, which has this size."""
-        self._last = entry
-        self._size += length
-        if self._kept is not None:
-            self._kept.append(entry)
+    def _move_past(self, entry: Entry, line_bytes: int) -> None:
+        """Note that the file was read up to the end of an entry's line."""
+        self._last_entry = entry
+        self._checked_bytes += line_bytes
+        if self._kept_entries is not None:
+            self._kept_entries.append(entry)
 
     def _move_torn_tail(self) -> str:
+        """Move the torn last line to a file of its own; return that file's name."""
         number = 1
         while True:
-            aside = self.path.with_name(f"{self.path.name}.torn-{number}")
-            if not aside.exists():
+            torn_path = self.path.with_name(f"{self.path.name}.torn-{number}")
+            if not torn_path.exists():
                 break
             number += 1
-        with _explained(f"cannot write {self.path}"):
+        with _raising_log_error(f"cannot write {self.path}"):
             content = self.path.read_bytes()
-            aside.write_bytes(content[self._size :])
-            os.truncate(self.path, self._size)
-        return aside.name
+            torn_path.write_bytes(content[self._checked_bytes :])
+            os.truncate(self.path, self._checked_bytes)
+        return torn_path.name
 
     def _write(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
-        last = self._last
-        line = _make_line(last, self._clock(), kind, data)
+        """Write one entry after the last one. A failed write ends all appending."""
+        line = _make_line(self._last_entry, self._clock(), kind, data)
         try:
             self._write_line(line, sync)
         except OSError as error:
             self._broken = error.strerror or "a write failed"
-            with suppress(OSError):
-                os.truncate(self.path, self._size)
+            with suppress(OSError):  # leave no part of the line, if that is possible
+                os.truncate(self.path, self._checked_bytes)
             raise LogError(f"cannot write {self.path}: {self._broken}") from error
         entry = _decode(line)  # as a reader of the file would see it
-        self._take(entry, len(line))
+        self._move_past(entry, len(line))
         return entry
 
     def _write_line(self, line: bytes, sync: bool) -> None:
+        """Append a line. When that fails, give the reserved room back and try once more."""
         with self.path.open("ab", buffering=0) as file:
             try:
                 _write_whole(file, line)
             except OSError:
                 if not self._reserve.exists():
                     raise
-                file.truncate(self._size)
+                file.truncate(self._checked_bytes)
                 self.release_reserve()
                 _write_whole(file, line)
             if sync:
                 os.fsync(file.fileno())
-        if self._size == 0:
+        if self._checked_bytes == 0:  # the file is new
             _sync_folder(self.path.parent)
 
 
 def _write_whole(file: BinaryIO, line: bytes) -> None:
-    left = line
-    while left:
-        written = file.write(left) or 0
-        left = left[written:]
+    """Write a line to an unbuffered file, where one write may take only a part of it."""
+    unwritten = line
+    while unwritten:
+        written_bytes = file.write(unwritten) or 0
+        unwritten = unwritten[written_bytes:]
 
 
 def _sync_folder(path: Path) -> None:
@@ -296,33 +309,35 @@ def _sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def _read(path: Path, start: int, last: Entry) -> Iterator[tuple[Entry, int]]:
-    with _explained(f"{path} cannot be read"), path.open("rb") as file:
-        file.seek(start)
+def _read(path: Path, start_bytes: int, last: Entry) -> Iterator[tuple[Entry, int]]:
+    """Yield each complete entry with the bytes of its line, from where entry ``last`` ends."""
+    with _raising_log_error(f"{path} cannot be read"), path.open("rb") as file:
+        file.seek(start_bytes)
         for line in file:
-            if line.endswith(b"\n"):
+            if line.endswith(b"\n"):  # else it is torn
                 last = _parse(path, line, last)
                 yield last, len(line)
 
 
 def _parse(path: Path, line: bytes, last: Entry) -> Entry:
+    """Return a line's entry; raise LogDamagedError unless it is unaltered and follows ``last``."""
     number = last.seq + 1
     try:
         entry = _decode(line)
         own_hash = f'"hash":"{entry.hash}",'.encode()
         before, _, after = line.rstrip(b"\n").rpartition(own_hash)
-        is_whole = hashlib.sha256(before + after).hexdigest() == entry.hash
+        is_unaltered = hashlib.sha256(before + after).hexdigest() == entry.hash
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LogDamagedError(str(path), number, "not a log line") from error
     if (entry.seq, entry.prev) != (number, last.hash):
         raise LogDamagedError(str(path), number, "does not follow the line before it")
-    if not is_whole:
+    if not is_unaltered:
         raise LogDamagedError(str(path), number, "was altered after it was written")
     return entry
 
 
 def _decode(line: bytes) -> Entry:
-    """Return the entry of a line that nobody has checked."""
+    """Return the entry that a line holds, without checking its hash."""
     text = line.decode("utf-8", "surrogatepass")
     record = json.loads(text)
     record["at"] = datetime.fromisoformat(record["at"])
@@ -330,9 +345,12 @@ def _decode(line: bytes) -> Entry:
 
 
 def _make_line(last: Entry, at: datetime, kind: str, data: dict[str, Any]) -> bytes:
-    """Return the line that follows an entry; ``data`` is encoded once."""
-    before = _canonical({"at": _format_time(at), "data": data})
-    after = _canonical({"kind": kind, "prev": last.hash, "seq": last.seq + 1})
+    """Return the line that follows ``last``. Its hash stands between the two parts that are hashed.
+
+    So ``data``, which may be large, is encoded only once.
+    """
+    before = _encode_canonical({"at": _format_time(at), "data": data})
+    after = _encode_canonical({"kind": kind, "prev": last.hash, "seq": last.seq + 1})
     start = before.removesuffix(b"}") + b","
     end = after.removeprefix(b"{")
     digest = hashlib.sha256(start + end).hexdigest()
@@ -344,15 +362,16 @@ def _format_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _canonical(record: dict[str, Any]) -> bytes:
-    """Return the one way to write a record: sorted names, no blanks."""
+def _encode_canonical(record: dict[str, Any]) -> bytes:
+    """Encode a record in the only form that its hash allows: sorted names, no blanks."""
     return _ENCODER.encode(record).encode("utf-8", "surrogatepass")
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _raising_log_error(failure: str) -> Iterator[None]:
+    """Turn an ``OSError`` into a ``LogError`` that says what failed, and why."""
     try:
         yield
     except OSError as error:
         why = "in use by another process" if isinstance(error, Timeout) else error.strerror
-        raise LogError(f"{what}: {why}") from error
+        raise LogError(f"{failure}: {why}") from error
