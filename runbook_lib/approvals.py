@@ -1,8 +1,8 @@
 """What a plan is, and the gate's rules: a plan is carried out when its SHA-256 is approved.
 
-A plan is ``plans/<id>.jsonl``, and the SHA-256 of its bytes is the approval. A plan that is
-carried out once is marked as used by ``plans/<id>.applied.json``; one that can be resumed keeps a
-ledger.
+A plan is the file ``plans/<id>.jsonl``, and the SHA-256 of its bytes is the approval. A plan that
+can be resumed keeps a ledger. Any other plan is carried out once, and the file
+``plans/<id>.applied.json`` marks it as used.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ from . import errors
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_json, parse_time
 from .redact import Redactor
 
+#: How long after it was made a plan may be carried out.
 _LIFETIME = timedelta(minutes=15)
 
 
 class Effect(NamedTuple):
-    """The result of carrying a plan out, or of looking for its effect."""
+    """The result of carrying a plan out, or of looking for its effect.
+
+    ``reason`` says in words what came of it, ``result`` in facts. ``is_ok`` is false when a part of
+    the plan's effect is not there.
+    """
 
     reason: str
     result: dict[str, Json]
@@ -36,13 +41,13 @@ class PlanKind(NamedTuple):
 
     Attributes
     ----------
-    schema : stands in the file's first line, or its beginning
+    schema : the name of the schema in the file's first line, or the beginning of that name
     apply : carries out an approved plan, with the runbook's own ``Investigation``
     verify : reads the world again and says whether the plan's effect is there; only reads
     summarise : picks from the header what an approver needs to know
-    parse : reads a file of another form
-    resume : goes on with a plan that was cut off; without it a plan is carried out once
-    refusals : the errors that say that nothing was changed
+    parse : reads a file in another form than one line with the header
+    resume : goes on with a plan that was cut off; None: such a plan is carried out once
+    refusals : the errors of ``apply`` and ``resume`` that say that nothing was changed
     """
 
     schema: str
@@ -61,18 +66,18 @@ class Plan:
     Attributes
     ----------
     path : of the file; ``id`` is its name without the ending
-    sha256 : what an approval names: the hash of the file's bytes when it was read; of a shard, the
-        hash of its manifest
+    sha256 : what an approval names: the hash of the file's bytes as they were read, or of a shard's
+        manifest
     summary : the facts that an approver needs: counts, bytes, what is left out and why
     step, action, target : id of the step, what is done, and to what
-    content : what the kind needs to carry it out
-    rows : single objects that would change; each has ``to_json``
+    content : what the kind needs to carry the plan out
+    rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
-    observed : what its planner looked at, such as keys with the time since when they wait; empty
-        for a plan that was read back
-    way_back : what takes it back: a command, or words
+    observed : what the planner looked at, such as keys with the time since when each waits; empty
+        for a plan that was read back from its file
+    way_back : what takes the plan back: a command, or words
     reversible : whether the way back is a command
-    made_at : when it was planned, which may be long before it was loaded; None: not known
+    made_at : when the plan was made, which may be long before it was loaded; None: not known
     """
 
     kind: PlanKind = field(repr=False)
@@ -106,10 +111,10 @@ class Plan:
     def make_entry(
         self, phase: ActionPhase, *, reason: str = "", result: Mapping[str, Json] | None = None
     ) -> ActionEntry:
-        """Return the journal entry of one phase; the first ones say when it was planned."""
+        """Return the journal entry of one phase. Before the change it also says ``made_at``."""
         facts: dict[str, Json] = {"plan": self.id, "sha256": self.sha256}
-        is_early = phase in (ActionPhase.PLANNED, ActionPhase.APPROVED)
-        if is_early and self.made_at is not None:
+        is_before_change = phase in (ActionPhase.PLANNED, ActionPhase.APPROVED)
+        if is_before_change and self.made_at is not None:
             facts["made_at"] = format_time(self.made_at)
         return ActionEntry(
             step=self.step,
@@ -125,21 +130,21 @@ class Plan:
 
 
 def write_plan(
-    folder: Path, kind: PlanKind, beginning: str, /, *, now: datetime, **facts: Json
+    folder: Path, kind: PlanKind, id_prefix: str, /, *, now: datetime, **facts: Json
 ) -> Plan:
-    """Write a plan that is carried out once. Changes nothing but ``folder``.
+    """Write a plan that is carried out once, and return it. Changes nothing but ``folder``.
 
     Parameters
     ----------
     folder : the incident's ``plans/``
-    beginning : of the plan's id
+    id_prefix : what the plan's id begins with; a time and a random part follow
     facts : what stands in the header: ``step``, ``action``, ``target``, ``is_empty``, and what the
         kind needs; ``way_back`` is also shown after the plan was carried out
 
     Raises
     ------
     RecordError
-        When it cannot be written.
+        When the file cannot be written.
     """
     header = {
         "schema": kind.schema,
@@ -148,7 +153,7 @@ def write_plan(
         "expires_at": format_time(now + _LIFETIME),
         **facts,
     }
-    path = folder / f"{beginning}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
+    path = folder / f"{id_prefix}-{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}.jsonl"
     blob = f"{json.dumps(header, sort_keys=True)}\n".encode()
     with errors.disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
         file.write(blob)
@@ -156,14 +161,16 @@ def write_plan(
 
 
 def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
-    """Read a plan back.
+    """Read a plan back from its file; ``kinds`` are those that it may be of.
 
     Raises
     ------
     UsageError
-        When there is no such plan, or its kind is unknown here.
+        When there is no such file, or it is of none of the kinds.
     PlanAlteredError
-        When it is torn or was edited into something that is not a plan.
+        When the file is torn or was edited into something that is not a plan.
+    RecordError
+        When the file cannot be read.
     """
     if not path.exists():
         text = f"No incident here has a plan {path.stem}. Check its id, or plan again."
@@ -178,6 +185,7 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
 
 
 def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
+    """Return the plan that a file's bytes hold; ``kind.parse``, if given, reads them instead."""
     if kind.parse is not None:
         return kind.parse(path, blob)
     try:
@@ -207,7 +215,7 @@ def check_use(plan: Plan, *, now: datetime) -> None:
     Raises
     ------
     PlanAlteredError, PlanExpiredError, PlanUsedError
-        Which of them it is.
+        When the plan was altered, is too old, or was used before.
     """
     try:
         actual = hashlib.sha256(plan.path.read_bytes()).hexdigest()
@@ -219,26 +227,30 @@ def check_use(plan: Plan, *, now: datetime) -> None:
         expired = f"plan {plan.id} expired at {format_time(plan.expires_at)}"
         raise errors.PlanExpiredError(f"{expired}: plan again, and approve the new plan")
     if plan.trace.exists():
-        raise _applied_before(plan)
+        raise _make_used_error(plan)
 
 
 def mark_applied(plan: Plan, facts: Mapping[str, Json]) -> None:
-    """Mark a plan as used before the change, so that a crash in between leads to no second one.
+    """Mark a plan as used. Call it before the change, so that a crash cannot lead to a second one.
+
+    Parameters
+    ----------
+    facts : written into the mark, redacted
 
     Raises
     ------
     PlanUsedError
-        When it was applied before.
+        When the plan was marked before.
     RecordError
-        When it cannot be noted.
+        When the mark cannot be written.
     """
     with errors.disk_errors(f"{plan.trace} cannot be written"):
         try:
             with plan.trace.open("x", encoding="utf-8") as file:
                 json.dump(Redactor().json(dict(facts)), file, sort_keys=True)
         except FileExistsError as error:
-            raise _applied_before(plan) from error
+            raise _make_used_error(plan) from error
 
 
-def _applied_before(plan: Plan) -> errors.PlanUsedError:
+def _make_used_error(plan: Plan) -> errors.PlanUsedError:
     return errors.PlanUsedError(f"plan {plan.id} was applied before; look again, plan again")
