@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from runbook_lib.errors import list_wrong
+from runbook_lib.errors import list_problems
 from runbook_lib.model import Timestamp, format_time, parse_time
 
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
@@ -120,7 +120,7 @@ def read_payload(body: bytes, *, alert_limit: int) -> Payload:
     try:
         return Payload.model_validate_json(body, strict=True)
     except ValidationError as error:
-        where, why = next(iter(list_wrong(error).items()))
+        where, why = next(iter(list_problems(error).items()))
         raise PayloadError(f"{where}: {why}".removeprefix(": ")) from None
 
 
@@ -135,7 +135,7 @@ def read_alerts(body: bytes) -> list[Alert]:
     try:
         alerts = _ALERTS.validate_json(body, strict=True)
     except ValidationError as error:
-        where, why = next(iter(list_wrong(error).items()))
+        where, why = next(iter(list_problems(error).items()))
         raise PayloadError(f"{where}: {why}".removeprefix(": ")) from None
     if not alerts:
         raise PayloadError("there are no alerts")
@@ -184,7 +184,7 @@ def read_held_alerts(content: object, *, receivers: frozenset[str]) -> list[Aler
         try:
             held = _HeldAlert.model_validate(entry)
         except ValidationError as error:
-            _log.warning("An alert of Alertmanager cannot be read: %s", list_wrong(error))
+            _log.warning("An alert of Alertmanager cannot be read: %s", list_problems(error))
             continue
         names = {receiver.name for receiver in held.receivers}
         is_ours = not receivers or bool(names & receivers)

@@ -14,7 +14,7 @@
     │   ├── PreconditionFailedError   the object is not the one that was named
     │   └── BadAnswerError            an answer that cannot be understood, or a 5xx
     │       └── WrongSystemError      another system answers at this address
-    ├── NotConnectedError             no credentials, or nothing answers: nothing can be said
+    ├── NotConnectedError             no credentials, or nothing answers: nothing can be judged
     ├── RecordError                   the incident folder cannot be used, or was altered
     │   └── JournalDamagedError       a line of the journal was altered, or is missing
     ├── SafetyError                   refused by a safety rule; nothing was changed
@@ -55,6 +55,7 @@ class RunbookError(Exception):
     HEADING: ClassVar[str] = "STOPPED."
 
     def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows instead of a traceback."""
         # A page would break longer lines in the middle of a word.
         lines = [fill(line, 88, break_long_words=False) for line in str(self).splitlines()]
         return ["", f"■ {self.HEADING}", "", *lines, ""]
@@ -66,8 +67,11 @@ class UsageError(RunbookError):
     HEADING = "CORRECT THIS FIRST. Nothing was changed."
 
 
-def list_wrong(error: ValidationError) -> dict[str, str]:
-    """Return what is wrong by field (``""``: the whole), never with the value."""
+def list_problems(error: ValidationError) -> dict[str, str]:
+    """Return what is wrong, by the field's name; the name ``""`` stands for the whole.
+
+    The values themselves are left out, because they may be secret.
+    """
     problems = error.errors(include_input=False, include_url=False)
     return {".".join(map(str, problem["loc"])): problem["msg"] for problem in problems}
 
@@ -123,7 +127,7 @@ class WrongSystemError(BadAnswerError):
 
 
 class NotConnectedError(RunbookError):
-    """No credentials, or nothing that is configured answers. That is not a diagnosis."""
+    """There are no credentials, or no configured system answers. So nothing can be judged."""
 
 
 class RecordError(RunbookError):
@@ -146,17 +150,18 @@ class JournalDamagedError(RecordError):
 
     def __init__(self, message: str, *, line: int, reason: str) -> None:
         super().__init__(message)
+        # A reason is either a noun phrase or a sentence without its subject.
         verb = "" if reason.startswith(("was ", "does ")) else "is "
         self.damage = f"line {line} {verb}{reason}"
 
 
 @contextmanager
-def disk_errors(what: str, advice: str = "") -> Iterator[None]:
-    """Turn an error of the disk into a ``RecordError`` that says what failed, and why."""
+def disk_errors(failure: str, advice: str = "") -> Iterator[None]:
+    """Turn an error of the disk into a ``RecordError``: what failed, why, and the advice."""
     try:
         yield
     except OSError as error:
-        raise RecordError(f"{what}: {error.strerror or error}{advice}") from error
+        raise RecordError(f"{failure}: {error.strerror or error}{advice}") from error
 
 
 class SafetyError(RunbookError):
@@ -234,14 +239,14 @@ class ExitCode(IntEnum):
         return cls.OK if is_ok else cls.NOT_OK
 
 
-# By name, so that `runbook --help` imports no models.
+# The verdicts by name, so that `runbook --help` need not import the models.
 _VERDICTS = {
     ExitCode.OK: ("healthy", "fixed", "fixed_alert_decaying"),
     ExitCode.NOT_OK: ("incident", "mitigated", "not_fixed"),
     ExitCode.UNKNOWN: ("unknown",),
 }
 
-#: Any other error: the run failed.
+#: The first kind that fits decides; any other error means ``RUN_FAILED``.
 _BY_ERROR: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (KeyboardInterrupt, ExitCode.INTERRUPTED),
     (RunInterruptedError, ExitCode.INTERRUPTED),
@@ -258,12 +263,12 @@ def compute_exit_code(verdict: str) -> ExitCode:
 
 def exit_code_of_error(
     error: BaseException | type[BaseException],
-    more: Mapping[type[BaseException], ExitCode] | None = None,
+    runbook_codes: Mapping[type[BaseException], ExitCode] | None = None,
 ) -> ExitCode:
     """Return the exit code of an error, or of a kind of error, that ends a command.
 
-    ``more`` holds the runbook's own errors and their codes.
+    ``runbook_codes`` holds the runbook's own errors and their codes.
     """
     kind = error if isinstance(error, type) else type(error)
-    table = (*_BY_ERROR, *(more or {}).items())
+    table = (*_BY_ERROR, *(runbook_codes or {}).items())
     return next((code for known, code in table if issubclass(kind, known)), ExitCode.RUN_FAILED)

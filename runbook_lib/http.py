@@ -1,6 +1,7 @@
-"""HTTP systems: one bounded question, one bounded answer, one kind of error each.
+"""A client for HTTP systems, with a limit on the time and the size of each answer.
 
-Shapes of answers are dataclasses whose fields say how they are read (``At``, ``Duration`` …).
+A ``shape`` is the type that an answer is checked against: a dataclass whose field types say how the
+values are read (``At``, ``Duration`` …).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
-#: For shapes whose names are written likeThis.
+#: For shapes whose JSON has names likeThis. Numbers are also accepted as text.
 CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
 _UNIT_S = {
     "ms": 0.001,
@@ -83,12 +84,12 @@ def parse_when(text: str | None) -> datetime | None:
 
 
 def check_ticket_id(text: str) -> str:
-    """Return a ticket's id that can be part of a path.
+    """Return a ticket's id as it is, if it can be part of a path.
 
     Raises
     ------
     UsageError
-        When it has other characters than letters, digits and dashes.
+        When it is not 1 to 64 letters, digits and dashes.
     """
     if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
         raise errors.UsageError(
@@ -98,7 +99,7 @@ def check_ticket_id(text: str) -> str:
 
 
 def _read_labels(value: Json) -> Json:
-    """Read null as an empty object. An empty list stays a list: that is another shape."""
+    """Read null as an empty object. Anything else stays as it is, even a list, which is refused."""
     if value is None:
         return {}
     return value
@@ -111,6 +112,7 @@ def _read_text(value: Json) -> Json:
     return value
 
 
+# Types of a shape's fields. ``When`` is None for never; ``Duration`` is in seconds.
 At = Annotated[datetime, BeforeValidator(parse_time)]
 When = Annotated[datetime | None, BeforeValidator(parse_when)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
@@ -122,7 +124,7 @@ T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _make_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-#: The reason to show, by a part of urllib3's text.
+#: Why no answer came, in our words, by a part of urllib3's text.
 _REASONS = {
     "refused": "connection refused",
     "resolve": "the name cannot be resolved",
@@ -146,7 +148,7 @@ class HttpClient:
     ----------
     url : may hold ``user:password@``, which no message shows. Empty: every question raises
         ``NotConfiguredError``
-    timeout_s : for connecting and the first byte together, and again for the whole body
+    timeout_s : until the answer is complete; if the answer stalls, up to twice as long
     token : sent as ``Authorization: Bearer``; used before user and password
     user, password : for basic authentication; used before the ones in the address
     ca_file : certificates to trust, a PEM file; empty: certifi's list
@@ -154,8 +156,9 @@ class HttpClient:
 
     Attributes
     ----------
-    SYSTEM : its name in messages; ``<SYSTEM>_URL`` is its setting
-    url : the address, without credentials; empty when it is not configured
+    SYSTEM : the system's name in messages; ``<SYSTEM>_URL`` is the setting of its address
+    HEALTH : path of the system's health endpoint
+    url : the address, without credentials; empty when the system is not configured
 
     Notes
     -----
@@ -197,7 +200,7 @@ class HttpClient:
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
         elif user:
-            self._session.headers["Authorization"] = _sign(user, password)
+            self._session.headers["Authorization"] = _encode_basic_auth(user, password)
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -220,7 +223,7 @@ class HttpClient:
         Raises
         ------
         BadAnswerError
-            When it is not JSON, or has another shape.
+            When the answer is not JSON, or has another shape.
         """
         request = Request("GET", f"{self.url}{path}", params=params)
         answer = self._ask_json(request)
@@ -239,7 +242,7 @@ class HttpClient:
 
         Parameters
         ----------
-        status : of that answer
+        status : the HTTP status of that answer
 
         Raises
         ------
@@ -248,6 +251,7 @@ class HttpClient:
         """
         request = Request("GET", f"{self.url}{path}", params=params)
         answer = self._send(request)
+        # These do not show that it is another system.
         if answer.status in (401, 403) or answer.status >= 500:
             self._check_status(request, answer)
         try:
@@ -257,7 +261,7 @@ class HttpClient:
             return self.read_as(path, parsed, shape, part)
         except (errors.BadAnswerError, errors.NotFoundError) as error:
             text = f"{self._setting} does not lead to {self.SYSTEM}: {error.message}"
-            raise self._fail(errors.WrongSystemError, text) from error
+            raise self._make_error(errors.WrongSystemError, text) from error
 
     def post(self, path: str, shape: type[T], body: Json = None) -> T:
         """Post JSON (nothing when ``body`` is None); return the answer in a shape."""
@@ -278,10 +282,10 @@ class HttpClient:
         return answer.body.decode("utf-8", "replace")
 
     def check_reachable(self) -> str:
-        """Return a few words about the system, such as its version.
+        """Return a few words about the system: here what its health endpoint says.
 
-        A client that knows what only its system answers raises ``WrongSystemError`` when another
-        one answers.
+        A client that knows an answer that only its system gives overrides this. It then raises
+        ``WrongSystemError`` when another system answers.
         """
         text = self.read_health()
         return text[:60]
@@ -316,7 +320,7 @@ class HttpClient:
         return samples
 
     def read_as(self, path: str, answer: Json, shape: type[T], part: str = "") -> T:
-        """Return an answer, or a part of it, in a shape."""
+        """Return an answer, or the field ``part`` of it, in a shape; messages name ``path``."""
         with self.parsing(path):
             if part:
                 for name in part.split("."):
@@ -327,20 +331,21 @@ class HttpClient:
 
     @contextmanager
     def parsing(self, path: str) -> Iterator[None]:
-        """Turn errors while an answer is taken apart into ``BadAnswerError``."""
+        """Turn the errors of code that reads an answer into ``BadAnswerError``."""
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            reason = _short(_describe(error))
+            reason = _short(_describe_misfit(error))
             text = f"gave an answer of another shape ({reason})."
             question = f"Is this address really {self.SYSTEM}?"
             raise self.bad(path, f"{text} {question}") from error
 
     def bad(self, path: str, text: str) -> errors.ClientError:
         """Return the error for an answer that cannot be used."""
-        return self._fail(errors.BadAnswerError, f"{self.url}{path} {text}")
+        return self._make_error(errors.BadAnswerError, f"{self.url}{path} {text}")
 
     def _ask_json(self, request: Request) -> Json:
+        """Return a 2xx answer's JSON; None when a change was answered with nothing."""
         answer = self._ask(request)
         is_empty = not answer.body.strip()
         if is_empty and request.method != "GET":
@@ -348,17 +353,18 @@ class HttpClient:
         return self._parse(request, answer)
 
     def _parse(self, request: Request, answer: _Answer) -> Json:
-        kind = answer.headers.get("Content-Type", "no content type")
-        if "json" not in kind.lower():
+        """Return an answer's JSON; raise BadAnswerError when it has none."""
+        content_type = answer.headers.get("Content-Type", "no content type")
+        if "json" not in content_type.lower():
             excerpt = self._excerpt(answer.body)
-            text = f"answered {_short(kind)}, not JSON: {excerpt}"
-            raise self._fail(errors.BadAnswerError, f"{request.url} {text}")
+            text = f"answered {_short(content_type)}, not JSON: {excerpt}"
+            raise self._make_error(errors.BadAnswerError, f"{request.url} {text}")
         try:
             return parse_json(answer.body)
         except ValueError as error:
             excerpt = self._excerpt(answer.body)
             text = f"answered JSON that cannot be read: {excerpt}"
-            raise self._fail(errors.BadAnswerError, f"{request.url} {text}") from error
+            raise self._make_error(errors.BadAnswerError, f"{request.url} {text}") from error
 
     def _ask(self, request: Request) -> _Answer:
         """Return a 2xx answer. Any other status raises the error that it means."""
@@ -367,6 +373,7 @@ class HttpClient:
         return answer
 
     def _check_status(self, request: Request, answer: _Answer) -> None:
+        """Raise the error that an answer's status means; none for 2xx."""
         status = answer.status
         if 200 <= status < 300:
             return
@@ -381,16 +388,16 @@ class HttpClient:
         elif 300 <= status < 400:
             location = answer.headers.get("Location", "nowhere")
             target = _short(self._redactor.text(location))
-            text = f"redirects to {target}; set {self._setting} to where it is"
+            text = f"redirects to {target}; set {self._setting} to the system's own address"
         sentence = f"{request.url}: HTTP {status}: {text}"
-        raise self._fail(kind, sentence.rstrip())
+        raise self._make_error(kind, sentence.rstrip())
 
     def _send(self, request: Request) -> _Answer:
         """Return an answer of any status. Without an answer, raise the error that says why."""
         if not self.url:
             text = f"not configured: {self._setting} is empty"
-            raise self._fail(errors.NotConfiguredError, text)
-        # For connecting and the first byte together. The types of requests do not allow it.
+            raise self._make_error(errors.NotConfiguredError, text)
+        # For connecting and the first byte together. requests takes this, but its types do not.
         timeout: Any = urllib3.Timeout(total=self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         try:
@@ -400,35 +407,38 @@ class HttpClient:
                 return _Answer(response.status_code, response.headers, body)
         except (requests.Timeout, ReadTimeoutError) as error:
             text = f"did not answer within {self._timeout_s:g} s (HTTP_TIMEOUT_S). Is it stuck?"
-            raise self._fail(errors.ClientTimeoutError, f"{request.url} {text}") from error
+            raise self._make_error(errors.ClientTimeoutError, f"{request.url} {text}") from error
         except ValueError as error:
             text = f"cannot be asked: {_short(str(error))}"
-            raise self._fail(errors.BadAnswerError, f"{request.url} {text}") from error
+            raise self._make_error(errors.BadAnswerError, f"{request.url} {text}") from error
         except (HTTPError, OSError) as error:
             text = f"{request.url} cannot be reached ({_say_why(error)})."
             question = f"Does it run, and is {self._setting} right?"
             kind = errors.ConnectionRefusedClientError
-            raise self._fail(kind, f"{text} {question}") from error
+            raise self._make_error(kind, f"{text} {question}") from error
 
     def _read_body(self, response: requests.Response, deadline: float, url: str) -> bytes:
+        """Return the whole body; raise when it is too long, or not complete by ``deadline``."""
         body = bytearray()
         # read1 returns what one receive gave, so that a trickle cannot outlive the deadline.
         while chunk := response.raw.read1(64 * 1024, decode_content=True):
             body += chunk
             if len(body) > _MAX_BODY_BYTES:
                 text = f"answered more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less."
-                raise self._fail(errors.BadAnswerError, f"{url} {text}")
+                raise self._make_error(errors.BadAnswerError, f"{url} {text}")
             if time.monotonic() > deadline:
                 raise requests.ReadTimeout("the body took too long")
         return bytes(body)
 
     def _excerpt(self, body: bytes) -> str:
-        # Redacted before it is cut: half a secret would not be recognised.
+        """Return the beginning of a body, on one line and without secrets."""
+        # Redacted before the cut to 200 characters: half a secret would not be recognised.
         text = body[:4000].decode("utf-8", "replace")
         words = self._redactor.text(text).split()
         return _short(" ".join(words))
 
-    def _fail(self, kind: type[errors.ClientError], text: str) -> errors.ClientError:
+    def _make_error(self, kind: type[errors.ClientError], text: str) -> errors.ClientError:
+        """Return an error of this system, with its text redacted."""
         return kind(self._redactor.text(text), system=self.SYSTEM)
 
 
@@ -448,6 +458,7 @@ class _Adapter(HTTPAdapter):
         self._tls = tls
 
     def build_connection_pool_key_attributes(self, *args: Any, **options: Any) -> Any:
+        """Put our TLS context in place of the one that requests chose."""
         host, _ = super().build_connection_pool_key_attributes(*args, **options)
         return host, {"ssl_context": self._tls}
 
@@ -458,10 +469,11 @@ class _Adapter(HTTPAdapter):
         user, password = get_auth_from_url(proxy)
         if not user:
             return {}
-        return {"Proxy-Authorization": _sign(user, password)}
+        return {"Proxy-Authorization": _encode_basic_auth(user, password)}
 
 
 def _make_session(tls: ssl.SSLContext | None, proxy_url: str) -> requests.Session:
+    """Return a session as the notes of ``HttpClient`` describe it; ``tls`` is None for http."""
     session = _Session()
     session.trust_env = False
     session.headers["Accept-Encoding"] = "identity"
@@ -485,21 +497,23 @@ def _make_context(ca_file: str) -> ssl.SSLContext:
     return context
 
 
-def _sign(user: str, password: str) -> str:
+def _encode_basic_auth(user: str, password: str) -> str:
     credentials = f"{user}:{password}".encode()
     encoded = base64.b64encode(credentials).decode()
     return f"Basic {encoded}"
 
 
-def _describe(error: Exception) -> str:
+def _describe_misfit(error: Exception) -> str:
+    """Say why an answer does not have its shape: the first problem, with the field's name."""
     if isinstance(error, ValidationError):
-        problems = errors.list_wrong(error)
-        where, why = next(iter(problems.items()))
-        return f"{where}: {why}".removeprefix(": ")
+        problems = errors.list_problems(error)
+        field, problem = next(iter(problems.items()))
+        return f"{field}: {problem}".removeprefix(": ")  # without a field for the whole
     return f"{type(error).__name__}: {error}"
 
 
 def _short(text: str) -> str:
+    """Return the first 200 characters, and an ellipsis when there are more."""
     if len(text) <= 200:
         return text
     return f"{text[:200]}…"
@@ -509,7 +523,7 @@ def _say_why(error: Exception) -> str:
     """Say in a few words why no answer came."""
     if isinstance(error, requests.exceptions.ProxyError):
         return "not through the proxy that PROXY_URL names"
-    for sign, words in _REASONS.items():
-        if sign in str(error):
-            return words
+    for part, reason in _REASONS.items():
+        if part in str(error):
+            return reason
     return type(error).__name__

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, overload
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .approvals import Plan, PlanKind
-from .errors import ClientError, UsageError, list_wrong
+from .errors import ClientError, UsageError, list_problems
 from .model import SYMPTOMS, Conclusion, Json, Outcome, Reading, Role, Status
 
 T = TypeVar("T")
@@ -304,7 +304,7 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
     try:
         return section.Parameters.model_validate(given)
     except ValidationError as error:
-        problems = list_wrong(error)
+        problems = list_problems(error)
         for name in given.keys() - fields.keys():
             problem = "there is no such parameter"
             similar = get_close_matches(name, fields, n=1)

@@ -17,7 +17,7 @@ from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from .errors import SettingsError, list_wrong
+from .errors import SettingsError, list_problems
 
 
 class Settings(BaseSettings):
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
 def _say_wrong(error: ValidationError) -> str:
     """Say which variable is wrong, and why, but never its value."""
     parts = []
-    for name, reason in list_wrong(error).items():
+    for name, reason in list_problems(error).items():
         parts.append(f"{name.upper()}: {reason}" if name else reason)
     return "; ".join(parts)
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from ..approvals import Plan
-from ..errors import RunbookError, list_wrong
+from ..errors import RunbookError, list_problems
 from ..investigation import Investigation
 from ..model import Lesson, Reading
 from ..record.incident import Incident
@@ -174,7 +174,7 @@ class Form(Widget):
         try:
             checked = self._section.Parameters.model_validate(raw)
         except ValidationError as error:
-            problems = list_wrong(error)
+            problems = list_problems(error)
             for name, note in self._notes.items():
                 if name in problems:
                     note.value = str(_complain(problems[name]))
