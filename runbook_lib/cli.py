@@ -1,4 +1,4 @@
-"""The ``runbook`` command: a thin edge. Parses, calls ``run``, prints, exits."""
+"""The ``runbook`` command: parses arguments, calls the package ``run``, prints, and exits."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ After = Annotated[
 Incident = Annotated[str, typer.Argument(metavar="incident")]
 Alerts = Annotated[
     Path | None,
-    typer.Option("--alerts", hidden=True, help="JSON file of alerts that join the report"),
+    typer.Option("--alerts", hidden=True, help="JSON file of alerts to show in the report"),
 ]
 
 
@@ -68,7 +68,7 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
 
     Parameters
     ----------
-    work : does it; takes a function that shows its progress on stderr
+    work : does the command's work; it is given a function that shows progress on stderr
     as_json : print one JSON document, and no progress
     """
     from rich.console import Console
@@ -87,13 +87,13 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
         transient=True,
         disable=not console.is_terminal,
     )
-    with bar as line:
-        task = line.add_task("starting", total=None)
+    with bar:
+        task = bar.add_task("starting", total=None)
 
         def say(text: str) -> None:
-            line.update(task, description=text)
+            bar.update(task, description=text)
             if not console.is_terminal:
-                seconds = line.tasks[0].elapsed or 0
+                seconds = bar.tasks[0].elapsed or 0
                 console.print(f"… {text} ({seconds:.0f} s)", markup=False, highlight=False)
 
         document = work(make_meter(say))
@@ -109,6 +109,7 @@ def _load_settings() -> Settings:
 
 
 def _load_sections() -> Sections:
+    """Import the sections. An import may swallow an interrupt, so interrupts are held meanwhile."""
     with hold_interrupts():
         return find_runbook().load_sections()
 
@@ -119,7 +120,7 @@ def parse_minutes(text: str) -> float:
     Raises
     ------
     UsageError
-        When it is not a duration.
+        When the text is not a duration.
     """
     from .http import parse_duration
 
@@ -129,8 +130,8 @@ def parse_minutes(text: str) -> float:
         raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None
 
 
-# Each command imports its work when it runs, so that `--help` stays fast. Interrupts are held
-# meanwhile: an import may swallow one.
+# The commands that every runbook has. Each imports its work when it runs, so that `--help` stays
+# fast. Interrupts are held during the import, which may swallow one.
 app = typer.Typer()
 
 
@@ -147,7 +148,7 @@ def investigate(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Carry out the sections that only look, then write the report. Only reads."""
+    """Carry out the sections that only look, then write the report. Changes no system."""
     with hold_interrupts():
         from .run.commands import investigate as work
 
@@ -254,7 +255,7 @@ def note(
     incident: IncidentId = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a remark, a lesson or a follow-up to an incident; a late one is marked as late."""
+    """Write a remark, a lesson or a follow-up to an incident, marked as late after the close."""
     with hold_interrupts():
         from .model import Lesson, Note
         from .record.notes import parse_due
@@ -270,7 +271,7 @@ def note(
 
 @app.command()
 def history(*, as_json: AsJson = False) -> None:
-    """Show past incidents and drills, their times and trends. Writes the gauges."""
+    """Show past incidents and drills, their times and trends. Writes gauges for Prometheus."""
     with hold_interrupts():
         from .run.commands import read_history
 
@@ -297,11 +298,11 @@ def _accept_runbook(
         str, typer.Option("--runbook", metavar="NAME", help="another installed runbook")
     ] = "",
 ) -> None:
-    """Accept ``--runbook``. ``run_command`` reads it before the commands are known."""
+    """Accept ``--runbook`` and ignore it: ``run_command`` has read it to choose the commands."""
 
 
 def read_runbook_name(arguments: Sequence[str]) -> str:
-    """Return the runbook that the arguments name first, by ``--runbook NAME``; empty: none."""
+    """Return the name of ``--runbook NAME`` if the arguments begin with that; else empty."""
     if not arguments:
         return ""
     option, equals, name = arguments[0].partition("=")
@@ -313,7 +314,7 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
 
 
 def build_app(runbook: Runbook) -> typer.Typer:
-    """Return the command: the subcommands of every runbook, of this one, and of plug-ins."""
+    """Return the command with the subcommands that all runbooks have, its own, and plug-ins'."""
     whole = typer.Typer(
         help=runbook.summary,
         no_args_is_help=True,
@@ -329,7 +330,7 @@ def build_app(runbook: Runbook) -> typer.Typer:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run the command with these arguments; return its exit code, from the one table."""
+    """Run the command with these arguments; return its exit code. Errors become exit codes, too."""
     known_errors: tuple[type[BaseException], ...] = (
         RunbookError,
         LogError,
@@ -339,7 +340,7 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         with hold_interrupts():
             runbook = use_runbook(read_runbook_name(arguments))
-        known_errors += tuple(runbook.errors)
+        known_errors += tuple(runbook.errors)  # for the ``except`` below
         code = int(build_app(runbook)(arguments, standalone_mode=False) or 0)
     except TyperException as error:
         _show_usage_error(error)
@@ -359,15 +360,18 @@ def _show_usage_error(error: TyperException) -> None:
 
 
 def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
-    """Say in one sentence what stopped a command, without secrets; return its exit code."""
+    """Say in one sentence what stopped a command, without secrets; return its exit code.
+
+    After an interrupt, end the process here if another thread still runs.
+    """
     from .redact import Redactor
 
-    errors: dict[type[BaseException], ExitCode] = {}
+    runbook_codes: dict[type[BaseException], ExitCode] = {}
     secrets: tuple[str, ...] = ()
-    with suppress(UsageError):
-        errors.update(find_runbook().errors)
+    with suppress(UsageError):  # without a runbook or its settings, the error is said all the same
+        runbook_codes.update(find_runbook().errors)
         secrets = find_runbook().load_settings().secrets
-    code = exit_code_of_error(error, errors)
+    code = exit_code_of_error(error, runbook_codes)
     if code is ExitCode.INTERRUPTED:
         _ignore_interrupts()
     text = str(error)
@@ -385,25 +389,25 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
         sys.stdout.write(document.to_json() + "\n")
     sys.stderr.write(f"runbook: {text}\n")
     if code is ExitCode.INTERRUPTED:
-        _exit_past_threads(code)
+        _exit_despite_threads(code)
     return int(code)
 
 
 def _say_repair(error: LogDamagedError) -> str:
-    """Say what to do about a damaged file of an incident."""
-    incident_id = Path(error.path).parents[1].name
+    """Say what to do about a damaged ledger."""
+    incident_id = Path(error.path).parents[1].name  # <incident>/ledger/<plan>.jsonl
     repair = f"Put the file back from {incident_id}.zip or a backup."
     return f"{repair} To see what else was altered: runbook verify-report {incident_id}"
 
 
 def _ignore_interrupts() -> None:
-    """The command ends now: another Ctrl-C has no use."""
+    """Ignore Ctrl-C and SIGTERM from now on, because the command is ending already."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-def _exit_past_threads(code: ExitCode) -> None:
-    """Exit at once if a thread still runs: one that waits for a hung store would delay the end."""
+def _exit_despite_threads(code: ExitCode) -> None:
+    """Exit at once if another thread runs: Python would wait for it, and it for a hung store."""
     main_thread = threading.main_thread()
     if any(not thread.daemon and thread is not main_thread for thread in threading.enumerate()):
         sys.stdout.flush()
@@ -412,13 +416,19 @@ def _exit_past_threads(code: ExitCode) -> None:
 
 
 def main() -> None:
-    """Run the command with the arguments of this process, and exit with its code."""
+    """Run the command with the arguments of this process, and exit with its code.
+
+    SIGTERM interrupts the command as Ctrl-C does.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run_command(_list_arguments()))
 
 
 def _list_arguments() -> list[str]:
-    """Return this process's arguments; while a shell completes a line, the words of that line."""
+    """Return this process's arguments.
+
+    A shell that completes a line passes that line in a variable; then return the line's words.
+    """
     if "_RUNBOOK_COMPLETE" not in os.environ:
         return sys.argv[1:]
     line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
