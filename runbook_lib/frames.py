@@ -60,7 +60,8 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
 
     Notes
     -----
-    Pure. A value that does not fit a declared time or number is missing.
+    Pure. In a column that ``columns`` declares as time or number, a value that cannot be one
+    becomes missing.
     """
     import pandas as pd
 
@@ -96,6 +97,7 @@ def find_dtype(values: Iterable[Json]) -> Dtype:
     known = [value for value in values if value is not None]
     if not known:
         return TEXT
+    # Python counts a bool as an int.
     if any(isinstance(value, bool) for value in known):
         return FLAG if _are_all(known, bool) else _NESTED
     if all(_is_time(value) for value in known):
@@ -117,6 +119,7 @@ def _is_time(value: Json) -> bool:
 
 
 def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
+    """Return a column; what cannot be a time or a number becomes missing where ``dtype`` is one."""
     import pandas as pd
 
     column = pd.Series(values, dtype=_NESTED)
@@ -124,8 +127,8 @@ def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
         times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
         earliest = pd.Timestamp.min.tz_localize("UTC")
         latest = pd.Timestamp.max.tz_localize("UTC")
-        is_possible = times.between(earliest, latest)
-        return times.where(is_possible).astype(TIME)
+        fits_dtype = times.between(earliest, latest)
+        return times.where(fits_dtype).astype(TIME)
     if dtype in (WHOLE, NUMBER):
         numbers = pd.to_numeric(column, errors="coerce")
         return numbers.astype(dtype)
