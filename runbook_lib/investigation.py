@@ -1,6 +1,6 @@
 """The context that a notebook opens: settings, clients, journal, clock.
 
-Sections hand over through the incident folder, never through kernel state.
+What one section found reaches the next through the incident folder, not through the kernel.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-#: In place of an incident's id: a new one, opened by hand.
+#: Given as an incident's id, it asks for a new incident that is opened by hand.
 NEW = "new"
 
 S = TypeVar("S", bound=Settings, default=Settings)
@@ -56,12 +56,15 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
-_CLEARED = (Status.OK, Status.LEFT_OUT)
+_TROUBLE_VERDICTS = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
+_CLEARED_STATUSES = (Status.OK, Status.LEFT_OUT)
 
 
 def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -> Incident:
-    """Make an incident's folder, under RUNBOOK_HOME unless another is named."""
+    """Make an incident's folder under ``home``; ``facts`` are fields of its state.
+
+    The default home is RUNBOOK_HOME.
+    """
     return create_incident(
         home or settings.runbook_home.resolve(),
         redactor=Redactor(settings.secrets),
@@ -86,32 +89,33 @@ def check_undamaged(incident: Incident) -> None:
     Raises
     ------
     UsageError
-        Says what is damaged, and the way on.
+        When the journal is damaged; says how, and what to do next.
     """
     damage = incident.find_damage()
     if not damage:
         return
     text = f"The journal of {incident.id} is damaged ({damage}), so nothing more is done in it."
-    way_on = "Keep it as evidence. Begin a new incident with: runbook run 01 --incident new"
-    raise errors.UsageError(f"{text} It stays as it is. {way_on}")
+    advice = "Keep it as evidence. Begin a new incident with: runbook run 01 --incident new"
+    raise errors.UsageError(f"{text} It stays as it is. {advice}")
 
 
-def _say_damaged(damaged: Incident, damage: str, made: Incident) -> None:
-    """Say, on stderr and in its journal, which incident a new one replaces."""
-    before = f"The journal of {damaged.id} is damaged ({damage})."
-    text = f"{before} It stays as it is; this look goes on in {made.id}."
-    made.journal.append("journal_damaged", {"section": "", "reason": text})
+def _say_damaged(damaged: Incident, damage: str, replacement: Incident) -> None:
+    """Say on stderr, and in the replacement's journal, which damaged incident it replaces."""
+    problem = f"The journal of {damaged.id} is damaged ({damage})."
+    text = f"{problem} It stays as it is; this look goes on in {replacement.id}."
+    replacement.journal.append("journal_damaged", {"section": "", "reason": text})
     _log.warning(text)
 
 
-def _hand_over(ended: Incident, made: Incident) -> None:
-    """Close an incident for the next episode, and say so on stderr and in both journals."""
+def _hand_over(ended: Incident, successor: Incident) -> None:
+    """Close an incident for the next episode's; say so on stderr and in both journals."""
     verdict = judge_incident(ended).verdict
     words = verdict.replace("_", " ")
-    after = f"The next episode is {made.id} (../{made.id}/report.html)."
-    ended.close(verdict, reason=after, followed_by=made.id)
-    text = f"{ended.id} is closed as {words}: this is another episode. It goes on in {made.id}."
-    made.journal.append(
+    reason = f"The next episode is {successor.id} (../{successor.id}/report.html)."
+    ended.close(verdict, reason=reason, followed_by=successor.id)
+    closed = f"{ended.id} is closed as {words}: this is another episode."
+    text = f"{closed} It goes on in {successor.id}."
+    successor.journal.append(
         "handed_over", {"section": "", "reason": f"{text} ../{ended.id}/report.html"}
     )
     _log.warning(text)
@@ -121,27 +125,27 @@ def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> s
     """Return the message about a plan that was cut off, with the next command."""
     if plan.kind.resume is not None:
         return name_runbook(f"Interrupted. Go on with: runbook resume {plan.id}")
-    what = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-    way_on = f"runbook run {section.NAME[:2]} --incident {incident.id}"
-    return name_runbook(f"{what} Look again with: {way_on}")
+    problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
+    command = f"runbook run {section.NAME[:2]} --incident {incident.id}"
+    return name_runbook(f"{problem} Look again with: {command}")
 
 
 @dataclass(eq=False, repr=False)
 class Investigation(Generic[S, C]):
     """One section at work on one incident.
 
-    A runbook's own class makes the clients, in ``connect``, by the runbook's settings.
+    A runbook subclasses it; ``connect`` then makes the runbook's clients from its settings.
 
     Attributes
     ----------
-    runbook : name of the runbook that it belongs to, for notebooks that are opened by hand; empty:
-        the default one
+    runbook : name of the runbook that the class belongs to, for notebooks that are opened by hand;
+        empty: the default one
     unreadable : errors of the runbook's own clients that mean the same as a ``ClientError``
     incident, section : what is worked on, and by which section
-    parameters : the section's parameters; default: its defaults
-    settings, clients : the runbook's; default clients: those of the settings
+    parameters : the section's parameters; default: their default values
+    settings, clients : the runbook's; default clients: what ``connect`` makes
     now : returns the current time in UTC
-    sleep : waits for some seconds
+    sleep : waits for a number of seconds
     progress : shows how far the work is
     """
 
@@ -161,12 +165,12 @@ class Investigation(Generic[S, C]):
     def __post_init__(self) -> None:
         self.parameters = self.parameters or self.section.Parameters()
         self.clients = self.clients or self.connect(self.settings)
-        self._plans: dict[str, Plan] = {}
-        self._approvals: dict[str, str] = {}
+        self._plans: dict[str, Plan] = {}  # those made here, by SHA-256
+        self._approvals: dict[str, str] = {}  # the approving hash, by the plan's id
 
     @classmethod
     def connect(cls, _settings: S) -> C:
-        """Return the clients by the settings; this class has none."""
+        """Make the clients that the settings describe; this class has none."""
         return cast(C, None)
 
     @classmethod
@@ -193,16 +197,21 @@ class Investigation(Generic[S, C]):
         after: str = "",
         on_accepted: Callable[[], None] = lambda: None,
     ) -> tuple[Incident, bool]:
-        """Return the incident to work on, and whether it was made for that.
+        """Return the incident to work on, and whether it was made by this call.
+
+        A *look* is an incident's folder in which no trouble was seen yet.
 
         Parameters
         ----------
-        incident_id : empty: the open one, when what is wrong now belongs to it, or a look that
-            was kept, or a new look; ``new``: one that is opened by hand
-        keeps : whether a new look is kept, for others to go on with
-        skip_step : not read here; the caller reads it, and opens the incident when it is a breach
-        after : the incident that ended when another episode began: it is handed over if it is open
-        on_accepted : called when nothing is refused, to start background work
+        incident_id : id of an existing incident; ``new``: a new one, opened by hand; empty: the
+            open one if it is still the same episode, else a look that was kept, else a new look
+        keeps : whether a new look is kept, so that a later call can go on with it
+        skip_step : a step that is not read here. The caller reads it, and opens the incident when
+            the reading is a breach
+        after : id of an incident whose episode has ended. If it is open, it is closed, and a new
+            one follows
+        on_accepted : called after the checks, to start background work; not called when
+            ``incident_id`` names an existing incident
 
         Raises
         ------
@@ -213,8 +222,9 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        The next episode closes an open incident, and does not write into it. An incident whose
-        journal is damaged stays as it is, as evidence. A new one takes its place, and says so.
+        When the next episode has begun, the open incident is closed, and a new one is made for it.
+        An incident whose journal is damaged stays as it is, as evidence. A new one takes its place,
+        and says so.
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
@@ -234,7 +244,7 @@ class Investigation(Generic[S, C]):
             if is_hand:
                 incident.open(HAND)
             if not incident.is_open:
-                breach = cls._see_breach(incident, settings, skip_step)
+                breach = cls._find_breach_now(incident, settings, skip_step)
                 if breach is not None:
                     incident.open(breach.step, breach.episode)
         return incident, is_new
@@ -243,10 +253,10 @@ class Investigation(Generic[S, C]):
     def _choose(
         cls, settings: S, *, is_hand: bool, keeps: bool, after: str
     ) -> tuple[Incident, bool]:
-        """Return the incident to work on, and whether it is new.
+        """Return the incident to work on, and whether it is new, for ``find``.
 
-        It is the open one, else the look that was kept, else a new one. The caller holds the
-        lock of the home.
+        It is the open one, else the look that was kept, else a new one. A new one replaces an open
+        one whose journal is damaged or whose episode has ended. The caller holds the home's lock.
         """
         make = partial(make_incident, settings, opened_by="", kept=keeps)
         home = settings.runbook_home.resolve()
@@ -263,19 +273,21 @@ class Investigation(Generic[S, C]):
             made = make(previous=current.id, previous_damage=damage, ticket_id=ticket_id)
             _say_damaged(current, damage, made)
             return made, True
-        is_over = is_hand or current.id == after
-        is_other = current.is_open and (is_over or cls._see_other_trouble(current, settings))
-        if not is_hand and not is_other:
-            return current, False
-        if not current.is_open:
+        if current.is_open:
+            must_end = is_hand or current.id == after
+            if must_end or cls._sees_other_trouble(current, settings):
+                made = make(previous=current.id)
+                _hand_over(current, made)
+                return made, True
+        elif is_hand:  # the look that was kept stays as it is
             return make(), True
-        made = make(previous=current.id)
-        _hand_over(current, made)
-        return made, True
+        return current, False
 
     @classmethod
-    def _see_breach(cls, incident: Incident, settings: S, skip_step: str = "") -> Reading | None:
-        """Return a breach of a needed symptom, read now. Writes nothing."""
+    def _find_breach_now(
+        cls, incident: Incident, settings: S, skip_step: str = ""
+    ) -> Reading | None:
+        """Read the needed symptoms now until one is a breach, and return it. Writes nothing."""
         sections = find_runbook().load_sections()
         for step, section in sections.list_needed().items():
             if step == skip_step:
@@ -287,13 +299,17 @@ class Investigation(Generic[S, C]):
         return None
 
     @classmethod
-    def _see_other_trouble(cls, incident: Incident, settings: S) -> bool:
-        """Tell whether something is wrong now that does not belong to an open incident."""
+    def _sees_other_trouble(cls, incident: Incident, settings: S) -> bool:
+        """Tell whether something is wrong now that belongs to another episode than the incident's.
+
+        Systems are read only when the journal alone cannot decide.
+        """
         sections = find_runbook().load_sections()
         needed = sections.list_needed()
         calm = cls.read_calm(settings)
         if cls._is_in_trouble(incident):
             return False
+        # The latest beginning that is possible: now.
         may_be_over = incident.is_over(
             utc_now(),
             is_alert=True,
@@ -302,7 +318,7 @@ class Investigation(Generic[S, C]):
         )
         if not may_be_over:
             return False
-        breach = cls._see_breach(incident, settings)
+        breach = cls._find_breach_now(incident, settings)
         if breach is None:
             return False
         episode = breach.episode
@@ -316,13 +332,12 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def _is_in_trouble(cls, incident: Incident) -> bool:
-        """Tell whether current readings say that the incident goes on, or that its cause is still
-        there.
+        """Tell whether the verdict by current readings is still one of trouble.
 
         A new fault is then a second cause of the same episode, not another episode.
         """
         verdict = load_policy().compute_verdict(incident.journal.view(), now=utc_now())
-        return verdict in _IN_TROUBLE
+        return verdict in _TROUBLE_VERDICTS
 
     @classmethod
     def open(
@@ -369,7 +384,7 @@ class Investigation(Generic[S, C]):
         return inv
 
     def _begin(self) -> None:
-        """Journal that the section begins. A class that shows its work does more."""
+        """Journal that the section begins. The notebooks' subclass extends this."""
         parameters = self.parameters.model_dump(mode="json")
         self.record("section_started", {"parameters": parameters})
 
@@ -406,7 +421,8 @@ class Investigation(Generic[S, C]):
     def record(self, kind: str, data: dict[str, Json]) -> int:
         """Write an entry of this section to the journal, and return its sequence number.
 
-        Once the incident is closed, nothing but notes is written: the number is 0.
+        If the incident was closed before it was opened here, nothing is written, and the number is
+        0.
         """
         if self.incident.is_late:
             return 0
@@ -415,7 +431,7 @@ class Investigation(Generic[S, C]):
         return entry.seq
 
     def note(self, text: str, **fields: Json) -> int:
-        """Write a remark to the journal, marked as late after the close.
+        """Write a remark to the journal, marked as late after the close; return the entry's number.
 
         Parameters
         ----------
@@ -424,20 +440,20 @@ class Investigation(Generic[S, C]):
         Raises
         ------
         UsageError
-            When it has no text.
+            When the text is empty.
         """
         note = Note.model_validate({"text": text, "operator": self.operator, **fields})
         return write_note(self.incident, note, section=self.section.NAME)
 
     def observe(self, step_id: str) -> Reading:
-        """Carry out one step; what could not be read is ``unknown``, with the reason.
+        """Carry out one step without journalling it. What could not be read is ``unknown``.
 
         Raises
         ------
         UsageError
             When the section has no such step.
         """
-        step = self._named("step", step_id, self.section.STEPS)
+        step = self._find_declared("step", step_id, self.section.STEPS)
         unreadable: tuple[type[Exception], ...] = (errors.ClientError, *self.unreadable)
         try:
             outcome = step.read(self)
@@ -445,6 +461,7 @@ class Investigation(Generic[S, C]):
             outcome = model.Outcome().left_out(str(error))
         except unreadable as error:
             outcome = model.Outcome().unknown(f"could not be read: {error}")
+        # An outcome may have a source and a threshold of its own.
         fields: dict[str, Json] = {
             "source": self._fill_in(step.source),
             "threshold": self._fill_in(step.threshold),
@@ -483,7 +500,8 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        In a closed incident the newest reading is returned as it is.
+        If the incident was closed before it was opened here, the newest reading is returned as it
+        is.
         """
         reused = self._find_reusable(step_id, max_age_s)
         if reused is not None:
@@ -492,12 +510,13 @@ class Investigation(Generic[S, C]):
         content = reading.model_dump(mode="json")
         seq = self.record("reading", {"reading": content})
         is_breach = reading.status is Status.BREACH and reading.role in model.SYMPTOMS
-        if seq and is_breach:
+        was_journalled = seq > 0
+        if was_journalled and is_breach:
             self.incident.open(step_id, reading.episode)
         return reading.model_copy(update={"seq": seq})
 
     def _find_reusable(self, step_id: str, max_age_s: float | None) -> Reading | None:
-        """Return a reading of the journal that stands for a new one; None without one."""
+        """Return the reading of the journal that may stand for a new one; None: read anew."""
         if self.incident.is_late:
             return self.latest().get(step_id)
         if max_age_s is None:
@@ -553,7 +572,10 @@ class Investigation(Generic[S, C]):
         return conclusion
 
     def draw(self, findings: Sequence[model.Finding], *, advice: Sequence[str]) -> model.Conclusion:
-        """Return a conclusion: the policy's verdict, and the newest readings of its steps."""
+        """Return a conclusion with the policy's verdict and the findings.
+
+        Its summary is the reasons of the newest readings of the section's steps.
+        """
         latest = self.latest()
         reasons = [latest[step].reason for step in self.section.STEPS if step in latest]
         return model.Conclusion(
@@ -564,14 +586,14 @@ class Investigation(Generic[S, C]):
         )
 
     def _sees_cleared(self) -> bool:
-        """Tell whether a step of this section read just now that the alert is over.
+        """Tell whether a current reading of this section says that the alert is over.
 
-        An incident may close although nobody can be asked who was told.
+        ``left_out`` says so, too: only whether the channels were told is not known then.
         """
         for step, reading in self.journal.list_current(self.now()).items():
             if step not in self.section.STEPS:
                 continue
-            if reading.role is Role.CLEARED and reading.status in _CLEARED:
+            if reading.role is Role.CLEARED and reading.status in _CLEARED_STATUSES:
                 return True
         return False
 
@@ -588,18 +610,18 @@ class Investigation(Generic[S, C]):
         Changes nothing but the incident folder. The runbook's planner may probe a system on
         scratch objects of its own.
         """
-        action = self._named("action", step_id, self.section.ACTIONS)
+        action = self._find_declared("action", step_id, self.section.ACTIONS)
         if self.incident.is_late:
-            raise errors.UsageError(f"{self.incident.id} is closed: plan in the one that is open")
+            raise errors.UsageError(f"{self.incident.id} is closed: plan in the open incident")
         if changed:
             given = self.parameters.model_dump()
             given.update(changed)
             self.parameters = check_parameters(self.section, given)
-        named = [plan for plan in self.load_named_plans() if plan.step == step_id]
-        plan = named[0] if named else action.plan(self)
+        named_plans = [plan for plan in self.load_named_plans() if plan.step == step_id]
+        plan = named_plans[0] if named_plans else action.plan(self)
         self._plans[plan.sha256] = plan
         result = {**plan.summary, "is_empty": plan.is_empty}
-        self._enter(plan, ActionPhase.PLANNED, result=result)
+        self._write_phase(plan, ActionPhase.PLANNED, result=result)
         return plan
 
     def apply(self, plan: Plan, *, approve: str = "", may_wait: bool = False) -> ActionEntry:
@@ -610,51 +632,56 @@ class Investigation(Generic[S, C]):
         plan : from ``plan``
         approve : SHA-256s, comma-separated. Empty: stop here. If it names other plans of this
             section but not this one, this one is left alone.
-        may_wait : nothing that follows needs the plan: without approval it is left alone, too
+        may_wait : whether the plan may stay undone, because nothing that follows needs it: without
+            an approval it is left alone, and nothing is raised
 
         Raises
         ------
         StoppedAtPlanError
             When ``approve`` is empty, there is something to do, and it may not wait.
         SafetyError
-            When a safety rule refuses; journalled.
+            When a safety rule refuses. The refusal is journalled.
         """
         approved = split_list(approve)
         self._check_approved(approved, plan)
         if plan.is_empty:
             reason = plan.summary.get("reason") or "nothing to do"
-            return self._enter(plan, ActionPhase.VERIFIED, str(reason))
+            return self._write_phase(plan, ActionPhase.VERIFIED, str(reason))
         if not approved and may_wait:
-            return self._enter(plan, ActionPhase.PLANNED, "left alone: it may wait for an approval")
+            return self._write_phase(
+                plan, ActionPhase.PLANNED, "left alone: it may wait for an approval"
+            )
         if not approved:
-            what = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
-            how = "To carry it out, approve it there and run this cell again, or set:"
+            state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
+            advice = "To carry it out, approve it there and run this cell again, or set:"
             code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
-            raise errors.StoppedAtPlanError(f"{what} {how}\n\n{code}")
+            raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
         if plan.sha256 not in approved:
-            return self._enter(plan, ActionPhase.PLANNED, "left alone: not in this approval")
-        self._enter(plan, ActionPhase.APPROVED)
+            return self._write_phase(plan, ActionPhase.PLANNED, "left alone: not in this approval")
+        self._write_phase(plan, ActionPhase.APPROVED)
+        # What was typed, not the plan's own hash: a mover compares the two once more.
         position = approved.index(plan.sha256)
         self._approvals[plan.id] = approved[position]
         return self._carry_out(plan, plan.kind.apply)
 
     def _check_approved(self, approved: list[str], plan: Plan) -> None:
-        """Refuse an approval that names none of the plans that are known here."""
+        """Refuse approved hashes if one of them belongs to no plan that is known here."""
         plans = [*self.load_named_plans(), *self._plans.values(), plan]
-        ids = {known.sha256: known.id for known in plans}
-        waiting = {known.sha256: known.id for known in plans if not known.is_empty}
-        for sha256 in approved:
-            if sha256 in ids:
+        known_hashes = {known.sha256 for known in plans}
+        ids_to_approve = {known.sha256: known.id for known in plans if not known.is_empty}
+        for typed_hash in approved:
+            if typed_hash in known_hashes:
                 continue
-            text = f"{sha256[:12]}… matches no plan of this incident."
-            if not waiting:
+            text = f"{typed_hash[:12]}… matches no plan of this incident."
+            if not ids_to_approve:
                 raise errors.PlanNotApprovedError(f"{text} No plan waits: plan again.")
-            choices = "\n".join(f"{plan_id}\n{known}" for known, plan_id in waiting.items())
+            pairs = ids_to_approve.items()
+            choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in pairs)
             advice = "Approve one of these by its whole hash, or plan again:"
             raise errors.PlanNotApprovedError(f"{text} {advice}\n\n{choices}")
 
     def get_approval(self, plan: Plan) -> str:
-        """Return the hash that approved a plan, as it was typed; empty before that."""
+        """Return the hash that approved a plan, as it was typed; empty before the approval."""
         return self._approvals.get(plan.id, "")
 
     def resume(self, plan: Plan) -> ActionEntry:
@@ -671,15 +698,15 @@ class Investigation(Generic[S, C]):
             reason = plan.summary.get("reason")
             if reason:
                 text = f"nothing was done: {reason}"
-            return self._enter(plan, ActionPhase.VERIFIED, text)
+            return self._write_phase(plan, ActionPhase.VERIFIED, text)
         if not plan.trace.exists():
-            return self._enter(plan, ActionPhase.PLANNED, "not applied: nothing to verify")
+            return self._write_phase(plan, ActionPhase.PLANNED, "not applied: nothing to verify")
         effect = plan.kind.verify(self, plan)
         phase = ActionPhase.VERIFIED if effect.is_ok else ActionPhase.FAILED
-        return self._enter(plan, phase, effect.reason, effect.result)
+        return self._write_phase(plan, phase, effect.reason, effect.result)
 
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
-        """Change the world, and journal what came of it, even when it failed."""
+        """Change the world by ``change``, and journal what came of it, even when it failed."""
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self.incident.open(HAND)
@@ -691,16 +718,16 @@ class Investigation(Generic[S, C]):
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
             text = str(error) or say_interrupted(plan, self.incident, self.section)
-            self._enter(plan, ActionPhase.FAILED, text)
+            self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:
             phase = ActionPhase.FAILED
             if isinstance(error, plan.kind.refusals):
                 phase = ActionPhase.REFUSED
             reason = str(error) or type(error).__name__
-            self._enter(plan, phase, reason)
+            self._write_phase(plan, phase, reason)
             raise
-        return self._enter(plan, ActionPhase.APPLIED, effect.reason, effect.result)
+        return self._write_phase(plan, ActionPhase.APPLIED, effect.reason, effect.result)
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
@@ -715,21 +742,23 @@ class Investigation(Generic[S, C]):
             plans.append(load_plan(path, kinds))
         return plans
 
-    def _named(self, kind: str, step_id: str, known: Mapping[str, T]) -> T:
-        if step_id in known:
-            return known[step_id]
-        names = ", ".join(known) or "none"
-        raise errors.UsageError(f"{self.section.NAME} has no {kind} {step_id!r}; it has {names}")
+    def _find_declared(self, kind: str, step_id: str, declared: Mapping[str, T]) -> T:
+        """Return the section's step or action of an id; ``kind`` is the word for it in messages."""
+        if step_id in declared:
+            return declared[step_id]
+        ids = ", ".join(declared) or "none"
+        raise errors.UsageError(f"{self.section.NAME} has no {kind} {step_id!r}; it has {ids}")
 
-    def _enter(
+    def _write_phase(
         self,
         plan: Plan,
         phase: ActionPhase,
         reason: str = "",
         result: Mapping[str, Json] = {},
     ) -> ActionEntry:
-        """Journal one phase of a plan."""
+        """Write one phase of a plan to the journal, and return the entry."""
         entry = plan.make_entry(phase, reason=reason, result=result)
+        # Planning and verifying change nothing: they need no name of a person.
         if phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
             entry = entry.model_copy(update={"operator": self.operator})
         content = entry.model_dump(mode="json")
