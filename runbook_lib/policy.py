@@ -82,7 +82,7 @@ class Policy:
 
     Parameters
     ----------
-    needed : steps without which there is no verdict
+    needed : ids of the steps without which there is no verdict
 
     Attributes
     ----------
@@ -101,35 +101,39 @@ class Policy:
         journal: JournalView,
         *,
         now: datetime | None = None,
-        roles: Collection[Role] | None = None,  # noqa: ARG002 - a section asks for its own
+        roles: Collection[Role] | None = None,  # noqa: ARG002 - for policies that heed it
     ) -> Judgement | None:
-        """Return what the newest readings of symptoms say; None before any.
+        """Return what the newest readings of symptoms say; None before any symptom was read.
 
         Parameters
         ----------
         now : the time by which readings are current, or too old; default: of the newest look
-        roles : only needed readings of these roles must be there; None: all that are needed
+        roles : only needed readings of these roles must be there; None: all that are needed. The
+            neutral policy does not read it
         """
         closed = journal.closing_verdict()
         if closed is not None:
-            return self._give(journal, closed)
+            return self._make_judgement(journal, closed)
         symptoms = [r for r in journal.latest().values() if r.role in SYMPTOMS]
         at = now or journal.last_look_at
         if not symptoms or at is None:
             return None
-        applied = journal.last_applied
+        last_applied = journal.last_applied
         current = [r for r in journal.list_current(at).values() if r.role in SYMPTOMS]
         statuses = {reading.step: reading.status for reading in current}
         if Status.BREACH in statuses.values():
-            return self._give(journal, Verdict.NOT_FIXED if applied else Verdict.INCIDENT)
+            return self._make_judgement(
+                journal, Verdict.NOT_FIXED if last_applied else Verdict.INCIDENT
+            )
         is_missing = any(step not in statuses for step in self._needed)
         if is_missing or not statuses or Status.UNKNOWN in statuses.values():
-            return self._give(journal, Verdict.UNKNOWN)
+            return self._make_judgement(journal, Verdict.UNKNOWN)
         was_trouble = bool(journal.breaches(SYMPTOMS))
-        is_fix = applied is not None or was_trouble
-        return self._give(journal, Verdict.FIXED if is_fix else Verdict.HEALTHY)
+        is_fix = last_applied is not None or was_trouble
+        return self._make_judgement(journal, Verdict.FIXED if is_fix else Verdict.HEALTHY)
 
-    def _give(self, journal: JournalView, verdict: Verdict) -> Judgement:
+    def _make_judgement(self, journal: JournalView, verdict: Verdict) -> Judgement:
+        """Return the judgement with a verdict: its words, and its times from the journal."""
         until = None
         if verdict is Verdict.FIXED:
             until = journal.well_since() or journal.recovered_at()
@@ -158,7 +162,10 @@ class Policy:
         return judgement.next
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
-        """Return why it happened: the last finding on each supported cause, highest first."""
+        """Return why it happened: for each cause, the last finding that supports it.
+
+        The finding with the highest score comes first.
+        """
         causes = {}
         for conclusion in journal.conclusions:
             for finding in conclusion.findings:
@@ -173,7 +180,7 @@ class Policy:
         return Impact(max(counts, default=None))
 
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
-        """Return what stands beside the verdict in the report's title: the cause, or its lack."""
+        """Return what stands beside the verdict in the report's title, such as the causes."""
         if verdict is Verdict.HEALTHY:
             return "nothing is wrong"
         if causes:
@@ -183,14 +190,17 @@ class Policy:
         return "the cause is not proven"
 
     def describe_action(self, action: ActionRecord) -> str:
-        """Return what was done, in the past tense; what was only tried, by its name."""
+        """Return what an action did, in words. Here: its name and its target.
+
+        A runbook knows the past tense of what it does, such as "moved".
+        """
         return f"{action.first.action.replace('_', ' ')}: {clip_target(action.first.target)}"
 
     def describe_proof(self, action: ActionRecord) -> str:
-        """Return what the check after an action found, in a word or two."""
+        """Return what the check after an action found, in a few words; before it, the state."""
         if action.applied is None:
             return action.state
-        if action.state not in tuple(ActionPhase):
+        if action.state not in tuple(ActionPhase):  # such as "taken back"
             return action.state
         if action.last.phase is ActionPhase.FAILED:
             return "the check afterwards failed"
@@ -201,7 +211,7 @@ class Policy:
         action: ActionRecord,  # noqa: ARG002
         actions: Sequence[ActionRecord],  # noqa: ARG002
     ) -> list[str]:
-        """Return what an action left to do, each with its command.
+        """Return what an action left to do, each with its command; here nothing.
 
         Parameters
         ----------
@@ -218,20 +228,20 @@ def say_causes(findings: Sequence[Finding]) -> str:
 def say_main_causes(findings: Sequence[Finding]) -> str:
     """Return the first two causes in words, and how many others there are."""
     words = say_causes(findings[:2])
-    left = len(findings) - 2
-    if left < 1:
+    others = len(findings) - 2
+    if others < 1:
         return words
-    noun = "cause" if left == 1 else "causes"
-    return f"{words}, and {left} other {noun}"
+    noun = "cause" if others == 1 else "causes"
+    return f"{words}, and {others} other {noun}"
 
 
 def clip_target(target: str) -> str:
-    """Return an action's target, cut off where it is long."""
+    """Return an action's target, cut to 70 characters."""
     return target if len(target) <= 70 else f"{target[:70]}…"
 
 
 def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:
-    """Return the incident log's entry for an incident."""
+    """Return an incident's entry for the incident log: times as text, causes with their reasons."""
     since = journal.since()
     judgement = policy.judge(journal, now=now)
     verdict = judgement.verdict if judgement else None
@@ -245,7 +255,7 @@ def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> di
         "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
         "affected": str(policy.compute_impact(journal)),
         "trigger": [f"{format_time(event.at)} {event.text}" for event in list_triggers(journal)],
-        "detected": {m.name: format_time(m.at) for m in list_moments(journal)},
+        "detected": {moment.name: format_time(moment.at) for moment in list_moments(journal)},
         "by": list(operators),
         "verdict": str(verdict) if verdict else None,
     }
