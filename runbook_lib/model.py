@@ -15,7 +15,7 @@ class Progress(Protocol):
     """Where work reports its progress."""
 
     def __call__(self, words: str, done: int = 0, total: int = 0, /) -> None:
-        """Show what is going on, how much of it is done, and of how much (0: not known)."""
+        """Show what is going on, and how much of it is done; a ``total`` of 0 is not known."""
 
 
 def keep_quiet(_words: str, _done: int = 0, _total: int = 0, /) -> None:
@@ -55,7 +55,13 @@ def format_time(at: datetime) -> str:
 
 
 def to_utc(at: datetime) -> datetime:
-    """Return a time in UTC; one without a zone is UTC. Raises ValueError past the calendar."""
+    """Return a time in UTC; one without a zone is taken as UTC.
+
+    Raises
+    ------
+    ValueError
+        When the time is outside the years 1 to 9999.
+    """
     try:
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except OverflowError as error:
@@ -101,7 +107,11 @@ class AlertState(StrEnum):
 
 
 class CauseStatus(StrEnum):
-    """Status of a cause, as lists sort it. Unknown inputs leave it undecided, never refuted."""
+    """Status of a cause; lists show them in this order.
+
+    Unknown inputs leave a cause undecided, never refuted. A ``past`` cause was there, but is not
+    there any more.
+    """
 
     SUPPORTED = "supported"
     UNDECIDED = "undecided"
@@ -153,7 +163,7 @@ SIGNS = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG}
 
 
 class Verdict(StrEnum):
-    """Outcome of a section, an incident or a drill."""
+    """Outcome of a section, an incident or a drill. ``mitigated``: the cause is still there."""
 
     HEALTHY = "healthy"
     INCIDENT = "incident"
@@ -165,7 +175,7 @@ class Verdict(StrEnum):
 
 
 class Lesson(StrEnum):
-    """How something went, in hindsight."""
+    """How something went, in hindsight: well, badly, or well only by luck."""
 
     WELL = "well"
     BADLY = "badly"
@@ -173,7 +183,7 @@ class Lesson(StrEnum):
 
 
 class ActionPhase(StrEnum):
-    """Where an action stands."""
+    """How far an action is: one word for each entry that the journal has of it."""
 
     PLANNED = "planned"
     APPROVED = "approved"
@@ -191,8 +201,8 @@ class _Journalled(BaseModel):
 class Episode(_Journalled):
     """One stretch of trouble, by its alert.
 
-    ``key`` identifies the alert. ``start`` is when the trouble began. Only a calm that is as
-    long as the runbook says ends an episode.
+    ``key`` identifies the alert. ``start`` is when the trouble began. An episode ends only when all
+    needed symptoms stayed ok for as long as the runbook says.
     """
 
     key: str
@@ -213,9 +223,11 @@ class Plot(_Journalled):
     ----------
     part : the part of the report in which it stands: signals, diagnosis or forecast
     threshold : drawn as a line, in the plot's unit
-    windows : spans to shade, such as while an alert fires; an open one has no end
-    marks : moments to annotate, such as an action
-    ages : start and end of a range of ages in minutes (None: open), and how many objects
+    windows : beginning and end of spans to shade, such as while an alert fires; the end is None
+        while a span lasts
+    marks : moments to annotate, such as an action, with their words
+    ages : start and end of a range of ages in minutes (an end of None: no limit), and how many
+        objects have waited so long
     """
 
     title: str = ""
@@ -232,8 +244,9 @@ class Plot(_Journalled):
 class Event:
     """Something that happened.
 
-    ``kind`` is such as alert, lag, backlog, restart, error, notification, trigger or action. It is
-    unknown for what could not be read. ``source`` is whose clock ``at`` was read from.
+    ``kind`` is a word such as alert, lag, backlog, restart, error, notification, trigger or action;
+    ``unknown`` stands for what could not be read. ``source`` names the system whose clock gave
+    ``at``.
     """
 
     at: Timestamp
@@ -249,7 +262,8 @@ class ClearTime:
     Attributes
     ----------
     earliest, latest : bounds of the time at which the alert stops firing
-    deadline : ``latest`` plus the margin; firing after it means that the fix did not work
+    deadline : ``latest`` plus a margin; an alert that still fires then shows that the fix did not
+        work
     channels_latest : the time by which every channel has got ``resolved``
     parts : the seconds that make up ``latest``, by name, and the margin
     """
@@ -262,7 +276,10 @@ class ClearTime:
 
 
 class DrainForecast(_Journalled):
-    """How fast objects come and leave, and when the queue is empty, in words and numbers."""
+    """How fast objects come and leave, and when the queue is empty, in words and numbers.
+
+    ``empty_in_minutes`` is None when the queue is empty, never empties, or the rates are not known.
+    """
 
     arrival_per_min: float | None
     drain_per_min: float | None
@@ -306,18 +323,19 @@ class Outcome(BaseModel):
     orders : how many customers' requests are affected, where they were counted
     unserved : how many customers' requests got nothing at all, where they were counted
     longest_minutes : how long the request that waits longest has waited
-    ticket : the ticket that it is about; empty: none
+    ticket : the ticket that the reading is about; empty: none
     episode : the alert that a breach belongs to, where there is one
     observations : named values that the hypotheses test; None is unknown
-    first_seen : the first sign of a cause, by cause
-    rows, columns, text, facts, plot : what people look at; a table with ``columns`` is shown
-        unfolded, with these columns
+    first_seen : when the first sign of each cause was there, by the cause's name
+    rows, columns, text, facts, plot : what people look at; rows are shown unfolded when ``columns``
+        names the columns to show
     events : what happened in the window, and what of it could not be read
     forecast : forecast of the drain
-    clear : when the alert will clear after what was done
-    ways_on : commands that finish what was begun; they come before anything else
+    clear : when the alert will clear after the last action
+    ways_on : commands that finish what was begun; people must run them before anything else
     alerts : what Prometheus says of each of the runbook's alerts, by name
-    well_since : the first sample after which all stayed well; None: it is not, or not yet proven
+    well_since : time of the first sample after which all stayed well; None: not all is well, or
+        that is not proven yet
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
@@ -348,7 +366,7 @@ class Outcome(BaseModel):
     well_since: Timestamp | None = None
 
     def judge(self, status: Status, reason: str) -> Self:
-        """Return the outcome with a status, and in words why it is so."""
+        """Return the outcome with a status and, in words, the reason for that status."""
         return self.model_copy(update={"status": status, "reason": reason})
 
     def ok(self, reason: str) -> Self:
@@ -360,11 +378,11 @@ class Outcome(BaseModel):
         return self.judge(Status.BREACH, reason)
 
     def unknown(self, reason: str) -> Self:
-        """Return the outcome as ``unknown``, with whatever was read."""
+        """Return the outcome as ``unknown``; it keeps what was read."""
         return self.judge(Status.UNKNOWN, reason)
 
     def left_out(self, reason: str) -> Self:
-        """Return the outcome as ``left_out``: no verdict asks for what we do not have."""
+        """Return the outcome as ``left_out``: we do not have the system, so no verdict needs it."""
         return self.judge(Status.LEFT_OUT, reason)
 
 
@@ -388,7 +406,9 @@ class Finding(_Journalled):
     words : what the cause is
     score : the weight of what supports it minus what refutes it, from -1 to 1
     evidence : references into the journal: a step id, or ``#<seq>``
-    next_step : the step that helps with its command, or why none helps
+    reason : why the cause has this status, in words
+    next_step : the step that helps, with its command; or why none helps
+    first_seen : when the first sign of the cause was there; None: not known
     """
 
     name: str
@@ -428,12 +448,12 @@ class Note(_Entry):
 
     Attributes
     ----------
-    checklist : the step that it answers
-    lesson : what it says of how the incident went
-    owner, due, ticket : who does what it says, by when, and where that is tracked. With one of
-        them it is a follow-up
-    operator : who wrote it
-    late : whether it was written after the close
+    checklist : id of the checklist's step that the note answers
+    lesson : set when the note says how something went in the incident
+    owner, due, ticket : who does what the note says, by when, and where that is tracked. With one
+        of them the note is a follow-up
+    operator : who wrote the note
+    late : whether the note was written after the close
     """
 
     text: str
@@ -447,20 +467,24 @@ class Note(_Entry):
 
     @property
     def is_remark(self) -> bool:
-        """Whether a person says by it what was seen or done: a remedy by hand is told so."""
-        is_other = self.lesson or self.owner or self.due or self.ticket or self.checklist
-        return bool(self.operator) and not is_other
+        """Whether it is neither a lesson, nor a follow-up, nor an answer to the checklist.
+
+        In such a note a person says what was seen, or what was done by hand.
+        """
+        is_other_kind = self.lesson or self.owner or self.due or self.ticket or self.checklist
+        return bool(self.operator) and not is_other_kind
 
     @property
     def is_follow_up(self) -> bool:
-        """Whether somebody has to do what it says."""
+        """Whether somebody has to do what the note says."""
         return bool(self.owner or self.due or self.ticket)
 
 
 class NotebookEntry(_Entry):
     """How one run of a section's notebook ended.
 
-    ``notebook`` is the executed file's name. ``is_typo`` says that what was typed fits nothing.
+    ``notebook`` is the executed file's name. ``is_typo`` says that something typed was wrong,
+    such as an id or an approval.
     """
 
     section: str
@@ -472,7 +496,11 @@ class NotebookEntry(_Entry):
 
 
 class ActionEntry(_Entry):
-    """One phase of something that changes the world. ``operator`` approved or did it."""
+    """One phase of an action.
+
+    ``operator`` approved the action or did it. ``undo`` is the way back. ``result`` holds facts:
+    what would change, or what came of it.
+    """
 
     step: str
     action: str
@@ -492,11 +520,11 @@ class Conclusion(_Entry):
     Attributes
     ----------
     unknown_steps : ids of the steps that could not be read
-    timeline : what happened, on this machine's clock, oldest first; and what could not be read
+    timeline : what happened, oldest first, by this machine's clock; and what could not be read
     forecast : forecast of the drain
-    clear : when the alert will clear, where it is fixed and still fires
+    clear : when the alert will clear; set when the trouble is fixed and the alert still fires
     advice : what to do now, one thing after the other
-    follow_ups : what is open after the incident
+    follow_ups : what is left to do after the incident
     """
 
     section: str = ""
