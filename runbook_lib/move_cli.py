@@ -44,7 +44,7 @@ def make_move_commands(
 
     Parameters
     ----------
-    load_commands : imports what they do; called when one of them runs
+    load_commands : imports the functions behind the commands; called when a command runs
     has_own_plan : whether the runbook brings a ``plan`` of its own
     """
     app = typer.Typer()
@@ -59,7 +59,7 @@ def make_move_commands(
 
 
 def _load(load_commands: Callable[[], MoveCommands]) -> tuple[MoveCommands, Any]:
-    """Return what the commands do, and this runbook's settings."""
+    """Return the functions behind the commands, and this runbook's settings."""
     with hold_interrupts():
         return load_commands(), find_runbook().load_settings()
 
@@ -157,7 +157,8 @@ def _add_undo(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> No
     ) -> None:
         """Move a plan's objects back, within its window. Without --approve it stops at the plan.
 
-        Given the id of a settling it takes a person's word back: its objects wait for a word again.
+        With the id of a settling, it takes a person's word back. The objects of that settling wait
+        for a word again.
         """
         commands, settings = _load(load_commands)
         present(

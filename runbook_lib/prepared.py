@@ -22,17 +22,18 @@ def main() -> None:
     """Get ready, wait for the words of a command, and carry it out."""
     use_runbook(read_runbook_name(sys.argv[1:]))
     prepare_kernel()
-    _import_the_rest()
+    _import_run_modules()
     line = sys.stdin.readline()
     if not line.strip():
         with SharedKernel() as kernel:
-            kernel.begin()  # it takes the waiting kernel, and ends it
+            kernel.begin()  # takes the kernel that was started; the block ends it
         return
-    sys.argv += json.loads(line)  # after --runbook NAME, if it was given
+    sys.argv += json.loads(line)  # the words stand after --runbook NAME, if it was given
     run_main()
 
 
-def _import_the_rest() -> None:
+def _import_run_modules() -> None:
+    """Import what the command would import later: sections, plots, and what runs notebooks."""
     find_runbook().load_sections()
     warm_up()
     for name in ("commands", "engine", "kernel"):
