@@ -27,19 +27,22 @@ from .runbook import name_runbook
 from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
 
 Logs = Callable[[str], ChainedLog]
-"""Plan id to its ledger, in the folder of the plan's incident."""
+"""Opens the ledger of the plan with an id, in the folder of that plan's incident."""
 
 ListBegun = Callable[[], Mapping[str, Callable[[], Any]]]
-"""Every plan that has a ledger on this machine, by id; each is read only when it is asked for."""
+"""Returns what reads each plan that has a ledger on this machine, by the plan's id."""
 
 _LIFETIME = timedelta(minutes=15)
+#: The most objects of a plan, unless the runbook's ``header`` says otherwise.
 _LIMIT_OBJECTS = 1000
+#: A message names this many shards at most.
 _NAMED_SHARDS = 10
 #: Outcomes of a proof that are as planned.
 _AS_PLANNED = ("in_place", "gone_after_landed")
-#: These rows count a second time elsewhere, by where their objects are now.
+#: Outcome of rows that an undo took back. A proof counts them again by where their objects are now.
 _UNDONE = "taken_back"
 PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._#-]{0,150}$")]
+#: What a person says of a row's object; empty: nothing.
 Word = Literal["", "taken", "not_taken"]
 #: Parts of a run's facts that are not as planned.
 TROUBLES = (
@@ -91,7 +94,7 @@ class MovePlan(Protocol):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What an approver needs to know beside the rows, as JSON."""
+        """What an approver needs to know beside the rows; JSON values."""
 
     @property
     def rows(self) -> Sequence[Any]:
@@ -103,7 +106,7 @@ class MovePlan(Protocol):
 
     @property
     def undo_command(self) -> str:
-        """The command that takes it back; empty where there is none."""
+        """The command that takes the plan back; empty where there is none."""
 
     @property
     def way_back(self) -> str:
@@ -126,15 +129,15 @@ class MoveProof(MoveReport, Protocol):
 
     @property
     def at(self) -> datetime:
-        """The store's time of the look."""
+        """When it looked, by the store's clock."""
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Objects by outcome."""
+        """How many objects have each outcome."""
 
     @property
     def taken_back_by(self) -> str:
-        """The undo that took rows back; empty when none did."""
+        """Id of the undo that took rows back; empty when none did."""
 
     @property
     def shards(self) -> Mapping[str, Mapping[str, int]] | None:
@@ -146,7 +149,7 @@ class MoveProof(MoveReport, Protocol):
 
 
 class OpenRow(Protocol):
-    """A row of a plan that has ended, on which only a person can say something."""
+    """A row of a plan that has ended, when only a person can say what became of its object."""
 
     @property
     def row(self) -> Any:
@@ -166,11 +169,11 @@ class OpenRow(Protocol):
 
     @property
     def source(self) -> object | None:
-        """What is at the source now."""
+        """What is at the source now; None: nothing."""
 
     @property
     def destination(self) -> object | None:
-        """What is at the destination now."""
+        """What is at the destination now; None: nothing."""
 
     @property
     def is_rewritten(self) -> bool:
@@ -178,7 +181,7 @@ class OpenRow(Protocol):
 
     @property
     def is_freed(self) -> bool:
-        """Whether a person said that it was not taken, and no plan took it since."""
+        """Whether a person said that the object was not taken, and no plan took it since."""
 
 
 class MoveParameters(ChangeParameters):
@@ -200,7 +203,7 @@ class MoveParameters(ChangeParameters):
     )
     undo: PlanId = Field("", description="id of the plan to take back; empty: none")
     settle: PlanId = Field("", description="id of the plan to settle; empty: none")
-    settle_word: Word = Field("", description="what became of them: taken, or not_taken")
+    settle_word: Word = Field("", description="what became of its objects: taken, or not_taken")
     settle_keys: str = Field("", description="settle only these keys: a,b or a JSON list")
 
 
@@ -216,6 +219,13 @@ class Mover(Protocol[P_co]):
     SCHEMA : the first line of its plans names a schema that begins with it
     REFUSALS : its errors that say that nothing was changed
     NEEDS_APPROVAL : of these, the one that asks to approve more; it has ``reason`` and ``command``
+
+    Notes
+    -----
+    These parameters mean the same in every function: ``logs`` opens ledgers; ``others`` says in
+    words how everyone else is kept from moving objects meanwhile; ``made_by`` is the operator;
+    ``notice`` shows progress; ``same_store`` is a person's word that the plan's endpoint is this
+    store by another name.
     """
 
     @property
@@ -291,7 +301,7 @@ class Mover(Protocol[P_co]):
         """Look anew where each planned object is. Only reads."""
 
     def was_cut_off(self, plan: Any, /, *, logs: Logs) -> bool:
-        """Tell whether it was begun from this machine, and did not come to its end."""
+        """Tell whether a plan was begun from this machine, and did not come to its end."""
 
     def find_approval(self, plan: Any, /) -> str:
         """Return the hash that approves a plan: its own, or of the manifest that names it."""
@@ -305,7 +315,7 @@ class Mover(Protocol[P_co]):
     def list_open_rows(
         self, store: Any, plan: Any, /, *, logs: Logs, same_store: bool
     ) -> Sequence[OpenRow]:
-        """Return the rows on which a person must say something. Only reads."""
+        """Return the rows of which a person must say what became of them. Only reads."""
 
     def list_unfinished(self, store: Any, list_begun: ListBegun, /) -> Sequence[Any]:
         """Return the store's unfinished plans, each a dataclass. Only reads."""
@@ -316,19 +326,21 @@ class Mover(Protocol[P_co]):
     def fetch_plan(
         self, store: Any, plan_id: str, /, *, find_folder: Callable[[], Path]
     ) -> P_co | None:
-        """Write a plan that the store remembers into a folder; None when it does not."""
+        """Write a plan that the store remembers into a folder; None when the store does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedOthers:
-    """Others that are only watched: nobody is paused, and a look must say that all stand still.
+    """Everyone else who moves objects, where nobody is paused.
+
+    A look must show that they stand still.
 
     Attributes
     ----------
     check : raises one of the mover's errors unless the others stand still
-    words : how it is made sure that they stand still; they stand in the plan
+    words : the sentence in the plan that says how it is made sure that they stand still
     way_back : how a person lets the others go on
-    holds : False: it keeps nobody still
+    holds : False, because it keeps nobody still
     """
 
     check: Callable[[], None]
@@ -363,8 +375,8 @@ class MoveGate(Generic[P]):
     noun : what moves
     shown_facts : facts of a plan's rows that a command shows
     action : what a move is called in journal and report
-    held : says that others are still held for a plan
-    unheld : the sentence of a settling's plan that says that nobody holds the others
+    held : the words that say that others are still held for a plan
+    unheld : the sentence in a settling's plan that says that nobody holds the others
     """
 
     noun = "object"
@@ -372,8 +384,8 @@ class MoveGate(Generic[P]):
     action = "move"
     held = "the others are still held for it"
     unheld = (
-        "nobody holds the others: the approval is also your word that they move nothing of this "
-        "until it is done"
+        "nobody holds the others: the approval is also your word that they move none of these "
+        "objects until the settling is done"
     )
 
     def __init__(self, mover: Mover[P], *, step: str) -> None:
@@ -401,15 +413,16 @@ class MoveGate(Generic[P]):
     def make_hold(self, inv: Any) -> Any:
         """Return the mover's ``hold``: what keeps everyone else still.
 
-        Its ``words`` stand in the plan; ``holds`` is False where it only looks.
+        Its ``words`` stand in the plan; ``holds`` is False where it only looks. Each runbook says
+        what its own is.
         """
         raise NotImplementedError
 
     def check_ready(self, inv: Any, move: Any) -> None:
-        """Refuse to carry a plan out while the store is not well; raises a ``SafetyError``."""
+        """Raise a ``SafetyError`` while the store is not well. Here nothing is checked."""
 
     def get_options(self, inv: Any) -> dict[str, Any]:
-        """Return what else ``apply_plan`` and ``resume_plan`` take: what a person said."""
+        """Return what a person said, as further arguments of ``apply_plan`` and ``resume_plan``."""
         parameters = get_parameters(inv, MoveParameters)
         return {
             "stands_still": parameters.consumer_stands_still,
@@ -424,11 +437,11 @@ class MoveGate(Generic[P]):
         return _LIFETIME
 
     def describe_undo(self, inv: Any) -> str:
-        """Say how nobody else is kept from moving while a move is taken back."""
+        """Say how everyone else is kept from moving while a move is taken back."""
         return str(self.make_hold(inv).words)
 
     def read_evidence(self, inv: Any, rows: Sequence[Any]) -> dict[str, str]:  # noqa: ARG002
-        """Return what is known of each row from elsewhere, by key."""
+        """Return by key what is known of each row from outside the store. Here: nothing."""
         return {row.key: "" for row in rows}
 
     def describe_interruption(self, error: KeyboardInterrupt) -> str:
@@ -449,16 +462,16 @@ class MoveGate(Generic[P]):
         Parameters
         ----------
         header : ``source``, ``to``, and what else the mover's plan takes
-        judge : the mover's: says of each object whether it may move; None: each may
+        judge : says of each object whether it may move, as the mover asks; None: each may
         match : shell pattern of names
-        first : only that many; None: all
+        first : how many objects at most; None: all
 
         Notes
         -----
-        Changes the incident folder, and what the mover tries the store with.
+        Changes the incident folder. The mover also tries the store with scratch objects.
         """
         now = inv.now()
-        known = {
+        defaults = {
             "step": self.step,
             "made_by": inv.operator,
             "made_at": now,
@@ -469,7 +482,7 @@ class MoveGate(Generic[P]):
         home = inv.settings.runbook_home.resolve()
         move = self.mover.make_move_plan(
             self.get_store(inv.clients),
-            header={**known, **header},
+            header={**defaults, **header},
             folder=inv.incident.folder / "plans",
             judge=judge,
             match=match,
@@ -485,7 +498,8 @@ class MoveGate(Generic[P]):
 
         Parameters
         ----------
-        plan : plans the move, by ``plan_move``
+        title : of the step that moves
+        plan : plans the move, with ``plan_move``
         """
         return by_id(
             ActionStep(self.step, title, plan, (self.kind,)),
@@ -499,9 +513,11 @@ class MoveGate(Generic[P]):
         )
 
     def _plan_named_undo(self, inv: Any) -> Plan:
+        """Plan to take back the plan that the parameter ``undo`` names."""
         return self.plan_undo(inv, self._load_plan(inv, get_parameters(inv, MoveParameters).undo))
 
     def _plan_named_settling(self, inv: Any) -> Plan:
+        """Plan to settle the plan that the parameter ``settle`` names."""
         parameters = get_parameters(inv, MoveParameters)
         return self.plan_settling(
             inv,
@@ -556,7 +572,7 @@ class MoveGate(Generic[P]):
         summary = dict(move.summary)
         is_reversible = bool(move.undo_command)
         way_back = name_runbook(move.way_back)
-        if not is_reversible:
+        if not is_reversible:  # an approver must know before that no command takes it back
             summary["way_back"] = way_back
         return Plan(
             kind=self.kind,
@@ -592,18 +608,23 @@ class MoveGate(Generic[P]):
         open_rows = self._list_open_rows(inv, self.get_store_to_look(inv.clients), plan, keys)
         open_rows = [open_row for open_row in open_rows if not open_row.is_freed]
         evidence = self.read_evidence(inv, [open_row.row for open_row in open_rows])
-        return [self.describe_open_row(row, evidence[row.row.key]) for row in open_rows]
+        return [
+            self.describe_open_row(open_row, evidence[open_row.row.key]) for open_row in open_rows
+        ]
 
     def _list_open_rows(
         self, inv: Any, store: Any, plan: Plan, keys: Sequence[str]
     ) -> list[OpenRow]:
+        """Return a plan's open rows with these keys; without keys, all."""
         open_rows = self.mover.list_open_rows(
             store,
             plan.content,
             logs=_open_logs(plan),
             same_store=get_parameters(inv, MoveParameters).same_store,
         )
-        return [row for row in open_rows if not keys or row.row.key in keys]
+        if not keys:
+            return list(open_rows)
+        return [open_row for open_row in open_rows if open_row.row.key in keys]
 
     def describe_open_row(self, open_row: Any, evidence: str) -> dict[str, Json]:
         """Describe an open row: what is known, and what each word would do."""
@@ -626,7 +647,7 @@ class MoveGate(Generic[P]):
 
         Parameters
         ----------
-        home : where this machine's ledgers are: plans that the store forgot are found too
+        home : holds this machine's ledgers, by which plans are found that the store forgot
 
         Returns
         -------
@@ -658,7 +679,7 @@ class MoveGate(Generic[P]):
 
         Parameters
         ----------
-        find_incident : returns the incident that it goes into; called when the store has it
+        find_incident : returns the incident that the plan goes into; called when the store has it
 
         Returns
         -------
@@ -681,7 +702,7 @@ class MoveGate(Generic[P]):
         return error.reason, name_runbook(error.command)
 
     def find_ways_on(self, plan: Plan, facts: Mapping[str, Json]) -> list[str]:
-        """Return the commands that go on after a run, in their order; none at its end."""
+        """Return the commands that go on after a run, in their order; none when all is done."""
         ways_on = self.mover.find_ways_on(plan.content, facts)
         return [name_runbook(way_on) for way_on in ways_on]
 
@@ -703,7 +724,7 @@ class MoveGate(Generic[P]):
         """Begin a plan, or go on with it."""
         options = self.get_options(inv)
         try:
-            with _named_commands():
+            with _naming_commands_in_errors():
                 done = run(
                     self.get_store(inv.clients),
                     plan.content,
@@ -726,20 +747,20 @@ class MoveGate(Generic[P]):
         for name in TROUBLES:
             count = _count_trouble(facts, name)
             if count:
-                parts.append(_say(count, name))
+                parts.append(_say_count(count, name))
         if facts.get("is_held"):
             parts.append(self.held)
         stopped = str(facts.get("stopped") or "")
         if stopped:
             parts.append(stopped)
         ways_on = self.find_ways_on(plan, facts)
-        if ways_on and ways_on[0] not in stopped:
+        if ways_on and ways_on[0] not in stopped:  # the reason may name the command already
             parts.append(f"go on with: {ways_on[0]}")
         return Effect("; ".join(parts), facts, is_ok=done.is_complete)
 
     def _verify(self, inv: Any, plan: Plan) -> Effect:
         """Prove by an independent look where each planned object is, and keep the proof."""
-        with _named_commands():
+        with _naming_commands_in_errors():
             proof = self.mover.verify_plan(
                 self.get_store_to_look(inv.clients),
                 plan.content,
@@ -763,35 +784,39 @@ class MoveGate(Generic[P]):
 
 def _describe_proof(proof: MoveProof) -> str:
     """Say whether a plan is proven, and how many objects are not where it says."""
-    right: list[str] = []
-    wrong: list[str] = []
+    as_planned: list[str] = []
+    lacking: list[str] = []
     for name, count in proof.counts.items():
         if count:
-            parts = right if name in _AS_PLANNED else wrong
-            parts.append(_say(count, name))
+            parts = as_planned if name in _AS_PLANNED else lacking
+            parts.append(_say_count(count, name))
     if proof.taken_back_by:
-        now = [
-            _say(count, name) for name, count in proof.counts.items() if count and name != _UNDONE
+        places = [
+            _say_count(count, name)
+            for name, count in proof.counts.items()
+            if count and name != _UNDONE
         ]
         undone = proof.counts.get(_UNDONE, 0)
-        words = f"{undone:,} taken back by {proof.taken_back_by}; now: {', '.join(now)}"
+        words = f"{undone:,} taken back by {proof.taken_back_by}; now: {', '.join(places)}"
         if proof.taken_before:
             words += f"; a consumer took {proof.taken_before:,} before"
         return words
-    if wrong:
-        return f"not proven: {', '.join(wrong + right)}{_describe_lacking(proof)}"
-    return f"proven by listing: {', '.join(right)}"
+    if lacking:
+        return f"not proven: {', '.join(lacking + as_planned)}{_describe_lacking_shards(proof)}"
+    return f"proven by listing: {', '.join(as_planned)}"
 
 
-def _describe_lacking(proof: MoveProof) -> str:
-    """Say which shards of a manifest lack what; empty for a plan."""
+def _describe_lacking_shards(proof: MoveProof) -> str:
+    """Say what is not as planned in which shards of a manifest; empty for a plan."""
     words = []
     for shard, counts in (proof.shards or {}).items():
-        parts = [_say(count, name) for name, count in counts.items() if name not in _AS_PLANNED]
+        parts = [
+            _say_count(count, name) for name, count in counts.items() if name not in _AS_PLANNED
+        ]
         words.append(f"; {shard}: {', '.join(parts)}")
-    more = len(words) - _NAMED_SHARDS
+    unnamed = len(words) - _NAMED_SHARDS
     text = "".join(words[:_NAMED_SHARDS])
-    return f"{text}; and {more} more shards" if more > 0 else text
+    return f"{text}; and {unnamed} more shards" if unnamed > 0 else text
 
 
 def _describe_taken(open_row: OpenRow, noun: str) -> str:
@@ -836,30 +861,36 @@ def read_keys(text: str) -> list[str]:
 
 
 def _open_logs(plan: Plan) -> Logs:
-    """Return what opens, in an incident's folder, the ledger of a plan or of one about it."""
+    """Return what opens a ledger by its plan's id: this plan's, or one that lies beside it."""
     return lambda plan_id: ChainedLog(plan.trace.with_name(f"{plan_id}.jsonl"))
 
 
 def _count_trouble(facts: Mapping[str, Json], name: str) -> int:
     """Return how many objects a part of a run's facts counts or lists."""
-    part = facts.get(name) or 0
-    return part if isinstance(part, int) else len(part)
+    count_or_list = facts.get(name) or 0
+    return count_or_list if isinstance(count_or_list, int) else len(count_or_list)
 
 
-def _say(count: int, name: str) -> str:
+def _say_count(count: int, name: str) -> str:
     return f"{count:,} {name.replace('_', ' ')}"
 
 
 def _name_commands(facts: Mapping[str, Json]) -> dict[str, Json]:
     """Return a run's facts, with commands that name this runbook where that is needed."""
-    return {name: name_runbook(v) if isinstance(v, str) else v for name, v in facts.items()}
+    return {
+        name: name_runbook(value) if isinstance(value, str) else value
+        for name, value in facts.items()
+    }
 
 
 @contextmanager
-def _named_commands() -> Iterator[None]:
+def _naming_commands_in_errors() -> Iterator[None]:
     """Let the commands in a mover's errors name this runbook where that is needed."""
     try:
         yield
     except BaseException as error:
-        error.args = tuple(name_runbook(a) if isinstance(a, str) else a for a in error.args)
+        error.args = tuple(
+            name_runbook(argument) if isinstance(argument, str) else argument
+            for argument in error.args
+        )
         raise
