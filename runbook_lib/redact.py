@@ -1,4 +1,4 @@
-"""Text in, text without secrets out. Called by every writer."""
+"""Hide secrets in texts. Everything that shows, stores or sends text calls it first."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from .model import Json
 
 MASK = "[redacted]"
-# Shorter texts are names and words that come again and again. Their redacted form is cached.
+# Texts of fewer characters are names and words that come again and again: their redacted form is
+# cached.
 _SHORT = 100
+# What has fewer characters is not looked for, since it would blank ordinary text.
 _SHORTEST_SECRET = 4
 _SHORTEST_BASE64 = 6
 
 # Every repetition is bounded: a long line from outside must not cost quadratic time.
+#: Names of secrets.
 _NAME = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key)"
-# The words that stand for a secret, and what hides one already, are not secrets.
+# Values that are not secrets: words about a secret, and what hides one already.
 _KEEP = r"(?:\[redacted\]|present\b|absent\b|equal to the store's|<secret>|\*{3}|null\b|None\b)"
 # A quoted value, up to the same quote with as many backslashes before it; else up to a blank.
 _VALUE = rf"(?:(?P<q>\\*+[\"'])(?!{_KEEP})(?:(?!(?P=q))[^\n]){{1,4000}}|(?!{_KEEP}|\\*[\"'])"
@@ -47,8 +50,8 @@ _RULES = {
     r"|\bgh[opsu]_\w{20,400}"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?": MASK,
 }
-# Without any of these no pattern can match. Most strings are keys and numbers, and a ledger has
-# very many of them, so looking for plain text first is worth it.
+# Without any of these no pattern can match. A ledger has very many keys and numbers, which have
+# none, so this search saves the time of all others.
 _SIGNS = re.compile(
     r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
     r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"
@@ -68,7 +71,7 @@ class Redactor:
 
     Notes
     -----
-    Pure. A value shorter than four characters is not looked for: it would blank ordinary text.
+    Pure. A secret shorter than four characters is not looked for: it would blank ordinary text.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -89,7 +92,10 @@ class Redactor:
         return self._hide(text)
 
     def _hide(self, text: str) -> str:
-        """Return a text without known secrets, and without what looks like one."""
+        """Return a text without known secrets, and without what looks like one.
+
+        What looks like a secret in a picture's data is left: it is there by chance.
+        """
         if self._known is not None:
             text = self._known.sub(MASK, text)
         parts = _PICTURE.split(text)  # text, picture, text, …
@@ -116,6 +122,7 @@ class Redactor:
         return value
 
     def _hide_field(self, name: str, value: Json) -> Json:
+        """Return a field's value without secrets; a text under a secret's name is all secret."""
         if isinstance(value, str) and value and _SECRET_FIELD.search(name):
             return value if _KEPT_VALUE.fullmatch(value) else MASK
         return self.json(value)
@@ -131,7 +138,7 @@ def _hide_by_rules(text: str) -> str:
 
 
 def _list_forms(secret: str) -> Iterator[str]:
-    """Yield how a secret may be written."""
+    """Yield the forms in which a secret may stand in a text."""
     yield secret
     yield escape(secret)
     yield escape(secret, quote=False)
@@ -150,11 +157,13 @@ def _list_forms(secret: str) -> Iterator[str]:
 
 
 def _encode_inside(raw: bytes, bytes_before: int) -> str:
-    """Return the base64 characters that depend on these bytes alone.
+    """Return the base64 characters that depend on ``raw`` alone, when 0, 1 or 2 bytes come before.
 
-    Base64 writes the same bytes in one of three ways, depending on how many bytes come before.
+    Base64 encodes three bytes at a time. So the same bytes have one of three forms, depending on
+    where in such a group they begin.
     """
     encoded = base64.b64encode(bytes(bytes_before) + raw).decode().rstrip("=")
+    # So many characters at the start depend on the bytes before, too.
     mixed_with_before = (0, 2, 3)[bytes_before]
     inner = encoded[mixed_with_before:]
     is_mixed_with_after = (bytes_before + len(raw)) % 3 != 0
