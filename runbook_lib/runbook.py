@@ -29,8 +29,8 @@ class Runbook(NamedTuple):
     Attributes
     ----------
     summary : what it is, in a sentence
-    commands : its own, beside those that every runbook has; each under a name of its own, or
-        beside the others where the name is empty
+    commands : its own, in addition to those that every runbook has; each group has a name that is
+        typed before the command, or an empty name: then its commands stand at the top
     errors : the exit codes of errors that are not the helper's, the special before the general
     packages : names of distributions whose versions stand in the report
     load_sections, load_settings, load_policy : import what a command needs when it runs, so that
@@ -47,7 +47,7 @@ class Runbook(NamedTuple):
 
 
 class _Process:
-    """What this process carries out."""
+    """Which runbook this process carries out."""
 
     #: The runbook's name; empty: the default one.
     runbook = ""
@@ -88,6 +88,7 @@ def get_runbook_name() -> str:
 
 @cache
 def _load(name: str) -> Runbook:
+    """Import the runbook of a name; an empty one is the default's."""
     runbook: Runbook = _find_entry(name).load()
     return runbook
 
@@ -114,6 +115,7 @@ def _find_default() -> EntryPoint | None:
     """Return the only runbook, or the one that comes with the command; None without either."""
     installed = list(entry_points(group="runbook"))
     if len(installed) > 1:
+        # Several: keep those whose distribution brings the ``runbook`` command.
         scripts = entry_points(group="console_scripts", name="runbook")
         distributions = {_get_distribution(script) for script in scripts}
         installed = [entry for entry in installed if _get_distribution(entry) in distributions]
@@ -121,11 +123,12 @@ def _find_default() -> EntryPoint | None:
 
 
 def _get_distribution(entry: EntryPoint) -> str:
+    """Return the name of the distribution that an entry point is from; empty: not known."""
     return entry.dist.name if entry.dist is not None else ""
 
 
 def find_plugins() -> list[EntryPoint]:
-    """Return the commands that come from outside, with this process's runbook."""
+    """Return the entry points of the commands that this process's runbook brings as plug-ins."""
     distribution = _get_distribution(_find_entry(_Process.runbook))
     plugins = entry_points(group="runbook.commands")
     return [entry for entry in plugins if _get_distribution(entry) == distribution]

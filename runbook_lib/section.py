@@ -50,7 +50,7 @@ class SectionParameters(BaseModel):
     )
 
 
-#: What every section's parameters accept, in words, since nobody reads a pattern.
+#: What these parameters of every section accept, in words: messages show no patterns.
 _ACCEPTED = {
     "incident_id": "an incident's id looks like inc-20261124T031400Z-7f3a",
     "ticket_id": "a ticket's id has letters, digits and hyphens, 64 at most",
@@ -70,7 +70,7 @@ def get_parameters(inv: Any, kind: type[P]) -> P:
     Raises
     ------
     UsageError
-        When the section does not have these.
+        When the section's parameters are not of this type.
     """
     parameters = inv.parameters
     if not isinstance(parameters, kind):
@@ -79,9 +79,9 @@ def get_parameters(inv: Any, kind: type[P]) -> P:
 
 
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
-    """Return what a part of a step read, and ""; or None, and why it could not be read.
+    """Return what ``read`` returned, and ""; or None, and why it could not read.
 
-    ``read`` also makes the client, which may fail, too, such as for a store without keys.
+    Make the client in ``read``, too: that may fail, such as for a store without keys.
     """
     try:
         return read(), ""
@@ -257,7 +257,7 @@ class Sections(dict[str, SectionModule]):
             self[module.NAME] = module
 
     def list_needed(self) -> dict[str, SectionModule]:
-        """Return the steps of symptoms that a verdict needs, each with a section that has it."""
+        """Return the ids of the symptoms that a verdict needs, each with a section that has it."""
         needed = {}
         for module in self.values():
             for record in module.STEPS.values():
@@ -281,6 +281,7 @@ class Sections(dict[str, SectionModule]):
         for name, module in self.items():
             path = getattr(module, "__name__", "")
             _, _, module_name = path.rpartition(".")
+            # Such as 06_copy, 06, 6, copy, or the module's name.
             if wanted in (name, name[:2], name[1:2], name[3:], module_name):
                 return module
         names = ", ".join(self)
@@ -298,7 +299,8 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
     Raises
     ------
     UsageError
-        An unknown name or a bad value; names the parameter and lists those that exist.
+        When a name is unknown or a value is wrong. It names the parameter, and lists those that
+        exist.
     """
     fields = section.Parameters.model_fields
     try:
