@@ -59,11 +59,11 @@ class Settings(BaseSettings):
             wrong = _say_wrong(error)
             raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
         paths = {name: root / value for name, value in settings if isinstance(value, Path)}
-        # one home for all, wherever a notebook or a command is started
+        # All notebooks and commands use one home, wherever they are started.
         paths["runbook_home"] = (find_checkout() or root) / settings.runbook_home
         ca_bundle = paths.get("ca_bundle")
         if ca_bundle is not None and not _is_readable(ca_bundle):
-            raise SettingsError("CA_BUNDLE is not a file that can be read. Empty: the usual ones.")
+            raise SettingsError("CA_BUNDLE is not a readable file. Empty means the usual ones.")
         return settings.model_copy(update=paths)
 
     @field_validator("runbook_operator")
@@ -77,9 +77,10 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
+        """Return the default for an empty value, where an empty text means nothing."""
         default = cls.model_fields[str(info.field_name)].default
-        is_needed = default is None or info.field_name == "runbook_environment"
-        if is_needed and not str(value).strip():
+        must_not_be_empty = default is None or info.field_name == "runbook_environment"
+        if must_not_be_empty and not str(value).strip():
             return default
         return value
 
@@ -91,14 +92,14 @@ class Settings(BaseSettings):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         if info.field_name == "proxy_url" and value.startswith("https:"):
-            raise ValueError("starts with http://: the proxy itself is spoken to without TLS")
+            raise ValueError("must start with http://: the proxy itself is asked without TLS")
         try:
             parts = urlsplit(value)
-            usable = parts.hostname and parts.port != 0
+            is_usable = parts.hostname and parts.port != 0
         except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError("is not an address: http://host:port is")
+            is_usable = False
+        if not is_usable:
+            raise ValueError("is not an address such as http://host:port")
         return value.rstrip("/")
 
     @property
@@ -114,7 +115,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every secret value that is set, for redaction."""
+        """Every secret value that is set, also passwords in addresses; for redaction."""
         secrets = []
         for name, value in self:
             if isinstance(value, SecretStr):
@@ -159,12 +160,12 @@ def _is_readable(path: Path) -> bool:
 
 
 def _check_lines(path: Path) -> None:
-    """Refuse a ``.env`` with a line that sets nothing: its setting would silently stay the default.
+    """Refuse a ``.env`` with a malformed line, whose setting would silently keep its default.
 
     Raises
     ------
     SettingsError
-        Names the file and the line, not what stands there.
+        When a line is malformed, or the file cannot be read. It names the line, not its content.
     """
     if not path.exists():
         return
@@ -173,7 +174,7 @@ def _check_lines(path: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         reason = f"cannot be read ({type(error).__name__})"
         raise SettingsError(f"{path} {reason}. Correct it, or write a new one.") from None
-    for binding in bindings:
+    for binding in bindings:  # a comment or a blank line has no key
         if binding.error or (binding.key is not None and binding.value is None):
             line = binding.original.line
             raise SettingsError(f"{path}, line {line}, is not NAME=value. Correct the line.")
@@ -182,8 +183,9 @@ def _check_lines(path: Path) -> None:
 def find_root(folder: Path) -> Path:
     """Return the nearest folder at or above ``folder`` that holds ``.env``, else the checkout.
 
-    Without either, it is the home folder, and never just the current one.
-    Relative paths in settings are relative to it, RUNBOOK_HOME to the checkout.
+    Without either, it is the home folder of the user, and never just the current folder. Relative
+    paths in settings are relative to this root; only RUNBOOK_HOME is relative to the checkout, if
+    there is one.
     """
     env_file = find_env_file(folder)
     if env_file is not None:
