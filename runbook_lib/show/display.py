@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
-    """Keep the cells that a kernel runs from now on, with what they show.
+    """Keep the cells that a kernel runs from now on, with what they show, in a notebook's file.
 
     Parameters
     ----------
@@ -43,15 +43,15 @@ def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
 
     Notes
     -----
-    Changes the journal once, with the first cell, and the file after each cell. It does not depend
-    on what a front end saves.
+    Changes the journal once, with the first cell, and the file after each cell. The file does not
+    depend on what a front end saves.
     """
     path = incident.new_notebook(section)
     cells: list[dict[str, Json]] = []
 
     def keep(result: Any) -> None:
         if not result.info.store_history or incident.is_late:
-            return  # an incident that is over gets no more files
+            return  # not a person's cell, or the incident is over and gets no more files
         if not cells:
             run = {"section": section, "notebook": path.name, "status": "by_hand"}
             incident.journal.append("notebook", run)
@@ -76,6 +76,7 @@ def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
 
 
 def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
+    """Return a cell's error, or its last value, as a notebook's file holds it."""
     error = result.error_before_exec or result.error_in_exec
     if error:
         output: dict[str, Json] = {
@@ -96,17 +97,18 @@ def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
     return [output]
 
 
+#: A card shows at most so many.
 _SHOWN_ROWS = 20
 _SHOWN_OBJECTS = 100
 _SHOWN_EVENTS = 60
-_INCIDENT = ("incident", "opened_at", "closed_at", "verdict")
-# Fields of an action that its heading says already.
-_IDENTITY = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
+_INCIDENT_COLUMNS = ("incident", "opened_at", "closed_at", "verdict")
+# Fields of an action that its card shows outside the table of facts.
+_SHOWN_ABOVE = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
 _NEXT = {
     ActionPhase.PLANNED: "To carry it out, approve it above and run this cell again.",
-    ActionPhase.APPLIED: "Next: read the world again; that must say verified.",
-    ActionPhase.VERIFIED: "Next: the next plan of the table above; after the last, look again.",
-    ActionPhase.FAILED: "Next: read why. Do not plan again before you know what stands where.",
+    ActionPhase.APPLIED: "Next: check the effect. The check must say verified.",
+    ActionPhase.VERIFIED: "Next: the next plan of the table above. After the last, look again.",
+    ActionPhase.FAILED: "Next: read the reason. Do not plan again before you know what changed.",
 }
 
 
@@ -115,13 +117,13 @@ class Card(NamedTuple):
 
     Attributes
     ----------
-    status : a word that becomes a pill; empty: none
-    heading, text : the first line, its beginning in bold
-    lines : under it; an empty one is left out
+    heading, text : the first line; the heading is bold
+    status : a word that stands before them as a coloured pill; empty: none
+    lines : stand under the first line; an empty one is left out
     link : an address and the words to click
     tables : one without rows is left out
-    code : to be copied, behind a fold in HTML
-    long_text : behind a fold, and only in HTML
+    code : for copying; behind a fold in HTML
+    long_text : shown in HTML only, behind a fold
     """
 
     heading: str = ""
@@ -135,11 +137,11 @@ class Card(NamedTuple):
 
     def to_text(self) -> str:
         """Return plain text; what is folded is left out."""
-        first = f"{self.heading} {self.text}".strip()
+        first_line = f"{self.heading} {self.text}".strip()
         if self.status:
             _, icon = get_tone(self.status)
-            first = f"{icon} {self.status} · {self.heading} {self.text}".strip()
-        parts = [first]
+            first_line = f"{icon} {self.status} · {self.heading} {self.text}".strip()
+        parts = [first_line]
         parts += [f"  {line}" for line in self.lines if line]
         if self.link:
             address, words = self.link
@@ -169,16 +171,16 @@ def describe(thing: Any) -> Card:
 
 def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
     """Return one table of plans: what, how many, the short hash, and how far each is."""
-    every = tabulate_plans(inv.journal)
+    all_plans = tabulate_plans(inv.journal)
     ids = {plan.id for plan in made}
-    rows = [row for row in every.rows if row["plan"] in ids]
+    rows = [row for row in all_plans.rows if row["plan"] in ids]
     states = Counter(row["status"] for row in rows)
     planned = count_of(states[ActionPhase.PLANNED], "plan")
     done = states[ActionPhase.APPLIED] + states[ActionPhase.VERIFIED]
     text = f"{planned} to approve, {done} carried out."
     if not done:
         text += " Nothing was changed."
-    table = every._replace(rows=rows)
+    table = all_plans._replace(rows=rows)
     return Card(text=text, tables=(table,))
 
 
@@ -192,18 +194,19 @@ def overview(inv: investigation.Investigation[Any, Any]) -> Card:
             drills.append(fields)
         else:
             incidents.append(fields)
-    drill = Table("The last drill", drills[:1], _INCIDENT)
-    newest = Table("The newest incidents", incidents[:5], _INCIDENT)
+    drill = Table("The last drill", drills[:1], _INCIDENT_COLUMNS)
+    newest = Table("The newest incidents", incidents[:5], _INCIDENT_COLUMNS)
     log = make_log_entry(inv.policy, inv.journal, now=inv.now())
-    this = tabulate_facts(log, "This incident")
-    section, why = inv.policy.choose_next(inv.journal, now=inv.now())
+    this_incident = tabulate_facts(log, "This incident")
+    section, reason = inv.policy.choose_next(inv.journal, now=inv.now())
     link = None
     if section:
         link = (f"{section}.ipynb", f"Go to {section}")
-    return Card(why, link=link, tables=(this, newest, drill))
+    return Card(reason, link=link, tables=(this_incident, newest, drill))
 
 
 def _list_history(inv: investigation.Investigation[Any, Any]) -> list[HistoryRow]:
+    """Return the rows of all incidents and drills in this incident's home, the newest first."""
     return list_history(inv.incident.folder.parent, inv.policy)
 
 
@@ -280,7 +283,7 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
 
 
 def _describe_action(entry: ActionEntry) -> Card:
-    facts = _leave_out_identity(entry.result)
+    facts = _leave_out_shown_above(entry.result)
     if entry.phase is ActionPhase.VERIFIED and not facts:  # there is nothing to take back either
         return Card(entry.step, entry.reason, "nothing to do")
     lines = [entry.reason]
@@ -299,8 +302,8 @@ def _describe_action(entry: ActionEntry) -> Card:
     )
 
 
-def _leave_out_identity(facts: Mapping[str, Json]) -> dict[str, Json]:
-    return {name: value for name, value in facts.items() if name not in _IDENTITY}
+def _leave_out_shown_above(facts: Mapping[str, Json]) -> dict[str, Json]:
+    return {name: value for name, value in facts.items() if name not in _SHOWN_ABOVE}
 
 
 def _describe_plan(plan: Plan) -> Card:
@@ -309,9 +312,10 @@ def _describe_plan(plan: Plan) -> Card:
         return Card(plan.step, reason or plan.target, "nothing to do")
     effect = {}
     details = {}
-    for name, value in _leave_out_identity(plan.summary).items():
-        is_short = name == "excluded" or not isinstance(value, list | dict)
-        if is_short:
+    for name, value in _leave_out_shown_above(plan.summary).items():
+        # An approver must see at once what is excluded.
+        is_unfolded = name == "excluded" or not isinstance(value, list | dict)
+        if is_unfolded:
             effect[name] = value
         else:
             details[name] = value
@@ -319,15 +323,15 @@ def _describe_plan(plan: Plan) -> Card:
     objects = [row.to_json() for row in plan.rows[:_SHOWN_OBJECTS]]
     total = count_of(len(plan.rows), "object")
     caption = f"{len(objects)} of {total}; all of them: {plan.path}"
-    until = f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}."
+    state = f"Nothing was changed. The plan may be approved until {plan.expires_at:%H:%M:%SZ}."
     return Card(
         plan.step,
         f"{plan.action} on {plan.target}",
         "planned",
-        lines=(reason, until),
+        lines=(reason, state),
         tables=(
             tabulate_facts(effect, "What would happen"),
-            tabulate_facts(details, "more of it", is_folded=True),
+            tabulate_facts(details, "more about the plan", is_folded=True),
             Table(caption, objects, is_folded=True),
         ),
         code=f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
@@ -379,6 +383,10 @@ class Investigation(investigation.Investigation[S, C]):
     is_by_hand = False
 
     def _begin(self) -> None:
+        """Journal that the section begins. In IPython, also show values and progress, and record.
+
+        Cells are recorded when a person runs them; a headless run keeps its own notebook.
+        """
         super()._begin()
         ipython = sys.modules.get("IPython")
         shell: Any = ipython.get_ipython() if ipython else None
@@ -390,7 +398,7 @@ class Investigation(investigation.Investigation[S, C]):
         formatter.for_type_by_name("pandas", "DataFrame", _show_frame)
         self.progress = make_bars()
         if getattr(shell, "keeps_notebook", False):
-            return  # whoever runs it keeps the notebook
+            return  # a headless run
         if hasattr(shell, "stop_recording"):
             shell.stop_recording()
         shell.stop_recording = record(shell, self.incident, self.section.NAME)

@@ -11,11 +11,11 @@ from datetime import timedelta
 from ..model import Progress
 from .text import format_duration
 
-# A front end that hears of every object falls behind.
+# Progress is shown not more often than this: a front end that hears of every object falls behind.
 _BAR_GAP_S = 0.2
 _WORDS_GAP_S = 1.0
 #: Words without a number are not repeated sooner: they say nothing new.
-_SAME_GAP_S = 10.0
+_REPEAT_GAP_S = 10.0
 
 _Clock = Callable[[], float]
 _Show = Callable[[int, int, str], None]
@@ -23,7 +23,7 @@ _Show = Callable[[int, int, str], None]
 
 @dataclass
 class _Work:
-    """One piece of work, and what shows how far it is."""
+    """One piece of work, and ``show``, which shows how far it is: done, total, and words."""
 
     show: _Show
     started_at: float
@@ -49,15 +49,22 @@ def make_meter(say: Callable[[str], None], clock: _Clock = time.monotonic) -> Pr
 
 
 def _make_meter(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock) -> Progress:
+    """Return a progress function that knows each piece of work by its words.
+
+    Parameters
+    ----------
+    begin : called when a piece of work begins; returns the function that shows how far it is
+    least_gap_s : least time between two showings of one piece of work
+    """
     works: dict[str, _Work] = {}
 
-    def tell(words: str, done: int = 0, total: int = 0) -> None:
+    def report(words: str, done: int = 0, total: int = 0) -> None:
         now = clock()
         work = works.get(words)
         is_counted = bool(done or total)
-        if work is not None and not is_counted and now - work.shown_at < _SAME_GAP_S:
+        if work is not None and not is_counted and now - work.shown_at < _REPEAT_GAP_S:
             return
-        if work is None or done <= work.done:  # it begins anew
+        if work is None or done <= work.done:  # it begins, or begins anew
             work = _Work(show=begin(words), started_at=now, done=done)
             works[words] = work
         work.done = done
@@ -65,10 +72,11 @@ def _make_meter(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock
             work.shown_at = now
             work.show(done, total, say_progress(words, done, total, now - work.started_at))
 
-    return tell
+    return report
 
 
 def _begin_bar(words: str) -> _Show:
+    """Show an empty bar in the notebook; return the function that fills it."""
     import ipywidgets as widgets
     from IPython.display import display
 
@@ -100,6 +108,6 @@ def say_progress(words: str, done: int, total: int, elapsed_s: float) -> str:
     else:
         text += f", {rate * 60:,.0f} per minute"
     if done < total:
-        left = timedelta(seconds=(total - done) / rate)
-        text += f", {format_duration(left)} left"
+        time_left = timedelta(seconds=(total - done) / rate)
+        text += f", {format_duration(time_left)} left"
     return text

@@ -52,16 +52,19 @@ _TONES = {
 }
 #: How much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
+#: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
+#: A cell with this many characters or fewer never wraps.
 _SHORT_CHARACTERS = 22
-_OF_A_PLAN = ("step", "status", "what", "how_many", "hash", "why")
+_PLAN_COLUMNS = ("step", "status", "what", "how_many", "hash", "why")
 
 
 class Table(NamedTuple):
     """Rows under a caption, shown as HTML, as text, or on a terminal.
 
-    A column ``status``, ``phase``, ``verdict`` or ``met`` becomes pills, one that ends in
-    ``bytes`` sizes. The first column names the row. A cell that is Markup is HTML already.
+    The cells of a column ``status``, ``phase``, ``verdict`` or ``met`` are shown as pills, numbers
+    in a column whose name ends in ``bytes`` as sizes. The first column names the row. A cell that
+    is Markup is HTML already.
 
     Attributes
     ----------
@@ -169,7 +172,7 @@ def tabulate_readings(readings: Iterable[Observed]) -> Table:
 
 
 def tabulate_plans(journal: JournalView) -> Table:
-    """Return plans as a table: what each would change, how much, its short hash, where it stands.
+    """Return plans as a table: what each would change, how much, its short hash, and its state.
 
     Returns
     -------
@@ -177,7 +180,7 @@ def tabulate_plans(journal: JournalView) -> Table:
     """
     actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
-    for plan, entry in journal.list_plans().items():
+    for plan_id, entry in journal.list_plans().items():
         sha256 = entry.result["sha256"]
         row = {
             "step": entry.step,
@@ -186,12 +189,12 @@ def tabulate_plans(journal: JournalView) -> Table:
             "how_many": "",
             "hash": "",
             "why": entry.result.get("reason") or "",
-            "plan": plan,
+            "plan": plan_id,
             "sha256": sha256,
             "action": entry.action,
             "target": entry.target,
         }
-        action = actions[plan]
+        action = actions[plan_id]
         if not action.is_empty:
             row["status"] = action.state
             row["what"] = f"{entry.action} on {entry.target}"
@@ -199,13 +202,13 @@ def tabulate_plans(journal: JournalView) -> Table:
             row["hash"] = sha256[:SHORT_HASH]
         rows.append(row)
     rows.sort(key=lambda row: order_of(row["step"]))
-    return Table("Plans", rows, _OF_A_PLAN)
+    return Table("Plans", rows, _PLAN_COLUMNS)
 
 
 def _say_size(facts: Mapping[str, Json]) -> str:
     """Return how much a plan would change."""
     count = facts.get("objects")
-    if count is None:
+    if count is None:  # the plan changes one thing, such as a service
         return "1"
     objects = count_of(count, "object")
     size = format_bytes(facts.get("bytes", 0))
@@ -213,7 +216,7 @@ def _say_size(facts: Mapping[str, Json]) -> str:
 
 
 def say_value(value: Json, name: str = "") -> str:
-    """Write a value as a cell shows it: bytes with a unit, nested values as a list of words."""
+    """Write a value of column ``name`` as a cell shows it: bytes as a size, lists in words."""
     if name.endswith("bytes") and isinstance(value, int | float):
         return format_bytes(value)
     if isinstance(value, Markup):
@@ -226,11 +229,13 @@ def say_value(value: Json, name: str = "") -> str:
 
 
 def _say_field(name: str, value: Json) -> str:
+    """Write a named part of a nested value, such as ``too young 3``."""
     words = name.replace("_", " ")
     return f"{words} {_say_part(value)}"
 
 
 def _say_part(value: Json) -> str:
+    """Write a part of a nested value: what is nested once more stands in brackets."""
     if type(value) in (int, str):
         return str(value)
     if isinstance(value, dict | list | tuple):
@@ -281,14 +286,14 @@ def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environ
 
 
 def _to_cell(text: str, column: str) -> tuple[str, Markup]:
-    """Return a cell's text, and how it is shown."""
+    """Return a cell's text, and the HTML that shows it."""
     if column in _PILL_COLUMNS and not isinstance(text, Markup):
         return text, pill(text)
     return text, safe(text, 500)
 
 
 def _style(text: str) -> str:
-    """Return a cell's style: short cells never wrap; long ones may break anywhere."""
+    """Return the CSS of a cell: a short one never wraps, a long one may break anywhere."""
     if len(text) <= _SHORT_CHARACTERS:
         wrap = "white-space:nowrap"
     else:

@@ -20,9 +20,11 @@ _INVISIBLE = re.compile(
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
     "\U000e0000-\U000e0fff]"
 )
+# Combining marks. More than three on one letter would cover the lines around it.
 _MARK = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]"
 _STACKED = re.compile(f"({_MARK}{{3}}){_MARK}+")
 
+# The plural s of a unit: not of one that ends in "ss", and not the unit "s".
 _PLURAL = re.compile("(?<=[a-rt-z])s$")
 VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in Verdict} | {
     Verdict.FIXED_ALERT_DECAYING: "Fixed; the alert is still clearing",
@@ -31,7 +33,10 @@ VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in 
 
 
 def visible(text: str) -> str:
-    """Return the text with every invisible or reordering character as ``‹U+202E›``."""
+    """Return the text with every invisible or reordering character as its code, ``‹U+202E›``.
+
+    Of combining marks on one letter, three are kept.
+    """
     text = _STACKED.sub(r"\1…", text.replace("\r\n", "\n"))
     return _INVISIBLE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
 
