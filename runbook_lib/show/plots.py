@@ -1,8 +1,8 @@
 """Plots that work in grey, for colour-blind eyes, and with a screen reader.
 
-Inputs are plain series. Every line has its own style and marker beside its colour, and every
-picture carries a text that says what it shows. A picture is small and its letters are large: it
-is as wide as a phone's screen, and two stand side by side on a wide one.
+Every line has its own style and marker in addition to its colour, and every picture carries a text
+that says what it shows. A picture is small and its letters are large, so that it fits on a phone's
+screen, and two fit side by side on a wide one.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class _Point(NamedTuple):
     value: float
 
 
-class _Drawn(NamedTuple):
-    """A line's samples that are finite numbers: one at least."""
+class _DrawnLine(NamedTuple):
+    """A line that is drawn: its samples that are finite numbers, at least one."""
 
     name: str
     points: list[_Point]
@@ -107,7 +107,7 @@ class _Drawn(NamedTuple):
 
 
 def plot_lines(plot: Plot, *, since: datetime | None = None, folder: Path | None = None) -> Picture:
-    """Draw values over time: at most five lines, those whose finite values span most time.
+    """Draw values over time: at most five lines, as ``_choose_lines`` chooses them.
 
     Parameters
     ----------
@@ -115,13 +115,14 @@ def plot_lines(plot: Plot, *, since: datetime | None = None, folder: Path | None
     folder : as for ``plot_reading``
     """
     content = json.dumps(plot.model_dump(), default=str)  # a lone surrogate becomes its escape
-    what = f"lines {content} {since}"
-    png = _draw_once(folder, what, lambda: _draw_lines(plot, since))
+    inputs = f"lines {content} {since}"
+    png = _draw_once(folder, inputs, lambda: _draw_lines(plot, since))
     return Picture(png, _describe_plot(plot, since))
 
 
 @lru_cache(maxsize=64)
 def _draw_lines(plot: Plot, since: datetime | None) -> bytes:
+    """Return the PNG of values over time, with threshold, shaded windows and marks."""
     drawn = _choose_lines(plot.lines)
     pad = _PAD_OF_MARKS if plot.marks else _PAD
     # Matplotlib takes times as they are; its types do not say so.
@@ -147,7 +148,7 @@ def _draw_lines(plot: Plot, since: datetime | None) -> bytes:
         _dim_before(axes, since)
     _set_time_axis(axes)
     _draw_legend(axes)
-    return _save(axes)
+    return _render_png(axes)
 
 
 def warm_up() -> None:
@@ -161,8 +162,8 @@ def _describe_plot(plot: Plot, since: datetime | None) -> str:
     """Return the text alternative of values over time."""
     drawn = _choose_lines(plot.lines)
     descriptions = [_describe_line(line, plot.unit) for line in drawn]
-    content = "; ".join(descriptions) or "no samples"
-    alt = f"{plot.title}. {content}."
+    values = "; ".join(descriptions) or "no samples"
+    alt = f"{plot.title}. {values}."
     if plot.threshold is not None:
         alt += f" The threshold is {plot.threshold:g} {plot.unit}."
     if plot.windows:
@@ -175,10 +176,10 @@ def _describe_plot(plot: Plot, since: datetime | None) -> str:
 
 
 def _name_mark(number: int, text: str) -> str:
-    return f"{number}: {_label(text)}"
+    return f"{number}: {_clean_label(text)}"
 
 
-def _began_within(drawn: Sequence[_Drawn], since: datetime) -> bool:
+def _began_within(drawn: Sequence[_DrawnLine], since: datetime) -> bool:
     """Tell whether an incident began between the first sample and the last one."""
     if not drawn:
         return False
@@ -187,40 +188,42 @@ def _began_within(drawn: Sequence[_Drawn], since: datetime) -> bool:
     return first_at < since < last_at
 
 
-def _draw_once(folder: Path | None, what: str, draw: Callable[[], bytes]) -> bytes:
-    """Return the PNG that a folder keeps of something, or draw it and keep it there.
+def _draw_once(folder: Path | None, inputs: str, draw: Callable[[], bytes]) -> bytes:
+    """Return the PNG that a folder keeps of the same inputs, or draw it and keep it there.
 
     Parameters
     ----------
-    what : all that the picture is drawn from; this module's own text counts, too
+    inputs : all that the picture is drawn from
+    draw : draws the picture; after a change of this module, every picture is drawn anew
     """
     if folder is None:
         return draw()
-    content = what.encode("utf-8", "backslashreplace")
-    name = hashlib.sha256(_read_own_text() + content).hexdigest()
+    content = inputs.encode("utf-8", "backslashreplace")
+    name = hashlib.sha256(_read_own_source() + content).hexdigest()
     path = folder / f"{name}.png"
     with suppress(OSError):
         png = path.read_bytes()
-        if png.startswith(_PNG_BEGIN) and png.endswith(_PNG_END):
+        if png.startswith(_PNG_BEGIN) and png.endswith(_PNG_END):  # else it was cut off
             return png
     png = draw()
-    with suppress(OSError):  # without room on the disk it is drawn again
+    with suppress(OSError):  # a picture that the disk has no room for is drawn again next time
         folder.mkdir(exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_bytes(png)
         temporary.replace(path)
-        _forget_oldest(folder)
+        _delete_oldest(folder)
     return png
 
 
 @cache
-def _read_own_text() -> bytes:
+def _read_own_source() -> bytes:
     return Path(__file__).read_bytes()
 
 
-def _forget_oldest(folder: Path) -> None:
-    kept = sorted(folder.glob("*.png"), key=lambda path: path.stat().st_mtime)
-    for path in kept[:-_MOST_KEPT]:
+def _delete_oldest(folder: Path) -> None:
+    """Delete all pictures of a folder but the newest, ``_MOST_KEPT`` of them."""
+    oldest_first = sorted(folder.glob("*.png"), key=lambda path: path.stat().st_mtime)
+    for path in oldest_first[:-_MOST_KEPT]:
         path.unlink(missing_ok=True)
 
 
@@ -256,50 +259,52 @@ def _draw_legend(axes: Any) -> None:
     )
 
 
-def _choose_lines(lines: Sequence[Line]) -> list[_Drawn]:
-    """Return the lines that span the most time, as many as there are styles.
+def _choose_lines(lines: Sequence[Line]) -> list[_DrawnLine]:
+    """Return the lines to draw, at most as many as there are styles.
 
-    Lines that stay at zero hide each other, and say nothing beside one that does not: they are
-    drawn only where all do. A line of one point is a single look, and is always drawn.
+    Lines of one point come last, and are not left out for longer lines. Of the others, those that
+    span the most time are chosen. Lines that stay at zero hide each other, so they are drawn only
+    when every line stays at zero.
     """
-    filled = []
-    moving = []
-    points_alone = []
+    all_lines = []
+    not_at_zero = []
+    single_points = []
     for line in lines:
         points = [_Point(at, value) for at, value in line.points if math.isfinite(value)]
         if not points:
             continue
-        drawn = _Drawn(line.name, points)
+        drawn = _DrawnLine(line.name, points)
         if len(points) == 1:
-            points_alone.append(drawn)
+            single_points.append(drawn)
             continue
-        filled.append(drawn)
+        all_lines.append(drawn)
         if any(drawn.values):
-            moving.append(drawn)
-    longest_first = moving or filled
+            not_at_zero.append(drawn)
+    longest_first = not_at_zero or all_lines
     longest_first.sort(key=lambda line: line.last.at - line.first.at, reverse=True)
-    room = max(0, len(_STYLES) - len(points_alone))
-    chosen = longest_first[:room] + points_alone
+    room = max(0, len(_STYLES) - len(single_points))
+    chosen = longest_first[:room] + single_points
     return chosen[: len(_STYLES)]
 
 
-def _draw_line(axes: Any, line: _Drawn, style: dict[str, Any]) -> None:
-    is_alone = len(line.points) == 1
+def _draw_line(axes: Any, line: _DrawnLine, style: dict[str, Any]) -> None:
+    """Draw a line with about twelve markers; a single point becomes a large empty marker."""
+    is_single_point = len(line.points) == 1
     axes.plot(
         line.times,
         line.values,
-        label=_label(line.name),
+        label=_clean_label(line.name),
         markevery=max(1, len(line.points) // 12),
-        markersize=9 if is_alone else 4,
-        markerfacecolor="none" if is_alone else None,
-        markeredgewidth=2 if is_alone else None,
-        linewidth=0 if is_alone else 1.8,
-        zorder=6 if is_alone else None,
+        markersize=9 if is_single_point else 4,
+        markerfacecolor="none" if is_single_point else None,
+        markeredgewidth=2 if is_single_point else None,
+        linewidth=0 if is_single_point else 1.8,
+        zorder=6 if is_single_point else None,
         **style,
     )
 
 
-def _describe_line(line: _Drawn, unit: str) -> str:
+def _describe_line(line: _DrawnLine, unit: str) -> str:
     first = _describe_point(line.first)
     last = _describe_point(line.last)
     highest = max(line.values)
@@ -357,7 +362,7 @@ def plot_ages(
 
     Parameters
     ----------
-    bins : (from, to, objects), in minutes; the last may be open (None)
+    bins : from and to in minutes, and how many objects waited so long; to None: no limit
     folder : as for ``plot_reading``
     """
     title = "Objects by how long they have waited"
@@ -378,7 +383,7 @@ def _draw_ages(title: str, bins: Sequence[tuple[float, float | None, int]]) -> b
     axes.set_xlabel("objects", fontsize=_LETTERS)
     axes.set_xlim(0, 1.12 * max(1, *counts))
     axes.grid(visible=False)
-    return _save(axes)
+    return _render_png(axes)
 
 
 def _name_bin(low: float, high: float | None) -> str:
@@ -411,11 +416,11 @@ def plot_reading(
     Parameters
     ----------
     since : when this incident began; what is before it is dimmed. None: it is not known
-    folder : keeps what was drawn, so that an equal picture need not be drawn again
+    folder : keeps the pictures, so that the same one need not be drawn again; None: none is kept
 
     Returns
     -------
-    None when it has none, no object waits, or there is no finite sample.
+    None when the reading has no plot, no object waits, or no sample is finite.
     """
     plot = reading.plot
     if plot is None:
@@ -429,7 +434,7 @@ def plot_reading(
 def plot_history(
     reading: Reading, *, since: datetime | None = None, folder: Path | None = None
 ) -> Picture | None:
-    """Draw a reading's values over time; None when it has no finite sample.
+    """Draw a reading's values over time; None when the reading has no finite sample.
 
     Parameters
     ----------
@@ -440,8 +445,11 @@ def plot_history(
     return plot_lines(reading.plot, since=since, folder=folder)
 
 
-def _label(text: str, limit: int = 28) -> str:
-    """Return a text that matplotlib shows as it is: no mathematics, no control characters."""
+def _clean_label(text: str, limit: int = 28) -> str:
+    """Return a text, cut to ``limit`` characters, that matplotlib shows as it is.
+
+    Matplotlib would read ``$`` as mathematics, and hides a text that begins with ``_``.
+    """
     label = visible(text)[:limit]
     label = label.replace("$", r"\$")
     label = label.replace("\n", " ")
@@ -454,13 +462,13 @@ def _make_axes(title: str, unit: str, *, pad: float = _PAD) -> Axes:
     figure = Figure(figsize=_SIZE, dpi=190, layout="constrained")
     axes = figure.subplots()
     axes.set_title(
-        _label(title, 60),
+        _clean_label(title, 60),
         loc="left",
         fontsize=10,
         fontweight="bold",
         pad=pad,
     )
-    axes.set_ylabel(_label(unit), fontsize=_LETTERS)
+    axes.set_ylabel(_clean_label(unit), fontsize=_LETTERS)
     axes.tick_params(labelsize=_LETTERS)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -472,20 +480,20 @@ def _set_time_axis(axes: Axes) -> None:
     dates: Any = import_module("matplotlib.dates")
     axes.set_xlabel("UTC", fontsize=_LETTERS)
     low, high = axes.get_xlim()
-    days = high - low
-    clock = "%Y-%m-%d" if days > 3 else "%H:%M:%S"
-    formatter = dates.DateFormatter(clock, tz=UTC)
+    days = high - low  # matplotlib counts time in days
+    time_format = "%Y-%m-%d" if days > 3 else "%H:%M:%S"
+    formatter = dates.DateFormatter(time_format, tz=UTC)
     axes.xaxis.set_major_formatter(formatter)
     locator = dates.AutoDateLocator(minticks=2, maxticks=5, tz=UTC)
     axes.xaxis.set_major_locator(locator)
 
 
-def _save(axes: Axes) -> bytes:
+def _render_png(axes: Axes) -> bytes:
+    """Return the figure of some axes as a PNG."""
     buffer = io.BytesIO()
     figure: Any = axes.figure
     with warnings.catch_warnings():
-        # A glyph that the font lacks is drawn as a box; one of unknown width takes no space.
-        # The picture is poor then; its text alternative is whole.
+        # A letter that the font lacks is drawn as a box. The text alternative has it all the same.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

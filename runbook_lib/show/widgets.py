@@ -29,8 +29,9 @@ from .text import format_value, safe
 Export = Callable[[Incident, Sections], object]
 ListCards = Callable[[], Iterable[Card]]
 
-# How parameters of one step are described; they stand behind a fold.
-_OF_ONE_STEP = re.compile(r"\d\.\d")
+# The description of a parameter that only one step uses begins with the step's id. Such parameters
+# stand behind a fold.
+_BEGINS_WITH_STEP = re.compile(r"\d\.\d")
 _COMPLAINT = Markup('<span style="color:#a3230f;font-weight:600">✖ {}</span>')
 _NOT_IN_USE = "Changed, not in use yet: press “Use these”."
 
@@ -43,6 +44,7 @@ class Widget:
     words : on the button
     press : carries out what the button offers, and returns the answer
     list_cards : returns the cards
+    look : how ipywidgets shows the button
 
     Attributes
     ----------
@@ -88,6 +90,7 @@ class Widget:
 
 
 def _join(cards: Iterable[Card]) -> str:
+    """Return cards as HTML, with a line between two."""
     pages = [card.to_html() for card in cards]
     return str(Markup("<hr>").join(pages))
 
@@ -120,22 +123,23 @@ class Form(Widget):
         self._infos = section.Parameters.model_fields
         cells = namespace.get("In", ())
         given = dict(self.values)
+        # A name that is set, but is not a parameter, is refused with the values.
         for name in _list_set_names(cells):
             given.setdefault(name, None)
         check_parameters(section, given)
         self._fields: dict[str, Any] = {}
         self._notes: dict[str, Any] = {}
         rows = []
-        of_one_step = []
+        step_rows = []
         for name, value in self.values.items():
             row = self._make_row(name, value)
             description = self._infos[name].description or ""
-            if _OF_ONE_STEP.match(description):
-                of_one_step.append(row)
+            if _BEGINS_WITH_STEP.match(description):
+                step_rows.append(row)
             else:
                 rows.append(row)
-        if of_one_step:
-            inner = widgets.VBox(of_one_step)
+        if step_rows:
+            inner = widgets.VBox(step_rows)
             rows.append(widgets.Accordion([inner], titles=["parameters of one step"]))
         rows.append(self.line)
         self.box = widgets.VBox(rows)
@@ -162,7 +166,7 @@ class Form(Widget):
         return values
 
     def use(self) -> str:
-        """Check what stands in the fields and use it; says beside each field what is wrong.
+        """Check what stands in the fields, and use it; or say beside each field what is wrong.
 
         Returns
         -------
@@ -182,8 +186,9 @@ class Form(Widget):
             return _complain(general)
         values = checked.model_dump()
         self._namespace.update(values)
-        how = "choose Run → Run Selected Cell and All Below: what they show is of the old values"
-        return f"✓ In use. Select the cell below, “Open the incident”, and {how}."
+        advice = "Select the cell below, “Open the incident”, and choose"
+        menu = "Run → Run Selected Cell and All Below"
+        return f"✓ In use. {advice} {menu}. Until then the cells show the old values."
 
     def _describe(self) -> Iterable[Card]:
         rows = []
@@ -196,8 +201,8 @@ class Form(Widget):
                 changed.append(row)
         caption = "Parameters in use. To change them, edit the cell above."
         not_default = Table("Not the default", changed)
-        every = Table(f"all {len(rows)}", rows, is_folded=True)
-        card = Card(text=caption, tables=(not_default, every))
+        all_rows = Table(f"all {len(rows)}", rows, is_folded=True)
+        card = Card(text=caption, tables=(not_default, all_rows))
         return [card]
 
 
@@ -206,25 +211,27 @@ form = Form
 
 
 def _complain(problem: str) -> Markup:
+    """Return a problem as a page shows it in red."""
     return _COMPLAINT.format(safe(problem))
 
 
 def _list_set_names(cells: Sequence[str]) -> set[str]:
-    """Return what the newest parameters cell sets, and the newest that papermill put in."""
+    """Return the names that the newest parameters cell sets, and papermill's newest cell."""
     own = _find_newest(cells, r"(?m)^incident_id *=")
     injected = _find_newest(cells, r"(?m)^# Parameters$")
     return set(re.findall(r"(?m)^(\w+) *=(?!=)", f"{own}\n{injected}"))
 
 
-def _find_newest(cells: Sequence[str], mark: str) -> str:
-    """Return the newest cell that holds the mark; empty: none does."""
+def _find_newest(cells: Sequence[str], pattern: str) -> str:
+    """Return the newest cell that has a match of the pattern; empty when none has."""
     for cell in reversed(cells):
-        if re.search(mark, cell):
+        if re.search(pattern, cell):
             return cell
     return ""
 
 
 def _make_field(name: str, info: FieldInfo, value: Any) -> Any:
+    """Return the widget for a parameter: a menu when its choices are fixed, else a text field."""
     if get_origin(info.annotation) is Literal:
         choices = list(get_args(info.annotation))
         field = widgets.Dropdown(options=choices, value=value)
@@ -282,7 +289,7 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
         disabled=plan.is_empty,
     )
     field = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
-    # A front end may send the click before the text: then this shows that it came too late.
+    # A front end may send the click before the text: this says that the text came too late.
     gate.say_on_change(field, "Not approved yet: press Approve.")
     label = widgets.HTML(f"<b>To approve, type <code>{short}</code></b>")
     rows = [widgets.HTML(_frame([describe(plan)]))]
@@ -293,7 +300,7 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
 
 
 def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
-    """Offer to plan the way back of a release that was just carried out.
+    """Offer to plan the way back of a release that was just carried out; of no other plan.
 
     Parameters
     ----------
@@ -368,11 +375,11 @@ def live(inv: Investigation, *steps: str) -> Widget:
     def refresh() -> str:
         try:
             for step in steps:
-                old = readings.get(step)
-                new = inv.observe(step)
-                readings[step] = new
-                if old is None or old.status is not new.status:
-                    content = new.model_dump(mode="json")
+                shown = readings.get(step)
+                reading = inv.observe(step)
+                readings[step] = reading
+                if shown is None or shown.status is not reading.status:
+                    content = reading.model_dump(mode="json")
                     inv.record("reading", {"reading": content})
         except RunbookError as error:
             return f"could not refresh: {safe(error)}"
@@ -386,7 +393,7 @@ def live(inv: Investigation, *steps: str) -> Widget:
 
 
 def _save_answer(inv: Investigation, name: str, text: str) -> None:
-    """Write an answer to the journal: a lesson, or a step of the checklist, which is read anew."""
+    """Write an answer to the journal: to a lesson, or to a checklist's step, which is read anew."""
     if name in list(Lesson):
         inv.note(text, lesson=name)
     else:
@@ -415,9 +422,10 @@ def write_down(
     Parameters
     ----------
     inv : its incident gets the notes
-    questions : step of the checklist → question, and a saved answer ticks that step; or a
-        ``Lesson`` → question
-    export, sections : writes the report of the sections, with the words in it
+    questions : the question for each step of the checklist, and for each ``Lesson``; a saved answer
+        to a step ticks that step
+    export : writes the report, with the answers in it
+    sections : the runbook's sections
 
     Notes
     -----
@@ -448,11 +456,11 @@ def write_down(
                 _save_answer(inv, name, text)
                 answer.value = ""
                 saved += 1
-        values = {name: field.value.strip() for name, field in follow_up.items()}
+        follow_up_values = {name: field.value.strip() for name, field in follow_up.items()}
         problem = ""
-        if any(values.values()):
+        if any(follow_up_values.values()):
             try:
-                _save_follow_up(inv, values)
+                _save_follow_up(inv, follow_up_values)
             except RunbookError as error:
                 problem = _COMPLAINT.format(str(error))
             else:
@@ -463,8 +471,8 @@ def write_down(
             return problem or "Nothing to save."
         inv.conclude()
         path = safe(export(inv.incident, sections))
-        done = Markup("✓ {} saved to the journal, and the report written with them: {}")
-        return done.format(saved, path) + problem
+        template = Markup("✓ {} saved to the journal, and the report written with them: {}")
+        return template.format(saved, path) + problem
 
     def list_cards() -> Iterable[Card]:
         names = ("lesson", "owner", "due", "ticket", "late")

@@ -229,7 +229,7 @@ class TestPlots:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         drawn: list[Any] = []
-        monkeypatch.setattr(plots, "_save", lambda axes: drawn.append(axes) or b"")
+        monkeypatch.setattr(plots, "_render_png", lambda axes: drawn.append(axes) or b"")
         marks = tuple((AT + timedelta(seconds=i), f"action {i}") for i in range(3))
         alt = plots.plot_lines(self.plot(pending=self.points, marks=marks)).alt
 
