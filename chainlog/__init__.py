@@ -300,13 +300,13 @@ def _write_whole(file: BinaryIO, line: bytes) -> None:
         unwritten = unwritten[written_bytes:]
 
 
-def _sync_folder(path: Path) -> None:
-    """Wait until a new file's name is on the disk, too."""
-    folder = os.open(path, os.O_RDONLY)
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names of a folder's new files are on the disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def _read(path: Path, start_bytes: int, last: Entry) -> Iterator[tuple[Entry, int]]:
@@ -324,6 +324,7 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     number = last.seq + 1
     try:
         entry = _decode(line)
+        # The hash is of the line without its own field.
         own_hash = f'"hash":"{entry.hash}",'.encode()
         before, _, after = line.rstrip(b"\n").rpartition(own_hash)
         is_unaltered = hashlib.sha256(before + after).hexdigest() == entry.hash
