@@ -131,5 +131,8 @@ def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
         return times.where(fits_dtype).astype(TIME)
     if dtype in (WHOLE, NUMBER):
         numbers = pd.to_numeric(column, errors="coerce")
+        if dtype == WHOLE:
+            is_whole = numbers % 1 == 0
+            numbers = numbers.where(is_whole)
         return numbers.astype(dtype)
     return column.astype(dtype)

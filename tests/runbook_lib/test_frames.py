@@ -121,6 +121,14 @@ def test_a_value_that_does_not_fit_its_declared_column_is_missing() -> None:
     assert list(frame["size"].isna()) == [True, False]
 
 
+@pytest.mark.parametrize("value", [1.5, "Infinity", "1.5"])
+def test_a_number_that_is_not_whole_is_missing_in_a_column_of_whole_ones(value: Any) -> None:
+    rows: list[dict[str, Any]] = [{"size": value}, {"size": 3}]
+    frame = to_frame(make_reading(rows), {"size": WHOLE})
+    assert dtypes(frame) == {"size": WHOLE}
+    assert list(frame["size"].isna()) == [True, False]
+
+
 def test_a_frame_goes_back_to_rows_with_none_for_what_is_missing() -> None:
     rows = [{"key": "a", "size": 1, "at": None}, {"key": None, "size": None, "at": AT}]
     assert to_rows(to_frame(make_reading(rows), {"at": TIME})) == [
