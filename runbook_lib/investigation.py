@@ -108,7 +108,7 @@ def _say_damaged(damaged: Incident, damage: str, replacement: Incident) -> None:
 
 
 def _hand_over(ended: Incident, successor: Incident) -> None:
-    """Close an incident for the next episode's; say so on stderr and in both journals."""
+    """Close an incident whose episode has ended; say so on stderr and in both journals."""
     verdict = judge_incident(ended).verdict
     words = verdict.replace("_", " ")
     reason = f"The next episode is {successor.id} (../{successor.id}/report.html)."
@@ -216,7 +216,7 @@ class Investigation(Generic[S, C]):
         Raises
         ------
         NotConnectedError
-            Before anything is written.
+            When nothing can be read. Then nothing was written.
         UsageError
             When there is no such incident, or its journal is damaged.
 
@@ -238,10 +238,12 @@ class Investigation(Generic[S, C]):
         cls.check_connected(settings)
         on_accepted()
         with lock_home(home):
-            is_hand = incident_id == NEW
-            incident, is_new = cls._choose(settings, is_hand=is_hand, keeps=keeps, after=after)
+            is_by_hand = incident_id == NEW
+            incident, is_new = cls._choose_incident(
+                settings, is_by_hand=is_by_hand, keeps=keeps, after=after
+            )
             incident.join(settings.operator)
-            if is_hand:
+            if is_by_hand:
                 incident.open(HAND)
             if not incident.is_open:
                 breach = cls._find_breach_now(incident, settings, skip_step)
@@ -250,13 +252,14 @@ class Investigation(Generic[S, C]):
         return incident, is_new
 
     @classmethod
-    def _choose(
-        cls, settings: S, *, is_hand: bool, keeps: bool, after: str
+    def _choose_incident(
+        cls, settings: S, *, is_by_hand: bool, keeps: bool, after: str
     ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it is new, for ``find``.
 
-        It is the open one, else the look that was kept, else a new one. A new one replaces an open
-        one whose journal is damaged or whose episode has ended. The caller holds the home's lock.
+        It is the open one, else the look that was kept, else a new one. If the journal of the first
+        two is damaged, or their episode has ended, a new one replaces them. The caller holds the
+        home's lock.
         """
         make = partial(make_incident, settings, opened_by="", kept=keeps)
         home = settings.runbook_home.resolve()
@@ -274,12 +277,12 @@ class Investigation(Generic[S, C]):
             _say_damaged(current, damage, made)
             return made, True
         if current.is_open:
-            must_end = is_hand or current.id == after
+            must_end = is_by_hand or current.id == after
             if must_end or cls._sees_other_trouble(current, settings):
                 made = make(previous=current.id)
                 _hand_over(current, made)
                 return made, True
-        elif is_hand:  # the look that was kept stays as it is
+        elif is_by_hand:  # the look that was kept stays as it is
             return make(), True
         return current, False
 
@@ -361,7 +364,7 @@ class Investigation(Generic[S, C]):
         UsageError
             When a parameter is unknown or wrong, or there is no such incident or ticket.
         NotConnectedError
-            Before anything is written.
+            When nothing can be read. Then nothing was written.
         """
         if cls.runbook:
             use_runbook(cls.runbook)
