@@ -92,7 +92,7 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
 
         def say(text: str) -> None:
             bar.update(task, description=text)
-            if not console.is_terminal:
+            if not console.is_terminal:  # the bar is disabled
                 seconds = bar.tasks[0].elapsed or 0
                 console.print(f"… {text} ({seconds:.0f} s)", markup=False, highlight=False)
 
@@ -368,7 +368,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
 
     runbook_codes: dict[type[BaseException], ExitCode] = {}
     secrets: tuple[str, ...] = ()
-    with suppress(UsageError):  # without a runbook or its settings, the error is said all the same
+    with suppress(UsageError):  # without a runbook or its settings, the error is shown all the same
         runbook_codes.update(find_runbook().errors)
         secrets = find_runbook().load_settings().secrets
     code = exit_code_of_error(error, runbook_codes)
@@ -407,7 +407,10 @@ def _ignore_interrupts() -> None:
 
 
 def _exit_despite_threads(code: ExitCode) -> None:
-    """Exit at once if another thread runs: Python would wait for it, and it for a hung store."""
+    """Exit at once if another thread still runs.
+
+    Python would wait for that thread, and the thread may wait for a hung store.
+    """
     main_thread = threading.main_thread()
     if any(not thread.daemon and thread is not main_thread for thread in threading.enumerate()):
         sys.stdout.flush()

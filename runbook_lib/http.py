@@ -149,8 +149,8 @@ class HttpClient:
     url : may hold ``user:password@``, which no message shows. Empty: every question raises
         ``NotConfiguredError``
     timeout_s : until the answer is complete; if the answer stalls, up to twice as long
-    token : sent as ``Authorization: Bearer``; used before user and password
-    user, password : for basic authentication; used before the ones in the address
+    token : sent as ``Authorization: Bearer``, instead of user and password
+    user, password : for basic authentication, instead of those in the address
     ca_file : certificates to trust, a PEM file; empty: certifi's list
     proxy_url : ``http://[user:password@]host:port``; empty: none
 
@@ -162,8 +162,9 @@ class HttpClient:
 
     Notes
     -----
-    Follows no redirects, keeps no cookies, reads at most 32 MiB, retries nothing, and takes
-    nothing from the shell: no proxy, no certificates, no ``.netrc``.
+    Follows no redirects, keeps no cookies, reads at most 32 MiB and retries nothing. Proxy,
+    certificates and credentials come from the parameters alone, never from the shell's variables
+    or ``.netrc``.
     """
 
     SYSTEM: ClassVar[str] = ""
@@ -251,7 +252,7 @@ class HttpClient:
         """
         request = Request("GET", f"{self.url}{path}", params=params)
         answer = self._send(request)
-        # These do not show that it is another system.
+        # The right system may answer so, too.
         if answer.status in (401, 403) or answer.status >= 500:
             self._check_status(request, answer)
         try:
@@ -345,7 +346,7 @@ class HttpClient:
         return self._make_error(errors.BadAnswerError, f"{self.url}{path} {text}")
 
     def _ask_json(self, request: Request) -> Json:
-        """Return a 2xx answer's JSON; None when a change was answered with nothing."""
+        """Return a 2xx answer's JSON; None for an empty answer to anything but GET."""
         answer = self._ask(request)
         is_empty = not answer.body.strip()
         if is_empty and request.method != "GET":

@@ -438,7 +438,7 @@ class Investigation(Generic[S, C]):
 
         Parameters
         ----------
-        fields : fields of ``Note``, such as the step that it answers, or the owner of a follow-up
+        fields : fields of ``Note``, such as ``checklist``, or a follow-up's ``owner``
 
         Raises
         ------
@@ -555,8 +555,8 @@ class Investigation(Generic[S, C]):
     def conclude(self) -> model.Conclusion:
         """Draw and journal the section's findings and verdict, from the journal.
 
-        The section that reads that the alert has cleared closes the incident, if the policy says
-        that it may close.
+        If this section read that the alert is over, and the policy allows it, the incident is
+        closed as fixed; a drill's incident is not.
         """
         drawn = self.section.conclude(self)
         unknown_steps = find_unknown(self.section.STEPS, self.latest())
@@ -606,7 +606,7 @@ class Investigation(Generic[S, C]):
         Parameters
         ----------
         step_id : id of one of the section's actions
-        changed : new values for parameters of the section
+        changed : new values for parameters of the section, from now on
 
         Notes
         -----
@@ -634,14 +634,14 @@ class Investigation(Generic[S, C]):
         ----------
         plan : from ``plan``
         approve : SHA-256s, comma-separated. Empty: stop here. If it names other plans of this
-            section but not this one, this one is left alone.
+            section but not ``plan``, ``plan`` is left alone
         may_wait : whether the plan may stay undone, because nothing that follows needs it: without
             an approval it is left alone, and nothing is raised
 
         Raises
         ------
         StoppedAtPlanError
-            When ``approve`` is empty, there is something to do, and it may not wait.
+            When ``approve`` is empty, there is something to do, and ``may_wait`` is false.
         SafetyError
             When a safety rule refuses. The refusal is journalled.
         """

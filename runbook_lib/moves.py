@@ -382,7 +382,7 @@ class MoveGate(Generic[P]):
     noun = "object"
     shown_facts: tuple[str, ...] = ("evidence",)
     action = "move"
-    held = "the others are still held for it"
+    held = "the others are still held for this plan"
     unheld = (
         "nobody holds the others: the approval is also your word that they move none of these "
         "objects until the settling is done"
