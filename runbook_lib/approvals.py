@@ -111,7 +111,10 @@ class Plan:
     def make_entry(
         self, phase: ActionPhase, *, reason: str = "", result: Mapping[str, Json] | None = None
     ) -> ActionEntry:
-        """Return the journal entry of one phase. Before the change it also says ``made_at``."""
+        """Return the journal entry of one phase.
+
+        The entries before the change also say when the plan was made.
+        """
         facts: dict[str, Json] = {"plan": self.id, "sha256": self.sha256}
         is_before_change = phase in (ActionPhase.PLANNED, ActionPhase.APPROVED)
         if is_before_change and self.made_at is not None:

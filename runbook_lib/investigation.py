@@ -179,7 +179,7 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def check_ticket(cls, _settings: S, _ticket_id: str) -> None:
-        """Raise UsageError for a ticket that does not exist; this class knows of none."""
+        """Raise UsageError for a ticket that does not exist; this class accepts any."""
 
     @classmethod
     def read_calm(cls, _settings: S) -> timedelta:

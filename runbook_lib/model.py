@@ -467,9 +467,9 @@ class Note(_Entry):
 
     @property
     def is_remark(self) -> bool:
-        """Whether it is neither a lesson, nor a follow-up, nor an answer to the checklist.
+        """Whether a person wrote it, and it is no lesson, follow-up or answer to the checklist.
 
-        In such a note a person says what was seen, or what was done by hand.
+        Such a note says what was seen, or what was done by hand.
         """
         is_other_kind = self.lesson or self.owner or self.due or self.ticket or self.checklist
         return bool(self.operator) and not is_other_kind

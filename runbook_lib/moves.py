@@ -307,7 +307,7 @@ class Mover(Protocol[P_co]):
         """Return the hash that approves a plan: its own, or of the manifest that names it."""
 
     def find_ways_on(self, plan: Any, facts: Mapping[str, Any], /) -> list[str]:
-        """Return the commands that go on from a run's facts; none at the end."""
+        """Return the commands that go on from a run's facts; none when all is done."""
 
     def find_holder(self, store: Any, plan: Any, /, *, logs: Logs) -> str:
         """Return the id of the plan that holds a plan's open rows."""
@@ -315,7 +315,7 @@ class Mover(Protocol[P_co]):
     def list_open_rows(
         self, store: Any, plan: Any, /, *, logs: Logs, same_store: bool
     ) -> Sequence[OpenRow]:
-        """Return the rows of which a person must say what became of them. Only reads."""
+        """Return the rows whose objects only a person can account for. Only reads."""
 
     def list_unfinished(self, store: Any, list_begun: ListBegun, /) -> Sequence[Any]:
         """Return the store's unfinished plans, each a dataclass. Only reads."""
@@ -326,7 +326,7 @@ class Mover(Protocol[P_co]):
     def fetch_plan(
         self, store: Any, plan_id: str, /, *, find_folder: Callable[[], Path]
     ) -> P_co | None:
-        """Write a plan that the store remembers into a folder; None when the store does not."""
+        """Write a plan that the store remembers into a folder; None when it has no such plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -721,7 +721,7 @@ class MoveGate(Generic[P]):
         return self._run(self.mover.resume_plan, inv, plan)
 
     def _run(self, run: Callable[..., MoveReport], inv: Any, plan: Plan) -> Effect:
-        """Begin a plan, or go on with it."""
+        """Begin a plan, or go on with it, by the mover's function ``run``."""
         options = self.get_options(inv)
         try:
             with _naming_commands_in_errors():
@@ -783,7 +783,10 @@ class MoveGate(Generic[P]):
 
 
 def _describe_proof(proof: MoveProof) -> str:
-    """Say whether a plan is proven, and how many objects are not where it says."""
+    """Say whether a plan is proven, and how many objects are not where the plan says.
+
+    Of a plan that was taken back, say only where its objects are now.
+    """
     as_planned: list[str] = []
     lacking: list[str] = []
     for name, count in proof.counts.items():
@@ -847,7 +850,7 @@ def read_keys(text: str) -> list[str]:
     Raises
     ------
     UsageError
-        When it is a list of something else.
+        When the JSON list is malformed, or holds something else than keys.
     """
     if not text.lstrip().startswith("["):
         return split_list(text)
@@ -861,7 +864,7 @@ def read_keys(text: str) -> list[str]:
 
 
 def _open_logs(plan: Plan) -> Logs:
-    """Return what opens a ledger by its plan's id: this plan's, or one that lies beside it."""
+    """Return a function from a plan's id to its ledger, in the folder of ``plan``'s ledger."""
     return lambda plan_id: ChainedLog(plan.trace.with_name(f"{plan_id}.jsonl"))
 
 

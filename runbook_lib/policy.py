@@ -190,9 +190,9 @@ class Policy:
         return "the cause is not proven"
 
     def describe_action(self, action: ActionRecord) -> str:
-        """Return what an action did, in words. Here: its name and its target.
+        """Return what was done, in words. Here: the action's name and its target.
 
-        A runbook knows the past tense of what it does, such as "moved".
+        A runbook that overrides this says in the past tense what was done.
         """
         return f"{action.first.action.replace('_', ' ')}: {clip_target(action.first.target)}"
 
@@ -215,7 +215,7 @@ class Policy:
 
         Parameters
         ----------
-        actions : every action of the incident: a later one may have done it
+        actions : every action of the incident: a later one may have done what was left
         """
         return []
 

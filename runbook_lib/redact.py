@@ -79,10 +79,10 @@ class Redactor:
         for secret in secrets:
             if len(secret) >= _SHORTEST_SECRET:
                 forms.update(_list_forms(secret))
-        self._known: re.Pattern[str] | None = None
+        self._known_secrets: re.Pattern[str] | None = None
         if forms:
             longest_first = sorted(forms, key=len, reverse=True)
-            self._known = re.compile("|".join(map(re.escape, longest_first)))
+            self._known_secrets = re.compile("|".join(map(re.escape, longest_first)))
         self._hide_short = lru_cache(maxsize=1 << 14)(self._hide)
 
     def text(self, text: str) -> str:
@@ -96,8 +96,8 @@ class Redactor:
 
         What looks like a secret in a picture's data is left: it is there by chance.
         """
-        if self._known is not None:
-            text = self._known.sub(MASK, text)
+        if self._known_secrets is not None:
+            text = self._known_secrets.sub(MASK, text)
         parts = _PICTURE.split(text)  # text, picture, text, …
         parts[::2] = map(_hide_by_rules, parts[::2])
         return "".join(parts)
@@ -105,8 +105,8 @@ class Redactor:
     def json(self, value: Json) -> Json:
         """Return a JSON value with every string in it, names too, without secrets.
 
-        A string in a field whose name says that it is secret is hidden whatever it is. NaN and the
-        infinities become text.
+        If a field's name says that its value is secret, a string there is hidden, whatever the
+        string is. NaN and the infinities become text.
         """
         if isinstance(value, str):
             return self.text(value)
@@ -122,7 +122,7 @@ class Redactor:
         return value
 
     def _hide_field(self, name: str, value: Json) -> Json:
-        """Return a field's value without secrets; a text under a secret's name is all secret."""
+        """Return a field's value without secrets; the field's name may say that all is secret."""
         if isinstance(value, str) and value and _SECRET_FIELD.search(name):
             return value if _KEPT_VALUE.fullmatch(value) else MASK
         return self.json(value)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def record(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
+def record_cells(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
     """Keep the cells that a kernel runs from now on, with what they show, in a notebook's file.
 
     Parameters
@@ -223,20 +223,20 @@ def _describe_reading(reading: Reading) -> Card:
     value = format_value(reading.value, reading.unit)
     if reading.threshold:
         value += f" (breach when {reading.threshold})"
-    shown = reading.rows[:_SHOWN_ROWS]
+    shown_rows = reading.rows[:_SHOWN_ROWS]
     how_many = count_of(len(reading.rows), "row")
-    if len(shown) < len(reading.rows):
-        how_many = f"{len(shown)} of {how_many}"
+    if len(shown_rows) < len(reading.rows):
+        how_many = f"{len(shown_rows)} of {how_many}"
     caption = f"{heading} {how_many}"
-    rows = Table(caption, shown, reading.columns, is_folded=not reading.columns)
-    facts = tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True)
+    table = Table(caption, shown_rows, reading.columns, is_folded=not reading.columns)
+    details = tabulate_facts(reading.facts, f"{reading.step}: details", is_folded=True)
     read_at = f"{reading.observed_at:%Y-%m-%d %H:%M:%SZ}"
     return Card(
         heading,
         value,
         reading.status,
         lines=(reading.reason, f"read {read_at} from {reading.source}"),
-        tables=(rows, facts),
+        tables=(table, details),
         long_text=reading.text,
     )
 
@@ -303,6 +303,7 @@ def _describe_action(entry: ActionEntry) -> Card:
 
 
 def _leave_out_shown_above(facts: Mapping[str, Json]) -> dict[str, Json]:
+    """Return an action's facts without those that its card shows outside the table."""
     return {name: value for name, value in facts.items() if name not in _SHOWN_ABOVE}
 
 
@@ -401,5 +402,5 @@ class Investigation(investigation.Investigation[S, C]):
             return  # a headless run
         if hasattr(shell, "stop_recording"):
             shell.stop_recording()
-        shell.stop_recording = record(shell, self.incident, self.section.NAME)
+        shell.stop_recording = record_cells(shell, self.incident, self.section.NAME)
         self.is_by_hand = True

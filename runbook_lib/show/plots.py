@@ -221,7 +221,7 @@ def _read_own_source() -> bytes:
 
 
 def _delete_oldest(folder: Path) -> None:
-    """Delete all pictures of a folder but the newest, ``_MOST_KEPT`` of them."""
+    """Delete the oldest pictures of a folder; the newest ``_MOST_KEPT`` stay."""
     oldest_first = sorted(folder.glob("*.png"), key=lambda path: path.stat().st_mtime)
     for path in oldest_first[:-_MOST_KEPT]:
         path.unlink(missing_ok=True)

@@ -216,7 +216,7 @@ def _complain(problem: str) -> Markup:
 
 
 def _list_set_names(cells: Sequence[str]) -> set[str]:
-    """Return the names that the newest parameters cell sets, and papermill's newest cell."""
+    """Return the names that are set by the newest parameters cell or papermill's newest cell."""
     own = _find_newest(cells, r"(?m)^incident_id *=")
     injected = _find_newest(cells, r"(?m)^# Parameters$")
     return set(re.findall(r"(?m)^(\w+) *=(?!=)", f"{own}\n{injected}"))
