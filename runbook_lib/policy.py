@@ -101,7 +101,7 @@ class Policy:
         journal: JournalView,
         *,
         now: datetime | None = None,
-        roles: Collection[Role] | None = None,  # noqa: ARG002 - for policies that heed it
+        roles: Collection[Role] | None = None,  # noqa: ARG002 - other policies heed it
     ) -> Judgement | None:
         """Return what the newest readings of symptoms say; None before any symptom was read.
 
@@ -109,18 +109,21 @@ class Policy:
         ----------
         now : the time by which readings are current, or too old; default: of the newest look
         roles : only needed readings of these roles must be there; None: all that are needed. The
-            neutral policy does not read it
+            neutral policy needs all, whatever the roles
         """
         closed = journal.closing_verdict()
         if closed is not None:
             return self._make_judgement(journal, closed)
-        symptoms = [r for r in journal.latest().values() if r.role in SYMPTOMS]
+        symptoms = [reading for reading in journal.latest().values() if reading.role in SYMPTOMS]
         at = now or journal.last_look_at
         if not symptoms or at is None:
             return None
         last_applied = journal.last_applied
-        current = [r for r in journal.list_current(at).values() if r.role in SYMPTOMS]
-        statuses = {reading.step: reading.status for reading in current}
+        statuses = {
+            reading.step: reading.status
+            for reading in journal.list_current(at).values()
+            if reading.role in SYMPTOMS
+        }
         if Status.BREACH in statuses.values():
             return self._make_judgement(
                 journal, Verdict.NOT_FIXED if last_applied else Verdict.INCIDENT
@@ -175,7 +178,7 @@ class Policy:
 
     def compute_impact(self, journal: JournalView) -> Impact:
         """Return how much the incident affected: how many objects waited at most."""
-        backlogs = [r.value for r in journal.readings if r.role is Role.BACKLOG]
+        backlogs = [reading.value for reading in journal.readings if reading.role is Role.BACKLOG]
         counts = [int(value) for value in backlogs if isinstance(value, int | float)]
         return Impact(max(counts, default=None))
 

@@ -136,7 +136,7 @@ class Card(NamedTuple):
     long_text: str = ""
 
     def to_text(self) -> str:
-        """Return plain text; what is folded is left out."""
+        """Return plain text, without folded tables and the long text."""
         first_line = f"{self.heading} {self.text}".strip()
         if self.status:
             _, icon = get_tone(self.status)
@@ -284,7 +284,7 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
 
 def _describe_action(entry: ActionEntry) -> Card:
     facts = _leave_out_shown_above(entry.result)
-    if entry.phase is ActionPhase.VERIFIED and not facts:  # there is nothing to take back either
+    if entry.phase is ActionPhase.VERIFIED and not facts:  # an empty plan needs no way back
         return Card(entry.step, entry.reason, "nothing to do")
     lines = [entry.reason]
     if entry.undo:

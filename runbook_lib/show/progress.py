@@ -68,7 +68,7 @@ def _make_meter(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock
             work = _Work(show=begin(words), started_at=now, done=done)
             works[words] = work
         work.done = done
-        if now - work.shown_at >= least_gap_s or done == total:
+        if now - work.shown_at >= least_gap_s or done == total:  # the end is always shown
             work.shown_at = now
             work.show(done, total, say_progress(words, done, total, now - work.started_at))
 
