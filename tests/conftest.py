@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from fulfillment.settings import Settings
@@ -24,6 +25,9 @@ importlib.import_module("matplotlib.font_manager")
 sys.modules.setdefault("rfc3987_syntax", None)
 # a shell has what it runs in the background ignore Ctrl-C, and tests send it
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# a busy machine is no error
+hypothesis.settings.register_profile("runbook", deadline=None)
+hypothesis.settings.load_profile("runbook")
 
 #: Folders of which every test needs a process or a server, and fixtures that start one. Other
 #: tests that do are marked where they stand. `make check` runs all tests without the mark.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chainlog import GENESIS, ChainedLog, LogDamagedError
@@ -297,7 +297,6 @@ values: Any = st.recursive(
 )
 
 
-@settings(deadline=None)  # a busy disk is no error
 @given(st.lists(st.dictionaries(texts, values, max_size=3), min_size=1, max_size=5))
 def test_whatever_is_written_is_read_back_and_checks(
     tmp_path_factory: pytest.TempPathFactory, data: list[dict[str, Any]]
