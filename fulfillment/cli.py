@@ -25,10 +25,13 @@ Scenario = Annotated[
     typer.Option(help="fault; default: pipeline_paused on the local stack, else synthetic"),
 ]
 Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
-OlderThan = Annotated[str, typer.Option("--older-than", help="what waits longer: 90s, 10m, 2h")]
+OlderThan = Annotated[
+    str, typer.Option("--older-than", help="only what waits longer than this: 90s, 10m, 2h")
+]
 
 
 def _load_release() -> MoveCommands:
+    """Import the commands of a release when one of them runs, so that ``--help`` stays quick."""
     from .commands import RELEASE
 
     return RELEASE
@@ -139,7 +142,7 @@ def schedule(
     *,
     every: Every = False,
 ) -> None:
-    """Print what runs the drill weekly. Installs nothing."""
+    """Print a crontab line or systemd units that run the drill weekly. Installs nothing."""
     if scenario and every:
         raise UsageError("choose one of --scenario and --all")
     from .change.environment_guard import check_environment

@@ -1,6 +1,6 @@
-"""What this runbook's commands do, and the JSON documents they give: release, chaos, check, init.
+"""What the commands check, init, chaos and those of a release do, and their JSON documents.
 
-Sections and command line call the same. Fields of documents are added, never renamed.
+The documents of drills stand here, too. Fields of documents are added, never renamed.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ from .waiting import list_prefixes
 class CheckDocument(Document):
     """``check``: whether looking and releasing are possible, and what is missing; no verdict.
 
-    A system's ``reachable`` is None when the settings leave it out; ``recognised`` is False when
-    another system answers at its address, and None while nobody can tell; ``rights`` says ``yes``,
-    ``no``, or ``not known`` where only a change would tell.
+    A system's ``reachable`` is None when the settings leave the system out. ``recognised`` is False
+    when another system answers at its address, and None while nobody can tell. ``rights`` says
+    ``yes``, ``no``, or ``not known`` where only a change would tell. ``unfinished`` has a row for
+    each release and each killed drill that somebody must finish.
     """
 
     summary: str
@@ -60,27 +61,31 @@ class CheckDocument(Document):
 
     @property
     def mark(self) -> str:
-        """A breach while something is unfinished: looking is possible, and all is not well."""
+        """``breach`` while something is unfinished, although looking is possible."""
         return "breach" if self.unfinished else super().mark
 
     @property
     def answer(self) -> str:
         """What is unfinished, and whether looking and releasing are possible."""
-        held = [f"{row['plan']}: {row['state']}" for row in self.unfinished]
+        unfinished = [f"{row['plan']}: {row['state']}" for row in self.unfinished]
         summary = f"{self.summary[:1].upper()}{self.summary[1:]}"
-        return ". ".join([*held, summary])
+        return ". ".join([*unfinished, summary])
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The commands that finish what was begun; if looking is possible, one that looks."""
-        ways = [str(row["way_on"]) for row in self.unfinished]
+        """The commands that finish what was begun; then, if looking is possible, one that looks."""
+        commands = [str(row["way_on"]) for row in self.unfinished]
         if self.exit_code is ExitCode.OK:
-            ways.append("runbook investigate")
-        return tuple(ways)
+            commands.append("runbook investigate")
+        return tuple(commands)
 
 
 class InitDocument(Document):
-    """``init``: ``writes`` is exactly what the marker would be, and where; ``apply`` does it."""
+    """``init``: whether ``.env`` was written; with ``--marker``, what became of the marker.
+
+    ``writes`` is exactly what the marker would be, and where. It is empty when the marker exists.
+    ``sha256`` is its hash, and ``apply`` the command that writes it.
+    """
 
     env_file: str
     env_file_written: bool
@@ -94,8 +99,8 @@ class InitDocument(Document):
         """What became of the marker, or which file exists now."""
         if self.marker:
             return f"Marker: {self.marker}"
-        what = "is written" if self.env_file_written else "stays as it is"
-        return f"{self.env_file} {what}"
+        state = "is written" if self.env_file_written else "stays as it is"
+        return f"{self.env_file} {state}"
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
@@ -106,8 +111,8 @@ class InitDocument(Document):
 class PlanDocument(MovePlanDocument):
     """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
 
-    ``effect`` holds the backlog now and after the plan, ``effect_reason`` the same in words, or
-    what could not be read.
+    ``effect`` holds the backlog now and after the plan. ``effect_reason`` says the same in words,
+    or says what could not be read.
     """
 
     effect: tuple[dict[str, Json], ...] = ()
@@ -120,8 +125,12 @@ def _list_counts(numbers: Mapping[str, int]) -> list[str]:
 
 
 class ChaosDocument(Document):
-    """``chaos``: numbers of synthetic objects. ``kept`` counts objects that stay, since nothing
-    proves them synthetic."""
+    """``chaos``: numbers of synthetic objects.
+
+    ``drills`` has the number of each drill's objects, and ``expired`` says how many of all are
+    past their time. ``kept`` counts other objects, which ``revert`` leaves alone. ``failed`` has
+    the keys that could not be removed, each with the reason.
+    """
 
     created: int = 0
     removed: int = 0
@@ -133,6 +142,7 @@ class ChaosDocument(Document):
     @property
     def answer(self) -> str:
         """What was made, removed, or is there."""
+        # `create` gives its new objects in `drills`, too: they are not said twice.
         numbers = {
             "made": self.created,
             "removed": self.removed,
@@ -145,7 +155,7 @@ class ChaosDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The command that removes them."""
+        """The command that removes the synthetic objects, if there are any."""
         return ("runbook chaos revert",) if self.drills else ()
 
 
@@ -155,8 +165,9 @@ CHANNELS = ("slack", "email", "teams")
 class Phases(Part, frozen=False):
     """Seconds that a drill's phases took; None: the phase was not reached or did not succeed.
 
-    ``notify_s`` is from the injection to each channel's notification. ``revert_s`` is how long it
-    took to take the fault back.
+    ``detect_s`` is from the injection until the alert fires, ``notify_s`` from the injection to
+    each channel's notification, and ``clear_s`` from the repair until the alert is gone. The others
+    say how long it took to diagnose, to remediate, and to take the fault back.
     """
 
     detect_s: float | None = None
@@ -256,12 +267,15 @@ class AllDrillsDocument(Document):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Not shown, since the rows say the same."""
+        """``drills``: the rows say the same in short."""
         return ("drills",)
 
 
 class DrillRevertDocument(Document):
-    """``drill --revert``: what became of a killed drill; ``way_on`` finishes what is left."""
+    """``drill --revert``: what became of a killed drill.
+
+    ``way_on`` has the commands that finish what is left.
+    """
 
     drill: str = ""
     scenario: str = ""
@@ -282,14 +296,14 @@ class DrillRevertDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The commands that finish its releases; if the system is unhealthy, one that looks."""
+        """Commands that finish the drill's releases; one that looks, if the system is unhealthy."""
         if self.drill and not self.steady:
             return (*self.way_on, "runbook investigate")
         return self.way_on
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Empty: no drill was killed, so nothing was taken back, and nobody looked."""
+        """Without a killed drill, two fields: nothing was taken back, and nobody looked."""
         return () if self.drill else ("reverted", "steady")
 
 
@@ -298,8 +312,8 @@ def init(
 ) -> InitDocument:
     """Write ``.env`` into the current folder; with ``marker``, say what would mark the bucket.
 
-    A ``.env`` in this folder or above it stays as it is. With a marker none is written, so that the
-    approved command reads the same settings as this one.
+    A ``.env`` in this folder or above it stays as it is. With ``marker`` no ``.env`` is written, so
+    that the approved command reads the same settings as this one.
 
     Parameters
     ----------
@@ -309,18 +323,19 @@ def init(
     Raises
     ------
     EnvironmentForbidsError
-        When ``RUNBOOK_ENVIRONMENT`` is another (unset: production), or the bucket is marked as
-        another.
+        When ``RUNBOOK_ENVIRONMENT`` is not ``marker`` (unset: production), or the bucket is marked
+        as another environment.
     PlanNotApprovedError
-        When the approval is of something else.
+        When ``approve`` is the hash of something else.
 
     Notes
     -----
-    Changes the folder, and the store once it is approved; undone by deleting the object.
+    Changes the folder, and the store once the marker is approved; undone by deleting the file and
+    the marker object.
     """
-    applied = find_env_file(Path.cwd())
-    env_file = applied or Path.cwd() / ".env"
-    is_new = applied is None and not marker
+    existing = find_env_file(Path.cwd())
+    env_file = existing or Path.cwd() / ".env"
+    is_new = existing is None and not marker
     if is_new:
         env_file.touch(mode=0o600, exist_ok=False)
         env_file.write_bytes(Path(__file__).with_name("env.example").read_bytes())
@@ -334,20 +349,23 @@ def init(
 
 
 def _mark(document: InitDocument, settings: Settings, marker: str, approve: str) -> InitDocument:
-    """Say exactly what would be written, and where, if it is not there; write it once approved."""
+    """Write the marker if ``approve`` is its hash; else say exactly what would be written, where.
+
+    Writes nothing when the bucket has this marker already.
+    """
     if marker not in ("local", "demo"):
         raise errors.UsageError(f"--marker is local or demo, not {marker!r}")
     if settings.runbook_environment != marker:
         text = f"RUNBOOK_ENVIRONMENT is {settings.runbook_environment!r}, not {marker!r}: "
         raise errors.EnvironmentForbidsError(f"{text}both must say the same. Nothing was marked.")
     store = Clients(settings).store
-    present = read_marker(store)
-    if present not in ("", marker):
-        text = f"{store.bucket}/{MARKER_KEY} says {present!r}: this may not be the store you think."
+    current = read_marker(store)
+    if current not in ("", marker):
+        text = f"{store.bucket}/{MARKER_KEY} says {current!r}: this may not be the store you think."
         raise errors.EnvironmentForbidsError(f"{text} Nothing was marked.")
     content = json.dumps({"environment": marker})
     writes = {}
-    if not present:
+    if not current:
         writes = {
             "endpoint": store.endpoint,
             "bucket": store.bucket,
@@ -355,34 +373,34 @@ def _mark(document: InitDocument, settings: Settings, marker: str, approve: str)
             "content": content,
         }
     sha256 = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()
-    changes: dict[str, object] = {"writes": writes, "sha256": sha256}
-    if present:
-        changes["marker"] = f"the bucket is marked as {marker} already"
+    fields: dict[str, object] = {"writes": writes, "sha256": sha256}
+    if current:
+        fields["marker"] = f"the bucket is marked as {marker} already"
     elif not approve:
-        changes["marker"] = "not written: it allows chaos, faults and drills on this bucket"
+        fields["marker"] = "not written: it allows chaos, faults and drills on this bucket"
         command = f"runbook init --marker {marker} --approve {sha256}"
-        # The setting may be given for this command only.
-        changes["apply"] = f"RUNBOOK_ENVIRONMENT={marker} {command}"
-        changes["exit_code"] = ExitCode.REFUSED
+        # Perhaps the setting was given for this command only: the next one needs it, too.
+        fields["apply"] = f"RUNBOOK_ENVIRONMENT={marker} {command}"
+        fields["exit_code"] = ExitCode.REFUSED
     elif approve != sha256:
         raise errors.PlanNotApprovedError(f"this approval is of something else, not of {sha256}")
     else:
         store.put_object(MARKER_KEY, content.encode())
-        changes["marker"] = f"written; it reads {read_marker(store)!r}"
-    return document.model_copy(update=changes)
+        fields["marker"] = f"written; it reads {read_marker(store)!r}"
+    return document.model_copy(update=fields)
 
 
 def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocument:
-    """Carry out section 1's steps without an incident folder.
-
-    Notes
-    -----
-    Only reads, and leaves no folder behind.
+    """Carry out section 1's steps in a temporary incident folder.
 
     Returns
     -------
     Exit code 0 when looking is possible: the store, and Prometheus if there is one, answer and may
     be read. Else 4.
+
+    Notes
+    -----
+    Only reads, and leaves no folder behind.
     """
     progress("section 1")
     with tempfile.TemporaryDirectory() as home:
@@ -410,7 +428,10 @@ def create_chaos(
     age_minutes: float,
     prefix: str,
 ) -> ChaosDocument:
-    """Create synthetic labels like ``create_backlog``; ``runbook chaos revert`` removes them."""
+    """Create synthetic labels with ``create_backlog``; ``runbook chaos revert`` removes them.
+
+    An empty ``prefix`` stands for ``CHAOS_PREFIX``.
+    """
     drill_id = synthetic.make_drill_id()
     made = synthetic.create_backlog(
         Clients(settings).store,
@@ -429,22 +450,25 @@ def create_chaos(
 
 
 def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocument:
-    """Remove what the metadata proves synthetic under a prefix, of all drills or of one."""
+    """Remove what the metadata proves synthetic, of one drill or, without ``drill_id``, of all.
+
+    An empty ``prefix`` stands for the chaos and the pending prefix.
+    """
     store = Clients(settings).store
     check_playground(settings, store)
     prefixes = [prefix] if prefix else list_prefixes(settings)
-    done = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
+    removal = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
     return ChaosDocument(
         schema_name="runbook/chaos-revert/1",
-        exit_code=ExitCode.of(not done.failed),
-        removed=done.removed,
-        kept=done.kept,
-        failed=done.failed,
+        exit_code=ExitCode.of(not removal.failed),
+        removed=removal.removed,
+        kept=removal.kept,
+        failed=removal.failed,
     )
 
 
 def read_chaos_status(settings: Settings) -> ChaosDocument:
-    """Count synthetic objects by drill, and those whose time is over. Only reads."""
+    """Count synthetic objects by drill, and those that have expired. Only reads."""
     now = utc_now()
     prefixes = list_prefixes(settings)
     drills: Counter[str] = Counter()
@@ -458,13 +482,13 @@ def read_chaos_status(settings: Settings) -> ChaosDocument:
 
 
 def sweep_chaos(settings: Settings) -> ChaosDocument:
-    """Remove leftovers of killed drills: synthetic objects whose time is over."""
+    """Remove leftovers of killed drills: synthetic objects that have expired."""
     store = Clients(settings).store
     removed = synthetic.sweep_expired(store, settings, now=utc_now())
     return ChaosDocument(schema_name="runbook/chaos-sweep/1", removed=removed)
 
 
-#: What a verdict rests on after a change.
+#: The steps whose readings a verdict needs after a change.
 _READ_AGAIN = (get_step(read_unfinished).id, *CAUSE_STEPS, get_step(read_recovery).id)
 
 
@@ -474,7 +498,12 @@ class ReleaseCommands(MoveCommands):
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Prove a change, read what a verdict needs, conclude, and write the report.
 
-        Only reads systems. Verdict, report and summary then know the change at once.
+        Only reads systems. So verdict, report and summary know of the change at once.
+
+        Returns
+        -------
+        Verdict, reason, next command and path of the report. Only the path, when no reading tells
+        a verdict.
         """
         inv.progress("look again")
         # If this fails, the change is not proven, and the verdict says so.
@@ -489,18 +518,18 @@ class ReleaseCommands(MoveCommands):
         report = write_outputs(inv.incident, SECTIONS)
         if judgement is None:
             return {"report": str(report)}
-        begun = inv.latest()[get_step(read_unfinished).id].ways_on
+        resume_commands = inv.latest()[get_step(read_unfinished).id].ways_on
         section = judgement.next.section
-        following = f"runbook run {section[:2]} --incident {inv.incident.id}"
+        run_command = f"runbook run {section[:2]} --incident {inv.incident.id}"
         return {
             "verdict": judgement.verdict,
             "reason": judgement.reason,
-            "next": begun[0] if begun else following,
+            "next": resume_commands[0] if resume_commands else run_command,
             "report": str(report),
         }
 
 
-# After a command one look follows at once, without waiting for samples.
+# After a command 6.5 looks once, at once: it does not wait for samples of the metrics.
 RELEASE = ReleaseCommands(SECTIONS, section=remediation.NAME, gate=GATE, parameters={"wait_s": 0})
 
 
@@ -522,7 +551,12 @@ def plan_release(
     Raises
     ------
     LimitError
-        When more waits than one plan may hold; gives the lines that split it.
+        When more labels wait than one plan may hold; its message has the commands that split it.
+
+    Notes
+    -----
+    Opens the incident when a label waits longer than the threshold. If nothing is to be moved, an
+    incident that was made for this plan, and is not open, is closed again.
     """
     backlog = get_step(read_backlog_objects).id
     incident, is_new = Investigation.find(settings, incident_id, keeps=True, skip_step=backlog)
@@ -543,17 +577,17 @@ def plan_release(
         shards=shards,
     )
     plan = RELEASE.must_move(inv.plan(GATE.step))
-    effect, words, oldest_minutes = describe_effect(inv, plan)
+    effect, effect_reason, oldest_minutes = describe_effect(inv, plan)
     if oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
         incident.open(backlog)
     if is_new and plan.is_empty and not incident.is_open:
         incident.close(model.Verdict.UNKNOWN)
-    is_refused = plan.is_empty and plan.summary.get("reason")
+    why_labels_stay = plan.summary.get("reason")
     document = RELEASE.describe_plan(inv, plan, f"apply {plan.id}")
-    known = {
+    fields = {
         **dict(document),
-        "exit_code": ExitCode.of(not is_refused),
+        "exit_code": ExitCode.of(not (plan.is_empty and why_labels_stay)),
         "effect": tuple(effect),
-        "effect_reason": words,
+        "effect_reason": effect_reason,
     }
-    return PlanDocument.model_validate(known)
+    return PlanDocument.model_validate(fields)
