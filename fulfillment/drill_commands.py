@@ -29,8 +29,8 @@ from .drills import (
     Drill,
     Scenario,
     Watch,
+    be_only_drill,
     find_scenario,
-    hold_place,
     list_scenarios,
     run_drill,
     wait_for,
@@ -94,10 +94,10 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
             row = _make_row(document)
         rows.append(row)
         say(row.end)
-    is_green = all(row.end == "passed" for row in rows)
+    have_all_passed = all(row.end == "passed" for row in rows)
     return AllDrillsDocument(
         schema_name="runbook/drill-all/1",
-        exit_code=ExitCode.of(is_green),
+        exit_code=ExitCode.of(have_all_passed),
         rows=tuple(rows),
         drills=tuple(drills),
         recovered=recovered,
@@ -105,7 +105,7 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
 
 
 def _list_fitting(settings: Settings) -> Iterator[Scenario]:
-    """Yield the scenarios that this system can have, by name."""
+    """Yield the scenarios that this system can run, sorted by name."""
     has_stack = settings.runbook_services == "supervisor"
     for _, scenario in sorted(list_scenarios().items()):
         if has_stack or not scenario.needs:
@@ -115,12 +115,15 @@ def _list_fitting(settings: Settings) -> Iterator[Scenario]:
 def _say_in_place(
     progress: Progress, place: str, words: str, done: int = 0, total: int = 0, /
 ) -> None:
-    """Show which scenario runs, and of how many."""
+    """Report a drill's progress, after its place among all, such as ``2 of 6 pipeline_paused``."""
     progress(f"{place}: {words}", done, total)
 
 
 def _wait_until_calm(settings: Settings, say: Progress) -> None:
-    """Wait until nothing of the last drill keeps the next one from beginning."""
+    """Wait until nothing of the last drill keeps the next one from beginning, 120 s at most.
+
+    If that drill could not take its fault back, it is taken back here.
+    """
     clients = Clients(settings)
 
     def is_calm() -> bool:
@@ -138,10 +141,10 @@ def _make_row(document: DrillDocument) -> DrillRow:
     """Return the row of a drill that got its score."""
     phases = document.phases
     notified = [seconds for seconds in phases.notify_s.values() if seconds is not None]
-    is_passed = document.exit_code is ExitCode.OK
+    has_passed = document.exit_code is ExitCode.OK
     return DrillRow(
         scenario=document.scenario,
-        end="passed" if is_passed else "FAILED",
+        end="passed" if has_passed else "FAILED",
         detect_s=phases.detect_s,
         notify_s=max(notified, default=None),
         diagnose_s=phases.diagnose_s,
@@ -153,16 +156,19 @@ def _make_row(document: DrillDocument) -> DrillRow:
 
 
 def _make_interrupted(text: str, rows: list[DrillRow], place: str) -> errors.RunInterruptedError:
-    """Return the error that says what was interrupted, and how the drills before it ended."""
+    """Return the error that says what was interrupted, and how the drills before it ended.
+
+    ``text`` is the error of the interrupted drill; empty: the interrupt came before its fault.
+    """
     words = text or "Interrupted. Nothing was injected."
     ends = ", ".join(f"{row.scenario} {row.end}" for row in rows) or "none"
     return errors.RunInterruptedError(
-        f"{place}: {words} Drills that ended before: {ends}. All of them: runbook drill --all"
+        f"{place}: {words} Drills that ended before: {ends}. Run all again: runbook drill --all"
     )
 
 
 def _recover(settings: Settings, progress: Progress) -> str:
-    """Take back what a killed drill left; return what that was, in words. Empty: nothing."""
+    """Take back what a killed drill left; return in words what that was, or "" if none did."""
     check_environment(settings)
     if find_killed_drill(settings.runbook_home.resolve()) is None:
         return ""
@@ -171,7 +177,7 @@ def _recover(settings: Settings, progress: Progress) -> str:
 
 
 def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRevertDocument:
-    """Take back what a killed drill left, close its incident, and say whether all is well.
+    """Take back what a killed drill left, close its incident, and check that all is well.
 
     Returns
     -------
@@ -181,12 +187,12 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
     Raises
     ------
     DrillError
-        When the drill is under way, or its fault could not be taken back: it stays noted.
+        When the drill is still under way, or its fault could not be taken back. Its record stays.
     """
     check_environment(settings)
     home = settings.runbook_home.resolve()
     if read_record(home) is not None:
-        with hold_place(home):
+        with be_only_drill(home):
             record = read_record(home)  # another process may have ended it meanwhile
             if record is not None:
                 return _end_killed_drill(settings, home, record, progress)
@@ -196,7 +202,10 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
 def _end_killed_drill(
     settings: Settings, home: Path, record: DrillRecord, progress: Progress
 ) -> DrillRevertDocument:
-    """Take back a drill's fault and labels, finish its releases, close its incident."""
+    """Take back a drill's fault and labels, finish its releases, close its incident.
+
+    The record is removed before the system is checked: by then everything is taken back.
+    """
     incident = Incident(home / record.incident, redactor=Redactor(settings.secrets))
     drill = Drill(
         settings,
@@ -240,9 +249,9 @@ def _end_killed_drill(
 
 
 def _finish_releases(drill: Drill) -> list[str]:
-    """Go on with each release of a drill that was cut off; return the commands for what is left.
+    """Go on with a killed drill's unfinished releases; return a command for each that stays so.
 
-    The drill approved it, and it moves only labels of the drill's own orders.
+    The drill approved these releases, and they move only labels of its own orders.
     """
     for row in _list_own_releases(drill):
         plan_id = str(row["plan"])
@@ -253,7 +262,7 @@ def _finish_releases(drill: Drill) -> list[str]:
 
 
 def _list_own_releases(drill: Drill) -> list[dict[str, object]]:
-    """Return the unfinished releases whose plans lie in the drill's own folder."""
+    """Return the unfinished releases whose plans lie in the folder of the drill's incident."""
     try:
         rows = GATE.list_unfinished(drill.clients, drill.settings.runbook_home)
     except MoveError as error:
@@ -263,14 +272,14 @@ def _list_own_releases(drill: Drill) -> list[dict[str, object]]:
 
 
 def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) -> None:
-    """Take back a killed drill; try again until it works, somebody else did it, or time is up.
+    """Take back a killed drill. Try again until that works, somebody else did it, or time is up.
 
     Raises
     ------
     RecordError
         When the drill's record is damaged: nobody knows what to take back.
     RunbookError, MoveError, OSError
-        What the last attempt failed with, when time is up.
+        The error of the last attempt, when time is up.
     """
     deadline = time.monotonic() + timeout_s
     home = settings.runbook_home.resolve()

@@ -1,6 +1,7 @@
-"""What keeps a drill from beginning, beyond the safety rules: the interlock. Only reads.
+"""The interlock: what keeps a drill from beginning in a marked environment. Only reads.
 
-A drill on top of real trouble hides it, and one beside a release disturbs it.
+A drill during real trouble would hide the trouble. A drill during a release would disturb the
+release.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .sections.signals import BLIND_ALERT
 from .settings import Settings
 from .situation import DELAY_ALERT, UPLOAD_ALERT
 
-#: Alerts about labels. An overdue drill's own alert must not keep it from running.
+#: Alerts about labels. The alert that a drill is overdue is not one: it must not prevent the drill.
 _ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
 
 
@@ -37,7 +38,7 @@ def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> N
     hours = parse_drill_hours(settings.drill_hours)
     local = now.astimezone()
     reasons = list(list_trouble(settings, clients, now=now))
-    if hours is not None and not hours.holds(local):
+    if hours is not None and not hours.contains(local):
         reasons.append(f"it is {local:%a %H:%M}, outside DRILL_HOURS ({settings.drill_hours})")
     if reasons:
         text = "; ".join(reasons)
@@ -47,15 +48,18 @@ def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> N
 
 
 def list_trouble(settings: Settings, clients: Clients, *, now: datetime) -> Iterator[str]:
-    """Yield what is not calm, in words. What cannot be read counts as not calm. Only reads."""
+    """Yield each trouble that a drill must not meet, in words. Only reads.
+
+    A system that cannot be read is a trouble, too. If the store is unhealthy, nothing else is read.
+    """
     try:
         check_store(clients)
     except errors.StoreNotReadyError as error:
         yield str(error)
         return
-    yield from _try(_say_alerts(clients))
-    yield from _try(_say_claims(settings, clients))
-    yield from _try(_say_backlog(settings, clients, now))
+    yield from _catch_errors(_say_alerts(clients))
+    yield from _catch_errors(_say_claims(settings, clients))
+    yield from _catch_errors(_say_backlog(settings, clients, now))
 
 
 def is_alert_pending(clients: Clients) -> bool:
@@ -65,10 +69,13 @@ def is_alert_pending(clients: Clients) -> bool:
     return not pending.isdisjoint(_ALERTS)
 
 
-def _try(look: Iterator[str]) -> Iterator[str]:
-    """Yield what a look says, or that a system is silent; nothing without such a system."""
+def _catch_errors(troubles: Iterator[str]) -> Iterator[str]:
+    """Yield the troubles; if a system cannot be read, that is the last one.
+
+    A system that the settings leave out is no trouble.
+    """
     try:
-        yield from look
+        yield from troubles
     except errors.NotConfiguredError:
         return
     except (errors.ClientError, MoveError) as error:
@@ -84,7 +91,7 @@ def _say_alerts(clients: Clients) -> Iterator[str]:
 
 
 def _say_claims(settings: Settings, clients: Clients) -> Iterator[str]:
-    """Yield each release that claims the bucket, or holds others still."""
+    """Yield each claim on the bucket, and each unfinished release for which the worker is held."""
     claims = list_live_claims(
         clients.bucket,
         lease_s=settings.release_lease_s,
@@ -94,7 +101,7 @@ def _say_claims(settings: Settings, clients: Clients) -> Iterator[str]:
         yield f"{claim.by} on {claim.host} claims the bucket for {claim.plan}"
     for row in GATE.list_unfinished(clients, settings.runbook_home):
         if row["held_by"]:
-            yield f"{row['held_by']} keeps others still for {row['plan']} since {row['held_since']}"
+            yield f"{row['held_by']} holds the worker for {row['plan']} since {row['held_since']}"
 
 
 def _say_backlog(settings: Settings, clients: Clients, now: datetime) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _DAY = "|".join(_DAYS)
 _FORM = re.compile(rf"({_DAY})(?:-({_DAY}))? (\d\d:\d\d)-(\d\d:\d\d)")
-_EXAMPLE = "is days and hours of local time, such as 'Mon-Fri 09:00-17:00'; empty: any time"
+_RULE = "is days and hours of local time, such as 'Mon-Fri 09:00-17:00'; empty: any time"
 
 
 class DrillHours(NamedTuple):
@@ -17,8 +17,8 @@ class DrillHours(NamedTuple):
 
     Attributes
     ----------
-    first_day, last_day : 0 is Monday; the span may go over the end of the week
-    start, end : a drill may begin at ``start``, and no longer at ``end``
+    first_day, last_day : 0 is Monday; the span may include the end of the week, such as Sat-Mon
+    start, end : a drill may begin at ``start``, but not at ``end`` any more
     """
 
     first_day: int
@@ -26,11 +26,11 @@ class DrillHours(NamedTuple):
     start: time
     end: time
 
-    def holds(self, at: datetime) -> bool:
+    def contains(self, at: datetime) -> bool:
         """Tell whether a local time lies within these days and hours."""
-        days = (self.last_day - self.first_day) % len(_DAYS)
-        day = (at.weekday() - self.first_day) % len(_DAYS)
-        return day <= days and self.start <= at.time() < self.end
+        last_offset = (self.last_day - self.first_day) % len(_DAYS)
+        offset = (at.weekday() - self.first_day) % len(_DAYS)
+        return offset <= last_offset and self.start <= at.time() < self.end
 
 
 def parse_drill_hours(text: str) -> DrillHours | None:
@@ -45,19 +45,19 @@ def parse_drill_hours(text: str) -> DrillHours | None:
         return None
     match = _FORM.fullmatch(text.strip())
     if match is None:
-        raise ValueError(_EXAMPLE)
+        raise ValueError(_RULE)
     first, last, start_text, end_text = match.groups()
     try:
         start = time.fromisoformat(start_text)
         end = time.fromisoformat(end_text)
     except ValueError:
-        raise ValueError(_EXAMPLE) from None
+        raise ValueError(_RULE) from None
     if end <= start:
-        raise ValueError(f"{_EXAMPLE}. The hours end after they begin, on the same day")
+        raise ValueError(f"{_RULE}. The hours must end after they begin, on the same day")
     return DrillHours(_DAYS.index(first), _DAYS.index(last or first), start, end)
 
 
 def check_drill_hours(text: str) -> str:
-    """Return a text that ``parse_drill_hours`` takes; raises the same errors."""
+    """Return the text without outer blanks; raise the errors of ``parse_drill_hours``."""
     parse_drill_hours(text)
     return text.strip()

@@ -15,8 +15,9 @@ from pathlib import Path
 __all__ = ["main", "watch_drill"]
 
 _LOG = "drill-watch.log"
-#: How long it tries again, such as while the network is away.
+#: How long the watchdog tries again, such as while the network is away.
 _TRIES_S = 600.0
+#: How long a drill waits for its watchdog to end.
 _ENDS_S = 10.0
 
 
@@ -27,8 +28,9 @@ def watch_drill(home: Path) -> Iterator[None]:
     Notes
     -----
     The watchdog reads from a pipe whose other end only this process holds. So the pipe closes when
-    this process ends, however that happens. Settings come from the environment and the folder, as
-    this process has them.
+    this process ends, however that happens. The watchdog inherits environment and working folder,
+    and reads its settings from them. If the fault is still there at the end, the watchdog takes it
+    back without us: this process does not wait for it.
     """
     with (home / _LOG).open("ab") as log:
         command = [sys.executable, "-m", "fulfillment.drill_watch", str(home)]
@@ -51,7 +53,10 @@ def watch_drill(home: Path) -> Iterator[None]:
 
 
 def _is_noted(home: Path) -> bool:
-    """Tell whether a drill is still to be taken back, without importing what reads it."""
+    """Tell whether a drill is still to be taken back: its record exists.
+
+    Importing the module that reads records would make every watchdog start slowly.
+    """
     return (home / ".drill.json").exists()
 
 

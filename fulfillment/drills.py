@@ -1,7 +1,7 @@
 """A drill: steady state, inject, detect, notify, diagnose, remediate, verify, revert, score.
 
-A drill runs the code of a real incident. It approves as ``drill:<id>``, and releases only orders
-that it injected itself. An environment registers its scenarios through the entry point group
+A drill runs the code of a real incident. It approves as ``drill:<id>``, and releases only labels of
+orders that it injected itself. An environment registers its scenarios through the entry point group
 ``runbook.scenarios``. The schedule is printed, never installed.
 """
 
@@ -68,10 +68,12 @@ class Scenario(ABC):
     exercise_steps : steps of section 4 that the drill approves
     remedy_steps : steps of section 6 that the drill approves; none: the fault is taken back
         after the diagnosis, and the drill measures only detection and diagnosis
-    only_mitigates : the remedy only moves labels; then the drill takes the fault back
-    verdict_expected : after the remedy, or after the fault was taken back
+    only_mitigates : the remedy only moves labels, so the drill takes the fault back after it
+    verdict_expected : section 6's verdict at the end, when the fault is repaired or taken back
     releases : whether labels are moved, so that a proof is needed
     needs : what the environment must have, in words; empty: it runs on every DataFlow
+    detect_timeout_s, notify_timeout_s, clear_timeout_s : how long the alert may take to fire, to
+        reach every channel, and to clear. The waits of this environment's alert rules come on top
     """
 
     cause_expected: Cause
@@ -93,7 +95,7 @@ class Scenario(ABC):
 
     @abstractmethod
     def inject(self, drill: Drill) -> None:
-        """Cause the fault for real, with orders of the drill's own in ``drill.order_ids``."""
+        """Cause the fault for real; add the orders that it injects to ``drill.order_ids``."""
 
     @abstractmethod
     def revert(self, drill: Drill) -> None:
@@ -105,10 +107,10 @@ class Scenario(ABC):
 
 
 def list_accepted(expected: Verdict) -> tuple[Verdict, ...]:
-    """Return the verdicts that meet an expected one.
+    """Return the verdicts that count as the expected one.
 
-    Without waiting labels, a look may catch a passing trouble, such as a probe that fails while a
-    service restarts. Then the verdict is fixed instead of healthy.
+    Where healthy is expected, fixed will do. Earlier in the drill a look may catch a brief trouble,
+    such as a probe that fails while a service restarts; once that is over, the verdict is fixed.
     """
     if expected is Verdict.HEALTHY:
         return (Verdict.HEALTHY, Verdict.FIXED)
@@ -152,7 +154,7 @@ _SYNTHETIC = _SyntheticLabels(
 def list_scenarios() -> dict[str, Scenario]:
     """Return every registered scenario by name, and the one that every DataFlow can run.
 
-    Scenarios of an environment whose programs are not installed are missing.
+    If the programs of an environment are not installed, its scenarios are missing.
     """
     scenarios: dict[str, Scenario] = {}
     for entry in entry_points(group="runbook.scenarios"):
@@ -181,7 +183,7 @@ def find_scenario(name: str) -> Scenario:
 
 
 def get_default_scenario(settings: Settings) -> str:
-    """Return the scenario that fits a system: only our local stack has faults to inject."""
+    """Return the name of the default scenario: only our local stack has faults to inject."""
     if settings.runbook_services == "supervisor":
         return "pipeline_paused"
     return _SYNTHETIC.name
@@ -198,9 +200,18 @@ class ChannelCount(NamedTuple):
 class Scorecard:
     """What a drill measured; None: not measured.
 
-    ``has_fault``: whether something is still to be taken back. ``hears_receivers``: whether
-    ``NOTIFICATIONS_URL`` says what the receivers got. Else ``notified`` holds Alertmanager's
-    counts, or ``why_unknown`` the reason why nobody knows.
+    Attributes
+    ----------
+    cause_found : the causes that the diagnosis supported
+    in_place : released labels that are proven to be at their destination, or to have left it again
+    foreign_touched : labels outside the release's plan that it changed
+    verdict : section 6's at the end
+    steady_after : whether the system was healthy again at the end
+    has_fault : whether something is still to be taken back
+    hears_receivers : whether ``NOTIFICATIONS_URL`` says what the receivers got
+    notified : without that, Alertmanager's counts by channel
+    why_unknown : why there are no such counts either
+    error : why the drill ended early
     """
 
     phases: Phases = field(default_factory=Phases)
@@ -220,7 +231,7 @@ class Scorecard:
     error: str = ""
 
     def add_proof(self, result: dict[str, Json]) -> None:
-        """Add the numbers of a release's proof. Results of other actions have none."""
+        """Add the counts of a release's proof. The result of another action changes nothing."""
         if "lost" not in result or "foreign_changed" not in result:
             return
         self.in_place += int(result["in_place"])
@@ -237,11 +248,11 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
         yield _judge_time("alert fires", card.phases.detect_s, scenario.detect_timeout_s)
         if card.hears_receivers:
             yield _judge_channels(card)
-            clears = "alert clears, every channel says so"
+            clear_name = "alert clears, every channel says so"
         else:
             yield _judge_counts(card)
-            clears = "alert clears"
-        yield _judge_time(clears, card.phases.clear_s, scenario.clear_timeout_s)
+            clear_name = "alert clears"
+        yield _judge_time(clear_name, card.phases.clear_s, scenario.clear_timeout_s)
     yield _judge_cause(card, scenario)
     accepted = list_accepted(scenario.verdict_expected)
     yield Objective(
@@ -271,11 +282,12 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
             actual=f"{card.in_place} proven in place",
             met=card.in_place > 0,
         )
-        yield _judge_none("nothing is lost", card.objects_lost)
-        yield _judge_none("nothing foreign is touched", card.foreign_touched)
+        yield _judge_zero("nothing is lost", card.objects_lost)
+        yield _judge_zero("nothing foreign is touched", card.foreign_touched)
 
 
 def _judge_channels(card: Scorecard) -> Objective:
+    """Judge by what the receivers got who was told."""
     missing = [channel for channel, time_s in card.phases.notify_s.items() if time_s is None]
     return Objective(
         name="every channel is notified",
@@ -286,7 +298,10 @@ def _judge_channels(card: Scorecard) -> Objective:
 
 
 def _judge_counts(card: Scorecard) -> Objective:
-    """Judge by Alertmanager's counts who was told. A channel that we lack does not count."""
+    """Judge by Alertmanager's counts who was told: only channels on the alert's route count.
+
+    A system without Alertmanager does not fail here: nobody can know who was told.
+    """
     delivered = [name for name, count in card.notified.items() if count.sent > count.failed]
     failed = [name for name, count in card.notified.items() if count.failed >= count.sent > 0]
     silent = [name for name, count in card.notified.items() if not count.sent]
@@ -297,11 +312,12 @@ def _judge_counts(card: Scorecard) -> Objective:
         parts.append(f"failed: {', '.join(failed)}")
     if silent:
         parts.append(f"not tried: {', '.join(silent)}")
+    is_accepted = bool(delivered) or card.why_unknown == _NO_ALERTMANAGER
     return Objective(
         name="every channel is notified",
         target=", ".join(card.notified) or "the channels on the alert's route",
         actual="; ".join(parts) or f"nobody can know: {card.why_unknown}",
-        met=not failed and not silent and (bool(delivered) or card.why_unknown == _NO_ALERTMANAGER),
+        met=is_accepted and not failed and not silent,
     )
 
 
@@ -325,7 +341,8 @@ def _judge_time(name: str, actual_s: float | None, limit_s: float) -> Objective:
     )
 
 
-def _judge_none(name: str, count: int | None) -> Objective:
+def _judge_zero(name: str, count: int | None) -> Objective:
+    """Judge a count that must be 0; None: no proof counted it."""
     return Objective(
         name=name,
         target="0",
@@ -335,27 +352,29 @@ def _judge_none(name: str, count: int | None) -> Objective:
 
 
 _APART_S = 0.5
+#: How long an alert may be pending for one late label alone.
 _PENDING_S = 15.0
 #: How long a cause may outlast its fault: rates and logs look back.
 _LOOKS_BACK_S = 90.0
 _LOOKS_APART_S = 3.0
 _NO_ALERTMANAGER = "ALERTMANAGER_URL and NOTIFICATIONS_URL are empty"
+#: Parameters of section 4: its exercise stays small.
 _EXERCISE = {"count": 5, "object_size_kb": 4}
 
 
 @dataclass
 class Drill:
-    """A drill at work. Making one opens its incident.
+    """A drill at work. Making a new one opens its incident.
 
     Attributes
     ----------
     incident : where everything is recorded
     id : the drill's name in metadata and approvals
     order_ids : orders that the drill injected itself
-    injected_at : when the fault was there
+    injected_at : when the injection of the fault began
     counted_before : what Alertmanager counted before the fault, by channel
     card : what was measured
-    killed : the incident of a killed drill, which is ended here; None: the drill is new
+    killed : the incident of a killed drill, which shall be taken back; None: the drill is new
     """
 
     settings: Settings
@@ -384,16 +403,16 @@ class Drill:
         entry = {"section": "", "drill": self.id, "event": event, **data}
         self.incident.journal.append("drill", entry)
 
-    def conclude(self, name: str, incident: Incident | None = None) -> Verdict:
-        """Read every step of a section now, without a notebook; return its verdict.
+    def conclude(self, section_name: str, incident: Incident | None = None) -> Verdict:
+        """Read every step of a section now, without a notebook; return the section's verdict.
 
         Parameters
         ----------
-        incident : where it is recorded; default: the drill's own
+        incident : where readings and verdict are recorded; default: the drill's own
         """
         inv = Investigation(
             incident or self.incident,
-            section=SECTIONS[name],
+            section=SECTIONS[section_name],
             settings=self.settings,
             clients=self.clients,
         )
@@ -402,27 +421,37 @@ class Drill:
         return inv.conclude().verdict
 
     def is_healthy(self) -> bool:
-        """Tell whether section 2 reads that all is well now, whatever an earlier look read."""
-        before = self.incident.journal.view().last_seq
+        """Read section 2, and tell whether all is well by this look alone."""
+        last_seq = self.incident.journal.view().last_seq
         self.conclude("02_signals_detection")
         entries = self.incident.journal.view().entries
-        look = JournalView(entry for entry in entries if entry.seq > before)
+        this_look = JournalView(entry for entry in entries if entry.seq > last_seq)
         steps = SECTIONS["02_signals_detection"].STEPS.values()
         roles = {step.role for step in steps if step.role and step.needed}
-        judgement = POLICY.judge(look, now=look.last_look_at, roles=roles)
+        judgement = POLICY.judge(this_look, now=this_look.last_look_at, roles=roles)
         return judgement is not None and judgement.verdict is Verdict.HEALTHY
 
     def is_well_again(self) -> bool:
-        """Tell whether symptom, cause and alert are gone now."""
+        """Read section 5, and tell whether symptom, cause and alert are gone now."""
         return self.conclude("05_root_cause") in (Verdict.HEALTHY, Verdict.FIXED)
 
-    def is_steady(self) -> bool:
-        """Wait until all is well; False when it is not in time."""
+    def wait_until_steady(self) -> bool:
+        """Wait until all is well, 90 s at most; tell whether it is.
+
+        Before the fault section 2 decides. Once the drill has a verdict, section 5 does.
+        """
         check = self.is_well_again if self.card.verdict else self.is_healthy
         return wait_for(check, timeout_s=_LOOKS_BACK_S, apart_s=_LOOKS_APART_S)
 
     def list_received(self, status: str) -> dict[str, datetime]:
-        """Return when each channel's receiver first got the alert; empty when that is unknown."""
+        """Return when each channel's receiver first got the alert since the fault.
+
+        Empty when nobody says what the receivers got.
+
+        Parameters
+        ----------
+        status : ``firing`` or ``resolved``: what the notification says of the alert
+        """
         if not self.card.hears_receivers:
             return {}
         received: dict[str, datetime] = {}
@@ -442,52 +471,55 @@ class Drill:
         ClientError
             When Alertmanager cannot be asked.
         """
-        counts = dict.fromkeys(CHANNELS, ChannelCount(0, 0))
+        totals = dict.fromkeys(CHANNELS, ChannelCount(0, 0))
         for count in self.clients.alertmanager.read_notification_counts():
-            for channel, before in counts.items():
+            for channel, total in totals.items():
                 if channel in count.integration.lower():
-                    sent = before.sent + count.sent
-                    counts[channel] = ChannelCount(sent, before.failed + count.failed)
-        return counts
+                    sent = total.sent + count.sent
+                    totals[channel] = ChannelCount(sent, total.failed + count.failed)
+        return totals
 
     def find_notified(self) -> dict[str, ChannelCount]:
-        """Return what Alertmanager did since the fault for each channel on the alert's route.
+        """Return what Alertmanager sent since the fault, for each channel on the alert's route.
 
         Raises
         ------
         ClientError
             When Alertmanager cannot be asked.
         """
-        held = self.clients.alertmanager.list_alerts()
-        route: list[str] = []
-        for alert in held:
+        alerts = self.clients.alertmanager.list_alerts()
+        receivers: list[str] = []
+        for alert in alerts:
             if alert.labels.get("alertname") == self.scenario.alert:
-                route += alert.receivers
-        counts = {}
-        now = self.count_notified()
-        for channel in expect_channels(route):
+                receivers += alert.receivers
+        since_fault = {}
+        totals = self.count_notified()
+        for channel in expect_channels(receivers):
             before = self.counted_before.get(channel, ChannelCount(0, 0))
-            sent = now[channel].sent - before.sent
-            counts[channel] = ChannelCount(sent, now[channel].failed - before.failed)
-        return counts
+            sent = totals[channel].sent - before.sent
+            since_fault[channel] = ChannelCount(sent, totals[channel].failed - before.failed)
+        return since_fault
 
     def have_all_received(self, status: str) -> bool:
-        """Tell whether all channels' receivers got this status; True when that is unknown."""
+        """Tell whether the receivers of all channels got this status of the alert.
+
+        True when nobody says what the receivers got: then nothing is to be waited for.
+        """
         if not self.card.hears_receivers:
             return True
         return len(self.list_received(status)) == len(CHANNELS)
 
     def read_alert_states(self) -> set[str]:
-        """Return the states of the alert; empty when there is none."""
+        """Return ``pending``, ``firing``, both, or nothing when the alert is not active."""
         alerts = self.clients.prometheus.list_alerts()
         return {alert.state for alert in alerts if alert.name == self.scenario.alert}
 
-    def run(self, *names: str) -> None:
-        """Run notebooks, and note those that fail."""
+    def run_notebooks(self, *section_names: str) -> None:
+        """Run the notebooks of some sections, and note on the scorecard those that fail."""
         runs = run_sections(
             self.incident,
             SECTIONS,
-            names,
+            section_names,
             progress=self.progress,
         )
         for run in runs:
@@ -496,13 +528,13 @@ class Drill:
 
 
 def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = _APART_S) -> bool:
-    """Ask again, some seconds apart, until ``check`` is true or the time is up.
+    """Call ``check`` again and again, ``apart_s`` seconds apart, until it is true or time is up.
 
-    An error of a client counts as "not yet", except in the last try.
+    An error of a client counts as "not yet", but in the last try it is raised.
 
     Returns
     -------
-    Whether it became true in time.
+    Whether the check became true in time.
     """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -532,13 +564,19 @@ def run_drill(
 
     Raises
     ------
+    NotConnectedError
+        When nothing answers.
     EnvironmentForbidsError
         Outside a marked local or demo environment.
     SafetyError
-        When an alert about labels is pending or fires, real labels wait too long, a release claims
-        the bucket, the store is not well, or it is outside DRILL_HOURS.
+        When the fault of a killed drill is still there, an alert about labels is pending or fires,
+        real labels wait too long, a release claims the bucket or holds the worker, the store is not
+        well, or it is outside DRILL_HOURS.
     DrillError
-        When another drill runs, or the system is not in its steady state.
+        When another drill runs, the environment lacks what the scenario needs, or the system is not
+        in its steady state.
+    RunInterruptedError
+        On Ctrl-C or SIGTERM, once the fault is taken back.
     """
     check_environment(settings)
     clients = Clients(settings)
@@ -548,16 +586,15 @@ def run_drill(
         raise errors.DrillError(f"{text}Elsewhere: runbook drill --scenario synthetic")
     check_playground(settings, clients.store)
     home = settings.runbook_home.resolve()
-    with hold_place(home):
-        left = read_record(home)
-        if left is not None:
-            text = f"the fault of {left.drill} ({left.scenario}) is not taken back yet"
+    with be_only_drill(home):
+        killed = read_record(home)
+        if killed is not None:
+            text = f"the fault of {killed.drill} ({killed.scenario}) is not taken back yet"
             raise errors.SafetyError(f"{text}. Nothing was injected. {REVERT_COMMAND}")
-        # one late label makes an alert pending for some seconds
+        # One late label makes an alert pending for some seconds. That is no reason to refuse.
         wait_for(lambda: not is_alert_pending(clients), timeout_s=_PENDING_S)
         check_interlock(settings, clients, now=utc_now())
-        fitted = _fit_times(clients, scenario)
-        drill = Drill(settings, clients, fitted, progress)
+        drill = Drill(settings, clients, _add_waits(clients, scenario), progress)
         record = DrillRecord(
             incident=drill.incident.id,
             drill=drill.id,
@@ -574,7 +611,7 @@ def run_drill(
 
 
 @contextmanager
-def hold_place(home: Path) -> Iterator[None]:
+def be_only_drill(home: Path) -> Iterator[None]:
     """Be the only drill under RUNBOOK_HOME.
 
     Raises
@@ -584,15 +621,18 @@ def hold_place(home: Path) -> Iterator[None]:
     """
     home.mkdir(parents=True, exist_ok=True)
     try:
-        place = lock_drills(home).acquire()
+        lock = lock_drills(home).acquire()
     except Timeout:
         raise errors.DrillError("another drill is running here; wait for it to end") from None
-    with place:
+    with lock:
         yield
 
 
-def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
-    """Return the scenario with the waits of this environment's rules and routes added."""
+def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
+    """Return the scenario with longer timeouts: plus the waits of the alert's rule and route.
+
+    A rule or route that cannot be read adds nothing.
+    """
     rules, _ = attempt(clients.prometheus.list_rules)
     timing, _ = attempt(clients.alertmanager.read_group_timing)
     for_s = 0.0
@@ -601,46 +641,55 @@ def _fit_times(clients: Clients, scenario: Scenario) -> Scenario:
         if rule.name == scenario.alert:
             for_s = max(for_s, rule.for_s)
             evaluation_s = max(evaluation_s, rule.group_interval_s)
-    # a scrape, a refresh and an evaluation come before the rule's wait, and again after it
-    lag_s = 4 * evaluation_s
+    # Prometheus needs a scrape and some evaluations to see a fault, and again to see it gone. Four
+    # evaluation intervals are enough for each.
+    observe_s = 4 * evaluation_s
     group_wait_s, group_interval_s = timing or (0.0, 0.0)
     return replace(
         scenario,
-        detect_timeout_s=scenario.detect_timeout_s + for_s + lag_s,
+        detect_timeout_s=scenario.detect_timeout_s + for_s + observe_s,
         notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
-        clear_timeout_s=scenario.clear_timeout_s + group_interval_s + lag_s,
+        clear_timeout_s=scenario.clear_timeout_s + group_interval_s + observe_s,
     )
 
 
 def _run(drill: Drill) -> DrillDocument:
+    """Carry out a drill that may begin. Whatever happens, take its fault back and score it.
+
+    Raises
+    ------
+    RunInterruptedError
+        After an interrupt, once the drill is scored.
+    """
     again = f"runbook drill --scenario {drill.scenario.name}"
     _begin(drill, again)
-    cut_off = ""
+    change_message = ""  # what a change that was interrupted says of itself
     is_interrupted = False
     try:
         _carry_out(drill)
     except errors.RunInterruptedError as error:  # the run of the notebooks journalled it
         is_interrupted = True
         if isinstance(error, errors.ActionInterruptedError):
-            cut_off = str(error)
+            change_message = str(error)
     except errors.RunbookError as error:
         drill.card.error = str(error)
         drill.record("failed", reason=str(error))
     except KeyboardInterrupt as error:
         is_interrupted = True
-        cut_off = str(error)
-        _record_interrupt(drill, cut_off or "Interrupted. The drill takes its fault back.")
+        change_message = str(error)
+        _record_interrupt(drill, change_message or "Interrupted. The drill takes its fault back.")
     finally:
-        # a fault that stays would be real trouble: a second Ctrl-C waits for this, once
+        # A fault that stays would be real trouble. So the first Ctrl-C in this block only counts;
+        # a second one ends the block.
         with Interrupts() as interrupts:
             _revert(drill)
         if interrupts.count > 0 and not is_interrupted:
             is_interrupted = True
             _record_interrupt(drill, "Interrupted while the drill took its fault back.")
         if is_interrupted:
-            drill.card.error = _say_interrupted(drill, cut_off, again)
+            drill.card.error = _say_interrupted(drill, change_message, again)
         if not drill.card.error and drill.card.verdict is not None:
-            drill.card.steady_after = drill.is_steady()
+            drill.card.steady_after = drill.wait_until_steady()
         document = _close(drill)
     if is_interrupted:
         raise errors.RunInterruptedError(drill.card.error)
@@ -658,18 +707,19 @@ def _tell_stage(drill: Drill, stage: str, words: str) -> None:
 
 
 def _begin(drill: Drill, again: str) -> None:
-    """Sweep the leftovers of killed drills, and make sure that the system is healthy.
+    """Sweep expired leftovers of killed drills, and make sure that the system is healthy.
 
     Raises
     ------
     SteadyStateError, RunInterruptedError
-        After the incident is closed and its report written; nothing was injected.
+        When the system is not healthy, or at Ctrl-C. Nothing was injected; the incident is closed,
+        and its report written.
     """
     swept = sweep_expired(drill.clients.store, drill.settings, now=utc_now())
     drill.record("started", scenario=drill.scenario.name, swept=swept)
     _tell_stage(drill, "steady state", "is the system healthy?")
     try:
-        is_steady = drill.is_steady()
+        is_steady = drill.wait_until_steady()
     except KeyboardInterrupt:
         text = f"Interrupted. Nothing was injected. Do it again with: {again}"
         _record_interrupt(drill, text)
@@ -695,21 +745,28 @@ def _give_up(drill: Drill) -> None:
     write_outputs(drill.incident, SECTIONS)
 
 
-def _say_interrupted(drill: Drill, cut_off: str, again: str) -> str:
-    """Say whether the fault is gone, and the next command. ``cut_off`` is what the change said."""
+def _say_interrupted(drill: Drill, change_message: str, again: str) -> str:
+    """Say whether the fault is gone, and what to do next.
+
+    Parameters
+    ----------
+    change_message : what a change that was interrupted says of itself; empty: none was
+    again : the command that does the drill again
+    """
     if drill.card.reverted:
-        back = "The drill's fault is taken back."
+        fault_state = "The drill's fault is taken back."
     else:
-        back = (
+        fault_state = (
             f"The drill's fault could not be taken back: {drill.card.revert_error}. "
             f"Take it back with: {REVERT_COMMAND}."
         )
-    if cut_off:
-        return f"{back} {cut_off}"
-    return f"Interrupted. {back} Do it again with: {again}"
+    if change_message:
+        return f"{fault_state} {change_message}"
+    return f"Interrupted. {fault_state} Do it again with: {again}"
 
 
 def _carry_out(drill: Drill) -> None:
+    """Inject the fault, and go through every stage after it; measure on the scorecard."""
     scenario = drill.scenario
     card = drill.card
     if not card.hears_receivers:
@@ -719,39 +776,44 @@ def _carry_out(drill: Drill) -> None:
     drill.injected_at = utc_now()
     drill.record("inject", scenario=scenario.name)
     card.has_fault = True
-    # a half-made fault could take effect after it was taken back
+    # An interrupt waits: a half-made fault could take effect after it was taken back.
     with hold_interrupts():
         scenario.inject(drill)
     orders = sorted(drill.order_ids)
     drill.incident.update(drill_orders=orders)
     drill.record("injected", orders=orders)
-    _detect(drill)
-    _notify(drill)
-    started = time.monotonic()
+    _wait_for_alert(drill)
+    _wait_for_channels(drill)
+    diagnosis_began = time.monotonic()
     _tell_stage(drill, "diagnosis", "sections 1, 2, 3 and 5")
-    drill.run("01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause")
-    card.phases.diagnose_s = _measure(started)
+    drill.run_notebooks(
+        "01_purpose", "02_signals_detection", "03_immediate_actions", "05_root_cause"
+    )
+    card.phases.diagnose_s = _seconds_since(diagnosis_began)
     causes = POLICY.list_causes(drill.incident.journal.view())
     card.cause_found = tuple(cause.name for cause in causes)
     exercises = [(step,) for step in scenario.exercise_steps]
-    _act(drill, "04_chaos_verification", exercises, _EXERCISE)
+    _approve_and_run(drill, "04_chaos_verification", exercises, _EXERCISE)
     _tell_stage(drill, "remedy", "section 6" if scenario.remedy_steps else "take the fault back")
     if scenario.remedy_steps:
-        started = time.monotonic()
-        _act(drill, "06_remediation", [scenario.remedy_steps])
-        card.phases.remediate_s = _measure(started)
+        remedy_began = time.monotonic()
+        _approve_and_run(drill, "06_remediation", [scenario.remedy_steps])
+        card.phases.remediate_s = _seconds_since(remedy_began)
     if not scenario.remedy_steps or scenario.only_mitigates:
         _revert(drill)
-        _clear(drill, utc_now())
+        _wait_until_clear(drill, utc_now())
     else:
-        _clear(drill, drill.incident.journal.view().last_applied_at or utc_now())
+        _wait_until_clear(drill, drill.incident.journal.view().last_applied_at or utc_now())
     _tell_stage(drill, "close", "sections 6, 8 and 7")
-    _conclude(drill)
-    drill.run("08_references", "07_postmortem")
+    _wait_for_verdict(drill)
+    drill.run_notebooks("08_references", "07_postmortem")
 
 
-def _conclude(drill: Drill) -> None:
-    """Ask for section 6's verdict until it is as expected: signs outlast their cause."""
+def _wait_for_verdict(drill: Drill) -> None:
+    """Ask for section 6's verdict until it is as expected, 90 s at most.
+
+    The signs of a fault outlast it, so the first verdict may still be another one.
+    """
 
     def is_as_expected() -> bool:
         drill.card.verdict = drill.conclude("06_remediation")
@@ -760,8 +822,11 @@ def _conclude(drill: Drill) -> None:
     wait_for(is_as_expected, timeout_s=_LOOKS_BACK_S, apart_s=_LOOKS_APART_S)
 
 
-def _detect(drill: Drill) -> None:
-    """Wait until the alert fires; without an alert, until section 2 is not healthy."""
+def _wait_for_alert(drill: Drill) -> None:
+    """Wait until the alert fires, and note how long that took.
+
+    If no alert is expected, wait until section 2 is not healthy; then no time is noted.
+    """
 
     def is_unhealthy() -> bool:
         return not drill.is_healthy()
@@ -775,12 +840,12 @@ def _detect(drill: Drill) -> None:
     if not alert:
         wait_for(is_unhealthy, timeout_s=timeout_s)
     elif wait_for(fires, timeout_s=timeout_s):
-        drill.card.phases.detect_s = _seconds(drill.injected_at, utc_now())
+        drill.card.phases.detect_s = _seconds_between(drill.injected_at, utc_now())
     drill.record("detect", seconds=drill.card.phases.detect_s)
 
 
-def _notify(drill: Drill) -> None:
-    """Wait until every channel's receiver got the alert."""
+def _wait_for_channels(drill: Drill) -> None:
+    """Wait until every channel was told of the alert, and note when each was."""
 
     def is_notified() -> bool:
         return drill.have_all_received("firing")
@@ -788,20 +853,23 @@ def _notify(drill: Drill) -> None:
     _tell_stage(drill, "channels", "wait until each was told")
     notify_s = drill.card.phases.notify_s
     if not drill.card.hears_receivers:
-        _count_notified(drill)
+        _wait_for_deliveries(drill)
     elif drill.card.phases.detect_s is not None:
         wait_for(is_notified, timeout_s=drill.scenario.notify_timeout_s)
         for channel, at in drill.list_received("firing").items():
-            notify_s[channel] = _seconds(drill.injected_at, at)
+            notify_s[channel] = _seconds_between(drill.injected_at, at)
     known = {channel: time_s for channel, time_s in notify_s.items() if time_s is not None}
     if drill.card.phases.detect_s is not None:
-        # We look twice a second: if a receiver got the alert before our look, its time counts.
+        # Our look may come up to 0.5 s late. If a receiver got the alert earlier, its time counts.
         drill.card.phases.detect_s = min([drill.card.phases.detect_s, *known.values()])
     drill.record("notify", seconds=known)
 
 
-def _count_notified(drill: Drill) -> None:
-    """Wait until Alertmanager delivered to every channel on the alert's route, and note when."""
+def _wait_for_deliveries(drill: Drill) -> None:
+    """Wait until Alertmanager delivered to every channel on the alert's route, and note when.
+
+    If that cannot be known, note why.
+    """
     card = drill.card
     if not drill.settings.alertmanager_url:
         card.why_unknown = _NO_ALERTMANAGER
@@ -815,7 +883,7 @@ def _count_notified(drill: Drill) -> None:
         card.notified = drill.find_notified()
         for channel, count in card.notified.items():
             if count.sent > count.failed and notify_s[channel] is None:
-                notify_s[channel] = _seconds(drill.injected_at, utc_now())
+                notify_s[channel] = _seconds_between(drill.injected_at, utc_now())
         return bool(card.notified) and all(
             notify_s[channel] is not None for channel in card.notified
         )
@@ -832,35 +900,43 @@ def _count_notified(drill: Drill) -> None:
         )
 
 
-def _act(
+def _approve_and_run(
     drill: Drill,
-    name: str,
+    section_name: str,
     groups: Sequence[tuple[str, ...]],
     parameters: Mapping[str, object] = {},
 ) -> None:
-    """Run a section up to its plans; then, for each group of steps, approve those and run again."""
-    drill.progress(f"{name}: plan")
+    """Run a section up to its plans; then, for each group of steps, approve those and run again.
+
+    Without groups nothing is run.
+    """
+    drill.progress(f"{section_name}: plan")
     journal = drill.incident.journal
-    before = journal.view().last_seq
+    last_seq = journal.view().last_seq
     if groups:
-        run_notebook(SECTIONS, name, drill.incident, parameters, progress=drill.progress)
+        run_notebook(SECTIONS, section_name, drill.incident, parameters, progress=drill.progress)
     for steps in groups:
-        approval = _approve(drill, name, steps, after=before)
+        approval = _approve(drill, section_name, steps, after=last_seq)
         run = run_notebook(
             SECTIONS,
-            name,
+            section_name,
             drill.incident,
             {**parameters, **approval},
             progress=drill.progress,
         )
         if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
             drill.card.failed_notebooks.append(run.section)
-    for action in journal.view().list_actions(ActionPhase.VERIFIED, after=before):
+    for action in journal.view().list_actions(ActionPhase.VERIFIED, after=last_seq):
         drill.card.add_proof(action.result)
 
 
-def _approve(drill: Drill, name: str, steps: Sequence[str], *, after: int) -> dict[str, str]:
-    """Approve the newest plans of some steps; return the parameters that say so."""
+def _approve(
+    drill: Drill, section_name: str, steps: Sequence[str], *, after: int
+) -> dict[str, str]:
+    """Approve the newest plans of some steps; return the notebook parameters that approve them.
+
+    Only plans count that the journal has after the entry with the number ``after``.
+    """
     newest: dict[str, Mapping[str, Json]] = {}
     for action in drill.incident.journal.view().list_plans(after=after).values():
         newest[action.step] = action.result
@@ -869,12 +945,15 @@ def _approve(drill: Drill, name: str, steps: Sequence[str], *, after: int) -> di
     hashes = [str(newest[step]["sha256"]) for step in approved]
     approver = f"drill:{drill.id}"
     drill.record("approve", by=approver, steps=approved, plans=ids)
-    drill.progress(f"{name}: apply {', '.join(approved)}, approved as {approver}")
+    drill.progress(f"{section_name}: apply {', '.join(approved)}, approved as {approver}")
     return {"plan": ",".join(ids), "approve": ",".join(hashes)}
 
 
-def _clear(drill: Drill, fixed_at: datetime) -> None:
-    """Wait until the alert is gone and every channel said so. The receivers' clock counts."""
+def _wait_until_clear(drill: Drill, fixed_at: datetime) -> None:
+    """Wait until the alert is gone and every channel said so; note how long that took.
+
+    Where receivers say when they got it, the last of these times counts, not the time of our look.
+    """
     if not drill.scenario.alert:
         return
     limit_s = drill.scenario.clear_timeout_s
@@ -888,21 +967,22 @@ def _clear(drill: Drill, fixed_at: datetime) -> None:
     if wait_for(is_clear, timeout_s=limit_s):
         resolved_at = drill.list_received("resolved").values()
         cleared_at = max(resolved_at, default=utc_now())
-        clear_s = _seconds(fixed_at, cleared_at)
+        clear_s = _seconds_between(fixed_at, cleared_at)
         drill.card.phases.clear_s = max(0.0, clear_s)
     drill.record("clear", seconds=drill.card.phases.clear_s)
 
 
 def _revert(drill: Drill) -> None:
+    """Take the fault back, unless that is done already; note a failure on the scorecard."""
     if drill.card.reverted:
         return
     drill.progress("revert")
-    started = time.monotonic()
+    began = time.monotonic()
     try:
         drill.scenario.revert(drill)
         drill.card.reverted = True
         drill.card.has_fault = False
-        drill.card.phases.revert_s = _measure(started)
+        drill.card.phases.revert_s = _seconds_since(began)
         drill.record("reverted")
     except (errors.RunbookError, OSError) as error:
         drill.card.revert_error = str(error)
@@ -910,14 +990,18 @@ def _revert(drill: Drill) -> None:
 
 
 def _close(drill: Drill) -> DrillDocument:
+    """Score the drill, close its incident, and write report and gauges.
+
+    The incident stays open while the fault is not taken back.
+    """
     card = drill.card
     verdict = card.verdict or Verdict.UNKNOWN
     objectives = tuple(compute_objectives(card, drill.scenario))
     if card.error:
         exit_code = errors.ExitCode.RUN_FAILED
     else:
-        is_met = all(objective.met for objective in objectives)
-        exit_code = errors.ExitCode.of(is_met)
+        are_all_met = all(objective.met for objective in objectives)
+        exit_code = errors.ExitCode.of(are_all_met)
     document = DrillDocument(
         schema_name="runbook/drill/1",
         incident=drill.incident.id,
@@ -948,16 +1032,17 @@ def _close(drill: Drill) -> DrillDocument:
 
 
 def _close_others(drill: Drill) -> None:
-    """Measure and close what the fault made others open, such as the report of ``runbook serve``.
+    """Close the incidents that others opened because of the fault, such as ``runbook serve``.
 
-    An incident in which somebody planned a change stays open, and so does one that is not well.
+    Each gets a last look first. An incident stays open when somebody planned a change in it, or
+    when that look does not find it well.
     """
     text = f"its trouble was the fault of a drill: ../{drill.incident.id}/report.html"
     for folder in list_incidents(drill.incident.folder.parent):
         other = Incident(folder, redactor=drill.incident.redactor)
         with suppress(errors.RecordError):
-            is_later = other.state.opened_at >= drill.injected_at
-            if not other.is_open or not is_later or other.journal.view().actions:
+            is_of_fault = other.is_open and other.state.opened_at >= drill.injected_at
+            if not is_of_fault or other.journal.view().actions:
                 continue
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
@@ -966,12 +1051,12 @@ def _close_others(drill: Drill) -> None:
                 write_outputs(other, SECTIONS)
 
 
-def _measure(started: float) -> float:
+def _seconds_since(began: float) -> float:
     """Return the seconds since a time of the monotonic clock, to a hundredth."""
-    return round(time.monotonic() - started, 2)
+    return round(time.monotonic() - began, 2)
 
 
-def _seconds(start: datetime, end: datetime) -> float:
+def _seconds_between(start: datetime, end: datetime) -> float:
     seconds = (end - start).total_seconds()
     return round(seconds, 2)
 
@@ -986,9 +1071,9 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, environment: str, sc
     Parameters
     ----------
     folder : where the drill runs; its ``.env`` is read
-    home : RUNBOOK_HOME; with cron, also for lock and log
-    environment : RUNBOOK_ENVIRONMENT, which may be set in the shell only
-    scenario : its name; empty: every one that fits
+    home : RUNBOOK_HOME; with cron, lock and log lie there, too
+    environment : RUNBOOK_ENVIRONMENT. Perhaps it is set in this shell only, so the line sets it
+    scenario : its name; empty: every scenario that fits
 
     Raises
     ------
@@ -1000,6 +1085,7 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, environment: str, sc
     program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
     command = [*program, "drill", *chosen, "--json"]
     quote: Callable[[str], str]
+    # In both formats a bare % means something else.
     if kind == "systemd":
         quote = _quote_unit
         percent = "%%"
@@ -1031,12 +1117,13 @@ def find_settings_folder(settings: Settings) -> Path:
         if (folder / ".env").is_file():
             return folder
     raise errors.UsageError(
-        "a drill that nobody starts reads its settings from .env, and there is none: `runbook "
+        "a scheduled drill reads its settings from .env, and there is none: `runbook "
         "init` writes one; `runbook stack up` starts the local stack, which has its own"
     )
 
 
 def _quote_unit(word: str) -> str:
+    """Quote a word of a command for a systemd unit."""
     if word == shlex.quote(word):
         return word
     escaped = word.replace("$", "$$").replace("\\", "\\\\").replace('"', '\\"')

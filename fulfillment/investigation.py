@@ -15,7 +15,7 @@ from .settings import Settings
 
 
 class Investigation(display.Investigation[Settings, Clients]):
-    """What sections, commands and notebooks open."""
+    """One section at work on one incident: sections, commands and notebooks open it."""
 
     @classmethod
     def check_ticket(cls, settings: Settings, ticket_id: str) -> None:
@@ -52,25 +52,29 @@ class Investigation(display.Investigation[Settings, Clients]):
 
     @classmethod
     def read_calm(cls, settings: Settings) -> timedelta:
-        """Return LAG_FOR_MINUTES."""
+        """Return LAG_FOR_MINUTES: so long must all be well until an episode counts as ended."""
         return timedelta(minutes=settings.lag_for_minutes)
 
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again, and journal whether the plan's effect is there.
 
-        The report of a notebook that is run by hand follows at once, as after a conclusion.
+        In a notebook that a person runs cell by cell, this writes the report, too.
         """
         entry = super().verify(plan)
         self._write_report()
         return entry
 
     def conclude(self) -> Conclusion:
-        """Draw and journal the section's findings and verdict, from the journal."""
+        """Draw and journal the section's findings and verdict, from the journal.
+
+        In a notebook that a person runs cell by cell, this writes the report, too.
+        """
         conclusion = super().conclude()
         self._write_report()
         return conclusion
 
     def _write_report(self) -> None:
+        """Write the report if a person runs the notebook; other runs write it at their end."""
         if self.is_by_hand and not self.incident.is_late:
             from runbook_lib.report import write_outputs
 

@@ -68,12 +68,12 @@ def test_the_synthetic_drill_makes_labels_of_its_own_and_removes_them_alone(worl
 def test_time_outs_hold_the_waits_of_the_rules_and_routes_there(world: World) -> None:
     scenario = find_scenario("synthetic")
     world.rules = [replace(r, for_s=300.0, group_interval_s=15.0) for r in world.rules]
-    fitted = module._fit_times(FakeClients(world), scenario)  # type: ignore[arg-type]
+    fitted = module._add_waits(FakeClients(world), scenario)  # type: ignore[arg-type]
     assert fitted.detect_timeout_s == scenario.detect_timeout_s + 300 + 60
     assert fitted.notify_timeout_s == scenario.notify_timeout_s + 30
     assert fitted.clear_timeout_s == scenario.clear_timeout_s + 300 + 60
     world.down |= {"prometheus", "alertmanager"}
-    assert module._fit_times(FakeClients(world), scenario) == scenario  # type: ignore[arg-type]
+    assert module._add_waits(FakeClients(world), scenario) == scenario  # type: ignore[arg-type]
 
 
 def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(

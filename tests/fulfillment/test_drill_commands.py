@@ -26,7 +26,7 @@ from fulfillment.change.drill_record import (
 from fulfillment.commands import check
 from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill, revert_until
 from fulfillment.drill_hours import DrillHours
-from fulfillment.drills import Scenario, hold_place
+from fulfillment.drills import Scenario, be_only_drill
 from fulfillment.sections import SECTIONS, purpose
 from objectmove.errors import StoreError
 from runbook_lib.errors import (
@@ -227,7 +227,17 @@ def kill(world: World, monkeypatch: pytest.MonkeyPatch, *, at: str) -> DrillReco
     return record
 
 
-@pytest.mark.parametrize("phase", ["_begin", "_detect", "_notify", "_act", "_clear", "_conclude"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        "_begin",
+        "_wait_for_alert",
+        "_wait_for_channels",
+        "_approve_and_run",
+        "_wait_until_clear",
+        "_wait_for_verdict",
+    ],
+)
 def test_a_killed_drill_is_taken_back_at_every_phase(
     world: World, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
@@ -246,7 +256,7 @@ def test_a_killed_drill_is_taken_back_at_every_phase(
 def test_check_and_investigate_name_a_killed_drill_and_its_command(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = kill(world, monkeypatch, at="_notify")
+    record = kill(world, monkeypatch, at="_wait_for_channels")
     checked = check(world.settings)
     assert [row["plan"] for row in checked.unfinished] == [record.drill]
     assert REVERT_COMMAND in checked.commands
@@ -256,7 +266,7 @@ def test_check_and_investigate_name_a_killed_drill_and_its_command(
 def test_a_store_that_is_down_hides_no_killed_drill(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill(world, monkeypatch, at="_notify")
+    kill(world, monkeypatch, at="_wait_for_channels")
     world.down.add("store")
     assert REVERT_COMMAND in check(world.settings).commands
 
@@ -264,7 +274,7 @@ def test_a_store_that_is_down_hides_no_killed_drill(
 def test_a_killed_drill_does_not_hide_that_the_store_cannot_be_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill(world, monkeypatch, at="_notify")
+    kill(world, monkeypatch, at="_wait_for_channels")
     world.down.add("store")
     reading = world.open(purpose).read_step("1.5")
     assert reading.status is Status.BREACH
@@ -282,7 +292,7 @@ def test_a_damaged_record_of_a_drill_is_a_breach_that_names_the_file(world: Worl
 def test_releases_that_cannot_be_read_keep_a_killed_drill_noted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = kill(world, monkeypatch, at="_notify")
+    record = kill(world, monkeypatch, at="_wait_for_channels")
 
     def fail(*_: object) -> Any:
         raise StoreError("the store went away")
@@ -329,7 +339,7 @@ def test_the_watchdog_says_in_one_sentence_that_the_record_is_damaged(
 def test_the_watchdog_tells_what_it_could_not_take_back_when_time_is_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill(world, monkeypatch, at="_detect")
+    kill(world, monkeypatch, at="_wait_for_alert")
 
     def fail(*_: object) -> None:
         raise StoreError("the store went away")
@@ -340,14 +350,14 @@ def test_the_watchdog_tells_what_it_could_not_take_back_when_time_is_up(
 
 
 def test_only_one_drill_is_under_way(world: World) -> None:
-    with hold_place(world.home), pytest.raises(DrillError), hold_place(world.home):
+    with be_only_drill(world.home), pytest.raises(DrillError), be_only_drill(world.home):
         pass
 
 
 def test_the_next_drill_takes_a_killed_one_back_first_and_says_so(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = kill(world, monkeypatch, at="_detect")
+    record = kill(world, monkeypatch, at="_wait_for_alert")
     world.alerts.clear()
     for key in [key for key in world.store.objects if key.startswith("pending/")]:
         del world.store.objects[key]

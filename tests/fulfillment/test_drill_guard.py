@@ -43,7 +43,7 @@ def test_drill_hours_hold_on_their_days_from_start_to_end(hours: str, at: str, h
     day = 23 + days.index(name)  # Monday is 23 November 2026
     parsed = parse_drill_hours(hours)
     assert parsed is not None
-    assert parsed.holds(datetime.fromisoformat(f"2026-11-{day}T{clock}")) is holds
+    assert parsed.contains(datetime.fromisoformat(f"2026-11-{day}T{clock}")) is holds
 
 
 def test_empty_drill_hours_are_any_time() -> None:
