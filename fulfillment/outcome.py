@@ -1,9 +1,9 @@
 """The verdict table: what is true now, what to say of it, and what comes next. Pure.
 
-Everything that says a verdict asks ``decide``. Three small tables make it up: what is so now, what
-that means for the incident, and which way of moving labels the worker would not refuse. Every cell
-is written out. A test proves that each has exactly one rule, that no cell breaks a promise, and
-that ``docs/verdict-table.md`` shows them.
+Every verdict comes from ``decide``, which reads two small tables: what is so now, and what that
+means for the incident. A third table says which way of moving labels the worker would not refuse.
+Every cell is written out. A test proves that each cell has exactly one rule, that no rule breaks a
+promise, and that ``docs/verdict-table.md`` shows all cells.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from runbook_lib.model import AlertState, Verdict
 
 
 class Needed(StrEnum):
-    """What the needed readings say: the worst of them."""
+    """What the needed readings say; the worst of them counts."""
 
     OK = "ok"
     BREACH = "breach"
     UNKNOWN = "unknown"
     STALE = "stale"
-    """One is over ten minutes old, or from before the last action. It does not judge."""
+    """A needed reading is over ten minutes old, or from before the last action. So it says nothing
+    of now."""
 
 
 class Uploads(StrEnum):
@@ -32,9 +33,9 @@ class Uploads(StrEnum):
     SUCCEEDING = "succeeding"
     FAILING = "failing"
     NONE = "none"
-    """Orders want labels, and none arrives."""
+    """Orders want labels, and no label arrives."""
     UNASKED = "unasked"
-    """No order wanted one lately, or nobody counts them."""
+    """No order wanted a label lately, or nobody counts the labels that arrive."""
 
 
 class Backlog(StrEnum):
@@ -43,6 +44,7 @@ class Backlog(StrEnum):
     USUAL = "usual"
     """The lag is low in enough samples since the last action, and no more waits than usual."""
     ABOVE = "above"
+    """More waits than usual, or the lag is not low; no label is overdue."""
     OVERDUE = "overdue"
     """A label waits longer than the threshold."""
     UNPROVEN = "unproven"
@@ -50,13 +52,13 @@ class Backlog(StrEnum):
 
 
 class Causes(StrEnum):
-    """What the current diagnosis says of what was, or is, wrong."""
+    """What the current diagnosis says of the causes that this incident has, or had."""
 
     GONE = "gone"
     SUPPORTED = "supported"
     UNDECIDED = "undecided"
     UNREAD = "unread"
-    """Nobody looked since the last action, or within ten minutes."""
+    """Nobody looked for causes since the last action, or in the last ten minutes."""
 
 
 class Actions(StrEnum):
@@ -140,7 +142,11 @@ class Return(StrEnum):
 
 
 class Situation(NamedTuple):
-    """All that a verdict rests on. ``delay`` and ``upload`` are the runbook's two alerts."""
+    """All that a verdict rests on.
+
+    ``delay`` and ``upload`` are the states of the runbook's two alerts, FulfillmentDelay and
+    FulfillmentUploadFailing.
+    """
 
     needed: Needed
     delay: AlertState
@@ -172,8 +178,8 @@ class NowRule(NamedTuple):
 class VerdictRule(NamedTuple):
     """Cells of the second table.
 
-    ``until`` and ``closes`` are yes or no: whether the report may say until when, and whether
-    section 7 may close the incident.
+    ``until`` and ``closes`` are yes or no: whether the report may say until when the trouble
+    lasted, and whether section 7 may close the incident.
     """
 
     now: str
@@ -300,19 +306,19 @@ _WAY_COLUMNS: tuple[type[StrEnum], ...] = (Way, Worker, Return)
 Cell = tuple[StrEnum, ...]
 
 
-def _read(word: str, values: type[StrEnum]) -> list[StrEnum]:
+def _list_values(word: str, column: type[StrEnum]) -> list[StrEnum]:
     """Return the values of a column that a word of the table stands for."""
     if word == "any":
-        return list(values)
+        return list(column)
     if word.startswith("not-"):
-        excluded = values(word.removeprefix("not-"))
-        return [value for value in values if value is not excluded]
-    return [values(name) for name in word.split("+")]
+        excluded = column(word.removeprefix("not-"))
+        return [value for value in column if value is not excluded]
+    return [column(name) for name in word.split("+")]
 
 
 def list_cells(words: Iterable[str], columns: Iterable[type[StrEnum]]) -> Iterator[Cell]:
     """Yield every cell that a rule's words stand for."""
-    choices = [_read(word, values) for word, values in zip(words, columns, strict=True)]
+    choices = [_list_values(word, column) for word, column in zip(words, columns, strict=True)]
     return product(*choices)
 
 
@@ -335,7 +341,7 @@ def read_verdict_rules(text: str) -> list[VerdictRule]:
     for line in _list_lines(text):
         words = line.split(maxsplit=9)
         now, causes, actions, before, clear = words[:5]
-        verdict, after, until, closes, reason = words[5:]
+        verdict, next_step, until, closes, reason = words[5:]
         rule = VerdictRule(
             now=now,
             causes=causes,
@@ -343,7 +349,7 @@ def read_verdict_rules(text: str) -> list[VerdictRule]:
             before=before,
             clear=clear,
             verdict=Verdict[verdict],
-            next=Next[after],
+            next=Next[next_step],
             until=until,
             closes=closes,
             reason=reason,
@@ -366,7 +372,7 @@ class Decision(NamedTuple):
 
     Attributes
     ----------
-    has_until : whether the report may say until when
+    has_until : whether the report may say until when the trouble lasted
     may_close : whether section 7 may close the incident
     now_reason, reason : what is so now, and what that means, each in a few words
     """
@@ -385,7 +391,7 @@ class Tables:
 
     Attributes
     ----------
-    now_rules, verdict_rules, way_rules : as they are written
+    now_rules, verdict_rules, way_rules : the rules of each table, line by line
     """
 
     def __init__(
@@ -410,7 +416,7 @@ class Tables:
         }
 
     def decide(self, situation: Situation) -> Decision:
-        """Return what a situation means."""
+        """Return what a situation means: the first table's answer leads into the second."""
         now_rule = self._now[
             situation.needed,
             situation.delay,
@@ -436,7 +442,7 @@ class Tables:
         )
 
     def choose_way(self, wanted: Way, worker: Worker, returns: Return) -> WayRule:
-        """Return how 6.1 gets labels moving, so that the worker does not refuse."""
+        """Return the rule that says how 6.1 gets labels moving without a refusal by the worker."""
         return self._ways[wanted, worker, returns]
 
 

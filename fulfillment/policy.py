@@ -36,6 +36,7 @@ from .situation import (
     read_situation,
 )
 
+#: The number of the section that diagnoses.
 _DIAGNOSIS = "05"
 
 _NEXT = {
@@ -71,7 +72,7 @@ _ACTIONS = {
 }
 #: Actions whose check compares every object.
 _PROVEN_ACTIONS = ("release", "undo", "settle")
-#: Where the result of an action says how many objects it changed.
+#: Fields of an action's result that say how many objects it changed.
 _COUNTS = ("moved", "created", "removed")
 
 
@@ -90,12 +91,12 @@ class FulfillmentPolicy(Policy):
     ) -> Judgement | None:
         """Return the verdict table's judgement of the journal; None before any symptom was read.
 
-        A closed incident keeps the verdict of its close.
+        A closed incident keeps the verdict that it was closed with.
 
         Parameters
         ----------
         now : the time by which readings are current, or too old; default: of the newest look
-        roles : only needed readings of these roles must be there; None: all that are needed
+        roles : only needed readings of these roles must be there; None: of all roles
         """
         at = now or journal.last_look_at or journal.last_at
         closed = journal.closing_verdict()
@@ -119,18 +120,19 @@ class FulfillmentPolicy(Policy):
         )
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
-        """Return the causes as of when it mattered: all that a diagnosis supported.
+        """Return every cause that a diagnosis of this incident supported, also if it is gone now.
 
-        If nobody named a cause before, what section 6 concluded during the trouble counts. Each has
-        its highest score; the highest comes first. If a later diagnosis refuted a cause in favour
-        of another before anything was changed, the first was an error and is left out.
+        While no cause is known, any section's conclusion during the trouble counts as a diagnosis.
+        Each cause has its highest score; the highest comes first. If a later diagnosis refuted a
+        cause in favour of another before anything was changed, the first was an error and is left
+        out.
         """
         applied = journal.list_actions(ActionPhase.APPLIED)
         causes: dict[str, Finding] = {}
         for conclusion in journal.conclusions:
             is_diagnosis = conclusion.section.startswith(_DIAGNOSIS)
-            is_first = conclusion.verdict in IN_TROUBLE and not causes
-            if not is_diagnosis and not is_first:
+            stands_in = conclusion.verdict in IN_TROUBLE and not causes
+            if not (is_diagnosis or stands_in):
                 continue
             supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
             is_before_change = not applied or conclusion.seq <= applied[0].seq
@@ -145,7 +147,7 @@ class FulfillmentPolicy(Policy):
         return sorted(causes.values(), key=lambda finding: -finding.score)
 
     def compute_impact(self, journal: JournalView) -> Impact:
-        """Return how many labels and orders it was about, the longest wait, and the tickets.
+        """Return how many labels and orders the incident was about, the longest wait, and tickets.
 
         An order without any label counts as one label that is missing.
         """
@@ -173,7 +175,7 @@ class FulfillmentPolicy(Policy):
         return super().make_headline(verdict, causes)
 
     def describe_action(self, action: ActionRecord) -> str:
-        """Return what was done, in the past tense; what was only tried, by its name."""
+        """Return what was done, in the past tense; an action that was only tried, by its name."""
         pattern = _ACTIONS.get(action.first.action)
         if pattern is None or action.applied is None:
             return super().describe_action(action)
@@ -182,7 +184,7 @@ class FulfillmentPolicy(Policy):
             noun = "synthetic object"
         number = _count_changed(action)
         objects = f"{noun}s" if number is None else count_of(number, noun)
-        # The target comes last, and by replacement: it may hold braces.
+        # Not by str.format, and the target last: its text may hold braces.
         text = pattern.replace("{objects}", objects)
         return text.replace("{target}", clip_target(action.first.target))
 
@@ -196,7 +198,7 @@ class FulfillmentPolicy(Policy):
         return super().describe_proof(action)
 
     def list_unfinished(self, action: ActionRecord, actions: Sequence[ActionRecord]) -> list[str]:
-        """Return what a release left to do: labels to settle, and those that still wait."""
+        """Say what a release left to do: labels to settle, and labels that still wait."""
         result = action.result(ActionPhase.APPLIED)
         unfinished = []
         if is_unsettled(action, actions):
@@ -212,14 +214,18 @@ POLICY = FulfillmentPolicy()
 
 
 def _explain(decision: Decision, assessment: Assessment) -> str:
-    """Return in words why: what is wrong now, else the rule's reason, and what it rests on."""
+    """Explain a decision: in trouble by what is wrong now, else by the rule's reason and details.
+
+    A verdict that the trouble is not fixed gets both.
+    """
     if decision.now is Now.TROUBLE:
-        wrong = [
+        troubles = [
             breach.reason or f"{breach.name}: {breach.value}" for breach in assessment.breaches
         ]
-        if assessment.situation.uploads is Uploads.FAILING and UPLOAD_ALERT not in "".join(wrong):
-            wrong.insert(0, "uploads fail")
-        text = "; ".join(wrong) or decision.now_reason
+        is_said = any(UPLOAD_ALERT in trouble for trouble in troubles)
+        if assessment.situation.uploads is Uploads.FAILING and not is_said:
+            troubles.insert(0, "uploads fail")
+        text = "; ".join(troubles) or decision.now_reason
         if decision.verdict is Verdict.NOT_FIXED:
             return f"{decision.reason}: {text}"
         return text
@@ -238,19 +244,20 @@ def _explain(decision: Decision, assessment: Assessment) -> str:
 
 
 class Affected(NamedTuple):
-    """How much an incident was about; None where nobody counted.
+    """How many labels and orders an incident was about; None where nobody counted.
 
     Attributes
     ----------
-    labels : the most that were waiting too long or released by then, at one look. Labels that wait
-        while none is late are not added to what was released
+    labels : the highest count at one look, of labels that wait and labels released before. If no
+        label is late at a look, the waiting ones are usual traffic: they are not added
     waiting : labels at the last listing
-    released : labels moved by releases, less those that were taken back; ``labels`` counts those
-        that were taken back, too
-    late_orders : the most that waited too long at once
+    released : labels moved by releases, less those that were taken back. ``labels`` may be higher:
+        it keeps those that were taken back
+    late_orders : the most orders that waited too long at once
     unserved : the most orders that had no label at all at once
     longest_minutes : the longest that a label, or an order without one, was seen to wait
-    affected : the most labels, and orders without any, at one look: an order gets its label later
+    affected : the highest count at one look, of ``labels`` plus orders that have none. The maxima
+        are not added up, since such an order gets its label later
     """
 
     labels: int | None
@@ -281,7 +288,9 @@ def count_affected(journal: JournalView) -> Affected:
             with_label = _count_at_once(reading, _find_released(moved, reading.seq))
             affected = max(affected or 0, with_label + reading.unserved)
     if not labels and not unserved and _had_no_uploads(journal):
-        labels = affected = None  # orders without a label were not counted
+        # Orders without a label were not counted, so 0 would be wrong.
+        labels = None
+        affected = None
     return Affected(
         labels=labels,
         waiting=waiting[-1] if waiting else None,
@@ -294,7 +303,10 @@ def count_affected(journal: JournalView) -> Affected:
 
 
 def _count_at_once(reading: Reading, released: int) -> int:
-    """Return how many labels waited or were released by a look."""
+    """Return how many labels an incident was about, as one look at the backlog saw it.
+
+    ``released`` were moved before that look. If no label waited too long, see ``Affected.labels``.
+    """
     waiting = int(to_number(reading.value) or 0)
     if reading.status is Status.BREACH:
         return waiting + released
@@ -302,23 +314,23 @@ def _count_at_once(reading: Reading, released: int) -> int:
 
 
 def _had_no_uploads(journal: JournalView) -> bool:
-    """Tell whether a reading says that no label got in."""
-    told = [reading.observations.get("uploads") for reading in journal.readings]
-    return Uploads.FAILING in told or Uploads.NONE in told
+    """Tell whether any reading of the incident says that uploads failed, or that none came."""
+    uploads = [reading.observations.get("uploads") for reading in journal.readings]
+    return Uploads.FAILING in uploads or Uploads.NONE in uploads
 
 
 class _Moved(NamedTuple):
-    """How many labels were released, less those taken back, as of an entry of the journal."""
+    """How many labels were released, less those taken back, up to an entry of the journal."""
 
     seq: int
     released: int
 
 
 def _count_moved(journal: JournalView) -> list[_Moved]:
-    """Count the labels that were moved, after each action that counts them.
+    """Count the labels that were released, after each action whose result counts them.
 
-    A plan that was resumed has its highest count: a later run of a release does not count what was
-    taken back meanwhile.
+    Several runs of one plan count once, with the highest count: a later run of a release does not
+    count what was taken back meanwhile.
     """
     kinds: dict[str, str] = {}
     counts: dict[str, int] = {}
@@ -341,19 +353,20 @@ def _count_moved(journal: JournalView) -> list[_Moved]:
 
 
 def _find_released(moved: Sequence[_Moved], seq: int) -> int:
-    """Return how many labels had been released before an entry of the journal."""
+    """Return how many labels had been released before an entry of the journal; 0: none."""
     earlier = [step.released for step in moved if step.seq < seq]
     return earlier[-1] if earlier else 0
 
 
 def _sum_of(counts: Mapping[str, int], kinds: Mapping[str, str], kind: str) -> int:
+    """Add up the counts of the plans of one kind."""
     return sum(count for plan, count in counts.items() if kinds[plan] == kind)
 
 
 def _count_changed(action: ActionRecord) -> int | None:
-    """Return how many objects an action changed; None when its result does not say it.
+    """Return how many objects an action changed; None when its result does not say.
 
-    After a resume the highest count holds: a later run leaves out what was taken back meanwhile.
+    Of several runs the highest count holds: a later run leaves out what was taken back meanwhile.
     """
     applied = [entry.result for entry in action.phases if entry.phase is ActionPhase.APPLIED]
     names = ("settled",) if action.first.action == "settle" else _COUNTS

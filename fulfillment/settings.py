@@ -19,7 +19,7 @@ ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
 OPTIONAL = ("grafana", "probe", "notifications")
 #: Systems with an HTTP API. Each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
 HTTP_SYSTEMS = ("prometheus", "alertmanager", "fulfillment", "support", "pipeline", *OPTIONAL)
-#: Settings that a value of ``WORKER_CONTROL`` needs.
+#: The settings that must be set, by the value of ``WORKER_CONTROL``.
 _NEEDED = {
     "command": ("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd"),
     "metric": ("worker_last_move_query",),
@@ -28,35 +28,38 @@ _MAX_PATTERN_CHARS = 200
 _METADATA = r"metadata:[A-Za-z0-9._-]{1,100}"
 
 
-def _like(pattern: str, otherwise: str) -> AfterValidator:
-    """Return a validator that refuses a text of another pattern; ``otherwise`` is its message."""
+def _must_match(pattern: str, message: str) -> AfterValidator:
+    """Return a validator that refuses, with the message, a text that the pattern does not match."""
 
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
-            raise ValueError(otherwise)
+            raise ValueError(message)
         return value
 
     return AfterValidator(check)
 
 
 def _check_order_id_from(value: str) -> str:
-    """Return the rule with its pattern; a bare ``key`` gets DataFlow's pattern."""
+    """Return a checked ORDER_ID_FROM: metadata names in small letters, ``key`` with a pattern.
+
+    A bare ``key`` gets DataFlow's pattern.
+    """
     if re.fullmatch(_METADATA, value):
         return value.lower()
     kind, _, pattern = value.partition(":")
     pattern = pattern or ORDER_ID_IN_KEY
     try:
-        usable = len(pattern) <= _MAX_PATTERN_CHARS and re.compile(pattern).groups > 0
+        is_usable = len(pattern) <= _MAX_PATTERN_CHARS and re.compile(pattern).groups > 0
     except (re.error, OverflowError, RecursionError):
-        usable = False
-    if kind != "key" or not usable:
+        is_usable = False
+    if kind != "key" or not is_usable:
         form = f"with a group around the order id, of at most {_MAX_PATTERN_CHARS} characters"
         raise ValueError(f"is metadata:<key>, or key:<regex> {form}")
     return f"key:{pattern}"
 
 
 def _check_command(value: str) -> str:
-    """Return a command that can be split into words."""
+    """Return a command without outer blanks; refuse one that cannot be split into words."""
     try:
         shlex.split(value)
     except ValueError:
@@ -69,9 +72,11 @@ def is_nested(prefix: str, other: str) -> bool:
     return prefix.startswith(other) or other.startswith(prefix)
 
 
-_Endpoint = Annotated[str, _like("[^/@]+", "is host:port only (MINIO_SECURE=true means TLS)")]
-_Prefix = Annotated[str, _like("([^/]+/)+", "ends with one '/', and does not start with one")]
-_FINISHED = _like(f"shipment|always|{_METADATA}", "is one of: shipment, metadata:<key>, always")
+_Endpoint = Annotated[str, _must_match("[^/@]+", "is host:port only (MINIO_SECURE=true means TLS)")]
+_Prefix = Annotated[str, _must_match("([^/]+/)+", "ends with one '/', and does not start with one")]
+_FINISHED = _must_match(
+    f"shipment|always|{_METADATA}", "is one of: shipment, metadata:<key>, always"
+)
 _Finished = Annotated[str, _FINISHED, AfterValidator(str.lower)]
 _OrderIdFrom = Annotated[str, AfterValidator(_check_order_id_from)]
 _Command = Annotated[str, AfterValidator(_check_command)]
@@ -104,11 +109,15 @@ class Settings(base.Settings):
     minio_secure: bool = Field(False, description="use TLS to the object store")
     minio_root_user: str = Field("", description="access key")
     minio_root_password: SecretStr = Field(SecretStr(""), description="secret key")
-    minio_session_token: SecretStr = Field(SecretStr(""), description="of temporary keys")
+    minio_session_token: SecretStr = Field(
+        SecretStr(""), description="session token of temporary keys"
+    )
     minio_change_user: str = Field("", description="access key for changes; empty: the first one")
     minio_change_password: SecretStr = SecretStr("")
     minio_region: str = Field("us-east-1", description="region used in signatures")
-    minio_addressing: Literal["path", "virtual"] = Field("path", description="of the bucket")
+    minio_addressing: Literal["path", "virtual"] = Field(
+        "path", description="where the bucket's name stands: in the path, or in the host name"
+    )
     fulfillment_bucket: str = "fulfillment-artifacts"
     pending_prefix: _Prefix = "pending/"
     ready_prefix: _Prefix = "ready/"
@@ -123,7 +132,9 @@ class Settings(base.Settings):
     pipeline_url: str = "http://127.0.0.1:8110"
     pipeline_dag_id: str = "fulfillment_release"
     probe_url: str = Field("http://127.0.0.1:8113", description="synthetic probe; empty: none")
-    notifications_url: str = Field("", description="tells what receivers got; empty: none")
+    notifications_url: str = Field(
+        "", description="a service that lists what alert receivers got; empty: none"
+    )
 
     runbook_services: Literal["supervisor", "compose", "none"] = "compose"
     runbook_stack_home: Path = Path(".stack")
@@ -138,14 +149,18 @@ class Settings(base.Settings):
     )
     release_match: str = Field("*.pdf", min_length=1, max_length=200)
     worker_status_cmd: _Command = Field("", description="prints whether the worker runs")
-    worker_stop_cmd: _Command = Field("", description="stops it; returns when it stands")
-    worker_start_cmd: _Command = Field("", description="starts it; returns when it runs")
+    worker_stop_cmd: _Command = Field("", description="stops the worker; returns when it stands")
+    worker_start_cmd: _Command = Field("", description="starts the worker; returns when it runs")
     worker_last_move_query: str = Field("", description="PromQL: the last move's Unix time, in s")
     worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "api"
     release_limit_objects: int = Field(5000, ge=1, le=100_000)
-    release_effect_s: float = Field(10, ge=0, description="an accepted request acts within")
-    release_clock_spread_s: float = Field(5, ge=0, description="the store's nodes agree within")
-    release_lease_s: float = Field(60, gt=0, description="a claim lapses after")
+    release_effect_s: float = Field(
+        10, ge=0, description="an accepted request takes effect within, in seconds"
+    )
+    release_clock_spread_s: float = Field(
+        5, ge=0, description="the clocks of the store's nodes agree within, in seconds"
+    )
+    release_lease_s: float = Field(60, gt=0, description="a claim lapses after, in seconds")
     release_undo_window_minutes: float = Field(15, gt=0)
 
     lag_threshold_minutes: float = Field(10, gt=0)
@@ -157,6 +172,7 @@ class Settings(base.Settings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        """Refuse values that do not fit each other; the message names every such setting."""
         wrong: list[str] = []
         if is_nested(self.pending_prefix, self.ready_prefix):
             wrong.append("READY_PREFIX: must be neither PENDING_PREFIX nor inside it nor around it")
@@ -177,6 +193,7 @@ class Settings(base.Settings):
         missing = [name.upper() for name in needed if not getattr(self, name)]
         if missing:
             wrong.append(f"WORKER_CONTROL: {self.worker_control} needs {', '.join(missing)}")
+        # One second is for the request's signature, and one is a margin.
         longest_request_s = self.release_effect_s + self.release_clock_spread_s + 2
         if self.release_lease_s <= longest_request_s:
             wrong.append(
@@ -188,7 +205,10 @@ class Settings(base.Settings):
         return self
 
     def read_store_keys(self, *, for_changes: bool) -> tuple[str, str, str]:
-        """Return access key, secret key and session token, for looking or for changes."""
+        """Return access key, secret key and session token, for looking or for changes.
+
+        Without MINIO_CHANGE_USER both are the same. A token belongs only to the keys for looking.
+        """
         if for_changes and self.minio_change_user:
             return self.minio_change_user, self.minio_change_password.get_secret_value(), ""
         return (

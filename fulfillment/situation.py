@@ -1,6 +1,7 @@
 """What the journal says about now, in the form that the verdict table takes. Pure.
 
-Readings that are over ten minutes old, or from before the last action, are shown and do not judge.
+Readings that are over ten minutes old, or from before the last action, are shown, but no verdict
+rests on them.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ NEEDED_ROLES = (Role.ALERT, Role.BACKLOG, Role.SYMPTOM)
 MOVES = ("release", "undo", "resume", "settle")
 #: The steps whose actions are the remedy: a release, or a service brought back.
 _REMEDIES = ("6.1", "6.2")
-#: Numbers of a proof that say that it failed, whatever a person says.
+#: Counts of a proof. If one is not 0, the move is not proven, whatever a person's word settled.
 _FAILED = ("lost", "duplicated", "foreign_changed")
+#: Verdicts that say that a symptom or a cause is there.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 E = TypeVar("E", bound=StrEnum)
@@ -52,11 +54,11 @@ class Assessment(NamedTuple):
     Attributes
     ----------
     situation : as the table takes it
-    breaches : the breaches of symptoms that are of now
-    missing : the needed readings that say nothing of now, each in words
-    findings : every cause, by the readings of now
+    breaches : the current breaches of symptoms
+    missing : in words, why a needed reading says nothing of now, for each such reading
+    findings : every cause, judged by the current readings
     clear : when a firing alert clears, by the newest reading since the last action
-    above : by how much more waits than usual, by the newest reading that tells; empty: none does
+    above : in words, how much more waits than usual; empty: not more, or nobody knows
     """
 
     situation: Situation
@@ -84,14 +86,14 @@ def read_situation(
     """
     current = journal.list_current(now)
     symptoms = [reading for reading in current.values() if reading.role in SYMPTOMS]
-    low_at = _find_low_lag(current.values())
-    usual_at = _find_usual_backlog(current.values())
+    low_lag_seq = _find_low_lag(current.values())
+    usual_backlog_seq = _find_usual_backlog(current.values())
     breaches = [
         reading
         for reading in symptoms
         if reading.status is Status.BREACH
-        and not is_alert_alone(reading, low_at)
-        and not _is_listed_again(reading, usual_at)
+        and not is_alert_alone(reading, low_lag_seq)
+        and not _is_listed_again(reading, usual_backlog_seq)
     ]
     missing = _list_missing(journal, current, roles, now)
     observations = collect_observations(current.values())
@@ -118,30 +120,30 @@ def read_situation(
     )
 
 
-def _parse_enum(kind: type[E], word: Json, default: E) -> E:
-    """Return a value of an enum by its word; the default for any other."""
-    for value in kind:
+def _parse_enum(enum: type[E], word: Json, default: E) -> E:
+    """Return the value of an enum that a word names; the default if the word names none."""
+    for value in enum:
         if value == word:
             return value
     return default
 
 
-def is_alert_alone(reading: Reading, low_at: int) -> bool:
+def is_alert_alone(reading: Reading, low_lag_seq: int) -> bool:
     """Tell whether a breach says only that an alert fires, while the lag itself is low.
 
     Parameters
     ----------
-    low_at : the newest entry of the journal that says that the lag is low; 0: none does
+    low_lag_seq : the number of the journal's entry that says that the lag is low; 0: none does
     """
     if reading.role is not Role.ALERT:
         return False
     fires = AlertState.FIRING in reading.alerts.values()
     is_low_now = fires and reading.observations.get("lag_is_over") is False
-    return is_low_now or low_at > reading.seq
+    return is_low_now or low_lag_seq > reading.seq
 
 
 def _find_low_lag(readings: Iterable[Reading]) -> int:
-    """Return the number of the newest entry that says that the lag is low, if 6.5 says so last."""
+    """Return the number of the entry in which 6.5 now says that the lag is low; 0: it does not."""
     for reading in readings:
         is_low = reading.observations.get("lag_is_low") is True
         if reading.role is Role.RECOVERY and is_low:
@@ -150,7 +152,7 @@ def _find_low_lag(readings: Iterable[Reading]) -> int:
 
 
 def _find_usual_backlog(readings: Iterable[Reading]) -> int:
-    """Return the number of the newest entry in which 6.5 listed no more than is usual, else 0."""
+    """Return the number of the entry in which 6.5 now lists no more than is usual; 0: none."""
     for reading in readings:
         is_usual = reading.observations.get("waiting") == Backlog.USUAL
         if reading.role is Role.RECOVERY and is_usual:
@@ -158,11 +160,12 @@ def _find_usual_backlog(readings: Iterable[Reading]) -> int:
     return 0
 
 
-def _is_listed_again(reading: Reading, usual_at: int) -> bool:
-    """Tell whether 6.5 listed the backlog after a breach of it, and found it as usual."""
-    return reading.role is Role.BACKLOG and usual_at > reading.seq
+def _is_listed_again(reading: Reading, usual_backlog_seq: int) -> bool:
+    """Tell whether a breach is of the backlog, and 6.5 found the backlog as usual after it."""
+    return reading.role is Role.BACKLOG and usual_backlog_seq > reading.seq
 
 
+#: Whether a reading is unknown or stale, and that in words.
 _Missing = tuple[Needed, str]
 
 
@@ -172,15 +175,18 @@ def _list_missing(
     roles: Collection[Role],
     now: datetime,
 ) -> list[_Missing]:
-    """Say why needed readings say nothing about now: not read, unknown, or too old."""
+    """Say why needed readings say nothing about now: not read, unknown, or too old.
+
+    Only a reading of one of ``roles`` is missed when it was not read, or is too old.
+    """
     missing: list[_Missing] = []
     for role in NEEDED_ROLES:
-        newest = [r for r in journal.latest().values() if r.role is role and r.is_needed]
-        if not newest:
+        of_role = [r for r in journal.latest().values() if r.role is role and r.is_needed]
+        if not of_role:
             if role in roles:
                 missing.append((Needed.UNKNOWN, f"the {role} was not read"))
             continue
-        for reading in newest:
+        for reading in of_role:
             if reading.step in current:
                 if reading.status is Status.UNKNOWN:
                     missing.append((Needed.UNKNOWN, f"{reading.step} {reading.reason}"))
@@ -190,13 +196,14 @@ def _list_missing(
 
 
 def say_age(reading: Reading, now: datetime) -> str:
-    """Say how old a reading is that no longer judges."""
+    """Say how old a reading is, and from when."""
     age_s = (now - reading.observed_at).total_seconds()
     minutes = round(age_s / 60)
     return f"{reading.step} was read {minutes} min ago, at {reading.observed_at:%H:%M:%SZ}"
 
 
 def _judge_needed(breaches: Sequence[Reading], missing: Sequence[_Missing]) -> Needed:
+    """Return the worst that needed readings say: breach, then unknown, then stale."""
     if breaches:
         return Needed.BREACH
     kinds = {kind for kind, _ in missing}
@@ -207,7 +214,11 @@ def _judge_needed(breaches: Sequence[Reading], missing: Sequence[_Missing]) -> N
 
 
 def _read_alerts(readings: Iterable[Reading], *, is_asked: bool) -> dict[str, AlertState]:
-    """Return the state of each alert; what is not asked, or left out, does not fire."""
+    """Return the state of each alert, by the newest reading of the alerts.
+
+    An alert counts as resolved when the reading does not name it, when the settings leave out the
+    system that knows alerts, or when nobody needs to ask (``is_asked`` is False).
+    """
     states = {}
     default = AlertState.UNKNOWN if is_asked else AlertState.RESOLVED
     for reading in readings:
@@ -232,9 +243,9 @@ def _get_seq(reading: Reading) -> int:
 
 
 def _read_backlog(readings: Iterable[Reading]) -> Backlog:
-    """Return what waits, by the newest readings that say so.
+    """Compare what waits with the usual, by the newest readings that say so.
 
-    The lag is low by the newest of 2.1 and 6.5. How many wait is known from 2.3 and 6.5.
+    Whether the lag is low, 2.1 and 6.5 say. How many labels wait, 2.3 and 6.5 say.
     """
     relevant = [r for r in readings if r.role in (Role.ALERT, Role.BACKLOG, Role.RECOVERY)]
     relevant.sort(key=_get_seq)
@@ -242,7 +253,7 @@ def _read_backlog(readings: Iterable[Reading]) -> Backlog:
     waiting: Json = None
     for reading in relevant:
         if reading.role is Role.ALERT and reading.status is Status.LEFT_OUT:
-            is_low = True  # without a metric, only the listing says it
+            is_low = True  # without the metric the listing alone decides
         is_low = reading.observations.get("lag_is_low", is_low)
         waiting = reading.observations.get("waiting", waiting)
     if waiting == Backlog.OVERDUE:
@@ -255,7 +266,7 @@ def _read_backlog(readings: Iterable[Reading]) -> Backlog:
 
 
 def _say_above(readings: Iterable[Reading]) -> str:
-    """Return why more waits than usual, by the newest reading that says so; empty: none does."""
+    """Say how much more waits than usual; empty if the newest reading that knows says otherwise."""
     relevant = [reading for reading in readings if reading.observations.get("waiting") is not None]
     newest = max(relevant, key=_get_seq, default=None)
     if newest is None or newest.observations["waiting"] != Backlog.ABOVE:
@@ -266,8 +277,8 @@ def _say_above(readings: Iterable[Reading]) -> str:
 def collect_observations(readings: Iterable[Reading]) -> dict[str, Observation]:
     """Return the named observations of readings, each with its journal entry.
 
-    If two steps saw the same, the later reading counts. A known value is never
-    replaced by an unknown one.
+    If two steps observed the same, the later reading counts. A known value is never replaced by an
+    unknown one.
     """
     observations: dict[str, Observation] = {}
     for reading in sorted(readings, key=attrgetter("observed_at")):
@@ -283,11 +294,11 @@ def _judge_causes(
     readings: Collection[Reading],
     causes_before: Collection[str],
 ) -> Causes:
-    """Judge the causes that stop labels, and those that this incident had.
+    """Judge whether a cause that stops labels is there now.
 
     An undecided cause counts only if it was supported before. If causes stay undecided, a worker
-    that moved something since the last action shows that they are gone. A cause that was read
-    before the alert's step became ok may be gone, too.
+    that moved something since the last action shows that they are gone. A supported cause that was
+    read before the alert's step became ok may be gone by now: it counts as not read.
     """
     observations = collect_observations(readings)
     statuses = []
@@ -308,7 +319,10 @@ def _judge_causes(
 
 
 def _find_turn(journal: JournalView) -> int:
-    """Return the entry at which the alert's step turned well, if it was a breach before, else 0."""
+    """Return the entry at which the alert's step last turned from a breach to ok.
+
+    0 when it never did, or is a breach again.
+    """
     turned_at = 0
     is_breach = False
     for reading in journal.readings:
@@ -365,6 +379,7 @@ def _is_named(plan: str, commands: Collection[str]) -> bool:
 
 
 def _has_more_to_move(action: ActionRecord) -> bool:
+    """Tell whether somebody must go on with a move: it left labels, or it was cut off."""
     return is_unfinished(action) or _is_cut_off(action)
 
 
@@ -375,7 +390,7 @@ def _is_cut_off(action: ActionRecord) -> bool:
 
 
 def is_unfinished(action: ActionRecord) -> bool:
-    """Tell whether a move left labels that its plan still moves."""
+    """Tell whether a move left labels that its plan still has to move."""
     return bool(action.result(ActionPhase.APPLIED).get("waiting"))
 
 
@@ -390,7 +405,7 @@ def is_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
 def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
     """Tell whether a check after an action found its effect.
 
-    In a move, labels that others took or changed first do not spoil the proof.
+    A move is proven although others took or changed some of its labels first.
     """
     if action.first.action not in MOVES:
         return action.is_verified

@@ -28,7 +28,8 @@ _MAX_TICKETS = 200
 class TicketsDocument(Document):
     """``tickets``: each with where it is known from, its status and its orders.
 
-    ``problem`` says why support or Alertmanager could not be asked.
+    The status is empty when support was not or could not be asked. ``problem`` says why support or
+    Alertmanager could not be asked.
     """
 
     tickets: tuple[dict[str, Json], ...]
@@ -43,12 +44,12 @@ class TicketsDocument(Document):
 
     @property
     def mark(self) -> str:
-        """Nothing known is neither good nor bad."""
+        """Without a known ticket ``left_out``: that is neither good nor bad."""
         return super().mark if self.tickets else "left_out"
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The command that looks with the newest open ticket."""
+        """The command that looks with the first open ticket of the list."""
         for row in self.tickets:
             if row["status"] not in ("", "closed", "unknown to support"):
                 return (f"runbook investigate --ticket {row['ticket']}",)
@@ -56,6 +57,8 @@ class TicketsDocument(Document):
 
 
 class _Known(NamedTuple):
+    """A ticket's id, and where it is known from."""
+
     ticket: str
     source: str
 
@@ -63,31 +66,36 @@ class _Known(NamedTuple):
 def list_tickets(
     settings: Settings, clients: Clients | None = None, *, from_file: Path | None = None
 ) -> TicketsDocument:
-    """List the tickets that are known, each once, and ask support for each.
+    """List the tickets that are known, each once, the first 200; ask support about each.
 
     Raises
     ------
     UsageError
         When the file cannot be read.
     """
-    asked = clients or Clients(settings)
+    systems = clients or Clients(settings)
     problems: list[str] = []
     known = list(_list_file(from_file)) if from_file else []
     try:
-        known += _list_alerts(asked)
+        known += _list_alerts(systems)
     except ClientError as error:
         problems.append(str(error))
     known += _list_history(settings)
     sources: dict[str, list[str]] = {}
     for ticket, source in known:
-        own = sources.setdefault(ticket, [])
-        if source not in own:
-            own.append(source)
+        known_from = sources.setdefault(ticket, [])
+        if source not in known_from:
+            known_from.append(source)
     rows: list[dict[str, Json]] = []
-    for ticket, names in list(sources.items())[:_MAX_TICKETS]:
-        row: dict[str, Json] = {"ticket": ticket, "status": "", "orders": "", "known_from": names}
+    for ticket, known_from in list(sources.items())[:_MAX_TICKETS]:
+        row: dict[str, Json] = {
+            "ticket": ticket,
+            "status": "",
+            "orders": "",
+            "known_from": known_from,
+        }
         if settings.support_url:
-            problem = _ask(asked, row)
+            problem = _add_status(systems, row)
             if problem and problem not in problems:
                 problems.append(problem)
         rows.append(row)
@@ -99,8 +107,13 @@ def list_tickets(
     )
 
 
-def _ask(clients: Clients, row: dict[str, Json]) -> str:
-    """Write status and orders into a ticket's row; return why support cannot be asked."""
+def _add_status(clients: Clients, row: dict[str, Json]) -> str:
+    """Ask support, and write status and orders into a ticket's row.
+
+    Returns
+    -------
+    Why support cannot be asked; empty: it answered.
+    """
     try:
         case = clients.support.read_case(row["ticket"])
     except NotFoundError:
@@ -114,7 +127,7 @@ def _ask(clients: Clients, row: dict[str, Json]) -> str:
 
 
 def _list_file(path: Path) -> Iterator[_Known]:
-    """Yield the ids in a file, one a line; what stands after a space or a comma is ignored."""
+    """Yield the ids in a file: the first word of each line, unless it begins with ``#``."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -137,7 +150,7 @@ def _list_alerts(clients: Clients) -> Iterator[_Known]:
 
 
 def _list_history(settings: Settings) -> Iterator[_Known]:
-    """Yield the tickets of the incidents here, the newest first."""
+    """Yield the tickets of the incidents under RUNBOOK_HOME; skip damaged incidents."""
     redactor = Redactor(settings.secrets)
     for folder in list_incidents(settings.runbook_home.resolve()):
         incident = Incident(folder, redactor=redactor)

@@ -16,21 +16,22 @@ from .waiting import Waiting, read_order_id
 
 _MAX_SHIPMENTS = 1000
 _MAX_READY = 20_000
-#: Statuses of a shipment that was not handed over yet, in DataFlow and in the demo stack.
-_WITHOUT = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
+#: Statuses of a shipment that still wants its label, in DataFlow and in the demo stack.
+_WANTING = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
 
 
 class Unserved(NamedTuple):
-    """How many orders have no label, and how long the first of them has waited."""
+    """How many orders have no label, and how long the oldest of them has waited."""
 
     orders: int
     longest_minutes: float
 
 
 def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) -> Unserved | None:
-    """Count the orders of the window that want a label and have none.
+    """Count the orders of the investigation's window that want a label and have none.
 
-    By the shipments of fulfillment-service, the newest 1,000, and by a listing of both prefixes.
+    fulfillment-service's newest 1,000 shipments say which orders want one. The waiting and the
+    ready labels say which orders have one.
 
     Parameters
     ----------
@@ -38,7 +39,8 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
 
     Returns
     -------
-    None if a label in the bucket does not show its order, so that nobody can know.
+    None if nobody can know: a label in the bucket does not show its order, or more than 20,000
+    labels are ready.
 
     Raises
     ------
@@ -50,26 +52,26 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
     for count, info in enumerate(islice(ready, _MAX_READY + 1)):
         if count == _MAX_READY:
             return None
-        orders = _list_orders(info.key, inv.settings.order_id_from)
+        orders = _list_orders_in_key(info.key, inv.settings.order_id_from)
         if not orders:
             return None
         served.update(orders)
     if "" in served:
         return None
     now = inv.now()
-    starts: dict[str, datetime] = {}
+    waits_since: dict[str, datetime] = {}
     for shipment in inv.clients.fulfillment.list_newest_shipments(_MAX_SHIPMENTS):
         made_at = try_time(shipment.get("createdAt"))
         order_id = str(shipment.get("orderId"))
-        if made_at is None or order_id in served or _has_label(shipment):
+        if made_at is None or order_id in served or _needs_no_label(shipment):
             continue
         if now - inv.window <= made_at <= now - patience:
-            starts[order_id] = min(made_at, starts.get(order_id, made_at))
-    oldest = min(starts.values(), default=now)
-    return Unserved(len(starts), round((now - oldest).total_seconds() / 60, 1))
+            waits_since[order_id] = min(made_at, waits_since.get(order_id, made_at))
+    oldest = min(waits_since.values(), default=now)
+    return Unserved(len(waits_since), round((now - oldest).total_seconds() / 60, 1))
 
 
-def _list_orders(key: str, order_id_from: str) -> list[str]:
+def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:
     """Return the order that a key names; else every number in the last part of the key.
 
     The name of a packing slip may hold several orders.
@@ -80,10 +82,10 @@ def _list_orders(key: str, order_id_from: str) -> list[str]:
     return re.findall(r"\d+", key.rpartition("/")[2])
 
 
-def _has_label(shipment: Mapping[str, Json]) -> bool:
-    """Tell whether a shipment names a label of its own, or wants none any more."""
+def _needs_no_label(shipment: Mapping[str, Json]) -> bool:
+    """Tell whether a shipment has a label already, by its tasks, or wants none any more."""
     status = str(shipment.get("status") or "").strip().lower()
     tasks = shipment.get("tasks")
-    named = tasks if isinstance(tasks, list) else []
-    keys = [task.get("key") for task in named if isinstance(task, dict)]
-    return any(keys) or status not in _WITHOUT
+    listed = tasks if isinstance(tasks, list) else []
+    label_keys = [task.get("key") for task in listed if isinstance(task, dict)]
+    return any(label_keys) or status not in _WANTING
