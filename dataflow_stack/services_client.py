@@ -22,8 +22,8 @@ from fulfillment.clients.services import (
     LogLine,
     ServiceState,
     hide_secrets,
+    make_unknown_service_error,
     select_lines,
-    unknown_service,
 )
 from fulfillment.settings import Settings
 from runbook_lib.errors import (
@@ -125,7 +125,7 @@ class SupervisorServices:
     def _info(self, name: str) -> dict[str, Any]:
         infos = self._infos()
         if name not in infos:
-            raise unknown_service(name, infos)
+            raise make_unknown_service_error(name, infos)
         return infos[name]
 
     def _change(self, method: str, name: str, *, fine: int) -> None:

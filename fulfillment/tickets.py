@@ -150,7 +150,7 @@ def _list_alerts(clients: Clients) -> Iterator[_Known]:
 
 
 def _list_history(settings: Settings) -> Iterator[_Known]:
-    """Yield the tickets of the incidents under RUNBOOK_HOME; skip damaged incidents."""
+    """Yield the tickets of the incidents here, the newest incident first; skip damaged ones."""
     redactor = Redactor(settings.secrets)
     for folder in list_incidents(settings.runbook_home.resolve()):
         incident = Incident(folder, redactor=redactor)

@@ -36,19 +36,21 @@ from .settings import ORDER_ID_IN_KEY, Settings, is_nested
 Origin = Literal["real", "synthetic"]
 
 _CHUNK = 500
-_SETTLE_S = 4
+#: How often a label that was just written is looked at again, a second apart.
+_LOOKS_AGAIN = 4
 _JUST_WRITTEN = timedelta(seconds=10)
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
 _MAX_EVIDENCE_CHARS = 300
-#: DataFlow's words for a shipment that still wants its label. A tracking number says nothing: it is
-#: given when the shipment is made.
+#: DataFlow's words for a shipment that still wants its label. A tracking number proves nothing: a
+#: shipment gets it when it is made.
 _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
-#: Reasons to leave an object out of a plan although no real label waits in vain.
-_NOT_WAITING = ("synthetic", "gone", "left_for_later")
-#: Reasons that no later plan ends: these objects wait until a person takes them away, or goes on
-#: with the plan that touched them.
-_HOLD_THE_ALERT = ("in_doubt", "no_match", "not_wanted")
+#: Reasons to leave an object out of a plan that need no explanation: it is not real, it is gone, or
+#: a later plan takes it.
+_NOT_EXPLAINED = ("synthetic", "gone", "left_for_later")
+#: Reasons that no later plan ends. These objects keep the alert firing until a person takes them
+#: away, or goes on with the plan that touched them.
+_KEEP_THE_ALERT = ("in_doubt", "no_match", "not_wanted")
 
 
 class Label(NamedTuple):
@@ -58,7 +60,7 @@ class Label(NamedTuple):
     ----------
     start, minutes : since when it waits, and for how many minutes
     is_complete : whether LABEL_FINISHED says that it may move; None when only shipments can say
-    order_id : by ORDER_ID_FROM; empty when it is unknown
+    order_id : found as ORDER_ID_FROM says; empty when it is unknown
     """
 
     info: Seen
@@ -70,7 +72,7 @@ class Label(NamedTuple):
 
 
 #: The columns of a table of waiting objects, and their dtypes in a frame.
-WAITING: Mapping[str, Dtype] = {
+WAITING_COLUMNS: Mapping[str, Dtype] = {
     "key": TEXT,
     "waits_minutes": NUMBER,
     "size_bytes": WHOLE,
@@ -86,11 +88,12 @@ class Waiting:
 
     Attributes
     ----------
+    limit_minutes : LAG_THRESHOLD_MINUTES
     real, synthetic : the objects of each origin
-    overdue, overdue_synthetic : the real ones that wait longer than LAG_THRESHOLD_MINUTES, and how
-        many synthetic ones do
-    since : since when the oldest overdue one waits
-    longest_minutes : how long the oldest real one waits; 0 when none does
+    overdue : the real objects that wait longer than the limit
+    overdue_synthetic : the number of synthetic objects that do
+    since : since when the oldest overdue object waits; None: none is overdue
+    longest_minutes : how long the oldest real object waits; 0 when none does
     """
 
     def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
@@ -105,7 +108,10 @@ class Waiting:
 
     @property
     def observations(self) -> dict[str, Json]:
-        """The counts by their names for the hypotheses."""
+        """The counts, by the names that the rules of causes use.
+
+        How many are finished is None while only shipments can say it.
+        """
         finished: int | None = 0
         incomplete: int | None = 0
         complete = [label.is_complete for label in self.real]
@@ -126,7 +132,7 @@ class Waiting:
         }
 
     def describe(self) -> str:
-        """Say in words what waits and for how long."""
+        """Say what waits and for how long."""
         waits = say_waiting(len(self.real), "real object")
         text = f"{waits}, {len(self.overdue):,} of them over {self.limit_minutes:g} min"
         if self.real:
@@ -138,7 +144,7 @@ class Waiting:
         return text
 
     def rows(self, limit: int) -> list[dict[str, Json]]:
-        """Return a table of the objects that wait longest, with the columns ``WAITING``."""
+        """Return a table of the objects that wait longest, with the ``WAITING_COLUMNS``."""
         return [
             {
                 "key": label.info.key,
@@ -162,7 +168,7 @@ def say_waiting(number: int, noun: str) -> str:
 def list_prefixes(settings: Settings) -> list[str]:
     """Return where objects wait: under the chaos and the pending prefix.
 
-    When one of the two lies inside the other, only the outer one: nothing is listed twice.
+    If one of the two lies inside the other, only the outer one, so that nothing is listed twice.
     """
     chaos = settings.chaos_prefix
     pending = settings.pending_prefix
@@ -174,7 +180,8 @@ def list_prefixes(settings: Settings) -> list[str]:
 def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
     """Yield a prefix's objects with their metadata, by a listing and concurrent HEADs.
 
-    An object that vanished meanwhile is left out; one whose metadata cannot be read has None.
+    An object that vanished meanwhile is left out. If its metadata cannot be read, ``metadata`` is
+    None.
     """
     listing = store.list_objects(prefix)
     while chunk := list(islice(listing, _CHUNK)):
@@ -186,10 +193,11 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
 
 
 def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
-    """List what waits under some prefixes (default: where objects wait), with its metadata.
+    """List what waits under some prefixes (default: those of ``list_prefixes``), with metadata.
 
-    A late order's label is old when it arrives, and leaves within seconds. So an object over the
-    lag threshold that was written less than 10 s ago counts only if it is still there 4 s later.
+    The label of a late order is over the lag threshold when it arrives, and leaves within seconds.
+    So an object over the threshold that was written less than 10 s ago counts only if it is still
+    there 4 s later.
 
     Raises
     ------
@@ -209,14 +217,14 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
         labels += [read_label(info, settings, now) for info in listed]
     overdue = Waiting(labels, limit).overdue
     new = {label.info.key for label in overdue if now - label.info.last_modified < _JUST_WRITTEN}
-    gone = _find_gone(inv, new)
+    gone = _watch_leave(inv, new)
     return Waiting([label for label in labels if label.info.key not in gone], limit)
 
 
-def _find_gone(inv: Investigation, keys: set[str]) -> set[str]:
-    """Return which objects leave within 4 s."""
+def _watch_leave(inv: Investigation, keys: set[str]) -> set[str]:
+    """Watch objects for 4 s, and return the keys of those that leave."""
     gone: set[str] = set()
-    for _ in range(_SETTLE_S):
+    for _ in range(_LOOKS_AGAIN):
         left = sorted(keys - gone)
         if not left:
             break
@@ -255,8 +263,9 @@ def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> 
     Parameters
     ----------
     metadata : of the object, names in small letters
-    order_id_from : ``metadata:<name>`` (where there is none: by DataFlow's keys) or
-        ``key:<regex>``, whose first group it is, on the part of the key after the last ``/``
+    order_id_from : ``metadata:<name>`` or ``key:<regex>``. The regex is searched in the part of the
+        key after the last ``/``, and its first group is the order. An object without that metadata
+        is read as if it had DataFlow's keys
     """
     source, _, name_or_pattern = order_id_from.partition(":")
     text = ""
@@ -283,8 +292,8 @@ def make_judge(
     Parameters
     ----------
     now : the plan's time; decides what lies in the future, and what is too young
-    only_orders : a drill's own orders; everything else is ``not_of_this_drill``
-    older_than_s : what waits for less long is ``too_young``
+    only_orders : a drill's own orders; labels of others are ``not_of_this_drill``; None: no drill
+    older_than_s : a label that has waited less long is ``too_young``; None: none is
 
     Returns
     -------
@@ -292,25 +301,26 @@ def make_judge(
         Reasons, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id`` (only where
         shipments say what is finished), ``not_of_this_drill``, ``too_young``, ``incomplete`` (by
         metadata), ``not_wanted`` (by shipments). Facts: ``order_id``, ``age_source``; where
-        ``pending-since`` was not considered, ``pending_since`` with the reason; where shipments
-        decide, ``status`` and ``tracking_number`` of each that wants the label.
+        ``pending-since`` was ignored, ``pending_since`` with the reason; where shipments decide,
+        ``status`` and ``tracking_number`` of each shipment that wants the label.
 
         Raises ``SafetyError`` when ``LABEL_FINISHED=shipment`` and fulfillment-service cannot say.
 
     Notes
     -----
-    Only reads. Asks for each order once, of labels that nothing else excludes.
+    Only reads. Asks for the shipments of each order once, and only if nothing else excludes a label
+    of the order.
     """
     return _Judge(settings, fulfillment_client, now, only_orders, older_than_s or 0.0)
 
 
 @dataclass
 class _Judge:
-    """Judges waiting objects.
+    """Judges waiting objects; see ``make_judge``.
 
     Attributes
     ----------
-    wanted : by order, its shipments that want their label
+    wanted : for each order that was asked for, its shipments that want their label
     """
 
     settings: Settings
@@ -321,25 +331,27 @@ class _Judge:
     wanted: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
-        judgements = [self._judge_alone(info) for info in objects]
+        judgements = [self._judge_one(info) for info in objects]
         if not self._is_decided_by_shipments:
             return judgements
+        # Only now is it known which orders must be asked for. Then each object is judged again.
         orders = {judgement.facts["order_id"] for judgement in judgements if not judgement.exclude}
         self.wanted.update(_ask_for_orders(self.client, orders - self.wanted.keys()))
-        return [self._judge_alone(info) for info in objects]
+        return [self._judge_one(info) for info in objects]
 
     @property
     def _is_decided_by_shipments(self) -> bool:
         return self.settings.label_finished == "shipment"
 
-    def _judge_alone(self, info: Seen) -> Judgement:
+    def _judge_one(self, info: Seen) -> Judgement:
+        """Judge an object by its metadata, and by the shipments that are known so far."""
         label = read_label(info, self.settings, self.now)
         facts = {"order_id": label.order_id, "age_source": str(label.start.source)}
         if label.start.ignored_reason:
             facts["pending_since"] = label.start.ignored_reason
         shipments = self.wanted.get(label.order_id)
         if shipments:
-            words = [_say(shipment) for shipment in shipments]
+            words = [_describe_shipment(shipment) for shipment in shipments]
             facts["status"] = _clean(", ".join(status for status, _ in words))
             facts["tracking_number"] = _clean(", ".join(number for _, number in words))
         return Judgement(self._find_exclusion(label), label.start.at, facts)
@@ -356,45 +368,50 @@ class _Judge:
             "not_of_this_drill": is_foreign,
             "too_young": label.minutes * 60 < self.older_than_s,
             "incomplete": label.is_complete is False,
+            # The order was asked for, and none of its shipments wants a label.
             "not_wanted": self.wanted.get(order_id) == [],
         }
         return next((reason for reason, applies in checks.items() if applies), "")
 
 
 def explain_left(
-    left: Mapping[str, int], keys: Mapping[str, Sequence[str]], settings: Settings, *, is_all: bool
+    left: Mapping[str, int],
+    keys: Mapping[str, Sequence[str]],
+    settings: Settings,
+    *,
+    nothing_moves: bool,
 ) -> str:
     """Say why waiting objects will stay, and which setting decides it; empty when none stays. Pure.
 
     Parameters
     ----------
     left, keys : how many objects were left out, and some of their keys, by reason
-    is_all : whether nothing moves. If something does, only objects that no plan will ever move are
-        named, since they count for the alert, too
+    nothing_moves : whether no object moves at all. If some move, only objects that no later plan
+        takes are named, since they keep the alert firing
     """
-    others = ", ".join(keys.get("no_match", ())[:3])
-    ways = {
+    unmatched = ", ".join(keys.get("no_match", ())[:3])
+    explanations = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
         "carrier, or set LABEL_FINISHED to what marks a finished label here",
         "not_wanted": "no shipment of their order still wants a label: all are delivered, returned "
-        f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished}). They hold the "
-        f"alert: take them out of {settings.pending_prefix}",
+        f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished}). They keep the "
+        f"alert firing: take them out of {settings.pending_prefix}",
         "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order: "
         "look at one, and set ORDER_ID_FROM",
-        "no_match": f"no name that RELEASE_MATCH={settings.release_match} takes ({others}). They "
-        "hold the alert: set RELEASE_MATCH, plan with --match, or take them out of "
-        f"{settings.pending_prefix}",
+        "no_match": f"RELEASE_MATCH={settings.release_match} does not match their names "
+        f"({unmatched}). They keep the alert firing: set RELEASE_MATCH, plan with --match, or take "
+        f"them out of {settings.pending_prefix}",
         "too_young": "they have waited less than --older-than says",
-        "not_of_this_drill": "they are of other orders than only_orders says",
+        "not_of_this_drill": "only_orders does not name their orders",
         "unreadable": "they cannot be read: which rights has the key (MINIO_CHANGE_USER)?",
         "in_doubt": "an unfinished or unsettled release touched them: 1.5 says how to go on",
         "destination_taken": "other content lies where they would go: look at both",
     }
     sentences = []
     for reason, count in sorted(left.items()):
-        is_named = is_all or reason in _HOLD_THE_ALERT
-        if count and is_named and reason not in _NOT_WAITING:
-            sentences.append(f"{count} stay: {ways.get(reason, reason)}")
+        is_named = nothing_moves or reason in _KEEP_THE_ALERT
+        if count and is_named and reason not in _NOT_EXPLAINED:
+            sentences.append(f"{count} stay: {explanations.get(reason, reason)}")
     return "; ".join(sentences)
 
 
@@ -407,12 +424,13 @@ def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
     except ClientError as error:
         return f"could not be read: {error}"
     evidence = [
-        f"shipment {status}, tracking number {number}" for status, number in map(_say, shipments)
+        f"shipment {status}, tracking number {number}"
+        for status, number in map(_describe_shipment, shipments)
     ]
     return _clean("; ".join(evidence)) or f"order {order_id} has no shipment"
 
 
-def _say(shipment: Mapping[str, Json]) -> tuple[str, str]:
+def _describe_shipment(shipment: Mapping[str, Json]) -> tuple[str, str]:
     """Return the status and the tracking number of a shipment in words."""
     return (
         shipment.get("status") or "without a status",
@@ -421,7 +439,7 @@ def _say(shipment: Mapping[str, Json]) -> tuple[str, str]:
 
 
 def _clean(text: str) -> str:
-    """Return a text that a person decides by, with nothing invisible, and not too long."""
+    """Return a text without invisible characters, at most 300 long: a person decides by it."""
     shown = "".join(char for char in text if char.isprintable())
     return shown[:_MAX_EVIDENCE_CHARS]
 
@@ -429,7 +447,13 @@ def _clean(text: str) -> str:
 def _ask_for_orders(
     client: FulfillmentClient, order_ids: Iterable[str]
 ) -> dict[str, list[dict[str, Json]]]:
-    """Return for each order its shipments that want their label."""
+    """Return for each order its shipments that want their label.
+
+    Raises
+    ------
+    SafetyError
+        When fulfillment-service does not answer for every order.
+    """
 
     def ask(order_id: str) -> list[dict[str, Json]]:
         return list(filter(_wants_label, _list_shipments(client, order_id)))
@@ -452,10 +476,12 @@ def _wants_label(shipment: Mapping[str, Json]) -> bool:
 
 
 def _list_shipments(client: FulfillmentClient, order_id: str) -> list[dict[str, Json]]:
+    """Return an order's shipments; ``BadAnswerError`` when the answer is about something else."""
     number = int(order_id)
     shipments = client.list_shipments(number)
     for shipment in shipments:
-        # If these were other orders' shipments, they would release every label.
+        # A service that ignores the order id would answer with others' shipments. These would
+        # release labels that nobody wants.
         is_own = str(shipment.get("orderId")) == str(number)
         texts = (shipment.get("status"), shipment.get("trackingNumber"))
         if not is_own or not all(isinstance(text, str | None) for text in texts):

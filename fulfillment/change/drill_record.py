@@ -1,8 +1,7 @@
-"""The record of the drill that is under way. If the drill is killed, it tells how to take the fault
-back.
+"""The record of the drill that is under way: which fault to take back if the drill is killed.
 
-It lies in RUNBOOK_HOME from just before the fault until everything is taken back. A drill holds a
-lock that dies with it: a record without the lock is a killed drill's.
+The record lies in RUNBOOK_HOME from just before the fault until everything is taken back. A drill
+has a lock that ends with its process. So a record without the lock is a killed drill's.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class DrillRecord(BaseModel, frozen=True):
 
 
 def lock_drills(home: Path, *, timeout_s: float = 1) -> FileLock:
-    """Return the lock that one drill at a time holds; to enter it may raise ``Timeout``."""
+    """Return the lock that one drill at a time has. Entering it may raise ``Timeout``."""
     return FileLock(home / _LOCK, timeout=timeout_s)
 
 

@@ -12,7 +12,9 @@ MARKER_KEY = ".runbook/environment.json"
 
 
 def read_marker(store: ObjectStore) -> str:
-    """Return the environment that the bucket's marker object names; empty when there is none.
+    """Return the environment that the bucket's marker object names.
+
+    Empty when there is no marker; ``unreadable`` when it is not the JSON that ``init`` writes.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def check_environment(settings: Settings) -> None:
     Raises
     ------
     EnvironmentForbidsError
-        When it is another, or unset.
+        When it is another environment, or unset.
     """
     if not settings.is_playground:
         name = settings.runbook_environment
@@ -48,7 +50,7 @@ def check_playground(settings: Settings, store: ObjectStore) -> None:
     Raises
     ------
     EnvironmentForbidsError
-        When they do not, or differ.
+        When one of them does not, or they differ.
     """
     check_environment(settings)
     name = settings.runbook_environment

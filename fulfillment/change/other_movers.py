@@ -28,9 +28,11 @@ from ..settings import Settings
 
 _APART_S = 0.2
 _TRIES = 150  # 30 s
+#: By the metric the worker stands still when its last move is so long ago.
 _QUIET_S = 60.0
-_TWICE = "a pass of it between our look and our copy can ship a label twice"
-# Words for stopped: supervisor's, compose's, commands'. EXITED is not one: supervisor restarts it.
+_TWICE = "a pass of the worker between our look and our copy can ship a label twice"
+# What supervisor, compose and commands call a stopped service. EXITED is not here, since supervisor
+# restarts such a service.
 _STOPPED = frozenset({"STOPPED", "FATAL", "exited", "dead", "created", "stopped"})
 
 
@@ -43,7 +45,9 @@ class _Stillness(NamedTuple):
     Attributes
     ----------
     paused : paused or stopped
-    back : fully running (False while it starts)
+    back : fully running again (False while it starts)
+    moving : in the middle of a pass, as far as the worker tells
+    last_move_at : when it last moved a label; None where nobody tells
     """
 
     paused: bool
@@ -52,7 +56,7 @@ class _Stillness(NamedTuple):
     last_move_at: datetime | None = None
 
 
-#: Check nothing: the approved plan says that nobody holds the worker.
+#: Stands for a worker that nobody asks or holds: the approved plan says so.
 _NOT_ASKED = _Stillness(paused=True, back=True)
 
 
@@ -68,6 +72,7 @@ class WorkerHold:
     holds : whether it keeps the worker still, or only looks
     way_back : how a person resumes the worker
     question : what ``ask`` reads, in words, for the message when it fails
+    _still : what the last successful ``check`` saw; None: there was none since pause or resume
     """
 
     words: str
@@ -93,7 +98,7 @@ class WorkerHold:
         return self.read().paused
 
     def pause(self) -> None:
-        """Pause it; ``MoversError`` when that fails. After a lost answer, a look decides."""
+        """Pause it; ``MoversError`` when that fails. If the answer is an error, a look decides."""
         self._still = None
         _, why = attempt(self.do_pause)
         if why and not self.is_paused():
@@ -102,8 +107,8 @@ class WorkerHold:
     def check(self) -> None:
         """Make sure that it stands still; the first time, wait until its pass has ended.
 
-        Between two objects of a pass the worker is idle for a moment. So two looks must agree on
-        the last move.
+        Between two objects of a pass the worker is idle for a moment. So two looks in a row must
+        agree on the last move. Later checks look once, and compare with the check before.
 
         Raises
         ------
@@ -125,7 +130,7 @@ class WorkerHold:
         raise MoversError("the worker still moves, although it is paused. Look at its log.")
 
     def resume(self) -> None:
-        """Resume it; ``MoveError`` unless a look shows that it runs."""
+        """Resume it; ``MoveError`` unless a look shows that it is fully running again."""
         self._still = None
         _, reason = attempt(self.do_resume)
         try:
@@ -145,8 +150,8 @@ def describe_hold(hold: WorkerHold) -> str:
         return f"{hold.words}; as it is now, `apply` will be refused: {error}"
     if still is _NOT_ASKED:
         return hold.words
-    now = "it stands still now" if still.paused else "until then it works"
-    return f"{hold.words}; {now}"
+    state = "it stands still now" if still.paused else "until then it works"
+    return f"{hold.words}; {state}"
 
 
 def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHold:
@@ -170,8 +175,8 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
     if kind == "metric":
         words = (
             f"nobody holds the worker: Prometheus is asked before each batch whether its last move "
-            f"was at least {_QUIET_S:.0f} s ago. It cannot know of one since its last scrape, nor "
-            f"of a pass that begins meanwhile: {_TWICE}"
+            f"was at least {_QUIET_S:.0f} s ago. It does not see a move since its last scrape, nor "
+            f"a pass that begins meanwhile: {_TWICE}"
         )
         query = settings.worker_last_move_query
         return WorkerHold(
@@ -193,9 +198,9 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
         )
     if kind not in ("command", settings.runbook_services):
         raise errors.SettingsError(f"WORKER_CONTROL={kind} needs RUNBOOK_SERVICES={kind}")
-    by = "WORKER_STOP_CMD" if kind == "command" else kind
+    stopper = "WORKER_STOP_CMD" if kind == "command" else kind
     return WorkerHold(
-        words=f"{service} is stopped by {by}, and looked at before each batch",
+        words=f"{service} is stopped by {stopper}, and looked at before each batch",
         ask=lambda: _read_service(clients, service),
         sleep=sleep,
         do_pause=lambda: clients.find_switch(service).stop(service),
@@ -220,6 +225,7 @@ def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
 
 
 def _read_worker(clients: Clients, service: str) -> _Stillness:
+    """Ask the worker's API. If nothing answers there, a stopped service counts as paused."""
     try:
         worker = clients.fulfillment.read_worker()
     except errors.ConnectionRefusedClientError:
@@ -240,7 +246,8 @@ def _read_service(clients: Clients, name: str) -> _Stillness:
     return _Stillness(paused=service.state in _STOPPED, back=service.running)
 
 
-_BLANK_S = 2.0  # the server sends a blank twice a second
+#: How long to wait for a blank. The server sends one twice a second when it has nothing to report.
+_BLANK_S = 2.0
 
 
 @contextmanager
@@ -249,41 +256,45 @@ def watch_writes(
 ) -> Iterator[Callable[[Mapping[str, datetime]], set[str]]]:
     """Watch the writes under a prefix; yield a function that says which keys were written again.
 
-    The function takes a time for each key, and returns the keys that were written after theirs.
+    The function takes a time for each key, and returns the keys that were written after their time.
 
     Notes
     -----
-    Only reads. The answer is empty when the store reports nothing, or the stream breaks.
+    Only reads. A thread listens to the store's reports. The answer misses writes when the store
+    reports nothing, or the stream breaks.
     """
     writes: list[tuple[str, datetime]] = []
     blank = threading.Event()
     is_over = threading.Event()
-    rest = b""
+    unfinished_line = b""
 
     def take(part: bytes) -> None:
-        nonlocal rest
+        """Note the writes that a part of the stream reports."""
+        nonlocal unfinished_line
         if is_over.is_set():
             raise StoreError("the watch is over")
-        *lines, rest = (rest + part).split(b"\n")
+        *lines, unfinished_line = (unfinished_line + part).split(b"\n")
         for line in filter(bytes.strip, lines):
             for record in parse_json(line).get("Records") or ():
                 key = unquote_plus(str(record["s3"]["object"]["key"]))
                 writes.append((key, parse_time(str(record["eventTime"]))))
-        if not rest.strip():
+        if not unfinished_line.strip():
             blank.set()
 
     def listen() -> None:
+        """Read the store's reports until the watch is over, or the stream breaks."""
         # A line that is not a report of writes ends the watch, as a broken stream does.
         with suppress(StoreError, ValueError, LookupError, TypeError, AttributeError):
             query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
             bucket.fetch(Request("get", query=query), "listen to writes", take)
         blank.set()
 
-    def find_newer(than: Mapping[str, datetime]) -> set[str]:
+    def find_newer(times: Mapping[str, datetime]) -> set[str]:
+        """Return the keys that were written after their time, once all reports are in."""
         blank.clear()
         if thread.is_alive():
-            blank.wait(_BLANK_S)  # everything before it has been reported
-        return {key for key, at in writes if key in than and at > than[key]}
+            blank.wait(_BLANK_S)  # all writes before the blank have been reported
+        return {key for key, at in writes if key in times and at > times[key]}
 
     thread = threading.Thread(target=listen, daemon=True, name="watch")
     thread.start()

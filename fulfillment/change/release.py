@@ -47,11 +47,12 @@ _SPLIT = (
     "or raise RELEASE_LIMIT_OBJECTS (up to 100000)."
 )
 
+#: The columns of the table of labels in doubt, which a person settles.
 TO_SETTLE = ("key", "order", "evidence", "rewritten", "why", "taken_does", "not_taken_does")
 
 
 class ReleaseParameters(MoveParameters):
-    """What 6.1 takes: whether and which labels to release."""
+    """The parameters of 6.1: whether to release labels, and which ones."""
 
     way: Literal["auto", "release", "retrigger", "none"] = Field(
         "auto", description="6.1: auto re-triggers the worker when it can run, else moves"
@@ -81,16 +82,16 @@ class ReleaseGate(MoveGate[AnyPlan]):
     action = "release"
     held = "the worker is still paused for it"
     unheld = (
-        "nobody holds the worker: the approval is also your word that it moves nothing of this "
-        "until it is done"
+        "nobody holds the worker: the approval is also your word that the worker moves none of "
+        "these labels until the release is done"
     )
 
     def get_store(self, clients: Clients) -> S3Bucket:
-        """Return the bucket with the key that may change it."""
+        """Return the bucket, with the keys that may change it."""
         return clients.change_bucket
 
     def get_store_to_look(self, clients: Clients) -> S3Bucket:
-        """Return the bucket with the key that looks."""
+        """Return the bucket, with the keys for looking."""
         return clients.bucket
 
     def make_hold(self, inv: Investigation) -> WorkerHold:
@@ -98,20 +99,23 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return make_hold(inv.settings, inv.clients, sleep=inv.sleep)
 
     def check_ready(self, inv: Investigation, move: AnyPlan) -> None:
-        """Refuse unless the store says that it is healthy, and the key may move the labels."""
+        """Refuse unless the store says that it is healthy, and the keys may move the labels."""
         check_store(inv.clients)
         if move.action in ("move", "undo"):
             check_move_rights(inv.clients, move.header.source, move.header.to)
 
     def plan_undo(self, inv: Investigation, plan: Plan) -> Plan:
-        """Plan to take a release or a settling back, if the key may move the labels back."""
+        """Plan to take a release or a settling back.
+
+        For a release, refuse when the keys for changes may not move the labels back.
+        """
         move: AnyPlan = plan.content
         if move.action == "move":
             check_move_rights(inv.clients, move.header.to, move.header.source)
         return super().plan_undo(inv, plan)
 
     def admit(self, move: AnyPlan) -> Plan:
-        """Return a plan as the gate sees it, with the number of shipments by status."""
+        """Return a plan as the gate sees it; its summary has the number of labels by status."""
         plan = super().admit(move)
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
         if statuses:
@@ -119,7 +123,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return plan
 
     def get_options(self, inv: Investigation) -> dict[str, Any]:
-        """Return what section 6's parameters say, and what else this runbook knows of a release."""
+        """Return the mover's options: section 6's parameters, and what only this runbook knows."""
         options = super().get_options(inv)
         options["goes_on"] = get_parameters(inv, ReleaseParameters).worker_goes_on
         options["age_key"] = _AGE_KEY
@@ -136,32 +140,36 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return f"{self.make_hold(inv).words}; {_STILL}"
 
     def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> dict[str, str]:
-        """Return what fulfillment-service knows of the order of each row, by key."""
-        known: dict[str, str] = {}
+        """Say what fulfillment-service knows of the order of each row, by key.
+
+        Each order is asked for once.
+        """
+        by_key: dict[str, str] = {}
         by_order: dict[str, str] = {}
         for done, row in enumerate(rows):
             inv.progress("evidence", done, len(rows))
             order_id = row.facts.get("order_id", "")
             if order_id not in by_order:
                 by_order[order_id] = read_shipment_evidence(inv.clients.fulfillment, order_id)
-            known[row.key] = by_order[order_id]
-        return known
+            by_key[row.key] = by_order[order_id]
+        return by_key
 
     def _list_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> list[str]:
-        known = self.read_evidence(inv, rows)
-        return [known[row.key] for row in rows]
+        """Return the evidence in the order of the rows."""
+        by_key = self.read_evidence(inv, rows)
+        return [by_key[row.key] for row in rows]
 
     def describe_open_row(self, open_row: OpenRow, evidence: str) -> dict[str, Json]:
-        """Describe an open row, with its order."""
+        """Describe a label in doubt and its order, in the columns ``TO_SETTLE``."""
         if open_row.parked:
-            # When a label vanishes, the worker believes that it moved the label itself.
+            # When we park a label, the worker may take its absence for a move of its own.
             evidence += " (read after parking: the status may come from our parking)"
         described = super().describe_open_row(open_row, evidence)
         described["order"] = open_row.row.facts.get("order_id", "")
         return {column: described[column] for column in TO_SETTLE}
 
     def describe_interruption(self, error: KeyboardInterrupt) -> str:
-        """Say how many labels were moved, and whether the worker is still paused."""
+        """Say how many labels were moved, whether the worker is still paused, and how to go on."""
         if not isinstance(error, InterruptedMoveError):
             return str(error)
         held = ". The worker is still paused for it" if error.is_held else ""
@@ -192,7 +200,8 @@ def make_release_plan(
     StoreNotReadyError
         When the store is unhealthy, or has no room for the copies.
     LimitError
-        When more labels would move than RELEASE_LIMIT_OBJECTS allows; prints how to split them.
+        When more labels would move than RELEASE_LIMIT_OBJECTS allows; its message says how to
+        split them.
     MoveError
         When the store cannot be read, or lacks what a move needs.
 
@@ -219,7 +228,7 @@ def make_release_plan(
         selection["memory removed"] = "rows may be planned although the bucket forgot their fate"
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")  # unknown
     observed: list[tuple[str, datetime]] = []
-    rules = make_judge(
+    judge_by_rules = make_judge(
         settings,
         inv.clients.fulfillment,
         now=inv.now(),
@@ -228,8 +237,10 @@ def make_release_plan(
     )
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
-        judgements = rules(objects)
+        """Judge by the rules; refuse without room for the copies, and note what was observed."""
+        judgements = judge_by_rules(objects)
         for seen, judgement in zip(objects, judgements, strict=True):
+            # Twice its size, so that a margin is left.
             if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
                 raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
             if judgement.exclude != "synthetic" and not parameters.shards:
@@ -258,7 +269,7 @@ def make_release_plan(
         split = _SPLIT.format(limit=settings.release_limit_objects)
         raise LimitError(f"{error}. {split}") from error
     head = plan.content.header
-    note = explain_left(head.excluded, head.excluded_sample, settings, is_all=plan.is_empty)
+    note = explain_left(head.excluded, head.excluded_sample, settings, nothing_moves=plan.is_empty)
     summary = dict(plan.summary)
     if note:
         summary["reason"] = note

@@ -15,6 +15,7 @@ from ..clients import Clients
 from ..clients.services import read_service
 from ..investigation import Investigation
 
+#: How long ``verify`` waits for the effect.
 _WAIT_S = 30.0
 _APART_S = 0.5
 _SHOWN = ("action", "target", "reason", "state", "way_back", "check", "made_at")
@@ -130,11 +131,12 @@ class _ServiceAction(NamedTuple):
 
     Attributes
     ----------
-    check, way_back : in words; ``{target}`` is filled in
-    apply : does it
-    find_missing : says which part of the effect is missing, given the state before and now; empty:
-        none
-    read_state : reads what the change is about; raises ``ClientError``
+    check, way_back : what ``verify`` looks for, and how to take the change back, in words;
+        ``{target}`` is filled in
+    apply : carries the change out
+    find_missing : given the state before and now, says what the change has not brought about; empty
+        when its whole effect is there
+    read_state : reads the state of the target; raises ``ClientError``
     goal : values that the state has when there is nothing to do. An action with such values can be
         taken back. None: the action is carried out whatever the state is
     """
@@ -147,7 +149,7 @@ class _ServiceAction(NamedTuple):
     goal: Mapping[str, bool] | None = None
 
     def is_done(self, state: State) -> bool:
-        """Whether the state is the wanted one already."""
+        """Tell whether the state is the wanted one already. Without a goal it never is."""
         return self.goal is not None and self.goal.items() <= state.items()
 
 
@@ -240,10 +242,10 @@ def plan_service(
     -----
     Changes nothing but the incident folder.
     """
-    effect = _ACTIONS[action]
+    service_action = _ACTIONS[action]
     state: State = {}
     if not needs_repair:
-        state = effect.read_state(inv.clients, target)
+        state = service_action.read_state(inv.clients, target)
     hide = inv.incident.redactor.json
     return write_plan(
         inv.incident.folder / "plans",
@@ -253,13 +255,13 @@ def plan_service(
         step=step,
         action=action,
         target=target,
-        is_empty=effect.is_done(state),
-        reversible=bool(effect.goal),
+        is_empty=service_action.is_done(state),
+        reversible=bool(service_action.goal),
         reason=hide(reason),
         state=hide(state),
         made_by=hide(inv.operator),
-        way_back=hide(effect.way_back.format(target=target)),
-        check=hide(effect.check.format(target=target)),
+        way_back=hide(service_action.way_back.format(target=target)),
+        check=hide(service_action.check.format(target=target)),
     )
 
 
@@ -269,9 +271,9 @@ def plan_nothing(inv: Investigation, *, step: str, target: str, reason: str) -> 
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
-    """Carry the plan out. If the client fails, ``_verify`` says whether it was done."""
-    effect = _ACTIONS[plan.action]
-    before = _read_before(inv, plan, effect)
+    """Carry the plan out. If the client fails, ``_verify`` finds out whether it was done."""
+    service_action = _ACTIONS[plan.action]
+    before = _read_before(inv, plan, service_action)
     result: dict[str, Json] = {
         "action": plan.action,
         "target": plan.target,
@@ -279,16 +281,20 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
         "before": before,
     }
     mark_applied(plan, result)
-    if not effect.is_done(before):
-        effect.apply(inv.clients, plan.target)
+    if not service_action.is_done(before):
+        service_action.apply(inv.clients, plan.target)
     return Effect("", result)
 
 
-def _read_before(inv: Investigation, plan: Plan, effect: _ServiceAction) -> State:
-    """Read the state; refuse while a target that another plan must bring back is away."""
+def _read_before(inv: Investigation, plan: Plan, service_action: _ServiceAction) -> State:
+    """Read the state before the change.
+
+    A plan without a state needs another plan that brings its target back first (``needs_repair``).
+    Until that has happened, such a plan is refused.
+    """
     if plan.content["state"]:
-        return effect.read_state(inv.clients, plan.target)
-    before, why = attempt(lambda: effect.read_state(inv.clients, plan.target))
+        return service_action.read_state(inv.clients, plan.target)
+    before, why = attempt(lambda: service_action.read_state(inv.clients, plan.target))
     if before is None or before["paused"]:
         away = "paused" if before else f"stopped ({why})"
         text = f"nothing was done, because {plan.target} is {away}"
@@ -307,13 +313,14 @@ def _read_noted(plan: Plan) -> State:
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Look again and again until the plan's effect is there, or time is up."""
-    effect = _ACTIONS[plan.action]
+    service_action = _ACTIONS[plan.action]
     before = _read_noted(plan)
     began_at = inv.now()
     while True:
-        state, missing = attempt(lambda: effect.read_state(inv.clients, plan.target))
-        if state is not None:  # a service that restarts is away for a moment
-            missing = effect.find_missing(before, state)
+        # A service that restarts is away for a moment: then the error says what is missing.
+        state, missing = attempt(lambda: service_action.read_state(inv.clients, plan.target))
+        if state is not None:
+            missing = service_action.find_missing(before, state)
         waited_s = (inv.now() - began_at).total_seconds()
         if not missing or waited_s >= _WAIT_S:
             break

@@ -29,7 +29,7 @@ from .environment_guard import check_playground
 _SCENARIO = "fulfillment-delay"
 _CREATE = "create_synthetic"
 _REVERT = "revert_synthetic"
-#: How many objects stand for all.
+#: How many keys stand for all in a result.
 SAMPLE = 5
 _SAMPLE_OF_PLAN = 20
 _JUST_WRITTEN = timedelta(seconds=30)
@@ -80,7 +80,7 @@ def create_backlog(
     own_orders: Collection[str] = (),
     dry_run: bool = False,
 ) -> list[dict[str, Json]]:
-    """Create synthetic labels that look stuck.
+    """Create synthetic labels that seem to wait in vain.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def create_backlog(
     age_minutes : how far ``pending-since`` is backdated, so that a drill need not wait
     drill_id : part of the keys and the metadata
     own_orders : orders of a drill, whose labels wait on purpose
-    dry_run : only return what would be created; allowed everywhere
+    dry_run : only return what would be created; allowed in every environment
 
     Returns
     -------
@@ -141,9 +141,9 @@ def count_overdue(
     count = 0
     for info in iter_with_metadata(store, settings.pending_prefix):
         label = read_label(info, settings, now)
-        is_foreign = label.origin == "real" and label.order_id not in own_orders
+        is_real = label.origin == "real" and label.order_id not in own_orders
         is_late = label.minutes > settings.lag_threshold_minutes
-        if is_foreign and is_late and now - info.last_modified > _JUST_WRITTEN:
+        if is_real and is_late and now - info.last_modified > _JUST_WRITTEN:
             count += 1
     return count
 
@@ -151,7 +151,7 @@ def count_overdue(
 def check_quiet(
     settings: Settings, store: ObjectStore, *, now: datetime, own_orders: Collection[str] = ()
 ) -> None:
-    """Refuse an exercise while real labels wait too long: it would hide them.
+    """Refuse an exercise while real labels wait too long, since the exercise would hide them.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def list_synthetic(
 
 
 def _is_synthetic_of(info: Seen, drill_id: str) -> bool:
-    """Tell whether an object is proven synthetic, and of this drill; empty: of any."""
+    """Tell whether an object is proven synthetic, and of this drill; empty: of any, or of none."""
     metadata = info.metadata or {}
     is_of_drill = not drill_id or metadata.get("drill-id") == drill_id
     return is_of_drill and is_synthetic(metadata)
@@ -198,7 +198,7 @@ def revert_backlog(
     Parameters
     ----------
     drill_id : only objects of this drill; empty: of all, and of DataFlow's script
-    expired_at : only objects that have expired by then
+    expired_at : only objects that have expired by then; None: whether expired or not
     dry_run : only count
 
     Notes
@@ -278,6 +278,7 @@ def _remove(store: ObjectStore, key: str) -> str:
 
 
 def _make_document(order_id: str, artifact_id: str, size_bytes: int) -> bytes:
+    """Return a PDF of one page that says DRILL, filled up to a size."""
     text = f"BT /F1 14 Tf 20 60 Td (DRILL - order {order_id} - {artifact_id}) Tj ET"
     head = (
         "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
@@ -380,7 +381,7 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
     store = inv.clients.store
     facts = plan.content["facts"]
     mark_applied(plan, {"at": format_time(inv.now())})
-    if plan.action == _REVERT:  # allowed everywhere
+    if plan.action == _REVERT:  # allowed in every environment
         removal = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"])
         result: dict[str, Json] = {
             "removed": removal.removed,

@@ -76,7 +76,7 @@ class Clients:
         return connect_services(self._settings)
 
     def find_switch(self, service: str) -> ServiceSwitch:
-        """Return what stops and starts a service; the worker may have commands of its own."""
+        """Return what stops and starts a service: the worker's own commands, or the back end."""
         settings = self._settings
         if settings.worker_control == "command" and service == settings.worker_service:
             return CommandServices(settings)
@@ -99,7 +99,7 @@ def find_system_at(settings: Settings, system: str) -> str:
 
 
 def check_connected(settings: Settings, clients: Clients) -> None:
-    """Ask every system at once. One answer is enough, even a refusal.
+    """Ask every system at once. One answer is enough, even one that denies access.
 
     Raises
     ------
@@ -117,11 +117,11 @@ def check_connected(settings: Settings, clients: Clients) -> None:
         client: HttpClient = getattr(clients, name)
         if client.url:
             questions.append(client.check_reachable)
-    silent = (ClientTimeoutError, ConnectionRefusedClientError)
+    no_answer = (ClientTimeoutError, ConnectionRefusedClientError)
     pool = ThreadPoolExecutor(len(questions))
     try:
         answers = as_completed([pool.submit(ask) for ask in questions])
-        if any(not isinstance(answer.exception(), silent) for answer in answers):
+        if any(not isinstance(answer.exception(), no_answer) for answer in answers):
             return
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -20,7 +20,7 @@ _SYSTEM = "installed dashboards"
 class InstalledDashboards:
     """Read the dashboards that the entry points ``runbook.dashboards`` name. Only reads.
 
-    This package imports no add-on: the entry point names the one file that Grafana reads, too.
+    This package imports no add-on. An entry point holds the path of the file that Grafana reads.
     """
 
     def find_panel(self, dashboard_uid: str, title: str) -> Panel:

@@ -39,7 +39,10 @@ def _camel(shape: type[T]) -> type[T]:
 
 
 def _to_samples(value: list[Json]) -> list[Json]:
-    """Return a range's samples as they are, and an instant's one sample in a list."""
+    """Return the samples of a range query as they are; put the one of an instant query in a list.
+
+    A sample is a list, too: its time and its value.
+    """
     is_range = isinstance(value[0], list)
     return value if is_range else [value]
 
@@ -58,7 +61,11 @@ class Series:
 
 @_camel
 class AlertRule:
-    """An alerting rule as it is loaded. ``state`` is inactive, pending, firing or unknown."""
+    """An alerting rule as Prometheus has loaded it.
+
+    ``state`` is inactive, pending, firing or unknown. ``health`` is ``ok``, ``err`` or unknown.
+    ``group_interval_s`` says how often the rule is evaluated.
+    """
 
     name: str
     query: str
@@ -73,7 +80,7 @@ class AlertRule:
 
 @_camel
 class Alert:
-    """An alert that is pending or firing."""
+    """An alert that is pending or firing, as ``state`` says."""
 
     name: Annotated[str, Field(validation_alias=AliasPath("labels", "alertname"))]
     labels: dict[str, str]
@@ -110,7 +117,10 @@ class PrometheusClient(HttpClient):
         return self._query("/api/v1/query", {"query": promql})
 
     def query_samples(self, selector: str, window_s: float) -> list[Series]:
-        """Return the raw scrapes of a selector in the last seconds, with their own times."""
+        """Return the raw scrapes of a selector in the last ``window_s`` seconds, with their times.
+
+        A range query would give evaluated values at even times instead.
+        """
         return self.query(f"{selector}[{max(1, round(window_s * 1000))}ms]")
 
     def query_range(
@@ -171,7 +181,9 @@ _PLACEHOLDER = re.compile(
 )
 # Demo mail addresses may be at example.com; what matters is the server that takes the mail.
 _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"}
-# These count requests: a notification counts as failed only when it is given up, minutes later.
+# What Alertmanager uses where a route does not say it.
+# These count requests. Alertmanager's counts of notifications come too late: a notification counts
+# as failed only when Alertmanager gives it up, minutes later.
 _SENT = "alertmanager_notification_requests_total"
 _FAILED = "alertmanager_notification_requests_failed_total"
 _DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m"}
@@ -241,7 +253,7 @@ class AlertmanagerClient(HttpClient):
         return counts
 
     def read_placeholders(self) -> list[str]:
-        """Return the placeholders that the running configuration still has, with their paths.
+        """Return the placeholders that the running configuration still has, each with its path.
 
         Each looks like ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret
         values (webhook URLs among them), so a placeholder in those cannot be seen here.
@@ -253,7 +265,7 @@ class AlertmanagerClient(HttpClient):
         return placeholders
 
     def read_group_timing(self) -> tuple[float, float]:
-        """Return ``(group_wait_s, group_interval_s)`` of the top route."""
+        """Return ``(group_wait_s, group_interval_s)`` of the top route, or the defaults."""
         with self.parsing(_STATUS):
             timing = {**_DEFAULT_TIMING, **self._read_config()["route"]}
         times = [str(timing[name]) for name in _DEFAULT_TIMING]
@@ -274,7 +286,10 @@ class AlertmanagerClient(HttpClient):
 
 
 def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the path and text of each value that may be a destination."""
+    """Yield path and text of each value of a configuration that may be a destination.
+
+    ``where`` is the path of ``value``; empty at the top.
+    """
     if isinstance(value, str):
         yield where, value
     elif isinstance(value, dict):
@@ -310,7 +325,7 @@ class Panel:
 
 
 def choose_panel(panels: Sequence[Panel], title: str) -> Panel | None:
-    """Return a panel by its title, folded or not; upper and lower case do not matter."""
+    """Return a panel by its title, also out of a folded row; upper and lower case do not matter."""
     folded: list[Panel] = []
     for row in panels:
         folded += row.panels
@@ -357,9 +372,9 @@ _SHIPMENTS = "/fulfillment/shipments"
 
 @_camel
 class WorkerState:
-    """What the worker says of itself; ``raw`` is all of it.
+    """What the worker says of itself; ``raw`` is the whole answer.
 
-    ``paused_at`` and ``paused_by`` are of the pause that holds now, where the service tells them.
+    ``paused_at`` and ``paused_by`` are about the present pause, where the service tells them.
     """
 
     paused: StrictBool
@@ -398,16 +413,16 @@ class FulfillmentClient(HttpClient):
         self.post(f"{_WORKER}/resume", object)
 
     def list_shipments(self, order_id: int, limit: int = 100) -> list[dict[str, Json]]:
-        """Return an order's shipments as the service has them."""
+        """Return an order's shipments as the service gives them, at most ``limit``."""
         params = {"orderId": order_id, "limit": limit}
         return self.get(_SHIPMENTS, list[dict[str, Json]], params, "items")
 
     def list_newest_shipments(self, limit: int) -> list[dict[str, Json]]:
-        """Return the newest shipments as the service has them."""
+        """Return the newest shipments as the service gives them, at most ``limit``."""
         return self.get(_SHIPMENTS, list[dict[str, Json]], {"limit": limit}, "items")
 
     def check_reachable(self) -> str:
-        """Say that it lists shipments; ``WrongSystemError`` when it does not know any."""
+        """Say that it lists shipments; ``WrongSystemError`` when it is another system."""
         params = {"orderId": 1, "limit": 1}
         self.identify(_SHIPMENTS, list[dict[str, Json]], params, "items")
         return "lists shipments"
@@ -418,7 +433,7 @@ _LOGIN = "/auth/token"
 
 @dataclass(frozen=True, slots=True)
 class Dag:
-    """The pipeline's DAG. Airflow schedules no run of a stale one: its file cannot be read."""
+    """The pipeline's DAG. Airflow schedules no run of a stale DAG, whose file it cannot read."""
 
     id: Annotated[str, Field(validation_alias="dag_id")]
     is_paused: StrictBool
@@ -439,7 +454,10 @@ class DagRun:
 
 @dataclass(frozen=True, slots=True)
 class DagChange:
-    """Somebody changed the DAG: an entry of Airflow's event log. ``extra`` is JSON text."""
+    """An entry of Airflow's event log: somebody changed the DAG.
+
+    ``extra`` is the change as JSON text, such as ``{"is_paused": true}``.
+    """
 
     at: Annotated[At, Field(validation_alias="when")]
     by: Annotated[Text, Field(validation_alias="owner")] = ""
@@ -447,7 +465,7 @@ class DagChange:
 
     @property
     def is_pause(self) -> bool:
-        """Whether it paused the DAG."""
+        """Whether the change paused the DAG."""
         try:
             content = json.loads(self.extra)
         except ValueError:
@@ -462,13 +480,13 @@ class PipelineClient(HttpClient):
     ----------
     url : the API server's address
     dag_id : the DAG
-    token : sent as it is; without one, user and password get one
+    token : sent as it is; if it is empty, the client logs in to get one
     user, password : for the login
 
     Notes
     -----
-    Airflow 3 takes tokens, not passwords. A token that it no longer accepts is replaced once. A
-    server without a login gets user and password by basic authentication.
+    Airflow 3 takes tokens, not passwords. If it no longer accepts the login's token, the client
+    logs in once more. A server without a login gets user and password by basic authentication.
     """
 
     SYSTEM = "pipeline"
@@ -493,7 +511,7 @@ class PipelineClient(HttpClient):
         )
         self._dag_id = dag_id
         self._path = f"/api/v2/dags/{quote(dag_id, safe='')}"
-        self._has_token = False
+        self._is_logged_in = False
         self._login: dict[str, str] | None = None
         if user and not token:
             self._login = {"username": user, "password": password}
@@ -514,7 +532,7 @@ class PipelineClient(HttpClient):
         return self.get(path, list[DagRun], query, "dag_runs")
 
     def find_last_pause(self) -> DagChange | None:
-        """Return who paused the DAG last, and when, by the event log; None when nobody did."""
+        """Return who paused the DAG last, and when; None when none of its last 20 changes did."""
         query = {"dag_id": self._dag_id, "event": "patch_dag", "order_by": "-when", "limit": 20}
         changes = self.get("/api/v2/eventLogs", list[DagChange], query, "event_logs")
         for change in changes:
@@ -527,8 +545,9 @@ class PipelineClient(HttpClient):
         return self.patch(self._path, Dag, {"is_paused": paused})
 
     def _ask_json(self, request: Request) -> Json:
-        if self._login and self._has_token:
-            # The token may have expired: try again with a new one.
+        """Send a request with the login's token, if there is a login."""
+        if self._login and self._is_logged_in:
+            # A denial may mean that the token has expired: then log in again, and try again.
             with suppress(AccessDeniedError):
                 return super()._ask_json(request)
         if self._login:
@@ -536,7 +555,7 @@ class PipelineClient(HttpClient):
         return super()._ask_json(request)
 
     def _log_in(self) -> None:
-        """Get a token. A server without a login is not asked again."""
+        """Get a token for all further requests. A server without a login is asked only once."""
         request = Request("POST", f"{self.url}{_LOGIN}", json=self._login)
         try:
             answer = super()._ask_json(request)
@@ -545,7 +564,7 @@ class PipelineClient(HttpClient):
             return
         token = self.read_as(_LOGIN, answer, str, "access_token")
         self._session.headers["Authorization"] = f"Bearer {token}"
-        self._has_token = True
+        self._is_logged_in = True
 
 
 _CASES = "/support/cases"
@@ -554,12 +573,13 @@ _NO_CASE = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class _NoCase:
-    """What support answers when it has no ticket with an id."""
+    """What support answers about an unknown ticket. Another system's 404 does not match."""
 
     detail: Annotated[str, Field(pattern=r"(?i)\bticket\b")]
 
 
 def _list_orders(context: list[dict[str, Json]]) -> list[Json]:
+    """Return the order ids in a ticket's context, each once."""
     orders: list[Json] = []
     for item in context:
         order = item.get("orderId")
@@ -576,7 +596,7 @@ _Time = Annotated[datetime | None, BeforeValidator(try_time)]
 
 @_camel
 class TimelineEntry:
-    """One event of a ticket. ``at`` is None when its time cannot be read; ``raw`` is all of it."""
+    """One event of a ticket. ``at`` is None when its time cannot be read; ``raw`` is all fields."""
 
     type: str = ""
     at: Annotated[_Time, Field(validation_alias="timestamp")] = None
@@ -587,6 +607,7 @@ class TimelineEntry:
 
 
 def _keep_raw(entry: dict[str, Json]) -> dict[str, Json]:
+    """Add the whole entry to its own fields, as ``raw``."""
     return {**entry, "raw": entry}
 
 
@@ -595,7 +616,7 @@ _Entry = Annotated[TimelineEntry, BeforeValidator(_keep_raw)]
 
 @_camel
 class Case:
-    """A ticket. Its timeline is empty unless it was asked for."""
+    """A ticket. Its timeline is empty in answers that do not include it."""
 
     id: Annotated[str, Field(validation_alias=AliasChoices("id", "ticketId"))]
     status: str = ""
@@ -625,12 +646,12 @@ class SupportClient(HttpClient):
         return self.get(self._path(ticket_id), Case, params)
 
     def check_reachable(self) -> str:
-        """Say that it knows tickets; ``WrongSystemError`` when it does not."""
+        """Say that the service knows tickets; ``WrongSystemError`` when it is another system."""
         self.identify(f"{_CASES}/{_NO_CASE}", _NoCase, status=404)
         return "knows tickets"
 
     def refresh_timeline(self, ticket_id: str) -> Case:
-        """Make the service collect the timeline again. Drops its cache; there is no way back."""
+        """Make the service drop its cached timeline and collect it again. There is no way back."""
         path = self._path(ticket_id)
         return self.post(f"{path}/timeline/refresh", Case)
 
@@ -640,7 +661,7 @@ class SupportClient(HttpClient):
         self.post(f"{path}/close", object)
 
     def read_collection_failures(self) -> dict[str, float]:
-        """Return how often each source of timelines failed since the service started."""
+        """Return how often each source of timelines failed since the service started, by source."""
         failures = defaultdict[str, float](float)
         for sample in self.read_metrics():
             if sample.name == "support_timeline_collection_failures_total":
@@ -655,7 +676,7 @@ class SupportClient(HttpClient):
 
 @dataclass(frozen=True, slots=True)
 class ProbeStep:
-    """One step of a run, such as ``timeline_refresh``."""
+    """One step of the probe's run, such as ``timeline_refresh``."""
 
     name: Annotated[str, Field(validation_alias=AliasChoices("step", "name"))]
     status: str
@@ -664,7 +685,7 @@ class ProbeStep:
 
 @dataclass(frozen=True, slots=True)
 class ProbeStatus:
-    """The last run; ``ran_at`` is None before the first."""
+    """How the probe's last run ended; ``ran_at`` is None before the first run."""
 
     status: str
     steps: tuple[ProbeStep, ...]
@@ -672,7 +693,7 @@ class ProbeStatus:
 
 
 class ProbeClient(HttpClient):
-    """Read the probe. Only reads."""
+    """Read the synthetic probe's results. Only reads: it starts no run."""
 
     SYSTEM = "probe"
 
@@ -681,13 +702,16 @@ class ProbeClient(HttpClient):
         return self.get("/status", ProbeStatus)
 
     def check_reachable(self) -> str:
-        """Return how the last run went; ``WrongSystemError`` when it is another system."""
+        """Return the last run's status; ``WrongSystemError`` when it is another system."""
         return self.identify("/status", ProbeStatus).status
 
 
 @_camel
 class Notification:
-    """One notification as it arrived. ``channel`` is slack, email or teams."""
+    """One notification as it arrived at a receiver.
+
+    ``channel`` is slack, email or teams; ``status`` is firing or resolved.
+    """
 
     channel: str
     received_at: At
@@ -697,18 +721,18 @@ class Notification:
 
 
 class NotificationsClient(HttpClient):
-    """Read what arrived. Only reads."""
+    """Read which notifications arrived at the alert receivers. Only reads."""
 
     SYSTEM = "notifications"
 
     def list_notifications(self, since: datetime) -> list[Notification]:
-        """Return what arrived since a time, oldest first."""
+        """Return the notifications that arrived since a time, oldest first."""
         query = {"since": format_time(since)}
         notifications = self.get("/notifications", list[Notification], query, "items")
         return sorted(notifications, key=lambda item: item.received_at)
 
     def check_reachable(self) -> str:
-        """Return that it lists notifications; raise ``WrongSystemError`` when it does not."""
+        """Say that it lists notifications; ``WrongSystemError`` when it is another system."""
         query = {"since": format_time(utc_now())}
         self.identify("/notifications", list[Notification], query, "items")
         return "lists notifications"

@@ -26,13 +26,14 @@ from ..settings import Settings
 _SYSTEM = "object store"
 _META = "x-amz-meta-"
 _EXPIRES_S = 20
-#: How long the store's clock is not read again. A signature is then valid for at least 15 s.
+#: How long a reading of the store's clock is used. So a signature is valid for at least 15 s.
 _CLOCK_S = 5.0
 _FREE = re.compile(
     rb"^minio_cluster_capacity_(?:usable_)?free_bytes(?:{.*})? (\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*$",
     re.MULTILINE,
 )
 
+# Codes and words of failed requests, by what they mean.
 _ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
 _DENIED = {*REFUSED, "HTTP 401", "HTTP 403"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
@@ -85,7 +86,7 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
 
 
 class ObjectStore:
-    """One bucket of an S3 store. Every method raises ``ClientError`` subclasses only.
+    """One bucket of an S3 store. Its methods raise no errors but subclasses of ``ClientError``.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ class ObjectStore:
             return self._bucket.read(key)
 
     def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
-        """Write an object by one request that is sent once. Its name gives its content type."""
+        """Write an object by one request that is sent once. The key's ending gives its type."""
         content_type, _ = mimetypes.guess_type(key)
         headers = {"content-type": content_type or "application/octet-stream"}
         for name, text in (metadata or {}).items():
@@ -145,7 +146,10 @@ class ObjectStore:
         self._change(Request("delete", info.key, if_match=info.etag), f"delete {info.key}")
 
     def _change(self, request: Request, what: str) -> None:
-        """Send one change; raise a ``ClientError`` that says whether it may have been done."""
+        """Send one change; raise a ``ClientError`` that says whether it may have been done.
+
+        ``what`` names the change in messages, such as ``write pending/7.pdf``.
+        """
         if not is_key_supported(request.key):
             raise errors.BadAnswerError(f"{what}: no request can name this key", system=_SYSTEM)
         with _client_errors():
@@ -182,7 +186,7 @@ class ObjectStore:
         Raises
         ------
         AccessDeniedError
-            When it takes the listing, and the credentials may not list.
+            When a listing is needed, and the credentials may not list.
         ClientError
             When the store is unhealthy, with its own words.
         """
@@ -212,7 +216,7 @@ class ObjectStore:
             return None
         for text in _FREE.findall(answer.body):
             free_bytes = float(text)
-            # The gateway always answers 0 or NaN: it does not know.
+            # MinIO as a gateway always answers 0 or NaN: it does not know.
             if 0 < free_bytes < math.inf:
                 return int(free_bytes)
         return None
@@ -236,8 +240,8 @@ class ObjectStore:
 
         Notes
         -----
-        Changes nothing. Writing is tried by copying an object that does not exist, deleting by
-        deleting one that does not exist. A bucket that keeps versions is not tried: the delete
+        Changes nothing. Writing is tried by a copy of an object that does not exist, and deleting
+        by a delete of such an object. In a bucket that keeps versions no delete is tried, since it
         would leave a marker.
         """
         store = ObjectStore(self._change_bucket if write_under else self._bucket)
@@ -269,7 +273,10 @@ class ObjectStore:
             raise errors.BadAnswerError(error.message, system=_SYSTEM) from error
 
     def _try_delete(self, key: str) -> None:
-        """Delete an object that does not exist, unless the bucket keeps versions."""
+        """Delete an object that does not exist, unless the bucket keeps versions.
+
+        A store that cannot keep versions answers ``NotImplemented`` to the question.
+        """
         request = Request("get", query={"versioning": ""})
         try:
             body = self._change_bucket.fetch(request, "read versioning").body
@@ -283,15 +290,15 @@ class ObjectStore:
 
 
 def _allow_absent(ask: Callable[[], object]) -> None:
-    """Ask about an object that does not exist: when the answer says so, the right is there."""
+    """Ask about an object that does not exist: an answer that says so proves the right."""
     with suppress(errors.NotFoundError, errors.PreconditionFailedError):
         ask()
 
 
 def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
-    """Return whether a question is allowed, and why not.
+    """Send a request; return whether it is allowed, and if not, why.
 
-    None instead of a bool means unknown.
+    None instead of a bool means that nobody knows; then the reason says why.
 
     Raises
     ------

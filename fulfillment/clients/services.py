@@ -45,8 +45,8 @@ class ServiceState:
 
     Attributes
     ----------
-    state : in the back end's words, such as ``RUNNING``, ``FATAL``, ``exited`` since : when this
-        state began; None when the back end does not say
+    state : in the back end's words, such as ``RUNNING``, ``FATAL``, ``exited``
+    since : when this state began; None when the back end does not say
     exit_code : of the last process; None while it runs
     health : ``healthy``, ``unhealthy``, ``starting``, or empty when nothing checks it
     """
@@ -60,7 +60,7 @@ class ServiceState:
 
 
 class LogLine(NamedTuple):
-    """One line of a log. ``at`` is None when neither it nor a line before has a time."""
+    """One line of a log. ``at`` is its time, else the last one before it; None: there is none."""
 
     at: datetime | None
     text: str
@@ -93,10 +93,10 @@ class ServicesClient(ServiceSwitch, Protocol):
         """Return a service's last lines since a time, oldest first, at most so many."""
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
-        """Return the settings a service runs with; a secret is one of three words.
+        """Return the settings that a service runs with; instead of a secret, a word about it.
 
-        ``present``, ``absent``, or ``equal to the store's`` when it is the secret that the
-        runbook itself uses for the store.
+        The word is ``present``, ``absent``, or ``equal to the store's`` when it is the secret that
+        the runbook itself uses for the store.
         """
 
 
@@ -134,9 +134,9 @@ def run_program(
     ----------
     words : the program and its arguments
     settings : their secrets are redacted in messages
-    is_change : it changes something, so it gets a longer time-out
+    is_change : whether it changes something: then its time-out is longer
     advice : what to set when the program cannot be run
-    shown : its name in messages; empty: its first words
+    shown : the program's name in messages; empty: its first words
 
     Raises
     ------
@@ -162,7 +162,7 @@ def run_program(
     return done.stdout.decode("utf-8", "replace")
 
 
-def unknown_service(name: str, known: Iterable[str]) -> errors.ClientError:
+def make_unknown_service_error(name: str, known: Iterable[str]) -> errors.ClientError:
     """Return the error for a name that is not a service."""
     names = ", ".join(sorted(known)) or "none"
     text = f"there is no service {name[:80]!r}; there are: {names}"
@@ -173,7 +173,7 @@ def read_service(switch: ServiceSwitch, name: str) -> ServiceState:
     """Return the state of one service; ``NotFoundError`` for a name that is not one."""
     states = {state.name: state for state in switch.list_services()}
     if name not in states:
-        raise unknown_service(name, states)
+        raise make_unknown_service_error(name, states)
     return states[name]
 
 
@@ -183,7 +183,7 @@ def hide_secrets(values: Mapping[str, str | None], settings: Settings) -> dict[s
     store_secret = settings.minio_root_password.get_secret_value()
     shown: dict[str, str] = {}
     for name, value in sorted(values.items()):
-        text = str(value or "")  # compose's are not all text
+        text = str(value or "")  # compose also gives numbers and null
         if not _SECRET_NAME.search(name):
             shown[name] = redactor.text(text)
         elif not text:
@@ -203,25 +203,27 @@ def select_lines(
     Parameters
     ----------
     texts : lines, oldest first
-    since : lines before it are left out; a line without a time belongs to the line before it
-    timed : each line begins with a time and a blank, which are cut off
+    since : earlier lines are left out. A line without a time has the time of the line before it
+    max_lines : at most so many lines are returned
+    timed : whether each line begins with a time and a blank, which are cut off
     """
     lines: list[LogLine] = []
-    last: datetime | None = None
+    line_at: datetime | None = None
     for text in texts:
         if timed:
             head, _, shown = text.partition(" ")
-            at = try_time(head)
+            own_time = try_time(head)
         else:
             shown = text
-            at = _find_time(text)
-        last = at or last
-        if last is None or last >= since:
-            lines.append(LogLine(last, shown[:_MAX_LINE_CHARS]))
+            own_time = _find_time(text)
+        line_at = own_time or line_at
+        if line_at is None or line_at >= since:
+            lines.append(LogLine(line_at, shown[:_MAX_LINE_CHARS]))
     return lines[-max_lines:]
 
 
 def _find_time(text: str) -> datetime | None:
+    """Return the time with which a line begins, or that its JSON names; None without one."""
     if text.startswith("{"):
         return _find_time_in_json(text)
     match = _LEADING_TIME.match(text)
@@ -286,7 +288,7 @@ class ComposeServices:
             states = _read_json_lines(self._execute(words, is_change=False))
         if len(states) != len(ids):
             raise _bad("a container went away while it was looked at; ask again")
-        return sorted(map(_state, rows, states), key=lambda state: state.name)
+        return sorted(map(_make_state, rows, states), key=lambda state: state.name)
 
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first."""
@@ -333,10 +335,11 @@ class ComposeServices:
         except (ValueError, KeyError, TypeError) as error:
             raise _bad("compose config is not understood: docker compose 2.x is needed") from error
         if name not in configs:
-            raise unknown_service(name, configs)
+            raise make_unknown_service_error(name, configs)
         return configs[name]
 
     def _run_compose(self, *words: str, is_change: bool = False) -> str:
+        """Run a compose command; if it lacks a configuration file, say which setting names it."""
         try:
             return self._execute([*self._command, *words], is_change=is_change)
         except errors.BadAnswerError as error:
@@ -362,7 +365,8 @@ def _read_json_lines(output: str) -> list[dict[str, Json]]:
         raise _bad("the answer is not JSON: docker compose 2.x is needed") from error
 
 
-def _state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
+def _make_state(row: dict[str, Json], state: dict[str, Json]) -> ServiceState:
+    """Return a service's state from its row of ``compose ps`` and ``docker inspect``'s state."""
     running = state.get("Status") == "running"
     if running:
         since = parse_when(state.get("StartedAt"))
@@ -386,7 +390,10 @@ _STOPPED = {"stopped", "inactive", "failed", "exited", "dead", "created"}
 
 
 def _parse_status(output: str) -> bool | None:
-    """Tell whether the words of a status command say that it runs; None when they do not agree."""
+    """Tell whether the words of a status command say that the worker runs.
+
+    A number says how many of it run. None when a word is unknown, or the words do not agree.
+    """
     answers: set[bool | None] = set()
     for word in output.lower().split():
         if word == "loaded":  # systemd's word that the unit exists
@@ -407,15 +414,15 @@ def _parse_status(output: str) -> bool | None:
 class CommandServices:
     """One service, the worker, by ``WORKER_STATUS_CMD``, ``_STOP_CMD``, ``_START_CMD``.
 
-    See ``ServiceSwitch``. What the status command prints counts: words that say whether it runs,
-    or how many of it run. A failure and any other word are a ``ClientError``: nobody knows.
+    See ``ServiceSwitch``. The status command prints words that say whether the worker runs, or how
+    many of it run. If the command fails, or prints other words, nobody knows: a ``ClientError``.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def list_services(self) -> list[ServiceState]:
-        """Return the worker."""
+        """Return the worker as the only service."""
         output = self._run("worker_status_cmd")
         running = _parse_status(output)
         if running is None:
@@ -447,11 +454,13 @@ class CommandServices:
         self._change("worker_start_cmd", name)
 
     def _change(self, setting: str, name: str) -> None:
+        """Run the command that a setting holds, if ``name`` is the worker's."""
         if name != self._settings.worker_service:
-            raise unknown_service(name, [self._settings.worker_service])
+            raise make_unknown_service_error(name, [self._settings.worker_service])
         self._run(setting, is_change=True)
 
     def _run(self, setting: str, *, is_change: bool = False) -> str:
+        """Run the command that a setting holds; return what it prints."""
         return run_program(
             shlex.split(getattr(self._settings, setting)),
             self._settings,

@@ -33,7 +33,7 @@ from ..clients.services import try_time
 from ..investigation import Investigation
 from ..outcome import Uploads
 from ..unserved import Unserved, read_unserved
-from ..waiting import WAITING, Label, Waiting, list_prefixes, read_waiting
+from ..waiting import WAITING_COLUMNS, Label, Waiting, list_prefixes, read_waiting
 from .recovery import (
     compare_backlog,
     find_judged_from,
@@ -640,8 +640,8 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
         "value": NUMBER,
     },
     "2.2": {"series": TEXT, "value": NUMBER},
-    "2.3": WAITING,
-    "2.4": WAITING,
+    "2.3": WAITING_COLUMNS,
+    "2.4": WAITING_COLUMNS,
     "2.5": {
         "order": WHOLE,
         "at": TIME,

@@ -19,7 +19,7 @@ from ..analysis.log_groups import LogGroup, group_lines
 from ..analysis.samples import list_growth
 from ..clients.http_systems import Notification, RoutedAlert, Series
 from ..investigation import Investigation
-from ..waiting import WAITING, Label, Waiting, list_prefixes, read_waiting
+from ..waiting import WAITING_COLUMNS, Label, Waiting, list_prefixes, read_waiting
 from . import detection
 from .detection import LISTING
 from .recovery import find_end_before, find_last_upload
@@ -519,7 +519,7 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
         "bytes": WHOLE,
         "longest_minutes": NUMBER,
     },
-    "3.4": WAITING,
+    "3.4": WAITING_COLUMNS,
     "3.5": {
         "level": TEXT,
         "count": WHOLE,

@@ -159,7 +159,9 @@ def test_a_metric_of_the_owners_says_when_it_moved_last(foreign: Foreign) -> Non
 def test_without_any_control_the_approved_plan_says_so(foreign: Foreign) -> None:
     ann = foreign.hire("none", WORKER_CONTROL="none")
     plan = plan_some(foreign, ann, "none")
-    assert "a pass of it between our look and our copy can ship a label twice" in read_plan(plan)
+    assert "a pass of the worker between our look and our copy can ship a label twice" in read_plan(
+        plan
+    )
     expect_moved(foreign, ann, plan, "none")
     assert foreign.steer("status") == "running"
 

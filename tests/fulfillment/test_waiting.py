@@ -288,7 +288,7 @@ def test_what_waits_for_less_long_is_too_young() -> None:
 def test_what_excludes_all_is_named_with_its_setting(
     excluded: dict[str, int], rule: str, wanted: str
 ) -> None:
-    told = explain_left(excluded, {}, Settings(label_finished=rule), is_all=True)
+    told = explain_left(excluded, {}, Settings(label_finished=rule), nothing_moves=True)
     assert wanted in told
     assert "7" in told
 
@@ -296,24 +296,26 @@ def test_what_excludes_all_is_named_with_its_setting(
 def test_other_files_that_hold_the_alert_are_named_although_labels_move() -> None:
     excluded = {"no_match": 4, "incomplete": 2}
     sample = {"no_match": ("pending/a.zpl", "pending/b.zpl", "pending/c.txt", "pending/d.txt")}
-    told = explain_left(excluded, sample, Settings(), is_all=False)
+    told = explain_left(excluded, sample, Settings(), nothing_moves=False)
     assert "4 stay" in told
     assert all(key in told for key in sample["no_match"][:3])
     assert sample["no_match"][3] not in told
     assert "alert" in told
     assert "LABEL_FINISHED" not in told
-    assert "LABEL_FINISHED" in explain_left(excluded, sample, Settings(), is_all=True)
+    assert "LABEL_FINISHED" in explain_left(excluded, sample, Settings(), nothing_moves=True)
 
 
 def test_labels_that_no_order_wants_are_named_although_others_move() -> None:
-    told = explain_left({"not_wanted": 6}, {}, Settings(label_finished="shipment"), is_all=False)
+    told = explain_left(
+        {"not_wanted": 6}, {}, Settings(label_finished="shipment"), nothing_moves=False
+    )
     assert "6 stay" in told
     assert "out of pending/" in told
 
 
 @pytest.mark.parametrize("excluded", [{}, {"synthetic": 3}, {"gone": 1, "incomplete": 0}])
 def test_where_nothing_stays_there_is_nothing_to_explain(excluded: dict[str, int]) -> None:
-    assert explain_left(excluded, {}, Settings(), is_all=True) == ""
+    assert explain_left(excluded, {}, Settings(), nothing_moves=True) == ""
 
 
 @pytest.mark.parametrize(
