@@ -115,7 +115,8 @@ def drill(
     as_json: AsJson = False,
 ) -> None:
     """Inject a real fault, carry out the runbook, score it, put everything back."""
-    if (bool(scenario), every, revert).count(True) > 1:
+    choices = [bool(scenario), every, revert]
+    if choices.count(True) > 1:
         raise UsageError("choose one of --scenario, --all and --revert")
     with hold_interrupts():
         from .drill_commands import drill_all, drill_one, revert_killed_drill

@@ -83,8 +83,8 @@ class CheckDocument(Document):
 class InitDocument(Document):
     """``init``: whether ``.env`` was written; with ``--marker``, what became of the marker.
 
-    ``writes`` is exactly what the marker would be, and where. It is empty when the marker exists.
-    ``sha256`` is its hash, and ``apply`` the command that writes it.
+    ``writes`` is exactly what the marker is to be, and where; it is empty when the bucket had the
+    marker before. ``sha256`` is the hash of ``writes``. ``apply`` is the command that approves it.
     """
 
     env_file: str
@@ -303,7 +303,7 @@ class DrillRevertDocument(Document):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Without a killed drill, two fields: nothing was taken back, and nobody looked."""
+        """Two fields without a killed drill: nothing was taken back, and nobody looked."""
         return () if self.drill else ("reverted", "steady")
 
 
@@ -408,10 +408,10 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         inv = Investigation(incident, section=SECTIONS["01_purpose"], settings=settings)
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[get_step(read_rights).id]
-    closed = find_closed(rights.rows)
+    blocking_rows = find_closed(rights.rows)
     return CheckDocument(
         schema_name="runbook/check/1",
-        exit_code=ExitCode.UNKNOWN if closed else ExitCode.OK,
+        exit_code=ExitCode.UNKNOWN if blocking_rows else ExitCode.OK,
         summary=describe_access(rights),
         systems=rights.rows,
         readings=tuple(readings.values()),

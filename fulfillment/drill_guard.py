@@ -43,7 +43,7 @@ def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> N
     if reasons:
         text = "; ".join(reasons)
         raise errors.SafetyError(
-            f"no drill now: {text}. Nothing was injected. `runbook investigate` shows how it stands"
+            f"no drill now: {text}. Nothing was injected. Next: `runbook investigate`"
         )
 
 

@@ -303,6 +303,7 @@ def _judge_counts(card: Scorecard) -> Objective:
     A system without Alertmanager does not fail here: nobody can know who was told.
     """
     delivered = [name for name, count in card.notified.items() if count.sent > count.failed]
+    # A channel has failed when each of its requests failed.
     failed = [name for name, count in card.notified.items() if count.failed >= count.sent > 0]
     silent = [name for name, count in card.notified.items() if not count.sent]
     parts = []
@@ -322,6 +323,7 @@ def _judge_counts(card: Scorecard) -> Objective:
 
 
 def _judge_cause(card: Scorecard, scenario: Scenario) -> Objective:
+    """Judge whether the expected cause is among those found; others may be there, too."""
     cause = str(scenario.cause_expected)
     words = [CAUSES[name].words for name in card.cause_found]
     return Objective(
@@ -333,6 +335,7 @@ def _judge_cause(card: Scorecard, scenario: Scenario) -> Objective:
 
 
 def _judge_time(name: str, actual_s: float | None, limit_s: float) -> Objective:
+    """Judge a time in seconds against its limit; None: it was not reached."""
     return Objective(
         name=name,
         target=f"within {limit_s:.0f} s",
@@ -576,7 +579,7 @@ def run_drill(
         When another drill runs, the environment lacks what the scenario needs, or the system is not
         in its steady state.
     RunInterruptedError
-        On Ctrl-C or SIGTERM, once the fault is taken back.
+        On Ctrl-C or SIGTERM. Its message says whether the fault is taken back.
     """
     check_environment(settings)
     clients = Clients(settings)
@@ -643,13 +646,13 @@ def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
             evaluation_s = max(evaluation_s, rule.group_interval_s)
     # Prometheus needs a scrape and some evaluations to see a fault, and again to see it gone. Four
     # evaluation intervals are enough for each.
-    observe_s = 4 * evaluation_s
+    observation_s = 4 * evaluation_s
     group_wait_s, group_interval_s = timing or (0.0, 0.0)
     return replace(
         scenario,
-        detect_timeout_s=scenario.detect_timeout_s + for_s + observe_s,
+        detect_timeout_s=scenario.detect_timeout_s + for_s + observation_s,
         notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
-        clear_timeout_s=scenario.clear_timeout_s + group_interval_s + observe_s,
+        clear_timeout_s=scenario.clear_timeout_s + group_interval_s + observation_s,
     )
 
 
@@ -688,6 +691,7 @@ def _run(drill: Drill) -> DrillDocument:
             _record_interrupt(drill, "Interrupted while the drill took its fault back.")
         if is_interrupted:
             drill.card.error = _say_interrupted(drill, change_message, again)
+        # A drill that ended early fails anyway, so nobody waits for its steady state.
         if not drill.card.error and drill.card.verdict is not None:
             drill.card.steady_after = drill.wait_until_steady()
         document = _close(drill)
@@ -729,12 +733,13 @@ def _begin(drill: Drill, again: str) -> None:
         _give_up(drill)
         raise errors.SteadyStateError(
             "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
-            f"what was seen is in {drill.incident.folder}"
+            f"the drill's readings are in {drill.incident.folder}"
         )
     drill.record("steady", before=True)
 
 
 def _record_interrupt(drill: Drill, reason: str) -> None:
+    """Write to the journal that the drill was interrupted."""
     entry = {"section": "", "reason": reason}
     drill.incident.journal.append("interrupted", entry)
 
@@ -1057,6 +1062,7 @@ def _seconds_since(began: float) -> float:
 
 
 def _seconds_between(start: datetime, end: datetime) -> float:
+    """Return the seconds from one time to another, to a hundredth."""
     seconds = (end - start).total_seconds()
     return round(seconds, 2)
 

@@ -208,9 +208,9 @@ NOW_TABLE = """
 breach any any any any TROUBLE a needed reading is a breach
 not-breach any any failing any TROUBLE uploads fail
 not-breach any any not-failing overdue TROUBLE a label waits too long
-unknown+stale firing any not-failing not-overdue TROUBLE an alert fires, and a needed reading says nothing of now
-unknown+stale not-firing firing not-failing not-overdue TROUBLE an alert fires, and a needed reading says nothing of now
-unknown+stale not-firing not-firing not-failing not-overdue UNREAD a needed reading says nothing of now
+unknown+stale firing any not-failing not-overdue TROUBLE an alert fires, and a needed reading is unknown or out of date
+unknown+stale not-firing firing not-failing not-overdue TROUBLE an alert fires, and a needed reading is unknown or out of date
+unknown+stale not-firing not-firing not-failing not-overdue UNREAD a needed reading is unknown or out of date
 ok firing any none not-overdue TROUBLE an alert fires, and no label arrives although orders want one
 ok not-firing firing none not-overdue TROUBLE an alert fires, and no label arrives although orders want one
 ok not-firing not-firing none not-overdue SILENT orders want labels, and none arrives
@@ -231,7 +231,7 @@ VERDICT_TABLE = """
 trouble supported none any any INCIDENT REPAIR no no there is trouble, and its cause is known
 trouble gone+undecided none any any INCIDENT REPAIR no no there is trouble, and no cause is known
 trouble unread none any any INCIDENT DIAGNOSE no no there is trouble
-trouble supported proven+unproven any any NOT_FIXED REPAIR no no there still is trouble, and its cause
+trouble supported proven+unproven any any NOT_FIXED REPAIR no no there still is trouble, and its cause is still there
 trouble gone+undecided proven+unproven any any NOT_FIXED REPAIR no no there still is trouble, and no cause is known
 trouble unread proven+unproven any any NOT_FIXED DIAGNOSE no no there still is trouble
 trouble any unfinished any any NOT_FIXED RESUME no no there still is trouble, and an action was cut off
@@ -245,7 +245,7 @@ alert gone unproven any ahead+unknown UNKNOWN VERIFY no no what was done is not 
 alert gone proven+unproven any past NOT_FIXED DIAGNOSE no no the alert should have cleared by now
 alert undecided+unread proven+unproven any ahead+unknown UNKNOWN DIAGNOSE no no whether the cause is gone is not known, and an alert fires
 alert undecided+unread proven+unproven any past NOT_FIXED DIAGNOSE no no the alert should have cleared by now
-alert gone none trouble ahead FIXED_ALERT_DECAYING WAIT no no symptom and cause went without a repair of ours, and the alert is clearing
+alert gone none trouble ahead FIXED_ALERT_DECAYING WAIT no no symptom and cause went away without a repair of ours, and the alert is clearing
 alert gone none trouble past+unknown INCIDENT DIAGNOSE no no an alert fires
 alert gone none calm+cause any INCIDENT DIAGNOSE no no an alert fires
 alert undecided+unread none any any INCIDENT DIAGNOSE no no an alert fires
@@ -282,11 +282,11 @@ well supported none calm+cause any INCIDENT REPAIR no no a cause is there that s
 well supported none trouble any MITIGATED REPAIR yes no the symptom is gone, and the cause is still there
 well supported proven+unproven any any MITIGATED REPAIR yes no the symptom is gone, and the cause is still there
 well gone proven any any FIXED LEARN yes yes symptom, cause and alert are gone
-well gone unproven any any UNKNOWN VERIFY no no all is well, and what was done is not proven
+well gone unproven any any UNKNOWN VERIFY no no all is well, but what was done is not proven
 well gone none cause+trouble any FIXED LEARN yes yes symptom, cause and alert are gone, without a repair of ours
 well gone none calm any HEALTHY REFERENCES no no no label waits too long
-well undecided+unread proven+unproven any any UNKNOWN DIAGNOSE no no the symptom is gone; whether the cause is, is not known
-well undecided+unread none cause+trouble any UNKNOWN DIAGNOSE no no the symptom is gone; whether the cause is, is not known
+well undecided+unread proven+unproven any any UNKNOWN DIAGNOSE no no the symptom is gone; whether the cause is gone is not known
+well undecided+unread none cause+trouble any UNKNOWN DIAGNOSE no no the symptom is gone; whether the cause is gone is not known
 well undecided+unread none calm any HEALTHY REFERENCES no no no label waits too long
 """  # noqa: E501
 

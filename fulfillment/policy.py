@@ -99,9 +99,9 @@ class FulfillmentPolicy(Policy):
         roles : only needed readings of these roles must be there; None: of all roles
         """
         at = now or journal.last_look_at or journal.last_at
-        closed = journal.closing_verdict()
-        is_read = any(reading.role in SYMPTOMS for reading in journal.readings)
-        if at is None or (closed is None and not is_read):
+        closing_verdict = journal.closing_verdict()
+        is_symptom_read = any(reading.role in SYMPTOMS for reading in journal.readings)
+        if at is None or (closing_verdict is None and not is_symptom_read):
             return None
         causes = {finding.name for finding in self.list_causes(journal)}
         needed = NEEDED_ROLES if roles is None else roles
@@ -109,11 +109,11 @@ class FulfillmentPolicy(Policy):
         decision = decide(assessment.situation)
         step = _NEXT[decision.next]
         until = journal.well_since() if decision.has_until else None
-        newest = journal.readings[-1].at if journal.readings else at
+        as_of = journal.readings[-1].at if journal.readings else at
         return Judgement(
-            verdict=closed or decision.verdict,
+            verdict=closing_verdict or decision.verdict,
             reason=_explain(decision, assessment),
-            next=NextStep(step.section, f"{step.reason} (as of {newest:%H:%M:%S} UTC)"),
+            next=NextStep(step.section, f"{step.reason} (as of {as_of:%H:%M:%S} UTC)"),
             since=journal.since(),
             until=until,
             may_close=decision.may_close,
@@ -124,15 +124,15 @@ class FulfillmentPolicy(Policy):
 
         While no cause is known, any section's conclusion during the trouble counts as a diagnosis.
         Each cause has its highest score; the highest comes first. If a later diagnosis refuted a
-        cause in favour of another before anything was changed, the first was an error and is left
-        out.
+        cause in favour of another before anything was changed, the refuted cause was an error: it
+        is left out.
         """
         applied = journal.list_actions(ActionPhase.APPLIED)
         causes: dict[str, Finding] = {}
         for conclusion in journal.conclusions:
             is_diagnosis = conclusion.section.startswith(_DIAGNOSIS)
-            stands_in = conclusion.verdict in IN_TROUBLE and not causes
-            if not (is_diagnosis or stands_in):
+            counts_as_diagnosis = conclusion.verdict in IN_TROUBLE and not causes
+            if not (is_diagnosis or counts_as_diagnosis):
                 continue
             supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
             is_before_change = not applied or conclusion.seq <= applied[0].seq
@@ -222,8 +222,8 @@ def _explain(decision: Decision, assessment: Assessment) -> str:
         troubles = [
             breach.reason or f"{breach.name}: {breach.value}" for breach in assessment.breaches
         ]
-        is_said = any(UPLOAD_ALERT in trouble for trouble in troubles)
-        if assessment.situation.uploads is Uploads.FAILING and not is_said:
+        is_alert_named = any(UPLOAD_ALERT in trouble for trouble in troubles)
+        if assessment.situation.uploads is Uploads.FAILING and not is_alert_named:
             troubles.insert(0, "uploads fail")
         text = "; ".join(troubles) or decision.now_reason
         if decision.verdict is Verdict.NOT_FIXED:

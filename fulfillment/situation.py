@@ -55,7 +55,7 @@ class Assessment(NamedTuple):
     ----------
     situation : as the table takes it
     breaches : the current breaches of symptoms
-    missing : in words, why a needed reading says nothing of now, for each such reading
+    missing : in words, why a needed reading is unknown or out of date, for each such reading
     findings : every cause, judged by the current readings
     clear : when a firing alert clears, by the newest reading since the last action
     above : in words, how much more waits than usual; empty: not more, or nobody knows
@@ -131,6 +131,8 @@ def _parse_enum(enum: type[E], word: Json, default: E) -> E:
 def is_alert_alone(reading: Reading, low_lag_seq: int) -> bool:
     """Tell whether a breach says only that an alert fires, while the lag itself is low.
 
+    Either the reading itself says that the lag is low, or a later entry of the journal does.
+
     Parameters
     ----------
     low_lag_seq : the number of the journal's entry that says that the lag is low; 0: none does
@@ -138,8 +140,8 @@ def is_alert_alone(reading: Reading, low_lag_seq: int) -> bool:
     if reading.role is not Role.ALERT:
         return False
     fires = AlertState.FIRING in reading.alerts.values()
-    is_low_now = fires and reading.observations.get("lag_is_over") is False
-    return is_low_now or low_lag_seq > reading.seq
+    fires_at_low_lag = fires and reading.observations.get("lag_is_over") is False
+    return fires_at_low_lag or low_lag_seq > reading.seq
 
 
 def _find_low_lag(readings: Iterable[Reading]) -> int:
@@ -214,19 +216,20 @@ def _judge_needed(breaches: Sequence[Reading], missing: Sequence[_Missing]) -> N
 
 
 def _read_alerts(readings: Iterable[Reading], *, is_asked: bool) -> dict[str, AlertState]:
-    """Return the state of each alert, by the newest reading of the alerts.
+    """Return the state of each alert, by the current reading of the alerts.
 
-    An alert counts as resolved when the reading does not name it, when the settings leave out the
-    system that knows alerts, or when nobody needs to ask (``is_asked`` is False).
+    An alert that the reading does not name is unknown when the alerts could not be read. It counts
+    as resolved when others could be read, or the settings leave the alerts out. Without a reading
+    it is resolved only if nobody needs to ask (``is_asked`` is False).
     """
     states = {}
-    default = AlertState.UNKNOWN if is_asked else AlertState.RESOLVED
+    is_known = not is_asked
     for reading in readings:
         if reading.role is Role.ALERT:
             states = reading.alerts
-            is_read = bool(states) or reading.status is Status.LEFT_OUT
-            default = AlertState.RESOLVED if is_read else AlertState.UNKNOWN
-    return {name: states.get(name, default) for name in (DELAY_ALERT, UPLOAD_ALERT)}
+            is_known = bool(states) or reading.status is Status.LEFT_OUT
+    unnamed = AlertState.RESOLVED if is_known else AlertState.UNKNOWN
+    return {name: states.get(name, unnamed) for name in (DELAY_ALERT, UPLOAD_ALERT)}
 
 
 def _read_uploads(readings: Iterable[Reading]) -> Uploads:
@@ -239,6 +242,7 @@ def _read_uploads(readings: Iterable[Reading]) -> Uploads:
 
 
 def _get_seq(reading: Reading) -> int:
+    """Return a reading's number in the journal, by which readings are sorted."""
     return reading.seq
 
 
@@ -308,8 +312,8 @@ def _judge_causes(
         if stops_labels and (is_supported or finding.name in causes_before):
             statuses.append(finding.status)
     if CauseStatus.SUPPORTED in statuses:
-        turned_at = _find_turn(journal)
-        is_older = any(r.role is Role.CAUSE and r.seq < turned_at for r in readings)
+        turned_ok_seq = _find_alert_turned_ok(journal)
+        is_older = any(r.role is Role.CAUSE and r.seq < turned_ok_seq for r in readings)
         return Causes.UNREAD if is_older else Causes.SUPPORTED
     if not any(reading.role is Role.CAUSE for reading in readings):
         return Causes.UNREAD
@@ -318,29 +322,29 @@ def _judge_causes(
     return Causes.GONE
 
 
-def _find_turn(journal: JournalView) -> int:
-    """Return the entry at which the alert's step last turned from a breach to ok.
+def _find_alert_turned_ok(journal: JournalView) -> int:
+    """Return the number of the entry at which the alert's step last turned from a breach to ok.
 
     0 when it never did, or is a breach again.
     """
-    turned_at = 0
+    turned_ok_seq = 0
     is_breach = False
     for reading in journal.readings:
         if reading.role is not Role.ALERT:
             continue
         if is_breach and reading.status is Status.OK:
-            turned_at = reading.seq
+            turned_ok_seq = reading.seq
         is_breach = reading.status is Status.BREACH
-    return 0 if is_breach else turned_at
+    return 0 if is_breach else turned_ok_seq
 
 
 def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) -> bool:
     """Tell whether the worker moved something since the last action."""
     acted_at = journal.last_applied_at
-    moved = observations.get("worker_last_move")
-    if acted_at is None or moved is None or moved.value is None:
+    last_move = observations.get("worker_last_move")
+    if acted_at is None or last_move is None or last_move.value is None:
         return False
-    return parse_time(str(moved.value)) > acted_at
+    return parse_time(str(last_move.value)) > acted_at
 
 
 def judge_actions(actions: Sequence[ActionRecord], unfinished: Collection[str] = ()) -> Actions:
@@ -396,8 +400,8 @@ def is_unfinished(action: ActionRecord) -> bool:
 
 def is_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
     """Tell whether a move left labels in doubt, and nobody has said what became of them."""
-    settling = f"{action.plan}-settle"
-    if any(other.applied and other.plan.startswith(settling) for other in actions):
+    settle_plans = f"{action.plan}-settle"  # their ids begin so
+    if any(other.applied and other.plan.startswith(settle_plans) for other in actions):
         return False
     return bool(action.result(ActionPhase.APPLIED).get("unproven"))
 
@@ -405,7 +409,7 @@ def is_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
 def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
     """Tell whether a check after an action found its effect.
 
-    A move is proven although others took or changed some of its labels first.
+    A move can be proven although others took or changed some of its labels first.
     """
     if action.first.action not in MOVES:
         return action.is_verified
@@ -421,6 +425,7 @@ def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
 
 
 def _read_before(journal: JournalView) -> Before:
+    """Return the worst that this incident saw so far: a breach, else a cause, else nothing."""
     if journal.breaches(SYMPTOMS):
         return Before.TROUBLE
     for conclusion in journal.conclusions:
@@ -441,6 +446,7 @@ def find_clear_time(journal: JournalView) -> ClearTime | None:
 
 
 def _judge_clear(clear: ClearTime | None, now: datetime) -> Clear:
+    """Tell whether the time by which the alert must clear is still ahead."""
     if clear is None:
         return Clear.UNKNOWN
     return Clear.AHEAD if now <= clear.deadline else Clear.PAST

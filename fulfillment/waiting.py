@@ -50,7 +50,7 @@ _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 _NOT_EXPLAINED = ("synthetic", "gone", "left_for_later")
 #: Reasons that no later plan ends. These objects keep the alert firing until a person takes them
 #: away, or goes on with the plan that touched them.
-_KEEP_THE_ALERT = ("in_doubt", "no_match", "not_wanted")
+_KEEP_ALERT_FIRING = ("in_doubt", "no_match", "not_wanted")
 
 
 class Label(NamedTuple):
@@ -112,13 +112,10 @@ class Waiting:
 
         How many are finished is None while only shipments can say it.
         """
-        finished: int | None = 0
-        incomplete: int | None = 0
+        finished: int | None = None
+        incomplete: int | None = None
         complete = [label.is_complete for label in self.real]
-        if None in complete:
-            finished = None
-            incomplete = None
-        else:
+        if None not in complete:
             finished = complete.count(True)
             incomplete = complete.count(False)
         reasons = [label.start.ignored_reason for label in self.objects]
@@ -209,27 +206,27 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     Only reads.
     """
     settings = inv.settings
-    limit = settings.lag_threshold_minutes
+    limit_minutes = settings.lag_threshold_minutes
     now = inv.now()
     labels: list[Label] = []
     for prefix in prefixes or list_prefixes(settings):
         listed = iter_with_metadata(inv.clients.store, prefix)
         labels += [read_label(info, settings, now) for info in listed]
-    overdue = Waiting(labels, limit).overdue
+    overdue = Waiting(labels, limit_minutes).overdue
     new = {label.info.key for label in overdue if now - label.info.last_modified < _JUST_WRITTEN}
-    gone = _watch_leave(inv, new)
-    return Waiting([label for label in labels if label.info.key not in gone], limit)
+    gone = _find_leaving(inv, new)
+    return Waiting([label for label in labels if label.info.key not in gone], limit_minutes)
 
 
-def _watch_leave(inv: Investigation, keys: set[str]) -> set[str]:
+def _find_leaving(inv: Investigation, keys: set[str]) -> set[str]:
     """Watch objects for 4 s, and return the keys of those that leave."""
     gone: set[str] = set()
     for _ in range(_LOOKS_AGAIN):
-        left = sorted(keys - gone)
-        if not left:
+        remaining = sorted(keys - gone)
+        if not remaining:
             break
         inv.sleep(1.0)
-        looks = inv.clients.store.look(left)
+        looks = inv.clients.store.look(remaining)
         gone |= {key for key, info in looks.items() if info is None}
     return gone
 
@@ -258,7 +255,7 @@ def _is_complete(metadata: Mapping[str, str], rule: str) -> bool | None:
 
 
 def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> str:
-    """Return the order of a label; empty when it is unknown. Pure.
+    """Return the order of a label; empty when it is unknown, or too odd to be an order's id. Pure.
 
     Parameters
     ----------
@@ -331,6 +328,7 @@ class _Judge:
     wanted: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
+        """Judge some objects, in their order; ask for orders that were not asked for yet."""
         judgements = [self._judge_one(info) for info in objects]
         if not self._is_decided_by_shipments:
             return judgements
@@ -397,7 +395,7 @@ def explain_left(
         f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished}). They keep the "
         f"alert firing: take them out of {settings.pending_prefix}",
         "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order: "
-        "look at one, and set ORDER_ID_FROM",
+        "look at one of them, and set ORDER_ID_FROM",
         "no_match": f"RELEASE_MATCH={settings.release_match} does not match their names "
         f"({unmatched}). They keep the alert firing: set RELEASE_MATCH, plan with --match, or take "
         f"them out of {settings.pending_prefix}",
@@ -409,7 +407,7 @@ def explain_left(
     }
     sentences = []
     for reason, count in sorted(left.items()):
-        is_named = nothing_moves or reason in _KEEP_THE_ALERT
+        is_named = nothing_moves or reason in _KEEP_ALERT_FIRING
         if count and is_named and reason not in _NOT_EXPLAINED:
             sentences.append(f"{count} stay: {explanations.get(reason, reason)}")
     return "; ".join(sentences)

@@ -121,7 +121,9 @@ class WorkerHold:
         for _ in range(tries):
             now = self.read()
             if not now.paused:
-                raise MoversError("the worker is not paused: it was never, or someone resumed it")
+                raise MoversError(
+                    "the worker is not paused: nobody paused it, or someone resumed it"
+                )
             if now == before and not now.moving:
                 self._still = now
                 return
@@ -160,7 +162,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
     Raises
     ------
     SettingsError
-        When ``RUNBOOK_SERVICES`` does not fit it.
+        When ``RUNBOOK_SERVICES`` does not fit ``WORKER_CONTROL``.
     """
     kind = settings.worker_control
     service = settings.worker_service
@@ -220,7 +222,7 @@ def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
     age_s = min(ages_s)
     if age_s < _QUIET_S:
         text = f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it"
-        raise MoversError(f"{text}: stop it, and wait until that is {_QUIET_S:.0f} s ago")
+        raise MoversError(f"{text}: stop the worker, and wait {_QUIET_S:.0f} s")
     return _Stillness(paused=True, back=True)
 
 
@@ -242,6 +244,7 @@ def _read_worker(clients: Clients, service: str) -> _Stillness:
 
 
 def _read_service(clients: Clients, name: str) -> _Stillness:
+    """Ask what stops and starts the service. A stopped service counts as paused."""
     service = read_service(clients.find_switch(name), name)
     return _Stillness(paused=service.state in _STOPPED, back=service.running)
 

@@ -37,12 +37,12 @@ from .other_movers import WorkerHold, describe_hold, make_hold, watch_writes
 _AGE_KEY = "pending-since"
 _STILL = (
     "the approval needs your word that no consumer takes from the destination meanwhile "
-    "(--consumer-stands-still), and that the worker does not move where nobody holds it"
+    "(--consumer-stands-still). If nobody holds the worker, you also promise that it moves nothing"
 )
 _SPLIT = (
-    "Cut it into shards under one approval, each of which may hold so many:\n"
+    "Cut the plan into shards under one approval; each shard may hold so many:\n"
     "  runbook plan --shards 4\n"
-    "Or split it, and apply each before the next:\n  runbook plan --limit {limit}\n"
+    "Or make smaller plans, and apply each before the next:\n  runbook plan --limit {limit}\n"
     "  runbook plan --older-than 30m --limit {limit}\n"
     "or raise RELEASE_LIMIT_OBJECTS (up to 100000)."
 )
@@ -226,7 +226,8 @@ def make_release_plan(
         selection["only orders"] = ", ".join(sorted(only_orders))
     if parameters.memory_removed:
         selection["memory removed"] = "rows may be planned although the bucket forgot their fate"
-    free_bytes = inv.clients.store.read_free_bytes() or float("inf")  # unknown
+    # Unknown room counts as enough.
+    free_bytes = inv.clients.store.read_free_bytes() or float("inf")
     observed: list[tuple[str, datetime]] = []
     judge_by_rules = make_judge(
         settings,
@@ -243,6 +244,7 @@ def make_release_plan(
             # Twice its size, so that a margin is left.
             if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
                 raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
+            # A plan that is cut into shards looks at too many objects to keep each.
             if judgement.exclude != "synthetic" and not parameters.shards:
                 observed.append((seen.key, judgement.age_start))
         inv.progress("listed", len(observed))
@@ -268,15 +270,18 @@ def make_release_plan(
     except LimitError as error:
         split = _SPLIT.format(limit=settings.release_limit_objects)
         raise LimitError(f"{error}. {split}") from error
-    head = plan.content.header
-    note = explain_left(head.excluded, head.excluded_sample, settings, nothing_moves=plan.is_empty)
+    plan_header = plan.content.header
+    why_they_stay = explain_left(
+        plan_header.excluded, plan_header.excluded_sample, settings, nothing_moves=plan.is_empty
+    )
     summary = dict(plan.summary)
-    if note:
-        summary["reason"] = note
+    if why_they_stay:
+        summary["reason"] = why_they_stay
     return replace(plan, summary=summary, observed=tuple(observed))
 
 
 def _get_timing(settings: Settings) -> Timing:
+    """Return the times of a claim and of the store, as the settings say."""
     return Timing(
         lease_s=settings.release_lease_s,
         effect_s=settings.release_effect_s,

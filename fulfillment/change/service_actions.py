@@ -19,10 +19,12 @@ from ..investigation import Investigation
 _WAIT_S = 30.0
 _APART_S = 0.5
 _SHOWN = ("action", "target", "reason", "state", "way_back", "check", "made_at")
+#: What an action looks at before and after: the state of its target, by field.
 State = dict[str, Json]
 
 
 def _read_service(clients: Clients, name: str) -> State:
+    """Read the state of a service."""
     service = read_service(clients.find_switch(name), name)
     return {
         "running": service.running,
@@ -33,6 +35,7 @@ def _read_service(clients: Clients, name: str) -> State:
 
 
 def _read_dag(clients: Clients, dag_id: str) -> State:
+    """Read whether the DAG is paused; ``NotFoundError`` when it is not the DAG of the settings."""
     dag = clients.pipeline.read_dag()
     if dag.id != dag_id:
         text = f"the DAG of the settings is {dag.id!r}, not {dag_id!r}"
@@ -41,6 +44,7 @@ def _read_dag(clients: Clients, dag_id: str) -> State:
 
 
 def _read_worker(clients: Clients, _: str) -> State:
+    """Read what the worker says of itself. Times are text, as the worker's clock has them."""
     worker = clients.fulfillment.read_worker()
     return {
         "paused": worker.paused,
@@ -51,6 +55,7 @@ def _read_worker(clients: Clients, _: str) -> State:
 
 
 def _read_timeline(clients: Clients, ticket_id: str) -> State:
+    """Read how long and how new a ticket's timeline is, and how often its sources failed."""
     case = clients.support.read_case(ticket_id)
     times = [format_time(entry.at) for entry in case.timeline if entry.at]
     failures = clients.support.read_collection_failures()
@@ -62,10 +67,12 @@ def _read_timeline(clients: Clients, ticket_id: str) -> State:
 
 
 def _to_text(at: datetime | None) -> str | None:
+    """Return a time in the text form of the journal, or None without a time."""
     return None if at is None else format_time(at)
 
 
 def _explain_not_running(_: State, now: State) -> str:
+    """Say why a service does not count as running; empty: it runs, and nothing calls it unwell."""
     if not now["running"]:
         return f"it does not run: {now['state']}"
     if now["health"] not in ("", "healthy"):
@@ -74,12 +81,14 @@ def _explain_not_running(_: State, now: State) -> str:
 
 
 def _explain_not_stopped(_: State, now: State) -> str:
+    """Say that a service still runs; empty: it does not."""
     if now["running"]:
         return f"it still runs: {now['state']}"
     return ""
 
 
 def _explain_not_restarted(before: State, now: State) -> str:
+    """Say why a service does not count as restarted; empty: it runs as a new process."""
     missing = _explain_not_running(before, now)
     # If commands stop and start it, nothing shows since when it runs.
     if not missing and before["since"] and before["since"] == now["since"]:
@@ -88,12 +97,14 @@ def _explain_not_restarted(before: State, now: State) -> str:
 
 
 def _explain_still_paused(_: State, now: State) -> str:
+    """Say that the DAG is still paused; empty: it is not."""
     if now["is_paused"]:
         return "it is still paused"
     return ""
 
 
 def _explain_no_run(before: State, now: State) -> str:
+    """Say why the worker did not run well since; empty: it ran, without an error."""
     if now["paused"]:
         return "the worker is paused"
     # Both times are the worker's own, so its clock does not matter; the format sorts as text.
@@ -105,6 +116,7 @@ def _explain_no_run(before: State, now: State) -> str:
 
 
 def _explain_no_refresh(before: State, now: State) -> str:
+    """Say why a timeline does not count as collected anew; empty: no source failed."""
     if now["failures"] > before["failures"]:
         return "a source of the timeline failed again: support_timeline_collection_failures_total"
     if not now["newest_at"]:
@@ -115,14 +127,16 @@ def _explain_no_refresh(before: State, now: State) -> str:
 
 
 def _do_nothing(_: Clients, _target: str) -> None:
-    pass
+    """Do nothing, for the action ``none``."""
 
 
 def _explain_nothing(_: State, _now: State) -> str:
+    """Say that nothing is missing, for the action ``none``."""
     return ""
 
 
 def _read_nothing(_: Clients, _target: str) -> State:
+    """Read nothing, for the action ``none``."""
     return {}
 
 
@@ -336,6 +350,7 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
 
 
 def _summarise(header: Mapping[str, Json]) -> State:
+    """Return the fields of a plan that a person is shown."""
     return {name: header[name] for name in _SHOWN}
 
 

@@ -99,6 +99,8 @@ def create_backlog(
     ------
     SafetyError
         See ``check_quiet``.
+    UsageError
+        See ``check_prefix``.
 
     Notes
     -----
@@ -135,15 +137,15 @@ def count_overdue(
 ) -> int:
     """Count the real labels that wait too long, without a drill's own orders.
 
-    A label that was just written does not count yet: a late one is old when it arrives, and leaves
-    within seconds.
+    A label that was just written does not count yet: the label of a late order is old when it
+    arrives, and leaves within seconds.
     """
     count = 0
     for info in iter_with_metadata(store, settings.pending_prefix):
         label = read_label(info, settings, now)
-        is_real = label.origin == "real" and label.order_id not in own_orders
+        is_of_others = label.origin == "real" and label.order_id not in own_orders
         is_late = label.minutes > settings.lag_threshold_minutes
-        if is_real and is_late and now - info.last_modified > _JUST_WRITTEN:
+        if is_of_others and is_late and now - info.last_modified > _JUST_WRITTEN:
             count += 1
     return count
 
@@ -254,7 +256,8 @@ def check_prefix(settings: Settings, prefix: str) -> str:
     Raises
     ------
     UsageError
-        When it does not end with a slash, has a name of dots, or lies under ``READY_PREFIX``.
+        When it does not end with a slash, has a name that no request can have (such as ``..``), or
+        lies under ``READY_PREFIX`` or ``.runbook/``.
     """
     if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
         raise errors.UsageError(f"{prefix!r} is not a prefix: names with a '/' after each")
@@ -378,6 +381,7 @@ def _describe_target(inv: Investigation, count: int, where: str) -> str:
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
+    """Remove or create the synthetic objects, as the plan says."""
     store = inv.clients.store
     facts = plan.content["facts"]
     mark_applied(plan, {"at": format_time(inv.now())})
@@ -405,6 +409,7 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
+    """List the plan's synthetic objects: none may be left, or all must be there."""
     facts = plan.content["facts"]
     prefixes = facts["prefixes"] if plan.action == _REVERT else [facts["prefix"]]
     objects = list(list_synthetic(inv.clients.store, prefixes, drill_id=facts["drill_id"]))

@@ -84,9 +84,9 @@ class Clients:
 
 
 def find_system_at(settings: Settings, system: str) -> str:
-    """Return which other system answers at a system's address; empty when none is recognised.
+    """Return which system answers at another system's address; empty when none is recognised.
 
-    Asks only with the credentials of that address. Only reads.
+    Asks with no other credentials than those of that address. Only reads.
     """
     parts = ("url", "token", "user", "password")
     for other in HTTP_SYSTEMS:
@@ -126,6 +126,6 @@ def check_connected(settings: Settings, clients: Clients) -> None:
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     raise NotConnectedError(
-        f"you are not connected: of {len(questions)} systems none answers. See the addresses "
+        f"you are not connected: none of {len(questions)} systems answers. See the addresses "
         "in .env or the environment (`runbook stack up` starts the local stack)"
     )

@@ -99,6 +99,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
+    """A group of rules; ``interval`` is how often they are evaluated, in seconds."""
+
     interval: float
     rules: list[AlertRule]
 
@@ -165,6 +167,7 @@ class PrometheusClient(HttpClient):
         return self.identify("/api/v1/status/buildinfo", str, part="data.version")
 
     def _query(self, path: str, params: Mapping[str, str]) -> list[Series]:
+        """Return the answer to a query as series. A scalar is a series without labels."""
         data = self.get(path, dict[str, Json], params, "data")
         with self.parsing(path):
             rows = data["result"]
@@ -276,6 +279,7 @@ class AlertmanagerClient(HttpClient):
         return self.identify(_STATUS, str, part="versionInfo.version")
 
     def _read_config(self) -> Any:
+        """Return the running configuration, parsed from YAML."""
         import yaml
 
         try:
@@ -306,6 +310,7 @@ def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _list_queries(targets: list[dict[str, Json]]) -> list[Json]:
+    """Return the queries of a panel's targets, without empty ones."""
     return [target["expr"] for target in targets if target.get("expr")]
 
 
@@ -670,6 +675,7 @@ class SupportClient(HttpClient):
         return failures
 
     def _path(self, ticket_id: str) -> str:
+        """Return a ticket's path; refuse an id that is not one, since it would change the path."""
         checked = check_ticket_id(ticket_id)
         return f"{_CASES}/{checked}"
 

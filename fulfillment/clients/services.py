@@ -233,6 +233,7 @@ def _find_time(text: str) -> datetime | None:
 
 
 def _find_time_in_json(text: str) -> datetime | None:
+    """Return the first time in the usual fields of a log's JSON line; None without one."""
     try:
         record: Json = parse_json(text)
     except ValueError:
@@ -428,8 +429,7 @@ class CommandServices:
         if running is None:
             shown = output.lower().strip()[:80]
             raise _bad(
-                f"WORKER_STATUS_CMD printed {shown!r}: neither that the worker runs nor that it "
-                "does not"
+                f"WORKER_STATUS_CMD printed {shown!r}. That does not tell whether the worker runs"
             )
         worker = ServiceState(
             name=self._settings.worker_service,
