@@ -168,7 +168,7 @@ def _make_interrupted(text: str, rows: list[DrillRow], place: str) -> errors.Run
 
 
 def _recover(settings: Settings, progress: Progress) -> str:
-    """Take back what a killed drill left; return in words what that was, or "" if none did."""
+    """Take back what a killed drill left, and say what that was; empty: no drill was killed."""
     check_environment(settings)
     if find_killed_drill(settings.runbook_home.resolve()) is None:
         return ""
@@ -249,7 +249,7 @@ def _end_killed_drill(
 
 
 def _finish_releases(drill: Drill) -> list[str]:
-    """Go on with a killed drill's unfinished releases; return a command for each that stays so.
+    """Go on with a killed drill's releases; return a command for each that is still unfinished.
 
     The drill approved these releases, and they move only labels of its own orders.
     """

@@ -287,7 +287,7 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
 
 
 def _judge_channels(card: Scorecard) -> Objective:
-    """Judge by what the receivers got who was told."""
+    """Judge whether every channel was told, by what the receivers got."""
     missing = [channel for channel, time_s in card.phases.notify_s.items() if time_s is None]
     return Objective(
         name="every channel is notified",
@@ -298,7 +298,7 @@ def _judge_channels(card: Scorecard) -> Objective:
 
 
 def _judge_counts(card: Scorecard) -> Objective:
-    """Judge by Alertmanager's counts who was told: only channels on the alert's route count.
+    """Judge whether every channel on the alert's route was told, by Alertmanager's counts.
 
     A system without Alertmanager does not fail here: nobody can know who was told.
     """

@@ -242,26 +242,26 @@ class ObjectStore:
         -----
         Changes nothing. Writing is tried by a copy of an object that does not exist, and deleting
         by a delete of such an object. In a bucket that keeps versions no delete is tried, since it
-        would leave a marker.
+        would leave a marker. If nobody knows whether listing is allowed, nothing else is tried.
         """
         store = ObjectStore(self._change_bucket if write_under else self._bucket)
         absent = f"absent-{secrets.token_hex(8)}"
-        asks: dict[str, Callable[[], object]] = {}
+        tries: dict[str, Callable[[], object]] = {}
         for under in write_under:
             copy = Request("copy", f"{under}{absent}-copy", source=f"{under}{absent}")
-            asks[f"write {under}"] = partial(store._change, copy, "write")
-            asks[f"delete {under}"] = partial(store._try_delete, f"{under}{absent}")
-        first: list[Seen] = []
-        may_list = try_right(lambda: first.extend(store._list_first(prefix)))
-        rights: Rights = {"list": may_list}
-        if may_list[0] is None:
-            return rights | dict.fromkeys(["read", *asks], (None, ""))
-        if may_list[0]:
-            key = first[0].key if first else f"{prefix}{absent}"
+            tries[f"write {under}"] = partial(store._change, copy, "write")
+            tries[f"delete {under}"] = partial(store._try_delete, f"{under}{absent}")
+        listed: list[Seen] = []  # gets the first object, if there is one
+        may_list, reason = try_right(lambda: listed.extend(store._list_first(prefix)))
+        rights: Rights = {"list": (may_list, reason)}
+        if may_list is None:
+            return rights | dict.fromkeys(["read", *tries], (None, ""))
+        if may_list:
+            key = listed[0].key if listed else f"{prefix}{absent}"
             rights["read"] = try_right(partial(_allow_absent, lambda: store.read_info(key)))
         else:
             rights["read"] = (None, "not known without a listing")
-        for name, ask in asks.items():
+        for name, ask in tries.items():
             rights[name] = try_right(partial(_allow_absent, ask))
         return rights
 
