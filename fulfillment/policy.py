@@ -276,16 +276,16 @@ def count_affected(journal: JournalView) -> Affected:
     late_orders = [r.orders for r in backlog if r.orders is not None]
     unserved = [r.unserved for r in backlog if r.unserved is not None]
     waits = [r.longest_minutes for r in backlog if r.longest_minutes is not None]
-    moved = _count_moved(journal)
-    released = moved[-1].released if moved else 0
+    history = _list_released(journal)
+    released = history[-1].released if history else 0
     labels = None
-    if waiting or moved:
-        at_once = [_count_at_once(r, _find_released(moved, r.seq)) for r in backlog]
-        labels = max([*at_once, *(step.released for step in moved)])
+    if waiting or history:
+        at_once = [_count_at_once(r, _find_released(history, r.seq)) for r in backlog]
+        labels = max([*at_once, *(point.released for point in history)])
     affected = labels
     for reading in backlog:
         if reading.unserved:
-            with_label = _count_at_once(reading, _find_released(moved, reading.seq))
+            with_label = _count_at_once(reading, _find_released(history, reading.seq))
             affected = max(affected or 0, with_label + reading.unserved)
     if not labels and not unserved and _had_no_uploads(journal):
         # Orders without a label were not counted, so 0 would be wrong.
@@ -319,14 +319,14 @@ def _had_no_uploads(journal: JournalView) -> bool:
     return Uploads.FAILING in uploads or Uploads.NONE in uploads
 
 
-class _Moved(NamedTuple):
+class _ReleasedSoFar(NamedTuple):
     """How many labels were released, less those taken back, up to an entry of the journal."""
 
     seq: int
     released: int
 
 
-def _count_moved(journal: JournalView) -> list[_Moved]:
+def _list_released(journal: JournalView) -> list[_ReleasedSoFar]:
     """Count the labels that were released, after each action whose result counts them.
 
     Several runs of one plan count once, with the highest count: a later run of a release does not
@@ -334,7 +334,7 @@ def _count_moved(journal: JournalView) -> list[_Moved]:
     """
     kinds: dict[str, str] = {}
     counts: dict[str, int] = {}
-    moved = []
+    history = []
     for action in journal.actions:
         plan = str(action.result.get("plan"))
         kinds.setdefault(plan, action.action)
@@ -348,13 +348,13 @@ def _count_moved(journal: JournalView) -> list[_Moved]:
             if taken_back in kinds:
                 counts.setdefault(taken_back, count)
         released = _sum_of(counts, kinds, "release") - _sum_of(counts, kinds, "undo")
-        moved.append(_Moved(action.seq, released))
-    return moved
+        history.append(_ReleasedSoFar(action.seq, released))
+    return history
 
 
-def _find_released(moved: Sequence[_Moved], seq: int) -> int:
+def _find_released(history: Sequence[_ReleasedSoFar], seq: int) -> int:
     """Return how many labels had been released before an entry of the journal; 0: none."""
-    earlier = [step.released for step in moved if step.seq < seq]
+    earlier = [point.released for point in history if point.seq < seq]
     return earlier[-1] if earlier else 0
 
 

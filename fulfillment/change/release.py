@@ -60,7 +60,9 @@ class ReleaseParameters(MoveParameters):
     prefix: str = Field("", description="6.1: release from; empty: PENDING_PREFIX")
     to: str = Field("", description="6.1: release to; empty: READY_PREFIX")
     match: str = Field("", description="6.1: shell pattern of names; empty: RELEASE_MATCH")
-    older_than_minutes: float = Field(0, ge=0, description="6.1: leave out what waits less, min")
+    older_than_minutes: float = Field(
+        0, ge=0, description="6.1: leave out labels that have waited less, in minutes"
+    )
     limit: int = Field(0, ge=0, le=100_000, description="6.1: release at most so many; 0: all")
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
     memory_removed: bool = Field(

@@ -90,7 +90,7 @@ class ServicesClient(ServiceSwitch, Protocol):
     """A switch that also gives logs and settings."""
 
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
-        """Return a service's last lines since a time, oldest first, at most so many."""
+        """Return a service's last ``max_lines`` lines since a time, oldest first."""
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the settings that a service runs with; instead of a secret, a word about it.
@@ -116,7 +116,7 @@ def connect_services(settings: Settings) -> ServicesClient:
     try:
         (entry,) = entry_points(group="runbook.services", name=settings.runbook_services)
         client: ServicesClient = entry.load()(settings)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError) as error:  # ValueError: no package registers such a back end
         text = (
             f"RUNBOOK_SERVICES={settings.runbook_services}: its programs are not installed; "
             "pip install 'fulfillment-runbook[stack]'"
