@@ -125,6 +125,7 @@ def drill(
         from .settings import Settings
 
     def work(progress: Progress) -> Document:
+        """Do what the options choose: only take back, run every scenario, or run one."""
         settings = Settings.load()
         if revert:
             return revert_killed_drill(settings, progress=progress)
@@ -153,7 +154,7 @@ def schedule(
     folder = find_settings_folder(Settings.load())
     settings = Settings.load(folder)
     check_environment(settings)
-    chosen = scenario
+    chosen = scenario  # empty: every scenario
     if not scenario and not every:
         chosen = get_default_scenario(settings)
     text = build_schedule(

@@ -32,10 +32,10 @@ from .services import try_time
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def _camel(shape: type[T]) -> type[T]:
-    """Make a frozen dataclass of an answer whose names are written likeThis."""
+    """Make a class a frozen dataclass, for an answer whose field names are written likeThis."""
     make_dataclass = dataclass(frozen=True, slots=True)
-    with_names = with_config(CAMEL)
-    return with_names(make_dataclass(shape))
+    read_camel_names = with_config(CAMEL)
+    return read_camel_names(make_dataclass(shape))
 
 
 def _to_samples(value: list[Json]) -> list[Json]:
@@ -115,7 +115,10 @@ class PrometheusClient(HttpClient):
     HEALTH = "/-/healthy"
 
     def query(self, promql: str) -> list[Series]:
-        """Return the value of an expression now: one sample per series."""
+        """Return the value of an expression now: one sample per series.
+
+        If the expression is a range selector, each series has every sample of the range.
+        """
         return self._query("/api/v1/query", {"query": promql})
 
     def query_samples(self, selector: str, window_s: float) -> list[Series]:
