@@ -188,7 +188,7 @@ class Objective(Part):
 
 
 class DrillDocument(Document):
-    """``drill``: its phases and its score; ``recovered`` says what a killed drill had left."""
+    """``drill``: phases and score of one drill; ``recovered`` says what a killed drill had left."""
 
     scenario: str
     drill: str
@@ -205,7 +205,7 @@ class DrillDocument(Document):
 
     @property
     def answer(self) -> str:
-        """Whether it passed, and what it did not show."""
+        """Whether the drill passed, and which objectives it missed."""
         end = "passed" if self.exit_code is ExitCode.OK else "FAILED"
         answer = f"Drill {self.scenario} {end}"
         if self.missed:
@@ -214,7 +214,7 @@ class DrillDocument(Document):
 
     @property
     def mark(self) -> str:
-        """Whether it passed; not the incident's verdict, which is one objective of several."""
+        """Whether the drill passed. The incident's verdict is only one of its objectives."""
         return "passed" if self.exit_code is ExitCode.OK else "failed"
 
     @property
@@ -224,7 +224,7 @@ class DrillDocument(Document):
 
     @property
     def missed(self) -> tuple[str, ...]:
-        """The objectives that it did not meet."""
+        """The objectives that the drill did not meet."""
         return tuple(objective.name for objective in self.objectives if not objective.met)
 
 
@@ -493,7 +493,7 @@ _READ_AGAIN = (get_step(read_unfinished).id, *CAUSE_STEPS, get_step(read_recover
 
 
 class ReleaseCommands(MoveCommands):
-    """The commands of a release: after a change they look whether it helped."""
+    """The commands of a release. After a change they look whether the change helped."""
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Prove a change, read what a verdict needs, conclude, and write the report.

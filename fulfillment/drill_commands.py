@@ -122,7 +122,7 @@ def _say_in_place(
 def _wait_until_calm(settings: Settings, say: Progress) -> None:
     """Wait until nothing of the last drill keeps the next one from beginning, 120 s at most.
 
-    If that drill could not take its fault back, it is taken back here.
+    A fault that the last drill could not take back is taken back here.
     """
     clients = Clients(settings)
 

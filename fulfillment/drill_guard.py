@@ -105,7 +105,7 @@ def _say_claims(settings: Settings, clients: Clients) -> Iterator[str]:
 
 
 def _say_backlog(settings: Settings, clients: Clients, now: datetime) -> Iterator[str]:
-    """Yield how many real labels wait too long, if any do."""
+    """Yield how many real labels wait too long; nothing if none does."""
     count = count_overdue(settings, clients.store, now=now)
     if count:
         verb = "waits" if count == 1 else "wait"

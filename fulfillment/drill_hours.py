@@ -39,7 +39,7 @@ def parse_drill_hours(text: str) -> DrillHours | None:
     Raises
     ------
     ValueError
-        When it is not days and hours, or the hours end before they begin.
+        When the text is not days and hours, or the hours end before they begin.
     """
     if not text.strip():
         return None

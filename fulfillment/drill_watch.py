@@ -29,8 +29,8 @@ def watch_drill(home: Path) -> Iterator[None]:
     -----
     The watchdog reads from a pipe whose other end only this process holds. So the pipe closes when
     this process ends, however that happens. The watchdog inherits environment and working folder,
-    and reads its settings from them. If the fault is still there at the end, the watchdog takes it
-    back without us: this process does not wait for it.
+    and reads its settings from them. If the fault is still there at the end, this process does not
+    wait for the watchdog, which takes the fault back.
     """
     with (home / _LOG).open("ab") as log:
         command = [sys.executable, "-m", "fulfillment.drill_watch", str(home)]

@@ -335,7 +335,7 @@ def _judge_cause(card: Scorecard, scenario: Scenario) -> Objective:
 
 
 def _judge_time(name: str, actual_s: float | None, limit_s: float) -> Objective:
-    """Judge a time in seconds against its limit; None: it was not reached."""
+    """Judge a time in seconds against its limit; None: what it measures did not happen."""
     return Objective(
         name=name,
         target=f"within {limit_s:.0f} s",
@@ -817,7 +817,7 @@ def _carry_out(drill: Drill) -> None:
 def _wait_for_verdict(drill: Drill) -> None:
     """Ask for section 6's verdict until it is as expected, 90 s at most.
 
-    The signs of a fault outlast it, so the first verdict may still be another one.
+    The signs of a fault outlast the fault, so the first verdict may still be another one.
     """
 
     def is_as_expected() -> bool:
@@ -911,7 +911,7 @@ def _approve_and_run(
     groups: Sequence[tuple[str, ...]],
     parameters: Mapping[str, object] = {},
 ) -> None:
-    """Run a section up to its plans; then, for each group of steps, approve those and run again.
+    """Run a section up to its plans; then, for each group of steps, approve their plans and rerun.
 
     Without groups nothing is run.
     """
@@ -957,7 +957,8 @@ def _approve(
 def _wait_until_clear(drill: Drill, fixed_at: datetime) -> None:
     """Wait until the alert is gone and every channel said so; note how long that took.
 
-    Where receivers say when they got it, the last of these times counts, not the time of our look.
+    If the receivers say when they got the news, the last of these times counts. Else the time of
+    our look does.
     """
     if not drill.scenario.alert:
         return

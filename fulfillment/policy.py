@@ -251,8 +251,8 @@ class Affected(NamedTuple):
     labels : the highest count at one look, of labels that wait and labels released before. If no
         label is late at a look, the waiting ones are usual traffic: they are not added
     waiting : labels at the last listing
-    released : labels moved by releases, less those that were taken back. ``labels`` may be higher:
-        it keeps those that were taken back
+    released : labels moved by releases, less those that were taken back. ``labels`` may be higher,
+        since a label that was taken back counts there
     late_orders : the most orders that waited too long at once
     unserved : the most orders that had no label at all at once
     longest_minutes : the longest that a label, or an order without one, was seen to wait

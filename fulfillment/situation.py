@@ -179,7 +179,7 @@ def _list_missing(
 ) -> list[_Missing]:
     """Say why needed readings say nothing about now: not read, unknown, or too old.
 
-    Only a reading of one of ``roles`` is missed when it was not read, or is too old.
+    A role that is not among ``roles`` may be unread, or its readings too old: nothing is said then.
     """
     missing: list[_Missing] = []
     for role in NEEDED_ROLES:

@@ -26,7 +26,7 @@ _MAX_TICKETS = 200
 
 
 class TicketsDocument(Document):
-    """``tickets``: each with where it is known from, its status and its orders.
+    """``tickets``: the known tickets, each with its sources, its status and its orders.
 
     The status is empty when support was not or could not be asked. ``problem`` says why support or
     Alertmanager could not be asked.

@@ -165,7 +165,7 @@ def say_waiting(number: int, noun: str) -> str:
 def list_prefixes(settings: Settings) -> list[str]:
     """Return where objects wait: under the chaos and the pending prefix.
 
-    If one of the two lies inside the other, only the outer one, so that nothing is listed twice.
+    If one of the two lies inside the other, return only the outer prefix: nothing is listed twice.
     """
     chaos = settings.chaos_prefix
     pending = settings.pending_prefix

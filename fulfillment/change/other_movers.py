@@ -86,7 +86,7 @@ class WorkerHold:
     _still: _Stillness | None = None
 
     def read(self) -> _Stillness:
-        """Return how still it stands; ``MoversError`` when that cannot be known."""
+        """Return how still the worker stands; ``MoversError`` when that cannot be known."""
         try:
             return self.ask()
         except errors.ClientError as error:
@@ -94,18 +94,18 @@ class WorkerHold:
             raise MoversError(f"{text}. Are WORKER_CONTROL and WORKER_SERVICE right?") from error
 
     def is_paused(self) -> bool:
-        """Tell whether it is paused or stopped; ``MoversError`` when that cannot be known."""
+        """Tell whether the worker is paused or stopped; ``MoversError`` when nobody can know."""
         return self.read().paused
 
     def pause(self) -> None:
-        """Pause it; ``MoversError`` when that fails. If the answer is an error, a look decides."""
+        """Pause the worker; ``MoversError`` when that fails. After an error, a look decides."""
         self._still = None
         _, why = attempt(self.do_pause)
         if why and not self.is_paused():
             raise MoversError(f"the worker was not paused ({why})")
 
     def check(self) -> None:
-        """Make sure that it stands still; the first time, wait until its pass has ended.
+        """Make sure that the worker stands still; the first time, wait until its pass has ended.
 
         Between two objects of a pass the worker is idle for a moment. So two looks in a row must
         agree on the last move. Later checks look once, and compare with the check before.
@@ -132,7 +132,7 @@ class WorkerHold:
         raise MoversError("the worker still moves, although it is paused. Look at its log.")
 
     def resume(self) -> None:
-        """Resume it; ``MoveError`` unless a look shows that it is fully running again."""
+        """Resume the worker; ``MoveError`` unless a look shows that it is fully running again."""
         self._still = None
         _, reason = attempt(self.do_resume)
         try:

@@ -34,6 +34,7 @@ from ..settings import Settings, is_nested
 from ..waiting import explain_left, make_judge, read_shipment_evidence
 from .other_movers import WorkerHold, describe_hold, make_hold, watch_writes
 
+#: The metadata in which an undo keeps since when a label waits.
 _AGE_KEY = "pending-since"
 _STILL = (
     "the approval needs your word that no consumer takes from the destination meanwhile "
@@ -134,11 +135,11 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return options
 
     def get_undo_window(self, inv: Investigation) -> timedelta:
-        """Return RELEASE_UNDO_WINDOW_MINUTES."""
+        """Return how long a release may be taken back: RELEASE_UNDO_WINDOW_MINUTES."""
         return timedelta(minutes=inv.settings.release_undo_window_minutes)
 
     def describe_undo(self, inv: Investigation) -> str:
-        """Say how the worker is held, and which word an undo needs."""
+        """Say how the worker is held, and what a person promises who approves an undo."""
         return f"{self.make_hold(inv).words}; {_STILL}"
 
     def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> dict[str, str]:
@@ -198,7 +199,7 @@ def make_release_plan(
     Raises
     ------
     UsageError
-        When the source holds labels that were shipped: moving those back is an undo.
+        When labels are shipped from the source (READY_PREFIX): moving those back is an undo.
     StoreNotReadyError
         When the store is unhealthy, or has no room for the copies.
     LimitError

@@ -72,7 +72,7 @@ def _to_text(at: datetime | None) -> str | None:
 
 
 def _explain_not_running(_: State, now: State) -> str:
-    """Say why a service does not count as running; empty: it runs, and nothing calls it unwell."""
+    """Say why a service does not count as running; empty: it runs, and no check finds it unwell."""
     if not now["running"]:
         return f"it does not run: {now['state']}"
     if now["health"] not in ("", "healthy"):

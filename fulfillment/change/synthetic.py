@@ -267,7 +267,7 @@ def check_prefix(settings: Settings, prefix: str) -> str:
 
 
 def _remove(store: ObjectStore, key: str) -> str:
-    """Delete a synthetic object; return why it stays, or "" when it is gone."""
+    """Delete a synthetic object; return why it stays; empty: it is gone."""
     try:
         fresh = store.read_info(key)  # right before: not every store minds the ETag of a delete
         if not is_synthetic(fresh.metadata or {}):

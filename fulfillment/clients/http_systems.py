@@ -39,9 +39,9 @@ def _camel(shape: type[T]) -> type[T]:
 
 
 def _to_samples(value: list[Json]) -> list[Json]:
-    """Return the samples of a range query as they are; put the one of an instant query in a list.
+    """Return a list of samples as it is; put a single sample into a list.
 
-    A sample is a list, too: its time and its value.
+    A sample is a list, too: time and value. An instant query answers with a single sample.
     """
     is_range = isinstance(value[0], list)
     return value if is_range else [value]
@@ -351,7 +351,7 @@ class GrafanaClient(HttpClient):
     HEALTH = "/api/health"
 
     def check_reachable(self) -> str:
-        """Return the state of its database; ``WrongSystemError`` when it is another system."""
+        """Return the state of Grafana's database; ``WrongSystemError`` for another system."""
         state = self.identify(self.HEALTH, str, part="database")
         return f"database {state}"
 
@@ -430,7 +430,7 @@ class FulfillmentClient(HttpClient):
         return self.get(_SHIPMENTS, list[dict[str, Json]], {"limit": limit}, "items")
 
     def check_reachable(self) -> str:
-        """Say that it lists shipments; ``WrongSystemError`` when it is another system."""
+        """Say that shipments are listed; ``WrongSystemError`` when this is another system."""
         params = {"orderId": 1, "limit": 1}
         self.identify(_SHIPMENTS, list[dict[str, Json]], params, "items")
         return "lists shipments"
@@ -525,7 +525,7 @@ class PipelineClient(HttpClient):
             self._login = {"username": user, "password": password}
 
     def check_reachable(self) -> str:
-        """Return which DAG it shows; ``WrongSystemError`` when it is another system."""
+        """Return the DAG's name; ``WrongSystemError`` when the server is another system."""
         self.identify(self.HEALTH, dict[str, Json], part="metadatabase")
         return f"DAG {self.read_dag().id}"
 
@@ -678,7 +678,7 @@ class SupportClient(HttpClient):
         return failures
 
     def _path(self, ticket_id: str) -> str:
-        """Return a ticket's path; refuse an id that is not one, since it would change the path."""
+        """Return a ticket's path; refuse what is no ticket id, since it could name another path."""
         checked = check_ticket_id(ticket_id)
         return f"{_CASES}/{checked}"
 
@@ -741,7 +741,7 @@ class NotificationsClient(HttpClient):
         return sorted(notifications, key=lambda item: item.received_at)
 
     def check_reachable(self) -> str:
-        """Say that it lists notifications; ``WrongSystemError`` when it is another system."""
+        """Say that notifications are listed; ``WrongSystemError`` when this is another system."""
         query = {"since": format_time(utc_now())}
         self.identify("/notifications", list[Notification], query, "items")
         return "lists notifications"

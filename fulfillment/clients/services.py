@@ -60,7 +60,7 @@ class ServiceState:
 
 
 class LogLine(NamedTuple):
-    """One line of a log. ``at`` is its time, else the last one before it; None: there is none."""
+    """One line of a log. ``at`` is its time, else that of an earlier line; else None."""
 
     at: datetime | None
     text: str
@@ -134,14 +134,14 @@ def run_program(
     ----------
     words : the program and its arguments
     settings : their secrets are redacted in messages
-    is_change : whether it changes something: then its time-out is longer
+    is_change : whether the program changes something: then its time-out is longer
     advice : what to set when the program cannot be run
     shown : the program's name in messages; empty: its first words
 
     Raises
     ------
     ClientTimeoutError, ConnectionRefusedClientError, BadAnswerError
-        When it does not end in time, cannot be run, or fails.
+        When the program does not end in time, cannot be run, or fails.
     """
     shown = shown or " ".join(words[:8])
     timeout_s = _CHANGE_TIMEOUT_S if is_change else _READ_TIMEOUT_S
@@ -340,7 +340,7 @@ class ComposeServices:
         return configs[name]
 
     def _run_compose(self, *words: str, is_change: bool = False) -> str:
-        """Run a compose command; if it lacks a configuration file, say which setting names it."""
+        """Run a compose command; without a configuration file, name the setting for it."""
         try:
             return self._execute([*self._command, *words], is_change=is_change)
         except errors.BadAnswerError as error:
