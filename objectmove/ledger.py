@@ -471,4 +471,6 @@ def is_hold_noted(log: ChainedLog) -> bool:
     for entry in log.scan():
         if entry.kind == "hold":
             is_noted = entry.data["note"] is not None
+        elif entry.kind == "believed":  # the ledger was behind the record
+            is_noted = entry.data["record"]["hold"] is not None
     return is_noted

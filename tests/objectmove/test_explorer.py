@@ -554,6 +554,24 @@ FOUND = [
         "4.list@releases=blind 5<put@claim#2=kill-forgotten 6<list@releases=read-late:a "
         "6<look@claim=rewrite:b",
     ),
+    # of a removed memory, a shard's ledger that had believed the record still seemed to hold
+    (
+        "manifest-loose",
+        "1<pause=remove:a 1.look@id=router-404 1.ended@ledger=fsync-kept "
+        "1<delete@claim#4=op-bare 2<list@releases#4=remove:b 2<hold@ledger=rewrite:a "
+        "2.list@ready/=router-200 3<put@ended.json=kill-forgotten 4<lock=remove:a "
+        "4.read@id=router-404",
+    ),
+    (
+        "shards-strict",
+        "1<lock#2=rewrite:b 1<put@claim#2=op-bare 2.read@claim#2=router-404 "
+        "2<hold@ledger#2=rewrite:b 3<put@id=read:a 3<delete@claim=kill-forgotten",
+    ),
+    # of a removed memory, a release was to be resumed while it was being taken back
+    (
+        "undo-conflict-strict",
+        "1<lock=op-parent 2<put@id=kill-old 1<copy@parked/a=kill-forgotten 3<landed@ledger=kill",
+    ),
     # an operator of the explorer gave up while the claim of a killed run lapsed
     (
         "manifest-loose",
