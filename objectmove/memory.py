@@ -264,7 +264,9 @@ def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
         When the bucket cannot be read.
     """
     forgotten = []
-    for begun in list(_list_forgotten(bucket, list_begun)):
+    begun_plans = list(_list_forgotten(bucket, list_begun))
+    undos = _find_undos(bucket) if begun_plans else {}
+    for begun in begun_plans:
         plan = begun.plan
         ledger = Ledger(begun.log, plan)
         rows = [plan.rows[number] for number in ledger.list_open()]
@@ -274,10 +276,20 @@ def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
             plan=plan.id,
             keys=_list_keys(rows),
             open_rows=len(rows),
-            way_on=plan.header.resume_command,
+            way_on=undos.get(plan.id, plan.header.resume_command),
         )
         forgotten.append(forgotten_plan)
     return sorted(forgotten, key=lambda plan: plan.plan, reverse=True)
+
+
+def _find_undos(bucket: S3Bucket) -> dict[str, str]:
+    """Return the plans that are being taken back, with the command that goes on with the undo.
+
+    Until the undo has ended, it is refused to resume its release.
+    """
+    known = records.list_records(bucket)
+    undos = [record for record in known if record.action == "undo" and not record.ended]
+    return {undo.parent: undo.resume_command for undo in undos}
 
 
 def _list_keys(rows: Sequence[PlanRow]) -> tuple[str, ...]:
