@@ -15,7 +15,7 @@ from .errors import PlanError
 from .ledger import Ledger
 from .parking import list_parked
 from .plan import MovePlan, PlanRow, find_manifest, parse_plan
-from .record import Record
+from .record import HoldNote, Record
 from .session import read_store_id
 from .table import Place
 
@@ -122,10 +122,16 @@ def _describe_forgotten(plan: Forgotten) -> Unfinished:
     return Unfinished(
         plan=plan.plan,
         by="this machine",
-        state=_MEMORY_REMOVED,
+        state=_add_hold(_MEMORY_REMOVED, plan.hold),
         rows=plan.open_rows,
         way_on=plan.way_on,
+        held_by=plan.hold.by if plan.hold else "",
+        held_since=format_time(plan.hold.since) if plan.hold else "",
     )
+
+
+def _add_hold(state: str, hold: HoldNote | None) -> str:
+    return f"{state}; {hold.words}" if hold else state
 
 
 def _describe_record(record: Record, way_on: str) -> Unfinished:
@@ -141,12 +147,10 @@ def _describe_record(record: Record, way_on: str) -> Unfinished:
     else:
         rows = record.begun
         state = "being taken back" if record.action == "undo" else "not finished"
-    if record.hold is not None:
-        state += f"; {record.hold.words}"
     return Unfinished(
         plan=record.plan,
         by=f"{record.by} on {record.host}",
-        state=state,
+        state=_add_hold(state, record.hold),
         rows=rows,
         way_on=way_on,
         held_by=record.hold.by if record.hold else "",
@@ -245,12 +249,14 @@ class Forgotten:
     keys : both ends of its open rows
     open_rows : how many those rows are
     way_on : the command that goes on with it
+    hold : who is held for it, by the ledger here; None when nobody is
     """
 
     plan: str
     keys: tuple[str, ...]
     open_rows: int
     way_on: str
+    hold: HoldNote | None
 
 
 def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
@@ -277,6 +283,7 @@ def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
             keys=_list_keys(rows),
             open_rows=len(rows),
             way_on=undos.get(plan.id, plan.header.resume_command),
+            hold=ledger.hold,
         )
         forgotten.append(forgotten_plan)
     return sorted(forgotten, key=lambda plan: plan.plan, reverse=True)

@@ -816,6 +816,7 @@ class Run:
         self.world.processes -= 1
         bucket = cast(Any, process.bucket)
         ways_on = [unfinished.way_on for unfinished in list_unfinished(bucket)]
+        self._check_pause(bucket)
         if self._is_forgotten:
             try:
                 known = memory.read_memory(
@@ -828,6 +829,14 @@ class Run:
             ways_on = [*known.ways_on.values(), *ways_on]
         lines = filter(None, map(read_line, ways_on))
         return next((line for line in lines if line != but), None)
+
+    def _check_pause(self, bucket: S3Bucket) -> None:
+        """Find a pause of ours of which no machine's ``check`` says whose it is, and since when."""
+        if self.world.paused_by != "us":
+            return
+        unfinished = list_unfinished(bucket, self._list_begun)
+        if not any(plan.held_by and plan.held_since for plan in unfinished):
+            self._fail(5, "the worker is paused, and `check` does not say for whom")
 
     def _find_machine(self, plan_id: str) -> Machine:
         """Return the machine that knows most of a plan: it holds the worker, or has more lines."""
