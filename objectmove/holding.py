@@ -21,7 +21,7 @@ from .errors import (
 )
 from .jobs import Jobs
 from .ledger import HALF, Ledger, Logs, is_hold_noted
-from .manifest import MAX_SHARDS
+from .manifest import MAX_SHARDS, pause
 from .plan import MovePlan
 from .session import Session, read_store_id
 from .table import Place, State
@@ -90,8 +90,8 @@ class Holding:
             self._note_hold(is_paused=is_paused)
             self._books.write_record()
         try:
-            if not is_paused:
-                self._hold.pause()
+            if not is_paused and ledger.hold is not None:
+                pause(self._session, self._hold, ledger.hold, ledger.log)
             if self._plan.moves_objects:
                 self._hold.check()
             yield

@@ -155,6 +155,7 @@ class Ledger:
     fence_at : the store's time after which no request of the past can take effect
     begun_at : the store's time when it was begun; None when it was not
     hold : who is held for the plan
+    late_pause : the hold whose pause may have come after another session had ended it
     is_behind : whether the bucket knew more than this ledger
     """
 
@@ -188,6 +189,7 @@ class Ledger:
         self.store_id = plan.header.store_id
         self.versions: dict[int, tuple[str, ...]] | None = None
         self.hold: HoldNote | None = None
+        self.late_pause: HoldNote | None = None
         self.head = ""
         self.is_ended = False
         self.is_behind = False
@@ -338,6 +340,9 @@ class Ledger:
                 self.words.append(data["text"])
             case "hold":
                 self.hold = HoldNote.model_validate(data["note"]) if data["note"] else None
+                self.late_pause = self.late_pause if self.hold else None
+            case "late_pause":
+                self.late_pause = HoldNote.model_validate(data["note"])
             case "going":
                 self.was_going = True
             case "believed":

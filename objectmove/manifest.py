@@ -28,7 +28,7 @@ from .carry import Hold
 from .errors import (
     ExpiredError,
     LimitError,
-    MoversError,
+    MoveError,
     NotApprovedError,
     PlanError,
     StoppedError,
@@ -442,7 +442,7 @@ def _put_on_record(
             records.put_record(session, _describe_unbegun(session, plan, note))
             if is_first and note is not None and not hold.is_paused():
                 # If this came later, a person's pause could be taken for ours.
-                _pause(hold, manifest)
+                _pause(session, hold, note, manifest=manifest, log=log)
         is_first = False
 
 
@@ -450,11 +450,35 @@ def _append_hold(log: ChainedLog, note: HoldNote) -> None:
     log.append("hold", {"note": note.model_dump(mode="json")})
 
 
-def _pause(hold: Hold, manifest: Manifest) -> None:
-    """Make the others stand still."""
+def pause(session: Session, hold: Hold, note: HoldNote, log: ChainedLog) -> None:
+    """Make the others stand still.
+
+    Such a request does not expire. If it may have come after another session had ended the hold,
+    the ledger says so: then to resume the plan ends the pause.
+
+    Raises
+    ------
+    MoversError
+        When they do not stand still.
+    MoveError
+        When the pause may have come late.
+    """
     try:
         hold.pause()
-    except MoversError as error:
+    finally:
+        try:
+            session.check_claim()
+        except MoveError:
+            log.append("late_pause", {"note": note.model_dump(mode="json")})
+            raise
+
+
+def _pause(
+    session: Session, hold: Hold, note: HoldNote, *, manifest: Manifest, log: ChainedLog
+) -> None:
+    try:
+        pause(session, hold, note, log)
+    except MoveError as error:
         text = f"{error}. Go on with: {manifest.header.resume_command}"
         raise StoppedError(text) from error
 

@@ -254,12 +254,14 @@ class Run:
             fields = record.model_dump(mode="json")
             log.append("believed", {"record": fields}, sync=True)
             self.ledger = Ledger(log, plan, record, later)
-        if self.ledger.hold is not None and record.is_tombstone:
+        late_pause = self.ledger.late_pause
+        if self.ledger.hold is not None and record.is_tombstone and late_pause is None:
             self.ledger.note("hold", note=None, sync=True)  # a hold ends on record first
-        if self.ledger.hold is None and record.hold is not None:
-            # The ledger gave it back and the record does not say so: others may rely on it.
-            note = record.hold.model_dump(mode="json")
-            self.ledger.note("hold", note=note, sync=True)
+        hold = record.hold or late_pause
+        if self.ledger.hold is None and hold is not None:
+            # The ledger gave it back and the record does not say so: others may rely on it. Or our
+            # pause came after another session had ended the hold on record.
+            self.ledger.note("hold", note=hold.model_dump(mode="json"), sync=True)
 
     def _name_way_on(self, error: Exception) -> Exception:
         """Return an error that names the command which goes on, once the plan may be on record."""

@@ -282,6 +282,20 @@ class Session:
         self.stamp = max(self.stamp, seen.last_modified)
         self.is_lost = False
 
+    def check_claim(self) -> None:
+        """Make sure by the store's time that nobody else can have claimed the same until now.
+
+        Raises
+        ------
+        StoppedError
+            When it lapsed meanwhile.
+        StoreError
+            When the store does not tell its time.
+        """
+        lapses = self.stamp + timedelta(seconds=self.timing.lease_s)
+        if self.is_lost or self.bucket.read_clock() >= lapses:
+            self.confirm()
+
     def send(
         self,
         requests: Sequence[Request],

@@ -714,8 +714,10 @@ class SimHold:
         self.words = "the worker is paused" if self.holds else "nobody holds the worker"
 
     def is_paused(self) -> bool:
-        """Return whether it is paused, by us or by a person."""
+        """Return whether it is paused, by us or by a person; it may not answer."""
         self._process.touch()
+        if self._process.choose("ask", (), "blind"):
+            raise MoversError("the worker did not answer")
         return bool(self._process.world.paused_by) or not self._process.world.is_held
 
     def pause(self) -> None:

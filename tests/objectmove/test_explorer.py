@@ -572,6 +572,16 @@ FOUND = [
         "undo-conflict-strict",
         "1<lock=op-parent 2<put@id=kill-old 1<copy@parked/a=kill-forgotten 3<landed@ledger=kill",
     ),
+    # a process that slept before its pause sent it after somebody else had ended the hold
+    ("release-strict", "1<pause=op-bare"),
+    ("manifest-loose", "1<pause=op-bare"),
+    ("release-loose", "1<pause=suspend 1<pause#2=op-bare"),
+    (
+        "shards-loose",
+        "1<hold@ledger=kill 2.put@state=die-late 3<put@state#2=remove:a "
+        "3.unproven@ledger=fsync-kept 3<list@claim#3=remove:b 3.read@claim#6=router-404 "
+        "4<delete@claim=op-bare 5<sleep=rewrite:a 5.put@claim#5=twice 5<going@ledger=rewrite:b",
+    ),
     # an operator of the explorer gave up while the claim of a killed run lapsed
     (
         "manifest-loose",
