@@ -358,6 +358,12 @@ def where_are(lane: Lane, labels: Sequence[Label]) -> dict[str, set[str]]:
     return by_place
 
 
+def remove_memory(lane: Lane) -> None:
+    """Remove the bucket's memory, as a lifecycle rule or a tidy colleague does."""
+    for key in lane.shelf.list_keys(".runbook/"):
+        lane.shelf.client.remove_object(lane.shelf.bucket, key)
+
+
 def expect_nothing_twice(lane: Lane, labels: Sequence[Label], tally: Tally) -> None:
     """Check that no label was shipped twice, waits to be, or is nowhere."""
     places = where_are(lane, labels)

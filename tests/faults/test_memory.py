@@ -30,6 +30,7 @@ from tests.faults.printed import (
     plan_release,
     read_printed,
     release,
+    remove_memory,
     settle_truthfully,
     ship_the_rest,
     spoil_after,
@@ -63,12 +64,6 @@ def kill_and_forget(
     tally.take()
     remove_memory(lane)
     return ann, plan, put
-
-
-def remove_memory(lane: Lane) -> None:
-    """Remove the bucket's memory, as a lifecycle rule or a tidy colleague does."""
-    for key in lane.shelf.list_keys(".runbook/"):
-        lane.shelf.client.remove_object(lane.shelf.bucket, key)
 
 
 def says_removed(outcome: Outcome) -> bool:

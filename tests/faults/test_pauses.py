@@ -24,6 +24,7 @@ from tests.faults.printed import (
     paste,
     plan_release,
     release,
+    remove_memory,
     run_worker_pass,
     settle_truthfully,
     ship_the_rest,
@@ -69,6 +70,18 @@ def test_a_pause_that_is_left_is_shown_on_every_machine(lane: Lane, seed: int) -
     since = datetime.fromisoformat(row["held_since"])
     assert since.tzinfo is not None
     assert f"runbook resume {plan_id}" in str(row["way_on"])
+
+
+def test_a_pause_is_shown_although_the_memory_was_removed(lane: Lane, seed: int) -> None:
+    """The command was shown, but not for whom the worker stood still, and since when."""
+    ann, plan_id, _, _ = end_at_the_pause(lane, seed, signal.SIGKILL)
+    remove_memory(lane)
+    (row,) = list_unfinished(ann)
+    assert row["plan"] == plan_id
+    assert "ann" in row["held_by"]
+    assert datetime.fromisoformat(row["held_since"]).tzinfo is not None
+    follow(ann, paste(ann, str(row["way_on"])))
+    assert not lane.worker.is_paused
 
 
 @pytest.mark.parametrize("how", ENDS)
