@@ -7,19 +7,20 @@ from typing import NamedTuple
 
 from ..model import ActionEntry, ActionPhase, Json
 
-#: The ending of the id of a plan that takes another one back.
+#: Follows a plan's id in the id of the plan that takes it back.
 _UNDO = "-undo"
-#: Follows it in that of the plan that records a person's word on it.
+#: Follows a plan's id in the id of a plan that records a person's word on it.
 _SETTLE = "-settle"
-#: Counts of a proof on which no person's word is asked.
-_LACKING = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")
+#: Counts of a proof that no person's word explains: they must all be 0.
+_UNEXPLAINED = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")
 
 
 class ActionRecord(NamedTuple):
-    """One action through its phases, and what later ones made of it.
+    """One action: its entries in the journal, and what later actions made of it.
 
     Attributes
     ----------
+    phases : the entries, in sequence; each says that the action reached a phase
     is_taken_back : whether an undo took it back
     is_settled : whether a person said what became of all that its check could not prove
     """
@@ -30,12 +31,12 @@ class ActionRecord(NamedTuple):
 
     @property
     def first(self) -> ActionEntry:
-        """The oldest phase."""
+        """The oldest entry."""
         return self.phases[0]
 
     @property
     def last(self) -> ActionEntry:
-        """The newest phase."""
+        """The newest entry."""
         return self.phases[-1]
 
     @property
@@ -45,46 +46,50 @@ class ActionRecord(NamedTuple):
 
     @property
     def applied(self) -> ActionEntry | None:
-        """The newest entry that says that it changed the world; None without one."""
+        """The newest entry that says that the action changed the world; None without one."""
         return self.get(ActionPhase.APPLIED)
 
     @property
     def decisive(self) -> ActionEntry:
-        """The change itself; without one, its first failure since the approval, else the last."""
+        """The entry that counts: the change; else the first failure after the newest approval.
+
+        Without either, the newest entry.
+        """
         if self.applied is not None:
             return self.applied
         approved = self.get(ActionPhase.APPROVED)
         for entry in self.phases:
-            is_later = approved is not None and entry.seq > approved.seq
-            if is_later and entry.phase is ActionPhase.FAILED:
+            is_after_approval = approved is not None and entry.seq > approved.seq
+            if is_after_approval and entry.phase is ActionPhase.FAILED:
                 return entry
         return self.last
 
     @property
     def state(self) -> str:
-        """Its newest phase, or what later actions made of it: what its check said is over then."""
+        """Its newest phase. What a later action made of it counts more than its own check."""
         if self.is_taken_back:
             return "taken back"
         if self.first.action == "reopen" and self.applied:
-            return "done"  # what it opens again is not proven, and need not be
+            return "done"  # its check fails as it should: what it opens again is in doubt
         if self.is_settled:
             return "done" if self.first.action == "settle" else "settled by word"
         return str(self.last.phase)
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether it began, and nothing says that it was carried out to its end."""
+        """Whether it was approved or failed, and no entry says that it changed the world."""
         is_begun = self.last.phase in (ActionPhase.APPROVED, ActionPhase.FAILED)
         return is_begun and self.applied is None
 
     @property
     def was_tried(self) -> bool:
-        """Whether it was approved, refused or failed: more than a plan.
+        """Whether it was approved, refused, applied, or failed.
 
-        What was killed has an approval alone. Nobody knows from here how far it came.
+        A plan with nothing to do is verified at once, which is no try. An action that was killed
+        may have an approval alone. The journal does not say how far it came.
         """
-        plans = (ActionPhase.PLANNED, ActionPhase.VERIFIED)
-        return any(entry.phase not in plans for entry in self.phases)
+        untried = (ActionPhase.PLANNED, ActionPhase.VERIFIED)
+        return any(entry.phase not in untried for entry in self.phases)
 
     @property
     def is_verified(self) -> bool:
@@ -98,12 +103,12 @@ class ActionRecord(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
+        """Whether its plan has nothing to do."""
         return any(entry.result.get("is_empty") is True for entry in self.phases)
 
     @property
     def way_back(self) -> str:
-        """How to take it back, or that there is no way."""
+        """How to take it back, in words that follow ``Way back:``."""
         return self.first.undo or "there is none"
 
     @property
@@ -115,14 +120,14 @@ class ActionRecord(NamedTuple):
         return ""
 
     def get(self, phase: str) -> ActionEntry | None:
-        """Return the newest entry of a phase."""
+        """Return the newest entry of a phase; None without one."""
         for entry in reversed(self.phases):
             if entry.phase == phase:
                 return entry
         return None
 
     def result(self, phase: str) -> dict[str, Json]:
-        """Return the result that the newest entry of a phase holds."""
+        """Return the result that the newest entry of a phase holds; empty without one."""
         entry = self.get(phase)
         if entry is None:
             return {}
@@ -133,8 +138,9 @@ def _list_taken_back(actions: Iterable[ActionRecord]) -> set[str]:
     """Return the ids of the plans that an undo took back."""
     taken_back = set()
     for action in actions:
-        plan, _, ending = action.plan.rpartition(_UNDO)
-        if plan and action.applied and (not ending or ending.startswith("-")):
+        # The id of a later attempt at an undo ends with its number, such as `-undo-2`.
+        plan, _, number = action.plan.rpartition(_UNDO)
+        if plan and action.applied and (not number or number.startswith("-")):
             taken_back.add(plan)
     return taken_back
 
@@ -146,26 +152,26 @@ def say_cut_off(action: ActionRecord) -> str:
     return "begun, and not ended"
 
 
-def group_actions(phases: Iterable[ActionEntry]) -> list[ActionRecord]:
-    """Put the phases of each plan together, in the order in which the plans were made."""
+def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
+    """Return an action for each plan that entries name, in the order of their first entries."""
     actions: dict[tuple[str, str], list[ActionEntry]] = {}
-    for entry in phases:
+    for entry in entries:
         plan = entry.result.get("plan") or entry.source
         key = (entry.step, str(plan))
-        entries = actions.setdefault(key, [])
-        entries.append(entry)
-    records = [ActionRecord(entries) for entries in actions.values()]
+        phases = actions.setdefault(key, [])
+        phases.append(entry)
+    records = [ActionRecord(phases) for phases in actions.values()]
     taken_back = _list_taken_back(records)
     records = [record._replace(is_taken_back=record.plan in taken_back) for record in records]
     return [record._replace(is_settled=_is_settled(record, records)) for record in records]
 
 
 def _is_settled(action: ActionRecord, actions: Iterable[ActionRecord]) -> bool:
-    """Tell whether an action lacks no proof but of what a person settled."""
+    """Tell whether a person's word explains all that an action's failed check could not prove."""
     proof = action.last.result
     if action.last.phase is not ActionPhase.FAILED or "settled_by_word" not in proof:
         return False
-    if any(proof.get(name) for name in _LACKING):
+    if any(proof.get(name) for name in _UNEXPLAINED):
         return False
     if action.first.action == "settle":
         return bool(proof.get("settled_by_word")) and not proof.get("unproven")

@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..model import Json, Timestamp, format_time
 from .incident import Incident
 
-#: What a reader sees of one remark.
+#: A reader sees no more of one note than this.
 _MOST_CHARS = 1_800
 
 
@@ -90,6 +90,6 @@ def _split(alerts: Sequence[ReceivedAlert]) -> Iterator[list[ReceivedAlert]]:
             part = []
             size = 0
         part.append(alert)
-        size += len(alert.line) + 2
+        size += len(alert.line) + 2  # and "; " before the next one
     if part:
         yield part

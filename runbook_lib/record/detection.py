@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..model import SYMPTOMS, ActionPhase, CauseStatus, Conclusion, Event
 from .view import JournalView
 
+#: What decides how soon each moment comes, or makes it come sooner.
 _FASTER = {
     "the alert fired": "The alert's threshold and its `for` decide that.",
     "a channel was told": "The alert's route decides that: group_wait, and its receivers.",
@@ -18,9 +19,12 @@ _FASTER = {
 
 
 class Moment(NamedTuple):
-    """One step of the detection. ``after`` is the time since the step before it; None: the first.
+    """A moment of the detection, such as the first look.
 
-    A step that was earlier than the one before it took no time.
+    Attributes
+    ----------
+    after : the time since the latest of the moments before it in the list; 0 when it was earlier
+        than that; None for the first moment
     """
 
     name: str
@@ -31,14 +35,14 @@ class Moment(NamedTuple):
 def list_triggers(journal: JournalView) -> list[Event]:
     """Return the changes that began the trouble, as far as a system reports them.
 
-    Sorted by time, each once. What was changed after our own first action is left out.
+    Sorted by time, each once. Changes after our own first action are left out.
     """
     applied = journal.list_actions(ActionPhase.APPLIED)
     events: dict[tuple[datetime, str], Event] = {}
     for reading in journal.readings:
         for event in reading.events:
-            is_own = bool(applied) and event.at >= applied[0].at
-            if event.kind == "trigger" and not is_own:
+            is_too_late = bool(applied) and event.at >= applied[0].at
+            if event.kind == "trigger" and not is_too_late:
                 events[event.at, event.text] = event
     return [events[key] for key in sorted(events)]
 
@@ -46,21 +50,25 @@ def list_triggers(journal: JournalView) -> list[Event]:
 def list_moments(journal: JournalView) -> list[Moment]:
     """Return the moments from the beginning of the trouble to the first cause that was named.
 
-    What is not known is left out. Empty: no trouble was seen, or another incident saw it first.
+    Moments that are not known are left out. The list is empty when no trouble was seen, or when
+    another incident saw it first.
     """
     since = journal.since()
     if since is None or journal.is_continued:
         return []
     moments = [Moment("the trouble began", since)]
-    newest = since
-    for name, at in _list_later(journal, since):
+    latest = since
+    for name, at in _list_later_moments(journal, since):
         if at is not None:
-            moments.append(Moment(name, at, max(at - newest, timedelta(0))))
-            newest = max(newest, at)
+            moments.append(Moment(name, at, max(at - latest, timedelta(0))))
+            latest = max(latest, at)
     return moments
 
 
-def _list_later(journal: JournalView, since: datetime) -> Iterator[tuple[str, datetime | None]]:
+def _list_later_moments(
+    journal: JournalView, since: datetime
+) -> Iterator[tuple[str, datetime | None]]:
+    """Yield the moments after the beginning by name; None for a time that is not known."""
     events: list[Event] = []
     for conclusion in journal.conclusions:
         events += [event for event in conclusion.timeline if event.at >= since]
@@ -79,9 +87,9 @@ def _names_cause(conclusion: Conclusion) -> bool:
 
 
 def find_slowest(moments: list[Moment]) -> Moment | None:
-    """Return the step of the detection that took longest; None when none took any time."""
-    later = [moment for moment in moments if moment.after]
-    return max(later, key=_get_after, default=None)
+    """Return the moment that came the longest time after those before it; None without any."""
+    late = [moment for moment in moments if moment.after]
+    return max(late, key=_get_after, default=None)
 
 
 def _get_after(moment: Moment) -> timedelta:
@@ -89,5 +97,5 @@ def _get_after(moment: Moment) -> timedelta:
 
 
 def say_faster(moment: Moment) -> str:
-    """Say what would make a step of the detection faster."""
+    """Say what would make a moment of the detection come sooner."""
     return _FASTER.get(moment.name, "")

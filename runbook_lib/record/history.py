@@ -36,20 +36,21 @@ class Judge(Protocol):
     """The questions about a journal that the index asks a runbook's policy."""
 
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:
-        """Return the causes that it names."""
+        """Return the causes that the policy names."""
 
     def compute_verdict(self, journal: JournalView) -> Verdict | None:
-        """Return its verdict as of the newest look."""
+        """Return the policy's verdict as of the newest look."""
 
 
 _INDEX = "history.sqlite3"
 #: How long a scenario may go without a drill that met it; the alert's rule has the same time.
 OVERDUE = timedelta(days=35)
+#: The durations in a row, in the order in which the phases follow each other.
 PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
 
 
 class HistoryRow(BaseModel, frozen=True):
-    """One incident, or one drill: then ``scenario`` names it.
+    """One incident, or one drill: then ``scenario`` names its fault.
 
     Durations are in seconds; None: not reached, or not known. A drill measures detection and
     notification from the fault, diagnosis from its own start, remediation from the diagnosis. An
@@ -58,11 +59,13 @@ class HistoryRow(BaseModel, frozen=True):
 
     Attributes
     ----------
-    cause_found : names, separated by commas
-    lost : objects that the proofs of its actions say are lost
-    is_good : whether a drill met every objective
-    damage : what is wrong with its journal; what a journal knows is left out then
-    previous, goes_on_in : the incidents before and after it that belong to it; empty: none does
+    opened_by : as in ``IncidentState``
+    cause_found : names of the causes, separated by commas
+    lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
+    verdict : of the close; before that, as of the newest look
+    is_good : whether a drill met every objective; None: it is no drill, or was not scored
+    damage : what is wrong with ``incident.json`` or the journal; what stands there is left out then
+    previous, goes_on_in : the incidents before and after it with the same trouble; empty: none
     """
 
     incident: str
@@ -86,7 +89,7 @@ class HistoryRow(BaseModel, frozen=True):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_open(self) -> bool:
-        """Whether it is not closed; one whose journal is damaged counts as closed."""
+        """Whether it is not closed. An incident with any damage counts as closed."""
         return self.closed_at is None and not self.damage
 
     @computed_field  # type: ignore[prop-decorator]
@@ -111,10 +114,11 @@ def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
 
     Notes
     -----
-    Changes only the index. A damaged one, or one of another version, is built anew.
+    Changes only the index. A damaged index, or one of another version, is built anew. The list is
+    empty if even an index in memory cannot be built.
     """
     index = home / _INDEX
-    # An index that cannot be used is removed, and built again; if that fails, memory must do.
+    # An index that cannot be used is removed and built again. If that fails, too, memory serves.
     for place in (index, index, Path(":memory:")):
         with suppress(sqlite3.Error, ValueError):
             return _read_index(home, place, judge)
@@ -124,6 +128,7 @@ def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
 
 
 def _read_index(home: Path, place: Path, judge: Judge) -> list[HistoryRow]:
+    """Bring the index at a place up to date, and return its rows, the newest first."""
     with closing(sqlite3.connect(place, timeout=10)) as db, db:
         db.execute("CREATE TABLE IF NOT EXISTS history (incident PRIMARY KEY, stamp, row)")
         known = dict(db.execute("SELECT incident, stamp FROM history"))
@@ -138,15 +143,18 @@ def _read_index(home: Path, place: Path, judge: Judge) -> list[HistoryRow]:
             db.execute("REPLACE INTO history VALUES (?, ?, ?)", values)
         texts = db.execute("SELECT row FROM history ORDER BY incident DESC")
         rows = [HistoryRow.model_validate_json(text) for (text,) in texts]
-    return _link([row for row in rows if row.opened_by])
+    return _name_followers([row for row in rows if row.opened_by])
 
 
-def _link(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
-    """Name in each row the incident that followed: a closed one's report never changes."""
-    later = {row.previous: row.incident for row in rows if row.previous}
+def _name_followers(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
+    """Name in each row the incident in which its trouble goes on.
+
+    Only the later incident knows of the earlier one, whose files never change after its close.
+    """
+    followers = {row.previous: row.incident for row in rows if row.previous}
     linked = []
     for row in rows:
-        changes = {"goes_on_in": later.get(row.incident, "")}
+        changes = {"goes_on_in": followers.get(row.incident, "")}
         linked.append(row.model_copy(update=changes))
     return linked
 
@@ -159,10 +167,10 @@ def _stamp(folder: Path) -> str:
 
 
 def _read_row(folder: Path, judge: Judge) -> HistoryRow:
-    """Return an incident's row; only name and time when its folder cannot be read."""
+    """Return an incident's row, without what cannot be read."""
     row: dict[str, Json] = {
         "incident": folder.name,
-        "opened_at": parse_time(folder.name[4:20]),
+        "opened_at": parse_time(folder.name[4:20]),  # as in inc-20261124T031400Z-7f3a
     }
     incident = Incident(folder, redactor=Redactor())
     try:
@@ -171,15 +179,15 @@ def _read_row(folder: Path, judge: Judge) -> HistoryRow:
         row["damage"] = "incident.json cannot be read"
         return HistoryRow.model_validate(row)
     with suppress(RecordError, ValueError, KeyError, TypeError, AttributeError):
-        known = {name: value for name, value in state.to_json().items() if value is not None}
-        row.update({name: known[name] for name in known.keys() & HistoryRow.model_fields.keys()})
+        facts = {name: value for name, value in state.to_json().items() if value is not None}
+        row.update({name: facts[name] for name in facts.keys() & HistoryRow.model_fields.keys()})
         measured = _read_journal(incident, judge)
         return HistoryRow.model_validate({**row, **measured})
     return HistoryRow.model_validate(row)
 
 
 def _read_journal(incident: Incident, judge: Judge) -> dict[str, Json]:
-    """Return what the journal knows of an incident; only the damage when it is damaged."""
+    """Return the fields of a row that the journal fills; of a damaged journal, only ``damage``."""
     try:
         journal = incident.journal.view()
     except JournalDamagedError as error:
@@ -200,7 +208,7 @@ def _read_journal(incident: Incident, judge: Judge) -> dict[str, Json]:
 
 
 def _count_lost(journal: JournalView) -> int | None:
-    """Return how many objects the proofs of an incident's actions say are lost."""
+    """Return how many objects are lost, by the proofs of the actions; None: none counted them."""
     results = [check.result for check in journal.list_actions(ActionPhase.VERIFIED)]
     losses = [int(result["lost"]) for result in results if "lost" in result]
     if not losses:
@@ -209,7 +217,10 @@ def _count_lost(journal: JournalView) -> int | None:
 
 
 def _read_score(score: dict[str, Json]) -> dict[str, Json]:
-    """Return a drill's durations, and whether it met every objective."""
+    """Return a drill's durations, and whether it met every objective.
+
+    The notification ends with the channel that was told last.
+    """
     row = dict(score.get("phases") or {})
     channels = row.pop("notify_s", None) or {}
     notified = [seconds for seconds in channels.values() if seconds is not None]
@@ -237,7 +248,7 @@ def _measure(journal: JournalView) -> dict[str, float]:
 
 
 def _measure_span(start: datetime | None, end: datetime | None) -> float | None:
-    """Return a duration in seconds; None when an end is not known, or they are reversed."""
+    """Return a duration in seconds; None if a time is not known, or the end is before the start."""
     if start is None or end is None or end < start:
         return None
     duration = end - start
@@ -257,10 +268,10 @@ class DrillTrend(BaseModel, frozen=True):
 
     Attributes
     ----------
-    runs, passed : how many ended, and how many of them met every objective
-    last_at, last_passed : when the newest one began, and whether it met every objective
-    good_at : when one last did; None: none ever did
-    is_overdue : whether that is longer ago than ``OVERDUE``
+    runs, passed : how many drills were scored, and how many of them met every objective
+    last_at, last_passed : when the newest drill began, and whether it met every objective
+    good_at : when the newest drill that met every objective began; None: no drill did
+    is_overdue : whether ``good_at`` is None, or longer ago than ``OVERDUE``
     """
 
     scenario: str
@@ -278,11 +289,11 @@ class DrillTrend(BaseModel, frozen=True):
 
 
 def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[DrillTrend, ...]:
-    """Return a trend for each scenario that was drilled to its score, by name.
+    """Return a trend for each scenario that has a scored drill, sorted by name.
 
     Parameters
     ----------
-    rows : the newest first
+    rows : of the history, the newest first
     """
     drills: dict[str, list[HistoryRow]] = {}
     for row in rows:
@@ -292,10 +303,10 @@ def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[DrillTren
 
 
 def _compute_trend(scenario: str, rows: Sequence[HistoryRow], now: datetime) -> DrillTrend:
-    """Return the trend of one scenario's drills; the newest is the first."""
+    """Return the trend of one scenario's drills, given the newest first."""
     newest = rows[0]
-    good = find_last_good_drill(rows)
-    good_at = good.opened_at if good else None
+    good_drill = find_last_good_drill(rows)
+    good_at = good_drill.opened_at if good_drill else None
     return DrillTrend(
         scenario=scenario,
         runs=len(rows),
@@ -304,22 +315,22 @@ def _compute_trend(scenario: str, rows: Sequence[HistoryRow], now: datetime) -> 
         last_passed=bool(newest.is_good),
         good_at=good_at,
         is_overdue=good_at is None or now - good_at > OVERDUE,
-        detect_s=_find_median([row.detect_s for row in rows]),
-        notify_s=_find_median([row.notify_s for row in rows]),
-        diagnose_s=_find_median([row.diagnose_s for row in rows]),
-        remediate_s=_find_median([row.remediate_s for row in rows]),
-        clear_s=_find_median([row.clear_s for row in rows]),
+        detect_s=_compute_median([row.detect_s for row in rows]),
+        notify_s=_compute_median([row.notify_s for row in rows]),
+        diagnose_s=_compute_median([row.diagnose_s for row in rows]),
+        remediate_s=_compute_median([row.remediate_s for row in rows]),
+        clear_s=_compute_median([row.clear_s for row in rows]),
     )
 
 
-def _find_median(durations: Sequence[float | None]) -> float | None:
-    """Return the median of the durations that are known."""
+def _compute_median(durations: Sequence[float | None]) -> float | None:
+    """Return the median of the durations that are known; None if none is."""
     known = [seconds for seconds in durations if seconds is not None]
     return round(median(known), 1) if known else None
 
 
 def find_last_good_drill(rows: Sequence[HistoryRow]) -> HistoryRow | None:
-    """Return the newest drill that met every objective."""
+    """Return the newest drill that met every objective; ``rows`` begin with the newest."""
     for row in rows:
         if row.is_good:
             return row
@@ -327,34 +338,34 @@ def find_last_good_drill(rows: Sequence[HistoryRow]) -> HistoryRow | None:
 
 
 def describe_last_drill(rows: Sequence[HistoryRow], now: datetime) -> str:
-    """Say which drill was the last to meet every objective, and how long ago."""
-    row = find_last_good_drill(rows)
-    if row is None or row.closed_at is None:
+    """Say which drill was the last to meet every objective, and how many days ago it ended."""
+    drill = find_last_good_drill(rows)
+    if drill is None or drill.closed_at is None:
         return "none met every objective yet"
-    age = now - row.closed_at
-    closed_at = f"{row.closed_at:%Y-%m-%d %H:%MZ}"
-    return f"{row.scenario}, {age.days} days ago ({closed_at}, {row.incident})"
+    age = now - drill.closed_at
+    closed_at = f"{drill.closed_at:%Y-%m-%d %H:%MZ}"
+    return f"{drill.scenario}, {age.days} days ago ({closed_at}, {drill.incident})"
 
 
 def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
     """Write what node-exporter's textfile collector reads: ``<home>/metrics/runbook.prom``."""
     registry = CollectorRegistry()
-    last = Gauge(
+    last_good_at = Gauge(
         "runbook_last_good_drill_timestamp_seconds",
         "When a drill last met every objective; 0: never.",
         registry=registry,
     )
-    last.set(0)
-    good = find_last_good_drill(rows)
-    if good and good.closed_at:
-        last.set(good.closed_at.timestamp())
+    last_good_at.set(0)
+    drill = find_last_good_drill(rows)
+    if drill and drill.closed_at:
+        last_good_at.set(drill.closed_at.timestamp())
     durations = Gauge(
         "runbook_drill_seconds",
         "How long each phase of the newest drill took.",
         ["scenario", "phase"],
         registry=registry,
     )
-    good_at = Gauge(
+    good_at_by_scenario = Gauge(
         "runbook_drill_last_good_timestamp_seconds",
         "When a drill of this scenario last met every objective; 0: never.",
         ["scenario"],
@@ -362,7 +373,7 @@ def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
     )
     for trend in compute_trends(rows, utc_now()):
         seconds = trend.good_at.timestamp() if trend.good_at else 0
-        good_at.labels(trend.scenario).set(seconds)
+        good_at_by_scenario.labels(trend.scenario).set(seconds)
     drills = [row for row in rows if row.scenario]
     for row in reversed(drills):  # the newest is written last, and replaces the others
         for phase in PHASES:

@@ -28,14 +28,14 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _REPAIR = "Put the file back from the incident's zip or a backup."
-#: How long a kept look may be worked on: by sections that a person runs one by one, or for its
-#: plans.
-_LOOK = timedelta(hours=1)
+#: How long commands go on with a kept look. For as long after a bad close, new trouble counts as
+#: that incident's.
+_GOES_ON_FOR = timedelta(hours=1)
 
-#: After these verdicts nothing goes on.
+#: After these verdicts nothing more is to be done.
 ENDED_WELL = (Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 
-#: In place of a step: a person opened the incident.
+#: Stands in ``opened_by`` in place of a step: a person opened the incident.
 HAND = "hand"
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 def write_file(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    # A lone surrogate becomes its escape, which JSON knows, too.
+    # A lone surrogate cannot be encoded: its escape is written, as JSON would write it.
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
@@ -61,25 +61,25 @@ def write_json(path: Path, value: Json) -> None:
 class IncidentState(BaseModel):
     """The state of an incident, in one file: ``incident.json``.
 
-    What follows from it is derived. What happened stands in the journal.
+    The file holds no fact that follows from another one. What happened stands in the journal.
 
     Attributes
     ----------
-    environment : RUNBOOK_ENVIRONMENT when it was made
+    environment : RUNBOOK_ENVIRONMENT when the incident was made
     opened_by : ``hand``, or the step or section that saw the first trouble; empty: a look
-    episode : the alert that it belongs to
-    ticket_id : the ticket that it is about
-    kept : whether a look is kept, for others to go on with
-    closed_at, closed_seq, verdict : of its close: the time, the journal's entry, and the verdict
-        then
-    previous : the incident that it replaces, that ended when it began, or whose trouble goes on
-        here
-    previous_damage : what is wrong with the journal of that one
-    followed_by : the next episode's incident
+    episode : the alert that the incident belongs to
+    ticket_id : the ticket that the incident is about
+    kept : whether a look is kept, so that later commands go on with it
+    closed_at, closed_seq, verdict : of the close: the time, the number of the journal's entry, and
+        the verdict then
+    previous : the incident that this one replaces, that ended when this one began, or whose trouble
+        goes on here
+    previous_damage : what is wrong with the journal of ``previous``
+    followed_by : the incident that this one's close named as the next
     follows : the incidents whose plans were carried out in this one
-    operators : who worked on it, the first one first; empty where that is not known
+    operators : who worked on the incident, the first person first; empty where that is not known
     drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
-        and what it injected
+        and the numbers of what it injected
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
@@ -130,7 +130,7 @@ class Incident:
     folder : the folder; ``plans/ ledger/ notebooks/ evidence/`` exist in it
     journal : what was observed and done, append-only
     redactor : hides secrets; the journal uses it
-    closed_here : whether it was closed through this object, which may still write its report then
+    closed_here : whether this command closed it, which may still write its report then
     """
 
     closed_here = False
@@ -144,7 +144,7 @@ class Incident:
 
     @property
     def pictures(self) -> Path:
-        """The folder for pictures that were drawn before. Nothing is lost when it is deleted."""
+        """The folder that keeps pictures for the next report. Deleting it loses nothing."""
         return self.folder / ".pictures"
 
     @property
@@ -172,7 +172,7 @@ class Incident:
 
     @property
     def is_late(self) -> bool:
-        """Whether it was closed before this object opened it: only notes are added then."""
+        """Whether an earlier command closed it: only notes are added then."""
         return self.is_closed and not self.closed_here
 
     @property
@@ -214,11 +214,12 @@ class Incident:
     def open(self, by: str, episode: Episode | None = None) -> None:
         """Make an incident of a look; adopt the first alert.
 
-        A look at a drill's alert stays one: real trouble that it sees has an incident of its own.
+        A look for a drill's alert stays a look: real trouble gets an incident of its own.
 
         Parameters
         ----------
         by : ``hand``, or the step that saw the first breach
+        episode : the alert; None: none is known
         """
         state = self.state
         if state.drill and not state.opened_by:
@@ -273,16 +274,16 @@ class Incident:
         self.update(operators=[*state.operators, operator])
         if not state.operators:
             return
-        what = "incident" if state.opened_by else "look"
-        began = f"that {', '.join(state.operators)} worked on before"
+        kind = "incident" if state.opened_by else "look"
+        earlier_work = f"that {', '.join(state.operators)} worked on before"
         if len(state.operators) == 1:
-            began = f"that {state.operators[0]} began at {state.opened_at:%H:%M:%S}Z"
-        self.tell("joined", f"{operator} goes on with the {what} {self.id} {began}.")
+            earlier_work = f"that {state.operators[0]} began at {state.opened_at:%H:%M:%S}Z"
+        self.tell("joined", f"{operator} goes on with the {kind} {self.id} {earlier_work}.")
 
     def tell(self, kind: str, text: str) -> None:
         """Write to the journal, and to stderr, what happens to the incident.
 
-        A headless notebook is silent: its command says it.
+        A notebook that a command runs writes nothing to stderr: the command says it.
         """
         self.journal.append(kind, {"section": "", "reason": text})
         if not get_run():
@@ -296,14 +297,16 @@ class Incident:
         needed: Collection[str],
         calm: timedelta,
     ) -> bool:
-        """Tell whether trouble that began at a time belongs to another incident.
+        """Tell whether the incident was over when some trouble began, which is another one's then.
+
+        It was over if all needed steps had been read as ok for the time ``calm``. If it has had an
+        alert, a new alert also finds it over when the newest breach is that old.
 
         Parameters
         ----------
-        is_alert : whether ``began`` is an alert's start. If the incident has had an alert, one that
-            begins a calm after its newest breach belongs to another incident, too
-        needed : steps; a calm during which all of them were read as ok ends an incident
-        calm : how long a calm is
+        began : when the trouble began
+        is_alert : whether ``began`` is the start of an alert
+        needed : ids of the steps that a verdict needs
         """
         journal = self.journal.view()
         ok_since = journal.ok_since(needed)
@@ -323,7 +326,7 @@ class Incident:
         Parameters
         ----------
         verdict : as it is now
-        reason : why, in words; empty: somebody closed it, or it is fixed
+        reason : why the incident is closed, in words; empty: it ended well
         followed_by : the incident that goes on from here; empty: none does
         """
         word = str(verdict)
@@ -335,7 +338,12 @@ class Incident:
         self.update(closed_at=closed_at, closed_seq=entry.seq, verdict=word, **changes)
 
     def find_plan(self, plan_id: str) -> Path:
-        """Return a plan's file. If it is another incident's, that is noted in ``follows``."""
+        """Return a plan's file, which need not exist: its own incident's folder comes first.
+
+        Notes
+        -----
+        Changes the state if the plan is another incident's: its folder is added to ``follows``.
+        """
         own = self.path("plans", f"{plan_id}.jsonl")
         if own.exists():
             return own
@@ -352,6 +360,10 @@ class Incident:
 
     def path(self, kind: str, name: str) -> Path:
         """Return the path of a file in one of the incident's folders.
+
+        Parameters
+        ----------
+        kind : the folder: ``plans``, ``ledger``, ``notebooks`` or ``evidence``
 
         Raises
         ------
@@ -372,7 +384,7 @@ class Incident:
         return path
 
     def reserve_notebook(self, section: str) -> Path:
-        """Make an empty file for the next run; two runs that begin at one time get one each."""
+        """Make an empty file for the next run; two runs that begin together get a file each."""
         while True:
             path = self.new_notebook(section)
             with disk_errors(f"cannot make {path}", _ADVICE), suppress(FileExistsError):
@@ -380,13 +392,16 @@ class Incident:
                 return path
 
 
-def _goes_on(closed: IncidentState, made: IncidentState, *, now: datetime) -> bool:
-    """Tell whether a closed incident goes on: by the same alert, or after a recent bad end."""
+def _goes_on(closed: IncidentState, later: IncidentState, *, now: datetime) -> bool:
+    """Tell whether a later incident has the trouble of a closed one.
+
+    It has if both have the same alert, or if the close was recent and its verdict bad.
+    """
     if closed.closed_at is None or closed.followed_by:
         return False
-    if closed.episode is not None and closed.episode == made.episode:
+    if closed.episode is not None and closed.episode == later.episode:
         return True
-    return closed.verdict not in ENDED_WELL and now - closed.closed_at < _LOOK
+    return closed.verdict not in ENDED_WELL and now - closed.closed_at < _GOES_ON_FOR
 
 
 def create_incident(
@@ -396,7 +411,7 @@ def create_incident(
 
     Parameters
     ----------
-    known : what is known of its state already
+    known : fields of ``IncidentState`` whose values are known already
 
     Raises
     ------
@@ -425,7 +440,7 @@ def create_incident(
 
 @contextmanager
 def lock_home(home: Path) -> Iterator[None]:
-    """Let one command at a time choose its incident: two that see one breach open one incident.
+    """Let one command at a time choose its incident, so that two do not open two for one breach.
 
     Raises
     ------
@@ -450,12 +465,12 @@ def list_incidents(home: Path) -> Iterator[Path]:
 
 
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
-    """Open an incident by id, or the newest open one that is not a drill, or a kept look.
+    """Open an incident by id; without an id the newest open one, else the newest kept look.
 
     Returns
     -------
-    The incident; None when no id was given and there is none. Its journal may be damaged. A damaged
-    one is left out when a newer incident names it as its predecessor.
+    The incident; None when no id was given and there is none. Its journal may be damaged. Without
+    an id, drills are left out, and so is a damaged incident that a newer one names as its previous.
 
     Raises
     ------
@@ -483,9 +498,10 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
 
 
 def find_unreadable(home: Path, *, redactor: Redactor) -> Incident | None:
-    """Return the newest incident outside drills if its ``incident.json`` is damaged; else None.
+    """Return the newest incident that is not a drill if its ``incident.json`` cannot be read.
 
-    Also None when its journal cannot be read, or says that the incident was closed or is a drill.
+    None if that file can be read. Also None if the file cannot be read, and the journal cannot
+    either, or says that the incident was closed or is a drill.
     """
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor)
@@ -522,10 +538,10 @@ def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
 
 
 def _is_kept_look(state: IncidentState) -> bool:
-    """Tell whether a look is kept for others to go on with, and young enough for that."""
+    """Tell whether a look is kept for later commands, and young enough for them."""
     if not state.kept:
         return False
-    return utc_now() - state.opened_at < _LOOK
+    return utc_now() - state.opened_at < _GOES_ON_FOR
 
 
 def _is_left_behind(incident: Incident) -> bool:

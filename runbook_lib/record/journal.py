@@ -1,6 +1,6 @@
-"""The file of an incident's journal: a ``chainlog`` with redaction, read once.
+"""The file of an incident's journal: a ``chainlog`` with redaction; each line is read once.
 
-What fails is a ``RecordError``.
+Whatever fails raises a ``RecordError``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,19 @@ def utc_now() -> datetime:
 
 
 class _Process:
+    """What this process marks its entries with; empty: nothing."""
+
     run = ""
 
 
 def mark_run(run: str) -> None:
     """Mark what this process appends from now on as one run's; empty: of no run.
 
-    Several terminals write to one journal. Each tells only what its own run did.
+    Several commands write to one journal. Each says only what its own runs did.
+
+    Parameters
+    ----------
+    run : name of the executed notebook's file
     """
     _Process.run = run
 
@@ -54,8 +60,8 @@ class _File:
 
     Attributes
     ----------
-    verified : the lines that ``view`` holds, in parts
-    mutex : held by whoever reads or changes the others
+    verified : the bytes of the lines that ``view`` holds, in parts
+    mutex : held by whoever reads or changes the other attributes
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -65,28 +71,33 @@ class _File:
         self.forget()
 
     def forget(self) -> None:
-        """Read the whole file again next time."""
+        """Drop what was read, so that the whole file is read again next time."""
         self.log = ChainedLog(self._path, clock=self._clock)
         self.view = JournalView()
         self.verified: list[bytes] = []
 
-    def begins(self, content: BinaryIO) -> bool:
-        """Tell whether the file still begins with the verified lines. Moves its position."""
+    def still_begins(self, content: BinaryIO) -> bool:
+        """Tell whether the file still begins with the verified lines.
+
+        Parameters
+        ----------
+        content : the open file, at its start; its position moves
+        """
         return all(content.read(len(part)) == part for part in self.verified)
 
     def read_on(self, content: BinaryIO) -> JournalView:
-        """Parse the lines past the verified ones, and return the view of all."""
-        known = self.verified
+        """Parse the lines past the verified ones, and return the view of all lines."""
+        verified_before = self.verified
         # An exception below leaves nothing verified, so that the next call reads it all again.
         self.verified = []
-        known_bytes = sum(len(part) for part in known)
-        content.seek(known_bytes)
+        size_before = sum(len(part) for part in verified_before)
+        content.seek(size_before)
         added = content.read()
         entries = self.log.read()
         view = self.view
         end = view.last_seq + added.count(b"\n")
         view.add(entries[view.last_seq : end])
-        self.verified = [*known, *_split(added)]
+        self.verified = [*verified_before, *_split(added)]
         if len(entries) != view.last_seq:
             # Another process appended a line in between; its bytes are not in ``added``.
             self.forget()
@@ -108,7 +119,7 @@ _open = lru_cache(maxsize=8)(_File)
 
 
 class Journal:
-    """The journal of an incident: appended to, read once, asked through ``view``.
+    """The journal of an incident: entries are appended, and read through ``view``.
 
     Parameters
     ----------
@@ -118,8 +129,8 @@ class Journal:
 
     Notes
     -----
-    Safe from several processes and threads. A ledger accepts nothing after a failed write. A
-    journal goes on when there is room again, and reads the file anew.
+    Several processes and threads may use it at once. After a failed write it reads the file anew,
+    and goes on when there is room again. A ledger would accept nothing more.
     """
 
     def __init__(self, path: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
@@ -139,7 +150,7 @@ class Journal:
         """
         with self._explain_errors(". Nothing was appended."):
             if not self._file.verified:
-                # Otherwise the log would read the whole file here, and the view once more.
+                # Otherwise ``append`` would read the whole file, and ``view`` would read it again.
                 self._catch_up()
             marked = {**data, "run": _Process.run} if _Process.run else data
             redacted = self._redactor.json(marked)
@@ -163,11 +174,17 @@ class Journal:
             return self._catch_up()
 
     def _catch_up(self, *, compares: bool = True) -> JournalView:
-        """Read what was appended since then; with ``compares``, also check what was read before."""
+        """Read what was appended since the last time, and return the view of all.
+
+        Parameters
+        ----------
+        compares : whether the lines that were read before are compared with the file. If they
+            differ, all is read again
+        """
         with self._file.mutex, self._open_content() as content:
             is_known = bool(self._file.verified)
             if is_known and compares:
-                is_known = self._file.begins(content)
+                is_known = self._file.still_begins(content)
             if not is_known:
                 self._file.forget()
             return self._file.read_on(content)
@@ -179,9 +196,9 @@ class Journal:
         return self.path.open("rb")
 
     def redacted(self) -> JournalView:
-        """Return what ``view`` holds now, without the secrets of this redactor.
+        """Return what ``view`` holds now, without the secrets that this redactor knows.
 
-        Others write to the journal, too, and may know fewer secrets.
+        Other processes write to the journal, too, and their redactors may know fewer secrets.
         """
         whole = self.view()
         with self._file.mutex:
@@ -192,14 +209,14 @@ class Journal:
         return JournalView(entries)
 
     def redact(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Yield entries without the secrets of this redactor."""
+        """Yield entries without the secrets that this redactor knows."""
         for entry in entries:
             data = self._redactor.json(entry.data)
             yield entry._replace(data=data)
 
     @contextmanager
     def _explain_errors(self, ending: str = "") -> Iterator[None]:
-        """Turn an error of disk or log into a ``RecordError`` whose text ends with ``advice``."""
+        """Turn an error of disk or log into a ``RecordError`` whose text ends with ``ending``."""
         try:
             with disk_errors(f"{self.path} cannot be read", ending):
                 yield

@@ -25,7 +25,9 @@ from .journal import utc_now
 
 _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
+#: A zip that unpacks to more is refused.
 _LARGEST_BYTES = 2**30
+#: What reading a file raises that is no zip, or a damaged one.
 _NOT_A_ZIP = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -50,7 +52,10 @@ class _Digest(NamedTuple):
 
 
 class _Manifest(NamedTuple):
-    """A manifest as it was read."""
+    """A manifest as it was read.
+
+    ``seq`` and ``head`` are the number and the hash of the journal's last line when it was written.
+    """
 
     incident: str
     files: dict[str, _Digest]
@@ -64,8 +69,8 @@ def write_manifest(incident: Incident) -> Path:
     Raises
     ------
     RecordError
-        When the journal is damaged: a manifest would vouch for it. When a file cannot be read, or
-        the manifest cannot be written.
+        When the journal is damaged, so that no manifest vouches for it. When a file cannot be read,
+        or the manifest cannot be written.
     """
     target = incident.folder / _NAME
     entries = incident.journal.view().entries
@@ -87,11 +92,15 @@ def write_manifest(incident: Incident) -> Path:
 
 
 def is_frozen(incident: Incident) -> bool:
-    """Tell whether a report was written since the close, and not by the closing process."""
+    """Tell whether the last report of a closed incident is written, so that it must not change.
+
+    The command that closed the incident may still change it. A manifest that cannot be read
+    freezes nothing.
+    """
     with suppress(RecordError, OSError, ValueError, KeyError, TypeError):
         manifest: Json = parse_json((incident.folder / _NAME).read_bytes())
         reported_seq = int(manifest["journal"]["seq"])
-        closed_seq = incident.state.closed_seq or math.inf
+        closed_seq = incident.state.closed_seq or math.inf  # no report reaches an open end
         return reported_seq >= closed_seq and not incident.closed_here
     return False
 
@@ -119,7 +128,7 @@ def verify_incident(folder: Path) -> Verification:
             continue
         problem = _compare(folder / name, digest)
         if name == _JOURNAL and (is_chain_broken or not problem):
-            continue  # the check of its chain says more
+            continue  # what `_check_journal` said is enough
         if problem:
             problems.append(f"{name}: {problem}")
         elif (folder / name).stat().st_size > digest.size_bytes:
@@ -150,7 +159,7 @@ def _read_manifest(folder: Path) -> _Manifest:
 def _check_journal(
     folder: Path, manifest: _Manifest, *, is_present: bool
 ) -> tuple[list[str], list[str]]:
-    """Return what is wrong with the journal's chain, and what was appended since."""
+    """Return what is wrong with the journal's chain, and what was appended since the manifest."""
     problems = []
     newer = []
     seq = 0
@@ -219,7 +228,7 @@ def verify_attachment(path: Path) -> Verification:
 
 
 def _compare(path: Path, recorded: _Digest) -> str:
-    """Return what is wrong with a file, or an empty text. Logs may grow, plans may not."""
+    """Return what is wrong with a file; empty: nothing. A log may have grown, a plan may not."""
     content = path.read_bytes()
     size_bytes = len(content)
     if size_bytes < recorded.size_bytes:
@@ -244,6 +253,6 @@ def _list_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        is_own = path.name == _NAME or name.endswith((".lock", ".tmp", ".zip"))
-        if path.is_file() and not is_own and not name.startswith(("lab/", ".pictures/")):
+        is_left_out = path.name == _NAME or name.endswith((".lock", ".tmp", ".zip"))
+        if path.is_file() and not is_left_out and not name.startswith(("lab/", ".pictures/")):
             yield name, path

@@ -12,14 +12,14 @@ from .view import JournalView
 
 
 def write_note(incident: Incident, note: Note, *, section: str = "") -> int:
-    """Write a remark to an incident's journal; returns the number of the entry.
+    """Write a note to an incident's journal; return the number of the entry.
 
-    One that comes after the close is marked as late.
+    A note that comes after the close is marked as late.
 
     Raises
     ------
     UsageError
-        When it has no text.
+        When the note has no text.
     """
     if not note.text.strip():
         raise UsageError("A note needs a text. Nothing was written.")
@@ -36,24 +36,24 @@ def parse_due(text: str) -> date | None:
     Raises
     ------
     UsageError
-        When it is not a day such as 2026-12-04.
+        When the text is not a day such as 2026-12-04.
     """
     if not text:
         return None
     try:
         return date.fromisoformat(text)
     except ValueError:
-        text = f"{text!r} is not a day by which something is due. Write it as 2026-12-04"
-        raise UsageError(f"{text} (--due). Nothing was written.") from None
+        problem = f"{text!r} is not a day by which something is due. Write it as 2026-12-04"
+        raise UsageError(f"{problem} (--due). Nothing was written.") from None
 
 
 def list_lessons(journal: JournalView, lesson: Lesson) -> list[Note]:
-    """Return what people wrote about what went well, badly, or by luck."""
+    """Return the notes of one lesson: what went well, what went badly, or where luck helped."""
     return [note for note in journal.notes if note.lesson is lesson]
 
 
 def list_follow_ups(journal: JournalView) -> list[Note]:
-    """Return what somebody has to do, sorted by the day on which it is due."""
+    """Return the notes of what somebody has to do, sorted by due day; those without one last."""
     notes = [note for note in journal.notes if note.is_follow_up]
     return sorted(notes, key=_get_due)
 
@@ -67,6 +67,6 @@ def list_remarks(journal: JournalView) -> Sequence[Note]:
     return [note for note in journal.notes if note.lesson is None and not note.is_follow_up]
 
 
-def find_late(journal: JournalView) -> list[Note]:
+def list_late_notes(journal: JournalView) -> list[Note]:
     """Return the notes that were written after the close."""
     return [note for note in journal.notes if note.late]

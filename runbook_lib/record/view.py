@@ -31,6 +31,7 @@ from ..model import (
 #: A reading or a conclusion that is older says nothing about the present.
 FRESH = timedelta(minutes=10)
 
+#: The type of the entries of each kind; entries of other kinds are not parsed.
 _SHAPES: dict[str, type[BaseModel]] = {
     "reading": Reading,
     "action": ActionEntry,
@@ -47,8 +48,8 @@ class JournalView:
     Attributes
     ----------
     entries : all of them, in sequence
-    readings, actions, conclusions, starts, notes : those of one kind, in sequence
-    runs : notebooks that ended
+    readings, actions, conclusions, starts, notes : the entries of one kind, in sequence
+    runs : the entries of notebooks that ended, in sequence
     unreadable : numbers of the entries that do not have the shape of their kind
     """
 
@@ -72,7 +73,7 @@ class JournalView:
         return self.entries[-1].seq
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries. An entry that does not have its kind's shape is only counted."""
+        """Append entries. One without the shape of its kind is only noted in ``unreadable``."""
         for entry in entries:
             self.entries.append(entry)
             shape = _SHAPES.get(entry.kind)
@@ -120,25 +121,30 @@ class JournalView:
         return other
 
     def of_runs(self, runs: Collection[str]) -> JournalView:
-        """Return a view of what some runs appended, and nobody else."""
+        """Return a view of only the entries that some runs appended.
+
+        Parameters
+        ----------
+        runs : marks as in ``mark_run``: names of the executed notebooks' files
+        """
         return JournalView(entry for entry in self.entries if entry.data.get("run") in runs)
 
     def latest(self) -> dict[str, Reading]:
-        """Return the newest reading of each step, sorted as in the runbook."""
+        """Return the newest reading of each step by the step's id, sorted as in the runbook."""
         steps = sorted(self._newest, key=order_of)
         return {step: self._newest[step] for step in steps}
 
     def list_current(self, now: datetime) -> dict[str, Reading]:
-        """Return the newest reading of each step that speaks of now, sorted as in the runbook.
+        """Return the newest reading of each step, unless it is too old to judge the present.
 
-        A reading over ten minutes old does not, and neither does one from before the last action,
-        whose effect it cannot show.
+        It is too old after ten minutes. It is also too old if it is from before the last action,
+        whose effect it cannot show. The readings are sorted as in the runbook.
         """
         oldest_allowed = now - FRESH
-        acted = self.last_applied
+        last_applied = self.last_applied
         current = {}
         for step, reading in self.latest().items():
-            is_after_action = acted is None or reading.seq > acted.seq
+            is_after_action = last_applied is None or reading.seq > last_applied.seq
             if is_after_action and reading.observed_at >= oldest_allowed:
                 current[step] = reading
         return current
@@ -165,31 +171,36 @@ class JournalView:
 
     @property
     def last_look_at(self) -> datetime | None:
-        """When something was read or changed last: a later note makes no reading stale."""
+        """When something was read or changed last; notes do not count. None: never."""
         entries = [*self.readings, *self.actions]
         return max((entry.at for entry in entries), default=None)
 
     def conclusion(self, section: str) -> Conclusion | None:
-        """Return a section's newest conclusion."""
+        """Return a section's newest conclusion; None without one."""
         for conclusion in reversed(self.conclusions):
             if conclusion.section == section:
                 return conclusion
         return None
 
     def note(self, step: str) -> str:
-        """Return the newest remark on a point of the checklist."""
+        """Return the newest remark on a point of the checklist; empty without one."""
         for note in reversed(self.notes):
             if note.checklist == step:
                 return note.text.strip()
         return ""
 
     def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
-        """Return every entry past ``seq`` that says that an action reached a phase."""
+        """Return every entry that says that an action reached a phase.
+
+        Parameters
+        ----------
+        after : only entries with a higher number
+        """
         return [a for a in self.actions if a.phase is phase and a.seq > after]
 
     @property
     def last_applied(self) -> ActionEntry | None:
-        """The last action that was carried out."""
+        """The newest entry that says that an action changed the world; None without one."""
         applied = self.list_actions(ActionPhase.APPLIED)
         if not applied:
             return None
@@ -197,14 +208,21 @@ class JournalView:
 
     @property
     def last_applied_at(self) -> datetime | None:
-        """The time at which the last action was carried out."""
+        """The time at which the last action was carried out; None: there was none."""
         last = self.last_applied
         if last is None:
             return None
         return last.at
 
     def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
-        """Return what was planned past an entry, by the plan's id, the newest last."""
+        """Return the planned actions by the plan's id, the newest last.
+
+        An entry with a reason is left out: it says only why a plan was left alone.
+
+        Parameters
+        ----------
+        after : only entries with a higher number
+        """
         plans = {}
         for entry in self.list_actions(ActionPhase.PLANNED, after=after):
             if "plan" in entry.result and not entry.reason:
@@ -215,19 +233,19 @@ class JournalView:
     def since(self) -> datetime | None:
         """Return when the trouble began; None when no breach was seen. It is the earliest of:
 
-        - of a breach of the alert's step: its ``since``, which is the alert's start or the first
-          sample over the threshold after the last good one
-        - of another breach: when it was read. Waiting times are ignored
-        - when the first conclusion saw an incident: a cause can be seen before any symptom
+        - ``since`` of a breach of the alert's step: the alert's start, or the first sample over the
+          threshold after the last good one
+        - the time at which another breach was read, however long something had waited by then
+        - the time of the first conclusion that saw an incident
         """
         signs = self.breaches(SIGNS | {Role.CAUSE})
         if not signs:
             return None
-        seen = [c.at for c in self.conclusions if c.verdict is Verdict.INCIDENT]
-        return min([*(_get_start(reading) for reading in signs), *seen])
+        concluded_at = [c.at for c in self.conclusions if c.verdict is Verdict.INCIDENT]
+        return min([*(_get_start(reading) for reading in signs), *concluded_at])
 
     def breaches(self, roles: Collection[Role | None]) -> list[Reading]:
-        """Return the breaches that steps of some roles read."""
+        """Return the breaches that steps of some roles read, in sequence."""
         return [r for r in self.readings if r.status is Status.BREACH and r.role in roles]
 
     def ok_since(self, steps: Collection[str]) -> datetime | None:
@@ -245,20 +263,23 @@ class JournalView:
         return max(starts, default=None)
 
     def well_since(self) -> datetime | None:
-        """Return since when all is well, by the newest reading that says so; None: it is not."""
+        """Return since when all is well, by the newest reading of alert or recovery.
+
+        None if that reading knows no such time, or there is none.
+        """
         for reading in reversed(self.readings):
             if reading.role in (Role.ALERT, Role.RECOVERY):
                 return reading.well_since
         return None
 
     def recovered_at(self) -> datetime | None:
-        """Return when recovery was first read, if it has lasted since."""
+        """Return when recovery was first read as ok, if it has lasted since; else None."""
         recovery = [reading for reading in self.readings if reading.role is Role.RECOVERY]
         return _find_ok_start(recovery)
 
     @property
     def last_diagnosis(self) -> Conclusion | None:
-        """The newest conclusion that has findings."""
+        """The newest conclusion that has findings; None without one."""
         for conclusion in reversed(self.conclusions):
             if conclusion.findings:
                 return conclusion
@@ -286,7 +307,7 @@ class JournalView:
         return tuple(dict.fromkeys(names))
 
     def closing_verdict(self) -> Verdict | None:
-        """Return the verdict of the incident's close; None if a section concluded after it."""
+        """Return the verdict of the close; None without one, or if a section concluded since."""
         for entry in reversed(self.entries):
             if entry.kind == "conclusion":
                 return None
@@ -311,7 +332,7 @@ def _get_start(breach: Reading) -> datetime:
 
 
 def _find_ok_start(readings: Iterable[Reading]) -> datetime | None:
-    """Return since when readings, given in sequence, are ok without a break."""
+    """Return since when readings, given in sequence, are ok; None if the last is not."""
     start = None
     for reading in readings:
         if reading.status is not Status.OK:
@@ -322,7 +343,7 @@ def _find_ok_start(readings: Iterable[Reading]) -> datetime | None:
 
 
 def get_content(entry: Entry) -> dict[str, Json]:
-    """Return what an entry says: what stands under its kind, or all of it."""
+    """Return the fields of an entry, which some writers put under the name of its kind."""
     content = entry.data.get(entry.kind)
     if isinstance(content, dict):
         return content

@@ -40,7 +40,7 @@ from ..record.incident import Incident, open_incident
 from ..record.incident import list_incidents as list_folders
 from ..record.journal import utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
-from ..record.notes import find_late
+from ..record.notes import list_late_notes
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import preload, prepare, write_outputs
@@ -522,7 +522,7 @@ def rebuild_report(
 def _list_late_notes(incident: Incident) -> tuple[Note, ...]:
     """Return the notes after the close; none from a damaged journal."""
     with suppress(RecordError):
-        return tuple(find_late(incident.journal.view()))
+        return tuple(list_late_notes(incident.journal.view()))
     return ()
 
 
