@@ -11,8 +11,8 @@ from .view import JournalView
 
 #: What decides how soon each moment comes, or makes it come sooner.
 _FASTER = {
-    "the alert fired": "The alert's threshold and its `for` decide that.",
-    "a channel was told": "The alert's route decides that: group_wait, and its receivers.",
+    "the alert fired": "The alert's threshold and its `for` decide how soon.",
+    "a channel was told": "The alert's route decides how soon: its group_wait and its receivers.",
     "somebody looked": "A receiver that wakes a person, or `runbook serve`, is faster.",
     "the cause was named": "A look that names the cause right after the first breach is faster.",
 }

@@ -43,7 +43,12 @@ def warm_up() -> None:
 
 
 def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
-    """Prepare what a report takes from a notebook: its HTML, and pictures of its steps."""
+    """Prepare what a report takes from a notebook: its HTML, and pictures of its steps.
+
+    Parameters
+    ----------
+    steps : ids of the steps of the notebook's section
+    """
     convert(notebook, incident)
     journal = incident.journal.view()
     since = journal.since()
@@ -83,10 +88,10 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
 
 
 def _mark_report(incident: Incident) -> None:
-    """Note in an open incident's journal that a report holds all of it: the next says what changed.
+    """Note in an open incident's journal that a report is written: the next one says what changed.
 
-    Nothing is noted when nothing was read, changed or concluded since the last one, and in a drill,
-    which has one report.
+    Nothing is noted when nothing was read, changed or concluded since the last report. A drill has
+    only one report, so nothing is noted there either.
     """
     state = incident.state
     is_last = state.is_closed or state.drill
@@ -95,7 +100,7 @@ def _mark_report(incident: Incident) -> None:
 
 
 def _write_previous(incident: Incident, sections: Sections) -> None:
-    """Write the last report of the previous incident; a damaged one stays open as it is."""
+    """Write the last report of the previous incident if that is closed; a damaged one is open."""
     name = incident.state.previous
     if not name:
         return

@@ -21,10 +21,13 @@ from ..show.text import VERDICT_WORDS, clip, count_of, format_value
 REPORTED = "reported"
 
 _MOST_LINES = 6
+#: A longer text from elsewhere is cut off.
 _MOST_CHARS = 120
 #: A number changed when it differs by this share of the larger one, and by one unit at least.
 _SHARE = 0.1
+#: The roles of the steps whose numbers are compared: lag and backlog.
 _NUMBERS = frozenset({Role.ALERT, Role.BACKLOG})
+#: What is said of a cause that was supported before; of any other status, that it is not proven.
 _GONE = {
     CauseStatus.PAST: "Cause is past",
     CauseStatus.REFUTED: "Cause is refuted",
@@ -47,7 +50,8 @@ class Change(BaseModel, frozen=True):
 
     Attributes
     ----------
-    name : the verdict now, the cause's name, or the step of the action or the reading
+    name : the verdict now, the cause's name, or the step of the action or the reading; of ``more``,
+        how many changes are left out
     text : the sentence for people
     """
 
@@ -57,7 +61,12 @@ class Change(BaseModel, frozen=True):
 
 
 class Changes(NamedTuple):
-    """What changed since a report; ``since`` is when it was written, None before the second one."""
+    """What changed since a report.
+
+    Attributes
+    ----------
+    since : when that report was written; None: there was none
+    """
 
     since: datetime | None = None
     changed: tuple[Change, ...] = ()
@@ -85,8 +94,8 @@ class Changes(NamedTuple):
 
 def needs_mark(journal: JournalView) -> bool:
     """Tell whether anything was read, changed or concluded that no report holds yet."""
-    newest = _find_newest(journal)
-    return newest > 0 and all(mark.seq < newest for mark in _list_marks(journal))
+    newest_seq = _find_newest_seq(journal)
+    return newest_seq > 0 and all(mark.seq < newest_seq for mark in _list_marks(journal))
 
 
 def compute_changes(journal: JournalView, policy: Policy) -> Changes:
@@ -95,8 +104,8 @@ def compute_changes(journal: JournalView, policy: Policy) -> Changes:
     The last report is the one before the newest reading, action or conclusion. So a report that is
     built again says the same.
     """
-    newest = _find_newest(journal)
-    marks = [mark for mark in _list_marks(journal) if mark.seq < newest]
+    newest_seq = _find_newest_seq(journal)
+    marks = [mark for mark in _list_marks(journal) if mark.seq < newest_seq]
     if not marks:
         return Changes()
     mark = marks[-1]
@@ -111,10 +120,11 @@ def compute_changes(journal: JournalView, policy: Policy) -> Changes:
 
 
 def _list_marks(journal: JournalView) -> list[Entry]:
+    """Return the entries that say that a report was written."""
     return [entry for entry in journal.entries if entry.kind == REPORTED]
 
 
-def _find_newest(journal: JournalView) -> int:
+def _find_newest_seq(journal: JournalView) -> int:
     """Return the number of the newest reading, action or conclusion; 0 without one."""
     entries = [*journal.readings[-1:], *journal.actions[-1:], *journal.conclusions[-1:]]
     return max((entry.seq for entry in entries), default=0)
@@ -142,13 +152,13 @@ def _compare_causes(before: JournalView, journal: JournalView) -> Iterator[Chang
         if _is_supported(finding) and not _is_supported(old.get(name)):
             yield _describe_cause(ChangeKind.CAUSE_NEW, "New cause", finding)
     for name, finding in old.items():
-        now = new.get(name)
-        if not _is_supported(finding) or _is_supported(now):
+        later = new.get(name)
+        if not _is_supported(finding) or _is_supported(later):
             continue
-        if now is None:
-            now = finding.model_copy(update={"reason": "it was not looked for again"})
-        label = _GONE.get(now.status, "Cause is no longer proven")
-        yield _describe_cause(ChangeKind.CAUSE_GONE, label, now)
+        if later is None:
+            later = finding.model_copy(update={"reason": "it was not looked for again"})
+        label = _GONE.get(later.status, "Cause is no longer proven")
+        yield _describe_cause(ChangeKind.CAUSE_GONE, label, later)
 
 
 def _is_supported(finding: Finding | None) -> bool:
@@ -228,7 +238,7 @@ def _shorten(changes: Sequence[Change]) -> list[Change]:
 
 
 def _fold(text: str) -> str:
-    """Return a text as one line that is not too long."""
+    """Return a text as one line without a full stop, cut off where it is too long."""
     words = " ".join(text.split())
     return clip(words.rstrip("."), _MOST_CHARS)
 

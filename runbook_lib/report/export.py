@@ -40,7 +40,9 @@ _STYLES = {
 }  # fmt: skip
 # Values that could move things over other things, fetch, or make a page unreadably wide.
 _BAD_STYLE = re.compile(r"url|expression|var\(|calc|[-\d.]{5,}|-\d|\\|/\*", re.IGNORECASE)
+#: The classes that colour code.
 _CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
+#: A number up to 2,000.
 _SIZE = re.compile("0*(1?[0-9]{1,3}|2000)")
 #: What the whole value of an attribute must match. ``style`` and ``class`` are checked in parts.
 _VALUES = {
@@ -57,8 +59,8 @@ _VALUES = {
 def sanitize_html(html: str) -> str:
     """Return the HTML with text, tables, lists, inline pictures and plain styles, nothing else.
 
-    Scripts, event handlers, forms, frames, SVG, ids, links that leave the file, pictures that
-    would be fetched and styles that move or hide things are removed.
+    Removed are scripts, event handlers, forms, frames, SVG, ids, links to other places, pictures
+    that would be fetched, and styles that move or hide things.
     """
     text = html.encode("utf-8", "backslashreplace").decode()  # nh3 takes no lone surrogates
     return nh3.clean(
@@ -75,6 +77,7 @@ def sanitize_html(html: str) -> str:
 
 
 def _filter(_tag: str, attribute: str, value: str) -> str | None:
+    """Return the part of an attribute's value that can do no harm; None: drop the attribute."""
     if attribute == "style":
         styles = [style for style in value.split(";") if not _BAD_STYLE.search(style)]
         return ";".join(styles) or None
@@ -88,9 +91,12 @@ def _filter(_tag: str, attribute: str, value: str) -> str | None:
 
 
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
+#: Tags of cells that set parameters.
 _PARAMETERS = {"parameters", "injected-parameters", "form"}
+#: Stands in the rendered page where the notebook's cells go.
 _BODY = Markup("<!-- body -->")
 _BOX = Markup('<pre style="background-color:#fdedc3;border-radius:4px">{}</pre>')
+#: The forms of an output that a page can show, the best first.
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
 
@@ -130,7 +136,7 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
 
 
 def _is_exported(source: Path, target: Path, head: str) -> bool:
-    """Tell whether a page holds the notebook as it is now, under the same head."""
+    """Tell whether a page is newer than its notebook, and begins with this head."""
     begin = head.encode("utf-8", "backslashreplace")
     try:
         if target.stat().st_mtime_ns <= source.stat().st_mtime_ns:
@@ -142,7 +148,7 @@ def _is_exported(source: Path, target: Path, head: str) -> bool:
 
 
 def convert(source: Path, incident: Incident) -> Markup:
-    """Return a notebook's cells as harmless HTML, or say that the file is not a notebook.
+    """Return a notebook's cells as harmless HTML; of a damaged file, a sentence that says so.
 
     The result for an unchanged file is used again.
     """
@@ -150,12 +156,13 @@ def convert(source: Path, incident: Incident) -> Markup:
         changed_ns = source.stat().st_mtime_ns
         return _convert(source, changed_ns, incident)
     except (*_NOT_A_NOTEBOOK, load_nbformat().ValidationError) as error:
-        what = f"{source.name} could not be read: {type(error).__name__}"
-        return Markup("<p>{}. Run its section again for a whole one.</p>").format(what)
+        problem = f"{source.name} could not be read: {type(error).__name__}"
+        return Markup("<p>{}. Run its section again to get a whole one.</p>").format(problem)
 
 
 @lru_cache(maxsize=16)
 def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
+    """Convert a notebook; ``_changed_ns`` lets the cache tell a changed file from the old one."""
     # nbformat joins the lines of each string, so that the redactor sees whole texts
     nbformat = load_nbformat()
     raw = nbformat.reads(source.read_text("utf-8"), as_version=4)
@@ -167,7 +174,7 @@ def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
 
 
 def warm_up() -> None:
-    """Convert a small notebook: the next one finds templates and patterns compiled."""
+    """Convert a small notebook, so that the next one finds templates and patterns compiled."""
     v4: Any = load_nbformat().v4
     output = v4.new_output("display_data", {"text/html": "<table><tr><td>1</td></tr></table>"})
     cells = [v4.new_markdown_cell("# A *b*"), v4.new_code_cell("a = 1", outputs=[output])]
@@ -176,14 +183,14 @@ def warm_up() -> None:
 
 
 def load_nbformat() -> ModuleType:
-    """Return nbformat. jsonschema's check of IRIs, which would build 39 parsers, is left out."""
+    """Import and return nbformat, without jsonschema's check of IRIs: it would build 39 parsers."""
     sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
     return import_module("nbformat")
 
 
 @cache
 def load_exporter() -> Any:
-    """Return the exporter, which is made once: its templates take longer than a notebook."""
+    """Return the exporter. It is made once: to load its templates takes longer than a notebook."""
     load_nbformat()
     from nbconvert import HTMLExporter
 
@@ -199,7 +206,7 @@ def load_exporter() -> Any:
 
 
 def _repeats_head(cell: Any) -> bool:
-    """Tell whether a cell only sets the parameters, which stand in the page's head."""
+    """Tell whether a cell only sets the parameters, which the page's head shows, and did so."""
     kinds = [output.output_type for output in cell.get("outputs", [])]
     if "error" in kinds:
         return False
@@ -220,7 +227,7 @@ def _keep_readable(notebook: Any) -> None:
 
 
 def _put_in_box(output: Any) -> None:
-    """Put the sentence of a RunbookError into a box of its own, without colour codes."""
+    """Show an error's text in a box. A traceback with colour codes is another error's: it stays."""
     text = "\n".join(output.traceback).strip()
     if "\x1b" in text:
         return

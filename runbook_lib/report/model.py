@@ -24,12 +24,13 @@ from ..show.text import VERDICT_WORDS
 from .changes import compute_changes
 
 _ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
+#: How a run ended, in words, by its status; any other status is its own word.
 _ENDED = {"stopped_at_plan": "stopped at the plan", "by_hand": "by hand"}
 
 
 @dataclass(slots=True)
 class StepRecord:
-    """One statement of the runbook, and everything the journal has of it."""
+    """One statement of the runbook, and everything that the journal holds about it."""
 
     id: str
     title: str
@@ -39,7 +40,7 @@ class StepRecord:
 
     @property
     def latest(self) -> Reading | None:
-        """The newest reading."""
+        """The newest reading; None without one."""
         if not self.readings:
             return None
         return self.readings[-1]
@@ -60,7 +61,7 @@ class StepRecord:
 
     @property
     def status(self) -> str:
-        """A reading's status, an action's state, or ``not run``."""
+        """The state of the newest action, else the status of the newest reading, or ``not run``."""
         if self.actions:  # a reading of the same step only prepares the action
             newest = self.actions[-1]
             return newest.state
@@ -129,19 +130,21 @@ class ReportModel:
         know
     titles : what the runbook's steps observe, by id; an action may have the same id
     actions : each plan's, sorted by when it was planned
-    tried : actions that were carried out, refused or failed, sorted by when that was
+    tried : actions that were approved, refused, carried out, or failed, sorted by when that was
     remedies : those of ``tried`` that belong to the section that reads recovery; without any, all
     waiting : actions that wait for approval: the newest of each step, unless the incident is over
-    judgement, verdict : what the policy says as of the newest reading or change
+    judgement, verdict : what the policy says as of the newest reading or change; None: nothing yet
+    causes : those that the policy names, the most supported first
     changes : what changed since the last report
-    since, until : when the trouble began, and the first sample after which all stayed well
+    since, until : when the trouble began, and the first sample after which all stayed well; None:
+        not known, or not so
     is_good : whether the verdict is that nothing more is to be done
-    begin : when a drill began. Earlier events are ignored
+    begin : when a drill began; without a drill, the earliest time. Earlier events are ignored
     drill, objectives : the journal's entries of a drill, and what it had to show
     has_passed : whether a drill met every objective; None when it is not a drill, or was not scored
     impact : how much it affected
     tickets : every one that the incident or a section's parameters name
-    pictures : where pictures are kept that were drawn before
+    pictures : the folder that keeps drawn pictures for the next report
     """
 
     def __init__(
@@ -207,7 +210,7 @@ class ReportModel:
         return [step for step in self.steps.values() if step.role in roles]
 
     def section_with(self, role: Role) -> SectionRecord | None:
-        """Return the section that has a step of a role as its own; None without one."""
+        """Return the first section with a step of a role; None without one."""
         for section in self.sections.values():
             roles = [step.role for step in section.steps]
             if role in roles:
@@ -215,7 +218,7 @@ class ReportModel:
         return None
 
     def find_section_of(self, step_id: str) -> SectionRecord:
-        """Return the section to which a step belongs: the one that its number names."""
+        """Return the section whose number a step's id begins with; a new one where none has it."""
         prefix, _, _ = step_id.partition(".")
         number = prefix.zfill(2)
         for name, section in self.sections.items():
@@ -258,6 +261,7 @@ class ReportModel:
         return []
 
     def _has_passed(self) -> bool | None:
+        """Tell whether a drill met every objective and did not break off; None: not scored."""
         if not self.objectives:
             return None
         events = [entry.data.get("event") for entry in self.drill]
@@ -299,24 +303,24 @@ class ReportModel:
         starts = [start for start in self.journal.starts if start.section == section.name]
         records = []
         for number, run in enumerate(runs, start=1):
-            begin = 0
+            begin_seq = 0
             parameters: dict[str, Json] = {}
-            following = sys.maxsize
+            next_begin_seq = sys.maxsize
             for start in starts:
                 if start.seq > run.seq:
-                    following = start.seq
+                    next_begin_seq = start.seq
                     break
-                begin = start.seq
+                begin_seq = start.seq
                 parameters = start.parameters
-            end = run.seq
+            end_seq = run.seq
             if run.status == "by_hand":
-                # It is noted when it begins, and ends where the next one begins.
-                end = following
+                # A run by hand is noted when it begins. It ends where the next run begins.
+                end_seq = next_begin_seq
             title = section.words
             if len(runs) > 1:
                 ordinal = _ORDINALS.get(number, f"{number}th")
                 title += f", {ordinal} run"
-            ending = self._describe_end(section, run.status, begin, end)
+            ending = self._describe_end(section, run.status, begin_seq, end_seq)
             record = RunRecord(run, f"{title}: {ending}", parameters)
             records.append(record)
         return records
@@ -325,17 +329,22 @@ class ReportModel:
         self,
         section: SectionRecord,
         status: str,
-        begin: int,
-        end: int,
+        begin_seq: int,
+        end_seq: int,
     ) -> str:
-        """Return how a run ended: what it changed or concluded between two entries."""
+        """Return how a run ended: what it changed, else what it concluded, else its status.
+
+        Parameters
+        ----------
+        begin_seq, end_seq : the numbers of the entries with which the run begins and ends
+        """
         changes = [action for action in self.actions if action.applied]
-        applied = [action for action in changes if begin < action.decisive.seq < end]
+        applied = [action for action in changes if begin_seq < action.decisive.seq < end_seq]
         if applied:
             if all(action.is_verified for action in applied):
                 return "approved and applied"
             return "approved and applied, and not all of it proven"
-        conclusions = [c for c in section.conclusions if begin < c.seq < end]
+        conclusions = [c for c in section.conclusions if begin_seq < c.seq < end_seq]
         if conclusions and status in ("done", "by_hand"):
             verdict = conclusions[-1].verdict
             return VERDICT_WORDS[verdict].lower()
@@ -343,7 +352,7 @@ class ReportModel:
 
 
 def _read_facts(incident: Incident) -> tuple[dict[str, Json], str]:
-    """Return the content of ``incident.json``, and what is wrong with it."""
+    """Return the content of ``incident.json``, and what is wrong with it; empty: nothing."""
     try:
         facts: dict[str, Json] = incident.redactor.json(incident.state.to_json())
     except RecordError:
@@ -352,7 +361,7 @@ def _read_facts(incident: Incident) -> tuple[dict[str, Json], str]:
 
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
-    """Return what the journal holds up to the first damage, and the damage."""
+    """Return what the journal holds up to the first damage, and the damage; empty: none."""
     journal = incident.journal
     view = JournalView()
     try:
@@ -372,7 +381,7 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
 
 
 def _is_torn(path: Path) -> bool:
-    """Tell whether a file's last line has no end."""
+    """Tell whether a file's last line has no line break: it was not written to its end."""
     if not path.exists():
         return False
     content = path.read_bytes()
@@ -380,7 +389,7 @@ def _is_torn(path: Path) -> bool:
 
 
 def _make_section(module: SectionModule) -> SectionRecord:
-    """Return an empty record of a section and of its own steps."""
+    """Return a record of a section and of the steps with its number, as yet without entries."""
     number = module.NAME[:2].lstrip("0")
     records: dict[str, StepRecord] = {}
     for step in module.STEPS.values():

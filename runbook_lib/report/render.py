@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 """The policy of every HTML file that we write: nothing is fetched, nothing is run."""
 _PACKAGES = ("papermill", "nbclient", "pandas", "pydantic")
+#: A report's page is to be no larger.
 _LIMIT_BYTES = 2_000_000
 #: The head of a journal without entries.
 _NO_ENTRY = Entry(0, datetime.min.replace(tzinfo=UTC), "", {}, "", GENESIS)
@@ -84,7 +85,8 @@ class _Budget(NamedTuple):
     journal_lines: int
 
 
-#: From the largest to the smallest: the first that keeps the page small enough counts.
+#: From the largest to the smallest. The first that keeps the page small enough counts, else the
+#: last.
 _BUDGETS = (_Budget(60, 1_500), _Budget(10, 500), _Budget(3, 100))
 
 
@@ -122,20 +124,24 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
 
 
 class _Page:
-    """The report's parts, each laid out: every table is one of ``show.tables``."""
+    """The report's parts, each laid out: every table is one of ``show.tables``.
+
+    A reference into the journal is ``#`` with an entry's number, or the id of a step.
+    """
 
     def __init__(self, model: ReportModel, incident: Incident, budget: _Budget) -> None:
         self._model = model
         self._incident = incident
         self._budget = budget
-        self._shown = model.journal.entries[: budget.journal_lines]
+        self._shown_entries = model.journal.entries[: budget.journal_lines]
         self._history = list_history(incident.folder.parent, model.policy)
-        self._anchors = {f"#{entry.seq}": f"entry-{entry.seq}" for entry in self._shown}
-        self._cited = {f"#{reading.seq}": reading for reading in model.journal.readings}
+        # The anchor and the reading of each reference.
+        self._anchors = {f"#{entry.seq}": f"entry-{entry.seq}" for entry in self._shown_entries}
+        self._readings = {f"#{reading.seq}": reading for reading in model.journal.readings}
         for step in model.steps.values():
             self._anchors[step.id] = f"step-{step.id}"
             if step.worst:
-                self._cited[step.id] = step.worst
+                self._readings[step.id] = step.worst
 
     def render(self) -> str:
         """Return the whole page."""
@@ -149,7 +155,7 @@ class _Page:
             model=model,
             tone=tone,
             outcome=outcome,
-            judged=self._find_judgement(),
+            judged=self._explain_verdict(),
             summary=summary,
             describe_action=model.policy.describe_action,
             name_runbook=name_runbook,
@@ -161,7 +167,7 @@ class _Page:
             forecast=self._find_forecast(),
             effect=self._find_effect(),
             follow_ups=self._list_follow_ups(),
-            journal=self._shown,
+            journal=self._shown_entries,
             head=journal.entries[-1] if journal.entries else _NO_ENTRY,
             versions=read_versions(),
             last_drill=describe_last_drill(self._history, utc_now()),
@@ -183,13 +189,15 @@ class _Page:
         return [step.latest for step in steps if step.latest]
 
     def list_lessons(self, lesson: Lesson) -> list[Note]:
-        """Return what people wrote of what went well, badly, or by luck."""
+        """Return the notes of one lesson: what went well, what went badly, or where luck helped."""
         notes = list_lessons(self._model.journal, lesson)
         return shorten(notes, self._budget.journal_lines)
 
-    def _find_judgement(self) -> str:
-        """Return the newest diagnosis in words, if it has the report's verdict; when unknown,
-        why."""
+    def _explain_verdict(self) -> str:
+        """Return why an unknown verdict is unknown; else the newest diagnosis with the verdict.
+
+        Empty when no diagnosis has the verdict.
+        """
         judgement = self._model.judgement
         if judgement is not None and judgement.verdict is Verdict.UNKNOWN:
             return judgement.reason
@@ -214,13 +222,13 @@ class _Page:
         return None
 
     def _find_effect(self) -> Reading | None:
-        """Return what the plan with the largest effect would change."""
+        """Return the reading that says what a plan would change, of the largest effect."""
         readings = self._model.journal.readings
         effects = [reading for reading in readings if reading.role is Role.EFFECT and reading.rows]
         return max(effects, key=get_number, default=None)
 
     def _list_follow_ups(self) -> tuple[str, ...]:
-        """Return what is open after the incident, by the last conclusion that says so."""
+        """Return what is to be done after the incident, by the last conclusion that says so."""
         for conclusion in reversed(self._model.journal.conclusions):
             if conclusion.follow_ups:
                 return conclusion.follow_ups
@@ -243,72 +251,72 @@ class _Page:
 
     def tabulate_trend(self) -> Markup:
         """Return this drill's durations beside those of the same scenario's previous drill."""
-        now = self._find_drill()
-        before = None
-        if now is not None:
-            before = self._find_drill_before(now)
+        drill = self._find_drill()
+        drill_before = None
+        if drill is not None:
+            drill_before = self._find_drill_before(drill)
         column = "the drill before: none"
-        if before is not None:
-            column = f"the drill before: {before.incident}"
+        if drill_before is not None:
+            column = f"the drill before: {drill_before.incident}"
         rows = []
         for phase in PHASES:
             row = {
                 "what": phase.removesuffix("_s"),
-                "this drill": _say_duration(now, phase),
-                column: _say_duration(before, phase),
+                "this drill": _say_duration(drill, phase),
+                column: _say_duration(drill_before, phase),
             }
             rows.append(row)
         return scroll(Table("How long it took, beside the drill before", rows))
 
     def _find_drill(self) -> HistoryRow | None:
-        """Return this incident's row of the history."""
+        """Return this incident's row of the history; None without one."""
         for row in self._history:
             if row.incident == self._incident.id:
                 return row
         return None
 
     def _find_drill_before(self, drill: HistoryRow) -> HistoryRow | None:
-        """Return the newest older row of the same scenario."""
+        """Return the newest row of the same scenario that is older than a drill's; or None."""
         for row in self._history:
             if row.scenario == drill.scenario and row.incident < drill.incident:
                 return row
         return None
 
     def tabulate_causes(self) -> list[tuple[int, Markup]]:
-        """Return the causes that were open at some time, and those refuted throughout, with their
-        number.
+        """Return two tables, each with its number of rows: open causes, and refuted ones.
 
-        Each is shown as it was when it mattered, and at the end. It mattered before the first
-        change, when the evidence for the causes was strongest.
+        Each cause is shown as it was when it mattered, and at the end. A cause is refuted only if
+        it was so both times. The decisive diagnosis says how it was when it mattered.
         """
         diagnoses = [c for c in self._model.journal.conclusions if c.findings]
         if not diagnoses:
             return []
-        then = self._find_decisive(diagnoses)
-        end = diagnoses[-1]
-        newest = {finding.name: finding for finding in end.findings}
-        stood: list[dict[str, Json]] = []
-        refuted: list[dict[str, Json]] = []
-        for first in sort_findings(then.findings):
-            last = newest.get(first.name, first)
-            row: dict[str, Json] = {"cause": say_causes([first])}
-            row[f"when it mattered, {then.at:%H:%M:%SZ}"] = _say_finding(first)
-            if end is not then:
-                row[f"at the end, {end.at:%H:%M:%SZ}"] = _say_finding(last)
-            citations = [self._cite(evidence) for evidence in first.evidence]
+        decisive = self._find_decisive(diagnoses)
+        newest = diagnoses[-1]
+        newest_findings = {finding.name: finding for finding in newest.findings}
+        open_rows: list[dict[str, Json]] = []
+        refuted_rows: list[dict[str, Json]] = []
+        for finding in sort_findings(decisive.findings):
+            at_the_end = newest_findings.get(finding.name, finding)
+            row: dict[str, Json] = {"cause": say_causes([finding])}
+            row[f"when it mattered, {decisive.at:%H:%M:%SZ}"] = _say_finding(finding)
+            if newest is not decisive:
+                row[f"at the end, {newest.at:%H:%M:%SZ}"] = _say_finding(at_the_end)
+            citations = [self._cite(evidence) for evidence in finding.evidence]
             row["evidence"] = Markup("<br>").join(citations)
-            if first.status is last.status is CauseStatus.REFUTED:
-                refuted.append(row)
+            if finding.status is at_the_end.status is CauseStatus.REFUTED:
+                refuted_rows.append(row)
             else:
-                stood.append(row)
-        main = scroll(Table("Causes, the most supported first", stood))
-        rest = scroll(Table("Causes that the evidence refutes", refuted))
-        return [(len(stood), main), (len(refuted), rest)]
+                open_rows.append(row)
+        open_table = scroll(Table("Causes, the most supported first", open_rows))
+        refuted_table = scroll(Table("Causes that the evidence refutes", refuted_rows))
+        return [(len(open_rows), open_table), (len(refuted_rows), refuted_table)]
 
     def _find_decisive(self, diagnoses: list[Conclusion]) -> Conclusion:
-        """Return the diagnosis that supports the incident's causes most.
+        """Return the diagnosis that supports the incident's causes most, and the newest of equals.
 
-        Diagnoses from before the first change come first: a change may hide a cause.
+        Only diagnoses from before the first change count, if there are any: a change may hide a
+        cause.
         """
         applied = self._model.journal.list_actions(ActionPhase.APPLIED)
         before = diagnoses
@@ -324,8 +332,13 @@ class _Page:
         return max(before or diagnoses, key=weigh)
 
     def _cite(self, evidence: str) -> Markup:
-        """Return what a reference into the journal says, with a link to it."""
-        reading = self._cited.get(evidence)
+        """Return a link to what a finding rests on, and the reading in words if it is one.
+
+        Parameters
+        ----------
+        evidence : a reference into the journal
+        """
+        reading = self._readings.get(evidence)
         if reading is None:
             return self.link(evidence)
         link = self.link(evidence, reading.step)
@@ -333,7 +346,12 @@ class _Page:
         return Markup("{} {}").format(link, words)
 
     def link(self, evidence: str, text: str = "") -> Markup:
-        """Return a reference into the journal as a link to its anchor, when there is one."""
+        """Return a reference into the journal as a link to its anchor; without one, as text.
+
+        Parameters
+        ----------
+        text : stands in place of the reference; empty: the reference itself
+        """
         words = safe(text or evidence, 60)
         anchor = self._anchors.get(evidence)
         if anchor is None:
@@ -341,7 +359,7 @@ class _Page:
         return Markup('<a href="#{}">{}</a>').format(anchor, words)
 
     def tabulate_phases(self, action: ActionRecord) -> Markup:
-        """Return an action's phases; the newest ones if its plan was made twice."""
+        """Return an action's phases as a table: of each phase only the newest entry."""
         rows = []
         for entry in action.phases:
             if entry is not action.get(entry.phase):
@@ -363,7 +381,7 @@ class _Page:
         return scroll(Table(caption, rows))
 
     def draw(self) -> dict[str, list[Picture]]:
-        """Return a picture of each step that has one, by the part of the report."""
+        """Return a picture of each step that has one, by the part of the report that shows it."""
         pictures: dict[str, list[Picture]] = {}
         for step in self._model.steps.values():
             for reading in _list_drawable(step):
@@ -376,7 +394,7 @@ class _Page:
         return pictures
 
     def details(self, reading: Reading) -> Markup:
-        """Return what a reading holds beside its value: rows, text and facts."""
+        """Return what a reading holds beside its value: rows, text and facts. May be empty."""
         parts = []
         rows = reading.rows[: self._budget.table_rows]
         if rows:
@@ -395,7 +413,8 @@ class _Page:
 def _list_drawable(step: StepRecord) -> list[Reading]:
     """Return the readings of a step that may be drawn, the best first.
 
-    Ages are drawn as of the worst reading, lines up to the newest.
+    The worst reading comes first if its plot shows ages. Then come the plots whose lines have two
+    points or more, the newest first.
     """
     readings = []
     worst = step.worst
@@ -411,7 +430,7 @@ def _list_drawable(step: StepRecord) -> list[Reading]:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Render a template: each value is made visible and escaped, in this order."""
+    """Render a template: in each value, control characters are made visible; then it is escaped."""
     page = _load_templates().get_template(template)
     return page.render(csp=CSP, **values)
 
@@ -444,7 +463,7 @@ def _tabulate_rows(rows: Sequence[Mapping[str, Json]], caption: str, *names: str
 
 
 def read_versions() -> dict[str, str]:
-    """Return versions by name; what is not known says so."""
+    """Return the versions of Python and of packages by name, and the commit that this runs from."""
     versions = {"Python": platform.python_version()}
     for package in (*find_runbook().packages, *_PACKAGES):
         versions[package] = version(package)
@@ -453,7 +472,7 @@ def read_versions() -> dict[str, str]:
 
 
 def _read_commit() -> str:
-    """Return the commit of the checkout that this runs from."""
+    """Return the commit of the checkout that this runs from, or why it is not known."""
     folder = str(Path(__file__).parent)
     command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40"]
     with suppress(OSError, subprocess.TimeoutExpired):
@@ -469,6 +488,7 @@ def _read_commit() -> str:
 
 
 def _say_duration(drill: HistoryRow | None, phase: str) -> str:
+    """Return how long a phase of a drill took; a dash where that is not known."""
     seconds = getattr(drill, phase, None)
     if seconds is None:
         return "–"
@@ -481,6 +501,7 @@ def _say_finding(finding: Finding) -> Markup:
 
 
 def _say_reason(step: StepRecord) -> str:
+    """Return the reason of the worst reading, and of the newest where its status differs."""
     worst = step.worst
     if worst is None:
         return "the journal has no entry for this"
@@ -491,11 +512,17 @@ def _say_reason(step: StepRecord) -> str:
     return f"{worst.reason}. Last: {words}"
 
 
-def _say_status(reading: Reading | None, earlier: Reading | None = None) -> Markup:
+def _say_status(reading: Reading | None, shown: Reading | None = None) -> Markup:
+    """Return a reading's status, value and time.
+
+    Parameters
+    ----------
+    shown : the reading that the row shows already; if it is the same one, only the time is said
+    """
     if reading is None:
         return pill("not run")
     at = f"{reading.observed_at:%H:%M:%SZ}"
-    if reading is earlier and reading.status.is_open:
+    if reading is shown and reading.status.is_open:
         return Markup("the same: last read at {}").format(at)
     status = pill(str(reading.status))
     value = safe(say_reading(reading), 200)
@@ -503,7 +530,7 @@ def _say_status(reading: Reading | None, earlier: Reading | None = None) -> Mark
 
 
 def _summarise(entry: Entry) -> str:
-    """Return one line about a journal entry."""
+    """Return the fields of a journal entry that say most, in one line."""
     content = get_content(entry)
     parts = []
     for name in _ENTRY_FIELDS:

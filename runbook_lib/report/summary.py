@@ -36,12 +36,15 @@ from .model import ReportModel
 
 T = TypeVar("T")
 
-_ENDED_WELL = ("done", "stopped_at_plan", "by_hand")
+#: How a notebook ends that did not break off.
+_RAN_WELL = ("done", "stopped_at_plan", "by_hand")
+#: Verdicts about what an action achieved.
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
-_READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
+#: Roles of the steps that leave something open while they cannot be read.
+_MUST_BE_READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
 _NO_CAUSE = "the cause is not proven"
-_MAIN_ROWS = 15
-_REMARKS = 3
+_MOST_ROWS = 15
+_MOST_REMARKS = 3
 #: What is open, and the ids of the steps that say so.
 Open = tuple[str, tuple[str, ...]]
 
@@ -74,7 +77,13 @@ _BY_EVENT = {
 
 
 class TimelineRow(NamedTuple):
-    """One line of the timeline. ``tone`` is a word that a status pill knows."""
+    """One line of the timeline.
+
+    Attributes
+    ----------
+    tone : a word that a status pill knows
+    seq : number of the journal's entry that says it; None: no single entry does
+    """
 
     at: datetime
     tone: str
@@ -92,7 +101,7 @@ class _Notice(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """One answer of the first screen, with a remark."""
+    """One answer of the first screen; ``note`` stands smaller beside it, and may be empty."""
 
     text: str
     note: str = ""
@@ -123,7 +132,7 @@ def write_headline(model: ReportModel) -> str:
 
 
 def list_facts(model: ReportModel) -> dict[str, Fact]:
-    """Return the answers of the first screen by name. One that is not known says so."""
+    """Return the answers of the first screen by name; an unknown one says that it is not known."""
     return {
         "What happened": _describe_event(model),
         "Cause": _describe_cause(model),
@@ -154,7 +163,7 @@ def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
 
 
 def _describe_trigger(model: ReportModel) -> Fact:
-    """Return who changed what, and when, as far as a system says so."""
+    """Return the first change that began the trouble, if a system recorded one."""
     triggers = list_triggers(model.journal)
     if not triggers:
         return Fact("not known", "no system tells who or what began it")
@@ -163,7 +172,7 @@ def _describe_trigger(model: ReportModel) -> Fact:
 
 
 def _describe_detection(model: ReportModel) -> Fact:
-    """Return how long it took until somebody looked, and which step took longest."""
+    """Return how long it took until somebody looked, and for which moment it took longest."""
     if model.is_continued:
         previous = str(model.facts.get("previous") or "")
         return Fact("by the incident before this one", f"../{previous}/report.html")
@@ -182,21 +191,28 @@ def _describe_detection(model: ReportModel) -> Fact:
 def _say_slowest(moment: Moment) -> str:
     if moment.after is None:
         return ""
-    return f"the slowest step took {format_duration(moment.after)}: until {moment.name}"
+    return f"the slowest part took {format_duration(moment.after)}: until {moment.name}"
 
 
 def tabulate_detection(model: ReportModel) -> list[dict[str, str]]:
-    """Return a row for each step of the detection that is known."""
+    """Return a row for each moment of the detection that is known."""
     rows = []
     for moment in list_moments(model.journal):
         after = "–" if moment.after is None else format_duration(moment.after)
-        row = {"step": moment.name, "when": format_value(moment.at), "after the step before": after}
+        row = {
+            "moment": moment.name,
+            "when": format_value(moment.at),
+            "after the moment before": after,
+        }
         rows.append(row)
     return rows
 
 
 def say_how_faster(model: ReportModel) -> str:
-    """Say which step of the detection took longest, and what makes it faster; empty: none did."""
+    """Say which part of the detection took longest, and what makes it faster.
+
+    Empty when no part took any time.
+    """
     slowest = find_slowest(list_moments(model.journal))
     if slowest is None:
         return ""
@@ -204,7 +220,7 @@ def say_how_faster(model: ReportModel) -> str:
 
 
 def tabulate_follow_ups(model: ReportModel) -> list[dict[str, str]]:
-    """Return a row for each follow-up that somebody wrote down, the most urgent first."""
+    """Return a row for each follow-up that somebody wrote down, the first that is due first."""
     rows = []
     for note in list_follow_ups(model.journal):
         row = {
@@ -236,7 +252,7 @@ def summarise(model: ReportModel, link: str) -> str:
     lines = [
         _write_line("Verdict", f"{headline} ({model.incident_id})"),
         _write_line("Cause", str(facts["Cause"])),
-        *_list_lessons(model, facts),
+        *_list_lines_if_known(model, facts),
         _write_line("Numbers", f"{impact}; since {since}; until {until}"),
         _write_line("Action", str(facts["What was done"])),
         _write_line("Report", link),
@@ -244,7 +260,7 @@ def summarise(model: ReportModel, link: str) -> str:
     return "".join(lines)
 
 
-def _list_lessons(model: ReportModel, facts: dict[str, Fact]) -> Iterator[str]:
+def _list_lines_if_known(model: ReportModel, facts: dict[str, Fact]) -> Iterator[str]:
     """Yield a line each for trigger, detection and follow-ups, where they are known."""
     if list_triggers(model.journal):
         yield _write_line("Trigger", str(facts["Trigger"]))
@@ -271,23 +287,22 @@ def _capitalise(text: str) -> str:
 def _describe_event(model: ReportModel) -> Fact:
     """Return what the first look at the signals after the largest backlog concluded.
 
-    Beside it stands what waited at the last look, where that is a later one.
+    Beside it stands what waited at the last look, where that is a later one. If no look concluded
+    that there is an incident, the first two breaches stand here.
     """
-    signals = model.section_with(Role.ALERT)
-    looks = [look for look in model.journal.conclusions if not look.findings]
-    if signals is not None and signals.conclusions:
-        looks = signals.conclusions
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
         return Fact(model.judgement.reason)
+    looks = [look for look in model.journal.conclusions if not look.findings]
+    signals = model.section_with(Role.ALERT)
+    if signals is not None and signals.conclusions:
+        looks = signals.conclusions
     incidents = [look for look in looks if look.verdict is Verdict.INCIDENT]
     breaches = [reading for reading in model.journal.readings if reading.status is Status.BREACH]
     if incidents:
-        peak_seq = _find_peak(breaches)
-        for incident in incidents:
-            if incident.seq > peak_seq:
-                return Fact(incident.summary, _say_last_backlog(model, incident.seq))
-        newest = incidents[-1]
-        return Fact(newest.summary, _say_last_backlog(model, newest.seq))
+        peak_seq = _find_peak_seq(breaches)
+        after_peak = [look for look in incidents if look.seq > peak_seq]
+        chosen = after_peak[0] if after_peak else incidents[-1]
+        return Fact(chosen.summary, _say_last_backlog(model, chosen.seq))
     if breaches:
         sentences = [
             f"{breach.name}: {say_reading(breach)} at {breach.observed_at:%H:%M:%SZ}"
@@ -301,7 +316,7 @@ def _describe_event(model: ReportModel) -> Fact:
 
 
 def _say_last_backlog(model: ReportModel, seq: int) -> str:
-    """Return how much waited at the last look, if that was after an entry; else nothing."""
+    """Return how much waited at the last look; empty if that was before the entry ``seq``."""
     backlog = [r for r in model.journal.readings if r.role is Role.BACKLOG]
     if not backlog or backlog[-1].seq < seq:
         return ""
@@ -310,7 +325,7 @@ def _say_last_backlog(model: ReportModel, seq: int) -> str:
     return f"at the last look, {newest.observed_at:%H:%M:%SZ}: {words or say_reading(newest)}"
 
 
-def _find_peak(breaches: Sequence[Reading]) -> int:
+def _find_peak_seq(breaches: Sequence[Reading]) -> int:
     """Return the number of the first entry that shows the highest backlog; 0 without one."""
     backlog = [breach for breach in breaches if breach.role is Role.BACKLOG]
     if not backlog:
@@ -378,10 +393,10 @@ def _describe_impact(model: ReportModel) -> Fact:
 
 
 def _describe_actions(model: ReportModel) -> Fact:
-    """Return what was changed, and what people say that they did beside it."""
+    """Return what was changed, and what people wrote that they saw or did."""
     fact = _describe_changes(model)
     remarks = [note for note in model.journal.notes if note.is_remark and not note.late]
-    noted = [f"{note.operator} noted: {note.text}" for note in shorten(remarks, _REMARKS)]
+    noted = [f"{note.operator} noted: {note.text}" for note in shorten(remarks, _MOST_REMARKS)]
     return Fact(fact.text, "; ".join(part for part in (fact.note, *noted) if part))
 
 
@@ -389,7 +404,7 @@ def _describe_changes(model: ReportModel) -> Fact:
     done = [action for action in model.tried if action.applied]
     cut_off = [action for action in model.tried if action.is_cut_off]
     if done:
-        # What an exercise made and removed stands in the timeline only.
+        # What an exercise made and removed is left out, unless nothing else was done.
         main = [action for action in done if action in model.remedies]
         fact = _describe_done(model, main or done)
         begun = [action for action in cut_off if action in model.remedies]
@@ -407,13 +422,13 @@ def _describe_changes(model: ReportModel) -> Fact:
 
 
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
-    """Say what became of each action that began, if nothing says that it ended."""
+    """Say of each action that was cut off what it was, and what became of it."""
     describe = model.policy.describe_action
     return [f"{describe(action)}: {say_cut_off(action)}" for action in actions]
 
 
 def _count_waiting(model: ReportModel) -> str:
-    """Return how many plans wait for approval, and how many expired without one."""
+    """Return how many plans wait for approval, and how many expired without approval."""
     expired = [action for action in model.waiting if _has_expired(model, action)]
     waiting = len(model.waiting) - len(expired)
     parts = []
@@ -426,7 +441,7 @@ def _count_waiting(model: ReportModel) -> str:
 
 
 def _has_expired(model: ReportModel, action: ActionRecord) -> bool:
-    """Tell whether a plan was too old at the journal's newest entry."""
+    """Tell whether a plan had expired by the time of the journal's newest entry."""
     expires_at = str(action.result(ActionPhase.PLANNED).get("expires_at") or "")
     newest_at = model.journal.last_at
     if not expires_at or newest_at is None:
@@ -454,21 +469,22 @@ def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
 def tell_timeline(model: ReportModel) -> list[TimelineRow]:
     """Return the story as a person would tell it, sorted by time: fifteen rows at most.
 
-    A drill's timeline begins with the drill. If there are more, notes are left out first, then
-    rows in the middle that are neither causes nor our changes. One more row counts what is left
-    out.
+    A drill's timeline begins with the drill. If there are more than fifteen rows, notes are left
+    out first. Half of the room is for causes and our changes, the other half for the rest; what one
+    half does not need, the other gets. The rows in the middle are left out, and a last row counts
+    what is left out.
     """
     rows = [row for row in _list_rows(model) if row.at >= model.begin]
     rows.sort(key=_get_at)
     kept = rows
-    if len(rows) > _MAIN_ROWS:
-        entries = {action.decisive.seq for action in model.remedies}
-        changes = [row for row in rows if row.seq in entries or row.tone == "cause"]
-        others = [row for row in rows if row not in changes and row.tone != "note"]
-        room = _MAIN_ROWS - 1
-        others = shorten(others, max(room // 2, room - len(changes)))
-        changes = shorten(changes, room - len(others))
-        kept = [*changes, *others]
+    if len(rows) > _MOST_ROWS:
+        remedy_seqs = {action.decisive.seq for action in model.remedies}
+        main = [row for row in rows if row.seq in remedy_seqs or row.tone == "cause"]
+        others = [row for row in rows if row not in main and row.tone != "note"]
+        room = _MOST_ROWS - 1
+        others = shorten(others, max(room // 2, room - len(main)))
+        main = shorten(main, room - len(others))
+        kept = [*main, *others]
         kept.sort(key=_get_at)
     hidden = [row for row in rows if row not in kept]
     if hidden:
@@ -483,7 +499,7 @@ def _get_at(row: TimelineRow) -> datetime:
 
 
 def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield first sign, alert, who was told, cause named, what was done, cleared, verdict."""
+    """Yield every row of the timeline, not yet sorted by time."""
     yield from _list_entries(model)
     for event in list_triggers(model.journal):
         yield TimelineRow(event.at, "trigger", _capitalise(event.text), f"by {event.source}")
@@ -502,8 +518,8 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield what a drill did, what failed, and the end."""
-    last_interrupted = _find_last_interruption(model)
+    """Yield a row for each entry of some kinds: the incident's ends, a drill's events, failures."""
+    interrupted_seq = _find_last_interruption(model)
     for entry in model.journal.entries:
         words = _find_words(entry)
         if words is not None:
@@ -517,9 +533,9 @@ def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
                 first, _, _ = error.partition("\n")
                 text = "What was typed fits nothing here; nothing was changed"
                 yield TimelineRow(entry.at, "note", text, first, entry.seq)
-            elif status == "interrupted" and entry.seq < last_interrupted:
-                continue  # the interrupted run says so itself
-            elif status not in _ENDED_WELL:
+            elif status == "interrupted" and entry.seq < interrupted_seq:
+                continue  # the entry `interrupted` says so already
+            elif status not in _RAN_WELL:
                 text = f"Notebook {notebook}: {status}"
                 yield TimelineRow(entry.at, "failed", text, error, entry.seq)
 
@@ -531,7 +547,7 @@ def _find_last_interruption(model: ReportModel) -> int:
 
 
 def _find_words(entry: Entry) -> _Words | None:
-    """Return what the timeline says of an entry; None for most."""
+    """Return what the timeline says of an entry; None for the kinds that it leaves out."""
     if entry.kind == "drill":
         event = str(entry.data.get("event"))
         return _BY_EVENT.get(event)
@@ -542,6 +558,7 @@ def _list_alerts(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield when an alert fired, and when it no longer did."""
     states: dict[str, str] = {}
     for event in _list_recent(model):
+        # The text ends with "firing begins" or "firing ends".
         alert, _, state = event.text.rpartition(" ")
         if event.kind != "alert" or "firing" not in alert:
             continue
@@ -576,7 +593,7 @@ def _list_recent(model: ReportModel) -> list[Event]:
 
 
 def _list_incident_seen(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield the first conclusion that saw an incident; nothing if an alert on the timeline says so.
+    """Yield the first conclusion that saw an incident; nothing if an alert shows it already.
 
     A conclusion with findings is left out: ``_list_cause`` shows it.
     """
@@ -596,7 +613,7 @@ def _list_incident_seen(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_cause(model: ReportModel, cause: Finding) -> Iterator[TimelineRow]:
-    """Yield when a cause was named, and when its first sign was."""
+    """Yield when a cause was first named; and when its first sign was, unless this is a drill."""
     words = say_causes([cause])
     for conclusion in model.journal.conclusions:
         finding = _find_support(conclusion, cause.name)
@@ -614,7 +631,7 @@ def _list_cause(model: ReportModel, cause: Finding) -> Iterator[TimelineRow]:
 
 
 def _find_support(conclusion: Conclusion, name: str) -> Finding | None:
-    """Return the finding by which a conclusion supports a cause."""
+    """Return the finding by which a conclusion supports a cause; None without one."""
     for finding in conclusion.findings:
         if finding.name == name and finding.status is CauseStatus.SUPPORTED:
             return finding
@@ -662,17 +679,17 @@ def _say_review(action: ActionRecord) -> str:
 
 
 def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield each change of the verdict after an action.
+    """Yield each change of the verdict on what was done.
 
     "The alert is still clearing" is left out if the alert has cleared.
     """
     outcomes = [outcome for outcome in model.journal.conclusions if outcome.verdict in _OUTCOMES]
     is_cleared = any(outcome.verdict is Verdict.FIXED for outcome in outcomes)
-    before = None
+    verdict_before = None
     for outcome in outcomes:
         verdict = outcome.verdict
-        is_passing = is_cleared and verdict is Verdict.FIXED_ALERT_DECAYING
-        if verdict is not before and not is_passing:
+        is_superseded = is_cleared and verdict is Verdict.FIXED_ALERT_DECAYING
+        if verdict is not verdict_before and not is_superseded:
             yield TimelineRow(
                 at=outcome.at,
                 tone=str(verdict),
@@ -680,17 +697,20 @@ def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
                 note=outcome.summary,
                 seq=outcome.seq,
             )
-        before = verdict
+        verdict_before = verdict
 
 
 def list_observed(model: ReportModel) -> list[Event]:
-    """Return the events of the systems' clocks and logs, each once, since a drill began."""
+    """Return the events that systems recorded since a drill began, sorted by time, each once.
+
+    Without a drill these are all that systems recorded.
+    """
     events: dict[tuple[str, str], Event] = {}
     for conclusion in model.journal.conclusions:
         for event in conclusion.timeline:
             if event.kind in ("action", "drill") or event.at < model.begin:
                 continue
-            key = (f"{event.at:%c}", event.text)
+            key = (f"{event.at:%c}", event.text)  # to the second
             events[key] = event
     return sorted(events.values(), key=lambda event: event.at)
 
@@ -701,7 +721,7 @@ def list_open(model: ReportModel) -> list[Open]:
 
 
 def _list_open_record(model: ReportModel) -> Iterator[Open]:
-    """Yield what is wrong with the record itself."""
+    """Yield what is wrong with the journal itself, and which runs broke off."""
     if model.damage:
         yield model.damage, ()
     if model.journal.unreadable:
@@ -723,25 +743,28 @@ def _list_open_record(model: ReportModel) -> Iterator[Open]:
             continue
         run = section.runs[-1].run
         if run.status == "interrupted" and run.seq < _find_last_interruption(model):
-            continue  # the interrupted run says so itself
-        if run.status not in _ENDED_WELL and not run.is_typo:
+            continue  # the entry `interrupted` says so already
+        if run.status not in _RAN_WELL and not run.is_typo:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()
 
 
 def _is_overtaken(model: ReportModel, interruption: Entry) -> bool:
     """Tell whether a run came to its end, or something was carried out, after an interruption."""
-    ended = [run for run in model.journal.runs if run.status in _ENDED_WELL]
+    ended = [run for run in model.journal.runs if run.status in _RAN_WELL]
     applied = model.journal.list_actions(ActionPhase.APPLIED)
     return any(entry.seq > interruption.seq for entry in (*ended, *applied))
 
 
 def _list_begun_before(model: ReportModel) -> Iterator[Open]:
-    """Yield what was begun and is not finished, as it was read last, with its command."""
+    """Yield what the newest readings found begun and not finished, each with its command.
+
+    A plan that was applied after the reading is left out.
+    """
     for reading in model.journal.latest().values():
         applied = model.journal.list_actions(ActionPhase.APPLIED, after=reading.seq)
-        finished = {str(action.result.get("plan")) for action in applied}
+        finished_plans = {str(action.result.get("plan")) for action in applied}
         for command in reading.ways_on:
-            if finished.isdisjoint(command.split()):
+            if finished_plans.isdisjoint(command.split()):
                 yield f"begun, and not finished: {command}", (reading.step,)
 
 
@@ -749,36 +772,39 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
     """Yield plans that wait, and actions that failed or left something to do."""
     begun = list(_list_begun_before(model))
     yield from begun
-    named = {word for text, _ in begun for word in text.split()}
+    words_said = {word for text, _ in begun for word in text.split()}
     for action in model.waiting:
-        first = action.first
-        text = f"{first.action} on {first.target} is planned"
-        expires_at = action.result(ActionPhase.PLANNED).get("expires_at", "")
-        time_of_day = str(expires_at)[11:19]
-        if _has_expired(model, action):
-            text += f", and the plan expired at {time_of_day}Z: plan again"
-        else:
-            text += " and waits for approval"
-            if time_of_day:
-                text += f" until {time_of_day}Z"
-        yield text, (first.step,)
+        yield _say_waiting(model, action), (action.first.step,)
     newest = {action.first.step: action for action in model.tried}
     for action in model.tried:
         last = action.last
         steps = (action.first.step,)
-        is_newest = newest[last.step] is action and action.plan not in named
+        # An older action of the step is over. A plan that `begun` names is not said twice.
+        is_to_say = newest[last.step] is action and action.plan not in words_said
         # A refused action changed nothing: once all is well, nobody has to come back to it.
-        if last.phase is ActionPhase.REFUSED and is_newest and not model.is_good:
+        if last.phase is ActionPhase.REFUSED and is_to_say and not model.is_good:
             yield f"{last.action} was refused: {last.reason}", steps
-        if action.state == ActionPhase.FAILED and is_newest:
+        if action.state == ActionPhase.FAILED and is_to_say:
             yield f"{last.action} failed: {last.reason}", steps
         for text in model.policy.list_unfinished(action, model.tried):
             yield text, steps
 
 
+def _say_waiting(model: ReportModel, action: ActionRecord) -> str:
+    """Say until when a plan waits for approval, or that it has expired."""
+    text = f"{action.first.action} on {action.first.target} is planned"
+    expires_at = action.result(ActionPhase.PLANNED).get("expires_at", "")
+    time_of_day = str(expires_at)[11:19]
+    if _has_expired(model, action):
+        return f"{text}, and the plan expired at {time_of_day}Z: plan again"
+    if time_of_day:
+        return f"{text} and waits for approval until {time_of_day}Z"
+    return f"{text} and waits for approval"
+
+
 def _list_open_steps(model: ReportModel) -> Iterator[Open]:
     """Yield the newest breaches, what could not be read, and points that are not ticked."""
-    judged_from = _find_judged_action(model)
+    judged_seq = _find_judged_action_seq(model)
     open_roles = {Role.RECOVERY}
     if not model.is_good:
         open_roles |= SIGNS
@@ -788,12 +814,12 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         reading = step.latest
         if reading is None:
             continue
-        if step.role in SIGNS and reading.seq < judged_from:
-            continue  # a symptom from before the judged action is history
+        if step.role in SIGNS and reading.seq < judged_seq:
+            continue  # it is from before the action, whose effect was judged since
         if reading.status is Status.BREACH and step.role in open_roles:
             breach_roles.add(step.role)
             yield _say_breach(reading), (step.id,)
-        if reading.status is Status.UNKNOWN and step.role in _READ:
+        if reading.status is Status.UNKNOWN and step.role in _MUST_BE_READ:
             unread.append(step.id)
     if unread:
         yield "not decided:", tuple(unread)
@@ -805,15 +831,15 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
 
 
 def _say_breach(reading: Reading) -> str:
-    """Return a breach with its time, and why it is one."""
+    """Return a breach with its value, its time, and the threshold."""
     text = f"{reading.name}: {say_reading(reading)} at {reading.observed_at:%H:%M:%SZ}"
     if reading.threshold:
         text += f" (breach when {reading.threshold})"
     return text
 
 
-def _find_judged_action(model: ReportModel) -> int:
-    """Return the number of the last action if recovery was judged after it, else 0."""
+def _find_judged_action_seq(model: ReportModel) -> int:
+    """Return the entry number of the last action if recovery was judged after it, else 0."""
     section = model.section_with(Role.RECOVERY)
     last = model.journal.last_applied
     if last is None or section is None or not section.conclusions:
@@ -830,7 +856,7 @@ def say_reading(reading: Reading) -> str:
 
 
 def shorten(items: Sequence[T], limit: int) -> list[T]:
-    """Return the first and the last items, ``limit`` at most."""
+    """Return the items, or if they are more than ``limit``, so many from both ends together."""
     if len(items) <= limit:
         return list(items)
     last = limit // 2
