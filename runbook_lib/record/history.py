@@ -95,7 +95,7 @@ class HistoryRow(BaseModel, frozen=True):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def took_s(self) -> str:
-        """The durations that are known, in words."""
+        """The known durations in seconds, each after the name of its phase."""
         parts = []
         for phase in PHASES:
             seconds = getattr(self, phase)

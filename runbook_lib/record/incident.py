@@ -28,8 +28,8 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _REPAIR = "Put the file back from the incident's zip or a backup."
-#: How long commands go on with a kept look. For as long after a bad close, new trouble counts as
-#: that incident's.
+#: How long commands go on with a kept look, and how soon after a bad close new trouble still
+#: belongs to the closed incident.
 _GOES_ON_FOR = timedelta(hours=1)
 
 #: After these verdicts nothing more is to be done.
@@ -297,10 +297,11 @@ class Incident:
         needed: Collection[str],
         calm: timedelta,
     ) -> bool:
-        """Tell whether the incident was over when some trouble began, which is another one's then.
+        """Tell whether the incident was over when some trouble began: it is another one's then.
 
-        It was over if all needed steps had been read as ok for the time ``calm``. If it has had an
-        alert, a new alert also finds it over when the newest breach is that old.
+        It was over if all needed steps had been read as ok for the time ``calm``. It was over, too,
+        if the trouble is an alert, the incident had one before, and its newest breach was ``calm``
+        earlier.
 
         Parameters
         ----------
@@ -326,7 +327,7 @@ class Incident:
         Parameters
         ----------
         verdict : as it is now
-        reason : why the incident is closed, in words; empty: it ended well
+        reason : why the incident is closed, in words; empty: the verdict says enough
         followed_by : the incident that goes on from here; empty: none does
         """
         word = str(verdict)
@@ -338,11 +339,13 @@ class Incident:
         self.update(closed_at=closed_at, closed_seq=entry.seq, verdict=word, **changes)
 
     def find_plan(self, plan_id: str) -> Path:
-        """Return a plan's file, which need not exist: its own incident's folder comes first.
+        """Return the path of a plan's file: in this incident's folder, else in the newest with it.
+
+        If no folder has the plan, the path is that of a file that does not exist.
 
         Notes
         -----
-        Changes the state if the plan is another incident's: its folder is added to ``follows``.
+        Changes the state if the plan is another incident's: ``follows`` then names that incident.
         """
         own = self.path("plans", f"{plan_id}.jsonl")
         if own.exists():
@@ -440,7 +443,7 @@ def create_incident(
 
 @contextmanager
 def lock_home(home: Path) -> Iterator[None]:
-    """Let one command at a time choose its incident, so that two do not open two for one breach.
+    """Let one command at a time choose its incident: else one breach could open two incidents.
 
     Raises
     ------

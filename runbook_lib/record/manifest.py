@@ -165,7 +165,8 @@ def _check_journal(
     seq = 0
     where = f"{_JOURNAL}, line"
     try:
-        for entry in read_entries(folder / _JOURNAL) if is_present else ():
+        entries = read_entries(folder / _JOURNAL) if is_present else ()
+        for entry in entries:
             seq = entry.seq
             if seq == manifest.seq and entry.hash != manifest.head:
                 problems.append(f"{where} {seq}: is not the line that the manifest names")

@@ -152,7 +152,7 @@ class JournalView:
     @property
     def ways_on(self) -> tuple[str, ...]:
         """The commands that finish what was begun, as the newest readings name them."""
-        commands: dict[str, None] = {}
+        commands: dict[str, None] = {}  # each once, as in a set that keeps its sequence
         for reading in self.latest().values():
             commands.update(dict.fromkeys(reading.ways_on))
         return tuple(commands)

@@ -36,7 +36,7 @@ from ..policy import Judgement, make_log_entry
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import PHASES, HistoryRow, compute_trends, list_history, write_gauges
-from ..record.incident import Incident, open_incident
+from ..record.incident import ENDED_WELL, Incident, open_incident
 from ..record.incident import list_incidents as list_folders
 from ..record.journal import utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
@@ -55,8 +55,6 @@ from . import documents
 from .interrupts import Interrupts, do_nothing, hold_interrupts
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
-#: Nothing more is to be done, so no plan is offered.
-_OVER = (Verdict.HEALTHY, Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING)
 Given = Mapping[str, object]
 """Parameters by name; each section gets those that it knows."""
 
@@ -77,8 +75,9 @@ def run_sections(
     Parameters
     ----------
     kernel : a kernel that was begun before; default: a new one
-    command : the command that looks again, for the message of an interrupted run
-    options : added to ``command``, they repeat what this run was asked to do
+    command : the command that looks again, for the message of an interrupted run; empty: the
+        message names none
+    options : what ``command`` needs besides to repeat this run
 
     Raises
     ------
@@ -91,11 +90,11 @@ def run_sections(
     A notebook that fails does not stop the next one.
     """
     runs: list[NotebookRun] = []
-    before = incident.journal.view().last_seq
-    own_kernel = nullcontext(kernel) if kernel else SharedKernel()
+    seq_before = incident.journal.view().last_seq
+    kernel_context = nullcontext(kernel) if kernel else SharedKernel()
     try:
         # A thread prepares the report's parts while the kernel works.
-        with ThreadPoolExecutor(1) as executor, own_kernel as used_kernel:
+        with ThreadPoolExecutor(1) as executor, kernel_context as used_kernel:
             with hold_interrupts():
                 used_kernel.begin()
                 preload()
@@ -116,33 +115,40 @@ def run_sections(
         with Interrupts(again=do_nothing):
             if kernel:
                 kernel.stop()
-            text = str(error) or _say_interrupted(incident, before, command, options)
+            # An interrupt in the middle of a change says so; any other has no text.
+            change_cut_off = str(error)
+            text = change_cut_off or _explain_interruption(incident, seq_before, command, options)
             incident.journal.append("interrupted", {"section": "", "reason": text})
         progress("interrupted: write the report")
         with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
             write_outputs(incident, sections, packs=incident.is_closed)
-        kind = ActionInterruptedError if str(error) else RunInterruptedError
+        kind = ActionInterruptedError if change_cut_off else RunInterruptedError
         raise kind(text) from None
     return runs
 
 
-def _say_interrupted(incident: Incident, after: int, command: str, options: str) -> str:
-    """Return what a run changed before it was interrupted between changes, and what to do next."""
-    actions = [action for action in incident.journal.view().actions if action.seq > after]
+def _explain_interruption(incident: Incident, seq_before: int, command: str, options: str) -> str:
+    """Say what a run changed before it was interrupted, and what to do next.
+
+    Parameters
+    ----------
+    seq_before : number of the journal's last entry before the run
+    """
+    entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     describe = load_policy().describe_action
     changes = []
-    for action in group_actions(actions):
+    for action in group_actions(entries):
         if action.is_cut_off:
             changes.append(f"{describe(action)} (begun, and not ended)")
         elif action.applied:
             changes.append(describe(action))
     if changes:
         text = f"Interrupted after these changes: {'; '.join(changes)}."
-        way_on = f" Look again with: {command}"
+        advice = f" Look again with: {command}"
     else:
         text = "Interrupted. Nothing was changed."
-        way_on = f" Do it again with: {command}{options}"
-    return f"{text}{way_on}" if command else text
+        advice = f" Do it again with: {command}{options}"
+    return f"{text}{advice}" if command else text
 
 
 def investigate(
@@ -160,9 +166,10 @@ def investigate(
 
     Parameters
     ----------
-    alerts_file : what ``read_alerts`` takes. Whoever gives it closes a look that saw nothing wrong,
-        since more alerts may join its report
-    after : the incident that ended when another episode began; if it is open, it is closed
+    alerts_file : what ``read_alerts`` takes. A look that saw nothing wrong then stays open, since
+        more alerts may join its report: the caller closes it
+    after : the incident that ended when another episode began; if it is still open, it is closed
+        here
 
     Raises
     ------
@@ -194,9 +201,10 @@ def investigate(
     unread = [reading for reading in readings if reading.status is Status.UNKNOWN]
     section, _ = policy.choose_next(journal, now=now)
     is_done = verdict is Verdict.HEALTHY or not section
-    own = journal.of_runs(_list_names(done.runs))
+    own = journal.of_runs(_list_run_marks(done.runs))
     changes = compute_changes(journal, policy)
     code = compute_exit_code(verdict)
+    # A failed notebook hides no trouble that was seen.
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
         code = ExitCode.RUN_FAILED
     return documents.InvestigateDocument(
@@ -248,12 +256,13 @@ def run_chosen(
         known.update(section.Parameters.model_fields)
     unknown = sorted(parameters.keys() - known)
     if unknown:
-        has = ", ".join(sorted(known))
-        raise UsageError(f"none of these sections has a parameter {unknown[0]!r}; they have {has}")
+        choices = ", ".join(sorted(known))
+        problem = f"none of these sections has a parameter {unknown[0]!r}"
+        raise UsageError(f"{problem}; they have {choices}")
     for section in chosen:
         check_parameters(section, _pick(section, parameters))
-    names = [section.NAME for section in chosen]
-    numbers = " ".join(name[:2] for name in names)
+    chosen_names = [section.NAME for section in chosen]
+    numbers = " ".join(name[:2] for name in chosen_names)
     options = ""
     for name, value in parameters.items():
         if name != "incident_id":
@@ -261,7 +270,7 @@ def run_chosen(
     done = _carry_out(
         settings,
         sections,
-        names,
+        chosen_names,
         parameters,
         progress,
         command=f"run {numbers}",
@@ -271,14 +280,14 @@ def run_chosen(
     judgement = _judge_runs(done.runs, sections, journal)
     verdict = judgement.verdict if judgement else None
     reason = judgement.reason if judgement else ""
-    conclusion = _find_own_conclusion(done.runs)
+    conclusion = _find_last_conclusion(done.runs)
     if judgement is None and conclusion is not None:
         verdict = conclusion.verdict
         reason = conclusion.summary
-    own = journal.of_runs(_list_names(done.runs))
+    own = journal.of_runs(_list_run_marks(done.runs))
     became = list(_list_becoming(own))
     advice: tuple[str, ...] = ()
-    if verdict in _OVER:
+    if verdict in ENDED_WELL:
         became += _say_stays_open(done, sections, own)
     else:
         advice = journal.advice(utc_now())
@@ -289,17 +298,22 @@ def run_chosen(
         exit_code=_choose_exit_code(done.runs, verdict),
         reason=reason,
         notebooks=done.runs,
-        plans=tuple(_list_plans(done.incident, own, is_over=verdict in _OVER)),
+        plans=tuple(_list_plans(done.incident, own, is_over=verdict in ENDED_WELL)),
         report=done.report,
         advice=advice,
-        next=_say_next(judgement, done.incident, names),
+        next=_say_next(judgement, done.incident, chosen_names),
         unfinished=journal.ways_on,
         became=tuple(became),
     )
 
 
 def _list_becoming(own: JournalView) -> Iterator[str]:
-    """Yield what became of the incident in a command's own notebooks, in words."""
+    """Yield in words whether the incident was opened, handed on or closed.
+
+    Parameters
+    ----------
+    own : only what the command's own notebooks wrote
+    """
     for entry in own.entries:
         if entry.kind == "closed":
             verdict = str(entry.data.get("verdict")).replace("_", " ")
@@ -309,7 +323,7 @@ def _list_becoming(own: JournalView) -> Iterator[str]:
 
 
 def _say_stays_open(done: _Done, sections: Sections, own: JournalView) -> Iterator[str]:
-    """Say why an incident stays open, though the section that may close it ran and all is well."""
+    """Say why an incident that is well stays open, though the section that may close it ran."""
     closers = sections.having(Role.CLEARED) & {run.section for run in done.runs}
     if not closers or not done.incident.is_open:
         return
@@ -322,15 +336,20 @@ def _say_stays_open(done: _Done, sections: Sections, own: JournalView) -> Iterat
             yield f"Look again with: {again}. Or close it by hand: {by_hand}"
 
 
-def _list_names(runs: Sequence[NotebookRun]) -> list[str]:
-    """Return the marks of some runs in the journal."""
+def _list_run_marks(runs: Sequence[NotebookRun]) -> list[str]:
+    """Return the marks of some runs in the journal, as in ``mark_run``."""
     return [run.notebook for run in runs]
 
 
 def _list_earlier(
     journal: JournalView, own: JournalView, now: datetime
 ) -> Iterator[dict[str, Json]]:
-    """Yield the newest readings that these runs did not make, with their age: they do not judge."""
+    """Yield the newest readings of steps that these runs did not read, with their age.
+
+    Parameters
+    ----------
+    own : what these runs wrote
+    """
     for step, reading in journal.latest().items():
         if step not in own.latest():
             age = now - reading.observed_at
@@ -345,7 +364,7 @@ def _list_earlier(
 def _judge_runs(
     runs: Sequence[NotebookRun], sections: Sections, journal: JournalView
 ) -> Judgement | None:
-    """Return the incident's verdict as far as the runs' sections read what it needs.
+    """Return the incident's judgement, for which only what the runs' sections read must be there.
 
     None when these sections judge no symptom.
     """
@@ -358,8 +377,8 @@ def _judge_runs(
     return load_policy().judge(journal, now=utc_now(), roles=needed)
 
 
-def _find_own_conclusion(runs: Sequence[NotebookRun]) -> Conclusion | None:
-    """Return what the last section concluded, if none of them judges a symptom."""
+def _find_last_conclusion(runs: Sequence[NotebookRun]) -> Conclusion | None:
+    """Return the conclusion of the last run that drew one; None without any."""
     for run in reversed(runs):
         if run.conclusion is not None:
             return run.conclusion
@@ -367,11 +386,18 @@ def _find_own_conclusion(runs: Sequence[NotebookRun]) -> Conclusion | None:
 
 
 def _say_next(judgement: Judgement | None, incident: Incident, ran: Sequence[str]) -> str:
-    """Return the command that comes next; empty when there is none, or it ran and all is well."""
+    """Return the command that comes next; empty when none does.
+
+    None does either if its section is one of those that ran, and all is well.
+
+    Parameters
+    ----------
+    ran : names of the sections that ran
+    """
     if judgement is None or not judgement.next.section:
         return ""
     section = judgement.next.section
-    if judgement.verdict in _OVER and section in ran:
+    if judgement.verdict in ENDED_WELL and section in ran:
         return ""
     command = f"runbook run {section[:2]}"
     if not incident.is_closed:
@@ -407,10 +433,14 @@ def _carry_out(
 ) -> _Done:
     """Find the incident, run sections on it and write the report.
 
-    ``command`` looks again; with ``options`` it does the same again.
+    If these runs closed the incident, the report is its last one. A look that this command made is
+    closed when nothing was wrong and no plan waits.
 
-    The report is the last one of an incident that these runs closed. A look that this command made
-    is over when nothing was wrong and no plan waits.
+    Parameters
+    ----------
+    command, options : as in ``run_sections``, without ``runbook`` and the incident
+    alerts : stand in the journal afterwards; with any, a look stays open
+    after : as in ``investigate``
     """
     opener = sections.investigation or Investigation
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
@@ -422,14 +452,14 @@ def _carry_out(
             text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"
             raise UsageError(text)
         note_alerts(incident, alerts)
-        command = name_runbook(f"runbook {command} --incident {incident.id}")
+        look_again = name_runbook(f"runbook {command} --incident {incident.id}")
         runs = run_sections(
             incident,
             sections,
             names,
             given,
             kernel=kernel,
-            command=command,
+            command=look_again,
             options=options,
             progress=progress,
         )
@@ -438,7 +468,7 @@ def _carry_out(
             report = _finish(incident, sections, runs, kernel, may_close=may_close)
         if interrupts.count:
             text = f"Interrupted after all was done; the report is {report}"
-            raise RunInterruptedError(f"{text}. Look again with: {command}")
+            raise RunInterruptedError(f"{text}. Look again with: {look_again}")
     return _Done(incident, tuple(runs), str(report))
 
 
@@ -450,7 +480,12 @@ def _finish(
     *,
     may_close: bool,
 ) -> Path:
-    """Close a look that saw nothing wrong, and write the report; returns its path."""
+    """Write the report of an incident, and return its path.
+
+    Parameters
+    ----------
+    may_close : whether a look is ended first: closed without a plan that waits, else kept
+    """
     kernel.end()
     if may_close and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
@@ -459,12 +494,15 @@ def _finish(
         else:
             incident.update(kept=True)
     if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
-        incident.closed_here = True
+        incident.closed_here = True  # a notebook of these runs closed it
     return write_outputs(incident, sections, packs=incident.is_closed)
 
 
 def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
-    """Return the worst code of runs that did not come to their end, else the verdict's."""
+    """Return the worst code of runs that did not come to their end, else the verdict's.
+
+    ``INTERRUPTED`` is not among them: an interrupted run raises.
+    """
     codes = {run.exit_code for run in runs}
     for code in (ExitCode.USAGE, ExitCode.RUN_FAILED, ExitCode.REFUSED):
         if code in codes:
@@ -480,12 +518,13 @@ def _list_plans(
     Parameters
     ----------
     own : what the run wrote
-    is_over : whether nothing more is to be done. Then a plan from before a change is not offered
+    is_over : whether nothing more is to be done. If the run also changed something, no plan is
+        offered
     """
-    is_old = is_over and own.last_applied is not None
+    is_offered = not is_over or own.last_applied is None
     for row in tabulate_plans(own).rows:
         apply = ""
-        if row["status"] == "planned" and not is_old:
+        if row["status"] == "planned" and is_offered:
             section = row["step"].partition(".")[0].zfill(2)
             command = f"runbook run {section} --incident {incident.id} -p plan={row['plan']}"
             apply = name_runbook(f"{command} -p approve={row['sha256']}")
@@ -507,7 +546,7 @@ def rebuild_report(
     alerts_file : what ``read_alerts`` takes; they join the report
     """
     alerts = read_alerts(alerts_file)
-    incident = _find(settings, incident_id)
+    incident = _open(settings, incident_id)
     note_alerts(incident, alerts)
     note = "closed: its report stays as it was written then" if is_frozen(incident) else ""
     return documents.ReportDocument(
@@ -520,7 +559,7 @@ def rebuild_report(
 
 
 def _list_late_notes(incident: Incident) -> tuple[Note, ...]:
-    """Return the notes after the close; none from a damaged journal."""
+    """Return the notes from after the close; none from a journal that cannot be read."""
     with suppress(RecordError):
         return tuple(list_late_notes(incident.journal.view()))
     return ()
@@ -529,11 +568,13 @@ def _list_late_notes(incident: Incident) -> tuple[Note, ...]:
 def check_report(settings: Settings, incident_or_path: str) -> documents.ReportDocument:
     """Check the journal's chain and the manifest. Only reads.
 
-    ``incident_or_path``: an incident's id, its folder, or the zip that was attached somewhere.
+    Parameters
+    ----------
+    incident_or_path : an incident's id, the path of its folder, or that of its zip
     """
     path = Path(incident_or_path)
     if not path.exists():
-        path = _find(settings, incident_or_path).folder
+        path = _open(settings, incident_or_path).folder
     if path.is_dir():
         checked = verify_incident(path)
         report = path / "report.html"
@@ -560,7 +601,7 @@ def close_incident(
     UsageError
         When it is closed already, or its journal is damaged.
     """
-    incident = _find(settings, incident_id)
+    incident = _open(settings, incident_id)
     check_undamaged(incident)
     closed_at = incident.state.closed_at
     if closed_at is not None:
@@ -573,19 +614,19 @@ def close_incident(
     as_of = f" (as of {journal.readings[-1].at:%H:%M:%S} UTC)" if journal.readings else ""
     reason = f"{judgement.reason}{as_of}"
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {reason}")
-    goes_on = ""
-    if verdict not in _OVER:
-        goes_on = "If trouble goes on, the next look opens a new incident, which names this one."
+    note = ""
+    if verdict not in ENDED_WELL:
+        note = "If trouble goes on, the next look opens a new incident, which names this one."
     return documents.CloseDocument(
         schema_name="runbook/close/1",
         incident=incident.id,
         verdict=verdict,
         exit_code=compute_exit_code(verdict),
         report=str(write_outputs(incident, sections)),
-        note=goes_on,
+        note=note,
         reason=reason,
         unfinished=unfinished,
-        next=name_runbook("runbook investigate") if goes_on else "",
+        next=name_runbook("runbook investigate") if note else "",
     )
 
 
@@ -598,11 +639,12 @@ def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     rows = _list_history(settings)
     still_open = [row for row in rows if row.is_open]
     over = [row for row in rows if not row.is_open and not row.scenario]
-    drills = len(rows) - len(still_open) - len(over)
+    ended_drills = len(rows) - len(still_open) - len(over)
+    # A look has a folder and no row.
     looks = sum(1 for _ in list_folders(settings.runbook_home)) - len(rows)
     notes = []
-    if drills:
-        count = count_of(drills, "ended drill")
+    if ended_drills:
+        count = count_of(ended_drills, "ended drill")
         notes.append(name_runbook(f"{count} (`runbook history` lists them, too)"))
     if looks > 0:
         notes.append(f"{count_of(looks, 'look')} that saw no trouble")
@@ -625,12 +667,12 @@ def read_history(settings: Settings) -> documents.HistoryDocument:
     plot = home / "history.png"
     plot.write_bytes(draw_trends(rows).png)
     gauges = write_gauges(home, rows)
-    known = {
+    trends = {
         "drills": compute_trends(rows, utc_now()),
         "plot": str(plot),
         "gauges": str(gauges),
     }
-    return document.model_copy(update=known)
+    return document.model_copy(update=trends)
 
 
 def draw_trends(rows: Sequence[HistoryRow]) -> Picture:
@@ -647,7 +689,8 @@ def draw_trends(rows: Sequence[HistoryRow]) -> Picture:
     return plot_lines(Plot(title="Phases of the drills", unit="seconds", lines=tuple(lines)))
 
 
-def _find(settings: Settings, incident_id: str) -> Incident:
+def _open(settings: Settings, incident_id: str) -> Incident:
+    """Open an incident by id; without an id, the one that ``open_incident`` chooses."""
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))
     if incident is None:

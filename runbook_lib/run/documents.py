@@ -31,7 +31,7 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
     """What every document has."""
 
     schema_name: str = Field(alias="schema")
-    at: Timestamp = Field(default_factory=lambda: utc_now())  # noqa: PLW0108 - a test has its own
+    at: Timestamp = Field(default_factory=lambda: utc_now())  # noqa: PLW0108 - tests replace it
     incident: str | None = None
     verdict: Verdict | None = None
     exit_code: ExitCode = ExitCode.OK
@@ -96,13 +96,13 @@ class ErrorDocument(Document):
 class InvestigateDocument(Document):
     """``investigate``: readings, causes, the report's path.
 
-    ``unknown`` are the steps that could not be read, each with the reason, ``log`` is the entry of
-    the incident log, ``advice`` what helps, in order, ``next`` a command, ``unfinished`` the
+    ``unknown`` are the steps that could not be read, each with the reason. ``log`` is the entry of
+    the incident log, ``advice`` what helps, in order, ``next`` the next command, ``unfinished`` the
     commands that finish what was begun before. ``reason`` says why the verdict is what it is.
     ``earlier`` are steps that this command did not read: their readings are shown with their age,
     and do not judge. ``became`` says whether the incident was opened, or took up an alert.
     ``changed`` is what changed since the last report, which was written at ``changed_since``
-    (None: this is the first one).
+    (None: this report is the first).
     """
 
     readings: tuple[Observed, ...]
@@ -127,7 +127,7 @@ class InvestigateDocument(Document):
 
     @property
     def answer(self) -> str:
-        """The verdict, since when, the causes or else why, and how many."""
+        """The verdict, since when, the causes or else the reason, and how much is affected."""
         sentences = [super().answer]
         since = str(self.log.get("since") or "")[:16]
         until = str(self.log.get("until") or "")[:16]
@@ -135,14 +135,15 @@ class InvestigateDocument(Document):
             sentences[0] += f". Trouble from {since}Z until {until}Z"
         elif since and self.exit_code is ExitCode.NOT_OK:
             sentences[0] += f" since {since}Z"
-        causes = self._list_causes()
+        causes = self._say_causes()
         sentences += causes or [self.reason]
         affected = self.log.get("affected")
         if affected:
             sentences.append(str(affected))
         return ". ".join(sentences)
 
-    def _list_causes(self) -> list[str]:
+    def _say_causes(self) -> list[str]:
+        """Return the supported causes, each with its reason."""
         return [
             f"{finding.name}: {finding.reason}"
             for finding in self.causes
@@ -161,9 +162,9 @@ class RunDocument(Document):
     """``run``: how the chosen notebooks ended.
 
     ``reason`` says why the verdict is what it is, ``advice`` what helps, in order, while there is
-    trouble. ``next`` is the command of what comes next, and ``unfinished`` are the commands that
-    finish what was begun before. ``became`` says whether the incident was opened, took up an alert,
-    or was closed, and why it stays open.
+    trouble. ``plans`` are the plans that these notebooks made. ``next`` is the next command, and
+    ``unfinished`` are the commands that finish what was begun before. ``became`` says whether the
+    incident was opened, took up an alert, or was closed, and why it stays open.
     """
 
     notebooks: tuple[NotebookResult, ...]
@@ -195,7 +196,7 @@ class RunDocument(Document):
 
     @property
     def answer(self) -> str:
-        """The verdict and why, and how each notebook ended that did not end as usual."""
+        """The verdict and its reason, and how each notebook ended; ``done`` only if no verdict."""
         parts = []
         if self.verdict:
             why = f": {self.reason}" if self.reason else ""
@@ -211,7 +212,7 @@ class RunDocument(Document):
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """Each plan that has something to do."""
+        """Each plan that may be approved: what it does, and the command that approves it."""
         lines = []
         for plan in self.plans:
             if plan["apply"]:
@@ -221,9 +222,10 @@ class RunDocument(Document):
 
 
 class ReportDocument(Document):
-    """``report``, ``verify-report`` and ``close``; ``note`` says what was not done, and why.
+    """``report``, ``verify-report`` and ``close``; ``note`` says what a person must know besides.
 
-    ``late_notes`` are the notes that were written after the close.
+    ``late_notes`` are the notes that were written after the close. ``problems`` is what was
+    altered, and ``newer`` what came after the manifest was written.
     """
 
     report: str
@@ -234,7 +236,7 @@ class ReportDocument(Document):
 
     @property
     def answer(self) -> str:
-        """Whether something was altered."""
+        """How many problems there are; without any, that the command is done."""
         if not self.problems:
             return "Done"
         count = count_of(len(self.problems), "problem")
@@ -245,7 +247,7 @@ class CloseDocument(ReportDocument):
     """``close``: the verdict of the close, whose exit code it has.
 
     ``reason`` says why the verdict is what it is, and as of when. ``unfinished`` are the commands
-    that finish what was begun; ``next`` looks again, where the trouble may go on.
+    that finish what was begun. ``next`` is the command that looks again; empty after a good end.
     """
 
     reason: str = ""
@@ -267,19 +269,19 @@ class CloseDocument(ReportDocument):
 
 
 class IncidentsDocument(Document):
-    """``incidents``: the open ones first; ``note`` says what is not shown."""
+    """``incidents``: the open incidents first; ``note`` says what is not shown."""
 
     incidents: tuple[HistoryRow, ...]
     note: str = ""
 
     @property
     def mark(self) -> str:
-        """Whether one is open."""
+        """Whether an incident is open."""
         return "incident" if self._count_open() else "ok"
 
     @property
     def answer(self) -> str:
-        """How many are open."""
+        """How many incidents are open."""
         count = self._count_open()
         if not count:
             return "No incident is open"
@@ -290,7 +292,7 @@ class IncidentsDocument(Document):
 
 
 class HistoryDocument(Document):
-    """``history``: the newest first; ``drills`` are the trends of the drills, by scenario.
+    """``history``: incidents and drills, the newest first; ``drills`` are trends by scenario.
 
     ``plot`` and ``gauges`` are the paths of the trends' picture and of the gauges.
     """
@@ -302,7 +304,7 @@ class HistoryDocument(Document):
 
     @property
     def answer(self) -> str:
-        """How many scenarios of drills are overdue; nothing where none was drilled."""
+        """Which scenarios of drills are overdue; empty where none was drilled."""
         if not self.drills:
             return ""
         overdue = [trend.scenario for trend in self.drills if trend.is_overdue]
@@ -319,7 +321,8 @@ class HistoryDocument(Document):
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
 _STATUS_OF_CODE = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
-#: Fields that an answer, a command or a line to paste holds, and those for programs.
+#: Fields that need no line: the answer, a command or a line to paste says it, or only programs
+#: read it.
 _SKIPPED = {
     "gone_after_done",
     "schema",
@@ -362,11 +365,12 @@ _COLUMNS = {
 }
 #: Readings that need no line of their own.
 _QUIET = ("ok", "left_out")
-#: What stands before and after the tables.
+#: Fields before the tables, which have 1, and after them.
 _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 #: Columns that people copy: the others wrap first.
 _COPIED_WHOLE = ("incident", "plan", "goes_on_in", "scenario")
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
+#: A command is wrapped where its line gets longer than this.
 _WIDTH = 76
 #: A table breaks only words of more letters than this.
 _WHOLE_WORD = 20
@@ -375,7 +379,7 @@ _GAP = 3
 
 
 def print_document(document: Document, console: Console) -> None:
-    """Print its answer, what to type next, what is new, tables, paths; a plan's line to paste last.
+    """Print a document: answer, what to type next, what is new, tables, paths, lines to paste.
 
     Notes
     -----
@@ -395,6 +399,7 @@ def print_document(document: Document, console: Console) -> None:
     values = document.model_dump(by_alias=True)
     for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
         value = values[name]
+        # A field that holds the commands is printed above already.
         if name in _SKIPPED or name in document.left_out or value == document.commands:
             continue
         for part in _lay_out(document, name, value):
@@ -402,6 +407,7 @@ def print_document(document: Document, console: Console) -> None:
                 if part.rows:
                     console.print(_to_rich(part, console.width))
             else:
+                # A value of one word, such as a path, is not broken; all else is prose.
                 _, colon, content = part.partition(": ")
                 _print(console, part, is_prose=" " in content or not colon)
     for words, command in document.to_paste:
@@ -448,24 +454,24 @@ def _lay_out_rows(rows: Sequence[Mapping[str, Json]], total: int) -> Iterator[Ta
 
     Parameters
     ----------
-    total : how many rows there are; these are the first
+    total : how many rows there are; ``rows`` are the first of them
     """
-    alike = []
+    shared = []
     for name, value in rows[0].items():
         if len(rows) > 1 and all(row[name] == value for row in rows):
-            alike.append(name)
-    shown = [{name: row[name] for name in row if name not in alike} for row in rows]
+            shared.append(name)
+    shown = [{name: row[name] for name in row if name not in shared} for row in rows]
     caption = "rows" if len(rows) == total else f"the first {len(rows)} of {total:,} rows"
     yield Table(caption, shown)
-    for name in alike:
+    for name in shared:
         if rows[0][name]:
             yield f"{name.replace('_', ' ')}: {say_value(rows[0][name], name)}"
 
 
 def _lay_out_readings(readings: Sequence[Observed]) -> Iterator[Table | str]:
-    """Yield a table of what is not as it should be, and lines with the other steps."""
-    loud = [reading for reading in readings if reading.status not in _QUIET]
-    yield tabulate_readings(loud)
+    """Yield a table of the readings to look at, and a line with the other steps of each status."""
+    to_look_at = [reading for reading in readings if reading.status not in _QUIET]
+    yield tabulate_readings(to_look_at)
     for status in _QUIET:
         steps = [reading.step for reading in readings if reading.status == status]
         if steps:
@@ -474,13 +480,13 @@ def _lay_out_readings(readings: Sequence[Observed]) -> Iterator[Table | str]:
 
 
 def _print(console: Console, text: str, *, style: str = "", is_prose: bool = False) -> None:
-    """Print a text; only prose is broken at the edge: a path or a command is copied whole."""
+    """Print a text. Only prose is broken at the edge, since people copy paths and commands."""
     printed = Text(visible(text), style=style)
     console.print(printed, soft_wrap=not is_prose)
 
 
 def _wrap(command: str) -> str:
-    """Return a command as lines that a shell takes as one; a hash stands on its own."""
+    """Return a command as lines that a shell takes as one; a hash begins a line with its option."""
     lines = [""]
     for part in re.split(r" (?=-)", command):
         width = len(lines[-1]) + len(part)
@@ -503,8 +509,8 @@ def _to_rich(table: Table, width: int) -> RichTable:
     rows = [dict(zip(names, cells, strict=True)) for cells in table.iter_cells()]
     filled = [name for name in names if any(row[name] for row in rows)]
     columns = {name: [_to_cell(name, row[name]) for row in rows] for name in filled}
-    between = _GAP * len(filled) - 1
-    widths = _fit(columns, width - between)
+    gaps = _GAP * len(filled) - 1
+    widths = _compute_widths(columns, width - gaps)
     for name in filled:
         heading = name.replace("_", " ")
         shown.add_column(heading, overflow="fold", width=widths[name])
@@ -513,10 +519,11 @@ def _to_rich(table: Table, width: int) -> RichTable:
     return shown
 
 
-def _fit(columns: Mapping[str, Sequence[Text]], room: int) -> dict[str, int]:
+def _compute_widths(columns: Mapping[str, Sequence[Text]], room: int) -> dict[str, int]:
     """Return how wide each column may be, so that the table fits: rich cuts off what does not.
 
-    The widest gives way first, down to its longest word; where that is not enough, further.
+    The widest column shrinks first, down to its longest word. Where that is not enough, columns
+    shrink further, but for those that people copy.
     """
     widths = {}
     floors = {}
@@ -526,18 +533,18 @@ def _fit(columns: Mapping[str, Sequence[Text]], room: int) -> dict[str, int]:
         is_whole = name in (*_COPIED_WHOLE, "status")
         floors[name] = widths[name] if is_whole else _find_longest_word([name, *texts])
     while sum(widths.values()) > room:
-        giving = [name for name in widths if widths[name] > floors[name]]
-        if not giving:
-            giving = [name for name in widths if name not in _COPIED_WHOLE and widths[name] > 1]
-        if not giving:
+        shrinkable = [name for name in widths if widths[name] > floors[name]]
+        if not shrinkable:
+            shrinkable = [name for name in widths if name not in _COPIED_WHOLE and widths[name] > 1]
+        if not shrinkable:
             break
-        widest = max(giving, key=widths.__getitem__)
+        widest = max(shrinkable, key=widths.__getitem__)
         widths[widest] -= 1
     return widths
 
 
 def _find_longest_word(texts: Iterable[str]) -> int:
-    """Return how long the longest word is that a column does not break."""
+    """Return how long the longest word is that a column does not break; 1 without any."""
     longest = 1
     for text in texts:
         for word in text.split():

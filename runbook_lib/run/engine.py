@@ -24,6 +24,7 @@ _START_TIMEOUT_S = 60
 #: What ``show.progress`` says, such as ``3 of 12 dealt with, 8 s left``.
 _PROGRESS = re.compile(r"[\d,]+ [a-z\d,. ]{1,100}", re.ASCII)
 
+#: Takes the notebook as it is now.
 Keep = Callable[[Any], None]
 
 
@@ -34,7 +35,7 @@ def register_engine() -> str:
 
 
 class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
-    """Calls ``keep`` once a second and at the end; begins no cell when the run is to end."""
+    """Calls ``keep`` once a second at most, and at the end; begins no cell if the run is to end."""
 
     def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt) -> None:
         super().__init__(notebook, progress_bar=False)
@@ -46,7 +47,7 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
         self._kept_at = -math.inf
 
     def save(self, **_: object) -> None:
-        """Hand over the notebook, if the last time was a second ago or the run is over."""
+        """Hand over the notebook if the last time is a second ago, or the run is over."""
         if self.end_time or time.monotonic() - self._kept_at >= _SAVE_EVERY_S:
             self._keep(self.nb)
             self._kept_at = time.monotonic()
@@ -68,7 +69,7 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
 
 
 class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Tells ``running`` when the kernel begins and ends a cell."""
+    """Tells ``running`` when the kernel begins and ends a cell, and how far the cell's work is."""
 
     running: CellInterrupt
 
@@ -87,7 +88,7 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
 
 
 def find_progress(content: Mapping[str, Any]) -> str:
-    """Return how far a cell's work is, by its progress bar's words; empty without any.
+    """Return the words of a cell's progress bar; empty when the message holds none.
 
     Parameters
     ----------

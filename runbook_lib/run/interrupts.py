@@ -18,7 +18,7 @@ _WAITS = "interrupted: the running cell ends first, within 60 s; Ctrl-C again en
 
 
 def do_nothing() -> None:
-    """Only count the signal."""
+    """Do nothing at a signal; ``Interrupts`` counts it."""
 
 
 def _raise_interrupt() -> None:
@@ -26,7 +26,7 @@ def _raise_interrupt() -> None:
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):
-    """Take SIGINT and SIGTERM, so that no ``KeyboardInterrupt`` is raised. A context manager.
+    """Take SIGINT and SIGTERM: the first raises no ``KeyboardInterrupt``. A context manager.
 
     Parameters
     ----------
@@ -53,6 +53,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
+                # None: the handler was not set from Python, and could not be put back.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._take)
         return self
@@ -71,7 +72,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
 
 @contextmanager
 def hold_interrupts() -> Iterator[None]:
-    """Let a short block come to its end before an interrupt.
+    """Let a short block come to its end before a signal interrupts it.
 
     Raises
     ------
@@ -80,10 +81,12 @@ def hold_interrupts() -> Iterator[None]:
 
     Notes
     -----
-    An event loop that is interrupted prints a traceback, and an import may swallow the interrupt.
-    Inside of an ``Interrupts`` this does nothing: that one takes the signal.
+    Use it where an interrupt does harm: an event loop would print a traceback, and an import may
+    swallow the interrupt. Inside of an ``Interrupts`` it does nothing: the signal is taken already.
     """
-    if isinstance(getattr(signal.getsignal(signal.SIGINT), "__self__", None), Interrupts):
+    handler = signal.getsignal(signal.SIGINT)
+    # The handler of an `Interrupts` is a method of it.
+    if isinstance(getattr(handler, "__self__", None), Interrupts):
         yield
         return
     with Interrupts(again=do_nothing) as interrupts:
@@ -109,7 +112,7 @@ class CellInterrupt:
     ----------
     kernel : runs the cells
     say : shows a person which cell begins, and what is waited for
-    name : of the notebook
+    name : of the notebook, for what is said
 
     Attributes
     ----------
@@ -117,8 +120,8 @@ class CellInterrupt:
 
     Notes
     -----
-    A kernel ignores a signal that comes between two cells. So one that comes then is handed over
-    when the next cell has begun.
+    A kernel ignores a signal that comes between two cells. Such a signal is handed over when the
+    next cell has begun.
     """
 
     def __init__(self, kernel: Interruptible, say: Callable[[str], None], name: str = "") -> None:
@@ -131,7 +134,7 @@ class CellInterrupt:
         self._deadline: threading.Timer | None = None
 
     def ask(self) -> None:
-        """End the run: interrupt the cell that runs, and kill the kernel if it does not end."""
+        """End the run: interrupt the running cell, and kill the kernel if the cell does not end."""
         self.is_asked = True
         self._kill_after(_CELL_ENDS_S)
         if self._is_running:
@@ -148,19 +151,19 @@ class CellInterrupt:
         self._say(f"{self._name}: {text}")
 
     def begin(self) -> None:
-        """Note that the kernel runs a cell now; send it an interrupt that came earlier."""
+        """Note that the kernel runs a cell now; interrupt the cell if that was asked earlier."""
         self._is_running = True
         if self.is_asked:
             self._send()
 
     def end(self) -> None:
-        """Note that the cell has ended."""
+        """Note that the cell has ended; an interrupted kernel must answer soon, or is killed."""
         self._is_running = False
         if self._is_sent:
             self._kill_after(_ANSWER_S)
 
     def close(self) -> None:
-        """Kill nothing any more."""
+        """Take back the time limit after which the kernel would be killed."""
         if self._deadline is not None:
             self._deadline.cancel()
 

@@ -36,11 +36,12 @@ from ..settings import Settings
 from ..show.text import VERDICT_WORDS, count_of, format_bytes
 from .documents import Document
 
+#: How many objects of a plan are shown.
 _SHOWN = 10
 
 
 class MoveDocument(Document):
-    """A document about one plan. ``way_on`` holds the commands that finish what is not over."""
+    """A document about one plan. ``way_on`` are the commands that finish what was begun."""
 
     plan: str
     way_on: tuple[str, ...] = ()
@@ -53,7 +54,7 @@ class MovePlanDocument(MoveDocument):
     objects. ``others`` says how it is made sure that nobody else moves, ``window`` what the store
     cannot guard. ``shards`` are the parts of a plan that was cut: ``plan`` (the id), ``objects``,
     ``bytes``, ``first`` and ``last`` (keys). ``apply_shard`` is the command that carries out only
-    the first of them.
+    the first shard.
     """
 
     sha256: str
@@ -72,33 +73,33 @@ class MovePlanDocument(MoveDocument):
 
     @property
     def answer(self) -> str:
-        """How much would change; nothing did. What no plan will move, and why."""
-        much = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
+        """How much would move, that nothing was changed, and what no plan will move."""
+        size = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
         if self.apply:
-            stays = f". {self.reason}" if self.reason else ""
-            return f"Planned, nothing was changed: {much}{stays}"
+            reason = f". {self.reason}" if self.reason else ""
+            return f"Planned, nothing was changed: {size}{reason}"
         if self.reason:
             return f"There is nothing to do: {self.reason}"
         return "There is nothing to do"
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Without anything to do, the fields that serve to approve the plan."""
+        """The fields that serve to approve the plan, if it has nothing to do."""
         return () if self.objects else ("plan", "sha256", "expires_at", "path")
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """The command that approves it."""
-        alone = "Or one shard alone, so that machines share the work; the others likewise:"
+        """The command that approves the plan, and the one that carries out only a shard."""
+        shard_words = "Or one shard alone, so that machines share the work; the others likewise:"
         whole = offer(f"To carry it out before {self.expires_at}, paste:", self.apply)
-        return whole + offer(alone, self.apply_shard)
+        return whole + offer(shard_words, self.apply_shard)
 
 
 class MoveChangeDocument(MoveDocument):
     """A document about a plan that was carried out, and how the incident stands since.
 
-    ``reason`` says why the verdict of the incident is what it is now, ``next`` is the command of
-    what comes next, and ``report`` is the report's path.
+    ``reason`` says why the verdict of the incident is what it is now, ``next`` is the next command,
+    and ``report`` is the report's path.
     """
 
     reason: str = ""
@@ -119,7 +120,11 @@ class MoveChangeDocument(MoveDocument):
 
 
 class MoveRunDocument(MoveChangeDocument):
-    """``apply``, ``resume`` and ``undo``; ``already`` are those of ``moved`` that a look found.
+    """``apply``, ``resume`` and ``undo``: how many objects moved, and what became of the others.
+
+    ``already`` counts those of ``moved`` that a look found at their destination, after an answer
+    was lost. A person must settle the ``unproven``. Those that are ``lost_in_window`` lost a newer
+    version. Others would deliver those that are ``in_reach`` twice if they went on.
 
     ``skipped``, ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven``,
     ``lost_in_window`` and ``in_reach`` are keys. ``left`` counts what this plan will not move any
@@ -150,12 +155,12 @@ class MoveRunDocument(MoveChangeDocument):
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """What approves the part that the plan does not hold."""
+        """The command of a further approval, where one is needed."""
         return offer("To approve it, paste:", self.apply)
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The way on; at the end, the proof, and what comes next."""
+        """What finishes the plan; if it is finished, what proves it, and the next command."""
         if self.way_on:
             return self.way_on
         proof = name_runbook(f"runbook verify {self.plan}")
@@ -165,8 +170,8 @@ class MoveRunDocument(MoveChangeDocument):
 class MoveSettleDocument(MoveChangeDocument):
     """``settle``: how many rows a person's word settled, and how many are left.
 
-    Without a word, ``rows`` are those that wait for one: ``key``, ``evidence``, ``rewritten``,
-    ``why``, ``taken_does``, ``not_taken_does``, and what the runbook adds.
+    If no word was given, ``rows`` are the rows that wait for one: ``key``, ``evidence``,
+    ``rewritten``, ``why``, ``taken_does``, ``not_taken_does``, and what the runbook adds.
     """
 
     taken: int = 0
@@ -176,7 +181,7 @@ class MoveSettleDocument(MoveChangeDocument):
 
     @property
     def answer(self) -> str:
-        """How many are settled, or wait for a word."""
+        """How many objects are settled, or wait for a word."""
         settled = self.taken + self.not_taken
         if settled:
             return f"{count_of(settled, 'object')} settled, {self.left} left"
@@ -216,7 +221,7 @@ class MoveProofDocument(MoveDocument):
 
     @property
     def answer(self) -> str:
-        """Whether the whole plan is proven."""
+        """The summary as a sentence: whether the whole plan is proven."""
         return self.summary[:1].upper() + self.summary[1:]
 
 
@@ -231,9 +236,9 @@ class MoveCommands:
     Parameters
     ----------
     sections : the runbook's
-    section : name of the one that moves; its parameters are ``MoveParameters``, or more
-    gate : admits its plans
-    parameters : of the section, where they differ from the default
+    section : name of the section that moves; its parameters are ``MoveParameters``, or more
+    gate : makes the section's plans and carries them out
+    parameters : the section's parameters that differ from their defaults
     """
 
     def __init__(
@@ -279,12 +284,12 @@ class MoveCommands:
         consumer_stands_still: bool = False,
         progress: Progress,
     ) -> MoveRunDocument | MovePlanDocument:
-        """Carry out an approved plan; without approval it stops at the plan, exit 5.
+        """Carry out a plan; if ``approve`` is empty, stop at the plan, exit 5.
 
         Raises
         ------
         SafetyError
-            When it is not approved, or a safety rule refuses.
+            When ``approve`` is not the plan's hash, or a safety rule refuses.
         """
         inv, plan = self._open_plan(
             settings,
@@ -312,11 +317,13 @@ class MoveCommands:
     ) -> MoveRunDocument:
         """Go on with a plan that was cut off, here or on another machine; its approval counts.
 
+        If a further approval is needed, the document names its command, exit 5.
+
         Parameters
         ----------
-        worker_goes_on : a parameter that only the section of a runbook that holds others has
+        worker_goes_on : handed over only if it is true: most sections have no such parameter
         """
-        more = {"worker_goes_on": True} if worker_goes_on else {}
+        own_parameters = {"worker_goes_on": True} if worker_goes_on else {}
         inv, plan = self._open_plan(
             settings,
             plan_id,
@@ -325,7 +332,7 @@ class MoveCommands:
             consumer_stands_still=consumer_stands_still,
             stop_here=stop_here,
             same_store=same_store,
-            **more,
+            **own_parameters,
         )
         try:
             entry = self._carry_out(inv, lambda: inv.resume(plan))
@@ -352,7 +359,7 @@ class MoveCommands:
         same_store: bool = False,
         progress: Progress,
     ) -> MoveRunDocument | MovePlanDocument:
-        """Take a move, or a settling, back; without approval it stops at its plan, exit 5."""
+        """Take back a move, or a settling; if ``approve`` is empty, stop at the plan, exit 5."""
         inv = self._open_on(
             settings,
             plan_id,
@@ -366,6 +373,7 @@ class MoveCommands:
             entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
             return self._sum_up(inv, "undo", plan, entry)
         command = f"undo {plan_id}"
+        # The plan that takes a settling back has another action, and moves nothing.
         if plan.content.action == "undo":
             command += " --consumer-stands-still"
         if same_store:
@@ -385,18 +393,25 @@ class MoveCommands:
     ) -> MoveSettleDocument | MovePlanDocument:
         """Write down a person's word on rows that nobody can know; without a word, show them.
 
+        Parameters
+        ----------
+        taken : the word: True: taken; False: not taken; None: no word yet
+        keys : only these rows; empty: all that are open
+
         Returns
         -------
-        Without a word: the rows, exit 3; none, exit 0. Without approval: the plan, exit 5.
+        Without a word: the rows, exit 3, or exit 0 if there are none. With a word that is not
+        approved: the plan, exit 5.
 
         Raises
         ------
         UsageError
-            When the approval is of the other word.
+            When the approved plan says the other word.
         """
         inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
         if plan.content.shards:
             return self._show_open_shards(inv, plan, taken=taken)
+        # A plan about this one may have its open rows in hand: the word is then said of that plan.
         holder = self._gate.find_holder(inv, plan)
         if holder != plan_id:
             plan_id = holder
@@ -432,12 +447,13 @@ class MoveCommands:
         settled = result.get("settled", 0)
         left = self._count_open_rows(inv, plan_id)
         ways_on = self._gate.find_ways_on(plan, result)
+        # While rows are open, `settle` comes before a new plan.
         if left and ways_on in ([], [_plan_again()]):
             ways_on.insert(0, name_runbook(f"runbook settle {plan_id}"))
         document = {
             "schema": "runbook/settle/1",
             "incident": inv.incident.id,
-            "exit_code": _judge(result),
+            "exit_code": _choose_exit_code(result),
             "plan": plan_id,
             "taken": settled if taken else 0,
             "not_taken": 0 if taken else settled,
@@ -457,6 +473,7 @@ class MoveCommands:
             raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
         entry = inv.verify(plan)
         ways_on = self.list_ways_on(inv, plan.id)
+        # This plan is over: what still waits needs a new one, unless it was put back on purpose.
         if not ways_on and entry.result["waiting"] and not entry.result["taken_back_by"]:
             ways_on = (_plan_again(),)
         document = {
@@ -491,7 +508,12 @@ class MoveCommands:
     def describe_plan(
         self, inv: Investigation[Any, Any], plan: Plan, command: str
     ) -> MovePlanDocument:
-        """Return what a plan would do, and how to approve it; nothing was done."""
+        """Return what a plan would do, and how to approve it.
+
+        Parameters
+        ----------
+        command : carries the plan out, without ``runbook`` and the approval
+        """
         summary = plan.summary
         approve = name_runbook(f"runbook {command} --approve {plan.sha256}")
         is_about_another = plan.content.action != "move"
@@ -521,18 +543,19 @@ class MoveCommands:
 
         Parameters
         ----------
-        plan_id : only of this plan and those about it; empty: of all
+        plan_id : only for this plan, its shards, and plans about it; empty: for all plans
         """
         rows = self._gate.list_unfinished(inv.clients, inv.settings.runbook_home)
         return tuple(str(row["way_on"]) for row in rows if _is_about(str(row["plan"]), plan_id))
 
     def must_move(self, plan: Plan) -> Plan:
-        """Return a plan that moves; refuse one that only says why nothing does."""
+        """Return the plan as it is; refuse a plan that only says why nothing can be done."""
         if plan.kind is not self._gate.kind:
             raise SafetyError(str(plan.summary["reason"]))
         return plan
 
     def _show_row(self, row: Any) -> dict[str, Json]:
+        """Return what a person sees of a plan's row."""
         shown: dict[str, Json] = {
             "key": row.key,
             "to": row.to,
@@ -553,13 +576,13 @@ class MoveCommands:
     def _show_open_rows(
         self, inv: Investigation[Any, Any], plan: Plan, keys: Sequence[str], *, same_store: bool
     ) -> MoveSettleDocument:
-        """Show what a person must settle, with evidence for each row."""
+        """Return the rows that wait for a person's word, each with evidence, and how to say it."""
         rows = self._gate.list_to_settle(inv, plan, keys=keys)
-        flags = "".join(f" --key {shlex.quote(key)}" for key in keys)
+        options = "".join(f" --key {shlex.quote(key)}" for key in keys)
         if same_store:
-            flags += " --same-store"
+            options += " --same-store"
         words = ("--taken", "--not-taken") if rows else ()
-        ways_on = [name_runbook(f"runbook settle {plan.id} {word}{flags}") for word in words]
+        ways_on = [name_runbook(f"runbook settle {plan.id} {word}{options}") for word in words]
         return MoveSettleDocument(
             schema_name="runbook/settle/1",
             incident=inv.incident.id,
@@ -573,17 +596,17 @@ class MoveCommands:
     def _show_open_shards(
         self, inv: Investigation[Any, Any], plan: Plan, *, taken: bool | None
     ) -> MoveSettleDocument:
-        """Show which shards wait for a word, and how to say it.
+        """Return the commands that show which rows of each shard wait for a person's word.
 
         Raises
         ------
         UsageError
-            When a word is given: it is said of one shard.
+            When a word is given: it must be said of one shard.
         """
         waiting = []
         for row in self._gate.list_unfinished(inv.clients, inv.settings.runbook_home):
-            is_settled_by_word = name_runbook("runbook settle ") in str(row["way_on"])
-            if is_settled_by_word and _is_about(str(row["plan"]), plan.id):
+            waits_for_word = name_runbook("runbook settle ") in str(row["way_on"])
+            if waits_for_word and _is_about(str(row["plan"]), plan.id):
                 waiting.append(row)
         ways_on = tuple(str(row["way_on"]) for row in waiting)
         if taken is not None:
@@ -599,14 +622,24 @@ class MoveCommands:
         )
 
     def _open_plan(
-        self, settings: Settings, plan_id: str, progress: Progress, **how: Any
+        self, settings: Settings, plan_id: str, progress: Progress, **options: Any
     ) -> tuple[Investigation[Any, Any], Plan]:
-        """Return a plan that moves, and the incident in which it goes on."""
-        inv = self._open_on(settings, plan_id, progress, plan=plan_id, **how)
+        """Open the incident in which a plan goes on, and load the plan.
+
+        Parameters
+        ----------
+        options : ``look`` of ``_open_on``, and parameters of the section
+
+        Raises
+        ------
+        UsageError
+            When the plan is not one of the gate's.
+        """
+        inv = self._open_on(settings, plan_id, progress, plan=plan_id, **options)
         (plan,) = inv.load_named_plans()
         if plan.kind is not self._gate.kind:
-            way = f"run {self._section.NAME[:2]} with -p plan={plan_id}"
-            raise UsageError(f"{plan_id} is not the plan of a {self._gate.action}: {way}")
+            advice = f"run {self._section.NAME[:2]} with -p plan={plan_id}"
+            raise UsageError(f"{plan_id} is not the plan of a {self._gate.action}: {advice}")
         return inv, plan
 
     def _open_on(
@@ -618,11 +651,12 @@ class MoveCommands:
         look: bool = False,
         **parameters: Any,
     ) -> Investigation[Any, Any]:
-        """Open the incident in which a plan goes on: its own, until it is closed or damaged.
+        """Open the incident in which a plan goes on: its own, until that is closed or damaged.
 
         Parameters
         ----------
-        look : whether nothing is changed; then its own incident always will do
+        look : whether nothing is changed: then the plan's own incident will do even if it is closed
+        parameters : of the section
         """
         folder = _find_folder(settings, plan_id) or self._fetch_plan(settings, plan_id)
         if folder is None:
@@ -635,7 +669,13 @@ class MoveCommands:
         return self._open(settings, incident, progress, **parameters)
 
     def _fetch_plan(self, settings: Settings, plan_id: str) -> Path | None:
-        """Fetch a plan that this machine does not have: the store remembers it."""
+        """Fetch a plan that this machine does not have from the store's memory.
+
+        Returns
+        -------
+        The folder of the incident that it was written into; None when the store does not have the
+        plan, or does not answer.
+        """
 
         def find_incident() -> Incident:
             incident, _ = self._opener.find(settings, keeps=True)
@@ -649,13 +689,19 @@ class MoveCommands:
     def _plan_about(
         self, inv: Investigation[Any, Any], step: str, about: str, approve: str
     ) -> Plan:
-        """Return the approved plan about an earlier one; without approval, make one.
+        """Return the approved plan about an earlier plan; if ``approve`` is empty, make one.
+
+        Parameters
+        ----------
+        step : id of the action that makes the plan
+        about : id of the earlier plan
+        approve : SHA-256 of the approved plan's file
 
         Raises
         ------
         PlanNotApprovedError
-            When the approval is of no plan about it. None is made then: a new one may take the
-            place of the one that was reviewed.
+            When ``approve`` is the hash of no plan about it. No plan is made then: it could take
+            the place of the plan that was reviewed.
         """
         hashes = {}
         for path in sorted(inv.incident.find_plan(about).parent.glob(f"{about}-*.jsonl")):
@@ -671,11 +717,18 @@ class MoveCommands:
     def _sum_up(
         self, inv: Investigation[Any, Any], command: str, plan: Plan, entry: ActionEntry
     ) -> MoveRunDocument:
+        """Return how a run ended, and how the incident stands since.
+
+        Parameters
+        ----------
+        command : its name: ``apply``, ``resume`` or ``undo``
+        entry : the journal's entry of the run
+        """
         result = entry.result
         document = {name: result[name] for name in MoveRunDocument.model_fields if name in result}
         document["schema"] = f"runbook/{command}/1"
         document["incident"] = inv.incident.id
-        document["exit_code"] = _judge(result)
+        document["exit_code"] = _choose_exit_code(result)
         document["summary"] = entry.reason
         document["way_on"] = tuple(self._gate.find_ways_on(plan, result))
         document.update(self.look_again(inv, plan))
@@ -684,7 +737,7 @@ class MoveCommands:
     def _carry_out(
         self, inv: Investigation[Any, Any], change: Callable[[], ActionEntry]
     ) -> ActionEntry:
-        """Carry a change out; one that is interrupted stands in the report, too."""
+        """Carry a change out; if it is interrupted, write the report and raise the error again."""
         try:
             return change()
         except ActionInterruptedError:
@@ -694,18 +747,24 @@ class MoveCommands:
             raise
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
-        """Look whether a change helped; return what ``MoveChangeDocument`` says of that."""
+        """Write the report, and return the fields of ``MoveChangeDocument`` that say how it stands.
+
+        A runbook overrides this to look first whether the change helped.
+        """
         return {"report": str(write_outputs(inv.incident, self._sections))}
 
 
 def _is_about(plan_id: str, about: str) -> bool:
-    """Tell whether a plan is ``about``, a shard of it, or about it; always so when it is empty."""
+    """Tell whether a plan is the plan ``about``, a shard of that, or a plan about that.
+
+    It always is when ``about`` is empty.
+    """
     beginnings = (f"{about}-", f"{about}#")
     return not about or plan_id == about or plan_id.startswith(beginnings)
 
 
 def _describe_shard(shard: Any) -> dict[str, Json]:
-    """Return one part of a plan that was cut."""
+    """Return a shard as a row of the plan's document."""
     return {
         "plan": shard.plan,
         "objects": shard.objects,
@@ -716,7 +775,7 @@ def _describe_shard(shard: Any) -> dict[str, Json]:
 
 
 def _find_shard_command(plan: Plan) -> str:
-    """Return the command that carries out only the first part of a plan; empty without parts."""
+    """Return the command that carries out only a plan's first shard; empty without shards."""
     shards = plan.content.shards
     if not shards:
         return ""
@@ -724,18 +783,18 @@ def _find_shard_command(plan: Plan) -> str:
 
 
 def _plan_again() -> str:
-    """Return the command for objects that wait and belong to no plan any more."""
+    """Return the command for objects that wait and that no unfinished plan will move."""
     return name_runbook("runbook plan")
 
 
-def _judge(result: dict[str, Json]) -> ExitCode:
-    """Return OK when a run left nothing open."""
+def _choose_exit_code(result: dict[str, Json]) -> ExitCode:
+    """Return OK when a run left nothing open, else NOT_OK."""
     is_done = not any(result.get(name) for name in (*TROUBLES, "is_held", "stopped"))
     return ExitCode.of(is_done)
 
 
 def _find_folder(settings: Settings, plan_id: str) -> Path | None:
-    """Return the incident's folder on this machine that has a plan."""
+    """Return the folder of the newest incident on this machine that has a plan; None without."""
     for folder in list_incidents(settings.runbook_home.resolve()):
         if (folder / "plans" / f"{plan_id}.jsonl").is_file():
             return folder

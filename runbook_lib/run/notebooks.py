@@ -42,17 +42,20 @@ if TYPE_CHECKING:
 
 _CELL_TIMEOUT_S = 600
 _REPAIR = "Put it back: git checkout, or install the package again."
+#: The tag of the cell that we put first; the kept notebook does not have that cell.
 _FRESH_TAG = "fresh-start"
+# What every kernel does once, at its start.
 _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
 use_runbook({name!r}).load_sections()"""
-# A kernel that waits for a look does this ahead: its first plot and first frame take long.
-_WARMER = """
+# What a kernel that waits for a look does besides: its first plot and first frame take long.
+_WARM_UP_MORE = """
 import pandas
 from runbook_lib.show.plots import warm_up
 warm_up()"""
-# IPython's reset collects garbage twice; freezing leaves out what was imported (ADR 0013).
+# Empties the kernel before each notebook. IPython's reset collects garbage twice; freezing leaves
+# out what was imported (ADR 0013).
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")
@@ -62,8 +65,6 @@ from runbook_lib.record.journal import mark_run
 mark_run({run!r})"""
 #: Errors of typing: they change nothing, and are notes in the report.
 _TYPOS = (PlanNotApprovedError.__name__, UsageError.__name__)
-
-
 #: What the journal keeps of a run.
 _JOURNALLED = {"section", "notebook", "status", "error", "duration_s", "is_typo"}
 
@@ -95,7 +96,14 @@ class NotebookRun(NotebookResult):
 
 
 class Failure(NamedTuple):
-    """What stopped a notebook: ``error`` is the name of an error, ``where`` says in which cell."""
+    """What stopped a notebook.
+
+    Attributes
+    ----------
+    why : the error's text, or what else stopped it
+    error : name of the class of a cell's error; empty: something else stopped it
+    where : in which cell, in words that follow the text
+    """
 
     why: str
     error: str = ""
@@ -106,7 +114,8 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     """A kernel for several notebooks, one after the other; each finds it empty. A context manager.
 
     To start a kernel and import what notebooks show takes most of a section's time. A kernel that
-    died is replaced. It runs in its own session: a Ctrl-C in the terminal does not reach it.
+    died is replaced. The kernel runs in its own session, so a Ctrl-C in the terminal does not reach
+    it.
     """
 
     def __init__(self) -> None:
@@ -117,7 +126,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self.stop()
 
     def begin(self) -> None:
-        """Begin to start the kernel; ``take`` raises what goes wrong."""
+        """Begin to start the kernel. An error is left to ``take``, which tries again."""
         with suppress(KeyError, OSError, RuntimeError):
             self.take()
 
@@ -140,14 +149,14 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the kernel; also from a signal handler or another thread."""
+        """Send a signal to the kernel; safe in a signal handler and in another thread."""
         if self._manager is not None and self._manager.has_kernel:
             provisioner: Any = self._manager.provisioner
             with suppress(ProcessLookupError):
                 os.kill(provisioner.process.pid, number)
 
     def end(self) -> None:
-        """Kill the kernel and do not wait; ``stop`` is quick then."""
+        """Kill the kernel and do not wait for its end, so that ``stop`` is quick."""
         if self._manager is not None and self._manager.has_kernel:
             with hold_interrupts():
                 run_sync(self._manager.signal_kernel)(signal.SIGKILL)
@@ -164,21 +173,26 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             self._is_ending = False
 
 
-#: The kernel that was started before this process's first notebook was known.
+#: At most one kernel, which was started before this process's first notebook was known.
 _prepared: list[SharedKernelManager] = []
 
 
 def prepare_kernel() -> None:
     """Begin to start a kernel, which the first ``SharedKernel`` of this process takes.
 
-    It also imports what notebooks need only later, and draws once.
+    This kernel also imports what notebooks need only later, and draws once.
     """
     with hold_interrupts(), suppress(KeyError, OSError, RuntimeError):
         _prepared.append(_start_kernel(is_warm=True))
 
 
 def _start_kernel(*, is_warm: bool = False) -> SharedKernelManager:
-    """Begin to start a kernel; return its manager."""
+    """Begin to start a kernel; return its manager.
+
+    Parameters
+    ----------
+    is_warm : whether the kernel also imports what notebooks need only later
+    """
     from .kernel import SharedKernelManager
 
     options: dict[str, Any] = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
@@ -191,7 +205,7 @@ def _list_kernel_options(*, is_warm: bool) -> list[str]:
     """Return the options of a kernel that carries out the runbook of this process."""
     warm_up = _WARM_UP.format(name=get_runbook_name())
     if is_warm:
-        warm_up += _WARMER
+        warm_up += _WARM_UP_MORE
     return [
         "--log-level=50",
         "--HistoryManager.hist_file=:memory:",
@@ -214,33 +228,34 @@ def run_notebook(
     ----------
     sections, name : the section whose notebook runs
     incident : handed to the notebook as ``incident_id``
-    parameters : checked against the section's model first; the notebook's own value otherwise
+    parameters : checked against the section's model first. A parameter that is not given has the
+        notebook's own value
     kernel : one that other notebooks use too; default: one of its own
-    progress : told of each cell that begins, and when an interrupt waits for a cell
+    progress : called for each cell that begins, and when an interrupt waits for a cell
 
     Returns
     -------
-    How it ended. Failing cells do not raise: the run says so.
+    How the run ended. A failing cell does not raise here: ``status`` and ``error`` say it.
 
     Raises
     ------
     UsageError
         When a parameter is unknown or wrong; no kernel was started.
     KeyboardInterrupt
-        After the interruption is journalled. Its text is what a change that was cut off says, with
-        the command that goes on; empty when no change was under way.
+        After the interruption is journalled. Its text says which change was cut off, and names the
+        command that goes on; empty when no change was under way.
 
     Notes
     -----
-    SIGINT and SIGTERM go to the cell that runs, once; it gets 60 s to end. A second signal ends it
-    at once.
+    The first SIGINT or SIGTERM goes to the running cell, which gets 60 s to end. A second signal
+    ends the kernel at once.
     """
     given = {**(parameters or {}), "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
     path = incident.reserve_notebook(name)
     after = incident.journal.view().last_seq
     started = time.monotonic()
-    is_asked = False
+    was_asked_to_end = False
     mark_run(path.name)
     try:
         with nullcontext(kernel) if kernel else SharedKernel() as used_kernel:
@@ -249,13 +264,13 @@ def run_notebook(
             cell = CellInterrupt(used_kernel, progress, name)
             with closing(cell), Interrupts(cell.ask, used_kernel.kill):
                 failure = _execute(source, values, used_kernel, keep, cell)
-            is_asked = cell.is_asked
+            was_asked_to_end = cell.is_asked
     except KeyboardInterrupt:
         failure = Failure("", KeyboardInterrupt.__name__)
     own = incident.journal.view().of_runs([path.name])
     conclusion = own.conclusion(name)
-    if is_asked and failure is not None:
-        failure = _explain_cut(sections[name], incident, own, failure)
+    if was_asked_to_end and failure is not None:
+        failure = _find_change_cut_off(sections[name], incident, own, failure)
     if conclusion is None and failure is None:
         failure = Failure("it ended without a conclusion in the journal")
     status, code, error = _judge(name, failure)
@@ -275,19 +290,24 @@ def run_notebook(
     mark_run("")
     if path.exists() and not path.stat().st_size:
         path.unlink()  # it ended before its first cell
-    if is_asked or status is RunStatus.INTERRUPTED:
+    if was_asked_to_end or status is RunStatus.INTERRUPTED:
         is_change = failure is not None and failure.error == ActionInterruptedError.__name__
         raise KeyboardInterrupt(error if is_change else "")
     return run
 
 
-def _explain_cut(
+def _find_change_cut_off(
     section: SectionModule, incident: Incident, own: JournalView, failure: Failure
 ) -> Failure:
-    """Return what an interrupted notebook failed with: the change that was cut off, if one was.
+    """Return the failure of an interrupted notebook: it names the change that was cut off, if any.
 
-    A cell that was killed, or that turned the interrupt into another error, does not say which.
-    The journal does: it holds a change that began and did not end.
+    A cell that was killed, or that turned the interrupt into another error, does not name the
+    change. The journal holds it: it began and did not end.
+
+    Parameters
+    ----------
+    own : what the notebook wrote
+    failure : what the cell says
     """
     if failure.error == ActionInterruptedError.__name__:
         return failure
@@ -307,6 +327,7 @@ def _execute(
     keep: Callable[[Any], None],
     cell: CellInterrupt,
 ) -> Failure | None:
+    """Run the cells of a section's notebook; return what stopped it, or None."""
     nbformat = load_nbformat()
     import papermill
     from jupyter_client.kernelspec import NoSuchKernel
@@ -349,7 +370,7 @@ def _execute(
 
 
 def _judge(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str]:
-    """Return how a notebook ended, by the name of its cell's error, and what to say of it."""
+    """Return how a notebook ended: its status, its exit code, and the text of its error."""
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
     code = _find_exit_code(failure.error)
@@ -368,16 +389,16 @@ def _judge(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str
 def _find_exit_code(error_name: str) -> ExitCode:
     """Return the exit code of the error with this name; RUN_FAILED for an unknown one."""
     errors = find_runbook().errors
-    waiting: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *errors]
-    while waiting:
-        kind = waiting.pop(0)
-        if kind.__name__ == error_name:
-            return exit_code_of_error(kind, errors)
-        waiting.extend(kind.__subclasses__())
+    classes: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *errors]
+    while classes:
+        error_class = classes.pop(0)
+        if error_class.__name__ == error_name:
+            return exit_code_of_error(error_class, errors)
+        classes.extend(error_class.__subclasses__())
     return ExitCode.RUN_FAILED
 
 
 def _keep(incident: Incident, path: Path, notebook: Any) -> None:
-    """Write a notebook as it is now, redacted."""
+    """Write a notebook as it is now, redacted, and without the cell that empties the kernel."""
     cells = [c for c in notebook.cells if _FRESH_TAG not in c.metadata.get("tags", ())]
     write_json(path, incident.redactor.json({**notebook, "cells": cells}))

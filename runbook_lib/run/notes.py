@@ -18,7 +18,8 @@ from .documents import Document
 class NoteDocument(Document):
     """``note``: what was written, and where.
 
-    ``entry`` is the number in the journal, ``late`` says that the incident was closed before.
+    ``entry`` is the number of the journal's entry, ``late`` says that the incident was closed
+    before, ``follow_ups`` are all that the incident has.
     """
 
     entry: int
@@ -38,11 +39,11 @@ class NoteDocument(Document):
 def add_note(
     settings: Settings, sections: Sections, note: Note, *, incident_id: str = ""
 ) -> NoteDocument:
-    """Write a remark to an incident, and the report anew while it is open.
+    """Write a note to an incident; the report of an open one is written anew.
 
     Parameters
     ----------
-    incident_id : empty: the open one
+    incident_id : empty: the one that ``open_incident`` chooses
 
     Raises
     ------
@@ -66,13 +67,14 @@ def add_note(
 
 
 def _find(settings: Settings, incident_id: str) -> Incident:
+    """Open an incident; if none is open, the error names the newest one."""
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))
     if incident is not None:
         return incident
     text = f"No incident is open under {settings.runbook_home}."
-    for folder in list_incidents(home):
-        again = name_runbook(f"runbook note TEXT --incident {folder.name}")
-        text = f"{text} For the newest one: {again}"
-        break
+    newest = next(list_incidents(home), None)
+    if newest is not None:
+        command = name_runbook(f"runbook note TEXT --incident {newest.name}")
+        text = f"{text} For the newest one: {command}"
     raise UsageError(text)
