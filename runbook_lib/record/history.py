@@ -43,7 +43,7 @@ class Judge(Protocol):
 
 
 _INDEX = "history.sqlite3"
-#: How long a scenario may go without a drill that met it; the alert's rule has the same time.
+#: How long a scenario may go without a drill that met every objective; as in the alert's rule.
 OVERDUE = timedelta(days=35)
 #: The durations in a row, in the order in which the phases follow each other.
 PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")

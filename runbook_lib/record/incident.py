@@ -1,4 +1,4 @@
-"""Incident folders: one folder per incident, through which sections hand over.
+"""Incident folders: one folder per incident, through which sections share what they know.
 
 A folder is a *look* until the first breach or change turns it into an incident. A closed folder is
 never chosen again, and its report stays as it is.

@@ -27,7 +27,7 @@ _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
 #: A zip that unpacks to more is refused.
 _LARGEST_BYTES = 2**30
-#: What reading a file raises that is no zip, or a damaged one.
+#: What reading raises if the file is no zip, or a damaged one.
 _NOT_A_ZIP = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -100,7 +100,7 @@ def is_frozen(incident: Incident) -> bool:
     with suppress(RecordError, OSError, ValueError, KeyError, TypeError):
         manifest: Json = parse_json((incident.folder / _NAME).read_bytes())
         reported_seq = int(manifest["journal"]["seq"])
-        closed_seq = incident.state.closed_seq or math.inf  # no report reaches an open end
+        closed_seq = incident.state.closed_seq or math.inf  # an open incident is not frozen
         return reported_seq >= closed_seq and not incident.closed_here
     return False
 
@@ -224,7 +224,7 @@ def verify_attachment(path: Path) -> Verification:
             raise RecordError(f"{path} cannot be unpacked: {error}") from error
         manifests = list(Path(place).glob(f"*/{_NAME}"))
         if len(manifests) != 1:
-            raise RecordError(f"{path} holds no report: there is not one {_NAME} in it")
+            raise RecordError(f"{path} holds no report: it must contain exactly one {_NAME}")
         return verify_incident(manifests[0].parent)
 
 

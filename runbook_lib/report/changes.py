@@ -27,7 +27,8 @@ _MOST_CHARS = 120
 _SHARE = 0.1
 #: The roles of the steps whose numbers are compared: lag and backlog.
 _NUMBERS = frozenset({Role.ALERT, Role.BACKLOG})
-#: What is said of a cause that was supported before; of any other status, that it is not proven.
+#: What is said first of a cause that was supported before, by its status now. Other statuses:
+#: that it is no longer proven.
 _GONE = {
     CauseStatus.PAST: "Cause is past",
     CauseStatus.REFUTED: "Cause is refuted",

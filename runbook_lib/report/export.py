@@ -227,7 +227,7 @@ def _keep_readable(notebook: Any) -> None:
 
 
 def _put_in_box(output: Any) -> None:
-    """Show an error's text in a box. A traceback with colour codes is another error's: it stays."""
+    """Show the text of a RunbookError in a box. Others have colour codes, and stay as they are."""
     text = "\n".join(output.traceback).strip()
     if "\x1b" in text:
         return

@@ -222,7 +222,7 @@ class _Page:
         return None
 
     def _find_effect(self) -> Reading | None:
-        """Return the reading that says what a plan would change, of the largest effect."""
+        """Return the reading of the largest effect that a plan would have; None without any."""
         readings = self._model.journal.readings
         effects = [reading for reading in readings if reading.role is Role.EFFECT and reading.rows]
         return max(effects, key=get_number, default=None)
@@ -286,7 +286,8 @@ class _Page:
         """Return two tables, each with its number of rows: open causes, and refuted ones.
 
         Each cause is shown as it was when it mattered, and at the end. A cause is refuted only if
-        it was so both times. The decisive diagnosis says how it was when it mattered.
+        it was so both times. The decisive diagnosis says how it was when it mattered. Without a
+        diagnosis there are no tables.
         """
         diagnoses = [c for c in self._model.journal.conclusions if c.findings]
         if not diagnoses:

@@ -856,7 +856,7 @@ def say_reading(reading: Reading) -> str:
 
 
 def shorten(items: Sequence[T], limit: int) -> list[T]:
-    """Return the items, or if they are more than ``limit``, so many from both ends together."""
+    """Return the items; where they are more than ``limit``, only the first and the last ones."""
     if len(items) <= limit:
         return list(items)
     last = limit // 2

@@ -594,7 +594,7 @@ def check_report(settings: Settings, incident_or_path: str) -> documents.ReportD
 def close_incident(
     settings: Settings, sections: Sections, incident_id: str
 ) -> documents.CloseDocument:
-    """Close an incident by hand and write its report a last time; the verdict's exit code.
+    """Close an incident by hand and write its last report; the exit code is the verdict's.
 
     Raises
     ------

@@ -28,7 +28,7 @@ class Part(BaseModel, frozen=True, extra="forbid"):
 
 
 class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
-    """What every document has."""
+    """The fields of every document, and what a person sees of it."""
 
     schema_name: str = Field(alias="schema")
     at: Timestamp = Field(default_factory=lambda: utc_now())  # noqa: PLW0108 - tests replace it

@@ -747,7 +747,7 @@ class MoveCommands:
             raise
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
-        """Write the report, and return the fields of ``MoveChangeDocument`` that say how it stands.
+        """Write the report, and return the fields of ``MoveChangeDocument`` about the incident.
 
         A runbook overrides this to look first whether the change helped.
         """
