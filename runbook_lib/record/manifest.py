@@ -138,6 +138,7 @@ def verify_incident(folder: Path) -> Verification:
 
 
 def _read_manifest(folder: Path) -> _Manifest:
+    """Read a folder's manifest; raise ``RecordError`` when it is missing or not one of ours."""
     try:
         content: Json = parse_json((folder / _NAME).read_bytes())
         files = {

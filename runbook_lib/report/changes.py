@@ -167,6 +167,7 @@ def _is_supported(finding: Finding | None) -> bool:
 
 
 def _describe_cause(kind: ChangeKind, label: str, finding: Finding) -> Change:
+    """Return the change of a cause; its text begins with the words for what changed."""
     text = f"{label}: {say_causes([finding])}"
     if finding.reason:
         text += f" ({_fold(finding.reason)})"
@@ -187,6 +188,7 @@ def _list_actions(before: JournalView, journal: JournalView, policy: Policy) -> 
 
 
 def _describe_action(action: ActionRecord, policy: Policy) -> str:
+    """Return what an action did, how far it is proven, when, and who approved it."""
     change = _capitalise(_fold(policy.describe_action(action)))
     proof = policy.describe_proof(action)
     if action.is_cut_off:

@@ -153,6 +153,7 @@ class ReportModel:
         modules: Mapping[str, SectionModule],
         policy: Policy | None = None,
     ) -> None:
+        # Each value may need those above it.
         self.incident_id = incident.id
         self.pictures = incident.pictures
         self.policy = policy or load_policy()
@@ -189,6 +190,7 @@ class ReportModel:
         self.tickets = self._list_tickets()
 
     def _add_section(self, module: SectionModule) -> None:
+        """Add a section of the runbook, its own steps, and the titles of all that it observes."""
         section = _make_section(module)
         self.sections[section.name] = section
         for record in section.steps:

@@ -81,6 +81,8 @@ _ENTRY_FIELDS = (
 
 
 class _Budget(NamedTuple):
+    """How many rows of each table, and how many lines of the journal, a page shows."""
+
     table_rows: int
     journal_lines: int
 
@@ -326,6 +328,7 @@ class _Page:
             before = [diagnosis for diagnosis in diagnoses if diagnosis.seq < first.seq]
         causes = {cause.name for cause in self._model.causes}
 
+        # How much a diagnosis supports them; of equals, the newest weighs most.
         def weigh(conclusion: Conclusion) -> tuple[float, int]:
             scores = [f.score for f in conclusion.findings if f.name in causes]
             return sum(scores), conclusion.seq
@@ -391,7 +394,7 @@ class _Page:
                 if reading.plot and picture:
                     part = pictures.setdefault(reading.plot.part, [])
                     part.append(picture)
-                    break
+                    break  # one picture for each step
         return pictures
 
     def details(self, reading: Reading) -> Markup:
@@ -438,6 +441,7 @@ def render_page(template: str, **values: Any) -> str:
 
 @cache
 def _load_templates() -> Environment:
+    """Return the report's templates, with the filters that they use."""
     finalize = partial(safe, limit=6_000)
     templates = make_environment("runbook_lib.report", finalize)
     templates.filters["pill"] = pill

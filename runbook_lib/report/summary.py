@@ -189,6 +189,7 @@ def _describe_detection(model: ReportModel) -> Fact:
 
 
 def _say_slowest(moment: Moment) -> str:
+    """Return how long it took until a moment; empty for the first moment."""
     if moment.after is None:
         return ""
     return f"the slowest part took {format_duration(moment.after)}: until {moment.name}"
@@ -335,6 +336,7 @@ def _find_peak_seq(breaches: Sequence[Reading]) -> int:
 
 
 def _describe_cause(model: ReportModel) -> Fact:
+    """Return the causes and the reason of the first; without any, whether one was looked for."""
     if model.causes:
         causes = say_causes(model.causes)
         return Fact(_capitalise(causes), model.causes[0].reason)
@@ -360,6 +362,7 @@ def _format_local(at: datetime) -> str:
 
 
 def _describe_end(model: ReportModel) -> Fact:
+    """Return from when on all stayed well; without that, whether it is not yet or not known."""
     since = model.since
     end = model.until
     if since is None:
@@ -401,6 +404,7 @@ def _describe_actions(model: ReportModel) -> Fact:
 
 
 def _describe_changes(model: ReportModel) -> Fact:
+    """Return what was carried out and what was cut off; without any, what waits for approval."""
     done = [action for action in model.tried if action.applied]
     cut_off = [action for action in model.tried if action.is_cut_off]
     if done:
@@ -639,6 +643,7 @@ def _find_support(conclusion: Conclusion, name: str) -> Finding | None:
 
 
 def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRow:
+    """Return an action's row of the timeline: what it did, who approved it, how it ended."""
     note = action.last.reason
     if action.applied:
         note = model.policy.describe_proof(action)

@@ -554,6 +554,7 @@ def _find_longest_word(texts: Iterable[str]) -> int:
 
 
 def _to_cell(name: str, text: str) -> Text:
+    """Return a cell of a terminal's table; a status has an icon and a colour."""
     if name != "status":
         return Text(visible(text))
     tone, icon = get_tone(text)

@@ -168,11 +168,13 @@ class CellInterrupt:
             self._deadline.cancel()
 
     def _send(self) -> None:
+        """Interrupt the running cell, at most once."""
         if not self._is_sent:
             self._is_sent = True
             self._kernel.interrupt()
 
     def _kill_after(self, seconds: float) -> None:
+        """Kill the kernel after a time; this takes back an earlier time limit."""
         self.close()
         self._deadline = threading.Timer(seconds, self._kernel.kill)
         self._deadline.daemon = True
