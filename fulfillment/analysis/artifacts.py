@@ -1,6 +1,7 @@
-"""What a waiting object is, and since when it waits: pure functions over its metadata.
+"""Whether a waiting object is synthetic or unfinished, and since when it waits.
 
-Metadata keys are lower-case and without the prefix ``x-amz-meta-``.
+Pure functions over its metadata. Metadata keys are lower-case and without the prefix
+``x-amz-meta-``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class AgeStart(NamedTuple):
     at
         The start of its age, UTC.
     source
-        Which of the two times it is.
+        Which time ``at`` is: ``pending-since`` of the metadata, or LastModified of the store.
     ignored_reason
         Why ``pending-since`` was not considered: ``in_the_future``, ``unreadable``, or empty
         when it was considered or is absent.
@@ -32,9 +33,9 @@ class AgeStart(NamedTuple):
 def is_synthetic(metadata: Mapping[str, str]) -> bool:
     """Tell whether the metadata proves that a chaos script made the object.
 
-    The proof is ``chaos-scenario`` (ours and DataFlow's script write it), or ``drill-id``
-    together with ``hold-until`` or ``expires-at``. The key proves nothing, and neither does a
-    ``drill-id`` alone: an order of a drill is a real order with real labels.
+    The proof is ``chaos-scenario`` (our chaos script and DataFlow's write it), or ``drill-id``
+    together with ``hold-until`` or ``expires-at``. The object's key proves nothing. A ``drill-id``
+    alone proves nothing either, since an order of a drill is a real order with real labels.
     """
     if has_value(metadata, "chaos-scenario"):
         return True
@@ -65,8 +66,9 @@ def compute_age_start(
     Returns
     -------
     AgeStart
-        The earlier of ``pending-since`` and LastModified. A ``pending-since`` in the future
-        or unreadable is ignored, with the reason: it can never hide how long an object waits.
+        The earlier of ``pending-since`` and LastModified. A ``pending-since`` that is in the
+        future or unreadable is ignored, and ``ignored_reason`` says why. So a wrong
+        ``pending-since`` never makes a wait look shorter than LastModified says.
     """
     written_at = _as_utc(last_modified)
     text = metadata.get("pending-since", "").strip()
@@ -87,7 +89,7 @@ def compute_age_start(
 def compute_lag_minutes(age_starts: Iterable[AgeStart], now: datetime) -> float:
     """Compute the lag: minutes since the oldest age start, 0 when nothing waits.
 
-    It is never negative: a store whose clock runs ahead gives ages just after ``now``.
+    If the store's clock runs ahead, an age may start after ``now``; the lag is never negative.
     """
     end = _as_utc(now)
     lag_s = 0.0
@@ -98,7 +100,7 @@ def compute_lag_minutes(age_starts: Iterable[AgeStart], now: datetime) -> float:
 
 
 def has_value(metadata: Mapping[str, str], name: str) -> bool:
-    """Tell whether the metadata says something under a name."""
+    """Tell whether the metadata has a name, with more than white space under it."""
     return bool(metadata.get(name, "").strip())
 
 

@@ -1,9 +1,16 @@
 """Why labels wait: each cause in one record, how causes are judged, what to do about them. Pure.
 
-A cause is *supported* when the weights of the rules that hold reach 0.6; else *undecided* when an
-observation that could decide it is unknown; else *past* when its failures were counted and have
-ended; else *undecided* when a rule hints at it; else *refuted*. A cause that makes the observations
-of others meaningless (the store is down) leaves those undecided. Supported causes are dealt with in
+The score of a cause is the sum of the weights of its rules that hold. The first of these that
+applies is the status of the cause:
+
+- *supported*: the score is 0.6 or more;
+- *undecided*: an observation that could decide the cause is unknown;
+- *past*: failures were counted for the cause, and have ended;
+- *undecided*: the score is 0.2 or more;
+- *refuted*.
+
+Some causes, such as a store that is down, make the observations of other causes meaningless. While
+such a cause is supported, those other causes are undecided. Advice deals with supported causes in
 the order of the records.
 """
 
@@ -19,15 +26,17 @@ from runbook_lib.model import CauseStatus, Finding, Json
 
 from ..outcome import Return, Way, Worker, choose_way
 
-#: Over this share of carrier requests, something is wrong.
-BAD_SHARE = 0.2
-#: Under this many free bytes, something is wrong.
-LOW_BYTES = 2**31
-_SUPPORTED = 0.6
-_HINT = 0.2
+#: If a larger share of carrier requests fails, the carrier is at fault.
+MAX_FAILED_SHARE = 0.2
+#: If the store has fewer free bytes, it is nearly full.
+MIN_FREE_BYTES = 2**31
+#: The least score of a supported cause.
+_SUPPORTED_SCORE = 0.6
+#: The least score of a cause that stays undecided although everything is known.
+_HINT_SCORE = 0.2
 
 Strategy = Literal["release", "retrigger", "none"]
-#: Repairs that bring the worker back.
+#: Actions of 6.2 after which the worker runs again.
 _BRINGS_BACK = ("start", "resume", "restart")
 _STRATEGIES: Mapping[Way, Strategy] = {
     Way.RELEASE: "release",
@@ -37,7 +46,10 @@ _STRATEGIES: Mapping[Way, Strategy] = {
 
 
 class Observation(NamedTuple):
-    """One observed fact; ``evidence`` refers to the journal. ``value`` None is unknown."""
+    """One observed fact.
+
+    ``value`` None is unknown. ``evidence`` is the reading's journal entry, such as ``#12``.
+    """
 
     value: Json
     evidence: str
@@ -48,10 +60,10 @@ class Rule(NamedTuple):
 
     Attributes
     ----------
-    name : of the observation
-    holds : tests its value
-    weight : above 0 supports, below 0 refutes
-    says : the rule in words, when it holds
+    name : the name of the observation
+    holds : tests the observation's value
+    weight : above 0 supports the cause, below 0 refutes it
+    says : what it means in words that the rule holds
     decides : whether the cause stays undecided while the observation is unknown
     """
 
@@ -62,16 +74,17 @@ class Rule(NamedTuple):
     decides: bool = True
 
 
+#: Makes a rule without which the cause can be decided, too.
 hint = partial(Rule, decides=False)
 
 
 def is_true(value: Json) -> bool:
-    """Test that a value is known, and true."""
+    """Test that a value is exactly True."""
     return value is True
 
 
 def is_false(value: Json) -> bool:
-    """Test that a value is known, and false."""
+    """Test that a value is exactly False."""
     return value is False
 
 
@@ -95,27 +108,38 @@ def is_under(limit: float) -> Callable[[Json], bool]:
     return lambda value: isinstance(value, int | float) and value < limit
 
 
-def failing(reason: str, what: str) -> tuple[Rule, Rule]:
-    """Return the rules of a failure reason: counted lately, and in the log lately."""
+def make_failure_rules(reason: str, says: str) -> tuple[Rule, Rule]:
+    """Return the two rules of a failure reason: it was counted lately; the log names it.
+
+    Parameters
+    ----------
+    reason : as the worker's counter of failures and its log name it
+    says : the first rule in words
+    """
     return (
-        Rule(f"failures_{reason}", is_over(0), 0.7, what),
+        Rule(f"failures_{reason}", is_over(0), 0.7, says),
         hint(f"logged_{reason}", is_true, 0.3, "the worker's log names it"),
     )
 
 
 class Repair(NamedTuple):
-    """An action of 6.2, its target, and what to mind.
+    """What helps against a cause.
 
-    Without a target no action helps, and ``mind`` says why.
+    Attributes
+    ----------
+    action : of 6.2, such as ``restart``; empty where no action of 6.2 helps
+    target : the service or DAG that it changes; empty where no action helps
+    person : what a person does before the action, or instead of it; empty: nothing
     """
 
     action: str = ""
     target: str = ""
-    mind: str = ""
+    person: str = ""
 
 
 Values = Mapping[str, Json]
-"""Observed values by name; with ``worker`` and ``dag``, the names of the service and the DAG."""
+"""Observed values by name. Two more entries, ``worker`` and ``dag``, name the worker's service and
+the DAG."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,18 +148,19 @@ class CauseRecord:
 
     Attributes
     ----------
-    words : the cause in a sentence
+    words : the cause in words
     rules : the evidence for it and against it
-    repair : what 6.2 does about it, by what was observed; where no action helps, what a person
-        does, in words
+    repair : a function that chooses the repair by what was observed; where no action of 6.2 helps,
+        a text that says what a person does
     follow_ups : what to change so that it does not come back; empty: no change in operations
-    strategy : how 6.1 gets labels moving while the cause stands: ``release`` where the worker
-        cannot do its job whatever 6.2 does, ``none`` where nothing may be moved at all
+    strategy : how 6.1 gets labels moving. ``release``: by move, before 6.2 repairs the cause.
+        ``retrigger``: the worker moves them, after 6.2. ``none``: no label may be moved
     then : what to do after the repair, in words; empty: nothing
-    stops_labels : False for a drill, blind metrics, or wrong ages
+    stops_labels : whether the incident lasts as long as the cause; False for synthetic objects,
+        blind metrics and a wrong clock
     counted_as : the failure reason whose counter says when the cause began and ended (observation
         ``ended_<reason>``); empty: none
-    hidden_by : causes that make its observations meaningless
+    hidden_by : causes that make its observations meaningless; their records come earlier
     """
 
     words: str
@@ -149,9 +174,9 @@ class CauseRecord:
     hidden_by: tuple[str, ...] = ()
 
     def find_repair(self, values: Values) -> Repair:
-        """Return what 6.2 does about it, by what was observed."""
+        """Return what helps against the cause, by what was observed."""
         if isinstance(self.repair, str):
-            return Repair(mind=self.repair)
+            return Repair(person=self.repair)
         return self.repair(values)
 
 
@@ -164,10 +189,12 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 
     Returns
     -------
-    One finding per cause: supported first, then undecided, past, refuted, each by score.
+    One finding per cause: supported first, then undecided, past, refuted. Among findings of one
+    status the highest score comes first.
     """
     judged: dict[str, Finding] = {}
     for cause, record in CAUSES.items():
+        # What may hide a cause is judged already: its record comes earlier.
         hiding = [c for c in record.hidden_by if judged[c].status is CauseStatus.SUPPORTED]
         judged[cause] = _judge(cause, observations, hiding)
     order = list(CauseStatus)
@@ -182,15 +209,15 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
         for name, observation in observations.items()
         if observation.value is not None
     }
-    held = [rule for rule in record.rules if rule.name in known and _holds(rule, known)]
-    score = round(max(-1.0, min(1.0, sum(rule.weight for rule in held))), 2)
-    judgement = _decide(record, known, held, score)
+    true_rules = [rule for rule in record.rules if rule.name in known and _holds(rule, known)]
+    score = round(max(-1.0, min(1.0, sum(rule.weight for rule in true_rules))), 2)
+    judgement = _decide(record, known, true_rules, score)
     status = judgement.status
     reason = judgement.reason
     if hiding:
         status = CauseStatus.UNDECIDED
         reason = f"cannot be judged because of {CAUSES[hiding[0]].words}"
-    evidence = {known[name].evidence for name in judgement.telling if name in known}
+    evidence = {known[name].evidence for name in judgement.observed if name in known}
     return Finding(
         name=cause,
         words=record.words,
@@ -206,44 +233,47 @@ def _holds(rule: Rule, known: Mapping[str, Observation]) -> bool:
 
 
 class _Judgement(NamedTuple):
-    """A cause's status, why, and the names of the observations that say so."""
+    """A cause's status, the reason, and the names of the observations that it rests on."""
 
     status: CauseStatus
     reason: str
-    telling: set[str]
+    observed: set[str]
 
 
 def _decide(
-    record: CauseRecord, known: Mapping[str, Observation], held: Sequence[Rule], score: float
+    record: CauseRecord, known: Mapping[str, Observation], true_rules: Sequence[Rule], score: float
 ) -> _Judgement:
-    """Decide a cause by its own rules.
+    """Decide a cause by its own rules, as the text at the top of this module says.
 
     Parameters
     ----------
     known : the observations that are known
-    held : the rules that hold
-    score : the sum of their weights
+    true_rules : the rules that hold
+    score : the sum of their weights, from -1 to 1
     """
-    every = {rule.name for rule in record.rules}
-    support = "; ".join(rule.says for rule in held if rule.weight > 0)
-    if score >= _SUPPORTED:
-        return _Judgement(CauseStatus.SUPPORTED, support, {rule.name for rule in held})
-    unknown = _say_unknown(record, known)
+    all_names = {rule.name for rule in record.rules}
+    support = "; ".join(rule.says for rule in true_rules if rule.weight > 0)
+    if score >= _SUPPORTED_SCORE:
+        return _Judgement(CauseStatus.SUPPORTED, support, {rule.name for rule in true_rules})
+    unknown = _list_unknown(record, known)
     if unknown:
         reason = f"not known: whether {'; '.join(unknown)}"
-        return _Judgement(CauseStatus.UNDECIDED, reason, every)
-    ended = f"ended_{record.counted_as}"
-    if ended in known:
-        reason = f"last seen at {known[ended].value}, and not since"
-        return _Judgement(CauseStatus.PAST, reason, {ended})
-    if score >= _HINT:
-        return _Judgement(CauseStatus.UNDECIDED, f"only a hint: {support}", every)
-    against = "; ".join(rule.says for rule in held if rule.weight < 0)
-    return _Judgement(CauseStatus.REFUTED, against or "nothing speaks for it", every)
+        return _Judgement(CauseStatus.UNDECIDED, reason, all_names)
+    end_name = f"ended_{record.counted_as}"
+    if end_name in known:
+        reason = f"last seen at {known[end_name].value}, and not since"
+        return _Judgement(CauseStatus.PAST, reason, {end_name})
+    if score >= _HINT_SCORE:
+        return _Judgement(CauseStatus.UNDECIDED, f"only a hint: {support}", all_names)
+    against = "; ".join(rule.says for rule in true_rules if rule.weight < 0)
+    return _Judgement(CauseStatus.REFUTED, against or "nothing speaks for it", all_names)
 
 
-def _say_unknown(record: CauseRecord, known: Mapping[str, Observation]) -> list[str]:
-    """Return in words what is unknown and would decide; one rule for each observation."""
+def _list_unknown(record: CauseRecord, known: Mapping[str, Observation]) -> list[str]:
+    """Return, in words, the unknown observations that could decide a cause.
+
+    The words are those of the first rule that decides by the observation.
+    """
     words: dict[str, str] = {}
     for rule in record.rules:
         if rule.decides and rule.name not in known:
@@ -252,7 +282,10 @@ def _say_unknown(record: CauseRecord, known: Mapping[str, Observation]) -> list[
 
 
 class Cause(StrEnum):
-    """Why labels wait. The name in small letters is the value, and the name of the fault."""
+    """Why labels wait.
+
+    The value is the name in small letters. The fault that drills inject has the same name.
+    """
 
     CARRIER_TIMEOUT = auto()
     CARRIER_ERRORS = auto()
@@ -272,22 +305,29 @@ class Cause(StrEnum):
     CLOCK_SKEW = auto()
 
 
-#: What the object store's service may be called.
+#: Names that the object store's service may have.
 STORE_SERVICES = ("minio", "object-store", "store")
 _KEY_FIRST = "set MINIO_ROOT_PASSWORD of {worker} to the store's secret"
 _PLACE_FIRST = (
     "set FULFILLMENT_BUCKET, PENDING_PREFIX and READY_PREFIX of {worker} as 5.4 shows them"
 )
-_STORE_ELSEWHERE = "its service is not a stopped one here: restore the store where it runs"
-_EYES_ELSEWHERE = "exporter and Prometheus are not stopped services here: look there"
+_STORE_ELSEWHERE = "no service of the store is stopped here: restore the store where it runs"
+_METRICS_ELSEWHERE = (
+    "neither exporter nor Prometheus is a stopped service here: look where they run"
+)
 _SUPPORT = "support-service"
 _DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
-#: While one of these stands, no label leaves.
+#: Each of these causes keeps every label from leaving.
 STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
 
 
 def _start_first(names: Sequence[str], *, otherwise: Repair) -> Callable[[Values], Repair]:
-    """Return a repair: start the first of these services that is down, else do otherwise."""
+    """Return a function that finds a repair: start the first of these services that is down.
+
+    Parameters
+    ----------
+    otherwise : the repair when none of them is down
+    """
 
     def find_repair(values: Values) -> Repair:
         down = values.get("services_down") or ()
@@ -303,38 +343,52 @@ def _restart_worker(values: Values) -> Repair:
     return Repair("restart", values["worker"])
 
 
-def _restart_with(setting: str) -> Callable[[Values], Repair]:
-    """Return a repair: restart the worker after a person corrects its setting."""
+def _restart_after(correction: str) -> Callable[[Values], Repair]:
+    """Return a function that finds a repair: restart the worker after a person's correction.
+
+    Parameters
+    ----------
+    correction : what the person does, with ``{worker}`` for the name of the service
+    """
 
     def find_repair(values: Values) -> Repair:
         worker = values["worker"]
-        return Repair("restart", worker, setting.replace("{worker}", worker))
+        return Repair("restart", worker, correction.replace("{worker}", worker))
 
     return find_repair
 
 
-def _wake_worker(values: Values) -> Repair:
+def _resume_or_start_worker(values: Values) -> Repair:
     worker = values["worker"]
     if values.get("worker_paused"):
         return Repair("resume", worker)
     if values.get("worker_listed") is False:
-        return Repair(mind=f"deploy {worker} again: no such service is there to start")
-    mind = ""
+        return Repair(person=f"deploy {worker} again: no such service is there to start")
+    correction = ""
     if values.get("credentials_match") is False:
-        mind = _KEY_FIRST.replace("{worker}", worker)
-    return Repair("start", worker, mind)
+        correction = _KEY_FIRST.replace("{worker}", worker)
+    return Repair("start", worker, correction)
 
 
-def _carrier(words: str, outcome: str, says: str, watched: str) -> CauseRecord:
+def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> CauseRecord:
+    """Return the record of a cause that lies with the carrier.
+
+    Parameters
+    ----------
+    words : the cause in words
+    outcome : of a carrier request, as the worker counts and logs it
+    says : the first rule in words
+    measure : what an alert should watch
+    """
     return CauseRecord(
         words=words,
         rules=(
-            Rule(f"carrier_{outcome}_share", is_over(BAD_SHARE), 0.8, says),
+            Rule(f"carrier_{outcome}_share", is_over(MAX_FAILED_SHARE), 0.8, says),
             hint(f"logged_carrier_{outcome}", is_true, 0.3, "the worker's log says so"),
             hint("waiting_incomplete", is_over(0), 0.1, "objects without tracking number wait"),
         ),
-        repair="call the carrier: what has no tracking number waits for it, and no restart helps",
-        follow_ups=("retry the carrier with backoff", f"alert on the carrier's {watched}"),
+        repair="call the carrier: labels without tracking number wait for it; no restart helps",
+        follow_ups=("retry the carrier with backoff", f"alert on the carrier's {measure}"),
         counted_as=f"carrier_{outcome}",
     )
 
@@ -347,7 +401,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("store_live", is_true, -0.6, "the object store is live"),
             hint("failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it"),
         ),
-        repair=_start_first(STORE_SERVICES, otherwise=Repair(mind=_STORE_ELSEWHERE)),
+        repair=_start_first(STORE_SERVICES, otherwise=Repair(person=_STORE_ELSEWHERE)),
         follow_ups=("alert on the store's live endpoint", "restart the store by itself"),
         strategy="none",
         counted_as="store_unreachable",
@@ -363,7 +417,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("exporter_up", is_true, -0.1, "the exporter is scraped"),
         ),
         repair=_start_first(
-            ("artifact-exporter", "prometheus"), otherwise=Repair(mind=_EYES_ELSEWHERE)
+            ("artifact-exporter", "prometheus"), otherwise=Repair(person=_METRICS_ELSEWHERE)
         ),
         follow_ups=("page on FulfillmentMetricsMissing", "restart the exporter by itself"),
         then="believe the listing (2.3) meanwhile",
@@ -378,13 +432,14 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("worker_answers", is_false, 0.3, "the worker's API does not answer"),
             hint("worker_answers", is_true, -0.5, "the worker's API answers"),
         ),
-        repair=_wake_worker,
+        repair=_resume_or_start_worker,
         follow_ups=("restart the worker by itself", "alert when the worker is down"),
     ),
     Cause.WORKER_STUCK: CauseRecord(
         words="a worker that is alive and moves nothing",
         rules=(
-            # It may be waiting for an answer: the time-out comes before a label is late.
+            # Under 0.6, so that a second sign is needed, such as a late label: a worker that only
+            # waits for an answer begins no pass, either, but its time-out ends that earlier.
             Rule("worker_stands_still", is_true, 0.5, "the worker runs, but begins no new pass"),
             hint("overdue_real", is_over(0), 0.3, "labels wait too long"),
             Rule("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
@@ -422,12 +477,14 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.BAD_CREDENTIALS: CauseRecord(
         words="wrong credentials of the worker",
         rules=(
-            *failing("bad_credentials", "the store rejects the worker's key or signature"),
+            *make_failure_rules(
+                "bad_credentials", "the store rejects the worker's key or signature"
+            ),
             hint("credentials_match", is_false, 0.3, "the worker's secret is not the store's"),
             hint("credentials_match", is_true, -0.4, "the worker has the store's secret"),
             hint("keyless_denials", is_over(0), 0.7, "the store denies a worker without a key"),
         ),
-        repair=_restart_with(_KEY_FIRST),
+        repair=_restart_after(_KEY_FIRST),
         follow_ups=("check credentials at start", "a checklist for key rotation"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
@@ -436,7 +493,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.NO_PERMISSION: CauseRecord(
         words="a permission that the worker lacks",
         rules=(
-            *failing("access_denied", "the store denies the worker a right"),
+            *make_failure_rules("access_denied", "the store denies the worker a right"),
             hint("failures_bad_credentials", is_over(0), -0.3, "its key itself is rejected"),
             hint("keyless_denials", is_over(0), -1.0, "the worker has no key at all"),
         ),
@@ -453,15 +510,15 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
             hint("failures_no_such_bucket", is_over(0), 0.3, "it names a missing bucket"),
         ),
-        repair=_restart_with(_PLACE_FIRST),
+        repair=_restart_after(_PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
     ),
     Cause.STORAGE_FULL: CauseRecord(
         words="a full object store",
         rules=(
-            *failing("storage_full", "writes are refused for want of room"),
-            hint("store_free_bytes", is_under(LOW_BYTES), 0.3, "under 2 GiB are free"),
+            *make_failure_rules("storage_full", "writes are refused for want of room"),
+            hint("store_free_bytes", is_under(MIN_FREE_BYTES), 0.3, "under 2 GiB are free"),
         ),
         repair="free or add capacity: a move needs room for the copies, and no restart helps",
         follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
@@ -469,13 +526,13 @@ CAUSES: Mapping[str, CauseRecord] = {
         hidden_by=(Cause.STORE_DOWN,),
         counted_as="storage_full",
     ),
-    Cause.CARRIER_TIMEOUT: _carrier(
+    Cause.CARRIER_TIMEOUT: _make_carrier_record(
         "a carrier that answers slower than the client waits",
         "timeout",
         "the carrier does not answer in time",
         "latency",
     ),
-    Cause.CARRIER_ERRORS: _carrier(
+    Cause.CARRIER_ERRORS: _make_carrier_record(
         "errors of the carrier", "error", "the carrier answers with errors", "error rate"
     ),
     Cause.SURGE: CauseRecord(
@@ -485,14 +542,14 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule(
                 "drain_per_minute", is_nothing, -0.7, "nothing leaves at all: that is not a surge"
             ),
-            hint("catching_up", is_true, -0.8, "what was kept back comes now"),
+            hint("catching_up", is_true, -0.8, "labels that were kept back come now"),
             hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
             Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
             hint("overdue_real", is_nothing, -0.5, "no label waits too long"),
         ),
         repair="the worker drains the queue: a restart only costs time",
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
-        # A surge outruns a healthy drain: that cannot be seen while nothing may leave.
+        # A surge is faster than a healthy drain. While no label leaves, nobody can see that.
         hidden_by=tuple(sorted(STANDSTILL)),
     ),
     Cause.SYNTHETIC: CauseRecord(
@@ -510,13 +567,13 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.SUPPORT_DOWN: CauseRecord(
         words="a support service that is down",
         rules=(
-            # Counts more than its source's absence takes away: support is down, whatever else is.
+            # 1.2 minus the 0.5 of a worker that is down, too, is still enough.
             Rule("support_answers", is_false, 1.2, "the support service does not answer"),
-            hint("support_failures", is_over(0), 0.4, "it could not collect shipments lately"),
+            hint("support_failures", is_over(0), 0.4, "support could not collect shipments lately"),
             hint("probe_refresh_failed", is_true, 0.4, "the probe's timeline refresh fails"),
             hint("probe_failed_before", is_true, 0.2, "the probe fails before the refresh"),
             hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),
-            hint("worker_answers", is_false, -0.5, "its source of shipments is down itself"),
+            hint("worker_answers", is_false, -0.5, "the source of its shipments is down itself"),
         ),
         repair=_start_first((_SUPPORT,), otherwise=Repair("restart", _SUPPORT)),
         follow_ups=("alert on collection failures of support",),
@@ -526,18 +583,18 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="a service whose clock is off",
         rules=(
             Rule("clock_skewed", is_some, 0.8, "a system's clock is off"),
-            hint("future_pending_since", is_over(0), 0.2, "labels claim to be from the future"),
+            hint("future_pending_since", is_over(0), 0.2, "labels wait since a time in the future"),
         ),
-        repair="set the clock right: a restart alone does not; trust no ages from that system",
+        repair="set the clock right (a restart does not); trust no ages from that system",
         follow_ups=("time synchronisation on every host", "alert on clock skew"),
         stops_labels=False,
     ),
 }
 
 
-# This run plans all that is listed below, and stops; each plan says how to approve it.
+# This command plans every action of the advice, and stops; each plan says how to approve it.
 _RUN = "runbook run 06"
-_WAYS: Mapping[Strategy, str] = {
+_STRATEGY_WORDS: Mapping[Strategy, str] = {
     "release": f"6.1 release by move what is finished ({_RUN})",
     "retrigger": f"6.1 re-trigger the worker ({_RUN})",
     "none": f"then plan the release anew ({_RUN})",
@@ -556,10 +613,11 @@ class Advice(NamedTuple):
 
     Attributes
     ----------
-    causes : the supported ones
-    strategy, why : of 6.1
-    action, target, reason : of 6.2; action ``none`` when nothing there helps
-    steps : all of it in order
+    causes : the supported causes, the first to deal with first
+    strategy, why : what 6.1 does, and why
+    action, target, reason : what 6.2 does, to which service or DAG, and why; action ``none`` when
+        no action of 6.2 helps
+    steps : all that is to be done, in order
     """
 
     causes: tuple[str, ...]
@@ -576,14 +634,16 @@ class Advice(NamedTuple):
         return tuple(f"{number}. {step.words}" for number, step in enumerate(self.steps, 1))
 
     def about(self, cause: str) -> str:
-        """Return the steps that help against one cause."""
+        """Return the steps that help against one cause as one text."""
         return "; ".join(step.words for step in self.steps if cause in step.causes)
 
 
 def advise(causes: Sequence[str], values: Values) -> Advice:
-    """Merge what helps against each supported cause. A cause that forbids a release comes first. A
-    release by move comes before the repairs, which let the worker move again; a re-trigger comes
-    after them, since it needs the worker.
+    """Merge what helps against each supported cause.
+
+    A cause that forbids a release comes first. A release by move comes before the repairs, after
+    which the worker moves labels, too; a re-trigger comes after the repairs, since it needs the
+    worker.
 
     Parameters
     ----------
@@ -591,23 +651,26 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     values : all observed values; a missing one is unknown
     """
     repairs = {cause: CAUSES[cause].find_repair(values) for cause in causes}
-    wanted, why = choose_strategy(causes, values)
-    returns = any(
+    wanted, why_wanted = choose_strategy(causes, values)
+    brings_back = any(
         r.action in _BRINGS_BACK and r.target == values["worker"] for r in repairs.values()
     )
-    strategy, why = _fit_way(wanted, why, values, returns=returns)
-    stops = [cause for cause in causes if CAUSES[cause].strategy == "none"]
-    others = [cause for cause in causes if cause not in stops]
-    moved = frozenset(cause for cause in others if CAUSES[cause].stops_labels)
-    steps = [AdviceStep(f"do not release: {CAUSES[c].words}", frozenset([c])) for c in stops]
-    mends: list[AdviceStep] = []
-    for cause in stops + others:
-        texts = (_say(repairs[cause]), CAUSES[cause].then)
-        mends += [AdviceStep(text, frozenset([cause])) for text in texts if text]
-    way = []
-    if strategy != "none" or (stops and moved):
-        way.append(AdviceStep(_WAYS[strategy], moved))
-    steps += way + mends if strategy == "release" else mends + way
+    strategy, why = _fit_strategy(wanted, why_wanted, values, brings_back=brings_back)
+    forbidding = [cause for cause in causes if CAUSES[cause].strategy == "none"]
+    others = [cause for cause in causes if cause not in forbidding]
+    stopping = frozenset(cause for cause in others if CAUSES[cause].stops_labels)
+    steps = [AdviceStep(f"do not release: {CAUSES[c].words}", frozenset([c])) for c in forbidding]
+    repair_steps: list[AdviceStep] = []
+    for cause in forbidding + others:
+        texts = (_describe_repair(repairs[cause]), CAUSES[cause].then)
+        repair_steps += [AdviceStep(text, frozenset([cause])) for text in texts if text]
+    move_steps = []
+    if strategy != "none" or (forbidding and stopping):
+        move_steps.append(AdviceStep(_STRATEGY_WORDS[strategy], stopping))
+    if strategy == "release":
+        steps += move_steps + repair_steps
+    else:
+        steps += repair_steps + move_steps
     repair = _choose_repair(repairs, values["worker"])
     return Advice(
         causes=tuple(causes),
@@ -615,13 +678,20 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
         why=why,
         action=repair.action,
         target=repair.target,
-        reason=repair.mind,
+        reason=repair.person,
         steps=tuple(steps),
     )
 
 
-def _fit_way(wanted: Strategy, why: str, values: Values, *, returns: bool) -> tuple[Strategy, str]:
-    """Return a way of 6.1 that the worker does not refuse, and why."""
+def _fit_strategy(
+    wanted: Strategy, why_wanted: str, values: Values, *, brings_back: bool
+) -> tuple[Strategy, str]:
+    """Return the wanted strategy, or another one if the worker would refuse it, and why.
+
+    Parameters
+    ----------
+    brings_back : whether a repair of 6.2 brings the worker back first
+    """
     worker = Worker.RUNS
     if values.get("worker_has_api") is False:
         worker = Worker.ABSENT
@@ -629,57 +699,71 @@ def _fit_way(wanted: Strategy, why: str, values: Values, *, returns: bool) -> tu
         worker = Worker.PAUSED
     elif values.get("worker_answers") is None:
         worker = Worker.UNSEEN
-    rule = choose_way(Way(wanted), worker, Return.COMES_BACK if returns else Return.STAYS)
+    rule = choose_way(Way(wanted), worker, Return.COMES_BACK if brings_back else Return.STAYS)
     fitted = _STRATEGIES[rule.way]
-    return fitted, why if fitted == wanted else rule.reason
+    if fitted == wanted:
+        return fitted, why_wanted
+    return fitted, rule.reason
 
 
 def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, str]:
-    """Return ``release``, ``retrigger`` or ``none``, and why; see ``advise``."""
-    wanted = set(causes)
-    ordered = [cause for cause in CAUSES if cause in wanted]
-    stops = [cause for cause in ordered if CAUSES[cause].strategy == "none"]
-    if stops:
-        return "none", f"do not release: {CAUSES[stops[0]].words}; see 6.2"
+    """Choose what 6.1 does by the causes and by what waits, and say why.
+
+    A worker that would refuse, such as a paused one, does not count here.
+    """
+    supported = set(causes)
+    ordered = [cause for cause in CAUSES if cause in supported]
+    forbidding = [cause for cause in ordered if CAUSES[cause].strategy == "none"]
+    if forbidding:
+        return "none", f"do not release: {CAUSES[forbidding[0]].words}; see 6.2"
     if values.get("waiting_real") == 0:
         return "none", "no real object waits"
-    blocks = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
-    if blocks:
-        return "release", f"the worker cannot do it: {', '.join(blocks)}"
-    standing = [cause for cause in ordered if cause in STANDSTILL]
-    if not standing and values.get("overdue_real") == 0:
+    disabling = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
+    if disabling:
+        return "release", f"the worker cannot do it: {', '.join(disabling)}"
+    standstills = [cause for cause in ordered if cause in STANDSTILL]
+    if not standstills and values.get("overdue_real") == 0:
         return "none", "no real object waits over the threshold, and nothing stops the worker"
-    return _choose_with_worker(standing, has_api=values.get("worker_has_api") is not False)
+    return _choose_with_worker(standstills, has_api=values.get("worker_has_api") is not False)
 
 
-def _choose_with_worker(standing: Sequence[str], *, has_api: bool) -> tuple[Strategy, str]:
-    """Choose where the worker can move labels, now or once its standstill is repaired."""
-    names = ", ".join(standing)
-    if standing and has_api:
+def _choose_with_worker(standstills: Sequence[str], *, has_api: bool) -> tuple[Strategy, str]:
+    """Choose what 6.1 does with a worker that can move labels, at once or after 6.2.
+
+    Parameters
+    ----------
+    standstills : the supported causes that 6.2 ends first; empty: the worker can move them at once
+    """
+    names = ", ".join(standstills)
+    if standstills and has_api:
         return "retrigger", f"6.2 brings the worker back first ({names}); then ask it to run once"
-    if standing:
+    if standstills:
         return "none", f"the worker moves labels by itself after 6.2 brings it back: {names}"
     if has_api:
         return "retrigger", "no cause is found that stops the worker: ask it to run once"
     return "release", "no cause was found, and the worker has no API to run it again"
 
 
-def _say(repair: Repair) -> str:
+def _describe_repair(repair: Repair) -> str:
+    """Say what a person does first, and then the action; without either, an empty text."""
     step = f"6.2 {repair.action} {repair.target} ({_RUN})" if repair.target else ""
-    return ", then ".join(text for text in (repair.mind, step) if text)
+    return ", then ".join(text for text in (repair.person, step) if text)
 
 
 def _choose_repair(repairs: Mapping[str, Repair], worker: str) -> Repair:
-    """Return the first repair that is an action of 6.2; ``mind`` says for which causes."""
+    """Return the first repair that is an action of 6.2; else the action ``none``.
+
+    In what is returned, ``person`` is the reason for the action, and names the causes.
+    """
     reasons = {
-        cause: f"{cause}: {repair.mind}" if repair.mind else str(cause)
+        cause: f"{cause}: {repair.person}" if repair.person else str(cause)
         for cause, repair in repairs.items()
     }
     for cause, repair in repairs.items():
         if repair.target:
-            rest = [other for other in repairs if other != cause]
-            also = f"; also supported: {', '.join(rest)}" if rest else ""
-            return repair._replace(mind=f"{reasons[cause]}{also}")
+            others = [other for other in repairs if other != cause]
+            also = f"; also supported: {', '.join(others)}" if others else ""
+            return repair._replace(person=f"{reasons[cause]}{also}")
     return Repair(
         "none", worker, "; ".join(reasons.values()) or "no cause is supported: nothing to restart"
     )

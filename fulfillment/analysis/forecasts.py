@@ -1,9 +1,9 @@
 """When the backlog is empty, and when a firing alert will clear after the fix. Pure.
 
-Counts are taken as Poisson: over a short window few labels say little, and the bounds say so. The
-lag travels: object store → exporter (its refresh interval) → Prometheus (the scrape interval) →
-rule (the evaluation interval) → ``keep_firing_for`` → Alertmanager, which tells its channels at the
-next ``group_interval``.
+Counts are treated as Poisson counts. So a few labels in a short window give wide bounds. A change
+of the lag takes time to reach people: object store → exporter (its refresh interval) → Prometheus
+(the scrape interval) → rule (the evaluation interval) → ``keep_firing_for`` → Alertmanager, which
+tells its channels at the next ``group_interval``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from runbook_lib.model import ClearTime
 from .samples import Rate
 
 
-class Drain(NamedTuple):
-    """Where the backlog goes.
+class BacklogForecast(NamedTuple):
+    """What becomes of the backlog at the present rates.
 
     Attributes
     ----------
-    outlook : ``never``: labels arrive as fast as they leave, or faster; where none waits now,
-        surely faster
-    minutes_to_empty : with bounds ``low_minutes`` and ``high_minutes``; all None unless draining,
-        and ``high_minutes`` None when the queue may never be empty, within the bounds
+    outlook : ``empty``: none waits now, and the rates do not show that labels arrive faster than
+        they leave. ``draining``: labels leave faster than they arrive. ``never``: labels arrive as
+        fast as they leave, or faster. ``unknown``: a number is missing
+    reason : the outlook in words
+    minutes_to_empty : with 95 % bounds ``low_minutes`` and ``high_minutes``; all None unless
+        draining. ``high_minutes`` is None when the bounds allow that the queue never gets empty
     """
 
     outlook: Literal["empty", "draining", "never", "unknown"]
@@ -35,56 +37,59 @@ class Drain(NamedTuple):
     high_minutes: float | None = None
 
 
-def compute_drain(objects: float | None, arrival: Rate | None, drain: Rate | None) -> Drain:
+def forecast_backlog(
+    objects: float | None, arrival: Rate | None, drain: Rate | None
+) -> BacklogForecast:
     """Compute when the backlog will be empty.
 
     Parameters
     ----------
-    objects : how many wait now
+    objects : how many wait now; None when it could not be read
     arrival, drain : how fast objects come and leave; None when it could not be read
     """
     if objects is None or not math.isfinite(objects):
-        return Drain("unknown", "how many objects wait is not known")
+        return BacklogForecast("unknown", "how many objects wait is not known")
     if objects <= 0 and (arrival is None or drain is None or arrival.low <= drain.high):
-        return Drain("empty", "nothing waits")
+        return BacklogForecast("empty", "nothing waits")
     if arrival is None or drain is None:
         missing = "arrive" if arrival is None else "leave"
-        return Drain("unknown", f"how fast objects {missing} is not known")
+        return BacklogForecast("unknown", f"how fast objects {missing} is not known")
     net = drain.per_minute - arrival.per_minute
     rates = f"{arrival.per_minute:.1f} arrive, {drain.per_minute:.1f} leave per minute"
     if net <= 0:
-        course = "so it stays as long as it is"
+        course = "so the queue stays as long as it is"
         if net:
-            course = f"so it grows by {-net:.1f} a minute"
-        return Drain("never", f"{rates}, {course}")
+            course = f"so the queue grows by {-net:.1f} a minute"
+        return BacklogForecast("never", f"{rates}, {course}")
     # The bounds of two independent counts combine as the root of the sum of squares.
-    slower = math.hypot(drain.per_minute - drain.low, arrival.high - arrival.per_minute)
-    faster = math.hypot(drain.high - drain.per_minute, arrival.per_minute - arrival.low)
-    high = objects / (net - slower) if net > slower else None
+    slower_by = math.hypot(drain.per_minute - drain.low, arrival.high - arrival.per_minute)
+    faster_by = math.hypot(drain.high - drain.per_minute, arrival.per_minute - arrival.low)
+    high_minutes = objects / (net - slower_by) if net > slower_by else None
     reason = f"{net:.1f} more leave than arrive per minute"
-    if not high:
-        reason += "; so few were counted that it may never be empty"
-    return Drain(
+    if not high_minutes:
+        reason += "; so few were counted that the queue may never be empty"
+    return BacklogForecast(
         "draining",
         reason,
         minutes_to_empty=objects / net,
-        low_minutes=objects / (net + faster),
-        high_minutes=high,
+        low_minutes=objects / (net + faster_by),
+        high_minutes=high_minutes,
     )
 
 
+#: The least time to add for what the stages themselves take.
 _MIN_MARGIN_S = 5.0
 
 
 class Stages(NamedTuple):
-    """How long each stage may take on a sample's way to the alert.
+    """How long each stage may delay a change of the lag on its way to the alert, in seconds.
 
     Attributes
     ----------
-    refresh_s : of the exporter
-    scrape_s : of its target
-    evaluation_s : of the rule's group
-    keep_firing_for_s : of the rule, with the window that it looks back
+    refresh_s : the exporter's refresh interval
+    scrape_s : Prometheus' scrape interval for the exporter
+    evaluation_s : the evaluation interval of the rule's group
+    keep_firing_for_s : the rule's ``keep_firing_for`` plus the window that the rule looks back
     """
 
     refresh_s: float
@@ -96,17 +101,17 @@ class Stages(NamedTuple):
 def compute_clear_time(
     fixed_at: datetime, stages: Stages, *, group_interval_s: float = 0.0
 ) -> ClearTime | None:
-    """Predict when an alert clears, given when its cause was gone.
+    """Predict when an alert clears, and when the channels hear of it.
 
     Parameters
     ----------
     fixed_at : when the last old object left, or another symptom ended
-    group_interval_s : of the Alertmanager route
+    group_interval_s : ``group_interval`` of the Alertmanager route, in seconds
 
     Returns
     -------
-    None when an interval is negative or not a number. The margin, for what each stage itself takes,
-    is one more scrape and evaluation, and at least five seconds.
+    None when an interval is negative or not finite. ``deadline`` is ``latest`` plus a margin for
+    what the stages themselves take: one more scrape and evaluation, and at least five seconds.
     """
     if not all(0 <= value < math.inf for value in (*stages, group_interval_s)):
         return None

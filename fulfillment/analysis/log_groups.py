@@ -1,7 +1,7 @@
 """Group log lines into templates: what they say, how often, and when first and last.
 
-Lines are data: whatever they hold is masked, cut and counted, never interpreted. JSON lines,
-logfmt and plain lines are understood; a traceback is one entry with the line before it.
+Lines may be JSON, logfmt or plain text. A traceback is one entry with the error's line before it.
+The text of a line is masked, cut and counted, and never carried out.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ _MAX_CHARS = 600
 _MAX_TEMPLATES = 5000
 _MAX_GROUPS = 200
 _MAX_ORDERS = 20
+#: Each word for a level in a log, and the level of a ``LogGroup`` that it means.
 _LEVELS = {
     "critical": "error", "crit": "error", "fatal": "error", "error": "error", "err": "error",
     "panic": "error", "exception": "error", "warning": "warning", "warn": "warning",
     "info": "info", "notice": "info", "debug": "debug", "trace": "debug",
 }  # fmt: skip
 _RANK = {"error": 0, "warning": 1, "": 2, "info": 3, "debug": 4}
+#: What differs between two lines that say the same, and what stands for it in a template.
 _MASKS = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
     (re.compile(r"\"[^\"]{0,300}\"|(?<!\w)'[^']{0,300}'(?!\w)"), "<text>"),
@@ -35,7 +37,13 @@ _PLAIN_LEVEL = re.compile(
 )
 _LOGFMT = re.compile(r"(?<!\S)(msg|err|error)=(?:\"((?:[^\"\\]|\\.)*)\"|(\S+))")
 _TRACEBACK = "Traceback (most recent call last):"
-_CHAINED = ("During handling of the above", "The above exception was", "Caused by:", _TRACEBACK)
+#: How a line begins that begins a traceback, or the next one of a chain.
+_TRACEBACK_STARTS = (
+    "During handling of the above",
+    "The above exception was",
+    "Caused by:",
+    _TRACEBACK,
+)
 _MESSAGE_NAMES = ("msg", "message", "event", "error")
 _LEVEL_NAMES = ("level", "severity", "levelname", "lvl")
 _ORDER_NAMES = ("order_id", "orderId")
@@ -47,8 +55,13 @@ _EXCEPTION_NAMES = ("exc", "exc_info", "exception", "traceback", "stack_trace", 
 class LogGroup:
     """Entries that say the same.
 
-    ``level`` is error, warning, info, debug or empty; ``example`` is the first entry's text.
-    ``orders`` are the ids of the last 20 orders that JSON lines name, the newest first.
+    Attributes
+    ----------
+    template : the text that they share, with masks such as ``<n>`` for what differs
+    first, last : when the first and the last entry was logged; None when unknown
+    example : the first entry's text
+    level : error, warning, info, debug; empty when unknown
+    orders : the ids of the last 20 orders that JSON lines name, the newest first
     """
 
     template: str
@@ -64,8 +77,13 @@ class LogGroup:
 class _Entry:
     """A line, with the lines that continue it.
 
-    ``final`` is the last of those that is not indented; None while no line continues it.
-    ``order_id`` is empty where the line names no order.
+    Attributes
+    ----------
+    is_plain : False for a JSON line, which no other line continues
+    in_traceback : whether the exception's own line, which ends a traceback, is still to come
+    final : the last line that continues this one and is not indented, such as the exception's own
+        line; empty if all are indented; None if no line continues this one
+    order_id : empty when the line names no order
     """
 
     at: datetime | None
@@ -76,21 +94,21 @@ class _Entry:
     final: str | None = None
     order_id: str = ""
 
-    def take(self, text: str) -> bool:
+    def add_line(self, text: str) -> bool:
         """Add a line if it continues this entry; return whether it does.
 
-        It does if it is blank or indented, if it begins a traceback, or if it ends one, as the
-        exception's own line does.
+        A blank or indented line does. So does a line that begins a traceback, and the exception's
+        own line, which ends it.
         """
         if not self.is_plain:
             return False
-        is_inner = _is_inner(text)
-        begins_traceback = text.startswith(_CHAINED)
+        is_inner = _is_blank_or_indented(text)
+        begins_traceback = text.startswith(_TRACEBACK_STARTS)
         ends_traceback = self.in_traceback and not is_inner and not begins_traceback
         if not (is_inner or begins_traceback or ends_traceback):
             return False
-        has_error = self.level == "error" or self.final is not None
-        if text.startswith(_TRACEBACK) and not has_error:
+        is_error_or_continued = self.level == "error" or self.final is not None
+        if text.startswith(_TRACEBACK) and not is_error_or_continued:
             # Without an error to belong to, a traceback is an entry of its own.
             return False
         if begins_traceback:
@@ -101,7 +119,7 @@ class _Entry:
         if not is_inner:
             self.final = text
         elif self.final is None:
-            self.final = ""  # continued, by indented lines only so far
+            self.final = ""
         return True
 
 
@@ -114,11 +132,12 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
 
     Returns
     -------
-    At most 200 groups, errors first and then by count.
+    At most 200 groups: errors first, then warnings, unknown levels, info and debug; within a level
+    the largest first. A line with a new template does not count once there are 5,000 templates.
     """
     groups: dict[tuple[str, str], LogGroup] = {}
-    for entry in _join(lines):
-        text = _headline(entry)
+    for entry in _join_lines(lines):
+        text = _get_headline(entry)
         template = _mask(text)
         key = (entry.level, template)
         group = groups.get(key)
@@ -145,7 +164,7 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
 
 
 def _rank(group: LogGroup) -> tuple[int, int]:
-    """Return a sort key: errors first, then by count."""
+    """Return a sort key: the worst level first, then the largest count."""
     return _RANK[group.level], -group.count
 
 
@@ -164,18 +183,18 @@ def _mask(text: str) -> str:
     return text
 
 
-def _join(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
-    """Return entries: lines that continue another are joined to it."""
+def _join_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
+    """Return the entries of a log. A line that continues the one before it is part of its entry."""
     entries: list[_Entry] = []
     for at, text in lines:
         record = _parse_json(text)
         if record is not None:
             entries.append(_from_json(at, record))
             continue
-        is_taken = False
+        is_added = False
         if entries:
-            is_taken = entries[-1].take(text)
-        if not is_taken:
+            is_added = entries[-1].add_line(text)
+        if not is_added:
             entries.append(_from_plain(at, text))
     return entries
 
@@ -192,16 +211,16 @@ def _parse_json(text: str) -> dict[str, Any] | None:
 
 
 def _from_json(at: datetime | None, record: Mapping[str, Any]) -> _Entry:
-    message = _find(record, _MESSAGE_NAMES)
-    trace = _find(record, _EXCEPTION_NAMES)
-    level = _LEVELS.get(_find(record, _LEVEL_NAMES).lower(), "")
+    message = _find_first(record, _MESSAGE_NAMES)
+    trace = _find_first(record, _EXCEPTION_NAMES)
+    level = _LEVELS.get(_find_first(record, _LEVEL_NAMES).lower(), "")
     if trace:
         level = "error"
     final = ""
     for line in trace.splitlines():
-        if not _is_inner(line):
+        if not _is_blank_or_indented(line):
             final = line
-    order_id = _find(record, _ORDER_NAMES)
+    order_id = _find_first(record, _ORDER_NAMES)
     if not _ORDER_ID.fullmatch(order_id):
         order_id = ""
     return _Entry(
@@ -214,8 +233,8 @@ def _from_json(at: datetime | None, record: Mapping[str, Any]) -> _Entry:
     )
 
 
-def _find(record: Mapping[str, Any], names: Iterable[str]) -> str:
-    """Return the first value under these names that is not empty; else an empty text."""
+def _find_first(record: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Return the first value under these names that is not empty or zero; else an empty text."""
     for name in names:
         value = record.get(name)
         if value:
@@ -225,6 +244,7 @@ def _find(record: Mapping[str, Any], names: Iterable[str]) -> str:
 
 def _from_plain(at: datetime | None, text: str) -> _Entry:
     level = ""
+    # The level is near the start of a line. Further on, such a word is part of the message.
     match = _PLAIN_LEVEL.search(text[:160])
     if match:
         word = match[1] or match[2]
@@ -238,7 +258,7 @@ def _from_plain(at: datetime | None, text: str) -> _Entry:
 
 
 def _read_logfmt(text: str) -> str | None:
-    """Return a logfmt line's message and error; None where it has no message."""
+    """Return a logfmt line's message and error; None when the line has no ``msg``."""
     has_message = False
     values = []
     for name, quoted, bare in _LOGFMT.findall(text[:4000]):
@@ -247,14 +267,15 @@ def _read_logfmt(text: str) -> str | None:
     return ": ".join(values) if has_message else None
 
 
-def _headline(entry: _Entry) -> str:
-    """Return the entry's first line, with the last exception's line when it has one."""
+def _get_headline(entry: _Entry) -> str:
+    """Return an entry's first line and, if it has one, the last exception's line, as one line."""
     parts = [part for part in (entry.text, entry.final) if part and part != _TRACEBACK]
+    # Cut twice: a huge text is not worth the work, and white space shrinks.
     text = ": ".join(parts)[: 4 * _MAX_CHARS]
     text = " ".join(text.split())
     printable = [char if char.isprintable() else "\ufffd" for char in text]
     return "".join(printable)[:_MAX_CHARS]
 
 
-def _is_inner(text: str) -> bool:
+def _is_blank_or_indented(text: str) -> bool:
     return not text.strip() or text[0] in " \t"

@@ -1,6 +1,6 @@
 """Whether the lag came down after an action, and since when all is well. Pure.
 
-No sample is never a pass.
+Without a sample, nothing is judged to be well.
 """
 
 from __future__ import annotations
@@ -22,66 +22,68 @@ def compute_recovery(
 
     Parameters
     ----------
-    lag : at each scrape; NaN means no sample
+    lag : the lag in minutes at each scrape; NaN means no sample
     refresh : at each scrape, the exporter's last refresh in seconds since the epoch; it
         belongs to the lag of the same scrape, or of the next ones until it is scraped again
     action_at : when the action ended
-    limit : the lag must be under it
-    needed : so many samples in a row, at least one
+    limit : the lag must be under it, in minutes
+    needed : how many samples in a row must be under the limit; at least one
 
     Returns
     -------
-    ``value`` is the last sample that rests on a refresh later than the action. ``since`` is the
-    time of the first sample of the newest run under the limit.
+    A breach when the newest sample is not under the limit; ``unknown`` when there are too few
+    samples. ``value`` is the newest sample that rests on a refresh later than the action.
+    ``since`` is the time from which all samples are under the limit.
     """
-    after = _list_after(lag, clean(refresh), action_at)
-    if not after:
+    samples_after = _list_after(lag, clean(refresh), action_at)
+    if not samples_after:
         reason = f"no sample rests on a refresh later than {format_time(action_at)} yet"
         return Outcome().unknown(reason)
-    last = after[-1].value
-    run = list(takewhile(lambda sample: sample.value < limit, reversed(after)))
-    if not run:
-        over = last - limit
-        text = f"the last sample is {last:.1f} min, {over:.1f} over the limit of {limit:g}"
-        return Outcome(value=last).breach(text)
-    outcome = Outcome(value=last, since=run[-1].at)
-    if len(run) < needed:
+    newest = samples_after[-1].value
+    low_run = list(takewhile(lambda sample: sample.value < limit, reversed(samples_after)))
+    if not low_run:
+        over = newest - limit
+        text = f"the last sample is {newest:.1f} min, {over:.1f} over the limit of {limit:g}"
+        return Outcome(value=newest).breach(text)
+    outcome = Outcome(value=newest, since=low_run[-1].at)
+    if len(low_run) < needed:
         return outcome.unknown(
-            f"{len(run)} of {needed} samples in a row are under {limit:g} so far"
+            f"{len(low_run)} of {needed} samples in a row are under {limit:g} so far"
         )
-    return outcome.ok(f"{len(run)} samples in a row are under {limit:g}")
+    return outcome.ok(f"{len(low_run)} samples in a row are under {limit:g}")
 
 
 def _list_after(
     lag: Iterable[Sample], refreshes: Sequence[Sample], action_at: datetime
 ) -> list[Sample]:
     """Return the samples of the lag that rest on a refresh later than the action."""
-    # A refresh cannot be later than its scrape: if it is, the exporter's clock is ahead.
-    aheads = [refresh.value - refresh.at.timestamp() for refresh in refreshes]
-    ahead_s = max(0.0, max(aheads, default=0.0))
-    after = []
+    # A refresh comes before its scrape. If it seems later, the exporter's clock is ahead by that.
+    leads_s = [refresh.value - refresh.at.timestamp() for refresh in refreshes]
+    clock_lead_s = max(0.0, max(leads_s, default=0.0))
+    samples_after = []
     for sample in clean(lag):
         index = bisect_right(refreshes, sample.at, key=lambda refresh: refresh.at) - 1
         if index < 0:
             continue
-        refreshed_at = refreshes[index].value - ahead_s
+        refreshed_at = refreshes[index].value - clock_lead_s
         if refreshed_at > action_at.timestamp():
-            after.append(sample)
-    return after
+            samples_after.append(sample)
+    return samples_after
 
 
-def find_well_since(well: Iterable[datetime], bad: Iterable[datetime]) -> datetime | None:
+def find_well_since(looks: Iterable[datetime], troubles: Iterable[datetime]) -> datetime | None:
     """Return the time of the first look after the last trouble.
 
     Parameters
     ----------
-    well, bad : times of looks, and times at which a signal was not well, in any order
+    looks : when somebody looked, in any order
+    troubles : when a look saw trouble, in any order
 
     Returns
     -------
-    Where no look is later, it is that last time itself; None when all was well throughout.
+    None without trouble. If nobody looked after the last trouble, the time of that trouble.
     """
-    last_bad = max(bad, default=None)
-    if last_bad is None:
+    last_trouble = max(troubles, default=None)
+    if last_trouble is None:
         return None
-    return min((at for at in well if at > last_bad), default=last_bad)
+    return min((at for at in looks if at > last_trouble), default=last_trouble)

@@ -14,8 +14,11 @@ from typing import NamedTuple
 
 from runbook_lib.model import Timestamp
 
+#: A counter that does not grow for this long has ended one episode of growth.
 _EPISODE = timedelta(minutes=2)
+#: What is less probable than this did not happen by chance.
 _BY_CHANCE = 0.01
+#: Two-sided 95 % bounds lie this many standard deviations from the mean.
 _Z95 = 1.96
 _USUAL_INTERVAL_S = 15.0
 
@@ -28,7 +31,7 @@ class Sample(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """How many per minute, with 95 % bounds."""
+    """How many per minute; ``low`` and ``high`` are 95 % bounds, per minute, too."""
 
     per_minute: float
     low: float
@@ -41,7 +44,7 @@ def clean(samples: Iterable[Sample]) -> list[Sample]:
 
 
 def compute_interval_s(samples: Sequence[Sample]) -> float:
-    """Return the usual time between two samples in seconds; 15 when there are not two."""
+    """Return the median time between two samples in seconds; 15 for fewer than two samples."""
     if len(samples) < 2:
         return _USUAL_INTERVAL_S
     gaps = [new.at - old.at for old, new in pairwise(samples)]
@@ -49,15 +52,20 @@ def compute_interval_s(samples: Sequence[Sample]) -> float:
 
 
 def list_growth(samples: Iterable[Sample]) -> list[Sample]:
-    """Return when a counter grew, and by how much."""
+    """Return when a counter grew, and by how much each time.
+
+    Parameters
+    ----------
+    samples : of one counter, oldest first
+    """
     growth = []
     for old, new in pairwise(samples):
-        grown = new.value
+        increase = new.value
         was_reset = new.value < old.value
         if not was_reset:
-            grown -= old.value
-        if grown > 0:
-            growth.append(Sample(new.at, grown))
+            increase -= old.value
+        if increase > 0:
+            growth.append(Sample(new.at, increase))
     return growth
 
 
@@ -67,10 +75,11 @@ def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
 
 
 def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) -> datetime | None:
-    """Return when the failures ended: the time of the last one. None while they may go on.
+    """Return when the failures ended: the time of the last failure. None while they may go on.
 
-    They have ended if so many successes in a row had a probability under 1 % at the failures'
-    earlier rate. After a fault that let nothing through, a few successes are enough.
+    The share of successes in the two minutes up to the last failure is the chance of one success
+    while the fault lasts. The failures have ended if all the successes since then had a chance
+    under 1 % together. After a fault that let nothing through, a few successes are enough.
 
     Parameters
     ----------
@@ -78,29 +87,33 @@ def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) ->
     succeeded : counters of what the fault prevents
     """
     failures = list_growth(failed)
-    last = failures[-1].at
-    start = last - _EPISODE
+    last_failed_at = failures[-1].at
+    start = last_failed_at - _EPISODE
     failed_count = sum(failure.value for failure in failures if failure.at > start)
-    let_through = 0.0
-    since = 0.0
+    successes_before = 0.0
+    successes_since = 0.0
     for success in _join_growth(succeeded):
-        if success.at > last:
-            since += success.value
+        if success.at > last_failed_at:
+            successes_since += success.value
         elif success.at > start:
-            let_through += success.value
-    success_rate = (let_through + 1) / (let_through + failed_count + 1)
-    has_ended = success_rate**since < _BY_CHANCE
-    return last if has_ended else None
+            successes_before += success.value
+    # One success is added: with a share of zero, a single success would end the failures.
+    success_share = (successes_before + 1) / (successes_before + failed_count + 1)
+    has_ended = success_share**successes_since < _BY_CHANCE
+    return last_failed_at if has_ended else None
 
 
 def find_beginning(counters: Iterable[Iterable[Sample]]) -> datetime | None:
-    """Return when the latest growth began: the first one after two minutes without any."""
+    """Return when the latest episode of growth began; None when no counter grew.
+
+    Two minutes without growth end an episode.
+    """
     times = sorted(grown.at for grown in _join_growth(counters))
     if not times:
         return None
     began = times[0]
-    for last, at in pairwise(times):
-        if at - last > _EPISODE:
+    for previous, at in pairwise(times):
+        if at - previous > _EPISODE:
             began = at
     return began
 
@@ -117,12 +130,12 @@ def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
 
     Parameters
     ----------
-    counters : their rates are added, such as those of labels and of slips
+    counters : samples of each counter; the rates are added, such as those of labels and of slips
 
     Returns
     -------
-    None unless every counter has two samples at different times, and there is one counter at
-    least: a missing sample is never a zero.
+    None without counters, and when a counter has no two samples at different times: that it has
+    no sample does not mean that nothing was counted.
     """
     if not counters:
         return None
@@ -142,7 +155,7 @@ def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
         high_root = math.sqrt(count + 1) + _Z95 / 2
         low = low_root**2
         high = high_root**2
-        # Those of two independent counts combine as the root of the sum of squares.
+        # The bounds of independent counts combine as the root of the sum of squares.
         below = math.hypot(below, (count - low) / minutes)
         above = math.hypot(above, (high - count) / minutes)
         total += count / minutes

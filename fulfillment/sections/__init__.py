@@ -1,4 +1,4 @@
-"""The eight sections of the runbook, one module each. Opinions live here."""
+"""The eight sections of the runbook, one module each. They decide what is a breach."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MODULES = (purpose, detection, immediate, chaos, root_cause, remediation, postm
 _READ_ONLY = (purpose, detection, immediate, root_cause, references)
 SECTIONS = Sections(
     cast(tuple[SectionModule, ...], _MODULES),
-    # a link in a checkout, a folder where the wheel is installed
+    # In a checkout this is a link to ``notebooks/``; in an installed wheel it is a folder.
     notebooks=(Path(__file__).parents[1] / "notebooks").resolve(),
     read_only=tuple(module.NAME for module in _READ_ONLY),
     investigation=Investigation,

@@ -1,4 +1,4 @@
-"""Section 4: synthetic backlog, in a marked local or demo environment only."""
+"""Section 4: a synthetic backlog. It is created in a marked local or demo environment only."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from ..change import synthetic
 from ..clients import Clients
 from ..clients.http_systems import Case
 from ..investigation import Investigation
-from .symptoms import conclude_beside
+from .symptoms import conclude_without_symptoms
 
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
 Parameters = synthetic.BacklogParameters
+#: The status that DataFlow's script would report; other errors have none.
 _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedError: 403}
 
 
@@ -33,6 +34,7 @@ _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedEr
     "the support probe fails",
 )
 def _read_document(inv: Investigation) -> Outcome:
+    """Describe synthetic objects, services and support, in the JSON of DataFlow's chaos script."""
     prefix = get_parameters(inv, Parameters).prefix or inv.settings.chaos_prefix
     objects = list(synthetic.list_synthetic(inv.clients.store, [prefix]))
     drills = set()
@@ -67,14 +69,15 @@ def _read_document(inv: Investigation) -> Outcome:
         rows=to_rows(("what", "value"), facts.items()),
         text=json.dumps(document, indent=2, ensure_ascii=False),
     )
-    overdue = synthetic.count_overdue(
+    overdue_count = synthetic.count_overdue(
         inv.settings,
         inv.clients.store,
         now=inv.now(),
         own_orders=synthetic.list_own_orders(inv),
     )
-    if overdue:
-        return outcome.breach(f"real labels wait too long ({overdue}): 4.1 is refused meanwhile")
+    if overdue_count:
+        words = f"real labels wait too long ({overdue_count}): 4.1 is refused meanwhile"
+        return outcome.breach(words)
     if services["minioRunning"] is False:
         return outcome.breach("the object store's service does not run")
     if support and support["status"] == "error":
@@ -85,7 +88,14 @@ def _read_document(inv: Investigation) -> Outcome:
 
 
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
-    """Return the service states in DataFlow's shape; an error in words when unreadable."""
+    """Return the states of the services in the JSON of DataFlow's chaos script.
+
+    If the services cannot be read, ``message`` says why.
+
+    Parameters
+    ----------
+    minio_service : the name of the object store's service
+    """
     states, error = attempt(lambda: clients.services.list_services())
     running: list[str] = []
     described: dict[str, Json] = {
@@ -105,7 +115,11 @@ def describe_services(clients: Clients, minio_service: str = "minio") -> dict[st
 
 
 def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
-    """Read a ticket's timeline and measure how long that takes, in DataFlow's shape."""
+    """Read a ticket's timeline, and return the result in the JSON of DataFlow's chaos script.
+
+    None without a ticket, and without a support service. ``elapsedSeconds`` says how long the
+    reading took.
+    """
     if not ticket_id or not clients.support.url:
         return None
     started = time.monotonic()
@@ -123,18 +137,18 @@ def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
 
 def _describe_timeline(case: Case) -> dict[str, Json]:
     newest_at = None
-    latest = None
+    newest_event = None
     for entry in case.timeline:
         if entry.source != "fulfillment-service" or entry.at is None:
             continue
         if newest_at is None or entry.at > newest_at:
             newest_at = entry.at
-            latest = entry.raw
+            newest_event = entry.raw
     return {
         "status": "ok",
         "httpStatus": 200,
         "timelineEvents": len(case.timeline),
-        "latestFulfillmentEvent": latest,
+        "latestFulfillmentEvent": newest_event,
     }
 
 
@@ -157,10 +171,10 @@ ACTIONS = by_id(
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say which synthetic objects there are: this section judges no symptom."""
+    """Say how many synthetic objects there are. This section judges no symptom."""
     reading = inv.latest().get("4.3")
     if reading is None:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
     summary = f"{reading.value} synthetic objects; {reading.reason}"
-    return conclude_beside(inv, verdict, summary)
+    return conclude_without_symptoms(inv, verdict, summary)

@@ -25,6 +25,7 @@ NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
 Parameters = SectionParameters
 _MAX_ROWS = 50
+_LAG_WINDOW_S = 120
 
 
 @step(
@@ -38,12 +39,13 @@ _MAX_ROWS = 50
 def _read_cleared(inv: Investigation) -> Outcome:
     prometheus = inv.clients.prometheus
     active = [alert for alert in prometheus.list_alerts() if alert.name in ALERTS]
-    lag = read_samples(inv, LAG, 120)
+    lag = read_samples(inv, LAG, _LAG_WINDOW_S)
     received = _list_received(inv)
-    last_status = {notice.channel: notice.status for notice in received}
-    silent = [channel for channel in CHANNELS if last_status.get(channel) != "resolved"]
+    # The notifications come oldest first, so each channel's newest status stays.
+    newest_status = {notice.channel: notice.status for notice in received}
+    not_told = [channel for channel in CHANNELS if newest_status.get(channel) != "resolved"]
     outcome = Outcome(
-        value=f"resolved at {len(CHANNELS) - len(silent)} of {len(CHANNELS)} channels",
+        value=f"resolved at {len(CHANNELS) - len(not_told)} of {len(CHANNELS)} channels",
         rows=[
             {
                 "channel": notice.channel,
@@ -62,11 +64,13 @@ def _read_cleared(inv: Investigation) -> Outcome:
     if lag[-1].value > inv.settings.lag_threshold_minutes:
         return outcome.breach(f"the lag is {lag[-1].value:.1f} min")
     if not inv.settings.notifications_url:
-        return outcome.left_out("it cleared; who was told is not asked: NOTIFICATIONS_URL is empty")
+        return outcome.left_out(
+            "the alert cleared; the channels cannot be checked: NOTIFICATIONS_URL is empty"
+        )
     if not received:
         return outcome.unknown("no channel received an alert: nothing to clear")
-    if silent:
-        return outcome.breach(f"no `resolved` at {', '.join(silent)}")
+    if not_told:
+        return outcome.breach(f"no `resolved` at {', '.join(not_told)}")
     return outcome.ok("the alert cleared, and every channel was told")
 
 
@@ -97,8 +101,8 @@ def _read_log(inv: Investigation) -> Outcome:
         rows=measures,
         facts={"opened_at": format_time(inv.incident.state.opened_at), **log},
     )
-    wanted = {"time": log["since"], "cause": causes, "measures": measures}
-    missing = [what for what, entry in wanted.items() if not entry]
+    parts = {"time": log["since"], "cause": causes, "measures": measures}
+    missing = [name for name, part in parts.items() if not part]
     if missing == ["measures"]:
         advice = name_runbook('runbook note "what you did"')
         return outcome.unknown(f"nothing was changed from here: say what helped with {advice}")
@@ -108,7 +112,7 @@ def _read_log(inv: Investigation) -> Outcome:
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
-    """Return a row for each action that was carried out; without any, one for each remark."""
+    """Return a row for each applied action; without any, one for each remark of a person."""
     rows: list[dict[str, Json]] = []
     for action in group_actions(inv.journal.actions):
         if action.applied:
@@ -137,8 +141,8 @@ def _describe_remark(note: Note) -> dict[str, Json]:
     }
 
 
-def _point(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadStep]:
-    """Make the step for one point of the checklist."""
+def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadStep]:
+    """Return ``@step`` with what all points of the checklist share."""
     return step(
         step_id,
         title,
@@ -150,17 +154,17 @@ def _point(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadSt
     )
 
 
-@_point("7.3", "Procedures and automation", "journal of this incident")
+@_checklist_step("7.3", "Procedures and automation", "journal of this incident")
 def _read_automation(inv: Investigation) -> Outcome:
     causes = inv.policy.list_causes(inv.journal)
     follow_ups: list[str] = []
     for finding in causes:
         follow_ups += CAUSES[finding.name].follow_ups
     doubt = "" if causes else "section 5 named no cause yet"
-    return _tick(inv, "7.3", follow_ups, doubt, "the cause needs no change in operations")
+    return _judge_point(inv, "7.3", follow_ups, doubt, "the cause needs no change in operations")
 
 
-@_point("7.4", "Tests and probes", "$prometheus_url/api/v1/rules; $probe_url/status")
+@_checklist_step("7.4", "Tests and probes", "$prometheus_url/api/v1/rules; $probe_url/status")
 def _read_probes(inv: Investigation) -> Outcome:
     rules = inv.clients.prometheus.list_rules()
     loaded = {rule.name for rule in rules if rule.health != "err"}
@@ -168,58 +172,62 @@ def _read_probes(inv: Investigation) -> Outcome:
     missing = [f"alert {name} is not loaded" for name in wanted if name not in loaded]
     if inv.settings.probe_url:
         probe = inv.clients.probe.read_status()
-        oldest = inv.now() - PROBE_MAX_AGE
-        if probe.ran_at is None or probe.ran_at < oldest:
+        oldest_allowed = inv.now() - PROBE_MAX_AGE
+        if probe.ran_at is None or probe.ran_at < oldest_allowed:
             missing.append("the synthetic probe did not run within 26 hours")
         if "timeline_refresh" not in [part.name for part in probe.steps]:
             missing.append("the probe has no step for the timeline refresh")
-    return _tick(inv, "7.4", missing, doubt="", fine="nothing is missing")
+    return _judge_point(inv, "7.4", missing, doubt="", fine="nothing is missing")
 
 
-@_point("7.5", "Documents", "readings of section 8")
+@_checklist_step("7.5", "Documents", "readings of section 8")
 def _read_documents(inv: Investigation) -> Outcome:
-    own = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
-    broken = [f"{r.step} {r.name}" for r in own if r.status is Status.BREACH]
-    unread = [f"{r.step} {r.reason}" for r in own if r.status is Status.UNKNOWN]
+    readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
+    broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
+    unread = [f"{r.step} {r.reason}" for r in readings if r.status is Status.UNKNOWN]
     doubt = ""
-    if not own:
+    if not readings:
         doubt = "the references were not checked: run section 8"
     elif unread:
         doubt = f"could not be checked: {'; '.join(unread)}"
-    fine = "every reference that this installation has holds"
-    return _tick(inv, "7.5", broken, doubt, fine)
+    fine = "every reference that this installation has is right"
+    return _judge_point(inv, "7.5", broken, doubt, fine)
 
 
-def _tick(inv: Investigation, step_id: str, todo: list[str], doubt: str, fine: str) -> Outcome:
-    """Judge a point of the checklist by what is open; a note answers the point.
+def _judge_point(
+    inv: Investigation, step_id: str, open_items: list[str], doubt: str, fine: str
+) -> Outcome:
+    """Judge a point of the checklist by what is open.
+
+    A person's note on the step makes the point ``ok``, whatever is open.
 
     Parameters
     ----------
-    doubt : why it cannot be judged; empty: it can
+    doubt : why the point cannot be judged when nothing is open; empty: it can be judged
     fine : what to say when nothing is open
     """
-    outcome = Outcome(value=len(todo), rows=[{"open": text} for text in todo])
+    outcome = Outcome(value=len(open_items), rows=[{"open": text} for text in open_items])
     note = inv.journal.note(step_id)
     if note:
         return outcome.ok(f"noted: {note}")
-    if todo:
-        return outcome.breach(f"open: {'; '.join(todo)}")
+    if open_items:
+        return outcome.breach(f"open: {'; '.join(open_items)}")
     if doubt:
         return outcome.unknown(doubt)
     return outcome.ok(fine)
 
 
 _OWN = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
-#: Includes what a verdict rests on: that is read anew when it is too old to judge.
+#: Includes the steps that a verdict rests on. They are read anew when they are too old to judge.
 STEPS = CAUSE_STEPS | by_id(read_recovery) | _OWN
 ACTIONS: dict[str, ActionStep] = {}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say which points are ticked; the verdict is the incident's, by current readings."""
+    """Say how many points are ticked; the verdict is the incident's, by current readings."""
     own = [reading for step_id, reading in inv.latest().items() if step_id in _OWN]
     ticked = [reading for reading in own if reading.status is Status.OK]
-    # A note answers a point, but its follow-ups stay open.
+    # A note ticks a point, but the follow-ups of the point stay open.
     follow_ups: list[str] = []
     for reading in own:
         follow_ups += [row["open"] for row in reading.rows if "open" in row]

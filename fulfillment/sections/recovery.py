@@ -1,6 +1,7 @@
-"""Whether labels get in, whether the lag stays low, and since when all is well. Only reads.
+"""Whether labels get into the store, whether the lag is low, and since when all is well. Only
+reads.
 
-Sections 2 and 6 read the same signals: what Prometheus scraped, and what waits in the bucket.
+Sections 2 and 6 share this: what Prometheus scraped, and what waits in the bucket.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from .signals import ALERTS, BACKLOG, LAG, REFRESH, read_samples
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _ORDERS = "fulfillment_orders_received_total"
-#: How old an upload may be to say something about now.
-_UPLOADS_S = 300.0
-#: How long an order may have no label before it counts.
+#: How far back uploads say something about now.
+_UPLOADS_WINDOW_S = 300.0
+#: How long an order may have no label before that says something.
 _PATIENCE = timedelta(seconds=60)
-#: How old a counter's newest sample may be to say something about now.
-_SCRAPED = timedelta(seconds=120)
+#: How old the newest sample of a counter may be, if the counter is still scraped.
+_MAX_SAMPLE_AGE = timedelta(seconds=120)
 #: Step of a range query over an hour.
 _HOUR_STEP_S = 30.0
 
@@ -37,23 +38,23 @@ _HOUR_STEP_S = 30.0
 def read_uploads(inv: Investigation) -> Uploads:
     """Tell by the worker's counters whether labels get into the store.
 
-    Failures count until more successes follow than chance explains. Without a counter that is
-    scraped now, nobody asked.
+    Failures count until so many successes follow that chance does not explain them. If Prometheus
+    does not scrape the counter of arrivals now, the answer is ``UNASKED``.
     """
     failed, _ = attempt(lambda: _read_counters(inv, _FAILED_UPLOADS))
     arrived, _ = attempt(lambda: _read_counters(inv, _ARRIVED))
     orders, _ = attempt(lambda: _read_counters(inv, _ORDERS))
     if not arrived:
         return Uploads.UNASKED
-    failures = _add_growth(failed or ())
-    arrivals = _add_growth(arrived)
-    if failures and find_end(_sum_up(failures), arrived) is None:
+    failures = _merge_growth(failed or ())
+    arrivals = _merge_growth(arrived)
+    if failures and find_end(_make_counter(failures), arrived) is None:
         return Uploads.FAILING
     last_arrival = max((grown.at for grown in arrivals), default=None)
-    oldest_wish = inv.now() - _PATIENCE
-    for order in _add_growth(orders or ()):
-        is_waiting = last_arrival is None or order.at > last_arrival
-        if is_waiting and order.at < oldest_wish:
+    patience_start = inv.now() - _PATIENCE
+    for order in _merge_growth(orders or ()):
+        has_no_label = last_arrival is None or order.at > last_arrival
+        if has_no_label and order.at < patience_start:
             return Uploads.NONE
     return Uploads.SUCCEEDING if arrivals else Uploads.UNASKED
 
@@ -63,35 +64,36 @@ def find_last_upload(inv: Investigation) -> datetime | None:
     if read_uploads(inv) is not Uploads.SUCCEEDING:
         return None
     failed, _ = attempt(lambda: _read_counters(inv, _FAILED_UPLOADS))
-    if not _add_growth(failed or ()):
+    if not _merge_growth(failed or ()):
         return None
     arrived, _ = attempt(lambda: _read_counters(inv, _ARRIVED))
-    arrivals = _add_growth(arrived or ())
+    arrivals = _merge_growth(arrived or ())
     return max((grown.at for grown in arrivals), default=None)
 
 
 def _read_counters(
-    inv: Investigation, selector: str, window_s: float = _UPLOADS_S
+    inv: Investigation, selector: str, window_s: float = _UPLOADS_WINDOW_S
 ) -> list[Sequence[Sample]]:
     """Return the samples of each counter of a selector that is still scraped."""
-    oldest = inv.now() - _SCRAPED
+    oldest_allowed = inv.now() - _MAX_SAMPLE_AGE
     counters: list[Sequence[Sample]] = []
     for series in inv.clients.prometheus.query_samples(selector, window_s):
         samples = clean(series.samples)
-        if samples and samples[-1].at >= oldest:
+        if samples and samples[-1].at >= oldest_allowed:
             counters.append(samples)
     return counters
 
 
-def _add_growth(counters: Iterable[Sequence[Sample]]) -> list[Sample]:
+def _merge_growth(counters: Iterable[Sequence[Sample]]) -> list[Sample]:
+    """Return when any of some counters grew, and by how much, oldest first."""
     growth: list[Sample] = []
     for samples in counters:
         growth += list_growth(samples)
     return sorted(growth)
 
 
-def _sum_up(growth: Sequence[Sample]) -> list[Sample]:
-    """Return one counter: the sum of several."""
+def _make_counter(growth: Sequence[Sample]) -> list[Sample]:
+    """Return samples of one counter that starts at 0 and grows so."""
     start = growth[0].at - timedelta(seconds=1)
     total = 0.0
     samples = [Sample(start, total)]
@@ -102,12 +104,12 @@ def _sum_up(growth: Sequence[Sample]) -> list[Sample]:
 
 
 def find_judged_from(inv: Investigation) -> datetime:
-    """Return since when readings are judged: the last action, else the opening of the incident."""
+    """Return from when on samples count: the last action, else the opening of the incident."""
     return inv.journal.last_applied_at or inv.incident.state.opened_at
 
 
 def judge_lag(inv: Investigation, since: datetime) -> Outcome:
-    """Judge the lag by the samples whose refresh is later than a time, as 6.5 does."""
+    """Judge the lag as 6.5 does, by the samples whose refresh is later than ``since``."""
     span = inv.now() - since
     window_s = max(60.0, span.total_seconds() + 60)
     return compute_recovery(
@@ -120,9 +122,10 @@ def judge_lag(inv: Investigation, since: datetime) -> Outcome:
 
 
 def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | None:
-    """Return the first sample of the lag after which lag, alerts and uploads all stayed well.
+    """Return since when lag, alerts and uploads have all been well.
 
-    A look that saw all well is as good as a sample.
+    That is the first look after the last trouble. A look is a sample of the lag, a reading in the
+    journal that found all well, or now.
 
     Parameters
     ----------
@@ -130,24 +133,24 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
 
     Returns
     -------
-    None when nothing in the window was wrong: then all has been well since the first sample.
+    None when nothing in the window was wrong.
     """
     window_s = inv.window.total_seconds()
     names = "|".join(ALERTS)
-    fired = f'ALERTS{{alertname=~"{names}",alertstate="firing",drill!="true"}}'
-    bad = [sample.at for sample in lag if sample.value >= inv.settings.recovered_minutes]
-    for series in inv.clients.prometheus.query_samples(fired, window_s):
-        bad += [sample.at for sample in series.samples if sample.value]
-    failures = _add_growth(_read_counters(inv, _FAILED_UPLOADS, window_s))
-    bad += [grown.at for grown in failures]
-    well = [sample.at for sample in lag]
-    well += [reading.observed_at for reading in inv.journal.readings if reading.well_since]
-    well.append(inv.now())
-    return find_well_since(well, bad)
+    firing = f'ALERTS{{alertname=~"{names}",alertstate="firing",drill!="true"}}'
+    troubles = [sample.at for sample in lag if sample.value >= inv.settings.recovered_minutes]
+    for series in inv.clients.prometheus.query_samples(firing, window_s):
+        troubles += [sample.at for sample in series.samples if sample.value]
+    failures = _merge_growth(_read_counters(inv, _FAILED_UPLOADS, window_s))
+    troubles += [grown.at for grown in failures]
+    looks = [sample.at for sample in lag]
+    looks += [reading.observed_at for reading in inv.journal.readings if reading.well_since]
+    looks.append(inv.now())
+    return find_well_since(looks, troubles)
 
 
 class Comparison(NamedTuple):
-    """What waits, compared with the hour before the incident, and in words."""
+    """How what waits compares with the hour before the incident; ``words`` says it in words."""
 
     backlog: Backlog
     words: str
@@ -156,8 +159,8 @@ class Comparison(NamedTuple):
 def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     """Compare how many labels wait, and how long, with the hour before the incident.
 
-    Young labels are normal: they come and go. More than usual is a fifth, and five at least, over
-    the most that waited in that hour.
+    Some labels always wait for a short time. The count is above the usual if it exceeds the most
+    that waited in that hour by more than five and by more than a fifth.
     """
     if waiting.overdue:
         return Comparison(Backlog.OVERDUE, waiting.describe())
@@ -165,17 +168,18 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     limit = inv.settings.recovered_minutes
     usual = _read_usual(inv)
     if usual is None:
+        # Without that hour the count is taken as usual, and only the longest wait decides.
         words = f"how many waited before is not known; under {limit:g} min is usual"
         usual = _Usual(count, limit, words)
     margin = max(5.0, usual.objects / 5)
     allowed = usual.objects + margin
     if count > allowed:
-        over = count - allowed
-        words = f"{count} labels wait, {over:.0f} more than the {allowed:.0f} that are usual"
+        excess = count - allowed
+        words = f"{count} labels wait, {excess:.0f} more than the {allowed:.0f} that are usual"
         return Comparison(Backlog.ABOVE, f"{words} ({usual.words}; {margin:.0f} more are allowed)")
-    age_limit = max(usual.minutes, limit)
-    if waiting.longest_minutes > age_limit:
-        over_minutes = waiting.longest_minutes - age_limit
+    limit_minutes = max(usual.minutes, limit)
+    if waiting.longest_minutes > limit_minutes:
+        over_minutes = waiting.longest_minutes - limit_minutes
         words = f"the oldest label waits {waiting.longest_minutes:.1f} min"
         words += f", {over_minutes:.1f} min longer than is usual"
         return Comparison(Backlog.ABOVE, f"{words} ({usual.words})")
@@ -184,7 +188,10 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
 
 
 class _Usual(NamedTuple):
-    """How many labels waited at most when all was well, how long, and where that is from."""
+    """How many labels waited at most when all was well, and for how long at most.
+
+    ``words`` says from which time that is known.
+    """
 
     objects: float
     minutes: float
@@ -199,23 +206,23 @@ def _read_usual(inv: Investigation) -> _Usual | None:
             return _Usual(steady, 0.0, f"{steady:.0f} in the drill's steady state")
     began = find_beginning(inv)
     calm = _read_calm(inv, began)
-    counts = _read_hour_before(inv, began, calm.since)
+    counts = _read_calm_counts(inv, began, calm.since)
     if not counts:
         return None
     most = max(counts)
-    ages = [sample.value for sample in calm.lag]
+    waits_minutes = [sample.value for sample in calm.lag]
     words = f"usually {median(counts):.0f} waited in the hour before, {most:.0f} at most"
-    return _Usual(most, max(ages, default=0.0), words)
+    return _Usual(most, max(waits_minutes, default=0.0), words)
 
 
 def _find_steady_state(inv: Investigation) -> float | None:
-    """Return the backlog that was read last before the drill injected its fault."""
-    injected = [entry for entry in inv.journal.entries if entry.data.get("event") == "inject"]
-    if not injected:
+    """Return how many objects waited by the last reading before the drill injected its fault."""
+    injections = [entry for entry in inv.journal.entries if entry.data.get("event") == "inject"]
+    if not injections:
         return None
     steady = None
     for reading in inv.journal.readings:
-        if reading.role is Role.BACKLOG and reading.seq < injected[0].seq:
+        if reading.role is Role.BACKLOG and reading.seq < injections[0].seq:
             steady = reading.value
     return float(steady) if isinstance(steady, int | float) else None
 
@@ -223,8 +230,8 @@ def _find_steady_state(inv: Investigation) -> float | None:
 def find_beginning(inv: Investigation) -> datetime:
     """Return when the incident began.
 
-    That is when its cause began. If that is not known, it is when its first label began to wait,
-    before any label was late.
+    That is the first sign of its causes. Without a sign, it is when the first late label began to
+    wait: LAG_THRESHOLD_MINUTES before the first breach.
     """
     since = inv.journal.since() or find_judged_from(inv)
     causes = inv.policy.list_causes(inv.journal)
@@ -235,34 +242,38 @@ def find_beginning(inv: Investigation) -> datetime:
 
 
 def find_end_before(inv: Investigation) -> datetime | None:
-    """Return when the last incident or drill before this one was closed; None: there is none."""
+    """Return when the last earlier incident or drill was closed; None without an earlier one."""
     rows = list_history(inv.incident.folder.parent, inv.policy)
     ends = [row.closed_at for row in rows if row.closed_at and row.incident < inv.incident.id]
     return max(ends, default=None)
 
 
 class _Calm(NamedTuple):
-    """The lag of the hour before, since an earlier incident within it ended."""
+    """The calm end of the hour before an incident: its start, and the lag since then in minutes."""
 
     since: datetime
     lag: list[Sample]
 
 
 def _read_calm(inv: Investigation, began: datetime) -> _Calm:
+    """Return the calm end of the hour before the incident began.
+
+    It starts after the last sample of the lag over the threshold.
+    """
     start = began - timedelta(hours=1)
     lag, _ = attempt(lambda: _query_range(inv, LAG, start, began))
     limit = inv.settings.lag_threshold_minutes
-    before = [sample for sample in lag or () if start <= sample.at <= began]
-    late = [sample.at for sample in before if sample.value > limit]
-    since = max(late, default=start)
-    return _Calm(since, [sample for sample in before if sample.at > since])
+    hour_before = [sample for sample in lag or () if start <= sample.at <= began]
+    late_at = [sample.at for sample in hour_before if sample.value > limit]
+    since = max(late_at, default=start)
+    return _Calm(since, [sample for sample in hour_before if sample.at > since])
 
 
-def _read_hour_before(inv: Investigation, began: datetime, calm_since: datetime) -> list[float]:
-    """Return how many objects waited in the hour before, by sample, while all was calm."""
+def _read_calm_counts(inv: Investigation, began: datetime, calm_since: datetime) -> list[float]:
+    """Return how many objects waited at each sample of the calm end of the hour before."""
     backlog = BACKLOG % inv.settings.pending_prefix
     start = began - timedelta(hours=1)
-    # Between two points of the range a label may come and go: the highest of each step counts.
+    # Labels may come and go between two points of the range, so each step's highest count is read.
     highest = f"max_over_time(sum({backlog})[{_HOUR_STEP_S:.0f}s:5s])"
     waited, _ = attempt(lambda: _query_range(inv, highest, start, began))
     return [sample.value for sample in waited or () if calm_since < sample.at <= began]

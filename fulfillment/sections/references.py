@@ -18,28 +18,33 @@ from runbook_lib.settings import find_checkout
 
 from ..investigation import Investigation
 from .signals import ALERT, DASHBOARD_UID, PANEL_TITLE
-from .symptoms import conclude_beside
+from .symptoms import conclude_without_symptoms
 
 NAME = "08_references"
 TITLE = "References"
 Parameters = SectionParameters
 
-_TARGET = "chaos-fulfillment-delay"
+_MAKE_TARGET = "chaos-fulfillment-delay"
 _METRICS = [
     "fulfillment_lag_minutes",
     "fulfillment_artifacts_backlog_objects",
     "fulfillment_artifacts_backlog_bytes",
 ]
-#: DataFlow's runbook names the first; MinIO exports the others (v2 metrics).
-_CAPACITY = [
+#: One of these is enough: DataFlow's runbook names the first; MinIO exports the others.
+_CAPACITY_METRICS = [
     "minio_cluster_capacity_free_bytes",
     "minio_cluster_capacity_usable_free_bytes",
     "minio_cluster_capacity_raw_free_bytes",
 ]
 
 
-def _check_document(step_id: str, path: str, needle: str = "") -> ReadStep:
-    """Return a step that checks a document of DataFlow, and a text in it if one is named."""
+def _check_document(step_id: str, path: str, wanted: str = "") -> ReadStep:
+    """Return a step that checks a document of DataFlow.
+
+    Parameters
+    ----------
+    wanted : a text that the document must have; empty: none
+    """
 
     @step(
         step_id,
@@ -54,21 +59,22 @@ def _check_document(step_id: str, path: str, needle: str = "") -> ReadStep:
         if home is None:
             why = "DATAFLOW_HOME is empty: there is no checkout of DataFlow here"
             return Outcome().left_out(why)
-        return _check_file(home / path, needle)
+        return _check_file(home / path, wanted)
 
     return check
 
 
 def _check_script(
-    step_id: str, title: str, path: str, needle: str = "", name: str = ""
+    step_id: str, title: str, path: str, wanted: str = "", name: str = ""
 ) -> ReadStep:
-    """Return a step that checks a file that DataFlow and this runbook have, and a text in it.
+    """Return a step that checks a file that both DataFlow and this runbook have.
 
-    If DATAFLOW_HOME names a checkout, DataFlow's own file counts. The two are compatible.
+    If DATAFLOW_HOME is set, DataFlow's file is checked, else ours. Both are used the same way.
 
     Parameters
     ----------
-    name : of its readings; empty: the path
+    wanted : a text that the file must have; empty: none
+    name : the name of the step's readings; empty: the path
     """
 
     @step(
@@ -82,9 +88,9 @@ def _check_script(
     def check(inv: Investigation) -> Outcome:
         home = inv.settings.dataflow_home or find_checkout()
         if home is None:
-            why = "DATAFLOW_HOME is empty, and this is not run from a checkout"
+            why = "DATAFLOW_HOME is empty, and the runbook does not run from a checkout"
             return Outcome().left_out(why)
-        outcome = _check_file(home / path, needle)
+        outcome = _check_file(home / path, wanted)
         if inv.settings.dataflow_home:
             outcome.source = f"$DATAFLOW_HOME/{path}"
         return outcome
@@ -92,13 +98,13 @@ def _check_script(
     return check
 
 
-def _check_file(path: Path, needle: str) -> Outcome:
-    """Check that a file exists and holds a text; upper and lower case do not matter."""
+def _check_file(path: Path, wanted: str) -> Outcome:
+    """Check that a file exists and has a text; upper and lower case do not matter."""
     if not path.is_file():
         return Outcome().breach("the file does not exist")
-    if needle.lower() not in path.read_text("utf-8", "replace").lower():
-        return Outcome().breach(f"the file does not mention {needle.strip()!r}")
-    mentions = f" and mentions {needle.strip()!r}" if needle else ""
+    if wanted.lower() not in path.read_text("utf-8", "replace").lower():
+        return Outcome().breach(f"the file does not mention {wanted.strip()!r}")
+    mentions = f" and mentions {wanted.strip()!r}" if wanted else ""
     return Outcome(value="found").ok(f"exists{mentions}")
 
 
@@ -130,10 +136,10 @@ def _check_dashboard(inv: Investigation) -> Outcome:
 )
 def _check_metrics(inv: Investigation) -> Outcome:
     prometheus = inv.clients.prometheus
-    counts = {name: len(prometheus.query(name)) for name in (*_METRICS, *_CAPACITY)}
+    counts = {name: len(prometheus.query(name)) for name in (*_METRICS, *_CAPACITY_METRICS)}
     missing = [name for name in _METRICS if not counts[name]]
-    if not any(counts[name] for name in _CAPACITY):
-        missing.append("any of the store's capacity metrics")
+    if not any(counts[name] for name in _CAPACITY_METRICS):
+        missing.append("the store's free capacity")
     present = [name for name, count in counts.items() if count]
     outcome = Outcome(value=len(present), rows=to_rows(("metric", "series"), counts.items()))
     if missing:
@@ -163,7 +169,7 @@ def _check_rule(inv: Investigation) -> Outcome:
 
 STEPS = by_id(
     _check_script("8.1", "Chaos script", "scripts/chaos/simulate_fulfillment_delay.py"),
-    _check_script("8.2", "Make target", "Makefile", f"\n{_TARGET}:", f"make {_TARGET}"),
+    _check_script("8.2", "Make target", "Makefile", f"\n{_MAKE_TARGET}:", f"make {_MAKE_TARGET}"),
     _check_document("8.3", "docs/monitoring/README.md"),
     _check_document("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
     _check_document("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
@@ -172,20 +178,25 @@ STEPS = by_id(
     _check_rule,
 )
 ACTIONS: dict[str, ActionStep] = {}
-_WORDS = {Status.BREACH: "broken", Status.UNKNOWN: "not checked", Status.LEFT_OUT: "left out"}
+_STATUS_WORDS = {
+    Status.BREACH: "broken",
+    Status.UNKNOWN: "not checked",
+    Status.LEFT_OUT: "left out",
+}
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say which references hold: this section judges no symptom."""
+    """Say which references are right. This section judges no symptom."""
     readings = inv.latest()
     steps: dict[Status, list[str]] = {status: [] for status in Status}
     for step_id in STEPS:
         reading = readings.get(step_id)
-        steps[reading.status if reading else Status.UNKNOWN].append(step_id)
-    held = len(steps[Status.OK])
-    summary = f"{held} of {len(STEPS)} references hold"
-    for status, words in _WORDS.items():
+        status = reading.status if reading else Status.UNKNOWN
+        steps[status].append(step_id)
+    right_count = len(steps[Status.OK])
+    summary = f"{right_count} of {len(STEPS)} references hold"
+    for status, words in _STATUS_WORDS.items():
         if steps[status]:
             summary += f"; {words}: {', '.join(steps[status])}"
-    verdict = Verdict.HEALTHY if held else Verdict.UNKNOWN
-    return conclude_beside(inv, verdict, summary)
+    verdict = Verdict.HEALTHY if right_count else Verdict.UNKNOWN
+    return conclude_without_symptoms(inv, verdict, summary)

@@ -39,7 +39,7 @@ from runbook_lib.section import (
 )
 
 from ..analysis.causes import STANDSTILL, Advice
-from ..analysis.forecasts import Drain, Stages, compute_clear_time, compute_drain
+from ..analysis.forecasts import BacklogForecast, Stages, compute_clear_time, forecast_backlog
 from ..analysis.samples import Rate
 from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
@@ -436,8 +436,8 @@ def _compare(inv: Investigation, waits: Mapping[str, float], plan: Plan) -> Plan
     is_stopped = not STANDSTILL.isdisjoint(causes)
     read, error = attempt(lambda: read_rates(inv, is_stopped=is_stopped))
     rates = read or Rates()
-    now = compute_drain(len(waits), rates.arrival, rates.drain)
-    after = compute_drain(len(stays), rates.arrival, rates.drain)
+    now = forecast_backlog(len(waits), rates.arrival, rates.drain)
+    after = forecast_backlog(len(stays), rates.arrival, rates.drain)
     arrival = _say_rate(rates.arrival)
     drain = _say_rate(rates.drain)
     rows = [
@@ -487,14 +487,14 @@ def _say_rate(rate: Rate | None) -> str:
     return f"{rate.per_minute:.1f} ({rate.low:.1f}–{rate.high:.1f})"
 
 
-def _say_time_to_empty(drain: Drain) -> str:
+def _say_time_to_empty(forecast: BacklogForecast) -> str:
     """Say when the backlog will be empty at the present rates, with bounds."""
-    if drain.minutes_to_empty is None:
-        return drain.outlook
+    if forecast.minutes_to_empty is None:
+        return forecast.outlook
     high = "never"
-    if drain.high_minutes is not None:
-        high = f"{drain.high_minutes:.1f}"
-    return f"{drain.minutes_to_empty:.1f} min ({drain.low_minutes:.1f}–{high})"
+    if forecast.high_minutes is not None:
+        high = f"{forecast.high_minutes:.1f}"
+    return f"{forecast.minutes_to_empty:.1f} min ({forecast.low_minutes:.1f}–{high})"
 
 
 @step(

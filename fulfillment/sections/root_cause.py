@@ -29,7 +29,7 @@ from ..analysis.causes import (
     advise,
     diagnose,
 )
-from ..analysis.forecasts import compute_drain
+from ..analysis.forecasts import forecast_backlog
 from ..change.release import GATE
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState, try_time
@@ -72,8 +72,8 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
     name="worker and carrier",
     source="$fulfillment_url/fulfillment/worker; its counters; services; log",
     role=Role.CAUSE,
-    threshold=f"the worker is stopped, paused or still, or over {causes.BAD_SHARE:.0%} of carrier "
-    "requests fail",
+    threshold="the worker is stopped, paused or still, or over "
+    f"{causes.MAX_FAILED_SHARE:.0%} of carrier requests fail",
 )
 def read_worker(inv: Investigation) -> model.Outcome:
     """Read services, worker and carrier as far as each can be read; unknown when none can."""
@@ -106,8 +106,9 @@ def read_worker(inv: Investigation) -> model.Outcome:
         "the worker is paused": is_paused and not held_for,
         f"the worker is paused for {held_for}, which is not finished": bool(held_for),
         "the worker begins no new pass": still,
-        f"{timeouts or 0:.0%} of carrier requests time out": (timeouts or 0) > causes.BAD_SHARE,
-        f"{errors or 0:.0%} of carrier requests fail": (errors or 0) > causes.BAD_SHARE,
+        f"{timeouts or 0:.0%} of carrier requests time out": (timeouts or 0)
+        > causes.MAX_FAILED_SHARE,
+        f"{errors or 0:.0%} of carrier requests fail": (errors or 0) > causes.MAX_FAILED_SHARE,
     }
     problems = [problem for problem, applies in checks.items() if applies]
     watchers = _read_watchers(inv)
@@ -388,7 +389,7 @@ def read_room(inv: Investigation) -> model.Outcome:
     )
     if refused:
         return outcome.breach(f"{refused:.0f} writes were refused for want of room")
-    if free_bytes is not None and free_bytes < causes.LOW_BYTES:
+    if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
     if not metrics.recent:
         return outcome.unknown("the worker counts no failures by reason")
@@ -460,7 +461,7 @@ def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
     backlog = BACKLOG % inv.settings.pending_prefix
     waiting = inv.clients.prometheus.query(f"sum({backlog})")
     objects = waiting[0].samples[-1].value if waiting else None
-    forecast = compute_drain(objects, arrival, drain)
+    forecast = forecast_backlog(objects, arrival, drain)
     minutes = forecast.minutes_to_empty
     return model.DrainForecast(
         arrival_per_min=round(arrival.per_minute, 2) if arrival else None,

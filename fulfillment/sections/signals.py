@@ -1,4 +1,4 @@
-"""The signals that several sections look at: alerts and metrics by name, the panel, plots.
+"""The signals that several sections read: names of alerts and metrics, the panel, lines for plots.
 
 Only reads.
 """
@@ -21,6 +21,7 @@ from ..situation import DELAY_ALERT, UPLOAD_ALERT
 
 ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"
+#: The alerts of this runbook.
 ALERTS = (ALERT, UPLOAD_ALERT)
 LAG = 'fulfillment_lag_minutes{origin="real"}'
 REFRESH = "fulfillment_exporter_last_refresh_timestamp_seconds"
@@ -37,12 +38,15 @@ _LISTING = "listing of the bucket"
 
 
 def is_drill(labels: Mapping[str, str]) -> bool:
-    """Tell whether an alert rests on synthetic objects alone."""
+    """Tell by its labels whether an alert or a rule is about synthetic objects alone."""
     return labels.get("drill") == "true"
 
 
 def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sample]:
-    """Return the raw samples of all series of a selector as one list, oldest first."""
+    """Return the raw samples of all series of a selector as one list, oldest first.
+
+    Samples without a finite value are left out.
+    """
     samples: list[Sample] = []
     for series in inv.clients.prometheus.query_samples(selector, window_s):
         samples += series.samples
@@ -50,8 +54,9 @@ def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sam
 
 
 def draw_line(name: str, samples: Sequence[Sample]) -> Line:
-    """Return a line of at most 200 points, including the newest. A flat stretch keeps only its two
-    ends.
+    """Return a line of at most 200 points, including the newest.
+
+    A flat stretch keeps only its two ends.
     """
     stride = max(1, math.ceil(len(samples) / _MAX_POINTS))
     newest_first = samples[::-stride]
@@ -78,7 +83,13 @@ def read_lines(
     labels: Sequence[str] = (),
     name: str = "",
 ) -> tuple[Line, ...]:
-    """Return an expression's series over the window for a plot, named by some labels."""
+    """Return an expression's series over the window as lines of a plot, at most 20.
+
+    Parameters
+    ----------
+    labels : the values of these labels are a line's name
+    name : of a series without these labels; empty: the expression
+    """
     end = inv.now()
     start = end - inv.window
     step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
@@ -92,19 +103,19 @@ def read_lines(
 
 
 def _name_series(series: Series, labels: Sequence[str]) -> str:
-    words = [series.labels.get(label, "") for label in labels]
-    return " ".join(words).strip()
+    values = [series.labels.get(label, "") for label in labels]
+    return " ".join(values).strip()
 
 
 class PanelShow(NamedTuple):
-    """What the dashboard's panel shows, asked of Prometheus with the panel's own queries.
+    """What the dashboard's panel shows, by Prometheus' answers to the panel's queries.
 
     Attributes
     ----------
-    queries : PromQL
-    source : the panel's link in Grafana, else that the dashboard as code was read
-    problem : why Grafana's own panel could not be read; None when it was
-    current : the newest value of each series
+    queries : the panel's queries in PromQL
+    source : the panel's link in Grafana; without it, where queries and answers come from
+    problem : why the panel could not be read from Grafana; None when it was
+    current : each series with its newest value
     lines : the series over the window
     """
 
@@ -121,12 +132,13 @@ class PanelShow(NamedTuple):
 
 
 def read_panel(inv: Investigation) -> PanelShow:
-    """Read the panel `Fulfillment backlog`: Grafana's own, else that of the dashboard as code.
+    """Read the panel `Fulfillment backlog` from Grafana, else from the dashboard as code.
 
     Raises
     ------
     ClientError
-        When neither has the panel, or Prometheus does not answer.
+        When neither Grafana nor the dashboard as code has the panel, or when Prometheus does not
+        answer.
     """
     clients = inv.clients
     problem: ClientError | None = None
@@ -134,10 +146,10 @@ def read_panel(inv: Investigation) -> PanelShow:
         panel = clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
         source = panel.link
     except ClientError as error:
-        installed, _ = attempt(lambda: clients.dashboards.find_panel(DASHBOARD_UID, PANEL_TITLE))
-        if installed is None:
+        as_code, _ = attempt(lambda: clients.dashboards.find_panel(DASHBOARD_UID, PANEL_TITLE))
+        if as_code is None:
             raise
-        panel = installed
+        panel = as_code
         problem = error
         source = f"{inv.settings.prometheus_url}, by the dashboard {DASHBOARD_UID} as code"
     current: list[Series] = []
@@ -150,5 +162,5 @@ def read_panel(inv: Investigation) -> PanelShow:
 
 
 def draw_listing(at: datetime, count: int) -> Line:
-    """Return a listing's count as a line of one point, to be drawn beside the panel's lines."""
+    """Return the number of listed objects as a line of one point, for the plot of the panel."""
     return Line(name=_LISTING, points=((at, float(count)),))

@@ -1,4 +1,4 @@
-"""What happened, on one clock: alerts, turning points, restarts, errors, notices, our actions."""
+"""The timeline: alerts, turning points, restarts, errors, notifications, actions, on one clock."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from .signals import BACKLOG, LAG, is_drill, read_samples
 
 _MAX_EVENTS = 200
 _MAX_CHARS = 300
-_CLOCK = "prometheus"  # of every sample
+#: The source of every event from a sample: Prometheus' clock gives its time.
+_CLOCK = "prometheus"
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
 _MAX_LOG_LINES = 5000
 _MAX_OTHER_LINES = 1000
-#: Kinds of errors of one service: a broken one has hundreds.
+#: How many kinds of errors to show of one service: a broken service has hundreds.
 _MAX_KINDS = 12
-#: By whose clock a service logs, if its name does not begin with that system.
+#: The system whose clock a service's log has. For other services the name begins with the system.
 _SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
 #: A ``Date`` header has whole seconds: a smaller difference proves nothing.
 _LEAST_SKEW_S = 2.0
@@ -37,7 +38,12 @@ def find_turns(
     name: str,
     unit: str,
 ) -> list[Event]:
-    """Find where a series rises over a threshold, where it is highest, where it falls again."""
+    """Find when a series rises over a threshold, when it is highest, and when it falls back.
+
+    Parameters
+    ----------
+    name, unit : of the series, for the words of the events
+    """
     turns: list[Event] = []
 
     def add(at: datetime, text: str) -> None:
@@ -65,19 +71,20 @@ def _get_value(sample: Sample) -> float:
 def find_alert_changes(
     samples: Iterable[Sample], *, name: str, gap_s: float, now: datetime
 ) -> list[Event]:
-    """Find when an alert, which is sampled while it lasts, begins and ends.
+    """Find when an alert begins and ends.
 
     Parameters
     ----------
-    samples : one each time that somebody looked; zero means that the alert was not there
-    gap_s : a longer time without a sample means that it ended; twice the sampling step is right
+    samples : samples of the alert; Prometheus has them only while the alert lasts. Zero means that
+        the alert was not there
+    gap_s : a longer time without a sample means that the alert ended
     now : when the samples were read
     """
     points = clean(samples)
     changes: list[Event] = []
 
-    def add(at: datetime, what: str) -> None:
-        changes.append(Event(at, "alert", f"{name} {what}", _CLOCK))
+    def add(at: datetime, change: str) -> None:
+        changes.append(Event(at, "alert", f"{name} {change}", _CLOCK))
 
     if points and points[0].value:
         add(points[0].at, "begins")
@@ -98,7 +105,7 @@ def find_alert_changes(
 
 
 def merge_events(events: Iterable[Event], skews_s: Mapping[str, float]) -> list[Event]:
-    """Put events in order on this machine's clock, each on one line, the newest 200 of them.
+    """Return the newest 200 events in order on this machine's clock, each once and on one line.
 
     Parameters
     ----------
@@ -120,7 +127,10 @@ def _sort_key(event: Event) -> tuple[datetime, str, str, str]:
 
 
 def read_events(inv: Investigation) -> list[Event]:
-    """Read what happened in the window, each system by its own clock; say what is missing."""
+    """Read what happened in the window, each system by its own clock.
+
+    An event of the kind ``unknown`` says what could not be read.
+    """
     readers: dict[str, Callable[[Investigation], Iterable[Event]]] = {
         "alerts": _read_alerts,
         "lag and backlog": _read_turns,
@@ -138,13 +148,18 @@ def read_events(inv: Investigation) -> list[Event]:
             events.append(Event(now, "unknown", text))
     start = now - inv.window
     in_window = [event for event in events if event.at >= start]
+    # The clocks are corrected later: another step reads their skew.
     return merge_events(in_window, {})
 
 
 def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Event, ...]:
-    """Put the events of the newest readings and our actions on this machine's clock.
+    """Return the events of the newest readings and our actions, on this machine's clock.
 
     Oldest first; from the journal alone.
+
+    Parameters
+    ----------
+    findings : of the diagnosis that is being concluded; the first sign of a cause is an event
     """
     readings = list(inv.latest().values())
     events: list[Event] = []
@@ -181,6 +196,7 @@ def _read_turns(inv: Investigation) -> Iterator[Event]:
     usual = 0.0
     if backlog:
         usual = median_high(sample.value for sample in backlog)
+    # Twice the median is high; the 20 keep a backlog of a few objects out of the timeline.
     high = 2 * usual + 20
     yield from find_turns(backlog, high, name="backlog", unit="objects")
 
@@ -192,20 +208,20 @@ def _read_restarts(inv: Investigation) -> Iterator[Event]:
         if state.since is None:
             continue
         if state.running or state.state.upper() == "STARTING":
-            what = "started"
+            change = "started"
         else:
-            what = f"stopped ({state.state})"
-        names = together.setdefault((state.since, what), [])
+            change = f"stopped ({state.state})"
+        names = together.setdefault((state.since, change), [])
         names.append(state.name)
-    for (at, what), names in together.items():
-        text = f"{', '.join(names)} {what}"
+    for (at, change), names in together.items():
+        text = f"{', '.join(names)} {change}"
         yield Event(at, "restart", text)
 
 
 def _read_errors(inv: Investigation) -> Iterator[Event]:
     """Yield the first of each kind of error and of warning in every service's log.
 
-    The whole log of the worker is read, and the newest lines of the others.
+    Reads the newest 5,000 lines of the worker, and the newest 1,000 of every other service.
     """
     worker = inv.settings.worker_service
     states = inv.clients.services.list_services()
@@ -220,6 +236,7 @@ def _read_errors(inv: Investigation) -> Iterator[Event]:
 
 
 def _read_errors_of(inv: Investigation, service: str, max_lines: int) -> list[Event]:
+    """Return an event for each kind of error or warning in a log's newest lines, at most 12."""
     since = inv.now() - inv.window
     lines = inv.clients.services.read_logs(service, since=since, max_lines=max_lines)
     first_word = service.partition("-")[0]
@@ -251,6 +268,7 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
 
 
 def _list_actions(inv: Investigation) -> Iterator[Event]:
+    """Yield the applied actions, and when a drill injected its fault and took it back."""
     for action in inv.journal.list_actions(ActionPhase.APPLIED):
         text = f"{action.step} {action.action} on {action.target}"
         yield Event(action.at, "action", text)
@@ -261,7 +279,7 @@ def _list_actions(inv: Investigation) -> Iterator[Event]:
 
 
 def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
-    """Return the first sign of each cause that is supported, or was before."""
+    """Return an event for the first sign of each cause that is, or was earlier, supported."""
     all_findings = list(findings)
     for conclusion in inv.journal.conclusions:
         all_findings += conclusion.findings
@@ -269,8 +287,8 @@ def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
     for finding in all_findings:
         at = finding.first_seen
         if at and finding.status is CauseStatus.SUPPORTED:
-            known = first_signs.get(finding.name, at)
-            first_signs[finding.name] = min(at, known)
+            earliest = first_signs.get(finding.name, at)
+            first_signs[finding.name] = min(at, earliest)
     events = []
     for name, at in first_signs.items():
         events.append(Event(at, "cause", f"first sign of {name}"))
@@ -278,7 +296,10 @@ def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
 
 
 def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> list[Event]:
-    """Return the start of a worker with wrong settings: it has had them since then."""
+    """Return an event for the start of a worker with wrong settings; empty when they are right.
+
+    A worker has its settings from its start.
+    """
     place = ""
     since = None
     for reading in readings:
@@ -291,7 +312,7 @@ def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> list[Even
 
 
 def _find_skews(readings: Iterable[Reading]) -> dict[str, float]:
-    """Return by how many seconds each system's clock is ahead, where that is proven."""
+    """Return by how many seconds each system's clock is ahead. Under 2 s nothing is proven."""
     skews: dict[str, float] = {}
     for reading in readings:
         skews |= reading.observations.get("clock_skews_s", {})

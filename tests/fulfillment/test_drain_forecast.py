@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fulfillment.analysis.forecasts import compute_drain
+from fulfillment.analysis.forecasts import forecast_backlog
 from fulfillment.analysis.samples import Rate, Sample, compute_rate
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -90,7 +90,7 @@ def test_time_to_empty_of_a_simulated_queue() -> None:
     for _ in range(100):
         arrival = compute_rate(simulate_counter(random_, 20, 15))
         drain = compute_rate(simulate_counter(random_, 60, 15))
-        backlog = compute_drain(400, arrival, drain)
+        backlog = forecast_backlog(400, arrival, drain)
         assert backlog.outlook == "draining"
         assert backlog.low_minutes is not None
         assert backlog.high_minutes is not None
@@ -99,33 +99,33 @@ def test_time_to_empty_of_a_simulated_queue() -> None:
 
 
 def test_exact_rates_give_the_exact_time() -> None:
-    backlog = compute_drain(90, exact(10), exact(40))
+    backlog = forecast_backlog(90, exact(10), exact(40))
     assert (backlog.minutes_to_empty, backlog.low_minutes, backlog.high_minutes) == (3, 3, 3)
 
 
 @pytest.mark.parametrize(("arrival", "drain"), [(10, 10), (11, 10), (5, 0), (0, 0)])
 def test_never_when_they_arrive_as_fast_as_they_leave(arrival: float, drain: float) -> None:
-    backlog = compute_drain(3, exact(arrival), exact(drain))
+    backlog = forecast_backlog(3, exact(arrival), exact(drain))
     assert backlog.outlook == "never"
     assert backlog.minutes_to_empty is None
     assert ("grows" in backlog.reason) == (arrival > drain)
 
 
 def test_few_counts_may_mean_never() -> None:
-    backlog = compute_drain(50, compute_rate(points(0, 1)), compute_rate(points(0, 2)))
+    backlog = forecast_backlog(50, compute_rate(points(0, 1)), compute_rate(points(0, 2)))
     assert backlog.outlook == "draining"
     assert backlog.high_minutes is None
     assert "may never" in backlog.reason
 
 
 def test_an_empty_backlog_needs_no_rates() -> None:
-    backlog = compute_drain(0, None, None)
+    backlog = forecast_backlog(0, None, None)
     assert backlog.outlook == "empty"
 
 
 def test_labels_that_arrive_and_do_not_leave_are_never_gone_though_none_waits_just_now() -> None:
     arrival, drain = compute_rate(points(0, 10, 20, 30, 40)), compute_rate(points(7, 7, 7, 7, 7))
-    backlog = compute_drain(0, arrival, drain)
+    backlog = forecast_backlog(0, arrival, drain)
     assert backlog.outlook == "never"
     assert "40.0 arrive" in backlog.reason
     assert "0.0 leave" in backlog.reason
@@ -133,7 +133,7 @@ def test_labels_that_arrive_and_do_not_leave_are_never_gone_though_none_waits_ju
 
 def test_an_empty_backlog_is_empty_while_labels_leave_about_as_fast_as_they_come() -> None:
     arrival, drain = compute_rate(points(0, 10, 20, 31)), compute_rate(points(0, 10, 20, 29))
-    backlog = compute_drain(0, arrival, drain)
+    backlog = forecast_backlog(0, arrival, drain)
     assert backlog.outlook == "empty"
 
 
@@ -145,7 +145,7 @@ def test_an_empty_backlog_is_empty_while_labels_leave_about_as_fast_as_they_come
 def test_what_is_not_known_is_unknown(
     objects: float | None, arrival: Rate | None, drain: Rate | None
 ) -> None:
-    backlog = compute_drain(objects, arrival, drain)
+    backlog = forecast_backlog(objects, arrival, drain)
     assert backlog.outlook == "unknown"
     assert backlog.reason
 
@@ -175,7 +175,7 @@ def test_bounds_enclose_the_estimate(
     def rate(value: float) -> Rate:
         return Rate(value, max(0, value - below), value + above)
 
-    backlog = compute_drain(objects, rate(arrival), rate(drain))
+    backlog = forecast_backlog(objects, rate(arrival), rate(drain))
     if backlog.outlook == "draining":
         assert backlog.low_minutes is not None
         assert backlog.minutes_to_empty is not None
