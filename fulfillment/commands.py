@@ -38,7 +38,7 @@ from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS, remediation
 from .sections.detection import read_backlog_objects
-from .sections.purpose import describe_access, find_closed, read_rights, read_unfinished
+from .sections.purpose import describe_access, list_obstacles, read_rights, read_unfinished
 from .sections.remediation import describe_effect, read_recovery
 from .sections.root_cause import STEPS as CAUSE_STEPS
 from .settings import Settings
@@ -408,7 +408,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
         inv = Investigation(incident, section=SECTIONS["01_purpose"], settings=settings)
         readings = {step: inv.read_step(step) for step in inv.section.STEPS}
     rights = readings[get_step(read_rights).id]
-    blocking_rows = find_closed(rights.rows)
+    blocking_rows = list_obstacles(rights.rows)
     return CheckDocument(
         schema_name="runbook/check/1",
         exit_code=ExitCode.UNKNOWN if blocking_rows else ExitCode.OK,

@@ -63,7 +63,7 @@ class Rule(NamedTuple):
     name : the name of the observation
     holds : tests the observation's value
     weight : above 0 supports the cause, below 0 refutes it
-    says : what it means in words that the rule holds
+    says : in words, what is so when the rule holds
     decides : whether the cause stays undecided while the observation is unknown
     """
 
@@ -74,7 +74,7 @@ class Rule(NamedTuple):
     decides: bool = True
 
 
-#: Makes a rule without which the cause can be decided, too.
+#: Makes a rule whose observation may stay unknown: the cause is decided without it.
 hint = partial(Rule, decides=False)
 
 

@@ -1,6 +1,6 @@
 """Section 2: is there an incident? Alert, panel, backlog, ticket, probe. Only reads.
 
-The section lists the bucket itself, so that it does not rest on the metrics.
+The section lists the bucket, too, so that wrong or missing metrics do not hide an incident.
 """
 
 from __future__ import annotations
@@ -64,13 +64,14 @@ NAME = "02_signals_detection"
 TITLE = "Signals and detection"
 Parameters = SectionParameters
 
-#: Where a listing looks, as the source of a step.
+#: The prefixes that a listing reads, in the words of a step's source.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
-#: How long an order may have no label before it counts, by what 2.1 says of uploads.
+#: How long an order may have no label before it counts as unserved, by what 2.1 says of uploads.
 _PATIENCE: Mapping[str, timedelta] = {
     Uploads.FAILING: timedelta(seconds=5),
     Uploads.NONE: timedelta(seconds=60),
 }
+#: An exporter that refreshed longer ago than this is late.
 _LATE_REFRESH_S = 60.0
 _MAX_ROWS = 200
 
@@ -96,21 +97,21 @@ def read_alert(inv: Investigation) -> Outcome:
     alerts = inv.clients.prometheus.list_alerts()
     for_s = _find_for_s(inv, inv.clients.prometheus.list_rules())
     lag = _read_lag(inv, for_s)
-    over = list(takewhile(lambda sample: sample.value > limit, reversed(lag.fresh)))
-    own = []
-    drills = []
+    newest_over = list(takewhile(lambda sample: sample.value > limit, reversed(lag.fresh)))
+    real_alerts = []
+    firing_drills = []
     for alert in alerts:
         if alert.name not in ALERTS:
             continue
         if not is_drill(alert.labels):
-            own.append(alert)
+            real_alerts.append(alert)
         elif alert.state == "firing":
-            drills.append(alert)
-    firing = [alert for alert in own if alert.state == "firing"]
-    starts = [alert.active_at for alert in firing if alert.active_at]
-    beginnings = list(starts)
-    if over:
-        beginnings.append(over[-1].at)
+            firing_drills.append(alert)
+    firing = [alert for alert in real_alerts if alert.state == "firing"]
+    alert_starts = [alert.active_at for alert in firing if alert.active_at]
+    beginnings = list(alert_starts)
+    if newest_over:
+        beginnings.append(newest_over[-1].at)
     since = min(beginnings, default=None)
     outcome = Outcome(
         value=None if lag.value is None else round(lag.value, 2),
@@ -121,31 +122,33 @@ def read_alert(inv: Investigation) -> Outcome:
             unit="minutes",
             threshold=limit,
             lines=(draw_line("lag", lag.samples),),
-            windows=tuple((start, None) for start in starts),
+            windows=tuple((start, None) for start in alert_starts),
         ),
         rows=_list_alert_rows(alerts),
         observations={
-            "alert_state": _find_alert_state(own),
-            "drill_alert_firing": bool(drills),
+            "alert_state": _find_worst_state(real_alerts),
+            "drill_alert_firing": bool(firing_drills),
             "lag_present": lag.value is not None,
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
-        alerts={name: _find_state_of(own, name) for name in ALERTS},
+        alerts={name: _find_state_of(real_alerts, name) for name in ALERTS},
     )
-    _watch_recovery(inv, outcome, lag)
+    _add_recovery(inv, outcome, lag)
     if firing:
         outcome.episode = _find_episode(inv, firing, lag.fresh)
-        return outcome.breach(_say_firing(firing, starts, over, lag.value))
-    remark = f"; only synthetic objects: {_names(drills)} (drill)" if drills else ""
+        return outcome.breach(_say_firing(firing, alert_starts, newest_over, lag.value))
+    remark = ""
+    if firing_drills:
+        remark = f"; only synthetic objects: {_join_names(firing_drills)} (drill)"
     if lag.value is None:
-        is_blind = any(a.name == BLIND_ALERT and a.state == "firing" for a in alerts)
-        blind = f"; {BLIND_ALERT} fires" if is_blind else ""
-        return outcome.unknown(f"{_why_blind(lag)}{blind}{remark}")
-    if drills:
+        blind_fires = any(a.name == BLIND_ALERT and a.state == "firing" for a in alerts)
+        blind_remark = f"; {BLIND_ALERT} fires" if blind_fires else ""
+        return outcome.unknown(f"{_explain_blind(lag)}{blind_remark}{remark}")
+    if firing_drills:
         outcome.value = f"{lag.value:.1f} (drill alert only)"
     if lag.value <= limit:
         return outcome.ok(f"below the threshold and no alert fires{remark}")
-    over_s = (over[0].at - over[-1].at).total_seconds()
+    over_s = (newest_over[0].at - newest_over[-1].at).total_seconds()
     text = f"over {limit:g} min for {over_s:.0f} s"
     if over_s < for_s:
         return outcome.ok(f"{text}, not yet {for_s:.0f} s{remark}")
@@ -155,45 +158,46 @@ def read_alert(inv: Investigation) -> Outcome:
 def _say_firing(
     firing: Sequence[Alert],
     starts: Sequence[datetime],
-    over: Sequence[Sample],
-    lag: float | None,
+    newest_over: Sequence[Sample],
+    lag_minutes: float | None,
 ) -> str:
-    """Say which alerts fire, and since when their condition has held.
+    """Say which alerts fire, and since when their condition has been true.
 
     Parameters
     ----------
-    over : the samples over the threshold, the newest first
+    starts : since when the condition of each alert has been true; it fires some time later
+    newest_over : the newest samples of the lag, the newest first, as long as they are over the
+        threshold
     """
-    names = _names(firing)
+    names = _join_names(firing)
     words = f"{names} fire" if "," in names else f"{names} fires"
-    if over:
-        since = min([*starts, over[-1].at])
+    if newest_over:
+        since = min([*starts, newest_over[-1].at])
         return f"{words}; the lag has been over the threshold since {since:%H:%M:%S} UTC"
-    # Prometheus shows when the condition began to hold; the alert fires some time later.
     if starts:
         words += f"; the condition has held since {min(starts):%H:%M:%S} UTC"
-    if lag is None:
+    if lag_minutes is None:
         return f"{words}; the lag is not known"
-    return f"{words}; the lag itself is {lag:.1f} min, under the threshold"
+    return f"{words}; the lag itself is {lag_minutes:.1f} min, under the threshold"
 
 
 def _find_for_s(inv: Investigation, rules: Sequence[AlertRule]) -> float:
-    """Return the rule's own ``for``, or LAG_FOR_MINUTES where it is not loaded, in seconds."""
+    """Return the ``for`` of the rule, or LAG_FOR_MINUTES when it is not loaded, in seconds."""
     for rule in rules:
         if rule.name == ALERT and not is_drill(rule.labels):
             return rule.for_s
     return inv.settings.lag_for_minutes * 60
 
 
-def _find_alert_state(alerts: Sequence[Alert]) -> str:
-    """Return ``firing``, ``pending`` or ``inactive``."""
+def _find_worst_state(alerts: Sequence[Alert]) -> str:
+    """Return ``firing`` if any alert fires; else ``pending``; ``inactive`` without alerts."""
     if any(alert.state == "firing" for alert in alerts):
         return "firing"
     return "pending" if alerts else "inactive"
 
 
 def _find_state_of(alerts: Sequence[Alert], name: str) -> AlertState:
-    """Return the state of one alert; one that Prometheus does not name is resolved."""
+    """Return the state of the alert of a name; RESOLVED if it is not among ``alerts``."""
     states = {alert.state for alert in alerts if alert.name == name}
     for state in (AlertState.FIRING, AlertState.PENDING):
         if state in states:
@@ -201,8 +205,8 @@ def _find_state_of(alerts: Sequence[Alert], name: str) -> AlertState:
     return AlertState.RESOLVED
 
 
-def _watch_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:
-    """Add the observations that say whether all is well again, and since when."""
+def _add_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:
+    """Add to the outcome of 2.1 whether all is well again, and since when."""
     limit = inv.settings.lag_threshold_minutes
     is_low_now = None
     low_since = None
@@ -222,7 +226,14 @@ def _watch_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:
 
 
 class _Lag(NamedTuple):
-    """The lag's samples, the fresh ones among them, and the age of the exporter's last refresh."""
+    """The lag as Prometheus has it.
+
+    Attributes
+    ----------
+    samples : of the window, oldest first
+    fresh : the same samples if the newest one says something about now; else empty
+    refresh_age_s : the age of the exporter's last refresh; None when unknown
+    """
 
     samples: list[Sample]
     fresh: list[Sample]
@@ -235,11 +246,18 @@ class _Lag(NamedTuple):
 
 
 def _read_lag(inv: Investigation, for_s: float) -> _Lag:
+    """Read the lag.
+
+    Parameters
+    ----------
+    for_s : the alert rule's ``for``; the window is twice as long at least
+    """
     now = inv.now()
     window_s = max(for_s * 2, inv.window.total_seconds())
     samples = read_samples(inv, LAG, window_s)
     refreshes = read_samples(inv, REFRESH, 300)
     interval_s = compute_interval_s(samples[-20:])
+    # Three scrapes may be missing: one that fails says nothing about the exporter.
     patience_s = max(30.0, 4 * interval_s)
     age_s = math.inf
     if samples:
@@ -250,6 +268,7 @@ def _read_lag(inv: Investigation, for_s: float) -> _Lag:
         refresh_age_s = now.timestamp() - refreshes[-1].value
     # A series that vanished is stale at once in Prometheus, but its old samples stay readable.
     is_present = bool(inv.clients.prometheus.query(LAG))
+    # An exporter that does not tell when it refreshed counts as refreshed.
     is_refreshed = (refresh_age_s or 0) <= max(_LATE_REFRESH_S, patience_s)
     is_fresh = is_present and is_refreshed and age_s <= patience_s
     return _Lag(samples, samples if is_fresh else [], refresh_age_s)
@@ -258,18 +277,21 @@ def _read_lag(inv: Investigation, for_s: float) -> _Lag:
 def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) -> Episode | None:
     """Return the oldest firing alert, and when its trouble began.
 
-    A calm of LAG_FOR_MINUTES ends the trouble; a shorter one does not.
+    A calm of LAG_FOR_MINUTES ends the trouble; a shorter one does not. None when Prometheus does
+    not say since when an alert is active.
 
     Parameters
     ----------
-    fresh : samples of the lag; empty when they are too old
+    fresh : samples of the lag, oldest first; empty when they are too old
     """
     limit = inv.settings.lag_threshold_minutes
-    calm = inv.read_calm(inv.settings)
-    known = [(alert.active_at, alert) for alert in firing if alert.active_at]
-    if not known:
+    least_calm = inv.read_calm(inv.settings)
+    dated = [(alert.active_at, alert) for alert in firing if alert.active_at]
+    if not dated:
         return None
-    start, alert = min(known, key=lambda pair: pair[0])
+    start, alert = min(dated, key=lambda pair: pair[0])
+    # Back from the newest sample: each sample over the threshold moves the start back, until the
+    # samples under it, one after the other, cover a calm.
     calm_until = None
     for sample in reversed(fresh):
         if sample.value > limit:
@@ -277,13 +299,14 @@ def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) 
             calm_until = None
         elif sample.at < start:
             calm_until = calm_until or sample.at
-            if calm_until - sample.at >= calm:
+            if calm_until - sample.at >= least_calm:
                 break
     labels = {name: text for name, text in alert.labels.items() if name != "alertname"}
     return Episode(key=f"{alert.name}{{{_say_labels(labels, ', ')}}}", start=start)
 
 
-def _why_blind(lag: _Lag) -> str:
+def _explain_blind(lag: _Lag) -> str:
+    """Say why the lag is not known now."""
     if not lag.samples:
         return f"there is no series {LAG}: the exporter is down or cannot list the bucket"
     newest = lag.samples[-1]
@@ -293,7 +316,7 @@ def _why_blind(lag: _Lag) -> str:
     return f"the series of the lag ended; {last}"
 
 
-def _names(alerts: Sequence[Alert]) -> str:
+def _join_names(alerts: Sequence[Alert]) -> str:
     return ", ".join(sorted({alert.name for alert in alerts}))
 
 
@@ -324,14 +347,14 @@ def _say_labels(labels: Mapping[str, str], separator: str = " ") -> str:
     source=f"$grafana_url: dashboard {DASHBOARD_UID}, else the same dashboard as code",
     unit="objects",
 )
-def _read_panel(inv: Investigation) -> Outcome:
-    """Ask Prometheus the panel's own queries, and draw them beside a listing.
+def _compare_panel(inv: Investigation) -> Outcome:
+    """Send the panel's queries to Prometheus, and compare the answers with a listing.
 
     Without Grafana the queries are those of the dashboard as code. Unknown: a Grafana that is
     configured does not show the panel, or the queries give no number.
     """
     show = read_panel(inv)
-    listed, refused = attempt(lambda: _count_listed(inv))
+    listed, list_error = attempt(lambda: _count_listed(inv))
     rows: list[dict[str, Json]] = []
     for series in show.current:
         name = _say_labels(series.labels) or PANEL_TITLE
@@ -356,10 +379,10 @@ def _read_panel(inv: Investigation) -> Outcome:
     if not rows:
         return outcome.unknown(no_number)
     outcome.value = show.total
-    beside = f"the bucket could not be listed: {refused}"
+    listing_words = f"the bucket could not be listed: {list_error}"
     if listed is not None:
-        beside = f"the listing counts {listed:,}"
-    reason = f"the panel shows {show.total:,.0f}, {beside}"
+        listing_words = f"the listing counts {listed:,}"
+    reason = f"the panel shows {show.total:,.0f}, {listing_words}"
     if show.problem and not has_no_grafana:
         return outcome.unknown(f"Grafana does not show the panel: {show.problem}; {reason}")
     return outcome.ok(reason)
@@ -385,7 +408,7 @@ def _count_listed(inv: Investigation) -> int:
     needed=True,
 )
 def read_backlog_objects(inv: Investigation) -> Outcome:
-    """Count what waits; a real object over the lag threshold is a breach by itself."""
+    """Count what waits. A single real object over the lag threshold is a breach."""
     return _read_backlog(inv, "objects")
 
 
@@ -399,7 +422,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     threshold="a real object waits over $lag_threshold_minutes min",
 )
 def _read_bytes(inv: Investigation) -> Outcome:
-    """Sum up what waits; a real object over the lag threshold is a breach by itself."""
+    """Sum up the bytes that wait. A single real object over the lag threshold is a breach."""
     return _read_backlog(inv, "bytes")
 
 
@@ -407,10 +430,11 @@ _Unit = Literal["objects", "bytes"]
 
 
 def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
+    """List what waits, and compare the listing with the metric of this unit."""
     waiting = read_waiting(inv)
     listed = _measure(waiting.objects, unit)
     metric_words = _compare_metric(inv, unit, listed)
-    written = [label.info.last_modified for label in waiting.synthetic]
+    synthetic_since = [label.info.last_modified for label in waiting.synthetic]
     outcome = Outcome(
         value=_measure(waiting.real, unit),
         rows=waiting.rows(50),
@@ -418,7 +442,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         since=waiting.since,
         orders=_count_orders(waiting),
         longest_minutes=round(waiting.longest_minutes, 1),
-        first_seen={Cause.SYNTHETIC: min(written)} if written else {},
+        first_seen={Cause.SYNTHETIC: min(synthetic_since)} if synthetic_since else {},
         observations=waiting.observations,
     )
     reason = f"{waiting.describe()}; {metric_words}"
@@ -438,9 +462,9 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
 
 
 def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """Count the orders without any label if 2.1 says that no label gets in; else None."""
-    alert = inv.latest().get("2.1")
-    uploads = alert.observations.get("uploads") if alert else None
+    """Count the orders without any label, if 2.1 says that no label gets in; else None."""
+    alert_reading = inv.latest().get("2.1")
+    uploads = alert_reading.observations.get("uploads") if alert_reading else None
     patience = _PATIENCE.get(str(uploads))
     if patience is None or not inv.settings.fulfillment_url:
         return None
@@ -460,7 +484,12 @@ def _count_orders(waiting: Waiting) -> int:
 
 
 def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> str:
-    """Return the metric's value for the same prefixes in words."""
+    """Say what the metric counts under the same prefixes, and whether it differs from the listing.
+
+    Parameters
+    ----------
+    listed : how many objects or bytes the listing counts
+    """
     metric = f"fulfillment_artifacts_backlog_{unit}"
     series, error = attempt(lambda: inv.clients.prometheus.query(metric))
     if series is None:
@@ -469,25 +498,26 @@ def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> str:
     own = [gauge for gauge in series if gauge.labels.get("prefix") in prefixes]
     if not own:
         return "the metric has no series"
-    # The exporter looks every few seconds and labels come and go: only a gross difference counts.
+    # The exporter looks every few seconds, and labels come and go. So only a difference of over
+    # 20 objects (of 256 KiB), and of over half the larger number, counts.
     counted = sum(gauge.samples[-1].value for gauge in own)
-    slack = 20.0
+    tolerance = 20.0
     shown = f"{counted:,.0f}"
     if unit == "bytes":
-        slack = 20.0 * 256 * 1024
+        tolerance = 20.0 * 256 * 1024
         shown = format_bytes(counted)
-    slack = max(slack, 0.5 * max(counted, listed))
+    tolerance = max(tolerance, 0.5 * max(counted, listed))
     words = f"the metric says {shown}"
-    if abs(counted - listed) > slack:
-        words += "; the two differ: one of them is stale"
+    if abs(counted - listed) > tolerance:
+        words += "; metric and listing differ: one of them is stale"
     return words
 
 
 def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
-    """Return how much waited over the window, by prefix, with the last actions as marks.
+    """Return a plot of how much waited over the window, by prefix, with the last actions as marks.
 
-    It is read again after each action, so a report shows how the backlog shrank. No lines when the
-    metric cannot be read.
+    The step is read again after each action, so a report shows how the backlog shrank. The plot has
+    no lines when the metric cannot be read.
     """
     metric = f"fulfillment_artifacts_backlog_{unit}"
     lines, _ = attempt(lambda: read_lines(inv, metric, labels=("prefix", "origin")))
@@ -524,41 +554,44 @@ def read_ticket(inv: Investigation) -> Outcome:
         text = "no ticket given; add --ticket <id> (in a notebook: ticket_id)"
         return Outcome().unknown(text)
     support = inv.clients.support
-    stale = inv.settings.timeline_stale_minutes
+    stale_minutes = inv.settings.timeline_stale_minutes
     case = support.read_case(inv.ticket_id)
-    shipped = [entry.at for entry in case.timeline if entry.type == "shipment" and entry.at]
-    newest = max(shipped, default=None)
-    age = (inv.now() - newest).total_seconds() / 60 if newest else None
+    event_times = [entry.at for entry in case.timeline if entry.type == "shipment" and entry.at]
+    newest_at = max(event_times, default=None)
+    age_minutes = (inv.now() - newest_at).total_seconds() / 60 if newest_at else None
     waiting = read_waiting(inv)
     order_ids = {str(order_id) for order_id in case.order_ids}
-    own = [label for label in waiting.real if label.order_id in order_ids]
+    own_labels = [label for label in waiting.real if label.order_id in order_ids]
     without_order = sum(not label.order_id for label in waiting.real)
-    behind = _compute_behind(inv, case, newest) if newest else None
+    behind_minutes = _compute_behind_minutes(inv, case, newest_at) if newest_at else None
     outcome = Outcome(
-        value=None if age is None else round(age, 1),
+        value=None if age_minutes is None else round(age_minutes, 1),
         source=f"{support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
         rows=rows_of(case.timeline[-50:], "at", "type", "source", "status", order="order_id"),
         ticket=inv.ticket_id,
-        facts={"waiting": [label.info.key for label in own[:20]]},
-        observations={"timeline_behind_minutes": behind},
+        facts={"waiting": [label.info.key for label in own_labels[:20]]},
+        observations={"timeline_behind_minutes": behind_minutes},
     )
     if not case.order_ids:
         return outcome.unknown("the ticket names no order")
-    if age is None:
+    if age_minutes is None:
         failures = support.read_collection_failures()
         failed = ", ".join(f"{name} {n:.0f}" for name, n in sorted(failures.items()) if n > 0)
         if failed:
             return outcome.unknown(f"no shipment is shown, and collecting failed ({failed})")
         text = "the timeline has no fulfilment event yet"
-        age = own[0].minutes if own else 0.0
+        # An event is missing for as long as the oldest label waits.
+        age_minutes = own_labels[0].minutes if own_labels else 0.0
     else:
-        text = f"the newest fulfilment event is {age:.0f} min old"
-    waits = f"a label of the ticket has waited for {own[0].minutes:.0f} min" if own else ""
-    if waits and age > stale:
+        text = f"the newest fulfilment event is {age_minutes:.0f} min old"
+    waits = ""
+    if own_labels:
+        waits = f"a label of the ticket has waited for {own_labels[0].minutes:.0f} min"
+    if waits and age_minutes > stale_minutes:
         return outcome.breach(f"{text}, and {waits}")
-    if (behind or 0) > stale:
+    if (behind_minutes or 0) > stale_minutes:
         return outcome.breach(
-            f"a shipment changed {behind:.0f} min ago, and support does not show it"
+            f"a shipment changed {behind_minutes:.0f} min ago, and support does not show it"
         )
     if without_order and not waits:
         return outcome.unknown(
@@ -568,19 +601,26 @@ def read_ticket(inv: Investigation) -> Outcome:
     return outcome.ok(f"{text}; {waits or 'no label of the ticket waits'}")
 
 
-def _compute_behind(inv: Investigation, case: Case, newest: datetime) -> float | None:
-    """Return for how many minutes support has not shown the shipments' newest change."""
+def _compute_behind_minutes(inv: Investigation, case: Case, newest_at: datetime) -> float | None:
+    """Return for how many minutes support has not shown the shipments' newest change.
+
+    0 when support shows that change; None when the shipments cannot be read.
+
+    Parameters
+    ----------
+    newest_at : the newest fulfilment event that support shows
+    """
     changes, _ = attempt(lambda: _list_changes(inv, case))
     if changes is None:
         return None
-    changed = max(changes, default=newest)
-    if changed - newest < timedelta(seconds=1):
+    changed_at = max(changes, default=newest_at)
+    if changed_at - newest_at < timedelta(seconds=1):
         return 0.0
-    return max(0.0, (inv.now() - changed).total_seconds() / 60)
+    return max(0.0, (inv.now() - changed_at).total_seconds() / 60)
 
 
 def _list_changes(inv: Investigation, case: Case) -> list[datetime]:
-    """Return when the shipments of a ticket's first orders changed."""
+    """Return when the shipments of a ticket's first five orders changed."""
     changes = []
     client = inv.clients.fulfillment
     for order_id in case.order_ids[:5]:
@@ -600,7 +640,7 @@ def _list_changes(inv: Investigation, case: Case) -> list[datetime]:
     threshold="the timeline refresh has status=error",
 )
 def read_probe(inv: Investigation) -> Outcome:
-    """Read how the probe's last run through support ended."""
+    """Read how the probe's last run ended, and its timeline refresh above all."""
     probe = inv.clients.probe.read_status()
     refresh = None
     for part in probe.steps:
@@ -627,7 +667,9 @@ def read_probe(inv: Investigation) -> Outcome:
     )
 
 
-STEPS = by_id(read_alert, _read_panel, read_backlog_objects, _read_bytes, read_ticket, read_probe)
+STEPS = by_id(
+    read_alert, _compare_panel, read_backlog_objects, _read_bytes, read_ticket, read_probe
+)
 ACTIONS: dict[str, ActionStep] = {}
 #: The columns of each step's rows, and their dtypes in a frame.
 COLUMNS: Mapping[str, Mapping[str, Dtype]] = {

@@ -37,20 +37,21 @@ from .symptoms import conclude_symptoms
 NAME = "03_immediate_actions"
 TITLE = "Immediate actions"
 Parameters = SectionParameters
-#: Each channel, and what names it in Alertmanager's configuration.
+#: Each channel, and the words by which Alertmanager's configuration names it.
 CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}
-#: Each attempt, the failed ones too. Alertmanager counts them at once, and a failed notification
-#: only after it gave up, minutes later.
+#: Counters of single attempts, which Alertmanager counts at once. It counts a failed notification
+#: only when it has given up, minutes later.
 _SENT = "alertmanager_notification_requests_total"
 _FAILED = "alertmanager_notification_requests_failed_total"
 _NO_SUCH_FIELD = re.compile(r"can't evaluate field (\w+) in type \*template\.Data")
-_EDGES = (0, 1, 5, 10, 15, 30, 60, 120, 1440)
-#: An error is past when labels moved, and it was not repeated, for this long.
-_QUIET = timedelta(minutes=1)
-#: How often an error must repeat before its interval is known.
-_FEW = 10
+#: The bounds of the groups of ages, in minutes.
+_AGE_BOUNDS = (0, 1, 5, 10, 15, 30, 60, 120, 1440)
+#: The longest time for which an error must be silent to be past.
+_MAX_SILENCE = timedelta(minutes=1)
+#: How often an error must be in the log before its usual interval is known.
+_MIN_COUNT = 10
 #: An error of a label that does not get into the store.
-_UPLOAD = re.compile(r"\bupload failed\b", re.IGNORECASE)
+_UPLOAD_ERROR = re.compile(r"\bupload failed\b", re.IGNORECASE)
 _MAX_ROWS = 200
 _MAX_GROUPS = 50
 
@@ -64,13 +65,14 @@ _MAX_GROUPS = 50
     threshold="a channel on the alert's route has not received it",
 )
 def _read_delivery(inv: Investigation) -> Outcome:
-    """Follow each active alert to its receivers.
+    """Follow each active alert to its receivers. Drills are followed only without a real alert.
 
-    Delivered: a receiver has evidence. A breach: the alert is silenced, inhibited or muted, its
-    receiver is a placeholder, or Alertmanager counts failures since it started. Else unknown.
+    Ok: every channel on the route received it. A breach: the alert is silenced, inhibited or muted;
+    or a channel did not receive it, and is a placeholder, or Alertmanager counts failures there
+    since the alert started. Else unknown.
     """
-    held = inv.clients.alertmanager.list_alerts()
-    alerts = [alert for alert in held if alert.labels.get("alertname") in ALERTS]
+    active = inv.clients.alertmanager.list_alerts()
+    alerts = [alert for alert in active if alert.labels.get("alertname") in ALERTS]
     real = [alert for alert in alerts if not is_drill(alert.labels)]
     followed = real or alerts
     if not followed:
@@ -78,10 +80,11 @@ def _read_delivery(inv: Investigation) -> Outcome:
     start = min(alert.starts_at for alert in followed)
     mutes = [_find_mute(alert) for alert in followed]
     sink = inv.clients.notifications
-    early = start - timedelta(seconds=5)
-    notifications, no_evidence = attempt(lambda: sink.list_notifications(since=early))
-    causes_of_loss = _find_faults(inv, start)
-    rows = _list_deliveries(followed, notifications or (), causes_of_loss)
+    # The clocks of Alertmanager and of the receivers may differ a little.
+    since = start - timedelta(seconds=5)
+    notifications, sink_error = attempt(lambda: sink.list_notifications(since=since))
+    faults_by_channel = _find_faults(inv, start)
+    rows = _list_deliveries(followed, notifications or (), faults_by_channel)
     faults = [f"{row['channel']}: {row['problem']}" for row in rows if row["problem"]]
     problems = [problem for problem in (*mutes, *faults) if problem]
     value = ", ".join(f"{row['channel']} {row['evidence']}" for row in rows)
@@ -98,19 +101,19 @@ def _read_delivery(inv: Investigation) -> Outcome:
     if not inv.settings.notifications_url:
         return outcome.left_out("NOTIFICATIONS_URL is empty; no failure is counted")
     why = "nothing arrived there yet, and no failure is counted"
-    if no_evidence:
-        why = f"what the receivers got cannot be read ({no_evidence})"
+    if sink_error:
+        why = f"what the receivers got cannot be read ({sink_error})"
     return outcome.unknown(f"no evidence from {', '.join(missing)}: {why}")
 
 
 def _judge_no_alert(inv: Investigation) -> Outcome:
-    """Judge an Alertmanager without alerts: that is right if Prometheus fires none either."""
+    """Judge an Alertmanager that has none of our alerts: right if none fires in Prometheus."""
     outcome = Outcome(value="no alert is active")
     for alert in inv.clients.prometheus.list_alerts():
         fires = alert.name == ALERT and alert.state == "firing"
         if fires and not is_drill(alert.labels):
             return outcome.breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it")
-    return outcome.ok("Prometheus fires none either: nothing to deliver")
+    return outcome.ok("no alert fires in Prometheus either: nothing to deliver")
 
 
 def _list_deliveries(
@@ -118,11 +121,11 @@ def _list_deliveries(
     notifications: Sequence[Notification],
     faults: Mapping[str, str],
 ) -> list[dict[str, Json]]:
-    """Return a row for each alert and channel on its route.
+    """Return a row for each alert and each channel on its route.
 
     Parameters
     ----------
-    faults : why a channel gets nothing, by channel
+    faults : why a channel gets nothing, by channel; not shown where something was received
     """
     rows = []
     for alert in alerts:
@@ -146,15 +149,20 @@ def _list_deliveries(
 
 
 def expect_channels(receivers: Sequence[str]) -> dict[str, str]:
-    """Return the channels that the receivers' names stand for, each with its receiver.
+    """Return the channels that should get an alert, each with the name of its receiver.
 
-    A receiver ``drill`` serves all three (addons/alertmanager).
+    The name of a receiver contains the channel's. A receiver whose name begins with ``drill``
+    serves all three channels (addons/alertmanager).
+
+    Parameters
+    ----------
+    receivers : the names of the receivers on the alert's route
     """
     expected = {}
     for channel in CHANNELS:
-        named = [r for r in receivers if channel in r.lower() or r.startswith("drill")]
-        if named:
-            expected[channel] = named[0]
+        serving = [r for r in receivers if channel in r.lower() or r.startswith("drill")]
+        if serving:
+            expected[channel] = serving[0]
     return expected
 
 
@@ -165,13 +173,14 @@ def _find_mute(alert: RoutedAlert) -> str:
         "inhibited": alert.inhibited_by,
         "muted": alert.muted_by,
     }
-    for how, by in mutes.items():
-        if by:
-            return f"{alert.labels['alertname']} is {how} by {', '.join(by)}"
+    for state, muted_by in mutes.items():
+        if muted_by:
+            return f"{alert.labels['alertname']} is {state} by {', '.join(muted_by)}"
     return ""
 
 
 def _is_about(notification: Notification, alert: RoutedAlert, channel: str) -> bool:
+    """Tell whether a notification told a channel that the alert fires."""
     return (
         notification.channel == channel
         and notification.status == "firing"
@@ -181,44 +190,51 @@ def _is_about(notification: Notification, alert: RoutedAlert, channel: str) -> b
 
 
 def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
-    """Return why a channel gets nothing, by channel. A placeholder comes before failures."""
+    """Return why a channel gets nothing, by channel. A placeholder counts more than failures.
+
+    Parameters
+    ----------
+    start : when the alert started; failures before it do not count
+    """
     placeholders = inv.clients.alertmanager.read_placeholders()
     failures = _read_failures(inv, start)
-    template = ""
+    template_fault = ""
     if any(failures.values()):
-        template = _find_template_fault(inv, start)
+        template_fault = _find_template_fault(inv, start)
     faults = {}
-    for channel, signs in CHANNELS.items():
+    for channel, words in CHANNELS.items():
         failed = sum(n for name, n in failures.items() if channel in name.lower())
-        own_placeholders = [name for name in placeholders if _is_named(name, signs)]
+        own_placeholders = [name for name in placeholders if _contains_any(name, words)]
         if own_placeholders:
             faults[channel] = f"a placeholder is configured ({own_placeholders[0]})"
         elif failed:
-            faults[channel] = f"Alertmanager counts {failed:.0f} failed attempts{template}"
+            faults[channel] = f"Alertmanager counts {failed:.0f} failed attempts{template_fault}"
     return faults
 
 
-def _is_named(placeholder: str, signs: Iterable[str]) -> bool:
-    return any(sign in placeholder.lower() for sign in signs)
+def _contains_any(name: str, words: Iterable[str]) -> bool:
+    return any(word in name.lower() for word in words)
 
 
 def _find_template_fault(inv: Investigation, start: datetime) -> str:
-    """Return the unknown field that a template asks for, from Alertmanager's log; else empty."""
+    """Say which unknown field a template asks for, by Alertmanager's log; empty when none does."""
     services = inv.clients.services
     lines, _ = attempt(lambda: services.read_logs("alertmanager", since=start))
     fault = ""
     for line in lines or ():
         match = _NO_SUCH_FIELD.search(line.text)
         if match:
-            fault = f": a template asks for .{match[1]}, which there is not (addons/README.md)"
+            fault = f": a template asks for .{match[1]}, which does not exist (addons/README.md)"
     return fault
 
 
 def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
-    """Return failed attempts by integration, since the alert's start and the last success.
+    """Return how many attempts failed, by integration, such as ``slack``.
 
-    Prometheus knows their times, and Alertmanager what came after the last scrape. Alertmanager's
-    own totals have no times, so without Prometheus they count only if nothing was delivered.
+    Only attempts count that are newer than the alert's start and than the integration's last
+    success. Prometheus knows the times of the attempts up to its last scrape; Alertmanager's own
+    totals have the later ones, too. Totals have no times, so without Prometheus they count only for
+    an integration that never succeeded.
     """
     window_s = (inv.now() - start).total_seconds() + 60
     prometheus = inv.clients.prometheus
@@ -235,29 +251,30 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
         return failures
     sent_by_name = _count_by_integration(sent or ())
     failed_by_name = _count_by_integration(failed)
+    # What is in the totals and was not scraped yet is as new as now.
     for count in totals:
         name = count.integration
         sent_by_name[name][inv.now()] += max(0.0, count.sent - _sum_newest(sent or (), name))
         failed_by_name[name][inv.now()] += max(0.0, count.failed - _sum_newest(failed, name))
-    for name, lost in failed_by_name.items():
+    for name, failed_at_times in failed_by_name.items():
         since = start
-        tried = sent_by_name.get(name, {})
-        for at, attempts in tried.items():
-            is_delivered = attempts > lost.get(at, 0)
-            if is_delivered:
+        sent_at_times = sent_by_name.get(name, {})
+        for at, sent_count in sent_at_times.items():
+            some_succeeded = sent_count > failed_at_times.get(at, 0)
+            if some_succeeded:
                 since = max(since, at)
-        failures[name] = sum(count for at, count in lost.items() if at > since)
+        failures[name] = sum(count for at, count in failed_at_times.items() if at > since)
     return failures
 
 
 def _sum_newest(series: Iterable[Series], integration: str) -> float:
-    """Return an integration's notifications as Prometheus scraped them last."""
+    """Return an integration's total of a counter at Prometheus' last scrape."""
     own = [s for s in series if s.labels.get("integration") == integration]
     return sum(s.samples[-1].value for s in own if s.samples)
 
 
 def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, float]]:
-    """Return each integration's notifications, by time."""
+    """Return by how much each integration's counter grew, by time."""
     counts: dict[str, dict[datetime, float]] = defaultdict(lambda: defaultdict(float))
     for counter in series:
         integration = counter.labels.get("integration", "")
@@ -276,17 +293,17 @@ def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, 
     unit="min",
 )
 def _read_spread(inv: Investigation) -> Outcome:
-    """List what waits beside what the panel shows; a panel that cannot be read is not a breach."""
+    """List what waits, and what the panel shows. A panel that cannot be read is not a breach."""
     waiting = read_waiting(inv)
     rows = _list_prefix_rows(waiting, list_prefixes(inv.settings))
     lines: tuple[Line, ...] = ()
-    show, refused = attempt(lambda: read_panel(inv))
+    show, panel_error = attempt(lambda: read_panel(inv))
     if show is None:
-        words = f"the panel could not be read: {refused.partition('. ')[0]}"
+        panel_words = f"the panel could not be read: {panel_error.partition('. ')[0]}"
     else:
-        words = f"the panel {PANEL_TITLE} has no series"
+        panel_words = f"the panel {PANEL_TITLE} has no series"
         if show.current:
-            words = f"the panel {PANEL_TITLE} shows {show.total:,.0f}"
+            panel_words = f"the panel {PANEL_TITLE} shows {show.total:,.0f}"
         lines = (*show.lines, draw_listing(inv.now(), len(waiting.objects)))
         _add_panel(rows, show)
     title = f"Panel {PANEL_TITLE}, beside the listing"
@@ -296,14 +313,14 @@ def _read_spread(inv: Investigation) -> Outcome:
         plot=Plot(title=title, unit="objects", lines=lines, ages=_count_ages(waiting)),
         since=waiting.since,
     )
-    reason = f"{waiting.describe()}; {words}"
+    reason = f"{waiting.describe()}; {panel_words}"
     if waiting.overdue:
         return outcome.breach(reason)
     return outcome.ok(reason)
 
 
 def _add_panel(rows: list[dict[str, Json]], show: PanelShow) -> None:
-    """Put what the panel shows of a prefix and origin beside what the listing counts of it."""
+    """Add to each row how many objects the panel shows for its prefix and origin."""
     shown: dict[tuple[str, str], float] = defaultdict(float)
     for series in show.current:
         group = (series.labels.get("prefix", ""), series.labels.get("origin", ""))
@@ -315,7 +332,7 @@ def _add_panel(rows: list[dict[str, Json]], show: PanelShow) -> None:
 def _count_ages(waiting: Waiting) -> tuple[tuple[float, float | None, int], ...]:
     """Count the real labels by age: from and to in minutes (None: open), and how many."""
     counts: list[tuple[float, float | None, int]] = []
-    for low, high in pairwise((*_EDGES, math.inf)):
+    for low, high in pairwise((*_AGE_BOUNDS, math.inf)):
         count = sum(low <= label.minutes < high for label in waiting.real)
         end = high if math.isfinite(high) else None
         counts.append((low, end, count))
@@ -323,10 +340,7 @@ def _count_ages(waiting: Waiting) -> tuple[tuple[float, float | None, int], ...]
 
 
 def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[str, Json]]:
-    """Return a row for each prefix and origin.
-
-    ``panel`` is None: what the panel shows is not known here.
-    """
+    """Return a row for each prefix and origin. ``_add_panel`` fills in ``panel``."""
     groups: dict[tuple[str, str], list[Label]] = {}
     for label in waiting.objects:
         prefix = next(prefix for prefix in prefixes if label.info.key.startswith(prefix))
@@ -356,11 +370,11 @@ def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[st
     threshold="it is not live",
 )
 def read_store_health(inv: Investigation) -> Outcome:
-    """Ask the store whether it is alive; a store that does not answer is a breach."""
+    """Ask the store whether it is alive. A store that does not answer is a breach."""
     try:
         how, source = inv.clients.store.check_live()
     except AccessDeniedError:
-        raise
+        raise  # the store answered: wrong keys make the reading unknown, not a breach
     except ClientError as error:
         outcome = Outcome(value="down", observations={"store_live": False})
         return outcome.breach(f"restore the store first: {error}")
@@ -395,34 +409,35 @@ def _read_sample(inv: Investigation) -> Outcome:
     unit="errors",
 )
 def _read_worker_log(inv: Investigation) -> Outcome:
-    """Group the log's errors and warnings; those that are past do not count.
+    """Group the log's errors and warnings. A group that is past is no breach.
 
-    One is past when it did not repeat since the worker last moved a label, and was silent for ten
-    of its own intervals, a minute at most (a minute when it is rare). A failed upload is past as
-    soon as the counters show a later upload.
+    A group is past when it ended before the worker last moved a label, and has been silent for ten
+    of its usual intervals, a minute at most. A group of failed uploads is also past when the
+    counters show a later upload.
 
-    The log is read from this incident's start, so that the errors of the one before it do not
-    count; without an incident, over the window.
+    During an incident the log is read from the incident's start, so that errors of an earlier
+    incident do not count; else it is read over the window.
     """
     service = inv.settings.worker_service
     start, span = _find_log_start(inv)
     lines = inv.clients.services.read_logs(service, since=start)
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
     uploaded_at = find_last_upload(inv)
-    # Present groups come first, then past ones; in each, errors come first.
+    # Groups come with errors first, and stay so in both lists.
     present = []
     past = []
     for group in group_lines(lines):
         if group.level not in ("error", "warning"):
             continue
-        ended = uploaded_at if _UPLOAD.search(group.template) else None
-        quiet_at = inv.now() - _find_patience(group)
-        if _is_past(group, ended) or (_is_past(group, moved_at) and _is_past(group, quiet_at)):
+        later_upload_at = uploaded_at if _UPLOAD_ERROR.search(group.template) else None
+        silence_start = inv.now() - _find_needed_silence(group)
+        moves_again = _ended_before(group, moved_at) and _ended_before(group, silence_start)
+        if moves_again or _ended_before(group, later_upload_at):
             past.append(group)
         else:
             present.append(group)
     errors = [group for group in present if group.level == "error"]
-    over = [group for group in past if group.level == "error"]
+    past_errors = [group for group in past if group.level == "error"]
     total = sum(group.count for group in errors)
     rows = [_to_row(group, is_now=True) for group in present]
     rows += [_to_row(group, is_now=False) for group in past]
@@ -435,16 +450,16 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     if not lines:
         return outcome.unknown(f"the log has no line {span}: that proves nothing")
     if errors:
-        worst = max(errors, key=lambda group: group.count)
-        times = [group.last for group in errors if group.last]
+        largest = max(errors, key=lambda group: group.count)
+        last_times = [group.last for group in errors if group.last]
         words = f"{count_of(total, 'error')} {span}"
-        if times:
-            words += f", the last at {max(times):%H:%M:%S}"
-        return outcome.breach(f"{words}; most often: {clip(worst.template, 160)}")
-    if over:
-        last = max(group.last for group in over if group.last)
-        count = sum(group.count for group in over)
-        words = f"{count_of(count, 'error')}, the last at {format_time(last)}"
+        if last_times:
+            words += f", the last at {max(last_times):%H:%M:%S}"
+        return outcome.breach(f"{words}; most often: {clip(largest.template, 160)}")
+    if past_errors:
+        last_at = max(group.last for group in past_errors if group.last)
+        count = sum(group.count for group in past_errors)
+        words = f"{count_of(count, 'error')}, the last at {format_time(last_at)}"
         return outcome.ok(f"past: {words}; since then labels moved or got in")
     return outcome.ok(f"no error in {count_of(len(lines), 'line')} {span}")
 
@@ -452,9 +467,9 @@ def _read_worker_log(inv: Investigation) -> Outcome:
 def _find_log_start(inv: Investigation) -> tuple[datetime, str]:
     """Return since when the log belongs to this incident, and say so in words.
 
-    The cause acts before the first label is late. So the log begins
-    LAG_THRESHOLD_MINUTES before the incident, or with the window where no breach was read yet;
-    never before the end of the incident before it.
+    A cause acts before the first label is late. So that is LAG_THRESHOLD_MINUTES before the
+    incident began, but not before the end of the last incident; if this incident began before that
+    end, it is its own beginning. Without a breach, it is the start of the window.
     """
     began = inv.journal.since()
     if began is None:
@@ -473,20 +488,24 @@ def _find_log_start(inv: Investigation) -> tuple[datetime, str]:
     return ended, f"since {ended:%H:%M:%S} UTC, when the incident before this one ended"
 
 
-def _find_patience(group: LogGroup) -> timedelta:
-    """Return for how long an error must be silent to be over: ten intervals, a minute at most."""
-    if group.first is None or group.last is None or group.count < _FEW:
-        return _QUIET
+def _find_needed_silence(group: LogGroup) -> timedelta:
+    """Return for how long an error must be silent to be past.
+
+    Ten of its intervals, a minute at most; a minute for an error that is too rare to know one.
+    """
+    if group.first is None or group.last is None or group.count < _MIN_COUNT:
+        return _MAX_SILENCE
     interval = (group.last - group.first) / (group.count - 1)
-    return min(_QUIET, 10 * interval)
+    return min(_MAX_SILENCE, 10 * interval)
 
 
-def _is_past(group: LogGroup, ended: datetime | None) -> bool:
-    """Tell whether an error was last seen before a time at which it had ended."""
-    return group.last is not None and ended is not None and group.last < ended
+def _ended_before(group: LogGroup, time: datetime | None) -> bool:
+    """Tell whether the last line of a group is older than a time; False if either is unknown."""
+    return group.last is not None and time is not None and group.last < time
 
 
 def _to_row(group: LogGroup, *, is_now: bool) -> dict[str, Json]:
+    """Return a row of step 3.5; ``is_now`` is False for a group that is past."""
     return {
         "level": group.level,
         "count": group.count,
@@ -534,5 +553,5 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether the store, or what section 2 read lately, proves an incident."""
+    """Say whether there is an incident, by current readings of sections 2 and 3."""
     return conclude_symptoms(inv, detection.STEPS | STEPS)

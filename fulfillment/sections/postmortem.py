@@ -95,9 +95,9 @@ def _read_log(inv: Investigation) -> Outcome:
     measures = _list_measures(inv)
     causes = inv.policy.list_causes(inv.journal)
     log = make_log_entry(inv.policy, inv.journal, now=inv.now())
-    count = count_of(len(measures), "measure")
+    measures_counted = count_of(len(measures), "measure")
     outcome = Outcome(
-        value=f"{count_of(len(causes), 'cause')}, {count}",
+        value=f"{count_of(len(causes), 'cause')}, {measures_counted}",
         rows=measures,
         facts={"opened_at": format_time(inv.incident.state.opened_at), **log},
     )
@@ -108,7 +108,7 @@ def _read_log(inv: Investigation) -> Outcome:
         return outcome.unknown(f"nothing was changed from here: say what helped with {advice}")
     if missing:
         return outcome.unknown(f"the journal has no {', no '.join(missing)} yet")
-    return outcome.ok(f"{', '.join(finding.name for finding in causes)}; {count}")
+    return outcome.ok(f"{', '.join(finding.name for finding in causes)}; {measures_counted}")
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:

@@ -1,5 +1,4 @@
-"""Section 1: where this runs, what answers, what is allowed, and whose clock is wrong. Only
-reads."""
+"""Section 1: the environment, reachability, rights, clocks, unfinished releases. Only reads."""
 
 from __future__ import annotations
 
@@ -34,9 +33,11 @@ Parameters = SectionParameters
 MAX_SKEW_S = 30.0
 #: Without these nothing can be said of an incident.
 _NEEDED = ("store", "prometheus")
+#: The name of the store's second row in step 1.3, where MINIO_CHANGE_USER is set.
 _CHANGE_KEYS = "store, keys for changes"
+#: The rights that looking needs.
 _LOOKING = ("list", "read")
-_WORDS = {True: "yes", False: "no", None: "not known"}
+_RIGHT_WORDS = {True: "yes", False: "no", None: "not known"}
 #: The columns of step 1.3, and the fields of ``systems`` of ``runbook check``.
 _RIGHTS = (
     "name",
@@ -51,9 +52,14 @@ _RIGHTS = (
 
 
 class _Answer(NamedTuple):
-    """What a system answered (None: nothing), why it did not, and how long that took.
+    """A system's answer to a question.
 
-    ``is_wrong`` says that another system answers at its address.
+    Attributes
+    ----------
+    value : what the system answered; None when it did not
+    error : why it did not; empty when it did
+    ms : how long that took, in milliseconds
+    is_wrong : whether another system answers at its address
     """
 
     value: Json
@@ -63,7 +69,7 @@ class _Answer(NamedTuple):
 
 
 def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
-    """Ask all systems at once: even if several are down, that costs one time-out."""
+    """Ask all systems at once, so that several that are down cost one time-out together."""
 
     def ask(question: Callable[[], Json]) -> _Answer:
         started = time.monotonic()
@@ -92,6 +98,7 @@ def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
     threshold="setting and marker object differ",
 )
 def _read_environment(inv: Investigation) -> Outcome:
+    """Compare RUNBOOK_ENVIRONMENT with the marker in the bucket: an exercise needs both."""
     name = inv.settings.runbook_environment
     marker = read_marker(inv.clients.store)
     facts = {
@@ -126,6 +133,7 @@ def _read_environment(inv: Investigation) -> Outcome:
     "notification sink may be away",
 )
 def _read_reachability(inv: Investigation) -> Outcome:
+    """Ask the store, each HTTP system with an address, and what runs the services."""
 
     def ask_store() -> str:
         how, _ = inv.clients.store.check_live()
@@ -142,14 +150,14 @@ def _read_reachability(inv: Investigation) -> Outcome:
         if client.url:
             addresses[name] = client.url
             questions[name] = partial(_recognise, client)
-    asked = ", ".join(addresses.values())
+    urls = ", ".join(addresses.values())
     if inv.settings.runbook_services != "none":
         addresses["services"] = inv.settings.runbook_services
         questions["services"] = ask_services
     needed_first = sorted(questions, key=lambda name: name in OPTIONAL)
     answers = _ask_all({name: questions[name] for name in needed_first})
     absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
-    return _judge_answers(answers, addresses, source=asked, absent=absent)
+    return _judge_answers(answers, addresses, source=urls, absent=absent)
 
 
 def _judge_answers(
@@ -159,7 +167,15 @@ def _judge_answers(
     source: str,
     absent: Sequence[str],
 ) -> Outcome:
-    """Tabulate who answered; a needed system that is silent, or another one, is a breach."""
+    """Judge the answers of all systems.
+
+    A breach: a needed system does not answer, or another system answers at the address of one.
+
+    Parameters
+    ----------
+    source : the addresses, as the source of the reading
+    absent : systems that were not asked, since no address is set
+    """
     failed = [name for name, answer in answers.items() if answer.error]
     outcome = Outcome(
         value=f"{len(answers) - len(failed)} of {len(answers)}",
@@ -175,26 +191,29 @@ def _judge_answers(
             for name, answer in answers.items()
         ],
     )
-    wrong = [f"{name.upper()}_URL" for name in failed if answers[name].is_wrong]
-    away = [name for name in failed if not answers[name].is_wrong]
-    silent = [name for name in away if name not in OPTIONAL]
-    without = [name for name in away if name in OPTIONAL]
+    wrong_urls = [f"{name.upper()}_URL" for name in failed if answers[name].is_wrong]
+    silent = [name for name in failed if not answers[name].is_wrong]
+    silent_needed = [name for name in silent if name not in OPTIONAL]
+    silent_optional = [name for name in silent if name in OPTIONAL]
     reason = "every needed system answers"
-    if silent:
-        reason = f"no answer from {', '.join(silent)}"
-    if wrong:
-        reason += f"; another system answers at {', '.join(wrong)}"
-    if without:
-        reason += f"; without {', '.join(without)}"
+    if silent_needed:
+        reason = f"no answer from {', '.join(silent_needed)}"
+    if wrong_urls:
+        reason += f"; another system answers at {', '.join(wrong_urls)}"
+    if silent_optional:
+        reason += f"; without {', '.join(silent_optional)}"
     if absent:
         reason += f"; left out: {', '.join(absent)}"
-    if silent or wrong:
+    if silent_needed or wrong_urls:
         return outcome.breach(reason)
     return outcome.ok(reason)
 
 
 def _recognise(client: HttpClient) -> str:
-    """Return a few words about a system, from an answer that only it gives."""
+    """Return a few words about a system, from an answer that only such a system gives.
+
+    A system that refuses the credentials counts as reachable, too.
+    """
     try:
         return client.check_reachable()
     except errors.AccessDeniedError:
@@ -202,13 +221,13 @@ def _recognise(client: HttpClient) -> str:
 
 
 def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json]]]:
-    """Return one question for each system; it needs the same right as the system's steps.
+    """Return the questions about rights by the name of their row. Each returns its row of step 1.3.
 
-    Each answers with a row of ``_RIGHTS``.
+    A question needs the same right as the steps that read the system.
     """
     clients = inv.clients
     settings = inv.settings
-    changing = _CHANGE_KEYS if settings.minio_change_user else "store"
+    change_row = _CHANGE_KEYS if settings.minio_change_user else "store"
 
     def read_store_rights(*write_under: str) -> Rights:
         return clients.store.read_rights(settings.pending_prefix, write_under=write_under)
@@ -231,17 +250,19 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json
         "notifications": lambda: clients.notifications.list_notifications(since=inv.now()),
         "services": lambda: clients.services.list_services(),
     }
+    # Without keys for changes both names are ``store``: the second question, which asks for more,
+    # replaces the first.
     questions: dict[str, Callable[[], Rights]] = {
         "store": read_store_rights,
-        changing: partial(read_store_rights, *changed_prefixes),
+        change_row: partial(read_store_rights, *changed_prefixes),
     }
     for name, read in reads.items():
         questions[name] = partial(_read_rights_of, inv, name, read)
-    return {name: partial(_ask, inv, name, question) for name, question in questions.items()}
+    return {name: partial(_make_row, inv, name, question) for name, question in questions.items()}
 
 
 def _needs_every_right(inv: Investigation, name: str) -> bool:
-    """Tell whether a release needs every right of a system."""
+    """Tell whether a release needs every right of a row that was asked, except for clean-up."""
     settings = inv.settings
     if name == "fulfillment":
         return settings.label_finished == "shipment"
@@ -252,6 +273,10 @@ def _needs_every_right(inv: Investigation, name: str) -> bool:
 
 def _read_rights_of(inv: Investigation, name: str, read: Callable[[], object]) -> Rights:
     """Try whether a system may be read. A right that only a change would show stays unknown.
+
+    Parameters
+    ----------
+    read : reads something from the system as its steps do
 
     Raises
     ------
@@ -269,8 +294,11 @@ def _read_rights_of(inv: Investigation, name: str, read: Callable[[], object]) -
     return rights
 
 
-def _ask(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[str, Json]:
-    """Return a row of ``_RIGHTS``: what one system answers."""
+def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[str, Json]:
+    """Ask a system for our rights, and return its row of step 1.3.
+
+    ``reachable`` and ``recognised`` are None when they are not known.
+    """
     row: dict[str, Json] = {
         "name": name,
         "reachable": True,
@@ -282,10 +310,10 @@ def _ask(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[str, 
         "reason": "",
     }
     try:
-        answers = ask()
+        rights = ask()
     except errors.WrongSystemError as error:
         row["recognised"] = False
-        answers = {"read": (False, _describe_wrong(inv, name, error))}
+        rights = {"read": (False, _describe_wrong(inv, name, error))}
     except errors.ClientError as error:
         row["recognised"] = None
         row["reachable"] = False
@@ -293,12 +321,13 @@ def _ask(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[str, 
             row["reachable"] = None
         row["reason"] = error.message.partition(". ")[0]
         return row
-    if answers.get("list", (True, ""))[0] is None:
+    # A listing that gives neither objects nor a refusal may be the answer of another system.
+    if rights.get("list", (True, ""))[0] is None:
         row["recognised"] = None
-    reasons = [why for _, why in answers.values() if why]
+    reasons = [why for _, why in rights.values() if why]
     row["reason"] = "; ".join(dict.fromkeys(reasons))
-    row["rights"] = {right: _WORDS[is_allowed] for right, (is_allowed, _) in answers.items()}
-    missing = [right for right, (is_allowed, _) in answers.items() if is_allowed is False]
+    row["rights"] = {right: _RIGHT_WORDS[is_allowed] for right, (is_allowed, _) in rights.items()}
+    missing = [right for right, (is_allowed, _) in rights.items() if is_allowed is False]
     chaos_rights = [f"{verb} {inv.settings.chaos_prefix}" for verb in ("write", "delete")]
     if name != _CHANGE_KEYS:
         row["missing_for_looking"] = [right for right in missing if right in _LOOKING]
@@ -309,7 +338,7 @@ def _ask(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[str, 
 
 
 def _describe_wrong(inv: Investigation, name: str, error: errors.WrongSystemError) -> str:
-    """Say which system answers at another's address."""
+    """Say which system answers at the address of the system ``name``, and what to correct."""
     other = find_system_at(inv.settings, name)
     if other:
         setting = f"{name.upper()}_URL"
@@ -317,21 +346,21 @@ def _describe_wrong(inv: Investigation, name: str, error: errors.WrongSystemErro
     return error.message.partition(". ")[0]
 
 
-def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
+def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     """Return the rows of step 1.3 that keep a person from looking.
 
-    A system keeps a person from looking when another system answers at its address, since a wrong
-    setting is not an incident; and when it is needed and configured, but cannot be read.
+    These are the systems at whose address another system answers, since a wrong setting is not an
+    incident; and the store and Prometheus, if they are configured and cannot be read.
     """
-    closed = []
+    obstacles = []
     for row in rows:
         words = [row["rights"].get(right) for right in _LOOKING]
-        is_denied = "no" in words or "not known" in words
-        is_blind = row["reachable"] is False or is_denied
+        may_not_look = "no" in words or "not known" in words
+        is_unreadable = row["reachable"] is False or may_not_look
         is_needed = row["name"] in _NEEDED
-        if row["recognised"] is False or (is_needed and is_blind):
-            closed.append(row)
-    return closed
+        if row["recognised"] is False or (is_needed and is_unreadable):
+            obstacles.append(row)
+    return obstacles
 
 
 @step(
@@ -343,53 +372,59 @@ def find_closed(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     threshold="a right is missing that looking needs",
 )
 def read_rights(inv: Investigation) -> Outcome:
-    """Try each right by a request that changes nothing; rights that need more stay unknown.
+    """Try each right by a request that changes nothing.
 
-    A key that may only read is enough for looking.
+    A right that only a change would show stays unknown. A key that may only read is enough for
+    looking.
     """
     answers = _ask_all(_list_questions(inv))
     rows: list[dict[str, Json]] = [answer.value for answer in answers.values()]
     missing_for_looking = {row["name"]: row["missing_for_looking"] for row in rows}
     missing_for_releasing = {row["name"]: row["missing_for_releasing"] for row in rows}
-    not_known = {row["name"]: _list_open(row) for row in rows}
+    not_known = {row["name"]: _list_not_known(row) for row in rows}
     missing_for_clean_up = {row["name"]: row["missing_for_clean_up"] for row in rows}
-    lacks = _say_rights("Looking lacks", missing_for_looking)
-    cannot = _say_rights("Releasing lacks", missing_for_releasing)
-    cleaning = _say_rights("Cleaning up lacks", missing_for_clean_up)
-    open_rights = _say_rights("Cannot be checked", not_known)
+    looking_lacks = _say_rights("Looking lacks", missing_for_looking)
+    releasing_lacks = _say_rights("Releasing lacks", missing_for_releasing)
+    clean_up_lacks = _say_rights("Cleaning up lacks", missing_for_clean_up)
+    unchecked = _say_rights("Cannot be checked", not_known)
     wrong = [str(row["reason"]) for row in rows if row["recognised"] is False]
-    blind = [str(row["name"]) for row in find_closed(rows)]
+    obstacles = [str(row["name"]) for row in list_obstacles(rows)]
     if wrong:
         looking = "; ".join(wrong)
-    elif lacks:
-        looking = lacks
-    elif blind:
-        looking = f"What looking lacks is not known: {', '.join(blind)}"
+    elif looking_lacks:
+        looking = looking_lacks
+    elif obstacles:
+        looking = f"What looking lacks is not known: {', '.join(obstacles)}"
     else:
         looking = "You have every right that looking needs"
-    releasing = cannot
-    if not cannot and not blind:
+    releasing = releasing_lacks
+    if not releasing_lacks and not obstacles:
         releasing = "You have every right that a release needs, as far as it can be checked"
-    reason = ". ".join(text for text in (looking, releasing, cleaning, open_rights) if text)
+    reason = ". ".join(text for text in (looking, releasing, clean_up_lacks, unchecked) if text)
     outcome = Outcome(rows=rows, columns=_RIGHTS)
-    if lacks:
+    if looking_lacks:
         return outcome.breach(reason)
-    if blind:
+    if obstacles:
         return outcome.unknown(reason)
-    outcome.value = "looking" if cannot else "looking and releasing"
+    outcome.value = "looking" if releasing_lacks else "looking and releasing"
     return outcome.ok(reason)
 
 
-def _say_rights(what: str, rights: Mapping[str, Sequence[str]]) -> str:
-    """Say which rights of which system; empty when there are none."""
+def _say_rights(heading: str, rights: Mapping[str, Sequence[str]]) -> str:
+    """Return a heading and the rights of each system; empty when there is no right.
+
+    Parameters
+    ----------
+    rights : by the name of the system
+    """
     parts = [f"{system} {', '.join(names)}" for system, names in rights.items() if names]
     if not parts:
         return ""
-    return f"{what}: {'; '.join(parts)}"
+    return f"{heading}: {'; '.join(parts)}"
 
 
-def _list_open(row: Mapping[str, Json]) -> list[str]:
-    """Return the rights that only a change would show."""
+def _list_not_known(row: Mapping[str, Json]) -> list[str]:
+    """Return the rights that could not be checked, such as those that only a change would show."""
     return [right for right, word in row["rights"].items() if word == "not known"]
 
 
@@ -403,7 +438,7 @@ def _list_open(row: Mapping[str, Json]) -> list[str]:
     threshold=f"more than {MAX_SKEW_S:g} s from this machine's clock",
 )
 def read_clocks(inv: Investigation) -> Outcome:
-    """Compare every system's clock with ours, each by its ``Date`` header."""
+    """Compare the clock of every system but Grafana with ours, by the ``Date`` header."""
     questions = {"store": partial(_read_skew_s, inv, "store")}
     for name in HTTP_SYSTEMS:
         if name != "grafana" and getattr(inv.clients, name).url:
@@ -411,7 +446,7 @@ def read_clocks(inv: Investigation) -> Outcome:
     answers = _ask_all(questions)
     skews = {name: float(answer.value) for name, answer in answers.items() if not answer.error}
     wrong = {name: skew for name, skew in skews.items() if abs(skew) > MAX_SKEW_S}
-    # The names of the systems; False when all clocks agree, None when none is known.
+    # The names of systems whose clock is off; False when all agree, None when none is known.
     skewed: Json = None
     if wrong:
         skewed = ", ".join(sorted(wrong))
@@ -435,14 +470,16 @@ def read_clocks(inv: Investigation) -> Outcome:
 
 def _read_skew_s(inv: Investigation, name: str) -> float:
     """Return by how many seconds a system's clock is ahead of ours."""
-    before = inv.now()
+    asked_at = inv.now()
     theirs = getattr(inv.clients, name).read_clock()
-    ours = before + (inv.now() - before) / 2
+    # The system reads its clock about halfway between question and answer.
+    ours = asked_at + (inv.now() - asked_at) / 2
     ahead: timedelta = theirs - ours
     # The header has whole seconds, rounded down: half a second is added.
     return round(ahead.total_seconds() + 0.5, 1)
 
 
+#: The columns of step 1.5, and the fields of ``unfinished`` of ``runbook check``.
 _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
 
 
@@ -456,9 +493,10 @@ _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
     threshold="a release is not finished, or unproven",
 )
 def read_unfinished(inv: Investigation) -> Outcome:
-    """Read the bucket's own records, which every machine sees alike.
+    """List the unfinished releases in the bucket's records, which every machine sees alike.
 
-    A drill that was killed on this machine is not finished, either.
+    A drill that was killed on this machine is listed, too. If something cannot be read, the step is
+    unknown; but it is a breach if something unfinished is known all the same.
     """
     rows: list[dict[str, Json]] = []
     rules: list[str] = []
@@ -483,8 +521,8 @@ def read_unfinished(inv: Investigation) -> Outcome:
     problems += [_describe_unfinished(row) for row in rows]
     if rules:
         problems.append(
-            f"the lifecycle rule {', '.join(rules)} removes .runbook/, the memory of releases: "
-            "exempt that prefix"
+            f"the lifecycle rule {', '.join(rules)} removes .runbook/, where the records of "
+            "releases are: exempt that prefix"
         )
     outcome = Outcome(
         value=len(rows),
@@ -502,6 +540,7 @@ def _describe_unread(error: Exception) -> str:
 
 
 def _describe_unfinished(row: Mapping[str, Json]) -> str:
+    """Say in words what a row of step 1.5 says."""
     held = ""
     if row["held_by"]:
         held = f", held by {row['held_by']} since {row['held_since']}"
@@ -514,21 +553,25 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def describe_access(rights: Reading) -> str:
-    """Say whether looking is possible, and with which rights, by step 1.3.
+    """Say whether looking is possible, and with which rights, or why not.
 
-    Notebook 01 and ``runbook check`` say the same.
+    Notebook 01 and ``runbook check`` share this text.
+
+    Parameters
+    ----------
+    rights : the reading of step 1.3
     """
-    closed = find_closed(rights.rows)
-    if not closed:
+    obstacles = list_obstacles(rights.rows)
+    if not obstacles:
         return f"looking is possible: {rights.reason}"
-    reasons = "; ".join(f"{row['name']}: {row['reason']}" for row in closed)
+    reasons = "; ".join(f"{row['name']}: {row['reason']}" for row in obstacles)
     if any(row["reachable"] for row in rights.rows):
         return f"looking is not possible: {reasons}"
     return f"you are not connected: {reasons}"
 
 
 def _say_access(rights: Reading) -> str:
-    """Return how the text of `describe_access` begins; all of it if a right is missing."""
+    """Return the text of ``describe_access``; only what is before the colon if 1.3 is ok."""
     words = describe_access(rights)
     if rights.status.is_open:
         return words
@@ -536,7 +579,7 @@ def _say_access(rights: Reading) -> str:
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say whether labels wait, by section 2's readings, and what section 1 read."""
+    """Say whether there is an incident, by section 2's readings, and what section 1 read."""
     readings = inv.latest()
     remarks = []
     for step_id in STEPS:

@@ -175,7 +175,7 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     allowed = usual.objects + margin
     if count > allowed:
         excess = count - allowed
-        words = f"{count} labels wait, {excess:.0f} more than the {allowed:.0f} that are usual"
+        words = f"{count} labels wait, {excess:.0f} more than the {allowed:.0f} that are allowed"
         return Comparison(Backlog.ABOVE, f"{words} ({usual.words}; {margin:.0f} more are allowed)")
     limit_minutes = max(usual.minutes, limit)
     if waiting.longest_minutes > limit_minutes:

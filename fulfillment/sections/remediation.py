@@ -1,7 +1,7 @@
 """Section 6: release, repair, clean up, and prove that it helped. Every change is planned first.
 
-6.1 has two ways out: re-trigger the worker when it can run, else release by move. 6.1.1 takes a
-release by move back; 6.1.2 writes down a person's word on what nobody can know. 6.5 asks whether
+6.1 re-triggers the worker when it can run, and else releases by move. 6.1.1 takes a release by move
+back. 6.1.2 records a person's word on labels that may or may not have shipped. 6.5 asks whether
 lag and backlog came down, by samples that are newer than the action.
 """
 
@@ -79,7 +79,7 @@ class Parameters(ReleaseParameters):
     )
     undo: PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
     settle: PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
-    settle_word: Word = Field("", description="6.1.2: what became of them: taken, or not_taken")
+    settle_word: Word = Field("", description="6.1.2: what became of its labels: taken, not_taken")
     settle_keys: str = Field("", description="6.1.2: only these keys: a,b or a JSON list")
     service_action: _Action = Field("auto", description="6.2: auto takes what section 5 found")
     service: str = Field("", description="6.2: name of the service; empty: the worker's")
@@ -87,15 +87,19 @@ class Parameters(ReleaseParameters):
     wait_s: float = Field(30, ge=0, le=900, description="6.5: longest wait for samples, in seconds")
 
 
+#: How old a reading may be for a plan.
 _MAX_AGE_S = 90.0
-_RELEASE = (MOVE, SERVICE)
-_SETTLED = ("move", "reopen", "undo")
+#: The kinds of the plans of 6.1, 6.1.1 and 6.1.2.
+_RELEASE_KINDS = (MOVE, SERVICE)
+#: The actions of releases that a person may settle.
+_CAN_BE_SETTLED = ("move", "reopen", "undo")
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
-    """Return section 5's advice; readings that are too old are read anew.
+    """Return section 5's advice. Readings that are too old are read anew.
 
-    When there is no plan to carry out, only readings of this run are new enough.
+    When a new plan is made, readings from before this run are too old. Journals the diagnosis if
+    the advice rests on a cause that no diagnosis named before.
     """
     max_age_s = _MAX_AGE_S
     starts = [start.at for start in inv.journal.starts if start.section == NAME]
@@ -105,8 +109,8 @@ def _refresh_advice(inv: Investigation) -> Advice:
     for step_id in CAUSE_STEPS:
         inv.read_step(step_id, max_age_s=max_age_s)
     advice = judge_causes(inv).advice
-    known = {finding.name for finding in inv.policy.list_causes(inv.journal)}
-    if not known.issuperset(advice.causes):
+    named = {finding.name for finding in inv.policy.list_causes(inv.journal)}
+    if not named.issuperset(advice.causes):
         record_diagnosis(inv)
     return advice
 
@@ -130,7 +134,7 @@ def _plan_release(inv: Investigation) -> Plan:
             inv,
             step="6.1",
             target=prefix,
-            what="a release",
+            noun="a release",
             plan=lambda: make_release_plan(inv, reason=reason, only_orders=orders),
         )
     target = prefix if way == "none" else worker
@@ -138,7 +142,7 @@ def _plan_release(inv: Investigation) -> Plan:
 
 
 def _get_orders(inv: Investigation) -> frozenset[str] | None:
-    """Return the orders that may move: in a drill only its own, whatever the parameter says."""
+    """Return the orders whose labels may move; None: all. A drill moves only its own orders."""
     named = frozenset(split_list(get_parameters(inv, Parameters).only_orders))
     if inv.incident.state.drill_id:
         own = list_own_orders(inv)
@@ -147,14 +151,19 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
 
 
 def _load_release(inv: Investigation, step_id: str, named: str, actions: Sequence[str]) -> Plan:
-    """Return the plan that a parameter names, of one of some kinds.
+    """Return the plan of a release that a parameter names.
+
+    Parameters
+    ----------
+    named : the plan's id
+    actions : those that the release may have
 
     Raises
     ------
     UsageError
-        When it is of another kind.
+        When the plan has another action.
     """
-    plan = load_plan(inv.incident.find_plan(named), _RELEASE)
+    plan = load_plan(inv.incident.find_plan(named), _RELEASE_KINDS)
     action = plan.action
     if plan.kind is MOVE:
         action = plan.content.action
@@ -181,14 +190,14 @@ def _plan_settling(inv: Investigation) -> Plan:
     if not parameters.settle or not parameters.settle_word:
         reason = "no release was named to settle"
         if parameters.settle:
-            reason = "settle_word says what became of them: taken, or not_taken"
+            reason = "set settle_word to what became of the labels: taken, or not_taken"
         return plan_nothing(
             inv,
             step="6.1.2",
             target=inv.settings.ready_prefix,
             reason=reason,
         )
-    release = _load_release(inv, "6.1.2", parameters.settle, _SETTLED)
+    release = _load_release(inv, "6.1.2", parameters.settle, _CAN_BE_SETTLED)
     keys = read_keys(parameters.settle_keys)
     return GATE.plan_settling(inv, release, word=parameters.settle_word, keys=keys)
 
@@ -221,20 +230,23 @@ def _plan_refresh(inv: Investigation) -> Plan:
             inv,
             step="6.4",
             target=ticket,
-            reason=f"it was refreshed at {at}, and nothing was changed since",
+            reason=f"the timeline was refreshed at {at}, and nothing was changed since",
         )
     return _plan_service(inv, "6.4", "refresh", ticket, "so that support sees what changed")
 
 
 def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
-    """Return when a ticket was refreshed, if that was the last change, and recent."""
-    last = inv.journal.last_applied
-    if last is None or last.step != "6.4":
+    """Return when a ticket's timeline was refreshed; None if something was changed since.
+
+    A refresh longer ago than TIMELINE_STALE_MINUTES does not count.
+    """
+    last_change = inv.journal.last_applied
+    if last_change is None or last_change.step != "6.4":
         return None
-    oldest = inv.now() - timedelta(minutes=inv.settings.timeline_stale_minutes)
-    for check in inv.journal.list_actions(ActionPhase.VERIFIED, after=last.seq):
+    oldest_allowed = inv.now() - timedelta(minutes=inv.settings.timeline_stale_minutes)
+    for check in inv.journal.list_actions(ActionPhase.VERIFIED, after=last_change.seq):
         if check.target == ticket:
-            return check.at if check.at > oldest else None
+            return check.at if check.at > oldest_allowed else None
     return None
 
 
@@ -243,7 +255,7 @@ def _plan_clean_up(inv: Investigation) -> Plan:
         inv,
         step="6.3",
         target="synthetic objects",
-        what="a clean-up",
+        noun="a clean-up",
         plan=lambda: plan_revert(inv, "6.3", drill_id=get_parameters(inv, Parameters).drill_id),
     )
 
@@ -257,14 +269,14 @@ def _plan_service(
     *,
     needs_repair: bool = False,
 ) -> Plan:
-    what = f"{action} of {target}"
+    noun = f"{action} of {target}"
     if action == "retrigger":
-        what = "a re-trigger (way=release moves by hand)"
+        noun = "a re-trigger (way=release moves without the worker)"
     return _plan_or_say(
         inv,
         step=step_id,
         target=target,
-        what=what,
+        noun=noun,
         plan=lambda: plan_service(
             inv,
             step=step_id,
@@ -281,28 +293,37 @@ def _plan_or_say(
     *,
     step: str,
     target: str,
-    what: str,
+    noun: str,
     plan: Callable[[], Plan],
 ) -> Plan:
-    """Make a plan; if that fails, return an empty plan that says why, so that the others go on."""
+    """Make a plan. If that fails, return an empty plan that says why, so that other plans go on.
+
+    Parameters
+    ----------
+    noun : what is planned, in words
+    plan : makes the plan
+    """
     try:
         return plan()
     except (StoreError, ClientError, SafetyError, RefusedError) as error:
-        reason = f"nothing, because {what} cannot be planned: {error}"
+        reason = f"nothing, because {noun} cannot be planned: {error}"
         return plan_nothing(inv, step=step, target=target, reason=reason)
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
-    """Return the plans of 6.1 and 6.2 as the advice orders them: a re-trigger needs the worker."""
+    """Return the plans of 6.1 and 6.2 in the order of the advice.
+
+    A re-trigger needs the worker, so the repair comes first; a release by move comes before it.
+    """
     if release.action == "retrigger":
         return repair, release
     return release, repair
 
 
 ACTIONS = by_id(
-    ActionStep("6.1", "Release what waits", _plan_release, _RELEASE),
-    ActionStep("6.1.1", "Take the release back", _plan_undo, _RELEASE),
-    ActionStep("6.1.2", "Settle what nobody can know", _plan_settling, _RELEASE),
+    ActionStep("6.1", "Release what waits", _plan_release, _RELEASE_KINDS),
+    ActionStep("6.1.1", "Take the release back", _plan_undo, _RELEASE_KINDS),
+    ActionStep("6.1.2", "Settle what nobody can know", _plan_settling, _RELEASE_KINDS),
     ActionStep("6.2", "Bring back the service", _plan_repair, (SERVICE,)),
     ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (SYNTHETIC, SERVICE)),
     ActionStep("6.4", "Refresh the ticket's timeline", _plan_refresh, (SERVICE,)),
@@ -322,17 +343,18 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
 
     Notes
     -----
-    Only reads. What cannot be read is ``unknown`` in its row; without a listing the reading is.
+    Only reads. A rate that cannot be read is ``unknown`` in its row. Without a listing the whole
+    reading is ``unknown``.
     """
     plan = _find_newest_plan(inv)
     if plan is None or plan.kind is not MOVE or plan.is_empty:
         return model.Outcome().ok("no release by move is planned: nothing to compare")
-    waits = _list_real(inv, plan)
-    stays = _list_staying(waits, plan)
-    effect = _compare(inv, waits, plan)
-    lag_less = _find_oldest(waits) - _find_oldest(stays)
+    waits_minutes = _list_real(inv, plan)
+    staying_minutes = _list_staying(waits_minutes, plan)
+    effect = _compare(inv, waits_minutes, plan)
+    lag_decrease = _find_longest(waits_minutes) - _find_longest(staying_minutes)
     outcome = model.Outcome(
-        value=round(lag_less, 1),
+        value=round(lag_decrease, 1),
         rows=effect.rows,
         columns=list(effect.rows[0]),
         facts={"plan": plan.id},
@@ -341,14 +363,14 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
 
 
 def _find_newest_plan(inv: Investigation) -> Plan | None:
-    """Return the newest plan of 6.1."""
-    newest = ""
+    """Return the newest plan of 6.1; None without one."""
+    newest_id = ""
     for plan_id, action in inv.journal.list_plans().items():
         if action.step == "6.1":
-            newest = plan_id
-    if not newest:
+            newest_id = plan_id
+    if not newest_id:
         return None
-    return load_plan(inv.incident.find_plan(newest), _RELEASE)
+    return load_plan(inv.incident.find_plan(newest_id), _RELEASE_KINDS)
 
 
 @step(
@@ -360,11 +382,11 @@ def _find_newest_plan(inv: Investigation) -> Plan | None:
     source="the release's ledger; the bucket; $fulfillment_url (shipments)",
 )
 def read_to_settle(inv: Investigation) -> model.Outcome:
-    """List what a person must settle, with what is known of each order. Only reads."""
+    """List the labels that a person must settle, with what is known of each order. Only reads."""
     named = get_parameters(inv, Parameters).settle
     if not named:
         return model.Outcome().ok("no release is named: set settle to its id")
-    release = _load_release(inv, "6.1.2", named, _SETTLED)
+    release = _load_release(inv, "6.1.2", named, _CAN_BE_SETTLED)
     try:
         rows = GATE.list_to_settle(inv, release)
     except StoreError as error:
@@ -382,8 +404,8 @@ class PlanEffect(NamedTuple):
 
     Attributes
     ----------
-    rows : of ``what``, ``now`` and ``after the plan``
-    words : the same in words
+    rows : a table with the columns ``what``, ``now`` and ``after the plan``
+    words : the most important rows in words
     oldest_minutes : how long the oldest label waits now
     """
 
@@ -397,84 +419,87 @@ _UNSEEN = frozenset({"no_match", "in_doubt"})
 
 
 def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
-    """Say what a new plan would change, from the objects that it looked at.
+    """Say what a new plan would change, from the objects that the planner looked at.
 
-    The planner does not look at some objects: their names do not match, or another plan holds them.
-    They wait, too, so the bucket is listed again if there are any. For a plan that was cut into
-    shards, the planner looked at too many objects to compare each.
+    The planner does not look at objects whose names do not match, or that another plan holds. They
+    wait, too, so the bucket is listed again if there are any. A plan that was cut into shards has
+    too many objects to compare, so only ``oldest_minutes`` is returned.
     """
     now = inv.now()
     oldest = plan.content.header.oldest
     if plan.content.shards and oldest is not None:
         oldest_minutes = (now - oldest).total_seconds() / 60
         return PlanEffect([], "", oldest_minutes)
-    waits = {}
+    waits_minutes = {}
     for key, at in plan.observed:
-        age = now - at
-        waits[key] = max(0.0, age.total_seconds() / 60)
+        wait = now - at
+        waits_minutes[key] = max(0.0, wait.total_seconds() / 60)
     if not _UNSEEN.isdisjoint(plan.content.header.excluded):
         listed, _ = attempt(lambda: _list_real(inv, plan))
-        waits = listed or waits
-    return _compare(inv, waits, plan)
+        waits_minutes = listed or waits_minutes
+    return _compare(inv, waits_minutes, plan)
 
 
 def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
-    """List the real objects that wait where a plan takes from, and for how many minutes."""
+    """Return for how many minutes each real object waits under the plan's source, by key."""
     waiting = read_waiting(inv, [plan.content.header.source])
     return {label.info.key: label.minutes for label in waiting.real}
 
 
-def _compare(inv: Investigation, waits: Mapping[str, float], plan: Plan) -> PlanEffect:
+def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan) -> PlanEffect:
     """Compare the backlog now and after the plan.
 
     Parameters
     ----------
-    waits : for how many minutes each object waits, by key
+    waits_minutes : for how many minutes each object waits, by key
     """
-    stays = _list_staying(waits, plan)
+    staying_minutes = _list_staying(waits_minutes, plan)
+    count = len(waits_minutes)
+    staying_count = len(staying_minutes)
     causes = judge_causes(inv).advice.causes
     is_stopped = not STANDSTILL.isdisjoint(causes)
-    read, error = attempt(lambda: read_rates(inv, is_stopped=is_stopped))
-    rates = read or Rates()
-    now = forecast_backlog(len(waits), rates.arrival, rates.drain)
-    after = forecast_backlog(len(stays), rates.arrival, rates.drain)
+    known_rates, error = attempt(lambda: read_rates(inv, is_stopped=is_stopped))
+    rates = known_rates or Rates()
+    now = forecast_backlog(count, rates.arrival, rates.drain)
+    after = forecast_backlog(staying_count, rates.arrival, rates.drain)
     arrival = _say_rate(rates.arrival)
     drain = _say_rate(rates.drain)
+    longest = _find_longest(waits_minutes)
     rows = [
-        _row("objects waiting", len(waits), len(stays)),
-        _row("oldest waits, minutes", _find_oldest(waits), _find_oldest(stays)),
+        _row("objects waiting", count, staying_count),
+        _row("oldest waits, minutes", longest, _find_longest(staying_minutes)),
         _row("arrive per minute", arrival, arrival),
         _row("leave per minute", drain, drain),
         _row("empty in", _say_time_to_empty(now), _say_time_to_empty(after)),
     ]
-    words = f"{say_waiting(len(waits), 'object')} now, {len(stays):,} right after the plan. "
+    words = f"{say_waiting(count, 'object')} now, {staying_count:,} right after the plan. "
     outlook = _OUTLOOKS[after.outlook]
-    if after.outlook == "never" and not stays:
-        outlook = "It is empty then, and fills again"
+    if after.outlook == "never" and not staying_count:
+        outlook = "The queue is empty then, and fills again"
     words += f"{outlook}: {after.reason}"
     if error:
         words += f"; the rates could not be read: {error}"
-    return PlanEffect(rows, words, max(waits.values(), default=0.0))
+    return PlanEffect(rows, words, max(waits_minutes.values(), default=0.0))
 
 
-#: Where the backlog goes, in words.
+#: What becomes of the queue after the plan, in words.
 _OUTLOOKS = {
     "empty": "Then the queue stays empty",
     "draining": "Then the queue drains",
     "never": "Then the queue does not drain",
-    "unknown": "Where the queue goes then is not known",
+    "unknown": "What becomes of the queue then is not known",
 }
 
 
-def _list_staying(waits: Mapping[str, float], plan: Plan) -> dict[str, float]:
-    """Return what waits and is not in the plan."""
+def _list_staying(waits_minutes: Mapping[str, float], plan: Plan) -> dict[str, float]:
+    """Return the waits of the objects that are not in the plan."""
     planned = {row.key for row in plan.rows}
-    return {key: minutes for key, minutes in waits.items() if key not in planned}
+    return {key: minutes for key, minutes in waits_minutes.items() if key not in planned}
 
 
-def _find_oldest(waits: Mapping[str, float]) -> float:
+def _find_longest(waits_minutes: Mapping[str, float]) -> float:
     """Return the longest wait in minutes, to a tenth; 0 when nothing waits."""
-    return round(max(waits.values(), default=0.0), 1)
+    return round(max(waits_minutes.values(), default=0.0), 1)
 
 
 def _row(what: str, now: Json, after: Json) -> dict[str, Json]:
@@ -488,7 +513,7 @@ def _say_rate(rate: Rate | None) -> str:
 
 
 def _say_time_to_empty(forecast: BacklogForecast) -> str:
-    """Say when the backlog will be empty at the present rates, with bounds."""
+    """Say in how many minutes the backlog will be empty, with bounds; else its outlook."""
     if forecast.minutes_to_empty is None:
         return forecast.outlook
     high = "never"
@@ -510,8 +535,8 @@ def _say_time_to_empty(forecast: BacklogForecast) -> str:
 def read_recovery(inv: Investigation) -> model.Outcome:
     """Watch the lag until enough samples after the action are low, or the time is over.
 
-    A sample counts when the exporter's refresh behind it is later than the last action (or, with
-    none, than the opening of the incident).
+    A sample counts if the exporter refreshed it after the last action; without an action, after
+    the opening of the incident.
     """
     limit = inv.settings.recovered_minutes
     needed = inv.settings.recovered_scrapes
@@ -521,7 +546,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     usual = compare_backlog(inv, waiting)
     uploads = read_uploads(inv)
     lag = read_samples(inv, LAG, inv.window.total_seconds())
-    clear, _ = attempt(lambda: _predict(inv, recovery.since or action_at))
+    clear, _ = attempt(lambda: _predict_clear_time(inv, recovery.since or action_at))
     outcome = model.Outcome(
         value=recovery.value,
         threshold=f"the lag is not under {limit:g} min in {needed} samples after "
@@ -545,7 +570,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     if uploads is Uploads.FAILING:
         return outcome.breach(f"uploads fail, so a low lag proves nothing; {reason}")
     if uploads is Uploads.NONE:
-        return outcome.breach(f"orders want labels, and none gets in; {reason}")
+        return outcome.breach(f"orders want labels, and no label gets in; {reason}")
     if usual.backlog is not Backlog.USUAL:
         return outcome.breach(reason)
     if recovery.status is Status.OK:
@@ -564,7 +589,7 @@ def _mark_last_action(inv: Investigation) -> tuple[tuple[datetime, str], ...]:
 
 
 def _is_quiet(inv: Investigation) -> bool:
-    """Tell whether none of this runbook's alerts fires or is about to; False when not known."""
+    """Tell whether no alert of this runbook fires or is pending; False when not known."""
     alerts, _ = attempt(inv.clients.prometheus.list_alerts)
     if alerts is None:
         return False
@@ -573,10 +598,10 @@ def _is_quiet(inv: Investigation) -> bool:
 
 def _watch(inv: Investigation, action_at: datetime) -> model.Outcome:
     """Judge the lag until it is low in enough samples, or the time is over."""
-    until = inv.now() + timedelta(seconds=_get_wait_s(inv))
+    deadline = inv.now() + timedelta(seconds=_get_wait_s(inv))
     while True:
         recovery = judge_lag(inv, action_at)
-        if recovery.status is Status.OK or inv.now() >= until:
+        if recovery.status is Status.OK or inv.now() >= deadline:
             return recovery
         inv.sleep(1.0)
 
@@ -588,10 +613,15 @@ def _get_wait_s(inv: Investigation) -> float:
     return 0.0
 
 
-def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
-    """Predict when the firing alerts clear; None when an interval is unknown."""
+def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
+    """Predict when the firing alerts clear; None when an interval is unknown.
+
+    Parameters
+    ----------
+    fixed_at : when the lag got low; if it is not low yet, when the last action ended
+    """
     prometheus = inv.clients.prometheus
-    rules = _list_firing_rules(inv)
+    rules = _list_active_rules(inv)
     refresh = prometheus.query("fulfillment_exporter_refresh_interval_seconds")
     targets = [target for target in prometheus.list_targets() if target.job == "artifact-exporter"]
     if not rules or not refresh or not targets:
@@ -600,38 +630,38 @@ def _predict(inv: Investigation, fixed_at: datetime) -> model.ClearTime | None:
         refresh_s=refresh[0].samples[-1].value,
         scrape_s=targets[0].scrape_interval_s,
         evaluation_s=max(rule.group_interval_s for rule in rules),
-        keep_firing_for_s=max(map(_find_hold_s, rules)),
+        keep_firing_for_s=max(map(_find_keep_firing_s, rules)),
     )
     _, group_interval_s = inv.clients.alertmanager.read_group_timing()
     return compute_clear_time(fixed_at, stages, group_interval_s=group_interval_s)
 
 
-def _list_firing_rules(inv: Investigation) -> list[AlertRule]:
-    """Return the rules of the alerts that fire; without any, FulfillmentDelay's."""
+def _list_active_rules(inv: Investigation) -> list[AlertRule]:
+    """Return the rules of the alerts that fire or are pending; without any, FulfillmentDelay's."""
     prometheus = inv.clients.prometheus
-    firing = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
-    names = firing.intersection(ALERTS) or {ALERT}
+    active = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
+    names = active.intersection(ALERTS) or {ALERT}
     rules = [rule for rule in prometheus.list_rules() if rule.name in names]
     return [rule for rule in rules if not is_drill(rule.labels)]
 
 
-def _find_hold_s(rule: AlertRule) -> float:
-    """Return how long a rule's alert goes on firing after the symptom is gone.
+def _find_keep_firing_s(rule: AlertRule) -> float:
+    """Return how long a rule's alert goes on firing after the symptom is gone, in seconds.
 
-    A rule with ``increase`` looks back over its window.
+    That is ``keep_firing_for``, plus the window of a rule with ``increase``, which looks back.
     """
-    hold_s = rule.keep_firing_for_s
+    keep_firing_s = rule.keep_firing_for_s
     window = re.search(r"\bincrease\([^\[]*\[([0-9a-z]+)\]", rule.query)
     if window:
-        hold_s += parse_duration(window[1])
-    return hold_s
+        keep_firing_s += parse_duration(window[1])
+    return keep_firing_s
 
 
 STEPS = CAUSE_STEPS | by_id(read_unfinished, read_plan_effect, read_to_settle, read_recovery)
 
 
 def conclude(inv: Investigation) -> model.Conclusion:
-    """Say whether it is fixed, by the readings since the last action."""
+    """Say whether the incident is fixed, by the readings since the last action."""
     readings = list_current(inv, STEPS)
     findings, advice = judge_causes(inv)
     verdict, summary = judge_now(inv, STEPS)

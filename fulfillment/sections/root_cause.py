@@ -56,8 +56,11 @@ NAME = "05_root_cause"
 TITLE = "Root cause exploration"
 Parameters = SectionParameters
 
-_STILL_S = 15
-_UNKNOWN_GAP_STILL_S = 300.0
+#: How long to watch a worker that may stand still, or a service that starts, in seconds.
+_WATCH_S = 15
+#: After this long without a pass a worker stands still, if its usual gap is not known.
+_STANDSTILL_S = 300.0
+#: A newer scrape says something about now.
 _FRESH_S = 120.0
 _UP = 'up{job="artifact-exporter"}'
 _CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
@@ -76,50 +79,57 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
     f"{causes.MAX_FAILED_SHARE:.0%} of carrier requests fail",
 )
 def read_worker(inv: Investigation) -> model.Outcome:
-    """Read services, worker and carrier as far as each can be read; unknown when none can."""
+    """Read services, worker and carrier, each as far as it can be read.
+
+    A worker that just starts, or that may stand still, is watched for up to 15 s.
+    """
     service = inv.settings.worker_service
     states = _list_services(inv)
     stopped = {state.name: state.since for state in states if not state.running}
-    answer = _read_state(inv)
+    answer = _ask_worker(inv)
     worker = answer.state
     counted, count_error = attempt(lambda: read_worker_metrics(inv))
     metrics = counted or WorkerMetrics("no counters")
-    own = _find_service(states, service)
-    is_listed = own is not None if states else None
-    is_running = _is_running(own)
-    if own is not None and _is_young(inv, own) and not (answer.answers or answer.is_silent):
-        is_running = _watch_start(inv, own)
-    still = _watch_passes(inv, worker, own, metrics)
+    process = _find_service(states, service)
+    is_listed = process is not None if states else None
+    is_running = _is_running(process)
+    gives_no_sign = not (answer.answers or answer.is_silent)
+    if process is not None and gives_no_sign and _is_young(inv, process):
+        is_running = _watch_start(inv, process)
+    stands_still = _watch_passes(inv, worker, process, metrics)
     is_paused = worker is not None and worker.paused
     held_for = _find_own_hold(inv) if is_paused else ""
-    process = service
+    paused_by_others = is_paused and not held_for
+    process_words = service
     if inv.settings.worker_control == "command":
-        process = "the worker, by WORKER_STATUS_CMD,"  # the service that hosts it may still answer
+        # The service that hosts the worker may still answer.
+        process_words = "the worker, by WORKER_STATUS_CMD,"
     hangs = bool(is_running and answer.is_silent and counted is None)
-    timeouts = metrics.share("timeout")
-    errors = metrics.share("error")
+    timeout_share = metrics.compute_carrier_share("timeout")
+    error_share = metrics.compute_carrier_share("error")
     checks = {
-        f"{process} does not run": is_running is False,
+        f"{process_words} does not run": is_running is False,
         f"{service} is not among the services": is_listed is False and answer.answers is False,
         f"its API does not answer: {answer.error}": is_running and answer.answers is False,
         "its process runs, and answers nobody": hangs,
-        "the worker is paused": is_paused and not held_for,
+        "the worker is paused": paused_by_others,
         f"the worker is paused for {held_for}, which is not finished": bool(held_for),
-        "the worker begins no new pass": still,
-        f"{timeouts or 0:.0%} of carrier requests time out": (timeouts or 0)
+        "the worker begins no new pass": stands_still,
+        f"{timeout_share or 0:.0%} of carrier requests time out": (timeout_share or 0)
         > causes.MAX_FAILED_SHARE,
-        f"{errors or 0:.0%} of carrier requests fail": (errors or 0) > causes.MAX_FAILED_SHARE,
+        f"{error_share or 0:.0%} of carrier requests fail": (error_share or 0)
+        > causes.MAX_FAILED_SHARE,
     }
     problems = [problem for problem, applies in checks.items() if applies]
     watchers = _read_watchers(inv)
     latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
-    supports = [name for name in stopped if "support" in name]
+    support_services = [name for name in stopped if "support" in name]
     first_signs = {
-        Cause.STORE_DOWN: _find_first(stopped, STORE_SERVICES),
+        Cause.STORE_DOWN: _find_stop(stopped, STORE_SERVICES),
         Cause.WORKER_STOPPED: stopped.get(service),
-        Cause.BAD_PREFIX: own.since if own and own.running else None,
+        Cause.BAD_PREFIX: process.since if process and process.running else None,
         Cause.WORKER_STUCK: worker.last_run_at if worker else None,
-        Cause.SUPPORT_DOWN: _find_first(stopped, supports),
+        Cause.SUPPORT_DOWN: _find_stop(stopped, support_services),
         Cause.METRICS_BLIND: watchers.blind_since,
     }
     outcome = model.Outcome(
@@ -134,19 +144,20 @@ def read_worker(inv: Investigation) -> model.Outcome:
             lines=latency or (),
         ),
         events=[*read_events(inv), *([] if held_for else _list_pauses(worker))],
-        first_seen={**metrics.first, **_drop_unknown(first_signs)},
+        # What a service or the worker says of itself counts more than counters.
+        first_seen={**metrics.began, **_drop_unknown(first_signs)},
         observations={
             "worker_running": is_running,
             "worker_listed": is_listed,
             "worker_answers": answer.answers,
             "worker_has_api": answer.has_api,
             "worker_paused": worker.paused if worker else None,
-            "worker_paused_by_others": is_paused and not held_for if worker else None,
-            "worker_stands_still": still,
+            "worker_paused_by_others": paused_by_others if worker else None,
+            "worker_stands_still": stands_still,
             "worker_hangs": hangs,
             "worker_last_move": worker.last_move_at if worker else None,
-            "carrier_timeout_share": timeouts,
-            "carrier_error_share": errors,
+            "carrier_timeout_share": timeout_share,
+            "carrier_error_share": error_share,
             "surplus_objects": metrics.surplus,
             "catching_up": is_catching_up(inv, metrics),
             "drain_per_minute": metrics.drained,
@@ -162,23 +173,23 @@ def read_worker(inv: Investigation) -> model.Outcome:
         return outcome.breach(reason)
     if not inv.settings.fulfillment_url:
         return outcome.left_out(answer.error)
-    if worker is None or counted is None or still is None:
+    if worker is None or counted is None or stands_still is None:
         return outcome.unknown(answer.error or count_error or "no pass could be seen")
     outcome.value = "working"
-    carrier = "but asks no carrier" if timeouts is None else "and the carrier answers it"
+    carrier = "but asks no carrier" if timeout_share is None else "and the carrier answers it"
     return outcome.ok(f"the worker runs its passes {carrier}")
 
 
 def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:
-    """Tell whether something may have begun this incident: it came after the last one's end."""
+    """Tell whether a time is in the window, and after the end of the last incident."""
     if at < inv.now() - inv.window:
         return False
-    ended = find_end_before(inv)
-    return ended is None or at > ended
+    ended_before = find_end_before(inv)
+    return ended_before is None or at > ended_before
 
 
 def _find_own_hold(inv: Investigation) -> str:
-    """Return the plan for which a release of ours holds the worker; empty without one."""
+    """Return the plan that holds the worker; empty when no plan of ours is known to hold it."""
     try:
         unfinished = GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
     except (ClientError, MoveError):
@@ -190,7 +201,7 @@ def _find_own_hold(inv: Investigation) -> str:
 
 
 def _list_pauses(worker: WorkerState | None) -> list[model.Event]:
-    """Return who paused the worker, and when, if the service tells it."""
+    """Return the event of the worker's pause; empty without a pause whose time is known."""
     if worker is None or not worker.paused or worker.paused_at is None:
         return []
     text = f"the worker was paused by {worker.paused_by or 'somebody'}"
@@ -198,10 +209,11 @@ def _list_pauses(worker: WorkerState | None) -> list[model.Event]:
 
 
 def _list_services(inv: Investigation) -> list[ServiceState]:
-    """Return the states of all services and of the worker; empty where nobody knows."""
+    """Return the states of all services and of the worker; empty when none can be read."""
     listed, _ = attempt(lambda: inv.clients.services.list_services())
     states = list(listed or [])
     worker = inv.settings.worker_service
+    # WORKER_CONTROL may name another way to see the worker.
     if _find_service(states, worker) is None:
         listed, _ = attempt(lambda: inv.clients.find_switch(worker).list_services())
         states += [state for state in listed or [] if state.name == worker]
@@ -216,39 +228,44 @@ def _find_service(states: Iterable[ServiceState], name: str) -> ServiceState | N
 
 
 def _is_running(state: ServiceState | None) -> bool | None:
-    """Tell whether a service runs; one that is just starting neither runs nor is stopped."""
+    """Tell whether a service runs; None while it starts, and when its state is not known."""
     if state is None or state.state.upper() == "STARTING":
         return None
     return state.running
 
 
 def _is_young(inv: Investigation, state: ServiceState) -> bool:
-    """Tell whether a service is starting, or started a moment ago."""
-    if state.since is None or not (state.running or _is_running(state) is None):
+    """Tell whether a service is starting, or started in the last 15 s."""
+    is_up_or_starting = state.running or _is_running(state) is None
+    if state.since is None or not is_up_or_starting:
         return False
-    return (inv.now() - state.since).total_seconds() < _STILL_S
+    return (inv.now() - state.since).total_seconds() < _WATCH_S
 
 
 def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
-    """Tell whether a young service comes up; look on for up to 15 s, until it answers.
+    """Tell whether the worker's young service comes up: watch it for up to 15 s, until it answers.
 
-    One that starts again meanwhile does not come up: it ends at each start.
+    If it starts again meanwhile, it does not come up: its process ends after each start.
+
+    Parameters
+    ----------
+    first : the state that was read first
     """
     state: ServiceState | None = first
-    for _ in range(_STILL_S):
+    for _ in range(_WATCH_S):
         inv.sleep(1.0)
         state = _find_service(_list_services(inv), first.name)
         if state is None or not _is_young(inv, state):
             break
         if state.since != first.since:
             return False
-        if _read_state(inv).answers:
+        if _ask_worker(inv).answers:
             return True
     return _is_running(state)
 
 
-def _find_first(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:
-    """Return since when one of these services is stopped: the first one that is listed."""
+def _find_stop(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:
+    """Return since when a service is stopped: the first stopped one with one of these names."""
     for name, at in stopped.items():
         if name in names:
             return at
@@ -260,10 +277,15 @@ def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]
 
 
 class _WorkerAnswer(NamedTuple):
-    """The worker's state, whether its API answers (None: it has none), and why it does not.
+    """What the worker's API answered.
 
-    ``has_api`` is None while nobody can tell. ``is_silent``: it takes a request, and does not
-    answer in time.
+    Attributes
+    ----------
+    state : the worker's state; None without an answer
+    answers : whether the API answers; None: there is none
+    error : why it does not answer; empty when it does
+    has_api : whether the worker has an API; None when that is not known
+    is_silent : whether it takes a request, and does not answer in time
     """
 
     state: WorkerState | None
@@ -273,7 +295,7 @@ class _WorkerAnswer(NamedTuple):
     is_silent: bool = False
 
 
-def _read_state(inv: Investigation) -> _WorkerAnswer:
+def _ask_worker(inv: Investigation) -> _WorkerAnswer:
     try:
         state = inv.clients.fulfillment.read_worker()
     except NotFoundError:
@@ -292,37 +314,56 @@ def _read_state(inv: Investigation) -> _WorkerAnswer:
 def _watch_passes(
     inv: Investigation,
     worker: WorkerState | None,
-    own: ServiceState | None,
+    process: ServiceState | None,
     metrics: WorkerMetrics,
 ) -> bool | None:
-    """Tell whether the worker stands still; None when no pass could be seen."""
+    """Tell whether the worker stands still; None when that cannot be told.
+
+    Parameters
+    ----------
+    worker, process : what the worker's API, and what the list of services says of the worker
+    """
     if worker is None:
         return None
-    ran_at = worker.last_run_at or _find_idle_start(inv, worker, own)
+    ran_at = worker.last_run_at or _find_idle_start(inv, worker, process)
     if ran_at is None:
         return None
-    still, _ = attempt(lambda: _stands_still(inv, ran_at, metrics.run_gap_s))
-    return still
+    stands_still, _ = attempt(lambda: _stands_still(inv, ran_at, metrics.run_gap_s))
+    return stands_still
 
 
 def _find_idle_start(
-    inv: Investigation, worker: WorkerState, own: ServiceState | None
+    inv: Investigation, worker: WorkerState, process: ServiceState | None
 ) -> datetime | None:
-    """Return the start of a worker that has made no pass since; None while one may be near."""
-    if own is None or own.since is None or not own.running or worker.last_move_at is not None:
+    """Return when a running worker started that has made no pass yet.
+
+    None if it moved something, and in the first 15 s: the first pass may still come.
+    """
+    if process is None or process.since is None:
         return None
-    age_s = (inv.now() - own.since).total_seconds()
-    return own.since if age_s > _STILL_S else None
+    if not process.running or worker.last_move_at is not None:
+        return None
+    age_s = (inv.now() - process.since).total_seconds()
+    return process.since if age_s > _WATCH_S else None
 
 
 def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | None:
-    """Tell whether the worker stands still, by its own clock; look on for up to 15 s if unsure."""
-    limit_s = _UNKNOWN_GAP_STILL_S if gap_s is None else max(_STILL_S, 6 * gap_s)
+    """Tell whether the worker stands still: its last pass is older than six of its usual gaps.
+
+    Watches for up to 15 s whether a new pass begins; None when it is still not sure after that.
+
+    Parameters
+    ----------
+    ran_at : when the last pass was, by the worker's clock
+    gap_s : the usual time between two passes; None when unknown
+    """
+    limit_s = _STANDSTILL_S if gap_s is None else max(_WATCH_S, 6 * gap_s)
     service = inv.clients.fulfillment
     age_s = (service.read_clock() - ran_at).total_seconds()
+    # A pass that is a few seconds old needs no watching.
     if age_s <= min(5.0, limit_s / 2):
         return False
-    for _ in range(_STILL_S):
+    for _ in range(_WATCH_S):
         if age_s > limit_s:
             return True
         inv.sleep(1.0)
@@ -334,9 +375,9 @@ def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> 
 
 
 class _Watchers(NamedTuple):
-    """What Prometheus, the exporter and support say about themselves.
+    """Whether the systems work that the diagnosis rests on: Prometheus, the exporter, support.
 
-    ``blind_since`` is since when the exporter is not scraped, if it is not.
+    ``blind_since`` is when the exporter was last scraped; None while it is scraped.
     """
 
     observations: dict[str, model.Json]
@@ -344,10 +385,10 @@ class _Watchers(NamedTuple):
 
 
 def _read_watchers(inv: Investigation) -> _Watchers:
-    """Observe Prometheus, the exporter and support: the diagnosis rests on them."""
+    """Read whether Prometheus and support answer, and whether the exporter is scraped."""
     window_s = inv.window.total_seconds()
     scrapes, _ = attempt(lambda: read_samples(inv, _UP, window_s))
-    # An exporter that moved leaves a series behind: only the newest scrape speaks of now.
+    # An exporter that moved leaves an old series behind, so only the newest scrape counts.
     is_up = None
     if scrapes and (inv.now() - scrapes[-1].at).total_seconds() < _FRESH_S:
         is_up = scrapes[-1].value == 1
@@ -378,9 +419,9 @@ def read_room(inv: Investigation) -> model.Outcome:
     """Tell whether the store has room: by refused writes in counters and log, and by free bytes."""
     metrics = read_worker_metrics(inv)
     free_bytes, _ = attempt(lambda: inv.clients.store.read_free_bytes())
-    refused = metrics.recent.get("storage_full", 0.0)
+    refused = metrics.recent_failures.get("storage_full", 0.0)
     outcome = model.Outcome(
-        value=refused if metrics.recent else None,
+        value=refused if metrics.recent_failures else None,
         source=f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
         observations={
             "store_free_bytes": free_bytes,
@@ -391,8 +432,8 @@ def read_room(inv: Investigation) -> model.Outcome:
         return outcome.breach(f"{refused:.0f} writes were refused for want of room")
     if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
-    if not metrics.recent:
-        return outcome.unknown("the worker counts no failures by reason")
+    if not metrics.recent_failures:
+        return outcome.unknown("the worker does not count its failures by reason")
     remark = "; the store does not report its free capacity" if free_bytes is None else ""
     return outcome.ok(f"no write was refused for want of room just now{remark}")
 
@@ -408,17 +449,18 @@ def read_room(inv: Investigation) -> model.Outcome:
 def read_pipeline(inv: Investigation) -> model.Outcome:
     """Tell whether the DAG that releases labels runs, and how fast labels come and leave."""
     dag = inv.clients.pipeline.read_dag()
+    # The newest run comes first.
     runs = inv.clients.pipeline.list_runs(limit=10)
-    ended = [run for run in runs if run.state in ("success", "failed")]
-    failed = list(takewhile(lambda run: run.state == "failed", ended))
+    ended_runs = [run for run in runs if run.state in ("success", "failed")]
+    newest_failed = list(takewhile(lambda run: run.state == "failed", ended_runs))
     is_broken = dag.has_import_errors or dag.is_stale
     is_stopped = dag.is_paused or is_broken
-    forecast, _ = attempt(lambda: _forecast(inv, is_stopped=is_stopped))
+    forecast, _ = attempt(lambda: _forecast_drain(inv, is_stopped=is_stopped))
     value = "paused"
     if not dag.is_paused:
-        value = ended[0].state if ended else "no run"
+        value = ended_runs[0].state if ended_runs else "no run"
     pause, _ = attempt(inv.clients.pipeline.find_last_pause)
-    # Without an event log the time of the pause is unknown; it is not before the newest run.
+    # Without an event log the time of the pause is unknown, but it was after the newest run began.
     paused_at = runs[0].started_at if runs else None
     events = []
     if pause is not None and (dag.is_paused or _is_of_this_incident(inv, pause.at)):
@@ -426,7 +468,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         text = f"the DAG {dag.id} was paused by {pause.by or 'somebody'}"
         events.append(model.Event(pause.at, "trigger", text, "pipeline"))
     first_signs = {
-        Cause.PIPELINE_FAILING: failed[-1].started_at if failed else None,
+        Cause.PIPELINE_FAILING: newest_failed[-1].started_at if newest_failed else None,
         Cause.PIPELINE_PAUSED: paused_at,
     }
     outcome = model.Outcome(
@@ -440,7 +482,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
             "dag_paused": dag.is_paused,
             "dag_import_errors": is_broken,
             # Old runs of a DAG that cannot be loaded say nothing about new ones.
-            "dag_failed_runs": len(failed) if ended and not is_broken else None,
+            "dag_failed_runs": len(newest_failed) if ended_runs and not is_broken else None,
         },
     )
     if dag.is_paused:
@@ -449,19 +491,25 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         return outcome.breach(f"the DAG {dag.id} has import errors")
     if dag.is_stale:
         return outcome.breach(f"the file of DAG {dag.id} is gone: no run is scheduled")
-    if failed:
-        return outcome.breach(f"its last {len(failed)} runs failed")
-    if not ended:
+    if newest_failed:
+        return outcome.breach(f"its last {len(newest_failed)} runs failed")
+    if not ended_runs:
         return outcome.unknown("no run has ended yet")
     return outcome.ok("not paused, and the newest run succeeded")
 
 
-def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
+def _forecast_drain(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
+    """Forecast when the backlog is empty, by Prometheus.
+
+    Parameters
+    ----------
+    is_stopped : whether no label can leave now
+    """
     arrival, drain = read_rates(inv, is_stopped=is_stopped)
     backlog = BACKLOG % inv.settings.pending_prefix
     waiting = inv.clients.prometheus.query(f"sum({backlog})")
-    objects = waiting[0].samples[-1].value if waiting else None
-    forecast = forecast_backlog(objects, arrival, drain)
+    count = waiting[0].samples[-1].value if waiting else None
+    forecast = forecast_backlog(count, arrival, drain)
     minutes = forecast.minutes_to_empty
     return model.DrainForecast(
         arrival_per_min=round(arrival.per_minute, 2) if arrival else None,
@@ -480,9 +528,9 @@ def _forecast(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
     threshold="it has another prefix or bucket, or requests are denied",
 )
 def read_configuration(inv: Investigation) -> model.Outcome:
-    """Compare the worker's places and credentials with the runbook's settings."""
+    """Compare the worker's bucket, prefixes and credentials with the runbook's settings."""
     service = inv.settings.worker_service
-    answer = _read_state(inv)
+    answer = _ask_worker(inv)
     effective, settings_error = attempt(
         lambda: inv.clients.services.read_effective_settings(service)
     )
@@ -494,17 +542,18 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         for row in rows
         if row["worker"] != row["runbook"]
     ]
-    word = (effective or {}).get("MINIO_ROOT_PASSWORD")
-    is_own_secret = None if word is None else word == "equal to the store's"
-    is_keyless = word == "absent"
-    refused = {reason: metrics.recent.get(reason, 0.0) for reason in _REFUSALS}
+    # The client never returns the secret itself, only one of three words about it.
+    key_state = (effective or {}).get("MINIO_ROOT_PASSWORD")
+    is_store_secret = None if key_state is None else key_state == "equal to the store's"
+    is_keyless = key_state == "absent"
+    refusals = {reason: metrics.recent_failures.get(reason, 0.0) for reason in _REFUSALS}
     problems = list(places)
-    for name, count in refused.items():
+    for reason, count in refusals.items():
         if count:
-            problems.append(f"{count:.0f} times {name}")
+            problems.append(f"{count:.0f} times {reason}")
     if is_keyless:
         problems.append("it has no secret, and asks without a key")
-    elif is_own_secret is False and not refused["bad_credentials"]:
+    elif is_store_secret is False and not refusals["bad_credentials"]:
         problems.append("its secret is not the one that the runbook uses")
     api = f"{inv.clients.fulfillment.url}/fulfillment/worker"
     outcome = model.Outcome(
@@ -513,8 +562,8 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         rows=rows,
         observations={
             "worker_place": "; ".join(places) if rows else None,
-            "credentials_match": is_own_secret,
-            "keyless_denials": refused["access_denied"] if is_keyless else 0.0,
+            "credentials_match": is_store_secret,
+            "keyless_denials": refusals["access_denied"] if is_keyless else 0.0,
             **observe_reasons(inv, metrics, *_REFUSALS),
         },
     )
@@ -522,9 +571,9 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         return outcome.breach("; ".join(problems))
     if not inv.settings.fulfillment_url:
         return outcome.left_out(answer.error)
-    if not rows or not metrics.recent:
-        reasons = [error for error in (answer.error, settings_error, count_error) if error]
-        return outcome.unknown("; ".join(reasons) or "nothing to compare")
+    if not rows or not metrics.recent_failures:
+        read_errors = [error for error in (answer.error, settings_error, count_error) if error]
+        return outcome.unknown("; ".join(read_errors) or "nothing to compare")
     outcome.value = "right"
     return outcome.ok("place and credentials are right, nothing is denied")
 
@@ -532,9 +581,13 @@ def read_configuration(inv: Investigation) -> model.Outcome:
 def _compare_places(
     inv: Investigation, worker: WorkerState | None, effective: Mapping[str, str]
 ) -> list[dict[str, model.Json]]:
-    """Return a row for each place of the worker that is known.
+    """Return a row for the worker's bucket and each of its prefixes, as far as it is known.
 
-    The worker's own word counts more than its environment.
+    What the worker's API says counts more than its environment.
+
+    Parameters
+    ----------
+    effective : the settings in the environment of the worker's service
     """
     places = {
         "bucket": "fulfillment_bucket",
@@ -557,7 +610,7 @@ _SHARED = by_id(
 )
 STEPS = _SHARED | by_id(read_worker, read_room, read_pipeline, read_configuration)
 ACTIONS: dict[str, ActionStep] = {}
-#: The columns of each step's rows, and their dtypes in a frame: also of what sections 2 and 3 read.
+#: The columns of each step's rows, and their dtypes in a frame; also those of sections 2 and 3.
 COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
     **detection.COLUMNS,
     **immediate.COLUMNS,
@@ -576,7 +629,7 @@ IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 
 class Diagnosis(NamedTuple):
-    """Every cause as judged, and what helps."""
+    """The finding on every cause, and what helps against the supported ones."""
 
     findings: tuple[Finding, ...]
     advice: Advice
@@ -585,8 +638,9 @@ class Diagnosis(NamedTuple):
 def judge_causes(inv: Investigation) -> Diagnosis:
     """Judge every cause by the current readings, and say what helps.
 
-    A cause of this incident that is refuted now is past. If another cause took its place before
-    anything was changed, the first was an error and stays refuted.
+    A cause that was supported earlier in this incident and is refuted now is past. But if another
+    cause is supported now and nothing was changed, the earlier diagnosis was wrong: the cause stays
+    refuted.
     """
     readings = list_current(inv, STEPS)
     observations = collect_observations(readings.values())
@@ -597,15 +651,15 @@ def judge_causes(inv: Investigation) -> Diagnosis:
     values["dag"] = inv.settings.pipeline_dag_id
     advice = advise([cause for cause in CAUSES if cause in supported], values)
     first_signs = _find_first_signs(readings.values())
-    before: set[str] = set()
+    earlier: set[str] = set()
     if not supported or inv.journal.last_applied:
-        before = {finding.name for finding in inv.policy.list_causes(inv.journal)}
+        earlier = {finding.name for finding in inv.policy.list_causes(inv.journal)}
     findings = []
     for finding in judged:
         changes: dict[str, model.Json] = {"next_step": advice.about(finding.name)}
         if finding.name in supported:
             changes["first_seen"] = first_signs.get(finding.name)
-        elif finding.name in before and finding.status is CauseStatus.REFUTED:
+        elif finding.name in earlier and finding.status is CauseStatus.REFUTED:
             changes["status"] = CauseStatus.PAST
             changes["reason"] = f"it was supported earlier, and is over: {finding.reason}"
         findings.append(finding.model_copy(update=changes))
@@ -615,19 +669,22 @@ def judge_causes(inv: Investigation) -> Diagnosis:
 def _drop_ended_before(
     inv: Investigation, observations: Mapping[str, Observation]
 ) -> dict[str, Observation]:
-    """Leave out the ends of failures that were over before this incident: another one had them."""
+    """Return the observations without the ends of failures that belong to an earlier incident.
+
+    These are the ends before the last earlier incident was closed.
+    """
     kept = dict(observations)
-    ends = [name for name in kept if name.startswith("ended_")]
-    ended = find_end_before(inv) if ends else None
-    for name in ends:
-        at = try_time(kept[name].value)
-        if at and ended and at <= ended:
+    end_names = [name for name in kept if name.startswith("ended_")]
+    closed_at = find_end_before(inv) if end_names else None
+    for name in end_names:
+        ended_at = try_time(kept[name].value)
+        if ended_at and closed_at and ended_at <= closed_at:
             del kept[name]
     return kept
 
 
 def _find_first_signs(readings: Iterable[Reading]) -> dict[str, datetime]:
-    """Return the first sign of each cause; a process's own state counts more than counters."""
+    """Return the first sign of each cause, by the first reading that has one."""
     signs: dict[str, datetime] = {}
     for reading in readings:
         for cause, at in reading.first_seen.items():
@@ -636,8 +693,9 @@ def _find_first_signs(readings: Iterable[Reading]) -> dict[str, datetime]:
 
 
 def conclude(inv: Investigation) -> model.Conclusion:
-    """Name the causes that the journal's readings support. The verdict is the incident's, by
-    current readings.
+    """Name the causes that the current readings support.
+
+    The verdict is the incident's, by current readings.
     """
     readings = list_current(inv, STEPS)
     findings, advice = judge_causes(inv)
@@ -647,13 +705,14 @@ def conclude(inv: Investigation) -> model.Conclusion:
         reading.status is Status.BREACH and reading.role in model.SYMPTOMS
         for reading in readings.values()
     )
-    odd = [r for r in readings.values() if r.role is Role.CAUSE and r.status is Status.BREACH]
+    breaches = [r for r in readings.values() if r.role is Role.CAUSE and r.status is Status.BREACH]
     if supported:
         summary = "; ".join(f"{finding.name}: {finding.reason}" for finding in supported)
         if not has_symptom and verdict is Verdict.INCIDENT:
             summary += " (no label waits too long yet)"
-    elif odd:
-        summary = "none of these; odd is: " + "; ".join(f"{r.step} {r.reason}" for r in odd)
+    elif breaches:
+        summary = "no known cause fits; look at: "
+        summary += "; ".join(f"{r.step} {r.reason}" for r in breaches)
     elif has_symptom:
         summary = "there is an incident, and why is not known"
     else:
@@ -672,9 +731,9 @@ def conclude(inv: Investigation) -> model.Conclusion:
 
 
 def record_diagnosis(inv: Investigation) -> None:
-    """Journal section 5's conclusion, although another section read its steps.
+    """Write section 5's conclusion to the journal when another section read its steps.
 
-    A plan rests on it: without it, nobody knows later why something was changed.
+    A plan rests on the conclusion: without it, nobody knows later why something was changed.
     """
     conclusion = conclude(inv).model_copy(update={"section": NAME})
     inv.record("conclusion", {"conclusion": conclusion.model_dump(mode="json")})

@@ -300,14 +300,14 @@ def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> list[Even
 
     A worker has its settings from its start.
     """
-    place = ""
+    wrong_place = ""
     since = None
     for reading in readings:
-        place = place or reading.observations.get("worker_place") or ""
+        wrong_place = wrong_place or reading.observations.get("worker_place") or ""
         since = since or reading.first_seen.get(Cause.BAD_PREFIX)
-    if not place or not since:
+    if not wrong_place or not since:
         return []
-    text = f"{inv.settings.worker_service} runs since then, and {place}"
+    text = f"{inv.settings.worker_service} runs since then, and {wrong_place}"
     return [Event(since, "configuration", text)]
 
 

@@ -33,10 +33,14 @@ _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
-_RATE_S = 120
+#: Over how long rates of arrival and drain are measured.
+_RATE_WINDOW_S = 120
+#: How far back failures, carrier requests and moves count as recent.
 _RECENT_S = 30.0
-_FLOW_S = 300.0
-_BLIND_WAIT_S = 4.0
+#: Over how long arrivals are compared with moves.
+_FLOW_WINDOW_S = 300.0
+#: The time between two readings of the service's own page.
+_PAGE_WAIT_S = 4.0
 #: What a log line says when a request failed for a reason; the service's own words come first.
 _LOG_SIGNS = {
     "carrier_timeout": r"carrier_timeout|carrier\b.*\b(?:timed? ?out|no answer within)",
@@ -50,36 +54,41 @@ _LOG_SIGNS = {
 
 
 class WorkerMetrics(NamedTuple):
-    """Growth of the worker's counters.
+    """What the worker's counters say. The recent numbers do not go back behind our last action.
 
     Attributes
     ----------
-    recent : failures by reason in the last half minute (or since our last action); empty when
-        they could not be read
-    carrier : carrier requests by outcome in the same time
-    surplus, drained : arrivals less moves in five minutes; moves in the last half minute
-    first : when the reasons that stand for causes were first counted in the window, by cause
-    ended : when each reason that is over was last counted: things have succeeded since
-    run_gap_s : the usual time between two passes of the worker
+    source : where the counters were read
+    recent_failures : by reason, in the last half minute; 0 for a reason that ended; empty when no
+        reason is counted
+    recent_requests : requests to the carrier by outcome, in the last half minute
+    surplus : recent arrivals less moves, in five minutes; None when unknown
+    drained : recent moves, in the last half minute; None when unknown
+    began : when failures for the reason of a cause began the last time, by cause
+    ended : when each reason that ended was last counted: requests have succeeded since
+    run_gap_s : the usual time between two passes of the worker; None when unknown
     """
 
     source: str
-    recent: Mapping[str, float] = {}
-    carrier: Mapping[str, float] = {}
+    recent_failures: Mapping[str, float] = {}
+    recent_requests: Mapping[str, float] = {}
     surplus: float | None = None
     drained: float | None = None
-    first: Mapping[str, datetime] = {}
+    began: Mapping[str, datetime] = {}
     ended: Mapping[str, datetime] = {}
     run_gap_s: float | None = None
 
-    def share(self, outcome: str) -> float | None:
-        """Return an outcome's share of the carrier's answers; None for fewer than two answers."""
+    def compute_carrier_share(self, outcome: str) -> float | None:
+        """Return the share of an outcome in the recent carrier requests.
+
+        0 when the outcome ended; None for fewer than two requests.
+        """
         if f"carrier_{outcome}" in self.ended:
             return 0.0
-        total = sum(self.carrier.values())
+        total = sum(self.recent_requests.values())
         if total < 2:
             return None
-        count = self.carrier.get(outcome, 0)
+        count = self.recent_requests.get(outcome, 0)
         return round(count / total, 3)
 
 
@@ -112,31 +121,33 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     """Measure by Prometheus; None when it does not scrape the service now."""
     prometheus = inv.clients.prometheus
     now = inv.now()
-    window_s = max(_FLOW_S, inv.window.total_seconds())
+    window_s = max(_FLOW_WINDOW_S, inv.window.total_seconds())
     counters = _collect(lambda name: prometheus.query_samples(name, window_s))
     failed = [counter.samples for counter in counters.failed if counter.samples]
     if not failed:
         return None
+    # With a long scrape interval, half a minute may have no sample.
     recent_s = max(_RECENT_S, 4 * compute_interval_s(failed[0][-20:]))
     newest_at = max(samples[-1].at for samples in failed)
     if (now - newest_at).total_seconds() > recent_s:
         return None  # the service is not scraped: its old counts say nothing about now
+    # Without an action, a time before every window.
     acted_at = inv.journal.last_applied_at or now - timedelta(days=1)
     metrics = _measure(
         f"{prometheus.url} {_FAILED}",
         counters,
-        recent=max(acted_at, now - timedelta(seconds=recent_s)),
-        flow=max(acted_at, now - timedelta(seconds=_FLOW_S)),
+        recent_since=max(acted_at, now - timedelta(seconds=recent_s)),
+        flow_since=max(acted_at, now - timedelta(seconds=_FLOW_WINDOW_S)),
     )
     return metrics._replace(
-        first=_find_beginnings(counters.failed),
+        began=_find_beginnings(counters.failed),
         run_gap_s=_find_run_gap_s(inv),
     )
 
 
 def _find_run_gap_s(inv: Investigation) -> float | None:
     """Return the usual time between two passes of the worker; None before the second one."""
-    samples = read_samples(inv, _LAST_RUN, _FLOW_S)
+    samples = read_samples(inv, _LAST_RUN, _FLOW_WINDOW_S)
     times = sorted({sample.value for sample in samples})
     if len(times) < 2:
         return None
@@ -144,7 +155,7 @@ def _find_run_gap_s(inv: Investigation) -> float | None:
 
 
 def _find_beginnings(failed: Iterable[Series]) -> dict[str, datetime]:
-    """Return for each cause when the reason that stands for it was first counted."""
+    """Return for each cause when failures for its reason began the last time."""
     by_reason = _group_by(failed, "reason")
     beginnings = {}
     for cause, record in CAUSES.items():
@@ -156,37 +167,38 @@ def _find_beginnings(failed: Iterable[Series]) -> dict[str, datetime]:
 
 
 def _from_service(inv: Investigation) -> WorkerMetrics:
-    """Measure by two readings of the service's own page."""
+    """Measure by two readings of the service's own page, 4 s apart."""
     service = inv.clients.fulfillment
     began_at = inv.now()
     pages = [(began_at, service.read_metrics())]
-    inv.sleep(_BLIND_WAIT_S)
+    inv.sleep(_PAGE_WAIT_S)
     pages.append((inv.now(), service.read_metrics()))
-    # By name and labels; a dict keeps the order of the page.
-    pairs: dict[tuple[str, frozenset[tuple[str, str]]], list[Sample]] = {}
+    # The samples of each counter, by its name and labels.
+    counters: dict[tuple[str, frozenset[tuple[str, str]]], list[Sample]] = {}
     for at, page in pages:
         for line in page:
             labels = frozenset(line.labels.items())
-            samples = pairs.setdefault((line.name, labels), [])
+            samples = counters.setdefault((line.name, labels), [])
             samples.append(Sample(at, line.value))
 
-    def collect(wanted: str) -> list[Series]:
-        collected = []
-        for (name, labels), samples in pairs.items():
+    def select(wanted: str) -> list[Series]:
+        selected = []
+        for (name, labels), samples in counters.items():
             if name == wanted:
                 series = Series(dict(labels), tuple(samples))
-                collected.append(series)
-        return collected
+                selected.append(series)
+        return selected
 
     return _measure(
         f"{service.url}/metrics",
-        _collect(collect),
-        recent=began_at,
-        flow=began_at,
+        _collect(select),
+        recent_since=began_at,
+        flow_since=began_at,
     )
 
 
 def _collect(read: Callable[[str], Sequence[Series]]) -> _Counters:
+    """Return the worker's counters; ``read`` returns the series of a name."""
     return _Counters(
         failed=read(_FAILED),
         carrier=read(_CARRIER),
@@ -199,28 +211,30 @@ def _measure(
     source: str,
     counters: _Counters,
     *,
-    recent: datetime,
-    flow: datetime,
+    recent_since: datetime,
+    flow_since: datetime,
 ) -> WorkerMetrics:
-    """Measure the counters.
+    """Compute by how much the counters grew.
 
     Parameters
     ----------
-    recent, flow : since when failures, and since when arrivals and moves, are counted
+    recent_since : since when failures, carrier requests and ``drained`` count
+    flow_since : since when the arrivals and moves of ``surplus`` count
     """
     failures = _group_by(counters.failed, "reason")
-    answers = _group_by(counters.carrier, "outcome")
-    ended = _find_ended(counters, failures, answers.get("ok", []))
+    requests = _group_by(counters.carrier, "outcome")
+    ended = _find_ended(counters, failures, requests.get("ok", []))
     surplus = None
     drained = None
     if counters.moved:
-        drained = _sum(counters.moved, recent)
+        drained = _sum_increase(counters.moved, recent_since)
     if counters.arrived and counters.moved:
-        surplus = _sum(counters.arrived, flow) - _sum(counters.moved, flow)
+        arrived = _sum_increase(counters.arrived, flow_since)
+        surplus = arrived - _sum_increase(counters.moved, flow_since)
     return WorkerMetrics(
         source,
-        recent=_sum_each(failures, recent) | dict.fromkeys(ended, 0.0),
-        carrier=_sum_each(answers, recent),
+        recent_failures=_sum_each(failures, recent_since) | dict.fromkeys(ended, 0.0),
+        recent_requests=_sum_each(requests, recent_since),
         surplus=surplus,
         drained=drained,
         ended=ended,
@@ -230,39 +244,45 @@ def _measure(
 def _find_ended(
     counters: _Counters,
     failures: Mapping[str, list[Series]],
-    carried: Sequence[Series],
+    carrier_successes: Sequence[Series],
 ) -> dict[str, datetime]:
-    """Return when each reason ended: every stage that it broke has succeeded since.
+    """Return when each reason ended: every stage that failed for it has succeeded since.
 
     Parameters
     ----------
-    carried : the carrier's good answers
+    failures : the counters of failures, by reason; each counter is of one stage
+    carrier_successes : the counters of the carrier requests that succeeded
     """
-    succeeded = {"carrier": carried, "upload": counters.arrived, "release": counters.moved}
+    successes = {
+        "carrier": carrier_successes,
+        "upload": counters.arrived,
+        "release": counters.moved,
+    }
     ended = {}
     for reason, series in failures.items():
         ends = []
         for counter in series:
             if list_growth(counter.samples):
                 stage = counter.labels.get("stage", "")
-                good = succeeded.get(stage, counters.moved)
-                end = find_end(counter.samples, [other.samples for other in good])
+                of_stage = successes.get(stage, counters.moved)
+                end = find_end(counter.samples, [success.samples for success in of_stage])
                 ends.append(end)
-        known = [at for at in ends if at]
-        if ends and len(known) == len(ends):
-            ended[reason] = max(known)
+        known_ends = [at for at in ends if at]
+        if ends and len(known_ends) == len(ends):
+            ended[reason] = max(known_ends)
     return ended
 
 
-def _sum(series: Iterable[Series], since: datetime) -> float:
+def _sum_increase(series: Iterable[Series], since: datetime) -> float:
     return sum(compute_increase(counter.samples, since) for counter in series)
 
 
 def _sum_each(groups: Mapping[str, Iterable[Series]], since: datetime) -> dict[str, float]:
-    return {name: _sum(series, since) for name, series in groups.items()}
+    return {name: _sum_increase(series, since) for name, series in groups.items()}
 
 
 def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
+    """Return series by the value of a label; ``other`` for a series without the label."""
     groups: dict[str, list[Series]] = {}
     for counter in series:
         name = counter.labels.get(label, "other")
@@ -272,33 +292,37 @@ def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
 
 
 def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:
-    """Return what the counters, and the log of the last half minute, say of some reasons.
+    """Return the observations of some failure reasons.
 
-    ``failures_<reason>``, ``logged_<reason>`` (both None where they cannot be read), and
-    ``ended_<reason>`` of those past. A line from before a reason's end says nothing.
+    ``failures_<reason>`` is how many were counted lately, and ``logged_<reason>`` whether the
+    worker's log of the last half minute names the reason; both are None when they cannot be read.
+    ``ended_<reason>`` is when a reason ended; log lines before that do not count.
     """
-    since = inv.now() - timedelta(seconds=_RECENT_S)
-    since = max(since, inv.journal.last_applied_at or since)
+    recent_since = inv.now() - timedelta(seconds=_RECENT_S)
+    since = max(recent_since, inv.journal.last_applied_at or recent_since)
     service = inv.settings.worker_service
     lines, _ = attempt(lambda: inv.clients.services.read_logs(service, since=since))
     observations: dict[str, Json] = {}
     for reason in reasons:
-        ended = metrics.ended.get(reason)
-        counted = None
-        if metrics.recent:
-            counted = metrics.recent.get(reason, 0.0)
+        ended_at = metrics.ended.get(reason)
+        count = None
+        if metrics.recent_failures:
+            count = metrics.recent_failures.get(reason, 0.0)
         is_logged = None
         if lines is not None:
-            is_logged = _is_logged(lines, reason, after=ended or since)
-        observations[f"failures_{reason}"] = counted
+            is_logged = _is_logged(lines, reason, after=ended_at or since)
+        observations[f"failures_{reason}"] = count
         observations[f"logged_{reason}"] = is_logged
-        if ended:
-            observations[f"ended_{reason}"] = ended
+        if ended_at:
+            observations[f"ended_{reason}"] = ended_at
     return observations
 
 
 def _is_logged(lines: Iterable[LogLine], reason: str, *, after: datetime) -> bool:
-    """Tell whether a line says that a request failed for a reason. A line may have no time."""
+    """Tell whether a line after a time says that a request failed for a reason.
+
+    A line without a time counts.
+    """
     for line in lines:
         is_new = line.at is None or line.at > after
         if is_new and re.search(_LOG_SIGNS[reason], line.text, re.I):
@@ -307,19 +331,19 @@ def _is_logged(lines: Iterable[LogLine], reason: str, *, after: datetime) -> boo
 
 
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
-    """Tell whether something in this incident kept labels back: afterwards they come all at once.
+    """Tell whether labels that were kept back may be coming all at once now.
 
-    That is a standstill, or failures that ended lately.
+    A standstill in this incident kept them back, or failures that ended in the last five minutes.
     """
     causes = inv.policy.list_causes(inv.journal)
     if any(cause.name in STANDSTILL for cause in causes):
         return True
-    start = max(inv.incident.state.opened_at, inv.now() - timedelta(seconds=_FLOW_S))
-    return any(ended > start for ended in metrics.ended.values())
+    start = max(inv.incident.state.opened_at, inv.now() - timedelta(seconds=_FLOW_WINDOW_S))
+    return any(ended_at > start for ended_at in metrics.ended.values())
 
 
 class Rates(NamedTuple):
-    """How fast labels come and leave; None for what has too few samples."""
+    """How fast labels arrive and leave; None when there are too few samples."""
 
     arrival: Rate | None = None
     drain: Rate | None = None
@@ -330,7 +354,7 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
 
     Parameters
     ----------
-    is_stopped : whether nothing can leave now: then past drains say nothing about the future
+    is_stopped : whether no label can leave now; then ``drain`` is 0 whatever left before
 
     Raises
     ------
@@ -344,13 +368,13 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
     return Rates(arrival, drain)
 
 
-def _read_rate(inv: Investigation, counter: str) -> Rate | None:
-    series = inv.clients.prometheus.query_samples(counter, _RATE_S)
-    return compute_rate(*(counter.samples for counter in series))
+def _read_rate(inv: Investigation, name: str) -> Rate | None:
+    counters = inv.clients.prometheus.query_samples(name, _RATE_WINDOW_S)
+    return compute_rate(*(counter.samples for counter in counters))
 
 
 def draw_throughput(inv: Investigation) -> Plot:
-    """Draw arrival and drain per minute over the window; no lines without Prometheus."""
+    """Return a plot of arrival and drain over the window; without lines if Prometheus is down."""
 
     def read() -> tuple[Line, ...]:
         arrival = read_lines(inv, f"sum(rate({_ARRIVED}[1m])) * 60", name="arrival")

@@ -257,7 +257,7 @@ def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
     assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
-    assert "that are usual" in reading.reason
+    assert "that are allowed" in reading.reason
 
 
 def test_a_second_cause_of_one_episode_stands_in_its_incident(world: World) -> None:
