@@ -24,7 +24,6 @@ from . import detection
 from .detection import LISTING
 from .recovery import find_end_before, find_last_upload
 from .signals import (
-    ALERT,
     ALERTS,
     PANEL_TITLE,
     PanelShow,
@@ -110,9 +109,10 @@ def _judge_no_alert(inv: Investigation) -> Outcome:
     """Judge an Alertmanager that has none of our alerts: right if none fires in Prometheus."""
     outcome = Outcome(value="no alert is active")
     for alert in inv.clients.prometheus.list_alerts():
-        fires = alert.name == ALERT and alert.state == "firing"
+        fires = alert.name in ALERTS and alert.state == "firing"
         if fires and not is_drill(alert.labels):
-            return outcome.breach(f"{ALERT} fires in Prometheus, but Alertmanager does not have it")
+            words = f"{alert.name} fires in Prometheus, but Alertmanager does not have it"
+            return outcome.breach(words)
     return outcome.ok("no alert fires in Prometheus either: nothing to deliver")
 
 

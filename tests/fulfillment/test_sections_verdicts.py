@@ -341,8 +341,9 @@ def test_a_muted_alert_is_a_breach_even_if_it_arrived(world: World, field: str) 
     assert deliver(world).status is Status.BREACH
 
 
-def test_an_alert_that_alertmanager_does_not_have_is_a_breach(world: World) -> None:
-    world.fire()
+@pytest.mark.parametrize("name", ["FulfillmentDelay", "FulfillmentUploadFailing"])
+def test_an_alert_that_alertmanager_does_not_have_is_a_breach(world: World, name: str) -> None:
+    world.fire(name)
     world.routed.clear()
     assert deliver(world).status is Status.BREACH
 
