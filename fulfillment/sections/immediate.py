@@ -252,10 +252,11 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
     sent_by_name = _count_by_integration(sent or ())
     failed_by_name = _count_by_integration(failed)
     # What is in the totals and was not scraped yet is as new as now.
+    now = inv.now()
     for count in totals:
         name = count.integration
-        sent_by_name[name][inv.now()] += max(0.0, count.sent - _sum_newest(sent or (), name))
-        failed_by_name[name][inv.now()] += max(0.0, count.failed - _sum_newest(failed, name))
+        sent_by_name[name][now] += max(0.0, count.sent - _sum_newest(sent or (), name))
+        failed_by_name[name][now] += max(0.0, count.failed - _sum_newest(failed, name))
     for name, failed_at_times in failed_by_name.items():
         since = start
         sent_at_times = sent_by_name.get(name, {})

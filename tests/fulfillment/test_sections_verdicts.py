@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -286,6 +287,18 @@ def test_failures_since_the_last_scrape_are_told_at_once(world: World) -> None:
     # Of several Alertmanagers behind one address, this one counted less.
     world.counts = [NotificationCount("slack", 4, 0)]
     assert deliver(world).status is Status.UNKNOWN
+
+
+def test_failures_since_the_last_scrape_do_not_hide_those_before(world: World) -> None:
+    world.fire()
+    name = "alertmanager_notification_requests"
+    for counter in (f"{name}_total", f"{name}_failed_total"):
+        world.series[counter] = [world.line([0.0, 3.0], integration="slack")]
+    world.counts = [NotificationCount("slack", 5, 5)]
+    inv = world.open(immediate)
+    looks = count()
+    inv.now = lambda: world.now + timedelta(milliseconds=next(looks))
+    assert "slack: Alertmanager counts 5" in inv.read_step("3.1").reason
 
 
 def test_totals_without_times_count_only_where_nothing_was_ever_delivered(world: World) -> None:
