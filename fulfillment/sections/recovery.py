@@ -93,7 +93,7 @@ def _merge_growth(counters: Iterable[Sequence[Sample]]) -> list[Sample]:
 
 
 def _make_counter(growth: Sequence[Sample]) -> list[Sample]:
-    """Return samples of one counter that starts at 0 and grows so."""
+    """Return the samples of one counter that starts at 0 and has this growth."""
     start = growth[0].at - timedelta(seconds=1)
     total = 0.0
     samples = [Sample(start, total)]
