@@ -9,7 +9,7 @@ from typing import Literal
 from chainlog import ChainedLog
 
 from . import record as records
-from .ledger import HALF, Ledger, Leg
+from .ledger import HALF_DONE, Ledger, Leg
 from .record import About, Record
 from .session import Session
 from .table import State
@@ -74,7 +74,7 @@ class Bookkeeping:
         if self._states_put % _CLEAN_EVERY == 0:
             records.remove_old_states(self._session, self._plan.id)
 
-    def list_done_about(self) -> list[int]:
+    def list_rows_with_effect(self) -> list[int]:
         """Return the rows that the release must know of."""
         action = self._plan.header.action
         ledger = self._ledger
@@ -94,7 +94,7 @@ class Bookkeeping:
         """Write a person's word, or the undo, into the release that it is about."""
         header = self._plan.header
         ledger = self._ledger
-        done = self.list_done_about()
+        done = self.list_rows_with_effect()
         new = [row for row in done if row not in ledger.reported_rows]
         if not new:
             return
@@ -106,7 +106,7 @@ class Bookkeeping:
             if header.action == "reopen" and plan_id != header.release:
                 continue  # a settling has no rows of its own that could be open again
             name = "release_row" if plan_id == header.release else "row"
-            rows = sorted(self._read_number(row, name) for row in new)
+            rows = sorted(self._read_row_number(row, name) for row in new)
             self._tell(plan_id, log, rows)
         ledger.note("told", new, sync=True)
 
@@ -126,7 +126,7 @@ class Bookkeeping:
         changed = record.model_copy(update=changes)
         records.put_record(self._session, changed)
 
-    def replace(self, earlier: Record) -> None:
+    def remove_earlier_record(self, earlier: Record) -> None:
         """Remove the record of an earlier plan of this name, which never began.
 
         An undo that is planned again keeps its name. If the worker was paused for the earlier
@@ -175,7 +175,7 @@ class Bookkeeping:
             ledger=ledger.head,
             fence_at=self._get_fence(),
             begun=ledger.begun,
-            announced=frozenset(ledger.rows(*HALF)),
+            announced=frozenset(ledger.rows(*HALF_DONE)),
             deleting=frozenset(ledger.rows(State.DELETING)),
             waiting=frozenset(ledger.states.waiting_again),
             left=frozenset(ledger.rows(State.LEFT)),
@@ -183,7 +183,7 @@ class Bookkeeping:
             unproven=unproven - ledger.reopened_by.keys(),
             conflicts=frozenset(ledger.rows(State.CONFLICT)),
             settled={row: _WORDS[ledger.states[row]] for row in ledger.rows(*_WORDS)},
-            parking=frozenset(ledger.rows(*HALF, leg=Leg.PARK)),
+            parking=frozenset(ledger.rows(*HALF_DONE, leg=Leg.PARK)),
             parked=frozenset(ledger.rows(State.MOVED, leg=Leg.PARK)),
             about=self._describe_about(),
             hold=ledger.hold,
@@ -199,21 +199,21 @@ class Bookkeeping:
     def _get_fence(self) -> datetime:
         """Return the store's time after which nothing of the plan can take effect."""
         ledger = self._ledger
-        is_half_done = ledger.rows(*HALF) or ledger.rows(*HALF, leg=Leg.PARK)
+        is_half_done = ledger.rows(*HALF_DONE) or ledger.rows(*HALF_DONE, leg=Leg.PARK)
         if ledger.in_flight or is_half_done:
             return max(self._session.fence_at, ledger.fence_at)
         return ledger.fence_at
 
     def _describe_about(self) -> dict[int, About]:
         """Return the release's rows on which this plan had an effect, and the effect."""
-        word = self._get_word()
+        word = self._name_effect()
         about = {}
-        for row in self.list_done_about():
-            release_row = self._read_number(row, "release_row")
+        for row in self.list_rows_with_effect():
+            release_row = self._read_row_number(row, "release_row")
             about[release_row] = word
         return about
 
-    def _get_word(self) -> About:
+    def _name_effect(self) -> About:
         """Return the effect on the release's rows."""
         header = self._plan.header
         if header.action == "undo":
@@ -222,14 +222,14 @@ class Bookkeeping:
             return header.word
         return "reopened"
 
-    def _read_number(self, row: int, name: str) -> int:
+    def _read_row_number(self, row: int, name: str) -> int:
         """Return the row of another plan that a row is about."""
         facts = self._plan.rows[row].facts
         return int(facts[name])
 
     def _tell(self, plan_id: str, log: ChainedLog, rows: Sequence[int]) -> None:
         """Write the effect into one plan's ledger, and into its record."""
-        word = self._get_word()
+        word = self._name_effect()
         kind = "taken_back" if word == "undone" else word
         known = {entry.hash for entry in log.scan()}
         effect = {"rows": rows, "by": self._operator, "plan": self._plan.id}

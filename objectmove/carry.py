@@ -12,7 +12,7 @@ from typing import Protocol
 
 from .bucket import REFUSED, Answer, Look, Request, S3Bucket, Seen, Version, format_time
 from .errors import StoppedError, StoreError
-from .ledger import CLOSED, HALF, Ledger, Leg
+from .ledger import CLOSED, HALF_DONE, Ledger, Leg
 from .parking import NAME_ENDING, is_hashed
 from .plan import Abilities
 from .session import STORE_ID, Clock, Session
@@ -292,7 +292,7 @@ class Carrier:
                 keys.append(job.to)
         if keys:
             self.look_at(keys)
-        by_act = self._sort(jobs)
+        by_act = self._sort_by_act(jobs)
         self._copy(by_act[Act.COPY])
         landed = [job for job in jobs if self._get_state(job) is State.LANDED]
         self._delete(landed)
@@ -305,7 +305,7 @@ class Carrier:
         self.look_at(_list_ends(jobs))
         self._believe_versions(jobs)
         self._note_undeleted(jobs)
-        by_act = self._sort(jobs)
+        by_act = self._sort_by_act(jobs)
         if may_send:
             self._copy(by_act[Act.COPY])
             deletes = by_act[Act.ADOPT] + by_act[Act.DELETE]
@@ -323,7 +323,7 @@ class Carrier:
 
     def _check_first(self, job: Job) -> None:
         """End the run when its first object was not moved."""
-        self.resolve(lambda: [job] if self._get_state(job) in HALF else [])
+        self.resolve(lambda: [job] if self._get_state(job) in HALF_DONE else [])
         state = self._get_state(job)
         if state is State.MOVED:
             self._has_moved_one = True
@@ -554,10 +554,10 @@ class Carrier:
             return list(jobs)
         if first.is_release:
             self.look_at([job.key for job in jobs])
-            by_act = self._sort(jobs, destination=Place.UNKNOWN)
+            by_act = self._sort_by_act(jobs, destination=Place.UNKNOWN)
         else:
             self.look_at(_list_ends(jobs))
-            by_act = self._sort(jobs)
+            by_act = self._sort_by_act(jobs)
         return by_act[Act.DELETE]
 
     def _send_deletes(self, jobs: Sequence[Job]) -> dict[int, Answer]:
@@ -571,7 +571,7 @@ class Carrier:
         (bulk_answer,) = self.session.send([bulk_delete])
         return {job.row: _read_bulk_answer(bulk_answer, job.key) for job in jobs}
 
-    def _sort(
+    def _sort_by_act(
         self,
         jobs: Iterable[Job],
         destination: Place | None = None,
@@ -593,13 +593,13 @@ class Carrier:
                 destination=destination or self.judge_destination(job),
             )
             by_act[rule.act].append(job)
-            self._take_rule(job, rule)
+            self._note_decision(job, rule)
         for state in CLOSED:
             rows = [job.row for job in by_act[state]]
             self.ledger.close(state, rows, leg=leg)
         return by_act
 
-    def _take_rule(self, job: Job, rule: Rule) -> None:
+    def _note_decision(self, job: Job, rule: Rule) -> None:
         """Keep the reason why a job ends; write down a copy that was found."""
         ledger = self.ledger
         reasons = ledger.get_reasons(job.leg)

@@ -95,7 +95,7 @@ def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_
         ledger.note("memory_removed", sync=True)
 
 
-def is_to_be_ended(ledger: Ledger) -> bool:
+def has_nothing_to_resume(ledger: Ledger) -> bool:
     """Tell whether there is nothing to go on with; an approved word always is something."""
     if not ledger.is_begun:
         return True

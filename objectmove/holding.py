@@ -20,7 +20,7 @@ from .errors import (
     StoppedError,
 )
 from .jobs import Jobs
-from .ledger import HALF, Ledger, Logs, is_hold_noted
+from .ledger import HALF_DONE, Ledger, Logs, is_hold_noted
 from .manifest import MAX_SHARDS, pause
 from .plan import MovePlan
 from .session import Session, read_store_id
@@ -251,15 +251,15 @@ class Holding:
     def _is_copy_in_reach(self, row: int, state: State) -> bool:
         """Tell whether our copy may be where the others ship from."""
         if state is State.CONFLICT:
-            return self._may_be(row, at_source=False)
-        return state in HALF
+            return self._may_lie(row, at_source=False)
+        return state in HALF_DONE
 
     def _is_source_in_reach(self, row: int, state: State) -> bool:
         """Tell whether a source may be left whose copy may have shipped."""
-        is_in_doubt = state in (*HALF, State.UNPROVEN, State.CONFLICT)
-        return is_in_doubt and self._may_be(row, at_source=True)
+        is_in_doubt = state in (*HALF_DONE, State.UNPROVEN, State.CONFLICT)
+        return is_in_doubt and self._may_lie(row, at_source=True)
 
-    def _may_be(self, row: int, *, at_source: bool) -> bool:
+    def _may_lie(self, row: int, *, at_source: bool) -> bool:
         """Tell whether the planned object may be at one end, by the last look."""
         if self._carrier is None or self._jobs is None:
             return True

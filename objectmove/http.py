@@ -33,7 +33,7 @@ _LATE = "no answer in time"
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 #: What servers in Go, and nginx, answer where they expect TLS.
 _WANTS_TLS = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS")
-_ENDS = {"content-length", "transfer-encoding"}
+_LENGTH_HEADERS = {"content-length", "transfer-encoding"}
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
 
@@ -154,7 +154,7 @@ class Connections:
                 except _SpoiltError:
                     continue  # it is closed: use another connection
                 except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-                    raise _BrokenError(_say(error)) from None
+                    raise _BrokenError(_describe_failure(error)) from None
 
         try:
             message = make()
@@ -173,7 +173,9 @@ class Connections:
             is_sent = any(request.protocol is not None for request in sent)
             if resend and sink is None and is_sent and not is_over:
                 return await self._send(make, False, None)
-            return Reply(Reply.NO_ANSWER if is_sent else Reply.NOT_SENT, error=_say(error))
+            return Reply(
+                Reply.NO_ANSWER if is_sent else Reply.NOT_SENT, error=_describe_failure(error)
+            )
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
@@ -208,12 +210,12 @@ async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink 
     if response.status == 400 and _WANTS_TLS.search(body):
         raise ValueError("this port wants TLS, and the request came without")
     has_no_body = request.method == "HEAD" or response.status in (204, 304)
-    if not has_no_body and not _ENDS & headers.keys():
+    if not has_no_body and not _LENGTH_HEADERS & headers.keys():
         raise ValueError("the answer has no length, so it may be cut off")
     return Reply(response.status, headers, body)
 
 
-def _say(error: BaseException) -> str:
+def _describe_failure(error: BaseException) -> str:
     """Return what broke; never aiohttp's own words, which name the signed address."""
     if isinstance(error, TimeoutError):
         return _LATE

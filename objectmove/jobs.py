@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .carry import Job
-from .ledger import HALF, Ledger, Leg
+from .ledger import HALF_DONE, Ledger, Leg
 from .plan import PlanRow
 from .table import Direction, State
 
@@ -36,13 +36,13 @@ class Jobs:
             sha256=planned.sha256,
         )
 
-    def list_half(self) -> list[Job]:
+    def list_half_done(self) -> list[Job]:
         """Return the jobs that are half done."""
-        return [self.make(row) for row in self._ledger.rows(*HALF)]
+        return [self.make(row) for row in self._ledger.rows(*HALF_DONE)]
 
-    def list_half_parked(self) -> list[Job]:
+    def list_half_done_parkings(self) -> list[Job]:
         """Return the parkings that are half done."""
-        rows = self._ledger.rows(*HALF, leg=Leg.PARK)
+        rows = self._ledger.rows(*HALF_DONE, leg=Leg.PARK)
         return [self.make(row, Leg.PARK) for row in rows]
 
     def list_parkings(self) -> list[Job]:

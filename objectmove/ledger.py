@@ -28,7 +28,7 @@ Logs = Callable[[str], ChainedLog]
 #: The states in which this plan is done with a row.
 CLOSED = (State.MOVED, State.SKIPPED, State.CONFLICT, State.UNPROVEN)
 #: A copy may be at the destination, and the source may still be there.
-HALF = (State.DOUBTFUL, State.LANDED, State.DELETING)
+HALF_DONE = (State.DOUBTFUL, State.LANDED, State.DELETING)
 _STATE_OF_KIND = {state.value: state for state in State}
 _STATE_OF_KIND |= {
     "intent": State.DOUBTFUL,
@@ -406,7 +406,7 @@ class Ledger:
         states.begin(begun)
         if not record.memory_removed:
             # A row that the bucket does not know as announced was never sent.
-            unsent = [row for row in self.rows(*HALF) if row >= record.begun]
+            unsent = [row for row in self.rows(*HALF_DONE) if row >= record.begun]
             states.put(State.NONE, unsent)
         settled = (State.TAKEN, State.FREED, State.UNDONE)
         moved = [row for row in range(begun) if states[row] not in settled]
@@ -428,7 +428,7 @@ class Ledger:
     def _believe_parking(self, record: Record) -> None:
         """Take over which rows are parked."""
         # A parking that is not on record never began, or has ended since.
-        half_parked = self.rows(*HALF, leg=Leg.PARK)
+        half_parked = self.rows(*HALF_DONE, leg=Leg.PARK)
         self.park_states.put(State.NONE, half_parked)
         self.park_states.put(State.DOUBTFUL, record.parking)
         self.park_states.put(State.MOVED, record.parked)

@@ -35,7 +35,7 @@ from .errors import (
     StoreError,
 )
 from .ledger import Logs
-from .plan import Excluded, MovePlan, Part, PlanFile, PlanHeader, PlanId, PlanRow
+from .plan import Excluded, FrozenModel, MovePlan, PlanFile, PlanHeader, PlanId, PlanRow
 from .record import HoldNote, Record
 from .session import Clock, Notice, Session, read_store_id
 
@@ -44,7 +44,7 @@ MAX_OBJECTS = 10_000_000
 _FORMAT = "objectmove/plan/shards/1"
 
 
-class Shard(Part):
+class Shard(FrozenModel):
     """One line of a manifest: a plan, its range of keys, and the hash that its file must have."""
 
     plan: PlanId
@@ -97,7 +97,7 @@ def parse_manifest(content: bytes, *, path: Path) -> Manifest:
         When a line is not exactly what this module writes, or the ranges are not disjoint.
     """
     header, shards = plans.parse_lines(content, _SHARD, name=path.name)
-    _check(path, header, shards)
+    _check_shards(path, header, shards)
     return Manifest(
         path=path,
         content=content,
@@ -112,7 +112,7 @@ def _encode(header: PlanHeader, shards: Sequence[Shard]) -> bytes:
     return plans.encode(header, lines)
 
 
-def _check(path: Path, header: PlanHeader, shards: Sequence[Shard]) -> None:
+def _check_shards(path: Path, header: PlanHeader, shards: Sequence[Shard]) -> None:
     if path.stem != header.id:
         raise PlanError(f"{path.name} was renamed: it is {header.id}")
     if header.format != _FORMAT:

@@ -135,8 +135,8 @@ def _add_hold(state: str, hold: HoldNote | None) -> str:
 
 
 def _describe_record(record: Record, way_on: str) -> Unfinished:
-    if record.is_over and record.waits_for_a_word:
-        rows = len(record.waits_for_a_word)
+    if record.is_over and record.rows_awaiting_word:
+        rows = len(record.rows_awaiting_word)
         state = "waits for a person's word: nobody can know what became of these objects"
     elif record.is_over:
         rows = len(record.forgotten_rows)
@@ -204,7 +204,7 @@ def find_way_on(bucket: S3Bucket, record: Record) -> str:
     StoreError, PlanError
         When the bucket cannot be read.
     """
-    is_about_forgotten = record.is_over and not record.waits_for_a_word
+    is_about_forgotten = record.is_over and not record.rows_awaiting_word
     if not is_about_forgotten or not record.forgotten_rows:
         return record.way_on
     plan = records.read_recorded_plan(bucket, record, folder=Path())
@@ -270,7 +270,7 @@ def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
         When the bucket cannot be read.
     """
     forgotten = []
-    begun_plans = list(_list_forgotten(bucket, list_begun))
+    begun_plans = list(_find_forgotten_plans(bucket, list_begun))
     undos = _find_undos(bucket) if begun_plans else {}
     for begun in begun_plans:
         plan = begun.plan
@@ -320,7 +320,7 @@ def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
     return reopened
 
 
-def _list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> Iterator[Begun]:
+def _find_forgotten_plans(bucket: S3Bucket, list_begun: ListBegun) -> Iterator[Begun]:
     """Yield the plans that were begun here, and that the bucket forgot."""
     known = records.list_recorded_plans(bucket)
     store_id = ""

@@ -35,7 +35,7 @@ from .errors import (
 )
 from .holding import Holding, digest_approval
 from .jobs import Jobs
-from .ledger import HALF, Ledger, Leg, Logs
+from .ledger import HALF_DONE, Ledger, Leg, Logs
 from .plan import Abilities, MovePlan, PlanRow, describe_window, make_resume_command
 from .probe import check_right_to_delete, probe
 from .record import Record
@@ -277,9 +277,9 @@ class Run:
     def _carry_out(self) -> MoveResult:
         ledger = self.ledger
         self._check()
-        is_parking = bool(ledger.rows(*HALF, leg=Leg.PARK))
+        is_parking = bool(ledger.rows(*HALF_DONE, leg=Leg.PARK))
         if ledger.is_ended and ledger.hold is None and not is_parking:
-            return self._look_again()
+            return self._report_ended()
         if self._is_to_be_ended():
             return self._end_unbegun()
         if self.goes_on:
@@ -323,12 +323,12 @@ class Run:
 
         A shard on record was approved with its manifest: to go on is to begin it.
         """
-        if self.is_new or not checks.is_to_be_ended(self.ledger):
+        if self.is_new or not checks.has_nothing_to_resume(self.ledger):
             return False
         is_approved = self.plan.header.is_shard and self.books.record is not None
         return self.stop_here or self.ledger.is_ended or not is_approved
 
-    def _look_again(self) -> MoveResult:
+    def _report_ended(self) -> MoveResult:
         """Say what became of a plan that has ended."""
         if self.ledger.memory_removed:
             self._stopped = _FORGOTTEN
@@ -341,7 +341,7 @@ class Run:
         """Let the worker go on, and end a plan of which nothing was announced."""
         ledger = self.ledger
         if self._earlier is not None:
-            self.books.replace(self._earlier)
+            self.books.remove_earlier_record(self._earlier)
         self.holding.give_back(None)
         self.books.tell_release()
         ledger.note("ended", sync=True)
@@ -396,7 +396,7 @@ class Run:
         """Do all that can be done while everyone else stands still."""
         header = self.plan.header
         if self.is_new and self._earlier is not None:
-            self.books.replace(self._earlier)
+            self.books.remove_earlier_record(self._earlier)
         needs_watch = header.action == "move" and not self.abilities.conditional_delete
         watch = self.watch if needs_watch else _watch_nothing
         self.holding.use_looks(self.carrier, self.jobs)
@@ -430,7 +430,7 @@ class Run:
             raise NotApprovedError(reasons[0])
         is_first_run = self.is_new or (self.plan.header.is_shard and not ledger.is_begun)
         if is_first_run and action != "reopen":  # a word moves nothing
-            skipped |= self._skip_changed(skipped)
+            skipped |= self._check_changed(skipped)
         self.session.renew()
         self._note_beginning()
         ledger.reasons.update(skipped)
@@ -463,7 +463,7 @@ class Run:
         owners = records.find_owned_keys(self.bucket, beside=header.release)
         return {key: owner for key, owner in owners.items() if owner not in family}
 
-    def _skip_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
+    def _check_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
         """Return the rows that changed since the plan was made, and how.
 
         Raises
@@ -555,7 +555,7 @@ class Run:
         """Settle what is in doubt, and move what waits."""
         carrier = self.carrier
         ledger = self.ledger
-        carrier.resolve(self.jobs.list_half)
+        carrier.resolve(self.jobs.list_half_done)
         if ledger.memory_removed:
             self._doubt_the_rest()
             return
@@ -567,7 +567,7 @@ class Run:
             waiting = [row for row in ledger.list_waiting() if row not in ledger.refused]
             jobs = [self.jobs.make(row) for row in waiting]
             carrier.carry(jobs, self.progress)
-            carrier.resolve(self.jobs.list_half)
+            carrier.resolve(self.jobs.list_half_done)
 
     def _doubt_the_rest(self) -> None:
         """Leave to a person what the bucket forgot: another machine may have moved it."""
@@ -611,7 +611,7 @@ class Run:
         if jobs:
             self._begin_parking(jobs)
         # A person may have settled a row whose parking was cut.
-        self.carrier.resolve(self.jobs.list_half_parked)
+        self.carrier.resolve(self.jobs.list_half_done_parkings)
 
     def _begin_parking(self, jobs: Sequence[Job]) -> None:
         """Collect evidence; then park what is still at its source."""
@@ -665,7 +665,7 @@ class Run:
         self.books.tell_release()
         if ledger.memory_removed:
             self._skip_what_went(ledger.rows(State.LEFT))
-        is_half_done = ledger.rows(*HALF) or ledger.rows(*HALF, leg=Leg.PARK)
+        is_half_done = ledger.rows(*HALF_DONE) or ledger.rows(*HALF_DONE, leg=Leg.PARK)
         is_over = not ledger.list_waiting() and not is_half_done
         if is_over and not ledger.is_ended:
             totals = asdict(self._sum_up())
@@ -694,7 +694,7 @@ class Run:
         """
         settled = 0
         if self.plan.header.action == "settle":
-            settled = len(self.books.list_done_about())
+            settled = len(self.books.list_rows_with_effect())
         in_reach: list[str] = []
         if self.ledger.hold is not None:
             in_reach = self.holding.list_in_reach()

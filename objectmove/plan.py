@@ -45,13 +45,13 @@ Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
 PlanId = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._#-]{0,120}$")]
 
 
-class Part(BaseModel):
+class FrozenModel(BaseModel):
     """A model that never changes, and refuses fields that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Abilities(Part):
+class Abilities(FrozenModel):
     """What the store honours, by its behaviour on scratch objects.
 
     Attributes
@@ -83,7 +83,7 @@ class Abilities(Part):
         )
 
 
-class Timing(Part):
+class Timing(FrozenModel):
     """How long things may take, in seconds.
 
     Attributes
@@ -104,7 +104,7 @@ class Timing(Part):
         return min(20, int(left_s))
 
     @property
-    def settle_s(self) -> float:
+    def fence_s(self) -> float:
         """Seconds after a signature's date until nothing of it can take effect any more."""
         return self.expires_s + self.effect_s + self.spread_s
 
@@ -116,7 +116,7 @@ def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
         parts.append(_NO_PARKING)
     parts.append(_ALWAYS)
     template = "; ".join(parts)
-    seconds = 2 + timing.settle_s
+    seconds = 2 + timing.fence_s
     return template.format(seconds=seconds, parked=parked)
 
 
@@ -136,7 +136,7 @@ def make_resume_command(plan: str, action: str) -> str:
     return f"runbook resume {plan}{flag}"
 
 
-class PlanHeader(Part):
+class PlanHeader(FrozenModel):
     """What the plan is about.
 
     Attributes
@@ -250,7 +250,7 @@ class PlanRow(Version):
         """Return the row as the file has it."""
         return dict(_ROW.dump_python(self, mode="json"))
 
-    def at(self, seen: Seen) -> PlanRow:
+    def with_version(self, seen: Seen) -> PlanRow:
         """Return the row with another version of its object."""
         return replace(
             self,
@@ -450,7 +450,7 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
         return replace(known, path=path)
     header, rows = parse_lines(content, _ROW, name=path.name)
     _check_name(path, header)
-    _check(path, header, rows)
+    _check_rows(path, header, rows)
     plan = MovePlan(
         path=path,
         content=content,
@@ -507,7 +507,7 @@ def _check_name(path: Path, header: PlanHeader) -> None:
         raise PlanError(f"{path.name} was renamed: it is {header.id}")
 
 
-def _check(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
+def _check_rows(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
     if header.format != "objectmove/plan/5":
         raise PlanError(f"{path.name} names shards: it is not a plan of objects")
     check_prefixes(header.source, header.to)

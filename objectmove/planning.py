@@ -17,7 +17,7 @@ from . import record as records
 from .bucket import S3Bucket, Seen, Version, find_all, format_time, is_key_supported
 from .carry import look_surely
 from .errors import ExpiredError, LimitError, NotApprovedError, PlanError, StoreError
-from .ledger import HALF, Landing, Ledger, Logs
+from .ledger import HALF_DONE, Landing, Ledger, Logs
 from .manifest import MAX_SHARDS, Manifest, Spool, write_shards
 from .memory import ListBegun, Memory, list_none, read_memory
 from .plan import Abilities, Excluded, MovePlan, PlanHeader, PlanRow, Timing
@@ -149,7 +149,7 @@ def make_move_plan(
         selection.add(chunk)
         if len(selection.rows) > limit:
             raise LimitError(f"more would move than one plan may hold: {limit} objects")
-    selection.leave_out_taken()
+    selection.leave_out_occupied()
     return plans.write_plan(folder, new, selection.take_rows(), selection.excluded)
 
 
@@ -173,7 +173,7 @@ def _write_shards(
         spool = Spool(file, most=number * header.limit_objects)
         for chunk in _list_chunks(bucket, header.source):
             selection.add(chunk)
-            selection.leave_out_taken()
+            selection.leave_out_occupied()
             spool.add(selection.take_rows())
         # Listing millions of objects takes longer than a plan may wait.
         took = bucket.read_clock() - began_at
@@ -255,12 +255,12 @@ class _Selection:
         self.rows = []
         return rows
 
-    def leave_out_taken(self) -> None:
+    def leave_out_occupied(self) -> None:
         """Leave out the rows whose destination is not free."""
         looks = find_all(self._bucket, self._to, [row.to for row in self.rows])
         free = []
         for row in self.rows:
-            reason = _explain_taken(looks, row)
+            reason = _explain_occupied(looks, row)
             if reason:
                 self.excluded.add(reason, row.key)
             else:
@@ -322,7 +322,7 @@ class _Selection:
             return "", "unreadable"
 
 
-def _explain_taken(looks: Mapping[str, Seen | None], row: PlanRow) -> str:
+def _explain_occupied(looks: Mapping[str, Seen | None], row: PlanRow) -> str:
     """Say why a destination is not free; the same content may lie there already."""
     if row.to not in looks:
         return "unreadable"
@@ -378,7 +378,7 @@ def make_undo_plan(
     record = records.read_record(bucket, plan.id)
     later = records.read_later_records(bucket, plan.id)
     ledger = Ledger(logs(plan.id), plan, record, later)
-    if ledger.rows(*HALF) or ledger.hold is not None:
+    if ledger.rows(*HALF_DONE) or ledger.hold is not None:
         way_on = f"runbook resume {plan.id}"
         raise NotApprovedError(f"{plan.id} was cut off. Go on with: {way_on}, then take it back")
     landed_at = [landing.at for landing in ledger.landings.values() if landing.at]
@@ -465,7 +465,7 @@ def _invert(
         if state is State.CONFLICT:
             to = header.get_parked_key(key.removeprefix(header.source))
         facts = {**row.facts, "row": str(number), "release_row": str(number)}
-        rows.append(replace(row.at(seen), key=key, to=to, facts=facts))
+        rows.append(replace(row.with_version(seen), key=key, to=to, facts=facts))
     return rows, excluded
 
 

@@ -66,7 +66,7 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> 
     marks_absence = _finds_mark(bucket, scratch.root)
     try:
         puts = [scratch.put(letter) for letter in _PUT_FIRST]
-        put_answers = scratch.must(*puts)
+        put_answers = scratch.send_required(*puts)
         etags = {}
         for letter, answer in zip(_PUT_FIRST, put_answers, strict=True):
             etags[letter] = answer.etag
@@ -84,7 +84,7 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> 
             scratch.delete("d", if_match=_WRONG),
             scratch.copy("r", _WRONG),
         )
-        plain_copy, *_ = scratch.must(
+        plain_copy, *_ = scratch.send_required(
             scratch.copy("s", etags["a"]),
             scratch.delete_many("f"),
             scratch.delete("g"),
@@ -170,7 +170,7 @@ class _Scratch:
             expires_s = 1
         return self._bucket.send(requests, signed_at=signed_at, expires_s=expires_s)
 
-    def must(self, *requests: Request) -> list[Answer]:
+    def send_required(self, *requests: Request) -> list[Answer]:
         """Send requests that must be done, or nothing works."""
         answers = self.send(*requests)
         for request, answer in zip(requests, answers, strict=True):

@@ -11,7 +11,7 @@ from . import record as records
 from .bucket import Look, S3Bucket, Seen, add_missing_etags, find_all
 from .carry import compare_with_plan, look_surely
 from .errors import StoreError
-from .ledger import HALF, Ledger, Leg, Logs
+from .ledger import HALF_DONE, Ledger, Leg, Logs
 from .plan import MovePlan, PlanRow
 from .same_store import check_same_store
 from .session import STORE_ID, Clock, Notice
@@ -105,7 +105,7 @@ def verify_plan(
     at = bucket.read_clock()
     has_id = bucket.look([STORE_ID]).get(STORE_ID) is not None
     keys = [row.key for row in plan.rows if row.to]
-    sources = _find_surely(bucket, plan, keys, has_id=has_id)
+    sources = _look_at_sources(bucket, plan, keys, has_id=has_id)
     written, foreign = _list_destination(bucket, plan)
     if has_id and bucket.look([STORE_ID]).get(STORE_ID) is None:
         raise StoreError("the store stopped showing its id during the look: look again")
@@ -163,7 +163,7 @@ def add_up(manifest: str, at: datetime, proofs: Sequence[MoveProof]) -> MoveProo
 
 def _wait_for_fence(bucket: S3Bucket, ledger: Ledger, clock: Clock, notice: Notice) -> None:
     """Wait until no request of the plan can take effect any more."""
-    in_doubt = ledger.rows(*HALF)
+    in_doubt = ledger.rows(*HALF_DONE)
     while in_doubt:
         left_s = (ledger.fence_at - bucket.read_clock()).total_seconds()
         if left_s <= 0:
@@ -172,7 +172,7 @@ def _wait_for_fence(bucket: S3Bucket, ledger: Ledger, clock: Clock, notice: Noti
         clock.sleep(min(left_s + 0.2, 5.0))
 
 
-def _find_surely(
+def _look_at_sources(
     bucket: S3Bucket,
     plan: MovePlan,
     keys: list[str],

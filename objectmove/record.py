@@ -20,8 +20,8 @@ from pydantic import Field
 from .bucket import Request, S3Bucket, parse_xml
 from .errors import PlanError, StoreError
 from .plan import (
+    FrozenModel,
     MovePlan,
-    Part,
     PlanFile,
     PlanId,
     Timestamp,
@@ -43,7 +43,7 @@ _KEPT_STATES = 2
 About = Literal["taken", "not_taken", "undone", "reopened"]
 
 
-class HoldNote(Part):
+class HoldNote(FrozenModel):
     """Who is held for a plan.
 
     Attributes
@@ -60,7 +60,7 @@ class HoldNote(Part):
     since: Timestamp
 
 
-class Record(Part):
+class Record(FrozenModel):
     """What the bucket knows of one plan. Rows below ``begun`` that are in no set were moved.
 
     Attributes
@@ -121,7 +121,7 @@ class Record(Part):
     is_tombstone: bool = Field(False, exclude=True)
 
     @property
-    def waits_for_a_word(self) -> frozenset[int]:
+    def rows_awaiting_word(self) -> frozenset[int]:
         """Rows on which a person must say something; a settling's stay open in its release."""
         if self.action == "settle":
             return frozenset()
@@ -137,7 +137,7 @@ class Record(Part):
     def way_on(self) -> str:
         """The command that goes on with the plan, or by which a person decides."""
         if self.is_over:
-            if self.forgotten_rows and not self.waits_for_a_word:
+            if self.forgotten_rows and not self.rows_awaiting_word:
                 return "runbook plan --memory-removed"
             return f"runbook settle {self.plan}"
         return self.resume_command
@@ -166,7 +166,7 @@ class Record(Part):
     @property
     def is_closed(self) -> bool:
         """Whether nobody needs to do anything any more."""
-        return self.is_over and not self.waits_for_a_word and not self.forgotten_rows
+        return self.is_over and not self.rows_awaiting_word and not self.forgotten_rows
 
     def find_owned_rows(self, count: int) -> set[int]:
         """Return which of a plan's rows belong to it: no other plan may touch them.
@@ -177,7 +177,7 @@ class Record(Part):
         """
         if self.is_tombstone:
             return set()
-        owned = set(self.waits_for_a_word | self.parking | self.announced)
+        owned = set(self.rows_awaiting_word | self.parking | self.announced)
         if not self.ended:
             owned |= self.waiting | set(range(self.begun, count))
         return owned
@@ -251,7 +251,7 @@ def _drop_settled(bucket: S3Bucket, record: Record) -> Record:
 
     An older folder may have put them on record again, after the bucket's memory was removed.
     """
-    if record.action != "move" or not record.ended or not record.waits_for_a_word:
+    if record.action != "move" or not record.ended or not record.rows_awaiting_word:
         return record
     words: dict[int, About] = {}
     later = read_later_records(bucket, record.plan)
@@ -420,13 +420,13 @@ def list_open_plans(bucket: S3Bucket, *, beside: str = "") -> list[tuple[Record,
         is_sibling = bool(manifest) and find_manifest(record.release) == manifest
         if is_sibling and record.release != beside:
             continue
-        plan = _read_plan_or_end(bucket, record)
+        plan = _read_plan_unless_ended(bucket, record)
         if plan is not None:
             open_plans.append((record, plan))
     return open_plans
 
 
-def _read_plan_or_end(bucket: S3Bucket, record: Record) -> MovePlan | None:
+def _read_plan_unless_ended(bucket: S3Bucket, record: Record) -> MovePlan | None:
     """Return a record's plan; None when it came to its end since the record was read."""
     try:
         return read_recorded_plan(bucket, record, folder=Path())

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
-from .ledger import HALF, Ledger, Leg
+from .ledger import HALF_DONE, Ledger, Leg
 from .plan import MovePlan, PlanFile, PlanHeader, PlanRow
 from .table import State
 
@@ -85,7 +85,7 @@ def sum_up(
 ) -> MoveResult:
     """Return what a ledger says of a run, with what only the run knows."""
     counts = Counter(ledger.states.values())
-    open_rows = [*ledger.list_waiting(), *ledger.rows(*HALF)]
+    open_rows = [*ledger.list_waiting(), *ledger.rows(*HALF_DONE)]
     waiting = len(open_rows)
     left = counts[State.LEFT] + counts[State.FREED]
     if ledger.is_ended:
@@ -95,9 +95,9 @@ def sum_up(
         plan=ledger.plan.id,
         moved=counts[State.MOVED],
         already=_count_found(ledger),
-        skipped=_explain(ledger, ledger.rows(State.SKIPPED)),
-        conflicts=_explain(ledger, ledger.rows(State.CONFLICT)),
-        failed=_explain(ledger, [row for row in open_rows if row in ledger.reasons]),
+        skipped=_explain_rows(ledger, ledger.rows(State.SKIPPED)),
+        conflicts=_explain_rows(ledger, ledger.rows(State.CONFLICT)),
+        failed=_explain_rows(ledger, [row for row in open_rows if row in ledger.reasons]),
         unproven=_list_keys(ledger, ledger.rows(State.UNPROVEN)),
         parked=_list_keys(ledger, ledger.rows(State.MOVED, leg=Leg.PARK)),
         waiting=waiting,
@@ -120,18 +120,18 @@ def add_up(manifest: str, results: Sequence[MoveResult], ways_on: list[str]) -> 
         plan=manifest,
         moved=sum(result.moved for result in results),
         already=sum(result.already for result in results),
-        skipped=_chain(result.skipped for result in results),
-        conflicts=_chain(result.conflicts for result in results),
-        failed=_chain(result.failed for result in results),
-        unproven=_chain(result.unproven for result in results),
-        parked=_chain(result.parked for result in results),
+        skipped=_join_lists(result.skipped for result in results),
+        conflicts=_join_lists(result.conflicts for result in results),
+        failed=_join_lists(result.failed for result in results),
+        unproven=_join_lists(result.unproven for result in results),
+        parked=_join_lists(result.parked for result in results),
         waiting=sum(result.waiting for result in results),
         left=sum(result.left for result in results),
-        lost_in_window=_chain(result.lost_in_window for result in results),
+        lost_in_window=_join_lists(result.lost_in_window for result in results),
         settled=sum(result.settled for result in results),
         reversed=sum(result.reversed for result in results),
         waits_for="",
-        in_reach=_chain(result.in_reach for result in results),
+        in_reach=_join_lists(result.in_reach for result in results),
         is_held=any(result.is_held for result in results),
         is_ended=all(result.is_ended for result in results),
         stopped="; ".join(stopped),
@@ -139,7 +139,7 @@ def add_up(manifest: str, results: Sequence[MoveResult], ways_on: list[str]) -> 
     )
 
 
-def _chain(lists: Iterable[list[T]]) -> list[T]:
+def _join_lists(lists: Iterable[list[T]]) -> list[T]:
     return list(chain.from_iterable(lists))
 
 
@@ -153,7 +153,7 @@ def _count_found(ledger: Ledger) -> int:
     return count
 
 
-def _explain(ledger: Ledger, rows: Sequence[int]) -> list[dict[str, str]]:
+def _explain_rows(ledger: Ledger, rows: Sequence[int]) -> list[dict[str, str]]:
     planned = ledger.plan.rows
     explained = []
     for row in rows:

@@ -81,7 +81,7 @@ class Claim(BaseModel):
         return self.last < other.first or other.last < self.first
 
 
-class _Other(NamedTuple):
+class _OtherClaim(NamedTuple):
     """A live claim of another session, and the store's time of it."""
 
     key: str
@@ -239,7 +239,7 @@ class Session:
     @property
     def fence_at(self) -> datetime:
         """The store's time after which nothing that is signed now can take effect."""
-        return self.stamp + timedelta(seconds=self.timing.settle_s)
+        return self.stamp + timedelta(seconds=self.timing.fence_s)
 
     @property
     def has_uncertain(self) -> bool:
@@ -362,7 +362,7 @@ class Session:
         self.change(Request("put", STORE_ID, body=store_id.encode()))
         return store_id
 
-    def _try_claim(self) -> list[_Other]:
+    def _try_claim(self) -> list[_OtherClaim]:
         """Put a claim; return the live claims of others, after taking ours back."""
         self._key = f"{CLAIMS}{secrets.token_hex(8)}"
         self._put_claim()
@@ -376,7 +376,7 @@ class Session:
             lease = timedelta(seconds=claim.lease_s + self.timing.spread_s)
             is_live = put.last_modified + lease > self.stamp
             if is_live and not self.claim.is_beside(claim):
-                live.append(_Other(put.key, put.last_modified, claim))
+                live.append(_OtherClaim(put.key, put.last_modified, claim))
         if live:
             self._withdraw()
         return live

@@ -14,7 +14,7 @@ from . import record as records
 from .bucket import S3Bucket, Seen
 from .carry import look_surely
 from .errors import NotApprovedError, PlanError, StoreError
-from .ledger import HALF, Ledger, Logs
+from .ledger import HALF_DONE, Ledger, Logs
 from .plan import MovePlan, PlanFile, PlanHeader, PlanRow
 from .probe import probe
 from .same_store import check_same_store
@@ -150,7 +150,7 @@ def list_open_rows(
             f"{plan.id} was never begun here, and the bucket does not know it: settle it where it "
             "was carried out"
         )
-    if ledger.rows(*HALF) or not ledger.is_ended:
+    if ledger.rows(*HALF_DONE) or not ledger.is_ended:
         way_on = plan.header.resume_command
         raise NotApprovedError(f"{plan.id} is not at its end. Go on with: {way_on}")
     numbers = ledger.rows(State.UNPROVEN, State.CONFLICT, State.FREED)
@@ -297,10 +297,10 @@ def _settle_row(
     if word == "taken" and source is not None and open_row.is_waiting:
         parked_key = header.get_parked_key(row.key.removeprefix(header.source))
         sha256 = row.sha256 or ("" if source.has_hash else bucket.read_sha256(row.key))
-        return replace(row.at(source), to=parked_key, facts=facts, sha256=sha256)
+        return replace(row.with_version(source), to=parked_key, facts=facts, sha256=sha256)
     is_free = source is None and open_row.destination is None
     if word == "not_taken" and open_row.parked_seen is not None and is_free:
-        parked = row.at(open_row.parked_seen)
+        parked = row.with_version(open_row.parked_seen)
         return replace(parked, key=open_row.parked, to=row.key, facts=facts)
     return replace(row, to="", facts=facts)
 
@@ -363,7 +363,7 @@ def make_reopen_plan(
         else:
             facts = {**row.facts, "row": str(number)}
             reopened = replace(row, key=key, to=row.facts["to"], facts=facts)
-            rows.append(reopened if waiting is None else reopened.at(waiting))
+            rows.append(reopened if waiting is None else reopened.with_version(waiting))
     return plans.write_plan(settling.path.parent, header, rows, excluded)
 
 

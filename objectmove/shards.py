@@ -53,7 +53,7 @@ def apply_plan(
     _note_beginning(manifest, how)
     if manifest.header.action == "undo":
         return _carry_out_all(bucket, manifest, _apply_undo, how)
-    _begin(bucket, manifest, how)
+    _begin_shards(bucket, manifest, how)
     if isinstance(plan, MovePlan):
         return _resume(bucket, plan, **how)
     return _carry_out_all(bucket, manifest, _resume, how)
@@ -69,7 +69,7 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan | Manifest, /, **how: Any) -> M
         raise NotApprovedError(f"{plan.id} was never begun, and nothing was moved")
     _note_beginning(plan, how)
     if not how.get("stop_here"):
-        _begin(bucket, plan, how)
+        _begin_shards(bucket, plan, how)
     return _carry_out_all(bucket, plan, _resume, how)
 
 
@@ -79,7 +79,7 @@ def _note_beginning(manifest: Manifest, how: Mapping[str, Any]) -> None:
     log.append("begins", {"by": how["operator"], "sha256": manifest.sha256})
 
 
-def _begin(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) -> None:
+def _begin_shards(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) -> None:
     begin_shards(
         bucket,
         manifest,

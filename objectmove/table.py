@@ -106,7 +106,9 @@ class Rule(NamedTuple):
         """Yield every cell that the rule decides."""
         directions = _read_directions(self.direction)
         states = [State[name.upper()] for name in self.state.split("+")]
-        return product(directions, states, _read(self.source), _read(self.destination))
+        return product(
+            directions, states, _read_places(self.source), _read_places(self.destination)
+        )
 
 
 def _read_directions(word: str) -> list[Direction]:
@@ -115,7 +117,7 @@ def _read_directions(word: str) -> list[Direction]:
     return [Direction(name) for name in word.split("+")]
 
 
-def _read(word: str) -> list[Place]:
+def _read_places(word: str) -> list[Place]:
     if word == "any":
         return list(Place)
     if word.startswith("not-"):

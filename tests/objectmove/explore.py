@@ -48,7 +48,7 @@ from objectmove import (
 from objectmove import plan as plan_file
 from objectmove.bucket import S3Bucket, Seen
 from objectmove.errors import HeldError, MoveError, PlanError, RefusedError
-from objectmove.ledger import HALF, Ledger
+from objectmove.ledger import HALF_DONE, Ledger
 from objectmove.manifest import Manifest, Shard
 from objectmove.memory import Begun, ListBegun, list_none, list_unfinished
 from objectmove.plan import Abilities, MovePlan, PlanRow, Timing, find_manifest
@@ -879,7 +879,7 @@ class Run:
         for plan_id in self._begun:
             ledger = self._read_ledger(plan_id)
             if ledger.is_begun and not ledger.is_ended:
-                count += 1 + len(ledger.rows(*HALF, State.NONE))
+                count += 1 + len(ledger.rows(*HALF_DONE, State.NONE))
         return count, fence_at
 
     def _has_progressed(self, before: tuple[int, datetime], after: tuple[int, datetime]) -> bool:
@@ -1318,7 +1318,7 @@ class Run:
 
         A row that a settling leaves unproven is open in its release, which is shown until then.
         """
-        in_doubt = {"undo": (*HALF, State.UNPROVEN), "settle": HALF, "reopen": HALF}
+        in_doubt = {"undo": (*HALF_DONE, State.UNPROVEN), "settle": HALF_DONE, "reopen": HALF_DONE}
         ledger = self._know(plan)
         if ledger.is_begun and ledger.rows(*in_doubt.get(plan.header.action, ())):
             self._fail(5, f"something stays in doubt in the {plan.header.action}")
