@@ -1,4 +1,7 @@
-"""Write a plan's record into the bucket, and a person's word into the release's record."""
+"""Write a plan's record into the bucket, and the plan's effect into its release's record.
+
+An undo, a settling and a reopening have an effect on rows of an earlier plan, their release.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from .record import About, Record
 from .session import Session
 from .table import State
 
+#: Old states are removed each time that so many were put.
 _CLEAN_EVERY = 64
 _WORDS: Mapping[State, Literal["taken", "not_taken", "undone"]] = {
     State.TAKEN: "taken",
@@ -23,17 +27,17 @@ _WORDS: Mapping[State, Literal["taken", "not_taken", "undone"]] = {
 
 
 class Bookkeeping:
-    """Keeps the record of one plan in the bucket, and tells its release what it did.
+    """Keeps the record of one plan in the bucket, and tells the plan's release what the plan did.
 
     Parameters
     ----------
     record : what the bucket knows of the plan; None when it knows nothing
-    logs : by plan, the ledgers of the plans that this one is about
-    operator : who runs it
+    logs : the ledgers of the plans that this one is about, by plan id
+    operator : who runs the plan
 
     Attributes
     ----------
-    record : the last one that was put
+    record : the record that was put last, or that the bucket had before
     may_be_on_record : whether a state of this run may be in the bucket
     """
 
@@ -57,11 +61,12 @@ class Bookkeeping:
         self._states_put = 0
 
     def write_record(self, *, is_held: bool = True) -> None:
-        """Write what the ledger says into the bucket.
+        """Write what the ledger says into the bucket; the first time, put the plan there, too.
 
         Parameters
         ----------
-        is_held : whether the hold in the ledger still counts: its end is put on record first
+        is_held : False when a hold ends: the record then names none, although the ledger still
+            does. A hold ends on record first
         """
         if self.record is None:
             records.put_recorded_plan(self._session, self._plan)
@@ -75,14 +80,14 @@ class Bookkeeping:
             records.remove_old_states(self._session, self._plan.id)
 
     def list_rows_with_effect(self) -> list[int]:
-        """Return the rows that the release must know of."""
+        """Return the rows of an undo, a settling or a reopening that its release must know of."""
         action = self._plan.header.action
         ledger = self._ledger
         if action == "move" or not ledger.is_begun:
             return []
         done = [State.MOVED]
         if action == "settle":
-            done.append(State.SKIPPED)  # what has gone need not be moved
+            done.append(State.SKIPPED)  # its object has gone, and the word still counts
         rows = []
         for row, planned in enumerate(self._plan.rows):
             is_word_only = action == "settle" and not planned.to
@@ -91,37 +96,41 @@ class Bookkeeping:
         return rows
 
     def tell_release(self) -> None:
-        """Write a person's word, or the undo, into the release that it is about."""
+        """Write this plan's effect into the ledgers and records of the plans that it is about.
+
+        Only for rows of which they were not told yet.
+        """
         header = self._plan.header
         ledger = self._ledger
-        done = self.list_rows_with_effect()
-        new = [row for row in done if row not in ledger.reported_rows]
-        if not new:
+        rows_with_effect = self.list_rows_with_effect()
+        unreported = [row for row in rows_with_effect if row not in ledger.reported_rows]
+        if not unreported:
             return
-        # Write our own ledger and record first. If we are killed before the release's have it, the
-        # next run still knows what was decided.
+        # Write our own ledger and record first. If we are killed before the release's ledger and
+        # record say it, the next run still knows what was decided.
         ledger.note("telling", sync=True)
         self.write_record()
         for plan_id, log in self._logs.items():
             if header.action == "reopen" and plan_id != header.release:
                 continue  # a settling has no rows of its own that could be open again
-            name = "release_row" if plan_id == header.release else "row"
-            rows = sorted(self._read_row_number(row, name) for row in new)
+            fact = "release_row" if plan_id == header.release else "row"
+            rows = sorted(self._read_row_number(row, fact) for row in unreported)
             self._tell(plan_id, log, rows)
-        ledger.note("told", new, sync=True)
+        ledger.note("told", unreported, sync=True)
 
     def end_release(self) -> None:
-        """End a release that is taken back: it moves nothing more."""
+        """Write into the release's ledger and record that it ended: it is taken back."""
         release_id = self._plan.header.release
         record = records.read_record(self._bucket, release_id)
         if record is None or record.ended:
             return
         log = self._logs[release_id]
-        known = {entry.hash for entry in log.scan()}
+        known_hashes = {entry.hash for entry in log.scan()}
         entry = log.append("ended", {"by": self._plan.id})
         changes: dict[str, object] = {"ended": True}
-        # A ledger that lacks the record's line is an older copy: the record names the newer one.
-        if record.ledger in known:
+        # A ledger without the line that the record names is an older copy. The record goes on
+        # naming that line, so that every reader sees that this ledger is behind.
+        if record.ledger in known_hashes:
             changes["ledger"] = entry.hash
         changed = record.model_copy(update=changes)
         records.put_record(self._session, changed)
@@ -130,7 +139,7 @@ class Bookkeeping:
         """Remove the record of an earlier plan of this name, which never began.
 
         An undo that is planned again keeps its name. If the worker was paused for the earlier
-        one, this plan ends that pause.
+        plan, this plan takes the hold over, and ends it.
         """
         if earlier.hold is not None and self._ledger.hold is None:
             note = earlier.hold.model_dump(mode="json")
@@ -138,18 +147,21 @@ class Bookkeeping:
         records.remove_record(self._session, self._plan.id)
 
     def take_over_forgotten(self) -> None:
-        """Remove from forgotten plans the rows that a person's word put into this plan."""
+        """Remove the rows that this plan took from forgotten plans from the records of those.
+
+        A person's word let them be planned again after the bucket's memory had been removed.
+        """
         own_keys = {row.key for row in self._plan.rows}
         for record, plan in records.list_open_plans(self._bucket):
             forgotten = record.forgotten_rows
-            taken = {row for row in forgotten if plan.rows[row].key in own_keys}
-            if taken:
-                left = record.left - taken
+            taken_over = {row for row in forgotten if plan.rows[row].key in own_keys}
+            if taken_over:
+                left = record.left - taken_over
                 changed = record.model_copy(update={"left": left})
                 records.put_record(self._session, changed)
 
     def _describe(self) -> Record:
-        """Return what the bucket should know."""
+        """Return the plan's record, by what the ledger says now."""
         plan = self._plan
         ledger = self._ledger
         record = self.record
@@ -206,15 +218,15 @@ class Bookkeeping:
 
     def _describe_about(self) -> dict[int, About]:
         """Return the release's rows on which this plan had an effect, and the effect."""
-        word = self._name_effect()
+        effect = self._name_effect()
         about = {}
         for row in self.list_rows_with_effect():
             release_row = self._read_row_number(row, "release_row")
-            about[release_row] = word
+            about[release_row] = effect
         return about
 
     def _name_effect(self) -> About:
-        """Return the effect on the release's rows."""
+        """Name the effect that this plan has on rows of its release."""
         header = self._plan.header
         if header.action == "undo":
             return "undone"
@@ -222,29 +234,38 @@ class Bookkeeping:
             return header.word
         return "reopened"
 
-    def _read_row_number(self, row: int, name: str) -> int:
-        """Return the row of another plan that a row is about."""
+    def _read_row_number(self, row: int, fact: str) -> int:
+        """Return the number that a row has in the plan that it is about.
+
+        Parameters
+        ----------
+        fact : ``row`` for the number in the parent, ``release_row`` for that in the release
+        """
         facts = self._plan.rows[row].facts
-        return int(facts[name])
+        return int(facts[fact])
 
     def _tell(self, plan_id: str, log: ChainedLog, rows: Sequence[int]) -> None:
-        """Write the effect into one plan's ledger, and into its record."""
-        word = self._name_effect()
-        kind = "taken_back" if word == "undone" else word
-        known = {entry.hash for entry in log.scan()}
-        effect = {"rows": rows, "by": self._operator, "plan": self._plan.id}
-        entry = log.append(kind, effect)
+        """Write the effect into one plan's ledger, and into its record.
+
+        A record with a tombstone never changes. A reopened row stands in the record of the plan
+        that reopened it.
+        """
+        effect = self._name_effect()
+        kind = "taken_back" if effect == "undone" else effect
+        known_hashes = {entry.hash for entry in log.scan()}
+        fields = {"rows": rows, "by": self._operator, "plan": self._plan.id}
+        entry = log.append(kind, fields)
         record = records.read_record(self._bucket, plan_id)
-        if record is None or record.is_tombstone or word == "reopened":
+        if record is None or record.is_tombstone or effect == "reopened":
             return
-        settled = {**record.settled, **dict.fromkeys(rows, word)}
+        settled = {**record.settled, **dict.fromkeys(rows, effect)}
         changes: dict[str, object] = {
             "unproven": record.unproven.difference(rows),
             "conflicts": record.conflicts.difference(rows),
             "settled": settled,
         }
-        if record.ledger in known:
-            # Another machine's ledger of the release may be older than what the bucket knows.
+        # As in ``end_release``: an older copy of a ledger stays behind its record.
+        if record.ledger in known_hashes:
             changes["ledger"] = entry.hash
         changed = record.model_copy(update=changes)
         records.put_record(self._session, changed)

@@ -8,15 +8,16 @@
     │   └── DeniedError      wrong credentials, or no right
     ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
     ├── RefusedError         a safety rule refuses; nothing was changed
-    │   ├── NotApprovedError the approval is missing, or of something else
+    │   ├── NotApprovedError the approval is missing or names something else, or the plan's state
+    │   │   │                forbids the command
     │   │   └── NeedsApprovalError  names the command that approves what the plan does not hold
-    │   ├── ExpiredError     the plan or the time for an undo is over
-    │   ├── DriftError       a planned object changed before the beginning
-    │   ├── LimitError       more than a plan may hold
+    │   ├── ExpiredError     the plan is too old, or the time for an undo is over
+    │   ├── DriftError       planned objects changed since the plan was made
+    │   ├── LimitError       more objects than a plan may hold
     │   ├── HeldError        another session works in the bucket
-    │   ├── MoversError      nobody can say that no one else moves
+    │   ├── MoversError      someone else moves objects, or may be moving them
     │   └── NotReadyError    the store does not do what a move needs
-    └── StoppedError         the session ended before its work; resume it
+    └── StoppedError         the session ended before its work was done; resume the plan
 
     KeyboardInterrupt
     └── InterruptedMoveError a person interrupted the session; says how far it came
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 
 class MoveError(Exception):
-    """Anything that this package raises on purpose; IPython shows its text, no traceback."""
+    """Anything that this package raises on purpose. IPython shows the text without a traceback."""
 
     HEADING = "STOPPED."
 
@@ -35,7 +36,12 @@ class MoveError(Exception):
 
 
 class StoreError(MoveError):
-    """A request failed. ``code`` is the store's word for it, or ours; empty when it has none."""
+    """A request failed.
+
+    Attributes
+    ----------
+    code : the store's error code, or ``NotSent`` or ``NoAnswer``; empty when there is none
+    """
 
     def __init__(self, message: str, *, code: str = "") -> None:
         super().__init__(message)
@@ -61,7 +67,7 @@ class RefusedError(MoveError):
 
 
 class NotApprovedError(RefusedError):
-    """The approval is missing, or names something else."""
+    """The approval is missing or names something else, or the plan's state forbids the command."""
 
 
 class NeedsApprovalError(NotApprovedError):
@@ -69,6 +75,7 @@ class NeedsApprovalError(NotApprovedError):
 
     Attributes
     ----------
+    reason : why another approval is needed
     command : gives that approval
     """
 
@@ -83,7 +90,7 @@ class ExpiredError(RefusedError):
 
 
 class DriftError(RefusedError):
-    """A planned object changed or vanished before the beginning."""
+    """Planned objects changed or vanished since the plan was made."""
 
 
 class LimitError(RefusedError):
@@ -91,11 +98,11 @@ class LimitError(RefusedError):
 
 
 class HeldError(RefusedError):
-    """Another session works in the bucket; names it."""
+    """Another session works in the bucket; the message says which."""
 
 
 class MoversError(RefusedError):
-    """Someone else moves, or nothing shows that nobody does."""
+    """Someone else moves objects, or may be moving them."""
 
 
 class NotReadyError(RefusedError):
@@ -103,17 +110,17 @@ class NotReadyError(RefusedError):
 
 
 class StoppedError(MoveError):
-    """The session ended before its work was done. What it did stands in its ledger."""
+    """The session ended before its work was done. The ledger says what it did."""
 
 
 class InterruptedMoveError(KeyboardInterrupt):
-    """A person interrupted a session. What it did stands in its ledger.
+    """A person interrupted a session. The ledger says what it did.
 
     Attributes
     ----------
-    moved, total : objects that are moved, of all planned ones
-    way_on : the command that goes on
-    is_held : whether others are still held for the plan
+    moved, total : how many objects are moved, of how many planned ones
+    way_on : the command that goes on with the plan
+    is_held : whether everyone else who moves objects is still held for the plan
     """
 
     def __init__(self, *, moved: int, total: int, way_on: str, is_held: bool) -> None:

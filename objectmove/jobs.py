@@ -1,4 +1,4 @@
-"""The jobs of a plan: which object goes from where to where, and which rows are parked."""
+"""The jobs of a plan: which object goes from where to where, and which rows are to be parked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Jobs:
 
     Parameters
     ----------
-    is_still : whether nobody takes from the destination of a release
+    is_still : whether, by a person's word, nobody takes from the destination of a release
     """
 
     def __init__(self, ledger: Ledger, *, is_still: bool) -> None:
@@ -22,7 +22,7 @@ class Jobs:
         self._is_still = is_still
 
     def make(self, row: int, leg: Leg = Leg.MOVE) -> Job:
-        """Return the job of one row on one of its ways."""
+        """Return the job that moves a row to its destination, or parks it."""
         planned = self._plan.rows[row]
         if leg is Leg.PARK:
             return self._make_parking(row, planned)
@@ -37,31 +37,38 @@ class Jobs:
         )
 
     def list_half_done(self) -> list[Job]:
-        """Return the jobs that are half done."""
+        """Return the moves whose copy was announced and whose source may still be there."""
         return [self.make(row) for row in self._ledger.rows(*HALF_DONE)]
 
     def list_half_done_parkings(self) -> list[Job]:
-        """Return the parkings that are half done."""
+        """Return the parkings whose copy was announced and whose source may still be there."""
         rows = self._ledger.rows(*HALF_DONE, leg=Leg.PARK)
         return [self.make(row, Leg.PARK) for row in rows]
 
     def list_parkings(self) -> list[Job]:
-        """Return the parkings of objects that must not ship before a person decides."""
+        """Return the parkings of objects that must not ship before a person decides.
+
+        Without those that have ended, and those that the store refused in this run.
+        """
         ledger = self._ledger
         states = [State.CONFLICT]
         if not self._plan.header.copies_into_reach:
             states.append(State.UNPROVEN)
-        closed = (State.MOVED, State.SKIPPED, State.CONFLICT)
-        rows = [row for row in ledger.rows(*states) if ledger.park_states[row] not in closed]
+        ended = (State.MOVED, State.SKIPPED, State.CONFLICT)
+        rows = [row for row in ledger.rows(*states) if ledger.park_states[row] not in ended]
         return [self.make(row, Leg.PARK) for row in rows if row not in ledger.refused]
 
     def _make_parking(self, row: int, planned: PlanRow) -> Job:
+        """Return the job that takes a row's object out of the worker's reach.
+
+        That is the source, or our copy at the destination if the worker ships from there.
+        """
         header = self._plan.header
         key = planned.key
         rest = key.removeprefix(header.source)
         any_version = False
         if header.copies_into_reach:
-            # Our own copy at the destination; only its content is known for certain.
+            # Of our own copy, only the content is known for certain.
             key = planned.to
             rest = key.removeprefix(header.reached_prefix)
             any_version = True
@@ -77,12 +84,13 @@ class Jobs:
         )
 
     def _choose_direction(self, planned: PlanRow) -> Direction:
+        """Return who may take from a row's destination; the decision table is asked by that."""
         header = self._plan.header
         if planned.to.startswith(header.parked):
             return Direction.PARK
         if header.action == "undo":
             return Direction.BACK
         if header.action == "settle":
-            # If nobody holds the worker, the approval also promises that it moves nothing.
+            # If we cannot hold the worker, the person who approved promised that it moves nothing.
             return Direction.THERE if self._ledger.was_going else Direction.BACK
         return Direction.STILL if self._is_still else Direction.THERE

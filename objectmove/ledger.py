@@ -1,11 +1,16 @@
 """The ledger of one plan, in the incident's folder: what happened to each row.
 
-Resume, undo and proof rest on it, on the bucket's record and on the store. Lines, in order:
-``approved``; ``hold`` when someone is held for the plan; for each batch ``intent`` (on the disk
-before its first request), ``landed``, ``refused`` or ``doubtful`` as answers come, ``deleting`` (on
-the disk before its first delete), the outcomes; ``ended`` when nothing is left but what a person
-must decide. Lines with ``leg: park`` are about the parking of a row's source. ``taken``,
-``not_taken``, ``reopened`` and ``taken_back`` come from other plans.
+Resume, undo and proof rest on the ledger, on the bucket's record and on the store. Kinds of lines:
+
+- ``hold``: who is held for the plan, or that the hold ended
+- ``approved``: who approved the plan, and when it was begun
+- for each window of rows ``intent`` (on the disk before the first copy is sent); then ``landed``,
+  ``refused`` or ``doubtful``, as answers come; ``deleting`` (on the disk before the first delete is
+  sent); then the states in which rows end
+- ``ended``: nothing is left to do but what a person must decide
+- ``taken``, ``not_taken``, ``reopened`` and ``taken_back``: what a later plan did to rows
+
+A line with ``leg: park`` is about the parking of rows.
 """
 
 from __future__ import annotations
@@ -23,12 +28,13 @@ from .record import HoldNote, Record
 from .table import State
 
 Logs = Callable[[str], ChainedLog]
-"""Plan id to its ledger."""
+"""Returns a plan's ledger, by the plan's id."""
 
-#: The states in which this plan is done with a row.
+#: The states in which a run can end a row.
 CLOSED = (State.MOVED, State.SKIPPED, State.CONFLICT, State.UNPROVEN)
-#: A copy may be at the destination, and the source may still be there.
+#: The copy was announced, and the source may still be there.
 HALF_DONE = (State.DOUBTFUL, State.LANDED, State.DELETING)
+#: The state that rows have after a line of this kind.
 _STATE_OF_KIND = {state.value: state for state in State}
 _STATE_OF_KIND |= {
     "intent": State.DOUBTFUL,
@@ -40,6 +46,7 @@ _STATE_OF_KIND |= {
     "reopened": State.UNPROVEN,
     "taken_back": State.UNDONE,
 }
+#: The state that a row has after a later plan's effect on it.
 _STATE_OF_WORD = {
     "taken": State.TAKEN,
     "not_taken": State.FREED,
@@ -49,17 +56,17 @@ _STATE_OF_WORD = {
 
 
 class Leg(StrEnum):
-    """The way of a row that a line is about."""
+    """Which of the two ways of a row a line is about."""
 
     MOVE = "move"
     """From the plan's source to its destination."""
 
     PARK = "park"
-    """Out of the worker's reach, when nobody can know whether it may ship."""
+    """Out of the worker's reach, until a person decides whether it may ship."""
 
 
 class Landing(NamedTuple):
-    """A copy that was there: by its answer, or found by a look (``at`` is unknown then)."""
+    """A copy that was at its destination: by its answer, or by a look. Then ``at`` is None."""
 
     etag: str
     at: datetime | None
@@ -68,9 +75,9 @@ class Landing(NamedTuple):
 class RowStates(Mapping[int, State]):
     """The state of each row, found by row and by state.
 
-    A release asks after each window of rows which of them are in some state. To go through all rows
-    each time would take time that grows with the square of their number. Only ``NONE``, which a run
-    asks for a few times, is searched in all rows.
+    A release asks after each window of rows which rows are in some state. A search through all rows
+    would make the whole release take time that grows with the square of their number. Only for
+    ``NONE`` are all rows searched: a run asks for it a few times.
 
     Parameters
     ----------
@@ -78,8 +85,8 @@ class RowStates(Mapping[int, State]):
 
     Attributes
     ----------
-    begun : the first row that was never announced waiting_again : rows below ``begun`` that are
-        ``NONE``
+    begun : the first row that was never announced
+    waiting_again : rows below ``begun`` whose state is ``NONE``
     """
 
     def __init__(self, count: int) -> None:
@@ -112,7 +119,7 @@ class RowStates(Mapping[int, State]):
                 self.waiting_again.discard(row)
 
     def begin(self, end: int) -> None:
-        """Note that every row below ``end`` was announced, or left out."""
+        """Note that every row below ``end`` was announced or passed over."""
         for row in range(self.begun, end):
             if self[row] is State.NONE:
                 self.waiting_again.add(row)
@@ -133,7 +140,8 @@ class Ledger:
 
     Parameters
     ----------
-    record : what the bucket knows of the plan; a ledger that is behind it believes it
+    record : what the bucket knows of the plan. A ledger that lacks the line which the record names
+        is an older copy, and takes over what the record says
     later : what the bucket knows of undos and settlings of the plan, which other machines may have
         carried out
 
@@ -141,22 +149,31 @@ class Ledger:
     ----------
     states : of each row, on its way to the destination
     park_states : of each row, on its way to the parking place
-    landings : of rows whose copy was there
+    landings : for each row whose copy was at its destination, that copy
     reasons : why a row did not move, in words
-    park_reasons : why a row's copy was not parked, in words
+    park_reasons : why a row was not parked, in words
     refused : rows of which the store refused a copy or a delete in this run
     in_flight : rows of which a request may still take effect before ``fence_at``
-    words : what persons said
-    reported_rows : rows of an undo or a settling that its release knows of
-    reopened_by : rows that are open again, and the plan that holds them
-    taken_back_by, settled_by : the last undo and settling of the plan
-    lost : keys whose newer version went in the declared window
+    words : what persons said, one sentence each
+    reported_rows : rows of an undo or a settling whose release was told of them
+    reopened_by : rows on which a person must decide again, and the plan that holds them
+    taken_back_by, settled_by : ids of the last undo and the last settling of the plan; empty when
+        there is none
+    lost : keys of which a newer version was deleted in the window that the plan declares
     evidence : by row, what was known of its order before it was parked
     fence_at : the store's time after which no request of the past can take effect
-    begun_at : the store's time when it was begun; None when it was not
-    hold : who is held for the plan
-    late_pause : the hold whose pause may have come after another session had ended it
+    approved_by, approved_sha256 : who approved the plan, and its hash; empty when nobody did
+    begun_at : the store's time when the plan was begun; None when it was not
+    store_id : the id of the store that it was begun on; empty when not known
+    versions : as in ``Record``
+    hold : who is held for the plan; None when nobody is
+    late_pause : the hold whose pause may have come after another session had ended it; None when no
+        pause came late
+    head : hash of the last line; empty when there is none
+    is_ended : whether nothing is left to do but what a person must decide
     is_behind : whether the bucket knew more than this ledger
+    was_going : whether others were found moving although the plan held them
+    memory_removed : whether the plan went on although the bucket's memory of it had been removed
     """
 
     def __init__(
@@ -211,23 +228,23 @@ class Ledger:
         return self.get_states(leg).find(*states)
 
     def list_waiting(self) -> list[int]:
-        """Return the rows to move that were not announced, or were refused."""
+        """Return the rows that are to move and were not announced, or were refused."""
         rows = self.rows(State.NONE)
         return [row for row in rows if self.plan.rows[row].to]
 
     def list_open(self) -> list[int]:
-        """Return the rows that are not closed: nobody may plan them without looking first."""
-        closed = (
+        """Return the rows that still need a move, a look or a person's decision."""
+        finished = (
             State.MOVED,
             State.SKIPPED,
             State.TAKEN,
             State.FREED,
             State.UNDONE,
         )
-        return [row for row, state in self.states.items() if state not in closed]
+        return [row for row, state in self.states.items() if state not in finished]
 
     def get_states(self, leg: Leg) -> RowStates:
-        """Return the states of one way of all rows."""
+        """Return the states of all rows on one of their ways."""
         return self.park_states if leg is Leg.PARK else self.states
 
     def get_reasons(self, leg: Leg) -> dict[int, str]:
@@ -253,12 +270,17 @@ class Ledger:
         leg: Leg = Leg.MOVE,
         **data: Any,
     ) -> None:
-        """Write one line, and update the state by it.
+        """Write one line, and update this object by the line.
+
+        Parameters
+        ----------
+        sync : wait until the line is on the disk
+        data : the line's other fields
 
         Raises
         ------
         LogError
-            When it could not be written: send nothing more.
+            When the line could not be written: send nothing more.
         """
         fields: dict[str, Any] = {}
         if rows:
@@ -277,11 +299,11 @@ class Ledger:
         *,
         leg: Leg = Leg.MOVE,
     ) -> None:
-        """Write that a copy is there.
+        """Write that a row's copy is at its destination.
 
         Parameters
         ----------
-        at : since when, by the copy's answer; None where a look found it
+        at : since when, by the copy's answer; None when a look found the copy
         """
         landed_at = format_time(at) if at else ""
         self.note("landed", [row], leg=leg, etag=etag, at=landed_at)
@@ -293,14 +315,15 @@ class Ledger:
         *,
         leg: Leg = Leg.MOVE,
     ) -> None:
-        """Write an outcome of some rows, with the reasons."""
+        """Write in which state some rows end, with the reasons."""
         if not rows:
             return
-        known = self.get_reasons(leg)
-        reasons = {str(row): known[row] for row in rows if row in known}
+        reason_of_row = self.get_reasons(leg)
+        reasons = {str(row): reason_of_row[row] for row in rows if row in reason_of_row}
         self.note(state.value, rows, leg=leg, reasons=reasons)
 
     def _take(self, entry: Entry) -> None:
+        """Update this object by one line."""
         data = entry.data
         rows = data.get("rows", ())
         leg = Leg(data.get("leg", Leg.MOVE))
@@ -321,12 +344,12 @@ class Ledger:
         self._take_session(entry)
         self._take_rows(entry)
         reasons = data.get("reasons", {})
-        known = self.get_reasons(leg)
+        reason_of_row = self.get_reasons(leg)
         for row, why in reasons.items():
-            known[int(row)] = why
+            reason_of_row[int(row)] = why
 
     def _take_session(self, entry: Entry) -> None:
-        """Update the state by a line about the whole plan."""
+        """Update this object by a line about the whole plan."""
         data = entry.data
         match entry.kind:
             case "approved":
@@ -353,7 +376,7 @@ class Ledger:
                 self.is_ended = True
 
     def _take_rows(self, entry: Entry) -> None:
-        """Update by what a line says of some rows, except their state."""
+        """Update this object by what a line says of some rows, but for their state."""
         data = entry.data
         rows = data.get("rows", ())
         match entry.kind:
@@ -362,7 +385,7 @@ class Ledger:
                 for row in rows:
                     planned_etag = self.plan.rows[row].etag
                     is_planned = data["etag"] == planned_etag
-                    # Both share one text: a long ledger takes less memory.
+                    # Ledger and plan share one text, so that a long ledger takes less memory.
                     etag = planned_etag if is_planned else data["etag"]
                     self.landings[row] = Landing(etag, at)
             case "delete_refused":
@@ -386,7 +409,7 @@ class Ledger:
                 self.settled_by = data["plan"]
 
     def _believe(self, record: Record) -> None:
-        """Take over what the bucket knew, if this ledger is an older copy."""
+        """Take over what the bucket knows: this ledger is an older copy."""
         self.fence_at = max(self.fence_at, record.fence_at)
         self.approved_sha256 = self.approved_sha256 or record.sha256
         self.approved_by = self.approved_by or record.by
@@ -400,12 +423,12 @@ class Ledger:
         self._believe_parking(record)
 
     def _believe_rows(self, record: Record) -> None:
-        """Take over the states of rows, and which of them may still change."""
+        """Take over the states of rows, and of which a request may still take effect."""
         states = self.states
         begun = min(record.begun, len(states))
         states.begin(begun)
         if not record.memory_removed:
-            # A row that the bucket does not know as announced was never sent.
+            # A copy is sent only after the record names its row as announced.
             unsent = [row for row in self.rows(*HALF_DONE) if row >= record.begun]
             states.put(State.NONE, unsent)
         settled = (State.TAKEN, State.FREED, State.UNDONE)
@@ -426,18 +449,20 @@ class Ledger:
         self.in_flight |= record.announced
 
     def _believe_parking(self, record: Record) -> None:
-        """Take over which rows are parked."""
-        # A parking that is not on record never began, or has ended since.
+        """Take over which rows are parked, and which parkings are under way."""
+        # A parking that the record does not name was never sent, or has ended since.
         half_parked = self.rows(*HALF_DONE, leg=Leg.PARK)
         self.park_states.put(State.NONE, half_parked)
         self.park_states.put(State.DOUBTFUL, record.parking)
         self.park_states.put(State.MOVED, record.parked)
 
     def _get_release_row(self, row: int) -> int:
+        """Return the number that a row of this plan has in the release."""
         facts = self.plan.rows[row].facts
         return int(facts.get("release_row", row))
 
     def _believe_words(self, words: Mapping[int, str]) -> None:
+        """Take over the effects of later plans on rows."""
         for row, word in words.items():
             if row in self.states:
                 state = _STATE_OF_WORD[word]
@@ -446,7 +471,8 @@ class Ledger:
     def _believe_later(self, record: Record) -> None:
         """Take over what an undo or a settling did, which another machine may have carried out.
 
-        Its record names rows of the release, which have other numbers in the plans about it.
+        Its record names rows by their numbers in the release. In this plan, if it is itself about
+        that release, the same rows have other numbers.
         """
         rows = {self._get_release_row(row): row for row in self.states}
         words = {}
@@ -465,13 +491,13 @@ class Ledger:
 
 
 def was_cut_off(plan: MovePlan, *, logs: Logs) -> bool:
-    """Tell whether a plan was begun from this machine and did not come to its end. Only reads."""
+    """Tell whether a plan was begun on this machine and did not come to its end. Only reads."""
     ledger = Ledger(logs(plan.id), plan)
     return ledger.is_begun and not ledger.is_ended
 
 
 def is_hold_noted(log: ChainedLog) -> bool:
-    """Tell whether a ledger says that the others are held for its plan. Only reads."""
+    """Tell whether the last line about a hold says that someone is held. Only reads."""
     is_noted = False
     for entry in log.scan():
         if entry.kind == "hold":

@@ -1,4 +1,4 @@
-"""What is sent to a server and what comes back, and how the server is reached: plain values."""
+"""Plain values: a request to a server, its reply, and how the server is reached."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+#: Takes the body of a reply in parts, as they come.
 Sink = Callable[[bytes], Any]
 
 
 class Message(NamedTuple):
     """One request; ``target`` is the path with its query.
 
-    Header texts are bytes read as Latin-1; the request is sent only if those bytes are UTF-8.
+    Each character of a header's text stands for one byte (Latin-1). The request is sent only if
+    these bytes are valid UTF-8.
     """
 
     method: str
@@ -23,10 +25,14 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: header names in small letters.
+    """What came back for one request.
 
-    ``status`` is ``NOT_SENT`` when nothing left this machine and ``NO_ANSWER`` when no whole answer
-    came; ``error`` says why.
+    Attributes
+    ----------
+    status : the HTTP status; ``NOT_SENT`` when nothing left this machine, ``NO_ANSWER`` when no
+        whole answer came
+    headers : by names in small letters
+    error : why there is no answer; empty when there is one
     """
 
     NOT_SENT = 0
@@ -44,11 +50,13 @@ class Reach:
 
     Parameters
     ----------
-    secure, ca_file : TLS, and whom to trust (default: certifi's list)
-    proxy_url : ``http://[user:password@]host:port``; empty: none
-    connect_s, read_s : the most that connecting, and waiting for the next bytes, may take;
-        together, the most for all of an answer that no sink takes
-    connections : requests at a time
+    secure : whether to use TLS
+    ca_file : the certificates to trust; empty: certifi's list
+    proxy_url : ``http://[user:password@]host:port``; empty: no proxy
+    connect_s : the most seconds that connecting may take
+    read_s : the most seconds without a byte of the answer; an answer that no sink takes must be
+        complete within ``connect_s + read_s``
+    connections : the most requests at a time
     """
 
     secure: bool = False

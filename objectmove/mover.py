@@ -1,7 +1,7 @@
-"""What a gate for changes calls of this package, under one name.
+"""The functions of this package that a gate for changes calls, in one module.
 
-Hand this module to a gate, such as ``runbook_lib.moves.MoveGate``: its protocol ``Mover`` names
-these functions.
+Hand this module to a gate, such as ``runbook_lib.moves.MoveGate``. The gate's protocol ``Mover``
+names these functions.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ __all__ = [
 #: The first line of each plan names a schema that begins with this; ``parse_plan`` checks which.
 SCHEMA = "objectmove/plan/"
 
-#: The errors that say that nothing was changed.
+#: Errors after which nothing was changed.
 REFUSALS = (RefusedError,)
 
-#: The one among these that asks to approve what a plan does not hold.
+#: The one of ``REFUSALS`` that asks for an approval of something that the plan does not hold.
 NEEDS_APPROVAL = NeedsApprovalError
 
-#: A plan, or a manifest of many.
+#: A plan of objects, or a manifest, which names many plans.
 AnyPlan = MovePlan | Manifest
 
+#: Under the names that the protocol gives them.
 make_clock = Clock
 parse_plan = parse_plan_file

@@ -1,6 +1,6 @@
-"""Where an object is kept that must not ship until a person has decided: ``parked/<plan>/<rest>``.
+"""Where an object is kept that must not ship until a person has decided.
 
-The parking place lies outside of every prefix that a worker or a consumer looks at.
+Its key is ``parked/<plan>/<rest>``: outside of every prefix that a worker or a consumer looks at.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ import hashlib
 
 from .bucket import S3Bucket
 
+#: The folder, in a plan's parking place, of objects whose parked key would be too long.
 HASHED = ".hashed/"
+#: ``<hash>.name`` is an object that holds the name of the object ``<hash>`` beside it.
 NAME_ENDING = ".name"
+#: The longest key of S3.
 MAX_KEY_BYTES = 1024
+#: The longest name of a file: a store on a file system makes one file of each part of a key.
 _MAX_SEGMENT_BYTES = 255
 
 
@@ -21,12 +25,13 @@ def get_parked_key(parked_prefix: str, plan: str, rest: str) -> str:
     Parameters
     ----------
     parked_prefix : such as ``parked/``
-    rest : the object's key after the plan's prefix
+    plan : id of the release
+    rest : the object's key after the release's source prefix
 
     Returns
     -------
-    A key that would be too long for the store is replaced by its hash; the object
-    ``<hash>.name`` beside it holds the name.
+    The parked key. Where it would be too long for the store, the SHA-256 of ``rest`` stands in the
+    place of ``rest``.
     """
     key = f"{parked_prefix}{plan}/{rest}"
     is_short = len(key.encode()) <= MAX_KEY_BYTES
@@ -42,7 +47,9 @@ def is_hashed(parked_key: str) -> bool:
 
 
 def list_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, set[str]]:
-    """Return what is parked: for the rest of each key, the plans that parked it. Only reads.
+    """Return what is parked: by the key after the source prefix, the plans that parked it.
+
+    Only reads.
 
     Raises
     ------
@@ -50,12 +57,12 @@ def list_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, set[str]]:
         When the bucket cannot be read.
     """
     parked: dict[str, set[str]] = {}
-    for seen in bucket.list_objects(parked_prefix):
-        plan, _, rest = seen.key.removeprefix(parked_prefix).partition("/")
+    for listed in bucket.list_objects(parked_prefix):
+        plan, _, rest = listed.key.removeprefix(parked_prefix).partition("/")
         if not rest or (rest.endswith(NAME_ENDING) and rest.startswith(HASHED)):
             continue
-        if rest.startswith(HASHED):
-            name = bucket.read(f"{seen.key}{NAME_ENDING}")
+        if rest.startswith(HASHED):  # its note holds the real one; empty if the note is missing
+            name = bucket.read(f"{listed.key}{NAME_ENDING}")
             rest = (name or b"").decode()
         parked.setdefault(rest, set()).add(plan)
     return parked

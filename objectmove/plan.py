@@ -24,9 +24,11 @@ from .bucket import Seen, Version, format_time, is_key_supported
 from .errors import PlanError
 from .parking import get_parked_key
 
-_SAMPLE = 10
+#: So many keys stand in a plan for each reason why objects were left out.
+_SAMPLE_KEYS = 10
+#: What each ability guards against, in words for a store that lacks it.
 _UNGUARDED = {
-    "fence": "this store accepts expired requests: one of ours may take effect much later",
+    "fence": "this store accepts expired requests: a request of ours may take effect much later",
     "conditional_delete": "let nothing rewrite these files for {seconds:g} s after our last look: "
     "this store would delete the newer version",
     "conditional_copy": "let nobody else write to the destination for {seconds:g} s after our "
@@ -36,7 +38,7 @@ _NO_PARKING = (
     "nothing can be parked: this key may not write under {parked}, so an object in doubt keeps the "
     "worker paused until a person settles it"
 )
-_ALWAYS = (
+_UNGUARDED_EVERYWHERE = (
     "on every store, a proxy that repeats requests can ship an object twice, and nobody sees a "
     "rewrite of metadata alone"
 )
@@ -52,14 +54,14 @@ class FrozenModel(BaseModel):
 
 
 class Abilities(FrozenModel):
-    """What the store honours, by its behaviour on scratch objects.
+    """What the store guards against, as the probe found on scratch objects.
 
     Attributes
     ----------
-    fence : expired requests of every kind change nothing, and valid ones work
+    fence : expired requests of every kind change nothing, and valid requests work
     conditional_copy : a copy with ``If-None-Match: *`` overwrites nothing
-    conditional_put : a put with it overwrites nothing, either
-    conditional_delete : a delete with ``If-Match`` takes only that version
+    conditional_put : a put with ``If-None-Match: *`` overwrites nothing
+    conditional_delete : a delete with ``If-Match`` deletes only an object with that ETag
     parking : objects may be put and removed under the parking prefix
     hash_etags : the ETag of a plain put and of its copy is the MD5 of the content
     marks_absence : a 404 of the store bears ``bucket.ABSENCE_MARK``
@@ -99,31 +101,39 @@ class Timing(FrozenModel):
 
     @property
     def expires_s(self) -> int:
-        """Seconds that a request's signature is valid: it expires well before the claim lapses."""
+        """Seconds that a request's signature is valid, at most 20.
+
+        When the claim lapses, no request can take effect any more, with one second to spare.
+        """
         left_s = self.lease_s - self.effect_s - self.spread_s - 1
         return min(20, int(left_s))
 
     @property
     def fence_s(self) -> float:
-        """Seconds after a signature's date until nothing of it can take effect any more."""
+        """Seconds after a signature's date until the signed request cannot take effect any more."""
         return self.expires_s + self.effect_s + self.spread_s
 
 
 def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
-    """Say what the store's abilities leave unguarded, and for how many seconds."""
+    """Say what the store's abilities leave unguarded, and for how many seconds.
+
+    Parameters
+    ----------
+    parked : the prefix under which objects are parked
+    """
     parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
     if not abilities.parking:
         parts.append(_NO_PARKING)
-    parts.append(_ALWAYS)
+    parts.append(_UNGUARDED_EVERYWHERE)
     template = "; ".join(parts)
-    seconds = 2 + timing.fence_s
+    seconds = 2 + timing.fence_s  # a look may be 2 s old when its request is sent
     return template.format(seconds=seconds, parked=parked)
 
 
 def find_manifest(plan: str) -> str:
-    """Return the id of the manifest whose shard a plan is, or is about; empty: there is none."""
-    manifest, mark, _ = plan.partition("#")
-    return manifest if mark else ""
+    """Return the manifest's id in the id of a shard, or of a plan about one; else an empty text."""
+    manifest, separator, _ = plan.partition("#")
+    return manifest if separator else ""
 
 
 def _is_empty(text: str) -> bool:
@@ -141,18 +151,21 @@ class PlanHeader(FrozenModel):
 
     Attributes
     ----------
+    step : id of the caller's step that the plan belongs to
     source, to : prefixes
-    others : how everyone else is kept from moving, in words
+    others : how everyone else is kept from moving objects, in words
     window : what the store's abilities leave unguarded, in words and seconds
     selection : how the rows were chosen, in words
-    parent, word : of an undo and of a settling: the plan that it is about, and what the person says
-    release : the release that an undo or a settling is about, in the end
-    store_id : identifies the store; empty when it had no id yet
-    parked : where objects are parked
-    first, last : of a shard, and of what is about it: the shard's first and last key, where objects
-        wait; other plans do not have these fields
-    objects, bytes, oldest : totals of the rows
-    excluded, excluded_sample : what was left out and why: how many, and a few keys
+    parent : the plan that an undo, a settling or a reopening is about; empty for a release
+    word : what a person says in a settling; empty in other plans
+    release : the release that the chain of parents begins with; of a release, its own id
+    store_id : the id object's text in the bucket; empty when the store had none yet
+    parked : the prefix under which objects are parked
+    first, last : the shard's first and last source key, in a shard and in plans about a shard; the
+        files of other plans do not have these fields
+    objects, bytes : totals of the rows
+    oldest : since when the longest-waiting object waits; None in a plan without rows
+    excluded, excluded_sample : by reason, how many objects were left out, and a few of their keys
     """
 
     format: Literal["objectmove/plan/5", "objectmove/plan/shards/1"] = Field(
@@ -193,22 +206,25 @@ class PlanHeader(FrozenModel):
 
     @property
     def manifest(self) -> str:
-        """The manifest whose shard it is, or is about; empty: there is none."""
+        """Id of the manifest, if the plan is a shard or about one; else empty."""
         return find_manifest(self.release)
 
     @property
     def is_shard(self) -> bool:
-        """Whether it is itself a shard: approved with its manifest."""
+        """Whether the plan is itself a shard, which is approved with its manifest."""
         return bool(self.manifest) and self.action == "move"
 
     @property
     def copies_into_reach(self) -> bool:
-        """Whether the others ship from where the plan copies to: an undo, or a bringing back."""
+        """Whether the worker takes objects from where the plan copies to.
+
+        So it is in an undo, and in a settling that brings parked objects back.
+        """
         return self.action == "undo" or self.word == "not_taken"
 
     @property
     def reached_prefix(self) -> str:
-        """The prefix from which the others ship."""
+        """The prefix from which the worker takes objects."""
         return self.to if self.action == "undo" else self.source
 
     @property
@@ -218,7 +234,7 @@ class PlanHeader(FrozenModel):
 
     @property
     def release_step(self) -> str:
-        """The step of the release that the plan is about."""
+        """The step of the plan's release: a plan about ``6.1`` has a step such as ``6.1.2``."""
         return self.step if self.action == "move" else self.step.rpartition(".")[0]
 
     @property
@@ -235,8 +251,9 @@ class PlanRow(Version):
     ----------
     to : the key that it gets; empty in a settling that moves nothing
     age_start : since when it waits, by the caller's rules
-    facts : what else the approved plan says of the object, by the caller's rules
-    sha256 : of the content, if the ETag is not its hash
+    facts : what else the approved plan says of the object, by the caller's rules; of plans about
+        another plan also the row's numbers there (``row``, ``release_row``)
+    sha256 : of the content, if the ETag is not the content's MD5; else empty
     """
 
     last_modified: Timestamp
@@ -247,11 +264,11 @@ class PlanRow(Version):
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as the file has it."""
+        """Return the fields of the row's line in the file."""
         return dict(_ROW.dump_python(self, mode="json"))
 
     def with_version(self, seen: Seen) -> PlanRow:
-        """Return the row with another version of its object."""
+        """Return the row with the version of its object that a look found."""
         return replace(
             self,
             etag=seen.etag,
@@ -266,7 +283,7 @@ Line = TypeVar("Line")
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
-    """A plan's file in memory: what was hashed is what is carried out."""
+    """A plan's file in memory: exactly the bytes that were hashed are carried out."""
 
     path: Path
     content: bytes = field(repr=False)
@@ -325,7 +342,7 @@ class PlanFile:
 
     @property
     def undo_command(self) -> str:
-        """The command that takes it back; empty where there is none."""
+        """The command that takes the plan back; empty where there is none."""
         return f"runbook undo {self.id}" if self.action in ("move", "settle") else ""
 
     @property
@@ -343,13 +360,13 @@ class PlanFile:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class MovePlan(PlanFile):
-    """A plan of objects."""
+    """A plan whose rows are objects."""
 
     rows: tuple[PlanRow, ...] = field(repr=False)
 
     @property
     def shards(self) -> tuple[Any, ...]:
-        """No plan: only a manifest names others."""
+        """Empty: only a manifest names other plans."""
         return ()
 
     @property
@@ -380,11 +397,11 @@ class Excluded:
     def add(self, reason: str, key: str) -> None:
         """Count one key."""
         self.counts[reason] += 1
-        if len(self.samples[reason]) < _SAMPLE:
+        if len(self.samples[reason]) < _SAMPLE_KEYS:
             self.samples[reason].append(key)
 
     def describe(self) -> dict[str, Any]:
-        """Return it as the fields of a header."""
+        """Return the counts and samples as fields of a header."""
         samples = {reason: tuple(keys) for reason, keys in self.samples.items()}
         return {"excluded": dict(self.counts), "excluded_sample": samples}
 
@@ -414,7 +431,7 @@ def write_plan(
     }
     header = header.model_copy(update=totals)
     content = encode_rows(header, rows)
-    del rows  # they are read again from the bytes: memory cannot hold many of them twice
+    del rows  # they are read again from ``content``: memory cannot hold a large plan's rows twice
     plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan
@@ -444,10 +461,10 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
         When a line is not exactly what this module writes, or a row leaves the header's prefixes.
     """
     sha256 = hashlib.sha256(content).hexdigest()
-    known = _PARSED.get(sha256)
-    if known is not None:
-        _check_name(path, known.header)
-        return replace(known, path=path)
+    parsed = _PARSED.get(sha256)
+    if parsed is not None:
+        _check_name(path, parsed.header)
+        return replace(parsed, path=path)
     header, rows = parse_lines(content, _ROW, name=path.name)
     _check_name(path, header)
     _check_rows(path, header, rows)
@@ -487,9 +504,9 @@ def parse_lines(
         head = file.readline()
         header = PlanHeader.model_validate_json(head)
         _check_written(head, encode(header, ()))
-        for text in file:
-            line = adapter.validate_json(text)
-            _check_written(text, adapter.dump_json(line) + b"\n")
+        for encoded in file:
+            line = adapter.validate_json(encoded)
+            _check_written(encoded, adapter.dump_json(line) + b"\n")
             parsed.append(line)
     except ValueError as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
@@ -498,22 +515,25 @@ def parse_lines(
 
 
 def _check_written(line: bytes, expected: bytes) -> None:
+    """Refuse a line that says the same as ``expected`` in other bytes."""
     if line != expected:
         raise ValueError("a line is not as `plan` writes it")
 
 
 def _check_name(path: Path, header: PlanHeader) -> None:
+    """Refuse a file that is not named by its plan's id."""
     if path.stem != header.id:
         raise PlanError(f"{path.name} was renamed: it is {header.id}")
 
 
 def _check_rows(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
+    """Refuse rows that do not agree with the header, or that cannot be moved."""
     if header.format != "objectmove/plan/5":
         raise PlanError(f"{path.name} names shards: it is not a plan of objects")
     check_prefixes(header.source, header.to)
     keys = {row.key for row in rows}
     size_bytes = sum(row.size_bytes for row in rows)
-    has_right_count = len(rows) == len(keys) == header.objects
+    has_right_count = len(rows) == len(keys) == header.objects  # and no key stands there twice
     if not has_right_count or size_bytes != header.bytes:
         raise PlanError(f"{path.name}: its totals are not those of its rows")
     for row in rows:
@@ -526,7 +546,7 @@ def _check_rows(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None
 
 
 def _is_allowed(header: PlanHeader, row: PlanRow) -> bool:
-    """Tell whether a row goes from the header's source to its destination."""
+    """Tell whether a row goes from where to where its kind of plan may move objects."""
     if header.action == "settle":
         return _is_settling(header, row)
     if not row.key.startswith(header.source):
@@ -540,19 +560,19 @@ def _is_allowed(header: PlanHeader, row: PlanRow) -> bool:
 
 def _is_settling(header: PlanHeader, row: PlanRow) -> bool:
     """Tell whether a settling's row parks a source, brings one back, or is only a word."""
-    about = row.facts.get("key", "")
-    if not about.startswith(header.source):
+    source_key = row.facts.get("key", "")
+    if not source_key.startswith(header.source):
         return False
     if not row.to:
-        return row.key == about
-    parked = header.get_parked_key(about.removeprefix(header.source))
+        return row.key == source_key
+    parked = header.get_parked_key(source_key.removeprefix(header.source))
     if header.word == "taken":
-        return (row.key, row.to) == (about, parked)
-    return (row.key, row.to) == (parked, about)
+        return (row.key, row.to) == (source_key, parked)
+    return (row.key, row.to) == (parked, source_key)
 
 
 def check_prefixes(source: str, to: str) -> None:
-    """Refuse two prefixes when one lies in the other.
+    """Refuse two prefixes when one lies in the other, or when one is not a prefix.
 
     Raises
     ------
@@ -561,9 +581,9 @@ def check_prefixes(source: str, to: str) -> None:
     """
     for prefix in (source, to):
         if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
-            raise PlanError(f"{prefix!r} is not a prefix: it ends with '/'")
+            raise PlanError(f"{prefix!r} is not a prefix: a prefix is a key that ends with '/'")
     if source.startswith(to) or to.startswith(source):
-        raise PlanError(f"{source!r} and {to!r} lie in each other: a move onto itself deletes")
+        raise PlanError(f"{source!r} and {to!r} overlap: a move onto itself would delete objects")
 
 
 def encode_rows(header: PlanHeader, rows: Sequence[PlanRow]) -> bytes:
@@ -582,7 +602,7 @@ def parse_rows(lines: Sequence[bytes]) -> list[PlanRow]:
 
 
 def encode(header: PlanHeader, lines: Iterable[bytes]) -> bytes:
-    """Return a file of a header and lines."""
+    """Return the bytes of a file with a header and lines."""
     file = BytesIO()
     head = header.model_dump_json(by_alias=True)
     file.write(head.encode() + b"\n")

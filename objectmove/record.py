@@ -2,9 +2,9 @@
 
 Under ``.runbook/releases/<plan>/`` lie the plan itself (``plan.jsonl``), its states, and at its end
 a tombstone. Each state is an object of its own, ``<10 digits>-<nonce>``: nothing is overwritten, so
-a late or repeated request can change no newer state. The newest state counts; of states with the
-same number all count. The tombstone overrules every state. It is put when nobody has to do anything
-for the plan any more, and stays. Plan and states are then removed.
+a late or repeated request can change no newer state. The state with the highest number counts; if
+several have that number, all of them count. The tombstone is put when nobody has to do anything for
+the plan any more. It overrules every state, and stays; plan and states are then removed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ _TRIES = 5
 _KEPT_STATES = 2
 
 
+#: What a later plan did to a row of its release.
 About = Literal["taken", "not_taken", "undone", "reopened"]
 
 
@@ -48,10 +49,10 @@ class HoldNote(FrozenModel):
 
     Attributes
     ----------
-    words : how, and at which address
-    way_back : how a person ends it without us
-    by : who had it held, and on which machine
-    since : the store's time at which that began
+    words : how the others are held, and at which address
+    way_back : how a person ends the hold without us
+    by : who began the hold, and on which machine
+    since : the store's time at which the hold began
     """
 
     words: str
@@ -67,26 +68,30 @@ class Record(FrozenModel):
     ----------
     release : the plan itself, or the release that an undo or a settling is about
     parent : the plan that it is about directly; empty for a release
-    begun_at : the store's time when it was first put on record
-    ledger : hash of the ledger's last line at that time: a ledger without it is an older copy
-    fence_at : the store's time after which nothing of it can take effect
+    begun_at : the store's time when the plan was first put on record
+    by, host : who runs the plan, and on which machine
+    ledger : hash of the ledger's last line when this state was put: a ledger without that line is
+        an older copy
+    fence_at : the store's time after which no request of the plan can take effect
     begun : the first row that was never announced
     announced : rows whose copy may be on its way, or has landed
     deleting : those of ``announced`` whose delete may have been sent
-    waiting : rows below ``begun`` that wait again, since the store refused them
-    left : rows that this plan will not move any more
+    waiting : rows below ``begun`` that wait again, because the store refused them
+    left : rows that this plan will not move any more: a new plan may
     skipped, unproven, conflicts : rows that ended in this state
     settled : rows on which there is a person's word
     parking : rows whose parked copy may be on its way
     parked : rows whose source is parked
     about : rows of the release that this undo, settling or reopening changed, and the effect
-    hold : who is held for it; None when nobody is
+    hold : who is held for the plan; None when nobody is
     words : what persons said, one sentence each
     versions : for a versioned bucket, the versions of planned content that were at each row's
         destination before the first copy; None where the store keeps none
-    was_going : others were seen moving while it held them
-    memory_removed : it went on although the bucket's memory of it had been removed
+    was_going : others were found moving although the plan held them
+    memory_removed : the plan went on although the bucket's memory of it had been removed
     ended : nothing is left to do but what a person must decide
+    number : of the state; it stands in the object's key, not in its content
+    is_tombstone : whether this is the tombstone, and no state
     """
 
     plan: PlanId
@@ -122,14 +127,14 @@ class Record(FrozenModel):
 
     @property
     def rows_awaiting_word(self) -> frozenset[int]:
-        """Rows on which a person must say something; a settling's stay open in its release."""
+        """Rows on which a person must decide; none in a settling, whose release names them."""
         if self.action == "settle":
             return frozenset()
         return self.unproven | self.conflicts
 
     @property
     def forgotten_rows(self) -> frozenset[int]:
-        """Rows that only a person's word can put into a plan: the bucket forgot them."""
+        """Rows that the bucket forgot: only a person's word can put them into a plan."""
         is_forgotten = self.memory_removed and self.action == "move"
         return self.left if is_forgotten else frozenset()
 
@@ -154,13 +159,13 @@ class Record(FrozenModel):
 
     @property
     def has_effect(self) -> bool:
-        """Whether anything was ever announced, or decided by a person's word."""
+        """Whether a copy was ever announced, or a person's word was carried out."""
         rows = (self.announced, self.parking, self.parked, self.settled, self.about, self.waiting)
         return bool(self.begun or self.memory_removed or any(rows))
 
     @property
     def is_unbegun(self) -> bool:
-        """Whether it may still begin."""
+        """Whether the plan was never begun, and may still begin."""
         return not self.ended and not self.has_effect
 
     @property
@@ -169,7 +174,7 @@ class Record(FrozenModel):
         return self.is_over and not self.rows_awaiting_word and not self.forgotten_rows
 
     def find_owned_rows(self, count: int) -> set[int]:
-        """Return which of a plan's rows belong to it: no other plan may touch them.
+        """Return which of the plan's rows still belong to the plan: no other plan may touch them.
 
         Parameters
         ----------
@@ -184,11 +189,12 @@ class Record(FrozenModel):
 
 
 def _key(plan: str, name: str) -> str:
+    """Return the key of an object of a plan's memory."""
     return f"{RELEASES}{plan}/{name}"
 
 
 def _list_names(bucket: S3Bucket, prefix: str) -> dict[str, list[str]]:
-    """Return the names of each plan's objects."""
+    """Return the names of the objects in each plan's memory."""
     names: dict[str, list[str]] = defaultdict(list)
     for seen in bucket.list_objects(prefix):
         rest = seen.key.removeprefix(RELEASES)
@@ -198,7 +204,7 @@ def _list_names(bucket: S3Bucket, prefix: str) -> dict[str, list[str]]:
 
 
 def _list_names_of(bucket: S3Bucket, plan: str) -> list[str]:
-    """Return the names of one plan's objects."""
+    """Return the names of the objects in one plan's memory."""
     names = _list_names(bucket, _key(plan, ""))
     return names.get(plan, [])
 
@@ -206,9 +212,12 @@ def _list_names_of(bucket: S3Bucket, plan: str) -> list[str]:
 def list_recorded_plans(bucket: S3Bucket, start: str = "") -> dict[str, bool]:
     """Return the plans that the bucket knows, and whether each has its tombstone. Only reads.
 
+    A plan without any state is not on record: either its first state is still to come, or it is a
+    manifest.
+
     Parameters
     ----------
-    start : only the plans whose ids begin so
+    start : return only plans whose ids begin so
 
     Raises
     ------
@@ -231,7 +240,7 @@ def list_records(bucket: S3Bucket) -> list[Record]:
     StoreError
         When the bucket cannot be read.
     PlanError
-        When a record cannot be understood: what is in doubt is not known then.
+        When a record cannot be understood: nobody knows then which rows are in doubt.
     """
     records = []
     plans = list_recorded_plans(bucket)
@@ -247,17 +256,18 @@ def list_records(bucket: S3Bucket) -> list[Record]:
 
 
 def _drop_settled(bucket: S3Bucket, record: Record) -> Record:
-    """Leave out the rows of a release that a person settled in a later plan.
+    """Leave out the rows of a release that a later plan settled or took back.
 
-    An older folder may have put them on record again, after the bucket's memory was removed.
+    After the bucket's memory was removed, a machine with an older copy of the folder may have put
+    them on record again.
     """
     if record.action != "move" or not record.ended or not record.rows_awaiting_word:
         return record
-    words: dict[int, About] = {}
+    effects: dict[int, About] = {}
     later = read_later_records(bucket, record.plan)
     for other in sorted(later, key=lambda other: other.begun_at):
-        words.update(other.about)
-    settled = {row for row, word in words.items() if word != "reopened"}
+        effects.update(other.about)
+    settled = {row for row, effect in effects.items() if effect != "reopened"}
     changes = {
         "unproven": record.unproven - settled,
         "conflicts": record.conflicts - settled,
@@ -295,7 +305,7 @@ def read_record(bucket: S3Bucket, plan: str) -> Record | None:
         present = [state for state in states if state is not None]
         if len(present) == len(states):
             return _merge(present)
-        # Someone put a newer state, or the tombstone, and removed this one meanwhile: look again.
+        # Meanwhile someone put a newer state or the tombstone, and removed this state: list again.
     raise PlanError(f"the record of {plan} changes while it is read. Try again.")
 
 
@@ -307,6 +317,7 @@ def _find_newest(plan: str, names: Iterable[str]) -> list[str]:
 
 
 def _parse_number(plan: str, name: str) -> int:
+    """Return the number in a state's name."""
     digits = name.partition("-")[0]
     if not digits.isdigit():
         raise PlanError(f"{_key(plan, name)} in the bucket is not a record. Look who wrote it.")
@@ -314,6 +325,7 @@ def _parse_number(plan: str, name: str) -> int:
 
 
 def _read_state(bucket: S3Bucket, plan: str, name: str) -> Record | None:
+    """Return a state, or the tombstone; None when the object has gone."""
     key = _key(plan, name)
     content = bucket.read(key)
     if content is None:
@@ -330,7 +342,7 @@ def _read_state(bucket: S3Bucket, plan: str, name: str) -> Record | None:
 
 
 def _merge(records: list[Record]) -> Record:
-    """Return one record for states of the same number: what is open in one is open."""
+    """Return one record for states of the same number: a row that is open in one is open."""
     merged, *others = sorted(records, key=lambda record: record.begun)
     for other in others:
         changes = {
@@ -347,19 +359,19 @@ def _merge(records: list[Record]) -> Record:
             "hold": merged.hold or other.hold,
             "was_going": merged.was_going or other.was_going,
             "ended": merged.ended and other.ended,
-            "ledger": "several",
+            "ledger": "several",  # no ledger has such a line, so each one counts as behind
         }
         merged = merged.model_copy(update=changes)
     return merged
 
 
 def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> MovePlan:
-    """Return the plan that a record holds, as if it lay in ``folder``.
+    """Return the plan that lies beside a record, with a path in ``folder``. Writes no file.
 
     Raises
     ------
     PlanError
-        When it is missing, or not the one that was approved.
+        When the plan is missing, or is not the plan that was approved.
     """
     content = bucket.read(_key(record.plan, _PLAN))
     if content is None:
@@ -376,7 +388,7 @@ def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> Mov
 def fetch_plan(
     bucket: S3Bucket, plan_id: str, *, find_folder: Callable[[], Path]
 ) -> MovePlan | None:
-    """Write a plan that the bucket remembers into a folder, as on the machine that began it.
+    """Write a plan that the bucket remembers into a folder of this machine.
 
     Parameters
     ----------
@@ -384,12 +396,12 @@ def fetch_plan(
 
     Returns
     -------
-    The plan; None when the bucket does not hold it or cannot be read, or it came to its end.
+    The plan; None when it came to its end, and when the bucket does not hold it or cannot be read.
 
     Raises
     ------
     PlanError
-        When it is not the plan that was approved, or cannot be written.
+        When the plan is not the plan that was approved, or cannot be written.
     """
     try:
         record = read_record(bucket, plan_id)
@@ -407,7 +419,7 @@ def list_open_plans(bucket: S3Bucket, *, beside: str = "") -> list[tuple[Record,
 
     Parameters
     ----------
-    beside : id of a shard; the other shards of its manifest are left out. Empty: none is
+    beside : id of a shard: leave out the other shards of its manifest. Empty: leave out none
 
     Raises
     ------
@@ -427,7 +439,7 @@ def list_open_plans(bucket: S3Bucket, *, beside: str = "") -> list[tuple[Record,
 
 
 def _read_plan_unless_ended(bucket: S3Bucket, record: Record) -> MovePlan | None:
-    """Return a record's plan; None when it came to its end since the record was read."""
+    """Return a record's plan; None when the plan came to its end since the record was read."""
     try:
         return read_recorded_plan(bucket, record, folder=Path())
     except PlanError:
@@ -442,7 +454,8 @@ def find_owned_keys(bucket: S3Bucket, *, beside: str = "") -> dict[str, str]:
 
     Parameters
     ----------
-    beside : leave out the other shards of this one's manifest: they own none of its keys
+    beside : id of a shard: the other shards of its manifest are left out, since they own no key in
+        its range. Empty: nothing is left out
 
     Returns
     -------
@@ -470,7 +483,7 @@ def find_expiry_rules(bucket: S3Bucket) -> list[str]:
 
     Returns
     -------
-    Names of the rules; none where the store has no such rules, or does not say.
+    Names of the rules; an empty list also when the store has no such rules or does not answer.
     """
     request = Request("get", query={"lifecycle": ""})
     try:
@@ -493,12 +506,12 @@ def find_expiry_rules(bucket: S3Bucket) -> list[str]:
 
 
 def read_recorded_manifest(bucket: S3Bucket, manifest: str) -> bytes | None:
-    """Return a manifest as it was begun; None when it was not. It has no states. Only reads."""
+    """Return the bytes of a manifest that was begun; None when it was not. Only reads."""
     return bucket.read(_key(manifest, _PLAN))
 
 
 def make_hold_note(session: Session, *, words: str, way_back: str) -> HoldNote:
-    """Return the note that others are held from now on."""
+    """Return a note that others are held from now on, by this session."""
     claim = session.claim
     return HoldNote(
         words=words,
@@ -517,7 +530,7 @@ def put_recorded_plan(session: Session, plan: PlanFile) -> None:
 
 
 def restore_recorded_plan(session: Session, plan: MovePlan, record: Record) -> None:
-    """Put a plan back that is missing beside its record: no reader can do without it."""
+    """Put a plan back that is missing beside its record: no reader can use a record alone."""
     if record.is_tombstone:
         return
     key = _key(plan.id, _PLAN)
@@ -530,7 +543,7 @@ def put_record(session: Session, record: Record) -> Record:
 
     Returns
     -------
-    The record, with its number.
+    The record, with its number; unchanged where the tombstone was put before.
     """
     if record.is_tombstone:
         return record
@@ -548,20 +561,21 @@ def put_record(session: Session, record: Record) -> Record:
 
 
 def remove_old_states(session: Session, plan: str) -> None:
-    """Remove the states below the newest two; what cannot be removed stays, and does not count."""
+    """Remove the states below the newest two; one that cannot be removed does no harm."""
     states = _list_states(session, plan)
     old_states = sorted(states)[:-_KEPT_STATES]
     _delete(session, plan, old_states)
 
 
 def remove_record(session: Session, plan: str) -> None:
-    """Remove a plan's states, and then the plan: nobody can see a state without its plan."""
+    """Remove a plan's states, and only then the plan: nobody can see a state without its plan."""
     states = _list_states(session, plan)
     _delete(session, plan, states)
     _delete(session, plan, [_PLAN])
 
 
 def _list_states(session: Session, plan: str) -> list[str]:
+    """Return the names of a plan's states, without the tombstone."""
     names = _list_names_of(session.bucket, plan)
     return [name for name in names if name not in (_PLAN, _TOMBSTONE)]
 

@@ -14,18 +14,21 @@ from .session import read_store_id
 def check_same_store(
     bucket: S3Bucket, plan: MovePlan, log: ChainedLog, *, same_store: bool = False
 ) -> None:
-    """Refuse a plan of another bucket, or of a store that goes by another name.
+    """Refuse a plan that was made for another bucket or another store.
+
+    Another endpoint is accepted if a person says that it is the same store, and the store shows the
+    id that the plan knows.
 
     Parameters
     ----------
-    log : the plan's ledger
+    log : the plan's ledger; it knows the store's id where the plan does not
     same_store : a person's word that the plan's endpoint is this store under another name
 
     Raises
     ------
     NotApprovedError
-        When the bucket differs; when the endpoint differs and nobody gave the word, or the store
-        shows another id.
+        When the bucket differs. When the endpoint differs, and nobody gave the word or the store
+        shows another id or none.
     StoreError
         When the store's id cannot be read.
 
@@ -35,7 +38,7 @@ def check_same_store(
     """
     header = plan.header
     if header.bucket != bucket.name:
-        text = f"{plan.id} is of the bucket {header.bucket}; these settings name {bucket.name}"
+        text = f"{plan.id} is for the bucket {header.bucket}; these settings name {bucket.name}"
         raise NotApprovedError(text)
     if header.endpoint == bucket.endpoint:
         return

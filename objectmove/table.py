@@ -1,9 +1,10 @@
 """The one decision table: what to do with a row, and what to report of it. Pure.
 
 Apply, resume, undo, settle, parking and verify ask ``decide`` and nothing else. Every cell is
-written out; a test proves that each has exactly one rule, and that ``docs/decision-table.md``
-shows them. Two things are not columns. While anyone else may move, nothing is asked here: the run
-ends. And a row with a request in flight is not asked about before its fence has passed.
+written out. A test proves that each has exactly one rule, and that ``docs/decision-table.md``
+shows the rules. Two things are not columns. When anyone else may move objects, the run ends before
+the table is asked. While a request about a row is in flight, the table is not asked about that row
+before the fence has passed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 
 class Direction(StrEnum):
-    """Who takes from the destination, and so what may be copied a second time."""
+    """Who takes from the destination. That decides what may be copied a second time."""
 
     THERE = "there"
     """A release: consumers take from the destination at any time."""
@@ -24,30 +25,38 @@ class Direction(StrEnum):
     """A release while, by a person's word, nobody takes from the destination."""
 
     BACK = "back"
-    """An undo, or a bringing back: nobody ships from the destination while the worker is held."""
+    """Back to the worker, which is held: an undo, or the bringing back of a parked object."""
 
     PARK = "park"
     """Parking: nobody but us ever touches the destination."""
 
 
 class State(StrEnum):
-    """What ledger and bucket record know of a row.
+    """What ledger and bucket record know of a row."""
 
-    A copy that was announced and has no answer that proves something is ``doubtful``, whether it
-    was refused oddly, timed out, or its process died.
-    """
-
+    #: Its copy was never announced, or certainly had no effect.
     NONE = "none"
+    #: Its copy was announced, and no answer proves what became of it.
     DOUBTFUL = "doubtful"
+    #: Its copy is at the destination, by the copy's answer or by a look.
     LANDED = "landed"
+    #: After it landed, the delete of its source was announced.
     DELETING = "deleting"
+    #: It landed, and its source is gone.
     MOVED = "moved"
+    #: Others changed one of its ends while it was half done: a person decides.
     CONFLICT = "conflict"
+    #: Nobody can know whether a consumer took it: a person decides.
     UNPROVEN = "unproven"
+    #: Not moved: its object changed or went, its destination is not free, or another plan owns it.
     SKIPPED = "skipped"
+    #: Not moved: this plan ended without it, and a new plan may move it.
     LEFT = "left"
+    #: By a person's word, a consumer took it.
     TAKEN = "settled: taken"
+    #: By a person's word, no consumer took it: a new plan may move it.
     FREED = "settled: not taken"
+    #: An undo took it back.
     UNDONE = "taken back"
 
 
@@ -55,7 +64,8 @@ class Place(StrEnum):
     """What a look found.
 
     At the source ``same`` is the planned version, at the destination the planned content. For rows
-    that were taken back, left or freed, ``same`` at the source is the planned content.
+    that were taken back, left or freed, ``same`` at the source is the planned content. ``unknown``
+    means that the key could not be read.
     """
 
     SAME = "same"
@@ -65,7 +75,7 @@ class Place(StrEnum):
 
 
 class Act(StrEnum):
-    """What to do with a row that is not dealt with; else a ``State`` says what it becomes."""
+    """What to do next with a row. A rule may name a ``State`` instead: the row ends in it."""
 
     LOOK = "look again"
     COPY = "copy"
@@ -82,6 +92,7 @@ class Proof(StrEnum):
     UNPROVEN = "unproven"
     WAITING = "waiting"
     CHANGED_BY_OTHERS = "changed_by_others"
+    #: The planned content is at the source and at the destination.
     DUPLICATED = "duplicated"
     SKIPPED = "skipped"
     TAKEN_BACK = "taken_back"
@@ -91,7 +102,8 @@ class Proof(StrEnum):
 class Rule(NamedTuple):
     """Cells with one decision, and the reason.
 
-    In the table's words ``any`` is every value, ``not-same`` every one but that, and ``a+b`` both.
+    The first four fields name values: ``any`` means every value, ``not-same`` every value but
+    ``same``, and ``a+b`` both.
     """
 
     direction: str
@@ -112,12 +124,14 @@ class Rule(NamedTuple):
 
 
 def _read_directions(word: str) -> list[Direction]:
+    """Return the directions that a rule names."""
     if word == "any":
         return list(Direction)
     return [Direction(name) for name in word.split("+")]
 
 
 def _read_places(word: str) -> list[Place]:
+    """Return the places that a rule names for one end."""
     if word == "any":
         return list(Place)
     if word.startswith("not-"):
@@ -125,6 +139,7 @@ def _read_places(word: str) -> list[Place]:
     return [Place(name) for name in word.split("+")]
 
 
+# Columns: direction, state, source, destination, act or state, proof, reason.
 _TABLE = """
 there+still+back none same absent COPY WAITING it waits, and nothing is in its way
 there+still+back none same same ADOPT WAITING the content is there already: one copy is enough
@@ -201,6 +216,7 @@ any undone not-same any NOTHING TAKEN_BACK it was taken back, and has gone since
 
 
 def _parse(line: str) -> Rule:
+    """Return the rule of one line of the table."""
     direction, state, source, destination, act, proof, reason = line.split(maxsplit=6)
     acts: dict[str, Act | State] = {**Act.__members__, **State.__members__}
     return Rule(direction, state, source, destination, acts[act], Proof[proof], reason)
@@ -212,5 +228,5 @@ _BY_CELL = {cell: rule for rule in RULES for cell in rule.cells()}
 
 
 def decide(*, direction: Direction, state: State, source: Place, destination: Place) -> Rule:
-    """Return the rule of one cell."""
+    """Return the one rule for a row in this state whose ends look so."""
     return _BY_CELL[direction, state, source, destination]
