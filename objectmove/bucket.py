@@ -1,7 +1,7 @@
 """One bucket of an S3 store, and the one place that sends requests that change it.
 
-Every request is presigned. One that changes something is signed with a date that the caller names
-and an expiry, so that the store itself refuses it when it comes too late, and is sent once: no
+Every request is presigned. The caller names date and expiry of a request that changes something, so
+that the store itself refuses the request when it comes too late. Such a request is sent once: no
 layer here, or below, sends it again. A read is sent once more when its connection breaks.
 
 Nothing here reads the environment: proxy, CA bundle, token and addressing are arguments.
@@ -36,7 +36,9 @@ _ENCRYPTION = "x-amz-server-side-encryption"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 ABSENCE_MARK = "x-amz-request-id"
 """A 404 that bears this header comes from the store, not from something in front of it."""
+#: An error names a difference between our clock and the store's if it is at least this.
 _CLOCK_OFF = timedelta(minutes=4)
+#: A copy with headers of its own must repeat these of its source.
 _KEPT_HEADERS = {
     "cache-control",
     "content-disposition",
@@ -55,10 +57,13 @@ REFUSED = {
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 }
-"""403 with one of these: the store looked at signature and rights, and did nothing."""
+"""Codes of a 403 by which the store says that it checked signature and rights, and did nothing."""
+#: Characters that not every request can name: controls, surrogates, and what XML 1.0 forbids.
 _UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _MD5 = re.compile("[0-9a-f]{32}")
+#: So many keys are looked at at once.
 _PORTION = 1000
+#: How long the signature of a read is valid.
 _READ_EXPIRES_S = 900
 #: The HTTP methods of the kinds that are not named like their method.
 _METHODS = {"copy": "PUT", "delete_many": "POST"}
@@ -79,7 +84,7 @@ class Version:
             return False
         ours = self.last_modified
         theirs = other.last_modified
-        if 0 in (ours.microsecond, theirs.microsecond):  # one is known in whole seconds only
+        if 0 in (ours.microsecond, theirs.microsecond):  # one may be known in whole seconds only
             return ours.replace(microsecond=0) == theirs.replace(microsecond=0)
         return ours == theirs
 
@@ -94,7 +99,7 @@ class Seen(Version):
 
     Only a HEAD gives ``metadata`` (names in small letters, without ``x-amz-meta-``) and
     ``headers``. Only a listing of versions gives ``version_id``. ``has_etag`` is false where the
-    store shows none; ``etag`` is then the MD5 of the content, and no request may be bound to it.
+    store shows no ETag. Then ``etag`` is the MD5 of the content, and no request may be bound to it.
     """
 
     metadata: Texts | None = None
@@ -104,10 +109,10 @@ class Seen(Version):
 
     @property
     def has_hash(self) -> bool:
-        """Whether the ETag can be the MD5 of the content, by a HEAD.
+        """Whether the ETag can be the MD5 of the content, by what a HEAD says.
 
-        It is not the MD5 of a multipart upload, nor of an object that is encrypted with a key of
-        its own. The probe finds out whether this store's plain ETags are MD5s.
+        It cannot after a multipart upload, and when the object is encrypted with a key of its own.
+        The probe finds out whether this store's other ETags are MD5s.
         """
         is_md5 = _MD5.fullmatch(self.etag.lower()) is not None
         encryption = self.headers.get(_ENCRYPTION, "")
@@ -122,11 +127,12 @@ class Request:
     Attributes
     ----------
     kind : what it does
-    key : what it changes
-    source, if_match : of a copy: from where, and only if it has this ETag; of a delete: only if
-        the object has this ETag
-    if_absent : of a copy and a put: only if nothing is at ``key``
-    body, headers : of a put; of a copy, headers that replace the source's, metadata included
+    key : the object that is changed or read; empty in a bulk delete, and to get a listing
+    source : of a copy: the key to copy from
+    if_match : do it only if the object has this ETag: of a copy the source, of a delete ``key``
+    if_absent : of a copy and a put: do it only if nothing is at ``key``
+    body : of a put
+    headers : of a put; of a copy, headers that replace the source's, metadata included
     keys : of a bulk delete
     query : of a get
     """
@@ -148,12 +154,13 @@ class Answer:
 
     Attributes
     ----------
-    effect : ``done`` only by a well-formed answer that says so; ``none`` only when it was refused
-        before the store acted, or never sent; everything else is ``unknown``
-    etag, last_modified : of what a copy or a put made
-    version_id : of what a put made, in a bucket that keeps versions
+    effect : ``done`` only by a well-formed answer that says so; ``none`` only when the request was
+        refused before the store acted, or never sent; everything else is ``unknown``
+    etag : of the object that a copy or a put made
+    last_modified : of the object that a copy made
+    version_id : of the object that a put made, in a bucket that keeps versions
     code, message : the store's error, or what broke
-    failed : of a bulk delete: error code by key
+    failed : of a bulk delete: error code by key, for the keys that were not deleted
     """
 
     effect: Literal["done", "none", "unknown"]
@@ -166,6 +173,7 @@ class Answer:
 
 
 OnAnswer = Callable[[int, Answer], None]
+"""Takes the index of a request, and its answer."""
 
 Look = dict[str, Seen | None]
 """What is at each key; None where nothing is. A key that could not be read is missing."""
@@ -182,13 +190,13 @@ def find_all(
     *,
     on_way: Callable[[], None] = lambda: None,
 ) -> Look:
-    """Look up many keys under one prefix: by a listing, or one by one in a large prefix.
+    """Look up many keys under one prefix: by a listing, or one by one if it lists too much.
 
     Parameters
     ----------
-    on_way : called again and again while this goes on
+    on_way : called again and again meanwhile, so that the caller can keep its claim
     """
-    most = 4 * len(keys) + 1000
+    most = 4 * len(keys) + 1000  # to list more would cost more than to look at each key
     looks: Look = dict.fromkeys(keys)
     count = 0
     for seen in islice(bucket.list_objects(prefix), most):
@@ -208,7 +216,7 @@ def find_all(
 
 
 def add_missing_etags(bucket: S3Bucket, looks: Look) -> None:
-    """Look once more at objects that a listing shows without an ETag. Changes ``looks``."""
+    """Look again at objects that a listing shows without an ETag. Changes ``looks``."""
     keys = [key for key, seen in looks.items() if seen is not None and not seen.etag]
     if not keys:
         return
@@ -220,7 +228,7 @@ def add_missing_etags(bucket: S3Bucket, looks: Look) -> None:
 def is_key_supported(key: str) -> bool:
     """Tell whether every request (copy, bulk delete, listing) can name the key exactly.
 
-    Segments ``.``, ``..`` and empty ones are folded by clients and servers; control characters
+    Clients and servers fold the segments ``.`` and ``..`` and empty segments. Control characters
     cannot stand in the XML of a bulk delete.
     """
     if _UNSUPPORTED.search(key) is not None:
@@ -238,7 +246,7 @@ class S3Bucket(Reach):
     endpoint : host:port
     bucket : its name
     access_key, secret_key, session_token, region : for signatures
-    virtual_host : address the bucket as host name, not as path
+    virtual_host : name the bucket in the host name, not in the path
     """
 
     endpoint: str
@@ -271,8 +279,8 @@ class S3Bucket(Reach):
         Parameters
         ----------
         start : leave out most keys before this one, where the store lists keys in their order
-        with_folders : include those whose key ends with ``/``; a store on a file system lists the
-            folders that a bulk delete emptied
+        with_folders : include keys that end with ``/``; a store on a file system lists the folders
+            that a bulk delete emptied
         """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         if start:
@@ -308,6 +316,13 @@ class S3Bucket(Reach):
             query["version-id-marker"] = version_marker
 
     def _fetch_page(self, query: Texts, what: str, root: str) -> ET.Element:
+        """Return one page of a listing.
+
+        Parameters
+        ----------
+        what : what the request does, in words
+        root : the name of the XML's root element
+        """
         reply = self.fetch(Request("get", query=query), what)
         page = parse_xml(reply.body, root)
         if page is None:
@@ -321,15 +336,16 @@ class S3Bucket(Reach):
         failed: dict[str, StoreError] | None = None,
         marks_absence: bool | None = None,
     ) -> Look:
-        """Return each object with its metadata.
+        """Return each object with its metadata; leave out the keys that could not be read.
 
-        A 404 counts when it bears the mark of the store; else a listing must say the same.
+        A 404 counts if it bears the mark of the store; else a listing must show that nothing is
+        there.
 
         Parameters
         ----------
         failed : takes the reason for each key that could not be read
-        marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; then an answer
-            without it comes from something in front of the store. None: not known
+        marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; if so, an answer
+            without the mark comes from something in front of the store. None: not known
         """
         looks: Look = {}
         heads = [partial(self._make, Request("head", key)) for key in keys]
@@ -351,9 +367,9 @@ class S3Bucket(Reach):
         return looks
 
     def _see_without_etag(self, key: str) -> Seen:
-        """Return an object that bears no ETag, with the MD5 of its content instead.
+        """Return an object that has no ETag, with the MD5 of its content instead.
 
-        The JuiceFS gateway leaves a copy without one when its source goes at that moment.
+        On the JuiceFS gateway, a copy has no ETag if its source was deleted at that moment.
         """
         digest = hashlib.md5(usedforsecurity=False)
         reply = self.fetch(Request("get", key), f"read {key}", digest.update)
@@ -376,7 +392,7 @@ class S3Bucket(Reach):
         return ABSENCE_MARK in reply.headers
 
     def _read(self, request: Request, sink: Sink | None = None) -> Reply:
-        """Return the answer to one read, whatever it says."""
+        """Return the answer to one read, whatever its status."""
         make = partial(self._make, request)
         (reply,) = self._http.exchange([make], resend=True, sink=sink)
         return reply
@@ -390,7 +406,9 @@ class S3Bucket(Reach):
     ) -> bool:
         """Tell whether an answer proves that there is no such object.
 
-        A 404 without the store's mark may come from something in front of it: a listing decides.
+        A 404 without the store's mark may come from something in front of the store: then a
+        listing decides. It always decides where ``marks_absence`` is False: there the mark proves
+        nothing.
         """
         if reply.status != 404:
             return False
@@ -399,7 +417,7 @@ class S3Bucket(Reach):
         return not self._is_listed(key)
 
     def _is_listed(self, key: str) -> bool:
-        """Tell whether a listing shows a key. With the key as prefix, it comes first."""
+        """Tell whether a listing with the key as prefix shows the key, which then comes first."""
         query = {
             "list-type": "2",
             "prefix": key,
@@ -412,7 +430,7 @@ class S3Bucket(Reach):
         return key in keys
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's content, None when there is none."""
+        """Return an object's content; None when there is no such object."""
         reply = self._read(Request("get", key))
         if reply.status == 200:
             return reply.body
@@ -433,12 +451,17 @@ class S3Bucket(Reach):
         what: str,
         sink: Sink | None = None,
     ) -> Reply:
-        """Return the answer to a read; only a 200 will do.
+        """Return the answer to a read.
 
         Parameters
         ----------
         what : what the request does, in words
-        sink : takes the body in parts, as it comes; the answer has none then
+        sink : takes the body in parts, as they come; the answer then has no body
+
+        Raises
+        ------
+        StoreError
+            When the status is not 200.
         """
         reply = self._read(request, sink)
         if reply.status != 200:
@@ -463,7 +486,7 @@ class S3Bucket(Reach):
         """
         message = Message("GET", path, {"host": self._host})
         (reply,) = self._http.exchange([lambda: message], resend=True)
-        if reply.status < 1:
+        if reply.status < 1:  # NOT_SENT or NO_ANSWER
             raise _explain(reply, f"GET {self.url}{path}")
         return reply
 
@@ -479,14 +502,15 @@ class S3Bucket(Reach):
 
         Parameters
         ----------
-        signed_at, expires_s : the store refuses each request after that time
-        on_answer : called with the index of a request and its answer as they come
+        signed_at, expires_s : the store refuses each request that comes later than ``expires_s``
+            seconds after ``signed_at``
+        on_answer : called with each answer as it comes
 
         Raises
         ------
         KeyboardInterrupt
-            After ``on_answer`` was called for every request: what was not sent is ``none``, what
-            was not answered ``unknown``.
+            After ``on_answer`` was called for every request. The effect of a request that was not
+            sent is ``none``, of one without an answer ``unknown``.
         """
         answers = [_NOT_SENT] * len(requests)
 
@@ -504,7 +528,12 @@ class S3Bucket(Reach):
         at: datetime | None = None,
         expires_s: int = _READ_EXPIRES_S,
     ) -> Message:
-        """Return the HTTP message of a request; a read is signed by our clock."""
+        """Return the HTTP message of a request.
+
+        Parameters
+        ----------
+        at : the date of the signature; None for a read: the time of our own clock
+        """
         headers = {"host": self._host, **request.headers}
         query = request.query
         body = request.body
@@ -525,24 +554,29 @@ class S3Bucket(Reach):
         method = _METHODS.get(request.kind, request.kind.upper())
         path = f"{self._root}/{request.key}" if request.key else self._root or "/"
         path = quote(path, safe="/~")
-        signed = self._sign(
+        signed_query = self._sign(
             f"{method}\n{path}",
             query,
             headers,
             at or datetime.now(UTC),
             expires_s,
         )
-        return Message(method, f"{path}?{signed}", headers, body)
+        return Message(method, f"{path}?{signed_query}", headers, body)
 
     def _sign(
         self,
-        what: str,
+        method_and_path: str,
         query: Texts,
         headers: Texts,
         at: datetime,
         expires_s: int,
     ) -> str:
-        """Return a query with its signature (AWS signature version 4)."""
+        """Return the query of a presigned URL (AWS signature version 4).
+
+        Parameters
+        ----------
+        method_and_path : both as in the request, with a line break between them
+        """
         date = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         scope = f"{date[:8]}/{self.region}/s3/aws4_request"
         names = sorted(headers)
@@ -559,7 +593,9 @@ class S3Bucket(Reach):
             query["X-Amz-Security-Token"] = self.session_token
         encoded = _encode_query(tuple(sorted(query.items())))
         lines = [f"{name}:{headers[name].strip()}" for name in names]
-        request = "\n".join([what, encoded, *lines, "", signed_names, "UNSIGNED-PAYLOAD"])
+        request = "\n".join(
+            [method_and_path, encoded, *lines, "", signed_names, "UNSIGNED-PAYLOAD"]
+        )
         digest = hashlib.sha256(request.encode("latin-1")).hexdigest()
         signed_text = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}"
         key = _derive_key(self.secret_key, scope)
@@ -569,7 +605,7 @@ class S3Bucket(Reach):
 
 @lru_cache(maxsize=64)
 def _encode_query(query: tuple[tuple[str, str], ...]) -> str:
-    """Return a query as it is signed; requests of one kind and date share theirs."""
+    """Return a query as it is signed; kept, since requests of one kind and date share theirs."""
     return urlencode(query, safe="~", quote_via=quote)
 
 
@@ -583,16 +619,16 @@ def _derive_key(secret_key: str, scope: str) -> bytes:
 
 
 def _write_delete(keys: Sequence[str]) -> bytes:
-    """Return the body of a bulk delete whose answer names only what failed.
+    """Return the body of a bulk delete whose answer names only the keys that failed.
 
-    Some servers leave the key out of what was done.
+    In a full answer, some servers leave out the keys of what they deleted.
     """
     objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
     return f"<Delete><Quiet>true</Quiet>{objects}</Delete>".encode()
 
 
 def read_answer(request: Request, reply: Reply) -> Answer:
-    """Tell what an HTTP reply proves of a request's effect; pure."""
+    """Return what an HTTP reply proves of a request's effect. Pure."""
     if reply.status in _UNANSWERED:
         return replace(_UNANSWERED[reply.status], message=reply.error)
     answer = _read_success(request, reply)
@@ -605,7 +641,7 @@ def read_answer(request: Request, reply: Reply) -> Answer:
 
 
 def _read_success(request: Request, reply: Reply) -> Answer | None:
-    """Return what a well-formed success says; None for any other reply."""
+    """Return the answer that a well-formed success gives; None for any other reply."""
     match request.kind, reply.status:
         case "delete", 204:
             return Answer("done")
@@ -620,6 +656,7 @@ def _read_success(request: Request, reply: Reply) -> Answer | None:
 
 
 def _read_copy_result(reply: Reply) -> Answer | None:
+    """Return what the result of a copy says; None when the body is no such result."""
     result = parse_xml(reply.body, "CopyObjectResult")
     if result is None:
         return None
@@ -634,6 +671,7 @@ def _read_copy_result(reply: Reply) -> Answer | None:
 
 
 def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
+    """Return what the result of a bulk delete says; None when it is not about this request."""
     result = parse_xml(reply.body, "DeleteResult")
     if result is None:
         return None
@@ -672,6 +710,7 @@ def _read_fields(element: ET.Element) -> dict[str, str]:
 
 
 def _text(element: ET.Element, name: str) -> str:
+    """Return the text of an element's child; empty when there is none."""
     return element.findtext(f"{{*}}{name}") or ""
 
 
@@ -711,10 +750,12 @@ def parse_time(text: str) -> datetime:
 
 
 def _get_etag(headers: Texts) -> str:
+    """Return the ETag without quotes; empty when there is none."""
     return headers.get("etag", "").strip('"')
 
 
 def _to_seen(key: str, headers: Texts) -> Seen:
+    """Return the object that the headers of an answer describe."""
     etag = _get_etag(headers)
     length = headers.get("content-length", "")
     if not etag or not length.isdecimal():
@@ -731,8 +772,13 @@ def _to_seen(key: str, headers: Texts) -> Seen:
 
 
 def _explain(reply: Reply, what: str) -> StoreError:
-    """Return the error that says why a request failed."""
-    if reply.status < 1:
+    """Return the error that says why a request failed.
+
+    Parameters
+    ----------
+    what : what the request does, in words
+    """
+    if reply.status < 1:  # NOT_SENT or NO_ANSWER
         code = _UNANSWERED[reply.status].code
         return StoreError(f"{what}: {reply.error}", code=code)
     code, message = _parse_error(reply.body)
@@ -749,7 +795,12 @@ def _explain(reply: Reply, what: str) -> StoreError:
 
 
 def _describe_clock(date: str) -> str:
-    """Say how far this machine's clock is off the store's; empty when it is right, or unknown."""
+    """Say how far this machine's clock is off; empty when it is right, or ``date`` is no time.
+
+    Parameters
+    ----------
+    date : the store's time, as an HTTP header gives it
+    """
     try:
         ahead = datetime.now(UTC) - parse_time(date)
     except StoreError:

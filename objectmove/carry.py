@@ -1,6 +1,6 @@
-"""Carry objects from key to key: copy, look, delete, in small windows; settle what is in doubt.
+"""Carry objects from key to key: copy, look and delete, window by window; resolve what is in doubt.
 
-Only ``table.decide`` says what may be done with an object, and when.
+Only ``table.decide`` says what may be done with an object.
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ from .table import Act, Direction, Place, Rule, State, decide
 WINDOW = 16
 """The most rows that are announced and not closed: a kill leaves no more in doubt."""
 
-_LOOK_S = 2.0
+#: A look that is older allows no request which the store does not guard.
+_MAX_LOOK_AGE_S = 2.0
+#: How often ``resolve`` waits and looks; the last round sends nothing.
 _ROUNDS = 4
+#: Codes of a store that is overloaded.
 _OVERLOADED = ("SlowDown", "HTTP 503", "ServiceUnavailable")
+#: From how many rows at once to how many, when the store is overloaded.
 _SLOWER = {16: 4, 4: 1, 1: 1}
 
 
@@ -32,9 +36,9 @@ class Hold(Protocol):
 
     Attributes
     ----------
-    words : how it does so, and at which address; they stand in the plan
-    way_back : how a person ends it without us
-    holds : whether it keeps anyone from moving, or only says that nobody moves
+    words : how the others are held, and at which address; they stand in the plan
+    way_back : how a person ends the hold without us
+    holds : whether it keeps anyone from moving; False where it can at most look who moves
     """
 
     words: str
@@ -42,7 +46,7 @@ class Hold(Protocol):
     holds: bool
 
     def is_paused(self) -> bool:
-        """Tell whether nobody moves now; ``MoversError`` when that cannot be known."""
+        """Tell whether nobody else moves objects now; ``MoversError`` when that is unknown."""
 
     def pause(self) -> None:
         """Make the others stand still; ``MoversError`` when they do not."""
@@ -56,14 +60,15 @@ class Hold(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One object on one leg of its way.
+    """One object to move or to park.
 
     Attributes
     ----------
-    row, leg : the row of the plan, and the leg
-    key, to : source and destination
+    row, leg : the number of the plan's row, and whether it is moved or parked
+    direction : who may take from the destination
+    key, to : keys of source and destination
     planned : the version to move
-    sha256 : hash of its content, where the ETag is none
+    sha256 : of its content, where the ETag is not the content's MD5; else empty
     any_version : whether only the content counts, even at the source
     """
 
@@ -78,7 +83,7 @@ class Job:
 
     @property
     def is_release(self) -> bool:
-        """Whether it goes to the consumers, and is not taken back or parked."""
+        """Whether the object goes to the consumers; else it is taken back or parked."""
         return self.direction in (Direction.THERE, Direction.STILL)
 
 
@@ -90,23 +95,23 @@ def compare_with_plan(
     any_version: bool,
     etag: str = "",
 ) -> Place:
-    """Say what a look at a key means.
+    """Say what a look at a key means, compared with the planned version.
 
     Parameters
     ----------
     looks : what was at the keys that were looked at
-    any_version : whether only the content counts; else the very version must be there
-    etag : the ETag of our copy, where it is not the planned one
+    any_version : whether only the content counts; else also LastModified must be the planned one
+    etag : another ETag of the same content: that of our copy; empty when not known
     """
     if key not in looks:
         return Place.UNKNOWN
-    seen = looks[key]
-    if seen is None:
+    present = looks[key]
+    if present is None:
         return Place.ABSENT
     if any_version:
-        is_same = seen.etag in (planned.etag, etag) and seen.size_bytes == planned.size_bytes
+        is_same = present.etag in (planned.etag, etag) and present.size_bytes == planned.size_bytes
     else:
-        is_same = planned.is_same(seen)
+        is_same = planned.is_same(present)
     return Place.SAME if is_same else Place.OTHER
 
 
@@ -117,11 +122,13 @@ def look_surely(
     abilities: Abilities,
     has_id: bool = True,
 ) -> Look:
-    """Look at keys; an absence counts only while the store shows its id.
+    """Look at keys; an absence counts only if the id object was there before and after.
+
+    Something in front of the store may answer 404 for every key.
 
     Parameters
     ----------
-    has_id : whether the store has an id object; without one, only the mark of a 404 decides
+    has_id : whether the store has an id object; if not, an absence counts without it
     """
     marks_absence = abilities.marks_absence
     if not has_id:
@@ -144,11 +151,11 @@ class Carrier:
     Parameters
     ----------
     write_record : puts on record what the ledger says
-    age_of : returns the headers that an undo adds to a copy
+    age_of : returns the headers that replace the source's at a copy; empty: keep the source's
 
     Attributes
     ----------
-    looks : what the last looks saw, by key
+    looks : what the last look at each key found
     width : how many rows are moved at once
     """
 
@@ -182,12 +189,16 @@ class Carrier:
         jobs: Sequence[Job],
         progress: Callable[[int, int], None] = lambda _done, _all: None,
     ) -> None:
-        """Carry jobs that were never announced: one to its end first, then window after window.
+        """Carry jobs that were never announced: the first one to its end, then window after window.
+
+        Parameters
+        ----------
+        progress : called with the number of jobs dealt with, and of all
 
         Raises
         ------
         StoppedError
-            When the first one does not move, or no copy of a window lands.
+            When the first object of this session does not move, or no copy of a window lands.
         MoversError
             When someone else moves.
         StoreError
@@ -204,11 +215,11 @@ class Carrier:
             progress(start, len(jobs))
 
     def resolve(self, list_jobs: Callable[[], list[Job]]) -> None:
-        """Settle the jobs that are half done: wait for the fence, look, do what the table says.
+        """Resolve jobs that are half done: wait for the fence, look, and do what the table says.
 
         Parameters
         ----------
-        list_jobs : returns the jobs that are in doubt by the ledger, at the time of the call
+        list_jobs : returns the jobs that are half done when it is called
         """
         for number in range(_ROUNDS):
             jobs = [job for job in list_jobs() if job.row not in self.ledger.refused]
@@ -221,7 +232,7 @@ class Carrier:
                 self._resolve_window(window, may_send=may_send)
 
     def look_at(self, keys: Iterable[str]) -> None:
-        """Look anew; a key that cannot be read becomes unknown."""
+        """Look at keys anew. What was known of a key that cannot be read now is forgotten."""
         distinct = list(dict.fromkeys(keys))
         self._looked_at = self._clock.monotonic()
         for key in distinct:
@@ -230,12 +241,12 @@ class Carrier:
         self.looks.update(looks)
 
     def delete_sources(self, jobs: Sequence[Job]) -> None:
-        """Delete the sources of jobs that have landed, each only while it is the planned one."""
+        """Delete the sources of jobs that have landed, if they are the planned versions."""
         for window in _cut_windows(jobs):
             self._delete(window)
 
     def remove_copies(self, jobs: Sequence[Job]) -> None:
-        """Remove our copies of jobs whose source cannot be deleted; the source stays."""
+        """Remove our copies of jobs whose source cannot be deleted; those sources stay."""
         if not jobs:
             return
         self.session.renew()
@@ -283,6 +294,10 @@ class Carrier:
         )
 
     def _carry_window(self, jobs: Sequence[Job]) -> None:
+        """Copy a window of jobs, then delete the sources of those that landed.
+
+        Before the copies, look where the store does not guard them.
+        """
         self.hold.check()
         keys: list[str] = []
         for job in jobs:
@@ -300,7 +315,10 @@ class Carrier:
     def _resolve_window(self, jobs: Sequence[Job], *, may_send: bool) -> None:
         """Look at jobs that have no request in flight, and do what the table says.
 
-        The last look of a run sends nothing, so that the next run knows that nothing is in flight.
+        Parameters
+        ----------
+        may_send : False in the last round: if nothing is sent after its look, the next run knows
+            that nothing is in flight
         """
         self.look_at(_list_ends(jobs))
         self._believe_versions(jobs)
@@ -312,7 +330,10 @@ class Carrier:
             self._delete(deletes)
 
     def _note_undeleted(self, jobs: Sequence[Job]) -> None:
-        """Write down which deletes had no effect: a source that vanishes later, others took."""
+        """Write down which deletes had no effect.
+
+        If such a source vanishes later, someone else took it.
+        """
         rows = []
         for job in jobs:
             is_deleting = self._get_state(job) is State.DELETING
@@ -322,7 +343,7 @@ class Carrier:
             self.ledger.note("undeleted", rows, leg=jobs[0].leg)
 
     def _check_first(self, job: Job) -> None:
-        """End the run when its first object was not moved."""
+        """End the run when its first object was not moved, unless others had changed it before."""
         self.resolve(lambda: [job] if self._get_state(job) in HALF_DONE else [])
         state = self._get_state(job)
         if state is State.MOVED:
@@ -340,18 +361,25 @@ class Carrier:
             ledger.in_flight.clear()
 
     def _get_state(self, job: Job) -> State:
+        """Return the state of a job's row, moved or parked as the job says."""
         states = self.ledger.get_states(job.leg)
         return states[job.row]
 
     def _copy(self, jobs: Sequence[Job]) -> None:
-        """Announce copies, send them, and write down what each answer proves."""
+        """Announce copies, send them, and write down what each answer proves.
+
+        Raises
+        ------
+        StoppedError
+            When no copy of several landed, although the store is not overloaded.
+        """
         if not jobs:
             return
         ledger = self.ledger
         session = self.session
         leg = jobs[0].leg
         rows = [job.row for job in jobs]
-        session.renew()  # for the last time before the copies: their fence is fixed now
+        session.renew()  # the last one before the copies: it fixes their fence
         self._put_names(jobs)
         ledger.log.reserve()  # so that the outcome can be written even if the disk fills up
         fence_at = format_time(session.fence_at)
@@ -374,6 +402,7 @@ class Carrier:
             raise StoppedError(f"no copy landed: {why}")
 
     def _make_copy(self, job: Job) -> Request:
+        """Return the request of a copy, bound to the source's ETag if the source has one."""
         source = self.looks.get(job.key)
         is_bound = source is None or source.has_etag
         return Request(
@@ -399,7 +428,7 @@ class Carrier:
         if answer.effect == "done":
             if answer.etag == job.planned.etag:
                 self._land(job, answer)
-            return
+            return  # ``_copy`` compares the content of one with another ETag
         text = f"the copy was answered by {answer.code} {answer.message}"
         why = text.strip()
         if answer.effect == "none":
@@ -410,6 +439,7 @@ class Carrier:
             self.ledger.note("doubtful", [job.row], leg=job.leg, reasons=reasons)
 
     def _land(self, job: Job, answer: Answer) -> None:
+        """Write down that a copy landed, by its answer."""
         self.ledger.land(
             job.row,
             answer.etag,
@@ -425,6 +455,12 @@ class Carrier:
         *,
         is_final: bool,
     ) -> None:
+        """Write down that requests had no effect.
+
+        Parameters
+        ----------
+        is_final : whether this run tries these rows no more
+        """
         reasons = {str(row): why for row in rows}
         self.ledger.note(
             "refused",
@@ -435,7 +471,10 @@ class Carrier:
         )
 
     def _compare_content(self, job: Job, answer: Answer) -> None:
-        """Judge a copy that has another ETag: by its bytes, if the plan has their hash."""
+        """Judge a copy that has another ETag than planned.
+
+        If the plan holds a hash of the content, the copy is read and hashed.
+        """
         self.look_at([job.to])
         place = self.judge_destination(job)
         if place is Place.SAME:
@@ -446,7 +485,7 @@ class Carrier:
             self.ledger.close(State.CONFLICT, [job.row], leg=job.leg)
 
     def _compare_bytes(self, job: Job) -> Place:
-        """Compare a destination whose ETag is not a hash."""
+        """Compare a destination by the SHA-256 of its content: its ETag proves nothing."""
         try:
             sha256 = self.bucket.read_sha256(job.to)
         except StoreError:
@@ -454,7 +493,7 @@ class Carrier:
         return Place.SAME if sha256 == job.sha256 else Place.OTHER
 
     def _adapt_width(self, answers: Sequence[Answer]) -> bool:
-        """Send fewer at once to a store that is overloaded, and more again later.
+        """Move fewer rows at once while the store is overloaded, and more again later.
 
         Returns
         -------
@@ -468,19 +507,28 @@ class Carrier:
         return is_busy
 
     def _believe_versions(self, jobs: Sequence[Job]) -> None:
-        """Take a new version of the planned content for a copy that landed."""
+        """Take a new version of the planned content at the destination as proof of a copy.
+
+        A versioned bucket keeps the version after a consumer took the object.
+        """
         known = self.ledger.versions
         if known is None:
             return
         for job in jobs:
             place = self.judge_destination(job)
-            is_absent = place in (Place.ABSENT, Place.OTHER)
+            has_no_copy = place in (Place.ABSENT, Place.OTHER)
             is_doubtful = self._get_state(job) is State.DOUBTFUL
-            if job.is_release and is_absent and is_doubtful:
+            if job.is_release and has_no_copy and is_doubtful:
                 known_ids = known.get(job.row, ())
                 self._land_by_version(job, known_ids)
 
     def _land_by_version(self, job: Job, known_ids: Sequence[str]) -> None:
+        """Write down a copy if the destination has a version of it.
+
+        Parameters
+        ----------
+        known_ids : versions of the planned content that were there before the first copy
+        """
         old_ids = ("", "null", *known_ids)
         for version in self.bucket.list_versions(job.to):
             if version.key != job.to or version.version_id in old_ids:
@@ -490,7 +538,7 @@ class Carrier:
                 return
 
     def _delete(self, jobs: Sequence[Job]) -> None:
-        """Delete the sources of a window of jobs that have landed."""
+        """Delete the sources of a window of jobs that have landed, where the table allows it."""
         if not jobs:
             return
         self.session.renew()
@@ -514,7 +562,12 @@ class Carrier:
         self._take_deletes(deletes, answers)
 
     def _take_deletes(self, jobs: Sequence[Job], answers: Mapping[int, Answer]) -> None:
-        """Write down what the answers to deletes prove; jobs without a proof stay in doubt."""
+        """Write down what the answers to deletes prove; without a proof, a job stays ``deleting``.
+
+        Parameters
+        ----------
+        answers : by row
+        """
         ledger = self.ledger
         leg = jobs[0].leg
         moved = []
@@ -537,14 +590,14 @@ class Carrier:
             ledger.note("delete_refused", refused, leg=leg, reasons=reasons_to_note)
 
     def _forget_looks(self, jobs: Sequence[Job]) -> None:
-        """Forget the looks at jobs that are done: nobody asks for them again."""
+        """Forget the looks at jobs that have moved: nobody asks for them again."""
         for job in jobs:
             if self._get_state(job) is State.MOVED:
                 self.looks.pop(job.key, None)
                 self.looks.pop(job.to, None)
 
     def _needs_look(self, job: Job) -> bool:
-        """Tell whether a source is looked at right before its delete."""
+        """Tell whether a source must be looked at right before its delete."""
         return not job.is_release or not self.abilities.conditional_delete
 
     def _choose_deletes(self, jobs: Sequence[Job]) -> list[Job]:
@@ -553,6 +606,7 @@ class Carrier:
         if not self._needs_look(first):
             return list(jobs)
         if first.is_release:
+            # What became of a copy that landed does not matter, so its destination is not read.
             self.look_at([job.key for job in jobs])
             by_act = self._sort_by_act(jobs, destination=Place.UNKNOWN)
         else:
@@ -561,7 +615,7 @@ class Carrier:
         return by_act[Act.DELETE]
 
     def _send_deletes(self, jobs: Sequence[Job]) -> dict[int, Answer]:
-        """Send deletes; return the answer for each row."""
+        """Send deletes, in one request if the store honours no condition; return answers by row."""
         if self.abilities.conditional_delete:
             requests = [Request("delete", job.key, if_match=job.planned.etag) for job in jobs]
             answers = self.session.send(requests)
@@ -576,11 +630,12 @@ class Carrier:
         jobs: Iterable[Job],
         destination: Place | None = None,
     ) -> dict[Act | State, list[Job]]:
-        """Ask the table what to do with each job; write down every final decision.
+        """Ask the table what to do with each job; write down in which state jobs end.
 
         Parameters
         ----------
-        destination : what to assume there; default: what the last look says
+        jobs : all of one leg
+        destination : what to assume at each destination; None: what the last look says
         """
         by_act: dict[Act | State, list[Job]] = defaultdict(list)
         leg = Leg.MOVE
@@ -600,7 +655,7 @@ class Carrier:
         return by_act
 
     def _note_decision(self, job: Job, rule: Rule) -> None:
-        """Keep the reason why a job ends; write down a copy that was found."""
+        """Keep the reason why a job ends; write down a copy that a look found."""
         ledger = self.ledger
         reasons = ledger.get_reasons(job.leg)
         if rule.act is State.CONFLICT:
@@ -614,7 +669,7 @@ class Carrier:
             ledger.land(job.row, etag, None, leg=job.leg)
 
     def _describe_ends(self, job: Job) -> str:
-        """Name the versions at both ends."""
+        """Name the planned version, and the versions at both ends."""
         ends = []
         for key in (job.key, job.to):
             seen = self.looks.get(key)
@@ -629,7 +684,7 @@ class Carrier:
 
     def _is_look_old(self) -> bool:
         age_s = self._clock.monotonic() - self._looked_at
-        return age_s > _LOOK_S
+        return age_s > _MAX_LOOK_AGE_S
 
 
 def _read_bulk_answer(answer: Answer, key: str) -> Answer:
@@ -637,7 +692,7 @@ def _read_bulk_answer(answer: Answer, key: str) -> Answer:
     code = answer.failed.get(key, "")
     if not code:
         return answer
-    # A refusal that came after the signature's expiry proves nothing: the answer is then unknown.
+    # After the signature's expiry a refusal proves nothing: ``Session.send`` made it unknown.
     if code in REFUSED and answer.effect == "done":
         return Answer("none", code=code)
     return Answer("unknown", code=code)
@@ -652,5 +707,6 @@ def _list_ends(jobs: Iterable[Job]) -> list[str]:
 
 
 def _cut_windows(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    """Yield jobs, as many at a time as a window may hold."""
     for start in range(0, len(jobs), WINDOW):
         yield jobs[start : start + WINDOW]

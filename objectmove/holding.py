@@ -1,6 +1,7 @@
-"""Others who may move objects: keep them still for a plan, and let them go on.
+"""Keep others who move objects still for a plan, and let them go on.
 
-They go on only when nothing within their reach would ship twice, or when a person approved that.
+They go on only when nothing within their reach would ship twice, or when a person approved the keys
+that may.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .table import Place, State
 
 
 def digest_approval(plan: MovePlan, facts: Sequence[str]) -> str:
-    """Return the hash that approves something about a plan that is not in it."""
+    """Return the hash that approves a plan together with facts that do not stand in the plan."""
     return hashlib.sha256("\n".join([plan.sha256, *facts]).encode()).hexdigest()
 
 
@@ -37,15 +38,15 @@ class Holding:
 
     Parameters
     ----------
-    hold : on everyone else who may move objects
+    hold : keeps everyone else from moving
     books : writes into the bucket who is held
-    logs : return a plan's ledger on this machine
+    logs : returns a plan's ledger on this machine
     operator : who runs the plan
 
     Attributes
     ----------
-    why_held : why the others were not let go in the end; empty when the plan itself says it
-    has_let_go : whether the others were let go: another plan may hold them, too
+    why_held : why these settings cannot let the others go; empty when they can
+    has_let_go : whether this run let the others go; it does not while another plan holds them, too
     """
 
     def __init__(
@@ -71,17 +72,23 @@ class Holding:
         self._jobs: Jobs | None = None
 
     def use_looks(self, carrier: Carrier, jobs: Jobs) -> None:
-        """Judge by a carrier's looks from now on; without looks, everything may be everywhere."""
+        """Judge what is in reach by a carrier's looks from now on.
+
+        Without looks, every object in doubt counts as in reach.
+        """
         self._carrier = carrier
         self._jobs = jobs
 
     @contextmanager
     def held(self, *, is_new: bool, wind_down: Callable[[], None]) -> Iterator[None]:
-        """Keep the others still; then let go on what we paused, even after a crash and a resume.
+        """Keep the others still inside a ``with`` block; then let them go on, if we paused them.
+
+        Who is held stands in ledger and record. So another run lets them go on if this run dies.
 
         Parameters
         ----------
-        wind_down : after an interrupt, finishes what has landed
+        is_new : whether the plan begins; if it is refused, its record is removed
+        wind_down : called after an interrupt: finishes what has landed
         """
         ledger = self._ledger
         with self._claim_hold():
@@ -101,7 +108,7 @@ class Holding:
             self.give_back(error)
             is_refused = isinstance(error, RefusedError | KeyboardInterrupt)
             if is_new and is_refused and not ledger.is_begun and ledger.hold is None:
-                with suppress(MoveError):  # then it says that nothing was announced
+                with suppress(MoveError):  # a record that stays says that nothing was announced
                     records.remove_record(self._session, self._plan.id)
             raise
         self.why_held = self.give_back(None)
@@ -111,17 +118,17 @@ class Holding:
 
         Parameters
         ----------
-        error : the one that ends the run; None without one
+        error : the error that ends the run; None when it ends without one
 
         Returns
         -------
-        Why they are not let go; empty when they are, or when something is in their reach.
+        Why these settings cannot let them go on; else empty, also when something is in reach.
         """
         note = self._ledger.hold
         if note is None:
             return ""
         if note.words != self._hold.words:
-            return f"{note.words}, and these settings do not: {note.way_back}"
+            return f"{note.words}, but these settings hold it in another way: {note.way_back}"
         if not self.list_in_reach():
             self._let_go(error)
         return ""
@@ -132,7 +139,7 @@ class Holding:
         Raises
         ------
         NotApprovedError
-            When nobody is held for the plan, or the approval is missing, or of other keys.
+            When nobody is held for the plan. When the approval is missing, or is for other keys.
         """
         plan = self._plan
         ledger = self._ledger
@@ -166,7 +173,14 @@ class Holding:
         return keys
 
     def _note_hold(self, *, is_paused: bool) -> None:
-        """Write down who is held, before anyone is."""
+        """Write down who is held, before they are paused.
+
+        Nobody is noted who stood still already, unless another plan holds them.
+
+        Parameters
+        ----------
+        is_paused : whether the others stand still already
+        """
         ledger = self._ledger
         if ledger.hold is not None and not is_paused:
             ledger.note("going", sync=True)
@@ -174,31 +188,31 @@ class Holding:
             hold = self._hold
             note = records.make_hold_note(self._session, words=hold.words, way_back=hold.way_back)
             ledger.note("hold", note=note.model_dump(mode="json"), sync=True)
-        if not ledger.head:
+        if not ledger.head:  # so that a resume finds a beginning, also when nobody is held
             ledger.note("begins", by=self._operator, sync=True)
 
     def _is_held_elsewhere(self) -> bool:
         """Tell whether another plan holds the others, too: the last one lets them go on."""
-        known = records.list_records(self._session.bucket)
-        if any(record.hold is not None and record.plan != self._plan.id for record in known):
+        open_records = records.list_records(self._session.bucket)
+        if any(record.hold is not None and record.plan != self._plan.id for record in open_records):
             return True
         return self._is_held_for_forgotten()
 
     def _is_held_for_forgotten(self) -> bool:
         """Tell whether a ledger here holds the others for another shard, which the bucket forgot.
 
-        Unless its memory was removed, it only forgets what is over. A shard that ended since
-        then on another machine has a tombstone, whatever a ledger here says.
+        If the bucket's memory was not removed, the bucket knows every shard that is not over. If it
+        was removed, and a shard ended on another machine since then, the bucket has its tombstone.
         """
         bucket = self._session.bucket
         manifest = self._plan.header.manifest
         if not manifest or read_store_id(bucket) == self._ledger.store_id:
             return False
-        known = records.list_recorded_plans(bucket, f"{manifest}#")
+        recorded = records.list_recorded_plans(bucket, f"{manifest}#")
         for number in range(1, MAX_SHARDS + 1):
             shard = f"{manifest}#{number}"
-            is_other = shard != self._plan.id and shard not in known
-            if is_other and is_hold_noted(self._logs(shard)):
+            is_forgotten = shard != self._plan.id and shard not in recorded
+            if is_forgotten and is_hold_noted(self._logs(shard)):
                 return True
         return False
 
@@ -206,8 +220,8 @@ class Holding:
     def _claim_hold(self) -> Iterator[None]:
         """Let no other shard of the manifest change the hold, inside a ``with`` block.
 
-        A plan without a manifest needs no second claim: its session keeps everyone else out. After
-        the block, other shards wait until no unanswered write of this plan can take effect.
+        A plan without a manifest needs no second claim: its session keeps everyone else out. The
+        claim outlives the block while an unanswered change of this session may still take effect.
         """
         header = self._plan.header
         session = self._session
@@ -215,7 +229,7 @@ class Holding:
             yield
             return
 
-        def wait(why: str) -> None:
+        def renew_and_tell(why: str) -> None:
             session.renew()
             session.notice(why)
 
@@ -224,7 +238,7 @@ class Holding:
             header,
             self._operator,
             session.clock,
-            wait,
+            renew_and_tell,
             hold_of=header.manifest,
         ) as hold_session:
             try:
@@ -233,7 +247,13 @@ class Holding:
                 hold_session.share_doubt(session)
 
     def _let_go(self, error: BaseException | None) -> None:
-        """Let the others go on, unless another plan holds them, too."""
+        """Let the others go on, unless another plan holds them, too; write that the hold ended.
+
+        Raises
+        ------
+        StoppedError
+            When they may still be paused; not after an interrupt.
+        """
         try:
             with self._claim_hold():
                 self._session.confirm()
@@ -249,18 +269,18 @@ class Holding:
         self._ledger.note("hold", note=None, sync=True)
 
     def _is_copy_in_reach(self, row: int, state: State) -> bool:
-        """Tell whether our copy may be where the others ship from."""
+        """Tell whether a row's copy may be where the worker takes objects."""
         if state is State.CONFLICT:
             return self._may_lie(row, at_source=False)
         return state in HALF_DONE
 
     def _is_source_in_reach(self, row: int, state: State) -> bool:
-        """Tell whether a source may be left whose copy may have shipped."""
+        """Tell whether a row's copy may have shipped while its source may still be there."""
         is_in_doubt = state in (*HALF_DONE, State.UNPROVEN, State.CONFLICT)
         return is_in_doubt and self._may_lie(row, at_source=True)
 
     def _may_lie(self, row: int, *, at_source: bool) -> bool:
-        """Tell whether the planned object may be at one end, by the last look."""
+        """Tell whether a row's planned object may be at one end, by the last look."""
         if self._carrier is None or self._jobs is None:
             return True
         job = self._jobs.make(row)

@@ -1,8 +1,8 @@
 """HTTP over a few connections that stay open: every change is sent exactly once.
 
-``aiohttp`` sends a request again when its connection breaks; a change would take effect twice. So a
-middleware raises an error that ``aiohttp`` does not retry. The reply says what happened to the one
-request, and the caller decides.
+``aiohttp`` sends a request again when its connection breaks, and a change could take effect twice.
+So a middleware raises an error after which ``aiohttp`` does not send again. The reply says whether
+the request was sent and answered, and the caller decides what to do.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ from yarl import URL
 
 from .message import Message, Reach, Reply, Sink
 
+#: An idle connection is closed after this.
 _IDLE_S = 2.0
+#: After an interrupt, answers may come for so long.
 _GRACE_S = 0.7
 _LATE = "no answer in time"
+#: Headers that aiohttp would add by itself.
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-#: What servers in Go, and nginx, answer where they expect TLS.
+#: Servers in Go, and nginx, answer so to a plain request where they expect TLS.
 _WANTS_TLS = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS")
 _LENGTH_HEADERS = {"content-length", "transfer-encoding"}
+#: The one loop that serves all connections; empty before the first request.
 _loops: list[asyncio.AbstractEventLoop] = []
 _starting = threading.Lock()
 
@@ -47,11 +51,12 @@ class _SpoiltError(Exception):
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that knows whether it was sent; it needs a connection that holds no answer."""
+    """A request that knows whether it was sent: then it has a protocol."""
 
     protocol: ResponseHandler | None = None
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Send the request; refuse a connection that holds an answer already."""
         protocol = conn.protocol
         if protocol is None or protocol.should_close:
             raise _SpoiltError
@@ -81,27 +86,29 @@ class Connections:
 
         Parameters
         ----------
-        messages : made right before they are sent
+        messages : functions that make a message right before it is sent
         take : called with the index of a message and its reply, as they come, on another thread;
-            nothing more is sent after it raised
-        resend : for reads only: send one again when its connection breaks; after a time-out send no
-            other, so that a silent server costs one time-out
-        sink : takes the body of a 200 in parts, instead of the reply
+            after it raised an error, nothing more is sent
+        resend : for reads only: send a read again when its connection breaks, and send nothing more
+            after a time-out, so that a silent server costs one time-out
+        sink : takes the body of a 200 in parts; the reply then has no body
 
         Raises
         ------
         KeyboardInterrupt
-            After ``take`` was called for every message: what was not sent is ``NOT_SENT``, what
-            was not answered within a moment ``NO_ANSWER``. Nothing is sent after that.
+            After ``take`` was called for every message: with ``NOT_SENT`` for a message that was
+            not sent, with ``NO_ANSWER`` for one that was not answered within ``_GRACE_S``. Nothing
+            is sent after that.
         Exception
-            What ``take`` raised.
+            The error that ``take`` raised.
         """
         waiting = deque(range(len(messages)))
         workers: list[asyncio.Task[None]] = []
         replies = [Reply(Reply.NOT_SENT)] * len(messages)
-        why_not = ""
+        why_not = ""  # why nothing more is sent; empty while messages are sent
 
         async def work() -> None:
+            """Send the messages that wait, one after the other."""
             nonlocal why_not
             try:
                 while waiting:
@@ -119,16 +126,18 @@ class Connections:
                 raise
 
         async def serve() -> None:
+            """Send all messages, over several connections at once."""
             workers.extend(asyncio.create_task(work()) for _ in messages[: self.reach.connections])
             for error in await asyncio.gather(*workers, return_exceptions=True):
                 if error is not None:
                     raise error
 
         async def stop(grace_s: float) -> None:
-            with suppress(TimeoutError):  # which cancels the workers
+            """Wait for the workers, then cancel them; give every other message its reply."""
+            with suppress(TimeoutError):  # the time-out cancels the workers
                 async with asyncio.timeout(grace_s):
                     await asyncio.gather(*workers, return_exceptions=True)
-            await work()  # what no worker has begun
+            await work()  # nothing is sent any more: the messages that wait get NOT_SENT
 
         try:
             _run(serve())
@@ -141,18 +150,20 @@ class Connections:
         return replies
 
     async def _send(self, make: Callable[[], Message], resend: bool, sink: Sink | None) -> Reply:
+        """Send one message; return its reply, also when it failed."""
         sent: list[_Request] = []
         connect_s = self.reach.connect_s
         read_s = self.reach.read_s
         whole_s = connect_s + read_s if sink is None else None
 
         async def send_once(request: Any, send: aiohttp.ClientHandlerType) -> Any:
+            """Send a request; turn errors after which aiohttp would send again into another one."""
             sent.append(request)
             while True:
                 try:
                     return await send(request)
                 except _SpoiltError:
-                    continue  # it is closed: use another connection
+                    continue  # aiohttp closed that connection: use another one
                 except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
                     raise _BrokenError(_describe_failure(error)) from None
 
@@ -179,7 +190,7 @@ class Connections:
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
-        """Made by the loop's thread."""
+        """The session of aiohttp, which must be made in the loop's thread."""
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S, ssl=self._tls),
             proxy=self.reach.proxy_url or None,
@@ -193,11 +204,24 @@ class Connections:
 
 
 def _decode(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers as aiohttp takes them: it sends UTF-8."""
+    """Return headers as aiohttp takes them: it encodes texts as UTF-8.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        When a header's bytes are not UTF-8.
+    """
     return {name: text.encode("latin-1").decode() for name, text in headers.items()}
 
 
 async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink | None) -> Reply:
+    """Read a response to its end.
+
+    Raises
+    ------
+    ValueError
+        When the response cannot be trusted; says why.
+    """
     headers = {}
     for name, text in response.raw_headers:
         headers[name.decode("latin-1").lower()] = text.decode("latin-1")
@@ -216,7 +240,7 @@ async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink 
 
 
 def _describe_failure(error: BaseException) -> str:
-    """Return what broke; never aiohttp's own words, which name the signed address."""
+    """Say what broke, without the words of aiohttp that name the signed address."""
     if isinstance(error, TimeoutError):
         return _LATE
     if isinstance(error, asyncio.CancelledError):
@@ -229,6 +253,7 @@ def _describe_failure(error: BaseException) -> str:
 
 
 def _run(job: Coroutine[Any, Any, None]) -> None:
+    """Run a job in the loop's thread, and wait for its end."""
     asyncio.run_coroutine_threadsafe(job, _get_loop()).result()
 
 
@@ -242,4 +267,5 @@ def _get_loop() -> asyncio.AbstractEventLoop:
 
 
 def _close(session: aiohttp.ClientSession) -> None:
+    """Close a session in the loop's thread, without waiting."""
     asyncio.run_coroutine_threadsafe(session.close(), _loops[0])

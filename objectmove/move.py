@@ -1,9 +1,10 @@
 """Carry out a plan: a release, an undo, a settling or a reopening; go on after any interruption.
 
-``apply_plan`` begins a plan, ``resume_plan`` goes on with one. A session locks the ledger, claims
-the bucket, writes the bucket's record and holds the others, in this order. It gives them back in
-reverse, whatever happens. ``checks`` says whether a plan may begin, ``jobs`` what goes where.
-``carry`` moves the objects, ``holding`` keeps the others still, ``bookkeeping`` writes the record.
+``apply_plan`` begins a plan, ``resume_plan`` goes on with one. A run locks the ledger, claims the
+bucket, writes the bucket's record and holds the others, in this order. It ends all of that in
+reverse order, whatever happens. ``checks`` says whether a plan may begin, and ``jobs`` which object
+goes where. ``carry`` moves the objects, ``holding`` keeps the others still, and ``bookkeeping``
+writes the record.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ __all__ = [
     "resume_plan",
 ]
 
+#: How often a run tries to move what waits.
 _PASSES = 2
 _FORGOTTEN = (
     "the bucket's memory of this plan was removed: another machine may have gone on with it, or "
@@ -64,17 +66,19 @@ FindNewer = Callable[[Mapping[str, datetime]], set[str]]
 """Takes keys with their LastModified; returns the keys that were written after it."""
 
 Watch = Callable[[str], AbstractContextManager[FindNewer]]
-"""Watches the writes under a prefix inside its ``with`` block."""
+"""Takes a prefix; watches the writes under it inside a ``with`` block."""
 
 Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
 """Returns what is known of the order of each row from elsewhere, one text for each row."""
 
 
 def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
-    return nullcontext(lambda _than: set())
+    """Watch no writes, and so find none."""
+    return nullcontext(lambda _times: set())
 
 
 def _know_nothing(rows: Sequence[PlanRow]) -> Sequence[str]:
+    """Return an empty text for each row."""
     return [""] * len(rows)
 
 
@@ -91,18 +95,18 @@ def apply_plan(
     Parameters
     ----------
     approve : the plan's SHA-256, as the operator typed it
-    how : the fields of ``Run``
+    how : fields of ``Run``, by name
 
     Raises
     ------
     RefusedError
         When a safety rule refuses; nothing was changed.
     StoppedError
-        When the session ended early; the ledger says what it did.
+        When the run ended early; the ledger says what it did.
     LogError
         When the ledger cannot be read or written.
     InterruptedMoveError
-        When a person interrupted it.
+        When a person interrupted the run.
 
     Notes
     -----
@@ -117,7 +121,7 @@ def apply_plan(
 def resume_plan(bucket: S3Bucket, plan: MovePlan, /, **how: Any) -> MoveResult:
     """Go on with a plan that was begun, from its ledger or the bucket's record.
 
-    Parameters and errors are those of ``apply_plan``; the approval was given.
+    Parameters and errors are those of ``apply_plan``, without the approval: it was given.
     """
     run = Run(bucket, plan, is_new=False, **how)
     return run.carry_out()
@@ -125,24 +129,27 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan, /, **how: Any) -> MoveResult:
 
 @dataclass
 class Run:
-    """One session over one plan.
+    """One run of one plan, within one session.
 
     Attributes
     ----------
-    logs : gives the ledger of a plan
+    logs : returns the ledger of a plan
     operator : who approves; stands in ledger, claim and record
     hold : keeps everyone else from moving
-    is_new : whether the plan begins; else it goes on
-    notice : called with what is waited for
+    is_new : whether the plan begins; else the run goes on with it
+    notice : called with what is waited for, in words
     progress : called with the number of rows dealt with, and of all
-    age_key : the metadata in which an undo keeps an object's age
+    age_key : name of the metadata in which an undo keeps since when an object waits; empty: it
+        keeps nothing
     watch : watches writes, so that a loss in the declared window is reported
-    evidence : called before a source is parked
-    stands_still : a person's word that nobody takes from the destination until this is done
+    evidence : called before sources are parked
+    stands_still : a person's word that nobody takes from the prefix that consumers take from until
+        the run has ended
     strict : refuse when any planned row changed
     stop_here : announce no more copies
     goes_on : let the others go on although something in their reach may ship twice
-    approve_more : the approval of what the plan does not hold: ``goes_on``, a weaker store
+    approve_more : the approval of what the plan does not hold: of ``goes_on``, or of a store that
+        guards less than when the plan was made
     same_store : a person's word that the plan's endpoint is this store under another name
     """
 
@@ -171,13 +178,17 @@ class Run:
     abilities: Abilities = field(init=False)
     jobs: Jobs = field(init=False)
     carrier: Carrier = field(init=False)
+    #: The record of an earlier plan of this name, which never began.
     _earlier: Record | None = field(init=False, default=None)
+    #: The records of undos and settlings of this plan.
     _later: list[Record] = field(init=False, default_factory=list)
+    #: Whether rows that wait may be copied.
     _may_announce: bool = field(init=False, default=True)
+    #: Why the run ended early, in words; empty when it did not.
     _stopped: str = field(init=False, default="")
 
     def carry_out(self) -> MoveResult:
-        """Lock the ledgers, claim the bucket, and do all that can be done."""
+        """Lock the ledgers, claim the bucket, and do all that can be done now."""
         plan = self.plan
         log = self.logs(plan.id)
         check_same_store(self.bucket, plan, log, same_store=self.same_store)
@@ -217,10 +228,11 @@ class Run:
                 raise self._name_way_on(error) from error
 
     def _read_record(self) -> Record | None:
-        """Return what the bucket knows of this plan.
+        """Return what the bucket knows of this plan; None when it knows nothing.
 
-        Another plan of the same name counts only if it had an effect. One that never began is
-        replaced; one that has ended leaves nothing to go on with.
+        The bucket may know another plan of the same name, with other bytes. Such a record counts if
+        that plan had an effect, or if it ended and this plan is to begin: then the checks refuse
+        this plan. Else it is kept in ``_earlier``, to be removed.
         """
         record = records.read_record(self.bucket, self.plan.id)
         if record is None or record.sha256 == self.plan.sha256 or record.has_effect:
@@ -231,7 +243,7 @@ class Run:
         return None
 
     def _open_logs_of_others(self) -> dict[str, ChainedLog]:
-        """Return the ledgers of the plans that this one is about."""
+        """Return the ledgers of the parent and the release, if this plan is about another one."""
         header = self.plan.header
         logs = {}
         for plan_id in (header.parent, header.release):
@@ -241,7 +253,10 @@ class Run:
         return logs
 
     def _open_ledger(self, log: ChainedLog, record: Record | None) -> None:
-        """Read the ledger; write down what the bucket knows and an older copy does not."""
+        """Read the ledger; write into it what the bucket knows and the ledger does not.
+
+        Also read the records of later plans, and put the plan back where its record lacks it.
+        """
         plan = self.plan
         later = records.read_later_records(self.bucket, plan.id)
         self._later = [other for other in later if other.parent == plan.id]
@@ -256,10 +271,10 @@ class Run:
             self.ledger = Ledger(log, plan, record, later)
         late_pause = self.ledger.late_pause
         if self.ledger.hold is not None and record.is_tombstone and late_pause is None:
-            self.ledger.note("hold", note=None, sync=True)  # a hold ends on record first
+            self.ledger.note("hold", note=None, sync=True)  # its end was put on record first
         hold = record.hold or late_pause
         if self.ledger.hold is None and hold is not None:
-            # The ledger gave it back and the record does not say so: others may rely on it. Or our
+            # By the record the others are still held, and another machine may rely on that. Or our
             # pause came after another session had ended the hold on record.
             self.ledger.note("hold", note=hold.model_dump(mode="json"), sync=True)
 
@@ -275,6 +290,7 @@ class Run:
         return kind(f"{error}. Go on with: {way_on}")
 
     def _carry_out(self) -> MoveResult:
+        """Do what this plan, in its state, allows: report, end it, let go, or move objects."""
         ledger = self.ledger
         self._check()
         is_parking = bool(ledger.rows(*HALF_DONE, leg=Leg.PARK))
@@ -303,7 +319,7 @@ class Run:
         return self._sum_up()
 
     def _check(self) -> None:
-        """Refuse what must not begin, or go on; write the store's id into the bucket."""
+        """Refuse a plan that must not begin or go on; write the store's id into the bucket."""
         ledger = self.ledger
         record = self.books.record
         checks.check_approval(
@@ -319,9 +335,9 @@ class Run:
         checks.check_memory(self.session, ledger, record, is_new=self.is_new)
 
     def _is_to_be_ended(self) -> bool:
-        """Tell whether there is nothing to go on with.
+        """Tell whether a resume only ends the plan, because nothing of it was announced.
 
-        A shard on record was approved with its manifest: to go on is to begin it.
+        But a shard on record was approved with its manifest: its resume begins it.
         """
         if self.is_new or not checks.has_nothing_to_resume(self.ledger):
             return False
@@ -329,7 +345,10 @@ class Run:
         return self.stop_here or self.ledger.is_ended or not is_approved
 
     def _report_ended(self) -> MoveResult:
-        """Say what became of a plan that has ended."""
+        """Say what became of a plan that has ended.
+
+        If the bucket forgot the plan, first close the rows whose objects have gone since.
+        """
         if self.ledger.memory_removed:
             self._stopped = _FORGOTTEN
             left = self.ledger.rows(State.LEFT)
@@ -352,7 +371,11 @@ class Run:
         return self._sum_up()
 
     def _check_store(self) -> Abilities:
-        """Find out what the store guards now; refuse where the plan relies on more."""
+        """Find out what the store guards now; refuse if that is less than when the plan was made.
+
+        With an approval of its own, a release goes on: it finishes what landed, and copies no more.
+        An undo or a settling that was begun goes on without one.
+        """
         header = self.plan.header
         expires_s = header.timing.expires_s
         abilities = probe(self.bucket, expires_s=expires_s, parked=header.parked)
@@ -377,9 +400,9 @@ class Run:
         return abilities
 
     def _prepare(self, abilities: Abilities) -> None:
-        """Get ready to look and to move, by what the store guards."""
+        """Make the jobs and the carrier, by what the store guards."""
         self.abilities = abilities
-        # A late copy of a store without a fence could land beside a second one.
+        # Without a fence, a late copy could land after a second one.
         self.jobs = Jobs(self.ledger, is_still=self.stands_still and abilities.fence)
         self.carrier = Carrier(
             self.bucket,
@@ -414,7 +437,11 @@ class Run:
             self._finish()
 
     def _begin(self) -> None:
-        """Look at everything once, leave out what others own, and write the approval down."""
+        """Look at every row, make the last checks, and write the beginning into the ledger.
+
+        Close the rows that other plans own, and at a beginning those that changed since the plan
+        was made.
+        """
         action = self.plan.header.action
         ledger = self.ledger
         self._look_at_all()
@@ -429,7 +456,7 @@ class Run:
             reasons = list(skipped.values())
             raise NotApprovedError(reasons[0])
         is_first_run = self.is_new or (self.plan.header.is_shard and not ledger.is_begun)
-        if is_first_run and action != "reopen":  # a word moves nothing
+        if is_first_run and action != "reopen":  # a reopening moves nothing
             skipped |= self._check_changed(skipped)
         self.session.renew()
         self._note_beginning()
@@ -457,7 +484,10 @@ class Run:
         looks.update(others)
 
     def _find_owners(self) -> dict[str, str]:
-        """Return the keys that belong to plans which this one is not about, and the plans."""
+        """Return the keys that belong to other plans, except to those that this plan is about.
+
+        The values are the ids of their plans.
+        """
         header = self.plan.header
         family = (header.id, header.parent, header.release)
         owners = records.find_owned_keys(self.bucket, beside=header.release)
@@ -466,11 +496,15 @@ class Run:
     def _check_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
         """Return the rows that changed since the plan was made, and how.
 
+        Parameters
+        ----------
+        owned : rows that belong to other plans: they are not looked at
+
         Raises
         ------
         DriftError
-            When there are too many. A shard then moves nothing and ends: to refuse it would keep
-            its approval, and the pause, for ever.
+            When there are too many. A shard is not refused, because its approval and the pause
+            would then last for ever: it moves nothing, and ends.
         """
         changed = self._find_changed(owned)
         is_strict = self.strict or not self.hold.holds
@@ -484,7 +518,10 @@ class Run:
         return changed
 
     def _find_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
-        """Return the rows whose object was rewritten, or has gone, since the plan was made."""
+        """Return the rows whose object was rewritten, or has gone, since the plan was made.
+
+        One that could not be read counts as gone.
+        """
         changed = {}
         for row in self.ledger.list_waiting():
             if row in owned:
@@ -498,7 +535,10 @@ class Run:
         return changed
 
     def _note_beginning(self) -> None:
-        """Write down who approved, who goes on, what persons said, and what is there already."""
+        """Write down who approved, who goes on, and what persons said.
+
+        In a versioned bucket, also which versions are at the destinations already.
+        """
         header = self.plan.header
         ledger = self.ledger
         if not ledger.is_begun:
@@ -531,14 +571,14 @@ class Run:
     def _note_versions(self) -> None:
         """Write down which versions of planned content are at the destinations already."""
         plan = self.plan
-        rows = {planned.to: row for row, planned in enumerate(plan.rows)}
-        known: dict[str, list[str]] = {}
+        row_by_key = {planned.to: row for row, planned in enumerate(plan.rows)}
+        known_ids: dict[str, list[str]] = {}
         for version in self.bucket.list_versions(plan.header.to):
-            row = rows.get(version.key)
+            row = row_by_key.get(version.key)
             if row is not None and version.has_same_content(plan.rows[row]):
-                ids = known.setdefault(str(row), [])
+                ids = known_ids.setdefault(str(row), [])
                 ids.append(version.version_id)
-        self.ledger.note("versions", known=known, sync=True)
+        self.ledger.note("versions", known=known_ids, sync=True)
 
     def _move_all(self) -> None:
         """Move all that can be moved; then park what must not ship."""
@@ -552,7 +592,7 @@ class Run:
         self._park()
 
     def _move_rows(self) -> None:
-        """Settle what is in doubt, and move what waits."""
+        """Resolve what is in doubt; then move what waits, unless no more may be announced."""
         carrier = self.carrier
         ledger = self.ledger
         carrier.resolve(self.jobs.list_half_done)
@@ -563,14 +603,17 @@ class Run:
             waiting = ledger.list_waiting()
             ledger.close(State.LEFT, waiting)
             return
-        for _ in range(_PASSES):  # what was not sent is tried once more
+        for _ in range(_PASSES):  # a copy that was not sent is tried once more
             waiting = [row for row in ledger.list_waiting() if row not in ledger.refused]
             jobs = [self.jobs.make(row) for row in waiting]
             carrier.carry(jobs, self.progress)
             carrier.resolve(self.jobs.list_half_done)
 
     def _doubt_the_rest(self) -> None:
-        """Leave to a person what the bucket forgot: another machine may have moved it."""
+        """Leave the rows that wait to a person: the bucket forgot what became of them.
+
+        Another machine may have moved them.
+        """
         ledger = self.ledger
         self._skip_what_went(ledger.list_waiting())
         left = ledger.list_waiting()
@@ -583,17 +626,17 @@ class Run:
         plan = self.plan
         keys = [plan.rows[row].key for row in rows if plan.rows[row].to]
         looks = look_surely(self.bucket, keys, abilities=plan.header.abilities)
-        went = []
+        gone_rows = []
         for row in rows:
             planned = plan.rows[row]
             place = compare_with_plan(looks, planned.key, planned, any_version=False)
             if place in (Place.ABSENT, Place.OTHER):
-                went.append(row)
+                gone_rows.append(row)
                 self.ledger.reasons[row] = "it has gone since then, or was rewritten"
-        self.ledger.close(State.SKIPPED, went)
+        self.ledger.close(State.SKIPPED, gone_rows)
 
     def _remove_stuck_copies(self) -> None:
-        """Remove our copies from the worker's reach where their source cannot be deleted."""
+        """Remove those of our copies from the worker's reach whose source cannot be deleted."""
         if not self.plan.header.copies_into_reach:
             return
         stuck = []
@@ -604,29 +647,29 @@ class Run:
         self.carrier.remove_copies(stuck)
 
     def _park(self) -> None:
-        """Take out of everyone's reach what would ship twice, and finish what was begun of it."""
+        """Park what would ship twice, and finish parkings that were cut off."""
         if not self.abilities.parking:
             return
         jobs = self.jobs.list_parkings()
         if jobs:
             self._begin_parking(jobs)
-        # A person may have settled a row whose parking was cut.
+        # These include the parkings of rows that a person has settled since: ``jobs`` does not.
         self.carrier.resolve(self.jobs.list_half_done_parkings)
 
     def _begin_parking(self, jobs: Sequence[Job]) -> None:
-        """Collect evidence; then park what is still at its source."""
+        """Park what is still at its source, after evidence about it was collected."""
         carrier = self.carrier
         carrier.look_at([job.key for job in jobs])
-        new = []
+        new_jobs = []
         for job in jobs:
             is_unannounced = self.ledger.park_states[job.row] is State.NONE
             if is_unannounced and carrier.judge_source(job) is Place.SAME:
-                new.append(job)
-        self._note_evidence([job.row for job in new])
-        carrier.carry(new)
+                new_jobs.append(job)
+        self._note_evidence([job.row for job in new_jobs])
+        carrier.carry(new_jobs)
 
     def _note_evidence(self, rows: Sequence[int]) -> None:
-        """Write down what is known of orders before the worker sees their objects vanish."""
+        """Write down what is known of objects' orders before the worker sees the objects vanish."""
         if not rows:
             return
         planned = [self.plan.rows[row] for row in rows]
@@ -635,7 +678,7 @@ class Run:
         self.ledger.note("evidence", found=evidence)
 
     def _note_losses(self, moved_before: set[int], find_newer: FindNewer) -> None:
-        """Write down which newer versions the declared window lost, where the store shows it."""
+        """Write down which newer versions our deletes took, where the store reports its writes."""
         times = {}
         for row in self.ledger.rows(State.MOVED):
             if row not in moved_before:
@@ -650,16 +693,16 @@ class Run:
             self.ledger.note("window", lost=lost, sync=True)
 
     def _wind_down(self) -> None:
-        """After an interrupt, finish what has landed: nothing more is copied."""
+        """After an interrupt, delete the sources of what has landed; copy nothing more."""
         ledger = self.ledger
         rows = [row for row in ledger.rows(State.LANDED) if row not in ledger.in_flight]
         landed = [self.jobs.make(row) for row in rows]
-        with suppress(MoveError, KeyboardInterrupt):  # a second interrupt ends it at once
+        with suppress(MoveError, KeyboardInterrupt):  # a second interrupt ends this at once
             self.carrier.delete_sources(landed)
             self.books.write_record()
 
     def _finish(self) -> None:
-        """Write down the end when nothing is left to do but what a person must decide."""
+        """Tell the release; write down the end if only a person's decision is left."""
         ledger = self.ledger
         self.session.renew()
         self.books.tell_release()
@@ -673,6 +716,7 @@ class Run:
         self.books.write_record()
 
     def _describe_interrupt(self) -> InterruptedMoveError:
+        """Return the error that says how far the run came, and which command goes on."""
         plan = self.plan
         result = self._sum_up()
         way_on = plan.header.resume_command
@@ -689,8 +733,7 @@ class Run:
     def _sum_up(self) -> MoveResult:
         """Return what this run did so far.
 
-        ``settled`` counts the rows on which a person's word was carried out. ``in_reach`` is empty
-        while nobody is held.
+        ``in_reach`` of the result is empty while nobody is held.
         """
         settled = 0
         if self.plan.header.action == "settle":
@@ -707,7 +750,7 @@ class Run:
         )
 
     def _find_first_command(self) -> str:
-        """Return the command that comes before anything else about this plan; empty: none."""
+        """Return the command that must come before any other about this plan; empty: none must."""
         unfinished = [record.resume_command for record in self._later if not record.is_over]
         if unfinished:
             return unfinished[0]
@@ -715,13 +758,18 @@ class Run:
         is_word = header.action in ("settle", "reopen")
         is_open = is_word and bool(self.ledger.rows(State.UNPROVEN, State.CONFLICT))
         if is_open and self.ledger.memory_removed and any(self.logs(header.release).scan()):
-            # Before rows that the bucket forgot can be settled, the release is put on record again.
+            # The bucket forgot these rows. Before they can be settled, the release must be put on
+            # record again.
             return make_resume_command(header.release, "move")
         return ""
 
 
 def _keep_age(plan: MovePlan, age_key: str, job: Job, seen: Seen | None) -> dict[str, str]:
-    """Return the headers by which an undo keeps an object's age, where it can."""
+    """Return the headers by which an undo keeps since when an object waits.
+
+    Empty where the copy keeps the source's headers: in other plans, where the age stands there
+    already, and where a header could not be sent.
+    """
     is_undo = plan.header.action == "undo" and job.leg is Leg.MOVE
     if not is_undo or not age_key or seen is None:
         return {}

@@ -1,4 +1,7 @@
-"""Find out what a store honours: try the refused and the allowed case on scratch objects."""
+"""Find out what a store guards against: try requests on scratch objects.
+
+Of each guard both cases are tried: a request that it must refuse, and one that it must allow.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,18 @@ from .plan import Abilities
 
 PROBE = ".runbook/probe/"
 SCRATCH_NAME = ".runbook-probe-"
+#: The scratch objects, and what each is for.
+#: a: the source of all copies. b, c: must survive late deletes, and a copy and a put over them.
+#: d: must survive a delete with another ETag. e: deleted with its own ETag. f, g: plain deletes.
+#: p, q: a late put and a late copy must not make them. r: a copy of another version of a must not.
+#: s: a plain copy. t, u: a put and a copy that are allowed, because nothing is there.
 _LETTERS = "abcdefgpqrstu"
-# What each letter is for. a: the source of copies; b, c: late deletes and refused requests must
-# keep them; d, e: deleted with another's ETag, and with its own; f, g: plain deletes; p, q: a late
-# put and a late copy must not make them; r: nor a copy of another version; s: a plain copy; t, u: a
-# put and a copy that are allowed because nothing is there.
 _PUT_FIRST = "abcdefg"
+#: Codes of a store that refuses a request because the request comes too late.
 _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"}
+#: An ETag that no object has.
 _WRONG = "0" * 32
+#: Codes of a store that refuses a request because its condition is not met.
 _UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
@@ -30,7 +37,7 @@ def check_right_to_delete(bucket: S3Bucket, prefix: str, *, expires_s: int) -> N
     Raises
     ------
     NotReadyError
-        When it refuses the delete of a random absent key.
+        When the store refuses the delete of a random absent key.
 
     Notes
     -----
@@ -47,16 +54,18 @@ def check_right_to_delete(bucket: S3Bucket, prefix: str, *, expires_s: int) -> N
 
 
 def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> Abilities:
-    """Try every kind of request that a move sends, as it should work and as it should not.
+    """Try every kind of request that a move sends: valid, expired, and with unmet conditions.
 
     Parameters
     ----------
-    parked : where objects are parked: the right to write there is tried, too
+    expires_s : how long the requests of a move are valid, in seconds
+    parked : the prefix under which objects are parked: the right to write there is tried, too
 
     Raises
     ------
     NotReadyError
-        When a plain valid request does not work, or the scratch objects cannot be removed.
+        When a plain valid request does not work. When the store copies another version than the
+        one that is named. When the scratch objects cannot be removed.
 
     Notes
     -----
@@ -70,14 +79,14 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> 
         etags = {}
         for letter, answer in zip(_PUT_FIRST, put_answers, strict=True):
             etags[letter] = answer.etag
-        late = scratch.send(
+        late_answers = scratch.send(
             scratch.put("p"),
             scratch.copy("q", etags["a"]),
             scratch.delete("b"),
             scratch.delete_many("bc"),
             is_late=True,
         )
-        # All at once: none of them touches what another reads or writes.
+        # All at once: none of these requests touches what another one reads or writes.
         put_over, copied_over, deleted_other, copied_other = scratch.send(
             scratch.put("c", if_absent=True),
             scratch.copy("b", etags["a"], if_absent=True),
@@ -94,24 +103,24 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> 
             scratch.copy("u", etags["a"], if_absent=True),
             scratch.delete("e", if_match=etags["e"]),
         )
-        there = scratch.look(marks_absence=marks_absence)
+        etags_after = scratch.look(marks_absence=marks_absence)
     finally:
         scratch.remove()
-    if copied_other.effect == "done" or "r" in there:
+    if copied_other.effect == "done" or "r" in etags_after:
         raise NotReadyError("the store copies an object that is not the one that was named")
     md5 = hashlib.md5(b"a", usedforsecurity=False).hexdigest()
-    refuses_late = _list_codes(late) <= _REFUSED_LATE
-    has_kept = there.keys() >= set("bcs")
-    has_removed = there.keys().isdisjoint("fgpq")
+    refuses_late = _list_codes(late_answers) <= _REFUSED_LATE
+    has_kept = etags_after.keys() >= set("bcs")
+    has_no_other = etags_after.keys().isdisjoint("fgpq")
     honours_put = _is_honoured(put_over, put_new)
     honours_copy = _is_honoured(copied_over, copied_new)
     honours_delete = _is_honoured(deleted_other, deleted_own)
-    is_b_kept = there.get("b") == etags["b"]
+    is_b_kept = etags_after.get("b") == etags["b"]
     return Abilities(
-        fence=refuses_late and has_kept and has_removed,
-        conditional_put=honours_put and "t" in there,
-        conditional_copy=honours_copy and "u" in there and is_b_kept,
-        conditional_delete=honours_delete and "d" in there and "e" not in there,
+        fence=refuses_late and has_kept and has_no_other,
+        conditional_put=honours_put and "t" in etags_after,
+        conditional_copy=honours_copy and "u" in etags_after and is_b_kept,
+        conditional_delete=honours_delete and "d" in etags_after and "e" not in etags_after,
         parking=_can_park(bucket, parked, expires_s),
         hash_etags=etags["a"] == md5 and plain_copy.etag == md5,
         marks_absence=marks_absence,
@@ -138,7 +147,7 @@ class _Scratch:
         )
 
     def copy(self, to: str, etag: str, *, if_absent: bool = False) -> Request:
-        """Return a request that copies ``a``, if ``a`` has this ETag."""
+        """Return a request that copies the object ``a`` if ``a`` has this ETag."""
         return Request(
             "copy",
             self.root + to,
@@ -148,20 +157,20 @@ class _Scratch:
         )
 
     def delete(self, letter: str, *, if_match: str = "") -> Request:
-        """Return a request that deletes one object."""
+        """Return a request that deletes one scratch object."""
         return Request("delete", self.root + letter, if_match=if_match)
 
     def delete_many(self, letters: str) -> Request:
-        """Return a request that deletes several objects."""
+        """Return a request that deletes several scratch objects."""
         keys = [self.root + letter for letter in letters]
         return Request("delete_many", keys=keys)
 
     def send(self, *requests: Request, is_late: bool = False) -> list[Answer]:
-        """Send requests at once.
+        """Send requests, several at a time.
 
         Parameters
         ----------
-        is_late : sign them so that they have expired
+        is_late : sign the requests so that they have expired already
         """
         signed_at = self._now
         expires_s = self._expires_s
@@ -171,7 +180,13 @@ class _Scratch:
         return self._bucket.send(requests, signed_at=signed_at, expires_s=expires_s)
 
     def send_required(self, *requests: Request) -> list[Answer]:
-        """Send requests that must be done, or nothing works."""
+        """Send plain valid requests.
+
+        Raises
+        ------
+        NotReadyError
+            When one of them is not certainly done.
+        """
         answers = self.send(*requests)
         for request, answer in zip(requests, answers, strict=True):
             if answer.effect != "done" or answer.failed:
@@ -180,7 +195,7 @@ class _Scratch:
         return answers
 
     def look(self, *, marks_absence: bool) -> dict[str, str]:
-        """Return the letters that are there, and the ETag of each."""
+        """Return the letters of the scratch objects that are there, with the ETag of each."""
         keys = [self.root + letter for letter in _LETTERS]
         looks = self._bucket.look(keys, marks_absence=marks_absence)
         if len(looks) != len(keys):
@@ -193,7 +208,7 @@ class _Scratch:
         return etags
 
     def remove(self) -> None:
-        """Remove what is left."""
+        """Remove the scratch objects that are left."""
         for _ in range(3):
             left = [seen.key for seen in self._bucket.list_objects(self.root)]
             if not left:
@@ -204,12 +219,12 @@ class _Scratch:
 
 
 def _is_honoured(unmet: Answer, met: Answer) -> bool:
-    """Tell whether a condition refused the one and let the other through."""
+    """Tell whether a request with an unmet condition was refused, and one with a met one done."""
     return unmet.code in _UNMET and met.effect == "done"
 
 
 def _list_codes(answers: Sequence[Answer]) -> set[str]:
-    """Return the store's codes, of a bulk delete those of its keys."""
+    """Return the error codes of answers; of a bulk delete, those of its keys."""
     codes: set[str] = set()
     for answer in answers:
         if answer.failed:
@@ -220,7 +235,7 @@ def _list_codes(answers: Sequence[Answer]) -> set[str]:
 
 
 def _finds_mark(bucket: S3Bucket, root: str) -> bool:
-    """Tell whether the store's own 404 bears the mark by which it is known."""
+    """Tell whether the store's own 404 bears ``bucket.ABSENCE_MARK``."""
     try:
         return bucket.has_absence_mark(f"{root}absent")
     except StoreError as error:
@@ -228,7 +243,7 @@ def _finds_mark(bucket: S3Bucket, root: str) -> bool:
 
 
 def _can_park(bucket: S3Bucket, parked: str, expires_s: int) -> bool:
-    """Tell whether an object may be put and removed where objects are parked."""
+    """Tell whether we may put and delete an object under the parking prefix."""
     key = f"{parked}{SCRATCH_NAME}{secrets.token_hex(8)}"
     now = bucket.read_clock()
     put = Request("put", key, body=b"a")

@@ -1,9 +1,9 @@
 """One session at a time on a bucket: a claim that lapses by the store's time, and the fence.
 
-Without conditional puts no shared lock object is safe, so each session puts a claim of its own and
-then lists. A session that sees another live claim withdraws. Every change is signed with the
-store's own stamp on the claim, and expires well before the claim can lapse: a session that slept
-cannot change anything when it wakes, because the store refuses it.
+Without conditional puts no shared lock object is safe. So each session puts a claim of its own, and
+then lists the claims. A session that sees another live claim withdraws its own. Every change is
+signed with the store's own stamp on the claim, and expires well before the claim can lapse. So a
+session that slept cannot change anything when it wakes: the store refuses its requests.
 
 Shards of one manifest may work side by side: their claims name the manifest and disjoint ranges of
 keys. Any two other claims exclude each other.
@@ -36,11 +36,11 @@ HOLD = ".runbook/hold"
 _ID_BYTES = 16
 
 Notice = Callable[[str], None]
-"""Called with what is being waited for, in words."""
+"""Called with what the session waits for, in words."""
 
 
 class Clock:
-    """The machine's own clock; ``now``, in UTC, and ``sleep`` may come from the caller."""
+    """The machine's own clock. The caller may bring another ``now``, in UTC, and ``sleep``."""
 
     def __init__(
         self,
@@ -57,6 +57,8 @@ class Claim(BaseModel):
 
     Attributes
     ----------
+    by, host : who carries out the plan, and on which machine
+    lease_s : how long the claim is live after its last renewal, by the store's time
     manifest : whose shard it works on; empty where it claims the whole bucket
     first, last : the shard's range of keys, both ends included
     """
@@ -75,14 +77,14 @@ class Claim(BaseModel):
         return bool(self.manifest) and "" < self.first <= self.last
 
     def is_beside(self, other: Claim) -> bool:
-        """Tell whether both may work at once: disjoint ranges of one manifest."""
+        """Tell whether both sessions may work at once: on disjoint ranges of one manifest."""
         if not self.has_range or not other.has_range or self.manifest != other.manifest:
             return False
         return self.last < other.first or other.last < self.first
 
 
 class _OtherClaim(NamedTuple):
-    """A live claim of another session, and the store's time of it."""
+    """A live claim of another session, its key, and the store's time at which it was put."""
 
     key: str
     put_at: datetime
@@ -109,10 +111,10 @@ def read_store_id(bucket: S3Bucket) -> str:
 
 
 def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
-    """Return this store's id; write one where there is none.
+    """Return this store's id; write a new one where there is none.
 
-    A plan names the id. Without an id, two plans would look alike: one made before the bucket had a
-    memory, and one made before that memory was removed.
+    A plan names the id, so that a removed memory is noticed. Without an id, a plan that was made
+    before the memory was removed would look like one that was made before there was a memory.
 
     Raises
     ------
@@ -133,7 +135,7 @@ def list_live_claims(bucket: S3Bucket, *, lease_s: float, spread_s: float) -> li
 
     Parameters
     ----------
-    lease_s : of a claim that cannot be read
+    lease_s : lease to assume for a claim that cannot be read
     spread_s : within how many seconds the store's machines agree on the time
 
     Raises
@@ -143,15 +145,15 @@ def list_live_claims(bucket: S3Bucket, *, lease_s: float, spread_s: float) -> li
     """
     now = bucket.read_clock()
     live = []
-    for put in bucket.list_objects(CLAIMS):
-        claim = _read_claim(bucket, put.key, lease_s=lease_s)
-        if put.last_modified + timedelta(seconds=claim.lease_s + spread_s) > now:
+    for listed in bucket.list_objects(CLAIMS):
+        claim = _read_claim(bucket, listed.key, lease_s=lease_s)
+        if listed.last_modified + timedelta(seconds=claim.lease_s + spread_s) > now:
             live.append(claim)
     return live
 
 
 def _read_claim(bucket: S3Bucket, key: str, *, lease_s: float) -> Claim:
-    """Return a claim; one that cannot be read counts as somebody's until its lease is over."""
+    """Return a claim; one that cannot be read counts as somebody's, with this lease."""
     try:
         return Claim.model_validate_json(bucket.read(key) or "{}")
     except (ValueError, StoreError):
@@ -163,15 +165,15 @@ class Session:
 
     Parameters
     ----------
-    header, by : of the plan that it carries out, and who does; others can read both
-    notice : told what is being waited for
-    hold_of : the manifest whose hold it reads and changes; empty: it moves a plan's objects
+    header : of the plan that the session carries out
+    by : who carries it out; others can read this in the claim
+    hold_of : the manifest whose hold the session reads and changes; empty: it moves objects
 
     Attributes
     ----------
-    stamp : the store's time of our claim
-    claim : what others can read
-    is_lost : the claim may be somebody else's by now: nothing more is sent
+    stamp : the store's time at which our claim was put or renewed last
+    claim : what others can read of us
+    is_lost : whether our claim may have lapsed, so that another session may have begun
     """
 
     def __init__(
@@ -204,12 +206,12 @@ class Session:
         self._uncertain_until = self.stamp
 
     def __enter__(self) -> Self:
-        """Claim the bucket. Wait until another claim, which nobody renews, has lapsed.
+        """Claim the bucket. First wait for other claims to end, or to lapse if nobody renews them.
 
         Raises
         ------
         HeldError
-            When someone else works in the bucket: names who.
+            When someone else works in the bucket; the message says who.
         NotReadyError
             When the store does not show what was just written.
         """
@@ -218,6 +220,7 @@ class Session:
         others = self._try_claim()
         while others:
             longest_s = max(other.claim.lease_s for other in others)
+            # After 30 s more than a claim can last, others came again and again.
             deadline = began + longest_s + self.timing.spread_s + 30
             for other in others:
                 claim = other.claim
@@ -227,18 +230,19 @@ class Session:
                 if is_renewed or self.clock.monotonic() > deadline:
                     raise HeldError(f"{text}. Nothing was changed; try again when it has ended.")
                 self.notice(f"{text}, or was killed: its claim lapses within {longest_s:g} s")
+            # 0.5 to 1.5 s, at random: two sessions that withdraw at once must not do so for ever.
             self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
             others = self._try_claim()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the claim back, unless something of ours may still take effect: then it lapses."""
+        """Withdraw the claim; let it lapse if a change of ours may still take effect."""
         if not self.has_uncertain:
             self._withdraw()
 
     @property
     def fence_at(self) -> datetime:
-        """The store's time after which nothing that is signed now can take effect."""
+        """The store's time after which no request that is signed now can take effect."""
         return self.stamp + timedelta(seconds=self.timing.fence_s)
 
     @property
@@ -247,16 +251,16 @@ class Session:
         return self.stamp < self._uncertain_until
 
     def share_doubt(self, other: Session) -> None:
-        """Keep the claim until what another session sent cannot take effect any more."""
+        """Keep our claim while a change that another session sent may still take effect."""
         self._uncertain_until = max(self._uncertain_until, other._uncertain_until)
 
     def renew(self) -> None:
-        """Renew the claim when half of the signatures' time is over.
+        """Renew the claim if requests that are signed now have lost half of their time.
 
         Raises
         ------
         StoppedError
-            When it lapsed meanwhile: someone else may have begun.
+            When the claim lapsed meanwhile: another session may have begun.
         """
         age_s = self.clock.monotonic() - self._stamped_at
         if self.is_lost or age_s > self.timing.expires_s / 2:
@@ -268,18 +272,18 @@ class Session:
         Raises
         ------
         StoppedError
-            When it lapsed meanwhile.
+            When the claim lapsed meanwhile.
         """
         if self.is_lost:
             raise StoppedError("our claim had lapsed")
-        self.is_lost = True
+        self.is_lost = True  # until the store shows the renewed claim, whatever is raised before
         self._put_claim()
-        seen = self.bucket.look([self._key]).get(self._key)
+        renewed = self.bucket.look([self._key]).get(self._key)
         lapses = self.stamp + timedelta(seconds=self.timing.lease_s - 1)
-        if seen is None or seen.last_modified >= lapses:
+        if renewed is None or renewed.last_modified >= lapses:
             why = "this machine slept, the store was slow, or someone removed it"
             raise StoppedError(f"our claim had lapsed: {why}")
-        self.stamp = max(self.stamp, seen.last_modified)
+        self.stamp = max(self.stamp, renewed.last_modified)
         self.is_lost = False
 
     def check_claim(self) -> None:
@@ -303,11 +307,11 @@ class Session:
         *,
         counts: bool = True,
     ) -> list[Answer]:
-        """Send requests that the store refuses once our claim is old.
+        """Send requests, each once; send none when their signatures would have expired already.
 
         Parameters
         ----------
-        counts : whether their outcome matters; if not, nobody waits for it
+        counts : whether the outcome matters; if not, the claim is withdrawn without waiting for it
         """
         expires_s = self.timing.expires_s
         answers = [Answer("none", code="NotSent", message="our signature is too old")]
@@ -316,7 +320,7 @@ class Session:
         def take(index: int, answer: Answer) -> None:
             is_late = self.clock.monotonic() - self._stamped_at >= expires_s
             if is_late and answer.effect == "none" and answer.code != "NotSent":
-                # A proxy may have sent it before: then only the repetition was refused.
+                # A proxy may have sent the request twice: then only the second one was refused.
                 answer = replace(answer, effect="unknown")
             if is_late and answer.failed:
                 answer = replace(answer, effect="unknown")
@@ -333,17 +337,17 @@ class Session:
         return answers
 
     def change(self, request: Request) -> None:
-        """Write or remove an object of ours, for certain.
+        """Write or remove an object of ours; raise unless that was done for certain.
 
         Raises
         ------
         StoppedError
-            When it is not certain that it was done.
+            When the request was refused, or nobody knows what became of it.
         """
         _must_be_done(request, self.send([request])[0])
 
     def wait_until(self, at: datetime, why: str) -> None:
-        """Wait until the store's time is past ``at``; keeps the claim alive."""
+        """Wait until the store's time is past ``at``, and keep the claim alive meanwhile."""
         while self.stamp < at:
             left_s = (at - self.stamp).total_seconds()
             self.notice(f"{why}: {left_s:.0f} s more")
@@ -351,52 +355,62 @@ class Session:
             self.confirm()
 
     def write_store_id(self, store_id: str) -> str:
-        """Write the object that holds this store's id; a new id when none is given.
+        """Write the object that holds this store's id, and return the id.
+
+        Parameters
+        ----------
+        store_id : empty: write a new id
 
         Raises
         ------
         StoppedError
-            When it is not certain that it was written.
+            When it is not certain that the object was written.
         """
         store_id = store_id or secrets.token_hex(_ID_BYTES)
         self.change(Request("put", STORE_ID, body=store_id.encode()))
         return store_id
 
     def _try_claim(self) -> list[_OtherClaim]:
-        """Put a claim; return the live claims of others, after taking ours back."""
+        """Put a claim, and return the live claims of others. If there are any, withdraw ours."""
         self._key = f"{CLAIMS}{secrets.token_hex(8)}"
         self._put_claim()
-        puts = {seen.key: seen for seen in self.bucket.list_objects(CLAIMS)}
-        if self._key not in puts:
+        claims = {listed.key: listed for listed in self.bucket.list_objects(CLAIMS)}
+        if self._key not in claims:
             raise NotReadyError("the store does not list what was just written: no claim is safe")
-        self.stamp = puts.pop(self._key).last_modified
+        self.stamp = claims.pop(self._key).last_modified
         live = []
-        for put in puts.values():
-            claim = _read_claim(self.bucket, put.key, lease_s=self.timing.lease_s)
+        for listed in claims.values():
+            claim = _read_claim(self.bucket, listed.key, lease_s=self.timing.lease_s)
             lease = timedelta(seconds=claim.lease_s + self.timing.spread_s)
-            is_live = put.last_modified + lease > self.stamp
+            is_live = listed.last_modified + lease > self.stamp
             if is_live and not self.claim.is_beside(claim):
-                live.append(_OtherClaim(put.key, put.last_modified, claim))
+                live.append(_OtherClaim(listed.key, listed.last_modified, claim))
         if live:
             self._withdraw()
         return live
 
     def _put_claim(self) -> None:
+        """Put our claim, for the first time or to renew it."""
         put = Request("put", self._key, body=self.claim.model_dump_json().encode())
         _must_be_done(put, self._send_about_claim(put))
 
     def _withdraw(self) -> None:
-        with suppress(StoreError):  # it lapses
+        """Remove our claim."""
+        with suppress(StoreError):  # a claim that stays lapses
             self._send_about_claim(Request("delete", self._key))
 
     def _send_about_claim(self, request: Request) -> Answer:
-        """Sign it anew and send it: a late effect here only makes others wait."""
+        """Send a request about our claim, signed by the store's clock.
+
+        If it takes effect late, others only wait longer.
+        """
         date = self.bucket.read_clock()
         self._stamped_at = self.clock.monotonic()
         return self.bucket.send([request], signed_at=date, expires_s=self.timing.expires_s)[0]
 
 
 def _must_be_done(request: Request, answer: Answer) -> None:
+    """Raise ``StoppedError`` unless an answer says that its request was done."""
     if answer.effect == "done":
         return
     what = f"the {request.kind} of {request.key}"
