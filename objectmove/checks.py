@@ -1,4 +1,4 @@
-"""May a plan begin, or go on? A refusal is raised here; nothing planned is changed."""
+"""Whether a plan may begin or go on: raise a refusal if it may not. Changes no planned object."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from .record import Record
 from .session import Clock, Session, read_store_id
 from .table import State
 
+#: So many planned objects may have changed in any release, or a tenth if that is more.
 _FEW_CHANGED = 3
+#: How long the consumer is watched before an undo.
 _STAND_STILL_S = 3.0
 
 
@@ -28,20 +30,28 @@ def check_approval(
     has_word: bool,
     now: datetime,
 ) -> None:
-    """Refuse a wrong approval, a second beginning, a resume of what never began, and an old plan.
+    """Refuse a plan that must not begin, or must not go on, by what is known of its approval.
+
+    Refused are: other bytes than were approved; a second beginning; a beginning after the plan has
+    expired; a resume of a plan that was never begun; an undo without a person's word.
 
     Parameters
     ----------
-    record : what the bucket knows of the plan
+    record : what the bucket knows of the plan; None when it knows nothing
     is_new : whether the plan begins; else it goes on
     has_earlier : whether the bucket knows an earlier plan of this name, which never began
     has_word : whether a person said that an undo is safe now
+
+    Raises
+    ------
+    NotApprovedError, ExpiredError
+        When the plan is refused.
     """
     plan = ledger.plan
     header = plan.header
     recorded_sha256 = record.sha256 if record is not None else ""
-    approved = (ledger.approved_sha256, recorded_sha256)
-    if any(sha256 not in ("", plan.sha256) for sha256 in approved):
+    approved_hashes = (ledger.approved_sha256, recorded_sha256)
+    if any(sha256 not in ("", plan.sha256) for sha256 in approved_hashes):
         raise NotApprovedError(
             f"{plan.id} is not the plan that was approved by that name: make a new plan"
         )
@@ -76,11 +86,17 @@ def check_not_taken_back(bucket: S3Bucket, plan: MovePlan) -> None:
 
 
 def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_new: bool) -> None:
-    """Find out whether the bucket still remembers what was begun, and rewrite its id.
+    """Find out whether the bucket's memory was removed since the plan was made or begun.
+
+    Raises
+    ------
+    NotApprovedError
+        When it was, and the plan is to begin.
 
     Notes
     -----
-    Changes ``.runbook/id``, and the ledger when the memory was removed.
+    Writes ``.runbook/id`` anew. If the memory of a plan that goes on was removed, writes that into
+    the ledger.
     """
     store_id = read_store_id(session.bucket)
     is_other = bool(ledger.store_id) and store_id != ledger.store_id
@@ -96,7 +112,10 @@ def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_
 
 
 def has_nothing_to_resume(ledger: Ledger) -> bool:
-    """Tell whether there is nothing to go on with; an approved word always is something."""
+    """Tell whether nothing of a plan was announced, so that a resume can only end it.
+
+    A settling that moves nothing, and a reopening, announce nothing. Once approved, they go on.
+    """
     if not ledger.is_begun:
         return True
     plan = ledger.plan
@@ -105,6 +124,7 @@ def has_nothing_to_resume(ledger: Ledger) -> bool:
 
 
 def _has_announced_nothing(ledger: Ledger) -> bool:
+    """Tell whether no row was announced, and none ended with an effect."""
     if ledger.begun != 0:
         return False
     without_effect = {State.NONE}
@@ -115,7 +135,10 @@ def _has_announced_nothing(ledger: Ledger) -> bool:
 
 
 def check_word(bucket: S3Bucket, plan: MovePlan) -> None:
-    """Refuse a word on rows that somebody settled since the plan was made."""
+    """Refuse a word on rows that somebody settled since the plan was made.
+
+    But the word *taken* overrules an earlier *not taken*.
+    """
     header = plan.header
     parent = records.read_record(bucket, header.parent)
     words_of_rows = parent.settled if parent is not None else {}
@@ -141,11 +164,16 @@ def check_word(bucket: S3Bucket, plan: MovePlan) -> None:
 def check_stillness(
     bucket: S3Bucket, keys: Sequence[str], *, abilities: Abilities, clock: Clock
 ) -> None:
-    """Look twice at what an undo takes back: if something vanishes meanwhile, someone took it."""
+    """Look twice at the objects that an undo takes back; refuse if one vanishes meanwhile.
+
+    Parameters
+    ----------
+    keys : where consumers take the objects
+    """
     before = look_surely(bucket, keys, abilities=abilities)
     clock.sleep(_STAND_STILL_S)
     after = look_surely(bucket, keys, abilities=abilities)
-    vanished = [key for key in keys if before.get(key) and after.get(key, "?") is None]
+    vanished = [key for key in keys if before.get(key) and key in after and after[key] is None]
     if vanished:
         some = ", ".join(vanished[:5])
         raise DriftError(
@@ -155,11 +183,11 @@ def check_stillness(
 
 
 def find_owned(ledger: Ledger, owners: Mapping[str, str]) -> dict[int, str]:
-    """Return the waiting rows that belong to another plan, and the command that goes on with it.
+    """Return the rows that wait and belong to another plan, and by row the reason, in words.
 
     Parameters
     ----------
-    owners : key to the other plan
+    owners : by key, the id of the other plan
     """
     owned = {}
     for row in ledger.rows(State.NONE):
@@ -171,12 +199,17 @@ def find_owned(ledger: Ledger, owners: Mapping[str, str]) -> dict[int, str]:
 
 
 def check_changed(plan: MovePlan, changed: Mapping[int, str], *, is_strict: bool) -> None:
-    """Refuse when too much has changed since the plan was made.
+    """Refuse a plan of which too many objects changed since it was made.
 
     Parameters
     ----------
-    changed : row to what happened to its object
-    is_strict : whether one changed object is too much
+    changed : by row, what happened to its object
+    is_strict : whether one changed object is too many; one always is outside of a release
+
+    Raises
+    ------
+    DriftError
+        When there are too many.
     """
     rows = plan.rows
     allowed = 0
@@ -189,6 +222,7 @@ def check_changed(plan: MovePlan, changed: Mapping[int, str], *, is_strict: bool
 
 
 def _describe_some(plan: MovePlan, changed: Mapping[int, str]) -> str:
+    """Name the first five rows that changed, and how."""
     first = sorted(changed)[:5]
     texts = [f"{plan.rows[row].key}: {changed[row]}" for row in first]
     return "; ".join(texts)

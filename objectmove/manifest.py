@@ -1,7 +1,7 @@
 """A plan that is cut by key range into shards, under one approval.
 
 A manifest is a plan's file whose lines name other plans: their ranges of keys, counts and hashes.
-Its SHA-256 is the approval of all of them. A shard is a plan like any other; its id is
+The manifest's SHA-256 approves all of them. A shard is a plan like any other; its id is
 ``MANIFEST#k``. The undo of a manifest is a manifest of its shards' undos, in reverse order.
 """
 
@@ -45,7 +45,7 @@ _FORMAT = "objectmove/plan/shards/1"
 
 
 class Shard(FrozenModel):
-    """One line of a manifest: a plan, its range of keys, and the hash that its file must have."""
+    """One line of a manifest: a plan's id, range of keys and totals, and its file's SHA-256."""
 
     plan: PlanId
     first: str
@@ -66,7 +66,7 @@ class Manifest(PlanFile):
     rows: tuple[PlanRow, ...] = ()
 
     def find_shard(self, plan: str) -> Shard | None:
-        """Return the line that names a plan."""
+        """Return the line that names a plan; None when there is none."""
         return next((shard for shard in self.shards if shard.plan == plan), None)
 
 
@@ -76,7 +76,7 @@ def parse_plan_file(content: bytes, *, path: Path) -> MovePlan | Manifest:
     Raises
     ------
     PlanError
-        When a line is not exactly what this package writes, or what it says does not agree.
+        When a line is not exactly what this package writes, or lines contradict each other.
     """
     if _is_manifest(content):
         return parse_manifest(content, path=path)
@@ -84,6 +84,7 @@ def parse_plan_file(content: bytes, *, path: Path) -> MovePlan | Manifest:
 
 
 def _is_manifest(content: bytes) -> bool:
+    """Tell whether a file's first line says that the file is a manifest."""
     first_line, _, _ = content.partition(b"\n")
     return f'"{_FORMAT}"'.encode() in first_line
 
@@ -108,11 +109,13 @@ def parse_manifest(content: bytes, *, path: Path) -> Manifest:
 
 
 def _encode(header: PlanHeader, shards: Sequence[Shard]) -> bytes:
+    """Return the bytes of a manifest's file."""
     lines = [shard.model_dump_json().encode() for shard in shards]
     return plans.encode(header, lines)
 
 
 def _check_shards(path: Path, header: PlanHeader, shards: Sequence[Shard]) -> None:
+    """Refuse a renamed file, and shards that do not agree with the header or overlap."""
     if path.stem != header.id:
         raise PlanError(f"{path.name} was renamed: it is {header.id}")
     if header.format != _FORMAT:
@@ -121,7 +124,7 @@ def _check_shards(path: Path, header: PlanHeader, shards: Sequence[Shard]) -> No
     size_bytes = sum(shard.bytes for shard in shards)
     if (objects, size_bytes) != (header.objects, header.bytes):
         raise PlanError(f"{path.name}: its totals are not those of its shards")
-    last = ""
+    last = ""  # the last key of the shard before
     for shard in sorted(shards, key=lambda shard: shard.first):
         if plans.find_manifest(shard.plan) != header.release:
             raise PlanError(f"{path.name}: {shard.plan} is not a shard of {header.release}")
@@ -135,12 +138,13 @@ class Spool:
 
     Parameters
     ----------
-    file : a new file
-    most : the most rows that fit
+    file : an empty file
+    most : how many rows may be added
 
     Attributes
     ----------
-    count : how many rows there are oldest : since when the oldest waits
+    count : how many rows there are
+    oldest : since when the longest-waiting object waits; None without rows
     """
 
     def __init__(self, file: IO[bytes], *, most: int) -> None:
@@ -151,7 +155,7 @@ class Spool:
         self._last = ""
 
     def add(self, rows: Sequence[PlanRow]) -> None:
-        """Take rows in, in the order of their keys.
+        """Add rows, in the order of their keys.
 
         Raises
         ------
@@ -174,7 +178,7 @@ class Spool:
             raise LimitError(f"more would move than these shards may hold: {self._most} objects")
 
     def cut(self, size: int) -> Iterator[list[PlanRow]]:
-        """Yield the rows again, so many at a time."""
+        """Yield the rows again, in lists of ``size`` rows; the last list may be shorter."""
         self._file.seek(0)
         while True:
             lines = list(islice(self._file, size))
@@ -191,7 +195,7 @@ def write_shards(
     Parameters
     ----------
     header : of the whole plan; its id becomes the manifest's
-    number : how many shards to make; fewer where there are fewer rows
+    number : how many shards to make; there may be fewer when there are few rows
 
     Raises
     ------
@@ -215,7 +219,7 @@ def write_shards(
 
 
 def describe_shard(plan: MovePlan) -> Shard:
-    """Return the line that names a plan."""
+    """Return the line by which a manifest names a plan."""
     header = plan.header
     return Shard(
         plan=plan.id,
@@ -237,6 +241,11 @@ def write_manifest(
 ) -> Manifest:
     """Write a manifest under ``folder`` and return it.
 
+    Parameters
+    ----------
+    header : of the whole plan, without format and totals
+    oldest : since when the longest-waiting object waits; None when nothing waits
+
     Raises
     ------
     PlanError
@@ -257,18 +266,18 @@ def write_manifest(
 
 
 def read_manifest(plan: MovePlan) -> Manifest:
-    """Return the manifest that lies beside a shard, and names it.
+    """Return the manifest of a shard, from the same folder.
 
     Raises
     ------
     PlanError
-        When it is missing, or the shard's file does not have the hash that it names.
+        When the manifest is missing, or the shard's file does not have the hash that it names.
     """
     path = plan.path.with_name(f"{plan.header.manifest}.jsonl")
     try:
         content = path.read_bytes()
     except OSError as error:
-        text = f"{path} cannot be read: {error.strerror}. It approves {plan.id}"
+        text = f"{path} cannot be read: {error.strerror}. This manifest approves {plan.id}"
         raise PlanError(text) from error
     manifest = parse_manifest(content, path=path)
     check_shard(manifest, plan)
@@ -280,7 +289,8 @@ def find_approval(plan: MovePlan | Manifest) -> str:
 
     Returns
     -------
-    An empty text for a shard without its manifest: it can be resumed, but not approved.
+    The hash. For a shard without its manifest an empty text: such a shard can be resumed, but not
+    approved.
 
     Raises
     ------
@@ -306,7 +316,7 @@ def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
     Raises
     ------
     PlanError
-        When it is in neither place, or does not have the hash that the manifest names.
+        When the plan is in neither place, or does not have the hash that the manifest names.
     """
     path = manifest.path.with_name(f"{shard.plan}.jsonl")
     plan: MovePlan | None
@@ -316,8 +326,8 @@ def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
         plan = records.fetch_plan(bucket, shard.plan, find_folder=lambda: path.parent)
     if plan is None:
         raise PlanError(
-            f"the plan {shard.plan} is not here, and the bucket no longer holds it: it has ended, "
-            "or was never begun. Go on where it was planned."
+            f"the plan {shard.plan} is not on this machine, and the bucket does not hold it: it "
+            "has ended, or was never begun. Go on with it on the machine where it was planned."
         )
     check_shard(manifest, plan)
     return plan
@@ -326,10 +336,10 @@ def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
 def fetch_plan(
     bucket: S3Bucket, plan_id: str, *, find_folder: Callable[[], Path]
 ) -> MovePlan | Manifest | None:
-    """Fetch a plan, or a manifest, that the bucket remembers, and write it into a folder.
+    """Write a plan, or a manifest, that the bucket remembers into a folder of this machine.
 
-    With a shard comes its manifest, which approves it. Parameters and errors are those of
-    ``record.fetch_plan``.
+    For a shard, also write its manifest, which approves the shard. Parameters, return value and
+    errors are those of ``record.fetch_plan``.
     """
     find_once = cache(find_folder)
     plan = records.fetch_plan(bucket, plan_id, find_folder=find_once)
@@ -348,7 +358,13 @@ def fetch_plan(
 
 
 def was_begun(bucket: S3Bucket, manifest: Manifest) -> bool:
-    """Tell whether a manifest was approved and begun, by the bucket. Only reads."""
+    """Tell whether the bucket remembers that a manifest was approved and begun. Only reads.
+
+    Raises
+    ------
+    NotApprovedError
+        When another manifest was begun by that name.
+    """
     recorded = records.read_recorded_manifest(bucket, manifest.id)
     if recorded not in (None, manifest.content):
         raise NotApprovedError(
@@ -367,27 +383,28 @@ def begin_shards(
     clock: Clock,
     notice: Notice,
 ) -> None:
-    """Put an approved manifest and all of its shards on record, if they are not.
+    """Put an approved manifest and all of its shards on record, unless they are on record.
 
-    Each record says that the others are held for it, unless they stand still already for someone
-    else. So only the shard that ends last lets them go on. The ledgers here say the same: they
-    outlive the bucket's memory.
+    Each shard's record says that the others are held for the shard, unless they stand still already
+    for someone else. So only the shard that ends last lets them go on. The shards' ledgers on this
+    machine say the same, in case the bucket's memory is removed.
 
     Raises
     ------
     StoppedError
-        When the others may be paused, and the shards are on record.
+        When it is not certain that the others stand still. A shard is on record by then.
     ExpiredError
         When the manifest is too old to begin.
     NotApprovedError
-        When the bucket's memory was removed since it was made.
+        When the bucket's memory was removed since the manifest was made.
 
     Notes
     -----
-    Changes ``.runbook/``, and pauses the others. The shards are resumed, or stopped, one by one.
+    Changes ``.runbook/``, and pauses the others. Afterwards each shard is resumed or stopped on its
+    own.
     """
     header = manifest.header
-    if _list_unrecorded(bucket, manifest) == []:
+    if not _list_unrecorded(bucket, manifest):
         return
     with Session(bucket, header, operator, clock, notice, hold_of=manifest.id) as session:
         unrecorded = _list_unrecorded(bucket, manifest)
@@ -408,7 +425,7 @@ def begin_shards(
 def note_hold(bucket: S3Bucket, plan_id: str, *, logs: Logs) -> None:
     """Write into this machine's ledger the hold of a shard that another machine put on record.
 
-    Then this machine can end the hold, too, when the bucket's memory is removed.
+    Then this machine, too, can end the hold if the bucket's memory is removed.
     """
     log = logs(plan_id)
     if any(log.scan()):
@@ -428,7 +445,7 @@ def _put_on_record(
     logs: Logs,
     hold: Hold,
 ) -> None:
-    """Put shards on record one by one, and pause the others after the first."""
+    """Put shards on record one by one; pause the others as soon as the first is on record."""
     note: HoldNote | None = None
     is_first = True
     for plan in shards:
@@ -441,20 +458,21 @@ def _put_on_record(
                 _append_hold(log, note)
             records.put_record(session, _describe_unbegun(session, plan, note))
             if is_first and note is not None and not hold.is_paused():
-                # If this came later, a person's pause could be taken for ours.
+                # Later, a person could have paused them: that pause would look like ours.
                 _pause(session, hold, note, manifest=manifest, log=log)
         is_first = False
 
 
 def _append_hold(log: ChainedLog, note: HoldNote) -> None:
+    """Write into a shard's ledger who is held for the shard."""
     log.append("hold", {"note": note.model_dump(mode="json")})
 
 
 def pause(session: Session, hold: Hold, note: HoldNote, log: ChainedLog) -> None:
     """Make the others stand still.
 
-    Such a request does not expire. If it may have come after another session had ended the hold,
-    the ledger says so: then to resume the plan ends the pause.
+    A request to pause does not expire. If it may have come after another session had ended the
+    hold, the ledger says so: a resume of the plan then ends the pause.
 
     Raises
     ------
@@ -490,7 +508,7 @@ def _list_unrecorded(bucket: S3Bucket, manifest: Manifest) -> list[Shard]:
 
 
 def _make_note(session: Session, hold: Hold) -> HoldNote | None:
-    """Return who is held for the shards; None when they stand still already for someone else."""
+    """Return the note of the shards' hold; None when a person paused the others before us."""
     is_held = any(record.hold for record in records.list_records(session.bucket))
     if hold.is_paused() and not is_held:
         return None
@@ -498,7 +516,7 @@ def _make_note(session: Session, hold: Hold) -> HoldNote | None:
 
 
 def _describe_unbegun(session: Session, plan: MovePlan, note: HoldNote | None) -> Record:
-    """Return what the bucket knows of a shard that is approved, and not begun."""
+    """Return the record of a shard that is approved with its manifest, and not begun."""
     return Record(
         plan=plan.id,
         release=plan.id,

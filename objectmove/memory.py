@@ -19,7 +19,7 @@ from .record import HoldNote, Record
 from .session import read_store_id
 from .table import Place
 
-_MEMORY_REMOVED = "the bucket's memory (.runbook/) of it was removed"
+_MEMORY_REMOVED = "the bucket's memory (.runbook/) of this plan was removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,19 @@ class Begun:
 
 
 ListBegun = Callable[[], Mapping[str, Callable[[], Begun | None]]]
-"""Every plan that has a ledger on this machine, by id; each is read only when it is asked for."""
+"""Returns every plan that has a ledger on this machine: by id, a function that reads the plan.
+
+The function returns None when the plan's file is damaged or gone.
+"""
 
 
 def read_begun(path: Path, ledger: Path) -> Begun | None:
-    """Read a plan that has a ledger on this machine; None when its file is damaged or gone."""
+    """Read a plan that has a ledger on this machine; None when its file is damaged or gone.
+
+    Parameters
+    ----------
+    path, ledger : the files of the plan and of its ledger
+    """
     try:
         plan = parse_plan(path.read_bytes(), path=path)
     except (OSError, PlanError):
@@ -44,7 +52,7 @@ def read_begun(path: Path, ledger: Path) -> Begun | None:
 
 
 def list_none() -> Mapping[str, Callable[[], Begun | None]]:
-    """Return no plan: none was begun from this machine."""
+    """Return no plan: a ``ListBegun`` for a machine that began none."""
     return {}
 
 
@@ -54,12 +62,12 @@ class Memory:
 
     Attributes
     ----------
-    owners : key to the plan that it belongs to
-    forgotten : keys of plans that this machine has begun and the bucket does not remember, and the
-        plan
-    parked : rests of keys that are parked and not settled, and the plan
-    ways_on : plans that the bucket does not remember, and what goes on with each: an undo or a
-        settling before its release
+    owners : by key, the unfinished plan that the key belongs to
+    forgotten : by key, the plan that named the key: the bucket forgot what became of its object
+    parked : by key after the source prefix, the plan: its object is parked, and not settled; or a
+        person's word on it was taken back
+    ways_on : by plan that the bucket does not remember, the command that goes on with the plan; an
+        undo or a settling comes before its release
     """
 
     owners: Mapping[str, str]
@@ -74,12 +82,12 @@ class Unfinished:
 
     Attributes
     ----------
-    by : who began it, and where
-    state : what is left, in words
-    rows : how many were begun, or are in doubt
-    way_on : the command that goes on with it
-    held_by, held_since : who has others held for it, and since when by the store's time; empty
-        when nobody is held
+    by : who began the plan, and on which machine
+    state : what is left to do, in words
+    rows : how many rows were announced; of a plan that has ended, how many wait for a person
+    way_on : the command that goes on with the plan
+    held_by, held_since : who began the hold for the plan, and when, by the store's time; empty when
+        nobody is held
     """
 
     plan: str
@@ -98,8 +106,7 @@ def list_unfinished(bucket: S3Bucket, list_begun: ListBegun = list_none) -> list
 
     Parameters
     ----------
-    list_begun : the plans that were begun from this machine; of these, the ones that the bucket
-        forgot are found too
+    list_begun : lists the plans that were begun on this machine: the bucket may have forgotten some
 
     Raises
     ------
@@ -107,18 +114,18 @@ def list_unfinished(bucket: S3Bucket, list_begun: ListBegun = list_none) -> list
         When the bucket cannot be read.
     """
     open_records = [record for record in records.list_records(bucket) if not record.is_closed]
-    # A plan that has ended goes on only after an undo or a settling of it that is under way.
-    busy = {record.parent for record in open_records if not record.is_over}
-    open_records = [r for r in open_records if not r.ended or r.plan not in busy]
+    # While an undo or a settling of a plan is under way, the plan itself is left out if it ended.
+    busy_parents = {record.parent for record in open_records if not record.is_over}
+    open_records = [r for r in open_records if not r.ended or r.plan not in busy_parents]
     unfinished = [_describe_forgotten(plan) for plan in list_forgotten(bucket, list_begun)]
     for record in open_records:
         way_on = find_way_on(bucket, record)
         unfinished.append(_describe_record(record, way_on))
-    # Somebody stands still for these: they come first.
-    return sorted(unfinished, key=lambda plan: not plan.held_by)
+    return sorted(unfinished, key=lambda plan: not plan.held_by)  # False sorts first
 
 
 def _describe_forgotten(plan: Forgotten) -> Unfinished:
+    """Describe a plan that the bucket forgot."""
     return Unfinished(
         plan=plan.plan,
         by="this machine",
@@ -135,6 +142,7 @@ def _add_hold(state: str, hold: HoldNote | None) -> str:
 
 
 def _describe_record(record: Record, way_on: str) -> Unfinished:
+    """Describe a plan by its record."""
     if record.is_over and record.rows_awaiting_word:
         rows = len(record.rows_awaiting_word)
         state = "waits for a person's word: nobody can know what became of these objects"
@@ -171,7 +179,7 @@ def read_memory(
     Raises
     ------
     StoreError, PlanError
-        When it cannot be read: what is in doubt is not known then.
+        When the bucket cannot be read: nobody knows then which rows are in doubt.
     """
     parked = _find_parked(bucket, parked_prefix)
     open_records = records.list_records(bucket)
@@ -195,17 +203,18 @@ def read_memory(
 
 
 def find_way_on(bucket: S3Bucket, record: Record) -> str:
-    """Return the command that goes on with a plan, by what is still there. Only reads.
+    """Return the command that goes on with a plan, by which objects are still there. Only reads.
 
-    If everything that could be planned again has gone, resuming the plan ends it.
+    If all objects that could be planned again have gone, that is the command that resumes the plan,
+    which ends it.
 
     Raises
     ------
     StoreError, PlanError
         When the bucket cannot be read.
     """
-    is_about_forgotten = record.is_over and not record.rows_awaiting_word
-    if not is_about_forgotten or not record.forgotten_rows:
+    has_only_forgotten = record.is_over and not record.rows_awaiting_word
+    if not has_only_forgotten or not record.forgotten_rows:
         return record.way_on
     plan = records.read_recorded_plan(bucket, record, folder=Path())
     rows = {plan.rows[number].key: plan.rows[number] for number in record.forgotten_rows}
@@ -218,7 +227,7 @@ def find_way_on(bucket: S3Bucket, record: Record) -> str:
 
 
 def _find_forgotten_keys(bucket: S3Bucket) -> dict[str, str]:
-    """Return the keys that need a person's word before they are planned, with their plan."""
+    """Return the keys that need a person's word before they are planned again, with their plans."""
     forgotten = {}
     for record, plan in records.list_open_plans(bucket):
         for number in record.forgotten_rows:
@@ -229,7 +238,7 @@ def _find_forgotten_keys(bucket: S3Bucket) -> dict[str, str]:
 
 
 def _find_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, str]:
-    """Return the rests of keys that are parked and not settled, each with its plan."""
+    """Return what is parked and not settled: by the key after the source prefix, the plan."""
     known = records.list_recorded_plans(bucket)
     closed = {plan for plan, has_tombstone in known.items() if has_tombstone}
     parked = {}
@@ -247,9 +256,9 @@ class Forgotten:
     Attributes
     ----------
     keys : both ends of its open rows
-    open_rows : how many those rows are
-    way_on : the command that goes on with it
-    hold : who is held for it, by the ledger here; None when nobody is
+    open_rows : how many rows are open
+    way_on : the command that goes on with the plan
+    hold : who is held for the plan, by the ledger here; None when nobody is
     """
 
     plan: str
@@ -300,7 +309,7 @@ def _find_undos(bucket: S3Bucket) -> dict[str, str]:
 
 
 def _list_keys(rows: Sequence[PlanRow]) -> tuple[str, ...]:
-    """Return the keys of rows, at both ends."""
+    """Return the keys of rows, source and destination."""
     keys = []
     for row in rows:
         keys.append(row.key)
@@ -310,7 +319,7 @@ def _list_keys(rows: Sequence[PlanRow]) -> tuple[str, ...]:
 
 
 def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
-    """Return the rests of the keys that are open again although their release was settled."""
+    """Return the rows on which a word was taken back: by key after the source prefix, the plan."""
     plan = records.read_recorded_plan(bucket, record, folder=Path())
     prefix = plan.header.source
     reopened = {}
@@ -322,18 +331,18 @@ def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
 
 def _find_forgotten_plans(bucket: S3Bucket, list_begun: ListBegun) -> Iterator[Begun]:
     """Yield the plans that were begun here, and that the bucket forgot."""
-    known = records.list_recorded_plans(bucket)
+    recorded = records.list_recorded_plans(bucket)
     store_id = ""
     for plan_id, read in list_begun().items():
-        if plan_id in known:
+        if plan_id in recorded:
             continue
         begun = read()
         if begun is None or begun.plan.header.bucket != bucket.name:
             continue
         ledger = Ledger(begun.log, begun.plan)
         store_id = store_id or read_store_id(bucket)
-        is_here = begun.plan.header.endpoint == bucket.endpoint
-        is_here = is_here or (bool(store_id) and ledger.store_id == store_id)
+        has_same_endpoint = begun.plan.header.endpoint == bucket.endpoint
+        has_same_id = bool(store_id) and ledger.store_id == store_id
         is_begun = ledger.is_begun or ledger.hold is not None
-        if is_begun and is_here:
+        if is_begun and (has_same_endpoint or has_same_id):
             yield begun

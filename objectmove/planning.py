@@ -1,4 +1,4 @@
-"""Make plans: of a move, and of taking one back."""
+"""Make plans: of a move, and of an undo."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from .settling import SETTLE_LIFETIME, derive_header, make_reopen_plan, name_und
 from .table import State
 
 GIB = 1024**3
+#: The largest object that S3 copies in one request.
 MAX_COPY_BYTES = 5 * GIB
+#: So many objects are judged at a time.
 _CHUNK = 1000
 
 
@@ -38,8 +40,8 @@ class Judgement:
 
     Attributes
     ----------
-    exclude : why it must not move; empty when it may
-    age_start : since when it waits
+    exclude : why the object must not move, in a word; empty when it may
+    age_start : since when the object waits
     facts : what else stands in the approved row
     """
 
@@ -49,11 +51,11 @@ class Judgement:
 
 
 Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
-"""Called with up to a thousand objects, with their metadata; answers in the same order."""
+"""Takes up to a thousand objects with their metadata; returns judgements in the same order."""
 
 
 def allow_all(objects: Sequence[Seen]) -> Sequence[Judgement]:
-    """Judge that each object may move, and waits since its LastModified."""
+    """Judge that each object may move, and has waited since its LastModified."""
     return [Judgement(exclude="", age_start=seen.last_modified) for seen in objects]
 
 
@@ -78,12 +80,13 @@ def make_move_plan(
         ``selection`` and ``parked``: see ``PlanHeader``
     folder : where the plan is written
     judge : the caller's rules; None: ``allow_all``
-    match : shell pattern on the key after the prefix, in any case
-    first : take only that many, in the order of their keys; the others are ``left_for_later``
-    list_begun : the plans that were begun from this machine
-    memory_removed : a person's word that rows may be planned although the bucket forgot what
+    match : shell pattern for the key after the prefix; upper and lower case are the same
+    first : plan only so many objects, in the order of the listing; None: all
+    list_begun : lists the plans that were begun on this machine
+    memory_removed : a person's word that objects may be planned although the bucket forgot what
         became of them
-    shards : cut the plan by key range into so many; 0, or where nothing moves: write one plan
+    shards : cut the plan by key range into so many shards; 0, or where nothing moves: write one
+        plan
 
     Raises
     ------
@@ -92,13 +95,13 @@ def make_move_plan(
     NotReadyError
         When the store does not do what a move needs, or the key may not delete.
     LimitError
-        When more would move than the limit allows; with shards, it is the limit of each.
+        When more would move than the limit allows; with shards, the limit is that of each shard.
     StoreError
         When the bucket cannot be read.
 
     Notes
     -----
-    Changes scratch objects only, and removes them; writes ``.runbook/id`` where there is none.
+    Changes only scratch objects, and removes them. Writes ``.runbook/id`` where there is none.
     """
     source = header["source"]
     to = header["to"]
@@ -154,7 +157,7 @@ def make_move_plan(
 
 
 def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
-    """Yield what lies under a prefix, without our scratch objects, a thousand at a time."""
+    """Yield the objects under a prefix, without our scratch objects, a thousand at a time."""
     listing = iter(bucket.list_objects(source, with_folders=True))
     while True:
         chunk = list(islice(listing, _CHUNK))
@@ -166,7 +169,7 @@ def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
 def _write_shards(
     bucket: S3Bucket, selection: _Selection, *, folder: Path, header: PlanHeader, number: int
 ) -> MovePlan | Manifest:
-    """Choose the rows and write them shard by shard; they are never in memory at once."""
+    """Choose the rows and write them shard by shard; memory never holds all rows at once."""
     began_at = bucket.read_clock()
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=folder) as file:
@@ -175,7 +178,7 @@ def _write_shards(
             selection.add(chunk)
             selection.leave_out_occupied()
             spool.add(selection.take_rows())
-        # Listing millions of objects takes longer than a plan may wait.
+        # To list millions of objects takes longer than a plan is valid: do not count that time.
         took = bucket.read_clock() - began_at
         header = header.model_copy(update={"expires_at": header.expires_at + took})
         if not spool.count:
@@ -184,18 +187,19 @@ def _write_shards(
 
 
 class _Selection:
-    """Chooses the rows of a move; of every other object, says why it stays.
+    """Chooses the rows of a move, and counts why every other object stays.
 
     Parameters
     ----------
+    source, to, judge, match, first, memory_removed : as in ``make_move_plan``
     memory : what earlier plans did not finish
-    has_id : whether the store shows its id
-    others : as in ``make_move_plan``
+    abilities : what the store guards against
+    has_id : whether the store has an id object
 
     Attributes
     ----------
-    rows : what would move
-    excluded : what stays
+    rows : objects that would move
+    excluded : objects that stay
     """
 
     def __init__(
@@ -227,7 +231,7 @@ class _Selection:
         self._hashed_bytes = 0
 
     def add(self, listed: Sequence[Seen]) -> None:
-        """Choose among objects as a listing shows them."""
+        """Choose rows among listed objects, after a look at each."""
         heads = self._look(listed)
         for head, judgement in zip(heads, self._judge(heads), strict=True):
             reason = judgement.exclude or self._explain(head)
@@ -250,7 +254,7 @@ class _Selection:
             self.rows.append(row)
 
     def take_rows(self) -> list[PlanRow]:
-        """Return the rows, and forget them: memory cannot hold many of them twice."""
+        """Return the rows, and keep none: memory cannot hold the rows of a large plan twice."""
         rows = self.rows
         self.rows = []
         return rows
@@ -268,7 +272,7 @@ class _Selection:
         self.rows = free
 
     def _look(self, listed: Sequence[Seen]) -> list[Seen]:
-        """Return the objects that may move, with their metadata."""
+        """Return, with their metadata, the objects that no rule excludes by their key or size."""
         keys = []
         for seen in listed:
             reason = self._explain(seen)
@@ -289,7 +293,7 @@ class _Selection:
         return heads
 
     def _explain(self, seen: Seen) -> str:  # noqa: PLR0911  # one way out a reason
-        """Return why an object stays; empty when it may move."""
+        """Return why an object stays, in a word; empty when it may move."""
         rest = seen.key.removeprefix(self._source)
         ends = {seen.key, self._to + rest}
         memory = self._memory
@@ -312,7 +316,10 @@ class _Selection:
         return ""
 
     def _hash(self, head: Seen) -> tuple[str, str]:
-        """Return the SHA-256 of an object, or why there is none."""
+        """Return the SHA-256 of an object's content, and why there is none; one of both is empty.
+
+        A plan reads no more than 1 GiB for this.
+        """
         self._hashed_bytes += head.size_bytes
         if self._hashed_bytes > GIB:
             return "", "hash_limit"
@@ -323,7 +330,11 @@ class _Selection:
 
 
 def _explain_occupied(looks: Mapping[str, Seen | None], row: PlanRow) -> str:
-    """Say why a destination is not free; the same content may lie there already."""
+    """Say why a row's destination is not free; empty when it is.
+
+    It counts as free if the same content lies there already. If the ETag does not show the content,
+    the run compares it.
+    """
     if row.to not in looks:
         return "unreadable"
     there = looks[row.to]
@@ -343,25 +354,32 @@ def make_undo_plan(
     now: datetime,
     same_store: bool = False,
 ) -> MovePlan:
-    """Write the plan that takes a release, or a settling, back; one that was begun is kept.
+    """Write the plan that takes a release, or a settling, back.
+
+    If an undo of the release was begun and has not ended, return that undo.
 
     Parameters
     ----------
-    others : how it is made sure that no consumer takes anything meanwhile, in words
-    window_s : how long after its first copy a release may be taken back, in seconds
+    others : in words, how everyone else is kept from moving objects meanwhile
+    window_s : how many seconds after its first copy a release may be taken back
     same_store : a person's word that the plan's endpoint is this store under another name
 
     Returns
     -------
-    For a release, rows of what landed and is still ours at the destination, whether or not its
-    source is left. For a settling, the rows on which a person must say something again.
+    The plan. For a release, its rows are the objects whose copy is still at the destination and
+    certainly ours, whether or not the source is left. For a settling, they are the rows on which a
+    person must decide again.
 
     Raises
     ------
     NotApprovedError
-        When it was never begun, or is in doubt and must be resumed first.
+        When the release was never begun, or must be resumed first.
     ExpiredError
         When the window is over.
+    PlanError
+        When the plan is neither a release nor a settling.
+    StoreError
+        When the bucket cannot be read.
     """
     check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
     if plan.header.action == "settle":
@@ -388,7 +406,7 @@ def make_undo_plan(
     store_now = bucket.read_clock()
     lifetime = closes_at - store_now
     if earlier:
-        lifetime = max(lifetime, SETTLE_LIFETIME)  # its undo was begun in time
+        lifetime = max(lifetime, SETTLE_LIFETIME)  # an earlier undo was begun in time
     elif store_now > closes_at:
         until = f"could be taken back until {format_time(closes_at)}"
         raise ExpiredError(f"{plan.id} {until}: what it moved may be in use by now")
@@ -411,7 +429,7 @@ def make_undo_plan(
 
 
 class _Undo(NamedTuple):
-    """An undo that was begun, here or elsewhere; ``plan`` is None where this machine has none."""
+    """An undo that was begun, here or elsewhere; ``plan`` is None if its file is not here."""
 
     id: str
     plan: MovePlan | None
@@ -419,7 +437,7 @@ class _Undo(NamedTuple):
 
 
 def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
-    """Return the undos of a plan that were begun."""
+    """Return the undos of a plan that were begun, in their order."""
     undos: list[_Undo] = []
     while True:
         undo_id = name_undo(plan, len(undos) + 1)
@@ -437,15 +455,16 @@ def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
 def _invert(
     bucket: S3Bucket, plan: MovePlan, ledger: Ledger, header: PlanHeader
 ) -> tuple[list[PlanRow], Excluded]:
-    """Return the way back of what is still ours at the destination, and what is left out.
+    """Return the rows of an undo, and what it leaves out.
 
-    Our copy of a row in conflict is parked: another version lies where it came from.
+    Rows are the objects whose copy is still at the destination and certainly ours. If a row is in
+    conflict, another version lies where its copy came from: the copy is parked.
     """
     excluded = Excluded()
     rows: list[PlanRow] = []
-    landed = {plan.rows[number].to: number for number in sorted(ledger.landings)}
-    looks = look_surely(bucket, list(landed), abilities=header.abilities)
-    unread = [key for key in landed if key not in looks]
+    number_by_key = {plan.rows[number].to: number for number in sorted(ledger.landings)}
+    looks = look_surely(bucket, list(number_by_key), abilities=header.abilities)
+    unread = [key for key in number_by_key if key not in looks]
     if unread and not read_store_id(bucket):
         raise PlanError(
             f"the bucket's memory (.runbook/) was removed: nobody can tell what is gone. Write the "
@@ -453,7 +472,7 @@ def _invert(
         )
     if unread:
         raise StoreError(f"{unread[0]} could not be read: nothing was planned")
-    for key, number in landed.items():
+    for key, number in number_by_key.items():
         row = plan.rows[number]
         state = ledger.states[number]
         seen = looks[key]
@@ -470,7 +489,12 @@ def _invert(
 
 
 def _explain_stay(row: PlanRow, state: State, landing: Landing, seen: Seen | None) -> str:
-    """Say why what a release copied is not taken back; empty when it is."""
+    """Say why a release's copy is not taken back, in a word; empty when it is.
+
+    Parameters
+    ----------
+    seen : what is at the destination now; None when nothing is
+    """
     if state is State.UNDONE:
         return "taken_back"
     if state not in (State.MOVED, State.CONFLICT):

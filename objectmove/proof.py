@@ -1,4 +1,4 @@
-"""Prove a move by a new look: where is each planned object, and what else did we touch?"""
+"""Prove a move by a new look: find where each planned object is, and what else was touched."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from .same_store import check_same_store
 from .session import STORE_ID, Clock, Notice
 from .table import Direction, Proof, State, decide
 
+#: The most keys that a proof names for each outcome.
 _NAMED = 100
-_FINE = (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED)
+#: Outcomes that are as planned.
+_AS_PLANNED = (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED)
+#: States in which any version of the planned content counts at the source.
 _BY_CONTENT = (State.UNDONE, State.FREED, State.LEFT)
 
 
@@ -27,15 +30,17 @@ class MoveProof(NamedTuple):
 
     Attributes
     ----------
-    counts : objects by outcome: those of ``table.Proof``, ``lost`` (a newer version that went in
-        the declared window) and ``foreign_changed`` (planned content, written meanwhile, at a key
-        that no row names)
+    at : the store's time of the look
+    counts : how many objects have each outcome. Outcomes are those of ``table.Proof``; ``lost``: a
+        newer version was deleted in the declared window; ``foreign_changed``: planned content was
+        written meanwhile at a key that no row names
     keys : some of the keys of each outcome but ``in_place``
-    approved_by : who approved
+    approved_by : who approved the plan
     taken_back_by : the undo that took rows back; empty when none did
-    taken_before : rows of the undone release that a consumer had taken before
-    parked : source key to the key where its object is parked
-    shards : of a manifest: the shards that lack something, and of each the counts; None for a plan
+    taken_before : how many rows of the undone release a consumer had taken before
+    parked : by source key, the key where the object is parked; the first 100
+    shards : of a manifest: the counts of each shard that is not complete; None for a plan of
+        objects
     """
 
     plan: str
@@ -50,14 +55,17 @@ class MoveProof(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every planned object is in place, or was taken after our copy was confirmed."""
+        """Whether every planned object is in place, or was taken after our copy was confirmed.
+
+        Never after an undo.
+        """
         if self.taken_back_by:
             return False
-        failures = [count for name, count in self.counts.items() if name not in _FINE]
+        failures = [count for name, count in self.counts.items() if name not in _AS_PLANNED]
         return sum(failures) == 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the proof as JSON."""
         shards = {} if self.shards is None else {"shards": self.shards}
         return {
             "plan": self.plan,
@@ -80,11 +88,13 @@ def verify_plan(
     notice: Notice = lambda _: None,
     same_store: bool = False,
 ) -> MoveProof:
-    """Look at every planned key and destination, and compare with the ledger. Only reads.
+    """Look at every planned source and destination, and compare with the ledger. Only reads.
+
+    First wait until no request of ours can take effect any more.
 
     Parameters
     ----------
-    notice : called with why and how long it waits, until no request of ours can take effect
+    notice : called with why and how long this waits
     same_store : a person's word that the plan's endpoint is this store under another name
 
     Raises
@@ -106,14 +116,14 @@ def verify_plan(
     has_id = bucket.look([STORE_ID]).get(STORE_ID) is not None
     keys = [row.key for row in plan.rows if row.to]
     sources = _look_at_sources(bucket, plan, keys, has_id=has_id)
-    written, foreign = _list_destination(bucket, plan)
+    destinations, foreign = _list_destination(bucket, plan)
     if has_id and bucket.look([STORE_ID]).get(STORE_ID) is None:
         raise StoreError("the store stopped showing its id during the look: look again")
     outcomes: dict[str, list[str]] = {str(name): [] for name in Proof}
     outcomes["foreign_changed"] = _find_foreign(ledger, foreign)
     outcomes["lost"] = list(ledger.lost)
     for number, row in enumerate(plan.rows):
-        proof = _judge(plan, ledger, number, sources, written)
+        proof = _judge(plan, ledger, number, sources, destinations)
         outcomes[proof].append(row.key)
     counts = {}
     named = {}
@@ -136,7 +146,7 @@ def verify_plan(
 
 
 def add_up(manifest: str, at: datetime, proofs: Sequence[MoveProof]) -> MoveProof:
-    """Return one proof of all shards of a manifest."""
+    """Return one proof for a manifest from the proofs of its shards."""
     counts: Counter[str] = Counter()
     keys: dict[str, tuple[str, ...]] = {}
     parked: dict[str, str] = {}
@@ -179,7 +189,7 @@ def _look_at_sources(
     *,
     has_id: bool,
 ) -> Look:
-    """Look at source keys, which lie under several prefixes in a settling."""
+    """Look at source keys; in a settling they may lie under several prefixes."""
     prefix = plan.header.source
     if all(key.startswith(prefix) for key in keys):
         return find_all(bucket, prefix, keys)
@@ -193,32 +203,32 @@ def _look_at_sources(
 
 def _list_destination(bucket: S3Bucket, plan: MovePlan) -> tuple[Look, list[Seen]]:
     """Return what is at each row's destination, and planned content at other keys there."""
-    names = {row.to for row in plan.rows if row.to}
+    keys = {row.to for row in plan.rows if row.to}
     contents = {(row.etag, row.size_bytes) for row in plan.rows}
-    written: Look = dict.fromkeys(names)
+    destinations: Look = dict.fromkeys(keys)
     foreign = []
-    outside = [key for key in names if not key.startswith(plan.header.to)]
-    for seen in _list_range(bucket, plan):
-        if seen.key in names:
-            written[seen.key] = seen
-        elif (seen.etag, seen.size_bytes) in contents:
-            foreign.append(seen)
-    add_missing_etags(bucket, written)
+    unlisted = [key for key in keys if not key.startswith(plan.header.to)]
+    for listed in _list_range(bucket, plan):
+        if listed.key in keys:
+            destinations[listed.key] = listed
+        elif (listed.etag, listed.size_bytes) in contents:
+            foreign.append(listed)
+    add_missing_etags(bucket, destinations)
     if plan.header.is_shard:
-        # A listing that begins in the middle proves no absence.
-        outside = [key for key, seen in written.items() if seen is None]
-    if outside:
-        looks = bucket.look(outside)
-        for key in outside:
+        # A listing that does not begin at the prefix's first key proves no absence.
+        unlisted = [key for key, listed in destinations.items() if listed is None]
+    if unlisted:
+        looks = bucket.look(unlisted)
+        for key in unlisted:
             if key in looks:
-                written[key] = looks[key]
+                destinations[key] = looks[key]
             else:
-                del written[key]
-    return written, foreign
+                del destinations[key]
+    return destinations, foreign
 
 
 def _list_range(bucket: S3Bucket, plan: MovePlan) -> Iterator[Seen]:
-    """Yield what is under a plan's destination; for a shard, in its range of keys."""
+    """Yield the objects under a plan's destination; for a shard, only in its range of keys."""
     header = plan.header
     if not header.is_shard:
         yield from bucket.list_objects(header.to)
@@ -233,7 +243,12 @@ def _list_range(bucket: S3Bucket, plan: MovePlan) -> Iterator[Seen]:
 
 
 def _find_foreign(ledger: Ledger, candidates: list[Seen]) -> list[str]:
-    """Return keys that no row names, to which planned content came while the plan was at work."""
+    """Return keys that no row names, where planned content was written between our copies.
+
+    Parameters
+    ----------
+    candidates : objects with planned content, at keys that no row names
+    """
     times = [landing.at for landing in ledger.landings.values() if landing.at]
     if not times:
         return []
@@ -248,24 +263,30 @@ def _judge(
     ledger: Ledger,
     number: int,
     sources: Look,
-    written: Look,
+    destinations: Look,
 ) -> Proof:
-    """Say what the look and the ledger prove of one row."""
+    """Say what the looks and the ledger prove of one row.
+
+    Parameters
+    ----------
+    number : of the row
+    """
     row = plan.rows[number]
     if not row.to:
         return Proof.SETTLED_BY_WORD
     state = ledger.states[number]
     landing = ledger.landings.get(number)
     etag = landing.etag if landing else ""
-    # If the bucket forgot it, another machine may have taken it back.
+    # If the bucket forgot the plan, another machine may have taken the row back.
     any_version = state in _BY_CONTENT or ledger.memory_removed
     source = compare_with_plan(sources, row.key, row, any_version=any_version)
-    destination = compare_with_plan(written, row.to, row, any_version=True, etag=etag)
+    destination = compare_with_plan(destinations, row.to, row, any_version=True, etag=etag)
     direction = _get_direction(plan, row)
     return decide(direction=direction, state=state, source=source, destination=destination).proof
 
 
 def _get_direction(plan: MovePlan, row: PlanRow) -> Direction:
+    """Return the direction by which the table judges a row."""
     if row.to.startswith(plan.header.parked):
         return Direction.PARK
     if plan.header.action in ("move", "reopen"):
@@ -274,7 +295,7 @@ def _get_direction(plan: MovePlan, row: PlanRow) -> Direction:
 
 
 def _list_parked(plan: MovePlan, ledger: Ledger) -> dict[str, str]:
-    """Return where the sources of rows are parked."""
+    """Return by source key where objects are parked, of the first hundred."""
     header = plan.header
     parked = {}
     rows = ledger.rows(State.MOVED, leg=Leg.PARK)

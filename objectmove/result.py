@@ -15,6 +15,7 @@ from .table import State
 
 T = TypeVar("T")
 
+#: The most conflicts for which a result names a command.
 _NAMED_CONFLICTS = 20
 
 
@@ -24,24 +25,25 @@ class MoveResult:
 
     Attributes
     ----------
-    moved : rows that are at their destination, or were taken there; ``already`` of them were found
-        there by a look, after an answer was lost
-    skipped, conflicts, failed : ``key`` and ``reason`` of rows that did not move; the failed may be
-        tried again
+    moved : how many rows moved to their destination, whether or not a consumer took them there
+    already : of these, how many a look found there after the copy's answer was lost
+    skipped, conflicts, failed : ``key`` and ``reason`` of rows that did not move; the failed rows
+        may be tried again
     unproven : keys that a person must settle
-    parked : of these, the keys whose object is parked
-    waiting : rows that were not dealt with
-    left : rows that this plan will not move any more: a new plan may. A person may have said that
-        they were not taken
-    lost_in_window : keys whose newer version went in the declared window
-    settled : rows on which a person's word was carried out
-    reversed : rows that were taken back since, or that were taken by a person's word
-    waits_for : the command that goes on with an undo or a settling which has open rows in hand
-    in_reach : keys that would ship twice if the others went on: they are held
+    parked : keys whose object is parked
+    waiting : how many rows are still to be moved or resolved
+    left : how many rows this plan will not move any more, but a new plan may; with those that, by a
+        person's word, were not taken
+    lost_in_window : keys of which a newer version was deleted in the declared window
+    settled : on how many rows a person's word was carried out
+    reversed : how many rows were taken back since, or were taken by a person's word
+    waits_for : the command that must come first, such as the resume of an undo or a settling that
+        is under way; empty when none must
+    in_reach : keys that would ship twice if the others went on: so the others stay held
     is_held : whether others are still held for the plan
     is_ended : whether nothing is left to do but what a person must decide
-    stopped : why the run ended early
-    ways_on : of a manifest: what goes on with its shards
+    stopped : why the run ended early, in words; empty when it did not
+    ways_on : of a manifest: the commands that go on with its shards
     """
 
     plan: str
@@ -76,14 +78,19 @@ class MoveResult:
         return not any((*lists, *counts, self.is_held, self.stopped, self.waits_for))
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the result as JSON."""
         return asdict(self)
 
 
 def sum_up(
     ledger: Ledger, *, settled: int, waits_for: str, in_reach: list[str], stopped: str
 ) -> MoveResult:
-    """Return what a ledger says of a run, with what only the run knows."""
+    """Return the result of a run: what the ledger says, and what only the run knows.
+
+    Parameters
+    ----------
+    settled, waits_for, in_reach, stopped : as in ``MoveResult``
+    """
     counts = Counter(ledger.states.values())
     open_rows = [*ledger.list_waiting(), *ledger.rows(*HALF_DONE)]
     waiting = len(open_rows)
@@ -114,7 +121,7 @@ def sum_up(
 
 
 def add_up(manifest: str, results: Sequence[MoveResult], ways_on: list[str]) -> MoveResult:
-    """Return what runs of all shards of a manifest did."""
+    """Return one result for a manifest from the results of its shards."""
     stopped = [f"{result.plan}: {result.stopped}" for result in results if result.stopped]
     return MoveResult(
         plan=manifest,
@@ -140,6 +147,7 @@ def add_up(manifest: str, results: Sequence[MoveResult], ways_on: list[str]) -> 
 
 
 def _join_lists(lists: Iterable[list[T]]) -> list[T]:
+    """Return the items of all lists in one list."""
     return list(chain.from_iterable(lists))
 
 
@@ -154,6 +162,7 @@ def _count_found(ledger: Ledger) -> int:
 
 
 def _explain_rows(ledger: Ledger, rows: Sequence[int]) -> list[dict[str, str]]:
+    """Return for each row its key, and why it did not move."""
     planned = ledger.plan.rows
     explained = []
     for row in rows:
@@ -165,11 +174,12 @@ def _explain_rows(ledger: Ledger, rows: Sequence[int]) -> list[dict[str, str]]:
 
 
 def _list_keys(ledger: Ledger, rows: Sequence[int]) -> list[str]:
+    """Return the source keys of rows."""
     return [ledger.plan.rows[row].key for row in rows]
 
 
 def find_ways_on(plan: PlanFile, result: Mapping[str, Any]) -> list[str]:
-    """Return the commands that go on from a result, in their order; none when all is done.
+    """Return the commands that go on after a run, in their order; none when all is done.
 
     Parameters
     ----------
@@ -183,21 +193,21 @@ def find_ways_on(plan: PlanFile, result: Mapping[str, Any]) -> list[str]:
     if result.get("waits_for"):
         return [result["waits_for"]]
     about = header.parent if header.action == "settle" else plan.id
-    ways: list[str] = []
+    ways_on: list[str] = []
     if result.get("unproven"):
-        ways.append(f"runbook settle {about}")
+        ways_on.append(f"runbook settle {about}")
     source_keys = {row.key: _get_source_key(header, row) for row in plan.rows}
     for conflict in result.get("conflicts", [])[:_NAMED_CONFLICTS]:
         key = shlex.quote(source_keys[conflict["key"]])
-        ways.append(f"runbook settle {about} --key {key}")
+        ways_on.append(f"runbook settle {about} --key {key}")
     is_freed = header.word == "not_taken" and result.get("settled")
-    if not ways and (result.get("left") or result.get("skipped") or is_freed):
-        ways.append("runbook plan")
-    return ways
+    if not ways_on and (result.get("left") or result.get("skipped") or is_freed):
+        ways_on.append("runbook plan")
+    return ways_on
 
 
 def _get_source_key(header: PlanHeader, row: PlanRow) -> str:
-    """Return the key by which ``settle`` names a row: where its object waits."""
+    """Return the key by which ``settle`` names a row: that at which its object waits or waited."""
     if header.action == "undo":
         return header.to + row.key.removeprefix(header.source)
     return row.facts.get("key", row.key)

@@ -206,7 +206,7 @@ class Session:
         self._uncertain_until = self.stamp
 
     def __enter__(self) -> Self:
-        """Claim the bucket. First wait for other claims to end, or to lapse if nobody renews them.
+        """Claim the bucket. Wait for another claim to end or to lapse, unless it is renewed.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""A person's word on rows that nobody can know: which rows are open, and the plan of a word."""
+"""A person's word on rows of which nobody can know what became: list them, and plan the word."""
 
 from __future__ import annotations
 
@@ -41,7 +41,16 @@ def derive_header(
     others: str,
     word: Literal["", "taken", "not_taken"] = "",
 ) -> PlanHeader:
-    """Return the header of a plan that is about another one, for the store as it is now."""
+    """Return the header of an undo, a settling or a reopening, for the store as it is now.
+
+    Parameters
+    ----------
+    plan : the plan that it is about
+
+    Notes
+    -----
+    Changes only scratch objects, and removes them.
+    """
     header = plan.header
     abilities = probe(bucket, expires_s=header.timing.expires_s, parked=header.parked)
     return header.model_copy(
@@ -68,22 +77,22 @@ def derive_header(
 
 @dataclass(frozen=True, slots=True)
 class OpenRow:
-    """A row on which a person must say something.
+    """A row on which a person must decide, or may decide anew.
 
     Attributes
     ----------
-    number : of the plan's row
-    row : as it was planned, from where objects wait to where they are taken
-    any_version : whether only the content counts, since our own copy has another time
-    is_conflict : whether two versions are known, and the row is not simply in doubt
-    is_freed : whether a person said that it was not taken, and no plan took it since
-    parked : the key where its object is parked; empty when it is not
-    parked_seen : what is parked there
-    source, destination : what is there now; None when nothing is, or when it could not be read:
-        then the key is in ``unread``
+    number : of the row, in its plan
+    row : as it was planned; its source is where objects wait, also in an undo
+    any_version : whether only the content counts at the source. In an undo, the object there is our
+        copy, which has another LastModified
+    is_conflict : whether the row ended in a conflict; else it is unproven or freed
+    is_freed : whether a person said that the object was not taken
+    parked : the key where the object is parked; empty when it is not
+    parked_seen : the object at that key; None when the object is not parked
+    source, destination : what is there now; None when nothing is, and when the key is in ``unread``
     unread : keys that could not be read
-    evidence : what was known of its order before it was parked
-    reason : why it is open
+    evidence : what was known of the object's order before the object was parked
+    reason : why the row is open, in words
     """
 
     number: int
@@ -101,7 +110,7 @@ class OpenRow:
 
     @property
     def is_rewritten(self) -> bool:
-        """Whether something else than the planned version is at the source."""
+        """Whether another version than the planned one is at the source."""
         return self.source is not None and not self.is_waiting
 
     @property
@@ -115,7 +124,7 @@ class OpenRow:
 
 
 def _orient(plan: MovePlan, row: PlanRow) -> PlanRow:
-    """Return a row from where objects wait to where they are taken; an undo's is reversed."""
+    """Return a row whose source is where objects wait: an undo's row is reversed."""
     if plan.header.action != "undo":
         return row
     rest = row.key.removeprefix(plan.header.source)
@@ -125,7 +134,7 @@ def _orient(plan: MovePlan, row: PlanRow) -> PlanRow:
 def list_open_rows(
     bucket: S3Bucket, plan: MovePlan, *, logs: Logs, same_store: bool = False
 ) -> list[OpenRow]:
-    """Return the rows of a plan on which a person must say something, as they are now. Only reads.
+    """Return the rows of a plan on which a person must decide, as they are now. Only reads.
 
     Parameters
     ----------
@@ -134,7 +143,7 @@ def list_open_rows(
     Raises
     ------
     NotApprovedError
-        When the plan is not at its end, or another plan holds its open rows.
+        When the plan is not at its end, or another plan about it is not finished.
     StoreError
         When the bucket cannot be read.
     """
@@ -159,32 +168,35 @@ def list_open_rows(
 
 
 def find_holder(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> str:
-    """Return the id of the plan that holds a plan's open rows: itself, or a settling's undo."""
+    """Return the id of the plan in which a plan's open rows are settled.
+
+    That is the plan itself, or the reopening that took a person's word on them back.
+    """
     record = records.read_record(bucket, plan.id)
     later = records.read_later_records(bucket, plan.id)
     ledger = Ledger(logs(plan.id), plan, record, later)
     holders = [ledger.reopened_by.get(row, plan.id) for row in ledger.list_open()]
-    return max(holders, default=plan.id)
+    return max(holders, default=plan.id)  # a reopening's id begins with the plan's: it sorts later
 
 
 def _look_at_open(bucket: S3Bucket, ledger: Ledger, numbers: Sequence[int]) -> list[OpenRow]:
-    """Look at the ends of open rows, and where their objects may be parked."""
+    """Look at both ends of open rows, and at the keys where their objects may be parked."""
     plan = ledger.plan
     header = plan.header
     oriented = {number: _orient(plan, plan.rows[number]) for number in numbers}
-    parked = {
+    parked_keys = {
         number: header.get_parked_key(row.key.removeprefix(header.reached_prefix))
         for number, row in oriented.items()
     }
     keys: list[str] = []
     for row in oriented.values():
         keys += [row.key, row.to]
-    looks = look_surely(bucket, keys + list(parked.values()), abilities=header.abilities)
+    looks = look_surely(bucket, keys + list(parked_keys.values()), abilities=header.abilities)
     open_rows = []
     for number, row in oriented.items():
-        at_parking = looks.get(parked[number])
+        at_parking = looks.get(parked_keys[number])
         is_parked = at_parking is not None and at_parking.has_same_content(row)
-        ends = (row.key, row.to, parked[number])
+        ends = (row.key, row.to, parked_keys[number])
         state = ledger.states[number]
         open_row = OpenRow(
             number=number,
@@ -192,7 +204,7 @@ def _look_at_open(bucket: S3Bucket, ledger: Ledger, numbers: Sequence[int]) -> l
             any_version=header.action == "undo",
             is_conflict=state is State.CONFLICT,
             is_freed=state is State.FREED,
-            parked=parked[number] if is_parked else "",
+            parked=parked_keys[number] if is_parked else "",
             parked_seen=at_parking if is_parked else None,
             source=looks.get(row.key),
             destination=looks.get(row.to),
@@ -217,22 +229,22 @@ def make_settle_plan(
     now: datetime,
     same_store: bool = False,
 ) -> MovePlan:
-    """Write down a person's word on rows that are unproven or in conflict.
+    """Write the plan that carries out a person's word on open rows.
 
     Parameters
     ----------
-    word : ``taken`` parks what is left of the planned version; ``not_taken`` makes the row
-        plannable again, and brings a parked object back: a wrong word ships it twice
-    keys : source keys of the rows; empty: all that are unproven
-    evidence : for each key, what else is known of it
-    others : who keeps the worker still meanwhile, in words
+    word : ``taken`` parks the planned version if it is still at the source. ``not_taken`` lets a
+        new plan move the row, and brings a parked object back: a wrong word ships the object twice
+    keys : source keys of the rows; empty: all unproven rows
+    evidence : by source key, what is known of the object's order now
+    others : in words, how everyone else is kept from moving objects meanwhile
 
     Raises
     ------
     PlanError
-        When a key is not an open row of the plan.
+        When a key is not that of an open row of the plan.
     NotApprovedError
-        When the move is not at its end.
+        When the plan is not at its end.
     StoreError
         When a key cannot be read.
     """
@@ -263,7 +275,7 @@ def make_settle_plan(
 def _choose_rows(
     plan: MovePlan, open_rows: Sequence[OpenRow], word: Word, keys: Sequence[str]
 ) -> list[OpenRow]:
-    """Return the rows that a word is about."""
+    """Return the open rows that a word is about: those of ``keys``, or all unproven rows."""
     if not keys:
         return [r for r in open_rows if not (r.is_conflict or r.is_freed)]
     by_key = {open_row.row.key: open_row for open_row in open_rows}
@@ -275,14 +287,14 @@ def _choose_rows(
         raise PlanError(f"{unknown[0]!r} is not an open row of {plan.id}; open are: {some}")
     freed_away = [key for key in keys if by_key[key].is_freed and by_key[key].source is None]
     if freed_away:
-        raise PlanError(f"{freed_away[0]!r} was freed, and another plan took it since")
+        raise PlanError(f"{freed_away[0]!r} was settled as not taken, and has gone since")
     return [by_key[key] for key in dict.fromkeys(keys)]
 
 
 def _settle_row(
     bucket: S3Bucket, header: PlanHeader, open_row: OpenRow, word: Word, evidence: Mapping[str, str]
 ) -> PlanRow:
-    """Return what a word does to one row: park it, bring it back, or only record the word."""
+    """Return a settling's row, which parks an object, brings it back, or only records the word."""
     row = open_row.row
     source = open_row.source
     facts = {
@@ -306,6 +318,7 @@ def _settle_row(
 
 
 def _describe_source(open_row: OpenRow) -> str:
+    """Say in a word what is at the source."""
     if open_row.is_rewritten:
         return "rewritten"
     if open_row.source is not None:
@@ -314,16 +327,27 @@ def _describe_source(open_row: OpenRow) -> str:
 
 
 def name_undo(plan: PlanFile, number: int) -> str:
-    """Return the id of the plan that takes another one back, at its first or a later attempt."""
+    """Return the id of the plan that takes another one back.
+
+    Parameters
+    ----------
+    number : which attempt it is, from 1
+    """
     return f"{plan.id}-undo" if number == 1 else f"{plan.id}-undo-{number}"
 
 
 def make_reopen_plan(
     bucket: S3Bucket, settling: MovePlan, *, logs: Logs, made_by: str, now: datetime
 ) -> MovePlan:
-    """Write the plan that takes a person's word back: its rows are open again.
+    """Write the plan of a reopening, which takes a person's word back: its rows are open again.
 
-    A freed row's object is parked again. If a plan took the row meanwhile, the word stays.
+    The object of a freed row is parked again. If that object has left its source since, the word
+    stays. If a reopening was begun already, return it.
+
+    Raises
+    ------
+    NotApprovedError
+        When the settling was not carried out, or was taken back already.
     """
     undo_id = _choose_undo(bucket, settling)
     path = settling.path.with_name(f"{undo_id}.jsonl")
@@ -354,8 +378,9 @@ def make_reopen_plan(
     rows = []
     for number, row in enumerate(settling.rows):
         key = row.facts["key"]
-        seen = looks.get(key)
-        waiting = seen if seen is not None and seen.has_same_content(row) else None
+        at_source = looks.get(key)
+        is_same = at_source is not None and at_source.has_same_content(row)
+        waiting = at_source if is_same else None
         if key not in looks:
             excluded.add("unreadable", key)
         elif waiting is None and settling.header.word == "not_taken":
@@ -368,12 +393,12 @@ def make_reopen_plan(
 
 
 def _choose_undo(bucket: S3Bucket, settling: MovePlan) -> str:
-    """Return an id for the plan that takes a word back: the first that is not used up.
+    """Return an id for the reopening of a settling: the first that no ended plan has.
 
     Raises
     ------
     NotApprovedError
-        When one of them took it back already.
+        When a reopening is under way, or took the word back already.
     """
     for number in count(1):
         undo_id = name_undo(settling, number)

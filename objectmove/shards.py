@@ -1,7 +1,7 @@
 """Carry out, take back and prove a plan, or all shards of a manifest one after the other.
 
-These functions take either: for a plan that is not a shard they are those of ``move``, ``planning``
-and ``proof``.
+For a plan that is not a shard, each function does what its namesake in ``move``, ``planning`` or
+``proof`` does.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def apply_plan(
 ) -> MoveResult:
     """Carry out an approved plan, or an approved manifest shard by shard.
 
-    Shards that were begun, here or elsewhere, are resumed. Parameters and errors are
-    those of ``move.apply_plan``; a shard is approved by its manifest's SHA-256.
+    Shards that were begun, here or elsewhere, are resumed. Parameters and errors are those of
+    ``move.apply_plan``. A shard is approved by its manifest's SHA-256: to apply one shard puts all
+    shards on record, and carries out this one.
     """
     if isinstance(plan, MovePlan) and not plan.header.is_shard:
         return move.apply_plan(bucket, plan, approve=approve, **how)
@@ -60,7 +61,10 @@ def apply_plan(
 
 
 def resume_plan(bucket: S3Bucket, plan: MovePlan | Manifest, /, **how: Any) -> MoveResult:
-    """Go on with a plan that was begun, or with every shard of a manifest that was approved."""
+    """Go on with a plan that was begun, or with every shard of a manifest that was begun.
+
+    Parameters and errors are those of ``move.resume_plan``.
+    """
     if isinstance(plan, MovePlan):
         return _resume(bucket, plan, **how)
     if plan.header.action == "undo" and any(how["logs"](plan.id).scan()):
@@ -74,12 +78,18 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan | Manifest, /, **how: Any) -> M
 
 
 def _note_beginning(manifest: Manifest, how: Mapping[str, Any]) -> None:
-    """Write down who carries a manifest out from here; each shard has a ledger of its own."""
+    """Write into the manifest's ledger who carries it out; rows stand in the shards' ledgers."""
     log = how["logs"](manifest.id)
     log.append("begins", {"by": how["operator"], "sha256": manifest.sha256})
 
 
 def _begin_shards(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) -> None:
+    """Put all shards on record, unless they are, and pause the others.
+
+    Parameters
+    ----------
+    how : fields of ``move.Run``, by name
+    """
     begin_shards(
         bucket,
         manifest,
@@ -92,14 +102,14 @@ def _begin_shards(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) 
 
 
 def _resume(bucket: S3Bucket, plan: MovePlan, /, **how: Any) -> MoveResult:
-    """Go on with a plan; if another machine began this shard, first write down who is held."""
+    """Go on with a plan; if it is a shard, first write into its ledger who is held for it."""
     if plan.header.is_shard:
         note_hold(bucket, plan.id, logs=how["logs"])
     return move.resume_plan(bucket, plan, **how)
 
 
 def _tell_nobody(_why: str) -> None:
-    """Drop a notice."""
+    """Ignore a notice."""
 
 
 def _apply_undo(bucket: S3Bucket, undo: MovePlan, /, **how: Any) -> MoveResult:
@@ -117,7 +127,12 @@ def _carry_out_all(
     carry_out: Callable[..., MoveResult],
     how: Mapping[str, Any],
 ) -> MoveResult:
-    """Carry out all shards, in the order of the manifest; an error ends it.
+    """Carry out all shards in the order of the manifest, until one raises an error.
+
+    Parameters
+    ----------
+    carry_out : carries out one shard
+    how : fields of ``move.Run``, by name
 
     Raises
     ------
@@ -129,7 +144,7 @@ def _carry_out_all(
     recorded = records.list_recorded_plans(bucket, f"{manifest.id}#")
     for shard in manifest.shards:
         if how.get("stop_here") and shard.plan not in recorded:
-            continue  # it was never begun: there is nothing to stop
+            continue  # this shard was never begun: there is nothing to stop
         plan = read_shard(bucket, manifest, shard)
         try:
             result = carry_out(bucket, plan, **how)
@@ -146,9 +161,9 @@ def _carry_out_all(
 
 
 def was_cut_off(plan: MovePlan | Manifest, *, logs: Logs) -> bool:
-    """Tell whether a plan was begun from this machine and did not come to its end. Only reads.
+    """Tell whether a plan was begun on this machine, and needs a resume. Only reads.
 
-    Applying a manifest or a shard again goes on with it.
+    A manifest or a shard never does: to apply it again goes on with it.
     """
     if isinstance(plan, Manifest) or plan.header.is_shard:
         return False
@@ -160,8 +175,8 @@ def make_undo_plan(
 ) -> MovePlan | Manifest:
     """Write the plan that takes a plan back, or the manifest of the undos of all shards.
 
-    The shards come in reverse order; those that this machine did not move are left out. Parameters
-    and errors are those of ``planning.make_undo_plan``.
+    The shards come in reverse order, without those of which this machine's ledgers know no copy.
+    Parameters and errors are those of ``planning.make_undo_plan``.
     """
     if isinstance(plan, MovePlan):
         return planning.make_undo_plan(bucket, plan, logs=logs, **how)
@@ -198,7 +213,7 @@ def make_undo_plan(
 
 
 def _name_undo(manifest: Manifest, logs: Logs) -> str:
-    """Return the id of the next undo of a manifest: one that was begun here is kept."""
+    """Return the id of a manifest's next undo: the first of which this machine has no ledger."""
     for number in count(1):
         undo_id = name_undo(manifest, number)
         if not any(logs(undo_id).scan()):
@@ -209,7 +224,7 @@ def _name_undo(manifest: Manifest, logs: Logs) -> str:
 def verify_plan(
     bucket: S3Bucket, plan: MovePlan | Manifest, *, logs: Logs, **how: Any
 ) -> MoveProof:
-    """Prove a plan, or all shards of a manifest; say which shard lacks what. Only reads.
+    """Prove a plan, or all shards of a manifest; name the shards that are not complete. Only reads.
 
     Parameters and errors are those of ``proof.verify_plan``.
     """
