@@ -196,15 +196,15 @@ def find_all(
     ----------
     on_way : called again and again meanwhile, so that the caller can keep its claim
     """
-    most = 4 * len(keys) + 1000  # to list more would cost more than to look at each key
+    max_listed = 4 * len(keys) + 1000  # to list more would cost more than to look at each key
     looks: Look = dict.fromkeys(keys)
     count = 0
-    for seen in islice(bucket.list_objects(prefix), most):
+    for seen in islice(bucket.list_objects(prefix), max_listed):
         count += 1
         if seen.key in looks:
             looks[seen.key] = seen
         on_way()
-    if count < most:
+    if count < max_listed:
         add_missing_etags(bucket, looks)
         return looks
     looks = {}

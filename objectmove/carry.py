@@ -19,7 +19,7 @@ from .session import STORE_ID, Clock, Session
 from .table import Act, Direction, Place, Rule, State, decide
 
 WINDOW = 16
-"""The most rows that are announced and not closed: a kill leaves no more in doubt."""
+"""The most rows that are announced and have not ended: a kill leaves no more rows in doubt."""
 
 #: A look that is older allows no request which the store does not guard.
 _MAX_LOOK_AGE_S = 2.0
@@ -32,7 +32,7 @@ _SLOWER = {16: 4, 4: 1, 1: 1}
 
 
 class Hold(Protocol):
-    """Keeps everyone else from moving; the caller provides it.
+    """Keeps everyone else who moves objects (the others) still; the caller provides it.
 
     Attributes
     ----------
@@ -246,12 +246,15 @@ class Carrier:
             self._delete(window)
 
     def remove_copies(self, jobs: Sequence[Job]) -> None:
-        """Remove our copies of jobs whose source cannot be deleted; those sources stay."""
+        """Remove our copies of jobs whose source cannot be deleted.
+
+        Those sources stay, and their rows count as refused.
+        """
         if not jobs:
             return
         self.session.renew()
         self.look_at(_list_ends(jobs))
-        removed = []
+        removable = []
         requests = []
         for job in jobs:
             if self.judge_source(job) is not Place.SAME:
@@ -259,10 +262,10 @@ class Carrier:
             if self.judge_destination(job) is not Place.SAME:
                 continue
             if_match = job.planned.etag if self.abilities.conditional_delete else ""
-            removed.append(job)
+            removable.append(job)
             requests.append(Request("delete", job.to, if_match=if_match))
         answers = self.session.send(requests)
-        for job, answer in zip(removed, answers, strict=True):
+        for job, answer in zip(removable, answers, strict=True):
             if answer.effect == "done":
                 why = self.ledger.get_reasons(job.leg).get(job.row, "its source cannot be deleted")
                 self._note_refused([job.row], job.leg, why, is_final=True)
@@ -277,12 +280,15 @@ class Carrier:
         )
 
     def judge_destination(self, job: Job) -> Place:
-        """Say what the last look at a job's destination means."""
+        """Say what the last look at a job's destination means.
+
+        If the ETag proves nothing and the plan holds a hash, the object there is read and hashed.
+        """
         etag = ""
         if job.leg is Leg.MOVE and job.row in self.ledger.landings:
             etag = self.ledger.landings[job.row].etag
-        seen = self.looks.get(job.to)
-        has_other_etag = seen is not None and seen.etag != etag
+        present = self.looks.get(job.to)
+        has_other_etag = present is not None and present.etag != etag
         if job.sha256 and has_other_etag:
             return self._compare_bytes(job)
         return compare_with_plan(
@@ -368,6 +374,8 @@ class Carrier:
     def _copy(self, jobs: Sequence[Job]) -> None:
         """Announce copies, send them, and write down what each answer proves.
 
+        None is sent where the store does not guard the destination and the look at it is too old.
+
         Raises
         ------
         StoppedError
@@ -386,7 +394,7 @@ class Carrier:
         ledger.note("intent", rows, leg=leg, sync=True, fence_at=fence_at)
         self._write_record()
         if not self.abilities.conditional_copy and self._is_look_old():
-            why = "the look at its destination is too old: nothing was sent"
+            why = "the look at the destination is too old: nothing was sent"
             self._note_refused(rows, leg, why, is_final=False)
             return
         requests = [self._make_copy(job) for job in jobs]
@@ -397,7 +405,7 @@ class Carrier:
         is_busy = self._adapt_width(answers)
         has_landed = any(answer.effect == "done" for answer in answers)
         if len(jobs) > 1 and not is_busy and not has_landed:
-            # More copies would only leave more in doubt.
+            # More copies would only leave more rows in doubt.
             why = ledger.get_reasons(leg).get(rows[0], "")
             raise StoppedError(f"no copy landed: {why}")
 
@@ -553,11 +561,11 @@ class Carrier:
         ledger.note("deleting", rows, leg=leg, sync=True, fence_at=fence_at)
         is_release = leg is Leg.MOVE and ledger.plan.header.action == "move"
         if not is_release:
-            # Whether the delete was sent decides what an absent source means.
+            # On the way back, whether a delete was sent decides what an absent source means.
             self._write_record()
         if is_looked_at and self._is_look_old():
             ledger.note("undeleted", rows, leg=leg)
-            return  # the next round looks again
+            return  # the next round of ``resolve`` looks again
         answers = self._send_deletes(deletes)
         self._take_deletes(deletes, answers)
 
@@ -688,7 +696,7 @@ class Carrier:
 
 
 def _read_bulk_answer(answer: Answer, key: str) -> Answer:
-    """Return what a bulk delete's answer says of one key."""
+    """Return what the answer to a bulk delete says of one key."""
     code = answer.failed.get(key, "")
     if not code:
         return answer

@@ -194,7 +194,7 @@ def find_owned(ledger: Ledger, owners: Mapping[str, str]) -> dict[int, str]:
         planned = ledger.plan.rows[row]
         owner = owners.get(planned.key) or owners.get(planned.to)
         if owner:
-            owned[row] = f"{owner} is not finished with it. Go on with: runbook resume {owner}"
+            owned[row] = f"{owner} still needs this object. Go on with: runbook resume {owner}"
     return owned
 
 

@@ -1,7 +1,7 @@
 """Keep others who move objects still for a plan, and let them go on.
 
-They go on only when nothing within their reach would ship twice, or when a person approved the keys
-that may.
+They go on only when nothing that they could move would ship twice, or when a person approved the
+keys that may. An object that would ship twice if they moved it is called *in reach*.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Holding:
         """
         ledger = self._ledger
         with self._claim_hold():
-            self._session.renew()  # waiting may have taken long
+            self._session.renew()  # to wait for the hold's claim may have taken long
             is_paused = self._hold.is_paused() if self._plan.moves_objects else True
             self._note_hold(is_paused=is_paused)
             self._books.write_record()

@@ -10,7 +10,8 @@ Resume, undo and proof rest on the ledger, on the bucket's record and on the sto
 - ``ended``: nothing is left to do but what a person must decide
 - ``taken``, ``not_taken``, ``reopened`` and ``taken_back``: what a later plan did to rows
 
-A line with ``leg: park`` is about the parking of rows.
+A line with ``leg: park`` is about the parking of rows. Code and messages call a row *announced*
+when it stands in an ``intent``.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def _describe_record(record: Record, way_on: str) -> Unfinished:
     """Describe a plan by its record."""
     if record.is_over and record.rows_awaiting_word:
         rows = len(record.rows_awaiting_word)
-        state = "waits for a person's word: nobody can know what became of these objects"
+        state = "waits for a person to say what became of these objects"
     elif record.is_over:
         rows = len(record.forgotten_rows)
         state = _MEMORY_REMOVED

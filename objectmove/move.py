@@ -279,7 +279,7 @@ class Run:
             self.ledger.note("hold", note=hold.model_dump(mode="json"), sync=True)
 
     def _name_way_on(self, error: Exception) -> Exception:
-        """Return an error that names the command which goes on, once the plan may be on record."""
+        """Return an error that names the command which goes on, if the plan may be on record."""
         way_on = self.plan.header.resume_command
         is_on_record = self.books.may_be_on_record or self.ledger.is_begun
         if self.is_new and not is_on_record:
@@ -364,9 +364,9 @@ class Run:
         self.holding.give_back(None)
         self.books.tell_release()
         ledger.note("ended", sync=True)
-        self._stopped = "nothing of it had been moved, and it is ended now: plan again"
+        self._stopped = "nothing of this plan had been moved, and the plan is ended now: plan again"
         if self.holding.has_let_go:
-            self._stopped += ". The worker was paused for it; it goes on"
+            self._stopped += ". The worker was paused for this plan, and goes on"
         self.books.write_record()
         return self._sum_up()
 
@@ -416,7 +416,7 @@ class Run:
         )
 
     def _work(self) -> None:
-        """Do all that can be done while everyone else stands still."""
+        """Hold the others, begin, move all that can be moved, and write down the end."""
         header = self.plan.header
         if self.is_new and self._earlier is not None:
             self.books.remove_earlier_record(self._earlier)
@@ -476,18 +476,15 @@ class Run:
         keys = self.plan.list_ends()
         looks = self.carrier.looks
         for prefix in (header.source, header.to):
-            under = [key for key in keys if key.startswith(prefix)]
-            listed = find_all(self.bucket, prefix, under, on_way=self.session.renew)
+            prefix_keys = [key for key in keys if key.startswith(prefix)]
+            listed = find_all(self.bucket, prefix, prefix_keys, on_way=self.session.renew)
             looks.update(listed)
         elsewhere = [key for key in keys if key not in looks]
         others = look_surely(self.bucket, elsewhere, abilities=self.abilities)
         looks.update(others)
 
     def _find_owners(self) -> dict[str, str]:
-        """Return the keys that belong to other plans, except to those that this plan is about.
-
-        The values are the ids of their plans.
-        """
+        """Return by key the plans that own keys, without this plan and those that it is about."""
         header = self.plan.header
         family = (header.id, header.parent, header.release)
         owners = records.find_owned_keys(self.bucket, beside=header.release)
@@ -496,6 +493,9 @@ class Run:
     def _check_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
         """Return the rows that changed since the plan was made, and how.
 
+        A shard of which too many rows changed moves nothing, and ends. To refuse it would keep its
+        approval, and the pause, for ever.
+
         Parameters
         ----------
         owned : rows that belong to other plans: they are not looked at
@@ -503,8 +503,7 @@ class Run:
         Raises
         ------
         DriftError
-            When there are too many. A shard is not refused, because its approval and the pause
-            would then last for ever: it moves nothing, and ends.
+            When too many rows of a plan that is to begin changed.
         """
         changed = self._find_changed(owned)
         is_strict = self.strict or not self.hold.holds

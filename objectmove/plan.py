@@ -35,8 +35,8 @@ _UNGUARDED = {
     "look: this store would overwrite it",
 }
 _NO_PARKING = (
-    "nothing can be parked: this key may not write under {parked}, so an object in doubt keeps the "
-    "worker paused until a person settles it"
+    "nothing can be parked: these credentials may not write under {parked}, so an object in doubt "
+    "keeps the worker paused until a person settles it"
 )
 _UNGUARDED_EVERYWHERE = (
     "on every store, a proxy that repeats requests can ship an object twice, and nobody sees a "

@@ -408,8 +408,9 @@ def make_undo_plan(
     if earlier:
         lifetime = max(lifetime, SETTLE_LIFETIME)  # an earlier undo was begun in time
     elif store_now > closes_at:
-        until = f"could be taken back until {format_time(closes_at)}"
-        raise ExpiredError(f"{plan.id} {until}: what it moved may be in use by now")
+        until = format_time(closes_at)
+        text = f"{plan.id} could be taken back until {until}"
+        raise ExpiredError(f"{text}: the objects that it moved may be in use by now")
     undo_id = name_undo(plan, len(earlier) + 1)
     header = derive_header(
         bucket,

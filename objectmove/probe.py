@@ -48,8 +48,8 @@ def check_right_to_delete(bucket: S3Bucket, prefix: str, *, expires_s: int) -> N
     (answer,) = bucket.send([Request("delete", key)], signed_at=now, expires_s=expires_s)
     if answer.effect == "none" and answer.code in REFUSED:
         raise NotReadyError(
-            f"this key may not delete under {prefix} ({answer.code} {answer.message}): nothing "
-            "would be moved, only copied. Give it that right, or set MINIO_CHANGE_USER."
+            f"these credentials may not delete under {prefix} ({answer.code} {answer.message}): "
+            "nothing would be moved, only copied. Give them that right, or set MINIO_CHANGE_USER."
         )
 
 

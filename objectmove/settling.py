@@ -1,4 +1,4 @@
-"""A person's word on rows of which nobody can know what became: list them, and plan the word."""
+"""A person's word on rows whose fate nobody can know: list the rows, and plan the word."""
 
 from __future__ import annotations
 
