@@ -112,7 +112,7 @@ class Bookkeeping:
         self.write_record()
         for plan_id, log in self._logs.items():
             if header.action == "reopen" and plan_id != header.release:
-                continue  # a settling has no rows of its own that could be open again
+                continue  # its rows are open again in the release, not in the settling
             fact = "release_row" if plan_id == header.release else "row"
             rows = sorted(self._read_row_number(row, fact) for row in unreported)
             self._tell(plan_id, log, rows)

@@ -239,7 +239,7 @@ def is_key_supported(key: str) -> bool:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class S3Bucket(Reach):
-    """A bucket behind any S3 server. Every method raises only ``StoreError``.
+    """A bucket behind any S3 server. Of this package's errors, it raises only ``StoreError``.
 
     Parameters
     ----------

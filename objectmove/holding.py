@@ -175,7 +175,8 @@ class Holding:
     def _note_hold(self, *, is_paused: bool) -> None:
         """Write down who is held, before they are paused.
 
-        Nobody is noted who stood still already, unless another plan holds them.
+        Nobody is noted who stood still already, unless another plan holds them. If this plan held
+        them already and they move, that is noted, too.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""HTTP over a few connections that stay open: every change is sent exactly once.
+"""HTTP over a few connections that stay open: no change is sent twice.
 
 ``aiohttp`` sends a request again when its connection breaks, and a change could take effect twice.
 So a middleware raises an error after which ``aiohttp`` does not send again. The reply says whether
@@ -117,6 +117,7 @@ class Connections:
                         reply = Reply(Reply.NOT_SENT, error=why_not)
                     else:
                         reply = await self._send(messages[index], resend, sink)
+                    # Do not wait for each message when a server is silent, or cannot be reached.
                     if reply.error == _LATE and (resend or reply.status == Reply.NOT_SENT):
                         why_not = _LATE
                     replies[index] = reply

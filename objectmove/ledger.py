@@ -338,6 +338,7 @@ class Ledger:
         if entry.kind == "intent" and leg is Leg.MOVE:
             last = max(rows)
             self.states.begin(last + 1)
+        # Any other line about rows says what became of their requests, unless it is ``doubtful``.
         if entry.kind in ("intent", "deleting"):
             self.in_flight.update(rows)
         elif entry.kind != "doubtful":

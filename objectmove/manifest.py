@@ -162,7 +162,7 @@ class Spool:
         LimitError
             When there are too many.
         PlanError
-            When the keys do not ascend: then ranges of keys mean nothing.
+            When the keys do not ascend: shards cannot be ranges of keys then.
         """
         for row in rows:
             if row.key <= self._last:
@@ -200,7 +200,7 @@ def write_shards(
     Raises
     ------
     PlanError
-        When it cannot be written.
+        When a file cannot be written.
     """
     size = ceil(spool.count / number)
     shards = []
@@ -249,7 +249,7 @@ def write_manifest(
     Raises
     ------
     PlanError
-        When it cannot be written.
+        When a file cannot be written.
     """
     totals = {
         "format": _FORMAT,

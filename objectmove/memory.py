@@ -24,7 +24,7 @@ _MEMORY_REMOVED = "the bucket's memory (.runbook/) of this plan was removed"
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A plan that was begun from this machine: its plan and its ledger."""
+    """A plan that was begun on this machine, and its ledger."""
 
     plan: MovePlan
     log: ChainedLog

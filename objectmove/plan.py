@@ -332,7 +332,7 @@ class PlanFile:
 
     @property
     def step(self) -> str:
-        """Id of the caller's step that it belongs to."""
+        """Id of the caller's step that the plan belongs to."""
         return self.header.step
 
     @property
@@ -383,12 +383,12 @@ class MovePlan(PlanFile):
         return keys
 
 
-#: The plans in memory, by the SHA-256 of their bytes: the bucket's copy of one is not parsed again.
+#: The plans in memory by the SHA-256 of their bytes, so that no plan is parsed twice.
 _PARSED: WeakValueDictionary[str, MovePlan] = WeakValueDictionary()
 
 
 class Excluded:
-    """What a plan leaves out: how many by reason, and the first keys of each."""
+    """What a plan leaves out: by reason, how many objects and a few of their keys."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -421,7 +421,7 @@ def write_plan(
     Raises
     ------
     PlanError
-        When it cannot be written.
+        When the file cannot be written.
     """
     totals = {
         "objects": len(rows),
@@ -496,7 +496,7 @@ def parse_lines(
     Raises
     ------
     PlanError
-        When a line is not exactly what ``encode`` writes; names the file.
+        When a line is not exactly what ``encode`` writes; the message names the file.
     """
     parsed: list[Line] = []
     file = BytesIO(content)
@@ -577,7 +577,7 @@ def check_prefixes(source: str, to: str) -> None:
     Raises
     ------
     PlanError
-        With the reason.
+        Says what is wrong.
     """
     for prefix in (source, to):
         if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):

@@ -93,7 +93,7 @@ def make_move_plan(
     PlanError
         When one prefix lies in the other, or the plan cannot be cut.
     NotReadyError
-        When the store does not do what a move needs, or the key may not delete.
+        When the store does not do what a move needs, or the credentials may not delete.
     LimitError
         When more would move than the limit allows; with shards, the limit is that of each shard.
     StoreError
@@ -292,7 +292,7 @@ class _Selection:
                 self.excluded.add("unreadable", key)
         return heads
 
-    def _explain(self, seen: Seen) -> str:  # noqa: PLR0911  # one way out a reason
+    def _explain(self, seen: Seen) -> str:  # noqa: PLR0911  # a return for each reason
         """Return why an object stays, in a word; empty when it may move."""
         rest = seen.key.removeprefix(self._source)
         ends = {seen.key, self._to + rest}

@@ -131,6 +131,7 @@ def verify_plan(
         counts[name] = len(outcome_keys)
         if outcome_keys and name != Proof.IN_PLACE:
             named[name] = tuple(outcome_keys[:_NAMED])
+    # All of them, also those that count as waiting because they wait at their source.
     undone = ledger.rows(State.UNDONE)
     counts["taken_back"] = len(undone)
     return MoveProof(

@@ -287,7 +287,7 @@ def read_later_records(bucket: S3Bucket, plan: str) -> list[Record]:
 
 
 def read_record(bucket: S3Bucket, plan: str) -> Record | None:
-    """Return what the bucket knows of one plan, None when it knows nothing. Only reads.
+    """Return what the bucket knows of one plan; None when it knows nothing. Only reads.
 
     Raises
     ------

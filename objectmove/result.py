@@ -21,7 +21,7 @@ _NAMED_CONFLICTS = 20
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """What a run did.
+    """What one run of a plan did, or the runs of a manifest's shards.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ def sum_up(
     open_rows = [*ledger.list_waiting(), *ledger.rows(*HALF_DONE)]
     waiting = len(open_rows)
     left = counts[State.LEFT] + counts[State.FREED]
-    if ledger.is_ended:
+    if ledger.is_ended:  # this plan moves nothing more
         left += waiting
         waiting = 0
     return MoveResult(

@@ -97,7 +97,7 @@ def read_store_id(bucket: S3Bucket) -> str:
     Raises
     ------
     StoreError
-        When it cannot be read.
+        When the id cannot be read, or is no id.
     """
     content = bucket.read(STORE_ID)
     if content is None:
