@@ -515,6 +515,7 @@ class S3Bucket(Reach):
         answers = [_NOT_SENT] * len(requests)
 
         def take(index: int, reply: Reply) -> None:
+            """Keep what a reply proves, and pass it on."""
             answers[index] = read_answer(requests[index], reply)
             on_answer(index, answers[index])
 

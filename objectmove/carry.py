@@ -691,6 +691,7 @@ class Carrier:
         return f"planned {job.planned.etag}; {'; '.join(ends)}"
 
     def _is_look_old(self) -> bool:
+        """Tell whether the last look is too old for a request that the store does not guard."""
         age_s = self._clock.monotonic() - self._looked_at
         return age_s > _MAX_LOOK_AGE_S
 

@@ -151,7 +151,7 @@ class Holding:
         needed = digest_approval(plan, keys)
         if keys and approval != needed:
             raise NeedsApprovalError(
-                f"If the worker goes on, {len(keys)} may ship twice: {', '.join(keys)}.",
+                f"If the worker goes on, {len(keys)} objects may ship twice: {', '.join(keys)}.",
                 command=f"runbook resume {plan.id} --worker-goes-on --approve {needed}",
             )
         ledger.note("goes_on", keys=keys, by=self._operator, sync=True)
@@ -231,6 +231,7 @@ class Holding:
             return
 
         def renew_and_tell(why: str) -> None:
+            """Keep the session's own claim alive while it waits for the hold's claim."""
             session.renew()
             session.notice(why)
 

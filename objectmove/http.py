@@ -146,20 +146,20 @@ class Connections:
             why_not = "interrupted"
             with suppress(KeyboardInterrupt):  # a second Ctrl-C ends the wait
                 _run(stop(_GRACE_S))
-            _run(stop(0))
+            _run(stop(0))  # cancels the workers that still wait for an answer
             raise
         return replies
 
     async def _send(self, make: Callable[[], Message], resend: bool, sink: Sink | None) -> Reply:
         """Send one message; return its reply, also when it failed."""
-        sent: list[_Request] = []
+        attempts: list[_Request] = []
         connect_s = self.reach.connect_s
         read_s = self.reach.read_s
         whole_s = connect_s + read_s if sink is None else None
 
         async def send_once(request: Any, send: aiohttp.ClientHandlerType) -> Any:
             """Send a request; turn errors after which aiohttp would send again into another one."""
-            sent.append(request)
+            attempts.append(request)
             while True:
                 try:
                     return await send(request)
@@ -179,15 +179,14 @@ class Connections:
                 timeout=aiohttp.ClientTimeout(whole_s, connect_s, sock_read=read_s),
                 middlewares=[send_once],
             ) as response:
-                return await _read(response, sent[0], sink)
+                return await _read(response, attempts[0], sink)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a sink may raise any
-            is_over = isinstance(error, TimeoutError | asyncio.CancelledError)
-            is_sent = any(request.protocol is not None for request in sent)
-            if resend and sink is None and is_sent and not is_over:
+            is_late_or_ended = isinstance(error, TimeoutError | asyncio.CancelledError)
+            is_sent = any(attempt.protocol is not None for attempt in attempts)
+            if resend and sink is None and is_sent and not is_late_or_ended:
                 return await self._send(make, False, None)
-            return Reply(
-                Reply.NO_ANSWER if is_sent else Reply.NOT_SENT, error=_describe_failure(error)
-            )
+            status = Reply.NO_ANSWER if is_sent else Reply.NOT_SENT
+            return Reply(status, error=_describe_failure(error))
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:

@@ -165,7 +165,7 @@ class Ledger:
     fence_at : the store's time after which no request of the past can take effect
     approved_by, approved_sha256 : who approved the plan, and its hash; empty when nobody did
     begun_at : the store's time when the plan was begun; None when it was not
-    store_id : the id of the store that it was begun on; empty when not known
+    store_id : the id of the store on which the plan was made or begun; empty when not known
     versions : as in ``Record``
     hold : who is held for the plan; None when nobody is
     late_pause : the hold whose pause may have come after another session had ended it; None when no

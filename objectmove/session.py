@@ -318,6 +318,7 @@ class Session:
         answers *= len(requests)
 
         def take(index: int, answer: Answer) -> None:
+            """Keep an answer; a refusal that came after the signature expired proves nothing."""
             is_late = self.clock.monotonic() - self._stamped_at >= expires_s
             if is_late and answer.effect == "none" and answer.code != "NotSent":
                 # A proxy may have sent the request twice: then only the second one was refused.
