@@ -504,6 +504,6 @@ def is_hold_noted(log: ChainedLog) -> bool:
     for entry in log.scan():
         if entry.kind == "hold":
             is_noted = entry.data["note"] is not None
-        elif entry.kind == "believed":  # the ledger was behind the record
+        elif entry.kind == "believed":  # it was behind the record, and took over what that says
             is_noted = entry.data["record"]["hold"] is not None
     return is_noted

@@ -494,6 +494,7 @@ def pause(session: Session, hold: Hold, note: HoldNote, log: ChainedLog) -> None
 def _pause(
     session: Session, hold: Hold, note: HoldNote, *, manifest: Manifest, log: ChainedLog
 ) -> None:
+    """Make the others stand still; an error names the way on."""
     try:
         pause(session, hold, note, log)
     except MoveError as error:

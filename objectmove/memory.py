@@ -138,6 +138,7 @@ def _describe_forgotten(plan: Forgotten) -> Unfinished:
 
 
 def _add_hold(state: str, hold: HoldNote | None) -> str:
+    """Add to a plan's state, in words, how the others are held for the plan."""
     return f"{state}; {hold.words}" if hold else state
 
 
@@ -299,12 +300,12 @@ def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
 
 
 def _find_undos(bucket: S3Bucket) -> dict[str, str]:
-    """Return the plans that are being taken back, with the command that goes on with the undo.
+    """Return by release the command that goes on with its undo, if an undo has not ended.
 
-    Until the undo has ended, it is refused to resume its release.
+    Until then, a resume of the release is refused.
     """
-    known = records.list_records(bucket)
-    undos = [record for record in known if record.action == "undo" and not record.ended]
+    open_records = records.list_records(bucket)
+    undos = [record for record in open_records if record.action == "undo" and not record.ended]
     return {undo.parent: undo.resume_command for undo in undos}
 
 

@@ -287,12 +287,12 @@ class Session:
         self.is_lost = False
 
     def check_claim(self) -> None:
-        """Make sure by the store's time that nobody else can have claimed the same until now.
+        """Make sure that our claim has not lapsed by the store's time: nobody else has begun.
 
         Raises
         ------
         StoppedError
-            When it lapsed meanwhile.
+            When the claim lapsed.
         StoreError
             When the store does not tell its time.
         """
