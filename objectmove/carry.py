@@ -426,7 +426,7 @@ class Carrier:
         """Write the names of objects whose parked key is a hash."""
         for job in jobs:
             if job.direction is Direction.PARK and is_hashed(job.to):
-                _, _, name = job.key.partition("/")
+                name = job.key.removeprefix(self.ledger.plan.header.source)
                 key = f"{job.to}{NAME_ENDING}"
                 request = Request("put", key, body=name.encode())
                 self.session.change(request)

@@ -182,19 +182,20 @@ def check_stillness(
         )
 
 
-def find_owned(ledger: Ledger, owners: Mapping[str, str]) -> dict[int, str]:
+def find_owned(ledger: Ledger, owners: Mapping[str, Record]) -> dict[int, str]:
     """Return the rows that wait and belong to another plan, and by row the reason, in words.
 
     Parameters
     ----------
-    owners : by key, the id of the other plan
+    owners : by key, the record of the other plan
     """
     owned = {}
     for row in ledger.rows(State.NONE):
         planned = ledger.plan.rows[row]
         owner = owners.get(planned.key) or owners.get(planned.to)
         if owner:
-            owned[row] = f"{owner} still needs this object. Go on with: runbook resume {owner}"
+            way_on = owner.resume_command
+            owned[row] = f"{owner.plan} still needs this object. Go on with: {way_on}"
     return owned
 
 

@@ -62,7 +62,7 @@ class Memory:
 
     Attributes
     ----------
-    owners : by key, the unfinished plan that the key belongs to
+    owners : by key, the record of the unfinished plan that the key belongs to
     forgotten : by key, the plan that named the key: the bucket forgot what became of its object
     parked : by key after the source prefix, the plan: its object is parked, and not settled; or a
         person's word on it was taken back
@@ -70,7 +70,7 @@ class Memory:
         undo or a settling comes before its release
     """
 
-    owners: Mapping[str, str]
+    owners: Mapping[str, Record]
     forgotten: Mapping[str, str]
     parked: Mapping[str, str]
     ways_on: Mapping[str, str]

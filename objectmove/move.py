@@ -483,12 +483,12 @@ class Run:
         others = look_surely(self.bucket, elsewhere, abilities=self.abilities)
         looks.update(others)
 
-    def _find_owners(self) -> dict[str, str]:
+    def _find_owners(self) -> dict[str, Record]:
         """Return by key the plans that own keys, without this plan and those that it is about."""
         header = self.plan.header
         family = (header.id, header.parent, header.release)
         owners = records.find_owned_keys(self.bucket, beside=header.release)
-        return {key: owner for key, owner in owners.items() if owner not in family}
+        return {key: owner for key, owner in owners.items() if owner.plan not in family}
 
     def _check_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
         """Return the rows that changed since the plan was made, and how.
@@ -517,10 +517,7 @@ class Run:
         return changed
 
     def _find_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
-        """Return the rows whose object was rewritten, or has gone, since the plan was made.
-
-        One that could not be read counts as gone.
-        """
+        """Return the rows whose object may not be the planned one any more, and why."""
         changed = {}
         for row in self.ledger.list_waiting():
             if row in owned:
@@ -529,8 +526,10 @@ class Run:
             place = self.carrier.judge_source(job)
             if place is Place.OTHER:
                 changed[row] = "it was rewritten"
-            elif place is not Place.SAME:
+            elif place is Place.ABSENT:
                 changed[row] = "it is gone"
+            elif place is Place.UNKNOWN:
+                changed[row] = "it could not be read"
         return changed
 
     def _note_beginning(self) -> None:

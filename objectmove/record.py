@@ -352,12 +352,17 @@ def _merge(records: list[Record]) -> Record:
             "deleting": merged.deleting | other.deleting,
             "waiting": merged.waiting | other.waiting,
             "left": merged.left | other.left,
+            "skipped": merged.skipped | other.skipped,
             "unproven": merged.unproven | other.unproven,
             "conflicts": merged.conflicts | other.conflicts,
             "parking": merged.parking | other.parking,
+            "parked": merged.parked | other.parked,
             "settled": {**merged.settled, **other.settled},
+            "about": {**merged.about, **other.about},
+            "words": tuple(dict.fromkeys(merged.words + other.words)),
             "hold": merged.hold or other.hold,
             "was_going": merged.was_going or other.was_going,
+            "memory_removed": merged.memory_removed or other.memory_removed,
             "ended": merged.ended and other.ended,
             "ledger": "several",  # no ledger has such a line, so each one counts as behind
         }
@@ -449,7 +454,7 @@ def _read_plan_unless_ended(bucket: S3Bucket, record: Record) -> MovePlan | None
         raise
 
 
-def find_owned_keys(bucket: S3Bucket, *, beside: str = "") -> dict[str, str]:
+def find_owned_keys(bucket: S3Bucket, *, beside: str = "") -> dict[str, Record]:
     """Return every key that belongs to a plan which has not ended. Only reads.
 
     Parameters
@@ -459,14 +464,14 @@ def find_owned_keys(bucket: S3Bucket, *, beside: str = "") -> dict[str, str]:
 
     Returns
     -------
-    Key to plan id; a key of two plans belongs to the one that was begun first.
+    Key to the plan's record; a key of two plans belongs to the one that was begun first.
 
     Raises
     ------
     StoreError, PlanError
         As ``list_records`` does.
     """
-    owners: dict[str, str] = {}
+    owners: dict[str, Record] = {}
     open_plans = list_open_plans(bucket, beside=beside)
     for record, plan in sorted(open_plans, key=lambda pair: pair[0].begun_at):
         owned_rows = record.find_owned_rows(len(plan.rows))
@@ -474,7 +479,7 @@ def find_owned_keys(bucket: S3Bucket, *, beside: str = "") -> dict[str, str]:
             row = plan.rows[number]
             for key in (row.key, row.to):
                 if key:
-                    owners.setdefault(key, record.plan)
+                    owners.setdefault(key, record)
     return owners
 
 

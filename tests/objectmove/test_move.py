@@ -15,6 +15,7 @@ import pytest
 from chainlog import LogError
 from objectmove.bucket import Answer, Request, Seen
 from objectmove.carry import Carrier
+from objectmove.checks import find_owned
 from objectmove.errors import (
     DriftError,
     ExpiredError,
@@ -26,6 +27,8 @@ from objectmove.errors import (
     RefusedError,
     StoppedError,
 )
+from objectmove.ledger import Ledger
+from objectmove.parking import list_parked
 from objectmove.plan import parse_plan
 from objectmove.record import RELEASES, list_records
 from objectmove.session import CLAIMS, STORE_ID
@@ -636,6 +639,17 @@ class TestSettle:
         assert not proof.is_complete
         assert proof.counts["settled_by_word"] == 1
 
+    def test_a_parked_key_that_is_a_hash_is_known_below_a_longer_prefix(self, place: Place) -> None:
+        name = f"{'z' * 300}.pdf"
+        place.write("a/pending/1.pdf")
+        place.write(f"a/pending/{name}")
+        place.bucket.fate = lambda r: (
+            Answer("unknown", code="NoSuchKey") if r.key == f"a/ready/{name}" else None
+        )
+        plan = place.plan(source="a/pending/", to="a/ready/")
+        assert place.apply(plan).unproven == [f"a/pending/{name}"]
+        assert list_parked(place.bucket, "parked/") == {name: {plan.id}}  # type: ignore[arg-type]
+
     def test_not_taken_makes_it_plannable_again(self, place: Place) -> None:
         plan = self._unproven(place)
         result = place.apply(self._settle(place, plan, "not_taken"))
@@ -643,6 +657,29 @@ class TestSettle:
         again = place.plan()
         assert [row.key for row in again.rows] == ["pending/1.pdf"]
         assert place.apply(again).is_complete
+
+    def test_of_two_states_with_one_number_all_count(self, place: Place) -> None:
+        plan = self._unproven(place)
+        record = list_records(place.bucket)[0]
+        older = record.model_copy(update={"begun": 2})
+        rows = {"skipped": frozenset([2]), "parked": frozenset([1])}
+        newer = record.model_copy(update={**rows, "memory_removed": True})
+        for number, state in enumerate([older, newer]):
+            key = f"{RELEASES}{plan.id}/{record.number + 1:010}-{number}"
+            place.write(key, state.model_dump_json().encode())
+        merged = list_records(place.bucket)[0]
+        assert merged.begun == 3
+        assert (merged.skipped, merged.parked, merged.memory_removed) == ({2}, {1}, True)
+
+    def test_a_row_of_an_unfinished_undo_names_a_command_that_is_accepted(
+        self, place: Place
+    ) -> None:
+        plan = self._unproven(place)
+        record = list_records(place.bucket)[0]
+        undo = record.model_copy(update={"plan": f"{plan.id}-undo", "action": "undo"})
+        ledger = Ledger(place.logs("other"), plan)
+        (reason,) = find_owned(ledger, {"pending/0.pdf": undo}).values()
+        assert reason.endswith(f"runbook resume {plan.id}-undo --consumer-stands-still")
 
     def test_only_open_rows_can_be_settled(self, place: Place) -> None:
         plan = self._unproven(place)
