@@ -25,7 +25,8 @@ from runbook_lib.record.actions import ActionRecord
 from runbook_lib.record.view import JournalView, to_number
 from runbook_lib.show.text import count_of
 
-from .outcome import Decision, Next, Now, Uploads, decide
+from .analysis.causes import Cause
+from .outcome import Causes, Decision, Next, Now, Uploads, decide
 from .situation import (
     IN_TROUBLE,
     NEEDED_ROLES,
@@ -41,7 +42,7 @@ _DIAGNOSIS = "05"
 
 _NEXT = {
     Next.LOOK: NextStep(
-        "03_immediate_actions", "Something could not be read. Look at store and worker."
+        "03_immediate_actions", "The store could not be read. Look at store and worker."
     ),
     Next.DIAGNOSE: NextStep("05_root_cause", "Find out why."),
     Next.REPAIR: NextStep("06_remediation", "What helps is known. Plan it."),
@@ -54,6 +55,18 @@ _NEXT = {
         "08_references", "Nothing waits too long. Check the references if you have time."
     ),
 }
+
+#: Instead of ``Next.LOOK``'s, where the store was read and something else was not.
+_READ_AGAIN = NextStep("02_signals_detection", "The signals are old, or were not read. Read them.")
+_BLIND = NextStep(
+    "06_remediation",
+    "The metrics are blind, so nothing can be proven by them. 6.2 says what brings them back.",
+)
+_NOT_TO_BE_HAD = NextStep(
+    "02_signals_detection",
+    "Mend what cannot be read, and read it again. If it cannot be had here, `runbook close` ends "
+    "the incident with this verdict.",
+)
 
 #: What was done, in the past tense, by the action's name.
 _ACTIONS = {
@@ -108,6 +121,8 @@ class FulfillmentPolicy(Policy):
         assessment = read_situation(journal, now=at, causes_before=causes, roles=needed)
         decision = decide(assessment.situation)
         step = _NEXT[decision.next]
+        if decision.next is Next.LOOK:
+            step = _choose_look(assessment)
         until = journal.well_since() if decision.has_until else None
         as_of = journal.readings[-1].at if journal.readings else at
         return Judgement(
@@ -213,6 +228,21 @@ class FulfillmentPolicy(Policy):
 POLICY = FulfillmentPolicy()
 
 
+def _choose_look(assessment: Assessment) -> NextStep:
+    """Return where what a verdict needs can be read, or why it cannot be had."""
+    missing = assessment.missing
+    if any(reading.role is Role.SYMPTOM for reading in missing):
+        return _NEXT[Next.LOOK]
+    if not any(reading.was_tried for reading in missing):
+        return _READ_AGAIN
+    for finding in assessment.findings:
+        if finding.name == Cause.METRICS_BLIND and finding.status is CauseStatus.SUPPORTED:
+            return _BLIND
+    if assessment.situation.causes is Causes.UNREAD:
+        return _NEXT[Next.DIAGNOSE]
+    return _NOT_TO_BE_HAD
+
+
 def _explain(decision: Decision, assessment: Assessment) -> str:
     """Explain a decision: in trouble by what is wrong now, else by the rule's reason and details.
 
@@ -231,7 +261,7 @@ def _explain(decision: Decision, assessment: Assessment) -> str:
         return text
     details: list[str] = []
     if decision.now is Now.UNREAD:
-        details += assessment.missing
+        details += [reading.words for reading in assessment.missing]
     if decision.now is Now.ABOVE and assessment.above:
         details.append(assessment.above)
     if decision.now is Now.ALERT and assessment.clear is not None:

@@ -48,6 +48,22 @@ IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 E = TypeVar("E", bound=StrEnum)
 
 
+class Missing(NamedTuple):
+    """A needed reading that says nothing of now.
+
+    Attributes
+    ----------
+    role : of its step
+    words : which it is, and why
+    was_tried : whether it was tried just now, and what it needs did not answer
+    """
+
+    kind: Needed
+    role: Role
+    words: str
+    was_tried: bool = False
+
+
 class Assessment(NamedTuple):
     """The situation, and what it rests on.
 
@@ -55,7 +71,7 @@ class Assessment(NamedTuple):
     ----------
     situation : as the table takes it
     breaches : the current breaches of symptoms
-    missing : in words, why a needed reading is unknown or out of date, for each such reading
+    missing : the needed readings that are unknown or out of date
     findings : every cause, judged by the current readings
     clear : when a firing alert clears, by the newest reading since the last action
     above : in words, how much more waits than usual; empty: not more, or nobody knows
@@ -63,7 +79,7 @@ class Assessment(NamedTuple):
 
     situation: Situation
     breaches: tuple[Reading, ...]
-    missing: tuple[str, ...]
+    missing: tuple[Missing, ...]
     findings: tuple[Finding, ...]
     clear: ClearTime | None
     above: str
@@ -113,7 +129,7 @@ def read_situation(
     return Assessment(
         situation=situation,
         breaches=tuple(breaches),
-        missing=tuple(words for _, words in missing),
+        missing=tuple(missing),
         findings=diagnose(observations),
         clear=clear,
         above=_say_above(current.values()),
@@ -167,33 +183,30 @@ def _is_listed_again(reading: Reading, usual_backlog_seq: int) -> bool:
     return reading.role is Role.BACKLOG and usual_backlog_seq > reading.seq
 
 
-#: Whether a reading is unknown or stale, and that in words.
-_Missing = tuple[Needed, str]
-
-
 def _list_missing(
     journal: JournalView,
     current: Mapping[str, Reading],
     roles: Collection[Role],
     now: datetime,
-) -> list[_Missing]:
+) -> list[Missing]:
     """Say why needed readings say nothing about now: not read, unknown, or too old.
 
     A role that is not among ``roles`` may be unread, or its readings too old: nothing is said then.
     """
-    missing: list[_Missing] = []
+    missing: list[Missing] = []
     for role in NEEDED_ROLES:
         of_role = [r for r in journal.latest().values() if r.role is role and r.is_needed]
         if not of_role:
             if role in roles:
-                missing.append((Needed.UNKNOWN, f"the {role} was not read"))
+                missing.append(Missing(Needed.UNKNOWN, role, f"the {role} was not read"))
             continue
         for reading in of_role:
             if reading.step in current:
                 if reading.status is Status.UNKNOWN:
-                    missing.append((Needed.UNKNOWN, f"{reading.step} {reading.reason}"))
+                    words = f"{reading.step} {reading.reason}"
+                    missing.append(Missing(Needed.UNKNOWN, role, words, was_tried=True))
             elif role in roles:
-                missing.append((Needed.STALE, say_age(reading, now)))
+                missing.append(Missing(Needed.STALE, role, say_age(reading, now)))
     return missing
 
 
@@ -204,11 +217,11 @@ def say_age(reading: Reading, now: datetime) -> str:
     return f"{reading.step} was read {minutes} min ago, at {reading.observed_at:%H:%M:%SZ}"
 
 
-def _judge_needed(breaches: Sequence[Reading], missing: Sequence[_Missing]) -> Needed:
+def _judge_needed(breaches: Sequence[Reading], missing: Sequence[Missing]) -> Needed:
     """Return the worst that needed readings say: breach, then unknown, then stale."""
     if breaches:
         return Needed.BREACH
-    kinds = {kind for kind, _ in missing}
+    kinds = {reading.kind for reading in missing}
     for kind in (Needed.UNKNOWN, Needed.STALE):
         if kind in kinds:
             return kind

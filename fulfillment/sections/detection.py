@@ -37,8 +37,10 @@ from ..waiting import WAITING_COLUMNS, Label, Waiting, list_prefixes, read_waiti
 from .recovery import (
     compare_backlog,
     find_judged_from,
+    has_exporter,
     is_low,
     judge_lag,
+    judge_listings,
     read_uploads,
     read_well_since,
 )
@@ -91,13 +93,14 @@ def read_alert(inv: Investigation) -> Outcome:
 
     A breach: a firing alert without ``drill="true"``, or every raw sample of the lag over the
     threshold for the rule's own ``for`` (``LAG_FOR_MINUTES`` where the rule is not loaded).
-    Unknown: no fresh sample of the lag, or an exporter that stopped refreshing.
+    Unknown: no fresh sample of the lag, or an exporter that stopped refreshing. Where there is no
+    exporter, a listing of the bucket says what the lag is.
     """
     limit = inv.settings.lag_threshold_minutes
     alerts = inv.clients.prometheus.list_alerts()
     for_s = _find_for_s(inv, inv.clients.prometheus.list_rules())
     lag = _read_lag(inv, for_s)
-    newest_over = list(takewhile(lambda sample: sample.value > limit, reversed(lag.fresh)))
+    over_since = lag.find_over_since(limit)
     real_alerts = []
     firing_drills = []
     for alert in alerts:
@@ -110,8 +113,8 @@ def read_alert(inv: Investigation) -> Outcome:
     firing = [alert for alert in real_alerts if alert.state == "firing"]
     alert_starts = [alert.active_at for alert in firing if alert.active_at]
     beginnings = list(alert_starts)
-    if newest_over:
-        beginnings.append(newest_over[-1].at)
+    if over_since is not None:
+        beginnings.append(over_since)
     since = min(beginnings, default=None)
     outcome = Outcome(
         value=None if lag.value is None else round(lag.value, 2),
@@ -128,18 +131,23 @@ def read_alert(inv: Investigation) -> Outcome:
         observations={
             "alert_state": _find_worst_state(real_alerts),
             "drill_alert_firing": bool(firing_drills),
-            "lag_present": lag.value is not None,
+            "lag_present": None if lag.is_listed else lag.value is not None,
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
         alerts={name: _find_state_of(real_alerts, name) for name in ALERTS},
     )
     _add_recovery(inv, outcome, lag)
+    remark = ""
+    if lag.is_listed:
+        outcome.longest_minutes = lag.value
+        bucket = f"{inv.settings.fulfillment_bucket}/{inv.settings.pending_prefix}"
+        outcome.source = f"listing of {bucket}; {inv.settings.prometheus_url}/api/v1/alerts"
+        remark = "; by listing the bucket: no exporter measures the lag here"
     if firing:
         outcome.episode = _find_episode(inv, firing, lag.fresh)
-        return outcome.breach(_say_firing(firing, alert_starts, newest_over, lag.value))
-    remark = ""
+        return outcome.breach(f"{_say_firing(firing, alert_starts, over_since, lag.value)}{remark}")
     if firing_drills:
-        remark = f"; only synthetic objects: {_join_names(firing_drills)} (drill)"
+        remark += f"; only synthetic objects: {_join_names(firing_drills)} (drill)"
     if lag.value is None:
         blind_fires = any(a.name == BLIND_ALERT and a.state == "firing" for a in alerts)
         blind_remark = f"; {BLIND_ALERT} fires" if blind_fires else ""
@@ -148,7 +156,7 @@ def read_alert(inv: Investigation) -> Outcome:
         outcome.value = f"{lag.value:.1f} (drill alert only)"
     if lag.value <= limit:
         return outcome.ok(f"below the threshold and no alert fires{remark}")
-    over_s = (newest_over[0].at - newest_over[-1].at).total_seconds()
+    over_s = (lag.fresh[-1].at - (over_since or lag.fresh[-1].at)).total_seconds()
     text = f"over {limit:g} min for {over_s:.0f} s"
     if over_s < for_s:
         return outcome.ok(f"{text}, not yet {for_s:.0f} s{remark}")
@@ -158,7 +166,7 @@ def read_alert(inv: Investigation) -> Outcome:
 def _say_firing(
     firing: Sequence[Alert],
     starts: Sequence[datetime],
-    newest_over: Sequence[Sample],
+    over_since: datetime | None,
     lag_minutes: float | None,
 ) -> str:
     """Say which alerts fire, and since when their condition has been true.
@@ -166,13 +174,12 @@ def _say_firing(
     Parameters
     ----------
     starts : since when the condition of each alert has been true; it fires some time later
-    newest_over : the newest samples of the lag, the newest first, as long as they are over the
-        threshold
+    over_since : since when the lag has been over the threshold; None: it is not
     """
     names = _join_names(firing)
     words = f"{names} fire" if "," in names else f"{names} fires"
-    if newest_over:
-        since = min([*starts, newest_over[-1].at])
+    if over_since is not None:
+        since = min([*starts, over_since])
         return f"{words}; the lag has been over the threshold since {since:%H:%M:%S} UTC"
     if starts:
         words += f"; the condition has held since {min(starts):%H:%M:%S} UTC"
@@ -211,7 +218,11 @@ def _add_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:
     is_low_now = None
     low_since = None
     if lag.value is not None:
-        recovery = judge_lag(inv, find_judged_from(inv))
+        judged_from = find_judged_from(inv)
+        if lag.is_listed:
+            recovery = judge_listings(inv, lag.fresh, judged_from)
+        else:
+            recovery = judge_lag(inv, judged_from)
         is_low_now = is_low(recovery)
         low_since = recovery.since
         outcome.observations["lag_is_over"] = lag.value > limit
@@ -233,16 +244,30 @@ class _Lag(NamedTuple):
     samples : of the window, oldest first
     fresh : the same samples if the newest one says something about now; else empty
     refresh_age_s : the age of the exporter's last refresh; None when unknown
+    is_listed : there is no exporter, and the sample is from a listing of the bucket
+    refused : why such a listing failed; empty: it did not, or was not needed
     """
 
     samples: list[Sample]
     fresh: list[Sample]
     refresh_age_s: float | None
+    is_listed: bool = False
+    refused: str = ""
 
     @property
     def value(self) -> float | None:
         """The lag now, in minutes; None when it is not known."""
         return self.fresh[-1].value if self.fresh else None
+
+    def find_over_since(self, limit: float) -> datetime | None:
+        """Return since when the lag has been over a limit, in minutes; None: it is not."""
+        over = list(takewhile(lambda sample: sample.value > limit, reversed(self.fresh)))
+        if not over:
+            return None
+        oldest = over[-1]
+        if not self.is_listed:
+            return oldest.at
+        return oldest.at - timedelta(minutes=oldest.value - limit)
 
 
 def _read_lag(inv: Investigation, for_s: float) -> _Lag:
@@ -271,7 +296,18 @@ def _read_lag(inv: Investigation, for_s: float) -> _Lag:
     # An exporter that does not tell when it refreshed counts as refreshed.
     is_refreshed = (refresh_age_s or 0) <= max(_LATE_REFRESH_S, patience_s)
     is_fresh = is_present and is_refreshed and age_s <= patience_s
+    if not samples and not has_exporter(inv):
+        return _list_lag(inv)
     return _Lag(samples, samples if is_fresh else [], refresh_age_s)
+
+
+def _list_lag(inv: Investigation) -> _Lag:
+    """Return how long the oldest label waits, by a listing of the bucket."""
+    waiting, refused = attempt(lambda: read_waiting(inv))
+    if waiting is None:
+        return _Lag([], [], None, refused=refused)
+    listed = [Sample(inv.now(), waiting.longest_minutes)]
+    return _Lag(listed, listed, None, is_listed=True)
 
 
 def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) -> Episode | None:
@@ -307,6 +343,8 @@ def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) 
 
 def _explain_blind(lag: _Lag) -> str:
     """Say why the lag is not known now."""
+    if lag.refused:
+        return f"no exporter measures the lag here, and the bucket was not listed: {lag.refused}"
     if not lag.samples:
         return f"there is no series {LAG}: the exporter is down or cannot list the bucket"
     newest = lag.samples[-1]

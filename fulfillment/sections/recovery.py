@@ -20,7 +20,7 @@ from ..analysis.samples import Sample, clean, find_end, list_growth
 from ..investigation import Investigation
 from ..outcome import Backlog, Uploads
 from ..waiting import Waiting, say_waiting
-from .signals import ALERTS, BACKLOG, LAG, REFRESH, read_samples
+from .signals import ALERTS, BACKLOG, BLIND_ALERT, EXPORTER, LAG, REFRESH, read_samples
 
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
@@ -119,6 +119,49 @@ def judge_lag(inv: Investigation, since: datetime) -> Outcome:
         inv.settings.recovered_minutes,
         inv.settings.recovered_scrapes,
     )
+
+
+def has_exporter(inv: Investigation) -> bool:
+    """Tell whether something measures the lag here, now or before; True if it is not known.
+
+    An exporter that is down is still a target of Prometheus, or left samples, or its rule is there.
+    """
+    prometheus = inv.clients.prometheus
+    targets, _ = attempt(prometheus.list_targets)
+    rules, _ = attempt(prometheus.list_rules)
+    if targets is None or rules is None:
+        return True
+    is_scraped = any(target.job == EXPORTER for target in targets)
+    is_expected = any(rule.name == BLIND_ALERT for rule in rules)
+    if is_scraped or is_expected:
+        return True
+    samples, _ = attempt(lambda: read_samples(inv, LAG, inv.window.total_seconds()))
+    return samples is None or bool(samples)
+
+
+def judge_listings(inv: Investigation, new: Sequence[Sample], since: datetime) -> Outcome:
+    """Judge the lag by listings of the bucket, where nothing measures it.
+
+    A listing is a sample that rests on a refresh of the same time. The journal has the earlier
+    ones.
+
+    Parameters
+    ----------
+    new : how long the oldest label waited, by listings that the journal does not have yet
+    """
+    earlier = [
+        Sample(reading.observed_at, reading.longest_minutes)
+        for reading in inv.journal.readings
+        if reading.longest_minutes is not None
+    ]
+    listings = [*earlier, *new]
+    refreshes = [Sample(listing.at, listing.at.timestamp()) for listing in listings]
+    settings = inv.settings
+    recovery = compute_recovery(
+        listings, refreshes, since, settings.recovered_minutes, settings.recovered_scrapes
+    )
+    recovery.reason += ", by listing the bucket: no exporter measures the lag here"
+    return recovery
 
 
 def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | None:

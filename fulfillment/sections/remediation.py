@@ -40,7 +40,7 @@ from runbook_lib.section import (
 
 from ..analysis.causes import STANDSTILL, Advice
 from ..analysis.forecasts import BacklogForecast, Stages, compute_clear_time, forecast_backlog
-from ..analysis.samples import Rate
+from ..analysis.samples import Rate, Sample
 from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
@@ -53,8 +53,10 @@ from .purpose import read_unfinished
 from .recovery import (
     compare_backlog,
     find_judged_from,
+    has_exporter,
     is_low,
     judge_lag,
+    judge_listings,
     read_uploads,
     read_well_since,
 )
@@ -89,6 +91,8 @@ class Parameters(ReleaseParameters):
 
 #: How old a reading may be for a plan.
 _MAX_AGE_S = 90.0
+#: How far apart 6.5 lists the bucket, where no exporter measures the lag.
+_LIST_EVERY_S = 5.0
 #: The kinds of the plans of 6.1, 6.1.1 and 6.1.2.
 _RELEASE_KINDS = (MOVE, SERVICE)
 #: The actions of releases that a person may settle.
@@ -536,12 +540,13 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     """Watch the lag until enough samples after the action are low, or the time is over.
 
     A sample counts if the exporter refreshed it after the last action; without an action, after
-    the opening of the incident.
+    the opening of the incident. Where there is no exporter, a listing is a sample.
     """
     limit = inv.settings.recovered_minutes
     needed = inv.settings.recovered_scrapes
     action_at = find_judged_from(inv)
-    recovery = _watch(inv, action_at)
+    is_measured = has_exporter(inv)
+    recovery = _watch(inv, action_at, is_measured=is_measured)
     waiting = read_waiting(inv)
     usual = compare_backlog(inv, waiting)
     uploads = read_uploads(inv)
@@ -560,6 +565,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             marks=_mark_last_action(inv),
         ),
         clear=clear,
+        longest_minutes=None if is_measured else round(waiting.longest_minutes, 1),
         observations={
             "lag_is_low": is_low(recovery),
             "waiting": usual.backlog,
@@ -596,14 +602,24 @@ def _is_quiet(inv: Investigation) -> bool:
     return not any(alert.name in ALERTS and not is_drill(alert.labels) for alert in alerts)
 
 
-def _watch(inv: Investigation, action_at: datetime) -> model.Outcome:
-    """Judge the lag until it is low in enough samples, or the time is over."""
+def _watch(inv: Investigation, action_at: datetime, *, is_measured: bool) -> model.Outcome:
+    """Judge the lag until it is low in enough samples, or the time is over.
+
+    Parameters
+    ----------
+    is_measured : whether an exporter measures the lag; else the bucket is listed
+    """
     deadline = inv.now() + timedelta(seconds=_get_wait_s(inv))
+    listings: list[Sample] = []
     while True:
-        recovery = judge_lag(inv, action_at)
+        if is_measured:
+            recovery = judge_lag(inv, action_at)
+        else:
+            listings.append(Sample(inv.now(), read_waiting(inv).longest_minutes))
+            recovery = judge_listings(inv, listings, action_at)
         if recovery.status is Status.OK or inv.now() >= deadline:
             return recovery
-        inv.sleep(1.0)
+        inv.sleep(1.0 if is_measured else _LIST_EVERY_S)
 
 
 def _get_wait_s(inv: Investigation) -> float:

@@ -21,6 +21,8 @@ from ..situation import DELAY_ALERT, UPLOAD_ALERT
 
 ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"
+#: The exporter's job in Prometheus.
+EXPORTER = "artifact-exporter"
 #: The alerts of this runbook.
 ALERTS = (ALERT, UPLOAD_ALERT)
 LAG = 'fulfillment_lag_minutes{origin="real"}'

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from fulfillment.analysis.causes import Cause
+from fulfillment.clients.http_systems import Target
 from fulfillment.clients.services import LogLine
 from fulfillment.outcome import Backlog, Uploads
 from fulfillment.policy import POLICY
 from fulfillment.sections import detection, immediate, postmortem, remediation, root_cause
 from fulfillment.sections.recovery import read_uploads
-from runbook_lib.model import CauseStatus, Conclusion, Status, Verdict
+from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict
 from runbook_lib.section import SectionModule
 from tests.support.world import LAG, World
 
@@ -258,6 +259,63 @@ def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
     reading = world.take(remediation, "6.5", wait_s=0)
     assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
     assert "that are allowed" in reading.reason
+
+
+class TestWithoutExporter:
+    def test_a_listing_says_what_the_lag_is(self, world: World) -> None:
+        world.leave_out_exporter()
+        world.put_label(4)
+        reading = world.take(detection, "2.1")
+        assert (reading.status, reading.value) == (Status.OK, 4.0)
+        world.put_label(30, 2)
+        reading = world.take(detection, "2.1")
+        assert (reading.status, reading.value) == (Status.BREACH, 30.0)
+        assert reading.since == world.now - timedelta(minutes=20)
+
+    def test_a_release_that_is_proven_ends_fixed_by_listings(self, world: World) -> None:
+        world.leave_out_exporter()
+        world.put_label(30)
+        world.fire()
+        assert look(world).verdict is Verdict.INCIDENT
+        inv = world.open(remediation, way="release")
+        plan = inv.plan("6.1")
+        inv.apply(plan, approve=plan.sha256)
+        assert inv.verify(plan).phase is ActionPhase.VERIFIED
+        look(world, remediation)
+        assert judge(world) is Verdict.UNKNOWN
+        world.alerts.clear()
+        world.routed.clear()
+        look(world)
+        assert judge(world) is Verdict.FIXED
+
+    def test_the_next_step_reads_what_is_missing(self, world: World) -> None:
+        world.leave_out_exporter()
+        world.put_label(30)
+        world.take(detection, "2.1")
+        world.now += timedelta(minutes=11)
+        world.take(immediate, "3.3")
+        judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
+        assert judgement is not None
+        assert judgement.next.section == "02_signals_detection"
+
+    def test_where_the_exporter_does_not_answer_the_next_step_says_what_is_blind(
+        self, world: World
+    ) -> None:
+        world.series[LAG].clear()
+        world.series['up{job="artifact-exporter"}'] = [world.line([0.0])]
+        sections = []
+        for section in (detection, root_cause):
+            look(world, immediate, section)
+            judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
+            assert judgement is not None
+            assert judgement.verdict is Verdict.UNKNOWN
+            sections.append(judgement.next.section)
+        assert sections == ["05_root_cause", "06_remediation"]
+
+    def test_an_exporter_that_is_down_is_not_missing(self, world: World) -> None:
+        world.leave_out_exporter()
+        world.targets.append(Target("artifact-exporter", 15))
+        assert world.take(detection, "2.1").status is Status.UNKNOWN
 
 
 def test_a_second_cause_of_one_episode_stands_in_its_incident(world: World) -> None:

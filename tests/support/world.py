@@ -110,6 +110,7 @@ class World:
     stale: set[str] = field(default_factory=set)
     alerts: list[Alert] = field(default_factory=list)
     rules: list[AlertRule] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=lambda: [Target("artifact-exporter", 15)])
     routed: list[RoutedAlert] = field(default_factory=list)
     placeholders: list[str] = field(default_factory=list)
     counts: list[NotificationCount] = field(default_factory=list)
@@ -216,6 +217,15 @@ class World:
         self.alerts.append(Alert(name, full, "firing", began, 12.0))
         receivers = ("drill",) if labels.get("drill") else tuple(CHANNELS.values())
         self.routed.append(RoutedAlert(full, began, receivers, "active", (), ()))
+
+    def leave_out_exporter(self) -> None:
+        """Let Prometheus know neither lag nor exporter, as on a DataFlow without the add-ons."""
+        self.targets.clear()
+        self.rules = [rule for rule in self.rules if rule.name == "FulfillmentDelay"]
+        for name in list(self.series):
+            is_ours = name.startswith(("fulfillment_lag", "fulfillment_exporter"))
+            if is_ours or "backlog" in name or "artifact-exporter" in name:
+                del self.series[name]
 
     def hear(self, *channels: str, status: str = "firing", minutes_ago: float = 2) -> None:
         """Let receivers get a notification of FulfillmentDelay."""
@@ -336,7 +346,7 @@ class FakePrometheus(_Fake):
         return self.w.rules
 
     def list_targets(self) -> list[Target]:
-        return [Target("artifact-exporter", 15)]
+        return self.w.targets
 
 
 class FakeAlertmanager(_Fake):
