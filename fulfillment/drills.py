@@ -765,6 +765,11 @@ def _say_interrupted(drill: Drill, change_message: str, again: str) -> str:
             f"The drill's fault could not be taken back: {drill.card.revert_error}. "
             f"Take it back with: {REVERT_COMMAND}."
         )
+    for other in _list_others(drill):
+        fault_state += (
+            f" {other.id}, which was opened because of it, is still open. Once its alert has "
+            f"cleared, this measures and closes it: runbook run 07 --incident {other.id}."
+        )
     if change_message:
         return f"{fault_state} {change_message}"
     return f"Interrupted. {fault_state} Do it again with: {again}"
@@ -1038,23 +1043,32 @@ def _close(drill: Drill) -> DrillDocument:
 
 
 def _close_others(drill: Drill) -> None:
-    """Close the incidents that others opened because of the fault, such as ``runbook serve``.
-
-    Each gets a last look first. An incident stays open when somebody planned a change in it, or
-    when that look does not find it well.
-    """
+    """Close what others opened because of the fault, if a last look finds it well."""
     text = f"its trouble was the fault of a drill: ../{drill.incident.id}/report.html"
-    for folder in list_incidents(drill.incident.folder.parent):
-        other = Incident(folder, redactor=drill.incident.redactor)
+    for other in _list_others(drill):
         with suppress(errors.RecordError):
-            is_of_fault = other.is_open and other.state.opened_at >= drill.injected_at
-            if not is_of_fault or other.journal.view().actions:
-                continue
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
                 other.update(drill=True)
                 other.close(verdict, reason=text)
                 write_outputs(other, SECTIONS)
+
+
+def _list_others(drill: Drill) -> list[Incident]:
+    """Return what the fault made others open, such as the incident of ``runbook serve``.
+
+    An incident in which somebody planned a change is theirs.
+    """
+    others = []
+    for folder in list_incidents(drill.incident.folder.parent):
+        if folder.name == drill.incident.id:
+            continue
+        other = Incident(folder, redactor=drill.incident.redactor)
+        with suppress(errors.RecordError):
+            is_later = other.state.opened_at >= drill.injected_at
+            if other.is_open and is_later and not other.journal.view().actions:
+                others.append(other)
+    return others
 
 
 def _seconds_since(began: float) -> float:

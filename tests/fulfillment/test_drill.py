@@ -186,6 +186,18 @@ def test_only_what_alertmanager_counts_after_the_fault_counts(world: World) -> N
 
 # --- Ctrl-C ---
 
+
+def test_an_interrupted_drill_names_what_serve_opened_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    interrupt_while_it_waits(monkeypatch)
+    with pytest.raises(RunInterruptedError) as caught:
+        run_drill(world.settings, SeenByServe(world=world), progress=keep_quiet)
+    incidents = [Incident(folder, redactor=Redactor()) for folder in list_incidents(world.home)]
+    (other,) = [incident for incident in incidents if incident.is_open]
+    assert f"runbook run 07 --incident {other.id}" in str(caught.value)
+
 _CUT_OFF = "Interrupted after 1 of 3 labels. Go on with: runbook resume rel-1"
 
 
