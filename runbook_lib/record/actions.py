@@ -107,6 +107,13 @@ class ActionRecord(NamedTuple):
         return any(entry.result.get("is_empty") is True for entry in self.phases)
 
     @property
+    def settles(self) -> str:
+        """The id of the plan on whose objects it records a person's word; empty for any other."""
+        if self.first.action != "settle":
+            return ""
+        return self.plan.rpartition(_SETTLE)[0]
+
+    @property
     def way_back(self) -> str:
         """How to take it back, in words that follow ``Way back:``."""
         return self.first.undo or "there is none"

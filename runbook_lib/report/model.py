@@ -234,14 +234,18 @@ class ReportModel:
         return section is self.section_with(Role.RECOVERY)
 
     def _list_waiting(self) -> list[ActionRecord]:
-        """Return the newest action of each step that waits for its approval."""
+        """Return the newest action of each step that waits for its approval.
+
+        A second plan to settle what was settled meanwhile has nothing to do any more.
+        """
         if self.is_good or self.facts.get("closed_at"):
             return []
         newest = {action.first.step: action for action in self.actions}
+        settled = {action.plan for action in self.actions if action.is_settled}
         waiting = []
         for action in newest.values():
-            is_settled = action.was_tried or action.is_empty or action.last.reason
-            if not is_settled:
+            is_over = action.was_tried or action.is_empty or action.last.reason
+            if not is_over and action.settles not in settled:
                 waiting.append(action)
         return waiting
 

@@ -419,9 +419,9 @@ def tell_settling(tell: Teller, *, proof: dict[str, int], settled: int) -> Actio
     tell.act(ActionPhase.APPLIED, action="settle", step="6.1.2", result=word)
     known = {"plan": "rel-a-settle-1", "settled_by_word": settled}
     tell.act(ActionPhase.FAILED, action="settle", step="6.1.2", result=known)
-    release, settle = model_of(tell.incident).actions
-    assert settle.state == "done"
-    return release
+    actions = {action.plan: action for action in model_of(tell.incident).actions}
+    assert actions["rel-a-settle-1"].state == "done"
+    return actions["rel-a"]
 
 
 def test_what_a_person_settled_did_not_fail(tmp_path: Path) -> None:
@@ -445,6 +445,18 @@ def test_a_word_on_some_leaves_a_failed_check_failed(
     word = {"plan": "rel-a-settle-1", "settled": settled}
     tell.act(ActionPhase.APPLIED, action="settle", step="6.1.2", result=word)
     assert model_of(tell.incident).actions[0].state == "failed"
+
+
+@pytest.mark.parametrize(("settled", "waiting"), [(3, []), (2, ["rel-a-settle-2"])])
+def test_a_second_plan_to_settle_waits_only_while_something_is_left(
+    tmp_path: Path, settled: int, waiting: list[str]
+) -> None:
+    tell = make_incident(tmp_path)
+    for number in (1, 2):
+        plan = {"plan": f"rel-a-settle-{number}"}
+        tell.act(ActionPhase.PLANNED, action="settle", step="6.1.2", result=plan)
+    tell_settling(tell, proof={"unproven": 3}, settled=settled)
+    assert [action.plan for action in model_of(tell.incident).waiting] == waiting
 
 
 def test_a_word_that_was_taken_back_failed_nowhere(tmp_path: Path) -> None:
