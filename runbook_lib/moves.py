@@ -744,7 +744,13 @@ class MoveGate(Generic[P]):
         """Say what a run did, what is left, and which command goes on."""
         facts = _name_commands(done.to_json())
         parts = [f"{facts['moved']:,} moved"]
-        for name in TROUBLES:
+        troubles = list(TROUBLES)
+        reopened = count_reopened(plan.action, facts)
+        if reopened:
+            words = f"{reopened:,} {self.noun}s are" if reopened > 1 else f"1 {self.noun} is"
+            parts = [f"{words} in doubt again"]
+            troubles.remove("unproven")
+        for name in troubles:
             count = _count_trouble(facts, name)
             if count:
                 parts.append(_say_count(count, name))
@@ -872,6 +878,20 @@ def _count_trouble(facts: Mapping[str, Json], name: str) -> int:
     """Return how many objects a part of a run's facts counts or lists."""
     count_or_list = facts.get(name) or 0
     return count_or_list if isinstance(count_or_list, int) else len(count_or_list)
+
+
+def count_reopened(action: str, facts: Mapping[str, Json]) -> int:
+    """Return how many objects are in doubt again since a person's word was taken back.
+
+    Parameters
+    ----------
+    action : of the plan that was carried out
+    facts : of its run; 0 while that is not over
+    """
+    is_over = facts.get("is_ended") and not facts.get("stopped") and not facts.get("is_held")
+    if action != "reopen" or not is_over:
+        return 0
+    return _count_trouble(facts, "unproven")
 
 
 def _say_count(count: int, name: str) -> str:

@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..investigation import Investigation
 from ..model import ActionEntry, ActionPhase, Json, Progress, Verdict, format_time
-from ..moves import TROUBLES, MoveGate
+from ..moves import TROUBLES, MoveGate, count_reopened
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
@@ -128,7 +128,8 @@ class MoveRunDocument(MoveChangeDocument):
 
     ``skipped``, ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven``,
     ``lost_in_window`` and ``in_reach`` are keys. ``left`` counts what this plan will not move any
-    more. ``is_held`` says that others are still held for the plan. ``apply`` is the command that
+    more. ``is_held`` says that others are still held for the plan. ``reopened`` counts the objects
+    that are in doubt again, since a person's word was taken back. ``apply`` is the command that
     approves what the plan does not hold, where it needs that. ``summary`` says all of it in words.
     """
 
@@ -145,13 +146,26 @@ class MoveRunDocument(MoveChangeDocument):
     in_reach: tuple[str, ...] = ()
     is_held: bool = False
     stopped: str = ""
+    reopened: int = 0
     apply: str = ""
+
+    @property
+    def mark(self) -> str:
+        """Whether the work is done; what is in doubt again did not fail."""
+        return "taken back" if self.reopened else super().mark
 
     @property
     def answer(self) -> str:
         """How many moved, and whether that is all."""
+        if self.reopened:
+            return f"The word is taken back: {self.summary}"
         word = "Done" if self.exit_code is ExitCode.OK else "NOT ALL DONE"
         return f"{word}: {self.summary}"
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What the answer says. Where a word was taken back, nothing was to move."""
+        return ("reopened", "moved", "already") if self.reopened else ("reopened",)
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
@@ -730,6 +744,7 @@ class MoveCommands:
         document["incident"] = inv.incident.id
         document["exit_code"] = _choose_exit_code(result)
         document["summary"] = entry.reason
+        document["reopened"] = count_reopened(plan.action, result)
         document["way_on"] = tuple(self._gate.find_ways_on(plan, result))
         document.update(self.look_again(inv, plan))
         return MoveRunDocument.model_validate(document)

@@ -31,6 +31,7 @@ from runbook_lib.errors import (
     UsageError,
 )
 from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict
+from runbook_lib.moves import count_reopened
 from runbook_lib.section import SectionModule
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, TICKET, World
@@ -745,6 +746,13 @@ def test_what_nobody_can_know_is_named_and_settled_through_the_gate(world: World
         inv.apply(settling)
     assert inv.apply(settling, approve=settling.sha256).phase is ActionPhase.APPLIED
     bucket.fate = lambda _: None
+    assert inv.read_step("1.5").status is Status.OK
+    word = inv.plan("6.1.1", plan="", undo=settling.id)
+    entry = inv.apply(word, approve=word.sha256)
+    assert count_reopened(word.action, entry.result) == 1
+    assert entry.reason.startswith("1 label is in doubt again")
+    settling = inv.plan("6.1.2", plan="", settle=word.id, settle_word="not_taken")
+    inv.apply(settling, approve=settling.sha256)
     assert inv.read_step("1.5").status is Status.OK
     again = inv.plan("6.1", plan="")
     assert inv.apply(again, approve=again.sha256).result["moved"] == 1

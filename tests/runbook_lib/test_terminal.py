@@ -117,6 +117,15 @@ APPLIED = MoveRunDocument(
 DONE = APPLIED.model_copy(
     update={"exit_code": ExitCode.OK, "way_on": (), "waiting": 0, "summary": "74 moved"}
 )
+REOPENED = MoveRunDocument(
+    **HEAD,
+    exit_code=ExitCode.NOT_OK,
+    plan="rel-1-settle-1-undo",
+    summary="2 objects are in doubt again; go on with: runbook settle rel-1-settle-1-undo",
+    reopened=2,
+    unproven=("pending/1.pdf", "pending/2.pdf"),
+    way_on=("runbook settle rel-1-settle-1-undo",),
+)
 PROOF = MoveProofDocument(
     **HEAD,
     exit_code=ExitCode.NOT_OK,
@@ -143,6 +152,7 @@ def test_what_the_terminal_shows_is_on_the_page() -> None:
         "plan of nothing": EMPTY,
         "apply, not all done": APPLIED,
         "apply": DONE,
+        "undo of a settling": REOPENED,
         "verify, not proven": PROOF,
     }
     lines: list[str] = []
