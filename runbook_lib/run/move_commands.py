@@ -350,7 +350,8 @@ class MoveCommands:
         )
         try:
             entry = self._carry_out(inv, lambda: inv.resume(plan))
-            return self._sum_up(inv, "resume", plan, entry)
+            document = self._sum_up(inv, "resume", plan, entry)
+            return self._leave_out_planning(inv, plan, document)
         except self._gate.mover.NEEDS_APPROVAL as error:
             reason, command = self._gate.read_needed_approval(error)
             return MoveRunDocument(
@@ -748,6 +749,21 @@ class MoveCommands:
         document["way_on"] = tuple(self._gate.find_ways_on(plan, result))
         document.update(self.look_again(inv, plan))
         return MoveRunDocument.model_validate(document)
+
+    def _leave_out_planning(
+        self, inv: Investigation[Any, Any], plan: Plan, document: MoveRunDocument
+    ) -> MoveRunDocument:
+        """Do not send to a new plan where nothing of this one waits any more. Only reads."""
+        again = _plan_again()
+        is_other = document.way_on != (again,) or document.skipped
+        if is_other or plan.content.action != "move":
+            return document
+        proof = plan.kind.verify(inv, plan).result
+        if proof["waiting"]:
+            return document
+        summary = document.summary.removesuffix(f"; go on with: {again}")
+        summary += ". None of these waits any more: a later plan took them, or somebody else did"
+        return document.model_copy(update={"summary": summary, "way_on": ()})
 
     def _carry_out(
         self, inv: Investigation[Any, Any], change: Callable[[], ActionEntry]
