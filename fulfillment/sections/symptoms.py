@@ -49,11 +49,14 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
         evidence = [r for r in readings if r.status is Status.OK]
         if judgement.verdict in _GOOD_VERDICTS:
             good_steps = "".join(f"{reading.step}, " for reading in evidence)
-    oldest_at = min((reading.observed_at for reading in evidence), default=None)
-    if oldest_at is None:
+    if not evidence:
         return Judged(judgement.verdict, judgement.reason)
-    as_of = f"({good_steps}as of {oldest_at:%H:%M:%S} UTC)"
-    return Judged(judgement.verdict, f"{judgement.reason} {as_of}")
+    times = sorted(reading.observed_at for reading in evidence)
+    as_of = f"{times[0]:%H:%M:%S}"
+    newest = f"{times[-1]:%H:%M:%S}"
+    if newest != as_of:
+        as_of += f" to {newest}"
+    return Judged(judgement.verdict, f"{judgement.reason} ({good_steps}as of {as_of} UTC)")
 
 
 def conclude_symptoms(
