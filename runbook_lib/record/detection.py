@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from ..model import SYMPTOMS, ActionPhase, CauseStatus, Conclusion, Event
+from ..model import ActionPhase, CauseStatus, Conclusion, Event
 from .view import JournalView
 
 #: What decides how soon each moment comes, or makes it come sooner.
@@ -76,8 +76,7 @@ def _list_later_moments(
     yield "the alert fired", min(firing, default=None)
     notices = [e.at for e in events if e.kind == "notice" and not e.text.endswith("resolved")]
     yield "a channel was told", min(notices, default=None)
-    looks = [reading.at for reading in journal.breaches(SYMPTOMS)]
-    yield "somebody looked", min(looks, default=None)
+    yield "somebody looked", journal.first_look_at()
     named = [conclusion.at for conclusion in journal.conclusions if _names_cause(conclusion)]
     yield "the cause was named", min(named, default=None)
 

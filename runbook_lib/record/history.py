@@ -16,7 +16,6 @@ from pydantic import BaseModel, computed_field
 
 from ..errors import JournalDamagedError, RecordError
 from ..model import (
-    SYMPTOMS,
     ActionPhase,
     CauseStatus,
     Conclusion,
@@ -231,9 +230,8 @@ def _read_score(score: dict[str, Json]) -> dict[str, Json]:
 
 def _measure(journal: JournalView) -> dict[str, float]:
     """Return how long an incident took, as far as its journal knows, in seconds."""
-    breaches_at = [breach.at for breach in journal.breaches(SYMPTOMS)]
     diagnoses_at = [c.at for c in journal.conclusions if _names_cause(c)]
-    breach_at = min(breaches_at, default=None)
+    breach_at = journal.first_look_at()
     diagnosis_at = min(diagnoses_at, default=None)
     change_at = journal.last_applied_at
     # If trouble goes on from another incident, the first look was in that one.

@@ -14,6 +14,7 @@ from chainlog import Entry
 
 from ..model import (
     SIGNS,
+    SYMPTOMS,
     ActionEntry,
     ActionPhase,
     Conclusion,
@@ -243,6 +244,19 @@ class JournalView:
             return None
         concluded_at = [c.at for c in self.conclusions if c.verdict is Verdict.INCIDENT]
         return min([*(_get_start(reading) for reading in signs), *concluded_at])
+
+    def first_look_at(self) -> datetime | None:
+        """Return when somebody first saw the trouble; None: nobody did.
+
+        That is the first breach of a symptom that was read, or the opening because of it: a look
+        that opens an incident writes its readings down a little later.
+        """
+        looks = [reading.at for reading in self.breaches(SYMPTOMS)]
+        since = self.since()
+        if since is not None:
+            opened = [entry.at for entry in self.entries if entry.kind == "opened"]
+            looks += [at for at in opened if at >= since]
+        return min(looks, default=None)
 
     def breaches(self, roles: Collection[Role | None]) -> list[Reading]:
         """Return the breaches that steps of some roles read, in sequence."""
