@@ -168,7 +168,7 @@ def _describe_trigger(model: ReportModel) -> Fact:
     if not triggers:
         return Fact("not known", "no system tells who or what began it")
     first = triggers[0]
-    return Fact(_capitalise(first.text), f"{format_value(first.at)}, by {first.source}")
+    return Fact(_capitalise(first.text), f"{format_value(first.at)}, as {first.source} says")
 
 
 def _describe_detection(model: ReportModel) -> Fact:
@@ -506,7 +506,7 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield every row of the timeline, not yet sorted by time."""
     yield from _list_entries(model)
     for event in list_triggers(model.journal):
-        yield TimelineRow(event.at, "trigger", _capitalise(event.text), f"by {event.source}")
+        yield TimelineRow(event.at, "trigger", _capitalise(event.text), f"as {event.source} says")
     if model.since is not None:
         yield TimelineRow(model.since, "breach", "First sign of trouble")
     yield from _list_alerts(model)
@@ -515,6 +515,7 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
     for cause in model.causes:
         yield from _list_cause(model, cause)
     for action in model.remedies:
+        yield from _list_cut_off(model, action)
         yield _describe_action_row(model, action)
     if model.until:
         yield TimelineRow(model.until, "ok", "All stayed well from here on")
@@ -663,6 +664,18 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
         note=note,
         seq=entry.seq,
     )
+
+
+def _list_cut_off(model: ReportModel, action: ActionRecord) -> Iterator[TimelineRow]:
+    """Yield when an action failed, or was interrupted, before it was carried out."""
+    if action.applied is None:
+        return
+    runs = [e.data.get("reason") for e in model.journal.entries if e.kind == "interrupted"]
+    for entry in action.phases:
+        is_before = entry.phase is ActionPhase.FAILED and entry.seq < action.applied.seq
+        if is_before and entry.reason not in runs:
+            text = f"The {action.first.action.replace('_', ' ')} stopped before its end"
+            yield TimelineRow(entry.at, "failed", text, entry.reason, entry.seq)
 
 
 def _say_review(action: ActionRecord) -> str:
