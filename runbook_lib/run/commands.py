@@ -289,7 +289,8 @@ def run_chosen(
     advice: tuple[str, ...] = ()
     if verdict in ENDED_WELL:
         became += _say_stays_open(done, sections, own)
-    else:
+    elif verdict is not Verdict.UNKNOWN or own.last_diagnosis is not None:
+        # An earlier diagnosis does not help once the symptom is gone.
         advice = journal.advice(utc_now())
     return documents.RunDocument(
         schema_name="runbook/run/1",

@@ -319,6 +319,17 @@ def test_an_incident_that_section_7_does_not_close_says_why(world: World) -> Non
     assert any(f"runbook close {done.incident}" in sentence for sentence in done.became)
 
 
+def test_the_advice_of_an_earlier_diagnosis_ends_with_the_symptom(world: World) -> None:
+    pause_pipeline(world)
+    look(world)
+    assert run_chosen(world.settings, SECTIONS, ["02"], parameters={}).advice
+    recover(world)
+    world.now += timedelta(minutes=2)
+    done = run_chosen(world.settings, SECTIONS, ["02"], parameters={})
+    assert (done.verdict, done.advice) == (Verdict.UNKNOWN, ())
+    assert done.next.startswith("runbook run 05")
+
+
 def test_a_plan_of_section_6_alone_leaves_the_cause_in_the_report(world: World) -> None:
     pause_pipeline(world)
     run_chosen(world.settings, SECTIONS, ["06"], parameters={})
