@@ -34,7 +34,7 @@ _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
 #: Over how long rates of arrival and drain are measured.
-_RATE_WINDOW_S = 120
+RATE_WINDOW_S = 120
 #: How far back failures, carrier requests and moves count as recent.
 _RECENT_S = 30.0
 #: Over how long arrivals are compared with moves.
@@ -369,7 +369,7 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
 
 
 def _read_rate(inv: Investigation, name: str) -> Rate | None:
-    counters = inv.clients.prometheus.query_samples(name, _RATE_WINDOW_S)
+    counters = inv.clients.prometheus.query_samples(name, RATE_WINDOW_S)
     return compute_rate(*(counter.samples for counter in counters))
 
 
