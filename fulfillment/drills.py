@@ -768,7 +768,7 @@ def _say_interrupted(drill: Drill, change_message: str, again: str) -> str:
     for other in _list_others(drill):
         fault_state += (
             f" {other.id}, which was opened because of it, is still open. Once its alert has "
-            f"cleared, this measures and closes it: runbook run 07 --incident {other.id}."
+            f"cleared, this measures and closes it: runbook run 06 07 --incident {other.id}."
         )
     if change_message:
         return f"{fault_state} {change_message}"

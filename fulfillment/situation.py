@@ -229,7 +229,7 @@ def _judge_needed(breaches: Sequence[Reading], missing: Sequence[Missing]) -> Ne
 
 
 def _read_alerts(readings: Iterable[Reading], *, is_asked: bool) -> dict[str, AlertState]:
-    """Return the state of each alert, by the current reading of the alerts.
+    """Return the state of each alert, by the newest current reading of the alerts.
 
     An alert that the reading does not name is unknown when the alerts could not be read. It counts
     as resolved when others could be read, or the settings leave the alerts out. Without a reading
@@ -237,8 +237,9 @@ def _read_alerts(readings: Iterable[Reading], *, is_asked: bool) -> dict[str, Al
     """
     states = {}
     is_known = not is_asked
-    for reading in readings:
-        if reading.role is Role.ALERT:
+    for reading in sorted(readings, key=_get_seq):
+        is_look_at_the_end = reading.role is Role.CLEARED and bool(reading.alerts)
+        if reading.role is Role.ALERT or is_look_at_the_end:
             states = reading.alerts
             is_known = bool(states) or reading.status is Status.LEFT_OUT
     unnamed = AlertState.RESOLVED if is_known else AlertState.UNKNOWN

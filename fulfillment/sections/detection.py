@@ -55,6 +55,7 @@ from .signals import (
     REFRESH,
     draw_line,
     draw_listing,
+    find_alert_states,
     is_drill,
     read_lines,
     read_panel,
@@ -134,7 +135,7 @@ def read_alert(inv: Investigation) -> Outcome:
             "lag_present": None if lag.is_listed else lag.value is not None,
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
-        alerts={name: _find_state_of(real_alerts, name) for name in ALERTS},
+        alerts=find_alert_states(alerts),
     )
     _add_recovery(inv, outcome, lag)
     remark = ""
@@ -201,15 +202,6 @@ def _find_worst_state(alerts: Sequence[Alert]) -> str:
     if any(alert.state == "firing" for alert in alerts):
         return "firing"
     return "pending" if alerts else "inactive"
-
-
-def _find_state_of(alerts: Sequence[Alert], name: str) -> AlertState:
-    """Return the state of the alert of a name; RESOLVED if it is not among ``alerts``."""
-    states = {alert.state for alert in alerts if alert.name == name}
-    for state in (AlertState.FIRING, AlertState.PENDING):
-        if state in states:
-            return state
-    return AlertState.RESOLVED
 
 
 def _add_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:

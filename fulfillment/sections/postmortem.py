@@ -14,11 +14,20 @@ from runbook_lib.show.text import count_of
 from ..analysis.causes import CAUSES
 from ..clients.http_systems import Notification
 from ..investigation import Investigation
+from ..waiting import read_waiting
 from . import references
 from .immediate import CHANNELS
+from .recovery import has_exporter
 from .remediation import read_recovery
 from .root_cause import STEPS as CAUSE_STEPS
-from .signals import ALERTS, BLIND_ALERT, LAG, PROBE_MAX_AGE, read_samples
+from .signals import (
+    ALERTS,
+    BLIND_ALERT,
+    LAG,
+    PROBE_MAX_AGE,
+    find_alert_states,
+    read_samples,
+)
 from .symptoms import judge_now
 
 NAME = "07_postmortem"
@@ -38,8 +47,9 @@ _LAG_WINDOW_S = 120
 )
 def _read_cleared(inv: Investigation) -> Outcome:
     prometheus = inv.clients.prometheus
-    active = [alert for alert in prometheus.list_alerts() if alert.name in ALERTS]
-    lag = read_samples(inv, LAG, _LAG_WINDOW_S)
+    alerts = prometheus.list_alerts()
+    active = [alert for alert in alerts if alert.name in ALERTS]
+    lag_minutes = _read_lag_now(inv)
     received = _list_received(inv)
     # The notifications come oldest first, so each channel's newest status stays.
     newest_status = {notice.channel: notice.status for notice in received}
@@ -56,13 +66,14 @@ def _read_cleared(inv: Investigation) -> Outcome:
             }
             for notice in received[-_MAX_ROWS:]
         ],
+        alerts=find_alert_states(alerts),
     )
     if active:
         return outcome.breach(f"{active[0].name} is still {active[0].state}")
-    if not lag or not prometheus.query(LAG):
+    if lag_minutes is None:
         return outcome.unknown("there is no fresh value of the lag")
-    if lag[-1].value > inv.settings.lag_threshold_minutes:
-        return outcome.breach(f"the lag is {lag[-1].value:.1f} min")
+    if lag_minutes > inv.settings.lag_threshold_minutes:
+        return outcome.breach(f"the lag is {lag_minutes:.1f} min")
     if not inv.settings.notifications_url:
         return outcome.left_out(
             "the alert cleared; the channels cannot be checked: NOTIFICATIONS_URL is empty"
@@ -72,6 +83,16 @@ def _read_cleared(inv: Investigation) -> Outcome:
     if not_told:
         return outcome.breach(f"no `resolved` at {', '.join(not_told)}")
     return outcome.ok("the alert cleared, and every channel was told")
+
+
+def _read_lag_now(inv: Investigation) -> float | None:
+    """Return the lag in minutes, by a listing where there is no exporter; None: it is not known."""
+    lag = read_samples(inv, LAG, _LAG_WINDOW_S)
+    if lag and inv.clients.prometheus.query(LAG):
+        return lag[-1].value
+    if has_exporter(inv):
+        return None
+    return read_waiting(inv).longest_minutes
 
 
 def _list_received(inv: Investigation) -> list[Notification]:

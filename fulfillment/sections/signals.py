@@ -6,16 +6,16 @@ Only reads.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from runbook_lib.errors import ClientError
-from runbook_lib.model import Line
+from runbook_lib.model import AlertState, Line
 from runbook_lib.section import attempt
 
 from ..analysis.samples import Sample, clean
-from ..clients.http_systems import Series
+from ..clients.http_systems import Alert, Series
 from ..investigation import Investigation
 from ..situation import DELAY_ALERT, UPLOAD_ALERT
 
@@ -42,6 +42,20 @@ _LISTING = "listing of the bucket"
 def is_drill(labels: Mapping[str, str]) -> bool:
     """Tell by its labels whether an alert or a rule is about synthetic objects alone."""
     return labels.get("drill") == "true"
+
+
+def find_alert_states(alerts: Iterable[Alert]) -> dict[str, AlertState]:
+    """Return the state of each alert of this runbook; one that Prometheus does not name is over.
+
+    An alert that rests on synthetic objects alone does not count.
+    """
+    states = dict.fromkeys(ALERTS, AlertState.RESOLVED)
+    for alert in alerts:
+        if alert.name not in states or is_drill(alert.labels):
+            continue
+        if alert.state == "firing" or states[alert.name] is AlertState.RESOLVED:
+            states[alert.name] = AlertState(alert.state)
+    return states
 
 
 def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sample]:

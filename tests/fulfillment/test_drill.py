@@ -196,7 +196,7 @@ def test_an_interrupted_drill_names_what_serve_opened_for_it(
         run_drill(world.settings, SeenByServe(world=world), progress=keep_quiet)
     incidents = [Incident(folder, redactor=Redactor()) for folder in list_incidents(world.home)]
     (other,) = [incident for incident in incidents if incident.is_open]
-    assert f"runbook run 07 --incident {other.id}" in str(caught.value)
+    assert f"runbook run 06 07 --incident {other.id}" in str(caught.value)
 
 
 _CUT_OFF = "Interrupted after 1 of 3 labels. Go on with: runbook resume rel-1"

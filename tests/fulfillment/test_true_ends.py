@@ -261,6 +261,23 @@ def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
     assert "that are allowed" in reading.reason
 
 
+def test_section_7_does_not_say_that_an_alert_fires_which_it_saw_cleared(world: World) -> None:
+    world.put_label(30)
+    world.fire()
+    look(world, detection, immediate)
+    world.store.objects = {k: v for k, v in world.store.objects.items() if "pending/" not in k}
+    world.alerts.clear()
+    world.put_lag(0.0, 0.0)
+    world.now += timedelta(seconds=20)
+    world.put_lag(0.0, 0.0)
+    world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
+    world.take(postmortem, "6.5")
+    world.take(postmortem, "7.1")
+    assert judge(world) is Verdict.UNKNOWN
+    look(world, root_cause)
+    assert judge(world) is Verdict.FIXED
+
+
 class TestWithoutExporter:
     def test_a_listing_says_what_the_lag_is(self, world: World) -> None:
         world.leave_out_exporter()
@@ -287,6 +304,8 @@ class TestWithoutExporter:
         world.routed.clear()
         look(world)
         assert judge(world) is Verdict.FIXED
+        world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
+        assert world.take(postmortem, "7.1").status is Status.OK
 
     def test_the_next_step_reads_what_is_missing(self, world: World) -> None:
         world.leave_out_exporter()
