@@ -157,7 +157,7 @@ class Waiting:
 
 
 def say_waiting(number: int, noun: str) -> str:
-    """Return how many wait in words, such as ``1 object waits``."""
+    """Say in words how many wait, such as ``1 object waits``."""
     verb = "waits" if number == 1 else "wait"
     return f"{count_of(number, noun)} {verb}"
 

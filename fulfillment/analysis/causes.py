@@ -312,9 +312,7 @@ _PLACE_FIRST = (
     "set FULFILLMENT_BUCKET, PENDING_PREFIX and READY_PREFIX of {worker} as 5.4 shows them"
 )
 _STORE_ELSEWHERE = "no service of the store is stopped here: restore the store where it runs"
-_METRICS_ELSEWHERE = (
-    "neither exporter nor Prometheus is a stopped service here: look where they run"
-)
+_METRICS_ELSEWHERE = "no service of the exporter or Prometheus is stopped here: look where they run"
 _SUPPORT = "support-service"
 _DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 #: Each of these causes keeps every label from leaving.

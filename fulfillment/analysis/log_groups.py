@@ -270,7 +270,7 @@ def _read_logfmt(text: str) -> str | None:
 def _get_headline(entry: _Entry) -> str:
     """Return an entry's first line and, if it has one, the last exception's line, as one line."""
     parts = [part for part in (entry.text, entry.final) if part and part != _TRACEBACK]
-    # Cut twice: a huge text is not worth the work, and white space shrinks.
+    # Cut a huge text before the work, but leave room: white space shrinks.
     text = ": ".join(parts)[: 4 * _MAX_CHARS]
     text = " ".join(text.split())
     printable = [char if char.isprintable() else "\ufffd" for char in text]

@@ -223,6 +223,7 @@ def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
     if age_s < _QUIET_S:
         text = f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it"
         raise MoversError(f"{text}: stop the worker, and wait {_QUIET_S:.0f} s")
+    # Nobody can pause or resume the worker here, so one that is quiet passes both checks.
     return _Stillness(paused=True, back=True)
 
 
@@ -244,7 +245,7 @@ def _read_worker(clients: Clients, service: str) -> _Stillness:
 
 
 def _read_service(clients: Clients, name: str) -> _Stillness:
-    """Ask what stops and starts the service. A stopped service counts as paused."""
+    """Read the service's state from what stops and starts it. Stopped counts as paused."""
     service = read_service(clients.find_switch(name), name)
     return _Stillness(paused=service.state in _STOPPED, back=service.running)
 

@@ -318,8 +318,8 @@ def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) 
     if not dated:
         return None
     start, alert = min(dated, key=lambda pair: pair[0])
-    # Back from the newest sample: each sample over the threshold moves the start back, until the
-    # samples under it, one after the other, cover a calm.
+    # Go back from the newest sample. Each sample over the threshold moves the start back. The
+    # search ends at a calm before the start: a stretch of that length without such a sample.
     calm_until = None
     for sample in reversed(fresh):
         if sample.value > limit:

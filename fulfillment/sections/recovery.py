@@ -292,14 +292,20 @@ def find_end_before(inv: Investigation) -> datetime | None:
 
 
 class _Calm(NamedTuple):
-    """The calm end of the hour before an incident: its start, and the lag since then in minutes."""
+    """The calm right before an incident, an hour at most.
+
+    Attributes
+    ----------
+    since : when the calm began
+    lag : the samples of the lag since then, in minutes
+    """
 
     since: datetime
     lag: list[Sample]
 
 
 def _read_calm(inv: Investigation, began: datetime) -> _Calm:
-    """Return the calm end of the hour before the incident began.
+    """Return the calm right before the incident began, an hour at most.
 
     It starts after the last sample of the lag over the threshold.
     """
@@ -313,7 +319,7 @@ def _read_calm(inv: Investigation, began: datetime) -> _Calm:
 
 
 def _read_calm_counts(inv: Investigation, began: datetime, calm_since: datetime) -> list[float]:
-    """Return how many objects waited at each sample of the calm end of the hour before."""
+    """Return how many objects waited at each sample of the calm before the incident."""
     backlog = BACKLOG % inv.settings.pending_prefix
     start = began - timedelta(hours=1)
     # Labels may come and go between two points of the range, so each step's highest count is read.
