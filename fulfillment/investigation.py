@@ -65,7 +65,7 @@ class Investigation(display.Investigation[Settings, Clients]):
         return entry
 
     def conclude(self) -> Conclusion:
-        """Draw and journal the section's findings and verdict, from the journal.
+        """Draw the section's findings and verdict from the journal, and write them there.
 
         In a notebook that a person runs cell by cell, this writes the report, too.
         """

@@ -553,7 +553,7 @@ class Investigation(Generic[S, C]):
         return to_frame(reading, columns)
 
     def conclude(self) -> model.Conclusion:
-        """Draw and journal the section's findings and verdict, from the journal.
+        """Draw the section's findings and verdict from the journal, and write them there.
 
         If this section read that the alert is over, and the policy allows it, the incident is
         closed as fixed; a drill's incident is not.

@@ -100,7 +100,7 @@ def _mark_report(incident: Incident) -> None:
 
 
 def _write_previous(incident: Incident, sections: Sections) -> None:
-    """Write the last report of the previous incident. If that was damaged, it is not closed."""
+    """Write the previous incident's last report if it is closed; a damaged one stays open."""
     name = incident.state.previous
     if not name:
         return

@@ -318,7 +318,7 @@ class _Page:
     def _find_decisive(self, diagnoses: list[Conclusion]) -> Conclusion:
         """Return the diagnosis that supports the incident's causes most, and the newest of equals.
 
-        Only diagnoses from before the first change count, if there are any: a change may hide a
+        If there are diagnoses from before the first change, only they count: a change may hide a
         cause.
         """
         applied = self._model.journal.list_actions(ActionPhase.APPLIED)
