@@ -166,7 +166,7 @@ class _Jobs(NamedTuple):
 def _run_jobs(
     settings: ServeSettings, name: str, *, airflow: AirflowClient | None = None
 ) -> Iterator[_Jobs]:
-    """Carry out jobs, first those that a process which died left undone.
+    """Carry out jobs. Begin with those that a process left undone when it died.
 
     Parameters
     ----------
