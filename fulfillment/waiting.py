@@ -357,12 +357,12 @@ class _Judge:
     def _find_exclusion(self, label: Label) -> str:
         """Return why a label stays, the first reason that applies; empty when it may move."""
         order_id = label.order_id
-        needs_number = self._is_decided_by_shipments and not _is_number(order_id)
+        lacks_number = self._is_decided_by_shipments and not _is_number(order_id)
         is_foreign = self.only_orders is not None and order_id not in self.only_orders
         checks = {
             "unreadable": label.info.metadata is None,
             "synthetic": label.origin == "synthetic",
-            "no_order_id": needs_number,
+            "no_order_id": lacks_number,
             "not_of_this_drill": is_foreign,
             "too_young": label.minutes * 60 < self.older_than_s,
             "incomplete": label.is_complete is False,
