@@ -180,7 +180,8 @@ def _say_firing(
     names = _join_names(firing)
     words = f"{names} fire" if "," in names else f"{names} fires"
     if over_since is not None:
-        since = min([*starts, over_since])
+        own_starts = [alert.active_at for alert in firing if alert.name == ALERT]
+        since = min([over_since, *filter(None, own_starts)])
         return f"{words}; the lag has been over the threshold since {since:%H:%M:%S} UTC"
     if starts:
         words += f"; the condition has held since {min(starts):%H:%M:%S} UTC"

@@ -711,6 +711,18 @@ def test_an_alert_that_fires_beside_a_lag_of_zero_does_not_say_over_the_threshol
     assert "over the threshold" not in reading.reason
 
 
+def test_the_lag_began_by_its_own_alert_and_samples_not_by_another_alert(world: World) -> None:
+    world.put_lag(25.0, 25.2)
+    world.fire()
+    world.fire("FulfillmentUploadFailing")
+    early = world.now - timedelta(hours=2)
+    world.alerts[-1] = replace(world.alerts[-1], active_at=early)
+    reason = world.take(SECTIONS.find("detection"), "2.1").reason
+
+    assert "the lag has been over the threshold since" in reason
+    assert f"{early:%H:%M:%S}" not in reason
+
+
 def test_section_8_is_complete_without_a_checkout_of_dataflow(world: World) -> None:
     inv = world.open(SECTIONS.find("references"))
     for step in inv.section.STEPS:
