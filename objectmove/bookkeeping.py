@@ -17,8 +17,9 @@ from .record import About, Record
 from .session import Session
 from .table import State
 
-#: Old states are removed each time that so many were put.
+#: Each time so many states were put, the old ones are removed.
 _CLEAN_EVERY = 64
+#: How ``Record.settled`` names these states.
 _WORDS: Mapping[State, Literal["taken", "not_taken", "undone"]] = {
     State.TAKEN: "taken",
     State.FREED: "not_taken",
@@ -65,8 +66,8 @@ class Bookkeeping:
 
         Parameters
         ----------
-        is_held : False when a hold ends: the record then names none, although the ledger still
-            does. A hold ends on record first
+        is_held : False when a hold ends. It ends in the record first: the record then names no
+            hold, and the ledger still does
         """
         if self.record is None:
             records.put_recorded_plan(self._session, self._plan)
@@ -98,7 +99,7 @@ class Bookkeeping:
     def tell_release(self) -> None:
         """Write this plan's effect into the ledgers and records of the plans that it is about.
 
-        Only for rows of which they were not told yet.
+        Rows whose effect was written there before are left out.
         """
         header = self._plan.header
         ledger = self._ledger
@@ -107,19 +108,19 @@ class Bookkeeping:
         if not unreported:
             return
         # Write our own ledger and record first. If we are killed before the release's ledger and
-        # record say it, the next run still knows what was decided.
+        # record name the effect, the next run still knows what was decided.
         ledger.note("telling", sync=True)
         self.write_record()
         for plan_id, log in self._logs.items():
             if header.action == "reopen" and plan_id != header.release:
-                continue  # its rows are open again in the release, not in the settling
+                continue  # the rows are open again in the release, not in the settling
             fact = "release_row" if plan_id == header.release else "row"
             rows = sorted(self._read_row_number(row, fact) for row in unreported)
             self._tell(plan_id, log, rows)
         ledger.note("told", unreported, sync=True)
 
     def end_release(self) -> None:
-        """Write into the release's ledger and record that it ended: it is taken back."""
+        """Write into the release's ledger and record that the release ended: it is taken back."""
         release_id = self._plan.header.release
         record = records.read_record(self._bucket, release_id)
         if record is None or record.ended:
@@ -128,8 +129,8 @@ class Bookkeeping:
         known_hashes = {entry.hash for entry in log.scan()}
         entry = log.append("ended", {"by": self._plan.id})
         changes: dict[str, object] = {"ended": True}
-        # A ledger without the line that the record names is an older copy. The record goes on
-        # naming that line, so that every reader sees that this ledger is behind.
+        # If the ledger lacks the line that the record names, the ledger is an older copy. The
+        # record goes on naming that line, so that every reader sees that this ledger is behind.
         if record.ledger in known_hashes:
             changes["ledger"] = entry.hash
         changed = record.model_copy(update=changes)
@@ -147,9 +148,9 @@ class Bookkeeping:
         records.remove_record(self._session, self._plan.id)
 
     def take_over_forgotten(self) -> None:
-        """Remove the rows that this plan took from forgotten plans from the records of those.
+        """Take rows of forgotten plans, which this plan names now, out of those plans' records.
 
-        A person's word let them be planned again after the bucket's memory had been removed.
+        A person's word let these rows be planned again after the bucket's memory had been removed.
         """
         own_keys = {row.key for row in self._plan.rows}
         for record, plan in records.list_open_plans(self._bucket):

@@ -36,9 +36,9 @@ _ENCRYPTION = "x-amz-server-side-encryption"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 ABSENCE_MARK = "x-amz-request-id"
 """A 404 that bears this header comes from the store, not from something in front of it."""
-#: An error names a difference between our clock and the store's if it is at least this.
+#: If our clock and the store's differ by at least this, the error of a 403 says so.
 _CLOCK_OFF = timedelta(minutes=4)
-#: A copy with headers of its own must repeat these of its source.
+#: A copy with headers of its own must repeat these headers of its source.
 _KEPT_HEADERS = {
     "cache-control",
     "content-disposition",
@@ -61,11 +61,11 @@ REFUSED = {
 #: Characters that not every request can name: controls, surrogates, and what XML 1.0 forbids.
 _UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _MD5 = re.compile("[0-9a-f]{32}")
-#: So many keys are looked at at once.
+#: The most keys in one round of looks.
 _PORTION = 1000
 #: How long the signature of a read is valid.
 _READ_EXPIRES_S = 900
-#: The HTTP methods of the kinds that are not named like their method.
+#: The HTTP method of each kind of request that has another name than its method.
 _METHODS = {"copy": "PUT", "delete_many": "POST"}
 
 
@@ -129,7 +129,8 @@ class Request:
     kind : what it does
     key : the object that is changed or read; empty in a bulk delete, and to get a listing
     source : of a copy: the key to copy from
-    if_match : do it only if the object has this ETag: of a copy the source, of a delete ``key``
+    if_match : the ETag that an object must have, else nothing is done: in a copy the object at
+        ``source``, in a delete the object at ``key``; empty: any ETag
     if_absent : of a copy and a put: do it only if nothing is at ``key``
     body : of a put
     headers : of a put; of a copy, headers that replace the source's, metadata included
@@ -190,7 +191,7 @@ def find_all(
     *,
     on_way: Callable[[], None] = lambda: None,
 ) -> Look:
-    """Look up many keys under one prefix: by a listing, or one by one if it lists too much.
+    """Look up many keys under one prefix: by a listing, or one by one if the listing is long.
 
     Parameters
     ----------
@@ -228,8 +229,8 @@ def add_missing_etags(bucket: S3Bucket, looks: Look) -> None:
 def is_key_supported(key: str) -> bool:
     """Tell whether every request (copy, bulk delete, listing) can name the key exactly.
 
-    Clients and servers fold the segments ``.`` and ``..`` and empty segments. Control characters
-    cannot stand in the XML of a bulk delete.
+    Clients and servers remove empty segments and the segments ``.`` and ``..``, so that another key
+    is named. Control characters cannot stand in the XML of a bulk delete.
     """
     if _UNSUPPORTED.search(key) is not None:
         return False
@@ -284,7 +285,7 @@ class S3Bucket(Reach):
         """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         if start:
-            query["start-after"] = start[:-1]  # sorts before ``start``, so that the listing has it
+            query["start-after"] = start[:-1]  # before ``start``, which the listing then includes
         what = f"list {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListBucketResult")
@@ -407,8 +408,8 @@ class S3Bucket(Reach):
         """Tell whether an answer proves that there is no such object.
 
         A 404 without the store's mark may come from something in front of the store: then a
-        listing decides. It always decides where ``marks_absence`` is False: there the mark proves
-        nothing.
+        listing decides. A listing always decides where ``marks_absence`` is False: there the mark
+        proves nothing.
         """
         if reply.status != 404:
             return False
@@ -417,7 +418,7 @@ class S3Bucket(Reach):
         return not self._is_listed(key)
 
     def _is_listed(self, key: str) -> bool:
-        """Tell whether a listing with the key as prefix shows the key, which then comes first."""
+        """Tell whether a listing shows the key; with the key as prefix, it shows the key first."""
         query = {
             "list-type": "2",
             "prefix": key,
@@ -533,7 +534,7 @@ class S3Bucket(Reach):
 
         Parameters
         ----------
-        at : the date of the signature; None for a read: the time of our own clock
+        at : the date of the signature; None: the time of our own clock, which is enough for a read
         """
         headers = {"host": self._host, **request.headers}
         query = request.query
@@ -667,7 +668,7 @@ def _read_copy_result(reply: Reply) -> Answer | None:
     except StoreError:
         return None
     if not etag:
-        return Answer("unknown", last_modified=at, code="NoETag", message="it names no ETag")
+        return Answer("unknown", last_modified=at, code="NoETag", message="no ETag in the answer")
     return Answer("done", etag, at)
 
 

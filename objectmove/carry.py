@@ -27,7 +27,7 @@ _MAX_LOOK_AGE_S = 2.0
 _ROUNDS = 4
 #: Codes of a store that is overloaded.
 _OVERLOADED = ("SlowDown", "HTTP 503", "ServiceUnavailable")
-#: From how many rows at once to how many, when the store is overloaded.
+#: How many rows to move at once when the store is overloaded, by how many were moved at once.
 _SLOWER = {16: 4, 4: 1, 1: 1}
 
 
@@ -36,9 +36,9 @@ class Hold(Protocol):
 
     Attributes
     ----------
-    words : how the others are held, and at which address; they stand in the plan
+    words : how the others are held, and at which address; the plan repeats these words
     way_back : how a person ends the hold without us
-    holds : whether it keeps anyone from moving; False where it can at most look who moves
+    holds : whether it keeps anyone from moving; False where it can at most see who moves
     """
 
     words: str
@@ -52,10 +52,10 @@ class Hold(Protocol):
         """Make the others stand still; ``MoversError`` when they do not."""
 
     def check(self) -> None:
-        """Raise ``MoversError`` unless they stand still, and the pass under way has ended."""
+        """Raise ``MoversError`` unless the others stand still, and their last pass has ended."""
 
     def resume(self) -> None:
-        """Let them go on; any ``MoveError`` when that is not certain."""
+        """Let the others go on; raise a ``MoveError`` when it is not certain that they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class Job:
 
     Attributes
     ----------
-    row, leg : the number of the plan's row, and whether it is moved or parked
+    row, leg : the number of the plan's row, and whether the row is moved or parked
     direction : who may take from the destination
     key, to : keys of source and destination
     planned : the version to move
-    sha256 : of its content, where the ETag is not the content's MD5; else empty
+    sha256 : of the planned content, where the ETag is not its MD5; else empty
     any_version : whether only the content counts, even at the source
     """
 
@@ -151,7 +151,7 @@ class Carrier:
     Parameters
     ----------
     write_record : puts on record what the ledger says
-    age_of : returns the headers that replace the source's at a copy; empty: keep the source's
+    make_headers : returns the headers that a copy gets; empty: the copy keeps the source's
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ class Carrier:
         abilities: Abilities,
         clock: Clock,
         write_record: Callable[[], None],
-        age_of: Callable[[Job, Seen | None], dict[str, str]] = lambda _job, _seen: {},
+        make_headers: Callable[[Job, Seen | None], dict[str, str]] = lambda _job, _seen: {},
     ) -> None:
         self.bucket = bucket
         self.session = session
@@ -180,7 +180,7 @@ class Carrier:
         self.width = WINDOW
         self._clock = clock
         self._write_record = write_record
-        self._age_of = age_of
+        self._make_headers = make_headers
         self._looked_at = 0.0
         self._has_moved_one = False
 
@@ -193,7 +193,7 @@ class Carrier:
 
         Parameters
         ----------
-        progress : called with the number of jobs dealt with, and of all
+        progress : called with the number of jobs dealt with, and the number of all jobs
 
         Raises
         ------
@@ -302,7 +302,7 @@ class Carrier:
     def _carry_window(self, jobs: Sequence[Job]) -> None:
         """Copy a window of jobs, then delete the sources of those that landed.
 
-        Before the copies, look where the store does not guard them.
+        Before the copies, look at the ends that the store does not guard.
         """
         self.hold.check()
         keys: list[str] = []
@@ -374,7 +374,7 @@ class Carrier:
     def _copy(self, jobs: Sequence[Job]) -> None:
         """Announce copies, send them, and write down what each answer proves.
 
-        None is sent where the store does not guard the destination and the look at it is too old.
+        No copy is sent if the store does not guard destinations and the last look is too old.
 
         Raises
         ------
@@ -419,7 +419,7 @@ class Carrier:
             source=job.key,
             if_match=job.planned.etag if is_bound else "",
             if_absent=self.abilities.conditional_copy,
-            headers=self._age_of(job, source),
+            headers=self._make_headers(job, source),
         )
 
     def _put_names(self, jobs: Sequence[Job]) -> None:
@@ -436,7 +436,7 @@ class Carrier:
         if answer.effect == "done":
             if answer.etag == job.planned.etag:
                 self._land(job, answer)
-            return  # ``_copy`` compares the content of one with another ETag
+            return  # if the ETag is another one, ``_copy`` compares the content
         text = f"the copy was answered by {answer.code} {answer.message}"
         why = text.strip()
         if answer.effect == "none":
@@ -609,7 +609,7 @@ class Carrier:
         return not job.is_release or not self.abilities.conditional_delete
 
     def _choose_deletes(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return the jobs whose source may be deleted now."""
+        """Return the jobs whose source may be deleted now; all jobs are a release's, or none is."""
         first = jobs[0]
         if not self._needs_look(first):
             return list(jobs)

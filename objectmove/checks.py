@@ -15,7 +15,7 @@ from .record import Record
 from .session import Clock, Session, read_store_id
 from .table import State
 
-#: So many planned objects may have changed in any release, or a tenth if that is more.
+#: So many planned objects of a release may have changed, or a tenth of them if that is more.
 _FEW_CHANGED = 3
 #: How long the consumer is watched before an undo.
 _STAND_STILL_S = 3.0
@@ -91,7 +91,7 @@ def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_
     Raises
     ------
     NotApprovedError
-        When it was, and the plan is to begin.
+        When the memory was removed, and the plan is to begin.
 
     Notes
     -----
@@ -114,7 +114,8 @@ def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_
 def has_nothing_to_resume(ledger: Ledger) -> bool:
     """Tell whether nothing of a plan was announced, so that a resume can only end it.
 
-    A settling that moves nothing, and a reopening, announce nothing. Once approved, they go on.
+    A settling that moves nothing and a reopening announce nothing: once approved, they go on. So
+    does a plan that the bucket forgot, since another machine may have announced rows.
     """
     if not ledger.is_begun:
         return True
@@ -128,7 +129,7 @@ def _has_announced_nothing(ledger: Ledger) -> bool:
     if ledger.begun != 0:
         return False
     without_effect = {State.NONE}
-    if ledger.plan.header.action != "settle":  # whose word counts even where nothing moves
+    if ledger.plan.header.action != "settle":  # a settling's word counts even where nothing moves
         without_effect.add(State.SKIPPED)
     states = {*ledger.states.values(), *ledger.park_states.values()}
     return states <= without_effect
@@ -205,7 +206,7 @@ def check_changed(plan: MovePlan, changed: Mapping[int, str], *, is_strict: bool
     Parameters
     ----------
     changed : by row, what happened to its object
-    is_strict : whether one changed object is too many; one always is outside of a release
+    is_strict : whether one changed object is too many; in a plan that is no release, it always is
 
     Raises
     ------

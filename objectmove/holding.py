@@ -1,7 +1,7 @@
-"""Keep others who move objects still for a plan, and let them go on.
+"""Keep everyone else from moving objects during a plan, and let the others go on after it.
 
 They go on only when nothing that they could move would ship twice, or when a person approved the
-keys that may. An object that would ship twice if they moved it is called *in reach*.
+keys that may ship twice. An object that would ship twice if they moved it is called *in reach*.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Holding:
         """
         ledger = self._ledger
         with self._claim_hold():
-            self._session.renew()  # to wait for the hold's claim may have taken long
+            self._session.renew()  # the wait for the hold's claim may have been long
             is_paused = self._hold.is_paused() if self._plan.moves_objects else True
             self._note_hold(is_paused=is_paused)
             self._books.write_record()
@@ -175,8 +175,8 @@ class Holding:
     def _note_hold(self, *, is_paused: bool) -> None:
         """Write down who is held, before they are paused.
 
-        Nobody is noted who stood still already, unless another plan holds them. If this plan held
-        them already and they move, that is noted, too.
+        If they stand still already, no hold is noted, unless another plan holds them. If this plan
+        held them before and they move nevertheless, that is noted, too.
 
         Parameters
         ----------
@@ -200,10 +200,11 @@ class Holding:
         return self._is_held_for_forgotten()
 
     def _is_held_for_forgotten(self) -> bool:
-        """Tell whether a ledger here holds the others for another shard, which the bucket forgot.
+        """Tell whether a ledger here names a hold for another shard, which the bucket forgot.
 
-        If the bucket's memory was not removed, the bucket knows every shard that is not over. If it
-        was removed, and a shard ended on another machine since then, the bucket has its tombstone.
+        If the bucket's memory was not removed, the bucket knows every shard that is not over. If
+        the memory was removed, and a shard ended on another machine since then, the bucket has that
+        shard's tombstone.
         """
         bucket = self._session.bucket
         manifest = self._plan.header.manifest

@@ -88,7 +88,7 @@ class Connections:
         ----------
         messages : functions that make a message right before it is sent
         take : called with the index of a message and its reply, as they come, on another thread;
-            after it raised an error, nothing more is sent
+            if ``take`` raises an error, nothing more is sent
         resend : for reads only: send a read again when its connection breaks, and send nothing more
             after a time-out, so that a silent server costs one time-out
         sink : takes the body of a 200 in parts; the reply then has no body
@@ -158,7 +158,7 @@ class Connections:
         whole_s = connect_s + read_s if sink is None else None
 
         async def send_once(request: Any, send: aiohttp.ClientHandlerType) -> Any:
-            """Send a request; turn errors after which aiohttp would send again into another one."""
+            """Send a request; replace every error after which aiohttp would send it again."""
             attempts.append(request)
             while True:
                 try:

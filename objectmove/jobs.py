@@ -48,7 +48,7 @@ class Jobs:
     def list_parkings(self) -> list[Job]:
         """Return the parkings of objects that must not ship before a person decides.
 
-        Without those that have ended, and those that the store refused in this run.
+        Parkings that have ended, and those that the store refused in this run, are left out.
         """
         ledger = self._ledger
         states = [State.CONFLICT]
@@ -61,7 +61,7 @@ class Jobs:
     def _make_parking(self, row: int, planned: PlanRow) -> Job:
         """Return the job that takes a row's object out of the worker's reach.
 
-        That is the source, or our copy at the destination if the worker ships from there.
+        The object is the source, or our copy at the destination if the worker takes from there.
         """
         header = self._plan.header
         key = planned.key
@@ -84,7 +84,7 @@ class Jobs:
         )
 
     def _choose_direction(self, planned: PlanRow) -> Direction:
-        """Return who may take from a row's destination; the decision table is asked by that."""
+        """Return a row's direction for the decision table: who may take from its destination."""
         header = self._plan.header
         if planned.to.startswith(header.parked):
             return Direction.PARK

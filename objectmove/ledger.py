@@ -67,7 +67,7 @@ class Leg(StrEnum):
 
 
 class Landing(NamedTuple):
-    """A copy that was at its destination: by its answer, or by a look. Then ``at`` is None."""
+    """A copy that its answer, or a look, found at its destination; after a look ``at`` is None."""
 
     etag: str
     at: datetime | None
@@ -76,9 +76,9 @@ class Landing(NamedTuple):
 class RowStates(Mapping[int, State]):
     """The state of each row, found by row and by state.
 
-    A release asks after each window of rows which rows are in some state. A search through all rows
-    would make the whole release take time that grows with the square of their number. Only for
-    ``NONE`` are all rows searched: a run asks for it a few times.
+    After each window of rows, a release asks which rows are in some state. If all rows were
+    searched each time, the time of a release would grow with the square of their number. All rows
+    are searched only for those in the state ``NONE``: a run does that a few times.
 
     Parameters
     ----------
@@ -156,20 +156,20 @@ class Ledger:
     refused : rows of which the store refused a copy or a delete in this run
     in_flight : rows of which a request may still take effect before ``fence_at``
     words : what persons said, one sentence each
-    reported_rows : rows of an undo or a settling whose release was told of them
+    reported_rows : rows of an undo or a settling of which the release was told
     reopened_by : rows on which a person must decide again, and the plan that holds them
     taken_back_by, settled_by : ids of the last undo and the last settling of the plan; empty when
         there is none
     lost : keys of which a newer version was deleted in the window that the plan declares
     evidence : by row, what was known of its order before it was parked
-    fence_at : the store's time after which no request of the past can take effect
+    fence_at : the store's time after which no request that was sent so far can take effect
     approved_by, approved_sha256 : who approved the plan, and its hash; empty when nobody did
     begun_at : the store's time when the plan was begun; None when it was not
     store_id : the id of the store on which the plan was made or begun; empty when not known
     versions : as in ``Record``
     hold : who is held for the plan; None when nobody is
-    late_pause : the hold whose pause may have come after another session had ended it; None when no
-        pause came late
+    late_pause : the hold whose pause may have come after another session had ended this hold; None
+        when no pause came late
     head : hash of the last line; empty when there is none
     is_ended : whether nothing is left to do but what a person must decide
     is_behind : whether the bucket knew more than this ledger
@@ -378,7 +378,7 @@ class Ledger:
                 self.is_ended = True
 
     def _take_rows(self, entry: Entry) -> None:
-        """Update this object by what a line says of some rows, but for their state."""
+        """Update this object by what a line says of some rows, except their state."""
         data = entry.data
         rows = data.get("rows", ())
         match entry.kind:
@@ -504,6 +504,6 @@ def is_hold_noted(log: ChainedLog) -> bool:
     for entry in log.scan():
         if entry.kind == "hold":
             is_noted = entry.data["note"] is not None
-        elif entry.kind == "believed":  # it was behind the record, and took over what that says
+        elif entry.kind == "believed":  # the ledger took over what the record says
             is_noted = entry.data["record"]["hold"] is not None
     return is_noted

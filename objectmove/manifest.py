@@ -458,7 +458,7 @@ def _put_on_record(
                 _append_hold(log, note)
             records.put_record(session, _describe_unbegun(session, plan, note))
             if is_first and note is not None and not hold.is_paused():
-                # Later, a person could have paused them: that pause would look like ours.
+                # Pause now: if a person paused them first, that pause would look like ours.
                 _pause(session, hold, note, manifest=manifest, log=log)
         is_first = False
 
@@ -471,13 +471,13 @@ def _append_hold(log: ChainedLog, note: HoldNote) -> None:
 def pause(session: Session, hold: Hold, note: HoldNote, log: ChainedLog) -> None:
     """Make the others stand still.
 
-    A request to pause does not expire. If it may have come after another session had ended the
-    hold, the ledger says so: a resume of the plan then ends the pause.
+    A request to pause does not expire. If the pause may have come after another session had ended
+    the hold, the ledger says so: a resume of the plan then ends the pause.
 
     Raises
     ------
     MoversError
-        When they do not stand still.
+        When the others do not stand still.
     MoveError
         When the pause may have come late.
     """

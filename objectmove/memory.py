@@ -64,8 +64,8 @@ class Memory:
     ----------
     owners : by key, the record of the unfinished plan that the key belongs to
     forgotten : by key, the plan that named the key: the bucket forgot what became of its object
-    parked : by key after the source prefix, the plan: its object is parked, and not settled; or a
-        person's word on it was taken back
+    parked : by key after the source prefix, the plan that parked the object, which is not settled
+        yet; or the reopening that took a person's word on the object back
     ways_on : by plan that the bucket does not remember, the command that goes on with the plan; an
         undo or a settling comes before its release
     """
@@ -206,16 +206,17 @@ def read_memory(
 def find_way_on(bucket: S3Bucket, record: Record) -> str:
     """Return the command that goes on with a plan, by which objects are still there. Only reads.
 
-    If all objects that could be planned again have gone, that is the command that resumes the plan,
-    which ends it.
+    If all objects that could be planned again have gone, the command resumes the plan: the resume
+    ends it.
 
     Raises
     ------
     StoreError, PlanError
         When the bucket cannot be read.
     """
-    has_only_forgotten = record.is_over and not record.rows_awaiting_word
-    if not has_only_forgotten or not record.forgotten_rows:
+    is_ended = record.is_over and not record.rows_awaiting_word
+    has_only_forgotten = is_ended and bool(record.forgotten_rows)
+    if not has_only_forgotten:
         return record.way_on
     plan = records.read_recorded_plan(bucket, record, folder=Path())
     rows = {plan.rows[number].key: plan.rows[number] for number in record.forgotten_rows}

@@ -138,7 +138,7 @@ class Run:
     hold : keeps everyone else from moving
     is_new : whether the plan begins; else the run goes on with it
     notice : called with what is waited for, in words
-    progress : called with the number of rows dealt with, and of all
+    progress : called with the number of rows dealt with, and the number of all rows
     age_key : name of the metadata in which an undo keeps since when an object waits; empty: it
         keeps nothing
     watch : watches writes, so that a loss in the declared window is reported
@@ -271,11 +271,11 @@ class Run:
             self.ledger = Ledger(log, plan, record, later)
         late_pause = self.ledger.late_pause
         if self.ledger.hold is not None and record.is_tombstone and late_pause is None:
-            self.ledger.note("hold", note=None, sync=True)  # its end was put on record first
+            self.ledger.note("hold", note=None, sync=True)  # the record has its end already
         hold = record.hold or late_pause
         if self.ledger.hold is None and hold is not None:
-            # By the record the others are still held, and another machine may rely on that. Or our
-            # pause came after another session had ended the hold on record.
+            # Either the record says that the others are still held, and another machine may rely on
+            # that. Or our pause came after another session had ended the hold on record.
             self.ledger.note("hold", note=hold.model_dump(mode="json"), sync=True)
 
     def _name_way_on(self, error: Exception) -> Exception:
@@ -290,7 +290,7 @@ class Run:
         return kind(f"{error}. Go on with: {way_on}")
 
     def _carry_out(self) -> MoveResult:
-        """Do what this plan, in its state, allows: report, end it, let go, or move objects."""
+        """Do what the plan's state allows: report, end the plan, let the others go on, or move."""
         ledger = self.ledger
         self._check()
         is_parking = bool(ledger.rows(*HALF_DONE, leg=Leg.PARK))
@@ -337,7 +337,7 @@ class Run:
     def _is_to_be_ended(self) -> bool:
         """Tell whether a resume only ends the plan, because nothing of it was announced.
 
-        But a shard on record was approved with its manifest: its resume begins it.
+        But a shard on record was approved with its manifest: a resume begins the shard.
         """
         if self.is_new or not checks.has_nothing_to_resume(self.ledger):
             return False
@@ -374,7 +374,7 @@ class Run:
         """Find out what the store guards now; refuse if that is less than when the plan was made.
 
         With an approval of its own, a release goes on: it finishes what landed, and copies no more.
-        An undo or a settling that was begun goes on without one.
+        An undo or a settling that was begun goes on without such an approval.
         """
         header = self.plan.header
         expires_s = header.timing.expires_s
@@ -412,7 +412,7 @@ class Run:
             abilities=abilities,
             clock=self.clock,
             write_record=self.books.write_record,
-            age_of=partial(_keep_age, self.plan, self.age_key),
+            make_headers=partial(_keep_age, self.plan, self.age_key),
         )
 
     def _work(self) -> None:
@@ -595,7 +595,7 @@ class Run:
         ledger = self.ledger
         carrier.resolve(self.jobs.list_half_done)
         if ledger.memory_removed:
-            self._doubt_the_rest()
+            self._leave_to_person()
             return
         if self.stop_here or not self._may_announce:
             waiting = ledger.list_waiting()
@@ -607,8 +607,8 @@ class Run:
             carrier.carry(jobs, self.progress)
             carrier.resolve(self.jobs.list_half_done)
 
-    def _doubt_the_rest(self) -> None:
-        """Leave the rows that wait to a person: the bucket forgot what became of them.
+    def _leave_to_person(self) -> None:
+        """Let a person decide on the rows that wait: the bucket forgot what became of them.
 
         Another machine may have moved them.
         """
@@ -634,7 +634,7 @@ class Run:
         self.ledger.close(State.SKIPPED, gone_rows)
 
     def _remove_stuck_copies(self) -> None:
-        """Remove those of our copies from the worker's reach whose source cannot be deleted."""
+        """Remove our copies within the worker's reach whose source cannot be deleted."""
         if not self.plan.header.copies_into_reach:
             return
         stuck = []

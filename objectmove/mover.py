@@ -51,6 +51,6 @@ NEEDS_APPROVAL = NeedsApprovalError
 #: A plan of objects, or a manifest, which names many plans.
 AnyPlan = MovePlan | Manifest
 
-#: Under the names that the protocol gives them.
+#: The protocol ``Mover`` has these two names.
 make_clock = Clock
 parse_plan = parse_plan_file

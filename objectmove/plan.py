@@ -1,8 +1,8 @@
 """A plan: exactly which objects would move. Its bytes are hashed, and the hash is the approval.
 
-The file is a header, with the totals, and one line per object. It is read once: bytes, hash, rows
-in memory, checks. A line that is not written exactly as this module writes it is refused, so that
-what an approver sees in the file is all that there is.
+The file is a header, with the totals, and one line per object. It is read once: the same bytes are
+hashed, parsed into rows and checked. A line that is not written exactly as this module writes it is
+refused, so that what an approver sees in the file is all that there is.
 """
 
 from __future__ import annotations
@@ -251,8 +251,8 @@ class PlanRow(Version):
     ----------
     to : the key that it gets; empty in a settling that moves nothing
     age_start : since when it waits, by the caller's rules
-    facts : what else the approved plan says of the object, by the caller's rules; of plans about
-        another plan also the row's numbers there (``row``, ``release_row``)
+    facts : what else the approved plan says of the object, by the caller's rules; in a plan about
+        another plan, also the row's numbers there (``row``, ``release_row``)
     sha256 : of the content, if the ETag is not the content's MD5; else empty
     """
 
@@ -509,8 +509,8 @@ def parse_lines(
             _check_written(encoded, adapter.dump_json(line) + b"\n")
             parsed.append(line)
     except ValueError as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise PlanError(f"{name} is not a plan ({what}). Make a new one.") from error
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise PlanError(f"{name} is not a plan ({reason}). Make a new one.") from error
     return header, tuple(parsed)
 
 
@@ -533,7 +533,7 @@ def _check_rows(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None
     check_prefixes(header.source, header.to)
     keys = {row.key for row in rows}
     size_bytes = sum(row.size_bytes for row in rows)
-    has_right_count = len(rows) == len(keys) == header.objects  # and no key stands there twice
+    has_right_count = len(rows) == len(keys) == header.objects  # so no key stands there twice
     if not has_right_count or size_bytes != header.bytes:
         raise PlanError(f"{path.name}: its totals are not those of its rows")
     for row in rows:

@@ -109,7 +109,7 @@ def make_move_plan(
     limit = header["limit_objects"]
     parked_prefix = header.get("parked", PlanHeader.model_fields["parked"].default)
     if shards and (memory_removed or first is not None):
-        raise PlanError("shards take all that waits: no first ones, and nothing that was forgotten")
+        raise PlanError("shards take all that waits: plan without --limit and --memory-removed")
     if shards > MAX_SHARDS:
         raise PlanError(f"a plan is cut into {MAX_SHARDS} shards at most, not {shards}")
     plans.check_prefixes(source, to)
@@ -332,8 +332,8 @@ class _Selection:
 def _explain_occupied(looks: Mapping[str, Seen | None], row: PlanRow) -> str:
     """Say why a row's destination is not free; empty when it is.
 
-    It counts as free if the same content lies there already. If the ETag does not show the content,
-    the run compares it.
+    The destination counts as free if the same content lies there already. If the ETag does not show
+    the content, the run that moves the row compares the content.
     """
     if row.to not in looks:
         return "unreadable"

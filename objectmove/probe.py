@@ -219,7 +219,7 @@ class _Scratch:
 
 
 def _is_honoured(unmet: Answer, met: Answer) -> bool:
-    """Tell whether a request with an unmet condition was refused, and one with a met one done."""
+    """Tell whether the store refused an unmet condition, and did what had a met condition."""
     return unmet.code in _UNMET and met.effect == "done"
 
 

@@ -131,7 +131,7 @@ def verify_plan(
         counts[name] = len(outcome_keys)
         if outcome_keys and name != Proof.IN_PLACE:
             named[name] = tuple(outcome_keys[:_NAMED])
-    # All of them, also those that count as waiting because they wait at their source.
+    # Count all rows that were taken back, also those that count as waiting at their source.
     undone = ledger.rows(State.UNDONE)
     counts["taken_back"] = len(undone)
     return MoveProof(
@@ -296,7 +296,7 @@ def _get_direction(plan: MovePlan, row: PlanRow) -> Direction:
 
 
 def _list_parked(plan: MovePlan, ledger: Ledger) -> dict[str, str]:
-    """Return by source key where objects are parked, of the first hundred."""
+    """Return by source key where objects are parked, for the first hundred."""
     header = plan.header
     parked = {}
     rows = ledger.rows(State.MOVED, leg=Leg.PARK)

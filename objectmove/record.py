@@ -67,7 +67,7 @@ class Record(FrozenModel):
     Attributes
     ----------
     release : the plan itself, or the release that an undo or a settling is about
-    parent : the plan that it is about directly; empty for a release
+    parent : the plan that this plan is about directly; empty for a release
     begun_at : the store's time when the plan was first put on record
     by, host : who runs the plan, and on which machine
     ledger : hash of the ledger's last line when this state was put: a ledger without that line is
@@ -77,9 +77,9 @@ class Record(FrozenModel):
     announced : rows whose copy may be on its way, or has landed
     deleting : those of ``announced`` whose delete may have been sent
     waiting : rows below ``begun`` that wait again, because the store refused them
-    left : rows that this plan will not move any more: a new plan may
+    left : rows that this plan will not move any more, but a new plan may
     skipped, unproven, conflicts : rows that ended in this state
-    settled : rows on which there is a person's word
+    settled : rows on which there is a person's word, or which an undo took back
     parking : rows whose parked copy may be on its way
     parked : rows whose source is parked
     about : rows of the release that this undo, settling or reopening changed, and the effect
@@ -586,6 +586,6 @@ def _list_states(session: Session, plan: str) -> list[str]:
 
 
 def _delete(session: Session, plan: str, names: Iterable[str]) -> None:
-    """Send deletes whose answers do not matter: the tombstone, or a newer state, overrules."""
+    """Delete objects, if possible: the tombstone or a newer state overrules what stays."""
     requests = [Request("delete", _key(plan, name)) for name in names]
     session.send(requests, counts=False)

@@ -31,7 +31,7 @@ from .plan import PlanHeader
 CLAIMS = ".runbook/claims/"
 STORE_ID = ".runbook/id"
 HOLD = ".runbook/hold"
-"""The range of keys that a claim names while it reads and changes who is held for a manifest."""
+"""A session that reads and changes who is held for a manifest claims this as its range of keys."""
 
 _ID_BYTES = 16
 
@@ -59,7 +59,7 @@ class Claim(BaseModel):
     ----------
     by, host : who carries out the plan, and on which machine
     lease_s : how long the claim is live after its last renewal, by the store's time
-    manifest : whose shard it works on; empty where it claims the whole bucket
+    manifest : the manifest whose shard the session works on; empty: it claims the whole bucket
     first, last : the shard's range of keys, both ends included
     """
 
@@ -119,7 +119,7 @@ def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
     Raises
     ------
     StoreError
-        When it cannot be read.
+        When the id cannot be read.
     """
     store_id = read_store_id(bucket)
     if store_id:
@@ -206,7 +206,7 @@ class Session:
         self._uncertain_until = self.stamp
 
     def __enter__(self) -> Self:
-        """Claim the bucket. Wait for another claim to end or to lapse, unless it is renewed.
+        """Claim the bucket. Wait for another claim to end or to lapse; give up if it is renewed.
 
         Raises
         ------

@@ -45,7 +45,7 @@ def derive_header(
 
     Parameters
     ----------
-    plan : the plan that it is about
+    plan : the plan that the new one is about
 
     Notes
     -----

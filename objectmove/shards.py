@@ -163,7 +163,7 @@ def _carry_out_all(
 def was_cut_off(plan: MovePlan | Manifest, *, logs: Logs) -> bool:
     """Tell whether a plan was begun on this machine, and needs a resume. Only reads.
 
-    A manifest or a shard never does: to apply it again goes on with it.
+    A manifest or a shard never needs a resume: to apply it again goes on with it.
     """
     if isinstance(plan, Manifest) or plan.header.is_shard:
         return False
