@@ -93,6 +93,7 @@ class Holding:
         ledger = self._ledger
         with self._claim_hold():
             self._session.renew()  # the wait for the hold's claim may have been long
+            # If the plan moves nothing, nobody needs to stand still: nobody is asked or paused.
             is_paused = self._hold.is_paused() if self._plan.moves_objects else True
             self._note_hold(is_paused=is_paused)
             self._books.write_record()

@@ -214,7 +214,7 @@ class Ledger:
         self.was_going = False
         self.memory_removed = False
         recorded_head = record.ledger if record is not None else ""
-        knows_head = not recorded_head
+        knows_head = not recorded_head  # without a recorded line, none can be missing here
         for entry in log.scan():
             self._take(entry)
             knows_head = knows_head or entry.hash == recorded_head

@@ -214,9 +214,8 @@ def find_way_on(bucket: S3Bucket, record: Record) -> str:
     StoreError, PlanError
         When the bucket cannot be read.
     """
-    is_ended = record.is_over and not record.rows_awaiting_word
-    has_only_forgotten = is_ended and bool(record.forgotten_rows)
-    if not has_only_forgotten:
+    is_decided = record.is_over and not record.rows_awaiting_word
+    if not is_decided or not record.forgotten_rows:
         return record.way_on
     plan = records.read_recorded_plan(bucket, record, folder=Path())
     rows = {plan.rows[number].key: plan.rows[number] for number in record.forgotten_rows}

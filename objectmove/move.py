@@ -480,8 +480,8 @@ class Run:
             listed = find_all(self.bucket, prefix, prefix_keys, on_way=self.session.renew)
             looks.update(listed)
         elsewhere = [key for key in keys if key not in looks]
-        others = look_surely(self.bucket, elsewhere, abilities=self.abilities)
-        looks.update(others)
+        looks_elsewhere = look_surely(self.bucket, elsewhere, abilities=self.abilities)
+        looks.update(looks_elsewhere)
 
     def _find_owners(self) -> dict[str, Record]:
         """Return by key the plans that own keys, without this plan and those that it is about."""

@@ -445,9 +445,9 @@ def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
         path = plan.path.with_name(f"{undo_id}.jsonl")
         record = records.read_record(bucket, undo_id)
         undo = plans.parse_plan(path.read_bytes(), path=path) if path.exists() else None
-        lines = {entry.kind for entry in logs(undo_id).scan()}
-        is_begun = "approved" in lines or (record is not None and not record.is_unbegun)
-        is_ended = "ended" in lines or (record is not None and record.ended)
+        kinds = {entry.kind for entry in logs(undo_id).scan()}
+        is_begun = "approved" in kinds or (record is not None and not record.is_unbegun)
+        is_ended = "ended" in kinds or (record is not None and record.ended)
         if not is_begun:
             return undos
         undos.append(_Undo(undo_id, undo, is_ended))

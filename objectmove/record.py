@@ -159,7 +159,10 @@ class Record(FrozenModel):
 
     @property
     def has_effect(self) -> bool:
-        """Whether a copy was ever announced, or a person's word was carried out."""
+        """Whether a copy was ever announced, or a person's word was carried out.
+
+        A plan that went on after the bucket's memory was removed counts as one with an effect.
+        """
         rows = (self.announced, self.parking, self.parked, self.settled, self.about, self.waiting)
         return bool(self.begun or self.memory_removed or any(rows))
 

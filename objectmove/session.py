@@ -217,12 +217,12 @@ class Session:
         """
         first_seen: dict[str, datetime] = {}
         began = self.clock.monotonic()
-        others = self._try_claim()
-        while others:
-            longest_s = max(other.claim.lease_s for other in others)
-            # After 30 s more than a claim can last, others came again and again.
+        other_claims = self._try_claim()
+        while other_claims:
+            longest_s = max(other.claim.lease_s for other in other_claims)
+            # After 30 s more than a claim can last, other sessions came again and again.
             deadline = began + longest_s + self.timing.spread_s + 30
-            for other in others:
+            for other in other_claims:
                 claim = other.claim
                 text = f"{claim.by} on {claim.host} carries out {claim.plan}"
                 seen_at = first_seen.setdefault(other.key, other.put_at)
@@ -232,7 +232,7 @@ class Session:
                 self.notice(f"{text}, or was killed: its claim lapses within {longest_s:g} s")
             # 0.5 to 1.5 s, at random: two sessions that withdraw at once must not do so for ever.
             self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
-            others = self._try_claim()
+            other_claims = self._try_claim()
         return self
 
     def __exit__(self, *_: object) -> None:

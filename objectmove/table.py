@@ -156,14 +156,14 @@ there doubtful not-unknown absent UNPROVEN UNPROVEN it never landed, or a consum
 still doubtful same absent COPY WAITING nobody took it, so it never landed: copy it again
 still doubtful other absent SKIPPED CHANGED_BY_OTHERS nobody took it, so it never landed, and its writer replaced it
 still doubtful absent absent SKIPPED CHANGED_BY_OTHERS nobody took it, so it never landed, and someone removed the source
-there+still doubtful not-unknown other UNPROVEN UNPROVEN something else is there, before ours or after it: nobody can know
+there+still doubtful not-unknown other UNPROVEN UNPROVEN something else is there: whether our copy was there before it, nobody can know
 there+still doubtful not-unknown unknown LOOK UNPROVEN the destination could not be read
 any doubtful unknown any LOOK UNPROVEN the source could not be read
 
 there+still landed+deleting same same DELETE DUPLICATED the copy is there: finish the move
 there+still landed+deleting same absent DELETE WAITING a consumer took the copy: what is left would ship twice
 there+still landed+deleting same unknown DELETE UNPROVEN the copy was there: finish the move
-there+still landed+deleting same other CONFLICT CHANGED_BY_OTHERS someone replaced the copy: the source may be the last one
+there+still landed+deleting same other CONFLICT CHANGED_BY_OTHERS someone replaced the copy: the source may be the only one left
 there+still landed+deleting other any CONFLICT CHANGED_BY_OTHERS the planned version was put in place, and a newer one waits
 there+still landed+deleting absent same MOVED IN_PLACE it is at its destination
 there+still landed+deleting absent absent MOVED GONE_AFTER_LANDED a consumer took it after our copy was confirmed
@@ -182,11 +182,11 @@ back doubtful+landed absent unknown LOOK UNPROVEN whether a copy of ours is left
 back doubtful+landed+deleting other not-unknown CONFLICT CHANGED_BY_OTHERS another version is at the source
 back doubtful+landed+deleting other unknown LOOK UNPROVEN whether a copy of ours is left could not be read
 back landed+deleting same same DELETE DUPLICATED the copy is there: remove the other one
-back landed+deleting same other CONFLICT CHANGED_BY_OTHERS someone replaced the copy: the source may be the last one
+back landed+deleting same other CONFLICT CHANGED_BY_OTHERS someone replaced the copy: the source may be the only one left
 back deleting absent same MOVED IN_PLACE it is back
 back deleting absent absent MOVED GONE_AFTER_LANDED it was back, and someone took it from there
 back deleting absent other MOVED CHANGED_BY_OTHERS it was back, and someone replaced it
-back deleting absent unknown MOVED UNPROVEN it was back; the place could not be read
+back deleting absent unknown MOVED UNPROVEN it was back; the destination could not be read
 
 park none+doubtful+landed+deleting same absent COPY WAITING it is not parked yet
 park none+doubtful same same ADOPT DUPLICATED the parked copy is there
