@@ -39,7 +39,7 @@ fires for `support_down` and `clock_skew`.
   6: its time is that of taking the fault back.
 - **clear**: from section 6's last change, or from taking the fault back, until the alert is gone
   and every channel got the resolved message. Without section 6, or where section 6 only mitigates,
-  the second one counts. It is 0 where a release cleared the alert before that.
+  the time counts from taking the fault back. It is 0 if a release cleared the alert earlier.
 
 {table}
 

@@ -22,8 +22,8 @@ writes it. CI plays only three of these faults (`tests/stack/test_diagnosis.py`)
 Each run begins on a healthy stack and injects its faults. If labels must wait for the fault to
 show, it makes late orders. Then it asks section 5 from scratch (every step read anew, then the
 conclusion) until section 5 supports every injected cause or the deadline has passed. At the end
-it asks once more: at once, or, in every pair and in the first run of each fault, when the fault
-has been on for twenty seconds. The diagnosis sees metrics, logs, APIs, the store and the
+it asks once more. In every pair, and in the first run of each fault, it does so only when the
+fault has been on for twenty seconds. The diagnosis sees metrics, logs, APIs, the store and the
 services' settings, never the fault switches.
 
 - *Right*: the last answer supports every injected cause, and no answer, not even an early one,
