@@ -65,7 +65,7 @@ _MD5 = re.compile("[0-9a-f]{32}")
 _PORTION = 1000
 #: How long the signature of a read is valid.
 _READ_EXPIRES_S = 900
-#: The HTTP method of each kind of request that has another name than its method.
+#: The HTTP method of each kind of request that is not named after its method.
 _METHODS = {"copy": "PUT", "delete_many": "POST"}
 
 
@@ -725,7 +725,7 @@ def _parse_error(body: bytes) -> tuple[str, str]:
 
 
 def parse_xml(body: bytes, root: str) -> ET.Element | None:
-    """Return the root element if the body is XML and it has that name."""
+    """Return the root element; None unless the body is XML and the root has this name."""
     if body.lstrip()[:1] != b"<":
         return None
     try:

@@ -32,7 +32,7 @@ _SLOWER = {16: 4, 4: 1, 1: 1}
 
 
 class Hold(Protocol):
-    """Keeps everyone else who moves objects (the others) still; the caller provides it.
+    """Keeps everyone else (the others) from moving objects; the caller provides it.
 
     Attributes
     ----------

@@ -109,7 +109,7 @@ class Holding:
             self.give_back(error)
             is_refused = isinstance(error, RefusedError | KeyboardInterrupt)
             if is_new and is_refused and not ledger.is_begun and ledger.hold is None:
-                with suppress(MoveError):  # a record that stays says that nothing was announced
+                with suppress(MoveError):  # if the record stays, it says that nothing was announced
                     records.remove_record(self._session, self._plan.id)
             raise
         self.why_held = self.give_back(None)

@@ -336,7 +336,7 @@ def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
 def fetch_plan(
     bucket: S3Bucket, plan_id: str, *, find_folder: Callable[[], Path]
 ) -> MovePlan | Manifest | None:
-    """Write a plan, or a manifest, that the bucket remembers into a folder of this machine.
+    """Write into a folder of this machine a plan, or a manifest, that the bucket remembers.
 
     For a shard, also write its manifest, which approves the shard. Parameters, return value and
     errors are those of ``record.fetch_plan``.

@@ -239,7 +239,7 @@ def _find_forgotten_keys(bucket: S3Bucket) -> dict[str, str]:
 
 
 def _find_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, str]:
-    """Return what is parked and not settled: by the key after the source prefix, the plan."""
+    """Return by key after the source prefix the plan that parked the object and is not closed."""
     known = records.list_recorded_plans(bucket)
     closed = {plan for plan, has_tombstone in known.items() if has_tombstone}
     parked = {}

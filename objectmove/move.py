@@ -63,13 +63,13 @@ _FORGOTTEN = (
 )
 
 FindNewer = Callable[[Mapping[str, datetime]], set[str]]
-"""Takes keys with their LastModified; returns the keys that were written after it."""
+"""Takes keys with their LastModified; returns the keys that were written after that time."""
 
 Watch = Callable[[str], AbstractContextManager[FindNewer]]
 """Takes a prefix; watches the writes under it inside a ``with`` block."""
 
 Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
-"""Returns what is known of the order of each row from elsewhere, one text for each row."""
+"""Takes rows; returns a text for each: what other systems know of its order, or an empty one."""
 
 
 def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:

@@ -61,7 +61,7 @@ def list_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, set[str]]:
         plan, _, rest = listed.key.removeprefix(parked_prefix).partition("/")
         if not rest or (rest.endswith(NAME_ENDING) and rest.startswith(HASHED)):
             continue
-        if rest.startswith(HASHED):  # empty if the object with its name is missing
+        if rest.startswith(HASHED):  # ``rest`` is empty if the object with the name is missing
             name = bucket.read(f"{listed.key}{NAME_ENDING}")
             rest = (name or b"").decode()
         parked.setdefault(rest, set()).add(plan)

@@ -559,7 +559,7 @@ def _is_allowed(header: PlanHeader, row: PlanRow) -> bool:
 
 
 def _is_settling(header: PlanHeader, row: PlanRow) -> bool:
-    """Tell whether a settling's row parks a source, brings one back, or is only a word."""
+    """Tell whether a settling's row parks a source, brings a parked one back, or moves nothing."""
     source_key = row.facts.get("key", "")
     if not source_key.startswith(header.source):
         return False

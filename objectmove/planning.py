@@ -316,7 +316,7 @@ class _Selection:
         return ""
 
     def _hash(self, head: Seen) -> tuple[str, str]:
-        """Return the SHA-256 of an object's content, and why there is none; one of both is empty.
+        """Return the SHA-256 of an object's content, or why there is none; the other text is empty.
 
         A plan reads no more than 1 GiB for this.
         """

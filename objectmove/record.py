@@ -396,7 +396,7 @@ def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> Mov
 def fetch_plan(
     bucket: S3Bucket, plan_id: str, *, find_folder: Callable[[], Path]
 ) -> MovePlan | None:
-    """Write a plan that the bucket remembers into a folder of this machine.
+    """Write into a folder of this machine a plan that the bucket remembers.
 
     Parameters
     ----------
