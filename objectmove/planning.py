@@ -23,8 +23,14 @@ from .memory import ListBegun, Memory, list_none, read_memory
 from .plan import Abilities, Excluded, MovePlan, PlanHeader, PlanRow, Timing
 from .probe import SCRATCH_NAME, check_right_to_delete, probe
 from .same_store import check_same_store
-from .session import ensure_store_id, read_store_id
-from .settling import SETTLE_LIFETIME, derive_header, make_reopen_plan, name_undo
+from .session import ensure_store_id
+from .settling import (
+    SETTLE_LIFETIME,
+    check_all_read,
+    derive_header,
+    make_reopen_plan,
+    name_undo,
+)
 from .table import State
 
 GIB = 1024**3
@@ -466,13 +472,7 @@ def _invert(
     number_by_key = {plan.rows[number].to: number for number in sorted(ledger.landings)}
     looks = look_surely(bucket, list(number_by_key), abilities=header.abilities)
     unread = [key for key in number_by_key if key not in looks]
-    if unread and not read_store_id(bucket):
-        raise PlanError(
-            f"the bucket's memory (.runbook/) was removed: nobody can tell what is gone. Write the "
-            f"memory anew with: runbook resume {plan.id}. Then take the release back"
-        )
-    if unread:
-        raise StoreError(f"{unread[0]} could not be read: nothing was planned")
+    check_all_read(bucket, plan, unread)
     for key, number in number_by_key.items():
         row = plan.rows[number]
         state = ledger.states[number]

@@ -242,7 +242,7 @@ def make_settle_plan(
     Raises
     ------
     PlanError
-        When a key is not that of an open row of the plan.
+        When a key is not that of an open row of the plan, or the bucket's memory was removed.
     NotApprovedError
         When the plan is not at its end.
     StoreError
@@ -251,8 +251,7 @@ def make_settle_plan(
     open_rows = list_open_rows(bucket, plan, logs=logs, same_store=same_store)
     chosen = _choose_rows(plan, open_rows, word, keys)
     for open_row in chosen:
-        if open_row.unread:
-            raise StoreError(f"{open_row.unread[0]} could not be read: nothing was planned")
+        check_all_read(bucket, plan, open_row.unread)
     is_undo = plan.header.action == "undo"
     header = derive_header(
         bucket,
@@ -324,6 +323,30 @@ def _describe_source(open_row: OpenRow) -> str:
     if open_row.source is not None:
         return "there"
     return "parked" if open_row.parked else "absent"
+
+
+def check_all_read(bucket: S3Bucket, plan: MovePlan, unread: Sequence[str]) -> None:
+    """Refuse to plan by looks that left keys unread.
+
+    Parameters
+    ----------
+    plan : the plan that is to be settled or taken back
+
+    Raises
+    ------
+    PlanError
+        When the bucket has no id, and so no absence counts. The message names the way on.
+    StoreError
+        When a key could not be read for another reason.
+    """
+    if not unread:
+        return
+    if not read_store_id(bucket):
+        raise PlanError(
+            "the bucket's memory (.runbook/) was removed: nobody can tell what is gone. Write the "
+            f"memory anew with: {plan.header.resume_command}. Then try again"
+        )
+    raise StoreError(f"{unread[0]} could not be read: nothing was planned")
 
 
 def name_undo(plan: PlanFile, number: int) -> str:

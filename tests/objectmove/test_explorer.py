@@ -631,6 +631,13 @@ FOUND = [
         "1<lock=person 1.list@later=blind 2<lock#3=jump-back 2.put@id=router-403 "
         "3.read@claim=router-404 3<put@state=kill-forgotten 4<put@claim=kill-bare",
     ),
+    # a late state came after the memory was removed: without the id, `settle` found nothing absent
+    (
+        "still-strict",
+        "1.list@claim=blind 2.read@claim#4=router-404 2<deleting@ledger=rewrite:a "
+        "2.put@state#4=late 3<lock=remove:a 3<delete@claim#2=kill-forgotten "
+        "4.put@plan.jsonl=die-late",
+    ),
 ]
 
 
