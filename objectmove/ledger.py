@@ -430,9 +430,9 @@ class Ledger:
         begun = min(record.begun, len(states))
         states.begin(begun)
         if not record.memory_removed:
-            # A copy is sent only after the record names its row as announced.
-            unsent = [row for row in self.rows(*HALF_DONE) if row >= record.begun]
-            states.put(State.NONE, unsent)
+            # A copy is sent, and a word taken back, only after the record names the row.
+            unrecorded = self.rows(*HALF_DONE, State.UNPROVEN)
+            states.put(State.NONE, [row for row in unrecorded if row >= record.begun])
         settled = (State.TAKEN, State.FREED, State.UNDONE)
         moved = [row for row in range(begun) if states[row] not in settled]
         states.put(State.MOVED, moved)

@@ -638,6 +638,13 @@ FOUND = [
         "2.put@state#4=late 3<lock=remove:a 3<delete@claim#2=kill-forgotten "
         "4.put@plan.jsonl=die-late",
     ),
+    # a copied folder ended a reopening whose rows were open by the ledger of the first one alone
+    (
+        "reopen-not-taken-strict",
+        "1<put@plan.jsonl=copy-folder 1.look@id#3=router-404 1.put@state#2=router-412 "
+        "2<put@claim=op-copied 3<list@releases=remove:a 3<put@ended.json=rewrite:a "
+        "3<put@ended.json#2=yield 4<delete@claim=op-bare 5<lock=yield",
+    ),
 ]
 
 
