@@ -47,7 +47,7 @@ from objectmove import (
 )
 from objectmove import plan as plan_file
 from objectmove.bucket import S3Bucket, Seen
-from objectmove.errors import HeldError, MoveError, PlanError, RefusedError
+from objectmove.errors import DriftError, HeldError, MoveError, PlanError, RefusedError
 from objectmove.ledger import HALF_DONE, Ledger
 from objectmove.manifest import Manifest, Shard
 from objectmove.memory import Begun, ListBegun, list_none, list_unfinished
@@ -419,7 +419,8 @@ class Run:
         what = self._pick(point, partial(self._list_fates, verb, keys, options))
         if what and what not in options.split():
             raise ScriptError(f"{point} offers {options}, not {what}")
-        if what and verb == "append:late_pause":
+        is_late = process.name in self._late
+        if what and (verb == "append:late_pause" or (is_late and what == "die-late")):
             self._is_late_killed = True
         return what
 
@@ -731,7 +732,10 @@ class Run:
             # Declared: once the bucket forgot, a machine without the folder knows of no beginning.
             unknown = ("was never begun", "memory (.runbook/) was removed")
             is_unknown = self._is_forgotten and any(text in str(word) for text in unknown)
-            is_refusal = isinstance(word, RefusedError) and not (is_waiting or is_unknown)
+            # To look at a plan that never began is no promise: its objects may have changed before.
+            is_drift = line.verb == "apply" and isinstance(word, DriftError)
+            is_accepted = is_waiting or is_unknown or is_drift
+            is_refusal = isinstance(word, RefusedError) and not is_accepted
             if is_printed and is_undisturbed and is_refusal:
                 self._fail(5, f"`{self._mask(line)}` was printed, and is refused: {word}")
             disturbances = self._disturbances

@@ -645,6 +645,19 @@ FOUND = [
         "2<put@claim=op-copied 3<list@releases=remove:a 3<put@ended.json=rewrite:a "
         "3<put@ended.json#2=yield 4<delete@claim=op-bare 5<lock=yield",
     ),
+    # declared: who paused late, and died before its ledger could say so
+    (
+        "release-strict",
+        "1<list@claim=foreign:a 1<list@claim#2=read-late:a 1<pause=op-bare 2.read@claim#2=blind "
+        "2.read@claim#4=router-404 2<list@releases=foreign:a 2<list@releases#2=take:a "
+        "2<list@releases#4=rewrite:a 1.put@claim#2=die-late 3.put@claim=refused",
+    ),
+    # the explorer's own: `apply` shows a plan that never began, and says that its objects have gone
+    (
+        "unheld-strict",
+        "1.put@state=router-404 2<sleep=half:a 2.delete@claim#3=twice 2<put@ended.json=sleep "
+        "2<put@ended.json#2=kill-bare 3<lock=op-same 4<list@releases=read:a",
+    ),
 ]
 
 
