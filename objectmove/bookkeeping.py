@@ -84,8 +84,11 @@ class Bookkeeping:
         """Return the rows of an undo, a settling or a reopening that its release must know of."""
         action = self._plan.header.action
         ledger = self._ledger
+        record = self.record
         if action == "move" or not ledger.is_begun:
             return []
+        if record is not None and record.is_tombstone and not record.about:
+            return []  # another machine ended the plan, and knew nothing of its beginning
         done = [State.MOVED]
         if action == "settle":
             done.append(State.SKIPPED)  # its object has gone, and the word still counts
@@ -242,8 +245,7 @@ class Bookkeeping:
         ----------
         fact : ``row`` for the number in the parent, ``release_row`` for that in the release
         """
-        facts = self._plan.rows[row].facts
-        return int(facts[fact])
+        return int(self._plan.rows[row].facts[fact])
 
     def _tell(self, plan_id: str, log: ChainedLog, rows: Sequence[int]) -> None:
         """Write the effect into one plan's ledger, and into its record.

@@ -1245,6 +1245,9 @@ class Run:
         is_warned = bool(said.waits_for) or (self._is_forgotten and bool(said.stopped))
         if said.moved > moved and not is_warned:
             self._fail(4, f"{who} says {said.moved} moved, {moved} are")
+        known = self._read_records().get(plan.id)
+        if said.settled and known is not None and known.is_tombstone and not known.about:
+            self._fail(4, f"{who} says settled, and the settling ended without that word")
         if plan.header.action == "undo" and said.unproven:
             self._fail(5, "an undo leaves a row unproven")
         self._check_complete(plan, said.is_complete, who)

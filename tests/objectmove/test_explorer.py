@@ -645,6 +645,11 @@ FOUND = [
         "2<put@claim=op-copied 3<list@releases=remove:a 3<put@ended.json=rewrite:a "
         "3<put@ended.json#2=yield 4<delete@claim=op-bare 5<lock=yield",
     ),
+    # the same of a settling: its word did not count, and resume said "settled"
+    (
+        "taken-strict",
+        "1<put@plan.jsonl=copy-folder 1.put@state#2=router-412 2<put@claim=op-copied",
+    ),
     # declared: who paused late, and died before its ledger could say so
     (
         "release-strict",
