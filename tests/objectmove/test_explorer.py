@@ -663,6 +663,12 @@ FOUND = [
         "1.put@state=router-404 2<sleep=half:a 2.delete@claim#3=twice 2<put@ended.json=sleep "
         "2<put@ended.json#2=kill-bare 3<lock=op-same 4<list@releases=read:a",
     ),
+    (
+        "unheld-strict",
+        "1.put@state=router-404 2<lock=jump 2.put@claim=router-412 3<list@claim=work:a "
+        "3<sleep=read:a 3<delete@claim#2=kill-bare 4<list@releases=foreign:a "
+        "4<list@later=foreign:a 4.list@later=blind 5<lock=jump-back",
+    ),
 ]
 
 
