@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from ..model import ActionEntry, ActionPhase, Json
 
-#: Follows a plan's id in the id of the plan that takes it back.
+#: The id of a plan that takes another one back is the other plan's id with this ending.
 _UNDO = "-undo"
-#: Follows a plan's id in the id of a plan that records a person's word on it.
+#: The id of a plan that records a person's word on another one is the other's id with this ending.
 _SETTLE = "-settle"
-#: Counts of a proof that no person's word explains: they must all be 0.
+#: Counts of a proof that no person's word can explain. An action is settled only if all are 0.
 _UNEXPLAINED = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")
 
 
@@ -51,9 +51,9 @@ class ActionRecord(NamedTuple):
 
     @property
     def decisive(self) -> ActionEntry:
-        """The entry that counts: the change; else the first failure after the newest approval.
+        """The entry that stands for the action: the newest that says that it changed the world.
 
-        Without either, the newest entry.
+        Without one, the first failure after the newest approval. Without that, the newest entry.
         """
         if self.applied is not None:
             return self.applied
@@ -66,18 +66,18 @@ class ActionRecord(NamedTuple):
 
     @property
     def state(self) -> str:
-        """Its newest phase. What a later action made of it counts more than its own check."""
+        """What a later action made of it, in words; without a later action, its newest phase."""
         if self.is_taken_back:
             return "taken back"
         if self.first.action == "reopen" and self.applied:
-            return "done"  # its check fails as it should: what it opens again is in doubt
+            return "done"  # its check is meant to fail: what it opens again is in doubt
         if self.is_settled:
             return "done" if self.first.action == "settle" else "settled by word"
         return str(self.last.phase)
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether it was approved or failed, and no entry says that it changed the world."""
+        """Whether its newest entry is an approval or a failure, and it never changed the world."""
         is_begun = self.last.phase in (ActionPhase.APPROVED, ActionPhase.FAILED)
         return is_begun and self.applied is None
 
@@ -86,14 +86,14 @@ class ActionRecord(NamedTuple):
         """Whether it was approved, refused, applied, or failed.
 
         A plan with nothing to do is verified at once, which is no try. An action that was killed
-        may have an approval alone. The journal does not say how far it came.
+        may have only an approval: the journal does not say how far the action came.
         """
         untried = (ActionPhase.PLANNED, ActionPhase.VERIFIED)
         return any(entry.phase not in untried for entry in self.phases)
 
     @property
     def is_verified(self) -> bool:
-        """Whether a check after the newest change found its effect, and none failed since."""
+        """Whether a check after the newest change found its effect, and no check failed since."""
         verified = self.get(ActionPhase.VERIFIED)
         if self.applied is None or verified is None:
             return False
@@ -108,7 +108,7 @@ class ActionRecord(NamedTuple):
 
     @property
     def settles(self) -> str:
-        """The id of the plan on whose objects it records a person's word; empty for any other."""
+        """The id of the plan on whose objects it records a person's word; empty: it does not."""
         if self.first.action != "settle":
             return ""
         return self.plan.rpartition(_SETTLE)[0]
@@ -145,7 +145,7 @@ def _list_taken_back(actions: Iterable[ActionRecord]) -> set[str]:
     """Return the ids of the plans that an undo took back."""
     taken_back = set()
     for action in actions:
-        # The id of a later attempt at an undo ends with its number, such as `-undo-2`.
+        # A second attempt at an undo has an id that ends with `-undo-2`, and so on.
         plan, _, number = action.plan.rpartition(_UNDO)
         if plan and action.applied and (not number or number.startswith("-")):
             taken_back.add(plan)
@@ -160,7 +160,10 @@ def say_cut_off(action: ActionRecord) -> str:
 
 
 def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
-    """Return an action for each plan that entries name, in the order of their first entries."""
+    """Return an action for each step and plan that entries name, sorted by their first entries.
+
+    For an entry that names no plan, its source stands for the plan.
+    """
     actions: dict[tuple[str, str], list[ActionEntry]] = {}
     for entry in entries:
         plan = entry.result.get("plan") or entry.source
@@ -181,6 +184,7 @@ def _is_settled(action: ActionRecord, actions: Iterable[ActionRecord]) -> bool:
     if any(proof.get(name) for name in _UNEXPLAINED):
         return False
     if action.first.action == "settle":
+        # It records the word itself, so no other action has to explain its proof.
         return bool(proof.get("settled_by_word")) and not proof.get("unproven")
     settled: int = 0
     for other in actions:

@@ -23,8 +23,8 @@ class Moment(NamedTuple):
 
     Attributes
     ----------
-    after : the time since the latest of the moments before it in the list; 0 when it was earlier
-        than that; None for the first moment
+    after : the time from the latest of the moments before it in the list to this moment; 0 if this
+        moment came earlier than that one; None for the first moment
     """
 
     name: str
@@ -50,8 +50,8 @@ def list_triggers(journal: JournalView) -> list[Event]:
 def list_moments(journal: JournalView) -> list[Moment]:
     """Return the moments from the beginning of the trouble to the first cause that was named.
 
-    Moments that are not known are left out. The list is empty when no trouble was seen, or when
-    another incident saw it first.
+    Moments that are not known are left out. The list is empty when no trouble was seen, or when the
+    trouble goes on from an earlier incident.
     """
     since = journal.since()
     if since is None or journal.is_continued:
@@ -86,9 +86,9 @@ def _names_cause(conclusion: Conclusion) -> bool:
 
 
 def find_slowest(moments: list[Moment]) -> Moment | None:
-    """Return the moment that came the longest time after those before it; None without any."""
-    late = [moment for moment in moments if moment.after]
-    return max(late, key=_get_after, default=None)
+    """Return the moment with the longest time before it; None if no moment took any time."""
+    delayed = [moment for moment in moments if moment.after]
+    return max(delayed, key=_get_after, default=None)
 
 
 def _get_after(moment: Moment) -> timedelta:

@@ -53,8 +53,8 @@ class HistoryRow(BaseModel, frozen=True):
 
     Durations are in seconds; None: not reached, or not known. A drill measures detection and
     notification from the fault, diagnosis from its own start, remediation from the diagnosis. An
-    incident measures detection from the first sign, diagnosis and remediation from the first
-    breach. Both measure clearing from the last action.
+    incident measures detection from the first sign, diagnosis and remediation from the first look
+    at the trouble. Both measure clearing from the last action.
 
     Attributes
     ----------
@@ -63,7 +63,8 @@ class HistoryRow(BaseModel, frozen=True):
     lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
     verdict : of the close; before that, as of the newest look
     is_good : whether a drill met every objective; None: it is no drill, or was not scored
-    damage : what is wrong with ``incident.json`` or the journal; what stands there is left out then
+    damage : what is wrong with ``incident.json`` or the journal; empty: nothing. The row then lacks
+        what the damaged file holds
     previous, goes_on_in : the incidents before and after it with the same trouble; empty: none
     """
 
@@ -231,15 +232,15 @@ def _read_score(score: dict[str, Json]) -> dict[str, Json]:
 def _measure(journal: JournalView) -> dict[str, float]:
     """Return how long an incident took, as far as its journal knows, in seconds."""
     diagnoses_at = [c.at for c in journal.conclusions if _names_cause(c)]
-    breach_at = journal.first_look_at()
+    first_look_at = journal.first_look_at()
     diagnosis_at = min(diagnoses_at, default=None)
     change_at = journal.last_applied_at
     # If trouble goes on from another incident, the first look was in that one.
     began_at = None if journal.is_continued else journal.since()
     durations = {
-        "detect_s": _measure_span(began_at, breach_at),
-        "diagnose_s": _measure_span(breach_at, diagnosis_at),
-        "remediate_s": _measure_span(breach_at, change_at),
+        "detect_s": _measure_span(began_at, first_look_at),
+        "diagnose_s": _measure_span(first_look_at, diagnosis_at),
+        "remediate_s": _measure_span(first_look_at, change_at),
         "clear_s": _measure_span(change_at, journal.well_since() or journal.recovered_at()),
     }
     return {name: seconds for name, seconds in durations.items() if seconds is not None}
@@ -370,8 +371,8 @@ def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
         registry=registry,
     )
     for trend in compute_trends(rows, utc_now()):
-        seconds = trend.good_at.timestamp() if trend.good_at else 0
-        good_at_by_scenario.labels(trend.scenario).set(seconds)
+        good_at = trend.good_at.timestamp() if trend.good_at else 0
+        good_at_by_scenario.labels(trend.scenario).set(good_at)
     drills = [row for row in rows if row.scenario]
     for row in reversed(drills):  # the newest is written last, and replaces the others
         for phase in PHASES:

@@ -28,8 +28,8 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _REPAIR = "Put the file back from the incident's zip or a backup."
-#: How long commands go on with a kept look, and how soon after a bad close new trouble still
-#: belongs to the closed incident.
+#: How long commands go on with a kept look, and how long after a bad close new trouble counts as
+#: the closed incident's trouble that goes on.
 _GOES_ON_FOR = timedelta(hours=1)
 
 #: After these verdicts nothing more is to be done.
@@ -67,7 +67,7 @@ class IncidentState(BaseModel):
     ----------
     environment : RUNBOOK_ENVIRONMENT when the incident was made
     opened_by : ``hand``, or the step or section that saw the first trouble; empty: a look
-    episode : the alert that the incident belongs to
+    episode : the alert that belongs to the incident; None: none is known
     ticket_id : the ticket that the incident is about
     kept : whether a look is kept, so that later commands go on with it
     closed_at, closed_seq, verdict : of the close: the time, the number of the journal's entry, and
@@ -130,7 +130,7 @@ class Incident:
     folder : the folder; ``plans/ ledger/ notebooks/ evidence/`` exist in it
     journal : what was observed and done, append-only
     redactor : hides secrets; the journal uses it
-    closed_here : whether this command closed it, which may still write its report then
+    closed_here : whether this command closed it; then this command may still write its report
     """
 
     closed_here = False
@@ -195,14 +195,14 @@ class Incident:
         return ""
 
     def update(self, **changes: Json) -> None:
-        """Change the state: the one place that writes it (atomic; the journal keeps the history).
+        """Change ``incident.json`` in one step. No other code changes it once it is made.
 
         Raises
         ------
         RecordError
-            When it cannot be read, locked or written.
+            When ``incident.json`` cannot be read, locked or written.
         ValueError
-            When a value is not of its kind.
+            When a value does not have the type of its field.
         """
         path = self.folder / "incident.json"
         # Locked, so that two people who change different facts lose neither.
@@ -297,11 +297,11 @@ class Incident:
         needed: Collection[str],
         calm: timedelta,
     ) -> bool:
-        """Tell whether the incident was over when some trouble began: it is another one's then.
+        """Tell whether the incident was over when some trouble began.
 
-        It was over if all needed steps had been read as ok for the time ``calm``. It was over, too,
-        if the trouble is an alert, the incident had one before, and its newest breach was ``calm``
-        earlier.
+        If it was, the trouble belongs to another incident. It was over if all needed steps had been
+        read as ok for the time ``calm``. It was over, too, if the trouble is an alert, the incident
+        already has an alert, and its newest breach was read ``calm`` or longer before the trouble.
 
         Parameters
         ----------
@@ -339,9 +339,10 @@ class Incident:
         self.update(closed_at=closed_at, closed_seq=entry.seq, verdict=word, **changes)
 
     def find_plan(self, plan_id: str) -> Path:
-        """Return the path of a plan's file: in this incident's folder, else in the newest with it.
+        """Return the path of a plan's file: in this incident's folder, else in another.
 
-        If no folder has the plan, the path is that of a file that does not exist.
+        Of several other folders with the plan, the newest counts. If no folder has the plan, the
+        path is that of a file that does not exist.
 
         Notes
         -----
@@ -501,10 +502,10 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
 
 
 def find_unreadable(home: Path, *, redactor: Redactor) -> Incident | None:
-    """Return the newest incident that is not a drill if its ``incident.json`` cannot be read.
+    """Return the newest incident if its ``incident.json`` cannot be read, else None.
 
-    None if that file can be read. Also None if the file cannot be read, and the journal cannot
-    either, or says that the incident was closed or is a drill.
+    Drills whose file can be read do not count as the newest. Also None if the journal cannot be
+    read either, or says that the incident was closed or is a drill.
     """
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor)

@@ -39,13 +39,13 @@ class _Process:
 
 
 def mark_run(run: str) -> None:
-    """Mark what this process appends from now on as one run's; empty: of no run.
+    """Mark the entries that this process appends from now on as those of one run.
 
-    Several commands write to one journal. Each says only what its own runs did.
+    Several commands write to one journal. Each command reports only what its own runs did.
 
     Parameters
     ----------
-    run : name of the executed notebook's file
+    run : name of the executed notebook's file; empty: entries get no mark any more
     """
     _Process.run = run
 
@@ -56,12 +56,12 @@ def get_run() -> str:
 
 
 class _File:
-    """The part of a journal's file that was read: its log, its view, and the bytes of both.
+    """What was read of a journal's file: its log, the view of its entries, and their bytes.
 
     Attributes
     ----------
     verified : the bytes of the lines that ``view`` holds, in parts
-    mutex : held by whoever reads or changes the other attributes
+    mutex : held while the file is read into the other attributes, or they are dropped or copied
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -88,7 +88,7 @@ class _File:
     def read_on(self, content: BinaryIO) -> JournalView:
         """Parse the lines past the verified ones, and return the view of all lines."""
         verified_before = self.verified
-        # An exception below leaves nothing verified, so that the next call reads it all again.
+        # An exception below leaves nothing verified, so that the next call reads the whole file.
         self.verified = []
         size_before = sum(len(part) for part in verified_before)
         content.seek(size_before)
@@ -130,7 +130,7 @@ class Journal:
     Notes
     -----
     Several processes and threads may use it at once. After a failed write it reads the file anew,
-    and goes on when there is room again. A ledger would accept nothing more.
+    and accepts entries again when the disk has room. A ledger accepts nothing after a failed write.
     """
 
     def __init__(self, path: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
@@ -150,7 +150,7 @@ class Journal:
         """
         with self._explain_errors(". Nothing was appended."):
             if not self._file.verified:
-                # Otherwise ``append`` would read the whole file, and ``view`` would read it again.
+                # Otherwise the log would read the whole file now, and ``view`` once more later.
                 self._catch_up()
             marked = {**data, "run": _Process.run} if _Process.run else data
             redacted = self._redactor.json(marked)

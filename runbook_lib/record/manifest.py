@@ -54,7 +54,8 @@ class _Digest(NamedTuple):
 class _Manifest(NamedTuple):
     """A manifest as it was read.
 
-    ``seq`` and ``head`` are the number and the hash of the journal's last line when it was written.
+    ``seq`` and ``head`` are the number and the hash of the journal's line that was the last one
+    when the manifest was written.
     """
 
     incident: str

@@ -74,7 +74,7 @@ class JournalView:
         return self.entries[-1].seq
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries. One without the shape of its kind is only noted in ``unreadable``."""
+        """Append entries. If one lacks the shape of its kind, ``unreadable`` gets its number."""
         for entry in entries:
             self.entries.append(entry)
             shape = _SHAPES.get(entry.kind)
@@ -248,8 +248,9 @@ class JournalView:
     def first_look_at(self) -> datetime | None:
         """Return when somebody first saw the trouble; None: nobody did.
 
-        That is the first breach of a symptom that was read, or the opening because of it: a look
-        that opens an incident writes its readings down a little later.
+        That is the time of the first breach of a symptom, or of the incident's opening if that was
+        earlier: a look that opens an incident writes its readings down a little later. An opening
+        from before the trouble does not count.
         """
         looks = [reading.at for reading in self.breaches(SYMPTOMS)]
         since = self.since()
@@ -279,7 +280,7 @@ class JournalView:
     def well_since(self) -> datetime | None:
         """Return since when all is well, by the newest reading of alert or recovery.
 
-        None if that reading knows no such time, or there is none.
+        None if that reading knows no such time, or if there is no such reading.
         """
         for reading in reversed(self.readings):
             if reading.role in (Role.ALERT, Role.RECOVERY):
@@ -321,7 +322,7 @@ class JournalView:
         return tuple(dict.fromkeys(names))
 
     def closing_verdict(self) -> Verdict | None:
-        """Return the verdict of the close; None without one, or if a section concluded since."""
+        """Return the verdict of the close; None if there is none, or a section concluded later."""
         for entry in reversed(self.entries):
             if entry.kind == "conclusion":
                 return None
@@ -374,7 +375,7 @@ def order_of(step: str) -> tuple[int, ...]:
 
 
 def to_number(value: Json) -> float | None:
-    """Return a number as it is, and None for anything else."""
+    """Return a number as it is, and None for anything else, such as a text or a boolean."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):

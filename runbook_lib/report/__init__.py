@@ -65,7 +65,7 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
 
     Parameters
     ----------
-    packs : whether the zip is made. An older zip is removed in any case: it holds another report
+    packs : whether the zip is made. An older zip is removed in any case: it holds an older report
 
     Returns
     -------
@@ -88,7 +88,7 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
 
 
 def _mark_report(incident: Incident) -> None:
-    """Note in an open incident's journal that a report is written: the next one says what changed.
+    """Note a report in an open incident's journal: the next report says what changed since.
 
     Nothing is noted when nothing was read, changed or concluded since the last report. A drill has
     only one report, so nothing is noted there either.

@@ -23,12 +23,12 @@ REPORTED = "reported"
 _MOST_LINES = 6
 #: A longer text from elsewhere is cut off.
 _MOST_CHARS = 120
-#: A number changed when it differs by this share of the larger one, and by one unit at least.
+#: Two readings differ noticeably by at least this share of the larger one, and by at least 1.
 _SHARE = 0.1
 #: The roles of the steps whose numbers are compared: lag and backlog.
 _NUMBERS = frozenset({Role.ALERT, Role.BACKLOG})
-#: What is said first of a cause that was supported before, by its status now. Other statuses:
-#: that it is no longer proven.
+#: How the text begins about a cause that was supported at the last report, by its status now. For
+#: any other status the text says that the cause is no longer proven.
 _GONE = {
     CauseStatus.PAST: "Cause is past",
     CauseStatus.REFUTED: "Cause is refuted",
@@ -175,7 +175,7 @@ def _describe_cause(kind: ChangeKind, label: str, finding: Finding) -> Change:
 
 
 def _list_actions(before: JournalView, journal: JournalView, policy: Policy) -> Iterator[Change]:
-    """Yield what was carried out since, or begun and not ended, sorted by time."""
+    """Yield what was carried out since ``before``, or begun and not ended, sorted by time."""
     actions = []
     for action in group_actions(journal.actions):
         is_begun = action.applied is not None or action.is_cut_off

@@ -47,7 +47,7 @@ _SIZE = re.compile("0*(1?[0-9]{1,3}|2000)")
 #: What the whole value of an attribute must match. ``style`` and ``class`` are checked in parts.
 _VALUES = {
     "src": re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+"),
-    # relative links to files beside this one, and anchors in it; nothing that leaves
+    # A link may lead to an anchor on this page or to a file beside it, and nowhere else.
     "href": re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)"),
     "width": _SIZE,
     "height": _SIZE,
@@ -190,7 +190,7 @@ def load_nbformat() -> ModuleType:
 
 @cache
 def load_exporter() -> Any:
-    """Return the exporter. It is made once: to load its templates takes longer than a notebook."""
+    """Return the exporter. It is made once: loading templates takes longer than an export."""
     load_nbformat()
     from nbconvert import HTMLExporter
 
@@ -206,7 +206,7 @@ def load_exporter() -> Any:
 
 
 def _repeats_head(cell: Any) -> bool:
-    """Tell whether a cell only sets the parameters, which the page's head shows, and did so."""
+    """Tell whether a cell without an error only sets the parameters: the page's head has them."""
     kinds = [output.output_type for output in cell.get("outputs", [])]
     if "error" in kinds:
         return False
@@ -215,7 +215,7 @@ def _repeats_head(cell: Any) -> bool:
 
 
 def _keep_readable(notebook: Any) -> None:
-    """Keep of every output the one form that a page without scripts can show."""
+    """Drop cells that repeat the page's head; keep of each output one form that a page can show."""
     notebook.metadata.pop("widgets", None)
     notebook.cells = [cell for cell in notebook.cells if not _repeats_head(cell)]
     for cell in notebook.cells:
@@ -227,7 +227,7 @@ def _keep_readable(notebook: Any) -> None:
 
 
 def _put_in_box(output: Any) -> None:
-    """Show the text of a RunbookError in a box. Others have colour codes, and stay as they are."""
+    """Show the text of a RunbookError in a box. Any other error has colour codes, and stays."""
     text = "\n".join(output.traceback).strip()
     if "\x1b" in text:
         return
@@ -238,7 +238,7 @@ def _put_in_box(output: Any) -> None:
 
 
 def _pick_form(forms: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the best form of an output, or the names of those that no page can show."""
+    """Return the best form of an output; if a page can show none, a text that names them."""
     for kind in _PRIORITY:
         if kind in forms:
             return {kind: forms[kind]}

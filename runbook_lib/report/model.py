@@ -79,7 +79,7 @@ class RunRecord(NamedTuple):
 
     @property
     def page(self) -> str:
-        """The exported page's name; empty when the notebook's name is not a file name."""
+        """The exported page's path; empty when the notebook's name is not a file name."""
         match = re.fullmatch(r"([\w-]{1,100})\.ipynb", self.run.notebook, re.ASCII)
         if match is None:
             return ""
@@ -124,26 +124,26 @@ class ReportModel:
     Attributes
     ----------
     facts : the content of ``incident.json``; may be empty
-    journal : what it holds; ends early when it is damaged
+    journal : the journal's entries, up to the first damage
     damage : what is wrong with the journal or the folder, in words
     sections, steps : of the runbook, one after the other, then those that this version does not
         know
     titles : what the runbook's steps observe, by id; an action may have the same id
-    actions : each plan's, sorted by when it was planned
+    actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that was
     remedies : those of ``tried`` that belong to the section that reads recovery; without any, all
-    waiting : actions that wait for approval: the newest of each step, unless the incident is over
+    waiting : actions that wait for approval: the newest of each step; none if the incident is over
     judgement, verdict : what the policy says as of the newest reading or change; None: nothing yet
     causes : those that the policy names, the most supported first
     changes : what changed since the last report
     since, until : when the trouble began, and the first sample after which all stayed well; None:
-        not known, or not so
+        not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
-    begin : when a drill began; without a drill, the earliest time. Earlier events are ignored
+    begin : when a drill began; without a drill, the year 1. Earlier events are ignored
     drill, objectives : the journal's entries of a drill, and what it had to show
     has_passed : whether a drill met every objective; None when it is not a drill, or was not scored
-    impact : how much it affected
-    tickets : every one that the incident or a section's parameters name
+    impact : how much the incident affected
+    tickets : every one that the incident, a section's parameters or a reading names
     pictures : the folder that keeps drawn pictures for the next report
     """
 
@@ -236,7 +236,8 @@ class ReportModel:
     def _list_waiting(self) -> list[ActionRecord]:
         """Return the newest action of each step that waits for its approval.
 
-        A second plan to settle what was settled meanwhile has nothing to do any more.
+        Left out are plans that were tried, that are empty, or whose entry gives a reason why they
+        were left alone; also a second plan to settle what was settled meanwhile.
         """
         if self.is_good or self.facts.get("closed_at"):
             return []

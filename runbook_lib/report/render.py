@@ -217,7 +217,7 @@ class _Page:
         return points
 
     def _find_forecast(self) -> Conclusion | None:
-        """Return the first conclusion with a forecast: it was made when it mattered."""
+        """Return the first conclusion with a forecast: forecasts matter most in the beginning."""
         for conclusion in self._model.journal.conclusions:
             if conclusion.forecast:
                 return conclusion
@@ -287,9 +287,9 @@ class _Page:
     def tabulate_causes(self) -> list[tuple[int, Markup]]:
         """Return two tables, each with its number of rows: open causes, and refuted ones.
 
-        Each cause is shown as it was when it mattered, and at the end. A cause is refuted only if
-        it was so both times. The decisive diagnosis says how it was when it mattered. Without a
-        diagnosis there are no tables.
+        Each cause is shown as the decisive diagnosis found it ("when it mattered"), and as the
+        newest one did ("at the end"). A cause is in the second table only if both refute it. The
+        list is empty without a diagnosis.
         """
         diagnoses = [c for c in self._model.journal.conclusions if c.findings]
         if not diagnoses:
@@ -316,7 +316,7 @@ class _Page:
         return [(len(open_rows), open_table), (len(refuted_rows), refuted_table)]
 
     def _find_decisive(self, diagnoses: list[Conclusion]) -> Conclusion:
-        """Return the diagnosis that supports the incident's causes most, and the newest of equals.
+        """Return the diagnosis that supports the incident's causes most; of equals, the newest.
 
         If there are diagnoses from before the first change, only they count: a change may hide a
         cause.
@@ -328,7 +328,7 @@ class _Page:
             before = [diagnosis for diagnosis in diagnoses if diagnosis.seq < first.seq]
         causes = {cause.name for cause in self._model.causes}
 
-        # How much a diagnosis supports them; of equals, the newest weighs most.
+        # How much a diagnosis supports these causes; of equals, the newest weighs most.
         def weigh(conclusion: Conclusion) -> tuple[float, int]:
             scores = [f.score for f in conclusion.findings if f.name in causes]
             return sum(scores), conclusion.seq
@@ -336,7 +336,7 @@ class _Page:
         return max(before or diagnoses, key=weigh)
 
     def _cite(self, evidence: str) -> Markup:
-        """Return a link to what a finding rests on, and the reading in words if it is one.
+        """Return a link to a finding's evidence, and the evidence in words if it is a reading.
 
         Parameters
         ----------
@@ -350,10 +350,11 @@ class _Page:
         return Markup("{} {}").format(link, words)
 
     def link(self, evidence: str, text: str = "") -> Markup:
-        """Return a reference into the journal as a link to its anchor; without one, as text.
+        """Return a reference into the journal as a link; as text if the page has no such anchor.
 
         Parameters
         ----------
+        evidence : the reference
         text : stands in place of the reference; empty: the reference itself
         """
         words = safe(text or evidence, 60)
@@ -371,7 +372,7 @@ class _Page:
             at = entry.at
             made_at = entry.result.get("made_at")
             if entry.phase is ActionPhase.PLANNED and made_at:
-                at = parse_time(str(made_at))  # a plan that is read back was made earlier
+                at = parse_time(str(made_at))  # the entry is later if the plan was read back
             row = {
                 "phase": str(entry.phase),
                 "when": f"{at:%H:%M:%SZ}",
@@ -522,7 +523,8 @@ def _say_status(reading: Reading | None, shown: Reading | None = None) -> Markup
 
     Parameters
     ----------
-    shown : the reading that the row shows already; if it is the same one, only the time is said
+    shown : the reading that the row shows already; if it is the same one, and not ok, only the time
+        is said
     """
     if reading is None:
         return pill("not run")

@@ -36,7 +36,7 @@ from .model import ReportModel
 
 T = TypeVar("T")
 
-#: How a notebook ends that did not break off.
+#: The statuses of notebooks that did not break off.
 _RAN_WELL = ("done", "stopped_at_plan", "by_hand")
 #: Verdicts about what an action achieved.
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
@@ -93,7 +93,7 @@ class TimelineRow(NamedTuple):
 
 
 class _Notice(NamedTuple):
-    """A notice: its text, since when, and the channels that got it."""
+    """A notice: when its first channel got it, its text, and the channels that got it."""
 
     at: datetime
     text: str
@@ -221,7 +221,7 @@ def say_how_faster(model: ReportModel) -> str:
 
 
 def tabulate_follow_ups(model: ReportModel) -> list[dict[str, str]]:
-    """Return a row for each follow-up that somebody wrote down, the first that is due first."""
+    """Return a row for each follow-up that somebody wrote down, sorted by due day."""
     rows = []
     for note in list_follow_ups(model.journal):
         row = {
@@ -286,10 +286,11 @@ def _capitalise(text: str) -> str:
 
 
 def _describe_event(model: ReportModel) -> Fact:
-    """Return what the first look at the signals after the largest backlog concluded.
+    """Return what happened, in the words of one look at the signals.
 
-    Beside it stands what waited at the last look, where that is a later one. If no look concluded
-    that there is an incident, the first two breaches stand here.
+    The look is the first after the backlog's peak that concluded that there is an incident. How
+    much waited at the last look is the note. If no look saw an incident, the text is the first two
+    breaches; without breaches, what the newest look concluded.
     """
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
         return Fact(model.judgement.reason)
@@ -362,7 +363,7 @@ def _format_local(at: datetime) -> str:
 
 
 def _describe_end(model: ReportModel) -> Fact:
-    """Return from when on all stayed well; without that, whether it is not yet or not known."""
+    """Return from when on all stayed well; else that this is not known, or not yet so."""
     since = model.since
     end = model.until
     if since is None:
@@ -408,7 +409,7 @@ def _describe_changes(model: ReportModel) -> Fact:
     done = [action for action in model.tried if action.applied]
     cut_off = [action for action in model.tried if action.is_cut_off]
     if done:
-        # What an exercise made and removed is left out, unless nothing else was done.
+        # Actions that are no remedy, such as an exercise, are told only if no remedy was done.
         main = [action for action in done if action in model.remedies]
         fact = _describe_done(model, main or done)
         begun = [action for action in cut_off if action in model.remedies]
@@ -474,9 +475,9 @@ def tell_timeline(model: ReportModel) -> list[TimelineRow]:
     """Return the story as a person would tell it, sorted by time: fifteen rows at most.
 
     A drill's timeline begins with the drill. If there are more than fifteen rows, notes are left
-    out first. Half of the room is for causes and our changes, the other half for the rest; what one
-    half does not need, the other gets. The rows in the middle are left out, and a last row counts
-    what is left out.
+    out first. Half of the room is for causes and remedies, the other half for the rest; what one
+    half does not need, the other gets. Of each half the rows in the middle are left out. One more
+    row, at the time of the first that is left out, counts them all.
     """
     rows = [row for row in _list_rows(model) if row.at >= model.begin]
     rows.sort(key=_get_at)
@@ -523,7 +524,7 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield a row for each entry of some kinds: the incident's ends, a drill's events, failures."""
+    """Yield a row for each entry of some kinds: the incident's begin and end, a drill, failures."""
     interrupted_seq = _find_last_interruption(model)
     for entry in model.journal.entries:
         words = _find_words(entry)
@@ -536,7 +537,7 @@ def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
             error = str(entry.data.get("error") or "")
             if entry.data.get("is_typo") is True:
                 first, _, _ = error.partition("\n")
-                text = "What was typed fits nothing here; nothing was changed"
+                text = "Something was mistyped; nothing was changed"
                 yield TimelineRow(entry.at, "note", text, first, entry.seq)
             elif status == "interrupted" and entry.seq < interrupted_seq:
                 continue  # the entry `interrupted` says so already
@@ -567,7 +568,8 @@ def _list_alerts(model: ReportModel) -> Iterator[TimelineRow]:
         alert, _, state = event.text.rpartition(" ")
         if event.kind != "alert" or "firing" not in alert:
             continue
-        if states.get(alert) != state:  # else it is the beginning of an older window
+        # A repeated state is no change: the samples of another look begin there.
+        if states.get(alert) != state:
             states[alert] = state
             yield TimelineRow(event.at, "alert", event.text)
 
@@ -670,10 +672,11 @@ def _list_cut_off(model: ReportModel, action: ActionRecord) -> Iterator[Timeline
     """Yield when an action failed, or was interrupted, before it was carried out."""
     if action.applied is None:
         return
-    runs = [e.data.get("reason") for e in model.journal.entries if e.kind == "interrupted"]
+    # A failure with one of these reasons has a row already, by the entry `interrupted`.
+    shown = [e.data.get("reason") for e in model.journal.entries if e.kind == "interrupted"]
     for entry in action.phases:
         is_before = entry.phase is ActionPhase.FAILED and entry.seq < action.applied.seq
-        if is_before and entry.reason not in runs:
+        if is_before and entry.reason not in shown:
             text = f"The {action.first.action.replace('_', ' ')} stopped before its end"
             yield TimelineRow(entry.at, "failed", text, entry.reason, entry.seq)
 
@@ -689,7 +692,7 @@ def _say_review(action: ActionRecord) -> str:
     elif first.phase is ActionPhase.PLANNED:
         parts.append(f"planned {first.at:%H:%M:%S}Z")
     approved = [entry for entry in action.phases if entry.phase is ActionPhase.APPROVED]
-    # Who goes on after a kill by `apply` approves it once more.
+    # Whoever goes on with `apply` after a kill approves the plan once more.
     at = " and".join(f" {entry.at:%H:%M:%S}Z" for entry in approved)
     if action.approver:
         parts.append(f"approved{at} by {action.approver}")

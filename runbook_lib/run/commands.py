@@ -166,8 +166,8 @@ def investigate(
 
     Parameters
     ----------
-    alerts_file : what ``read_alerts`` takes. A look that saw nothing wrong then stays open, since
-        more alerts may join its report: the caller closes it
+    alerts_file : what ``read_alerts`` takes. With such a file, a look that saw nothing wrong stays
+        open, since more alerts may join its report; the caller closes the look
     after : the incident that ended when another episode began; if it is still open, it is closed
         here
 
@@ -204,7 +204,7 @@ def investigate(
     own = journal.of_runs(_list_run_marks(done.runs))
     changes = compute_changes(journal, policy)
     code = compute_exit_code(verdict)
-    # A failed notebook hides no trouble that was seen.
+    # Trouble that was seen decides the exit code, even if a notebook failed.
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
         code = ExitCode.RUN_FAILED
     return documents.InvestigateDocument(
@@ -290,7 +290,7 @@ def run_chosen(
     if verdict in ENDED_WELL:
         became += _say_stays_open(done, sections, own)
     elif verdict is not Verdict.UNKNOWN or own.last_diagnosis is not None:
-        # An earlier diagnosis does not help once the symptom is gone.
+        # If the verdict is unknown, an earlier diagnosis does not count: the symptom may be gone.
         advice = journal.advice(utc_now())
     return documents.RunDocument(
         schema_name="runbook/run/1",
@@ -309,7 +309,7 @@ def run_chosen(
 
 
 def _list_becoming(own: JournalView) -> Iterator[str]:
-    """Yield in words whether the incident was opened, handed on or closed.
+    """Yield in words what became of the incident, such as that it was opened or closed.
 
     Parameters
     ----------
@@ -365,7 +365,7 @@ def _list_earlier(
 def _judge_runs(
     runs: Sequence[NotebookRun], sections: Sections, journal: JournalView
 ) -> Judgement | None:
-    """Return the incident's judgement, for which only what the runs' sections read must be there.
+    """Return the incident's judgement; it needs no readings but those of the runs' sections.
 
     None when these sections judge no symptom.
     """
@@ -387,9 +387,9 @@ def _find_last_conclusion(runs: Sequence[NotebookRun]) -> Conclusion | None:
 
 
 def _say_next(judgement: Judgement | None, incident: Incident, ran: Sequence[str]) -> str:
-    """Return the command that comes next; empty when none does.
+    """Return the command that comes next; empty when none is needed.
 
-    None does either if its section is one of those that ran, and all is well.
+    None is needed if all is well and the next section is one of those that ran.
 
     Parameters
     ----------
@@ -440,7 +440,7 @@ def _carry_out(
     Parameters
     ----------
     command, options : as in ``run_sections``, without ``runbook`` and the incident
-    alerts : stand in the journal afterwards; with any, a look stays open
+    alerts : written to the journal; if there are any, a look stays open
     after : as in ``investigate``
     """
     opener = sections.investigation or Investigation
@@ -485,7 +485,7 @@ def _finish(
 
     Parameters
     ----------
-    may_close : whether a look is ended first: closed without a plan that waits, else kept
+    may_close : whether a look is closed first; if one of its plans waits, it is kept instead
     """
     kernel.end()
     if may_close and not (incident.is_open or incident.is_closed):
@@ -519,7 +519,7 @@ def _list_plans(
     Parameters
     ----------
     own : what the run wrote
-    is_over : whether nothing more is to be done. If the run also changed something, no plan is
+    is_over : whether nothing more is to be done; if so, and the run changed something, no plan is
         offered
     """
     is_offered = not is_over or own.last_applied is None
@@ -544,7 +544,7 @@ def rebuild_report(
 
     Parameters
     ----------
-    alerts_file : what ``read_alerts`` takes; they join the report
+    alerts_file : what ``read_alerts`` takes; the alerts join the report
     """
     alerts = read_alerts(alerts_file)
     incident = _open(settings, incident_id)

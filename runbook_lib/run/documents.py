@@ -190,13 +190,13 @@ class RunDocument(Document):
 
     @property
     def _is_next_a_plan(self) -> bool:
-        """Whether it stopped at a plan that can be approved."""
+        """Whether a notebook stopped at a plan that can be approved."""
         stopped = any(run.status == "stopped_at_plan" for run in self.notebooks)
         return stopped and bool(self.to_paste)
 
     @property
     def answer(self) -> str:
-        """The verdict and its reason, and how each notebook ended; ``done`` only if no verdict."""
+        """The verdict and its reason, then how notebooks ended; with a verdict, not ``done``."""
         parts = []
         if self.verdict:
             why = f": {self.reason}" if self.reason else ""
@@ -321,8 +321,8 @@ class HistoryDocument(Document):
 
 _STYLES = {"good": "green", "bad": "bold red", "unsure": "yellow", "plain": ""}
 _STATUS_OF_CODE = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
-#: Fields that need no line: the answer, a command or a line to paste says it, or only programs
-#: read it.
+#: Fields that need no line of their own: the answer, a command or a line to paste holds them, or
+#: only programs read them.
 _SKIPPED = {
     "gone_after_done",
     "schema",
@@ -365,7 +365,7 @@ _COLUMNS = {
 }
 #: Readings that need no line of their own.
 _QUIET = ("ok", "left_out")
-#: Fields before the tables, which have 1, and after them.
+#: The place of fields before the tables (0) and after them (2); tables and other fields have 1.
 _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 #: Columns that people copy: the others wrap first.
 _COPIED_WHOLE = ("incident", "plan", "goes_on_in", "scenario")
@@ -520,10 +520,10 @@ def _to_rich(table: Table, width: int) -> RichTable:
 
 
 def _compute_widths(columns: Mapping[str, Sequence[Text]], room: int) -> dict[str, int]:
-    """Return how wide each column may be, so that the table fits: rich cuts off what does not.
+    """Return how wide each column may be, so that the table fits: rich would cut a wider one off.
 
-    The widest column shrinks first, down to its longest word. Where that is not enough, columns
-    shrink further, but for those that people copy.
+    The widest column shrinks first, down to its longest word. If the table is still too wide,
+    columns shrink further, except those that people copy.
     """
     widths = {}
     floors = {}

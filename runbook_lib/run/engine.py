@@ -1,7 +1,7 @@
 """Papermill's engine for our runs: it hands over the notebook as it grows, and takes interrupts.
 
-papermill itself writes the whole notebook twice a cell, and an interrupt leaves its event loop in
-the middle.
+papermill's own engine writes the whole notebook twice a cell, and an interrupt breaks its event
+loop off halfway.
 """
 
 from __future__ import annotations

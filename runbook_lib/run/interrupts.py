@@ -11,14 +11,14 @@ from typing import Any, Protocol
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: How long a cell may take to put back what it changed, such as a service that it paused.
 _CELL_ENDS_S = 60.0
-#: How soon the kernel answers once a cell has ended. An interrupt at a cell's very edge can make it
-#: forget the answer.
+#: How soon the kernel must answer once an interrupted cell has ended. An interrupt at the very end
+#: of a cell can make the kernel forget the answer.
 _ANSWER_S = 5.0
 _WAITS = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
 
 
 def do_nothing() -> None:
-    """Do nothing at a signal; ``Interrupts`` counts it."""
+    """Do nothing at a signal; ``Interrupts`` counts the signal all the same."""
 
 
 def _raise_interrupt() -> None:
@@ -26,7 +26,7 @@ def _raise_interrupt() -> None:
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):
-    """Take SIGINT and SIGTERM: the first raises no ``KeyboardInterrupt``. A context manager.
+    """Take SIGINT and SIGTERM; the first signal raises nothing by default. A context manager.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def hold_interrupts() -> Iterator[None]:
     swallow the interrupt. Inside of an ``Interrupts`` it does nothing: the signal is taken already.
     """
     handler = signal.getsignal(signal.SIGINT)
-    # The handler of an `Interrupts` is a method of it.
+    # An `Interrupts` sets one of its own methods as the handler.
     if isinstance(getattr(handler, "__self__", None), Interrupts):
         yield
         return
@@ -151,7 +151,7 @@ class CellInterrupt:
         self._say(f"{self._name}: {text}")
 
     def begin(self) -> None:
-        """Note that the kernel runs a cell now; interrupt the cell if that was asked earlier."""
+        """Note that the kernel runs a cell now; interrupt the cell if an interrupt waits for it."""
         self._is_running = True
         if self.is_asked:
             self._send()

@@ -1,6 +1,6 @@
 """What ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify`` do for a ``MoveGate``.
 
-Command line and tests call the same. Fields of documents are added, never renamed.
+Command line and tests call the same methods. Fields of documents are added, never renamed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class MoveDocument(Document):
 
 
 class MovePlanDocument(MoveDocument):
-    """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
+    """``plan``: what would move, and what would not, by reason; ``apply`` is its command.
 
     ``reason`` says what no plan will move, and which setting decides it; ``rows`` are the first
     objects. ``others`` says how it is made sure that nobody else moves, ``window`` what the store
@@ -90,7 +90,7 @@ class MovePlanDocument(MoveDocument):
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """The command that approves the plan, and the one that carries out only a shard."""
-        shard_words = "Or one shard alone, so that machines share the work; the others likewise:"
+        shard_words = "Or carry out one shard alone, so that machines can share the work:"
         whole = offer(f"To carry it out before {self.expires_at}, paste:", self.apply)
         return whole + offer(shard_words, self.apply_shard)
 
@@ -123,14 +123,14 @@ class MoveRunDocument(MoveChangeDocument):
     """``apply``, ``resume`` and ``undo``: how many objects moved, and what became of the others.
 
     ``already`` counts those of ``moved`` that a look found at their destination, after an answer
-    was lost. A person must settle the ``unproven``. Those that are ``lost_in_window`` lost a newer
-    version. Others would deliver those that are ``in_reach`` twice if they went on.
+    was lost. A person must settle the ``unproven`` objects. Objects ``lost_in_window`` lost a newer
+    version. If other movers went on, they would deliver the objects ``in_reach`` twice.
 
     ``skipped``, ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven``,
     ``lost_in_window`` and ``in_reach`` are keys. ``left`` counts what this plan will not move any
-    more. ``is_held`` says that others are still held for the plan. ``reopened`` counts the objects
-    that are in doubt again, since a person's word was taken back. ``apply`` is the command that
-    approves what the plan does not hold, where it needs that. ``summary`` says all of it in words.
+    more. ``is_held`` says that other movers are still held for the plan. ``reopened`` counts the
+    objects that are in doubt again because a person's word was taken back. ``apply`` is the command
+    of a further approval, where one is needed. ``summary`` says all of this in words.
     """
 
     summary: str = ""
@@ -151,7 +151,7 @@ class MoveRunDocument(MoveChangeDocument):
 
     @property
     def mark(self) -> str:
-        """Whether the work is done; what is in doubt again did not fail."""
+        """Whether the work is done. To take back a word is no failure."""
         return "taken back" if self.reopened else super().mark
 
     @property
@@ -164,7 +164,7 @@ class MoveRunDocument(MoveChangeDocument):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What the answer says. Where a word was taken back, nothing was to move."""
+        """What the answer says; if a word was taken back, also the counts of moved objects."""
         return ("reopened", "moved", "already") if self.reopened else ("reopened",)
 
     @property
@@ -406,7 +406,7 @@ class MoveCommands:
         same_store: bool = False,
         progress: Progress,
     ) -> MoveSettleDocument | MovePlanDocument:
-        """Write down a person's word on rows that nobody can know; without a word, show them.
+        """Write down a person's word on rows that nothing proves; without a word, show the rows.
 
         Parameters
         ----------
@@ -426,7 +426,7 @@ class MoveCommands:
         inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
         if plan.content.shards:
             return self._show_open_shards(inv, plan, taken=taken)
-        # A plan about this one may have its open rows in hand: the word is then said of that plan.
+        # If a plan about this one holds the open rows now, the word is about that plan.
         holder = self._gate.find_holder(inv, plan)
         if holder != plan_id:
             plan_id = holder
@@ -715,8 +715,8 @@ class MoveCommands:
         Raises
         ------
         PlanNotApprovedError
-            When ``approve`` is the hash of no plan about it. No plan is made then: it could take
-            the place of the plan that was reviewed.
+            When there are plans about it, and ``approve`` is the hash of none. No plan is made
+            then: a new one could take the place of the plan that was reviewed.
         """
         hashes = {}
         for path in sorted(inv.incident.find_plan(about).parent.glob(f"{about}-*.jsonl")):
@@ -732,7 +732,7 @@ class MoveCommands:
     def _sum_up(
         self, inv: Investigation[Any, Any], command: str, plan: Plan, entry: ActionEntry
     ) -> MoveRunDocument:
-        """Return how a run ended, and how the incident stands since.
+        """Return how a run ended, and how the incident stands now.
 
         Parameters
         ----------
@@ -753,10 +753,10 @@ class MoveCommands:
     def _leave_out_planning(
         self, inv: Investigation[Any, Any], plan: Plan, document: MoveRunDocument
     ) -> MoveRunDocument:
-        """Do not send to a new plan where nothing of this one waits any more. Only reads."""
+        """Drop the advice to plan again if no object of this plan waits any more. Only reads."""
         again = _plan_again()
-        is_other = document.way_on != (again,) or document.skipped
-        if is_other or plan.content.action != "move":
+        has_more_to_do = document.way_on != (again,) or document.skipped
+        if has_more_to_do or plan.content.action != "move":
             return document
         proof = plan.kind.verify(inv, plan).result
         if proof["waiting"]:

@@ -49,13 +49,13 @@ _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
 use_runbook({name!r}).load_sections()"""
-# What a kernel that waits for a look does besides: its first plot and first frame take long.
+# What a kernel that starts ahead of need does besides: a first plot and a first frame take long.
 _WARM_UP_MORE = """
 import pandas
 from runbook_lib.show.plots import warm_up
 warm_up()"""
-# Empties the kernel before each notebook. IPython's reset collects garbage twice; freezing leaves
-# out what was imported (ADR 0013).
+# Empties the kernel before each notebook. IPython's reset collects garbage twice; freezing makes it
+# skip what was imported (ADR 0013).
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")
@@ -82,8 +82,9 @@ class RunStatus(StrEnum):
 class NotebookRun(NotebookResult):
     """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
 
-    ``error`` is empty, and ``exit_code`` OK, when nothing stopped it; ``after`` is the last entry
-    of the journal before it. ``is_typo`` says that what was typed fits nothing here.
+    ``error`` is empty, and ``exit_code`` OK, when nothing stopped the run; ``after`` is the number
+    of the journal's last entry before the run. ``is_typo`` says that a person typed something
+    wrong, such as a parameter or a hash.
     """
 
     section: str
@@ -126,7 +127,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self.stop()
 
     def begin(self) -> None:
-        """Begin to start the kernel. An error is left to ``take``, which tries again."""
+        """Begin to start the kernel. An error is ignored: the next ``take`` tries again."""
         with suppress(KeyError, OSError, RuntimeError):
             self.take()
 
@@ -289,7 +290,7 @@ def run_notebook(
     incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
     mark_run("")
     if path.exists() and not path.stat().st_size:
-        path.unlink()  # it ended before its first cell
+        path.unlink()  # the run ended before its first cell
     if was_asked_to_end or status is RunStatus.INTERRUPTED:
         is_change = failure is not None and failure.error == ActionInterruptedError.__name__
         raise KeyboardInterrupt(error if is_change else "")
@@ -302,12 +303,12 @@ def _find_change_cut_off(
     """Return the failure of an interrupted notebook: it names the change that was cut off, if any.
 
     A cell that was killed, or that turned the interrupt into another error, does not name the
-    change. The journal holds it: it began and did not end.
+    change. The journal does: as an action that was begun, and not ended.
 
     Parameters
     ----------
     own : what the notebook wrote
-    failure : what the cell says
+    failure : what the interrupted cell ended with
     """
     if failure.error == ActionInterruptedError.__name__:
         return failure

@@ -19,7 +19,7 @@ class NoteDocument(Document):
     """``note``: what was written, and where.
 
     ``entry`` is the number of the journal's entry, ``late`` says that the incident was closed
-    before, ``follow_ups`` are all that the incident has.
+    before the note, ``follow_ups`` are all follow-ups of the incident.
     """
 
     entry: int
@@ -29,7 +29,7 @@ class NoteDocument(Document):
 
     @property
     def answer(self) -> str:
-        """What was written, and whether the report has it."""
+        """Where the note was written, and whether the report has it."""
         where = f"Noted in {self.incident}"
         if self.late:
             return f"{where}, marked as after the close. The report stays as it is."
