@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..model import Json, Timestamp, format_time
 from .incident import Incident
 
-#: A reader sees no more of one note than this.
+#: A reader sees at most this many characters of one note.
 _MOST_CHARS = 1_800
 
 

@@ -267,7 +267,7 @@ class Incident:
         return None
 
     def join(self, operator: str) -> None:
-        """Note who works on it; say so when somebody takes over another person's incident."""
+        """Note who works on the incident; say so if another person worked on it before."""
         state = self.state
         if state.drill or state.is_closed or operator in state.operators:
             return
@@ -283,7 +283,7 @@ class Incident:
     def tell(self, kind: str, text: str) -> None:
         """Write to the journal, and to stderr, what happens to the incident.
 
-        A notebook that a command runs writes nothing to stderr: the command says it.
+        A notebook that a command runs writes nothing to stderr: the command prints the text.
         """
         self.journal.append(kind, {"section": "", "reason": text})
         if not get_run():

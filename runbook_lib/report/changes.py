@@ -23,7 +23,8 @@ REPORTED = "reported"
 _MOST_LINES = 6
 #: A longer text from elsewhere is cut off.
 _MOST_CHARS = 120
-#: Two readings differ noticeably by at least this share of the larger one, and by at least 1.
+#: Two numbers differ noticeably if they differ by 1 or more, and by this share of the larger one
+#: or more.
 _SHARE = 0.1
 #: The roles of the steps whose numbers are compared: lag and backlog.
 _NUMBERS = frozenset({Role.ALERT, Role.BACKLOG})
@@ -146,7 +147,7 @@ def _compare_verdicts(
 
 
 def _compare_causes(before: JournalView, journal: JournalView) -> Iterator[Change]:
-    """Yield the causes that are newly supported; then those that no longer are."""
+    """Yield the causes that are newly supported; then those that are no longer supported."""
     old = {finding.name: finding for finding in before.findings()}
     new = {finding.name: finding for finding in journal.findings()}
     for name, finding in new.items():

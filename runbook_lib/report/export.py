@@ -40,7 +40,7 @@ _STYLES = {
 }  # fmt: skip
 # Values that could move things over other things, fetch, or make a page unreadably wide.
 _BAD_STYLE = re.compile(r"url|expression|var\(|calc|[-\d.]{5,}|-\d|\\|/\*", re.IGNORECASE)
-#: The classes that colour code.
+#: The classes that give source code its colours.
 _CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
 #: A number up to 2,000.
 _SIZE = re.compile("0*(1?[0-9]{1,3}|2000)")
@@ -206,7 +206,7 @@ def load_exporter() -> Any:
 
 
 def _repeats_head(cell: Any) -> bool:
-    """Tell whether a cell without an error only sets the parameters: the page's head has them."""
+    """Tell whether a cell sets parameters, which the page's head shows too, and had no error."""
     kinds = [output.output_type for output in cell.get("outputs", [])]
     if "error" in kinds:
         return False

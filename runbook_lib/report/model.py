@@ -71,7 +71,7 @@ class StepRecord:
 
 
 class RunRecord(NamedTuple):
-    """One run of a section's notebook: its parameters, and in its title how it ended."""
+    """One run of a section's notebook; the title says how the run ended."""
 
     run: NotebookEntry
     title: str
@@ -126,12 +126,12 @@ class ReportModel:
     facts : the content of ``incident.json``; may be empty
     journal : the journal's entries, up to the first damage
     damage : what is wrong with the journal or the folder, in words
-    sections, steps : of the runbook, one after the other, then those that this version does not
-        know
+    sections, steps : the runbook's, one after the other, then those of the journal that this
+        version of the runbook does not know
     titles : what the runbook's steps observe, by id; an action may have the same id
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that was
-    remedies : those of ``tried`` that belong to the section that reads recovery; without any, all
+    remedies : those of ``tried`` that belong to the section that reads recovery; if none does, all
     waiting : actions that wait for approval: the newest of each step; none if the incident is over
     judgement, verdict : what the policy says as of the newest reading or change; None: nothing yet
     causes : those that the policy names, the most supported first

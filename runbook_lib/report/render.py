@@ -108,7 +108,7 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     Notes
     -----
     Changes only these two files in the incident's folder, each in one step. Every string of the
-    model has passed the incident's redactor. It is escaped here.
+    model has passed the incident's redactor. The templates escape every string.
     """
     target = incident.folder / "report.html"
     for budget in _BUDGETS:
@@ -322,10 +322,10 @@ class _Page:
         cause.
         """
         applied = self._model.journal.list_actions(ActionPhase.APPLIED)
-        before = diagnoses
+        candidates = diagnoses
         if applied:
             first = applied[0]
-            before = [diagnosis for diagnosis in diagnoses if diagnosis.seq < first.seq]
+            candidates = [diagnosis for diagnosis in diagnoses if diagnosis.seq < first.seq]
         causes = {cause.name for cause in self._model.causes}
 
         # How much a diagnosis supports these causes; of equals, the newest weighs most.
@@ -333,7 +333,7 @@ class _Page:
             scores = [f.score for f in conclusion.findings if f.name in causes]
             return sum(scores), conclusion.seq
 
-        return max(before or diagnoses, key=weigh)
+        return max(candidates or diagnoses, key=weigh)
 
     def _cite(self, evidence: str) -> Markup:
         """Return a link to a finding's evidence, and the evidence in words if it is a reading.

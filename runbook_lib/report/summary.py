@@ -575,7 +575,7 @@ def _list_alerts(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield each notice with its channels; again when a channel got it again."""
+    """Yield each notice with its channels; a notice that a channel got again has a new row."""
     newest: dict[str, _Notice] = {}
     notices = []
     for event in _list_recent(model):

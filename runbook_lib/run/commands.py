@@ -77,7 +77,7 @@ def run_sections(
     kernel : a kernel that was begun before; default: a new one
     command : the command that looks again, for the message of an interrupted run; empty: the
         message names none
-    options : what ``command`` needs besides to repeat this run
+    options : what follows ``command`` on the command line to repeat this run
 
     Raises
     ------
@@ -200,7 +200,7 @@ def investigate(
     readings = journal.latest().values()
     unread = [reading for reading in readings if reading.status is Status.UNKNOWN]
     section, _ = policy.choose_next(journal, now=now)
-    is_done = verdict is Verdict.HEALTHY or not section
+    needs_nothing_more = verdict is Verdict.HEALTHY or not section
     own = journal.of_runs(_list_run_marks(done.runs))
     changes = compute_changes(journal, policy)
     code = compute_exit_code(verdict)
@@ -222,7 +222,7 @@ def investigate(
         report=done.report,
         log=make_log_entry(policy, journal, now=now),
         advice=journal.advice(now),
-        next="" if is_done else name_runbook(f"runbook run {section[:2]}"),
+        next="" if needs_nothing_more else name_runbook(f"runbook run {section[:2]}"),
         unfinished=journal.ways_on,
         became=tuple(_list_becoming(own)),
         changed=changes.changed,

@@ -48,13 +48,13 @@ class MoveDocument(Document):
 
 
 class MovePlanDocument(MoveDocument):
-    """``plan``: what would move, and what would not, by reason; ``apply`` is its command.
+    """``plan``: what would move, and what would not, by reason.
 
-    ``reason`` says what no plan will move, and which setting decides it; ``rows`` are the first
-    objects. ``others`` says how it is made sure that nobody else moves, ``window`` what the store
-    cannot guard. ``shards`` are the parts of a plan that was cut: ``plan`` (the id), ``objects``,
-    ``bytes``, ``first`` and ``last`` (keys). ``apply_shard`` is the command that carries out only
-    the first shard.
+    ``apply`` is the command that carries the plan out. ``reason`` says what no plan will move, and
+    which setting decides that; ``rows`` are the first objects. ``others`` says what makes sure that
+    nobody else moves objects, ``window`` what the store cannot guard. ``shards`` are the parts of a
+    plan that was cut: ``plan`` (the id), ``objects``, ``bytes``, ``first`` and ``last`` (keys).
+    ``apply_shard`` is the command that carries out only the first shard.
     """
 
     sha256: str
@@ -780,7 +780,7 @@ class MoveCommands:
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
         """Write the report, and return the fields of ``MoveChangeDocument`` about the incident.
 
-        A runbook overrides this to look first whether the change helped.
+        A runbook overrides this method with one that first looks whether the change helped.
         """
         return {"report": str(write_outputs(inv.incident, self._sections))}
 

@@ -231,7 +231,7 @@ def run_notebook(
     incident : handed to the notebook as ``incident_id``
     parameters : checked against the section's model first. A parameter that is not given has the
         notebook's own value
-    kernel : one that other notebooks use too; default: one of its own
+    kernel : a kernel that other notebooks use, too; default: a kernel for this notebook alone
     progress : called for each cell that begins, and when an interrupt waits for a cell
 
     Returns
@@ -274,7 +274,7 @@ def run_notebook(
         failure = _find_change_cut_off(sections[name], incident, own, failure)
     if conclusion is None and failure is None:
         failure = Failure("it ended without a conclusion in the journal")
-    status, code, error = _judge(name, failure)
+    status, code, error = _describe_ending(name, failure)
     run = NotebookRun(
         section=name,
         notebook=path.name,
@@ -370,7 +370,7 @@ def _execute(
     return None
 
 
-def _judge(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str]:
+def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, ExitCode, str]:
     """Return how a notebook ended: its status, its exit code, and the text of its error."""
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""

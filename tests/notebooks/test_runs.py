@@ -369,5 +369,5 @@ def test_plain_papermill_fails_the_first_cell_with_a_sentence(
 
 def test_a_change_that_is_cut_off_in_a_cell_is_an_interruption() -> None:
     failure = notebooks.Failure("Run this cell again to go on.", "ActionInterruptedError")
-    judged = notebooks._judge("06_remediation", failure)
+    judged = notebooks._describe_ending("06_remediation", failure)
     assert judged == (RunStatus.INTERRUPTED, ExitCode.INTERRUPTED, failure.why)
