@@ -436,13 +436,14 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.WORKER_STUCK: CauseRecord(
         words="a worker that is alive and moves nothing",
         rules=(
-            # Under 0.6, so that a second sign is needed, such as a late label: a worker that only
-            # waits for an answer begins no pass, either, but its time-out ends that earlier.
+            # Under 0.6, so that a second sign is needed, such as a late label. A worker that waits
+            # for an answer begins no pass, either, but its time-out ends the wait before a label
+            # is late.
             Rule("worker_stands_still", is_true, 0.5, "the worker runs, but begins no new pass"),
             hint("overdue_real", is_over(0), 0.3, "labels wait too long"),
             Rule("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
             hint("worker_hangs", is_true, 0.9, "its process runs, and answers nobody"),
-            hint("failures_store_unreachable", is_over(0), -0.4, "it waits for the store"),
+            hint("failures_store_unreachable", is_over(0), -0.4, "the worker waits for the store"),
             hint("waiting_finished", is_nothing, -0.3, "no finished object waits"),
         ),
         repair=_restart_worker,
@@ -468,7 +469,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("dag_import_errors", is_true, 0.8, "the DAG cannot be loaded"),
             Rule("dag_failed_runs", is_nothing, -0.6, "its newest run did not fail"),
         ),
-        repair="the DAG's own logs say why its runs fail: nothing here mends it",
+        repair="the DAG's own logs say why its runs fail: nothing here mends them",
         follow_ups=("alert on failed runs of the DAG", "retries for its tasks"),
         strategy="release",
     ),
@@ -492,7 +493,9 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="a permission that the worker lacks",
         rules=(
             *make_failure_rules("access_denied", "the store denies the worker a right"),
-            hint("failures_bad_credentials", is_over(0), -0.3, "its key itself is rejected"),
+            hint(
+                "failures_bad_credentials", is_over(0), -0.3, "the worker's key itself is rejected"
+            ),
             hint("keyless_denials", is_over(0), -1.0, "the worker has no key at all"),
         ),
         repair="give the worker's user its right back: no restart helps",
@@ -506,7 +509,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         rules=(
             Rule("worker_place", is_some, 0.9, "the worker watches or fills another place"),
             Rule("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
-            hint("failures_no_such_bucket", is_over(0), 0.3, "it names a missing bucket"),
+            hint("failures_no_such_bucket", is_over(0), 0.3, "the worker names a missing bucket"),
         ),
         repair=_restart_after(_PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
@@ -554,7 +557,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="synthetic objects alone",
         rules=(
             Rule("overdue_synthetic", is_over(0), 0.8, "synthetic objects wait over the threshold"),
-            Rule("overdue_real", is_over(0), -0.5, "real objects wait over it too"),
+            Rule("overdue_real", is_over(0), -0.5, "real objects wait over the threshold, too"),
             hint("drill_alert_firing", is_true, 0.1, "a drill's alert fires"),
         ),
         repair="6.3 clean up the chaos objects (runbook run 06)",
@@ -565,13 +568,13 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.SUPPORT_DOWN: CauseRecord(
         words="a support service that is down",
         rules=(
-            # 1.2 minus the 0.5 of a worker that is down, too, is still enough.
+            # A worker that is down, too, takes off 0.5. The 0.7 that remain are still enough.
             Rule("support_answers", is_false, 1.2, "the support service does not answer"),
             hint("support_failures", is_over(0), 0.4, "support could not collect shipments lately"),
             hint("probe_refresh_failed", is_true, 0.4, "the probe's timeline refresh fails"),
             hint("probe_failed_before", is_true, 0.2, "the probe fails before the refresh"),
             hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),
-            hint("worker_answers", is_false, -0.5, "the source of its shipments is down itself"),
+            hint("worker_answers", is_false, -0.5, "the service that support asks is down itself"),
         ),
         repair=_start_first((_SUPPORT,), otherwise=Repair("restart", _SUPPORT)),
         follow_ups=("alert on collection failures of support",),
@@ -583,7 +586,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule("clock_skewed", is_some, 0.8, "a system's clock is off"),
             hint("future_pending_since", is_over(0), 0.2, "labels wait since a time in the future"),
         ),
-        repair="set the clock right (a restart does not); trust no ages from that system",
+        repair="set the clock right (a restart does not help); trust no ages from that system",
         follow_ups=("time synchronisation on every host", "alert on clock skew"),
         stops_labels=False,
     ),
@@ -639,8 +642,8 @@ class Advice(NamedTuple):
 def advise(causes: Sequence[str], values: Values) -> Advice:
     """Merge what helps against each supported cause.
 
-    A cause that forbids a release comes first. A release by move comes before the repairs, after
-    which the worker moves labels, too; a re-trigger comes after the repairs, since it needs the
+    A cause that forbids a release comes first. A release by move comes before the repairs, because
+    a repaired worker moves labels, too. A re-trigger comes after the repairs, because it needs the
     worker.
 
     Parameters
@@ -707,7 +710,7 @@ def _fit_strategy(
 def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, str]:
     """Choose what 6.1 does by the causes and by what waits, and say why.
 
-    A worker that would refuse, such as a paused one, does not count here.
+    Whether the worker would refuse, such as while it is paused, is not considered here.
     """
     supported = set(causes)
     ordered = [cause for cause in CAUSES if cause in supported]
@@ -718,7 +721,7 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
         return "none", "no real object waits"
     disabling = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
     if disabling:
-        return "release", f"the worker cannot do it: {', '.join(disabling)}"
+        return "release", f"the worker cannot move labels: {', '.join(disabling)}"
     standstills = [cause for cause in ordered if cause in STANDSTILL]
     if not standstills and values.get("overdue_real") == 0:
         return "none", "no real object waits over the threshold, and nothing stops the worker"
@@ -730,7 +733,7 @@ def _choose_with_worker(standstills: Sequence[str], *, has_api: bool) -> tuple[S
 
     Parameters
     ----------
-    standstills : the supported causes that 6.2 ends first; empty: the worker can move them at once
+    standstills : the supported causes that 6.2 ends first; empty: the worker can start at once
     """
     names = ", ".join(standstills)
     if standstills and has_api:

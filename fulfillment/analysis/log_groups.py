@@ -37,7 +37,7 @@ _PLAIN_LEVEL = re.compile(
 )
 _LOGFMT = re.compile(r"(?<!\S)(msg|err|error)=(?:\"((?:[^\"\\]|\\.)*)\"|(\S+))")
 _TRACEBACK = "Traceback (most recent call last):"
-#: How a line begins that begins a traceback, or the next one of a chain.
+#: The beginnings of a line that starts a traceback, or the next traceback of a chain.
 _TRACEBACK_STARTS = (
     "During handling of the above",
     "The above exception was",
@@ -98,7 +98,7 @@ class _Entry:
         """Add a line if it continues this entry; return whether it does.
 
         A blank or indented line does. So does a line that begins a traceback, and the exception's
-        own line, which ends it.
+        own line, which ends the traceback.
         """
         if not self.is_plain:
             return False

@@ -23,10 +23,10 @@ def compute_recovery(
     Parameters
     ----------
     lag : the lag in minutes at each scrape; NaN means no sample
-    refresh : at each scrape, the exporter's last refresh in seconds since the epoch; it
-        belongs to the lag of the same scrape, or of the next ones until it is scraped again
+    refresh : at each scrape, the exporter's last refresh in seconds since the epoch. A
+        value belongs to the lag of the same scrape, and of later scrapes up to the next value
     action_at : when the action ended
-    limit : the lag must be under it, in minutes
+    limit : how many minutes the lag must be under
     needed : how many samples in a row must be under the limit; at least one
 
     Returns
@@ -57,7 +57,8 @@ def _list_after(
     lag: Iterable[Sample], refreshes: Sequence[Sample], action_at: datetime
 ) -> list[Sample]:
     """Return the samples of the lag that rest on a refresh later than the action."""
-    # A refresh comes before its scrape. If it seems later, the exporter's clock is ahead by that.
+    # A refresh comes before its scrape. If it seems to come later, the exporter's clock is ahead by
+    # the difference.
     leads_s = [refresh.value - refresh.at.timestamp() for refresh in refreshes]
     clock_lead_s = max(0.0, max(leads_s, default=0.0))
     samples_after = []

@@ -134,8 +134,8 @@ def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
 
     Returns
     -------
-    None without counters, and when a counter has no two samples at different times: that it has
-    no sample does not mean that nothing was counted.
+    None without counters, and when a counter has no two samples at different times: how much
+    it grew is then not known.
     """
     if not counters:
         return None

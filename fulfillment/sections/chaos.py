@@ -19,7 +19,7 @@ from .symptoms import conclude_without_symptoms
 NAME = "04_chaos_verification"
 TITLE = "Synthetic chaos and verification"
 Parameters = synthetic.BacklogParameters
-#: The status that DataFlow's script would report; other errors have none.
+#: The HTTP status that DataFlow's script reports for these errors. For other errors it is None.
 _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedError: 403}
 
 
@@ -40,6 +40,7 @@ def _read_document(inv: Investigation) -> Outcome:
     drills = set()
     for info in objects:
         metadata = info.metadata or {}
+        # DataFlow's script gives its objects no drill id.
         drills.add(metadata.get("drill-id", "DataFlow's script"))
     size_bytes = sum(info.size_bytes for info in objects)
     services = describe_services(inv.clients)
@@ -90,7 +91,8 @@ def _read_document(inv: Investigation) -> Outcome:
 def describe_services(clients: Clients, minio_service: str = "minio") -> dict[str, Json]:
     """Return the states of the services in the JSON of DataFlow's chaos script.
 
-    If the services cannot be read, ``message`` says why.
+    If the services cannot be read, ``message`` says why. ``minioRunning`` is None when the store's
+    service is not listed.
 
     Parameters
     ----------
@@ -117,8 +119,8 @@ def describe_services(clients: Clients, minio_service: str = "minio") -> dict[st
 def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
     """Read a ticket's timeline, and return the result in the JSON of DataFlow's chaos script.
 
-    None without a ticket, and without a support service. ``elapsedSeconds`` says how long the
-    reading took.
+    None when there is no ticket or no support service. ``elapsedSeconds`` says how long the reading
+    took.
     """
     if not ticket_id or not clients.support.url:
         return None

@@ -174,12 +174,14 @@ def _say_firing(
 
     Parameters
     ----------
-    starts : since when the condition of each alert has been true; it fires some time later
-    over_since : since when the lag has been over the threshold; None: it is not
+    starts : since when the condition of each alert has been true; the alert fires some time later
+    over_since : since when the lag has been over the threshold; None when the lag is under it, or
+        not known
     """
     names = _join_names(firing)
     words = f"{names} fire" if "," in names else f"{names} fires"
     if over_since is not None:
+        # An alert on something else does not say since when the lag is over its threshold.
         own_starts = [alert.active_at for alert in firing if alert.name == ALERT]
         since = min([over_since, *filter(None, own_starts)])
         return f"{words}; the lag has been over the threshold since {since:%H:%M:%S} UTC"
@@ -191,7 +193,7 @@ def _say_firing(
 
 
 def _find_for_s(inv: Investigation, rules: Sequence[AlertRule]) -> float:
-    """Return the ``for`` of the rule, or LAG_FOR_MINUTES when it is not loaded, in seconds."""
+    """Return the ``for`` of the lag's rule in seconds; LAG_FOR_MINUTES if that rule is absent."""
     for rule in rules:
         if rule.name == ALERT and not is_drill(rule.labels):
             return rule.for_s
@@ -199,7 +201,7 @@ def _find_for_s(inv: Investigation, rules: Sequence[AlertRule]) -> float:
 
 
 def _find_worst_state(alerts: Sequence[Alert]) -> str:
-    """Return ``firing`` if any alert fires; else ``pending``; ``inactive`` without alerts."""
+    """Return ``firing`` if an alert fires, else ``pending``. Without alerts it is ``inactive``."""
     if any(alert.state == "firing" for alert in alerts):
         return "firing"
     return "pending" if alerts else "inactive"
@@ -226,11 +228,12 @@ def _add_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:
     labels_get_in = uploads not in (Uploads.FAILING, Uploads.NONE)
     if is_low_now and is_quiet and labels_get_in:
         well_since, _ = attempt(lambda: read_well_since(inv, lag=lag.fresh))
+        # Without trouble in the window, all is well since the first low sample.
         outcome.well_since = well_since or low_since
 
 
 class _Lag(NamedTuple):
-    """The lag as Prometheus has it.
+    """The lag by Prometheus, or by a listing of the bucket where there is no exporter.
 
     Attributes
     ----------
@@ -238,7 +241,7 @@ class _Lag(NamedTuple):
     fresh : the same samples if the newest one says something about now; else empty
     refresh_age_s : the age of the exporter's last refresh; None when unknown
     is_listed : there is no exporter, and the sample is from a listing of the bucket
-    refused : why such a listing failed; empty: it did not, or was not needed
+    refused : why the listing of the bucket failed; empty when it worked, or was not needed
     """
 
     samples: list[Sample]
@@ -253,18 +256,19 @@ class _Lag(NamedTuple):
         return self.fresh[-1].value if self.fresh else None
 
     def find_over_since(self, limit: float) -> datetime | None:
-        """Return since when the lag has been over a limit, in minutes; None: it is not."""
+        """Return since when the lag is over a limit in minutes; None if it is not, or not known."""
         over = list(takewhile(lambda sample: sample.value > limit, reversed(self.fresh)))
         if not over:
             return None
         oldest = over[-1]
         if not self.is_listed:
             return oldest.at
+        # A listing has no earlier samples, but the wait tells when it reached the limit.
         return oldest.at - timedelta(minutes=oldest.value - limit)
 
 
 def _read_lag(inv: Investigation, for_s: float) -> _Lag:
-    """Read the lag.
+    """Read the lag from Prometheus, or list the bucket where there is no exporter.
 
     Parameters
     ----------
@@ -275,7 +279,7 @@ def _read_lag(inv: Investigation, for_s: float) -> _Lag:
     samples = read_samples(inv, LAG, window_s)
     refreshes = read_samples(inv, REFRESH, 300)
     interval_s = compute_interval_s(samples[-20:])
-    # Three scrapes may be missing: one that fails says nothing about the exporter.
+    # A failed scrape says nothing about the exporter, so three may be missing.
     patience_s = max(30.0, 4 * interval_s)
     age_s = math.inf
     if samples:
@@ -320,7 +324,7 @@ def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) 
         return None
     start, alert = min(dated, key=lambda pair: pair[0])
     # Go back from the newest sample. Each sample over the threshold moves the start back. The
-    # search ends at a calm before the start: a stretch of that length without such a sample.
+    # search ends at a calm before the start: LAG_FOR_MINUTES without a sample over the threshold.
     calm_until = None
     for sample in reversed(fresh):
         if sample.value > limit:
@@ -341,10 +345,10 @@ def _explain_blind(lag: _Lag) -> str:
     if not lag.samples:
         return f"there is no series {LAG}: the exporter is down or cannot list the bucket"
     newest = lag.samples[-1]
-    last = f"the last value was {newest.value:.1f} min at {newest.at:%H:%M:%S} UTC"
+    last_value = f"the last value was {newest.value:.1f} min at {newest.at:%H:%M:%S} UTC"
     if lag.refresh_age_s and lag.refresh_age_s > _LATE_REFRESH_S:
-        return f"the exporter last refreshed {lag.refresh_age_s:.0f} s ago; {last}"
-    return f"the series of the lag ended; {last}"
+        return f"the exporter last refreshed {lag.refresh_age_s:.0f} s ago; {last_value}"
+    return f"the series of the lag ended; {last_value}"
 
 
 def _join_names(alerts: Sequence[Alert]) -> str:
@@ -381,8 +385,9 @@ def _say_labels(labels: Mapping[str, str], separator: str = " ") -> str:
 def _compare_panel(inv: Investigation) -> Outcome:
     """Send the panel's queries to Prometheus, and compare the answers with a listing.
 
-    Without Grafana the queries are those of the dashboard as code. Unknown: a Grafana that is
-    configured does not show the panel, or the queries give no number.
+    Without Grafana the queries are those of the dashboard as code; the step is left out if they
+    give no number. Unknown: Grafana is configured, but does not show the panel, or the panel's
+    queries give no number.
     """
     show = read_panel(inv)
     listed, list_error = attempt(lambda: _count_listed(inv))
@@ -485,15 +490,19 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         reason += f"; {count_of(unserved.orders, 'order')} without any label"
     if waiting.overdue:
         return outcome.breach(reason)
+    # Without a breach there is no time before an incident to compare with.
     if unit == "objects" and inv.journal.since() is not None:
-        usual = compare_backlog(inv, waiting)
-        outcome.observations = {**outcome.observations, "waiting": usual.backlog}
-        reason = f"{reason}; {usual.words}"
+        comparison = compare_backlog(inv, waiting)
+        outcome.observations = {**outcome.observations, "waiting": comparison.backlog}
+        reason = f"{reason}; {comparison.words}"
     return outcome.ok(reason)
 
 
 def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """Count the orders without any label, if 2.1 says that no label gets in; else None."""
+    """Count the orders without any label, if 2.1 says that no label gets in.
+
+    None if 2.1 does not say so, or if the orders cannot be read.
+    """
     alert_reading = inv.latest().get("2.1")
     uploads = alert_reading.observations.get("uploads") if alert_reading else None
     patience = _PATIENCE.get(str(uploads))
@@ -510,7 +519,7 @@ def _measure(labels: Sequence[Label], unit: _Unit) -> int:
 
 
 def _count_orders(waiting: Waiting) -> int:
-    """Count the orders that wait too long; a label whose order is not known counts as one."""
+    """Count the orders that wait too long; a label of an unknown order counts as one order."""
     return len({label.order_id or label.info.key for label in waiting.overdue})
 
 
@@ -529,8 +538,8 @@ def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> str:
     own = [gauge for gauge in series if gauge.labels.get("prefix") in prefixes]
     if not own:
         return "the metric has no series"
-    # The exporter looks every few seconds, and labels come and go. So only a difference of over
-    # 20 objects (of 256 KiB), and of over half the larger number, counts.
+    # The exporter looks every few seconds, and labels come and go. So a difference counts only if
+    # it is over 20 objects, at 256 KiB each, and over half of the larger number.
     counted = sum(gauge.samples[-1].value for gauge in own)
     tolerance = 20.0
     shown = f"{counted:,.0f}"
@@ -575,9 +584,10 @@ def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
     "waits",
 )
 def read_ticket(inv: Investigation) -> Outcome:
-    """Compare the ticket's newest fulfilment event with the labels of its orders that wait.
+    """Compare the ticket's newest fulfilment event with the waiting labels of the ticket's orders.
 
-    Unknown where the order of a waiting label is not known: it may be one of the ticket's.
+    Also a breach: support has not shown a changed shipment for TIMELINE_STALE_MINUTES. Unknown
+    where the order of a waiting label is not known: that order may be one of the ticket's.
     """
     if not inv.settings.support_url:
         return Outcome().left_out("SUPPORT_URL is empty: there are no tickets here")
@@ -609,7 +619,9 @@ def read_ticket(inv: Investigation) -> Outcome:
         failures = support.read_collection_failures()
         failed = ", ".join(f"{name} {n:.0f}" for name, n in sorted(failures.items()) if n > 0)
         if failed:
-            return outcome.unknown(f"no shipment is shown, and collecting failed ({failed})")
+            return outcome.unknown(
+                f"no shipment is shown, and support failed to collect them ({failed})"
+            )
         text = "the timeline has no fulfilment event yet"
         # An event is missing for as long as the oldest label waits.
         age_minutes = own_labels[0].minutes if own_labels else 0.0

@@ -66,9 +66,10 @@ _MAX_GROUPS = 50
 def _read_delivery(inv: Investigation) -> Outcome:
     """Follow each active alert to its receivers. Drills are followed only without a real alert.
 
-    Ok: every channel on the route received it. A breach: the alert is silenced, inhibited or muted;
-    or a channel did not receive it, and is a placeholder, or Alertmanager counts failures there
-    since the alert started. Else unknown.
+    Ok: every channel on the route received the alert. A breach: the alert is silenced, inhibited or
+    muted; no channel is on its route; or a channel did not receive the alert, and either has a
+    placeholder in its configuration or has failed attempts since the alert started. Else unknown,
+    or left out without NOTIFICATIONS_URL.
     """
     active = inv.clients.alertmanager.list_alerts()
     alerts = [alert for alert in active if alert.labels.get("alertname") in ALERTS]
@@ -93,10 +94,10 @@ def _read_delivery(inv: Investigation) -> Outcome:
     if problems:
         return outcome.breach("; ".join(dict.fromkeys(problems)))
     if not rows:
-        return outcome.breach("no receiver for Slack, e-mail or Teams is on its route")
+        return outcome.breach("no receiver for Slack, e-mail or Teams is on the alert's route")
     missing = sorted({str(row["channel"]) for row in rows if row["evidence"] == "none"})
     if not missing:
-        return outcome.ok("every channel on the route received it")
+        return outcome.ok("every channel on the route received the alert")
     if not inv.settings.notifications_url:
         return outcome.left_out("NOTIFICATIONS_URL is empty; no failure is counted")
     why = "nothing arrived there yet, and no failure is counted"
@@ -106,7 +107,7 @@ def _read_delivery(inv: Investigation) -> Outcome:
 
 
 def _judge_no_alert(inv: Investigation) -> Outcome:
-    """Judge an Alertmanager that has none of our alerts: right if none fires in Prometheus."""
+    """Judge that Alertmanager has none of our alerts: ok if none fires in Prometheus, either."""
     outcome = Outcome(value="no alert is active")
     for alert in inv.clients.prometheus.list_alerts():
         fires = alert.name in ALERTS and alert.state == "firing"
@@ -151,8 +152,8 @@ def _list_deliveries(
 def expect_channels(receivers: Sequence[str]) -> dict[str, str]:
     """Return the channels that should get an alert, each with the name of its receiver.
 
-    The name of a receiver contains the channel's. A receiver whose name begins with ``drill``
-    serves all three channels (addons/alertmanager).
+    The name of a receiver contains the name of its channel. A receiver whose name begins with
+    ``drill`` serves all three channels (addons/alertmanager).
 
     Parameters
     ----------
@@ -251,7 +252,7 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
         return failures
     sent_by_name = _count_by_integration(sent or ())
     failed_by_name = _count_by_integration(failed)
-    # What is in the totals and was not scraped yet is as new as now.
+    # Attempts in the totals that Prometheus has not scraped yet are as new as now.
     now = inv.now()
     for count in totals:
         name = count.integration
@@ -331,7 +332,11 @@ def _add_panel(rows: list[dict[str, Json]], show: PanelShow) -> None:
 
 
 def _count_ages(waiting: Waiting) -> tuple[tuple[float, float | None, int], ...]:
-    """Count the real labels by age: from and to in minutes (None: open), and how many."""
+    """Count the real labels by age.
+
+    Each item is the least age and the age that it stays under, in minutes, and how many labels. The
+    last item has no upper age: None.
+    """
     counts: list[tuple[float, float | None, int]] = []
     for low, high in pairwise((*_AGE_BOUNDS, math.inf)):
         count = sum(low <= label.minutes < high for label in waiting.real)
@@ -368,7 +373,7 @@ def _list_prefix_rows(waiting: Waiting, prefixes: Sequence[str]) -> list[dict[st
     role=Role.SYMPTOM,
     needed=True,
     source="$minio_endpoint/minio/health/live, else a signed listing",
-    threshold="it is not live",
+    threshold="the store is not live",
 )
 def read_store_health(inv: Investigation) -> Outcome:
     """Ask the store whether it is alive. A store that does not answer is a breach."""
@@ -416,15 +421,15 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     of its usual intervals, a minute at most. A group of failed uploads is also past when the
     counters show a later upload.
 
-    During an incident the log is read from the incident's start, so that errors of an earlier
-    incident do not count; else it is read over the window.
+    The log is read from the time that ``_find_log_start`` returns, so that errors of an earlier
+    incident do not count.
     """
     service = inv.settings.worker_service
     start, span = _find_log_start(inv)
     lines = inv.clients.services.read_logs(service, since=start)
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)
     uploaded_at = find_last_upload(inv)
-    # Groups come with errors first, and stay so in both lists.
+    # Groups come with errors first, and keep that order in both lists.
     present = []
     past = []
     for group in group_lines(lines):
@@ -468,9 +473,10 @@ def _read_worker_log(inv: Investigation) -> Outcome:
 def _find_log_start(inv: Investigation) -> tuple[datetime, str]:
     """Return since when the log belongs to this incident, and say so in words.
 
-    A cause acts before the first label is late. So that is LAG_THRESHOLD_MINUTES before the
-    incident began, but not before the end of the last incident; if this incident began before that
-    end, it is its own beginning. Without a breach, it is the start of the window.
+    The log starts LAG_THRESHOLD_MINUTES before this incident began, since a cause acts before the
+    first label is late. Without a breach, the log starts with the window. If the incident before
+    this one ended after that start, the log starts at the end of that incident or at the beginning
+    of this one, whichever is earlier.
     """
     began = inv.journal.since()
     if began is None:
@@ -492,7 +498,8 @@ def _find_log_start(inv: Investigation) -> tuple[datetime, str]:
 def _find_needed_silence(group: LogGroup) -> timedelta:
     """Return for how long an error must be silent to be past.
 
-    Ten of its intervals, a minute at most; a minute for an error that is too rare to know one.
+    Ten of its usual intervals, a minute at most. An error that is too rare to have a usual interval
+    must be silent for a minute.
     """
     if group.first is None or group.last is None or group.count < _MIN_COUNT:
         return _MAX_SILENCE

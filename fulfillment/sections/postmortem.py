@@ -43,7 +43,7 @@ _LAG_WINDOW_S = 120
     name="alert cleared",
     role=Role.CLEARED,
     source=f"$prometheus_url {LAG}; $notifications_url/notifications",
-    threshold="a value is over the threshold, or a channel has not received `resolved`",
+    threshold="an alert is active, the lag is too high, or a channel has not received `resolved`",
 )
 def _read_cleared(inv: Investigation) -> Outcome:
     prometheus = inv.clients.prometheus
@@ -133,7 +133,7 @@ def _read_log(inv: Investigation) -> Outcome:
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
-    """Return a row for each applied action; without any, one for each remark of a person."""
+    """Return a row for each applied action; without any action, for each remark of a person."""
     rows: list[dict[str, Json]] = []
     for action in group_actions(inv.journal.actions):
         if action.applied:

@@ -31,7 +31,7 @@ NAME = "01_purpose"
 TITLE = "Purpose"
 Parameters = SectionParameters
 MAX_SKEW_S = 30.0
-#: Without these nothing can be said of an incident.
+#: Without these systems nothing can be said of an incident.
 _NEEDED = ("store", "prometheus")
 #: The name of the store's second row in step 1.3, where MINIO_CHANGE_USER is set.
 _CHANGE_KEYS = "store, keys for changes"
@@ -57,8 +57,8 @@ class _Answer(NamedTuple):
     Attributes
     ----------
     value : what the system answered; None when it did not
-    error : why it did not; empty when it did
-    ms : how long that took, in milliseconds
+    error : why the system did not answer; empty when it did
+    ms : how long the system took, in milliseconds
     is_wrong : whether another system answers at its address
     """
 
@@ -133,7 +133,7 @@ def _read_environment(inv: Investigation) -> Outcome:
     "notification sink may be away",
 )
 def _read_reachability(inv: Investigation) -> Outcome:
-    """Ask the store, each HTTP system with an address, and what runs the services."""
+    """Ask the store, each HTTP system with an address, and the back end that runs the services."""
 
     def ask_store() -> str:
         how, _ = inv.clients.store.check_live()
@@ -169,7 +169,7 @@ def _judge_answers(
 ) -> Outcome:
     """Judge the answers of all systems.
 
-    A breach: a needed system does not answer, or another system answers at the address of one.
+    A breach: a needed system does not answer, or another system answers at a system's address.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json
 
 
 def _needs_every_right(inv: Investigation, name: str) -> bool:
-    """Tell whether a release needs every right of a row that was asked, except for clean-up."""
+    """Tell whether a release needs every right that is asked for in a row, except for clean-up."""
     settings = inv.settings
     if name == "fulfillment":
         return settings.label_finished == "shipment"
@@ -276,7 +276,7 @@ def _read_rights_of(inv: Investigation, name: str, read: Callable[[], object]) -
 
     Parameters
     ----------
-    read : reads something from the system as its steps do
+    read : reads something, as the steps do that read this system
 
     Raises
     ------
@@ -349,14 +349,17 @@ def _describe_wrong(inv: Investigation, name: str, error: errors.WrongSystemErro
 def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
     """Return the rows of step 1.3 that keep a person from looking.
 
-    These are the systems at whose address another system answers, since a wrong setting is not an
-    incident; and the store and Prometheus, if they are configured and cannot be read.
+    Such a row is of one of two kinds:
+
+    - another system answers at the system's address, so that its readings would show a wrong
+      setting, not an incident;
+    - the system is the store or Prometheus, is configured, and cannot be read.
     """
     obstacles = []
     for row in rows:
         words = [row["rights"].get(right) for right in _LOOKING]
-        may_not_look = "no" in words or "not known" in words
-        is_unreadable = row["reachable"] is False or may_not_look
+        is_refused_or_unknown = "no" in words or "not known" in words
+        is_unreadable = row["reachable"] is False or is_refused_or_unknown
         is_needed = row["name"] in _NEEDED
         if row["recognised"] is False or (is_needed and is_unreadable):
             obstacles.append(row)
@@ -446,7 +449,7 @@ def read_clocks(inv: Investigation) -> Outcome:
     answers = _ask_all(questions)
     skews = {name: float(answer.value) for name, answer in answers.items() if not answer.error}
     wrong = {name: skew for name, skew in skews.items() if abs(skew) > MAX_SKEW_S}
-    # The names of systems whose clock is off; False when all agree, None when none is known.
+    # The names of systems whose clock is off; False when all agree; None when no clock is known.
     skewed: Json = None
     if wrong:
         skewed = ", ".join(sorted(wrong))
@@ -495,8 +498,9 @@ _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
 def read_unfinished(inv: Investigation) -> Outcome:
     """List the unfinished releases in the bucket's records, which every machine sees alike.
 
-    A drill that was killed on this machine is listed, too. If something cannot be read, the step is
-    unknown; but it is a breach if something unfinished is known all the same.
+    A drill that was killed on this machine is listed, too. If the bucket's records cannot be read,
+    the step is unknown; but it is a breach if a killed drill is known all the same, or if the
+    drill's file on this machine cannot be read.
     """
     rows: list[dict[str, Json]] = []
     rules: list[str] = []

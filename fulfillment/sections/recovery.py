@@ -1,7 +1,8 @@
 """Whether labels get into the store, whether the lag is low, and since when all is well. Only
 reads.
 
-Sections 2 and 6 share this: what Prometheus scraped, and what waits in the bucket.
+Several sections share these functions. They judge by what Prometheus scraped, and by what waits in
+the bucket.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _ARRIVED = "fulfillment_artifacts_arrived_total"
 _ORDERS = "fulfillment_orders_received_total"
 #: How far back uploads say something about now.
 _UPLOADS_WINDOW_S = 300.0
-#: How long an order may have no label before that says something.
+#: How long an order may have no label before ``read_uploads`` says that no label gets in.
 _PATIENCE = timedelta(seconds=60)
 #: How old the newest sample of a counter may be, if the counter is still scraped.
 _MAX_SAMPLE_AGE = timedelta(seconds=120)
@@ -122,7 +123,7 @@ def judge_lag(inv: Investigation, since: datetime) -> Outcome:
 
 
 def has_exporter(inv: Investigation) -> bool:
-    """Tell whether something measures the lag here, now or before; True if it is not known.
+    """Tell whether something measures the lag here, now or before; True if that is not known.
 
     An exporter that is down is still a target of Prometheus, or left samples, or its rule is there.
     """
@@ -142,12 +143,13 @@ def has_exporter(inv: Investigation) -> bool:
 def judge_listings(inv: Investigation, new: Sequence[Sample], since: datetime) -> Outcome:
     """Judge the lag by listings of the bucket, where nothing measures it.
 
-    A listing is a sample that rests on a refresh of the same time. The journal has the earlier
-    ones.
+    Each listing counts as a sample that was refreshed at the same time. The journal has the earlier
+    listings.
 
     Parameters
     ----------
     new : how long the oldest label waited, by listings that the journal does not have yet
+    since : only later listings count
     """
     earlier = [
         Sample(reading.observed_at, reading.longest_minutes)
@@ -246,6 +248,7 @@ def _read_usual(inv: Investigation) -> _Usual | None:
     if inv.incident.state.drill_id:
         steady = _find_steady_state(inv)
         if steady is not None:
+            # No longest wait is known of the steady state: with 0, RECOVERED_MINUTES is the limit.
             return _Usual(steady, 0.0, f"{steady:.0f} in the drill's steady state")
     began = find_beginning(inv)
     calm = _read_calm(inv, began)
@@ -286,6 +289,7 @@ def find_beginning(inv: Investigation) -> datetime:
 
 def find_end_before(inv: Investigation) -> datetime | None:
     """Return when the last earlier incident or drill was closed; None without an earlier one."""
+    # The id of an incident begins with its time, so an earlier incident has a smaller id.
     rows = list_history(inv.incident.folder.parent, inv.policy)
     ends = [row.closed_at for row in rows if row.closed_at and row.incident < inv.incident.id]
     return max(ends, default=None)

@@ -164,7 +164,7 @@ def _check_rule(inv: Investigation) -> Outcome:
         return outcome.breach("the rule is not loaded: see addons/README.md")
     if any(rule.health == "err" for rule in rules):
         return outcome.breach("the rule cannot be evaluated")
-    return outcome.ok(f"loaded, for {rules[0].for_s:g} s")
+    return outcome.ok(f"loaded, with a `for` of {rules[0].for_s:g} s")
 
 
 STEPS = by_id(

@@ -83,7 +83,9 @@ class Parameters(ReleaseParameters):
     settle: PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
     settle_word: Word = Field("", description="6.1.2: what became of its labels: taken, not_taken")
     settle_keys: str = Field("", description="6.1.2: only these keys: a,b or a JSON list")
-    service_action: _Action = Field("auto", description="6.2: auto takes what section 5 found")
+    service_action: _Action = Field(
+        "auto", description="6.2: auto takes the action that section 5 advises"
+    )
     service: str = Field("", description="6.2: name of the service; empty: the worker's")
     drill_id: str = Field("", description="6.3: only this drill's objects; empty: every drill's")
     wait_s: float = Field(30, ge=0, le=900, description="6.5: longest wait for samples, in seconds")
@@ -102,8 +104,8 @@ _CAN_BE_SETTLED = ("move", "reopen", "undo")
 def _refresh_advice(inv: Investigation) -> Advice:
     """Return section 5's advice. Readings that are too old are read anew.
 
-    When a new plan is made, readings from before this run are too old. Journals the diagnosis if
-    the advice rests on a cause that no diagnosis named before.
+    When a new plan is made, readings from before this run are too old. If the advice rests on a
+    cause that no diagnosis named before, the new diagnosis is written to the journal.
     """
     max_age_s = _MAX_AGE_S
     starts = [start.at for start in inv.journal.starts if start.section == NAME]
@@ -160,7 +162,7 @@ def _load_release(inv: Investigation, step_id: str, named: str, actions: Sequenc
     Parameters
     ----------
     named : the plan's id
-    actions : those that the release may have
+    actions : the actions that the plan may have
 
     Raises
     ------
@@ -273,6 +275,7 @@ def _plan_service(
     *,
     needs_repair: bool = False,
 ) -> Plan:
+    """Plan an action on a service. ``needs_repair``: 6.2 must bring the service back first."""
     noun = f"{action} of {target}"
     if action == "retrigger":
         noun = "a re-trigger (way=release moves without the worker)"
@@ -317,7 +320,8 @@ def _plan_or_say(
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
     """Return the plans of 6.1 and 6.2 in the order of the advice.
 
-    A re-trigger needs the worker, so the repair comes first; a release by move comes before it.
+    A re-trigger needs the worker, so the repair comes first. A release by move comes before
+    the repair.
     """
     if release.action == "retrigger":
         return repair, release
@@ -396,6 +400,7 @@ def read_to_settle(inv: Investigation) -> model.Outcome:
     except StoreError as error:
         return model.Outcome().unknown(f"could not be read: {error}")
     except RefusedError as error:
+        # A release that is not at its end has nothing to settle yet.
         return model.Outcome().ok(str(error))
     outcome = model.Outcome(value=len(rows), rows=rows, columns=TO_SETTLE)
     if not rows:
@@ -418,7 +423,7 @@ class PlanEffect(NamedTuple):
     oldest_minutes: float
 
 
-#: Why a plan leaves out objects that it does not look at.
+#: The reasons for which a planner leaves objects out without looking at them.
 _UNSEEN = frozenset({"no_match", "in_doubt"})
 
 
@@ -517,7 +522,7 @@ def _say_rate(rate: Rate | None) -> str:
 
 
 def _say_time_to_empty(forecast: BacklogForecast) -> str:
-    """Say in how many minutes the backlog will be empty, with bounds; else its outlook."""
+    """Say in how many minutes the backlog will be empty, with bounds; else say the outlook."""
     if forecast.minutes_to_empty is None:
         return forecast.outlook
     high = "never"
@@ -548,7 +553,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     is_measured = has_exporter(inv)
     recovery = _watch(inv, action_at, is_measured=is_measured)
     waiting = read_waiting(inv)
-    usual = compare_backlog(inv, waiting)
+    comparison = compare_backlog(inv, waiting)
     uploads = read_uploads(inv)
     lag = read_samples(inv, LAG, inv.window.total_seconds())
     clear, _ = attempt(lambda: _predict_clear_time(inv, recovery.since or action_at))
@@ -568,16 +573,16 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         longest_minutes=None if is_measured else round(waiting.longest_minutes, 1),
         observations={
             "lag_is_low": is_low(recovery),
-            "waiting": usual.backlog,
+            "waiting": comparison.backlog,
             "uploads": uploads,
         },
     )
-    reason = f"{recovery.reason}; {usual.words}"
+    reason = f"{recovery.reason}; {comparison.words}"
     if uploads is Uploads.FAILING:
         return outcome.breach(f"uploads fail, so a low lag proves nothing; {reason}")
     if uploads is Uploads.NONE:
         return outcome.breach(f"orders want labels, and no label gets in; {reason}")
-    if usual.backlog is not Backlog.USUAL:
+    if comparison.backlog is not Backlog.USUAL:
         return outcome.breach(reason)
     if recovery.status is Status.OK:
         well_since, _ = attempt(lambda: read_well_since(inv, lag=lag))

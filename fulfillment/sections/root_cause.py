@@ -61,7 +61,7 @@ Parameters = SectionParameters
 _WATCH_S = 15
 #: After this long without a pass a worker stands still, if its usual gap is not known.
 _STANDSTILL_S = 300.0
-#: A newer scrape says something about now.
+#: A scrape that is older than this says nothing about now.
 _FRESH_S = 120.0
 _UP = 'up{job="artifact-exporter"}'
 _CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
@@ -94,8 +94,8 @@ def read_worker(inv: Investigation) -> model.Outcome:
     process = _find_service(states, service)
     is_listed = process is not None if states else None
     is_running = _is_running(process)
-    gives_no_sign = not (answer.answers or answer.is_silent)
-    if process is not None and gives_no_sign and _is_young(inv, process):
+    takes_no_request = not (answer.answers or answer.is_silent)
+    if process is not None and takes_no_request and _is_young(inv, process):
         is_running = _watch_start(inv, process)
     stands_still = _watch_passes(inv, worker, process, metrics)
     is_paused = worker is not None and worker.paused
@@ -103,7 +103,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
     paused_by_others = is_paused and not held_for
     process_words = service
     if inv.settings.worker_control == "command":
-        # The service that hosts the worker may still answer.
+        # WORKER_STATUS_CMD tells of the worker only: the service that hosts it may still answer.
         process_words = "the worker, by WORKER_STATUS_CMD,"
     hangs = bool(is_running and answer.is_silent and counted is None)
     timeout_share = metrics.compute_carrier_share("timeout")
@@ -236,7 +236,7 @@ def _is_running(state: ServiceState | None) -> bool | None:
 
 
 def _is_young(inv: Investigation, state: ServiceState) -> bool:
-    """Tell whether a service is starting, or started in the last 15 s."""
+    """Tell whether a service was started in the last 15 s, and is starting or running."""
     is_up_or_starting = state.running or _is_running(state) is None
     if state.since is None or not is_up_or_starting:
         return False
@@ -266,7 +266,7 @@ def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
 
 
 def _find_stop(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:
-    """Return since when a service is stopped: the first stopped one with one of these names."""
+    """Return since when the first stopped service with one of these names is stopped; else None."""
     for name, at in stopped.items():
         if name in names:
             return at
@@ -283,10 +283,10 @@ class _WorkerAnswer(NamedTuple):
     Attributes
     ----------
     state : the worker's state; None without an answer
-    answers : whether the API answers; None: there is none
-    error : why it does not answer; empty when it does
+    answers : whether the API answers; None when there is no API
+    error : why the API does not answer; empty when it does
     has_api : whether the worker has an API; None when that is not known
-    is_silent : whether it takes a request, and does not answer in time
+    is_silent : whether the API takes a request, but does not answer in time
     """
 
     state: WorkerState | None
@@ -338,7 +338,7 @@ def _find_idle_start(
 ) -> datetime | None:
     """Return when a running worker started that has made no pass yet.
 
-    None if it moved something, and in the first 15 s: the first pass may still come.
+    None if the worker moved something, and in its first 15 s: its first pass may still come.
     """
     if process is None or process.since is None:
         return None
@@ -351,7 +351,7 @@ def _find_idle_start(
 def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | None:
     """Tell whether the worker stands still: its last pass is older than six of its usual gaps.
 
-    Watches for up to 15 s whether a new pass begins; None when it is still not sure after that.
+    Watches for up to 15 s whether a new pass begins; None when that is not sure even then.
 
     Parameters
     ----------
@@ -526,7 +526,7 @@ def _forecast_drain(inv: Investigation, *, is_stopped: bool) -> model.DrainForec
     name="prefix and credentials",
     role=Role.CAUSE,
     source="$fulfillment_url/fulfillment/worker; settings of $worker_service; its counters",
-    threshold="it has another prefix or bucket, or requests are denied",
+    threshold="the worker has another prefix or bucket, or its requests are denied",
 )
 def read_configuration(inv: Investigation) -> model.Outcome:
     """Compare the worker's bucket, prefixes and credentials with the runbook's settings."""
@@ -543,7 +543,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         for row in rows
         if row["worker"] != row["runbook"]
     ]
-    # The client never returns the secret itself, only one of three words about it.
+    # The client never returns the secret itself, only one of three texts about it.
     key_state = (effective or {}).get("MINIO_ROOT_PASSWORD")
     is_store_secret = None if key_state is None else key_state == "equal to the store's"
     is_keyless = key_state == "absent"
@@ -553,9 +553,9 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         if count:
             problems.append(f"{count:.0f} times {reason}")
     if is_keyless:
-        problems.append("it has no secret, and asks without a key")
+        problems.append("the worker has no secret, and asks without a key")
     elif is_store_secret is False and not refusals["bad_credentials"]:
-        problems.append("its secret is not the one that the runbook uses")
+        problems.append("the worker's secret is not the one that the runbook uses")
     api = f"{inv.clients.fulfillment.url}/fulfillment/worker"
     outcome = model.Outcome(
         value="; ".join(problems) or None,
@@ -582,7 +582,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
 def _compare_places(
     inv: Investigation, worker: WorkerState | None, effective: Mapping[str, str]
 ) -> list[dict[str, model.Json]]:
-    """Return a row for the worker's bucket and each of its prefixes, as far as it is known.
+    """Return a row for the worker's bucket and each of its prefixes, as far as they are known.
 
     What the worker's API says counts more than its environment.
 
@@ -652,15 +652,15 @@ def judge_causes(inv: Investigation) -> Diagnosis:
     values["dag"] = inv.settings.pipeline_dag_id
     advice = advise([cause for cause in CAUSES if cause in supported], values)
     first_signs = _find_first_signs(readings.values())
-    earlier: set[str] = set()
+    supported_earlier: set[str] = set()
     if not supported or inv.journal.last_applied:
-        earlier = {finding.name for finding in inv.policy.list_causes(inv.journal)}
+        supported_earlier = {finding.name for finding in inv.policy.list_causes(inv.journal)}
     findings = []
     for finding in judged:
         changes: dict[str, model.Json] = {"next_step": advice.about(finding.name)}
         if finding.name in supported:
             changes["first_seen"] = first_signs.get(finding.name)
-        elif finding.name in earlier and finding.status is CauseStatus.REFUTED:
+        elif finding.name in supported_earlier and finding.status is CauseStatus.REFUTED:
             changes["status"] = CauseStatus.PAST
             changes["reason"] = f"it was supported earlier, and is over: {finding.reason}"
         findings.append(finding.model_copy(update=changes))
@@ -715,7 +715,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
         summary = "no known cause fits; look at: "
         summary += "; ".join(f"{r.step} {r.reason}" for r in breaches)
     elif has_symptom:
-        summary = "there is an incident, and why is not known"
+        summary = "there is an incident, and its cause is not known"
     else:
         summary = f"no cause is supported; {reason}"
     hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
@@ -732,7 +732,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
 
 
 def record_diagnosis(inv: Investigation) -> None:
-    """Write section 5's conclusion to the journal when another section read its steps.
+    """Write section 5's conclusion to the journal, on behalf of a section that read its steps.
 
     A plan rests on the conclusion: without it, nobody knows later why something was changed.
     """

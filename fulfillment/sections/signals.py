@@ -104,7 +104,7 @@ def read_lines(
     Parameters
     ----------
     labels : the values of these labels are a line's name
-    name : of a series without these labels; empty: the expression
+    name : the name of a line whose series has none of these labels; empty: the expression
     """
     end = inv.now()
     start = end - inv.window

@@ -1,4 +1,4 @@
-"""The verdict that a section shows, by the current readings. From the journal alone."""
+"""The verdict that a section shows, by the current readings. Only the journal is read."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]
 def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     """Return the incident's verdict by the current readings, and the time of its evidence.
 
-    The needed steps among ``steps`` must have been read; else the verdict is ``unknown``, unless
-    there is a breach. If the section itself has some of ``steps``, only those must have been read.
+    Without a breach, the verdict is ``unknown`` if a needed step among ``steps`` was not read. If
+    the section itself has some of ``steps``, only its own needed steps must have been read.
 
     Parameters
     ----------
-    steps : the reason names the time of their oldest breach; without a breach, of their oldest
-        good reading
+    steps : the reason says when their breaches were observed; without a breach, when their good
+        readings were observed
     """
     judging = (inv.section.STEPS.keys() & steps.keys()) or steps.keys()
     roles = {steps[step_id].role for step_id in judging if steps[step_id].needed}

@@ -25,7 +25,8 @@ _MAX_LOG_LINES = 5000
 _MAX_OTHER_LINES = 1000
 #: How many kinds of errors to show of one service: a broken service has hundreds.
 _MAX_KINDS = 12
-#: The system whose clock a service's log has. For other services the name begins with the system.
+#: The system whose clock a service's log has. For other services, the first word of
+#: the name is the system.
 _SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
 #: A ``Date`` header has whole seconds: a smaller difference proves nothing.
 _LEAST_SKEW_S = 2.0
@@ -202,7 +203,7 @@ def _read_turns(inv: Investigation) -> Iterator[Event]:
 
 
 def _read_restarts(inv: Investigation) -> Iterator[Event]:
-    """Yield since when each service is in its state; services that start together are one event."""
+    """Yield when each service started or stopped; services that did so together are one event."""
     together: dict[tuple[datetime, str], list[str]] = {}
     for state in inv.clients.services.list_services():
         if state.since is None:
@@ -296,7 +297,7 @@ def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
 
 
 def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> list[Event]:
-    """Return an event for the start of a worker with wrong settings; empty when they are right.
+    """Return an event for the start of a worker with wrong settings; else nothing.
 
     A worker has its settings from its start.
     """
@@ -307,7 +308,7 @@ def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> list[Even
         since = since or reading.first_seen.get(Cause.BAD_PREFIX)
     if not wrong_place or not since:
         return []
-    text = f"{inv.settings.worker_service} runs since then, and {wrong_place}"
+    text = f"{inv.settings.worker_service} has run since then, and {wrong_place}"
     return [Event(since, "configuration", text)]
 
 

@@ -62,8 +62,8 @@ class WorkerMetrics(NamedTuple):
     recent_failures : by reason, in the last half minute; 0 for a reason that ended; empty when no
         reason is counted
     recent_requests : requests to the carrier by outcome, in the last half minute
-    surplus : recent arrivals less moves, in five minutes; None when unknown
-    drained : recent moves, in the last half minute; None when unknown
+    surplus : arrivals minus moves, in the last five minutes; None when unknown
+    drained : moves, in the last half minute; None when unknown
     began : when failures for the reason of a cause began the last time, by cause
     ended : when each reason that ended was last counted: requests have succeeded since
     run_gap_s : the usual time between two passes of the worker; None when unknown
@@ -131,7 +131,7 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     newest_at = max(samples[-1].at for samples in failed)
     if (now - newest_at).total_seconds() > recent_s:
         return None  # the service is not scraped: its old counts say nothing about now
-    # Without an action, a time before every window.
+    # Without an action, any time before both windows will do.
     acted_at = inv.journal.last_applied_at or now - timedelta(days=1)
     metrics = _measure(
         f"{prometheus.url} {_FAILED}",
@@ -146,7 +146,7 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
 
 
 def _find_run_gap_s(inv: Investigation) -> float | None:
-    """Return the usual time between two passes of the worker; None before the second one."""
+    """Return the usual time between two passes of the worker; None before the second pass."""
     samples = read_samples(inv, _LAST_RUN, _FLOW_WINDOW_S)
     times = sorted({sample.value for sample in samples})
     if len(times) < 2:
