@@ -139,7 +139,8 @@ class ChainedLog:
 
         Parameters
         ----------
-        sync : wait for the disk; without it a power cut may take the entry, a kill does not
+        sync : wait for the disk; without that, a power cut may lose the entry, but the end of the
+            process does not
 
         Raises
         ------
@@ -215,7 +216,7 @@ class ChainedLog:
                 checked_bytes += line_bytes
                 yield entry
         with self._mutex:
-            # Entries in memory would lack those that were only scanned.
+            # To move on would leave the scanned entries out of those kept in memory.
             if self._kept_entries is None:
                 self._last_entry = last
                 self._checked_bytes = checked_bytes
@@ -310,7 +311,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _read(path: Path, start_bytes: int, last: Entry) -> Iterator[tuple[Entry, int]]:
-    """Yield each complete entry with the bytes of its line, from where entry ``last`` ends."""
+    """Yield each complete entry after ``last``, with its line's length in bytes.
+
+    ``start_bytes`` is where the line of ``last`` ends in the file.
+    """
     with _raising_log_error(f"{path} cannot be read"), path.open("rb") as file:
         file.seek(start_bytes)
         for line in file:
