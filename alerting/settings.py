@@ -104,7 +104,7 @@ class ServeSettings(runbook_settings.Settings):
         """
         if info.field_name == "serve_database_url":
             if value and not str(value).startswith(_DATABASES):
-                raise ValueError("starts with postgresql:// or sqlite:///")
+                raise ValueError("must start with postgresql:// or sqlite:///")
             return value
         if isinstance(value, SecretStr):
             return value
@@ -116,7 +116,7 @@ class ServeSettings(runbook_settings.Settings):
         """Check that the address is a host and a port from 1 to 65535."""
         match = _HOST_PORT.fullmatch(value)
         if match is None or not 0 < int(match["port"]) < 65536:
-            raise ValueError("is host:port, such as 127.0.0.1:8115")
+            raise ValueError("must be host:port, such as 127.0.0.1:8115")
         return value
 
     @field_validator("serve_mail_from", "serve_mail_to")
@@ -126,7 +126,7 @@ class ServeSettings(runbook_settings.Settings):
         addresses = [part.strip() for part in value.split(",") if part.strip()]
         for address in addresses:
             if not _MAIL_ADDRESS.fullmatch(address) or not address.isprintable():
-                raise ValueError("is mail addresses, separated by commas")
+                raise ValueError("must be mail addresses, separated by commas")
         return ", ".join(addresses)
 
     @model_validator(mode="after")
