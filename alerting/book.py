@@ -1,8 +1,8 @@
 """What was received and what became of it: alerts, episodes and deliveries, in one database.
 
-Every public method is one transaction. The rows say which work is due. ``work`` starts it, and
-dbos, a library for durable jobs, carries it out. Times and incidents are text in the tables; the
-empty string means that there is none yet.
+Every public method is one transaction. The rows say which jobs are due. The module ``work`` starts
+them, and dbos, a library for durable jobs, carries them out. Times and incidents are text in the
+tables; the empty string means that there is none yet.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _receivers = sa.Table(
     _TABLES,
     sa.Column("name", sa.String, primary_key=True),
 )
-#: Fingerprints in one statement. SQLite takes no more than 32,766 variables.
+#: The most fingerprints in one statement. SQLite takes no more than 32,766 variables.
 _BATCH = 500
 
 
@@ -309,7 +309,7 @@ class Book:
         db.execute(sa.insert(_alerts).values(values))
 
     def _resolve(self, db: sa.Connection, alert: Alert, ends_at: str) -> None:
-        """Write down that an alert ended. When the episode's last one ends, a look is due."""
+        """Write down that an alert ended. If no other alert of its episode fires, a look is due."""
         fingerprint, starts_at = alert.key
         is_own = (_alerts.c.fingerprint == fingerprint) & (_alerts.c.starts_at == starts_at)
         resolved = sa.update(_alerts).where(is_own).values(ends_at=ends_at)
@@ -411,7 +411,7 @@ class Book:
             _update_episode(db, episode, ended_at=ended_at, stale=False)
 
     def mark_reported(self, episode: int, keys: Iterable[Sequence[str]]) -> None:
-        """Write down that alerts stand in a report. One that did already keeps its time.
+        """Write down that alerts stand in a report. An alert that did already keeps its time.
 
         Each key is a fingerprint and a start.
         """
@@ -526,7 +526,7 @@ def _read_known_ends(db: sa.Connection, alerts: Sequence[Alert]) -> dict[tuple[s
 
 
 def _get_end(alert: Alert) -> str:
-    """Return when an alert ended; empty while it fires. Without an end, its start must do."""
+    """Return when an alert ended; empty while it fires. Without an end, the start is taken."""
     if alert.status != "resolved":
         return ""
     return format_time(alert.ends_at or alert.starts_at)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 #: How long a process that is told to end may take before it is killed.
 _GRACE_S = 15
-#: Deliveries go first: to prepare the next process takes a core for some seconds.
+#: How long after a look the next process is prepared. Preparing takes a core for some seconds, and
+#: deliveries go first.
 _PREPARE_AFTER_S = 5.0
 _MOST_ERROR_CHARS = 2_000
 
@@ -220,7 +221,7 @@ class Looker:
         return "", f"the command took longer than {timeout_s:g} s (SERVE_LOOK_TIMEOUT_S)"
 
     def _open_lock(self) -> IO[str]:
-        """Open the file that a command locks; the lock ends when the last process closes it."""
+        """Open the file that a command locks; the lock ends when nobody has the file open."""
         return (self._settings.serve_home / "look.lock").open("w")
 
 

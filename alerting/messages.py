@@ -131,7 +131,7 @@ def _list_handovers(incident: Incident) -> list[str]:
 
 
 def _read_summary(folder: Path) -> list[str]:
-    """Return the lines of ``summary.txt`` without the report's path, which is this machine's."""
+    """Return the lines of ``summary.txt`` without the report's path on this machine."""
     try:
         lines = (folder / "summary.txt").read_text("utf-8").splitlines()
     except OSError:
@@ -140,7 +140,7 @@ def _read_summary(folder: Path) -> list[str]:
 
 
 def _say_alerts(alerts: Sequence[KnownAlert]) -> str:
-    """Say how many alerts there are, their names, and since when those fire that still do."""
+    """Say how many alerts there are, their names, how many still fire, and since when."""
     firing = [alert for alert in alerts if alert.ended_at is None]
     text = f"{count_of(len(alerts), 'alert')}: {_join_names(alerts)}"
     if not firing:

@@ -23,7 +23,7 @@ from .settings import ServeSettings
 
 _MOST_ROWS = 200
 _MOST_CHARS = 300
-#: The content policy of a report, and that no other page may embed ours.
+#: A report's content policy; and the rule that no other page may embed ours.
 HEADERS = {
     "Content-Security-Policy": f"{CSP} frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",

@@ -37,7 +37,7 @@ class TooManyAlertsError(PayloadError):
 
 
 def _read_end(text: object) -> datetime | None:
-    """Return a time; None without one, and for Go's zero time: Alertmanager writes it for never."""
+    """Return a time; None without one, or for Go's zero time, by which Alertmanager means never."""
     if text is None:
         return None
     if not isinstance(text, str):
@@ -65,8 +65,8 @@ class _FromAlertmanager(BaseModel):
 class Alert(_FromAlertmanager):
     """One alert. ``fingerprint`` and ``starts_at`` are its key.
 
-    While an alert fires, ``ends_at`` lies in the future: then Alertmanager counts the alert as
-    over, unless Prometheus has sent it again.
+    While an alert fires, ``ends_at`` lies in the future. From that time on, Alertmanager counts the
+    alert as over, unless Prometheus has sent the alert again.
     """
 
     status: Literal["firing", "resolved"]

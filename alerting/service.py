@@ -73,8 +73,8 @@ def serve(settings: ServeSettings) -> None:
 def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
     """Investigate and deliver for the alerts of one file, as ``serve`` does; then return.
 
-    It also finishes the jobs of an earlier call that died. If a target does not take a message, it
-    tries again until ``SERVE_RETRY_MAX_S`` plus 20 s after the look; the next call goes on.
+    Jobs of an earlier call that died are finished, too. If a target does not take a message, this
+    call tries again until ``SERVE_RETRY_MAX_S`` plus 20 s after the look. The next call goes on.
 
     Parameters
     ----------
@@ -176,7 +176,8 @@ def _run_jobs(
     Raises
     ------
     UsageError
-        When another process of this name works in the folder, or any other in the same Postgres.
+        When another process of this name works in the folder, or any other process works in the
+        same Postgres.
     """
     home = settings.serve_home
     with disk_errors(f"cannot use {home}"):
@@ -239,7 +240,7 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _hold_home(settings: ServeSettings, name: str) -> Iterator[None]:
-    """Hold the folder's lock of a name: two processes would carry out the same jobs twice."""
+    """Hold the folder's lock of a name, because two processes would carry out each job twice."""
     with (settings.serve_home / f"{name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -251,9 +252,9 @@ def _hold_home(settings: ServeSettings, name: str) -> Iterator[None]:
 
 @contextmanager
 def _hold_database(engine: sa.Engine) -> Iterator[None]:
-    """Hold a lock in Postgres, so that one process uses it, on whichever machine.
+    """Hold a lock in Postgres, so that only one process uses the database, on whichever machine.
 
-    SQLite needs none: the lock of the folder guards it.
+    SQLite needs no such lock: the lock of the folder guards its file.
     """
     if engine.dialect.name != "postgresql":
         yield

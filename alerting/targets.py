@@ -326,7 +326,7 @@ def _join_text(message: Message, *, is_repeat: bool) -> str:
 
 
 class MailTarget:
-    """A mail server. A repeat has the same Message-ID, so that mail programs can see one mail.
+    """A mail server. A repeat has the same Message-ID, so that mail programs can show one mail.
 
     Parameters
     ----------

@@ -176,7 +176,7 @@ def build_server(settings: ServeSettings) -> MCPServer:
 
 
 def _name_errors(tool: Callable[P, R]) -> Callable[P, R]:
-    """Pass the text of a ``RunbookError`` to the client; the library hides that of others."""
+    """Pass the text of a ``RunbookError`` to the client; the library hides other errors' texts."""
 
     @wraps(tool)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

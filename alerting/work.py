@@ -59,10 +59,10 @@ _DELIVERY_TICK_S = 30.0
 _COOLDOWN_TICK_S = 1.0
 #: How often ``wait_until_done`` looks whether all is done.
 _DONE_TICK_S = 0.5
-#: A day, in seconds: rare enough for something that is not needed.
+#: A day, in seconds.
 _ONCE_A_DAY_S = 86_400.0
 _FIRST_WAIT_S = 1.0
-#: A message without an answer may still arrive: wait at least so long before repeating it.
+#: A message without an answer may still arrive: wait at least this long before repeating it.
 _SETTLE_S = 2.0
 _LOOK_ATTEMPTS = 3
 _HAND_OVER_ATTEMPTS = 3
@@ -75,7 +75,8 @@ _ADDITION = "addition"
 _READ = "read-alertmanager"
 #: The only queue of dbos. Its jobs, the requests to Alertmanager, run one after another.
 _READS = "reads"
-#: Each poll is a transaction. The queue is rarely used: after a refused or truncated body.
+#: How often dbos polls the queue. Each poll is a transaction, and the queue is used rarely: after a
+#: refused or truncated body.
 _READS_POLL_S = 3.0
 #: The states of dbos for jobs in a queue, and for jobs that run.
 _NOT_BEGUN = "ENQUEUED"
@@ -184,7 +185,7 @@ class Work:
         Returns
         -------
         ``incident``, which the look goes on with; empty: ``runbook investigate`` chooses it.
-        ``after``, the open incident that this episode's takes over from; empty: none.
+        ``after``, the open incident that this episode's incident takes over from; empty: none.
         """
         episode = self._book.read_episode(episode_id)
         after = ""
@@ -299,7 +300,7 @@ class Work:
             self._close_unless_incident(episode)
 
     def _find_incident_to_end(self, episode: Episode) -> str:
-        """Return the previous episode's open incident, which this episode's ends; empty: none.
+        """Return the previous episode's open incident, if this episode ends it; empty: none.
 
         That incident goes on while one of its alerts fires, when this episode has an alert with the
         same fingerprint, or when somebody planned or changed something in the incident.
@@ -350,9 +351,9 @@ class Work:
     def _try_hand_over(self, episode_id: int, name: str) -> bool:
         """Start a run of Airflow that looks and delivers; return whether Airflow took it.
 
-        ``name`` ends the run's id. If Airflow refuses, or does not answer three times, the caller
-        does the work in this process. Should the run have started all the same, there are two
-        reports, which is better than none.
+        ``name`` ends the run's id. If three attempts fail, the caller does the work in this
+        process. If the run has started all the same, there are two reports. Two are better than
+        none.
         """
         run = _step("prepare", self._prepare_run, episode_id, name)
         if not run:
@@ -552,7 +553,7 @@ class Work:
     # --- alerts that a body left out, or that we refused ---
 
     def _read_held(self) -> None:
-        """Take in Alertmanager's active alerts; try until it answers, or it is too late."""
+        """Take in Alertmanager's active alerts; try for ``SERVE_GIVE_UP_MINUTES`` at most."""
         began_at = parse_time(_step("began", self._tell_time))
         give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
         wait_s = _FIRST_WAIT_S
@@ -741,7 +742,8 @@ class Planner:
         for status in DBOS.list_workflows(status=list(_UNFINISHED), load_output=False):
             is_look = status.name in (_LOOK, _ADDITION)
             if status.app_version == _JOBS_VERSION:
-                unfinished_looks += [status.workflow_id] if is_look else []
+                if is_look:
+                    unfinished_looks.append(status.workflow_id)
                 continue
             if is_look and status.input is not None:
                 episode_id = int(status.input["args"][0])
@@ -837,7 +839,7 @@ class Planner:
 
 
 def launch() -> None:
-    """Start dbos; unfinished jobs of a process that died go on. Register all jobs before."""
+    """Start dbos; unfinished jobs of a process that died go on. Register all jobs before this."""
     DBOS.listen_queues([_READS])
     DBOS.launch()
     DBOS.register_queue(
@@ -857,7 +859,7 @@ def configure(settings: ServeSettings) -> None:
         "executor_id": "serve",
         "serializer": _JsonSerializer(),
         "enable_otlp": False,
-        # dbos polls for messages between jobs. Our jobs send none.
+        # dbos polls for messages between jobs. Our jobs send none, so it polls seldom.
         "notification_listener_polling_interval_sec": _ONCE_A_DAY_S,
         "log_level": "WARNING",
     }
