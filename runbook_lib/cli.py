@@ -131,7 +131,7 @@ def parse_minutes(text: str) -> float:
 
 
 # The commands that every runbook has. Each imports its work when it runs, so that `--help` stays
-# fast. Interrupts are held during the import, which may swallow one.
+# fast. Interrupts are held during the import, because an import may swallow an interrupt.
 app = typer.Typer()
 
 
@@ -246,11 +246,12 @@ def close(incident_id: Incident, *, as_json: AsJson = False) -> None:
 def note(
     text: Annotated[str, typer.Argument(help="the remark, or what is to be done")],
     *,
-    owner: Annotated[str, typer.Option(help="who does it: makes it a follow-up")] = "",
+    owner: Annotated[str, typer.Option(help="who does it; makes the note a follow-up")] = "",
     due: Annotated[str, typer.Option(help="by which day, such as 2026-12-04")] = "",
     ticket: Annotated[str, typer.Option(help="where the follow-up is tracked")] = "",
     went: Annotated[
-        Literal["well", "badly", "luck"] | None, typer.Option(help="a lesson: how it went")
+        Literal["well", "badly", "luck"] | None,
+        typer.Option(help="makes the note a lesson: how it went"),
     ] = None,
     incident: IncidentId = "",
     as_json: AsJson = False,
@@ -314,7 +315,7 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
 
 
 def build_app(runbook: Runbook) -> typer.Typer:
-    """Return the command with the subcommands that all runbooks have, its own, and plug-ins'."""
+    """Return the command with those of every runbook, this runbook's own, and its plug-ins'."""
     whole = typer.Typer(
         help=runbook.summary,
         no_args_is_help=True,

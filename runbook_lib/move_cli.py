@@ -116,7 +116,7 @@ def _add_resume(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> 
     @app.command()
     def resume(
         plan_id: PlanId,
-        approve: Annotated[str, typer.Option(help="what this command printed before")] = "",
+        approve: Annotated[str, typer.Option(help="the hash that this command asked for")] = "",
         *,
         consumer_stands_still: StandsStill = False,
         stop_here: Annotated[
