@@ -35,7 +35,8 @@ def record_cells(shell: Any, incident: Incident, section: str) -> Callable[[], N
     Parameters
     ----------
     shell : IPython's; it reports each cell
-    incident, section : whose ``notebooks/`` get the file, and the section's name
+    incident : its folder ``notebooks/`` gets the file
+    section : the section's name
 
     Returns
     -------
@@ -97,7 +98,7 @@ def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
     return [output]
 
 
-#: A card shows at most so many.
+#: A card shows at most this many.
 _SHOWN_ROWS = 20
 _SHOWN_OBJECTS = 100
 _SHOWN_EVENTS = 60
@@ -185,7 +186,7 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
 
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
-    """Return what is open, how the last drill went, and where to go next. Only reads."""
+    """Return this incident, the newest ones, the last drill, and where to go next. Only reads."""
     drills = []
     incidents = []
     for row in _list_history(inv):
@@ -384,7 +385,7 @@ class Investigation(investigation.Investigation[S, C]):
     is_by_hand = False
 
     def _begin(self) -> None:
-        """Journal that the section begins. In IPython, also show values and progress, and record.
+        """Journal that the section begins. In IPython, show values and progress, and record cells.
 
         Cells are recorded when a person runs them; a headless run keeps its own notebook.
         """

@@ -45,7 +45,8 @@ _HEIGHTS = 3
 #: Room between the plot and its title, in points: without marks, and with them.
 _PAD = 6
 _PAD_OF_MARKS = 42
-#: Width and height of a picture in inches; letters in points. At 350 pixels 9 points are readable.
+#: Width and height of a picture in inches; size of letters in points. On a picture that is shown
+#: 350 pixels wide, letters of 9 points are readable.
 _SIZE = (5.0, 3.1)
 _LETTERS = 9
 _SMALL_LETTERS = 8
@@ -243,7 +244,7 @@ def _dim_before(axes: Any, since: datetime) -> None:
 
 
 def _draw_legend(axes: Any) -> None:
-    """Put the names of lines and marks under the plot; one line alone needs none."""
+    """Put the names of lines and marks under the plot; one line alone needs no legend."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) < 2:
         return
@@ -362,7 +363,8 @@ def plot_ages(
 
     Parameters
     ----------
-    bins : from and to in minutes, and how many objects waited so long; to None: no limit
+    bins : start and end of a range in minutes (an end of None: no limit), and how many objects have
+        waited that long
     folder : as for ``plot_reading``
     """
     title = "Objects by how long they have waited"
@@ -416,7 +418,7 @@ def plot_reading(
     Parameters
     ----------
     since : when this incident began; what is before it is dimmed. None: it is not known
-    folder : keeps the pictures, so that the same one need not be drawn again; None: none is kept
+    folder : keeps the pictures, so that the same one is not drawn again; None: none is kept
 
     Returns
     -------

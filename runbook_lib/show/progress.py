@@ -64,7 +64,7 @@ def _make_meter(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock
         is_counted = bool(done or total)
         if work is not None and not is_counted and now - work.shown_at < _REPEAT_GAP_S:
             return
-        if work is None or done <= work.done:  # it begins, or begins anew
+        if work is None or done <= work.done:  # the work begins, or begins anew
             work = _Work(show=begin(words), started_at=now, done=done)
             works[words] = work
         work.done = done

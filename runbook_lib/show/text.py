@@ -13,8 +13,8 @@ from markupsafe import Markup, escape
 
 from ..model import Json, Verdict
 
-# C0 but tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
-# fillers that look like blanks, variation of tags, lone surrogates (not encodable in UTF-8).
+# C0 except tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
+# fillers that look like blanks, tags and variation selectors, lone surrogates (UTF-8 has none).
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
@@ -24,7 +24,7 @@ _INVISIBLE = re.compile(
 _MARK = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]"
 _STACKED = re.compile(f"({_MARK}{{3}}){_MARK}+")
 
-# The plural s of a unit: not of one that ends in "ss", and not the unit "s".
+# The plural s of a unit. A unit that ends in "ss", and the unit "s", have none.
 _PLURAL = re.compile("(?<=[a-rt-z])s$")
 VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in Verdict} | {
     Verdict.FIXED_ALERT_DECAYING: "Fixed; the alert is still clearing",

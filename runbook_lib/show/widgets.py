@@ -112,8 +112,8 @@ class Form(Widget):
     Raises
     ------
     UsageError
-        When a value is wrong, or the parameters cell, or the one that papermill put after it, sets
-        a name that is not a parameter.
+        When a value is wrong. Also when a name that is not a parameter is set by the parameters
+        cell, or by the cell with papermill's values.
     """
 
     def __init__(self, section: SectionModule, namespace: MutableMapping[str, Any]) -> None:
@@ -148,7 +148,7 @@ class Form(Widget):
         """Return a parameter's field, its description, and room for an error."""
         info = self._infos[name]
         field = _make_field(name, info, value)
-        # A front end may send the click before the value: this says that the value came too late.
+        # A front end may send the click before the value: then the text says that it is not in use.
         self.say_on_change(field, _NOT_IN_USE)
         description = safe(info.description or "")
         label = widgets.HTML(f"&nbsp; {description}")
@@ -247,7 +247,7 @@ def _make_field(name: str, info: FieldInfo, value: Any) -> Any:
 
 
 def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
-    """Show a plan with its short hash, and ask for the same characters, typed by hand.
+    """Show a plan with its short hash, and ask a person to type that hash to approve the plan.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
         disabled=plan.is_empty,
     )
     field = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
-    # A front end may send the click before the text: this says that the text came too late.
+    # A front end may send the click before the text: then the answer says: not approved yet.
     gate.say_on_change(field, "Not approved yet: press Approve.")
     label = widgets.HTML(f"<b>To approve, type <code>{short}</code></b>")
     rows = [widgets.HTML(_frame([describe(plan)]))]
@@ -300,7 +300,7 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
 
 
 def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
-    """Offer to plan the way back of a release that was just carried out; of no other plan.
+    """Offer a button that chooses a release to take back; it is disabled for any other plan.
 
     Parameters
     ----------
@@ -393,7 +393,7 @@ def live(inv: Investigation, *steps: str) -> Widget:
 
 
 def _save_answer(inv: Investigation, name: str, text: str) -> None:
-    """Write an answer to the journal: to a lesson, or to a checklist's step, which is read anew."""
+    """Write an answer to the journal, as a lesson or for a checklist's step, which is read anew."""
     if name in list(Lesson):
         inv.note(text, lesson=name)
     else:
