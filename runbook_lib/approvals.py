@@ -20,15 +20,15 @@ from . import errors
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_json, parse_time
 from .redact import Redactor
 
-#: How long after it was made a plan may be carried out.
+#: How long a plan may be carried out after it was made.
 _LIFETIME = timedelta(minutes=15)
 
 
 class Effect(NamedTuple):
     """The result of carrying a plan out, or of looking for its effect.
 
-    ``reason`` says in words what came of it, ``result`` in facts. ``is_ok`` is false when a part of
-    the plan's effect is not there.
+    ``reason`` says in words what came of the plan, and ``result`` holds the facts. ``is_ok`` is
+    false when a part of the plan's effect is not there.
     """
 
     reason: str
@@ -45,7 +45,7 @@ class PlanKind(NamedTuple):
     apply : carries out an approved plan, with the runbook's own ``Investigation``
     verify : reads the world again and says whether the plan's effect is there; only reads
     summarise : picks from the header what an approver needs to know
-    parse : reads a file in another form than one line with the header
+    parse : reads a file that has another form than one line with the header; None: it has that form
     resume : goes on with a plan that was cut off; None: such a plan is carried out once
     refusals : the errors of ``apply`` and ``resume`` that say that nothing was changed
     """
@@ -66,15 +66,15 @@ class Plan:
     Attributes
     ----------
     path : of the file; ``id`` is its name without the ending
-    sha256 : what an approval names: the hash of the file's bytes as they were read, or of a shard's
-        manifest
+    sha256 : the hash that an approval names: of the file's bytes as they were read; for a shard, of
+        its manifest's bytes
     summary : the facts that an approver needs: counts, bytes, what is left out and why
     step, action, target : id of the step, what is done, and to what
     content : what the kind needs to carry the plan out
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
-    observed : what the planner looked at, such as keys with the time since when each waits; empty
-        for a plan that was read back from its file
+    observed : what the planner looked at, such as keys, each with the time since when its object
+        waits; empty for a plan that was read back from its file
     way_back : what takes the plan back: a command, or words
     reversible : whether the way back is a command
     made_at : when the plan was made, which may be long before it was loaded; None: not known
@@ -164,7 +164,7 @@ def write_plan(
 
 
 def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
-    """Read a plan back from its file; ``kinds`` are those that it may be of.
+    """Read a plan back from its file; a plan of none of the ``kinds`` is refused.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def check_use(plan: Plan, *, now: datetime) -> None:
 
 
 def mark_applied(plan: Plan, facts: Mapping[str, Json]) -> None:
-    """Mark a plan as used. Call it before the change, so that a crash cannot lead to a second one.
+    """Mark a plan as used. Call it before the change, so that a crash leads to no second change.
 
     Parameters
     ----------

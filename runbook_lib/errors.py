@@ -8,7 +8,7 @@
     ├── ClientError                   an outside system could not be read or changed
     │   ├── ClientTimeoutError        no answer in time
     │   ├── ConnectionRefusedClientError   nothing listens there, or the connection broke
-    │   │   └── NotConfiguredError    the settings say that we do not have it
+    │   │   └── NotConfiguredError    the settings say that there is no such system
     │   ├── AccessDeniedError         wrong credentials or no right
     │   ├── NotFoundError             the thing asked for does not exist
     │   ├── PreconditionFailedError   the object is not the one that was named
@@ -68,7 +68,7 @@ class UsageError(RunbookError):
 
 
 def list_problems(error: ValidationError) -> dict[str, str]:
-    """Return what is wrong, by the field's name; the name ``""`` stands for the whole.
+    """Return what is wrong, by the field's name; a problem of no single field has the name ``""``.
 
     The values themselves are left out, because they may be secret.
     """
@@ -140,8 +140,8 @@ class JournalDamagedError(RecordError):
     Parameters
     ----------
     message : the file, its line, and what is wrong
-    line : its number, from 1
-    reason : what is wrong with it
+    line : the line's number, from 1
+    reason : what is wrong with the line
 
     Attributes
     ----------

@@ -119,7 +119,7 @@ def _is_time(value: Json) -> bool:
 
 
 def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
-    """Return a column; what cannot be a time or a number becomes missing where ``dtype`` is one."""
+    """Return a column. If ``dtype`` is times or numbers, a value that is none becomes missing."""
     import pandas as pd
 
     column = pd.Series(values, dtype=_NESTED)

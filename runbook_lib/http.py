@@ -99,7 +99,7 @@ def check_ticket_id(text: str) -> str:
 
 
 def _read_labels(value: Json) -> Json:
-    """Read null as an empty object. Anything else stays as it is, even a list, which is refused."""
+    """Read null as an empty object. Any other value stays; it is refused if it is no object."""
     if value is None:
         return {}
     return value
@@ -252,7 +252,7 @@ class HttpClient:
         """
         request = Request("GET", f"{self.url}{path}", params=params)
         answer = self._send(request)
-        # The right system may answer so, too.
+        # The right system may answer with these statuses, too.
         if answer.status in (401, 403) or answer.status >= 500:
             self._check_status(request, answer)
         try:
@@ -342,7 +342,7 @@ class HttpClient:
             raise self.bad(path, f"{text} {question}") from error
 
     def bad(self, path: str, text: str) -> errors.ClientError:
-        """Return the error for an answer that cannot be used."""
+        """Return the error for an answer that cannot be used; ``text`` follows the address."""
         return self._make_error(errors.BadAnswerError, f"{self.url}{path} {text}")
 
     def _ask_json(self, request: Request) -> Json:
@@ -398,7 +398,7 @@ class HttpClient:
         if not self.url:
             text = f"not configured: {self._setting} is empty"
             raise self._make_error(errors.NotConfiguredError, text)
-        # For connecting and the first byte together. requests takes this, but its types do not.
+        # For connecting and the first byte together. requests accepts it; its types do not say so.
         timeout: Any = urllib3.Timeout(total=self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         try:
@@ -421,7 +421,7 @@ class HttpClient:
     def _read_body(self, response: requests.Response, deadline: float, url: str) -> bytes:
         """Return the whole body; raise when it is too long, or not complete by ``deadline``."""
         body = bytearray()
-        # read1 returns what one receive gave, so that a trickle cannot outlive the deadline.
+        # read1 waits for one receive only, so the deadline is checked even when bytes come slowly.
         while chunk := response.raw.read1(64 * 1024, decode_content=True):
             body += chunk
             if len(body) > _MAX_BODY_BYTES:
@@ -509,7 +509,8 @@ def _describe_misfit(error: Exception) -> str:
     if isinstance(error, ValidationError):
         problems = errors.list_problems(error)
         field, problem = next(iter(problems.items()))
-        return f"{field}: {problem}".removeprefix(": ")  # without a field for the whole
+        # A problem of no single field has an empty name.
+        return f"{field}: {problem}".removeprefix(": ")
     return f"{type(error).__name__}: {error}"
 
 
@@ -523,7 +524,7 @@ def _short(text: str) -> str:
 def _say_why(error: Exception) -> str:
     """Say in a few words why no answer came."""
     if isinstance(error, requests.exceptions.ProxyError):
-        return "not through the proxy that PROXY_URL names"
+        return "the proxy that PROXY_URL names made no connection"
     for part, reason in _REASONS.items():
         if part in str(error):
             return reason

@@ -100,7 +100,7 @@ def check_undamaged(incident: Incident) -> None:
 
 
 def _say_damaged(damaged: Incident, damage: str, replacement: Incident) -> None:
-    """Say on stderr, and in the replacement's journal, which damaged incident it replaces."""
+    """Say on stderr, and in the new incident's journal, which damaged incident was replaced."""
     problem = f"The journal of {damaged.id} is damaged ({damage})."
     text = f"{problem} It stays as it is; this look goes on in {replacement.id}."
     replacement.journal.append("journal_damaged", {"section": "", "reason": text})
@@ -113,8 +113,8 @@ def _hand_over(ended: Incident, successor: Incident) -> None:
     words = verdict.replace("_", " ")
     reason = f"The next episode is {successor.id} (../{successor.id}/report.html)."
     ended.close(verdict, reason=reason, followed_by=successor.id)
-    closed = f"{ended.id} is closed as {words}: this is another episode."
-    text = f"{closed} It goes on in {successor.id}."
+    closed = f"{ended.id} is closed as {words}: another episode has begun."
+    text = f"{closed} That episode's incident is {successor.id}."
     successor.journal.append(
         "handed_over", {"section": "", "reason": f"{text} ../{ended.id}/report.html"}
     )
@@ -257,9 +257,9 @@ class Investigation(Generic[S, C]):
     ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it is new, for ``find``.
 
-        It is the open one, else the look that was kept, else a new one. If the journal of the first
-        two is damaged, or their episode has ended, a new one replaces them. The caller holds the
-        home's lock.
+        It is the open one, else the look that was kept, else a new one. If the journal of an open
+        incident or a kept look is damaged, or the open incident's episode has ended, a new one
+        replaces it. The caller holds the home's lock.
         """
         make = partial(make_incident, settings, opened_by="", kept=keeps)
         home = settings.runbook_home.resolve()
@@ -312,7 +312,7 @@ class Investigation(Generic[S, C]):
         calm = cls.read_calm(settings)
         if cls._is_in_trouble(incident):
             return False
-        # The latest beginning that is possible: now.
+        # Another episode has begun by now at the latest.
         may_be_over = incident.is_over(
             utc_now(),
             is_alert=True,
@@ -424,8 +424,7 @@ class Investigation(Generic[S, C]):
     def record(self, kind: str, data: dict[str, Json]) -> int:
         """Write an entry of this section to the journal, and return its sequence number.
 
-        If the incident was closed before it was opened here, nothing is written, and the number is
-        0.
+        If an earlier command closed the incident, nothing is written, and the number is 0.
         """
         if self.incident.is_late:
             return 0
@@ -503,8 +502,8 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        If the incident was closed before it was opened here, the newest reading is returned as it
-        is.
+        If an earlier command closed the incident, the step's newest reading is returned as it is. A
+        step that has none is read, and its reading is not journalled.
         """
         reused = self._find_reusable(step_id, max_age_s)
         if reused is not None:
@@ -542,8 +541,8 @@ class Investigation(Generic[S, C]):
     def frame(self, step_id: str) -> DataFrame:
         """Return the rows of a step's newest reading in the journal, as ``to_frame`` does.
 
-        Its columns, with their dtypes, are those that the section's ``COLUMNS`` declares, even
-        where the step was not read or has no row. Only reads.
+        The frame always has the columns that the section's ``COLUMNS`` declares, with their dtypes,
+        even where the step was not read or has no row. Only reads.
         """
         from .frames import to_frame
 
@@ -591,7 +590,8 @@ class Investigation(Generic[S, C]):
     def _sees_cleared(self) -> bool:
         """Tell whether a current reading of this section says that the alert is over.
 
-        ``left_out`` says so, too: only whether the channels were told is not known then.
+        ``left_out`` says so, too: the alert is over, and there is no way to ask whether the
+        channels were told.
         """
         for step, reading in self.journal.list_current(self.now()).items():
             if step not in self.section.STEPS:
@@ -662,7 +662,7 @@ class Investigation(Generic[S, C]):
         if plan.sha256 not in approved:
             return self._write_phase(plan, ActionPhase.PLANNED, "left alone: not in this approval")
         self._write_phase(plan, ActionPhase.APPROVED)
-        # What was typed, not the plan's own hash: a mover compares the two once more.
+        # Keep what was typed, not the plan's own hash: a mover compares the two once more.
         position = approved.index(plan.sha256)
         self._approvals[plan.id] = approved[position]
         return self._carry_out(plan, plan.kind.apply)

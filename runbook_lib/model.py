@@ -15,7 +15,7 @@ class Progress(Protocol):
     """Where work reports its progress."""
 
     def __call__(self, words: str, done: int = 0, total: int = 0, /) -> None:
-        """Show what is going on, and how much of it is done; a ``total`` of 0 is not known."""
+        """Show what is going on, and how much of it is done; a ``total`` of 0 means: not known."""
 
 
 def keep_quiet(_words: str, _done: int = 0, _total: int = 0, /) -> None:
@@ -98,7 +98,7 @@ class Status(StrEnum):
 
 
 class AlertState(StrEnum):
-    """What Prometheus says of one alert. ``resolved`` is also one that never fired."""
+    """What Prometheus says of one alert. An alert that never fired is ``resolved``, too."""
 
     FIRING = "firing"
     PENDING = "pending"
@@ -120,7 +120,7 @@ class CauseStatus(StrEnum):
 
 
 class Role(StrEnum):
-    """What a step is to the helper, which knows steps by their role and never by their id.
+    """What a step is to this package, which knows steps by their role and never by their id.
 
     Attributes
     ----------
@@ -227,7 +227,7 @@ class Plot(_Journalled):
         while a span lasts
     marks : moments to annotate, such as an action, with their words
     ages : start and end of a range of ages in minutes (an end of None: no limit), and how many
-        objects have waited so long
+        objects have waited that long
     """
 
     title: str = ""
@@ -313,7 +313,7 @@ class Observed(_Entry):
 
 
 class Outcome(BaseModel):
-    """What a step read, and how it judges it.
+    """What a step read, and how the step judges that.
 
     Attributes
     ----------

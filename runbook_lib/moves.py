@@ -2,7 +2,8 @@
 
 A mover is a library that moves objects by a plan of its own, keeps a ledger, and proves the move.
 This module imports none: the protocol ``Mover`` says what the gate calls. A runbook
-subclasses ``MoveGate`` with its own rules: who else moves, what is known of a row, its words.
+subclasses ``MoveGate`` with its own rules: who else moves objects, what is known of a row, and the
+words of its messages.
 """
 
 from __future__ import annotations
@@ -30,8 +31,13 @@ Logs = Callable[[str], ChainedLog]
 """Opens the ledger of the plan with an id, in the folder of that plan's incident."""
 
 ListBegun = Callable[[], Mapping[str, Callable[[], Any]]]
-"""Returns what reads each plan that has a ledger on this machine, by the plan's id."""
+"""Returns a function for each plan that has a ledger on this machine, by the plan's id.
 
+The function reads the plan.
+"""
+
+#: How long a plan may be begun after it was made, and a move be undone after its first copy, unless
+#: the runbook says otherwise.
 _LIFETIME = timedelta(minutes=15)
 #: The most objects of a plan, unless the runbook's ``header`` says otherwise.
 _LIMIT_OBJECTS = 1000
@@ -70,7 +76,7 @@ class MovePlan(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Of the file's bytes: what an approval names."""
+        """Hash of the file's bytes. ``Mover.find_approval`` says which hash an approval names."""
 
     @property
     def made_at(self) -> datetime:
@@ -145,7 +151,7 @@ class MoveProof(MoveReport, Protocol):
 
     @property
     def taken_before(self) -> int:
-        """Rows of the undone plan that a consumer had taken before."""
+        """How many objects of the undone plan a consumer had taken before the undo."""
 
 
 class OpenRow(Protocol):
@@ -181,7 +187,7 @@ class OpenRow(Protocol):
 
     @property
     def is_freed(self) -> bool:
-        """Whether a person said that the object was not taken, and no plan took it since."""
+        """Whether a person said that the object was not taken, and no later plan has it."""
 
 
 class MoveParameters(ChangeParameters):
@@ -216,7 +222,7 @@ class Mover(Protocol[P_co]):
 
     Attributes
     ----------
-    SCHEMA : the first line of its plans names a schema that begins with it
+    SCHEMA : the beginning of the schema's name in the first line of each of its plans
     REFUSALS : its errors that say that nothing was changed
     NEEDS_APPROVAL : of these, the one that asks to approve more; it has ``reason`` and ``command``
 
@@ -310,7 +316,7 @@ class Mover(Protocol[P_co]):
         """Return the commands that go on from a run's facts; none when all is done."""
 
     def find_holder(self, store: Any, plan: Any, /, *, logs: Logs) -> str:
-        """Return the id of the plan that holds a plan's open rows."""
+        """Return the id of the plan that settles a plan's open rows: itself, or its reopening."""
 
     def list_open_rows(
         self, store: Any, plan: Any, /, *, logs: Logs, same_store: bool
@@ -353,7 +359,7 @@ class WatchedOthers:
         return True
 
     def pause(self) -> None:
-        """Look; nobody is paused."""
+        """Check that the others stand still; pause nobody."""
         self.check()
 
     def resume(self) -> None:
@@ -462,7 +468,7 @@ class MoveGate(Generic[P]):
         Parameters
         ----------
         header : ``source``, ``to``, and what else the mover's plan takes
-        judge : says of each object whether it may move, as the mover asks; None: each may
+        judge : says of each object whether it may move, in the mover's form; None: each may
         match : shell pattern of names
         first : how many objects at most; None: all
 
@@ -638,7 +644,7 @@ class MoveGate(Generic[P]):
         }
 
     def find_holder(self, inv: Any, plan: Plan) -> str:
-        """Return the id of the plan that holds a plan's open rows: itself, or one about it."""
+        """Return the id of the plan that settles a plan's open rows: itself, or its reopening."""
         store = self.get_store_to_look(inv.clients)
         return self.mover.find_holder(store, plan.content, logs=_open_logs(plan))
 
@@ -647,7 +653,7 @@ class MoveGate(Generic[P]):
 
         Parameters
         ----------
-        home : holds this machine's ledgers, by which plans are found that the store forgot
+        home : holds this machine's ledgers; they show plans that the store does not remember
 
         Returns
         -------
@@ -675,11 +681,12 @@ class MoveGate(Generic[P]):
     def fetch_plan(
         self, clients: Any, plan_id: str, find_incident: Callable[[], Incident]
     ) -> Path | None:
-        """Fetch a plan that this machine does not have from the store's memory.
+        """Fetch from the store's memory a plan that this machine does not have.
 
         Parameters
         ----------
-        find_incident : returns the incident that the plan goes into; called when the store has it
+        find_incident : returns the incident that the plan goes into; called only if the store has
+            the plan
 
         Returns
         -------
@@ -886,7 +893,7 @@ def count_reopened(action: str, facts: Mapping[str, Json]) -> int:
     Parameters
     ----------
     action : of the plan that was carried out
-    facts : of its run; 0 while that is not over
+    facts : of that plan's run; while the run is not over, the answer is 0
     """
     is_over = facts.get("is_ended") and not facts.get("stopped") and not facts.get("is_held")
     if action != "reopen" or not is_over:

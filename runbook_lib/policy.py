@@ -1,6 +1,6 @@
 """What a runbook decides about its incidents: verdict, next step, causes, impact and words.
 
-The helper asks these questions and answers none of them for a particular runbook. ``Policy`` is a
+This package asks these questions and answers none of them for a particular runbook. ``Policy`` is a
 neutral answer to each. A runbook subclasses it, overrides what it knows better, and hands an
 instance over in its ``Runbook``. Every answer follows from the journal alone: no clock, no files.
 """
@@ -47,8 +47,8 @@ class Judgement(NamedTuple):
     ----------
     reason : why, in words
     next : where to go from here
-    since, until : when the trouble began, and the first sample after which all stayed well; None:
-        not known, or not so
+    since, until : when the trouble began, and the time of the first sample after which all stayed
+        well; None: not known, or there is no such time
     may_close : whether the section that reads that the alert is over may close the incident
     """
 
@@ -107,9 +107,10 @@ class Policy:
 
         Parameters
         ----------
-        now : the time by which readings are current, or too old; default: of the newest look
+        now : the time by which readings are current, or too old; default: the time of the newest
+            look
         roles : only needed readings of these roles must be there; None: all that are needed. The
-            neutral policy needs all, whatever the roles
+            neutral policy ignores this, and needs all
         """
         closed = journal.closing_verdict()
         if closed is not None:
@@ -136,7 +137,7 @@ class Policy:
         return self._make_judgement(journal, Verdict.FIXED if is_fix else Verdict.HEALTHY)
 
     def _make_judgement(self, journal: JournalView, verdict: Verdict) -> Judgement:
-        """Return the judgement with a verdict: its words, and its times from the journal."""
+        """Return the judgement for a verdict, with words for it, and times from the journal."""
         until = None
         if verdict is Verdict.FIXED:
             until = journal.well_since() or journal.recovered_at()
@@ -200,7 +201,7 @@ class Policy:
         return f"{action.first.action.replace('_', ' ')}: {clip_target(action.first.target)}"
 
     def describe_proof(self, action: ActionRecord) -> str:
-        """Return what the check after an action found, in a few words; before it, the state."""
+        """Return what the check after an action found, in a few words; no check: the state."""
         if action.applied is None:
             return action.state
         if action.state not in tuple(ActionPhase):  # such as "taken back"

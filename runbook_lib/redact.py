@@ -1,4 +1,4 @@
-"""Hide secrets in texts. Everything that shows, stores or sends text calls it first."""
+"""Hide secrets in texts. Everything that shows, stores or sends text calls this first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ _SHORTEST_BASE64 = 6
 _NAME = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key)"
 # Values that are not secrets: words about a secret, and what hides one already.
 _KEEP = r"(?:\[redacted\]|present\b|absent\b|equal to the store's|<secret>|\*{3}|null\b|None\b)"
-# A quoted value, up to the same quote with as many backslashes before it; else up to a blank.
+# A quoted value, up to the same quote with as many backslashes before it; or the beginning of an
+# unquoted one. Each rule adds what an unquoted value may hold, and the closing bracket.
 _VALUE = rf"(?:(?P<q>\\*+[\"'])(?!{_KEEP})(?:(?!(?P=q))[^\n]){{1,4000}}|(?!{_KEEP}|\\*[\"'])"
 _RULES = {
     # scheme://user:password@host
@@ -50,13 +51,13 @@ _RULES = {
     r"|\bgh[opsu]_\w{20,400}"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?": MASK,
 }
-# Without any of these no pattern can match. A ledger has very many keys and numbers, which have
-# none, so this search saves the time of all others.
+# Without any of these no pattern can match. A ledger has very many keys and numbers without them,
+# so this one search saves the time of all others.
 _SIGNS = re.compile(
     r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
     r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"
 )
-# By chance a picture's letters contain such a sign, and trying every pattern on them takes long.
+# By chance a picture's letters may contain such a sign. To try every pattern on them takes long.
 _PICTURE = re.compile(r"(data:image/png;base64,[A-Za-z0-9+/]{1000,}={0,2})")
 _SECRET_FIELD = re.compile(_NAME, re.IGNORECASE)
 _KEPT_VALUE = re.compile(_KEEP)
@@ -105,8 +106,8 @@ class Redactor:
     def json(self, value: Json) -> Json:
         """Return a JSON value with every string in it, names too, without secrets.
 
-        If a field's name says that its value is secret, a string there is hidden, whatever the
-        string is. NaN and the infinities become text.
+        If a field's name says that its value is secret, a string there is hidden, unless it is a
+        word that is no secret, such as ``absent``. NaN and the infinities become text.
         """
         if isinstance(value, str):
             return self.text(value)
@@ -163,7 +164,7 @@ def _encode_inside(raw: bytes, bytes_before: int) -> str:
     where in such a group they begin.
     """
     encoded = base64.b64encode(bytes(bytes_before) + raw).decode().rstrip("=")
-    # So many characters at the start depend on the bytes before, too.
+    # This many characters at the start depend on the bytes before, too.
     mixed_with_before = (0, 2, 3)[bytes_before]
     inner = encoded[mixed_with_before:]
     is_mixed_with_after = (bytes_before + len(raw)) % 3 != 0

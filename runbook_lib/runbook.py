@@ -1,4 +1,4 @@
-"""A runbook as the helper sees it: one object, found by one entry point.
+"""A runbook as this package, the helper, sees it: one object, found by one entry point.
 
 Several may be installed. A process carries out one of them: the one that ``--runbook`` names, else
 the default. The default is the only one that is installed, or the one that comes with the
@@ -88,7 +88,7 @@ def get_runbook_name() -> str:
 
 @cache
 def _load(name: str) -> Runbook:
-    """Import the runbook of a name; an empty one is the default's."""
+    """Import the runbook of a name; an empty name means the default runbook."""
     runbook: Runbook = _find_entry(name).load()
     return runbook
 

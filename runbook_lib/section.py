@@ -81,7 +81,7 @@ def get_parameters(inv: Any, kind: type[P]) -> P:
 def attempt(read: Callable[[], T]) -> tuple[T | None, str]:
     """Return what ``read`` returned, and ""; or None, and why it could not read.
 
-    Make the client in ``read``, too: that may fail, such as for a store without keys.
+    Make the client in ``read``, too: making it may fail, such as for a store without keys.
     """
     try:
         return read(), ""

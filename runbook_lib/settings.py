@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         paths["runbook_home"] = (find_checkout() or root) / settings.runbook_home
         ca_bundle = paths.get("ca_bundle")
         if ca_bundle is not None and not _is_readable(ca_bundle):
-            raise SettingsError("CA_BUNDLE is not a readable file. Empty means the usual ones.")
+            raise SettingsError("CA_BUNDLE is not a readable file. Correct it, or leave it empty.")
         return settings.model_copy(update=paths)
 
     @field_validator("runbook_operator")
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
-        """Return the default for an empty value, where an empty text means nothing."""
+        """Return the default in place of an empty text, for fields that may not be empty."""
         default = cls.model_fields[str(info.field_name)].default
         must_not_be_empty = default is None or info.field_name == "runbook_environment"
         if must_not_be_empty and not str(value).strip():
