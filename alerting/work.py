@@ -176,7 +176,7 @@ class Work:
             attempt += 1
             DBOS.sleep(_FIRST_WAIT_S * attempt)
             result = _step("investigate", self._investigate, episode_id, chosen)
-        _step("render", self._tell_look, episode_id, look, result)
+        _step("render", self._report_look, episode_id, look, result)
         _step("end", self._finish_look, episode_id, look, result)
 
     def _choose_incidents(self, episode_id: int) -> dict[str, str]:
@@ -217,7 +217,7 @@ class Work:
         self._metrics.count_look(look.verdict if not look.error else "failed")
         return {**look._asdict(), "alerts": [_key_of(alert) for alert in alerts]}
 
-    def _tell_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
+    def _report_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
         """Write down the messages of a look, and that its alerts are reported.
 
         That holds even for a look that failed, because the message says why there is no report.

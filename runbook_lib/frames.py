@@ -119,7 +119,7 @@ def _is_time(value: Json) -> bool:
 
 
 def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
-    """Return a column. If ``dtype`` is times or numbers, a value that is none becomes missing."""
+    """Return a column. If ``dtype`` is times or numbers, any other value becomes missing."""
     import pandas as pd
 
     column = pd.Series(values, dtype=_NESTED)

@@ -99,7 +99,7 @@ def check_ticket_id(text: str) -> str:
 
 
 def _read_labels(value: Json) -> Json:
-    """Read null as an empty object. Any other value stays; it is refused if it is no object."""
+    """Read null as an empty object. The field's type then refuses what is no object."""
     if value is None:
         return {}
     return value
@@ -398,7 +398,7 @@ class HttpClient:
         if not self.url:
             text = f"not configured: {self._setting} is empty"
             raise self._make_error(errors.NotConfiguredError, text)
-        # For connecting and the first byte together. requests accepts it; its types do not say so.
+        # For connecting and the first byte together. The types of requests do not know this form.
         timeout: Any = urllib3.Timeout(total=self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         try:

@@ -518,7 +518,7 @@ class Investigation(Generic[S, C]):
         return reading.model_copy(update={"seq": seq})
 
     def _find_reusable(self, step_id: str, max_age_s: float | None) -> Reading | None:
-        """Return the reading of the journal that may stand for a new one; None: read anew."""
+        """Return the journal's reading that may stand for a new one; None: read the step anew."""
         if self.incident.is_late:
             return self.latest().get(step_id)
         if max_age_s is None:

@@ -355,7 +355,7 @@ class WatchedOthers:
     holds: bool = False
 
     def is_paused(self) -> bool:
-        """Return True: there is nobody to pause."""
+        """Return True, so that the mover goes on: there is nobody to pause."""
         return True
 
     def pause(self) -> None:
