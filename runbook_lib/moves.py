@@ -187,7 +187,7 @@ class OpenRow(Protocol):
 
     @property
     def is_freed(self) -> bool:
-        """Whether a person said that the object was not taken, and no later plan has it."""
+        """Whether a person said that the object was not taken, and this word still holds."""
 
 
 class MoveParameters(ChangeParameters):
