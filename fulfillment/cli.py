@@ -125,7 +125,7 @@ def drill(
         from .settings import Settings
 
     def work(progress: Progress) -> Document:
-        """Do what the options choose: only take back, run every scenario, or run one."""
+        """Do what the options choose: take back a killed drill, run every scenario, or run one."""
         settings = Settings.load()
         if revert:
             return revert_killed_drill(settings, progress=progress)

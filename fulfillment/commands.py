@@ -1,4 +1,4 @@
-"""What the commands check, init, chaos and those of a release do, and their JSON documents.
+"""What ``check``, ``init``, ``chaos`` and the commands of a release do, and their JSON documents.
 
 The documents of drills stand here, too. Fields of documents are added, never renamed.
 """
@@ -83,8 +83,9 @@ class CheckDocument(Document):
 class InitDocument(Document):
     """``init``: whether ``.env`` was written; with ``--marker``, what became of the marker.
 
-    ``writes`` is exactly what the marker is to be, and where; it is empty when the bucket had the
-    marker before. ``sha256`` is the hash of ``writes``. ``apply`` is the command that approves it.
+    ``writes`` is exactly what would be written as the marker, and where; it is empty when the
+    bucket has the marker already. ``sha256`` is the hash of ``writes``. ``apply`` is the command
+    that approves it.
     """
 
     env_file: str
@@ -109,7 +110,7 @@ class InitDocument(Document):
 
 
 class PlanDocument(MovePlanDocument):
-    """``plan``: what would move, and what would not, by reason; ``apply`` is the command.
+    """``plan``: what would move, and what would not, by reason; ``apply`` is the command for it.
 
     ``effect`` holds the backlog now and after the plan. ``effect_reason`` says the same in words,
     or says what could not be read.
@@ -127,8 +128,8 @@ def _list_counts(numbers: Mapping[str, int]) -> list[str]:
 class ChaosDocument(Document):
     """``chaos``: numbers of synthetic objects.
 
-    ``drills`` has the number of each drill's objects, and ``expired`` says how many of all are
-    past their time. ``kept`` counts other objects, which ``revert`` leaves alone. ``failed`` has
+    ``drills`` says how many objects each drill has, and ``expired`` how many of all are past their
+    time. ``kept`` counts other objects, which ``revert`` leaves alone. ``failed`` has
     the keys that could not be removed, each with the reason.
     """
 
@@ -142,7 +143,7 @@ class ChaosDocument(Document):
     @property
     def answer(self) -> str:
         """What was made, removed, or is there."""
-        # `create` gives its new objects in `drills`, too: they are not said twice.
+        # `create` counts its new objects in `drills`, too. They are not counted twice here.
         numbers = {
             "made": self.created,
             "removed": self.removed,
@@ -231,8 +232,8 @@ class DrillDocument(Document):
 class DrillRow(Part):
     """One scenario of ``drill --all``, and how long each phase took, in seconds.
 
-    ``notify_s`` is the time until the last channel was told; ``missed`` are the objectives that
-    were not met, or why there was no drill.
+    ``notify_s`` is the time until the last channel was told. ``missed`` names the objectives that
+    were not met, or says why the drill was refused or ended early.
     """
 
     scenario: str
@@ -303,17 +304,17 @@ class DrillRevertDocument(Document):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Two fields without a killed drill: nothing was taken back, and nobody looked."""
+        """``reverted`` and ``steady`` if no drill was killed: nothing was taken back or checked."""
         return () if self.drill else ("reverted", "steady")
 
 
 def init(
     settings: Settings, *, marker: str = "", approve: str = "", progress: Progress = keep_quiet
 ) -> InitDocument:
-    """Write ``.env`` into the current folder; with ``marker``, say what would mark the bucket.
+    """Write ``.env`` into the current folder; with ``marker``, plan or write the bucket's marker.
 
     A ``.env`` in this folder or above it stays as it is. With ``marker`` no ``.env`` is written, so
-    that the approved command reads the same settings as this one.
+    that the approved command reads the same settings as the command before it.
 
     Parameters
     ----------
@@ -349,7 +350,7 @@ def init(
 
 
 def _mark(document: InitDocument, settings: Settings, marker: str, approve: str) -> InitDocument:
-    """Write the marker if ``approve`` is its hash; else say exactly what would be written, where.
+    """Write the marker if ``approve`` is its hash; without ``approve``, say what would be written.
 
     Writes nothing when the bucket has this marker already.
     """
@@ -498,7 +499,7 @@ class ReleaseCommands(MoveCommands):
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Prove a change, read what a verdict needs, conclude, and write the report.
 
-        Only reads systems. So verdict, report and summary know of the change at once.
+        Verdict, report and summary then know of the change. Only reads systems.
 
         Returns
         -------
@@ -529,7 +530,7 @@ class ReleaseCommands(MoveCommands):
         }
 
 
-# After a command 6.5 looks once, at once: it does not wait for samples of the metrics.
+# After a command, 6.5 looks only once, and does not wait for samples of the metrics.
 RELEASE = ReleaseCommands(SECTIONS, section=remediation.NAME, gate=GATE, parameters={"wait_s": 0})
 
 
@@ -551,7 +552,7 @@ def plan_release(
     Raises
     ------
     LimitError
-        When more labels wait than one plan may hold; its message has the commands that split it.
+        When more labels wait than one plan may hold; its message has commands for smaller plans.
 
     Notes
     -----

@@ -23,7 +23,8 @@ from .sections.signals import BLIND_ALERT
 from .settings import Settings
 from .situation import DELAY_ALERT, UPLOAD_ALERT
 
-#: Alerts about labels. The alert that a drill is overdue is not one: it must not prevent the drill.
+#: Alerts about labels. The alert that a drill is overdue is not among them: it must not prevent the
+#: drill.
 _ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
 
 

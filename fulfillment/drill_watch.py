@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["main", "watch_drill"]
 
 _LOG = "drill-watch.log"
-#: How long the watchdog tries again, such as while the network is away.
+#: How long the watchdog goes on trying, for example while the network is away.
 _TRIES_S = 600.0
 #: How long a drill waits for its watchdog to end.
 _ENDS_S = 10.0
@@ -55,7 +55,8 @@ def watch_drill(home: Path) -> Iterator[None]:
 def _is_noted(home: Path) -> bool:
     """Tell whether a drill is still to be taken back: its record exists.
 
-    Importing the module that reads records would make every watchdog start slowly.
+    This looks for the file itself, since importing the module that reads records would make every
+    watchdog start slowly.
     """
     return (home / ".drill.json").exists()
 

@@ -90,7 +90,7 @@ class Scenario(ABC):
 
     @property
     def name(self) -> str:
-        """The scenario's name: the cause's."""
+        """The scenario's name, which is its cause's."""
         return str(self.cause_expected)
 
     @abstractmethod
@@ -141,7 +141,7 @@ class _SyntheticLabels(Scenario):
         removal = revert_backlog(drill.clients.store, prefix, drill_id=drill.id)
         if removal.failed:
             count = len(removal.failed)
-            raise errors.RevertError(f"{count} labels of {drill.id} are left: {prefix}")
+            raise errors.RevertError(f"{count} labels of {drill.id} are left under {prefix}")
 
 
 _SYNTHETIC = _SyntheticLabels(
@@ -204,13 +204,13 @@ class Scorecard:
     ----------
     cause_found : the causes that the diagnosis supported
     in_place : released labels that are proven to be at their destination, or to have left it again
-    foreign_touched : labels outside the release's plan that it changed
-    verdict : section 6's at the end
+    foreign_touched : labels that the release changed although its plan does not name them
+    verdict : section 6's verdict at the end
     steady_after : whether the system was healthy again at the end
     has_fault : whether something is still to be taken back
     hears_receivers : whether ``NOTIFICATIONS_URL`` says what the receivers got
-    notified : without that, Alertmanager's counts by channel
-    why_unknown : why there are no such counts either
+    notified : Alertmanager's counts by channel; read only if ``hears_receivers`` is False
+    why_unknown : why Alertmanager's counts are missing, too; empty: they are there, or not needed
     error : why the drill ended early
     """
 
@@ -441,7 +441,7 @@ class Drill:
     def wait_until_steady(self) -> bool:
         """Wait until all is well, 90 s at most; tell whether it is.
 
-        Before the fault section 2 decides. Once the drill has a verdict, section 5 does.
+        Before the fault, section 2 decides. Once the drill has a verdict, section 5 decides.
         """
         check = self.is_well_again if self.card.verdict else self.is_healthy
         return wait_for(check, timeout_s=_LOOKS_BACK_S, apart_s=_LOOKS_APART_S)
@@ -563,7 +563,7 @@ def run_drill(
 
     Parameters
     ----------
-    watch : is entered before the fault, and left when it is taken back; by default nobody watches
+    watch : is entered before the fault, and left when the drill ends; by default nobody watches
 
     Raises
     ------
@@ -632,7 +632,7 @@ def be_only_drill(home: Path) -> Iterator[None]:
 
 
 def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
-    """Return the scenario with longer timeouts: plus the waits of the alert's rule and route.
+    """Return the scenario with timeouts that include the waits of the alert's rule and route.
 
     A rule or route that cannot be read adds nothing.
     """
@@ -670,7 +670,7 @@ def _run(drill: Drill) -> DrillDocument:
     is_interrupted = False
     try:
         _carry_out(drill)
-    except errors.RunInterruptedError as error:  # the run of the notebooks journalled it
+    except errors.RunInterruptedError as error:  # the journal has it already
         is_interrupted = True
         if isinstance(error, errors.ActionInterruptedError):
             change_message = str(error)
@@ -682,8 +682,8 @@ def _run(drill: Drill) -> DrillDocument:
         change_message = str(error)
         _record_interrupt(drill, change_message or "Interrupted. The drill takes its fault back.")
     finally:
-        # A fault that stays would be real trouble. So the first Ctrl-C in this block only counts;
-        # a second one ends the block.
+        # A fault that stays would be real trouble. So the first Ctrl-C in this block is only
+        # counted. A second one ends the block.
         with Interrupts() as interrupts:
             _revert(drill)
         if interrupts.count > 0 and not is_interrupted:
@@ -755,7 +755,7 @@ def _say_interrupted(drill: Drill, change_message: str, again: str) -> str:
 
     Parameters
     ----------
-    change_message : what a change that was interrupted says of itself; empty: none was
+    change_message : what an interrupted change says of itself; empty: no change was interrupted
     again : the command that does the drill again
     """
     if drill.card.reverted:
@@ -765,10 +765,10 @@ def _say_interrupted(drill: Drill, change_message: str, again: str) -> str:
             f"The drill's fault could not be taken back: {drill.card.revert_error}. "
             f"Take it back with: {REVERT_COMMAND}."
         )
-    for other in _list_others(drill):
+    for other in _list_other_incidents(drill):
         fault_state += (
-            f" {other.id}, which was opened because of it, is still open. Once its alert has "
-            f"cleared, this measures and closes it: runbook run 06 07 --incident {other.id}."
+            f" {other.id}, which was opened because of the fault, is still open. Once its alert "
+            f"has cleared, measure and close it with: runbook run 06 07 --incident {other.id}."
         )
     if change_message:
         return f"{fault_state} {change_message}"
@@ -1034,7 +1034,7 @@ def _close(drill: Drill) -> DrillDocument:
     if not card.has_fault:
         drill.incident.close(verdict)
     if card.steady_after:
-        _close_others(drill)
+        _close_other_incidents(drill)
     report = write_outputs(drill.incident, SECTIONS)
     home = drill.settings.runbook_home
     history = list_history(home, POLICY)
@@ -1042,10 +1042,10 @@ def _close(drill: Drill) -> DrillDocument:
     return document.model_copy(update={"report": str(report)})
 
 
-def _close_others(drill: Drill) -> None:
-    """Close what others opened because of the fault, if a last look finds it well."""
+def _close_other_incidents(drill: Drill) -> None:
+    """Close incidents that others opened because of the fault, if a last look finds them well."""
     text = f"its trouble was the fault of a drill: ../{drill.incident.id}/report.html"
-    for other in _list_others(drill):
+    for other in _list_other_incidents(drill):
         with suppress(errors.RecordError):
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
@@ -1054,10 +1054,10 @@ def _close_others(drill: Drill) -> None:
                 write_outputs(other, SECTIONS)
 
 
-def _list_others(drill: Drill) -> list[Incident]:
-    """Return what the fault made others open, such as the incident of ``runbook serve``.
+def _list_other_incidents(drill: Drill) -> list[Incident]:
+    """Return the open incidents that others, such as ``runbook serve``, opened after the fault.
 
-    An incident in which somebody planned a change is theirs.
+    An incident in which somebody planned a change belongs to that person, and is left out.
     """
     others = []
     for folder in list_incidents(drill.incident.folder.parent):
@@ -1132,7 +1132,7 @@ def find_settings_folder(settings: Settings) -> Path:
     Raises
     ------
     UsageError
-        When there is none.
+        When neither folder has a ``.env``.
     """
     for folder in (find_root(Path.cwd()), settings.runbook_stack_home):
         if (folder / ".env").is_file():

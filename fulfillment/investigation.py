@@ -15,7 +15,7 @@ from .settings import Settings
 
 
 class Investigation(display.Investigation[Settings, Clients]):
-    """One section at work on one incident: sections, commands and notebooks open it."""
+    """One section at work on one incident, as sections, commands and notebooks use it."""
 
     @classmethod
     def check_ticket(cls, settings: Settings, ticket_id: str) -> None:
@@ -52,7 +52,7 @@ class Investigation(display.Investigation[Settings, Clients]):
 
     @classmethod
     def read_calm(cls, settings: Settings) -> timedelta:
-        """Return LAG_FOR_MINUTES: so long must all be well until an episode counts as ended."""
+        """Return LAG_FOR_MINUTES: an episode counts as ended once all was well for so long."""
         return timedelta(minutes=settings.lag_for_minutes)
 
     def verify(self, plan: Plan) -> ActionEntry:

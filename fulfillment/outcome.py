@@ -130,7 +130,7 @@ class Worker(StrEnum):
     RUNS = "runs"
     PAUSED = "paused"
     ABSENT = "absent"
-    """The service has no API for it, or there is no service."""
+    """The service has no API for the worker, or there is no service."""
     UNSEEN = "unseen"
 
 
@@ -162,8 +162,8 @@ class Situation(NamedTuple):
 class NowRule(NamedTuple):
     """Cells of the first table.
 
-    In every table ``any`` is every value, ``not-breach`` every value but that one, and ``a+b``
-    both.
+    In every table ``any`` is every value, ``not-breach`` is every value but ``breach``, and ``a+b``
+    is ``a`` or ``b``.
     """
 
     needed: str

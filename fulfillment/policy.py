@@ -56,13 +56,13 @@ _NEXT = {
     ),
 }
 
-#: Instead of ``Next.LOOK``'s, where the store was read and something else was not.
+#: Three steps instead of that of ``Next.LOOK``: the store was read, and something else was not.
 _READ_AGAIN = NextStep("02_signals_detection", "The signals are old, or were not read. Read them.")
 _BLIND = NextStep(
     "06_remediation",
     "The metrics are blind, so nothing can be proven by them. 6.2 says what brings them back.",
 )
-_NOT_TO_BE_HAD = NextStep(
+_UNREADABLE = NextStep(
     "02_signals_detection",
     "Mend what cannot be read, and read it again. If it cannot be had here, `runbook close` ends "
     "the incident with this verdict.",
@@ -108,7 +108,7 @@ class FulfillmentPolicy(Policy):
 
         Parameters
         ----------
-        now : the time by which readings are current, or too old; default: of the newest look
+        now : the time by which readings are current, or too old; default: when the newest look was
         roles : only needed readings of these roles must be there; None: of all roles
         """
         at = now or journal.last_look_at or journal.last_at
@@ -190,7 +190,7 @@ class FulfillmentPolicy(Policy):
         return super().make_headline(verdict, causes)
 
     def describe_action(self, action: ActionRecord) -> str:
-        """Return what was done, in the past tense; an action that was only tried, by its name."""
+        """Return what was done, in the past tense; if it was only tried, the action's name."""
         pattern = _ACTIONS.get(action.first.action)
         if pattern is None or action.applied is None:
             return super().describe_action(action)
@@ -199,7 +199,7 @@ class FulfillmentPolicy(Policy):
             noun = "synthetic object"
         number = _count_changed(action)
         objects = f"{noun}s" if number is None else count_of(number, noun)
-        # Not by str.format, and the target last: its text may hold braces.
+        # The target's text may hold braces: so no str.format, and the target is filled in last.
         text = pattern.replace("{objects}", objects)
         return text.replace("{target}", clip_target(action.first.target))
 
@@ -229,7 +229,7 @@ POLICY = FulfillmentPolicy()
 
 
 def _choose_look(assessment: Assessment) -> NextStep:
-    """Return where what a verdict needs can be read, or why it cannot be had."""
+    """Return the step that reads what a verdict lacks, or that says why it cannot be read."""
     missing = assessment.missing
     if any(reading.role is Role.SYMPTOM for reading in missing):
         return _NEXT[Next.LOOK]
@@ -240,13 +240,13 @@ def _choose_look(assessment: Assessment) -> NextStep:
             return _BLIND
     if assessment.situation.causes is Causes.UNREAD:
         return _NEXT[Next.DIAGNOSE]
-    return _NOT_TO_BE_HAD
+    return _UNREADABLE
 
 
 def _explain(decision: Decision, assessment: Assessment) -> str:
     """Explain a decision: in trouble by what is wrong now, else by the rule's reason and details.
 
-    A verdict that the trouble is not fixed gets both.
+    The verdict ``NOT_FIXED`` in trouble gets both: the rule's reason, and what is wrong now.
     """
     if decision.now is Now.TROUBLE:
         troubles = [
@@ -283,8 +283,8 @@ class Affected(NamedTuple):
     waiting : labels at the last listing
     released : labels moved by releases, less those that were taken back. ``labels`` may be higher,
         since a label that was taken back counts there
-    late_orders : the most orders that waited too long at once
-    unserved : the most orders that had no label at all at once
+    late_orders : the highest count at one look, of orders that waited too long
+    unserved : the highest count at one look, of orders without any label
     longest_minutes : the longest that a label, or an order without one, was seen to wait
     affected : the highest count at one look, of ``labels`` plus orders that have none. The maxima
         are not added up, since such an order gets its label later

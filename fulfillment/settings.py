@@ -15,7 +15,7 @@ from .drill_hours import check_drill_hours
 
 #: How DataFlow names a label: ``<order id>-<12 hex>.pdf``.
 ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
-#: Absent in many environments. Their steps are not needed for a verdict.
+#: Systems that many environments do not have. No verdict needs a step that reads them.
 OPTIONAL = ("grafana", "probe", "notifications")
 #: Systems with an HTTP API. Each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
 HTTP_SYSTEMS = ("prometheus", "alertmanager", "fulfillment", "support", "pipeline", *OPTIONAL)
@@ -112,7 +112,7 @@ class Settings(base.Settings):
     minio_session_token: SecretStr = Field(
         SecretStr(""), description="session token of temporary keys"
     )
-    minio_change_user: str = Field("", description="access key for changes; empty: the first one")
+    minio_change_user: str = Field("", description="access key for changes; empty: MINIO_ROOT_USER")
     minio_change_password: SecretStr = SecretStr("")
     minio_region: str = Field("us-east-1", description="region used in signatures")
     minio_addressing: Literal["path", "virtual"] = Field(
@@ -155,12 +155,12 @@ class Settings(base.Settings):
     worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "api"
     release_limit_objects: int = Field(5000, ge=1, le=100_000)
     release_effect_s: float = Field(
-        10, ge=0, description="an accepted request takes effect within, in seconds"
+        10, ge=0, description="an accepted request takes effect within so many seconds"
     )
     release_clock_spread_s: float = Field(
-        5, ge=0, description="the clocks of the store's nodes agree within, in seconds"
+        5, ge=0, description="the clocks of the store's nodes differ by at most so many seconds"
     )
-    release_lease_s: float = Field(60, gt=0, description="a claim lapses after, in seconds")
+    release_lease_s: float = Field(60, gt=0, description="a claim lapses after so many seconds")
     release_undo_window_minutes: float = Field(15, gt=0)
 
     lag_threshold_minutes: float = Field(10, gt=0)

@@ -53,9 +53,9 @@ class Missing(NamedTuple):
 
     Attributes
     ----------
-    role : of its step
-    words : which it is, and why
-    was_tried : whether it was tried just now, and what it needs did not answer
+    role : the role of the reading's step
+    words : which reading it is, and why it says nothing of now
+    was_tried : whether somebody just tried to read it, and it stayed unknown
     """
 
     kind: Needed
@@ -98,7 +98,7 @@ def read_situation(
     ----------
     now : the time by which readings are current, or too old
     causes_before : the causes that this incident's diagnoses named
-    roles : those of the needed readings that must be there
+    roles : the roles whose needed readings must be there
     """
     current = journal.list_current(now)
     symptoms = [reading for reading in current.values() if reading.role in SYMPTOMS]
@@ -109,7 +109,7 @@ def read_situation(
         for reading in symptoms
         if reading.status is Status.BREACH
         and not is_alert_alone(reading, low_lag_seq)
-        and not _is_listed_again(reading, usual_backlog_seq)
+        and not _is_backlog_usual_again(reading, usual_backlog_seq)
     ]
     missing = _list_missing(journal, current, roles, now)
     observations = collect_observations(current.values())
@@ -178,7 +178,7 @@ def _find_usual_backlog(readings: Iterable[Reading]) -> int:
     return 0
 
 
-def _is_listed_again(reading: Reading, usual_backlog_seq: int) -> bool:
+def _is_backlog_usual_again(reading: Reading, usual_backlog_seq: int) -> bool:
     """Tell whether a breach is of the backlog, and 6.5 found the backlog as usual after it."""
     return reading.role is Role.BACKLOG and usual_backlog_seq > reading.seq
 
@@ -191,7 +191,8 @@ def _list_missing(
 ) -> list[Missing]:
     """Say why needed readings say nothing about now: not read, unknown, or too old.
 
-    A role that is not among ``roles`` may be unread, or its readings too old: nothing is said then.
+    The readings of a role that is not among ``roles`` may be absent or too old. They are missing
+    only if they are unknown.
     """
     missing: list[Missing] = []
     for role in NEEDED_ROLES:
@@ -232,8 +233,8 @@ def _read_alerts(readings: Iterable[Reading], *, is_asked: bool) -> dict[str, Al
     """Return the state of each alert, by the newest current reading of the alerts.
 
     An alert that the reading does not name is unknown when the alerts could not be read. It counts
-    as resolved when others could be read, or the settings leave the alerts out. Without a reading
-    it is resolved only if nobody needs to ask (``is_asked`` is False).
+    as resolved when other alerts could be read, or the settings leave the alerts out. Without any
+    reading, an alert counts as resolved only if nobody needs to ask (``is_asked`` is False).
     """
     states = {}
     is_known = not is_asked
@@ -263,7 +264,7 @@ def _get_seq(reading: Reading) -> int:
 def _read_backlog(readings: Iterable[Reading]) -> Backlog:
     """Compare what waits with the usual, by the newest readings that say so.
 
-    Whether the lag is low, 2.1 and 6.5 say. How many labels wait, 2.3 and 6.5 say.
+    2.1 and 6.5 say whether the lag is low. 2.3 and 6.5 say how many labels wait.
     """
     relevant = [r for r in readings if r.role in (Role.ALERT, Role.BACKLOG, Role.RECOVERY)]
     relevant.sort(key=_get_seq)
@@ -414,8 +415,8 @@ def is_unfinished(action: ActionRecord) -> bool:
 
 def is_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
     """Tell whether a move left labels in doubt, and nobody has said what became of them."""
-    settle_plans = f"{action.plan}-settle"  # their ids begin so
-    if any(other.applied and other.plan.startswith(settle_plans) for other in actions):
+    settle_prefix = f"{action.plan}-settle"  # the ids of its settle plans begin with this
+    if any(other.applied and other.plan.startswith(settle_prefix) for other in actions):
         return False
     return bool(action.result(ActionPhase.APPLIED).get("unproven"))
 

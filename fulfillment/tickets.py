@@ -44,7 +44,7 @@ class TicketsDocument(Document):
 
     @property
     def mark(self) -> str:
-        """Without a known ticket ``left_out``: that is neither good nor bad."""
+        """``left_out`` without a known ticket, since that is neither good nor bad."""
         return super().mark if self.tickets else "left_out"
 
     @property
@@ -66,7 +66,7 @@ class _Known(NamedTuple):
 def list_tickets(
     settings: Settings, clients: Clients | None = None, *, from_file: Path | None = None
 ) -> TicketsDocument:
-    """List the tickets that are known, each once, the first 200; ask support about each.
+    """List the known tickets, each once and 200 at most; ask support about each.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def _add_status(clients: Clients, row: dict[str, Json]) -> str:
 
     Returns
     -------
-    Why support cannot be asked; empty: it answered.
+    Why support cannot be asked; empty when it answered.
     """
     try:
         case = clients.support.read_case(row["ticket"])

@@ -301,7 +301,8 @@ def make_judge(
         ``pending-since`` was ignored, ``pending_since`` with the reason; where shipments decide,
         ``status`` and ``tracking_number`` of each shipment that wants the label.
 
-        Raises ``SafetyError`` when ``LABEL_FINISHED=shipment`` and fulfillment-service cannot say.
+        The judge raises ``SafetyError`` when ``LABEL_FINISHED=shipment`` and fulfillment-service
+        cannot say.
 
     Notes
     -----
@@ -379,7 +380,9 @@ def explain_left(
     *,
     nothing_moves: bool,
 ) -> str:
-    """Say why waiting objects will stay, and which setting decides it; empty when none stays. Pure.
+    """Say why waiting objects will stay, and which setting decides it. Pure.
+
+    Empty when none stays, or each stays for a reason that needs no explanation.
 
     Parameters
     ----------
@@ -458,7 +461,7 @@ def _ask_for_orders(
 
     orders = sorted(order_ids)
     try:
-        # The first error cancels what was not asked yet: each would take a time-out.
+        # The first error cancels the questions that were not asked yet: each could take a time-out.
         with ThreadPoolExecutor(_QUESTIONS_AT_A_TIME) as pool:
             return dict(zip(orders, pool.map(ask, orders), strict=True))
     except ClientError as error:

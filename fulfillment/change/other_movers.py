@@ -28,7 +28,7 @@ from ..settings import Settings
 
 _APART_S = 0.2
 _TRIES = 150  # 30 s
-#: By the metric the worker stands still when its last move is so long ago.
+#: With WORKER_CONTROL=metric, the worker counts as standing still if its last move is so long ago.
 _QUIET_S = 60.0
 _TWICE = "a pass of the worker between our look and our copy can ship a label twice"
 # What supervisor, compose and commands call a stopped service. EXITED is not here, since supervisor
@@ -56,7 +56,7 @@ class _Stillness(NamedTuple):
     last_move_at: datetime | None = None
 
 
-#: Stands for a worker that nobody asks or holds: the approved plan says so.
+#: Stands for a worker that nobody asks or holds. The approved plan says that nobody holds it.
 _NOT_ASKED = _Stillness(paused=True, back=True)
 
 
@@ -67,12 +67,14 @@ class WorkerHold:
     Attributes
     ----------
     words : how the worker is held, for the plan
-    ask : reads how still it stands; raises ``MoversError``, or ``ClientError`` without an answer
-    do_pause, do_resume : raise ``ClientError``; do nothing where nobody is held
-    holds : whether it keeps the worker still, or only looks
+    ask : reads how still the worker stands; raises ``MoversError``, or ``ClientError`` without an
+        answer
+    do_pause, do_resume : pause and resume the worker; raise ``ClientError``; do nothing where
+        nobody holds the worker
+    holds : whether this keeps the worker still, or only looks
     way_back : how a person resumes the worker
     question : what ``ask`` reads, in words, for the message when it fails
-    _still : what the last successful ``check`` saw; None: there was none since pause or resume
+    _still : what the last ``check`` saw; None: since pause or resume, no ``check`` succeeded
     """
 
     words: str
@@ -113,7 +115,7 @@ class WorkerHold:
         Raises
         ------
         MoversError
-            When it is not paused, moved since the last check, or does not stop within 30 s.
+            When the worker is not paused, moved since the last check, or does not stop within 30 s.
         """
         before = self._still
         self._still = None
@@ -176,9 +178,9 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
         )
     if kind == "metric":
         words = (
-            f"nobody holds the worker: Prometheus is asked before each batch whether its last move "
-            f"was at least {_QUIET_S:.0f} s ago. It does not see a move since its last scrape, nor "
-            f"a pass that begins meanwhile: {_TWICE}"
+            f"nobody holds the worker: Prometheus is asked before each batch whether the worker's "
+            f"last move was at least {_QUIET_S:.0f} s ago. Prometheus does not see a move since "
+            f"its last scrape, nor a pass that begins meanwhile: {_TWICE}"
         )
         query = settings.worker_last_move_query
         return WorkerHold(

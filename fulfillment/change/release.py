@@ -36,7 +36,7 @@ from .other_movers import WorkerHold, describe_hold, make_hold, watch_writes
 
 #: The metadata in which an undo keeps since when a label waits.
 _AGE_KEY = "pending-since"
-_STILL = (
+_PROMISES_OF_UNDO = (
     "the approval needs your word that no consumer takes from the destination meanwhile "
     "(--consumer-stands-still). If nobody holds the worker, you also promise that it moves nothing"
 )
@@ -140,10 +140,10 @@ class ReleaseGate(MoveGate[AnyPlan]):
 
     def describe_undo(self, inv: Investigation) -> str:
         """Say how the worker is held, and what a person promises who approves an undo."""
-        return f"{self.make_hold(inv).words}; {_STILL}"
+        return f"{self.make_hold(inv).words}; {_PROMISES_OF_UNDO}"
 
     def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> dict[str, str]:
-        """Say what fulfillment-service knows of the order of each row, by key.
+        """Return by key what fulfillment-service knows of each row's order, in words.
 
         Each order is asked for once.
         """
@@ -158,7 +158,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return by_key
 
     def _list_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> list[str]:
-        """Return the evidence in the order of the rows."""
+        """Return the evidence as a list: one text for each row."""
         by_key = self.read_evidence(inv, rows)
         return [by_key[row.key] for row in rows]
 
@@ -175,7 +175,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
         """Say how many labels were moved, whether the worker is still paused, and how to go on."""
         if not isinstance(error, InterruptedMoveError):
             return str(error)
-        held = ". The worker is still paused for it" if error.is_held else ""
+        held = ". The worker is still paused for this plan" if error.is_held else ""
         return (
             f"Interrupted after {error.moved:,} of {error.total:,} labels{held}. "
             f"Go on with: {error.way_on}"
@@ -218,7 +218,7 @@ def make_release_plan(
     ready = settings.ready_prefix
     source = parameters.prefix or settings.pending_prefix
     if is_nested(source, ready):
-        raise UsageError(f"{source} is where labels are shipped from: `runbook undo` takes back")
+        raise UsageError(f"labels are shipped from {source}: `runbook undo` takes labels back")
     check_store(inv.clients)
     check_move_rights(inv.clients, source, parameters.to or ready)
     hold = GATE.make_hold(inv)
@@ -244,7 +244,7 @@ def make_release_plan(
         """Judge by the rules; refuse without room for the copies, and note what was observed."""
         judgements = judge_by_rules(objects)
         for seen, judgement in zip(objects, judgements, strict=True):
-            # Twice its size, so that a margin is left.
+            # Asks for twice the object's size, so that a margin is left.
             if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
                 raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
             # A plan that is cut into shards looks at too many objects to keep each.

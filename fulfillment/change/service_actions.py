@@ -104,19 +104,19 @@ def _explain_still_paused(_: State, now: State) -> str:
 
 
 def _explain_no_run(before: State, now: State) -> str:
-    """Say why the worker did not run well since; empty: it ran, without an error."""
+    """Say why the worker has not run well since the change; empty: it ran, without an error."""
     if now["paused"]:
         return "the worker is paused"
-    # Both times are the worker's own, so its clock does not matter; the format sorts as text.
+    # Both times are by the worker's clock, so a wrong clock does no harm. The texts sort by time.
     if (now["last_run_at"] or "") <= (before["last_run_at"] or ""):
-        return "the worker has not run since"
+        return "the worker has not run since the change"
     if now["last_error"]:
         return f"the worker's last error: {now['last_error']}"
     return ""
 
 
 def _explain_no_refresh(before: State, now: State) -> str:
-    """Say why a timeline does not count as collected anew; empty: no source failed."""
+    """Say why a timeline does not count as collected anew; empty: it does, and no source failed."""
     if now["failures"] > before["failures"]:
         return "a source of the timeline failed again: support_timeline_collection_failures_total"
     if not now["newest_at"]:
@@ -197,14 +197,14 @@ _ACTIONS: Mapping[str, _ServiceAction] = {
         goal={"is_paused": False},
     ),
     "retrigger": _ServiceAction(
-        check="the worker ran after it, without an error",
+        check="the worker ran after the re-trigger, without an error",
         way_back="there is none: what the worker moves stays moved",
         apply=lambda clients, _: clients.fulfillment.trigger_worker(),
         find_missing=_explain_no_run,
         read_state=_read_worker,
     ),
     "resume": _ServiceAction(
-        check="the worker is not paused and ran after it, without an error",
+        check="the worker is not paused, and ran after the resume, without an error",
         way_back="pause the worker again; labels that it moved stay moved",
         apply=lambda clients, _: clients.fulfillment.resume_worker(),
         find_missing=_explain_no_run,
@@ -285,7 +285,7 @@ def plan_nothing(inv: Investigation, *, step: str, target: str, reason: str) -> 
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
-    """Carry the plan out. If the client fails, ``_verify`` finds out whether it was done."""
+    """Make the planned change. If the client fails, ``_verify`` finds out whether it was made."""
     service_action = _ACTIONS[plan.action]
     before = _read_before(inv, plan, service_action)
     result: dict[str, Json] = {

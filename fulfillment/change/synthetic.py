@@ -182,7 +182,7 @@ def list_synthetic(
 
 
 def _is_synthetic_of(info: Seen, drill_id: str) -> bool:
-    """Tell whether an object is proven synthetic, and of this drill; empty: of any, or of none."""
+    """Tell whether an object is proven synthetic, and made by this drill; empty id: by anybody."""
     metadata = info.metadata or {}
     is_of_drill = not drill_id or metadata.get("drill-id") == drill_id
     return is_of_drill and is_synthetic(metadata)
@@ -212,8 +212,8 @@ def revert_backlog(
     kept = 0
     for prefix in prefixes:
         for info in iter_with_metadata(store, prefix):
-            is_over = expired_at is None or is_expired(info, expired_at)
-            if is_over and _is_synthetic_of(info, drill_id):
+            is_due = expired_at is None or is_expired(info, expired_at)
+            if is_due and _is_synthetic_of(info, drill_id):
                 objects.append(info)
             else:
                 kept += 1
@@ -260,7 +260,7 @@ def check_prefix(settings: Settings, prefix: str) -> str:
         lies under ``READY_PREFIX`` or ``.runbook/``.
     """
     if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
-        raise errors.UsageError(f"{prefix!r} is not a prefix: names with a '/' after each")
+        raise errors.UsageError(f"{prefix!r} is not a prefix: write names with a '/' after each")
     if prefix.startswith((settings.ready_prefix, ".runbook/")):
         raise errors.UsageError(f"synthetic objects are never made under {prefix}")
     return prefix
@@ -269,7 +269,7 @@ def check_prefix(settings: Settings, prefix: str) -> str:
 def _remove(store: ObjectStore, key: str) -> str:
     """Delete a synthetic object; return why it stays; empty: it is gone."""
     try:
-        fresh = store.read_info(key)  # right before: not every store minds the ETag of a delete
+        fresh = store.read_info(key)  # right before: not every store checks a delete's ETag
         if not is_synthetic(fresh.metadata or {}):
             return "was replaced by a real object; left alone"
         store.delete_object(fresh)

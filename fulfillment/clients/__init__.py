@@ -72,7 +72,7 @@ class Clients:
 
     @cached_property
     def services(self) -> ServicesClient:
-        """Status, logs, restart, stop, start: compose or supervisor."""
+        """The back end that reads, restarts, stops and starts services: compose or supervisor."""
         return connect_services(self._settings)
 
     def find_switch(self, service: str) -> ServiceSwitch:

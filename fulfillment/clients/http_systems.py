@@ -187,11 +187,11 @@ _PLACEHOLDER = re.compile(
 )
 # Demo mail addresses may be at example.com; what matters is the server that takes the mail.
 _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"}
-# What Alertmanager uses where a route does not say it.
 # These count requests. Alertmanager's counts of notifications come too late: a notification counts
 # as failed only when Alertmanager gives it up, minutes later.
 _SENT = "alertmanager_notification_requests_total"
 _FAILED = "alertmanager_notification_requests_failed_total"
+# What Alertmanager uses where a route says nothing else.
 _DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m"}
 
 

@@ -91,7 +91,7 @@ class ObjectStore:
     Parameters
     ----------
     bucket : with the keys for looking
-    change_bucket : the same one, with the keys for changes
+    change_bucket : the same bucket, with the keys for changes; None: ``bucket`` is used
     """
 
     def __init__(self, bucket: S3Bucket, change_bucket: S3Bucket | None = None) -> None:
@@ -126,12 +126,15 @@ class ObjectStore:
             return seen
 
     def read(self, key: str) -> bytes | None:
-        """Return an object's content, None when there is none."""
+        """Return an object's content; None when there is no such object."""
         with _client_errors():
             return self._bucket.read(key)
 
     def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
-        """Write an object by one request that is sent once. The key's ending gives its type."""
+        """Write an object by one request that is sent once.
+
+        The ending of the key gives the object's content type.
+        """
         content_type, _ = mimetypes.guess_type(key)
         headers = {"content-type": content_type or "application/octet-stream"}
         for name, text in (metadata or {}).items():
@@ -303,7 +306,7 @@ def try_right(ask: Callable[[], object]) -> tuple[bool | None, str]:
     Raises
     ------
     ClientError
-        When the system cannot be reached, or is another one.
+        When the system cannot be reached, or another system answers.
     """
     try:
         ask()

@@ -1,7 +1,8 @@
 """The processes of the environment: status, logs, restart, settings; never through a shell.
 
-Each back end registers itself in the entry point group ``runbook.services``. This module has
-docker compose, and only the worker by three commands (systemd, Kubernetes, podman, a script).
+Each back end registers itself in the entry point group ``runbook.services``. This module has one
+for docker compose. It also has a switch for the worker alone, by three commands (for systemd,
+Kubernetes, podman, a script).
 """
 
 from __future__ import annotations
@@ -60,7 +61,11 @@ class ServiceState:
 
 
 class LogLine(NamedTuple):
-    """One line of a log. ``at`` is its time, else that of an earlier line; else None."""
+    """One line of a log.
+
+    ``at`` is the line's time. If it has none, ``at`` is that of the last earlier line with a time,
+    or None without such a line.
+    """
 
     at: datetime | None
     text: str
@@ -393,7 +398,8 @@ _STOPPED = {"stopped", "inactive", "failed", "exited", "dead", "created"}
 def _parse_status(output: str) -> bool | None:
     """Tell whether the words of a status command say that the worker runs.
 
-    A number says how many of it run. None when a word is unknown, or the words do not agree.
+    A number says how many copies of the worker run. None when a word is unknown, or the words do
+    not agree.
     """
     answers: set[bool | None] = set()
     for word in output.lower().split():
@@ -413,10 +419,10 @@ def _parse_status(output: str) -> bool | None:
 
 
 class CommandServices:
-    """One service, the worker, by ``WORKER_STATUS_CMD``, ``_STOP_CMD``, ``_START_CMD``.
+    """The worker as the only service, by ``WORKER_STATUS_CMD``, ``_STOP_CMD``, ``_START_CMD``.
 
     See ``ServiceSwitch``. The status command prints words that say whether the worker runs, or how
-    many of it run. If the command fails, or prints other words, nobody knows: a ``ClientError``.
+    many copies of it run. A ``ClientError`` says that the command failed, or printed other words.
     """
 
     def __init__(self, settings: Settings) -> None:
