@@ -57,7 +57,7 @@ def drill_one(
 def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDrillsDocument:
     """Carry out every scenario that fits this system, one after the other.
 
-    One that fails does not stop the others. Each has its own incident, report and score.
+    A drill that fails does not stop the others. Each has its own incident, report and score.
 
     Returns
     -------

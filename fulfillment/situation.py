@@ -191,7 +191,7 @@ def _list_missing(
 ) -> list[Missing]:
     """Say why needed readings say nothing about now: not read, unknown, or too old.
 
-    The readings of a role that is not among ``roles`` may be absent or too old. They are missing
+    The readings of a role that is not among ``roles`` may be absent or too old. They are listed
     only if they are unknown.
     """
     missing: list[Missing] = []

@@ -91,7 +91,7 @@ class Waiting:
     limit_minutes : LAG_THRESHOLD_MINUTES
     real, synthetic : the objects of each origin
     overdue : the real objects that wait longer than the limit
-    overdue_synthetic : the number of synthetic objects that do
+    overdue_synthetic : the number of synthetic objects that wait longer than the limit
     since : since when the oldest overdue object waits; None: none is overdue
     longest_minutes : how long the oldest real object waits; 0 when none does
     """
@@ -261,8 +261,8 @@ def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> 
     ----------
     metadata : of the object, names in small letters
     order_id_from : ``metadata:<name>`` or ``key:<regex>``. The regex is searched in the part of the
-        key after the last ``/``, and its first group is the order. An object without that metadata
-        is read as if it had DataFlow's keys
+        key after the last ``/``, and its first group is the order. If an object lacks that
+        metadata, DataFlow's pattern is searched in its key
     """
     source, _, name_or_pattern = order_id_from.partition(":")
     text = ""

@@ -27,7 +27,7 @@ class DrillRecord(BaseModel, frozen=True):
     Attributes
     ----------
     incident, drill, scenario : the incident's id, the drill's, and the name of its fault
-    began_at : when it began
+    began_at : when the drill began
     """
 
     incident: str
