@@ -675,7 +675,8 @@ class Investigation(Generic[S, C]):
         for typed_hash in approved:
             if typed_hash in known_hashes:
                 continue
-            text = f"{typed_hash[:12]}… matches no plan of this incident."
+            # Whole: its first characters can be those of the right hash.
+            text = f"{typed_hash} matches no plan of this incident."
             if not ids_to_approve:
                 raise errors.PlanNotApprovedError(f"{text} No plan waits: plan again.")
             pairs = ids_to_approve.items()
