@@ -147,6 +147,12 @@ def test_a_wrong_cell_is_caught(right: str, wrong: str) -> None:
     assert next(find_broken(seeded), "")
 
 
+def test_a_cause_that_is_gone_is_not_called_unknown() -> None:
+    gone = [rule for rule in TABLES.verdict_rules if "gone" in rule.causes.split("+")]
+    assert gone
+    assert not [rule for rule in gone if "no cause is known" in rule.reason]
+
+
 def print_table(names: Sequence[str], rules: Sequence[Sequence[str]]) -> str:
     """Return a table of a page."""
     lines = [f"| {' | '.join(row)} |" for row in (names, *rules)]
