@@ -155,7 +155,7 @@ def _describe_record(record: Record, way_on: str) -> Unfinished:
         state = "approved with its manifest, and not begun"
     else:
         rows = record.begun
-        state = "being taken back" if record.action == "undo" else "not finished"
+        state = "being taken back" if record.action == "undo" else "begun and not finished"
     return Unfinished(
         plan=record.plan,
         by=f"{record.by} on {record.host}",

@@ -15,6 +15,7 @@ from runbook_lib import errors
 from runbook_lib.http import HttpClient
 from runbook_lib.model import Conclusion, Json, Outcome, Reading, Role
 from runbook_lib.section import ActionStep, SectionParameters, by_id, get_step, step, to_rows
+from runbook_lib.show.text import count_of
 
 from ..change.drill_record import describe_killed_drill, find_killed_drill
 from ..change.environment_guard import MARKER_KEY, read_marker
@@ -548,7 +549,7 @@ def _describe_unfinished(row: Mapping[str, Json]) -> str:
     held = ""
     if row["held_by"]:
         held = f", held by {row['held_by']} since {row['held_since']}"
-    objects = f" ({row['rows']} objects)" if row["rows"] else ""
+    objects = f" ({count_of(row['rows'], 'object')})" if row["rows"] else ""
     return f"{row['plan']}{objects} {row['state']}{held}: {row['way_on']}"
 
 

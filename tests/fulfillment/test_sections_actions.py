@@ -717,6 +717,9 @@ def test_an_interrupted_release_says_what_to_do_and_the_cell_can_be_run_again(wo
     assert f"runbook resume {plan.id}" in text
     unfinished = inv.read_step("1.5")
     assert unfinished.status is Status.BREACH
+    begun = unfinished.rows[0]["rows"]
+    objects = "1 object" if begun == 1 else f"{begun} objects"
+    assert unfinished.reason.startswith(f"{plan.id} ({objects}) begun and not finished")
     assert f"runbook resume {plan.id}" in unfinished.reason
     bucket.fate = lambda _: None
     result = inv.apply(plan, approve=plan.sha256).result
