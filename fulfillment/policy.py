@@ -22,7 +22,7 @@ from runbook_lib.model import (
 )
 from runbook_lib.policy import Impact, Judgement, NextStep, Policy, clip_target
 from runbook_lib.record.actions import ActionRecord
-from runbook_lib.record.view import JournalView, to_number
+from runbook_lib.record.view import JournalView, get_number, to_number
 from runbook_lib.show.text import count_of
 
 from .analysis.causes import Cause
@@ -124,10 +124,14 @@ class FulfillmentPolicy(Policy):
         if decision.next is Next.LOOK:
             step = _choose_look(assessment)
         until = journal.well_since() if decision.has_until else None
+        reason = _explain(decision, assessment)
+        applied = journal.list_actions(ActionPhase.APPLIED)
+        if until is not None and applied and all(action.at > until for action in applied):
+            reason += "; what was done came after the trouble had ended"
         as_of = journal.readings[-1].at if journal.readings else at
         return Judgement(
             verdict=closing_verdict or decision.verdict,
-            reason=_explain(decision, assessment),
+            reason=reason,
             next=NextStep(step.section, f"{step.reason} (as of {as_of:%H:%M:%S} UTC)"),
             since=journal.since(),
             until=until,
@@ -171,13 +175,13 @@ class FulfillmentPolicy(Policy):
         if counts.released:
             details.append(f"{counts.released:,} released by move")
         if counts.waiting:
-            details.append(f"{counts.waiting:,} waiting at the last look")
+            details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")
         if counts.late_orders:
-            details.append(count_of(counts.late_orders, "late order"))
+            details.append(f"{count_of(counts.late_orders, 'late order')} at one look")
         if counts.unserved:
             details.append(f"{count_of(counts.unserved, 'order')} without any label")
         if counts.longest_minutes:
-            details.append(f"longest wait {counts.longest_minutes:.1f} min")
+            details.append(f"longest wait seen {counts.longest_minutes:.1f} min")
         tickets = journal.tickets()
         if tickets:
             details.append(count_of(len(tickets), "ticket"))
@@ -280,7 +284,7 @@ class Affected(NamedTuple):
     ----------
     labels : the highest count at one look, of labels that wait and labels released before. If no
         label is late at a look, the waiting ones are usual traffic: they are not added
-    waiting : labels at the last listing
+    waiting : labels at the last listing of section 2
     released : labels moved by releases, less those that were taken back. ``labels`` may be higher,
         since a label that was taken back counts there
     late_orders : the highest count at one look, of orders that waited too long
@@ -288,6 +292,7 @@ class Affected(NamedTuple):
     longest_minutes : the longest that a label, or an order without one, was seen to wait
     affected : the highest count at one look, of ``labels`` plus orders that have none. The maxima
         are not added up, since such an order gets its label later
+    counted_at : when ``waiting`` was counted
     """
 
     labels: int | None
@@ -297,19 +302,20 @@ class Affected(NamedTuple):
     unserved: int | None = None
     longest_minutes: float | None = None
     affected: int | None = None
+    counted_at: datetime | None = None
 
 
 def count_affected(journal: JournalView) -> Affected:
     """Return how many labels and orders an incident was about, by listings and releases."""
     backlog = [r for r in journal.readings if r.role is Role.BACKLOG]
-    waiting = [int(r.value) for r in backlog if isinstance(r.value, int | float)]
+    counted = [r for r in backlog if isinstance(r.value, int | float)]
     late_orders = [r.orders for r in backlog if r.orders is not None]
     unserved = [r.unserved for r in backlog if r.unserved is not None]
     waits = [r.longest_minutes for r in backlog if r.longest_minutes is not None]
     history = _list_released(journal)
     released = history[-1].released if history else 0
     labels = None
-    if waiting or history:
+    if counted or history:
         at_once = [_count_at_once(r, _find_released(history, r.seq)) for r in backlog]
         labels = max([*at_once, *(point.released for point in history)])
     affected = labels
@@ -323,7 +329,8 @@ def count_affected(journal: JournalView) -> Affected:
         affected = None
     return Affected(
         labels=labels,
-        waiting=waiting[-1] if waiting else None,
+        waiting=int(get_number(counted[-1])) if counted else None,
+        counted_at=counted[-1].observed_at if counted else None,
         released=released,
         late_orders=max(late_orders, default=None),
         unserved=max(unserved, default=None),
@@ -337,7 +344,7 @@ def _count_at_once(reading: Reading, released: int) -> int:
 
     ``released`` were moved before that look. If no label waited too long, see ``Affected.labels``.
     """
-    waiting = int(to_number(reading.value) or 0)
+    waiting = int(get_number(reading))
     if reading.status is Status.BREACH:
         return waiting + released
     return max(waiting, released)

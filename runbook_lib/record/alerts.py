@@ -29,7 +29,7 @@ class ReceivedAlert(BaseModel, frozen=True):
 
     @property
     def line(self) -> str:
-        """The alert in one line: its name, its other labels, its start and its fingerprint."""
+        """The alert in one line: its name, what else it names, its start and its fingerprint."""
         name = self.labels.get("alertname", "without a name")
         others = sorted(item for item in self.labels.items() if item[0] != "alertname")
         labels = ", ".join(f"{label}={value}" for label, value in others)

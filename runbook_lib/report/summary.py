@@ -519,8 +519,16 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
         yield from _list_cut_off(model, action)
         yield _describe_action_row(model, action)
     if model.until:
-        yield TimelineRow(model.until, "ok", "All stayed well from here on")
+        yield TimelineRow(model.until, "ok", _say_well_from(model, model.until))
     yield from _list_outcomes(model)
+
+
+def _say_well_from(model: ReportModel, end: datetime) -> str:
+    """Say what ended then: all of the trouble, or only what ``until`` is measured by."""
+    later = [conclusion for conclusion in model.journal.conclusions if conclusion.at > end]
+    if any(conclusion.verdict is Verdict.NOT_FIXED for conclusion in later):
+        return "The symptom stayed away from here on; a later look found other trouble"
+    return "All stayed well from here on"
 
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:

@@ -45,6 +45,8 @@ _ORDERS = 6
 _ORDERS_FIRST = ("worker_stopped",)
 #: With these no label has to wait: the fault shows by itself.
 _NO_ORDERS = ("synthetic", "support_down", "metrics_blind", "store_down", "surge", "clock_skew")
+#: Who first asks while the last alert still fires sees a trouble that ends, not a healthy system.
+_WELL = (Verdict.HEALTHY, Verdict.FIXED)
 _Run = dict[str, Any]
 
 
@@ -218,7 +220,7 @@ def _wait_until_clean(
         time.sleep(max(0.0, _TRACES_S - (time.monotonic() - last_fault)))
         return
     inv, deadline = open_diagnosis(settings), time.monotonic() + _CLEAN_DEADLINE_S
-    while (answer := ask_why(inv)).verdict is not Verdict.HEALTHY or list_causes(
+    while (answer := ask_why(inv)).verdict not in _WELL or list_causes(
         answer, CauseStatus.SUPPORTED
     ):
         if time.monotonic() > deadline:

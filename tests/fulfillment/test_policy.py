@@ -223,12 +223,31 @@ def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Te
         tell.act(ActionPhase.APPLIED, result={"plan": plan, "moved": moved})
     tell.read("2.3", "backlog", "ok", value=1, orders=0)
     tell.read("2.5", "ticket", "ok", ticket="t-2")
-    assert count_affected(view_of(tell)) == Affected(294, 1, 294, 130, affected=294)
+    counted = view_of(tell).readings[-2].observed_at
+    expected = Affected(294, 1, 294, 130, affected=294, counted_at=counted)
+    assert count_affected(view_of(tell)) == expected
     assert view_of(tell).tickets() == ("t-1", "t-2")
     impact = POLICY.compute_impact(view_of(tell))
     assert impact.affected == 294
-    for count in ("294 affected", "294 released", "1 waiting", "130 late orders", "2 tickets"):
+    waiting = f"1 waiting at {counted:%H:%M:%SZ}"
+    for count in ("294 affected", "294 released", waiting, "130 late orders", "2 tickets"):
         assert count in str(impact)
+
+
+@pytest.mark.parametrize("acted_first", [True, False])
+def test_a_change_after_the_end_is_not_told_as_what_ended_it(
+    tell: Teller, *, acted_first: bool
+) -> None:
+    words = ["act", "well"] if acted_first else ["well", "act"]
+    for word in ("late", *words, "runs"):
+        read(tell, word)
+    end = view_of(tell).well_since()
+    read(tell, "well")
+    tell.read("2.1", "lag", "ok", value=0, alerts=QUIET, observations=LOW, well_since=end)
+    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
+    assert judgement is not None
+    assert (judgement.verdict, judgement.until) == (Verdict.FIXED, end)
+    assert ("after the trouble had ended" in judgement.reason) is not acted_first
 
 
 def test_what_was_taken_back_was_affected_and_not_released(tell: Teller) -> None:

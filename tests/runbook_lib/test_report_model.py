@@ -385,6 +385,20 @@ def test_a_release_that_was_cut_off_and_taken_back_is_not_told_as_unended(tmp_pa
     assert say_cut_off(cut_off._replace(is_taken_back=False)) not in done
 
 
+def test_where_a_later_look_found_trouble_not_all_stayed_well(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    end = tell.clock.at
+    texts = []
+    for verdict in (Verdict.FIXED, Verdict.NOT_FIXED):
+        tell.conclude(verdict, "a probe fails")
+        model = model_of(tell.incident)
+        model.until = end
+        texts += [row.text for row in tell_timeline(model) if (row.at, row.tone) == (end, "ok")]
+    calm, troubled = texts
+    assert calm != troubled
+    assert "other trouble" in troubled
+
+
 def test_what_was_killed_after_its_approval_is_begun_and_waits_for_none(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.start("06_remediation")
