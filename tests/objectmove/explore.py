@@ -419,8 +419,8 @@ class Run:
         what = self._pick(point, partial(self._list_fates, verb, keys, options))
         if what and what not in options.split():
             raise ScriptError(f"{point} offers {options}, not {what}")
-        is_late = process.name in self._late
-        if what and (verb == "append:late_pause" or (is_late and what == "die-late")):
+        is_kill = what == "die-late" and bool(self._late)
+        if is_kill or (what and verb == "append:late_pause"):
             self._is_late_killed = True
         return what
 

@@ -657,6 +657,11 @@ FOUND = [
         "2.read@claim#4=router-404 2<list@releases=foreign:a 2<list@releases#2=take:a "
         "2<list@releases#4=rewrite:a 1.put@claim#2=die-late 3.put@claim=refused",
     ),
+    # declared: after a late pause, the printed resume died, too
+    (
+        "undo-strict",
+        "1<pause=op-bare 2<sleep#3=rewrite:a 3.read@id=router-404 3.delete@claim=die-late",
+    ),
     # the explorer's own: `apply` shows a plan that never began, and says that its objects have gone
     (
         "unheld-strict",
