@@ -178,7 +178,9 @@ def _check_journal(
         missing = f"is missing; the manifest names {manifest.seq} lines"
         problems.append(f"{where} {seq + 1}: {missing}")
     if seq > manifest.seq:
-        newer.append(f"{_JOURNAL}: {seq - manifest.seq} lines were appended since")
+        added = seq - manifest.seq
+        what = "1 line was" if added == 1 else f"{added:,} lines were"
+        newer.append(f"{_JOURNAL}: {what} appended since")
     return problems, newer
 
 

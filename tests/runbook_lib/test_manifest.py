@@ -73,6 +73,7 @@ def test_lines_appended_later_are_newer(incident: Incident) -> None:
         "ledger/rel-1.jsonl",
         "evidence/more.json",
     ]
+    assert found.newer[0].endswith(": 1 line was appended since")
 
 
 def test_an_altered_journal_line_is_named(incident: Incident) -> None:
