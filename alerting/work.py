@@ -205,7 +205,13 @@ class Work:
         return {"incident": name, "after": after}
 
     def _investigate(self, episode_id: int, chosen: Mapping[str, str]) -> dict[str, Json]:
-        """Carry out the investigation; return the fields of ``Look``, and the alerts' keys."""
+        """Carry out the investigation; return the fields of ``Look``, and the alerts' keys.
+
+        If somebody closed the chosen incident during an earlier attempt, another one is chosen.
+        """
+        incident = self._find_incident(chosen["incident"])
+        if incident is not None and incident.is_closed:
+            chosen = self._choose_incidents(episode_id)
         alerts = self._book.list_alerts(episode_id)
         cases = list_cases(alerts)
         look = self._looker.investigate(

@@ -28,7 +28,7 @@
     ├── DrillError                    a drill could not be carried out
     │   ├── SteadyStateError          the system was not healthy before or after
     │   └── RevertError               the drill's changes could not be taken back
-    └── RunInterruptedError           Ctrl-C or SIGTERM ended a run
+    └── RunInterruptedError           Ctrl-C, SIGTERM or the incident's close ended a run
         └── ActionInterruptedError    in the middle of a change
 """
 
@@ -213,7 +213,10 @@ class RevertError(DrillError):
 
 
 class RunInterruptedError(RunbookError):
-    """Ctrl-C or SIGTERM ended a run. The text says what was changed, and the next command."""
+    """A run ended early, by a signal or because another command closed its incident.
+
+    The text says what was changed, and the next command.
+    """
 
     HEADING = "INTERRUPTED."
 

@@ -424,13 +424,11 @@ class Investigation(Generic[S, C]):
     def record(self, kind: str, data: dict[str, Json]) -> int:
         """Write an entry of this section to the journal, and return its sequence number.
 
-        If an earlier command closed the incident, nothing is written, and the number is 0.
+        If another command closed the incident, nothing is written, and the number is 0.
         """
-        if self.incident.is_late:
-            return 0
         fields = {"section": self.section.NAME, **data}
-        entry = self.incident.journal.append(kind, fields)
-        return entry.seq
+        with self.incident.keep_open() as may_write:
+            return self.incident.journal.append(kind, fields).seq if may_write else 0
 
     def note(self, text: str, **fields: Json) -> int:
         """Write a remark to the journal, marked as late after the close; return the entry's number.
@@ -502,7 +500,7 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        If an earlier command closed the incident, the step's newest reading is returned as it is. A
+        If another command closed the incident, the step's newest reading is returned as it is. A
         step that has none is read, and its reading is not journalled.
         """
         reused = self._find_reusable(step_id, max_age_s)

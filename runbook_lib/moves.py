@@ -783,15 +783,16 @@ class MoveGate(Generic[P]):
                 same_store=get_parameters(inv, MoveParameters).same_store,
             )
         facts = proof.to_json()
-        if not inv.incident.is_late:
-            head = {
-                "schema": "runbook/proof/3",
-                "at": format_time(proof.at),
-                "sha256": plan.sha256,
-                "how": "a fresh look at the store, compared with plan, ledger and record",
-            }
-            path = inv.incident.path("evidence", f"proof-{plan.id}.json")
-            write_json(path, {**head, **facts})
+        head = {
+            "schema": "runbook/proof/3",
+            "at": format_time(proof.at),
+            "sha256": plan.sha256,
+            "how": "a fresh look at the store, compared with plan, ledger and record",
+        }
+        path = inv.incident.path("evidence", f"proof-{plan.id}.json")
+        with inv.incident.keep_open() as may_write:
+            if may_write:
+                write_json(path, {**head, **facts})
         return Effect(_describe_proof(proof), facts, is_ok=proof.is_complete)
 
 

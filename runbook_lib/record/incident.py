@@ -130,7 +130,7 @@ class Incident:
     folder : the folder; ``plans/ ledger/ notebooks/ evidence/`` exist in it
     journal : what was observed and done, append-only
     redactor : hides secrets; the journal uses it
-    closed_here : whether this command closed it; then this command may still write its report
+    closed_here : whether this command closed it; then this command may still write into it
     """
 
     closed_here = False
@@ -172,8 +172,11 @@ class Incident:
 
     @property
     def is_late(self) -> bool:
-        """Whether an earlier command closed it: only notes are added then."""
-        return self.is_closed and not self.closed_here
+        """Whether another command closed it: only notes are added then."""
+        if self.closed_here or not self.is_closed:
+            return False
+        own = self.journal.view().of_runs([get_run()])
+        return all(entry.kind != "closed" for entry in own.entries)
 
     @property
     def is_open(self) -> bool:
@@ -206,10 +209,39 @@ class Incident:
         """
         path = self.folder / "incident.json"
         # Locked, so that two people who change different facts lose neither.
-        lock = FileLock(f"{path}.lock", timeout=10)
-        with disk_errors(f"{path} cannot be changed"), lock:
-            changed = IncidentState.model_validate({**self.state.to_json(), **changes})
-            write_json(path, self.redactor.json(changed.to_json()))
+        with disk_errors(f"{path} cannot be changed"), self.lock(path.name):
+            self._change(changes)
+
+    def _change(self, changes: dict[str, Json]) -> None:
+        changed = IncidentState.model_validate({**self.state.to_json(), **changes})
+        write_json(self.folder / "incident.json", self.redactor.json(changed.to_json()))
+
+    @contextmanager
+    def lock(self, name: str, *, timeout_s: float = 10) -> Iterator[None]:
+        """Let one command at a time write a file of the incident.
+
+        Raises
+        ------
+        RecordError
+            When the file cannot be locked, or another command holds the lock for too long.
+        """
+        path = self.folder / f"{name}.lock"
+        with disk_errors(f"{path} cannot be locked"):
+            held = FileLock(path, timeout=timeout_s).acquire()
+        with held:
+            yield
+
+    @contextmanager
+    def keep_open(self) -> Iterator[bool]:
+        """Let no other command close the incident in this block; yield whether it may be written.
+
+        It may not be written when another command has closed it.
+        """
+        if self.is_late:
+            yield False
+            return
+        with self.lock("incident.json"):
+            yield not self.is_late
 
     def open(self, by: str, episode: Episode | None = None) -> None:
         """Make an incident of a look; adopt the first alert.
@@ -329,14 +361,26 @@ class Incident:
         verdict : as it is now
         reason : why the incident is closed, in words; empty: the verdict says enough
         followed_by : the incident that goes on from here; empty: none does
+
+        Notes
+        -----
+        Does nothing when another command has just closed it.
         """
         word = str(verdict)
         data = {"section": "", "verdict": word, "reason": reason}
-        entry = self.journal.append("closed", data)
-        self.closed_here = True
-        closed_at = format_time(entry.at)
-        changes = {"followed_by": followed_by} if followed_by else {}
-        self.update(closed_at=closed_at, closed_seq=entry.seq, verdict=word, **changes)
+        with self.keep_open() as may_write:
+            if not may_write:
+                return
+            entry = self.journal.append("closed", data)
+            self.closed_here = True
+            changes = {
+                "closed_at": format_time(entry.at),
+                "closed_seq": entry.seq,
+                "verdict": word,
+            }
+            if followed_by:
+                changes["followed_by"] = followed_by
+            self._change(changes)
 
     def find_plan(self, plan_id: str) -> Path:
         """Return the path of a plan's file: in this incident's folder, else in another.

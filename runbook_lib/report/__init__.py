@@ -28,6 +28,9 @@ __all__ = [
     "write_report",
 ]
 
+#: A large report takes a minute.
+_LONGEST_WRITE_S = 120
+
 
 def preload() -> None:
     """Import what a report needs, while a kernel starts."""
@@ -71,20 +74,29 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     -------
     The report's path.
     """
+    path = incident.folder / "report.html"
     if is_frozen(incident):
-        return incident.folder / "report.html"
+        return path
+    with incident.lock(path.name, timeout_s=_LONGEST_WRITE_S):
+        # Another command may have closed the incident while this one waited.
+        if not is_frozen(incident):
+            _write_outputs(incident, sections, packs=packs)
+    return path
+
+
+def _write_outputs(incident: Incident, sections: Sections, *, packs: bool) -> None:
+    """Write what ``write_outputs`` writes. The caller holds the report's lock."""
     with suppress(RunbookError):  # this report does not depend on the other one
         _write_previous(incident, sections)
     with suppress(RecordError):  # a damaged folder stays as it is; its report says so
         _mark_report(incident)
     model = ReportModel(incident, sections)
     export_notebooks(incident, model)
-    path = write_report(incident, model)
+    write_report(incident, model)
     write_manifest(incident)
     (incident.folder / f"{incident.id}.zip").unlink(missing_ok=True)
     if packs:
         write_attachment(incident)
-    return path
 
 
 def _mark_report(incident: Incident) -> None:
@@ -93,10 +105,11 @@ def _mark_report(incident: Incident) -> None:
     Nothing is noted when nothing was read, changed or concluded since the last report. A drill has
     only one report, so nothing is noted there either.
     """
-    state = incident.state
-    is_last = state.is_closed or state.drill
-    if not is_last and needs_mark(incident.journal.view()):
-        incident.journal.append(REPORTED, {"section": ""})
+    with incident.keep_open():
+        state = incident.state
+        is_last = state.is_closed or state.drill
+        if not is_last and needs_mark(incident.journal.view()):
+            incident.journal.append(REPORTED, {"section": ""})
 
 
 def _write_previous(incident: Incident, sections: Sections) -> None:

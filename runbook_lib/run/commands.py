@@ -118,7 +118,9 @@ def run_sections(
             # An interrupt in the middle of a change says so; any other has no text.
             change_cut_off = str(error)
             text = change_cut_off or _explain_interruption(incident, seq_before, command, options)
-            incident.journal.append("interrupted", {"section": "", "reason": text})
+            with incident.keep_open() as may_write:
+                if may_write:
+                    incident.journal.append("interrupted", {"section": "", "reason": text})
         progress("interrupted: write the report")
         with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
             write_outputs(incident, sections, packs=incident.is_closed)
@@ -134,6 +136,11 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str, opt
     ----------
     seq_before : number of the journal's last entry before the run
     """
+    if incident.is_late:
+        closed_at = f"{incident.state.closed_at:%H:%M:%S}Z"
+        text = f"Another command closed {incident.id} at {closed_at}, so this one ended."
+        advice = name_runbook("Look again with: runbook investigate")
+        return f"{text} What it read after that is not kept. {advice}"
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     describe = load_policy().describe_action
     changes = []
@@ -466,7 +473,7 @@ def _carry_out(
         )
         with Interrupts() as interrupts:
             may_close = is_new and not alerts
-            report = _finish(incident, sections, runs, kernel, may_close=may_close)
+            report = _finish(incident, sections, kernel, may_close=may_close)
         if interrupts.count:
             text = f"Interrupted after all was done; the report is {report}"
             raise RunInterruptedError(f"{text}. Look again with: {look_again}")
@@ -476,7 +483,6 @@ def _carry_out(
 def _finish(
     incident: Incident,
     sections: Sections,
-    runs: Sequence[NotebookRun],
     kernel: SharedKernel,
     *,
     may_close: bool,
@@ -494,8 +500,6 @@ def _finish(
             incident.close(judge_incident(incident).verdict)
         else:
             incident.update(kept=True)
-    if incident.is_closed and sections.having(Role.CLEARED) & {run.section for run in runs}:
-        incident.closed_here = True  # a notebook of these runs closed it
     return write_outputs(incident, sections, packs=incident.is_closed)
 
 

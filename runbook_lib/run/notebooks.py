@@ -244,7 +244,8 @@ def run_notebook(
         When a parameter is unknown or wrong; no kernel was started.
     KeyboardInterrupt
         After the interruption is journalled. Its text says which change was cut off, and names the
-        command that goes on; empty when no change was under way.
+        command that goes on; empty when no change was under way. Also when another command has
+        closed the incident: then nothing is journalled, and the notebook's file stays as it is.
 
     Notes
     -----
@@ -253,7 +254,10 @@ def run_notebook(
     """
     given = {**(parameters or {}), "incident_id": incident.id}
     values = check_parameters(sections[name], given).model_dump(mode="json", include=set(given))
-    path = incident.reserve_notebook(name)
+    with incident.keep_open() as may_write:
+        if not may_write:
+            raise KeyboardInterrupt
+        path = incident.reserve_notebook(name)
     after = incident.journal.view().last_seq
     started = time.monotonic()
     was_asked_to_end = False
@@ -261,12 +265,13 @@ def run_notebook(
     try:
         with nullcontext(kernel) if kernel else SharedKernel() as used_kernel:
             source = sections.notebooks / f"{name}.ipynb"
-            keep = partial(_keep, incident, path)
             cell = CellInterrupt(used_kernel, progress, name)
+            keep = partial(_keep, incident, path, cell)
             with closing(cell), Interrupts(cell.ask, used_kernel.kill):
                 failure = _execute(source, values, used_kernel, keep, cell)
             was_asked_to_end = cell.is_asked
     except KeyboardInterrupt:
+        was_asked_to_end = True
         failure = Failure("", KeyboardInterrupt.__name__)
     own = incident.journal.view().of_runs([path.name])
     conclusion = own.conclusion(name)
@@ -287,11 +292,14 @@ def run_notebook(
         conclusion=conclusion,
         is_typo=failure is not None and failure.error in _TYPOS,
     )
-    incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
+    with incident.keep_open() as may_write:
+        if may_write:
+            incident.journal.append("notebook", run.model_dump(include=_JOURNALLED))
+            incident.closed_here = incident.is_closed  # by a cell of this run, if at all
+            if path.exists() and not path.stat().st_size:
+                path.unlink()  # the run ended before its first cell
     mark_run("")
-    if path.exists() and not path.stat().st_size:
-        path.unlink()  # the run ended before its first cell
-    if was_asked_to_end or status is RunStatus.INTERRUPTED:
+    if was_asked_to_end or not may_write or status is RunStatus.INTERRUPTED:
         is_change = failure is not None and failure.error == ActionInterruptedError.__name__
         raise KeyboardInterrupt(error if is_change else "")
     return run
@@ -399,7 +407,15 @@ def _find_exit_code(error_name: str) -> ExitCode:
     return ExitCode.RUN_FAILED
 
 
-def _keep(incident: Incident, path: Path, notebook: Any) -> None:
-    """Write a notebook as it is now, redacted, and without the cell that empties the kernel."""
+def _keep(incident: Incident, path: Path, cell: CellInterrupt, notebook: Any) -> None:
+    """Write a notebook as it is now, redacted, and without the cell that empties the kernel.
+
+    If another command closed the incident, nothing is written, and no further cell begins.
+    """
     cells = [c for c in notebook.cells if _FRESH_TAG not in c.metadata.get("tags", ())]
-    write_json(path, incident.redactor.json({**notebook, "cells": cells}))
+    content = incident.redactor.json({**notebook, "cells": cells})
+    with incident.keep_open() as may_write:
+        if may_write:
+            write_json(path, content)
+        else:
+            cell.is_asked = True

@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -385,6 +387,46 @@ def test_a_drill_has_a_folder_and_messages_that_say_so(
     real = {name for name, text in reports.items() if f"{2:016x}" in text}
     assert len(drill) == len(real) == 1
     assert drill != real
+
+
+@pytest.mark.parametrize("drill", ["", "true"])
+def test_a_look_whose_incident_somebody_closes_ends_and_the_next_attempt_has_another(
+    service: Service, receivers: Receivers, drill: str
+) -> None:
+    service.post(make_payload(make_alert(1, drill=drill)))
+    wait_for(lambda: find_notebooks(service) != [], f"a notebook is kept\n{service.log}")
+    closed = find_notebooks(service)[0].parents[1].name
+    run_runbook(service, "close", closed)
+    service.wait_until_done()
+    wait_for(lambda: receivers.list_texts("slack") != [], "it is told", deadline_s=240)
+    (told,) = find_told(receivers)
+    assert told != closed
+    assert read_state(service, told)["drill"] is bool(drill)
+    assert service.read_metric(FAILED) == 1, "the attempt that the close ended"
+    checked = json.loads(run_runbook(service, "verify-report", closed, "--json"))
+    assert checked["problems"] == checked["newer"] == []
+
+
+def find_notebooks(service: Service) -> list[Path]:
+    """Return the notebooks of all incidents that hold cells already."""
+    paths = sorted(service.home.glob("inc-*/notebooks/*.ipynb"))
+    return [path for path in paths if path.stat().st_size]
+
+
+def run_runbook(service: Service, *words: str) -> str:
+    """Run a command in the service's home; return what it prints."""
+    command = [sys.executable, "-m", "runbook_lib", *words]
+    done = subprocess.run(
+        command,
+        cwd=service.folder,
+        env=service.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stderr == "", done.stderr
+    return done.stdout
 
 
 def test_a_stop_ends_at_once_and_what_was_under_way_goes_on(

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import RecordError, UsageError
-from runbook_lib.model import format_time
+from runbook_lib.model import Verdict, format_time
 from runbook_lib.record.incident import Incident, create_incident, list_incidents, open_incident
+from runbook_lib.record.journal import mark_run
 from runbook_lib.redact import MASK, Redactor
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -168,3 +169,45 @@ def test_two_runs_that_begin_at_one_time_get_a_notebook_each(tmp_path: Path) -> 
     incident = create(tmp_path)
     names = [incident.reserve_notebook("06_remediation").name for _ in range(3)]
     assert names == ["06_remediation.ipynb", "06_remediation-2.ipynb", "06_remediation-3.ipynb"]
+
+
+def test_nothing_is_written_after_another_command_has_closed_the_incident(tmp_path: Path) -> None:
+    mine = create(tmp_path)
+    with mine.keep_open() as may_write:
+        assert may_write
+    Incident(mine.folder, redactor=REDACTOR).close(Verdict.FIXED)
+    with mine.keep_open() as may_write:
+        assert not may_write
+    mine.close(Verdict.NOT_FIXED)
+    assert not mine.closed_here
+    assert mine.state.verdict is Verdict.FIXED
+    assert [entry.kind for entry in mine.journal.view().entries] == ["closed"]
+
+
+@pytest.mark.parametrize(("run", "is_own"), [("07-2.ipynb", True), ("07-3.ipynb", False)])
+def test_a_command_goes_on_writing_when_the_notebook_that_it_runs_closed_the_incident(
+    tmp_path: Path, run: str, *, is_own: bool
+) -> None:
+    mine = create(tmp_path)
+    mark_run("07-2.ipynb")
+    try:
+        Incident(mine.folder, redactor=REDACTOR).close(Verdict.FIXED)
+        mark_run(run)
+        with mine.keep_open() as may_write:
+            assert may_write is is_own
+    finally:
+        mark_run("")
+
+
+def test_a_close_waits_until_what_is_being_written_is_whole(tmp_path: Path) -> None:
+    mine = create(tmp_path)
+    other = Incident(mine.folder, redactor=REDACTOR)
+    closer = threading.Thread(target=other.close, args=(Verdict.FIXED,))
+    with mine.keep_open():
+        closer.start()
+        closer.join(0.3)
+        assert not mine.is_closed
+        mine.journal.append("note", {"section": "", "text": "before"})
+    closer.join(30)
+    assert mine.is_late
+    assert [entry.kind for entry in mine.journal.view().entries] == ["note", "closed"]

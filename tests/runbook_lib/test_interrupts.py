@@ -374,3 +374,64 @@ def test_with_json_the_sentence_is_in_the_document(place: Place) -> None:
     document = json.loads(out)
     assert (document["exit_code"], document["schema"]) == (130, "runbook/error/1")
     assert "runbook investigate --incident" in document["error"]
+
+
+# --- another command closes the incident meanwhile ---
+
+
+def close(place: Place) -> dict[str, bytes]:
+    """Close the incident by another command; return what its folder holds then."""
+    process = place.start("close", place.incident.name)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 4, errors  # nothing was read, so nothing is known
+    return read_folder(place)
+
+
+def read_folder(place: Place) -> dict[str, bytes]:
+    """Return the files of the incident by name, without locks and pictures kept for later."""
+    files = {}
+    for path in place.incident.rglob("*"):
+        name = path.relative_to(place.incident).as_posix()
+        if path.is_file() and path.suffix != ".lock" and not name.startswith(".pictures/"):
+            files[name] = path.read_bytes()
+    return files
+
+
+def check_unchanged(place: Place, closed: dict[str, bytes]) -> None:
+    """See that the folder is as the close left it, and that ``verify-report`` says so."""
+    assert read_folder(place) == closed
+    assert place.entries[-1].kind == "closed"
+    process = place.start("verify-report", place.incident.name, "--json")
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    document = json.loads(out)
+    assert document["problems"] == []
+    assert document["newer"] == []
+
+
+@pytest.mark.process
+def test_a_look_ends_and_writes_nothing_when_another_command_closes_its_incident(
+    place: Place,
+) -> None:
+    process = place.start("investigate")
+    place.wait_for("looking", process)
+    closed = close(place)
+    (place.folder / "go-on").touch()
+    sentence = end(process)
+    assert f"Another command closed {place.incident.name} at " in sentence
+    assert sentence.endswith("runbook investigate")
+    assert not (place.folder / "interrupts").exists()
+    check_unchanged(place, closed)
+
+
+@pytest.mark.process
+def test_a_change_comes_to_its_end_when_another_command_closes_its_incident(place: Place) -> None:
+    plan = place.plan()["6.1"]
+    process = place.apply(plan)
+    place.wait_for("moving", process)
+    closed = close(place)
+    (place.folder / "go-on").touch()
+    assert f"runbook resume {plan['plan']}" in end(process)
+    assert not (place.folder / "interrupts").exists()
+    assert not (place.folder / "worker-is-paused").exists()
+    check_unchanged(place, closed)

@@ -1,7 +1,8 @@
 """A runbook that can be interrupted: it looks for long, moves for long, and gives a worker back.
 
 Files in the current folder say how far it is: ``looking``, ``moving``, ``worker-is-paused``, and
-``interrupts``, to which each interrupt adds a line. ``SLOW_TEXT`` is what a move that is cut off
+``interrupts``, to which each interrupt adds a line. Once ``go-on`` is there, it waits no longer.
+``SLOW_TEXT`` is what a move that is cut off
 says of itself. A move takes ``SLOW_GIVE_BACK_S`` to let the worker go on, and fails with
 ``SLOW_ERROR`` instead of the interrupt.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +36,9 @@ def _wait(name: str) -> None:
     """Say that it is under way, and take long."""
     Path(name).touch()
     try:
-        threading.Event().wait(_LONG_S)
+        deadline = time.monotonic() + _LONG_S
+        while time.monotonic() < deadline and not Path("go-on").exists():
+            threading.Event().wait(0.05)
     except KeyboardInterrupt:
         with Path("interrupts").open("a") as file:
             file.write(f"{name}\n")
