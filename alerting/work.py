@@ -821,7 +821,8 @@ class Planner:
             return Job(job_id, self._work.look_job, (episode.id, look))
         if episode.looks and self._has_unreported(episode):
             addition = episode.additions + 1
-            # An addition that failed keeps its number until the next look: it is not started twice.
+            # An addition that failed does not raise the count. The next try gets the same job id,
+            # which is not started again; the next look reports its alerts.
             job_id = f"{_JOBS_VERSION}-addition-{episode.id}-{episode.looks}.{addition}"
             return Job(job_id, self._work.addition_job, (episode.id, episode.looks, addition))
         return None

@@ -1,6 +1,6 @@
 """What ``check``, ``init``, ``chaos`` and the commands of a release do, and their JSON documents.
 
-The documents of drills stand here, too. Fields of documents are added, never renamed.
+This module holds the documents of drills, too. Fields of documents are added, never renamed.
 """
 
 from __future__ import annotations

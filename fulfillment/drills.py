@@ -449,7 +449,7 @@ class Drill:
     def list_received(self, status: str) -> dict[str, datetime]:
         """Return when each channel's receiver first got the alert since the fault.
 
-        Empty when nobody says what the receivers got.
+        Empty without ``NOTIFICATIONS_URL``: then no log says what the receivers got.
 
         Parameters
         ----------
@@ -506,7 +506,7 @@ class Drill:
     def have_all_received(self, status: str) -> bool:
         """Tell whether the receivers of all channels got this status of the alert.
 
-        True when nobody says what the receivers got: then nothing is to be waited for.
+        True without ``NOTIFICATIONS_URL``: then no log says what the receivers got.
         """
         if not self.card.hears_receivers:
             return True
@@ -563,7 +563,7 @@ def run_drill(
 
     Parameters
     ----------
-    watch : is entered before the fault, and left when the drill ends; by default nobody watches
+    watch : is entered before the fault, and left when the drill ends; by default nothing watches
 
     Raises
     ------

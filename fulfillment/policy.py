@@ -64,7 +64,7 @@ _BLIND = NextStep(
 )
 _UNREADABLE = NextStep(
     "02_signals_detection",
-    "Mend what cannot be read, and read it again. If it cannot be had here, `runbook close` ends "
+    "Mend what cannot be read, and read it again. If you cannot mend it, `runbook close` ends "
     "the incident with this verdict.",
 )
 
@@ -278,7 +278,7 @@ def _explain(decision: Decision, assessment: Assessment) -> str:
 
 
 class Affected(NamedTuple):
-    """How many labels and orders an incident was about; None where nobody counted.
+    """How many labels and orders an incident was about; None where no reading counted.
 
     Attributes
     ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -19,7 +20,7 @@ ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
 OPTIONAL = ("grafana", "probe", "notifications")
 #: Systems with an HTTP API. Each has ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD``.
 HTTP_SYSTEMS = ("prometheus", "alertmanager", "fulfillment", "support", "pipeline", *OPTIONAL)
-#: The settings that must be set, by the value of ``WORKER_CONTROL``.
+#: The settings that must be set, for each value of ``WORKER_CONTROL`` that needs some.
 _NEEDED = {
     "command": ("worker_status_cmd", "worker_stop_cmd", "worker_start_cmd"),
     "metric": ("worker_last_move_query",),
@@ -40,19 +41,19 @@ def _must_match(pattern: str, message: str) -> AfterValidator:
 
 
 def _check_order_id_from(value: str) -> str:
-    """Return a checked ORDER_ID_FROM: metadata names in small letters, ``key`` with a pattern.
+    """Check ORDER_ID_FROM: ``metadata:<key>``, ``key:<regex>`` or ``key``.
 
-    A bare ``key`` gets DataFlow's pattern.
+    ``metadata:<key>`` is returned in lower case. ``key`` alone gets DataFlow's regex.
     """
     if re.fullmatch(_METADATA, value):
         return value.lower()
     kind, _, pattern = value.partition(":")
-    pattern = pattern or ORDER_ID_IN_KEY
-    try:
-        is_usable = len(pattern) <= _MAX_PATTERN_CHARS and re.compile(pattern).groups > 0
-    except (re.error, OverflowError, RecursionError):
-        is_usable = False
-    if kind != "key" or not is_usable:
+    is_usable = False
+    if kind == "key":
+        pattern = pattern or ORDER_ID_IN_KEY
+        with suppress(re.error, OverflowError, RecursionError):
+            is_usable = len(pattern) <= _MAX_PATTERN_CHARS and re.compile(pattern).groups > 0
+    if not is_usable:
         form = f"with a group around the order id, of at most {_MAX_PATTERN_CHARS} characters"
         raise ValueError(f"is metadata:<key>, or key:<regex> {form}")
     return f"key:{pattern}"

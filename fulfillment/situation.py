@@ -74,7 +74,7 @@ class Assessment(NamedTuple):
     missing : the needed readings that are unknown or out of date
     findings : every cause, judged by the current readings
     clear : when a firing alert clears, by the newest reading since the last action
-    above : in words, how much more waits than usual; empty: not more, or nobody knows
+    above : in words, how much more waits than usual; empty: not more, or not known
     """
 
     situation: Situation

@@ -177,13 +177,15 @@ def list_prefixes(settings: Settings) -> list[str]:
 def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
     """Yield a prefix's objects with their metadata, by a listing and concurrent HEADs.
 
-    An object that vanished meanwhile is left out. If its metadata cannot be read, ``metadata`` is
-    None.
+    An object that vanished meanwhile is left out. If an object's metadata cannot be read, its
+    ``metadata`` is None.
     """
     listing = store.list_objects(prefix)
     while chunk := list(islice(listing, _CHUNK)):
         heads = store.look([info.key for info in chunk])
         for info in chunk:
+            # `look` gives None for a vanished object, and no entry for one that it could not read:
+            # then the listing's info, without metadata, stands.
             current = heads.get(info.key, info)
             if current is not None:
                 yield current

@@ -344,7 +344,7 @@ class S3Bucket(Reach):
 
         Parameters
         ----------
-        failed : takes the reason for each key that could not be read
+        failed : is filled with the reason for each key that could not be read
         marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; if so, an answer
             without the mark comes from something in front of the store. None: not known
         """

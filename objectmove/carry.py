@@ -27,7 +27,7 @@ _MAX_LOOK_AGE_S = 2.0
 _ROUNDS = 4
 #: Codes of a store that is overloaded.
 _OVERLOADED = ("SlowDown", "HTTP 503", "ServiceUnavailable")
-#: How many rows to move at once when the store is overloaded, by how many were moved at once.
+#: How many rows to move at once after the store was overloaded. Key: how many it was before.
 _SLOWER = {16: 4, 4: 1, 1: 1}
 
 

@@ -188,7 +188,7 @@ def find_owned(ledger: Ledger, owners: Mapping[str, Record]) -> dict[int, str]:
 
     Parameters
     ----------
-    owners : by key, the record of the other plan
+    owners : for each key, the record of the other plan that owns it
     """
     owned = {}
     for row in ledger.rows(State.NONE):

@@ -161,9 +161,9 @@ class Ledger:
     taken_back_by, settled_by : ids of the last undo and the last settling of the plan; empty when
         there is none
     lost : keys of which a newer version was deleted in the window that the plan declares
-    evidence : by row, what was known of its order before it was parked
+    evidence : for each row, what was known of its order before it was parked
     fence_at : the store's time after which no request that was sent so far can take effect
-    approved_by, approved_sha256 : who approved the plan, and its hash; empty when nobody did
+    approved_by, approved_sha256 : who approved the plan, and its hash; empty without an approval
     begun_at : the store's time when the plan was begun; None when it was not
     store_id : the id of the store on which the plan was made or begun; empty when not known
     versions : as in ``Record``

@@ -62,12 +62,12 @@ class Memory:
 
     Attributes
     ----------
-    owners : by key, the record of the unfinished plan that the key belongs to
-    forgotten : by key, the plan that named the key: the bucket forgot what became of its object
-    parked : by key after the source prefix, the plan that parked the object, which is not settled
-        yet; or the reopening that took a person's word on the object back
-    ways_on : by plan that the bucket does not remember, the command that goes on with the plan; an
-        undo or a settling comes before its release
+    owners : for each key, the record of the unfinished plan that the key belongs to
+    forgotten : for each key, the plan that named it: the bucket forgot what became of its object
+    parked : for each key (without the source prefix), the plan that parked the object and is not
+        settled yet; or the reopening that took a person's word on the object back
+    ways_on : for each plan that the bucket does not remember, the command that goes on with the
+        plan; an undo or a settling comes before its release
     """
 
     owners: Mapping[str, Record]
@@ -239,7 +239,10 @@ def _find_forgotten_keys(bucket: S3Bucket) -> dict[str, str]:
 
 
 def _find_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, str]:
-    """Return by key after the source prefix the plan that parked the object and is not closed."""
+    """Return which open plan parked each object.
+
+    The keys are the objects' keys without the source prefix.
+    """
     known = records.list_recorded_plans(bucket)
     closed = {plan for plan, has_tombstone in known.items() if has_tombstone}
     parked = {}
@@ -320,7 +323,10 @@ def _list_keys(rows: Sequence[PlanRow]) -> tuple[str, ...]:
 
 
 def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
-    """Return the rows on which a word was taken back: by key after the source prefix, the plan."""
+    """Return which plan took a person's word on each row back.
+
+    The keys are the rows' keys without the source prefix.
+    """
     plan = records.read_recorded_plan(bucket, record, folder=Path())
     prefix = plan.header.source
     reopened = {}

@@ -255,7 +255,10 @@ class Run:
     def _open_ledger(self, log: ChainedLog, record: Record | None) -> None:
         """Read the ledger; write into it what the bucket knows and the ledger does not.
 
-        Also read the records of later plans, and put the plan back where its record lacks it.
+        In this order: read the records of later plans, and the ledger. If the bucket has a record
+        but not the plan's file, put the file back. If the ledger is behind the record, write down
+        that the record is believed. Then end or begin the hold in the ledger, as record and pause
+        say. A pause is late (``late_pause``) if it came after our claim had lapsed.
         """
         plan = self.plan
         later = records.read_later_records(self.bucket, plan.id)
@@ -271,11 +274,12 @@ class Run:
             self.ledger = Ledger(log, plan, record, later)
         late_pause = self.ledger.late_pause
         if self.ledger.hold is not None and record.is_tombstone and late_pause is None:
-            self.ledger.note("hold", note=None, sync=True)  # the record has its end already
+            # The record says that the hold ended: end it in the ledger, too.
+            self.ledger.note("hold", note=None, sync=True)
         hold = record.hold or late_pause
         if self.ledger.hold is None and hold is not None:
-            # Either the record says that the others are still held, and another machine may rely on
-            # that. Or our pause came after another session had ended the hold on record.
+            # The others are held, by the record (another machine may rely on that) or by a pause of
+            # ours that came late: note the hold.
             self.ledger.note("hold", note=hold.model_dump(mode="json"), sync=True)
 
     def _name_way_on(self, error: Exception) -> Exception:
@@ -319,7 +323,11 @@ class Run:
         return self._sum_up()
 
     def _check(self) -> None:
-        """Refuse a plan that must not begin or go on; write the store's id into the bucket."""
+        """Refuse a plan that must not begin or go on.
+
+        If the plan is not refused, ``check_memory`` writes: the store's id into the bucket, and
+        into the ledger if the bucket's memory was removed.
+        """
         ledger = self.ledger
         record = self.books.record
         checks.check_approval(
@@ -400,9 +408,10 @@ class Run:
         return abilities
 
     def _prepare(self, abilities: Abilities) -> None:
-        """Make the jobs and the carrier, by what the store guards."""
+        """Make the jobs and the carrier; ``abilities`` says which safeguards this store has."""
         self.abilities = abilities
-        # Without a fence, a late copy could land after a second one.
+        # Nobody takes (`is_still`) means that a doubtful copy may be repeated. That is safe only
+        # with a fence: without one, the first copy could land after the second.
         self.jobs = Jobs(self.ledger, is_still=self.stands_still and abilities.fence)
         self.carrier = Carrier(
             self.bucket,
@@ -484,7 +493,7 @@ class Run:
         looks.update(looks_elsewhere)
 
     def _find_owners(self) -> dict[str, Record]:
-        """Return by key the plans that own keys, without this plan and those that it is about."""
+        """Return which plan owns each key, without this plan and those that it is about."""
         header = self.plan.header
         family = (header.id, header.parent, header.release)
         owners = records.find_owned_keys(self.bucket, beside=header.release)
@@ -731,7 +740,8 @@ class Run:
     def _sum_up(self) -> MoveResult:
         """Return what this run did so far.
 
-        ``in_reach`` of the result is empty while nobody is held.
+        ``in_reach`` lists the keys that would ship twice if the others went on. It is computed only
+        while the others are held.
         """
         settled = 0
         if self.plan.header.action == "settle":

@@ -1,4 +1,4 @@
-"""The bucket's memory of each plan that was begun, which every machine reads.
+"""The record: what the bucket remembers of each plan that was begun. Every machine reads it.
 
 Under ``.runbook/releases/<plan>/`` lie the plan itself (``plan.jsonl``), its states, and at its end
 a tombstone. Each state is an object of its own, ``<10 digits>-<nonce>``: nothing is overwritten, so
@@ -192,12 +192,12 @@ class Record(FrozenModel):
 
 
 def _key(plan: str, name: str) -> str:
-    """Return the key of an object of a plan's memory."""
+    """Return the key of an object of a plan's record."""
     return f"{RELEASES}{plan}/{name}"
 
 
 def _list_names(bucket: S3Bucket, prefix: str) -> dict[str, list[str]]:
-    """Return the names of the objects in each plan's memory."""
+    """Return the names of the objects in each plan's record."""
     names: dict[str, list[str]] = defaultdict(list)
     for seen in bucket.list_objects(prefix):
         rest = seen.key.removeprefix(RELEASES)
@@ -207,7 +207,7 @@ def _list_names(bucket: S3Bucket, prefix: str) -> dict[str, list[str]]:
 
 
 def _list_names_of(bucket: S3Bucket, plan: str) -> list[str]:
-    """Return the names of the objects in one plan's memory."""
+    """Return the names of the objects in one plan's record."""
     names = _list_names(bucket, _key(plan, ""))
     return names.get(plan, [])
 

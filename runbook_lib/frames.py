@@ -86,7 +86,8 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
 
 def to_rows(frame: pd.DataFrame) -> list[dict[str, Json]]:
     """Return the rows of a frame as a table shows them; a missing value is None."""
-    values = frame.astype(_NESTED).where(frame.notna(), None)
+    # Only an object column can hold None.
+    values = frame.astype("object").where(frame.notna(), None)
     names = [str(name) for name in frame.columns]
     rows = values.itertuples(index=False)
     return [dict(zip(names, row, strict=True)) for row in rows]

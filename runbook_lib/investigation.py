@@ -165,8 +165,8 @@ class Investigation(Generic[S, C]):
     def __post_init__(self) -> None:
         self.parameters = self.parameters or self.section.Parameters()
         self.clients = self.clients or self.connect(self.settings)
-        self._plans: dict[str, Plan] = {}  # those made here, by SHA-256
-        self._approvals: dict[str, str] = {}  # the approving hash, by the plan's id
+        self._plans: dict[str, Plan] = {}  # plans that this object made; the key is their SHA-256
+        self._approvals: dict[str, str] = {}  # for each plan's id, the approving hash
 
     @classmethod
     def connect(cls, _settings: S) -> C:

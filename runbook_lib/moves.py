@@ -337,7 +337,7 @@ class Mover(Protocol[P_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedOthers:
-    """Everyone else who moves objects, where nobody is paused.
+    """Everyone else who moves objects, if they can only be watched, not paused.
 
     A look must show that they stand still.
 
@@ -447,7 +447,10 @@ class MoveGate(Generic[P]):
         return str(self.make_hold(inv).words)
 
     def read_evidence(self, inv: Any, rows: Sequence[Any]) -> dict[str, str]:  # noqa: ARG002
-        """Return by key what is known of each row from outside the store. Here: nothing."""
+        """Return for each row's key what is known from outside the store.
+
+        Nothing, unless a runbook overrides this method.
+        """
         return {row.key: "" for row in rows}
 
     def describe_interruption(self, error: KeyboardInterrupt) -> str:
@@ -681,7 +684,7 @@ class MoveGate(Generic[P]):
     def fetch_plan(
         self, clients: Any, plan_id: str, find_incident: Callable[[], Incident]
     ) -> Path | None:
-        """Fetch from the store's memory a plan that this machine does not have.
+        """Fetch a plan from the bucket's record, because this machine does not have it.
 
         Parameters
         ----------
@@ -824,7 +827,10 @@ def _describe_proof(proof: MoveProof) -> str:
 
 
 def _describe_lacking_shards(proof: MoveProof) -> str:
-    """Say what is not as planned in which shards of a manifest; empty for a plan."""
+    """Name each incomplete shard of a manifest, with its counts that are not as planned.
+
+    The first ten are named, the others counted. Empty for a plan.
+    """
     words = []
     for shard, counts in (proof.shards or {}).items():
         parts = [

@@ -65,7 +65,7 @@ class Impact(NamedTuple):
 
     Attributes
     ----------
-    affected : number of objects; None where nobody counted
+    affected : number of objects; None when no reading counted them
     details : what else is known, each in a few words
     """
 

@@ -65,7 +65,7 @@ class ChangeParameters(SectionParameters):
 
 
 def get_parameters(inv: Any, kind: type[P]) -> P:
-    """Return the parameters of an investigation's section, by their type.
+    """Return the parameters of an investigation's section, checked to be of a type.
 
     Raises
     ------
@@ -100,7 +100,8 @@ def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dic
     Parameters
     ----------
     columns : attributes that keep their name
-    renamed : the other attributes, by their column; these columns come first
+    renamed : ``column=attribute``, for columns that are not named like their attribute; these
+        columns come first
     """
     attributes = renamed | {name: name for name in columns}
     rows = []

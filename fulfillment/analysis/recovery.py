@@ -37,7 +37,7 @@ def compute_recovery(
     """
     samples_after = _list_after(lag, clean(refresh), action_at)
     if not samples_after:
-        reason = f"no sample rests on a refresh later than {format_time(action_at)} yet"
+        reason = f"the lag was not measured after {format_time(action_at)} yet"
         return Outcome().unknown(reason)
     newest = samples_after[-1].value
     low_run = list(takewhile(lambda sample: sample.value < limit, reversed(samples_after)))

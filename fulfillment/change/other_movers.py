@@ -45,19 +45,19 @@ class _Stillness(NamedTuple):
     Attributes
     ----------
     paused : paused or stopped
-    back : fully running again (False while it starts)
+    fully_running : runs again, and is not still starting
     moving : in the middle of a pass, as far as the worker tells
-    last_move_at : when it last moved a label; None where nobody tells
+    last_move_at : when it last moved a label; None when no system tells
     """
 
     paused: bool
-    back: bool
+    fully_running: bool
     moving: bool = False
     last_move_at: datetime | None = None
 
 
 #: Stands for a worker that nobody asks or holds. The approved plan says that nobody holds it.
-_NOT_ASKED = _Stillness(paused=True, back=True)
+_NOT_ASKED = _Stillness(paused=True, fully_running=True)
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ class WorkerHold:
         self._still = None
         _, reason = attempt(self.do_resume)
         try:
-            if self.read().back:
+            if self.read().fully_running:
                 return
         except MoversError as error:
             reason = str(error)
@@ -220,13 +220,16 @@ def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
     result = prometheus.query(f"time() - (\n{query}\n)")
     ages_s = [series.samples[-1].value for series in result if series.samples]
     if not ages_s or not all(math.isfinite(age_s) for age_s in ages_s):
-        raise MoversError(f"whether the worker moves is not known: {name} has no value")
+        text = (
+            f"Prometheus returns no number for {name}, so it is not known whether the worker moves"
+        )
+        raise MoversError(text)
     age_s = min(ages_s)
     if age_s < _QUIET_S:
         text = f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it"
         raise MoversError(f"{text}: stop the worker, and wait {_QUIET_S:.0f} s")
     # Nobody can pause or resume the worker here, so one that is quiet passes both checks.
-    return _Stillness(paused=True, back=True)
+    return _Stillness(paused=True, fully_running=True)
 
 
 def _read_worker(clients: Clients, service: str) -> _Stillness:
@@ -240,7 +243,7 @@ def _read_worker(clients: Clients, service: str) -> _Stillness:
         raise
     return _Stillness(
         paused=worker.paused,
-        back=not worker.paused,
+        fully_running=not worker.paused,
         moving=worker.moving,
         last_move_at=worker.last_move_at,
     )
@@ -249,7 +252,7 @@ def _read_worker(clients: Clients, service: str) -> _Stillness:
 def _read_service(clients: Clients, name: str) -> _Stillness:
     """Read the service's state from what stops and starts it. Stopped counts as paused."""
     service = read_service(clients.find_switch(name), name)
-    return _Stillness(paused=service.state in _STOPPED, back=service.running)
+    return _Stillness(paused=service.state in _STOPPED, fully_running=service.running)
 
 
 #: How long to wait for a blank. The server sends one twice a second when it has nothing to report.

@@ -143,7 +143,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return f"{self.make_hold(inv).words}; {_PROMISES_OF_UNDO}"
 
     def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> dict[str, str]:
-        """Return by key what fulfillment-service knows of each row's order, in words.
+        """Return for each row's key what fulfillment-service knows of the order, in words.
 
         Each order is asked for once.
         """
@@ -165,7 +165,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
     def describe_open_row(self, open_row: OpenRow, evidence: str) -> dict[str, Json]:
         """Describe a label in doubt and its order, in the columns ``TO_SETTLE``."""
         if open_row.parked:
-            # When we park a label, the worker may take its absence for a move of its own.
+            # When we park a label, the worker may believe that it moved the label itself.
             evidence += " (read after parking: the status may come from our parking)"
         described = super().describe_open_row(open_row, evidence)
         described["order"] = open_row.row.facts.get("order_id", "")

@@ -303,8 +303,8 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 def _read_before(inv: Investigation, plan: Plan, service_action: _ServiceAction) -> State:
     """Read the state before the change.
 
-    A plan without a state needs another plan that brings its target back first (``needs_repair``).
-    Until that has happened, such a plan is refused.
+    A plan that was made with ``needs_repair`` holds no state. Another plan must start its target
+    first; until then, such a plan is refused.
     """
     if plan.content["state"]:
         return service_action.read_state(inv.clients, plan.target)

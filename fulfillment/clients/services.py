@@ -116,7 +116,7 @@ def connect_services(settings: Settings) -> ServicesClient:
         When the back end is not installed.
     """
     if settings.runbook_services == "none":
-        text = "RUNBOOK_SERVICES=none: nothing here sees or restarts services"
+        text = "RUNBOOK_SERVICES=none: the runbook can neither see nor restart services"
         raise errors.NotConfiguredError(text, system="services")
     try:
         (entry,) = entry_points(group="runbook.services", name=settings.runbook_services)

@@ -126,7 +126,7 @@ def _list_deliveries(
 
     Parameters
     ----------
-    faults : why a channel gets nothing, by channel; not shown where something was received
+    faults : for each channel that gets nothing, why; not shown where something was received
     """
     rows = []
     for alert in alerts:
@@ -191,7 +191,7 @@ def _is_about(notification: Notification, alert: RoutedAlert, channel: str) -> b
 
 
 def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
-    """Return why a channel gets nothing, by channel. A placeholder counts more than failures.
+    """Return for each channel that gets nothing, why. A placeholder counts more than failures.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def _sum_newest(series: Iterable[Series], integration: str) -> float:
 
 
 def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, float]]:
-    """Return by how much each integration's counter grew, by time."""
+    """Return for each integration how much its counters grew, and when."""
     counts: dict[str, dict[datetime, float]] = defaultdict(lambda: defaultdict(float))
     for counter in series:
         integration = counter.labels.get("integration", "")

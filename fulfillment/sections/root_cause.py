@@ -237,7 +237,7 @@ def _is_running(state: ServiceState | None) -> bool | None:
 
 def _is_young(inv: Investigation, state: ServiceState) -> bool:
     """Tell whether a service was started in the last 15 s, and is starting or running."""
-    is_up_or_starting = state.running or _is_running(state) is None
+    is_up_or_starting = _is_running(state) is not False  # None: it is starting
     if state.since is None or not is_up_or_starting:
         return False
     return (inv.now() - state.since).total_seconds() < _WATCH_S
@@ -685,7 +685,7 @@ def _drop_ended_before(
 
 
 def _find_first_signs(readings: Iterable[Reading]) -> dict[str, datetime]:
-    """Return the first sign of each cause, by the first reading that has one."""
+    """Return for each cause when its first sign was there, as the first such reading says."""
     signs: dict[str, datetime] = {}
     for reading in readings:
         for cause, at in reading.first_seen.items():

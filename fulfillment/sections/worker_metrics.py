@@ -59,12 +59,12 @@ class WorkerMetrics(NamedTuple):
     Attributes
     ----------
     source : where the counters were read
-    recent_failures : by reason, in the last half minute; 0 for a reason that ended; empty when no
-        reason is counted
+    recent_failures : failures of each reason in the last half minute; 0 for a reason that ended;
+        empty when no reason is counted
     recent_requests : requests to the carrier by outcome, in the last half minute
     surplus : arrivals minus moves, in the last five minutes; None when unknown
     drained : moves, in the last half minute; None when unknown
-    began : when failures for the reason of a cause began the last time, by cause
+    began : for each cause, when failures for its reason began the last time
     ended : when each reason that ended was last counted: requests have succeeded since
     run_gap_s : the usual time between two passes of the worker; None when unknown
     """

@@ -23,8 +23,8 @@ REPORTED = "reported"
 _MOST_LINES = 6
 #: A longer text from elsewhere is cut off.
 _MOST_CHARS = 120
-#: Two numbers differ noticeably if they differ by 1 or more, and by this share of the larger one
-#: or more.
+#: Two numbers differ noticeably if the difference is at least 1, and at least this share of the
+#: larger number.
 _SHARE = 0.1
 #: The roles of the steps whose numbers are compared: lag and backlog.
 _NUMBERS = frozenset({Role.ALERT, Role.BACKLOG})

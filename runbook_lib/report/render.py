@@ -386,7 +386,7 @@ class _Page:
         return scroll(Table(caption, rows))
 
     def draw(self) -> dict[str, list[Picture]]:
-        """Return a picture of each step that has one, by the part of the report that shows it."""
+        """Return for each part of the report the pictures that it shows, one for each step."""
         pictures: dict[str, list[Picture]] = {}
         for step in self._model.steps.values():
             for reading in _list_drawable(step):

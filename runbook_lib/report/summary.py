@@ -151,7 +151,7 @@ def list_facts(model: ReportModel) -> dict[str, Fact]:
 def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
     """Return the incidents before and after this one, each with the place of its report."""
     neighbours = {}
-    for heading, name in (("Came after", "previous"), ("Goes on in", "followed_by")):
+    for heading, name in (("Previous incident", "previous"), ("Trouble goes on in", "followed_by")):
         other = str(model.facts.get(name) or "")
         if other:
             neighbours[heading] = Fact(other, f"../{other}/report.html")
@@ -203,7 +203,7 @@ def tabulate_detection(model: ReportModel) -> list[dict[str, str]]:
         row = {
             "moment": moment.name,
             "when": format_value(moment.at),
-            "after the moment before": after,
+            "time since the previous moment": after,
         }
         rows.append(row)
     return rows
@@ -422,7 +422,7 @@ def _describe_changes(model: ReportModel) -> Fact:
     if model.waiting:
         return Fact("nothing yet", _count_waiting(model))
     if model.verdict is Verdict.FIXED:
-        return Fact("nothing was changed here", "it was mended elsewhere, or ended by itself")
+        return Fact("the runbook changed nothing", "it was mended elsewhere, or ended by itself")
     return Fact("nothing was changed")
 
 

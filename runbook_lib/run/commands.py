@@ -121,7 +121,7 @@ def run_sections(
             with incident.keep_open() as may_write:
                 if may_write:
                     incident.journal.append("interrupted", {"section": "", "reason": text})
-        progress("interrupted: write the report")
+        progress("interrupted; writing the report")
         with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
             write_outputs(incident, sections, packs=incident.is_closed)
         kind = ActionInterruptedError if change_cut_off else RunInterruptedError

@@ -70,7 +70,7 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Fields that say nothing to a person here."""
+        """Fields that the terminal output leaves out."""
         return ()
 
     def to_json(self) -> str:
@@ -424,7 +424,7 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
         yield from _lay_out_readings(read_now)
     elif name == "earlier":
         rows = [row for row in value if row["status"] not in _QUIET]
-        yield Table("Read earlier; these do not judge", rows, _COLUMNS[name])
+        yield Table("Older readings (they do not count for the verdict)", rows, _COLUMNS[name])
     elif name == "causes":
         causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
         yield tabulate_findings(causes, "Causes")

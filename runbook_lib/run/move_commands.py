@@ -48,7 +48,7 @@ class MoveDocument(Document):
 
 
 class MovePlanDocument(MoveDocument):
-    """``plan``: what would move, and what would not, by reason.
+    """``plan``: what would move, and how many objects would not, for each reason.
 
     ``apply`` is the command that carries the plan out. ``reason`` says what no plan will move, and
     which setting decides that; ``rows`` are the first objects. ``others`` says what makes sure that
@@ -205,7 +205,10 @@ class MoveSettleDocument(MoveChangeDocument):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """How to say the word; once nothing waits for one, the next command."""
+        """The commands that give your answer (taken or not taken).
+
+        When no object waits for an answer: the next command.
+        """
         if self.way_on or not self.next:
             return self.way_on
         return (self.next,)
@@ -684,7 +687,7 @@ class MoveCommands:
         return self._open(settings, incident, progress, **parameters)
 
     def _fetch_plan(self, settings: Settings, plan_id: str) -> Path | None:
-        """Fetch a plan that this machine does not have from the store's memory.
+        """Fetch a plan from the bucket's record, because this machine does not have it.
 
         Returns
         -------
@@ -772,7 +775,7 @@ class MoveCommands:
         try:
             return change()
         except ActionInterruptedError:
-            inv.progress("interrupted: write the report")
+            inv.progress("interrupted; writing the report")
             with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
                 write_outputs(inv.incident, self._sections)
             raise

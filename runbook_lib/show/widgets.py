@@ -200,8 +200,8 @@ class Form(Widget):
             if value != self._infos[name].default:
                 changed.append(row)
         caption = "Parameters in use. To change them, edit the cell above."
-        not_default = Table("Not the default", changed)
-        all_rows = Table(f"all {len(rows)}", rows, is_folded=True)
+        not_default = Table("Parameters that differ from the default", changed)
+        all_rows = Table(f"All {len(rows)} parameters", rows, is_folded=True)
         card = Card(text=caption, tables=(not_default, all_rows))
         return [card]
 

@@ -261,9 +261,9 @@ def find_misses(case: ForeignCase, looks: list[list[str]]) -> list[str]:
     misses = []
     wrong = sorted(set().union(*(case.find_wrong(supported) for supported in looks)))
     if wrong:
-        misses.append(f"wrongly supported: {', '.join(wrong)}")
+        misses.append(f"the answer wrongly supported `{'`, `'.join(wrong)}`")
     if not looks:
         misses.append("nobody looked")
     elif not case.is_named(looks[-1]) and case.expected:
-        misses.append(f"not named: {' or '.join(case.expected)}")
+        misses.append(f"the answer did not name `{'` or `'.join(case.expected)}`")
     return misses

@@ -152,9 +152,11 @@ def _describe_misses(runs: list[_Run]) -> list[str]:
         return []
     lines = ["", "## What was not right", ""]
     for run in missed:
-        what = [f"wrongly supported: {', '.join(run['wrong'])}"] if run["wrong"] else []
+        what = (
+            [f"the answer wrongly supported `{'`, `'.join(run['wrong'])}`"] if run["wrong"] else []
+        )
         lacking = sorted(set(run["faults"]) - set(run["found"]))
-        what += [f"not found: {', '.join(lacking)}"] if lacking else []
+        what += [f"the answer did not name `{'`, `'.join(lacking)}`"] if lacking else []
         what += [f"error: {run['error'][:200]}"] if run["error"] else []
         last = run["asked"][-1]["summary"] if run["asked"] else "it was not asked"
         lines.append(f"- `{run['id']}`: {'; '.join(what) or run['verdict']}. It said: {last}")
