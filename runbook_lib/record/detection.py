@@ -23,8 +23,7 @@ class Moment(NamedTuple):
 
     Attributes
     ----------
-    after : the time from the latest of the moments before it in the list to this moment; 0 if this
-        moment came earlier than that one; None for the first moment
+    after : the time from the moment before it in the list; None for the first moment
     """
 
     name: str
@@ -48,7 +47,7 @@ def list_triggers(journal: JournalView) -> list[Event]:
 
 
 def list_moments(journal: JournalView) -> list[Moment]:
-    """Return the moments from the beginning of the trouble to the first cause that was named.
+    """Return when the trouble began, then the other moments of its detection, sorted by time.
 
     Moments that are not known are left out. The list is empty when no trouble was seen, or when the
     trouble goes on from an earlier incident.
@@ -56,12 +55,12 @@ def list_moments(journal: JournalView) -> list[Moment]:
     since = journal.since()
     if since is None or journal.is_continued:
         return []
+    later = [(at, name) for name, at in _list_later_moments(journal, since) if at is not None]
+    later.sort(key=lambda moment: moment[0])
     moments = [Moment("the trouble began", since)]
-    latest = since
-    for name, at in _list_later_moments(journal, since):
-        if at is not None:
-            moments.append(Moment(name, at, max(at - latest, timedelta(0))))
-            latest = max(latest, at)
+    for at, name in later:
+        # What was named before any sign of trouble took no time.
+        moments.append(Moment(name, at, max(at - moments[-1].at, timedelta(0))))
     return moments
 
 
