@@ -381,14 +381,24 @@ def _describe_end(model: ReportModel) -> Fact:
 
 
 def _describe_severity(model: ReportModel) -> Fact:
-    """Return the severity of the first firing alert that a breach of the alert's step shows."""
-    for breach in model.journal.breaches({Role.ALERT}):
-        for row in breach.rows:
-            severity = row.get("severity")
-            if severity and row.get("state") == "firing":
-                alert = row.get("alert")
-                return Fact(str(severity), f"by the alert {alert}")
-    return Fact("not known", "no alert was seen firing")
+    """Return the severity of the first firing alert that the alert's step shows.
+
+    An alert that a breach shows comes first; a drill's own alert comes last.
+    """
+    readings = [reading for reading in model.journal.readings if reading.role is Role.ALERT]
+    readings.sort(key=lambda reading: reading.status is not Status.BREACH)
+    rows = [row for reading in readings for row in reading.rows]
+    firing = [row for row in rows if row.get("state") == "firing" and row.get("severity")]
+    firing.sort(key=lambda row: bool(row.get("drill")))
+    if firing:
+        alert = firing[0].get("alert")
+        owner = " (drill)" if firing[0].get("drill") else ""
+        return Fact(str(firing[0]["severity"]), f"by the alert {alert}{owner}")
+    note = "no look saw an alert fire"
+    keys = {key for entry in model.journal.entries for key in entry.data.get("alerts") or ()}
+    if keys:
+        note += f"; {count_of(len(keys), 'alert')} received"
+    return Fact("not known", note)
 
 
 def _describe_impact(model: ReportModel) -> Fact:

@@ -133,6 +133,41 @@ def test_the_words_of_the_report_are_on_the_page(
     expect_golden("runbook_lib/report_model.txt", "\n".join(pages), hide=hide)
 
 
+@pytest.mark.parametrize(
+    ("alerts", "severity", "name"),
+    [
+        ((("unknown", "Blind", "warning", False),), "warning", "Blind"),
+        ((("ok", "Delay", "high", True), ("unknown", "Blind", "low", False)), "low", "Blind"),
+        ((("unknown", "Blind", "low", False), ("breach", "Delay", "high", False)), "high", "Delay"),
+        ((("ok", "Delay", "high", True),), "high", "Delay (drill)"),
+    ],
+)
+def test_a_severity_is_that_of_an_alert_that_any_look_saw_firing(
+    tmp_path: Path, alerts: tuple[tuple[str, str, str, bool], ...], severity: str, name: str
+) -> None:
+    tell = make_incident(tmp_path)
+    for status, alert, alert_severity, is_drill in alerts:
+        row = {"alert": alert, "state": "firing", "severity": alert_severity, "drill": is_drill}
+        tell.read("2.1", "lag", status, rows=[{**row, "state": "pending"}, row])
+
+    fact = list_facts(model_of(tell.incident))["Severity"]
+
+    assert fact.text == severity
+    assert fact.note.endswith(name)
+
+
+def test_alerts_that_were_received_stand_beside_an_unknown_severity(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    before = list_facts(model_of(tell.incident))["Severity"]
+    for alerts in (["a 1", "b 1"], ["b 1"]):
+        tell.record("note", {"text": "Alerts received", "alerts": alerts})
+
+    severity = list_facts(model_of(tell.incident))["Severity"]
+
+    assert severity.text == before.text == "not known"
+    assert severity.note == f"{before.note}; 2 alerts received"
+
+
 def test_what_is_open_names_unticked_points_and_unread_steps(tmp_path: Path) -> None:
     found = list_open(model_of(tell_incident(tmp_path).incident))
 
