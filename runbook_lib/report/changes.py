@@ -44,6 +44,7 @@ class ChangeKind(StrEnum):
     CAUSE_GONE = "cause_gone"
     ACTION = "action"
     NUMBER = "number"
+    CLOSED = "closed"
     MORE = "more"
 
 
@@ -52,8 +53,8 @@ class Change(BaseModel, frozen=True):
 
     Attributes
     ----------
-    name : the verdict now, the cause's name, or the step of the action or the reading; of ``more``,
-        how many changes are left out
+    name : the verdict now or of the close, the cause's name, or the step of the action or the
+        reading; of ``more``, how many changes are left out
     text : the sentence for people
     """
 
@@ -80,7 +81,7 @@ class Changes(NamedTuple):
             return ""
         at = format_value(self.since)
         if not self.changed:
-            return f"Nothing changed since the last report at {at}"
+            return f"Verdict, causes and numbers are the same as in the last report at {at}"
         return f"What changed since the last report at {at}"
 
     @property
@@ -117,6 +118,7 @@ def compute_changes(journal: JournalView, policy: Policy) -> Changes:
         *_compare_causes(before, journal),
         *_list_actions(before, journal, policy),
         *_compare_numbers(before, journal),
+        *_list_closes(before, journal),
     ]
     return Changes(mark.at, tuple(_shorten(changes)))
 
@@ -211,6 +213,15 @@ def _compare_numbers(before: JournalView, journal: JournalView) -> Iterator[Chan
             text = f"{_capitalise(reading.name)}: {_say_number(reading)}."
             text += f" Before: {_say_number(earlier)}."
             yield Change(kind=ChangeKind.NUMBER, name=step, text=text)
+
+
+def _list_closes(before: JournalView, journal: JournalView) -> Iterator[Change]:
+    """Yield that the incident was closed since ``before``."""
+    for entry in journal.entries:
+        if entry.kind == "closed" and entry.seq > before.last_seq:
+            verdict = str(entry.data.get("verdict"))
+            text = f"The incident was closed at {entry.at:%H:%M:%SZ}."
+            yield Change(kind=ChangeKind.CLOSED, name=verdict, text=text)
 
 
 def _differ(earlier: Reading, reading: Reading) -> bool:

@@ -294,6 +294,15 @@ def test_the_last_report_of_a_closed_incident_says_what_changed_and_leaves_no_ma
     assert ("verdict", "fixed") in list_names(ReportModel(tell.incident, SECTIONS).changes)
 
 
+def test_a_close_without_another_change_is_told(tell: Teller) -> None:
+    look(tell)
+    report(tell)
+    look(tell)
+    tell.incident.close(Verdict.INCIDENT)
+
+    assert list_names(compare(tell)) == [("closed", "incident")]
+
+
 def test_a_drill_is_told_once(tmp_path: Path) -> None:
     tell = make_incident(tmp_path, drill=True)
     look(tell)
