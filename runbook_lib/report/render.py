@@ -31,7 +31,7 @@ from ..model import (
     Verdict,
     parse_time,
 )
-from ..policy import say_causes
+from ..policy import say_causes, say_main_causes
 from ..record.actions import ActionRecord
 from ..record.history import PHASES, HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
@@ -198,15 +198,26 @@ class _Page:
     def _explain_verdict(self) -> str:
         """Return why an unknown verdict is unknown; else the newest diagnosis with the verdict.
 
-        Empty when no diagnosis has the verdict.
+        If that diagnosis supports no cause any more, the causes from before are named. Empty when
+        no diagnosis has the verdict.
         """
         judgement = self._model.judgement
         if judgement is not None and judgement.verdict is Verdict.UNKNOWN:
             return judgement.reason
         for conclusion in reversed(self._model.journal.conclusions):
             if conclusion.verdict is self._model.verdict and conclusion.findings:
-                return conclusion.summary
+                return self._explain_diagnosis(conclusion)
         return ""
+
+    def _explain_diagnosis(self, diagnosis: Conclusion) -> str:
+        """Return a diagnosis's summary; if it supports no cause, those that were found before."""
+        judgement = self._model.judgement
+        supported = [f for f in diagnosis.findings if f.status is CauseStatus.SUPPORTED]
+        if supported or judgement is None or not self._model.causes:
+            return diagnosis.summary
+        causes = say_main_causes(self._model.causes)
+        at = f"{diagnosis.at:%H:%M:%SZ}"
+        return f"found before: {causes}; not found any more at {at}; {judgement.reason}"
 
     def _list_checklist(self) -> list[tuple[StepRecord, str]]:
         """Return the points of the checklist, each with the number of its section."""
