@@ -842,7 +842,10 @@ def _say_waiting(model: ReportModel, action: ActionRecord) -> str:
 
 
 def _list_open_steps(model: ReportModel) -> Iterator[Open]:
-    """Yield the newest breaches, what could not be read, and points that are not ticked."""
+    """Yield the newest breaches, what could not be read, and points that are not ticked.
+
+    Points that nobody looked at are open once the trouble is over.
+    """
     judged_seq = _find_judged_action_seq(model)
     open_roles = {Role.RECOVERY}
     if not model.is_good:
@@ -867,6 +870,9 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
             continue  # the firing alert stands here already
         if step.latest and step.latest.status.is_open:
             yield f"{step.title}: {step.latest.reason}", (step.id,)
+    points = [step for step in model.of(Role.CLEARED, Role.CHECKLIST) if step.status == "not run"]
+    if points and model.is_good and model.verdict is not Verdict.HEALTHY:
+        yield "not run yet:", tuple(step.id for step in points)
 
 
 def _say_breach(reading: Reading) -> str:
