@@ -383,7 +383,7 @@ def _describe_end(model: ReportModel) -> Fact:
 def _describe_severity(model: ReportModel) -> Fact:
     """Return the severity of the first firing alert that the alert's step shows.
 
-    An alert that a breach shows comes first; a drill's own alert comes last.
+    A breach's alert comes first, a drill's last.
     """
     readings = [reading for reading in model.journal.readings if reading.role is Role.ALERT]
     readings.sort(key=lambda reading: reading.status is not Status.BREACH)
@@ -395,7 +395,9 @@ def _describe_severity(model: ReportModel) -> Fact:
         owner = " (drill)" if firing[0].get("drill") else ""
         return Fact(str(firing[0]["severity"]), f"by the alert {alert}{owner}")
     note = "no look saw an alert fire"
-    keys = {key for entry in model.journal.entries for key in entry.data.get("alerts") or ()}
+    keys: set[str] = set()
+    for entry in model.journal.entries:
+        keys.update(entry.data.get("alerts") or ())
     if keys:
         note += f"; {count_of(len(keys), 'alert')} received"
     return Fact("not known", note)
