@@ -153,7 +153,7 @@ def test_a_metric_of_the_owners_says_when_it_moved_last(foreign: Foreign) -> Non
     expect_moved(foreign, ann, plan, "metric")
     nobody = foreign.hire("no-metric", WORKER_CONTROL="metric", WORKER_LAST_MOVE_QUERY="absent_one")
     plan = plan_some(foreign, nobody, "no-metric")
-    assert "no value" in expect_refused(foreign, nobody, plan, "no-metric").document["error"]
+    assert "no number" in expect_refused(foreign, nobody, plan, "no-metric").document["error"]
 
 
 def test_without_any_control_the_approved_plan_says_so(foreign: Foreign) -> None:
