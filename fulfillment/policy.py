@@ -306,17 +306,24 @@ class Affected(NamedTuple):
 
 
 def count_affected(journal: JournalView) -> Affected:
-    """Return how many labels and orders an incident was about, by listings and releases."""
+    """Return how many labels and orders an incident was about, by listings and releases.
+
+    Section 2 counts what waits. A listing of another section counts, too, as a look at labels.
+    """
     backlog = [r for r in journal.readings if r.role is Role.BACKLOG]
+    listings = [r for r in journal.readings if "listed" in r.observations]
     counted = [r for r in backlog if isinstance(r.value, int | float)]
     late_orders = [r.orders for r in backlog if r.orders is not None]
     unserved = [r.unserved for r in backlog if r.unserved is not None]
     waits = [r.longest_minutes for r in backlog if r.longest_minutes is not None]
+    listed_waits = [to_number(r.observations.get("listed_longest_minutes")) for r in listings]
+    waits += [minutes for minutes in listed_waits if minutes is not None]
     history = _list_released(journal)
     released = history[-1].released if history else 0
     labels = None
-    if counted or history:
-        at_once = [_count_at_once(r, _find_released(history, r.seq)) for r in backlog]
+    if counted or listings or history:
+        looks = [*backlog, *listings]
+        at_once = [_count_at_once(r, _find_released(history, r.seq)) for r in looks]
         labels = max([*at_once, *(point.released for point in history)])
     affected = labels
     for reading in backlog:
@@ -340,14 +347,18 @@ def count_affected(journal: JournalView) -> Affected:
 
 
 def _count_at_once(reading: Reading, released: int) -> int:
-    """Return how many labels an incident was about, as one look at the backlog saw it.
+    """Return how many labels an incident was about, as one look or listing saw it.
 
     ``released`` were moved before that look. If no label waited too long, see ``Affected.labels``.
     """
-    waiting = int(get_number(reading))
-    if reading.status is Status.BREACH:
-        return waiting + released
-    return max(waiting, released)
+    waiting = to_number(reading.observations.get("listed"))
+    is_late = bool(reading.observations.get("listed_late"))
+    if waiting is None:
+        waiting = get_number(reading)
+        is_late = reading.status is Status.BREACH
+    if is_late:
+        return int(waiting) + released
+    return max(int(waiting), released)
 
 
 def _had_no_uploads(journal: JournalView) -> bool:

@@ -128,6 +128,15 @@ class Waiting:
             "future_pending_since": reasons.count("in_the_future"),
         }
 
+    @property
+    def counts(self) -> dict[str, Json]:
+        """The real labels of this listing, as the impact counts them. No rule of a cause asks."""
+        return {
+            "listed": len(self.real),
+            "listed_late": len(self.overdue),
+            "listed_longest_minutes": round(self.longest_minutes, 1),
+        }
+
     def describe(self) -> str:
         """Say what waits and for how long."""
         waits = say_waiting(len(self.real), "real object")

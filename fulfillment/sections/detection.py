@@ -479,7 +479,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         orders=_count_orders(waiting),
         longest_minutes=round(waiting.longest_minutes, 1),
         first_seen={Cause.SYNTHETIC: min(synthetic_since)} if synthetic_since else {},
-        observations=waiting.observations,
+        observations={**waiting.observations, **waiting.counts},
     )
     reason = f"{waiting.describe()}; {metric_words}"
     unserved = _read_unserved(inv, waiting) if unit == "objects" else None

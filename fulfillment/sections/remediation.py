@@ -366,6 +366,12 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
         rows=effect.rows,
         columns=list(effect.rows[0]),
         facts={"plan": plan.id},
+        observations={
+            "listed": len(waits_minutes),
+            "listed_late": sum(
+                minutes > inv.settings.lag_threshold_minutes for minutes in waits_minutes.values()
+            ),
+        },
     )
     return outcome.ok(effect.words)
 
@@ -575,6 +581,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             "lag_is_low": is_low(recovery),
             "waiting": comparison.backlog,
             "uploads": uploads,
+            **waiting.counts,
         },
     )
     reason = f"{recovery.reason}; {comparison.words}"

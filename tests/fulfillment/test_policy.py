@@ -276,6 +276,23 @@ def test_what_waits_late_beside_what_was_released_is_affected_too(tell: Teller) 
     assert (affected.labels, affected.released, affected.waiting) == (630, 630, 9)
 
 
+def test_a_later_listing_that_saw_more_counts_and_what_was_released_counts_once(
+    tell: Teller,
+) -> None:
+    tell.read("2.3", "backlog", "breach", value=28)
+    more = {"listed": 32, "listed_late": 12, "listed_longest_minutes": 36.7}
+    tell.read("3.4", "impact", "ok", value=10, observations=more)
+    affected = count_affected(view_of(tell))
+    assert (affected.affected, affected.waiting, affected.longest_minutes) == (32, 28, 36.7)
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 12})
+    usual = {"listed": 30, "listed_late": 0}
+    tell.read("6.5", "recovery", "breach", value=0.3, observations=usual)
+    assert count_affected(view_of(tell)).affected == 32
+    late = {"listed": 22, "listed_late": 1}
+    tell.read("3.2", "impact", "breach", value=11, observations=late)
+    assert count_affected(view_of(tell)).affected == 34
+
+
 def test_a_release_that_is_resumed_while_it_is_taken_back_keeps_its_count(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 634})
     tell.act(ActionPhase.APPLIED, action="resume", result={"plan": "rel-1", "moved": 457})
