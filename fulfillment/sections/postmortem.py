@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from runbook_lib.model import Conclusion, Json, Note, Outcome, Role, Status, format_time
+from runbook_lib.model import (
+    AlertState,
+    Conclusion,
+    Json,
+    Note,
+    Outcome,
+    Role,
+    Status,
+    format_time,
+)
 from runbook_lib.policy import make_log_entry
 from runbook_lib.record.actions import group_actions
 from runbook_lib.runbook import name_runbook
@@ -51,6 +60,9 @@ def _read_cleared(inv: Investigation) -> Outcome:
     active = [alert for alert in alerts if alert.name in ALERTS]
     lag_minutes = _read_lag_now(inv)
     received = _list_received(inv)
+    has_fired = _has_fired(inv, received)
+    if not has_fired:
+        received = []
     # The notifications come oldest first, so each channel's newest status stays.
     newest_status = {notice.channel: notice.status for notice in received}
     not_told = [channel for channel in CHANNELS if newest_status.get(channel) != "resolved"]
@@ -74,15 +86,30 @@ def _read_cleared(inv: Investigation) -> Outcome:
         return outcome.unknown("there is no fresh value of the lag")
     if lag_minutes > inv.settings.lag_threshold_minutes:
         return outcome.breach(f"the lag is {lag_minutes:.1f} min")
+    if not has_fired:
+        outcome.value = "no alert fired"
+        names = " nor ".join(ALERTS)
+        return outcome.left_out(f"neither {names} fired in this incident: nothing to clear")
     if not inv.settings.notifications_url:
         return outcome.left_out(
             "the alert cleared; the channels cannot be checked: NOTIFICATIONS_URL is empty"
         )
     if not received:
-        return outcome.unknown("no channel received an alert: nothing to clear")
+        return outcome.unknown("an alert fired, and no channel received it")
     if not_told:
         return outcome.breach(f"no `resolved` at {', '.join(not_told)}")
     return outcome.ok("the alert cleared, and every channel was told")
+
+
+def _has_fired(inv: Investigation, received: Iterable[Notification]) -> bool:
+    """Tell whether an alert of this runbook fired in this incident.
+
+    A reading says so, or a notice since the incident was opened.
+    """
+    if any(AlertState.FIRING in reading.alerts.values() for reading in inv.journal.readings):
+        return True
+    opened_at = inv.incident.state.opened_at
+    return any(n.status == "firing" and n.received_at >= opened_at for n in received)
 
 
 def _read_lag_now(inv: Investigation) -> float | None:

@@ -86,6 +86,7 @@ def quiet_ticket(w: World) -> None:
 
 
 def resolve(w: World) -> None:
+    w.hear("slack", "email", "teams", minutes_ago=3)
     w.hear("slack", "email", "teams", status="resolved")
 
 

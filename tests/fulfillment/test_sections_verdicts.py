@@ -687,6 +687,13 @@ def test_every_rule_tests_an_observation_that_some_reading_makes(world: World) -
     assert {rule.name for record in CAUSES.values() for rule in record.rules} <= made
 
 
+def test_an_alert_that_never_fired_here_is_not_told_as_cleared(world: World) -> None:
+    world.hear("slack", "email", "teams", minutes_ago=9)
+    world.hear("slack", "email", "teams", status="resolved")
+    reading = world.take(postmortem, "7.1")
+    assert (reading.status, len(reading.rows)) == (Status.LEFT_OUT, 0)
+
+
 def test_the_alert_is_not_cleared_while_a_channel_was_not_told(world: World) -> None:
     world.hear("slack", "email", "teams", minutes_ago=3)
     world.hear("slack", "email", status="resolved")
