@@ -141,9 +141,13 @@ def _check_metrics(inv: Investigation) -> Outcome:
     if not any(counts[name] for name in _CAPACITY_METRICS):
         missing.append("the store's free capacity")
     present = [name for name, count in counts.items() if count]
+    absent = [name for name, count in counts.items() if not count]
     outcome = Outcome(value=len(present), rows=to_rows(("metric", "series"), counts.items()))
     if missing:
         return outcome.breach(f"no series: {', '.join(missing)}")
+    if absent:
+        names = ", ".join(absent)
+        return outcome.ok(f"every needed metric has series; not needed, and without any: {names}")
     return outcome.ok("every metric has series")
 
 

@@ -687,6 +687,16 @@ def test_every_rule_tests_an_observation_that_some_reading_makes(world: World) -
     assert {rule.name for record in CAUSES.values() for rule in record.rules} <= made
 
 
+def test_a_capacity_metric_without_series_is_named_although_another_one_counts(
+    world: World,
+) -> None:
+    reading = world.take(SECTIONS.find("references"), "8.7")
+    empty = [row["metric"] for row in reading.rows if not row["series"]]
+    assert reading.status is Status.OK
+    assert empty
+    assert all(str(name) in reading.reason for name in empty)
+
+
 def test_an_alert_that_never_fired_here_is_not_told_as_cleared(world: World) -> None:
     world.hear("slack", "email", "teams", minutes_ago=9)
     world.hear("slack", "email", "teams", status="resolved")
