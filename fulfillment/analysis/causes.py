@@ -441,7 +441,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             # is late.
             Rule("worker_stands_still", is_true, 0.5, "the worker runs, but begins no new pass"),
             hint("overdue_real", is_over(0), 0.3, "labels wait too long"),
-            Rule("worker_stands_still", is_false, -0.6, "the worker begins new passes"),
+            Rule("worker_stands_still", is_false, -0.6, "the worker's newest pass is recent"),
             hint("worker_hangs", is_true, 0.9, "its process runs, and answers nobody"),
             hint("failures_store_unreachable", is_over(0), -0.4, "the worker waits for the store"),
             hint("waiting_finished", is_nothing, -0.3, "no finished object waits"),
