@@ -23,7 +23,7 @@ from filelock import Timeout
 
 from runbook_lib import errors
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import ActionPhase, Json, Progress, Verdict
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
@@ -791,6 +791,7 @@ def _carry_out(drill: Drill) -> None:
         scenario.inject(drill)
     orders = sorted(drill.order_ids)
     drill.incident.update(drill_orders=orders)
+    _note_fault(drill, drill.incident)
     drill.record("injected", orders=orders)
     _wait_for_alert(drill)
     _wait_for_channels(drill)
@@ -817,6 +818,12 @@ def _carry_out(drill: Drill) -> None:
     _tell_stage(drill, "close", "sections 6, 8 and 7")
     _wait_for_verdict(drill)
     drill.run_notebooks("08_references", "07_postmortem")
+
+
+def _note_fault(drill: Drill, incident: Incident) -> None:
+    """Note in an incident that its trouble is this drill's fault; 5.1 tells it as the trigger."""
+    text = f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected"
+    incident.update(fault=text, fault_at=format_time(drill.injected_at))
 
 
 def _wait_for_verdict(drill: Drill) -> None:
@@ -1047,6 +1054,7 @@ def _close_other_incidents(drill: Drill) -> None:
     text = f"its trouble was the fault of a drill: ../{drill.incident.id}/report.html"
     for other in _list_other_incidents(drill):
         with suppress(errors.RecordError):
+            _note_fault(drill, other)
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
                 other.update(drill=True)

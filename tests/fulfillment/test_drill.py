@@ -27,6 +27,7 @@ from fulfillment.drills import (
 from fulfillment.sections import SECTIONS
 from runbook_lib.errors import DrillError, ExitCode, RunInterruptedError
 from runbook_lib.model import Verdict, keep_quiet
+from runbook_lib.record.detection import list_triggers
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 from runbook_lib.run import notebooks
@@ -129,7 +130,13 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     (seen,) = [folder for folder in folders if folder.name != document.incident]
     report = (seen / "report.html").read_text("utf-8")
     assert f"../{document.incident}/report.html" in report
-    assert "Fixed" in (seen / "summary.txt").read_text("utf-8")
+    summary = (seen / "summary.txt").read_text("utf-8")
+    assert "Fixed" in summary
+    (trigger,) = [line for line in summary.splitlines()[:3] if line.startswith("Trigger")]
+    assert document.incident in trigger
+    for folder in folders:
+        journal = Incident(folder, redactor=Redactor()).journal.view()
+        assert document.incident in list_triggers(journal)[0].text
 
 
 def judge_notified(notified: dict[str, ChannelCount], why_unknown: str = "") -> Objective:
