@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fulfillment.policy import POLICY, count_affected
-from fulfillment.sections import detection
+from fulfillment.sections import detection, immediate
 from fulfillment.unserved import read_unserved
 from fulfillment.waiting import read_waiting
 from runbook_lib.model import format_time
@@ -127,3 +127,12 @@ def test_while_labels_get_in_nobody_is_asked(world: World) -> None:
     inv.read_step("2.1")
 
     assert inv.read_step("2.3").unserved is None
+
+
+@pytest.mark.parametrize("step", ["3.2", "3.4"])
+def test_labels_that_only_a_later_listing_saw_are_affected(world: World, step: str) -> None:
+    world.put_label(20)
+    world.take(detection, "2.3")
+    world.put_label(2, number=2)
+    world.take(immediate, step)
+    assert count_affected(world.open(immediate).journal).affected == 2
