@@ -87,7 +87,7 @@ class Bookkeeping:
         record = self.record
         if action == "move" or not ledger.is_begun:
             return []
-        if record is not None and record.is_tombstone and not record.about:
+        if record is not None and record.ended_without_effect:
             return []  # another machine ended the plan, and knew nothing of its beginning
         done = [State.MOVED]
         if action == "settle":

@@ -13,6 +13,7 @@ from .carry import compare_with_plan, look_surely
 from .errors import StoreError
 from .ledger import HALF_DONE, Ledger, Leg, Logs
 from .plan import MovePlan, PlanRow
+from .record import Record
 from .same_store import check_same_store
 from .session import STORE_ID, Clock, Notice
 from .table import Direction, Proof, State, decide
@@ -122,8 +123,12 @@ def verify_plan(
     outcomes: dict[str, list[str]] = {str(name): [] for name in Proof}
     outcomes["foreign_changed"] = _find_foreign(ledger, foreign)
     outcomes["lost"] = list(ledger.lost)
+    has_word = _has_word(ledger, record)
     for number, row in enumerate(plan.rows):
-        proof = _judge(plan, ledger, number, sources, destinations)
+        if row.to:
+            proof = _judge(plan, ledger, number, sources, destinations)
+        else:
+            proof = Proof.SETTLED_BY_WORD if has_word else Proof.WAITING
         outcomes[proof].append(row.key)
     counts = {}
     named = {}
@@ -259,6 +264,13 @@ def _find_foreign(ledger: Ledger, candidates: list[Seen]) -> list[str]:
     return sorted(keys)
 
 
+def _has_word(ledger: Ledger, record: Record | None) -> bool:
+    """Tell whether a settling was begun, and no other machine ended it before its word counted."""
+    if record is not None and record.ended_without_effect:
+        return False
+    return ledger.is_begun
+
+
 def _judge(
     plan: MovePlan,
     ledger: Ledger,
@@ -273,8 +285,6 @@ def _judge(
     number : of the row
     """
     row = plan.rows[number]
-    if not row.to:
-        return Proof.SETTLED_BY_WORD
     state = ledger.states[number]
     landing = ledger.landings.get(number)
     etag = landing.etag if landing else ""

@@ -172,6 +172,11 @@ class Record(FrozenModel):
         return not self.ended and not self.has_effect
 
     @property
+    def ended_without_effect(self) -> bool:
+        """Whether a plan about a release was ended before it had any effect on that release."""
+        return self.is_tombstone and not self.about
+
+    @property
     def is_closed(self) -> bool:
         """Whether nobody needs to do anything any more."""
         return self.is_over and not self.rows_awaiting_word and not self.forgotten_rows

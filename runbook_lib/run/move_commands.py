@@ -493,7 +493,10 @@ class MoveCommands:
         ways_on = self.list_ways_on(inv, plan.id)
         # This plan is over: what still waits needs a new one, unless it was put back on purpose.
         if not ways_on and entry.result["waiting"] and not entry.result["taken_back_by"]:
-            ways_on = (_plan_again(),)
+            # The word of a settling that was not carried out can be said anew.
+            about = plan.summary.get("about")
+            again = name_runbook(f"runbook settle {about}") if about else _plan_again()
+            ways_on = (again,)
         document = {
             "schema": "runbook/verify/1",
             "incident": inv.incident.id,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -639,6 +639,16 @@ class TestSettle:
         assert not proof.is_complete
         assert proof.counts["settled_by_word"] == 1
 
+    def test_a_word_that_was_not_carried_out_settles_nothing(self, place: Place) -> None:
+        plan = self._unproven(place)
+        place.take("pending/1.pdf")
+        settling = self._settle(place, plan, "taken")
+        assert settling.rows[0].to == ""
+        proof = place.verify(settling)
+        assert (proof.counts["settled_by_word"], proof.counts["waiting"]) == (0, 1)
+        assert place.apply(settling).settled == 1
+        assert place.verify(settling).counts["settled_by_word"] == 1
+
     def test_a_parked_key_that_is_a_hash_is_known_below_a_longer_prefix(self, place: Place) -> None:
         name = f"{'z' * 300}.pdf"
         place.write("a/pending/1.pdf")
@@ -757,3 +767,51 @@ class TestAnotherMachine:
         sent = len(copies_of(place))
         assert place.resume(plan).is_ended
         assert len(copies_of(place)) == sent
+
+    @pytest.mark.parametrize("number", range(1, 19))
+    def test_a_settling_that_is_ended_elsewhere_proves_only_a_word_that_counts(
+        self, place: Place, tmp_path: Path, number: int
+    ) -> None:
+        plan = place.plan()
+        place.bucket.fate = lambda r: (
+            Answer("unknown", code="NoSuchKey") if r.key == "ready/1.pdf" else None
+        )
+        assert place.apply(plan).unproven == ["pending/1.pdf"]
+        place.take("pending/1.pdf")
+        settling = make_settle_plan(
+            place.bucket,
+            plan,
+            logs=place.logs,
+            word="taken",
+            keys=[],
+            evidence={},
+            made_by="ops@box",
+            others="the worker is held",
+            now=place.clock.now(),
+        )
+        place.bucket.fate = _interrupt_put(number)
+        with suppress(KeyboardInterrupt):
+            place.apply(settling)
+        place.bucket.fate = lambda _: None
+        here = place.folder
+        place.folder = tmp_path / "elsewhere"
+        with suppress(NotApprovedError):  # nothing was begun
+            place.resume(settling)
+        settled = place.verify(plan).counts["settled_by_word"]
+        place.folder = here
+        assert place.verify(settling).counts["settled_by_word"] == settled
+
+
+def _interrupt_put(number: int) -> Callable[[Request], Answer | None]:
+    """Return what interrupts the run at one of its writes of our own."""
+    count = 0
+
+    def fate(request: Request) -> Answer | None:
+        nonlocal count
+        if request.kind == "put":
+            count += 1
+            if count == number:
+                raise KeyboardInterrupt
+        return None
+
+    return fate
