@@ -341,12 +341,17 @@ def check_all_read(bucket: S3Bucket, plan: MovePlan, unread: Sequence[str]) -> N
     """
     if not unread:
         return
-    if not read_store_id(bucket):
+    _check_memory(bucket, plan, unread)
+    raise StoreError(f"{unread[0]} could not be read: nothing was planned")
+
+
+def _check_memory(bucket: S3Bucket, plan: MovePlan, unread: Sequence[str]) -> None:
+    """Refuse to plan if keys could not be read because the bucket has no id."""
+    if unread and not read_store_id(bucket):
         raise PlanError(
             "the bucket's memory (.runbook/) was removed: nobody can tell what is gone. Write the "
             f"memory anew with: {plan.header.resume_command}. Then try again"
         )
-    raise StoreError(f"{unread[0]} could not be read: nothing was planned")
 
 
 def name_undo(plan: PlanFile, number: int) -> str:
@@ -371,6 +376,8 @@ def make_reopen_plan(
     ------
     NotApprovedError
         When the settling was not carried out, or was taken back already.
+    PlanError
+        When the bucket has no id, and so no absence counts. The message names the way on.
     """
     undo_id = _choose_undo(bucket, settling)
     path = settling.path.with_name(f"{undo_id}.jsonl")
@@ -397,6 +404,7 @@ def make_reopen_plan(
     )
     keys = [row.facts["key"] for row in settling.rows]
     looks = look_surely(bucket, keys, abilities=header.abilities)
+    _check_memory(bucket, settling, [key for key in keys if key not in looks])
     excluded = plans.Excluded()
     rows = []
     for number, row in enumerate(settling.rows):

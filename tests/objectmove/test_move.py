@@ -29,10 +29,10 @@ from objectmove.errors import (
 )
 from objectmove.ledger import Ledger
 from objectmove.parking import list_parked
-from objectmove.plan import parse_plan
+from objectmove.plan import MovePlan, parse_plan
 from objectmove.record import RELEASES, list_records
 from objectmove.session import CLAIMS, STORE_ID
-from objectmove.settling import list_open_rows, make_settle_plan
+from objectmove.settling import list_open_rows, make_reopen_plan, make_settle_plan
 from tests.objectmove.harness import FakeHold, Place
 from tests.support.memory_bucket import lose_answer
 
@@ -648,6 +648,28 @@ class TestSettle:
         assert (proof.counts["settled_by_word"], proof.counts["waiting"]) == (0, 1)
         assert place.apply(settling).settled == 1
         assert place.verify(settling).counts["settled_by_word"] == 1
+
+    def test_taking_a_word_back_names_the_command_that_writes_a_removed_memory(
+        self, place: Place
+    ) -> None:
+        settling = self._settle(place, self._unproven(place), "taken")
+        place.take("pending/1.pdf")
+        place.apply(settling)
+        for seen in list(place.bucket.list_objects(".runbook/")):
+            place.take(seen.key)
+        with pytest.raises(PlanError, match=f"runbook resume {settling.id}"):
+            self._reopen(place, settling)
+        place.resume(settling)
+        assert len(self._reopen(place, settling).rows) == 1
+
+    def _reopen(self, place: Place, settling: MovePlan) -> MovePlan:
+        return make_reopen_plan(
+            place.bucket,
+            settling,
+            logs=place.logs,
+            made_by="ops@box",
+            now=place.clock.now(),
+        )
 
     def test_a_parked_key_that_is_a_hash_is_known_below_a_longer_prefix(self, place: Place) -> None:
         name = f"{'z' * 300}.pdf"
