@@ -24,6 +24,7 @@ from filelock import Timeout
 from runbook_lib import errors
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
+from runbook_lib.record.detection import TRIGGER
 from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
@@ -791,7 +792,6 @@ def _carry_out(drill: Drill) -> None:
         scenario.inject(drill)
     orders = sorted(drill.order_ids)
     drill.incident.update(drill_orders=orders)
-    _note_fault(drill, drill.incident)
     drill.record("injected", orders=orders)
     _wait_for_alert(drill)
     _wait_for_channels(drill)
@@ -818,12 +818,6 @@ def _carry_out(drill: Drill) -> None:
     _tell_stage(drill, "close", "sections 6, 8 and 7")
     _wait_for_verdict(drill)
     drill.run_notebooks("08_references", "07_postmortem")
-
-
-def _note_fault(drill: Drill, incident: Incident) -> None:
-    """Note in an incident that its trouble is this drill's fault; 5.1 tells it as the trigger."""
-    text = f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected"
-    incident.update(fault=text, fault_at=format_time(drill.injected_at))
 
 
 def _wait_for_verdict(drill: Drill) -> None:
@@ -1038,6 +1032,7 @@ def _close(drill: Drill) -> DrillDocument:
     )
     score = document.model_dump(mode="json", exclude={"schema_name"})
     drill.record("scored", **score)
+    _note_trigger(drill, drill.incident)
     if not card.has_fault:
         drill.incident.close(verdict)
     if card.steady_after:
@@ -1049,12 +1044,22 @@ def _close(drill: Drill) -> DrillDocument:
     return document.model_copy(update={"report": str(report)})
 
 
+def _note_trigger(drill: Drill, incident: Incident) -> None:
+    """Write into an incident's journal that a drill's fault began its trouble.
+
+    A drill does so after it was scored, so that no look of the drill knows the fault.
+    """
+    text = f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected"
+    facts = {"at": format_time(drill.injected_at), "text": text, "source": "the drill"}
+    incident.journal.append(TRIGGER, facts)
+
+
 def _close_other_incidents(drill: Drill) -> None:
     """Close incidents that others opened because of the fault, if a last look finds them well."""
     text = f"its trouble was the fault of a drill: ../{drill.incident.id}/report.html"
     for other in _list_other_incidents(drill):
         with suppress(errors.RecordError):
-            _note_fault(drill, other)
+            _note_trigger(drill, other)
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
                 other.update(drill=True)

@@ -16,7 +16,7 @@ from runbook_lib.errors import (
     NotFoundError,
 )
 from runbook_lib.frames import FLAG, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import CauseStatus, Finding, Reading, Role, Status, Verdict, parse_time
+from runbook_lib.model import CauseStatus, Finding, Reading, Role, Status, Verdict
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 
 from ..analysis import causes
@@ -144,11 +144,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
             part="diagnosis",
             lines=latency or (),
         ),
-        events=[
-            *_list_faults(inv),
-            *read_events(inv),
-            *([] if held_for else _list_pauses(worker)),
-        ],
+        events=[*read_events(inv), *([] if held_for else _list_pauses(worker))],
         # What a service or the worker says of itself counts more than counters.
         first_seen={**metrics.began, **_drop_unknown(first_signs)},
         observations={
@@ -183,16 +179,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
     outcome.value = "working"
     carrier = "but asks no carrier" if timeout_share is None else "and the carrier answers it"
     return outcome.ok(f"the worker runs its passes {carrier}")
-
-
-def _list_faults(inv: Investigation) -> list[model.Event]:
-    """Return when a drill injected the fault that this incident is about; empty: no drill did."""
-    facts = inv.incident.state.model_extra or {}
-    injected_at = facts.get("fault_at")
-    if injected_at is None:
-        return []
-    text = str(facts.get("fault"))
-    return [model.Event(parse_time(str(injected_at)), "trigger", text, "the drill's journal")]
 
 
 def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:

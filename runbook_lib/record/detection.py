@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from ..model import ActionPhase, CauseStatus, Conclusion, Event
+from ..model import ActionPhase, CauseStatus, Conclusion, Event, parse_time
 from .view import JournalView
 
 #: What decides how soon each moment comes, or makes it come sooner.
@@ -16,6 +16,10 @@ _FASTER = {
     "somebody looked": "A receiver that wakes a person, or `runbook serve`, is faster.",
     "the cause was named": "A look that names the cause right after the first breach is faster.",
 }
+
+
+#: Kind of the journal's entries in which whoever began the trouble says so; see ``list_triggers``.
+TRIGGER = "trigger"
 
 
 class Moment(NamedTuple):
@@ -32,17 +36,22 @@ class Moment(NamedTuple):
 
 
 def list_triggers(journal: JournalView) -> list[Event]:
-    """Return the changes that began the trouble, as far as a system reports them.
+    """Return the changes that began the trouble, as far as a system or an entry reports them.
 
-    Sorted by time, each once. Changes after our own first action are left out.
+    Sorted by time, each once. Changes after our own first action are left out. An entry's data has
+    ``at``, ``text`` and ``source``.
     """
     applied = journal.list_actions(ActionPhase.APPLIED)
     events: dict[tuple[datetime, str], Event] = {}
-    for reading in journal.readings:
-        for event in reading.events:
-            is_too_late = bool(applied) and event.at >= applied[0].at
-            if event.kind == "trigger" and not is_too_late:
-                events[event.at, event.text] = event
+    reported = [event for reading in journal.readings for event in reading.events]
+    for entry in journal.entries:
+        if entry.kind == TRIGGER:
+            at = parse_time(str(entry.data["at"]))
+            reported.append(Event(at, TRIGGER, str(entry.data["text"]), str(entry.data["source"])))
+    for event in reported:
+        is_too_late = bool(applied) and event.at >= applied[0].at
+        if event.kind == TRIGGER and not is_too_late:
+            events[event.at, event.text] = event
     return [events[key] for key in sorted(events)]
 
 
