@@ -2,7 +2,8 @@
 
 Each line holds ``seq``, ``at``, ``kind``, ``data``, ``prev`` (the hash of the line before) and
 ``hash`` (SHA-256 of the line without ``hash``). The chain shows accidents and edits; it does not
-stop a forger who rewrites every line.
+stop a forger who rewrites every line. A last line without its line break is called *torn*: its
+writer died in the middle.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = ["GENESIS", "ChainedLog", "Entry", "LogDamagedError", "LogError", "rea
 
 #: ``prev`` of the first line.
 GENESIS = "0" * 64
+#: Room for the last lines when the disk is full.
 _RESERVE_BYTES = 256 * 1024
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
@@ -49,7 +51,7 @@ class Entry(NamedTuple):
     """One line of a log.
 
     ``seq`` counts from 1. ``at`` is UTC, by the clock of the machine that wrote the line. ``prev``
-    is the hash of the line before, ``hash`` the line's own.
+    is the hash of the line before, and ``hash`` is the line's own hash.
     """
 
     seq: int
@@ -60,7 +62,7 @@ class Entry(NamedTuple):
     hash: str
 
 
-#: Stands before the first line.
+#: What the first line follows; it stands in no file.
 _START = Entry(0, datetime.min.replace(tzinfo=UTC), "", {}, "", GENESIS)
 
 
@@ -83,15 +85,15 @@ class ChainedLog:
     Parameters
     ----------
     path : the file; the first entry creates it, and its folder
-    clock : returns the current time, aware
-    lock_timeout_s : how long to wait for another process
+    clock : returns the current time, with its time zone
+    lock_timeout_s : how long to wait for another process that holds the lock
 
     Notes
     -----
     Each append changes the file by one write and one fsync, however long the log is. Before that,
-    the append reads the lines that are new to this object. A torn last line (its writer died in the
-    middle) is moved to ``<name>.torn-<n>``, and an entry ``torn_tail`` says so. After a failed
-    write this object appends no more, because nobody knows what is on the disk.
+    the append reads the lines that are new to this object. A torn last line is moved to
+    ``<name>.torn-<n>``, and an entry ``torn_tail`` says so. After a failed write this object
+    appends no more, because nobody knows what is on the disk.
     """
 
     def __init__(
@@ -115,6 +117,8 @@ class ChainedLog:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every other process from appending, until the ``with`` block ends.
+
+        Other threads of this process can append through this object meanwhile.
 
         Raises
         ------
@@ -145,10 +149,13 @@ class ChainedLog:
         Raises
         ------
         LogError
-            When it could not be appended, or an earlier append failed.
+            When the entry could not be appended, or an earlier write failed.
+        LogDamagedError
+            When a line that is new to this object was altered or is missing.
         """
         with self._mutex:
-            if self._lock.is_locked:  # taking it again would cost as much as the append
+            # Inside ``locked``: to take the file's lock again would cost as much as the append.
+            if self._lock.is_locked:
                 return self._append(kind, data, sync)
             with self._acquire():
                 return self._append(kind, data, sync)
@@ -168,7 +175,7 @@ class ChainedLog:
         Raises
         ------
         LogError
-            When the disk has no such room. Then begin nothing that the log must tell of.
+            When the disk has no such room. Then begin nothing that must be logged.
         """
         if self._reserve.exists():
             return
@@ -182,7 +189,7 @@ class ChainedLog:
                 raise
 
     def release_reserve(self) -> None:
-        """Give the reserved room back."""
+        """Give the reserved room back to the disk. Does nothing when none is reserved."""
         self._reserve.unlink(missing_ok=True)
 
     def read(self) -> list[Entry]:
@@ -216,7 +223,7 @@ class ChainedLog:
                 checked_bytes += line_bytes
                 yield entry
         with self._mutex:
-            # To move on would leave the scanned entries out of those kept in memory.
+            # If entries are kept, leave the position to ``read``, which must keep each one.
             if self._kept_entries is None:
                 self._last_entry = last
                 self._checked_bytes = checked_bytes
@@ -229,7 +236,10 @@ class ChainedLog:
             self._kept_entries = []
 
     def _read_new_lines(self) -> bool:
-        """Read the complete lines that are new; tell whether a torn line follows them."""
+        """Read the complete lines that are new; tell whether a torn line follows them.
+
+        Without the file's lock, such a line may be one that another process writes just now.
+        """
         try:
             file_size = self.path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -263,7 +273,7 @@ class ChainedLog:
         return torn_path.name
 
     def _write(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
-        """Write one entry after the last one. A failed write ends all appending."""
+        """Write one entry after the last one. After a failed write, this object appends no more."""
         line = _make_line(self._last_entry, self._clock(), kind, data)
         try:
             self._write_line(line, sync)
@@ -311,14 +321,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _read(path: Path, start_bytes: int, last: Entry) -> Iterator[tuple[Entry, int]]:
-    """Yield each complete entry after ``last``, with its line's length in bytes.
+    """Yield each complete entry that follows ``last``, with its line's length in bytes.
 
     ``start_bytes`` is where the line of ``last`` ends in the file.
     """
     with _raising_log_error(f"{path} cannot be read"), path.open("rb") as file:
         file.seek(start_bytes)
         for line in file:
-            if line.endswith(b"\n"):  # else it is torn
+            if line.endswith(b"\n"):  # else the line is torn
                 last = _parse(path, line, last)
                 yield last, len(line)
 
@@ -328,9 +338,9 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
     number = last.seq + 1
     try:
         entry = _decode(line)
-        # The hash is of the line without its own field.
-        own_hash = f'"hash":"{entry.hash}",'.encode()
-        before, _, after = line.rstrip(b"\n").rpartition(own_hash)
+        # The line was hashed before this field was put in.
+        hash_field = f'"hash":"{entry.hash}",'.encode()
+        before, _, after = line.rstrip(b"\n").rpartition(hash_field)
         is_unaltered = hashlib.sha256(before + after).hexdigest() == entry.hash
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LogDamagedError(str(path), number, "not a log line") from error
@@ -344,22 +354,23 @@ def _parse(path: Path, line: bytes, last: Entry) -> Entry:
 def _decode(line: bytes) -> Entry:
     """Return the entry that a line holds, without checking its hash."""
     text = line.decode("utf-8", "surrogatepass")
-    record = json.loads(text)
-    record["at"] = datetime.fromisoformat(record["at"])
-    return Entry(**record)
+    fields = json.loads(text)
+    fields["at"] = datetime.fromisoformat(fields["at"])
+    return Entry(**fields)
 
 
 def _make_line(last: Entry, at: datetime, kind: str, data: dict[str, Any]) -> bytes:
-    """Return the line that follows ``last``. Its hash stands between the two parts that are hashed.
+    """Return the line that follows ``last``.
 
-    So ``data``, which may be large, is encoded only once.
+    The two parts before and after the field ``hash`` are hashed together, then the field is put
+    between them. So ``data``, which may be large, is encoded only once.
     """
     before = _encode_canonical({"at": _format_time(at), "data": data})
     after = _encode_canonical({"kind": kind, "prev": last.hash, "seq": last.seq + 1})
     start = before.removesuffix(b"}") + b","
     end = after.removeprefix(b"{")
     digest = hashlib.sha256(start + end).hexdigest()
-    # The names are sorted: ``hash`` comes after ``data`` and before ``kind``.
+    # The fields are sorted by name: ``hash`` comes after ``data`` and before ``kind``.
     return start + b'"hash":"' + digest.encode() + b'",' + end + b"\n"
 
 
@@ -367,9 +378,9 @@ def _format_time(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _encode_canonical(record: dict[str, Any]) -> bytes:
-    """Encode a record in the only form that its hash allows: sorted names, no blanks."""
-    return _ENCODER.encode(record).encode("utf-8", "surrogatepass")
+def _encode_canonical(fields: dict[str, Any]) -> bytes:
+    """Encode fields in the only form that a line's hash allows: sorted names, no blanks."""
+    return _ENCODER.encode(fields).encode("utf-8", "surrogatepass")
 
 
 @contextmanager
