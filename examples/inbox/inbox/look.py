@@ -33,13 +33,13 @@ class Investigation(display.Investigation[Settings, S3Bucket]):
 
     @classmethod
     def check_connected(cls, settings: Settings) -> None:
-        """Refuse to look without keys: that would say nothing about the inbox."""
+        """Refuse to look without keys: such a look says nothing about the inbox."""
         if not settings.inbox_access_key:
             raise NotConnectedError("You are not connected: set INBOX_ACCESS_KEY.")
 
 
 def read_silence(inv: Investigation) -> float | None:
-    """Return for how many minutes there was no heartbeat; None when there never was one."""
+    """Return the age of the last heartbeat, in minutes; None when there never was a heartbeat."""
     for heartbeat in inv.clients.list_objects(HEARTBEAT):
         return (inv.now() - heartbeat.last_modified).total_seconds() / 60
     return None
@@ -56,7 +56,7 @@ def read_silence(inv: Investigation) -> float | None:
     needed=True,
 )
 def read_waiting(inv: Investigation) -> Outcome:
-    """Count the files in the inbox. An old one is a breach."""
+    """Count the files in the inbox. An old file is a breach."""
     files = list(inv.clients.list_objects(inv.settings.inbox_prefix))
     since = min((file.last_modified for file in files), default=inv.now())
     minutes = (inv.now() - since).total_seconds() / 60
@@ -79,7 +79,7 @@ def read_waiting(inv: Investigation) -> Outcome:
     needed=True,
 )
 def read_heartbeat(inv: Investigation) -> Outcome:
-    """Read how old the consumer's heartbeat is. An old one is a breach."""
+    """Read how old the consumer's heartbeat is. An old heartbeat, or none, is a breach."""
     silence = read_silence(inv)
     if silence is None:
         return Outcome().breach("the consumer never wrote a heartbeat")

@@ -26,7 +26,7 @@ class InboxGate(MoveGate[AnyPlan]):
     noun = "file"
 
     def make_hold(self, inv: Investigation) -> WatchedOthers:
-        """Return what makes sure that the consumer takes nothing meanwhile."""
+        """Return the check that the consumer is silent. It runs before and during a move."""
         return WatchedOthers(
             check=partial(_check_silent, inv),
             words=_OTHERS,

@@ -1,4 +1,4 @@
-"""The runbook as the command finds it."""
+"""The runbook that the command ``runbook`` loads."""
 
 from pkgutil import resolve_name
 

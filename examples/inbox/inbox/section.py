@@ -1,4 +1,4 @@
-"""Section 1: what the looks mean, what helps, and the words for it."""
+"""Section 1: its steps, its action, its conclusion, and the words of its report."""
 
 import sys
 from pathlib import Path

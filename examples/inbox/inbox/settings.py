@@ -8,7 +8,11 @@ from runbook_lib import settings
 
 
 class Settings(settings.Settings):
-    """The helper's settings, and these. Each is a variable of the same name in capitals."""
+    """The settings of ``runbook_lib``, and those of the inbox.
+
+    Each is an environment variable of the same name in capitals. Only ``runbook_home`` has another
+    name: ``INBOX_HOME``.
+    """
 
     runbook_home: Path = Field(Path("reports/inbox"), validation_alias="INBOX_HOME")
     inbox_endpoint: str = "127.0.0.1:9000"
