@@ -1,6 +1,7 @@
-"""Write a plan's record into the bucket, and the plan's effect into its release's record.
+"""Write a plan's record into the bucket, and the plan's effect where its release finds it.
 
-An undo, a settling and a reopening have an effect on rows of an earlier plan, their release.
+An undo, a settling and a reopening have an effect on rows of an earlier plan, their release. The
+effect is written into the ledgers and records of the plans that they are about.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .record import About, Record
 from .session import Session
 from .table import State
 
-#: Each time so many states were put, the old ones are removed.
+#: After so many new states, the old states are removed.
 _CLEAN_EVERY = 64
 #: How ``Record.settled`` names these states.
 _WORDS: Mapping[State, Literal["taken", "not_taken", "undone"]] = {
@@ -28,7 +29,7 @@ _WORDS: Mapping[State, Literal["taken", "not_taken", "undone"]] = {
 
 
 class Bookkeeping:
-    """Keeps the record of one plan in the bucket, and tells the plan's release what the plan did.
+    """Keeps one plan's record in the bucket, and writes the plan's effect for its release.
 
     Parameters
     ----------
@@ -66,8 +67,8 @@ class Bookkeeping:
 
         Parameters
         ----------
-        is_held : False when a hold ends. It ends in the record first: the record then names no
-            hold, and the ledger still does
+        is_held : False when a hold ends: the new record then names no hold, although the ledger
+            still does. The caller ends the hold in the ledger afterwards
         """
         if self.record is None:
             records.put_recorded_plan(self._session, self._plan)
@@ -88,10 +89,10 @@ class Bookkeeping:
         if action == "move" or not ledger.is_begun:
             return []
         if record is not None and record.ended_without_effect:
-            return []  # another machine ended the plan, and knew nothing of its beginning
+            return []  # another machine, which knew of no beginning of the plan, ended the plan
         done = [State.MOVED]
         if action == "settle":
-            done.append(State.SKIPPED)  # its object has gone, and the word still counts
+            done.append(State.SKIPPED)  # the row's object has gone, and the word still counts
         rows = []
         for row, planned in enumerate(self._plan.rows):
             is_word_only = action == "settle" and not planned.to
@@ -99,7 +100,7 @@ class Bookkeeping:
                 rows.append(row)
         return rows
 
-    def tell_release(self) -> None:
+    def write_effect(self) -> None:
         """Write this plan's effect into the ledgers and records of the plans that it is about.
 
         Rows whose effect was written there before are left out.
@@ -110,8 +111,8 @@ class Bookkeeping:
         unreported = [row for row in rows_with_effect if row not in ledger.reported_rows]
         if not unreported:
             return
-        # Write our own ledger and record first. If we are killed before the release's ledger and
-        # record name the effect, the next run still knows what was decided.
+        # Write this plan's ledger and record first. If this process is killed before the release's
+        # ledger and record name the effect, the next run still knows the effect.
         ledger.note("telling", sync=True)
         self.write_record()
         for plan_id, log in self._logs.items():
@@ -119,7 +120,7 @@ class Bookkeeping:
                 continue  # the rows are open again in the release, not in the settling
             fact = "release_row" if plan_id == header.release else "row"
             rows = sorted(self._read_row_number(row, fact) for row in unreported)
-            self._tell(plan_id, log, rows)
+            self._write_effect_on(plan_id, log, rows)
         ledger.note("told", unreported, sync=True)
 
     def end_release(self) -> None:
@@ -132,7 +133,7 @@ class Bookkeeping:
         known_hashes = {entry.hash for entry in log.scan()}
         entry = log.append("ended", {"by": self._plan.id})
         changes: dict[str, object] = {"ended": True}
-        # If the ledger lacks the line that the record names, the ledger is an older copy. The
+        # If the ledger lacks the line that the record names, the ledger is an older copy. Then the
         # record goes on naming that line, so that every reader sees that this ledger is behind.
         if record.ledger in known_hashes:
             changes["ledger"] = entry.hash
@@ -142,8 +143,9 @@ class Bookkeeping:
     def remove_earlier_record(self, earlier: Record) -> None:
         """Remove the record of an earlier plan of this name, which never began.
 
-        An undo that is planned again keeps its name. If the worker was paused for the earlier
-        plan, this plan takes the hold over, and ends it.
+        There is one when an undo was planned again, since the new undo has the name of the earlier
+        undo. If the worker was paused for the earlier plan, this plan takes the hold over, and ends
+        the hold.
         """
         if earlier.hold is not None and self._ledger.hold is None:
             note = earlier.hold.model_dump(mode="json")
@@ -151,9 +153,9 @@ class Bookkeeping:
         records.remove_record(self._session, self._plan.id)
 
     def take_over_forgotten(self) -> None:
-        """Take rows of forgotten plans, which this plan names now, out of those plans' records.
+        """Take rows that the bucket forgot, and that this plan names now, out of other records.
 
-        A person's word let these rows be planned again after the bucket's memory had been removed.
+        After the bucket's memory had been removed, a person's word let these rows be planned again.
         """
         own_keys = {row.key for row in self._plan.rows}
         for record, plan in records.list_open_plans(self._bucket):
@@ -213,7 +215,7 @@ class Bookkeeping:
         )
 
     def _get_fence(self) -> datetime:
-        """Return the store's time after which nothing of the plan can take effect."""
+        """Return the store's time after which no request of the plan can take effect."""
         ledger = self._ledger
         is_half_done = ledger.rows(*HALF_DONE) or ledger.rows(*HALF_DONE, leg=Leg.PARK)
         if ledger.in_flight or is_half_done:
@@ -221,7 +223,7 @@ class Bookkeeping:
         return ledger.fence_at
 
     def _describe_about(self) -> dict[int, About]:
-        """Return the release's rows on which this plan had an effect, and the effect."""
+        """Return this plan's effect on each row of its release that it changed."""
         effect = self._name_effect()
         about = {}
         for row in self.list_rows_with_effect():
@@ -239,19 +241,23 @@ class Bookkeeping:
         return "reopened"
 
     def _read_row_number(self, row: int, fact: str) -> int:
-        """Return the number that a row has in the plan that it is about.
+        """Return the number that a row of this plan has in an earlier plan.
 
         Parameters
         ----------
-        fact : ``row`` for the number in the parent, ``release_row`` for that in the release
+        fact : ``row`` for the number in the parent, ``release_row`` for the number in the release
         """
         return int(self._plan.rows[row].facts[fact])
 
-    def _tell(self, plan_id: str, log: ChainedLog, rows: Sequence[int]) -> None:
-        """Write the effect into one plan's ledger, and into its record.
+    def _write_effect_on(self, plan_id: str, log: ChainedLog, rows: Sequence[int]) -> None:
+        """Write the effect into an earlier plan's ledger, and into its record.
 
-        A record with a tombstone never changes. A reopened row stands in the record of the plan
-        that reopened it.
+        A tombstone does not change. A reopening does not change its release's record, either: the
+        reopened rows stand in the reopening's own record.
+
+        Parameters
+        ----------
+        rows : the numbers of the rows in the earlier plan
         """
         effect = self._name_effect()
         kind = "taken_back" if effect == "undone" else effect

@@ -58,10 +58,10 @@ REFUSED = {
     "SignatureDoesNotMatch",
 }
 """Codes of a 403 by which the store says that it checked signature and rights, and did nothing."""
-#: Characters that not every request can name: controls, surrogates, and what XML 1.0 forbids.
+#: Characters that some requests cannot carry: controls, surrogates, and what XML 1.0 forbids.
 _UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _MD5 = re.compile("[0-9a-f]{32}")
-#: The most keys in one round of looks.
+#: The most keys that ``find_all`` looks at before it calls ``on_way`` again.
 _PORTION = 1000
 #: How long the signature of a read is valid.
 _READ_EXPIRES_S = 900
@@ -99,7 +99,8 @@ class Seen(Version):
 
     Only a HEAD gives ``metadata`` (names in small letters, without ``x-amz-meta-``) and
     ``headers``. Only a listing of versions gives ``version_id``. ``has_etag`` is false where the
-    store shows no ETag. Then ``etag`` is the MD5 of the content, and no request may be bound to it.
+    store shows no ETag. Then ``etag`` is the MD5 of the content, and no request may name it as a
+    condition.
     """
 
     metadata: Texts | None = None
@@ -111,8 +112,8 @@ class Seen(Version):
     def has_hash(self) -> bool:
         """Whether the ETag can be the MD5 of the content, by what a HEAD says.
 
-        It cannot after a multipart upload, and when the object is encrypted with a key of its own.
-        The probe finds out whether this store's other ETags are MD5s.
+        After a multipart upload, and when an object is encrypted with a key of its own, the ETag is
+        no MD5. The probe finds out whether this store's other ETags are MD5s.
         """
         is_md5 = _MD5.fullmatch(self.etag.lower()) is not None
         encryption = self.headers.get(_ENCRYPTION, "")
@@ -126,7 +127,7 @@ class Request:
 
     Attributes
     ----------
-    kind : what it does
+    kind : what the request does
     key : the object that is changed or read; empty in a bulk delete, and to get a listing
     source : of a copy: the key to copy from
     if_match : the ETag that an object must have, else nothing is done: in a copy the object at
@@ -161,7 +162,7 @@ class Answer:
     last_modified : of the object that a copy made
     version_id : of the object that a put made, in a bucket that keeps versions
     code, message : the store's error, or what broke
-    failed : of a bulk delete: error code by key, for the keys that were not deleted
+    failed : of a bulk delete: for each key that was not deleted, the error code
     """
 
     effect: Literal["done", "none", "unknown"]
@@ -195,7 +196,7 @@ def find_all(
 
     Parameters
     ----------
-    on_way : called again and again meanwhile, so that the caller can keep its claim
+    on_way : called again and again during the search, so that the caller can keep its claim
     """
     max_listed = 4 * len(keys) + 1000  # to list more would cost more than to look at each key
     looks: Look = dict.fromkeys(keys)
@@ -205,7 +206,7 @@ def find_all(
         if seen.key in looks:
             looks[seen.key] = seen
         on_way()
-    if count < max_listed:
+    if count < max_listed:  # the listing came to its end
         add_missing_etags(bucket, looks)
         return looks
     looks = {}
@@ -229,8 +230,8 @@ def add_missing_etags(bucket: S3Bucket, looks: Look) -> None:
 def is_key_supported(key: str) -> bool:
     """Tell whether every request (copy, bulk delete, listing) can name the key exactly.
 
-    Clients and servers remove empty segments and the segments ``.`` and ``..``, so that another key
-    is named. Control characters cannot stand in the XML of a bulk delete.
+    Clients and servers remove empty segments and the segments ``.`` and ``..``: the request would
+    name another key. Control characters cannot stand in the XML of a bulk delete.
     """
     if _UNSUPPORTED.search(key) is not None:
         return False
@@ -245,9 +246,9 @@ class S3Bucket(Reach):
     Parameters
     ----------
     endpoint : host:port
-    bucket : its name
+    bucket : the bucket's name
     access_key, secret_key, session_token, region : for signatures
-    virtual_host : name the bucket in the host name, not in the path
+    virtual_host : whether requests name the bucket in the host name, not in the path
     """
 
     endpoint: str
@@ -279,13 +280,13 @@ class S3Bucket(Reach):
 
         Parameters
         ----------
+        with_folders : include keys that end with ``/``. A store on a file system lists such keys
+            for folders that a bulk delete emptied
         start : leave out most keys before this one, where the store lists keys in their order
-        with_folders : include keys that end with ``/``; a store on a file system lists the folders
-            that a bulk delete emptied
         """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         if start:
-            query["start-after"] = start[:-1]  # before ``start``, which the listing then includes
+            query["start-after"] = start[:-1]  # sorts before ``start``, so ``start`` is listed
         what = f"list {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListBucketResult")
@@ -344,12 +345,12 @@ class S3Bucket(Reach):
 
         Parameters
         ----------
-        failed : is filled with the reason for each key that could not be read
+        failed : is filled: for each key that could not be read, the error
         marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; if so, an answer
             without the mark comes from something in front of the store. None: not known
         """
         looks: Look = {}
-        heads = [partial(self._make, Request("head", key)) for key in keys]
+        heads = [partial(self._make_message, Request("head", key)) for key in keys]
         replies = self._http.exchange(heads, resend=True)
         for key, reply in zip(keys, replies, strict=True):
             try:
@@ -361,7 +362,7 @@ class S3Bucket(Reach):
                 elif self._is_absent(reply, key, marks_absence=marks_absence):
                     looks[key] = None
                 else:
-                    raise _explain(reply, f"read {key}")
+                    raise _make_error(reply, f"read {key}")
             except StoreError as error:
                 if failed is not None:
                     failed[key] = error
@@ -380,7 +381,9 @@ class S3Bucket(Reach):
         return replace(_to_seen(key, headers), has_etag=False)
 
     def has_absence_mark(self, key: str) -> bool:
-        """Tell whether the answer to a HEAD of an absent key bears ``ABSENCE_MARK``. Only reads.
+        """Tell whether the answer to a HEAD of an absent key bears ``ABSENCE_MARK``.
+
+        Only reads.
 
         Raises
         ------
@@ -389,22 +392,16 @@ class S3Bucket(Reach):
         """
         reply = self._read(Request("head", key))
         if reply.status != 404:
-            raise _explain(reply, f"read {key}")
+            raise _make_error(reply, f"read {key}")
         return ABSENCE_MARK in reply.headers
 
     def _read(self, request: Request, sink: Sink | None = None) -> Reply:
         """Return the answer to one read, whatever its status."""
-        make = partial(self._make, request)
+        make = partial(self._make_message, request)
         (reply,) = self._http.exchange([make], resend=True, sink=sink)
         return reply
 
-    def _is_absent(
-        self,
-        reply: Reply,
-        key: str,
-        *,
-        marks_absence: bool | None = None,
-    ) -> bool:
+    def _is_absent(self, reply: Reply, key: str, *, marks_absence: bool | None = None) -> bool:
         """Tell whether an answer proves that there is no such object.
 
         A 404 without the store's mark may come from something in front of the store: then a
@@ -418,13 +415,8 @@ class S3Bucket(Reach):
         return not self._is_listed(key)
 
     def _is_listed(self, key: str) -> bool:
-        """Tell whether a listing shows the key; with the key as prefix, it shows the key first."""
-        query = {
-            "list-type": "2",
-            "prefix": key,
-            "max-keys": "1",
-            "encoding-type": "url",
-        }
+        """Tell whether the first entry of a listing with the key as prefix is the key itself."""
+        query = {"list-type": "2", "prefix": key, "max-keys": "1", "encoding-type": "url"}
         page = self._fetch_page(query, f"list {self.name}/{key}", "ListBucketResult")
         items = page.iterfind("{*}Contents")
         keys = [unquote_plus(_text(item, "Key")) for item in items]
@@ -437,7 +429,7 @@ class S3Bucket(Reach):
             return reply.body
         if self._is_absent(reply, key):
             return None
-        raise _explain(reply, f"read {key}")
+        raise _make_error(reply, f"read {key}")
 
     def read_sha256(self, key: str) -> str:
         """Return the SHA-256 of an object's content, read in parts."""
@@ -446,13 +438,8 @@ class S3Bucket(Reach):
         self.fetch(request, f"read {key}", digest.update)
         return digest.hexdigest()
 
-    def fetch(
-        self,
-        request: Request,
-        what: str,
-        sink: Sink | None = None,
-    ) -> Reply:
-        """Return the answer to a read.
+    def fetch(self, request: Request, what: str, sink: Sink | None = None) -> Reply:
+        """Return the answer to a read that succeeded.
 
         Parameters
         ----------
@@ -466,7 +453,7 @@ class S3Bucket(Reach):
         """
         reply = self._read(request, sink)
         if reply.status != 200:
-            raise _explain(reply, what)
+            raise _make_error(reply, what)
         return reply
 
     def read_clock(self) -> datetime:
@@ -488,7 +475,7 @@ class S3Bucket(Reach):
         message = Message("GET", path, {"host": self._host})
         (reply,) = self._http.exchange([lambda: message], resend=True)
         if reply.status < 1:  # NOT_SENT or NO_ANSWER
-            raise _explain(reply, f"GET {self.url}{path}")
+            raise _make_error(reply, f"GET {self.url}{path}")
         return reply
 
     def send(
@@ -520,11 +507,13 @@ class S3Bucket(Reach):
             answers[index] = read_answer(requests[index], reply)
             on_answer(index, answers[index])
 
-        makers = [partial(self._make, request, signed_at, expires_s) for request in requests]
+        makers = [
+            partial(self._make_message, request, signed_at, expires_s) for request in requests
+        ]
         self._http.exchange(makers, take)
         return answers
 
-    def _make(
+    def _make_message(
         self,
         request: Request,
         at: datetime | None = None,
@@ -607,7 +596,7 @@ class S3Bucket(Reach):
 
 @lru_cache(maxsize=64)
 def _encode_query(query: tuple[tuple[str, str], ...]) -> str:
-    """Return a query as it is signed; kept, since requests of one kind and date share theirs."""
+    """Return a query as it is signed. Requests of one kind and date share one cached query."""
     return urlencode(query, safe="~", quote_via=quote)
 
 
@@ -630,7 +619,7 @@ def _write_delete(keys: Sequence[str]) -> bytes:
 
 
 def read_answer(request: Request, reply: Reply) -> Answer:
-    """Return what an HTTP reply proves of a request's effect. Pure."""
+    """Return what an HTTP reply proves of a changing request's effect. Pure."""
     if reply.status in _UNANSWERED:
         return replace(_UNANSWERED[reply.status], message=reply.error)
     answer = _read_success(request, reply)
@@ -643,7 +632,7 @@ def read_answer(request: Request, reply: Reply) -> Answer:
 
 
 def _read_success(request: Request, reply: Reply) -> Answer | None:
-    """Return the answer that a well-formed success gives; None for any other reply."""
+    """Return the answer if the reply is a well-formed success; None for any other reply."""
     match request.kind, reply.status:
         case "delete", 204:
             return Answer("done")
@@ -703,7 +692,7 @@ def _read_objects(page: ET.Element, tag: str) -> list[Seen]:
 
 
 def _read_fields(element: ET.Element) -> dict[str, str]:
-    """Return the texts of an element's children, by their names without a namespace."""
+    """Return the texts of an element's children; the keys are their names without namespace."""
     texts = {}
     for child in element:
         _, _, name = child.tag.rpartition("}")
@@ -717,7 +706,7 @@ def _text(element: ET.Element, name: str) -> str:
 
 
 def _parse_error(body: bytes) -> tuple[str, str]:
-    """Return code and message of a store's error; empty for any other answer."""
+    """Return code and message of a store's error; two empty texts for any other answer."""
     error = parse_xml(body, "Error")
     if error is None:
         return "", ""
@@ -741,7 +730,13 @@ def format_time(at: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Parse ISO 8601, or the form of HTTP headers, into UTC."""
+    """Parse ISO 8601, or the form of HTTP headers, into UTC. A time without a zone is UTC.
+
+    Raises
+    ------
+    StoreError
+        When the text is not a time.
+    """
     try:
         at = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
     except ValueError as error:
@@ -757,7 +752,13 @@ def _get_etag(headers: Texts) -> str:
 
 
 def _to_seen(key: str, headers: Texts) -> Seen:
-    """Return the object that the headers of an answer describe."""
+    """Return the object that the headers of an answer describe.
+
+    Raises
+    ------
+    StoreError
+        When the headers are not about an object.
+    """
     etag = _get_etag(headers)
     length = headers.get("content-length", "")
     if not etag or not length.isdecimal():
@@ -773,7 +774,7 @@ def _to_seen(key: str, headers: Texts) -> Seen:
     return Seen(key, etag, int(length), at, metadata, kept)
 
 
-def _explain(reply: Reply, what: str) -> StoreError:
+def _make_error(reply: Reply, what: str) -> StoreError:
     """Return the error that says why a request failed.
 
     Parameters

@@ -23,11 +23,11 @@ WINDOW = 16
 
 #: A look that is older allows no request which the store does not guard.
 _MAX_LOOK_AGE_S = 2.0
-#: How often ``resolve`` waits and looks; the last round sends nothing.
+#: How often ``resolve`` waits and looks. In the last round, it sends nothing.
 _ROUNDS = 4
 #: Codes of a store that is overloaded.
 _OVERLOADED = ("SlowDown", "HTTP 503", "ServiceUnavailable")
-#: How many rows to move at once after the store was overloaded. Key: how many it was before.
+#: How many rows to move at once after the store was overloaded. The keys are the numbers before.
 _SLOWER = {16: 4, 4: 1, 1: 1}
 
 
@@ -38,7 +38,7 @@ class Hold(Protocol):
     ----------
     words : how the others are held, and at which address; the plan repeats these words
     way_back : how a person ends the hold without us
-    holds : whether it keeps anyone from moving; False where it can at most see who moves
+    holds : whether this hold can keep others from moving; False where it only watches who moves
     """
 
     words: str
@@ -46,10 +46,10 @@ class Hold(Protocol):
     holds: bool
 
     def is_paused(self) -> bool:
-        """Tell whether nobody else moves objects now; ``MoversError`` when that is unknown."""
+        """Tell whether nobody else moves objects now; raise ``MoversError`` if nobody knows."""
 
     def pause(self) -> None:
-        """Make the others stand still; ``MoversError`` when they do not."""
+        """Make the others stand still; raise ``MoversError`` when they do not."""
 
     def check(self) -> None:
         """Raise ``MoversError`` unless the others stand still, and their last pass has ended."""
@@ -101,7 +101,7 @@ def compare_with_plan(
     ----------
     looks : what was at the keys that were looked at
     any_version : whether only the content counts; else also LastModified must be the planned one
-    etag : another ETag of the same content: that of our copy; empty when not known
+    etag : the ETag of our copy, which has the same content; empty when not known
     """
     if key not in looks:
         return Place.UNKNOWN
@@ -124,11 +124,12 @@ def look_surely(
 ) -> Look:
     """Look at keys; an absence counts only if the id object was there before and after.
 
-    Something in front of the store may answer 404 for every key.
+    Something in front of the store may answer 404 for every key. A key whose absence does not count
+    is missing in the result, like a key that could not be read.
 
     Parameters
     ----------
-    has_id : whether the store has an id object; if not, an absence counts without it
+    has_id : whether the store has an id object; if not, every absence counts
     """
     marks_absence = abilities.marks_absence
     if not has_id:
@@ -232,7 +233,7 @@ class Carrier:
                 self._resolve_window(window, may_send=may_send)
 
     def look_at(self, keys: Iterable[str]) -> None:
-        """Look at keys anew. What was known of a key that cannot be read now is forgotten."""
+        """Look at keys anew. Forget the earlier look at a key that cannot be read now."""
         distinct = list(dict.fromkeys(keys))
         self._looked_at = self._clock.monotonic()
         for key in distinct:
@@ -272,17 +273,13 @@ class Carrier:
 
     def judge_source(self, job: Job) -> Place:
         """Say what the last look at a job's source means."""
-        return compare_with_plan(
-            self.looks,
-            job.key,
-            job.planned,
-            any_version=job.any_version,
-        )
+        return compare_with_plan(self.looks, job.key, job.planned, any_version=job.any_version)
 
     def judge_destination(self, job: Job) -> Place:
         """Say what the last look at a job's destination means.
 
-        If the ETag proves nothing and the plan holds a hash, the object there is read and hashed.
+        If the plan holds a SHA-256 of the content, and the ETag there is not that of our copy, this
+        reads the object and hashes it.
         """
         etag = ""
         if job.leg is Leg.MOVE and job.row in self.ledger.landings:
@@ -291,13 +288,7 @@ class Carrier:
         has_other_etag = present is not None and present.etag != etag
         if job.sha256 and has_other_etag:
             return self._compare_bytes(job)
-        return compare_with_plan(
-            self.looks,
-            job.to,
-            job.planned,
-            any_version=True,
-            etag=etag,
-        )
+        return compare_with_plan(self.looks, job.to, job.planned, any_version=True, etag=etag)
 
     def _carry_window(self, jobs: Sequence[Job]) -> None:
         """Copy a window of jobs, then delete the sources of those that landed.
@@ -313,7 +304,7 @@ class Carrier:
                 keys.append(job.to)
         if keys:
             self.look_at(keys)
-        by_act = self._sort_by_act(jobs)
+        by_act = self._decide_and_note(jobs)
         self._copy(by_act[Act.COPY])
         landed = [job for job in jobs if self._get_state(job) is State.LANDED]
         self._delete(landed)
@@ -323,13 +314,13 @@ class Carrier:
 
         Parameters
         ----------
-        may_send : False in the last round: if nothing is sent after its look, the next run knows
-            that nothing is in flight
+        may_send : False in the last round: after its look, nothing is sent, so that the next run
+            need not wait for a fence
         """
         self.look_at(_list_ends(jobs))
         self._believe_versions(jobs)
         self._note_undeleted(jobs)
-        by_act = self._sort_by_act(jobs)
+        by_act = self._decide_and_note(jobs)
         if may_send:
             self._copy(by_act[Act.COPY])
             deletes = by_act[Act.ADOPT] + by_act[Act.DELETE]
@@ -349,8 +340,16 @@ class Carrier:
             self.ledger.note("undeleted", rows, leg=jobs[0].leg)
 
     def _check_first(self, job: Job) -> None:
-        """End the run when its first object was not moved, unless others had changed it before."""
-        self.resolve(lambda: [job] if self._get_state(job) in HALF_DONE else [])
+        """End the run when its first object was not moved, unless others had changed it before.
+
+        Until an object has moved, nothing shows that moves work on this store.
+        """
+
+        def list_while_half_done() -> list[Job]:
+            """Return the job while it is half done."""
+            return [job] if self._get_state(job) in HALF_DONE else []
+
+        self.resolve(list_while_half_done)
         state = self._get_state(job)
         if state is State.MOVED:
             self._has_moved_one = True
@@ -367,7 +366,7 @@ class Carrier:
             ledger.in_flight.clear()
 
     def _get_state(self, job: Job) -> State:
-        """Return the state of a job's row, moved or parked as the job says."""
+        """Return the state of a job's row, on the way that the job is about."""
         states = self.ledger.get_states(job.leg)
         return states[job.row]
 
@@ -398,7 +397,7 @@ class Carrier:
             self._note_refused(rows, leg, why, is_final=False)
             return
         requests = [self._make_copy(job) for job in jobs]
-        answers = session.send(requests, lambda index, answer: self._take_copy(jobs[index], answer))
+        answers = session.send(requests, lambda index, answer: self._note_copy(jobs[index], answer))
         for job, answer in zip(jobs, answers, strict=True):
             if answer.effect == "done" and self._get_state(job) is State.DOUBTFUL:
                 self._compare_content(job, answer)
@@ -423,7 +422,10 @@ class Carrier:
         )
 
     def _put_names(self, jobs: Sequence[Job]) -> None:
-        """Write the names of objects whose parked key is a hash."""
+        """Put the names of objects whose parked key is a hash into the bucket, beside their keys.
+
+        So the bucket knows the names before it holds the parked objects.
+        """
         for job in jobs:
             if job.direction is Direction.PARK and is_hashed(job.to):
                 name = job.key.removeprefix(self.ledger.plan.header.source)
@@ -431,12 +433,12 @@ class Carrier:
                 request = Request("put", key, body=name.encode())
                 self.session.change(request)
 
-    def _take_copy(self, job: Job, answer: Answer) -> None:
-        """Write down at once what an answer proves; a job without a proof stays in doubt."""
+    def _note_copy(self, job: Job, answer: Answer) -> None:
+        """Write down at once what the answer to a copy proves; without a proof, doubt remains."""
         if answer.effect == "done":
             if answer.etag == job.planned.etag:
                 self._land(job, answer)
-            return  # if the ETag is another one, ``_copy`` compares the content
+            return  # if the copy has another ETag than planned, ``_copy`` compares the content
         text = f"the copy was answered by {answer.code} {answer.message}"
         why = text.strip()
         if answer.effect == "none":
@@ -447,13 +449,8 @@ class Carrier:
             self.ledger.note("doubtful", [job.row], leg=job.leg, reasons=reasons)
 
     def _land(self, job: Job, answer: Answer) -> None:
-        """Write down that a copy landed, by its answer."""
-        self.ledger.land(
-            job.row,
-            answer.etag,
-            answer.last_modified,
-            leg=job.leg,
-        )
+        """Write down that a copy landed, by the answer to it."""
+        self.ledger.land(job.row, answer.etag, answer.last_modified, leg=job.leg)
 
     def _note_refused(
         self,
@@ -470,18 +467,13 @@ class Carrier:
         is_final : whether this run tries these rows no more
         """
         reasons = {str(row): why for row in rows}
-        self.ledger.note(
-            "refused",
-            rows,
-            leg=leg,
-            reasons=reasons,
-            final=is_final,
-        )
+        self.ledger.note("refused", rows, leg=leg, reasons=reasons, final=is_final)
 
     def _compare_content(self, job: Job, answer: Answer) -> None:
-        """Judge a copy that has another ETag than planned.
+        """Look at a copy that has another ETag than planned: it landed, or it is a conflict.
 
-        If the plan holds a hash of the content, the copy is read and hashed.
+        If the plan holds a hash of the content, the copy is read and hashed. A copy that cannot be
+        read stays in doubt.
         """
         self.look_at([job.to])
         place = self.judge_destination(job)
@@ -515,7 +507,7 @@ class Carrier:
         return is_busy
 
     def _believe_versions(self, jobs: Sequence[Job]) -> None:
-        """Take a new version of the planned content at the destination as proof of a copy.
+        """Count a new version of the planned content at the destination as proof of a copy.
 
         A versioned bucket keeps the version after a consumer took the object.
         """
@@ -531,12 +523,13 @@ class Carrier:
                 self._land_by_version(job, known_ids)
 
     def _land_by_version(self, job: Job, known_ids: Sequence[str]) -> None:
-        """Write down a copy if the destination has a version of it.
+        """Write down that a copy landed if the destination has a new version with its content.
 
         Parameters
         ----------
         known_ids : versions of the planned content that were there before the first copy
         """
+        # ``null`` is the id of every object that is written while the bucket keeps no versions.
         old_ids = ("", "null", *known_ids)
         for version in self.bucket.list_versions(job.to):
             if version.key != job.to or version.version_id in old_ids:
@@ -567,14 +560,14 @@ class Carrier:
             ledger.note("undeleted", rows, leg=leg)
             return  # the next round of ``resolve`` looks again
         answers = self._send_deletes(deletes)
-        self._take_deletes(deletes, answers)
+        self._note_deletes(deletes, answers)
 
-    def _take_deletes(self, jobs: Sequence[Job], answers: Mapping[int, Answer]) -> None:
+    def _note_deletes(self, jobs: Sequence[Job], answers: Mapping[int, Answer]) -> None:
         """Write down what the answers to deletes prove; without a proof, a job stays ``deleting``.
 
         Parameters
         ----------
-        answers : by row
+        answers : for each row, the answer about its source
         """
         ledger = self.ledger
         leg = jobs[0].leg
@@ -598,32 +591,42 @@ class Carrier:
             ledger.note("delete_refused", refused, leg=leg, reasons=reasons_to_note)
 
     def _forget_looks(self, jobs: Sequence[Job]) -> None:
-        """Forget the looks at jobs that have moved: nobody asks for them again."""
+        """Forget the looks at jobs that have moved: nobody needs these looks again."""
         for job in jobs:
             if self._get_state(job) is State.MOVED:
                 self.looks.pop(job.key, None)
                 self.looks.pop(job.to, None)
 
     def _needs_look(self, job: Job) -> bool:
-        """Tell whether a source must be looked at right before its delete."""
+        """Tell whether a job's source must be looked at right before its delete."""
         return not job.is_release or not self.abilities.conditional_delete
 
     def _choose_deletes(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return the jobs whose source may be deleted now; all jobs are a release's, or none is."""
+        """Return the jobs whose source may be deleted now; look at the sources first if needed.
+
+        Parameters
+        ----------
+        jobs : all of them take objects to consumers, or none does
+        """
         first = jobs[0]
         if not self._needs_look(first):
             return list(jobs)
         if first.is_release:
             # What became of a copy that landed does not matter, so its destination is not read.
             self.look_at([job.key for job in jobs])
-            by_act = self._sort_by_act(jobs, destination=Place.UNKNOWN)
+            by_act = self._decide_and_note(jobs, destination=Place.UNKNOWN)
         else:
             self.look_at(_list_ends(jobs))
-            by_act = self._sort_by_act(jobs)
+            by_act = self._decide_and_note(jobs)
         return by_act[Act.DELETE]
 
     def _send_deletes(self, jobs: Sequence[Job]) -> dict[int, Answer]:
-        """Send deletes, in one request if the store honours no condition; return answers by row."""
+        """Send deletes, in one request if the store honours no condition.
+
+        Returns
+        -------
+        For each row, the answer about its source.
+        """
         if self.abilities.conditional_delete:
             requests = [Request("delete", job.key, if_match=job.planned.etag) for job in jobs]
             answers = self.session.send(requests)
@@ -633,7 +636,7 @@ class Carrier:
         (bulk_answer,) = self.session.send([bulk_delete])
         return {job.row: _read_bulk_answer(bulk_answer, job.key) for job in jobs}
 
-    def _sort_by_act(
+    def _decide_and_note(
         self,
         jobs: Iterable[Job],
         destination: Place | None = None,
@@ -644,6 +647,10 @@ class Carrier:
         ----------
         jobs : all of one leg
         destination : what to assume at each destination; None: what the last look says
+
+        Returns
+        -------
+        For each act, the jobs to do it with; for each state, the jobs that end in it.
         """
         by_act: dict[Act | State, list[Job]] = defaultdict(list)
         leg = Leg.MOVE
@@ -663,7 +670,7 @@ class Carrier:
         return by_act
 
     def _note_decision(self, job: Job, rule: Rule) -> None:
-        """Keep the reason why a job ends; write down a copy that a look found."""
+        """Keep the reason why a job ends; write down that a copy landed if a look found it."""
         ledger = self.ledger
         reasons = ledger.get_reasons(job.leg)
         if rule.act is State.CONFLICT:
@@ -677,7 +684,7 @@ class Carrier:
             ledger.land(job.row, etag, None, leg=job.leg)
 
     def _describe_ends(self, job: Job) -> str:
-        """Name the planned version, and the versions at both ends."""
+        """Describe the planned version, and what is at both ends, in words."""
         ends = []
         for key in (job.key, job.to):
             seen = self.looks.get(key)
@@ -708,7 +715,7 @@ def _read_bulk_answer(answer: Answer, key: str) -> Answer:
 
 
 def _list_ends(jobs: Iterable[Job]) -> list[str]:
-    """Return source and destination of each job."""
+    """Return the keys of source and destination of each job."""
     keys = []
     for job in jobs:
         keys += [job.key, job.to]
@@ -716,6 +723,6 @@ def _list_ends(jobs: Iterable[Job]) -> list[str]:
 
 
 def _cut_windows(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-    """Yield jobs, as many at a time as a window may hold."""
+    """Yield the jobs in parts, each with as many jobs as a window may hold."""
     for start in range(0, len(jobs), WINDOW):
         yield jobs[start : start + WINDOW]

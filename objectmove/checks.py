@@ -15,7 +15,7 @@ from .record import Record
 from .session import Clock, Session, read_store_id
 from .table import State
 
-#: So many planned objects of a release may have changed, or a tenth of them if that is more.
+#: A release still begins when so many of its planned objects changed, or a tenth of all of them.
 _FEW_CHANGED = 3
 #: How long the consumer is watched before an undo.
 _STAND_STILL_S = 3.0
@@ -40,7 +40,8 @@ def check_approval(
     record : what the bucket knows of the plan; None when it knows nothing
     is_new : whether the plan begins; else it goes on
     has_earlier : whether the bucket knows an earlier plan of this name, which never began
-    has_word : whether a person said that an undo is safe now
+    has_word : whether a person said that the consumer stands still, or that the others may go on
+    now : this machine's time
 
     Raises
     ------
@@ -56,6 +57,7 @@ def check_approval(
             f"{plan.id} is not the plan that was approved by that name: make a new plan"
         )
     is_begun = ledger.is_begun or record is not None
+    # A ledger with any line, or an earlier record, is enough for a resume that ends the plan.
     is_known = is_begun or bool(ledger.head) or has_earlier
     if is_new and is_begun:
         if ledger.is_ended:
@@ -85,8 +87,10 @@ def check_not_taken_back(bucket: S3Bucket, plan: MovePlan) -> None:
             raise NotApprovedError(f"{plan.id} is being taken back. Go on with: {way_on}")
 
 
-def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_new: bool) -> None:
-    """Find out whether the bucket's memory was removed since the plan was made or begun.
+def check_and_renew_memory(
+    session: Session, ledger: Ledger, record: Record | None, *, is_new: bool
+) -> None:
+    """Refuse to begin a plan if the bucket's memory was removed since the plan was made.
 
     Raises
     ------
@@ -95,8 +99,8 @@ def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_
 
     Notes
     -----
-    Writes ``.runbook/id`` anew. If the memory of a plan that goes on was removed, writes that into
-    the ledger.
+    Writes ``.runbook/id`` anew. If the plan goes on, and the memory was removed since the plan was
+    begun, also writes into the ledger that the memory was removed.
     """
     store_id = read_store_id(session.bucket)
     is_other = bool(ledger.store_id) and store_id != ledger.store_id
@@ -114,8 +118,8 @@ def check_memory(session: Session, ledger: Ledger, record: Record | None, *, is_
 def has_nothing_to_resume(ledger: Ledger) -> bool:
     """Tell whether nothing of a plan was announced, so that a resume can only end it.
 
-    A settling that moves nothing and a reopening announce nothing: once approved, they go on. So
-    does a plan that the bucket forgot, since another machine may have announced rows.
+    A settling that moves nothing and a reopening announce no rows: once approved, they go on. A
+    plan that the bucket forgot goes on, too: another machine may have announced rows.
     """
     if not ledger.is_begun:
         return True
@@ -136,11 +140,12 @@ def _has_announced_nothing(ledger: Ledger) -> bool:
 
 
 def check_word(bucket: S3Bucket, plan: MovePlan) -> None:
-    """Refuse a word on rows that somebody settled since the plan was made.
+    """Refuse a person's word on rows that somebody settled since the plan of the word was made.
 
     But the word *taken* overrules an earlier *not taken*.
     """
     header = plan.header
+    # The parent's record names its own rows; the records of later plans name the release's rows.
     parent = records.read_record(bucket, header.parent)
     words_of_rows = parent.settled if parent is not None else {}
     words_of_release_rows: dict[int, str] = {}
@@ -148,17 +153,17 @@ def check_word(bucket: S3Bucket, plan: MovePlan) -> None:
     for record in sorted(later, key=lambda record: record.begun_at):
         if record.plan != plan.id:
             words_of_release_rows.update(record.about)
-    settled = []
+    settled_keys = []
     for row in plan.rows:
-        word = words_of_release_rows.get(int(row.facts["release_row"]))
-        word = word or words_of_rows.get(int(row.facts["row"]))
-        is_overruled = word == "not_taken" and header.word == "taken"
-        if word not in (None, "reopened") and not is_overruled:
-            settled.append(row.facts["key"])
-    if settled:
+        earlier_word = words_of_release_rows.get(int(row.facts["release_row"]))
+        earlier_word = earlier_word or words_of_rows.get(int(row.facts["row"]))
+        is_overruled = earlier_word == "not_taken" and header.word == "taken"
+        if earlier_word not in (None, "reopened") and not is_overruled:
+            settled_keys.append(row.facts["key"])
+    if settled_keys:
         raise NotApprovedError(
-            f"{len(settled)} of these rows were settled since {plan.id} was made "
-            f"({settled[0]}). Look again with: runbook settle {header.parent}"
+            f"{len(settled_keys)} of these rows were settled since {plan.id} was made "
+            f"({settled_keys[0]}). Look again with: runbook settle {header.parent}"
         )
 
 
@@ -169,11 +174,17 @@ def check_stillness(
 
     Parameters
     ----------
-    keys : where consumers take the objects
+    keys : the keys from which consumers take the objects
+
+    Raises
+    ------
+    DriftError
+        When an object vanishes meanwhile.
     """
     before = look_surely(bucket, keys, abilities=abilities)
     clock.sleep(_STAND_STILL_S)
     after = look_surely(bucket, keys, abilities=abilities)
+    # A key that is missing in ``after`` could not be read: that shows nothing about its object.
     vanished = [key for key in keys if before.get(key) and key in after and after[key] is None]
     if vanished:
         some = ", ".join(vanished[:5])
@@ -184,11 +195,13 @@ def check_stillness(
 
 
 def find_owned(ledger: Ledger, owners: Mapping[str, Record]) -> dict[int, str]:
-    """Return the rows that wait and belong to another plan, and by row the reason, in words.
+    """Return which rows wait and belong to another plan.
+
+    The keys are the rows' numbers; the values say, in words, which plan needs the row's object.
 
     Parameters
     ----------
-    owners : for each key, the record of the other plan that owns it
+    owners : for each object's key, the record of the other plan that owns the object
     """
     owned = {}
     for row in ledger.rows(State.NONE):
@@ -205,8 +218,9 @@ def check_changed(plan: MovePlan, changed: Mapping[int, str], *, is_strict: bool
 
     Parameters
     ----------
-    changed : by row, what happened to its object
-    is_strict : whether one changed object is too many; in a plan that is no release, it always is
+    changed : for each row whose object changed, what happened to the object
+    is_strict : whether one changed object of a release is too many; in any other plan, one always
+        is
 
     Raises
     ------

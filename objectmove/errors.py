@@ -16,7 +16,7 @@
     │   ├── LimitError       more objects than a plan may hold
     │   ├── HeldError        another session works in the bucket
     │   ├── MoversError      someone else moves objects, or may be moving them
-    │   └── NotReadyError    the store does not do what a move needs
+    │   └── NotReadyError    the store does not do what a move needs, or our rights do not suffice
     └── StoppedError         the session ended before its work was done; resume the plan
 
     KeyboardInterrupt
@@ -106,7 +106,7 @@ class MoversError(RefusedError):
 
 
 class NotReadyError(RefusedError):
-    """The store does not do what a move needs."""
+    """The store does not do what a move needs, or these credentials lack a right to do it."""
 
 
 class StoppedError(MoveError):

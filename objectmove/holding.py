@@ -38,15 +38,15 @@ class Holding:
 
     Parameters
     ----------
-    hold : keeps everyone else from moving
+    hold : keeps everyone else from moving objects
     books : writes into the bucket who is held
     logs : returns a plan's ledger on this machine
     operator : who runs the plan
 
     Attributes
     ----------
-    why_held : why these settings cannot let the others go; empty when they can
-    has_let_go : whether this run let the others go; it does not while another plan holds them, too
+    why_held : why these settings cannot let the others go on; empty when they can
+    has_let_go : whether this run let the others go on; False while another plan holds them, too
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Holding:
         self._jobs: Jobs | None = None
 
     def use_looks(self, carrier: Carrier, jobs: Jobs) -> None:
-        """Judge what is in reach by a carrier's looks from now on.
+        """From now on, use a carrier's looks to find out what is in reach.
 
         Without looks, every object in doubt counts as in reach.
         """
@@ -81,19 +81,19 @@ class Holding:
 
     @contextmanager
     def held(self, *, is_new: bool, wind_down: Callable[[], None]) -> Iterator[None]:
-        """Keep the others still inside a ``with`` block; then let them go on, if we paused them.
+        """Keep the others still inside a ``with`` block; then let them go on, if a hold is noted.
 
-        Who is held stands in ledger and record. So another run lets them go on if this run dies.
+        The hold stands in ledger and record: if this run dies, the next run lets the others go on.
 
         Parameters
         ----------
-        is_new : whether the plan begins; if it is refused, its record is removed
+        is_new : whether this run begins the plan: if such a plan is refused, its record is removed
         wind_down : called after an interrupt: finishes what has landed
         """
         ledger = self._ledger
         with self._claim_hold():
             self._session.renew()  # the wait for the hold's claim may have been long
-            # If the plan moves nothing, nobody needs to stand still: nobody is asked or paused.
+            # If the plan moves nothing, nobody needs to stand still: ask and pause nobody.
             is_paused = self._hold.is_paused() if self._plan.moves_objects else True
             self._note_hold(is_paused=is_paused)
             self._books.write_record()
@@ -129,7 +129,7 @@ class Holding:
         if note is None:
             return ""
         if note.words != self._hold.words:
-            return f"{note.words}, but these settings hold it in another way: {note.way_back}"
+            return f"{note.words}, but these settings hold others in another way. {note.way_back}"
         if not self.list_in_reach():
             self._let_go(error)
         return ""
@@ -174,10 +174,10 @@ class Holding:
         return keys
 
     def _note_hold(self, *, is_paused: bool) -> None:
-        """Write down who is held, before they are paused.
+        """Write down that the others are held, before they are paused.
 
         If they stand still already, no hold is noted, unless another plan holds them. If this plan
-        held them before and they move nevertheless, that is noted, too.
+        held them before, and they move nevertheless, also write down that they move.
 
         Parameters
         ----------
@@ -190,22 +190,22 @@ class Holding:
             hold = self._hold
             note = records.make_hold_note(self._session, words=hold.words, way_back=hold.way_back)
             ledger.note("hold", note=note.model_dump(mode="json"), sync=True)
-        if not ledger.head:  # so that a resume finds a beginning, also when nobody is held
+        if not ledger.head:  # so that a resume finds a line, also when nobody is held
             ledger.note("begins", by=self._operator, sync=True)
 
     def _is_held_elsewhere(self) -> bool:
-        """Tell whether another plan holds the others, too: the last one lets them go on."""
+        """Tell whether another plan holds the others, too: the last such plan ends the hold."""
         open_records = records.list_records(self._session.bucket)
         if any(record.hold is not None and record.plan != self._plan.id for record in open_records):
             return True
         return self._is_held_for_forgotten()
 
     def _is_held_for_forgotten(self) -> bool:
-        """Tell whether a ledger here names a hold for another shard, which the bucket forgot.
+        """Tell whether a ledger here names a hold for another shard that the bucket forgot.
 
-        If the bucket's memory was not removed, the bucket knows every shard that is not over. If
-        the memory was removed, and a shard ended on another machine since then, the bucket has that
-        shard's tombstone.
+        If the bucket's memory was not removed, the bucket knows every shard that is not over: then
+        no ledger is read. If the memory was removed, and a shard ended on another machine since
+        then, the bucket has that shard's tombstone: then an old hold in its ledger here is over.
         """
         bucket = self._session.bucket
         manifest = self._plan.header.manifest
@@ -224,7 +224,7 @@ class Holding:
         """Let no other shard of the manifest change the hold, inside a ``with`` block.
 
         A plan without a manifest needs no second claim: its session keeps everyone else out. The
-        claim outlives the block while an unanswered change of this session may still take effect.
+        second claim outlives the block while a change of this session may still take effect.
         """
         header = self._plan.header
         session = self._session
@@ -253,10 +253,14 @@ class Holding:
     def _let_go(self, error: BaseException | None) -> None:
         """Let the others go on, unless another plan holds them, too; write that the hold ended.
 
+        Parameters
+        ----------
+        error : the error that ends the run; None when it ends without one
+
         Raises
         ------
         StoppedError
-            When they may still be paused; not after an interrupt.
+            When the others may still be paused. After an interrupt, nothing is raised.
         """
         try:
             with self._claim_hold():
@@ -284,7 +288,10 @@ class Holding:
         return is_in_doubt and self._may_lie(row, at_source=True)
 
     def _may_lie(self, row: int, *, at_source: bool) -> bool:
-        """Tell whether a row's planned object may be at one end, by the last look."""
+        """Tell whether a row's planned object may be at its source, or else at its destination.
+
+        The last look says so; without a look, every object may be there.
+        """
         if self._carrier is None or self._jobs is None:
             return True
         job = self._jobs.make(row)

@@ -1,8 +1,8 @@
 """HTTP over a few connections that stay open: no change is sent twice.
 
-``aiohttp`` sends a request again when its connection breaks, and a change could take effect twice.
-So a middleware raises an error after which ``aiohttp`` does not send again. The reply says whether
-the request was sent and answered, and the caller decides what to do.
+By itself, ``aiohttp`` sends a request again when its connection breaks: a change could take effect
+twice. So a middleware raises an error after which ``aiohttp`` does not send again. The reply says
+whether the request was sent and answered, and the caller decides what to do.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from yarl import URL
 
 from .message import Message, Reach, Reply, Sink
 
-#: An idle connection is closed after this.
+#: How long an idle connection stays open.
 _IDLE_S = 2.0
-#: After an interrupt, answers may come for so long.
+#: How long answers may still come after an interrupt.
 _GRACE_S = 0.7
 _LATE = "no answer in time"
-#: Headers that aiohttp would add by itself.
+#: Headers that aiohttp would add by itself, and that this module does not send.
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-#: Servers in Go, and nginx, answer so to a plain request where they expect TLS.
+#: With this text, servers in Go, and nginx, answer a plain request where they expect TLS.
 _WANTS_TLS = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS")
 _LENGTH_HEADERS = {"content-length", "transfer-encoding"}
 #: The one loop that serves all connections; empty before the first request.
@@ -43,7 +43,7 @@ _starting = threading.Lock()
 
 
 class _BrokenError(Exception):
-    """An attempt broke; aiohttp does not know this error, and does not send again."""
+    """A connection broke; aiohttp does not know this error, and so does not send again."""
 
 
 class _SpoiltError(Exception):
@@ -51,7 +51,7 @@ class _SpoiltError(Exception):
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that knows whether it was sent: then it has a protocol."""
+    """A request that knows whether it was sent: ``protocol`` is None until then."""
 
     protocol: ResponseHandler | None = None
 
@@ -87,7 +87,7 @@ class Connections:
         Parameters
         ----------
         messages : functions that make a message right before it is sent
-        take : called with the index of a message and its reply, as they come, on another thread;
+        take : called with the index of a message and its reply, as replies come, on another thread;
             if ``take`` raises an error, nothing more is sent
         resend : for reads only: send a read again when its connection breaks, and send nothing more
             after a time-out, so that a silent server costs one time-out
@@ -105,21 +105,22 @@ class Connections:
         waiting = deque(range(len(messages)))
         workers: list[asyncio.Task[None]] = []
         replies = [Reply(Reply.NOT_SENT)] * len(messages)
-        why_not = ""  # why nothing more is sent; empty while messages are sent
+        why_not_sent = ""  # why nothing more is sent; empty while messages are sent
 
         async def work() -> None:
             """Send the messages that wait, one after the other."""
-            nonlocal why_not
+            nonlocal why_not_sent
             try:
                 while waiting:
                     index = waiting.popleft()
-                    if why_not:
-                        reply = Reply(Reply.NOT_SENT, error=why_not)
+                    if why_not_sent:
+                        reply = Reply(Reply.NOT_SENT, error=why_not_sent)
                     else:
                         reply = await self._send(messages[index], resend, sink)
-                    # Do not wait for each message when a server is silent, or cannot be reached.
+                    # Do not wait for each message when a server cannot be reached, or, in reads,
+                    # when it is silent.
                     if reply.error == _LATE and (resend or reply.status == Reply.NOT_SENT):
-                        why_not = _LATE
+                        why_not_sent = _LATE
                     replies[index] = reply
                     take(index, reply)
             except BaseException:
@@ -143,7 +144,7 @@ class Connections:
         try:
             _run(serve())
         except KeyboardInterrupt:
-            why_not = "interrupted"
+            why_not_sent = "interrupted"
             with suppress(KeyboardInterrupt):  # a second Ctrl-C ends the wait
                 _run(stop(_GRACE_S))
             _run(stop(0))  # cancels the workers that still wait for an answer
@@ -151,7 +152,7 @@ class Connections:
         return replies
 
     async def _send(self, make: Callable[[], Message], resend: bool, sink: Sink | None) -> Reply:
-        """Send one message; return its reply, also when it failed."""
+        """Send one message; return its reply. A failure is a reply, too, and raises nothing."""
         attempts: list[_Request] = []
         connect_s = self.reach.connect_s
         read_s = self.reach.read_s
@@ -204,7 +205,7 @@ class Connections:
 
 
 def _decode(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers as aiohttp takes them: it encodes texts as UTF-8.
+    """Return headers in the form in which aiohttp sends their bytes: it encodes texts as UTF-8.
 
     Raises
     ------
@@ -240,7 +241,7 @@ async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink 
 
 
 def _describe_failure(error: BaseException) -> str:
-    """Say what broke, without the words of aiohttp that name the signed address."""
+    """Say what broke; leave out the text of errors by which aiohttp names the signed address."""
     if isinstance(error, TimeoutError):
         return _LATE
     if isinstance(error, asyncio.CancelledError):
@@ -258,7 +259,7 @@ def _run(job: Coroutine[Any, Any, None]) -> None:
 
 
 def _get_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop that serves all connections, in a thread of its own."""
+    """Return the loop that serves all connections; the first call starts it in its own thread."""
     with _starting:
         if not _loops:
             _loops.append(asyncio.new_event_loop())

@@ -13,7 +13,8 @@ class Jobs:
 
     Parameters
     ----------
-    is_still : whether, by a person's word, nobody takes from the destination of a release
+    is_still : whether, by a person's word, nobody takes from the destination of a release; False
+        on a store without a fence
     """
 
     def __init__(self, ledger: Ledger, *, is_still: bool) -> None:
@@ -91,6 +92,7 @@ class Jobs:
         if header.action == "undo":
             return Direction.BACK
         if header.action == "settle":
-            # If we cannot hold the worker, the person who approved promised that it moves nothing.
+            # A worker that moved although it was held may have taken our copy. A worker that
+            # cannot be held moves nothing: that is the word of the person who approved.
             return Direction.THERE if self._ledger.was_going else Direction.BACK
         return Direction.STILL if self._is_still else Direction.THERE

@@ -29,13 +29,13 @@ from .record import HoldNote, Record
 from .table import State
 
 Logs = Callable[[str], ChainedLog]
-"""Returns a plan's ledger, by the plan's id."""
+"""Takes a plan's id; returns the plan's ledger on this machine."""
 
 #: The states in which a run can end a row.
 CLOSED = (State.MOVED, State.SKIPPED, State.CONFLICT, State.UNPROVEN)
 #: The copy was announced, and the source may still be there.
 HALF_DONE = (State.DOUBTFUL, State.LANDED, State.DELETING)
-#: The state that rows have after a line of this kind.
+#: The state that rows have after a line of each kind.
 _STATE_OF_KIND = {state.value: state for state in State}
 _STATE_OF_KIND |= {
     "intent": State.DOUBTFUL,
@@ -47,7 +47,7 @@ _STATE_OF_KIND |= {
     "reopened": State.UNPROVEN,
     "taken_back": State.UNDONE,
 }
-#: The state that a row has after a later plan's effect on it.
+#: The state that a row has after each effect of a later plan on the row.
 _STATE_OF_WORD = {
     "taken": State.TAKEN,
     "not_taken": State.FREED,
@@ -67,7 +67,10 @@ class Leg(StrEnum):
 
 
 class Landing(NamedTuple):
-    """A copy that its answer, or a look, found at its destination; after a look ``at`` is None."""
+    """A copy that was at its destination, by the answer to the copy or by a look.
+
+    ``at`` is the copy's LastModified by the answer; None when a look found the copy.
+    """
 
     etag: str
     at: datetime | None
@@ -137,12 +140,12 @@ class RowStates(Mapping[int, State]):
 
 
 class Ledger:
-    """The ledger of one plan: read once under its lock, then kept as lines are added.
+    """The ledger of one plan: read once, then updated by each line that this object writes.
 
     Parameters
     ----------
-    record : what the bucket knows of the plan. A ledger that lacks the line which the record names
-        is an older copy, and takes over what the record says
+    record : the plan's record; None when the bucket has none. A ledger that lacks the line which
+        the record names is an older copy: then this object believes the record
     later : what the bucket knows of undos and settlings of the plan, which other machines may have
         carried out
 
@@ -153,21 +156,23 @@ class Ledger:
     landings : for each row whose copy was at its destination, that copy
     reasons : why a row did not move, in words
     park_reasons : why a row was not parked, in words
-    refused : rows of which the store refused a copy or a delete in this run
+    refused : rows that this run tries no more: the store refused a delete, or refused a copy for
+        good
     in_flight : rows of which a request may still take effect before ``fence_at``
     words : what persons said, one sentence each
-    reported_rows : rows of an undo or a settling of which the release was told
-    reopened_by : rows on which a person must decide again, and the plan that holds them
+    reported_rows : rows of an undo or a settling whose effect is written into the release's ledger
+        and record
+    reopened_by : for each row on which a person must decide again, the reopening that holds the row
     taken_back_by, settled_by : ids of the last undo and the last settling of the plan; empty when
         there is none
     lost : keys of which a newer version was deleted in the window that the plan declares
-    evidence : for each row, what was known of its order before it was parked
+    evidence : for each row, what was known of its order before the object was parked
     fence_at : the store's time after which no request that was sent so far can take effect
     approved_by, approved_sha256 : who approved the plan, and its hash; empty without an approval
-    begun_at : the store's time when the plan was begun; None when it was not
+    begun_at : the store's time when the plan was begun; None when it was not begun
     store_id : the id of the store on which the plan was made or begun; empty when not known
     versions : as in ``Record``
-    hold : who is held for the plan; None when nobody is
+    hold : who is held for the plan; None when nobody is held
     late_pause : the hold whose pause may have come after another session had ended this hold; None
         when no pause came late
     head : hash of the last line; empty when there is none
@@ -216,7 +221,7 @@ class Ledger:
         recorded_head = record.ledger if record is not None else ""
         knows_head = not recorded_head  # without a recorded line, none can be missing here
         for entry in log.scan():
-            self._take(entry)
+            self._update(entry)
             knows_head = knows_head or entry.hash == recorded_head
         if record is not None and not knows_head:
             self.is_behind = True
@@ -234,14 +239,8 @@ class Ledger:
         return [row for row in rows if self.plan.rows[row].to]
 
     def list_open(self) -> list[int]:
-        """Return the rows that still need a move, a look or a person's decision."""
-        finished = (
-            State.MOVED,
-            State.SKIPPED,
-            State.TAKEN,
-            State.FREED,
-            State.UNDONE,
-        )
+        """Return the rows that still need a move, a look, a new plan or a person's decision."""
+        finished = (State.MOVED, State.SKIPPED, State.TAKEN, State.FREED, State.UNDONE)
         return [row for row, state in self.states.items() if state not in finished]
 
     def get_states(self, leg: Leg) -> RowStates:
@@ -290,40 +289,27 @@ class Ledger:
         if leg is Leg.PARK:
             fields["leg"] = leg.value
         entry = self.log.append(kind, fields, sync=sync)
-        self._take(entry)
+        self._update(entry)
 
-    def land(
-        self,
-        row: int,
-        etag: str,
-        at: datetime | None,
-        *,
-        leg: Leg = Leg.MOVE,
-    ) -> None:
+    def land(self, row: int, etag: str, at: datetime | None, *, leg: Leg = Leg.MOVE) -> None:
         """Write that a row's copy is at its destination.
 
         Parameters
         ----------
-        at : since when, by the copy's answer; None when a look found the copy
+        at : the copy's LastModified by the answer to the copy; None when a look found the copy
         """
         landed_at = format_time(at) if at else ""
         self.note("landed", [row], leg=leg, etag=etag, at=landed_at)
 
-    def close(
-        self,
-        state: State,
-        rows: Iterable[int],
-        *,
-        leg: Leg = Leg.MOVE,
-    ) -> None:
-        """Write in which state some rows end, with the reasons."""
+    def close(self, state: State, rows: Iterable[int], *, leg: Leg = Leg.MOVE) -> None:
+        """Write in which state some rows end, with the reasons that are known."""
         if not rows:
             return
         reason_of_row = self.get_reasons(leg)
         reasons = {str(row): reason_of_row[row] for row in rows if row in reason_of_row}
         self.note(state.value, rows, leg=leg, reasons=reasons)
 
-    def _take(self, entry: Entry) -> None:
+    def _update(self, entry: Entry) -> None:
         """Update this object by one line."""
         data = entry.data
         rows = data.get("rows", ())
@@ -338,20 +324,21 @@ class Ledger:
         if entry.kind == "intent" and leg is Leg.MOVE:
             last = max(rows)
             self.states.begin(last + 1)
-        # Any other line about rows says what became of their requests, unless it is ``doubtful``.
+        # Requests are sent after a line of one of these two kinds. A line of any other kind but
+        # ``doubtful`` says what became of the requests about its rows.
         if entry.kind in ("intent", "deleting"):
             self.in_flight.update(rows)
         elif entry.kind != "doubtful":
             self.in_flight.difference_update(rows)
-        self._take_session(entry)
-        self._take_rows(entry)
+        self._update_plan(entry)
+        self._update_rows(entry)
         reasons = data.get("reasons", {})
         reason_of_row = self.get_reasons(leg)
         for row, why in reasons.items():
             reason_of_row[int(row)] = why
 
-    def _take_session(self, entry: Entry) -> None:
-        """Update this object by a line about the whole plan."""
+    def _update_plan(self, entry: Entry) -> None:
+        """Update this object by what a line says of the whole plan."""
         data = entry.data
         match entry.kind:
             case "approved":
@@ -377,17 +364,17 @@ class Ledger:
             case "ended":
                 self.is_ended = True
 
-    def _take_rows(self, entry: Entry) -> None:
-        """Update this object by what a line says of some rows, except their state."""
+    def _update_rows(self, entry: Entry) -> None:
+        """Update this object by what a line says of some rows, except their states."""
         data = entry.data
         rows = data.get("rows", ())
         match entry.kind:
-            case "landed" if "leg" not in data:
+            case "landed" if "leg" not in data:  # of a parked copy, no landing is kept
                 at = parse_time(data["at"]) if data["at"] else None
                 for row in rows:
                     planned_etag = self.plan.rows[row].etag
                     is_planned = data["etag"] == planned_etag
-                    # Ledger and plan share one text, so that a long ledger takes less memory.
+                    # Ledger and plan share one text, so that a long ledger needs less RAM.
                     etag = planned_etag if is_planned else data["etag"]
                     self.landings[row] = Landing(etag, at)
             case "delete_refused":
@@ -411,7 +398,7 @@ class Ledger:
                 self.settled_by = data["plan"]
 
     def _believe(self, record: Record) -> None:
-        """Take over what the bucket knows: this ledger is an older copy."""
+        """Replace what this older copy of the ledger says by what the record says."""
         self.fence_at = max(self.fence_at, record.fence_at)
         self.approved_sha256 = self.approved_sha256 or record.sha256
         self.approved_by = self.approved_by or record.by
@@ -425,12 +412,13 @@ class Ledger:
         self._believe_parking(record)
 
     def _believe_rows(self, record: Record) -> None:
-        """Take over the states of rows, and of which a request may still take effect."""
+        """Replace the states of rows, and add the rows of which a request may still take effect."""
         states = self.states
         begun = min(record.begun, len(states))
         states.begin(begun)
         if not record.memory_removed:
-            # A copy is sent, and a word taken back, only after the record names the row.
+            # A copy is sent, and a word taken back, only after the record names the row. If the
+            # memory was removed, the record may have been written anew, without such rows.
             unrecorded = self.rows(*HALF_DONE, State.UNPROVEN)
             states.put(State.NONE, [row for row in unrecorded if row >= record.begun])
         settled = (State.TAKEN, State.FREED, State.UNDONE)
@@ -451,7 +439,7 @@ class Ledger:
         self.in_flight |= record.announced
 
     def _believe_parking(self, record: Record) -> None:
-        """Take over which rows are parked, and which parkings are under way."""
+        """Replace which rows are parked, and which parkings are under way."""
         # A parking that the record does not name was never sent, or has ended since.
         half_parked = self.rows(*HALF_DONE, leg=Leg.PARK)
         self.park_states.put(State.NONE, half_parked)
@@ -464,17 +452,26 @@ class Ledger:
         return int(facts.get("release_row", row))
 
     def _believe_words(self, words: Mapping[int, str]) -> None:
-        """Take over the effects of later plans on rows."""
+        """Put rows into the states that follow from later plans' effects.
+
+        Parameters
+        ----------
+        words : for each row, the effect
+        """
         for row, word in words.items():
             if row in self.states:
                 state = _STATE_OF_WORD[word]
                 self.states.put(state, [row])
 
     def _believe_later(self, record: Record) -> None:
-        """Take over what an undo or a settling did, which another machine may have carried out.
+        """Add what a later plan did: another machine may have carried it out.
 
-        Its record names rows by their numbers in the release. In this plan, if it is itself about
-        that release, the same rows have other numbers.
+        The later plan's record names rows by their numbers in the release. If this plan is itself
+        about the release, the same rows have other numbers in this plan.
+
+        Parameters
+        ----------
+        record : of an undo, a settling or a reopening
         """
         rows = {self._get_release_row(row): row for row in self.states}
         words = {}
@@ -499,11 +496,11 @@ def was_cut_off(plan: MovePlan, *, logs: Logs) -> bool:
 
 
 def is_hold_noted(log: ChainedLog) -> bool:
-    """Tell whether the last line about a hold says that someone is held. Only reads."""
+    """Tell whether a ledger's last line about a hold says that someone is held. Only reads."""
     is_noted = False
     for entry in log.scan():
         if entry.kind == "hold":
             is_noted = entry.data["note"] is not None
-        elif entry.kind == "believed":  # the ledger took over what the record says
+        elif entry.kind == "believed":  # since this line, the ledger says what the record said
             is_noted = entry.data["record"]["hold"] is not None
     return is_noted

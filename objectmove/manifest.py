@@ -1,8 +1,8 @@
 """A plan that is cut by key range into shards, under one approval.
 
 A manifest is a plan's file whose lines name other plans: their ranges of keys, counts and hashes.
-The manifest's SHA-256 approves all of them. A shard is a plan like any other; its id is
-``MANIFEST#k``. The undo of a manifest is a manifest of its shards' undos, in reverse order.
+The manifest's SHA-256 approves all of these plans. A shard is a plan like any other; its id is
+``MANIFEST#k``. The undo of a manifest is a manifest of the undos of its shards, in reverse order.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from .record import HoldNote, Record
 from .session import Clock, Notice, Session, read_store_id
 
 MAX_SHARDS = 256
+#: The most objects of all shards together.
 MAX_OBJECTS = 10_000_000
 _FORMAT = "objectmove/plan/shards/1"
 
@@ -124,17 +125,17 @@ def _check_shards(path: Path, header: PlanHeader, shards: Sequence[Shard]) -> No
     size_bytes = sum(shard.bytes for shard in shards)
     if (objects, size_bytes) != (header.objects, header.bytes):
         raise PlanError(f"{path.name}: its totals are not those of its shards")
-    last = ""  # the last key of the shard before
+    last_key = ""  # of the shard before
     for shard in sorted(shards, key=lambda shard: shard.first):
         if plans.find_manifest(shard.plan) != header.release:
             raise PlanError(f"{path.name}: {shard.plan} is not a shard of {header.release}")
-        if not last < shard.first <= shard.last:
+        if not last_key < shard.first <= shard.last:
             raise PlanError(f"{path.name}: the range of {shard.plan} overlaps another one")
-        last = shard.last
+        last_key = shard.last
 
 
 class Spool:
-    """Rows between a listing and its shards, kept on the disk: memory does not grow with them.
+    """Keeps rows on the disk, not in RAM, from their listing until they are cut into shards.
 
     Parameters
     ----------
@@ -152,7 +153,7 @@ class Spool:
         self.oldest: datetime | None = None
         self._file = file
         self._most = min(most, MAX_OBJECTS)
-        self._last = ""
+        self._last_key = ""
 
     def add(self, rows: Sequence[PlanRow]) -> None:
         """Add rows, in the order of their keys.
@@ -165,12 +166,12 @@ class Spool:
             When the keys do not ascend: shards cannot be ranges of keys then.
         """
         for row in rows:
-            if row.key <= self._last:
+            if row.key <= self._last_key:
                 raise PlanError(
                     f"this store does not list keys in their order ({row.key!r} comes after "
-                    f"{self._last!r}): plan without --shards"
+                    f"{self._last_key!r}): plan without --shards"
                 )
-            self._last = row.key
+            self._last_key = row.key
             self.oldest = min(self.oldest or row.age_start, row.age_start)
             self._file.write(plans.encode_row(row) + b"\n")
         self.count += len(rows)
@@ -271,7 +272,7 @@ def read_manifest(plan: MovePlan) -> Manifest:
     Raises
     ------
     PlanError
-        When the manifest is missing, or the shard's file does not have the hash that it names.
+        When the manifest is missing, or does not name the hash of the shard's file.
     """
     path = plan.path.with_name(f"{plan.header.manifest}.jsonl")
     try:
@@ -295,7 +296,7 @@ def find_approval(plan: MovePlan | Manifest) -> str:
     Raises
     ------
     PlanError
-        When the shard's file does not have the hash that the manifest names.
+        When the manifest does not name the hash of the shard's file.
     """
     if isinstance(plan, Manifest) or not plan.header.is_shard:
         return plan.sha256
@@ -304,7 +305,7 @@ def find_approval(plan: MovePlan | Manifest) -> str:
 
 
 def check_shard(manifest: Manifest, plan: MovePlan) -> None:
-    """Refuse a plan whose bytes are not those that a manifest names."""
+    """Refuse a plan if a manifest does not name its id, or names another hash."""
     shard = manifest.find_shard(plan.id)
     if shard is None or shard.sha256 != plan.sha256:
         raise PlanError(f"{plan.path.name} is not the shard that {manifest.id} names: plan again")
@@ -336,12 +337,12 @@ def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
 def fetch_plan(
     bucket: S3Bucket, plan_id: str, *, find_folder: Callable[[], Path]
 ) -> MovePlan | Manifest | None:
-    """Write into a folder of this machine a plan, or a manifest, that the bucket remembers.
+    """Write a plan, or a manifest, that the bucket remembers into a folder of this machine.
 
     For a shard, also write its manifest, which approves the shard. Parameters, return value and
     errors are those of ``record.fetch_plan``.
     """
-    find_once = cache(find_folder)
+    find_once = cache(find_folder)  # a shard and its manifest go into the same folder
     plan = records.fetch_plan(bucket, plan_id, find_folder=find_once)
     if plan is not None and not plan.header.manifest:
         return plan
@@ -359,6 +360,8 @@ def fetch_plan(
 
 def was_begun(bucket: S3Bucket, manifest: Manifest) -> bool:
     """Tell whether the bucket remembers that a manifest was approved and begun. Only reads.
+
+    A manifest counts as begun as soon as the bucket holds its file.
 
     Raises
     ------
@@ -385,9 +388,9 @@ def begin_shards(
 ) -> None:
     """Put an approved manifest and all of its shards on record, unless they are on record.
 
-    Each shard's record says that the others are held for the shard, unless they stand still already
-    for someone else. So only the shard that ends last lets them go on. The shards' ledgers on this
-    machine say the same, in case the bucket's memory is removed.
+    Each shard's record says that the others are held for the shard, unless a person paused them
+    before. So only the shard that ends last lets them go on. The shards' ledgers on this machine
+    say the same, in case the bucket's memory is removed.
 
     Raises
     ------
@@ -458,7 +461,8 @@ def _put_on_record(
                 _append_hold(log, note)
             records.put_record(session, _describe_unbegun(session, plan, note))
             if is_first and note is not None and not hold.is_paused():
-                # Pause now: if a person paused them first, that pause would look like ours.
+                # Pause now, not after the other shards: if a person paused the others meanwhile,
+                # that pause would look like ours.
                 _pause(session, hold, note, manifest=manifest, log=log)
         is_first = False
 
@@ -471,15 +475,16 @@ def _append_hold(log: ChainedLog, note: HoldNote) -> None:
 def pause(session: Session, hold: Hold, note: HoldNote, log: ChainedLog) -> None:
     """Make the others stand still.
 
-    A request to pause does not expire. If the pause may have come after another session had ended
-    the hold, the ledger says so: a resume of the plan then ends the pause.
+    A request to pause does not expire, so it may take effect late. If another session may have
+    ended the hold before the pause, a line ``late_pause`` is written into the ledger: then a resume
+    of the plan ends the pause.
 
     Raises
     ------
     MoversError
         When the others do not stand still.
     MoveError
-        When the pause may have come late.
+        When the pause may have come late. The line ``late_pause`` is written then.
     """
     try:
         hold.pause()
@@ -494,7 +499,7 @@ def pause(session: Session, hold: Hold, note: HoldNote, log: ChainedLog) -> None
 def _pause(
     session: Session, hold: Hold, note: HoldNote, *, manifest: Manifest, log: ChainedLog
 ) -> None:
-    """Make the others stand still; an error names the way on."""
+    """Make the others stand still; an error names the command that goes on."""
     try:
         pause(session, hold, note, log)
     except MoveError as error:

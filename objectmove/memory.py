@@ -31,9 +31,10 @@ class Begun:
 
 
 ListBegun = Callable[[], Mapping[str, Callable[[], Begun | None]]]
-"""Returns every plan that has a ledger on this machine: by id, a function that reads the plan.
+"""Returns the plans that have a ledger on this machine.
 
-The function returns None when the plan's file is damaged or gone.
+The keys are the plans' ids; the values are functions that read the plan. Such a function returns
+None when the plan's file is damaged or gone.
 """
 
 
@@ -63,9 +64,10 @@ class Memory:
     Attributes
     ----------
     owners : for each key, the record of the unfinished plan that the key belongs to
-    forgotten : for each key, the plan that named it: the bucket forgot what became of its object
-    parked : for each key (without the source prefix), the plan that parked the object and is not
-        settled yet; or the reopening that took a person's word on the object back
+    forgotten : for each key of a forgotten row, the plan of the row: the bucket forgot what became
+        of the row's object
+    parked : for each key (without the source prefix), the plan that parked the object and still
+        needs someone; or the reopening that took a person's word on the object back
     ways_on : for each plan that the bucket does not remember, the command that goes on with the
         plan; an undo or a settling comes before its release
     """
@@ -84,7 +86,8 @@ class Unfinished:
     ----------
     by : who began the plan, and on which machine
     state : what is left to do, in words
-    rows : how many rows were announced; of a plan that has ended, how many wait for a person
+    rows : how many rows were announced; of a plan that has ended, how many wait for a person; of a
+        plan that the bucket forgot, how many are open
     way_on : the command that goes on with the plan
     held_by, held_since : who began the hold for the plan, and when, by the store's time; empty when
         nobody is held
@@ -116,29 +119,31 @@ def list_unfinished(bucket: S3Bucket, list_begun: ListBegun = list_none) -> list
     open_records = [record for record in records.list_records(bucket) if not record.is_closed]
     # While an undo or a settling of a plan is under way, the plan itself is left out if it ended.
     busy_parents = {record.parent for record in open_records if not record.is_over}
-    open_records = [r for r in open_records if not r.ended or r.plan not in busy_parents]
     unfinished = [_describe_forgotten(plan) for plan in list_forgotten(bucket, list_begun)]
     for record in open_records:
+        if record.ended and record.plan in busy_parents:
+            continue
         way_on = find_way_on(bucket, record)
         unfinished.append(_describe_record(record, way_on))
     return sorted(unfinished, key=lambda plan: not plan.held_by)  # False sorts first
 
 
-def _describe_forgotten(plan: Forgotten) -> Unfinished:
+def _describe_forgotten(forgotten: Forgotten) -> Unfinished:
     """Describe a plan that the bucket forgot."""
+    hold = forgotten.hold
     return Unfinished(
-        plan=plan.plan,
+        plan=forgotten.plan,
         by="this machine",
-        state=_add_hold(_MEMORY_REMOVED, plan.hold),
-        rows=plan.open_rows,
-        way_on=plan.way_on,
-        held_by=plan.hold.by if plan.hold else "",
-        held_since=format_time(plan.hold.since) if plan.hold else "",
+        state=_add_hold(_MEMORY_REMOVED, hold),
+        rows=forgotten.open_rows,
+        way_on=forgotten.way_on,
+        held_by=hold.by if hold else "",
+        held_since=format_time(hold.since) if hold else "",
     )
 
 
 def _add_hold(state: str, hold: HoldNote | None) -> str:
-    """Add to a plan's state, in words, how the others are held for the plan."""
+    """Return a plan's state, in words, and how the others are held for the plan if they are."""
     return f"{state}; {hold.words}" if hold else state
 
 
@@ -168,14 +173,16 @@ def _describe_record(record: Record, way_on: str) -> Unfinished:
 
 
 def read_memory(
-    bucket: S3Bucket,
-    *,
-    parked_prefix: str,
-    list_begun: ListBegun = list_none,
+    bucket: S3Bucket, *, parked_prefix: str, list_begun: ListBegun = list_none
 ) -> Memory:
     """Read what earlier plans did not finish: from the bucket, and from this machine's ledgers.
 
     Only reads.
+
+    Parameters
+    ----------
+    parked_prefix : the prefix under which objects are parked
+    list_begun : lists the plans that were begun on this machine
 
     Raises
     ------
@@ -195,19 +202,14 @@ def read_memory(
         ways_on[plan.plan] = plan.way_on
         for key in plan.keys:
             forgotten[key] = plan.plan
-    return Memory(
-        owners=owners,
-        forgotten=forgotten,
-        parked=parked,
-        ways_on=ways_on,
-    )
+    return Memory(owners=owners, forgotten=forgotten, parked=parked, ways_on=ways_on)
 
 
 def find_way_on(bucket: S3Bucket, record: Record) -> str:
-    """Return the command that goes on with a plan, by which objects are still there. Only reads.
+    """Return the command that goes on with a plan. Only reads.
 
-    If all objects that could be planned again have gone, the command resumes the plan: the resume
-    ends it.
+    If the plan waits only for a new plan of its forgotten rows, look at the objects of these rows.
+    If all of these objects have gone, there is nothing to plan: then a resume ends the plan.
 
     Raises
     ------
@@ -218,9 +220,9 @@ def find_way_on(bucket: S3Bucket, record: Record) -> str:
     if not is_decided or not record.forgotten_rows:
         return record.way_on
     plan = records.read_recorded_plan(bucket, record, folder=Path())
-    rows = {plan.rows[number].key: plan.rows[number] for number in record.forgotten_rows}
-    looks = look_surely(bucket, sorted(rows), abilities=plan.header.abilities)
-    for key, row in rows.items():
+    row_by_key = {plan.rows[number].key: plan.rows[number] for number in record.forgotten_rows}
+    looks = look_surely(bucket, sorted(row_by_key), abilities=plan.header.abilities)
+    for key, row in row_by_key.items():
         place = compare_with_plan(looks, key, row, any_version=False)
         if place not in (Place.ABSENT, Place.OTHER):
             return record.way_on
@@ -228,7 +230,10 @@ def find_way_on(bucket: S3Bucket, record: Record) -> str:
 
 
 def _find_forgotten_keys(bucket: S3Bucket) -> dict[str, str]:
-    """Return the keys that need a person's word before they are planned again, with their plans."""
+    """Return which keys need a person's word before they are planned again.
+
+    The keys are objects' keys; the values are the ids of the plans whose forgotten rows name them.
+    """
     forgotten = {}
     for record, plan in records.list_open_plans(bucket):
         for number in record.forgotten_rows:
@@ -239,9 +244,9 @@ def _find_forgotten_keys(bucket: S3Bucket) -> dict[str, str]:
 
 
 def _find_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, str]:
-    """Return which open plan parked each object.
+    """Return which plan without a tombstone parked each object.
 
-    The keys are the objects' keys without the source prefix.
+    The keys are the objects' keys without the source prefix; the values are ids of plans.
     """
     known = records.list_recorded_plans(bucket)
     closed = {plan for plan, has_tombstone in known.items() if has_tombstone}
@@ -255,14 +260,14 @@ def _find_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """A plan that was begun here, and that the bucket forgot.
+    """A plan that was begun on this machine, and that the bucket forgot.
 
     Attributes
     ----------
-    keys : both ends of its open rows
+    keys : source and destination of each open row
     open_rows : how many rows are open
     way_on : the command that goes on with the plan
-    hold : who is held for the plan, by the ledger here; None when nobody is
+    hold : who is held for the plan, by the ledger on this machine; None when nobody is held
     """
 
     plan: str
@@ -275,7 +280,7 @@ class Forgotten:
 def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
     """Return the plans that the bucket forgot, and that still need someone. Only reads.
 
-    An undo or a settling comes before its release.
+    An undo or a settling comes before its release: its id is that of the release, and more.
 
     Raises
     ------
@@ -284,7 +289,7 @@ def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
     """
     forgotten = []
     begun_plans = list(_find_forgotten_plans(bucket, list_begun))
-    undos = _find_undos(bucket) if begun_plans else {}
+    undo_commands = _find_undo_commands(bucket) if begun_plans else {}
     for begun in begun_plans:
         plan = begun.plan
         ledger = Ledger(begun.log, plan)
@@ -295,17 +300,18 @@ def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
             plan=plan.id,
             keys=_list_keys(rows),
             open_rows=len(rows),
-            way_on=undos.get(plan.id, plan.header.resume_command),
+            way_on=undo_commands.get(plan.id, plan.header.resume_command),
             hold=ledger.hold,
         )
         forgotten.append(forgotten_plan)
     return sorted(forgotten, key=lambda plan: plan.plan, reverse=True)
 
 
-def _find_undos(bucket: S3Bucket) -> dict[str, str]:
-    """Return by release the command that goes on with its undo, if an undo has not ended.
+def _find_undo_commands(bucket: S3Bucket) -> dict[str, str]:
+    """Return the commands that go on with undos that have not ended.
 
-    Until then, a resume of the release is refused.
+    The keys are the ids of the plans that are taken back. Until its undo has ended, such a plan
+    cannot be resumed.
     """
     open_records = records.list_records(bucket)
     undos = [record for record in open_records if record.action == "undo" and not record.ended]
@@ -323,9 +329,9 @@ def _list_keys(rows: Sequence[PlanRow]) -> tuple[str, ...]:
 
 
 def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
-    """Return which plan took a person's word on each row back.
+    """Return the rows of a reopening, which took a person's word on them back.
 
-    The keys are the rows' keys without the source prefix.
+    The keys are the rows' keys without the source prefix; each value is the reopening's id.
     """
     plan = records.read_recorded_plan(bucket, record, folder=Path())
     prefix = plan.header.source
@@ -337,9 +343,9 @@ def _list_reopened(bucket: S3Bucket, record: Record) -> dict[str, str]:
 
 
 def _find_forgotten_plans(bucket: S3Bucket, list_begun: ListBegun) -> Iterator[Begun]:
-    """Yield the plans that were begun here, and that the bucket forgot."""
+    """Yield the plans that were begun on this machine, and that the bucket forgot."""
     recorded = records.list_recorded_plans(bucket)
-    store_id = ""
+    store_id = ""  # read only when a plan needs it
     for plan_id, read in list_begun().items():
         if plan_id in recorded:
             continue

@@ -31,8 +31,8 @@ class Reply:
     ----------
     status : the HTTP status; ``NOT_SENT`` when nothing left this machine, ``NO_ANSWER`` when no
         whole answer came
-    headers : by names in small letters
-    error : why there is no answer; empty when there is one
+    headers : the keys are the headers' names in small letters
+    error : why there is no answer; empty when there is an answer
     """
 
     NOT_SENT = 0

@@ -55,7 +55,7 @@ __all__ = [
     "resume_plan",
 ]
 
-#: How often a run tries to move what waits.
+#: How often a run tries to move the rows that wait.
 _PASSES = 2
 _FORGOTTEN = (
     "the bucket's memory of this plan was removed: another machine may have gone on with it, or "
@@ -69,11 +69,11 @@ Watch = Callable[[str], AbstractContextManager[FindNewer]]
 """Takes a prefix; watches the writes under it inside a ``with`` block."""
 
 Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
-"""Takes rows; returns a text for each: what other systems know of its order, or an empty one."""
+"""Takes rows; returns a text for each: what other systems know of its order; empty: nothing."""
 
 
 def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
-    """Watch no writes, and so find none."""
+    """Watch no writes: the returned function finds none."""
     return nullcontext(lambda _times: set())
 
 
@@ -82,14 +82,7 @@ def _know_nothing(rows: Sequence[PlanRow]) -> Sequence[str]:
     return [""] * len(rows)
 
 
-def apply_plan(
-    bucket: S3Bucket,
-    plan: MovePlan,
-    /,
-    *,
-    approve: str,
-    **how: Any,
-) -> MoveResult:
+def apply_plan(bucket: S3Bucket, plan: MovePlan, /, *, approve: str, **how: Any) -> MoveResult:
     """Carry out an approved plan that was never begun.
 
     Parameters
@@ -135,14 +128,14 @@ class Run:
     ----------
     logs : returns the ledger of a plan
     operator : who approves; stands in ledger, claim and record
-    hold : keeps everyone else from moving
-    is_new : whether the plan begins; else the run goes on with it
-    notice : called with what is waited for, in words
+    hold : keeps everyone else from moving objects
+    is_new : whether this run begins the plan; else it goes on with the plan
+    notice : called with what is waited for, and for how long, in words
     progress : called with the number of rows dealt with, and the number of all rows
     age_key : name of the metadata in which an undo keeps since when an object waits; empty: it
         keeps nothing
-    watch : watches writes, so that a loss in the declared window is reported
-    evidence : called before sources are parked
+    watch : watches writes, so that the loss of a newer version can be reported
+    evidence : called before objects are parked; says what other systems know of their orders
     stands_still : a person's word that nobody takes from the prefix that consumers take from until
         the run has ended
     strict : refuse when any planned row changed
@@ -180,7 +173,7 @@ class Run:
     carrier: Carrier = field(init=False)
     #: The record of an earlier plan of this name, which never began.
     _earlier: Record | None = field(init=False, default=None)
-    #: The records of undos and settlings of this plan.
+    #: The records of the undos and settlings of this plan itself.
     _later: list[Record] = field(init=False, default_factory=list)
     #: Whether rows that wait may be copied.
     _may_announce: bool = field(init=False, default=True)
@@ -197,16 +190,10 @@ class Run:
             stack.enter_context(log.locked())
             for about_log in about_logs.values():
                 stack.enter_context(about_log.locked())
-            session = Session(
-                self.bucket,
-                plan.header,
-                self.operator,
-                self.clock,
-                self.notice,
-            )
+            session = Session(self.bucket, plan.header, self.operator, self.clock, self.notice)
             self.session = stack.enter_context(session)
             record = self._read_record()
-            self._open_ledger(log, record)
+            self._read_and_update_ledger(log, record)
             self.books = Bookkeeping(
                 session,
                 self.ledger,
@@ -232,7 +219,7 @@ class Run:
 
         The bucket may know another plan of the same name, with other bytes. Such a record counts if
         that plan had an effect, or if it ended and this plan is to begin: then the checks refuse
-        this plan. Else it is kept in ``_earlier``, to be removed.
+        this plan. Any other record of such a plan is kept in ``_earlier``, to be removed.
         """
         record = records.read_record(self.bucket, self.plan.id)
         if record is None or record.sha256 == self.plan.sha256 or record.has_effect:
@@ -252,13 +239,11 @@ class Run:
                 logs[plan_id] = self.logs(plan_id)
         return logs
 
-    def _open_ledger(self, log: ChainedLog, record: Record | None) -> None:
-        """Read the ledger; write into it what the bucket knows and the ledger does not.
+    def _read_and_update_ledger(self, log: ChainedLog, record: Record | None) -> None:
+        """Read the ledger, and write into it what only the bucket knows.
 
-        In this order: read the records of later plans, and the ledger. If the bucket has a record
-        but not the plan's file, put the file back. If the ledger is behind the record, write down
-        that the record is believed. Then end or begin the hold in the ledger, as record and pause
-        say. A pause is late (``late_pause``) if it came after our claim had lapsed.
+        If the bucket has a record but not the plan's file, put the file back. If the ledger is
+        behind the record, write into the ledger that the record is believed.
         """
         plan = self.plan
         later = records.read_later_records(self.bucket, plan.id)
@@ -272,15 +257,22 @@ class Run:
             fields = record.model_dump(mode="json")
             log.append("believed", {"record": fields}, sync=True)
             self.ledger = Ledger(log, plan, record, later)
-        late_pause = self.ledger.late_pause
-        if self.ledger.hold is not None and record.is_tombstone and late_pause is None:
-            # The record says that the hold ended: end it in the ledger, too.
-            self.ledger.note("hold", note=None, sync=True)
+        self._take_over_hold(record)
+
+    def _take_over_hold(self, record: Record) -> None:
+        """End or begin the hold in the ledger, as the record or a late pause says.
+
+        A pause is late (``late_pause``) if it came after our claim had lapsed.
+        """
+        ledger = self.ledger
+        late_pause = ledger.late_pause
+        if ledger.hold is not None and record.is_tombstone and late_pause is None:
+            # The tombstone says that the hold ended: end it in the ledger, too.
+            ledger.note("hold", note=None, sync=True)
         hold = record.hold or late_pause
-        if self.ledger.hold is None and hold is not None:
-            # The others are held, by the record (another machine may rely on that) or by a pause of
-            # ours that came late: note the hold.
-            self.ledger.note("hold", note=hold.model_dump(mode="json"), sync=True)
+        if ledger.hold is None and hold is not None:
+            # The others are held: the record says so, or a pause of ours came late.
+            ledger.note("hold", note=hold.model_dump(mode="json"), sync=True)
 
     def _name_way_on(self, error: Exception) -> Exception:
         """Return an error that names the command which goes on, if the plan may be on record."""
@@ -296,7 +288,9 @@ class Run:
     def _carry_out(self) -> MoveResult:
         """Do what the plan's state allows: report, end the plan, let the others go on, or move."""
         ledger = self.ledger
-        self._check()
+        self._check_state()
+        record = self.books.record
+        checks.check_and_renew_memory(self.session, ledger, record, is_new=self.is_new)
         is_parking = bool(ledger.rows(*HALF_DONE, leg=Leg.PARK))
         if ledger.is_ended and ledger.hold is None and not is_parking:
             return self._report_ended()
@@ -304,11 +298,7 @@ class Run:
             return self._end_unbegun()
         if self.goes_on:
             self._prepare(self.plan.header.abilities)
-            self.holding.let_go_by_approval(
-                self.approve_more,
-                carrier=self.carrier,
-                jobs=self.jobs,
-            )
+            self.holding.let_go_by_approval(self.approve_more, carrier=self.carrier, jobs=self.jobs)
             self.books.write_record()
             return self._sum_up()
         abilities = self._check_store()
@@ -322,17 +312,12 @@ class Run:
             ledger.log.release_reserve()
         return self._sum_up()
 
-    def _check(self) -> None:
-        """Refuse a plan that must not begin or go on.
-
-        If the plan is not refused, ``check_memory`` writes: the store's id into the bucket, and
-        into the ledger if the bucket's memory was removed.
-        """
+    def _check_state(self) -> None:
+        """Refuse a plan that must not begin or go on, by its approval and by undos of it."""
         ledger = self.ledger
-        record = self.books.record
         checks.check_approval(
             ledger,
-            record,
+            self.books.record,
             is_new=self.is_new,
             has_earlier=self._earlier is not None,
             has_word=self.stands_still or self.goes_on,
@@ -340,7 +325,6 @@ class Run:
         )
         if self.plan.header.action == "move" and not ledger.is_ended:
             checks.check_not_taken_back(self.bucket, self.plan)
-        checks.check_memory(self.session, ledger, record, is_new=self.is_new)
 
     def _is_to_be_ended(self) -> bool:
         """Tell whether a resume only ends the plan, because nothing of it was announced.
@@ -353,7 +337,7 @@ class Run:
         return self.stop_here or self.ledger.is_ended or not is_approved
 
     def _report_ended(self) -> MoveResult:
-        """Say what became of a plan that has ended.
+        """Say what became of a plan that has ended, and write its record.
 
         If the bucket forgot the plan, first close the rows whose objects have gone since.
         """
@@ -370,7 +354,7 @@ class Run:
         if self._earlier is not None:
             self.books.remove_earlier_record(self._earlier)
         self.holding.give_back(None)
-        self.books.tell_release()
+        self.books.write_effect()
         ledger.note("ended", sync=True)
         self._stopped = "nothing of this plan had been moved, and the plan is ended now: plan again"
         if self.holding.has_let_go:
@@ -379,10 +363,11 @@ class Run:
         return self._sum_up()
 
     def _check_store(self) -> Abilities:
-        """Find out what the store guards now; refuse if that is less than when the plan was made.
+        """Return what the store guards now; refuse if that is less than when the plan was made.
 
-        With an approval of its own, a release goes on: it finishes what landed, and copies no more.
-        An undo or a settling that was begun goes on without such an approval.
+        A release that was begun goes on if a person approves the difference: then the run finishes
+        what landed, and copies nothing more. An undo, a settling or a reopening that was begun goes
+        on without such an approval.
         """
         header = self.plan.header
         expires_s = header.timing.expires_s
@@ -429,6 +414,7 @@ class Run:
         header = self.plan.header
         if self.is_new and self._earlier is not None:
             self.books.remove_earlier_record(self._earlier)
+        # A delete that is bound to an ETag cannot take a newer version: then nothing can be lost.
         needs_watch = header.action == "move" and not self.abilities.conditional_delete
         watch = self.watch if needs_watch else _watch_nothing
         self.holding.use_looks(self.carrier, self.jobs)
@@ -441,6 +427,7 @@ class Run:
                 self._note_losses(moved_before, find_newer)
             except (StoppedError, MoversError, StoreError) as error:
                 self._stopped = str(error)
+                # ``_finish`` needs our claim, and a store that answers.
                 if self.session.is_lost or isinstance(error, StoreError):
                     raise
             self._finish()
@@ -448,8 +435,10 @@ class Run:
     def _begin(self) -> None:
         """Look at every row, make the last checks, and write the beginning into the ledger.
 
-        Close the rows that other plans own, and at a beginning those that changed since the plan
-        was made.
+        Close the rows that other plans own. If this is the plan's first run, also close the rows
+        that changed since the plan was made. Then write down what the plan does at once: a
+        reopening opens its rows, an undo ends its release, and a release takes over rows that the
+        bucket forgot.
         """
         action = self.plan.header.action
         ledger = self.ledger
@@ -493,17 +482,21 @@ class Run:
         looks.update(looks_elsewhere)
 
     def _find_owners(self) -> dict[str, Record]:
-        """Return which plan owns each key, without this plan and those that it is about."""
+        """Return which other plan owns each key; a plan that this one is about does not count.
+
+        The keys are objects' keys; the values are the records of the plans that own them.
+        """
         header = self.plan.header
         family = (header.id, header.parent, header.release)
         owners = records.find_owned_keys(self.bucket, beside=header.release)
         return {key: owner for key, owner in owners.items() if owner.plan not in family}
 
     def _check_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
-        """Return the rows that changed since the plan was made, and how.
+        """Return which rows changed since the plan was made; refuse a plan if these are too many.
 
-        A shard of which too many rows changed moves nothing, and ends. To refuse it would keep its
-        approval, and the pause, for ever.
+        The keys are the rows' numbers; the values say what happened. A shard of which too many rows
+        changed is not refused: it moves nothing, and ends. A refusal would keep its approval, and
+        the pause, for ever.
 
         Parameters
         ----------
@@ -515,6 +508,7 @@ class Run:
             When too many rows of a plan that is to begin changed.
         """
         changed = self._find_changed(owned)
+        # Where nobody can be held, even one changed object may show that someone else moves.
         is_strict = self.strict or not self.hold.holds
         try:
             checks.check_changed(self.plan, changed, is_strict=is_strict)
@@ -526,7 +520,10 @@ class Run:
         return changed
 
     def _find_changed(self, owned: Mapping[int, str]) -> dict[int, str]:
-        """Return the rows whose object may not be the planned one any more, and why."""
+        """Return which waiting rows may not have their planned object any more.
+
+        The keys are the rows' numbers; the values say what happened.
+        """
         changed = {}
         for row in self.ledger.list_waiting():
             if row in owned:
@@ -542,9 +539,9 @@ class Run:
         return changed
 
     def _note_beginning(self) -> None:
-        """Write down who approved, who goes on, and what persons said.
+        """Write down who approved the plan, who goes on with it, and what this run's person said.
 
-        In a versioned bucket, also which versions are at the destinations already.
+        In a versioned bucket, also write down which versions are at the destinations already.
         """
         header = self.plan.header
         ledger = self.ledger
@@ -588,7 +585,10 @@ class Run:
         self.ledger.note("versions", known=known_ids, sync=True)
 
     def _move_all(self) -> None:
-        """Move all that can be moved; then park what must not ship."""
+        """Move all that can be moved; then park what must not ship.
+
+        Also park after a stop, unless our claim lapsed.
+        """
         try:
             self._move_rows()
         except StoppedError as error:
@@ -617,7 +617,7 @@ class Run:
             carrier.resolve(self.jobs.list_half_done)
 
     def _leave_to_person(self) -> None:
-        """Let a person decide on the rows that wait: the bucket forgot what became of them.
+        """Close the rows that wait: the bucket forgot them, so a person decides on a new plan.
 
         Another machine may have moved them.
         """
@@ -660,11 +660,11 @@ class Run:
         jobs = self.jobs.list_parkings()
         if jobs:
             self._begin_parking(jobs)
-        # These include the parkings of rows that a person has settled since: ``jobs`` does not.
+        # Also finish parkings of rows that a person has settled since: these are not in ``jobs``.
         self.carrier.resolve(self.jobs.list_half_done_parkings)
 
     def _begin_parking(self, jobs: Sequence[Job]) -> None:
-        """Park what is still at its source, after evidence about it was collected."""
+        """Park the objects that are still where they were; first collect evidence about them."""
         carrier = self.carrier
         carrier.look_at([job.key for job in jobs])
         new_jobs = []
@@ -685,7 +685,13 @@ class Run:
         self.ledger.note("evidence", found=evidence)
 
     def _note_losses(self, moved_before: set[int], find_newer: FindNewer) -> None:
-        """Write down which newer versions our deletes took, where the store reports its writes."""
+        """Write down which newer versions our deletes removed, if the store reports its writes.
+
+        Parameters
+        ----------
+        moved_before : rows that were moved before this run
+        find_newer : finds keys that were written after their planned version
+        """
         times = {}
         for row in self.ledger.rows(State.MOVED):
             if row not in moved_before:
@@ -695,6 +701,7 @@ class Run:
         if not newer:
             return
         looks = look_surely(self.bucket, sorted(newer), abilities=self.abilities)
+        # If anything is at the key now, the newer version does not count as lost.
         lost = [key for key, seen in looks.items() if seen is None]
         if lost:
             self.ledger.note("window", lost=lost, sync=True)
@@ -709,10 +716,10 @@ class Run:
             self.books.write_record()
 
     def _finish(self) -> None:
-        """Tell the release; write down the end if only a person's decision is left."""
+        """Write this plan's effect into its release; write down the end if no run is needed."""
         ledger = self.ledger
         self.session.renew()
-        self.books.tell_release()
+        self.books.write_effect()
         if ledger.memory_removed:
             self._skip_what_went(ledger.rows(State.LEFT))
         is_half_done = ledger.rows(*HALF_DONE) or ledger.rows(*HALF_DONE, leg=Leg.PARK)
@@ -758,7 +765,7 @@ class Run:
         )
 
     def _find_first_command(self) -> str:
-        """Return the command that must come before any other about this plan; empty: none must."""
+        """Return the command that must come before any other about this plan; empty for none."""
         unfinished = [record.resume_command for record in self._later if not record.is_over]
         if unfinished:
             return unfinished[0]

@@ -51,6 +51,6 @@ NEEDS_APPROVAL = NeedsApprovalError
 #: A plan of objects, or a manifest, which names many plans.
 AnyPlan = MovePlan | Manifest
 
-#: The protocol ``Mover`` has these two names.
+#: The protocol ``Mover`` has its own names for these two functions.
 make_clock = Clock
 parse_plan = parse_plan_file

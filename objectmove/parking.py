@@ -25,7 +25,7 @@ def get_parked_key(parked_prefix: str, plan: str, rest: str) -> str:
     Parameters
     ----------
     parked_prefix : such as ``parked/``
-    plan : id of the release
+    plan : id of the release that planned the object
     rest : the object's key after the release's source prefix
 
     Returns
@@ -47,9 +47,9 @@ def is_hashed(parked_key: str) -> bool:
 
 
 def list_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, set[str]]:
-    """Return what is parked: by the key after the source prefix, the plans that parked it.
+    """Return which plans parked each object that is parked. Only reads.
 
-    Only reads.
+    The keys are the objects' keys without the source prefix; the values are ids of plans.
 
     Raises
     ------
@@ -59,7 +59,8 @@ def list_parked(bucket: S3Bucket, parked_prefix: str) -> dict[str, set[str]]:
     parked: dict[str, set[str]] = {}
     for listed in bucket.list_objects(parked_prefix):
         plan, _, rest = listed.key.removeprefix(parked_prefix).partition("/")
-        if not rest or (rest.endswith(NAME_ENDING) and rest.startswith(HASHED)):
+        holds_name = rest.startswith(HASHED) and rest.endswith(NAME_ENDING)
+        if not rest or holds_name:
             continue
         if rest.startswith(HASHED):  # ``rest`` is empty if the object with the name is missing
             name = bucket.read(f"{listed.key}{NAME_ENDING}")

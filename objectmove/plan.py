@@ -24,9 +24,9 @@ from .bucket import Seen, Version, format_time, is_key_supported
 from .errors import PlanError
 from .parking import get_parked_key
 
-#: So many keys stand in a plan for each reason why objects were left out.
+#: The most keys that a plan names for each reason why objects were left out.
 _SAMPLE_KEYS = 10
-#: What each ability guards against, in words for a store that lacks it.
+#: For each ability, what an approver must know of a store that lacks it.
 _UNGUARDED = {
     "fence": "this store accepts expired requests: a request of ours may take effect much later",
     "conditional_delete": "let nothing rewrite these files for {seconds:g} s after our last look: "
@@ -115,7 +115,7 @@ class Timing(FrozenModel):
 
 
 def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
-    """Say what the store's abilities leave unguarded, and for how many seconds.
+    """Say in words what the store's abilities leave unguarded, and for how many seconds.
 
     Parameters
     ----------
@@ -126,12 +126,19 @@ def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
         parts.append(_NO_PARKING)
     parts.append(_UNGUARDED_EVERYWHERE)
     template = "; ".join(parts)
-    seconds = 2 + timing.fence_s  # a look may be 2 s old when its request is sent
+    seconds = 2 + timing.fence_s  # a look may be 2 s old when a request that rests on it is sent
     return template.format(seconds=seconds, parked=parked)
 
 
 def find_manifest(plan: str) -> str:
-    """Return the manifest's id in the id of a shard, or of a plan about one; else an empty text."""
+    """Return the id of the manifest that a plan's id names; empty when it names none.
+
+    Only the id of a shard, or of a plan about a shard, names a manifest.
+
+    Parameters
+    ----------
+    plan : a plan's id
+    """
     manifest, separator, _ = plan.partition("#")
     return manifest if separator else ""
 
@@ -153,19 +160,21 @@ class PlanHeader(FrozenModel):
     ----------
     step : id of the caller's step that the plan belongs to
     source, to : prefixes
+    limit_objects : the most objects that the plan may hold; with shards, that each shard may hold
     others : how everyone else is kept from moving objects, in words
-    window : what the store's abilities leave unguarded, in words and seconds
+    window : what the store's abilities leave unguarded, in words, and for how many seconds
     selection : how the rows were chosen, in words
     parent : the plan that an undo, a settling or a reopening is about; empty for a release
     word : what a person says in a settling; empty in other plans
-    release : the release that the chain of parents begins with; of a release, its own id
+    release : the release with which the chain of parents begins; in a release, its own id
     store_id : the id object's text in the bucket; empty when the store had none yet
     parked : the prefix under which objects are parked
     first, last : the shard's first and last source key, in a shard and in plans about a shard; the
         files of other plans do not have these fields
     objects, bytes : totals of the rows
     oldest : since when the longest-waiting object waits; None in a plan without rows
-    excluded, excluded_sample : by reason, how many objects were left out, and a few of their keys
+    excluded : for each reason, how many objects were left out
+    excluded_sample : for each reason, a few keys of these objects
     """
 
     format: Literal["objectmove/plan/5", "objectmove/plan/shards/1"] = Field(
@@ -206,7 +215,7 @@ class PlanHeader(FrozenModel):
 
     @property
     def manifest(self) -> str:
-        """Id of the manifest, if the plan is a shard or about one; else empty."""
+        """Id of the manifest, if the plan is a shard or about a shard; else empty."""
         return find_manifest(self.release)
 
     @property
@@ -216,9 +225,9 @@ class PlanHeader(FrozenModel):
 
     @property
     def copies_into_reach(self) -> bool:
-        """Whether the worker takes objects from where the plan copies to.
+        """Whether the plan copies to where the worker takes objects.
 
-        So it is in an undo, and in a settling that brings parked objects back.
+        An undo does, and a settling that brings parked objects back.
         """
         return self.action == "undo" or self.word == "not_taken"
 
@@ -229,7 +238,7 @@ class PlanHeader(FrozenModel):
 
     @property
     def consumed_prefix(self) -> str:
-        """The prefix from which consumers take."""
+        """The prefix from which consumers take objects."""
         return self.source if self.action == "undo" else self.to
 
     @property
@@ -239,7 +248,7 @@ class PlanHeader(FrozenModel):
 
     @property
     def resume_command(self) -> str:
-        """The command that goes on with the plan when it was cut off."""
+        """The command that goes on with the plan after the plan was cut off."""
         return make_resume_command(self.id, self.action)
 
 
@@ -249,10 +258,11 @@ class PlanRow(Version):
 
     Attributes
     ----------
-    to : the key that it gets; empty in a settling that moves nothing
-    age_start : since when it waits, by the caller's rules
+    to : the key that the object gets; empty in a row of a settling that moves nothing
+    age_start : since when the object waits, by the caller's rules
     facts : what else the approved plan says of the object, by the caller's rules; in a plan about
-        another plan, also the row's numbers there (``row``, ``release_row``)
+        another plan, also the row's number in that plan (``row``) and in the release
+        (``release_row``)
     sha256 : of the content, if the ETag is not the content's MD5; else empty
     """
 
@@ -283,7 +293,7 @@ Line = TypeVar("Line")
 
 @dataclass(frozen=True, slots=True)
 class PlanFile:
-    """A plan's file in memory: exactly the bytes that were hashed are carried out."""
+    """A plan's file as it was read: exactly the bytes that were hashed are carried out."""
 
     path: Path
     content: bytes = field(repr=False)
@@ -342,12 +352,12 @@ class PlanFile:
 
     @property
     def undo_command(self) -> str:
-        """The command that takes the plan back; empty where there is none."""
+        """The command that takes the plan back; empty for an undo and a reopening."""
         return f"runbook undo {self.id}" if self.action in ("move", "settle") else ""
 
     @property
     def way_back(self) -> str:
-        """The command that takes the plan back, or in words what to do instead."""
+        """The command that takes the plan back; for an undo and a reopening, words in its place."""
         if self.action == "reopen":
             return f"say again what became of each object: runbook settle {self.id}"
         return self.undo_command or "plan the release again"
@@ -371,7 +381,7 @@ class MovePlan(PlanFile):
 
     @property
     def moves_objects(self) -> bool:
-        """Whether anything is moved at all: a person's word alone moves nothing."""
+        """Whether anything may be moved or parked; not in a settling that is only a word."""
         return self.header.action != "settle" or any(row.to for row in self.rows)
 
     def list_ends(self) -> list[str]:
@@ -383,12 +393,12 @@ class MovePlan(PlanFile):
         return keys
 
 
-#: The plans in memory by the SHA-256 of their bytes, so that no plan is parsed twice.
+#: The plans in use, so that no plan is parsed twice. The keys are the SHA-256 of the plans' bytes.
 _PARSED: WeakValueDictionary[str, MovePlan] = WeakValueDictionary()
 
 
 class Excluded:
-    """What a plan leaves out: by reason, how many objects and a few of their keys."""
+    """What a plan leaves out: for each reason, how many objects, and a few of their keys."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -431,7 +441,7 @@ def write_plan(
     }
     header = header.model_copy(update=totals)
     content = encode_rows(header, rows)
-    del rows  # they are read again from ``content``: memory cannot hold a large plan's rows twice
+    del rows  # they are read again from ``content``: RAM cannot hold a large plan's rows twice
     plan = parse_plan(content, path=folder / f"{header.id}.jsonl")
     save_plan(plan)
     return plan
@@ -458,7 +468,8 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
     Raises
     ------
     PlanError
-        When a line is not exactly what this module writes, or a row leaves the header's prefixes.
+        When the file was renamed, a line is not exactly what this module writes, or the rows do not
+        agree with the header.
     """
     sha256 = hashlib.sha256(content).hexdigest()
     parsed = _PARSED.get(sha256)
@@ -468,13 +479,7 @@ def parse_plan(content: bytes, *, path: Path) -> MovePlan:
     header, rows = parse_lines(content, _ROW, name=path.name)
     _check_name(path, header)
     _check_rows(path, header, rows)
-    plan = MovePlan(
-        path=path,
-        content=content,
-        sha256=sha256,
-        header=header,
-        rows=rows,
-    )
+    plan = MovePlan(path=path, content=content, sha256=sha256, header=header, rows=rows)
     _PARSED[sha256] = plan
     return plan
 
@@ -487,7 +492,7 @@ def parse_lines(
 ) -> tuple[PlanHeader, tuple[Line, ...]]:
     """Read the header and the lines of a file that ``encode`` writes.
 
-    The lines are read one by one, so that memory holds no second copy of a large file.
+    The lines are read one by one, so that RAM holds no second copy of a large file.
 
     Parameters
     ----------
@@ -515,7 +520,7 @@ def parse_lines(
 
 
 def _check_written(line: bytes, expected: bytes) -> None:
-    """Refuse a line that says the same as ``expected`` in other bytes."""
+    """Refuse a line whose bytes are not those that this module writes for the same content."""
     if line != expected:
         raise ValueError("a line is not as `plan` writes it")
 
@@ -533,7 +538,8 @@ def _check_rows(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None
     check_prefixes(header.source, header.to)
     keys = {row.key for row in rows}
     size_bytes = sum(row.size_bytes for row in rows)
-    has_right_count = len(rows) == len(keys) == header.objects  # so no key stands there twice
+    # If a key stood in two rows, there would be fewer keys than rows.
+    has_right_count = len(rows) == len(keys) == header.objects
     if not has_right_count or size_bytes != header.bytes:
         raise PlanError(f"{path.name}: its totals are not those of its rows")
     for row in rows:
@@ -546,7 +552,7 @@ def _check_rows(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None
 
 
 def _is_allowed(header: PlanHeader, row: PlanRow) -> bool:
-    """Tell whether a row goes from where to where its kind of plan may move objects."""
+    """Tell whether a row's source and destination are allowed in this kind of plan."""
     if header.action == "settle":
         return _is_settling(header, row)
     if not row.key.startswith(header.source):
@@ -559,7 +565,10 @@ def _is_allowed(header: PlanHeader, row: PlanRow) -> bool:
 
 
 def _is_settling(header: PlanHeader, row: PlanRow) -> bool:
-    """Tell whether a settling's row parks a source, brings a parked one back, or moves nothing."""
+    """Tell whether a row of a settling does what the settling's word allows.
+
+    The row parks a source, or brings a parked object back, or moves nothing.
+    """
     source_key = row.facts.get("key", "")
     if not source_key.startswith(header.source):
         return False

@@ -1,4 +1,4 @@
-"""Make plans: of a move, and of an undo."""
+"""Make the plan of a move, and of an undo."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .table import State
 GIB = 1024**3
 #: The largest object that S3 copies in one request.
 MAX_COPY_BYTES = 5 * GIB
-#: So many objects are judged at a time.
+#: How many objects are judged at a time.
 _CHUNK = 1000
 
 
@@ -91,13 +91,14 @@ def make_move_plan(
     list_begun : lists the plans that were begun on this machine
     memory_removed : a person's word that objects may be planned although the bucket forgot what
         became of them
-    shards : cut the plan by key range into so many shards; 0, or where nothing moves: write one
-        plan
+    shards : cut the plan by key range into so many shards; 0: write one plan. If nothing would
+        move, one plan is written, too
 
     Raises
     ------
     PlanError
-        When one prefix lies in the other, or the plan cannot be cut.
+        When one prefix lies in the other, the plan cannot be cut, or a record in the bucket cannot
+        be understood.
     NotReadyError
         When the store does not do what a move needs, or the credentials may not delete.
     LimitError
@@ -138,7 +139,7 @@ def make_move_plan(
         has_id=bool(store_id),
     )
     plan_id = f"rel-{header['made_at']:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    new = PlanHeader.model_validate(
+    plan_header = PlanHeader.model_validate(
         {
             **header,
             "timing": timing,
@@ -153,17 +154,20 @@ def make_move_plan(
         }
     )
     if shards:
-        return _write_shards(bucket, selection, folder=folder, header=new, number=shards)
+        return _write_shards(bucket, selection, folder=folder, header=plan_header, number=shards)
     for chunk in _list_chunks(bucket, source):
         selection.add(chunk)
         if len(selection.rows) > limit:
             raise LimitError(f"more would move than one plan may hold: {limit} objects")
     selection.leave_out_occupied()
-    return plans.write_plan(folder, new, selection.take_rows(), selection.excluded)
+    return plans.write_plan(folder, plan_header, selection.take_rows(), selection.excluded)
 
 
 def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
-    """Yield the objects under a prefix, without our scratch objects, a thousand at a time."""
+    """Yield the objects under a prefix, a thousand at a time.
+
+    Left out are our scratch objects, and the object that some tools put at the prefix itself.
+    """
     listing = iter(bucket.list_objects(source, with_folders=True))
     while True:
         chunk = list(islice(listing, _CHUNK))
@@ -175,7 +179,7 @@ def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
 def _write_shards(
     bucket: S3Bucket, selection: _Selection, *, folder: Path, header: PlanHeader, number: int
 ) -> MovePlan | Manifest:
-    """Choose the rows and write them shard by shard; memory never holds all rows at once."""
+    """Choose the rows, and write them shard by shard; RAM never holds all rows at once."""
     began_at = bucket.read_clock()
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=folder) as file:
@@ -184,9 +188,9 @@ def _write_shards(
             selection.add(chunk)
             selection.leave_out_occupied()
             spool.add(selection.take_rows())
-        # To list millions of objects takes longer than a plan is valid: do not count that time.
-        took = bucket.read_clock() - began_at
-        header = header.model_copy(update={"expires_at": header.expires_at + took})
+        # To list millions of objects can last longer than a plan is valid: do not count that time.
+        listing_time = bucket.read_clock() - began_at
+        header = header.model_copy(update={"expires_at": header.expires_at + listing_time})
         if not spool.count:
             return plans.write_plan(folder, header, [], selection.excluded)
         return write_shards(folder, header, spool, number=number, excluded=selection.excluded)
@@ -240,9 +244,11 @@ class _Selection:
         """Choose rows among listed objects, after a look at each."""
         heads = self._look(listed)
         for head, judgement in zip(heads, self._judge(heads), strict=True):
+            # Ask again: enough rows may be chosen by now, or the object may have grown.
             reason = judgement.exclude or self._explain(head)
             sha256 = ""
-            if not reason and not (head.has_hash and self._abilities.hash_etags):
+            etag_is_hash = head.has_hash and self._abilities.hash_etags
+            if not reason and not etag_is_hash:
                 sha256, reason = self._hash(head)
             if reason:
                 self.excluded.add(reason, head.key)
@@ -260,7 +266,7 @@ class _Selection:
             self.rows.append(row)
 
     def take_rows(self) -> list[PlanRow]:
-        """Return the rows, and keep none: memory cannot hold the rows of a large plan twice."""
+        """Return the rows, and keep none: RAM cannot hold the rows of a large plan twice."""
         rows = self.rows
         self.rows = []
         return rows
@@ -278,7 +284,10 @@ class _Selection:
         self.rows = free
 
     def _look(self, listed: Sequence[Seen]) -> list[Seen]:
-        """Return, with their metadata, the objects that no rule excludes by their key or size."""
+        """Return, with their metadata, the objects that no rule excludes by their key or size.
+
+        The others are counted, also those that have gone or cannot be read.
+        """
         keys = []
         for seen in listed:
             reason = self._explain(seen)
@@ -294,12 +303,12 @@ class _Selection:
                 heads.append(head)
             elif key in looks and head is None:
                 self.excluded.add("gone", key)
-            else:
+            else:  # not read, or without an ETag
                 self.excluded.add("unreadable", key)
         return heads
 
     def _explain(self, seen: Seen) -> str:  # noqa: PLR0911  # a return for each reason
-        """Return why an object stays, in a word; empty when it may move."""
+        """Return, in a word, the rule by which an object stays; empty when no rule applies."""
         rest = seen.key.removeprefix(self._source)
         ends = {seen.key, self._to + rest}
         memory = self._memory
@@ -322,9 +331,9 @@ class _Selection:
         return ""
 
     def _hash(self, head: Seen) -> tuple[str, str]:
-        """Return the SHA-256 of an object's content, or why there is none; the other text is empty.
+        """Return two texts: the SHA-256 of an object's content, and why there is none.
 
-        A plan reads no more than 1 GiB for this.
+        One of the two is empty. A plan reads no more than 1 GiB to hash contents.
         """
         self._hashed_bytes += head.size_bytes
         if self._hashed_bytes > GIB:
@@ -336,10 +345,10 @@ class _Selection:
 
 
 def _explain_occupied(looks: Mapping[str, Seen | None], row: PlanRow) -> str:
-    """Say why a row's destination is not free; empty when it is.
+    """Say in a word why a row's destination is not free; empty when it is free.
 
-    The destination counts as free if the same content lies there already. If the ETag does not show
-    the content, the run that moves the row compares the content.
+    The destination counts as free if the same content lies there already, and if the row has a
+    SHA-256: the run that moves such a row compares the contents.
     """
     if row.to not in looks:
         return "unreadable"
@@ -372,14 +381,14 @@ def make_undo_plan(
 
     Returns
     -------
-    The plan. For a release, its rows are the objects whose copy is still at the destination and
-    certainly ours, whether or not the source is left. For a settling, they are the rows on which a
-    person must decide again.
+    The plan. The rows of a release's undo are the objects whose copy is still at the destination
+    and certainly ours, whether or not the source is still there. The rows of a settling's undo are
+    those on which a person must decide again.
 
     Raises
     ------
     NotApprovedError
-        When the release was never begun, or must be resumed first.
+        When the release was never begun, or when it or an earlier undo must be resumed first.
     ExpiredError
         When the window is over.
     PlanError
@@ -405,14 +414,14 @@ def make_undo_plan(
     if ledger.rows(*HALF_DONE) or ledger.hold is not None:
         way_on = f"runbook resume {plan.id}"
         raise NotApprovedError(f"{plan.id} was cut off. Go on with: {way_on}, then take it back")
-    landed_at = [landing.at for landing in ledger.landings.values() if landing.at]
-    if not landed_at:
+    landing_times = [landing.at for landing in ledger.landings.values() if landing.at]
+    if not landing_times:
         raise NotApprovedError(f"{plan.id} was never begun, or this folder knows of no copy of it")
-    closes_at = min(landed_at) + timedelta(seconds=window_s)
+    closes_at = min(landing_times) + timedelta(seconds=window_s)
     store_now = bucket.read_clock()
     lifetime = closes_at - store_now
     if earlier:
-        lifetime = max(lifetime, SETTLE_LIFETIME)  # an earlier undo was begun in time
+        lifetime = max(lifetime, SETTLE_LIFETIME)  # an earlier undo was begun within the window
     elif store_now > closes_at:
         until = format_time(closes_at)
         text = f"{plan.id} could be taken back until {until}"
@@ -436,7 +445,10 @@ def make_undo_plan(
 
 
 class _Undo(NamedTuple):
-    """An undo that was begun, here or elsewhere; ``plan`` is None if its file is not here."""
+    """An undo that was begun, here or elsewhere.
+
+    ``plan`` is None if the undo's file is not on this machine.
+    """
 
     id: str
     plan: MovePlan | None
@@ -444,7 +456,7 @@ class _Undo(NamedTuple):
 
 
 def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
-    """Return the undos of a plan that were begun, in their order."""
+    """Return the undos of a plan that were begun, here or elsewhere, in their order."""
     undos: list[_Undo] = []
     while True:
         undo_id = name_undo(plan, len(undos) + 1)
@@ -462,10 +474,10 @@ def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
 def _invert(
     bucket: S3Bucket, plan: MovePlan, ledger: Ledger, header: PlanHeader
 ) -> tuple[list[PlanRow], Excluded]:
-    """Return the rows of an undo, and what it leaves out.
+    """Return the rows of an undo, and what the undo leaves out.
 
-    Rows are the objects whose copy is still at the destination and certainly ours. If a row is in
-    conflict, another version lies where its copy came from: the copy is parked.
+    Its rows are the objects whose copy is still at the destination and certainly ours. If a row of
+    the release is in conflict, another version lies at its source: then the undo parks the copy.
     """
     excluded = Excluded()
     rows: list[PlanRow] = []
@@ -490,7 +502,7 @@ def _invert(
 
 
 def _explain_stay(row: PlanRow, state: State, landing: Landing, seen: Seen | None) -> str:
-    """Say why a release's copy is not taken back, in a word; empty when it is.
+    """Say in a word why a release's copy is not taken back; empty when it is taken back.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Find out what a store guards against: try requests on scratch objects.
 
-Of each guard both cases are tried: a request that it must refuse, and one that it must allow.
+For each guard, two requests are tried: one that the store must refuse, and one that it must allow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .plan import Abilities
 PROBE = ".runbook/probe/"
 SCRATCH_NAME = ".runbook-probe-"
 #: The scratch objects, and what each is for.
-#: a: the source of all copies. b, c: must survive late deletes, and a copy and a put over them.
+#: a: the source of all copies. b, c: must survive late deletes; b then a copy onto it, c a put.
 #: d: must survive a delete with another ETag. e: deleted with its own ETag. f, g: plain deletes.
 #: p, q: a late put and a late copy must not make them. r: a copy of another version of a must not.
 #: s: a plain copy. t, u: a put and a copy that are allowed, because nothing is there.
@@ -86,7 +86,7 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> 
             scratch.delete_many("bc"),
             is_late=True,
         )
-        # All at once: none of these requests touches what another one reads or writes.
+        # All at once: none of these requests changes what another one reads or changes.
         put_over, copied_over, deleted_other, copied_other = scratch.send(
             scratch.put("c", if_absent=True),
             scratch.copy("b", etags["a"], if_absent=True),
@@ -139,12 +139,7 @@ class _Scratch:
 
     def put(self, letter: str, *, if_absent: bool = False) -> Request:
         """Return a request that puts a scratch object, with its letter as content."""
-        return Request(
-            "put",
-            self.root + letter,
-            body=letter.encode(),
-            if_absent=if_absent,
-        )
+        return Request("put", self.root + letter, body=letter.encode(), if_absent=if_absent)
 
     def copy(self, to: str, etag: str, *, if_absent: bool = False) -> Request:
         """Return a request that copies the object ``a`` if ``a`` has this ETag."""
@@ -219,12 +214,18 @@ class _Scratch:
 
 
 def _is_honoured(unmet: Answer, met: Answer) -> bool:
-    """Tell whether the store refused an unmet condition, and did what had a met condition."""
+    """Tell whether a store honours a condition.
+
+    Parameters
+    ----------
+    unmet, met : the answers to a request whose condition is not met, and to one whose condition is
+        met
+    """
     return unmet.code in _UNMET and met.effect == "done"
 
 
 def _list_codes(answers: Sequence[Answer]) -> set[str]:
-    """Return the error codes of answers; of a bulk delete, those of its keys."""
+    """Return the error codes of answers; of a bulk delete, the codes of its keys that failed."""
     codes: set[str] = set()
     for answer in answers:
         if answer.failed:

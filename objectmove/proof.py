@@ -32,15 +32,17 @@ class MoveProof(NamedTuple):
     Attributes
     ----------
     at : the store's time of the look
-    counts : how many objects have each outcome. Outcomes are those of ``table.Proof``; ``lost``: a
-        newer version was deleted in the declared window; ``foreign_changed``: planned content was
-        written meanwhile at a key that no row names
-    keys : some of the keys of each outcome but ``in_place``
+    counts : how many objects have each outcome. Outcomes are those of ``table.Proof``, and two
+        more. ``lost``: a newer version was deleted in the window that the plan states.
+        ``foreign_changed``: planned content was written, between the first and the last copy, at a
+        key that no row names
+    keys : for each outcome but ``in_place``, at most 100 keys
     approved_by : who approved the plan
-    taken_back_by : the undo that took rows back; empty when none did
-    taken_before : how many rows of the undone release a consumer had taken before
-    parked : by source key, the key where the object is parked; the first 100
-    shards : of a manifest: the counts of each shard that is not complete; None for a plan of
+    taken_back_by : the undo that took rows back; empty when no undo did
+    taken_before : how many objects of the release a consumer had taken before the undo; 0 without
+        an undo
+    parked : for each source key, the key where the object is parked; at most 100
+    shards : for each shard of a manifest that is not complete, its counts; None for a plan of
         objects
     """
 
@@ -58,7 +60,7 @@ class MoveProof(NamedTuple):
     def is_complete(self) -> bool:
         """Whether every planned object is in place, or was taken after our copy was confirmed.
 
-        Never after an undo.
+        After an undo, no proof is complete.
         """
         if self.taken_back_by:
             return False
@@ -91,11 +93,11 @@ def verify_plan(
 ) -> MoveProof:
     """Look at every planned source and destination, and compare with the ledger. Only reads.
 
-    First wait until no request of ours can take effect any more.
+    First wait until no request about a row in doubt can take effect any more.
 
     Parameters
     ----------
-    notice : called with why and how long this waits
+    notice : called with the reason and the length of the wait, in words
     same_store : a person's word that the plan's endpoint is this store under another name
 
     Raises
@@ -111,7 +113,7 @@ def verify_plan(
     later = records.read_later_records(bucket, plan.id)
     ledger = Ledger(log, plan, record, later)
     if record is None and ledger.is_begun:
-        ledger.memory_removed = True
+        ledger.memory_removed = True  # only in this object: no line is written
     _wait_for_fence(bucket, ledger, clock, notice)
     at = bucket.read_clock()
     has_id = bucket.look([STORE_ID]).get(STORE_ID) is not None
@@ -178,9 +180,11 @@ def add_up(manifest: str, at: datetime, proofs: Sequence[MoveProof]) -> MoveProo
 
 
 def _wait_for_fence(bucket: S3Bucket, ledger: Ledger, clock: Clock, notice: Notice) -> None:
-    """Wait until no request of the plan can take effect any more."""
+    """Wait until no request about a row in doubt can take effect any more."""
     in_doubt = ledger.rows(*HALF_DONE)
-    while in_doubt:
+    if not in_doubt:
+        return
+    while True:
         left_s = (ledger.fence_at - bucket.read_clock()).total_seconds()
         if left_s <= 0:
             return
@@ -188,32 +192,26 @@ def _wait_for_fence(bucket: S3Bucket, ledger: Ledger, clock: Clock, notice: Noti
         clock.sleep(min(left_s + 0.2, 5.0))
 
 
-def _look_at_sources(
-    bucket: S3Bucket,
-    plan: MovePlan,
-    keys: list[str],
-    *,
-    has_id: bool,
-) -> Look:
-    """Look at source keys; in a settling they may lie under several prefixes."""
+def _look_at_sources(bucket: S3Bucket, plan: MovePlan, keys: list[str], *, has_id: bool) -> Look:
+    """Look at source keys.
+
+    In a settling, they may lie under two prefixes: some objects may be parked.
+    """
     prefix = plan.header.source
     if all(key.startswith(prefix) for key in keys):
         return find_all(bucket, prefix, keys)
-    return look_surely(
-        bucket,
-        keys,
-        abilities=plan.header.abilities,
-        has_id=has_id,
-    )
+    return look_surely(bucket, keys, abilities=plan.header.abilities, has_id=has_id)
 
 
 def _list_destination(bucket: S3Bucket, plan: MovePlan) -> tuple[Look, list[Seen]]:
-    """Return what is at each row's destination, and planned content at other keys there."""
+    """Return what is at each row's destination, and the planned content at other keys there.
+
+    A destination that could not be read is missing.
+    """
     keys = {row.to for row in plan.rows if row.to}
     contents = {(row.etag, row.size_bytes) for row in plan.rows}
     destinations: Look = dict.fromkeys(keys)
     foreign = []
-    unlisted = [key for key in keys if not key.startswith(plan.header.to)]
     for listed in _list_range(bucket, plan):
         if listed.key in keys:
             destinations[listed.key] = listed
@@ -223,6 +221,8 @@ def _list_destination(bucket: S3Bucket, plan: MovePlan) -> tuple[Look, list[Seen
     if plan.header.is_shard:
         # A listing that does not begin at the prefix's first key proves no absence.
         unlisted = [key for key, listed in destinations.items() if listed is None]
+    else:
+        unlisted = [key for key in keys if not key.startswith(plan.header.to)]
     if unlisted:
         looks = bucket.look(unlisted)
         for key in unlisted:
@@ -271,24 +271,14 @@ def _has_word(ledger: Ledger, record: Record | None) -> bool:
     return ledger.is_begun
 
 
-def _judge(
-    plan: MovePlan,
-    ledger: Ledger,
-    number: int,
-    sources: Look,
-    destinations: Look,
-) -> Proof:
-    """Say what the looks and the ledger prove of one row.
-
-    Parameters
-    ----------
-    number : of the row
-    """
+def _judge(plan: MovePlan, ledger: Ledger, number: int, sources: Look, destinations: Look) -> Proof:
+    """Say what the looks and the ledger prove of the row with this number."""
     row = plan.rows[number]
     state = ledger.states[number]
     landing = ledger.landings.get(number)
     etag = landing.etag if landing else ""
-    # If the bucket forgot the plan, another machine may have taken the row back.
+    # If the bucket forgot the plan, another machine may have taken the row back: then the object
+    # at the source has another LastModified than the planned version.
     any_version = state in _BY_CONTENT or ledger.memory_removed
     source = compare_with_plan(sources, row.key, row, any_version=any_version)
     destination = compare_with_plan(destinations, row.to, row, any_version=True, etag=etag)
@@ -297,7 +287,7 @@ def _judge(
 
 
 def _get_direction(plan: MovePlan, row: PlanRow) -> Direction:
-    """Return the direction by which the table judges a row."""
+    """Return the direction under which a row stands in the decision table."""
     if row.to.startswith(plan.header.parked):
         return Direction.PARK
     if plan.header.action in ("move", "reopen"):
@@ -306,7 +296,10 @@ def _get_direction(plan: MovePlan, row: PlanRow) -> Direction:
 
 
 def _list_parked(plan: MovePlan, ledger: Ledger) -> dict[str, str]:
-    """Return by source key where objects are parked, for the first hundred."""
+    """Return where objects are parked, for at most a hundred rows.
+
+    The keys are source keys; the values are the keys where the objects are parked.
+    """
     header = plan.header
     parked = {}
     rows = ledger.rows(State.MOVED, leg=Leg.PARK)

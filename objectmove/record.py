@@ -36,9 +36,10 @@ MEMORY = ".runbook/"
 RELEASES = f"{MEMORY}releases/"
 _PLAN = "plan.jsonl"
 _TOMBSTONE = "ended.json"
+#: How often a record is read when it changes meanwhile.
 _TRIES = 5
+#: How many states stay when old states are removed.
 _KEPT_STATES = 2
-
 
 #: What a later plan did to a row of its release.
 About = Literal["taken", "not_taken", "undone", "reopened"]
@@ -66,7 +67,7 @@ class Record(FrozenModel):
 
     Attributes
     ----------
-    release : the plan itself, or the release that an undo or a settling is about
+    release : the plan itself, or the release that an undo, a settling or a reopening is about
     parent : the plan that this plan is about directly; empty for a release
     begun_at : the store's time when the plan was first put on record
     by, host : who runs the plan, and on which machine
@@ -78,19 +79,20 @@ class Record(FrozenModel):
     deleting : those of ``announced`` whose delete may have been sent
     waiting : rows below ``begun`` that wait again, because the store refused them
     left : rows that this plan will not move any more, but a new plan may
-    skipped, unproven, conflicts : rows that ended in this state
-    settled : rows on which there is a person's word, or which an undo took back
+    skipped, unproven, conflicts : rows that ended in the state of this name
+    settled : for each row that a person settled, or that an undo took back, what was said or done
     parking : rows whose parked copy may be on its way
-    parked : rows whose source is parked
-    about : rows of the release that this undo, settling or reopening changed, and the effect
+    parked : rows whose object is parked
+    about : for each row of the release that this undo, settling or reopening changed, the effect
     hold : who is held for the plan; None when nobody is
     words : what persons said, one sentence each
-    versions : for a versioned bucket, the versions of planned content that were at each row's
-        destination before the first copy; None where the store keeps none
+    versions : for each row, the ids of the versions of planned content that were at its destination
+        before the first copy; None where none were noted: only a release in a bucket that keeps
+        versions needs them
     was_going : others were found moving although the plan held them
     memory_removed : the plan went on although the bucket's memory of it had been removed
     ended : nothing is left to do but what a person must decide
-    number : of the state; it stands in the object's key, not in its content
+    number : of the state; the number stands in the object's key, not in the object's content
     is_tombstone : whether this is the tombstone, and no state
     """
 
@@ -140,7 +142,7 @@ class Record(FrozenModel):
 
     @property
     def way_on(self) -> str:
-        """The command that goes on with the plan, or by which a person decides."""
+        """The command that goes on with the plan, or by which a person decides on its rows."""
         if self.is_over:
             if self.forgotten_rows and not self.rows_awaiting_word:
                 return "runbook plan --memory-removed"
@@ -202,7 +204,7 @@ def _key(plan: str, name: str) -> str:
 
 
 def _list_names(bucket: S3Bucket, prefix: str) -> dict[str, list[str]]:
-    """Return the names of the objects in each plan's record."""
+    """Return the names of the objects in each plan's record; the keys are the plans' ids."""
     names: dict[str, list[str]] = defaultdict(list)
     for seen in bucket.list_objects(prefix):
         rest = seen.key.removeprefix(RELEASES)
@@ -218,14 +220,15 @@ def _list_names_of(bucket: S3Bucket, plan: str) -> list[str]:
 
 
 def list_recorded_plans(bucket: S3Bucket, start: str = "") -> dict[str, bool]:
-    """Return the plans that the bucket knows, and whether each has its tombstone. Only reads.
+    """Return the plans on record. Only reads.
 
-    A plan without any state is not on record: either its first state is still to come, or it is a
+    The keys are the plans' ids; the values say whether a plan has its tombstone. A plan without
+    tombstone and states is not on record: either its first state is still to come, or the plan is a
     manifest.
 
     Parameters
     ----------
-    start : return only plans whose ids begin so
+    start : return only plans whose ids begin with this text
 
     Raises
     ------
@@ -233,15 +236,15 @@ def list_recorded_plans(bucket: S3Bucket, start: str = "") -> dict[str, bool]:
         When the bucket cannot be read.
     """
     listed = _list_names(bucket, f"{RELEASES}{start}")
-    tombstones = {}
+    has_tombstone = {}
     for plan, names in listed.items():
         if names != [_PLAN]:
-            tombstones[plan] = _TOMBSTONE in names
-    return tombstones
+            has_tombstone[plan] = _TOMBSTONE in names
+    return has_tombstone
 
 
 def list_records(bucket: S3Bucket) -> list[Record]:
-    """Return what the bucket knows of each plan that has not ended. Only reads.
+    """Return the record of each plan that has no tombstone. Only reads.
 
     Raises
     ------
@@ -264,10 +267,10 @@ def list_records(bucket: S3Bucket) -> list[Record]:
 
 
 def _drop_settled(bucket: S3Bucket, record: Record) -> Record:
-    """Leave out the rows of a release that a later plan settled or took back.
+    """Return a record without the open rows that a later plan settled or took back.
 
     After the bucket's memory was removed, a machine with an older copy of the folder may have put
-    them on record again.
+    these rows on record again. That happens only in the record of a release that has ended.
     """
     if record.action != "move" or not record.ended or not record.rows_awaiting_word:
         return record
@@ -284,7 +287,10 @@ def _drop_settled(bucket: S3Bucket, record: Record) -> Record:
 
 
 def read_later_records(bucket: S3Bucket, plan: str) -> list[Record]:
-    """Return what the bucket knows of undos and settlings of a plan. Only reads."""
+    """Return the records of the undos, settlings and reopenings of a plan. Only reads.
+
+    Their ids are the plan's id, a hyphen, and more.
+    """
     records = []
     names = _list_names(bucket, f"{RELEASES}{plan}-")
     for later_plan in sorted(names):
@@ -295,7 +301,7 @@ def read_later_records(bucket: S3Bucket, plan: str) -> list[Record]:
 
 
 def read_record(bucket: S3Bucket, plan: str) -> Record | None:
-    """Return what the bucket knows of one plan; None when it knows nothing. Only reads.
+    """Return the record of one plan; None when the bucket knows nothing of the plan. Only reads.
 
     Raises
     ------
@@ -313,7 +319,8 @@ def read_record(bucket: S3Bucket, plan: str) -> Record | None:
         present = [state for state in states if state is not None]
         if len(present) == len(states):
             return _merge(present)
-        # Meanwhile someone put a newer state or the tombstone, and removed this state: list again.
+        # Since the listing, someone put a newer state or the tombstone, and removed one of these
+        # states: list again.
     raise PlanError(f"the record of {plan} changes while it is read. Try again.")
 
 
@@ -354,7 +361,7 @@ def _merge(records: list[Record]) -> Record:
     merged, *others = sorted(records, key=lambda record: record.begun)
     for other in others:
         changes = {
-            "begun": other.begun,
+            "begun": other.begun,  # the highest so far: the states are sorted by it
             "fence_at": max(merged.fence_at, other.fence_at),
             "announced": merged.announced | other.announced,
             "deleting": merged.deleting | other.deleting,
@@ -379,7 +386,11 @@ def _merge(records: list[Record]) -> Record:
 
 
 def read_recorded_plan(bucket: S3Bucket, record: Record, *, folder: Path) -> MovePlan:
-    """Return the plan that lies beside a record, with a path in ``folder``. Writes no file.
+    """Return the plan that lies beside a record in the bucket. Only reads.
+
+    Parameters
+    ----------
+    folder : where the plan's path points to; nothing is written there
 
     Raises
     ------
@@ -409,12 +420,13 @@ def fetch_plan(
 
     Returns
     -------
-    The plan; None when it came to its end, and when the bucket does not hold it or cannot be read.
+    The plan; None when it has its tombstone, and when the bucket does not hold it or cannot be
+    read.
 
     Raises
     ------
     PlanError
-        When the plan is not the plan that was approved, or cannot be written.
+        When the bucket's copy is not the plan that was approved, or cannot be written.
     """
     try:
         record = read_record(bucket, plan_id)
@@ -428,7 +440,7 @@ def fetch_plan(
 
 
 def list_open_plans(bucket: S3Bucket, *, beside: str = "") -> list[tuple[Record, MovePlan]]:
-    """Return every plan that has not ended, with its record. Only reads.
+    """Return every plan that has no tombstone, with its record. Only reads.
 
     Parameters
     ----------
@@ -445,14 +457,14 @@ def list_open_plans(bucket: S3Bucket, *, beside: str = "") -> list[tuple[Record,
         is_sibling = bool(manifest) and find_manifest(record.release) == manifest
         if is_sibling and record.release != beside:
             continue
-        plan = _read_plan_unless_ended(bucket, record)
+        plan = _read_plan_unless_closed(bucket, record)
         if plan is not None:
             open_plans.append((record, plan))
     return open_plans
 
 
-def _read_plan_unless_ended(bucket: S3Bucket, record: Record) -> MovePlan | None:
-    """Return a record's plan; None when the plan came to its end since the record was read."""
+def _read_plan_unless_closed(bucket: S3Bucket, record: Record) -> MovePlan | None:
+    """Return a record's plan; None when the plan got its tombstone since the record was read."""
     try:
         return read_recorded_plan(bucket, record, folder=Path())
     except PlanError:
@@ -463,7 +475,7 @@ def _read_plan_unless_ended(bucket: S3Bucket, record: Record) -> MovePlan | None
 
 
 def find_owned_keys(bucket: S3Bucket, *, beside: str = "") -> dict[str, Record]:
-    """Return every key that belongs to a plan which has not ended. Only reads.
+    """Return which plan without a tombstone owns each key. Only reads.
 
     Parameters
     ----------
@@ -472,7 +484,8 @@ def find_owned_keys(bucket: S3Bucket, *, beside: str = "") -> dict[str, Record]:
 
     Returns
     -------
-    Key to the plan's record; a key of two plans belongs to the one that was begun first.
+    The keys are objects' keys; the values are the records of the plans that own them. A key that
+    stands in two plans belongs to the plan that was begun first.
 
     Raises
     ------
@@ -496,7 +509,7 @@ def find_expiry_rules(bucket: S3Bucket) -> list[str]:
 
     Returns
     -------
-    Names of the rules; an empty list also when the store has no such rules or does not answer.
+    Names of the rules; empty also when the store does not answer.
     """
     request = Request("get", query={"lifecycle": ""})
     try:
@@ -543,7 +556,7 @@ def put_recorded_plan(session: Session, plan: PlanFile) -> None:
 
 
 def restore_recorded_plan(session: Session, plan: MovePlan, record: Record) -> None:
-    """Put a plan back that is missing beside its record: no reader can use a record alone."""
+    """Put a plan back if it is missing beside its record: no reader can use a record alone."""
     if record.is_tombstone:
         return
     key = _key(plan.id, _PLAN)
@@ -554,9 +567,12 @@ def restore_recorded_plan(session: Session, plan: MovePlan, record: Record) -> N
 def put_record(session: Session, record: Record) -> Record:
     """Put the plan's next state into the bucket, or its tombstone when nobody needs to do anything.
 
+    After the tombstone was put, the plan and its states are removed.
+
     Returns
     -------
-    The record, with its number; unchanged where the tombstone was put before.
+    The record, with its new number, or marked as the tombstone; unchanged where the tombstone was
+    put before.
     """
     if record.is_tombstone:
         return record
@@ -574,7 +590,7 @@ def put_record(session: Session, record: Record) -> Record:
 
 
 def remove_old_states(session: Session, plan: str) -> None:
-    """Remove the states below the newest two; one that cannot be removed does no harm."""
+    """Remove all states but the newest two; a state that cannot be removed does no harm."""
     states = _list_states(session, plan)
     old_states = sorted(states)[:-_KEPT_STATES]
     _delete(session, plan, old_states)
@@ -594,6 +610,6 @@ def _list_states(session: Session, plan: str) -> list[str]:
 
 
 def _delete(session: Session, plan: str, names: Iterable[str]) -> None:
-    """Delete objects, if possible: the tombstone or a newer state overrules what stays."""
+    """Delete objects, if possible: the tombstone or a newer state overrules those that stay."""
     requests = [Request("delete", _key(plan, name)) for name in names]
     session.send(requests, counts=False)

@@ -25,16 +25,16 @@ class MoveResult:
 
     Attributes
     ----------
-    moved : how many rows moved to their destination, whether or not a consumer took them there
-    already : of these, how many a look found there after the copy's answer was lost
+    moved : how many rows moved to their destination, whether or not a consumer took the objects
+    already : for how many of the moved rows the copy's answer was lost, and a look found the copy
     skipped, conflicts, failed : ``key`` and ``reason`` of rows that did not move; the failed rows
         may be tried again
     unproven : keys that a person must settle
     parked : keys whose object is parked
     waiting : how many rows are still to be moved or resolved
-    left : how many rows this plan will not move any more, but a new plan may; with those that, by a
-        person's word, were not taken
-    lost_in_window : keys of which a newer version was deleted in the declared window
+    left : how many rows this plan will not move any more, but a new plan may; among them the rows
+        that, by a person's word, were not taken
+    lost_in_window : keys of which a newer version was deleted in the window that the plan states
     settled : on how many rows a person's word was carried out
     reversed : how many rows were taken back since, or were taken by a person's word
     waits_for : the command that must come first, such as the resume of an undo or a settling that
@@ -68,10 +68,10 @@ class MoveResult:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to look at.
+        """Whether nothing is left to do or to look at.
 
-        Every planned object was moved; none was lost or taken back; nobody is still held; the run
-        did not stop early; no undo or settling has to go on first.
+        Every planned object was moved; no object was lost or taken back; nobody is still held; the
+        run did not stop early; no undo or settling has to go on first.
         """
         lists = (self.skipped, self.conflicts, self.failed, self.unproven, self.lost_in_window)
         counts = (self.waiting, self.left, self.reversed)
@@ -101,7 +101,7 @@ def sum_up(
     return MoveResult(
         plan=ledger.plan.id,
         moved=counts[State.MOVED],
-        already=_count_found(ledger),
+        already=_count_found_by_look(ledger),
         skipped=_explain_rows(ledger, ledger.rows(State.SKIPPED)),
         conflicts=_explain_rows(ledger, ledger.rows(State.CONFLICT)),
         failed=_explain_rows(ledger, [row for row in open_rows if row in ledger.reasons]),
@@ -137,7 +137,7 @@ def add_up(manifest: str, results: Sequence[MoveResult], ways_on: list[str]) -> 
         lost_in_window=_join_lists(result.lost_in_window for result in results),
         settled=sum(result.settled for result in results),
         reversed=sum(result.reversed for result in results),
-        waits_for="",
+        waits_for="",  # ``ways_on`` names what must come first for each shard
         in_reach=_join_lists(result.in_reach for result in results),
         is_held=any(result.is_held for result in results),
         is_ended=all(result.is_ended for result in results),
@@ -151,8 +151,8 @@ def _join_lists(lists: Iterable[list[T]]) -> list[T]:
     return list(chain.from_iterable(lists))
 
 
-def _count_found(ledger: Ledger) -> int:
-    """Count the moved rows whose copy a look found after its answer was lost."""
+def _count_found_by_look(ledger: Ledger) -> int:
+    """Count the moved rows whose copy's answer was lost, and whose copy a look found."""
     count = 0
     for row in ledger.rows(State.MOVED):
         landing = ledger.landings.get(row)
@@ -179,7 +179,7 @@ def _list_keys(ledger: Ledger, rows: Sequence[int]) -> list[str]:
 
 
 def find_ways_on(plan: PlanFile, result: Mapping[str, Any]) -> list[str]:
-    """Return the commands that go on after a run, in their order; none when all is done.
+    """Return the commands that go on after a run, in their order; empty when all is done.
 
     Parameters
     ----------
@@ -192,14 +192,14 @@ def find_ways_on(plan: PlanFile, result: Mapping[str, Any]) -> list[str]:
         return [header.resume_command]
     if result.get("waits_for"):
         return [result["waits_for"]]
-    about = header.parent if header.action == "settle" else plan.id
+    settled_plan = header.parent if header.action == "settle" else plan.id
     ways_on: list[str] = []
     if result.get("unproven"):
-        ways_on.append(f"runbook settle {about}")
+        ways_on.append(f"runbook settle {settled_plan}")
     source_keys = {row.key: _get_source_key(header, row) for row in plan.rows}
     for conflict in result.get("conflicts", [])[:_NAMED_CONFLICTS]:
         key = shlex.quote(source_keys[conflict["key"]])
-        ways_on.append(f"runbook settle {about} --key {key}")
+        ways_on.append(f"runbook settle {settled_plan} --key {key}")
     is_freed = header.word == "not_taken" and result.get("settled")
     if not ways_on and (result.get("left") or result.get("skipped") or is_freed):
         ways_on.append("runbook plan")
@@ -207,7 +207,7 @@ def find_ways_on(plan: PlanFile, result: Mapping[str, Any]) -> list[str]:
 
 
 def _get_source_key(header: PlanHeader, row: PlanRow) -> str:
-    """Return the key by which ``settle`` names a row: that at which its object waits or waited."""
+    """Return the key by which ``settle`` names a row: where the row's object waits or waited."""
     if header.action == "undo":
         return header.to + row.key.removeprefix(header.source)
     return row.facts.get("key", row.key)

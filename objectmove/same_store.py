@@ -17,7 +17,7 @@ def check_same_store(
     """Refuse a plan that was made for another bucket or another store.
 
     Another endpoint is accepted if a person says that it is the same store, and the store shows the
-    id that the plan knows.
+    id that the plan or its ledger knows.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ def check_same_store(
     Raises
     ------
     NotApprovedError
-        When the bucket differs. When the endpoint differs, and nobody gave the word or the store
-        shows another id or none.
+        When the bucket differs. When the endpoint differs, unless ``same_store`` is given and the
+        store shows the known id.
     StoreError
         When the store's id cannot be read.
 

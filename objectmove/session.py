@@ -36,7 +36,7 @@ HOLD = ".runbook/hold"
 _ID_BYTES = 16
 
 Notice = Callable[[str], None]
-"""Called with what the session waits for, in words."""
+"""Called with what is waited for, and for how long, in words."""
 
 
 class Clock:
@@ -73,7 +73,7 @@ class Claim(BaseModel):
 
     @property
     def has_range(self) -> bool:
-        """Whether it claims a range of keys, and not the whole bucket."""
+        """Whether the claim is on a range of keys, and not on the whole bucket."""
         return bool(self.manifest) and "" < self.first <= self.last
 
     def is_beside(self, other: Claim) -> bool:
@@ -113,8 +113,8 @@ def read_store_id(bucket: S3Bucket) -> str:
 def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
     """Return this store's id; write a new one where there is none.
 
-    A plan names the id, so that a removed memory is noticed. Without an id, a plan that was made
-    before the memory was removed would look like one that was made before there was a memory.
+    A plan names the id. If the bucket has another id later, or none, somebody removed the bucket's
+    memory since the plan was made.
 
     Raises
     ------
@@ -131,7 +131,9 @@ def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
 
 
 def list_live_claims(bucket: S3Bucket, *, lease_s: float, spread_s: float) -> list[Claim]:
-    """Return the claims of sessions that work on a bucket, or were killed just now. Only reads.
+    """Return the claims that have not lapsed. Only reads.
+
+    Their sessions work on the bucket, or were killed before they could withdraw the claim.
 
     Parameters
     ----------
@@ -153,7 +155,7 @@ def list_live_claims(bucket: S3Bucket, *, lease_s: float, spread_s: float) -> li
 
 
 def _read_claim(bucket: S3Bucket, key: str, *, lease_s: float) -> Claim:
-    """Return a claim; one that cannot be read counts as somebody's, with this lease."""
+    """Return a claim; a claim that cannot be read counts as somebody's, with this lease."""
     try:
         return Claim.model_validate_json(bucket.read(key) or "{}")
     except (ValueError, StoreError):
@@ -206,7 +208,9 @@ class Session:
         self._uncertain_until = self.stamp
 
     def __enter__(self) -> Self:
-        """Claim the bucket. Wait for another claim to end or to lapse; give up if it is renewed.
+        """Claim the bucket. Wait for claims of others to end or to lapse.
+
+        Give up if another claim is renewed, or if others come again and again.
 
         Raises
         ------
@@ -220,7 +224,8 @@ class Session:
         other_claims = self._try_claim()
         while other_claims:
             longest_s = max(other.claim.lease_s for other in other_claims)
-            # After 30 s more than a claim can last, other sessions came again and again.
+            # 30 s after all claims of the beginning must have lapsed, only new sessions can be in
+            # the way.
             deadline = began + longest_s + self.timing.spread_s + 30
             for other in other_claims:
                 claim = other.claim
@@ -237,7 +242,7 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         """Withdraw the claim; let it lapse if a change of ours may still take effect."""
-        if not self.has_uncertain:
+        if not self.has_uncertain_change:
             self._withdraw()
 
     @property
@@ -246,16 +251,16 @@ class Session:
         return self.stamp + timedelta(seconds=self.timing.fence_s)
 
     @property
-    def has_uncertain(self) -> bool:
+    def has_uncertain_change(self) -> bool:
         """Whether a change of ours has no certain answer, and its fence has not passed."""
         return self.stamp < self._uncertain_until
 
     def share_doubt(self, other: Session) -> None:
-        """Keep our claim while a change that another session sent may still take effect."""
+        """Keep our claim, too, while a change that the other session sent may still take effect."""
         self._uncertain_until = max(self._uncertain_until, other._uncertain_until)
 
     def renew(self) -> None:
-        """Renew the claim if requests that are signed now have lost half of their time.
+        """Renew the claim if requests signed with its stamp have lost half of their validity.
 
         Raises
         ------
@@ -279,6 +284,7 @@ class Session:
         self.is_lost = True  # until the store shows the renewed claim, whatever is raised before
         self._put_claim()
         renewed = self.bucket.look([self._key]).get(self._key)
+        # A HEAD gives whole seconds: one second less than the lease is certainly in time.
         lapses = self.stamp + timedelta(seconds=self.timing.lease_s - 1)
         if renewed is None or renewed.last_modified >= lapses:
             why = "this machine slept, the store was slow, or someone removed it"
@@ -311,7 +317,7 @@ class Session:
 
         Parameters
         ----------
-        counts : whether the outcome matters; if not, the claim is withdrawn without waiting for it
+        counts : whether the claim must stay while the outcome of a request is not known
         """
         expires_s = self.timing.expires_s
         answers = [Answer("none", code="NotSent", message="our signature is too old")]
@@ -372,7 +378,7 @@ class Session:
         return store_id
 
     def _try_claim(self) -> list[_OtherClaim]:
-        """Put a claim, and return the live claims of others. If there are any, withdraw ours."""
+        """Put a claim, and return the live claims of others. If others have any, withdraw ours."""
         self._key = f"{CLAIMS}{secrets.token_hex(8)}"
         self._put_claim()
         claims = {listed.key: listed for listed in self.bucket.list_objects(CLAIMS)}
@@ -401,9 +407,10 @@ class Session:
             self._send_about_claim(Request("delete", self._key))
 
     def _send_about_claim(self, request: Request) -> Answer:
-        """Send a request about our claim, signed by the store's clock.
+        """Send a request about our claim, signed with the store's time.
 
-        If it takes effect late, others only wait longer.
+        If the request takes effect late, others only wait longer. Also notes, by our own clock,
+        when it was sent: the validity of all requests until the next renewal counts from then.
         """
         date = self.bucket.read_clock()
         self._stamped_at = self.clock.monotonic()
@@ -414,8 +421,8 @@ def _must_be_done(request: Request, answer: Answer) -> None:
     """Raise ``StoppedError`` unless an answer says that its request was done."""
     if answer.effect == "done":
         return
-    what = f"the {request.kind} of {request.key}"
+    request_name = f"the {request.kind} of {request.key}"
     why = f"{answer.code} {answer.message}"
     if answer.effect == "none":
-        raise StoppedError(f"{what} was not carried out ({why})")
-    raise StoppedError(f"nobody knows what became of {what} ({why})")
+        raise StoppedError(f"{request_name} was not carried out ({why})")
+    raise StoppedError(f"nobody knows what became of {request_name} ({why})")

@@ -1,4 +1,4 @@
-"""A person's word on rows whose fate nobody can know: list the rows, and plan the word."""
+"""A person's word on rows whose fate nobody can know: list the rows, and plan what it changes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .same_store import check_same_store
 from .session import read_store_id
 from .table import State
 
+#: How long the plan of a settling or a reopening is valid.
 SETTLE_LIFETIME = timedelta(minutes=15)
 
 Word = Literal["taken", "not_taken"]
@@ -39,13 +40,13 @@ def derive_header(
     made_at: datetime,
     expires_at: datetime,
     others: str,
-    word: Literal["", "taken", "not_taken"] = "",
+    word: Word | Literal[""] = "",
 ) -> PlanHeader:
-    """Return the header of an undo, a settling or a reopening, for the store as it is now.
+    """Return the header of an undo, a settling or a reopening; probe the store for it.
 
     Parameters
     ----------
-    plan : the plan that the new one is about
+    plan : the plan that the new plan is about
 
     Notes
     -----
@@ -82,14 +83,16 @@ class OpenRow:
     Attributes
     ----------
     number : of the row, in its plan
-    row : as it was planned; its source is where objects wait, also in an undo
+    row : the planned row; for an undo, with source and destination exchanged: the source is always
+        where objects wait
     any_version : whether only the content counts at the source. In an undo, the object there is our
         copy, which has another LastModified
     is_conflict : whether the row ended in a conflict; else it is unproven or freed
     is_freed : whether a person said that the object was not taken
     parked : the key where the object is parked; empty when it is not
     parked_seen : the object at that key; None when the object is not parked
-    source, destination : what is there now; None when nothing is, and when the key is in ``unread``
+    source, destination : what is at that end now; None when nothing is there, and when the end's
+        key is in ``unread``
     unread : keys that could not be read
     evidence : what was known of the object's order before the object was parked
     reason : why the row is open, in words
@@ -118,13 +121,14 @@ class OpenRow:
         """Whether the planned version is at the source."""
         if self.source is None:
             return False
+        # The object of a freed row may have been parked and brought back since it was planned.
         if self.any_version or self.is_freed:
             return self.source.has_same_content(self.row)
         return self.row.is_same(self.source)
 
 
 def _orient(plan: MovePlan, row: PlanRow) -> PlanRow:
-    """Return a row whose source is where objects wait: an undo's row is reversed."""
+    """Return a row whose source is where objects wait: for an undo, exchange the row's two ends."""
     if plan.header.action != "undo":
         return row
     rest = row.key.removeprefix(plan.header.source)
@@ -168,19 +172,25 @@ def list_open_rows(
 
 
 def find_holder(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> str:
-    """Return the id of the plan in which a plan's open rows are settled.
+    """Return the id of the plan by which a person settles a plan's open rows.
 
-    That is the plan itself, or the reopening that took a person's word on them back.
+    It is the plan's own id, or that of the last reopening that took a person's word on rows back.
     """
     record = records.read_record(bucket, plan.id)
     later = records.read_later_records(bucket, plan.id)
     ledger = Ledger(logs(plan.id), plan, record, later)
     holders = [ledger.reopened_by.get(row, plan.id) for row in ledger.list_open()]
-    return max(holders, default=plan.id)  # a reopening's id begins with the plan's: it sorts later
+    # A reopening's id begins with the plan's id, so the reopening's id sorts later.
+    return max(holders, default=plan.id)
 
 
 def _look_at_open(bucket: S3Bucket, ledger: Ledger, numbers: Sequence[int]) -> list[OpenRow]:
-    """Look at both ends of open rows, and at the keys where their objects may be parked."""
+    """Return open rows, after a look at both ends, and at the keys where they may be parked.
+
+    Parameters
+    ----------
+    numbers : of the open rows
+    """
     plan = ledger.plan
     header = plan.header
     oriented = {number: _orient(plan, plan.rows[number]) for number in numbers}
@@ -236,13 +246,13 @@ def make_settle_plan(
     word : ``taken`` parks the planned version if it is still at the source. ``not_taken`` lets a
         new plan move the row, and brings a parked object back: a wrong word ships the object twice
     keys : source keys of the rows; empty: all unproven rows
-    evidence : by source key, what is known of the object's order now
+    evidence : for each source key, what is known of the object's order now
     others : in words, how everyone else is kept from moving objects meanwhile
 
     Raises
     ------
     PlanError
-        When a key is not that of an open row of the plan, or the bucket's memory was removed.
+        When a key is not the source key of an open row, or the bucket's memory was removed.
     NotApprovedError
         When the plan is not at its end.
     StoreError
@@ -274,9 +284,13 @@ def make_settle_plan(
 def _choose_rows(
     plan: MovePlan, open_rows: Sequence[OpenRow], word: Word, keys: Sequence[str]
 ) -> list[OpenRow]:
-    """Return the open rows that a word is about: those of ``keys``, or all unproven rows."""
+    """Return the open rows that a word is about: those of ``keys``, or all unproven rows.
+
+    The word *not taken* cannot be said again of a freed row. The word *taken* can, while the row's
+    object is at its source.
+    """
     if not keys:
-        return [r for r in open_rows if not (r.is_conflict or r.is_freed)]
+        return [row for row in open_rows if not (row.is_conflict or row.is_freed)]
     by_key = {open_row.row.key: open_row for open_row in open_rows}
     if word == "not_taken":
         by_key = {key: open_row for key, open_row in by_key.items() if not open_row.is_freed}
@@ -284,16 +298,16 @@ def _choose_rows(
     if unknown:
         some = ", ".join(repr(key) for key in sorted(by_key)[:10]) or "none"
         raise PlanError(f"{unknown[0]!r} is not an open row of {plan.id}; open are: {some}")
-    freed_away = [key for key in keys if by_key[key].is_freed and by_key[key].source is None]
-    if freed_away:
-        raise PlanError(f"{freed_away[0]!r} was settled as not taken, and has gone since")
+    gone_keys = [key for key in keys if by_key[key].is_freed and by_key[key].source is None]
+    if gone_keys:
+        raise PlanError(f"{gone_keys[0]!r} was settled as not taken, and has gone since")
     return [by_key[key] for key in dict.fromkeys(keys)]
 
 
 def _settle_row(
     bucket: S3Bucket, header: PlanHeader, open_row: OpenRow, word: Word, evidence: Mapping[str, str]
 ) -> PlanRow:
-    """Return a settling's row, which parks an object, brings it back, or only records the word."""
+    """Return a row of a settling: it parks an object, brings it back, or only names the word."""
     row = open_row.row
     source = open_row.source
     facts = {
@@ -307,7 +321,9 @@ def _settle_row(
     }
     if word == "taken" and source is not None and open_row.is_waiting:
         parked_key = header.get_parked_key(row.key.removeprefix(header.source))
-        sha256 = row.sha256 or ("" if source.has_hash else bucket.read_sha256(row.key))
+        sha256 = row.sha256
+        if not sha256 and not source.has_hash:
+            sha256 = bucket.read_sha256(row.key)
         return replace(row.with_version(source), to=parked_key, facts=facts, sha256=sha256)
     is_free = source is None and open_row.destination is None
     if word == "not_taken" and open_row.parked_seen is not None and is_free:
@@ -317,7 +333,7 @@ def _settle_row(
 
 
 def _describe_source(open_row: OpenRow) -> str:
-    """Say in a word what is at the source."""
+    """Say in a word what became of the object at the source."""
     if open_row.is_rewritten:
         return "rewritten"
     if open_row.source is not None:
@@ -326,7 +342,7 @@ def _describe_source(open_row: OpenRow) -> str:
 
 
 def check_all_read(bucket: S3Bucket, plan: MovePlan, unread: Sequence[str]) -> None:
-    """Refuse to plan by looks that left keys unread.
+    """Refuse to make a plan if keys could not be read.
 
     Parameters
     ----------
@@ -335,7 +351,7 @@ def check_all_read(bucket: S3Bucket, plan: MovePlan, unread: Sequence[str]) -> N
     Raises
     ------
     PlanError
-        When the bucket has no id, and so no absence counts. The message names the way on.
+        When the bucket has no id, and so no absence counts. The message names the next command.
     StoreError
         When a key could not be read for another reason.
     """
@@ -359,7 +375,7 @@ def name_undo(plan: PlanFile, number: int) -> str:
 
     Parameters
     ----------
-    number : which attempt it is, from 1
+    number : 1 for the first undo, 2 for the next one, and so on
     """
     return f"{plan.id}-undo" if number == 1 else f"{plan.id}-undo-{number}"
 
@@ -367,24 +383,25 @@ def name_undo(plan: PlanFile, number: int) -> str:
 def make_reopen_plan(
     bucket: S3Bucket, settling: MovePlan, *, logs: Logs, made_by: str, now: datetime
 ) -> MovePlan:
-    """Write the plan of a reopening, which takes a person's word back: its rows are open again.
+    """Write the plan of a reopening, which takes a person's word back: the rows are open again.
 
     The object of a freed row is parked again. If that object has left its source since, the word
-    stays. If a reopening was begun already, return it.
+    stays. If a reopening was begun on this machine, and the bucket knows of no effect yet, return
+    the plan of that reopening.
 
     Raises
     ------
     NotApprovedError
-        When the settling was not carried out, or was taken back already.
+        When the settling was not carried out, is being taken back, or was taken back already.
     PlanError
         When the bucket has no id, and so no absence counts. The message names the way on.
     """
-    undo_id = _choose_undo(bucket, settling)
-    path = settling.path.with_name(f"{undo_id}.jsonl")
+    reopening_id = _choose_reopening_id(bucket, settling)
+    path = settling.path.with_name(f"{reopening_id}.jsonl")
     if path.exists():
-        undo = plans.parse_plan(path.read_bytes(), path=path)
-        if Ledger(logs(undo_id), undo).is_begun:
-            return undo
+        reopening = plans.parse_plan(path.read_bytes(), path=path)
+        if Ledger(logs(reopening_id), reopening).is_begun:
+            return reopening
     ledger = Ledger(logs(settling.id), settling, records.read_record(bucket, settling.id))
     if not ledger.is_ended:
         way_on = settling.header.resume_command
@@ -392,7 +409,7 @@ def make_reopen_plan(
     header = derive_header(
         bucket,
         settling,
-        plan_id=undo_id,
+        plan_id=reopening_id,
         step=f"{settling.header.release_step}.1",
         action="reopen",
         source=settling.header.source,
@@ -423,8 +440,8 @@ def make_reopen_plan(
     return plans.write_plan(settling.path.parent, header, rows, excluded)
 
 
-def _choose_undo(bucket: S3Bucket, settling: MovePlan) -> str:
-    """Return an id for the reopening of a settling: the first that no ended plan has.
+def _choose_reopening_id(bucket: S3Bucket, settling: MovePlan) -> str:
+    """Return an id for the reopening of a settling: the first id that no ended plan has.
 
     Raises
     ------
@@ -432,13 +449,13 @@ def _choose_undo(bucket: S3Bucket, settling: MovePlan) -> str:
         When a reopening is under way, or took the word back already.
     """
     for number in count(1):
-        undo_id = name_undo(settling, number)
-        record = records.read_record(bucket, undo_id)
+        reopening_id = name_undo(settling, number)
+        record = records.read_record(bucket, reopening_id)
         if record is None or record.is_unbegun:
             break
         if not record.ended:
             way_on = record.resume_command
             raise NotApprovedError(f"{settling.id} is being taken back. Go on with: {way_on}")
         if record.has_effect:
-            raise NotApprovedError(f"{settling.id} was taken back by {undo_id}")
-    return undo_id
+            raise NotApprovedError(f"{settling.id} was taken back by {reopening_id}")
+    return reopening_id

@@ -67,6 +67,7 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan | Manifest, /, **how: Any) -> M
     """
     if isinstance(plan, MovePlan):
         return _resume(bucket, plan, **how)
+    # The bucket never knows the manifest of an undo: only its ledger here says that it was begun.
     if plan.header.action == "undo" and any(how["logs"](plan.id).scan()):
         return _carry_out_all(bucket, plan, _apply_undo, how)
     if plan.header.action == "undo" or not was_begun(bucket, plan):
@@ -78,7 +79,10 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan | Manifest, /, **how: Any) -> M
 
 
 def _note_beginning(manifest: Manifest, how: Mapping[str, Any]) -> None:
-    """Write into the manifest's ledger who carries it out; rows stand in the shards' ledgers."""
+    """Write into the manifest's ledger who carries the manifest out.
+
+    What happens to rows is written into the shards' ledgers.
+    """
     log = how["logs"](manifest.id)
     log.append("begins", {"by": how["operator"], "sha256": manifest.sha256})
 
@@ -163,7 +167,7 @@ def _carry_out_all(
 def was_cut_off(plan: MovePlan | Manifest, *, logs: Logs) -> bool:
     """Tell whether a plan was begun on this machine, and needs a resume. Only reads.
 
-    A manifest or a shard never needs a resume: to apply it again goes on with it.
+    A manifest or a shard never needs a resume: another ``apply`` goes on with it.
     """
     if isinstance(plan, Manifest) or plan.header.is_shard:
         return False
@@ -173,9 +177,10 @@ def was_cut_off(plan: MovePlan | Manifest, *, logs: Logs) -> bool:
 def make_undo_plan(
     bucket: S3Bucket, plan: MovePlan | Manifest, *, logs: Logs, **how: Any
 ) -> MovePlan | Manifest:
-    """Write the plan that takes a plan back, or the manifest of the undos of all shards.
+    """Write the plan that takes a plan back, or a manifest of the undos of a manifest's shards.
 
-    The shards come in reverse order, without those of which this machine's ledgers know no copy.
+    The undos come in the reverse order of the shards. A shard of which this machine's ledgers know
+    no copy gets no undo.
     Parameters and errors are those of ``planning.make_undo_plan``.
     """
     if isinstance(plan, MovePlan):

@@ -61,11 +61,11 @@ class State(StrEnum):
 
 
 class Place(StrEnum):
-    """What a look found.
+    """What a look found at one end of a row.
 
-    At the source ``same`` is the planned version, at the destination the planned content. For rows
-    that were taken back, left or freed, ``same`` at the source is the planned content. ``unknown``
-    means that the key could not be read.
+    At the source, ``same`` means the planned version; at the destination, the planned content. For
+    rows that were taken back, left or freed, ``same`` at the source means the planned content, too.
+    ``unknown`` means that the key could not be read.
     """
 
     SAME = "same"
@@ -100,10 +100,10 @@ class Proof(StrEnum):
 
 
 class Rule(NamedTuple):
-    """Cells with one decision, and the reason.
+    """One decision, its reason, and the cells of the table for which it holds.
 
-    The first four fields name values: ``any`` means every value, ``not-same`` every value but
-    ``same``, and ``a+b`` both.
+    The first four fields name the cells: ``any`` means every value, ``not-same`` every value but
+    ``same``, and ``a+b`` the values ``a`` and ``b``.
     """
 
     direction: str
@@ -228,5 +228,5 @@ _BY_CELL = {cell: rule for rule in RULES for cell in rule.cells()}
 
 
 def decide(*, direction: Direction, state: State, source: Place, destination: Place) -> Rule:
-    """Return the one rule for a row in this state whose ends look so."""
+    """Return the one rule for a row in this state, by what was found at its two ends."""
     return _BY_CELL[direction, state, source, destination]

@@ -764,14 +764,16 @@ class SimBucket(S3Bucket):
         self.world = process.world
         self._http = SimConnections(process, name)
 
-    def _make(self, request: Request, at: datetime | None = None, expires_s: int = 900) -> Message:
+    def _make_message(
+        self, request: Request, at: datetime | None = None, expires_s: int = 900
+    ) -> Message:
         """Return a message; a read's is made once, since nothing depends on its signature."""
         if at is not None:
-            return super()._make(request, at, expires_s)
+            return super()._make_message(request, at, expires_s)
         asked = (self.name, request.kind, request.key, *request.query.items())
         message = _reads.get(asked)
         if message is None:
-            message = super()._make(request)
+            message = super()._make_message(request)
             _reads[asked] = message
         return message
 

@@ -85,14 +85,14 @@ def park_nothing() -> Iterator[None]:
 @contextmanager
 def doubt_answers() -> Iterator[None]:
     """Believe no answer but a look at the destination, and plan again what is unproven."""
-    take_copy = Carrier._take_copy
+    note_copy = Carrier._note_copy
 
     def doubt(self: Any, job: Job, answer: Answer) -> None:
-        take_copy(self, job, replace(answer, effect="unknown"))
+        note_copy(self, job, replace(answer, effect="unknown"))
 
     with (
         park_nothing(),
-        mock.patch.object(Carrier, "_take_copy", doubt),
+        mock.patch.object(Carrier, "_note_copy", doubt),
         mock.patch.object(planning.records, "find_owned_keys", return_value={}),
     ):
         yield
@@ -101,14 +101,14 @@ def doubt_answers() -> Iterator[None]:
 @contextmanager
 def forget_intents() -> Iterator[None]:
     """Take an announced copy without an answer for one that was never sent."""
-    take = Ledger._take
+    update = Ledger._update
 
     def forget(self: Any, entry: Any) -> None:
         if entry.kind in ("intent", "doubtful"):
             entry = entry._replace(kind="forgotten")
-        take(self, entry)
+        update(self, entry)
 
-    with mock.patch.object(Ledger, "_take", forget):
+    with mock.patch.object(Ledger, "_update", forget):
         yield
 
 

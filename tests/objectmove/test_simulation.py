@@ -58,7 +58,8 @@ def ask(process: Process, request: Request) -> Reply:
     """Return the raw answer to a request."""
     bucket = process.bucket
     (reply,) = bucket._http.exchange(
-        [lambda: bucket._make(request, bucket.read_clock(), 20)], resend=request.kind == "get"
+        [lambda: bucket._make_message(request, bucket.read_clock(), 20)],
+        resend=request.kind == "get",
     )
     return reply
 
