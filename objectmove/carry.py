@@ -342,7 +342,7 @@ class Carrier:
     def _check_first(self, job: Job) -> None:
         """End the run when its first object was not moved, unless others had changed it before.
 
-        Until an object has moved, nothing shows that moves work on this store.
+        Until an object has moved, nothing shows that moves work on this store now.
         """
 
         def list_while_half_done() -> list[Job]:
@@ -434,7 +434,7 @@ class Carrier:
                 self.session.change(request)
 
     def _note_copy(self, job: Job, answer: Answer) -> None:
-        """Write down at once what the answer to a copy proves; without a proof, doubt remains."""
+        """Write down at once what a copy's answer proves; without a proof, the job is in doubt."""
         if answer.effect == "done":
             if answer.etag == job.planned.etag:
                 self._land(job, answer)

@@ -15,7 +15,7 @@ from .record import Record
 from .session import Clock, Session, read_store_id
 from .table import State
 
-#: A release still begins when so many of its planned objects changed, or a tenth of all of them.
+#: A release still begins if at most this many of its objects changed, or at most a tenth.
 _FEW_CHANGED = 3
 #: How long the consumer is watched before an undo.
 _STAND_STILL_S = 3.0
@@ -219,8 +219,7 @@ def check_changed(plan: MovePlan, changed: Mapping[int, str], *, is_strict: bool
     Parameters
     ----------
     changed : for each row whose object changed, what happened to the object
-    is_strict : whether one changed object of a release is too many; in any other plan, one always
-        is
+    is_strict : in a release, whether one changed object is too many; in other plans, one always is
 
     Raises
     ------

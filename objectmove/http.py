@@ -32,7 +32,7 @@ _IDLE_S = 2.0
 #: How long answers may still come after an interrupt.
 _GRACE_S = 0.7
 _LATE = "no answer in time"
-#: Headers that aiohttp would add by itself, and that this module does not send.
+#: Headers that aiohttp would add by itself: they are sent only if a message names them.
 _OWN_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 #: With this text, servers in Go, and nginx, answer a plain request where they expect TLS.
 _WANTS_TLS = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS")

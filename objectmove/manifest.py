@@ -410,6 +410,7 @@ def begin_shards(
     if not _list_unrecorded(bucket, manifest):
         return
     with Session(bucket, header, operator, clock, notice, hold_of=manifest.id) as session:
+        # List again under the claim: another session may have put shards on record.
         unrecorded = _list_unrecorded(bucket, manifest)
         if not was_begun(bucket, manifest) and clock.now() > header.expires_at:
             until = format_time(header.expires_at)

@@ -66,8 +66,8 @@ class Memory:
     owners : for each key, the record of the unfinished plan that the key belongs to
     forgotten : for each key of a forgotten row, the plan of the row: the bucket forgot what became
         of the row's object
-    parked : for each key (without the source prefix), the plan that parked the object and still
-        needs someone; or the reopening that took a person's word on the object back
+    parked : for each key (without the source prefix), the plan that parked the object and has no
+        tombstone; or the reopening that took a person's word on the object back
     ways_on : for each plan that the bucket does not remember, the command that goes on with the
         plan; an undo or a settling comes before its release
     """

@@ -270,7 +270,8 @@ def _drop_settled(bucket: S3Bucket, record: Record) -> Record:
     """Return a record without the open rows that a later plan settled or took back.
 
     After the bucket's memory was removed, a machine with an older copy of the folder may have put
-    these rows on record again. That happens only in the record of a release that has ended.
+    these rows on record again. Only the record of a release that has ended is compared with later
+    plans; any other record is returned as it is.
     """
     if record.action != "move" or not record.ended or not record.rows_awaiting_word:
         return record
