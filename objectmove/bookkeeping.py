@@ -1,7 +1,7 @@
 """Write a plan's record into the bucket, and the plan's effect where its release finds it.
 
 An undo, a settling and a reopening have an effect on rows of an earlier plan, their release. The
-effect is written into the ledgers and records of the plans that they are about.
+effect is written into the ledger and the record of the release, and of the plan's parent.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Bookkeeping:
             records.remove_old_states(self._session, self._plan.id)
 
     def list_rows_with_effect(self) -> list[int]:
-        """Return the rows of an undo, a settling or a reopening that its release must know of."""
+        """Return the rows on which this plan had an effect; empty for a release."""
         action = self._plan.header.action
         ledger = self._ledger
         record = self.record
@@ -124,7 +124,7 @@ class Bookkeeping:
         ledger.note("told", unreported, sync=True)
 
     def end_release(self) -> None:
-        """Write into the release's ledger and record that the release ended: it is taken back."""
+        """Write into the release's ledger and record that it ended, because an undo has begun."""
         release_id = self._plan.header.release
         record = records.read_record(self._bucket, release_id)
         if record is None or record.ended:
@@ -223,7 +223,7 @@ class Bookkeeping:
         return ledger.fence_at
 
     def _describe_about(self) -> dict[int, About]:
-        """Return this plan's effect on each row of its release that it changed."""
+        """Return this plan's effect on its release. The keys are numbers of the release's rows."""
         effect = self._name_effect()
         about = {}
         for row in self.list_rows_with_effect():

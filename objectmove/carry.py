@@ -386,7 +386,7 @@ class Carrier:
         session = self.session
         leg = jobs[0].leg
         rows = [job.row for job in jobs]
-        session.renew()  # the last one before the copies: it fixes their fence
+        session.renew()  # the last renewal before the copies: it fixes the copies' fence
         self._put_names(jobs)
         ledger.log.reserve()  # so that the outcome can be written even if the disk fills up
         fence_at = format_time(session.fence_at)

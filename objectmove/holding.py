@@ -288,9 +288,9 @@ class Holding:
         return is_in_doubt and self._may_lie(row, at_source=True)
 
     def _may_lie(self, row: int, *, at_source: bool) -> bool:
-        """Tell whether a row's planned object may be at its source, or else at its destination.
+        """Tell whether a row's planned object may be at its source, or at its destination.
 
-        The last look says so; without a look, every object may be there.
+        at_source says which end is meant. Without a look, every object may be there.
         """
         if self._carrier is None or self._jobs is None:
             return True

@@ -205,7 +205,7 @@ class Connections:
 
 
 def _decode(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers in the form in which aiohttp sends their bytes: it encodes texts as UTF-8.
+    """Return headers as texts from which aiohttp, which encodes in UTF-8, makes the same bytes.
 
     Raises
     ------

@@ -464,7 +464,7 @@ class Ledger:
                 self.states.put(state, [row])
 
     def _believe_later(self, record: Record) -> None:
-        """Add what a later plan did: another machine may have carried it out.
+        """Add what a later plan did: another machine may have carried that plan out.
 
         The later plan's record names rows by their numbers in the release. If this plan is itself
         about the release, the same rows have other numbers in this plan.

@@ -313,7 +313,7 @@ class Run:
         return self._sum_up()
 
     def _check_state(self) -> None:
-        """Refuse a plan that must not begin or go on, by its approval and by undos of it."""
+        """Refuse a plan that must not begin or go on, by its approval and its undos."""
         ledger = self.ledger
         checks.check_approval(
             ledger,

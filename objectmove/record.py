@@ -36,7 +36,7 @@ MEMORY = ".runbook/"
 RELEASES = f"{MEMORY}releases/"
 _PLAN = "plan.jsonl"
 _TOMBSTONE = "ended.json"
-#: How often a record is read when it changes meanwhile.
+#: How often to try to read a record that changes during the reading.
 _TRIES = 5
 #: How many states stay when old states are removed.
 _KEPT_STATES = 2

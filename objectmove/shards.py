@@ -67,7 +67,8 @@ def resume_plan(bucket: S3Bucket, plan: MovePlan | Manifest, /, **how: Any) -> M
     """
     if isinstance(plan, MovePlan):
         return _resume(bucket, plan, **how)
-    # The bucket never knows the manifest of an undo: only its ledger here says that it was begun.
+    # The bucket never knows the manifest of an undo: only a ledger on this machine says that such a
+    # manifest was begun.
     if plan.header.action == "undo" and any(how["logs"](plan.id).scan()):
         return _carry_out_all(bucket, plan, _apply_undo, how)
     if plan.header.action == "undo" or not was_begun(bucket, plan):
@@ -88,7 +89,7 @@ def _note_beginning(manifest: Manifest, how: Mapping[str, Any]) -> None:
 
 
 def _begin_shards(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) -> None:
-    """Put all shards on record, unless they are, and pause the others.
+    """Put the shards on record that are not on record yet, and pause the others.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def _begin_shards(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) 
 
 
 def _resume(bucket: S3Bucket, plan: MovePlan, /, **how: Any) -> MoveResult:
-    """Go on with a plan; if it is a shard, first write into its ledger who is held for it."""
+    """Go on with a plan. Before a shard, write into its ledger here who is held for the shard."""
     if plan.header.is_shard:
         note_hold(bucket, plan.id, logs=how["logs"])
     return move.resume_plan(bucket, plan, **how)

@@ -34,29 +34,29 @@ class Direction(StrEnum):
 class State(StrEnum):
     """What ledger and bucket record know of a row."""
 
-    #: Its copy was never announced, or certainly had no effect.
+    #: The row's copy was never announced, or certainly had no effect.
     NONE = "none"
-    #: Its copy was announced, and no answer proves what became of it.
+    #: The copy was announced, and no answer proves what became of it.
     DOUBTFUL = "doubtful"
-    #: Its copy is at the destination, by the copy's answer or by a look.
+    #: The copy is at the destination, by its answer or by a look.
     LANDED = "landed"
-    #: After it landed, the delete of its source was announced.
+    #: After the copy landed, the delete of the source was announced.
     DELETING = "deleting"
-    #: It landed, and its source is gone.
+    #: The copy landed, and the source is gone.
     MOVED = "moved"
-    #: Others changed one of its ends while it was half done: a person decides.
+    #: Others changed the object at one end while the row was half done: a person decides.
     CONFLICT = "conflict"
-    #: Nobody can know whether a consumer took it: a person decides.
+    #: Nobody can know whether a consumer took the object: a person decides.
     UNPROVEN = "unproven"
-    #: Not moved: its object changed or went, its destination is not free, or another plan owns it.
+    #: Not moved: the object changed or went, its destination is not free, or another plan owns it.
     SKIPPED = "skipped"
-    #: Not moved: this plan ended without it, and a new plan may move it.
+    #: Not moved: this plan ended without the row, and a new plan may move the object.
     LEFT = "left"
-    #: By a person's word, a consumer took it.
+    #: By a person's word, a consumer took the object.
     TAKEN = "settled: taken"
-    #: By a person's word, no consumer took it: a new plan may move it.
+    #: By a person's word, no consumer took the object: a new plan may move it.
     FREED = "settled: not taken"
-    #: An undo took it back.
+    #: An undo took the object back.
     UNDONE = "taken back"
 
 
