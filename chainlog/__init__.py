@@ -210,6 +210,8 @@ class ChainedLog:
     def scan(self) -> Iterator[Entry]:
         """Yield every complete entry, and keep none in memory, however long the log is.
 
+        If the caller takes all entries, the next append need not read their lines again.
+
         Raises
         ------
         LogDamagedError
@@ -223,7 +225,7 @@ class ChainedLog:
                 checked_bytes += line_bytes
                 yield entry
         with self._mutex:
-            # If entries are kept, leave the position to ``read``, which must keep each one.
+            # If ``read`` keeps entries, only ``read`` and appends may move on: they keep each one.
             if self._kept_entries is None:
                 self._last_entry = last
                 self._checked_bytes = checked_bytes

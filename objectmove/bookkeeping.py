@@ -173,6 +173,7 @@ class Bookkeeping:
         record = self.record
         number = 0
         is_tombstone = False
+        # The ledger knows best when the plan was begun, then the record. Without both, it is now.
         begun_at = self._session.stamp
         if record is not None:
             number = record.number

@@ -186,6 +186,8 @@ class Holding:
         ledger = self._ledger
         if ledger.hold is not None and not is_paused:
             ledger.note("going", sync=True)
+        # If others stand still for another plan, this plan holds them, too: the last of both plans
+        # lets them go on.
         if not is_paused or (ledger.hold is None and self._is_held_elsewhere()):
             hold = self._hold
             note = records.make_hold_note(self._session, words=hold.words, way_back=hold.way_back)

@@ -53,6 +53,8 @@ class Jobs:
         """
         ledger = self._ledger
         states = [State.CONFLICT]
+        # If the worker took the source of an unproven row, the object could ship twice. A plan that
+        # copies into the worker's reach has its sources elsewhere.
         if not self._plan.header.copies_into_reach:
             states.append(State.UNPROVEN)
         ended = (State.MOVED, State.SKIPPED, State.CONFLICT)

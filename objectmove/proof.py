@@ -116,6 +116,7 @@ def verify_plan(
         ledger.memory_removed = True  # only in this object: no line is written
     _wait_for_fence(bucket, ledger, clock, notice)
     at = bucket.read_clock()
+    # As in ``look_surely``: an absence counts only if the store shows its id before and after.
     has_id = bucket.look([STORE_ID]).get(STORE_ID) is not None
     keys = [row.key for row in plan.rows if row.to]
     sources = _look_at_sources(bucket, plan, keys, has_id=has_id)
