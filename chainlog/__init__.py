@@ -225,7 +225,7 @@ class ChainedLog:
                 checked_bytes += line_bytes
                 yield entry
         with self._mutex:
-            # If ``read`` keeps entries, only ``read`` and appends may move on: they keep each one.
+            # Where ``read`` keeps entries, do not move on: this scan has kept none of its entries.
             if self._kept_entries is None:
                 self._last_entry = last
                 self._checked_bytes = checked_bytes
