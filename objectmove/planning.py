@@ -371,7 +371,8 @@ def make_undo_plan(
 ) -> MovePlan:
     """Write the plan that takes a release, or a settling, back.
 
-    If an undo of the release was begun and has not ended, return that undo.
+    If an undo of the release was begun and has not ended, return that undo, if its plan is on this
+    machine.
 
     Parameters
     ----------
