@@ -356,7 +356,7 @@ def main() -> None:
         print(f"not installed, left out: {missing}", file=sys.stderr)
     settings = " ".join(f"`{name}={text}`" for name, text in SETTINGS.items())
     said = [
-        "# A release beside three tools",
+        "# How fast a release is, beside three tools",
         f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores. {read_versions()}.",
         f"{options.objects} labels of {LABEL_BYTES} bytes, median of {options.rounds} rounds. In "
         f"each round, every tool had a fresh server and labels that were {_SETTLE_S} s old; every "

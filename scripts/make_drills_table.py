@@ -24,8 +24,8 @@ _PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "revert_s", "cle
 _PAGE = """\
 # Drills
 
-A drill brings about one of the causes that the runbook knows, for real, on the local stack. This
-page says how long each phase of each drill takes. `make drills` runs `runbook drill --all` and
+A drill brings about one of the causes that the runbook knows, for real. This page says how long
+each phase of each drill takes on the local stack. `make drills` runs `runbook drill --all` and
 writes this page from [drills.json](drills.json), which holds what the last runs measured.
 
 Times are in seconds: the median of the drills that passed, with the least and the most in
@@ -33,13 +33,13 @@ brackets. "passed" says how many drills passed. "–" means that there is no suc
 fires for `support_down` and `clock_skew`.
 
 - **detect**: from the fault until the alert fires.
-- **notify**: from the fault until the last of Slack, mail and Teams was told.
+- **notify**: from the fault until the last of Slack, mail and Teams had the message.
 - **name the cause**: sections 1, 2, 3 and 5, from the first cell to the cause.
 - **mitigate**: section 6 with its plans, approvals and changes. ¹ marks a drill without section
-  6: its time is that of taking the fault back.
-- **clear**: from section 6's last change, or from taking the fault back, until the alert is gone
-  and every channel got the resolved message. Without section 6, or where section 6 only mitigates,
-  the time counts from taking the fault back. It is 0 if a release cleared the alert earlier.
+  6: the time is how long it took to take the fault back.
+- **clear**: until the alert is gone and every channel got the resolved message. The time counts
+  from section 6's last change. Without section 6, or where section 6 only mitigates, it counts from
+  the end of the fault. It is 0 if a release cleared the alert earlier.
 
 {table}
 

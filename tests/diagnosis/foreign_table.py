@@ -12,7 +12,7 @@ __all__ = ["describe", "list_run_misses", "write_document"]
 
 _GOAL = 0.9
 _Run = dict[str, Any]
-_HEAD = """# Others' cases
+_HEAD = """# Cases of other projects
 
 This page shows what section 5 says of faults that other projects drill. `make diagnose-cases`
 writes it. CI plays only two of the cases (`tests/stack/test_foreign_cases.py`).
@@ -20,19 +20,20 @@ writes it. CI plays only two of the cases (`tests/stack/test_foreign_cases.py`).
 The faults come from the descriptions of two benchmarks: ITBench (`itbench-hub/ITBench`,
 `scenarios/sre`, by number of scenario) and AIOpsLab (`microsoft/AIOpsLab`, by name of problem).
 `tests/diagnosis/foreign_play.py` plays them on our stack. It has its own way to bring about each
-fault, and uses none of the sixteen faults that the runbook is drilled on. The right answers stand
-in `tests/diagnosis/foreign_cases.py`; they were committed before the first run.
+fault, and uses none of the sixteen faults of our own drills. The right answers stand in
+`tests/diagnosis/foreign_cases.py`; they were committed before the first run.
 
 Each case gets a fresh stack. Section 5 is asked from scratch, as an operator asks it, every few
-seconds: for 25 s at least, and for up to a minute if it does not support the cause earlier.
-Section 5 sees what an operator sees: metrics, logs, APIs, the store, and the services' states and
-settings.
+seconds: for 25 s at least, and for up to a minute if it does not support the cause earlier. An
+answer that was asked for before that minute ended still counts. Section 5 sees what an operator
+sees: metrics, logs, APIs, the store, and the services' states and settings.
 
 - *Right*: the last answer supports an expected cause, and no answer supports a cause that is
   neither expected nor tolerated.
 - *Wrong*: an answer supports a cause that is neither expected nor tolerated, even for a moment.
 - *Missed*: no answer is wrong, and the last answer does not support the expected cause.
-- Seconds count from the fault until the cause was named, or until the last answer.
+- Seconds count from the moment at which the case has been played (the fault is there, and its
+  late orders are made) until the cause was named, or until the last answer.
 """
 
 
@@ -75,7 +76,7 @@ def write_document(first: Sequence[_Run], later: Sequence[_Run], path: Path) -> 
     lines += _list_results(columns)
     lines += ["", "## Faults", ""]
     lines += _list_cases(FOREIGN, columns)
-    lines += ["", "## Abstentions", "", "Here nothing may be supported.", ""]
+    lines += ["", "## Abstentions", "", "In these cases section 5 must support no cause.", ""]
     lines += _list_cases(ABSTENTIONS, columns)
     for name, runs in columns.items():
         lines += _list_misses(name, runs)

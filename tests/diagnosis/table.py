@@ -20,20 +20,22 @@ This page shows what section 5 says when a real fault is in a real process. `mak
 writes it. CI plays only three of these faults (`tests/stack/test_diagnosis.py`).
 
 Each run begins on a healthy stack and injects its faults. If labels must wait for the fault to
-show, it makes late orders. Then it asks section 5 from scratch (every step read anew, then the
-conclusion) until section 5 supports every injected cause or the deadline has passed. At the end
-it asks once more. In every pair, and in the first run of each fault, it does so only when the
-fault has been on for twenty seconds. The diagnosis sees metrics, logs, APIs, the store and the
+show, the run makes late orders. Then it asks section 5 from scratch (every step read anew, then the
+conclusion) until section 5 supports every injected cause or the deadline has passed. If every cause
+is supported, the run asks once more; in every pair, and in the first run of each fault, only after
+the fault has been on for twenty seconds. Section 5 sees metrics, logs, APIs, the store and the
 services' settings, never the fault switches.
 
 - *Right*: the last answer supports every injected cause, and no answer, not even an early one,
   supports another cause.
 - *Wrong*: an answer supports another cause, even for a moment.
-- Seconds count from the beginning of the injection. For a fault that restarts a service, the
-  injection itself takes seconds.
-- *First seen* is when the cause began, as the finding says, counted the same way; a dash where
-  the finding does not say it. A time before 0 comes from an earlier run of the same fault that
-  ended less than two minutes before: the pause is too short to tell the two episodes apart.
+- Seconds count from the beginning of the injection. *To verdict*: until section 5 supported every
+  injected cause. *To inject*: until the injection ended; it takes seconds for a fault that restarts
+  a service.
+- *First seen*: when the cause began, as the finding says; a dash means that the finding does not
+  say when. A time of a second or two before 0 is no error: the sources tell whole seconds, or the
+  times of samples. A time far before 0 comes from an earlier run of the same fault that ended less
+  than two minutes before: the pause was too short for section 5 to see two episodes.
 """
 
 
