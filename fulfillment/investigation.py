@@ -78,4 +78,6 @@ class Investigation(display.Investigation[Settings, Clients]):
         if self.is_by_hand and not self.incident.is_late:
             from runbook_lib.report import write_outputs
 
-            write_outputs(self.incident, find_runbook().load_sections(), packs=False)
+            write_outputs(
+                self.incident, find_runbook().load_sections(), packs=self.incident.is_closed
+            )

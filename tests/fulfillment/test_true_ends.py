@@ -143,6 +143,23 @@ def test_section_7_sees_by_itself_that_it_is_fixed_and_closes(world: World) -> N
     assert world.incident.is_closed
 
 
+def test_a_notebook_that_a_person_runs_packs_the_report_once_it_closes_the_incident(
+    world: World,
+) -> None:
+    reject_the_key(world)
+    look(world)
+    accept_the_key(world)
+    world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
+    inv = world.open(postmortem)
+    inv.is_by_hand = True
+    for step in postmortem.STEPS:
+        inv.read_step(step)
+    assert not list(world.incident.folder.glob("*.zip"))
+    inv.conclude()
+    assert world.incident.is_closed
+    assert [path.stem for path in world.incident.folder.glob("*.zip")] == [world.incident.id]
+
+
 def test_section_7_closes_nothing_while_a_cause_stands(world: World) -> None:
     world.put_label(25)
     world.fire()
