@@ -26,7 +26,7 @@ Scenario = Annotated[
 ]
 Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
 OlderThan = Annotated[
-    str, typer.Option("--older-than", help="only what waits longer than this: 90s, 10m, 2h")
+    str, typer.Option("--older-than", help="only labels that have waited longer: 90s, 10m, 2h")
 ]
 
 
@@ -72,7 +72,7 @@ def init(
 def plan(
     *,
     prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",
-    to: Annotated[str, typer.Option(help="where they go; default READY_PREFIX")] = "",
+    to: Annotated[str, typer.Option(help="where the labels go; default READY_PREFIX")] = "",
     match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
     older_than: OlderThan = "",
     limit: Annotated[int, typer.Option(help="the first N; 0: RELEASE_LIMIT_OBJECTS", min=0)] = 0,
@@ -139,7 +139,7 @@ def drill(
 
 @app.command()
 def schedule(
-    kind: Annotated[Literal["cron", "systemd"], typer.Argument(help="who starts it")],
+    kind: Annotated[Literal["cron", "systemd"], typer.Argument(help="who starts the drill")],
     scenario: Scenario = "",
     *,
     every: Every = False,
@@ -177,7 +177,7 @@ def chaos_create(
     prefix: Annotated[str, typer.Option(help="default CHAOS_PREFIX")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Make fake labels that cannot ship; `revert` removes them."""
+    """Make fake labels that cannot ship, and expire by themselves; `revert` removes them."""
     with hold_interrupts():
         from .commands import create_chaos
         from .settings import Settings
@@ -224,7 +224,7 @@ def chaos_status(*, as_json: AsJson = False) -> None:
 
 @chaos_app.command("sweep")
 def chaos_sweep(*, as_json: AsJson = False) -> None:
-    """Remove leftovers of killed drills."""
+    """Remove synthetic objects that have expired: the leftovers of killed drills."""
     with hold_interrupts():
         from .commands import sweep_chaos
         from .settings import Settings

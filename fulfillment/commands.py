@@ -46,7 +46,7 @@ from .waiting import list_prefixes
 
 
 class CheckDocument(Document):
-    """``check``: whether looking and releasing are possible, and what is missing; no verdict.
+    """``check``: whether looking and releasing are possible, and what is missing. Has no verdict.
 
     A system's ``reachable`` is None when the settings leave the system out. ``recognised`` is False
     when another system answers at its address, and None while nobody can tell. ``rights`` says
@@ -85,7 +85,7 @@ class InitDocument(Document):
 
     ``writes`` is exactly what would be written as the marker, and where; it is empty when the
     bucket has the marker already. ``sha256`` is the hash of ``writes``. ``apply`` is the command
-    that approves it.
+    that approves this hash.
     """
 
     env_file: str
@@ -121,7 +121,7 @@ class PlanDocument(MovePlanDocument):
 
 
 def _list_counts(numbers: Mapping[str, int]) -> list[str]:
-    """Return each number that is not 0 with its word."""
+    """Return each number that is not 0 with its word, such as ``3 removed``."""
     return [f"{number} {word}" for word, number in numbers.items() if number]
 
 
@@ -142,12 +142,12 @@ class ChaosDocument(Document):
 
     @property
     def answer(self) -> str:
-        """What was made, removed, or is there."""
+        """What was made or removed, or what the bucket holds."""
         # `create` counts its new objects in `drills`, too. They are not counted twice here.
         numbers = {
             "made": self.created,
             "removed": self.removed,
-            "there": sum(self.drills.values()) - self.created,
+            "in the bucket": sum(self.drills.values()) - self.created,
             "kept": self.kept,
             "expired": self.expired,
             "failed": len(self.failed),
@@ -297,7 +297,7 @@ class DrillRevertDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """Commands that finish the drill's releases; one that looks, if the system is unhealthy."""
+        """Commands that finish the drill's releases; if the system is unhealthy, one that looks."""
         if self.drill and not self.steady:
             return (*self.way_on, "runbook investigate")
         return self.way_on
@@ -547,7 +547,7 @@ def plan_release(
     incident_id: str,
     progress: Progress,
 ) -> PlanDocument:
-    """Make a plan of a release by move; moves nothing. Exit 3 when labels wait and none may move.
+    """Plan a release by move; moves nothing. Exit 3 when real labels wait and none may move.
 
     Raises
     ------
@@ -556,8 +556,8 @@ def plan_release(
 
     Notes
     -----
-    Opens the incident when a label waits longer than the threshold. If nothing is to be moved, an
-    incident that was made for this plan, and is not open, is closed again.
+    Opens the incident when a label waits longer than the threshold. If nothing is to be moved, the
+    incident that was made for this plan is closed, unless a late label has opened it.
     """
     backlog = get_step(read_backlog_objects).id
     incident, is_new = Investigation.find(settings, incident_id, keeps=True, skip_step=backlog)

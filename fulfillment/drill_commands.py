@@ -120,13 +120,14 @@ def _say_in_place(
 
 
 def _wait_until_calm(settings: Settings, say: Progress) -> None:
-    """Wait until nothing of the last drill keeps the next one from beginning, 120 s at most.
+    """Wait until what the last drill left no longer prevents the next drill, 120 s at most.
 
-    A fault that the last drill could not take back is taken back here.
+    A fault that the last drill could not take back is taken back here. If all is not calm after
+    120 s, the interlock refuses the next drill.
     """
     clients = Clients(settings)
 
-    def is_calm() -> bool:
+    def recover_and_look() -> bool:
         try:
             _recover(settings, say)
         except (errors.SafetyError, errors.DrillError):
@@ -134,7 +135,7 @@ def _wait_until_calm(settings: Settings, say: Progress) -> None:
         return not list(list_trouble(settings, clients, now=utc_now()))
 
     say("wait until all is calm")
-    wait_for(is_calm, timeout_s=_CALM_S, apart_s=_LOOKS_APART_S)
+    wait_for(recover_and_look, timeout_s=_CALM_S, apart_s=_LOOKS_APART_S)
 
 
 def _make_row(document: DrillDocument) -> DrillRow:
@@ -204,7 +205,8 @@ def _end_killed_drill(
 ) -> DrillRevertDocument:
     """Take back a drill's fault and labels, finish its releases, close its incident.
 
-    The record is removed before the system is checked: by then everything is taken back.
+    The drill's record is removed before the system is checked: by then the fault and the drill's
+    labels are taken back. A release that is still unfinished has its own record.
     """
     incident = Incident(home / record.incident, redactor=Redactor(settings.secrets))
     drill = Drill(

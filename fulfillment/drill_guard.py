@@ -29,7 +29,7 @@ _ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
 
 
 def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> None:
-    """Refuse a drill while anything speaks against it. Only reads.
+    """Refuse a drill while there is a reason against it. Only reads.
 
     Raises
     ------

@@ -47,13 +47,13 @@ def watch_drill(home: Path) -> Iterator[None]:
         yield
     finally:
         os.close(write_end)
-        if not _is_noted(home):
+        if not _has_drill_record(home):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_ENDS_S)
 
 
-def _is_noted(home: Path) -> bool:
-    """Tell whether a drill is still to be taken back: its record exists.
+def _has_drill_record(home: Path) -> bool:
+    """Tell whether a drill's record exists. After the drill it means: something may be left.
 
     This looks for the file itself, since importing the module that reads records would make every
     watchdog start slowly.
@@ -63,9 +63,10 @@ def _is_noted(home: Path) -> bool:
 
 def main() -> None:
     """Wait until the drill ends; then take back what it left."""
-    sys.stdin.buffer.read()
-    if not _is_noted(Path(sys.argv[1])):
+    sys.stdin.buffer.read()  # ends when the drill's process ends
+    if not _has_drill_record(Path(sys.argv[1])):
         return
+    # Imported only now, so that the watchdog starts quickly.
     from chainlog import LogError
     from objectmove.errors import MoveError
     from runbook_lib.cli import say_failure

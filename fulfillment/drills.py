@@ -184,7 +184,7 @@ def find_scenario(name: str) -> Scenario:
 
 
 def get_default_scenario(settings: Settings) -> str:
-    """Return the name of the default scenario: only our local stack has faults to inject."""
+    """Return the default scenario's name: a fault of our local stack, else synthetic labels."""
     if settings.runbook_services == "supervisor":
         return "pipeline_paused"
     return _SYNTHETIC.name
@@ -209,7 +209,7 @@ class Scorecard:
     verdict : section 6's verdict at the end
     steady_after : whether the system was healthy again at the end
     has_fault : whether something is still to be taken back
-    hears_receivers : whether ``NOTIFICATIONS_URL`` says what the receivers got
+    hears_receivers : whether the service at ``NOTIFICATIONS_URL`` says what the receivers got
     notified : Alertmanager's counts by channel; read only if ``hears_receivers`` is False
     why_unknown : why Alertmanager's counts are missing, too; empty: they are there, or not needed
     error : why the drill ended early
@@ -671,7 +671,7 @@ def _run(drill: Drill) -> DrillDocument:
     is_interrupted = False
     try:
         _carry_out(drill)
-    except errors.RunInterruptedError as error:  # the journal has it already
+    except errors.RunInterruptedError as error:  # already in the journal
         is_interrupted = True
         if isinstance(error, errors.ActionInterruptedError):
             change_message = str(error)
@@ -746,7 +746,7 @@ def _record_interrupt(drill: Drill, reason: str) -> None:
 
 
 def _give_up(drill: Drill) -> None:
-    """Close the incident of a drill that injected nothing."""
+    """Close the incident of a drill that injected nothing, and write its report."""
     drill.incident.close(Verdict.UNKNOWN)
     write_outputs(drill.incident, SECTIONS)
 

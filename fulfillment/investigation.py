@@ -74,7 +74,10 @@ class Investigation(display.Investigation[Settings, Clients]):
         return conclusion
 
     def _write_report(self) -> None:
-        """Write the report if a person runs the notebook; other runs write it at their end."""
+        """Write the report if a person runs the notebook; other runs write it at their end.
+
+        If another command has closed the incident, its report stays as it is.
+        """
         if self.is_by_hand and not self.incident.is_late:
             from runbook_lib.report import write_outputs
 

@@ -42,9 +42,9 @@ class Backlog(StrEnum):
     """What waits, compared with the hour before the incident."""
 
     USUAL = "usual"
-    """The lag is low in enough samples since the last action, and no more waits than usual."""
+    """Enough samples since the last action show a low lag, and no more labels wait than usual."""
     ABOVE = "above"
-    """More waits than usual, or the lag is not low; no label is overdue."""
+    """More labels wait than usual, or the lag is not low; no label is overdue."""
     OVERDUE = "overdue"
     """A label waits longer than the threshold."""
     UNPROVEN = "unproven"
@@ -85,7 +85,7 @@ class Clear(StrEnum):
     UNKNOWN = "unknown"
     AHEAD = "ahead"
     PAST = "past"
-    """The latest time and its margin are over."""
+    """The latest time and its margin have passed."""
 
 
 class Now(StrEnum):
@@ -222,7 +222,7 @@ ok pending not-firing succeeding+unasked not-overdue PENDING an alert is pending
 ok resolved+unknown pending succeeding+unasked not-overdue PENDING an alert is pending
 ok unknown resolved+unknown succeeding+unasked not-overdue UNREAD the alert could not be read
 ok resolved unknown succeeding+unasked not-overdue UNREAD the alert could not be read
-ok resolved resolved succeeding+unasked above ABOVE more waits than in the hour before
+ok resolved resolved succeeding+unasked above ABOVE more labels wait than in the hour before
 ok resolved resolved succeeding+unasked unproven UNPROVEN recovery is not measured yet
 ok resolved resolved succeeding+unasked usual WELL every needed reading is well
 """  # noqa: E501
@@ -265,9 +265,9 @@ pending not-supported none+proven+unproven any any UNKNOWN MEASURE no no an aler
 
 above any unfinished any any NOT_FIXED RESUME no no an action was cut off
 above supported none any any INCIDENT REPAIR no no a cause is there that stops labels
-above supported proven+unproven any any NOT_FIXED REPAIR no no more waits than usual, and the cause is still there
-above not-supported proven+unproven any any NOT_FIXED MEASURE no no more waits than in the hour before
-above not-supported none cause+trouble any NOT_FIXED MEASURE no no more waits than in the hour before
+above supported proven+unproven any any NOT_FIXED REPAIR no no more labels wait than usual, and the cause is still there
+above not-supported proven+unproven any any NOT_FIXED MEASURE no no more labels wait than in the hour before
+above not-supported none cause+trouble any NOT_FIXED MEASURE no no more labels wait than in the hour before
 above not-supported none calm any HEALTHY REFERENCES no no no label waits too long
 
 unproven any unfinished any any NOT_FIXED RESUME no no an action was cut off

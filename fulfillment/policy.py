@@ -56,7 +56,7 @@ _NEXT = {
     ),
 }
 
-#: Three steps instead of that of ``Next.LOOK``: the store was read, and something else was not.
+#: These three replace the step of ``Next.LOOK`` when something else than the store was not read.
 _READ_AGAIN = NextStep("02_signals_detection", "The signals are old, or were not read. Read them.")
 _BLIND = NextStep(
     "06_remediation",

@@ -150,8 +150,12 @@ class Settings(base.Settings):
     )
     release_match: str = Field("*.pdf", min_length=1, max_length=200)
     worker_status_cmd: _Command = Field("", description="prints whether the worker runs")
-    worker_stop_cmd: _Command = Field("", description="stops the worker; returns when it stands")
-    worker_start_cmd: _Command = Field("", description="starts the worker; returns when it runs")
+    worker_stop_cmd: _Command = Field(
+        "", description="stops the worker; returns when it has stopped"
+    )
+    worker_start_cmd: _Command = Field(
+        "", description="starts the worker; returns when the worker runs"
+    )
     worker_last_move_query: str = Field("", description="PromQL: the last move's Unix time, in s")
     worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "api"
     release_limit_objects: int = Field(5000, ge=1, le=100_000)

@@ -53,6 +53,7 @@ class Missing(NamedTuple):
 
     Attributes
     ----------
+    kind : ``UNKNOWN`` or ``STALE``
     role : the role of the reading's step
     words : which reading it is, and why it says nothing of now
     was_tried : whether somebody just tried to read it, and it stayed unknown
@@ -74,7 +75,7 @@ class Assessment(NamedTuple):
     missing : the needed readings that are unknown or out of date
     findings : every cause, judged by the current readings
     clear : when a firing alert clears, by the newest reading since the last action
-    above : in words, how much more waits than usual; empty: not more, or not known
+    above : in words, how many more labels wait than usual; empty: no more do, or not known
     """
 
     situation: Situation
@@ -239,8 +240,9 @@ def _read_alerts(readings: Iterable[Reading], *, is_asked: bool) -> dict[str, Al
     states = {}
     is_known = not is_asked
     for reading in sorted(readings, key=_get_seq):
-        is_look_at_the_end = reading.role is Role.CLEARED and bool(reading.alerts)
-        if reading.role is Role.ALERT or is_look_at_the_end:
+        # 7.1 reads the alerts once more.
+        is_last_look = reading.role is Role.CLEARED and bool(reading.alerts)
+        if reading.role is Role.ALERT or is_last_look:
             states = reading.alerts
             is_known = bool(states) or reading.status is Status.LEFT_OUT
     unnamed = AlertState.RESOLVED if is_known else AlertState.UNKNOWN
@@ -285,7 +287,10 @@ def _read_backlog(readings: Iterable[Reading]) -> Backlog:
 
 
 def _say_above(readings: Iterable[Reading]) -> str:
-    """Say how much more waits than usual; empty if the newest reading that knows says otherwise."""
+    """Say how many more labels wait than usual, by the newest reading that compares them.
+
+    Empty when no more do, or no reading compares.
+    """
     relevant = [reading for reading in readings if reading.observations.get("waiting") is not None]
     newest = max(relevant, key=_get_seq, default=None)
     if newest is None or newest.observations["waiting"] != Backlog.ABOVE:
@@ -393,7 +398,7 @@ def judge_actions(actions: Sequence[ActionRecord], unfinished: Collection[str] =
 
 
 def _is_named(plan: str, commands: Collection[str]) -> bool:
-    """Tell whether one of some commands is about a plan."""
+    """Tell whether one of the commands names the plan."""
     return any(plan in command.split() for command in commands)
 
 

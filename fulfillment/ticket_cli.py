@@ -21,7 +21,7 @@ def tickets(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """List the tickets that alerts, earlier incidents or a file name. Only reads."""
+    """List the tickets that are named in alerts, earlier incidents or a file. Only reads."""
     with hold_interrupts():
         from .settings import Settings
         from .tickets import list_tickets

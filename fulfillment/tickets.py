@@ -28,8 +28,8 @@ _MAX_TICKETS = 200
 class TicketsDocument(Document):
     """``tickets``: the known tickets, each with its sources, its status and its orders.
 
-    The status is empty when support was not or could not be asked. ``problem`` says why support or
-    Alertmanager could not be asked.
+    The status is empty when support was not or could not be asked, and ``unknown to support`` when
+    support has no such ticket. ``problem`` says why support or Alertmanager could not be asked.
     """
 
     tickets: tuple[dict[str, Json], ...]
@@ -39,7 +39,7 @@ class TicketsDocument(Document):
     def answer(self) -> str:
         """How many tickets are known, and how to make one known."""
         if self.tickets:
-            return f"{len(self.tickets)} known"
+            return f"Known tickets: {len(self.tickets)}"
         return "No ticket is known. Take the id from a customer's case, and name it with --ticket"
 
     @property
@@ -150,7 +150,10 @@ def _list_alerts(clients: Clients) -> Iterator[_Known]:
 
 
 def _list_history(settings: Settings) -> Iterator[_Known]:
-    """Yield the tickets of the incidents here, the newest incident first; skip damaged ones."""
+    """Yield the tickets of the incidents under RUNBOOK_HOME, the newest incident first.
+
+    A damaged incident is skipped.
+    """
     redactor = Redactor(settings.secrets)
     for folder in list_incidents(settings.runbook_home.resolve()):
         incident = Incident(folder, redactor=redactor)

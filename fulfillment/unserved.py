@@ -16,7 +16,8 @@ from .waiting import Waiting, read_order_id
 
 _MAX_SHIPMENTS = 1000
 _MAX_READY = 20_000
-#: Statuses of a shipment that still wants its label, in DataFlow and in the demo stack.
+#: Statuses of a shipment that still wants its first label, in DataFlow and in the demo stack. So
+#: ``shipped`` is not among them: such a parcel has left with its label.
 _WANTING = ("pending", "ready", "processing", "packed", "delayed", "handed_over")
 
 
@@ -56,7 +57,7 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
         if not orders:
             return None
         served.update(orders)
-    if "" in served:
+    if "" in served:  # a waiting label whose order is not known
         return None
     now = inv.now()
     waits_since: dict[str, datetime] = {}

@@ -130,7 +130,7 @@ class Waiting:
 
     @property
     def counts(self) -> dict[str, Json]:
-        """The real labels of this listing, as the impact counts them. No rule of a cause asks."""
+        """The real labels of this listing, as the impact counts them. No cause's rule uses them."""
         return {
             "listed": len(self.real),
             "listed_late": len(self.overdue),
@@ -224,8 +224,10 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
         listed = iter_with_metadata(inv.clients.store, prefix)
         labels += [read_label(info, settings, now) for info in listed]
     overdue = Waiting(labels, limit_minutes).overdue
-    new = {label.info.key for label in overdue if now - label.info.last_modified < _JUST_WRITTEN}
-    gone = _find_leaving(inv, new)
+    just_written_keys = {
+        label.info.key for label in overdue if now - label.info.last_modified < _JUST_WRITTEN
+    }
+    gone = _find_leaving(inv, just_written_keys)
     return Waiting([label for label in labels if label.info.key not in gone], limit_minutes)
 
 
@@ -361,20 +363,20 @@ class _Judge:
             facts["pending_since"] = label.start.ignored_reason
         shipments = self.wanted.get(label.order_id)
         if shipments:
-            words = [_describe_shipment(shipment) for shipment in shipments]
-            facts["status"] = _clean(", ".join(status for status, _ in words))
-            facts["tracking_number"] = _clean(", ".join(number for _, number in words))
+            descriptions = [_describe_shipment(shipment) for shipment in shipments]
+            facts["status"] = _clean(", ".join(status for status, _ in descriptions))
+            facts["tracking_number"] = _clean(", ".join(number for _, number in descriptions))
         return Judgement(self._find_exclusion(label), label.start.at, facts)
 
     def _find_exclusion(self, label: Label) -> str:
         """Return why a label stays, the first reason that applies; empty when it may move."""
         order_id = label.order_id
-        lacks_number = self._is_decided_by_shipments and not _is_number(order_id)
+        lacks_order_number = self._is_decided_by_shipments and not _is_number(order_id)
         is_foreign = self.only_orders is not None and order_id not in self.only_orders
         checks = {
             "unreadable": label.info.metadata is None,
             "synthetic": label.origin == "synthetic",
-            "no_order_id": lacks_number,
+            "no_order_id": lacks_order_number,
             "not_of_this_drill": is_foreign,
             "too_young": label.minutes * 60 < self.older_than_s,
             "incomplete": label.is_complete is False,
@@ -397,7 +399,8 @@ def explain_left(
 
     Parameters
     ----------
-    left, keys : how many objects were left out, and some of their keys, by reason
+    left : how many objects were left out, by reason
+    keys : some of these objects' keys, by reason
     nothing_moves : whether no object moves at all. If some move, only objects that no later plan
         takes are named, since they keep the alert firing
     """
@@ -415,7 +418,7 @@ def explain_left(
         f"them out of {settings.pending_prefix}",
         "too_young": "they have waited less than --older-than says",
         "not_of_this_drill": "only_orders does not name their orders",
-        "unreadable": "they cannot be read: which rights has the key (MINIO_CHANGE_USER)?",
+        "unreadable": "they cannot be read: check the rights of the access key (MINIO_CHANGE_USER)",
         "in_doubt": "an unfinished or unsettled release touched them: 1.5 says how to go on",
         "destination_taken": "other content lies where they would go: look at both",
     }
@@ -430,7 +433,7 @@ def explain_left(
 def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
     """Say what fulfillment-service knows of an order's shipments; never raises a ClientError."""
     if not _is_number(order_id):
-        return f"could not be read: {order_id or 'nothing'!r} is not an order's number"
+        return f"could not be read: the order id {order_id!r} is not a number"
     try:
         shipments = _list_shipments(client, order_id)
     except ClientError as error:
@@ -451,7 +454,7 @@ def _describe_shipment(shipment: Mapping[str, Json]) -> tuple[str, str]:
 
 
 def _clean(text: str) -> str:
-    """Return a text without invisible characters, at most 300 long: a person decides by it."""
+    """Return at most 300 visible characters of a text by which a person decides."""
     shown = "".join(char for char in text if char.isprintable())
     return shown[:_MAX_EVIDENCE_CHARS]
 
@@ -459,7 +462,7 @@ def _clean(text: str) -> str:
 def _ask_for_orders(
     client: FulfillmentClient, order_ids: Iterable[str]
 ) -> dict[str, list[dict[str, Json]]]:
-    """Return for each order its shipments that want their label.
+    """Return the shipments that want their label. The keys are the order ids.
 
     Raises
     ------
@@ -472,7 +475,7 @@ def _ask_for_orders(
 
     orders = sorted(order_ids)
     try:
-        # The first error cancels the questions that were not asked yet: each could take a time-out.
+        # The first error cancels the questions that were not asked yet: each could cost a time-out.
         with ThreadPoolExecutor(_QUESTIONS_AT_A_TIME) as pool:
             return dict(zip(orders, pool.map(ask, orders), strict=True))
     except ClientError as error:

@@ -84,9 +84,9 @@ class Clients:
 
 
 def find_system_at(settings: Settings, system: str) -> str:
-    """Return which system answers at another system's address; empty when none is recognised.
+    """Return which system answers at the address of ``system``; empty: none is recognised.
 
-    Asks with no other credentials than those of that address. Only reads.
+    Each client in turn asks at this address, with the credentials of ``system``. Only reads.
     """
     parts = ("url", "token", "user", "password")
     for other in HTTP_SYSTEMS:

@@ -441,7 +441,7 @@ _LOGIN = "/auth/token"
 
 @dataclass(frozen=True, slots=True)
 class Dag:
-    """The pipeline's DAG. Airflow schedules no run of a stale DAG, whose file it cannot read."""
+    """The pipeline's DAG. ``is_stale``: its file is gone, so Airflow schedules no run."""
 
     id: Annotated[str, Field(validation_alias="dag_id")]
     is_paused: StrictBool

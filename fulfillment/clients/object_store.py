@@ -25,8 +25,10 @@ from ..settings import Settings
 
 _SYSTEM = "object store"
 _META = "x-amz-meta-"
+#: How long a signature is valid, from the store's time that it names.
 _EXPIRES_S = 20
-#: How long a reading of the store's clock is used. So a signature is valid for at least 15 s.
+#: How old that time may be when a request is sent. So the signature is valid for 15 s more, at
+#: least.
 _CLOCK_S = 5.0
 _FREE = re.compile(
     rb"^minio_cluster_capacity_(?:usable_)?free_bytes(?:{.*})? (\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*$",
@@ -285,10 +287,12 @@ class ObjectStore:
             body = self._change_bucket.fetch(request, "read versioning").body
         except StoreError as error:
             if error.code != "NotImplemented":
-                raise errors.BadAnswerError(f"not known: does it keep versions? {error}") from error
+                raise errors.BadAnswerError(f"its versioning cannot be read: {error}") from error
         else:
             if b"VersioningConfiguration" not in body or b"<Status>" in body:
-                raise errors.BadAnswerError("not known: it keeps versions, a delete leaves a mark")
+                raise errors.BadAnswerError(
+                    "not tried: it keeps versions, a delete leaves a marker"
+                )
         self._change(Request("delete", key, if_match="0" * 32), "delete")
 
 

@@ -98,7 +98,7 @@ class ServicesClient(ServiceSwitch, Protocol):
         """Return a service's last ``max_lines`` lines since a time, oldest first."""
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
-        """Return the settings that a service runs with; instead of a secret, a word about it.
+        """Return the settings that a service runs with; a word stands for each secret.
 
         The word is ``present``, ``absent``, or ``equal to the store's`` when it is the secret that
         the runbook itself uses for the store.
@@ -208,7 +208,8 @@ def select_lines(
     Parameters
     ----------
     texts : lines, oldest first
-    since : earlier lines are left out. A line without a time has the time of the line before it
+    since : earlier lines are left out. A line without a time has the time of the line before it.
+        Lines before the first time are kept
     max_lines : at most so many lines are returned
     timed : whether each line begins with a time and a blank, which are cut off
     """
@@ -298,7 +299,7 @@ class ComposeServices:
 
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last lines since a time, oldest first."""
-        self._check_known(name)
+        self._require_config(name)
         output = self._run_compose(
             "logs",
             "--no-color",
@@ -315,25 +316,25 @@ class ComposeServices:
 
     def restart(self, name: str) -> None:
         """Restart a service."""
-        self._check_known(name)
+        self._require_config(name)
         self._run_compose("restart", name, is_change=True)
 
     def stop(self, name: str) -> None:
         """Stop a service."""
-        self._check_known(name)
+        self._require_config(name)
         self._run_compose("stop", name, is_change=True)
 
     def start(self, name: str) -> None:
         """Start a service that was created before."""
-        self._check_known(name)
+        self._require_config(name)
         self._run_compose("start", name, is_change=True)
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the environment that compose gives the service."""
-        config = self._check_known(name)
+        config = self._require_config(name)
         return hide_secrets(config.get("environment") or {}, self._settings)
 
-    def _check_known(self, name: str) -> dict[str, Json]:
+    def _require_config(self, name: str) -> dict[str, Json]:
         """Return a service's part of compose's configuration; ``NotFoundError`` without one."""
         output = self._run_compose("config", "--format", "json")
         try:
@@ -398,8 +399,8 @@ _STOPPED = {"stopped", "inactive", "failed", "exited", "dead", "created"}
 def _parse_status(output: str) -> bool | None:
     """Tell whether the words of a status command say that the worker runs.
 
-    A number says how many copies of the worker run. None when a word is unknown, or the words do
-    not agree.
+    A number says how many copies of the worker run. None when a word is unknown, the words do not
+    agree, or there is no word.
     """
     answers: set[bool | None] = set()
     for word in output.lower().split():

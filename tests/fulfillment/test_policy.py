@@ -379,7 +379,7 @@ def test_that_more_waits_than_usual_is_said_with_the_numbers(tell: Teller) -> No
     tell.read("6.5", "recovery", "breach", reason="9 wait, 1 before", observations=above)
     judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
     assert judgement is not None
-    assert judgement.reason == "more waits than in the hour before: 9 wait, 1 before"
+    assert judgement.reason == "more labels wait than in the hour before: 9 wait, 1 before"
 
 
 def test_a_backlog_that_6_5_listed_away_does_not_stand_against_a_fix(tell: Teller) -> None:
