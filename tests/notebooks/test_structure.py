@@ -188,6 +188,18 @@ def test_one_table_shows_all_plans_of_the_remediation_before_the_first_gate() ->
     assert len(planned) == len(SECTIONS["06_remediation"].ACTIONS) - 2
 
 
+def test_what_the_prose_of_the_remediation_says_to_set_for_a_plan_reaches_that_plan() -> None:
+    text = "\n".join(cell.source for cell in cells("06_remediation", "code"))
+    passed = []
+    for cell in cells("06_remediation", "markdown"):
+        for parameter in re.findall(r"\b[Ss]et (?:the parameter )?`(\w+)", cell.source):
+            step = cell.source.split()[1]
+            (plan,) = re.findall(rf'inv\.plan\("{re.escape(step)}".*\)$', text, re.MULTILINE)
+            assert f"{parameter}={parameter}" in plan
+            passed.append(parameter)
+    assert passed == ["consumer_stands_still", "undo", "settle", "settle_word", "settle_keys"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_parameters_are_checked_in_the_first_cell_that_calls_the_library(name: str) -> None:
     first = next(cell for cell in cells(name, "code") if "parameters" not in tags(cell))
