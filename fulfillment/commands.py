@@ -345,11 +345,13 @@ def init(
         schema_name="runbook/init/1", env_file=str(env_file), env_file_written=is_new
     )
     if marker:
-        return _mark(document, settings, marker, approve)
+        return _plan_or_write_marker(document, settings, marker, approve)
     return document
 
 
-def _mark(document: InitDocument, settings: Settings, marker: str, approve: str) -> InitDocument:
+def _plan_or_write_marker(
+    document: InitDocument, settings: Settings, marker: str, approve: str
+) -> InitDocument:
     """Write the marker if ``approve`` is its hash; without ``approve``, say what would be written.
 
     Writes nothing when the bucket has this marker already.

@@ -403,6 +403,7 @@ class Tables:
         self.now_rules = read_now_rules(now_text)
         self.verdict_rules = read_verdict_rules(verdict_text)
         self.way_rules = read_way_rules(way_text)
+        # A rule begins with its words, one for each column of its table.
         self._now: Mapping[Cell, NowRule] = {
             cell: rule for rule in self.now_rules for cell in list_cells(rule[:5], _NOW_COLUMNS)
         }
