@@ -110,7 +110,7 @@ class InitDocument(Document):
 
 
 class PlanDocument(MovePlanDocument):
-    """``plan``: what would move, and what would not, by reason; ``apply`` is the command for it.
+    """``plan``: what would move, and what would stay, by reason; ``apply`` carries out the plan.
 
     ``effect`` holds the backlog now and after the plan. ``effect_reason`` says the same in words,
     or says what could not be read.
@@ -232,8 +232,8 @@ class DrillDocument(Document):
 class DrillRow(Part):
     """One scenario of ``drill --all``, and how long each phase took, in seconds.
 
-    ``notify_s`` is the time until the last channel was told. ``missed`` names the objectives that
-    were not met, or says why the drill was refused or ended early.
+    ``notify_s`` is the time until the last channel got the alert. ``missed`` names the objectives
+    that were not met, or says why the drill was refused or ended early.
     """
 
     scenario: str
@@ -505,7 +505,7 @@ class ReleaseCommands(MoveCommands):
 
         Returns
         -------
-        Verdict, reason, next command and path of the report. Only the path, when no reading tells
+        Verdict, reason, next command and path of the report. Only the path, when no reading gives
         a verdict.
         """
         inv.progress("look again")

@@ -288,7 +288,7 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
 
 
 def _judge_channels(card: Scorecard) -> Objective:
-    """Judge whether every channel was told, by what the receivers got."""
+    """Judge whether every channel got the alert, by what the receivers got."""
     missing = [channel for channel, time_s in card.phases.notify_s.items() if time_s is None]
     return Objective(
         name="every channel is notified",
@@ -299,9 +299,9 @@ def _judge_channels(card: Scorecard) -> Objective:
 
 
 def _judge_counts(card: Scorecard) -> Objective:
-    """Judge whether every channel on the alert's route was told, by Alertmanager's counts.
+    """Judge whether every channel on the alert's route got it, by Alertmanager's counts.
 
-    A system without Alertmanager does not fail here: nobody can know who was told.
+    A system without Alertmanager does not fail here: nobody can know which channels got it.
     """
     delivered = [name for name, count in card.notified.items() if count.sent > count.failed]
     # A channel has failed when each of its requests failed.
@@ -856,12 +856,12 @@ def _wait_for_alert(drill: Drill) -> None:
 
 
 def _wait_for_channels(drill: Drill) -> None:
-    """Wait until every channel was told of the alert, and note when each was."""
+    """Wait until every channel got the alert, and note when each got it."""
 
     def is_notified() -> bool:
         return drill.have_all_received("firing")
 
-    _tell_stage(drill, "channels", "wait until each was told")
+    _tell_stage(drill, "channels", "wait until each got the alert")
     notify_s = drill.card.phases.notify_s
     if not drill.card.hears_receivers:
         _wait_for_deliveries(drill)

@@ -70,7 +70,7 @@ class Assessment(NamedTuple):
 
     Attributes
     ----------
-    situation : as the table takes it
+    situation : one value for each thing that a verdict depends on
     breaches : the current breaches of symptoms
     missing : the needed readings that are unknown or out of date
     findings : every cause, judged by the current readings
@@ -264,7 +264,7 @@ def _get_seq(reading: Reading) -> int:
 
 
 def _read_backlog(readings: Iterable[Reading]) -> Backlog:
-    """Compare what waits with the usual, by the newest readings that say so.
+    """Compare the lag and what waits with the usual, each by its newest reading.
 
     2.1 and 6.5 say whether the lag is low. 2.3 and 6.5 say how many labels wait.
     """

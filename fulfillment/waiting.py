@@ -46,7 +46,7 @@ _MAX_EVIDENCE_CHARS = 300
 #: shipment gets it when it is made.
 _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 #: Reasons to leave an object out of a plan that need no explanation: it is not real, it is gone, or
-#: a later plan takes it.
+#: it is left for a later plan.
 _NOT_EXPLAINED = ("synthetic", "gone", "left_for_later")
 #: Reasons that no later plan ends. These objects keep the alert firing until a person takes them
 #: away, or goes on with the plan that touched them.
@@ -402,7 +402,7 @@ def explain_left(
     left : how many objects were left out, by reason
     keys : some of these objects' keys, by reason
     nothing_moves : whether no object moves at all. If some move, only objects that no later plan
-        takes are named, since they keep the alert firing
+        moves are named, since they keep the alert firing
     """
     unmatched = ", ".join(keys.get("no_match", ())[:3])
     explanations = {

@@ -1,4 +1,4 @@
-"""One module per outside system. Clients return values; they hold no thresholds and no opinions."""
+"""Clients of the outside systems. They return what a system answered, and judge nothing."""
 
 from __future__ import annotations
 
