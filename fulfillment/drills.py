@@ -1056,7 +1056,7 @@ def _note_trigger(drill: Drill, incident: Incident) -> None:
 
 def _close_other_incidents(drill: Drill) -> None:
     """Close incidents that others opened because of the fault, if a last look finds them well."""
-    text = f"its trouble was the fault of a drill: ../{drill.incident.id}/report.html"
+    text = f"its trouble came from the fault of a drill: ../{drill.incident.id}/report.html"
     for other in _list_other_incidents(drill):
         with suppress(errors.RecordError):
             _note_trigger(drill, other)
