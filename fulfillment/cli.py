@@ -26,7 +26,7 @@ Scenario = Annotated[
 ]
 Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
 OlderThan = Annotated[
-    str, typer.Option("--older-than", help="only labels that have waited longer: 90s, 10m, 2h")
+    str, typer.Option("--older-than", help="only labels that waited longer than this: 90s, 10m, 2h")
 ]
 
 

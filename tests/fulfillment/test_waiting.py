@@ -326,7 +326,7 @@ def test_where_nothing_stays_there_is_nothing_to_explain(excluded: dict[str, int
         (Fulfillment({7: ["packed"]}, number="a\x1b[2J\u202eb"), "7", r"packed.* a\[2Jb$"),
         (Fulfillment(), "7", r"order 7 "),
         (Fulfillment(error=ClientTimeoutError("slow")), "7", r"slow$"),
-        (Fulfillment(), "", r"'nothing'"),
+        (Fulfillment(), "", "the order id '' is not a number"),
     ],
 )
 def test_the_evidence_for_a_person_is_words(service: Any, order: str, wanted: str) -> None:
