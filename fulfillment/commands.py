@@ -562,7 +562,9 @@ def plan_release(
     incident that was made for this plan is closed, unless a late label has opened it.
     """
     backlog = get_step(read_backlog_objects).id
-    incident, is_new = Investigation.find(settings, incident_id, keeps=True, skip_step=backlog)
+    incident, is_new = Investigation.find_or_make(
+        settings, incident_id, keeps=True, skip_step=backlog
+    )
     progress("list what waits")
     inv = Investigation.open(
         incident.id,

@@ -1,6 +1,6 @@
 """The context that a notebook opens: settings, clients, journal, clock.
 
-What one section found reaches the next through the incident folder, not through the kernel.
+Sections hand on what they found through the incident folder, not through the kernel.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -
 
 
 def judge_incident(incident: Incident) -> Judgement:
-    """Return an incident's judgement as of its newest reading; unknown when nothing was read."""
+    """Return an incident's judgement as of its newest reading; unknown when no symptom was read."""
     journal = incident.journal.view()
     read_at = journal.readings[-1].at if journal.readings else None
     judgement = load_policy().judge(journal, now=read_at)
     if judgement is None:
-        return Judgement(Verdict.UNKNOWN, "nothing was read", NextStep("", ""))
+        return Judgement(Verdict.UNKNOWN, "no symptom was read", NextStep("", ""))
     return judgement
 
 
@@ -89,7 +89,7 @@ def check_undamaged(incident: Incident) -> None:
     Raises
     ------
     UsageError
-        When the journal is damaged; says how, and what to do next.
+        When the journal is damaged. The message says how, and what to do next.
     """
     damage = incident.find_damage()
     if not damage:
@@ -100,7 +100,7 @@ def check_undamaged(incident: Incident) -> None:
 
 
 def _say_damaged(damaged: Incident, damage: str, replacement: Incident) -> None:
-    """Say on stderr, and in the new incident's journal, which damaged incident was replaced."""
+    """Say on stderr, and in the new incident's journal, which damaged incident it replaces."""
     problem = f"The journal of {damaged.id} is damaged ({damage})."
     text = f"{problem} It stays as it is; this look goes on in {replacement.id}."
     replacement.journal.append("journal_damaged", {"section": "", "reason": text})
@@ -141,7 +141,7 @@ class Investigation(Generic[S, C]):
     runbook : name of the runbook that the class belongs to, for notebooks that are opened by hand;
         empty: the default one
     unreadable : errors of the runbook's own clients that mean the same as a ``ClientError``
-    incident, section : what is worked on, and by which section
+    incident, section : the incident that is worked on, and the section that works on it
     parameters : the section's parameters; default: their default values
     settings, clients : the runbook's; default clients: what ``connect`` makes
     now : returns the current time in UTC
@@ -166,7 +166,7 @@ class Investigation(Generic[S, C]):
         self.parameters = self.parameters or self.section.Parameters()
         self.clients = self.clients or self.connect(self.settings)
         self._plans: dict[str, Plan] = {}  # plans that this object made; the key is their SHA-256
-        self._approvals: dict[str, str] = {}  # for each plan's id, the approving hash
+        self._approvals: dict[str, str] = {}  # hashes as they were typed; the key is the plan's id
 
     @classmethod
     def connect(cls, _settings: S) -> C:
@@ -187,7 +187,7 @@ class Investigation(Generic[S, C]):
         return timedelta(0)
 
     @classmethod
-    def find(
+    def find_or_make(
         cls,
         settings: S,
         incident_id: str = "",
@@ -206,10 +206,10 @@ class Investigation(Generic[S, C]):
         incident_id : id of an existing incident; ``new``: a new one, opened by hand; empty: the
             open one if it is still the same episode, else a look that was kept, else a new look
         keeps : whether a new look is kept, so that a later call can go on with it
-        skip_step : a step that is not read here. The caller reads it, and opens the incident when
-            the reading is a breach
-        after : id of an incident whose episode has ended. If it is open, it is closed, and a new
-            one follows
+        skip_step : a step that this call does not read. The caller reads it, and opens the incident
+            when the reading is a breach
+        after : id of an incident whose episode has ended. If that incident is open, it is closed,
+            and a new one follows
         on_accepted : called after the checks, to start background work; not called when
             ``incident_id`` names an existing incident
 
@@ -222,9 +222,10 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        When the next episode has begun, the open incident is closed, and a new one is made for it.
-        An incident whose journal is damaged stays as it is, as evidence. A new one takes its place,
-        and says so.
+        Reads the needed symptoms of a look, and opens it when one of them is a breach. When the
+        next episode has begun, the open incident is closed, and a new one is made for that episode.
+        An incident whose journal is damaged stays as it is, as evidence: a new incident replaces
+        it, and says so in its own journal.
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
@@ -239,7 +240,7 @@ class Investigation(Generic[S, C]):
         on_accepted()
         with lock_home(home):
             is_by_hand = incident_id == NEW
-            incident, is_new = cls._choose_incident(
+            incident, is_new = cls._choose_or_make(
                 settings, is_by_hand=is_by_hand, keeps=keeps, after=after
             )
             incident.join(settings.operator)
@@ -252,14 +253,14 @@ class Investigation(Generic[S, C]):
         return incident, is_new
 
     @classmethod
-    def _choose_incident(
+    def _choose_or_make(
         cls, settings: S, *, is_by_hand: bool, keeps: bool, after: str
     ) -> tuple[Incident, bool]:
-        """Return the incident to work on, and whether it is new, for ``find``.
+        """Return the incident to work on, and whether it is new, for ``find_or_make``.
 
-        It is the open one, else the look that was kept, else a new one. If the journal of an open
-        incident or a kept look is damaged, or the open incident's episode has ended, a new one
-        replaces it. The caller holds the home's lock.
+        The open incident comes first, else the look that was kept, else a new look. If the journal
+        of the open incident or the kept look is damaged, or the open incident's episode has ended,
+        a new one replaces it. The caller holds the home's lock.
         """
         make = partial(make_incident, settings, opened_by="", kept=keeps)
         home = settings.runbook_home.resolve()
@@ -305,14 +306,14 @@ class Investigation(Generic[S, C]):
     def _sees_other_trouble(cls, incident: Incident, settings: S) -> bool:
         """Tell whether something is wrong now that belongs to another episode than the incident's.
 
-        Systems are read only when the journal alone cannot decide.
+        Reads the needed symptoms, but only when the journal alone cannot decide.
         """
         sections = find_runbook().load_sections()
         needed = sections.list_needed()
         calm = cls.read_calm(settings)
         if cls._is_in_trouble(incident):
             return False
-        # Another episode has begun by now at the latest.
+        # If even an alert that begins now would belong to this incident, nothing needs to be read.
         may_be_over = incident.is_over(
             utc_now(),
             is_alert=True,
@@ -335,9 +336,9 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def _is_in_trouble(cls, incident: Incident) -> bool:
-        """Tell whether the verdict by current readings is still one of trouble.
+        """Tell whether current readings still say that the incident's trouble is there.
 
-        A new fault is then a second cause of the same episode, not another episode.
+        If so, a new fault is a second cause of the same episode, not another episode.
         """
         verdict = load_policy().compute_verdict(incident.journal.view(), now=utc_now())
         return verdict in _TROUBLE_VERDICTS
@@ -352,7 +353,7 @@ class Investigation(Generic[S, C]):
         progress: model.Progress = model.keep_quiet,
         **parameters: Any,
     ) -> Self:
-        """Open the incident's folder for one section, as ``find`` does.
+        """Open the incident's folder for one section; ``find_or_make`` says which incident.
 
         Parameters
         ----------
@@ -365,6 +366,10 @@ class Investigation(Generic[S, C]):
             When a parameter is unknown or wrong, or there is no such incident or ticket.
         NotConnectedError
             When nothing can be read. Then nothing was written.
+
+        Notes
+        -----
+        Journals that the section begins.
         """
         if cls.runbook:
             use_runbook(cls.runbook)
@@ -373,7 +378,7 @@ class Investigation(Generic[S, C]):
         parameters["incident_id"] = incident_id
         checked = check_parameters(section, parameters)
         cls.check_ticket(settings, checked.ticket_id)
-        incident, _ = cls.find(settings, incident_id, keeps=True)
+        incident, _ = cls.find_or_make(settings, incident_id, keeps=True)
         if checked.ticket_id and not incident.is_closed:
             incident.update(ticket_id=checked.ticket_id)
         inv = cls(
@@ -461,7 +466,7 @@ class Investigation(Generic[S, C]):
             outcome = model.Outcome().left_out(str(error))
         except unreadable as error:
             outcome = model.Outcome().unknown(f"could not be read: {error}")
-        # An outcome may have a source and a threshold of its own.
+        # Where the outcome sets a source or a threshold, it replaces that of the step.
         fields: dict[str, Json] = {
             "source": self._fill_in(step.source),
             "threshold": self._fill_in(step.threshold),
@@ -495,8 +500,9 @@ class Investigation(Generic[S, C]):
         Parameters
         ----------
         step_id : id of one of the section's steps
-        max_age_s : reuse a reading of the journal that is not older, in seconds; ``unknown``
-            readings, and those from before the last action, are never reused
+        max_age_s : reuse the step's newest reading in the journal if it is not older, in seconds.
+            An ``unknown`` reading, or one from before the last action, is never reused. None: read
+            the step anew
 
         Notes
         -----
@@ -550,7 +556,7 @@ class Investigation(Generic[S, C]):
         return to_frame(reading, columns)
 
     def conclude(self) -> model.Conclusion:
-        """Draw the section's findings and verdict from the journal, and write them there.
+        """Draw the section's findings and verdict from the journal, and write them to the journal.
 
         If this section read that the alert is over, and the policy allows it, the incident is
         closed as fixed; a drill's incident is not.
@@ -574,7 +580,7 @@ class Investigation(Generic[S, C]):
     def draw(self, findings: Sequence[model.Finding], *, advice: Sequence[str]) -> model.Conclusion:
         """Return a conclusion with the policy's verdict and the findings.
 
-        Its summary is the reasons of the newest readings of the section's steps.
+        The summary consists of the reasons of the newest readings of the section's steps.
         """
         latest = self.latest()
         reasons = [latest[step].reason for step in self.section.STEPS if step in latest]
@@ -588,8 +594,8 @@ class Investigation(Generic[S, C]):
     def _sees_cleared(self) -> bool:
         """Tell whether a current reading of this section says that the alert is over.
 
-        ``left_out`` says so, too: the alert is over, and there is no way to ask whether the
-        channels were told.
+        ``left_out`` says so, too: the alert is over, but we have no system that could say whether
+        the channels were told.
         """
         for step, reading in self.journal.list_current(self.now()).items():
             if step not in self.section.STEPS:
@@ -599,7 +605,7 @@ class Investigation(Generic[S, C]):
         return False
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
-        """Make the plan of a step, or load the one that the parameter ``plan`` names.
+        """Make a step's plan, or load the first of its plans that the parameter ``plan`` names.
 
         Parameters
         ----------
@@ -633,8 +639,8 @@ class Investigation(Generic[S, C]):
         plan : from ``plan``
         approve : SHA-256s, comma-separated. Empty: stop here. If it names other plans of this
             section but not ``plan``, ``plan`` is left alone
-        may_wait : whether the plan may stay undone, because nothing that follows needs it: without
-            an approval it is left alone, and nothing is raised
+        may_wait : whether the plan may stay undone, because nothing that follows needs its effect.
+            Then a plan without an approval is left alone, and nothing is raised
 
         Raises
         ------
@@ -660,7 +666,7 @@ class Investigation(Generic[S, C]):
         if plan.sha256 not in approved:
             return self._write_phase(plan, ActionPhase.PLANNED, "left alone: not in this approval")
         self._write_phase(plan, ActionPhase.APPROVED)
-        # Keep what was typed, not the plan's own hash: a mover compares the two once more.
+        # Keep the hash that was typed, not the plan's own: a mover compares the two once more.
         position = approved.index(plan.sha256)
         self._approvals[plan.id] = approved[position]
         return self._carry_out(plan, plan.kind.apply)
@@ -673,7 +679,7 @@ class Investigation(Generic[S, C]):
         for typed_hash in approved:
             if typed_hash in known_hashes:
                 continue
-            # Whole: its first characters can be those of the right hash.
+            # Show the whole hash: its first characters may be those of the right hash.
             text = f"{typed_hash} matches no plan of this incident."
             if not ids_to_approve:
                 raise errors.PlanNotApprovedError(f"{text} No plan waits: plan again.")
@@ -708,12 +714,12 @@ class Investigation(Generic[S, C]):
         return self._write_phase(plan, phase, effect.reason, effect.result)
 
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
-        """Change the world by ``change``, and journal what came of it, even when it failed."""
+        """Change the world by ``change``, and journal what came of the plan, even a failure."""
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self.incident.open(HAND)
         try:
-            # A kind with ``resume`` moves objects: its mover makes this check.
+            # Plans of a kind with ``resume`` move objects: their mover makes this check.
             if plan.kind.resume is None:
                 check_use(plan, now=self.now())
             effect = change(self, plan)
@@ -740,7 +746,7 @@ class Investigation(Generic[S, C]):
             kinds.extend(action.kinds)
         plans = []
         for plan_id in split_list(self.parameters.plan):
-            path = self.incident.find_plan(plan_id)
+            path = self.incident.find_and_note_plan(plan_id)
             plans.append(load_plan(path, kinds))
         return plans
 
@@ -760,7 +766,7 @@ class Investigation(Generic[S, C]):
     ) -> ActionEntry:
         """Write one phase of a plan to the journal, and return the entry."""
         entry = plan.make_entry(phase, reason=reason, result=result)
-        # Planning and verifying change nothing: they need no name of a person.
+        # Planning and verifying change nothing, so the entry names no person.
         if phase not in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
             entry = entry.model_copy(update={"operator": self.operator})
         content = entry.model_dump(mode="json")

@@ -50,7 +50,7 @@ _UNDONE = "taken_back"
 PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._#-]{0,150}$")]
 #: What a person says of a row's object; empty: nothing.
 Word = Literal["", "taken", "not_taken"]
-#: Parts of a run's facts that are not as planned.
+#: Names of the numbers and lists in a run's facts that say what is not as planned.
 TROUBLES = (
     "skipped",
     "conflicts",
@@ -191,7 +191,7 @@ class OpenRow(Protocol):
 
 
 class MoveParameters(ChangeParameters):
-    """Parameters of a section that moves objects; most are a person's word."""
+    """Parameters of a section that moves objects; several hold a person's word."""
 
     memory_removed: bool = Field(
         False, description="also plan objects whose fate the bucket forgot"
@@ -310,7 +310,10 @@ class Mover(Protocol[P_co]):
         """Tell whether a plan was begun from this machine, and did not come to its end."""
 
     def find_approval(self, plan: Any, /) -> str:
-        """Return the hash that approves a plan: its own, or of the manifest that names it."""
+        """Return the hash that approves a plan: its own, or of the manifest that names it.
+
+        Empty for a shard whose manifest is not at hand: such a shard can only be resumed.
+        """
 
     def find_ways_on(self, plan: Any, facts: Mapping[str, Any], /) -> list[str]:
         """Return the commands that go on from a run's facts; none when all is done."""
@@ -332,21 +335,21 @@ class Mover(Protocol[P_co]):
     def fetch_plan(
         self, store: Any, plan_id: str, /, *, find_folder: Callable[[], Path]
     ) -> P_co | None:
-        """Write a plan that the store remembers into a folder; None when it has no such plan."""
+        """Write a plan that the store remembers into a folder; None when the store has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedOthers:
-    """Everyone else who moves objects, if they can only be watched, not paused.
+    """Everyone else who moves objects, where they can only be watched, not paused.
 
-    A look must show that they stand still.
+    ``check`` must show that they stand still.
 
     Attributes
     ----------
     check : raises one of the mover's errors unless the others stand still
-    words : the sentence in the plan that says how it is made sure that they stand still
+    words : the sentence in the plan that says how we know that the others stand still
     way_back : how a person lets the others go on
-    holds : False, because it keeps nobody still
+    holds : False: a watcher keeps nobody still
     """
 
     check: Callable[[], None]
@@ -378,8 +381,8 @@ class MoveGate(Generic[P]):
     ----------
     kind : the kind of its plans
     step, undo_step, settle_step : ids of the actions that move, take back, and settle
-    noun : what moves
-    shown_facts : facts of a plan's rows that a command shows
+    noun : the word for one of the objects
+    shown_facts : names of the facts of each row of a plan that a command shows
     action : what a move is called in journal and report
     held : the words that say that others are still held for a plan
     unheld : the sentence in a settling's plan that says that nobody holds the others
@@ -419,13 +422,13 @@ class MoveGate(Generic[P]):
     def make_hold(self, inv: Any) -> Any:
         """Return the mover's ``hold``: what keeps everyone else still.
 
-        Its ``words`` stand in the plan; ``holds`` is False where it only looks. Each runbook says
-        what its own is.
+        The hold's ``words`` stand in the plan. Its ``holds`` is False where it only watches the
+        others. Every runbook overrides this method.
         """
         raise NotImplementedError
 
     def check_ready(self, inv: Any, move: Any) -> None:
-        """Raise a ``SafetyError`` while the store is not well. Here nothing is checked."""
+        """Raise a ``SafetyError`` while the store is not well. This class checks nothing."""
 
     def get_options(self, inv: Any) -> dict[str, Any]:
         """Return what a person said, as further arguments of ``apply_plan`` and ``resume_plan``."""
@@ -447,9 +450,9 @@ class MoveGate(Generic[P]):
         return str(self.make_hold(inv).words)
 
     def read_evidence(self, inv: Any, rows: Sequence[Any]) -> dict[str, str]:  # noqa: ARG002
-        """Return for each row's key what is known from outside the store.
+        """Return a mapping from each row's key to what is known of its object outside the store.
 
-        Nothing, unless a runbook overrides this method.
+        Nothing is known, unless a runbook overrides this method: then each text is empty.
         """
         return {row.key: "" for row in rows}
 
@@ -470,14 +473,14 @@ class MoveGate(Generic[P]):
 
         Parameters
         ----------
-        header : ``source``, ``to``, and what else the mover's plan takes
-        judge : says of each object whether it may move, in the mover's form; None: each may
+        header : ``source``, ``to``, and what else the header of the mover's plan needs
+        judge : says of each object whether it may move, in the mover's form; None: every object may
         match : shell pattern of names
         first : how many objects at most; None: all
 
         Notes
         -----
-        Changes the incident folder. The mover also tries the store with scratch objects.
+        Changes the incident folder. The mover also probes the store with scratch objects.
         """
         now = inv.now()
         defaults = {
@@ -536,7 +539,7 @@ class MoveGate(Generic[P]):
         )
 
     def _load_plan(self, inv: Any, plan_id: str) -> Plan:
-        return load_plan(inv.incident.find_plan(plan_id), (self.kind,))
+        return load_plan(inv.incident.find_and_note_plan(plan_id), (self.kind,))
 
     def plan_undo(self, inv: Any, plan: Plan) -> Plan:
         """Plan to take a move, or a person's word, back."""
@@ -581,7 +584,7 @@ class MoveGate(Generic[P]):
         summary = dict(move.summary)
         is_reversible = bool(move.undo_command)
         way_back = name_runbook(move.way_back)
-        if not is_reversible:  # an approver must know before that no command takes it back
+        if not is_reversible:  # an approver must know that no command takes the plan back
             summary["way_back"] = way_back
         return Plan(
             kind=self.kind,
@@ -607,7 +610,7 @@ class MoveGate(Generic[P]):
 
         Parameters
         ----------
-        keys : only these; none: all
+        keys : only the rows with these keys; none: all rows
 
         Returns
         -------
@@ -670,9 +673,9 @@ class MoveGate(Generic[P]):
         return [_name_commands(asdict(plan)) for plan in unfinished]
 
     def list_begun(self, home: Path) -> dict[str, Callable[[], Any]]:
-        """Return every plan that has a ledger in an incident's folder on this machine. Only reads.
+        """Return a mapping from a plan's id to a function that reads the plan. Only reads.
 
-        Each value reads its plan when it is called.
+        It has every plan that has a ledger in an incident's folder on this machine.
         """
         begun: dict[str, Callable[[], Any]] = {}
         for folder in list_incidents(home):
@@ -759,7 +762,7 @@ class MoveGate(Generic[P]):
         if reopened:
             words = f"{reopened:,} {self.noun}s are" if reopened > 1 else f"1 {self.noun} is"
             parts = [f"{words} in doubt again"]
-            troubles.remove("unproven")
+            troubles.remove("unproven")  # these are the same objects
         for name in troubles:
             count = _count_trouble(facts, name)
             if count:
@@ -775,7 +778,7 @@ class MoveGate(Generic[P]):
         return Effect("; ".join(parts), facts, is_ok=done.is_complete)
 
     def _verify(self, inv: Any, plan: Plan) -> Effect:
-        """Prove by an independent look where each planned object is, and keep the proof."""
+        """Prove by an independent look where each planned object is, and write the proof."""
         with _naming_commands_in_errors():
             proof = self.mover.verify_plan(
                 self.get_store_to_look(inv.clients),
@@ -804,12 +807,6 @@ def _describe_proof(proof: MoveProof) -> str:
 
     Of a plan that was taken back, say only where its objects are now.
     """
-    as_planned: list[str] = []
-    lacking: list[str] = []
-    for name, count in proof.counts.items():
-        if count:
-            parts = as_planned if name in _AS_PLANNED else lacking
-            parts.append(_say_count(count, name))
     if proof.taken_back_by:
         places = [
             _say_count(count, name)
@@ -821,6 +818,12 @@ def _describe_proof(proof: MoveProof) -> str:
         if proof.taken_before:
             words += f"; a consumer took {proof.taken_before:,} before"
         return words
+    as_planned: list[str] = []
+    lacking: list[str] = []
+    for name, count in proof.counts.items():
+        if count:
+            parts = as_planned if name in _AS_PLANNED else lacking
+            parts.append(_say_count(count, name))
     if lacking:
         return f"not proven: {', '.join(lacking + as_planned)}{_describe_lacking_shards(proof)}"
     return f"proven by listing: {', '.join(as_planned)}"
@@ -865,7 +868,7 @@ def _describe_not_taken(open_row: OpenRow, noun: str) -> str:
 
 
 def read_keys(text: str) -> list[str]:
-    """Return the keys that a parameter names: a JSON list, or words with commas between.
+    """Return the keys that a parameter names: a JSON list, or keys with commas between them.
 
     Raises
     ------
@@ -889,13 +892,13 @@ def _open_logs(plan: Plan) -> Logs:
 
 
 def _count_trouble(facts: Mapping[str, Json], name: str) -> int:
-    """Return how many objects a part of a run's facts counts or lists."""
+    """Return how many objects one of a run's facts counts or lists; 0 when it is missing."""
     count_or_list = facts.get(name) or 0
     return count_or_list if isinstance(count_or_list, int) else len(count_or_list)
 
 
 def count_reopened(action: str, facts: Mapping[str, Json]) -> int:
-    """Return how many objects are in doubt again since a person's word was taken back.
+    """Return how many objects are in doubt again because a person's word was taken back.
 
     Parameters
     ----------
@@ -913,7 +916,7 @@ def _say_count(count: int, name: str) -> str:
 
 
 def _name_commands(facts: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a run's facts, with commands that name this runbook where that is needed."""
+    """Return facts whose commands name this runbook where that is needed."""
     return {
         name: name_runbook(value) if isinstance(value, str) else value
         for name, value in facts.items()
@@ -922,7 +925,7 @@ def _name_commands(facts: Mapping[str, Json]) -> dict[str, Json]:
 
 @contextmanager
 def _naming_commands_in_errors() -> Iterator[None]:
-    """Let the commands in a mover's errors name this runbook where that is needed."""
+    """Change a mover's errors: their commands name this runbook where that is needed."""
     try:
         yield
     except BaseException as error:

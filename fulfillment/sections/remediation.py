@@ -169,7 +169,7 @@ def _load_release(inv: Investigation, step_id: str, named: str, actions: Sequenc
     UsageError
         When the plan has another action.
     """
-    plan = load_plan(inv.incident.find_plan(named), _RELEASE_KINDS)
+    plan = load_plan(inv.incident.find_and_note_plan(named), _RELEASE_KINDS)
     action = plan.action
     if plan.kind is MOVE:
         action = plan.content.action
@@ -384,7 +384,7 @@ def _find_newest_plan(inv: Investigation) -> Plan | None:
             newest_id = plan_id
     if not newest_id:
         return None
-    return load_plan(inv.incident.find_plan(newest_id), _RELEASE_KINDS)
+    return load_plan(inv.incident.find_and_note_plan(newest_id), _RELEASE_KINDS)
 
 
 @step(

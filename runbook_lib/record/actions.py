@@ -9,14 +9,14 @@ from ..model import ActionEntry, ActionPhase, Json
 
 #: The id of a plan that takes another one back is the other plan's id with this ending.
 _UNDO = "-undo"
-#: The id of a plan that records a person's word on another one is the other's id with this ending.
+#: The id of a plan for a person's word on another plan is the other plan's id with this ending.
 _SETTLE = "-settle"
 #: Counts of a proof that no person's word can explain. An action is settled only if all are 0.
 _UNEXPLAINED = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")
 
 
 class ActionRecord(NamedTuple):
-    """One action: its entries in the journal, and what later actions made of it.
+    """One action: its entries in the journal, and what later actions changed about it.
 
     Attributes
     ----------
@@ -66,11 +66,11 @@ class ActionRecord(NamedTuple):
 
     @property
     def state(self) -> str:
-        """What a later action made of it, in words; without a later action, its newest phase."""
+        """What a later action changed about it, in words; without one, its newest phase."""
         if self.is_taken_back:
             return "taken back"
         if self.first.action == "reopen" and self.applied:
-            return "done"  # its check is meant to fail: what it opens again is in doubt
+            return "done"  # its check always fails: the objects that it opens again are in doubt
         if self.is_settled:
             return "done" if self.first.action == "settle" else "settled by word"
         return str(self.last.phase)
@@ -108,7 +108,7 @@ class ActionRecord(NamedTuple):
 
     @property
     def settles(self) -> str:
-        """The id of the plan on whose objects it records a person's word; empty: it does not."""
+        """The id of the plan that it settles by a person's word; empty: it settles none."""
         if self.first.action != "settle":
             return ""
         return self.plan.rpartition(_SETTLE)[0]
@@ -145,7 +145,7 @@ def _list_taken_back(actions: Iterable[ActionRecord]) -> set[str]:
     """Return the ids of the plans that an undo took back."""
     taken_back = set()
     for action in actions:
-        # A second attempt at an undo has an id that ends with `-undo-2`, and so on.
+        # The id of a second undo of the same plan ends with `-undo-2`, and so on.
         plan, _, number = action.plan.rpartition(_UNDO)
         if plan and action.applied and (not number or number.startswith("-")):
             taken_back.add(plan)
@@ -184,7 +184,7 @@ def _is_settled(action: ActionRecord, actions: Iterable[ActionRecord]) -> bool:
     if any(proof.get(name) for name in _UNEXPLAINED):
         return False
     if action.first.action == "settle":
-        # It records the word itself, so no other action has to explain its proof.
+        # A settling holds the word itself, so no other action has to explain its proof.
         return bool(proof.get("settled_by_word")) and not proof.get("unproven")
     settled: int = 0
     for other in actions:

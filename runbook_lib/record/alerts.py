@@ -1,4 +1,4 @@
-"""Alerts that reached us as messages; each stands once in the incident's journal."""
+"""Alerts that reached us as messages. The incident's journal holds each of them once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..model import Json, Timestamp, format_time
 from .incident import Incident
 
-#: A reader sees at most this many characters of one note.
+#: A note of alerts has at most this many characters: a reader sees no more of one note.
 _MOST_CHARS = 1_800
 
 
@@ -57,7 +57,7 @@ def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
 
 
 def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
-    """Write into an incident's journal the alerts that do not stand there yet."""
+    """Write into an incident's journal the alerts that it does not hold yet."""
     if not alerts:
         return
     known: set[str] = set()
@@ -81,7 +81,7 @@ def _clip(text: str, limit: int) -> str:
 
 
 def _split(alerts: Sequence[ReceivedAlert]) -> Iterator[list[ReceivedAlert]]:
-    """Yield alerts in groups that a reader sees in full."""
+    """Yield alerts in groups, each short enough for one note; one long alert is a group, too."""
     part: list[ReceivedAlert] = []
     size = 0
     for alert in alerts:

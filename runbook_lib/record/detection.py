@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..model import ActionPhase, CauseStatus, Conclusion, Event, parse_time
 from .view import JournalView
 
-#: What decides how soon each moment comes, or makes it come sooner.
+#: A mapping from the name of a moment to what decides how soon it comes, or what makes it sooner.
 _FASTER = {
     "the alert fired": "The alert's threshold and its `for` decide how soon.",
     "a channel was told": "The alert's route decides how soon: its group_wait and its receivers.",
@@ -64,19 +64,21 @@ def list_moments(journal: JournalView) -> list[Moment]:
     since = journal.since()
     if since is None or journal.is_continued:
         return []
-    later = [(at, name) for name, at in _list_later_moments(journal, since) if at is not None]
-    later.sort(key=lambda moment: moment[0])
+    pairs = _list_later_moments(journal, since)
+    later = [Moment(name, at) for name, at in pairs if at is not None]
+    later.sort(key=lambda moment: moment.at)
     moments = [Moment("the trouble began", since)]
-    for at, name in later:
-        # What was named before any sign of trouble took no time.
-        moments.append(Moment(name, at, max(at - moments[-1].at, timedelta(0))))
+    for moment in later:
+        after = moment.at - moments[-1].at
+        # A cause that was named before the first sign of trouble took no time.
+        moments.append(moment._replace(after=max(after, timedelta(0))))
     return moments
 
 
 def _list_later_moments(
     journal: JournalView, since: datetime
 ) -> Iterator[tuple[str, datetime | None]]:
-    """Yield the moments after the beginning by name; None for a time that is not known."""
+    """Yield name and time of the moments after the beginning; None for a time that is not known."""
     events: list[Event] = []
     for conclusion in journal.conclusions:
         events += [event for event in conclusion.timeline if event.at >= since]

@@ -32,7 +32,7 @@ from .view import JournalView
 
 
 class Judge(Protocol):
-    """The questions about a journal that the index asks a runbook's policy."""
+    """The part of a runbook's policy that the index uses."""
 
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:
         """Return the causes that the policy names."""
@@ -49,7 +49,7 @@ PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
 
 
 class HistoryRow(BaseModel, frozen=True):
-    """One incident, or one drill: then ``scenario`` names its fault.
+    """One incident, or one drill. For a drill ``scenario`` names its fault; otherwise it is empty.
 
     Durations are in seconds; None: not reached, or not known. A drill measures detection and
     notification from the fault, diagnosis from its own start, remediation from the diagnosis. An
@@ -115,19 +115,20 @@ def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
     Notes
     -----
     Changes only the index. A damaged index, or one of another version, is built anew. The list is
-    empty if even an index in memory cannot be built.
+    empty if even an index in the process's own memory cannot be built.
     """
     index = home / _INDEX
-    # An index that cannot be used is removed and built again. If that fails, too, memory serves.
+    # If the index cannot be used, delete it and build it again. If that fails, too, build one in
+    # the process's own memory.
     for place in (index, index, Path(":memory:")):
         with suppress(sqlite3.Error, ValueError):
-            return _read_index(home, place, judge)
+            return _update_index(home, place, judge)
         with suppress(OSError):
             index.unlink()
     return []
 
 
-def _read_index(home: Path, place: Path, judge: Judge) -> list[HistoryRow]:
+def _update_index(home: Path, place: Path, judge: Judge) -> list[HistoryRow]:
     """Bring the index at a place up to date, and return its rows, the newest first."""
     with closing(sqlite3.connect(place, timeout=10)) as db, db:
         db.execute("CREATE TABLE IF NOT EXISTS history (incident PRIMARY KEY, stamp, row)")
@@ -149,7 +150,8 @@ def _read_index(home: Path, place: Path, judge: Judge) -> list[HistoryRow]:
 def _name_followers(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
     """Name in each row the incident in which its trouble goes on.
 
-    Only the later incident knows of the earlier one, whose files never change after its close.
+    Only the ``incident.json`` of the later incident names the other one: the earlier incident was
+    closed before the later one existed.
     """
     followers = {row.previous: row.incident for row in rows if row.previous}
     linked = []
@@ -160,7 +162,7 @@ def _name_followers(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
 
 
 def _stamp(folder: Path) -> str:
-    """Return a stamp that differs once a folder's facts or journal changed."""
+    """Return a stamp that changes when ``incident.json`` or the journal of a folder changes."""
     files = (folder / "incident.json", folder / "journal.jsonl")
     stats = [file.stat() for file in files if file.exists()]
     return " ".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
@@ -217,7 +219,7 @@ def _count_lost(journal: JournalView) -> int | None:
 
 
 def _read_score(score: dict[str, Json]) -> dict[str, Json]:
-    """Return a drill's durations, and whether it met every objective.
+    """Return the fields of a row that a drill's score fills: durations and ``is_good``.
 
     The notification ends with the channel that was told last.
     """
@@ -235,7 +237,7 @@ def _measure(journal: JournalView) -> dict[str, float]:
     first_look_at = journal.first_look_at()
     diagnosis_at = min(diagnoses_at, default=None)
     change_at = journal.last_applied_at
-    # If trouble goes on from another incident, the first look was in that one.
+    # Trouble that goes on from an earlier incident was detected there.
     began_at = None if journal.is_continued else journal.since()
     durations = {
         "detect_s": _measure_span(began_at, first_look_at),
@@ -263,7 +265,7 @@ def _names_cause(conclusion: Conclusion) -> bool:
 class DrillTrend(BaseModel, frozen=True):
     """How the drills of one scenario went.
 
-    Durations are the medians of the drills that have them, in seconds.
+    Durations are medians in seconds, each over the drills in which it is known; None: in none.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Incident folders: one folder per incident, through which sections share what they know.
+"""Incident folders: one folder per incident. Its sections share what they know through it.
 
 A folder is a *look* until the first breach or change turns it into an incident. A closed folder is
 never chosen again, and its report stays as it is.
@@ -28,8 +28,8 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _REPAIR = "Put the file back from the incident's zip or a backup."
-#: How long commands go on with a kept look, and how long after a bad close new trouble counts as
-#: the closed incident's trouble that goes on.
+#: How long commands go on with a kept look. Also how long after a close with a bad verdict new
+#: trouble counts as the closed incident's trouble.
 _GOES_ON_FOR = timedelta(hours=1)
 
 #: After these verdicts nothing more is to be done.
@@ -72,12 +72,12 @@ class IncidentState(BaseModel):
     kept : whether a look is kept, so that later commands go on with it
     closed_at, closed_seq, verdict : of the close: the time, the number of the journal's entry, and
         the verdict then
-    previous : the incident that this one replaces, that ended when this one began, or whose trouble
-        goes on here
-    previous_damage : what is wrong with the journal of ``previous``
-    followed_by : the incident that this one's close named as the next
-    follows : the incidents whose plans were carried out in this one
-    operators : who worked on the incident, the first person first; empty where that is not known
+    previous : id of the incident that this one replaces, that ended when this one began, or whose
+        trouble goes on in this one; empty: none
+    previous_damage : what is wrong with the journal of ``previous``; empty: nothing is known
+    followed_by : id of the incident that this one's close named as the next; empty: none
+    follows : ids of the incidents whose plans this one used
+    operators : the people who worked on the incident, the first person first; empty: not known
     drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
         and the numbers of what it injected
     """
@@ -116,7 +116,7 @@ class IncidentState(BaseModel):
         return not self.is_closed and bool(self.opened_by)
 
     def to_json(self) -> dict[str, Json]:
-        """Return what the file holds: every field that was ever set, without defaults."""
+        """Return what the file holds: every field that was ever set, but no default values."""
         content: dict[str, Json] = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
         return content
 
@@ -175,6 +175,7 @@ class Incident:
         """Whether another command closed it: only notes are added then."""
         if self.closed_here or not self.is_closed:
             return False
+        # This run may have closed it through another object: then the run's own entries say so.
         own = self.journal.view().of_runs([get_run()])
         return all(entry.kind != "closed" for entry in own.entries)
 
@@ -244,9 +245,10 @@ class Incident:
             yield not self.is_late
 
     def open(self, by: str, episode: Episode | None = None) -> None:
-        """Make an incident of a look; adopt the first alert.
+        """Make an incident of a look; note the first alert as the incident's.
 
-        A look for a drill's alert stays a look: real trouble gets an incident of its own.
+        A look for a drill's alert stays a look: real trouble gets an incident of its own. If the
+        trouble of a closed incident goes on in this one, that incident is noted, too.
 
         Parameters
         ----------
@@ -267,7 +269,7 @@ class Incident:
         self._name_continued()
 
     def _name_continued(self) -> None:
-        """Name the closed incident whose trouble goes on here; take over its ticket."""
+        """Name the closed incident whose trouble goes on in this one, and copy its ticket."""
         state = self.state
         if state.previous or state.drill:
             return
@@ -299,7 +301,7 @@ class Incident:
         return None
 
     def join(self, operator: str) -> None:
-        """Note who works on the incident; say so if another person worked on it before."""
+        """Note who works on the incident; if another person worked on it before, say so."""
         state = self.state
         if state.drill or state.is_closed or operator in state.operators:
             return
@@ -340,6 +342,7 @@ class Incident:
         began : when the trouble began
         is_alert : whether ``began`` is the start of an alert
         needed : ids of the steps that a verdict needs
+        calm : how long these steps must be ok before an incident is over
         """
         journal = self.journal.view()
         ok_since = journal.ok_since(needed)
@@ -360,7 +363,7 @@ class Incident:
         ----------
         verdict : as it is now
         reason : why the incident is closed, in words; empty: the verdict says enough
-        followed_by : the incident that goes on from here; empty: none does
+        followed_by : id of the next episode's incident; empty: there is none
 
         Notes
         -----
@@ -382,15 +385,16 @@ class Incident:
                 changes["followed_by"] = followed_by
             self._change(changes)
 
-    def find_plan(self, plan_id: str) -> Path:
+    def find_and_note_plan(self, plan_id: str) -> Path:
         """Return the path of a plan's file: in this incident's folder, else in another.
 
-        Of several other folders with the plan, the newest counts. If no folder has the plan, the
-        path is that of a file that does not exist.
+        If several other folders have the plan, the newest folder's is returned. If no folder has
+        it, the path is that of a file that does not exist.
 
         Notes
         -----
-        Changes the state if the plan is another incident's: ``follows`` then names that incident.
+        If the plan is another incident's, changes the state: ``follows`` then names that incident.
+        The journal says so, too.
         """
         own = self.path("plans", f"{plan_id}.jsonl")
         if own.exists():
@@ -422,8 +426,8 @@ class Incident:
             raise UsageError(f"{name!r} is not a name of a file in {kind}/")
         return self.folder / kind / name
 
-    def new_notebook(self, section: str) -> Path:
-        """Return where the next run of a section's notebook is kept."""
+    def find_free_notebook(self, section: str) -> Path:
+        """Return a path for the next run of a section's notebook. No file is there yet."""
         path = self.path("notebooks", f"{section}.ipynb")
         number = 1
         while path.exists():
@@ -432,9 +436,9 @@ class Incident:
         return path
 
     def reserve_notebook(self, section: str) -> Path:
-        """Make an empty file for the next run; two runs that begin together get a file each."""
+        """Make an empty file for the next run. Two runs that begin together get different files."""
         while True:
-            path = self.new_notebook(section)
+            path = self.find_free_notebook(section)
             with disk_errors(f"cannot make {path}", _ADVICE), suppress(FileExistsError):
                 path.touch(exist_ok=False)
                 return path
@@ -443,7 +447,8 @@ class Incident:
 def _goes_on(closed: IncidentState, later: IncidentState, *, now: datetime) -> bool:
     """Tell whether a later incident has the trouble of a closed one.
 
-    It has if both have the same alert, or if the close was recent and its verdict bad.
+    It does if both have the same episode, or if the close was recent and its verdict bad. It does
+    not if the close named the next incident: then another episode had begun.
     """
     if closed.closed_at is None or closed.followed_by:
         return False
@@ -488,7 +493,7 @@ def create_incident(
 
 @contextmanager
 def lock_home(home: Path) -> Iterator[None]:
-    """Let one command at a time choose its incident: else one breach could open two incidents.
+    """Let one command at a time choose its incident: otherwise one breach could open two.
 
     Raises
     ------
@@ -513,12 +518,13 @@ def list_incidents(home: Path) -> Iterator[Path]:
 
 
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:
-    """Open an incident by id; without an id the newest open one, else the newest kept look.
+    """Return an incident by its id; without an id the newest open one, else the newest kept look.
 
     Returns
     -------
-    The incident; None when no id was given and there is none. Its journal may be damaged. Without
-    an id, drills are left out, and so is a damaged incident that a newer one names as its previous.
+    The incident, whose journal may be damaged; None when no id was given, and there is no such
+    incident. Without an id, drills are left out, and so is a damaged incident that a newer one
+    names as its previous.
 
     Raises
     ------
@@ -548,8 +554,8 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
 def find_unreadable(home: Path, *, redactor: Redactor) -> Incident | None:
     """Return the newest incident if its ``incident.json`` cannot be read, else None.
 
-    Drills whose file can be read do not count as the newest. Also None if the journal cannot be
-    read either, or says that the incident was closed or is a drill.
+    Drills whose ``incident.json`` can be read do not count as the newest. Also None if the journal
+    cannot be read either, or says that the incident was closed or is a drill.
     """
     for folder in list_incidents(home):
         incident = Incident(folder, redactor=redactor)
@@ -575,13 +581,13 @@ def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
     """Open an incident by its id."""
     if not _ID.fullmatch(incident_id):
         example = "inc-20261124T031400Z-7f3a"
-        advice = "`runbook incidents` lists them"
+        advice = "`runbook incidents` lists the ids"
         raise UsageError(
             f"{incident_id!r} is not an incident: an id looks like {example}; {advice}"
         )
     folder = home / incident_id
     if not (folder / "incident.json").is_file():
-        raise UsageError(f"no incident {incident_id} under {home}")
+        raise UsageError(f"there is no incident {incident_id} under {home}")
     return Incident(folder, redactor=redactor)
 
 

@@ -1,6 +1,6 @@
-"""The file of an incident's journal: a ``chainlog`` with redaction; each line is read once.
+"""The file of an incident's journal: a ``chainlog`` with redaction. Each line is parsed once.
 
-Whatever fails raises a ``RecordError``.
+Errors of the disk and of the log are raised as ``RecordError``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def utc_now() -> datetime:
 
 
 class _Process:
-    """What this process marks its entries with; empty: nothing."""
+    """The mark of the entries that this process appends; empty: they get none."""
 
     run = ""
 
@@ -61,7 +61,7 @@ class _File:
     Attributes
     ----------
     verified : the bytes of the lines that ``view`` holds, in parts
-    mutex : held while the file is read into the other attributes, or they are dropped or copied
+    mutex : held while the other attributes are filled from the file, dropped or copied
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -95,11 +95,11 @@ class _File:
         added = content.read()
         entries = self.log.read()
         view = self.view
-        end = view.last_seq + added.count(b"\n")
-        view.add(entries[view.last_seq : end])
+        lines_read = view.last_seq + added.count(b"\n")
+        view.add(entries[view.last_seq : lines_read])
         self.verified = [*verified_before, *_split(added)]
         if len(entries) != view.last_seq:
-            # Another process appended a line in between; its bytes are not in ``added``.
+            # Another process appended a line between the two reads: ``added`` does not have it.
             self.forget()
         return view
 
@@ -115,7 +115,7 @@ def _split(content: bytes) -> list[bytes]:
 
 
 #: Shared by all who open a journal in this process: the sections of a run read it once.
-_open = lru_cache(maxsize=8)(_File)
+_share_file = lru_cache(maxsize=8)(_File)
 
 
 class Journal:
@@ -129,14 +129,15 @@ class Journal:
 
     Notes
     -----
-    Several processes and threads may use it at once. After a failed write it reads the file anew,
-    and accepts entries again when the disk has room. A ledger accepts nothing after a failed write.
+    Several processes and threads may use it at once. After a failed write the journal reads the
+    file anew, and accepts entries again when the disk has room. A ledger, in contrast, accepts
+    nothing after a failed write.
     """
 
     def __init__(self, path: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
         self.path = path
         self._redactor = redactor
-        self._file = _open(path, clock)
+        self._file = _share_file(path, clock)
 
     def append(self, kind: str, data: dict[str, Json]) -> Entry:
         """Append one entry and return it.
@@ -146,11 +147,11 @@ class Journal:
         RecordError
             When the file cannot be locked or written; nothing was appended then.
         JournalDamagedError
-            When the file is damaged; nothing was appended either.
+            When the file is damaged; then, too, nothing was appended.
         """
         with self._explain_errors(". Nothing was appended."):
             if not self._file.verified:
-                # Otherwise the log would read the whole file now, and ``view`` once more later.
+                # Otherwise the whole file would be read twice: now by the log, later by ``view``.
                 self._catch_up()
             marked = {**data, "run": _Process.run} if _Process.run else data
             redacted = self._redactor.json(marked)
@@ -174,12 +175,12 @@ class Journal:
             return self._catch_up()
 
     def _catch_up(self, *, compares: bool = True) -> JournalView:
-        """Read what was appended since the last time, and return the view of all.
+        """Read the lines that were appended since the last call, and return the view of all lines.
 
         Parameters
         ----------
         compares : whether the lines that were read before are compared with the file. If they
-            differ, all is read again
+            differ, the whole file is read again
         """
         with self._file.mutex, self._open_content() as content:
             is_known = bool(self._file.verified)

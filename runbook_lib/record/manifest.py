@@ -27,7 +27,7 @@ _NAME = "manifest.json"
 _JOURNAL = "journal.jsonl"
 #: A zip that unpacks to more is refused.
 _LARGEST_BYTES = 2**30
-#: What reading raises if the file is no zip, or a damaged one.
+#: The errors of reading a file that is no zip, or a damaged zip.
 _NOT_A_ZIP = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
@@ -36,7 +36,7 @@ class Verification(NamedTuple):
 
     Attributes
     ----------
-    incident : whose folder it is, by the manifest
+    incident : id of the incident that the manifest names
     problems : what is wrong, the first altered file or journal line first
     newer : what came after the manifest was written; not a problem
     """
@@ -70,8 +70,8 @@ def write_manifest(incident: Incident) -> Path:
     Raises
     ------
     RecordError
-        When the journal is damaged, so that no manifest vouches for it. When a file cannot be read,
-        or the manifest cannot be written.
+        When the journal is damaged: no manifest may confirm a damaged journal. Also when a file
+        cannot be read, or the manifest cannot be written.
     """
     target = incident.folder / _NAME
     entries = incident.journal.view().entries
@@ -129,7 +129,7 @@ def verify_incident(folder: Path) -> Verification:
             continue
         problem = _compare(folder / name, digest)
         if name == _JOURNAL and (is_chain_broken or not problem):
-            continue  # what `_check_journal` said is enough
+            continue  # `_check_journal` has named the damage, or the lines that were appended
         if problem:
             problems.append(f"{name}: {problem}")
         elif (folder / name).stat().st_size > digest.size_bytes:
@@ -232,16 +232,16 @@ def verify_attachment(path: Path) -> Verification:
         return verify_incident(manifests[0].parent)
 
 
-def _compare(path: Path, recorded: _Digest) -> str:
-    """Return what is wrong with a file; empty: nothing. A log may have grown, a plan may not."""
+def _compare(path: Path, expected: _Digest) -> str:
+    """Return what is wrong with a file; empty: nothing. A log may grow, but a plan may not."""
     content = path.read_bytes()
     size_bytes = len(content)
-    if size_bytes < recorded.size_bytes:
-        return f"is shorter than recorded ({size_bytes} of {recorded.size_bytes} bytes)"
+    if size_bytes < expected.size_bytes:
+        return f"is shorter than the manifest says ({size_bytes} of {expected.size_bytes} bytes)"
     may_grow = path.suffix == ".jsonl" and path.parent.name != "plans"
-    if size_bytes > recorded.size_bytes and not may_grow:
-        return f"is longer than recorded ({size_bytes} instead of {recorded.size_bytes} bytes)"
-    if _measure(content[: recorded.size_bytes]).sha256 != recorded.sha256:
+    if size_bytes > expected.size_bytes and not may_grow:
+        return f"is longer than the manifest says ({size_bytes}, not {expected.size_bytes} bytes)"
+    if _measure(content[: expected.size_bytes]).sha256 != expected.sha256:
         return "was altered since"
     return ""
 

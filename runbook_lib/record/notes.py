@@ -53,7 +53,7 @@ def list_lessons(journal: JournalView, lesson: Lesson) -> list[Note]:
 
 
 def list_follow_ups(journal: JournalView) -> list[Note]:
-    """Return the notes of what somebody has to do, sorted by due day; those without one last."""
+    """Return the notes of what somebody has to do, sorted by due day; without a day: last."""
     notes = [note for note in journal.notes if note.is_follow_up]
     return sorted(notes, key=_get_due)
 
@@ -62,7 +62,7 @@ def _get_due(note: Note) -> tuple[date, int]:
     return note.due or date.max, note.seq
 
 
-def list_remarks(journal: JournalView) -> Sequence[Note]:
+def list_other_notes(journal: JournalView) -> Sequence[Note]:
     """Return the notes that are neither a lesson nor a follow-up."""
     return [note for note in journal.notes if note.lesson is None and not note.is_follow_up]
 

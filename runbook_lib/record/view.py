@@ -74,7 +74,7 @@ class JournalView:
         return self.entries[-1].seq
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries. If one lacks the shape of its kind, ``unreadable`` gets its number."""
+        """Append entries. If one lacks the shape of its kind, note its number in ``unreadable``."""
         for entry in entries:
             self.entries.append(entry)
             shape = _SHAPES.get(entry.kind)
@@ -131,15 +131,15 @@ class JournalView:
         return JournalView(entry for entry in self.entries if entry.data.get("run") in runs)
 
     def latest(self) -> dict[str, Reading]:
-        """Return the newest reading of each step by the step's id, sorted as in the runbook."""
+        """Return a mapping from each step's id to its newest reading, sorted as in the runbook."""
         steps = sorted(self._newest, key=order_of)
         return {step: self._newest[step] for step in steps}
 
     def list_current(self, now: datetime) -> dict[str, Reading]:
-        """Return the newest reading of each step, unless it is too old to judge the present.
+        """Return a mapping from each step's id to its newest reading, if that is still current.
 
-        It is too old after ten minutes. It is also too old if it is from before the last action,
-        whose effect it cannot show. The readings are sorted as in the runbook.
+        A reading is current for ten minutes. One from before the last action is not current,
+        because it cannot show the action's effect. The readings are sorted as in the runbook.
         """
         oldest_allowed = now - FRESH
         last_applied = self.last_applied
@@ -153,7 +153,7 @@ class JournalView:
     @property
     def ways_on(self) -> tuple[str, ...]:
         """The commands that finish what was begun, as the newest readings name them."""
-        commands: dict[str, None] = {}  # each once, as in a set that keeps its sequence
+        commands: dict[str, None] = {}  # each command once, in sequence; a set has no sequence
         for reading in self.latest().values():
             commands.update(dict.fromkeys(reading.ways_on))
         return tuple(commands)
@@ -216,9 +216,10 @@ class JournalView:
         return last.at
 
     def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
-        """Return the planned actions by the plan's id, the newest last.
+        """Return a mapping from a plan's id to the newest entry that says that it was planned.
 
-        An entry with a reason is left out: it says only why a plan was left alone.
+        The plans are sorted by their first such entries. An entry with a reason is left out: it
+        says only why a plan was left alone.
 
         Parameters
         ----------
@@ -232,7 +233,7 @@ class JournalView:
         return plans
 
     def since(self) -> datetime | None:
-        """Return when the trouble began; None when no breach was seen. It is the earliest of:
+        """Return when the trouble began; None when no breach was read. It is the earliest of:
 
         - ``since`` of a breach of the alert's step: the alert's start, or the first sample over the
           threshold after the last good one
@@ -248,9 +249,9 @@ class JournalView:
     def first_look_at(self) -> datetime | None:
         """Return when somebody first saw the trouble; None: nobody did.
 
-        That is the time of the first breach of a symptom, or of the incident's opening if that was
-        earlier: a look that opens an incident writes its readings down a little later. An opening
-        from before the trouble does not count.
+        That is the time of the first breach of a symptom, or of the incident's opening if the
+        incident was opened earlier: a command may write its readings a little after the opening. An
+        opening that is earlier than the beginning of the trouble does not count.
         """
         looks = [reading.at for reading in self.breaches(SYMPTOMS)]
         since = self.since()
@@ -266,7 +267,7 @@ class JournalView:
     def ok_since(self, steps: Collection[str]) -> datetime | None:
         """Return the time from which every one of some steps was read as ok without a break.
 
-        None when one of them is not ok, or was not read.
+        None when one of these steps is not ok now, or was not read.
         """
         starts = []
         for step in steps:
@@ -332,7 +333,7 @@ class JournalView:
 
 
 def _parse_verdict(word: Json) -> Verdict | None:
-    """Return a verdict by its word; None for any other value."""
+    """Return the verdict that a word names; None for any other value."""
     for verdict in Verdict:
         if word == verdict:
             return verdict
@@ -340,7 +341,10 @@ def _parse_verdict(word: Json) -> Verdict | None:
 
 
 def _get_start(breach: Reading) -> datetime:
-    """Return when a breach began: an alert's step knows it; else it is the time of the reading."""
+    """Return when a breach began.
+
+    The reading of an alert's step may say when. Otherwise it is the time of the reading.
+    """
     if breach.role is Role.ALERT and breach.since:
         return breach.since
     return breach.at

@@ -36,7 +36,7 @@ from ..record.actions import ActionRecord
 from ..record.history import PHASES, HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
 from ..record.journal import utc_now
-from ..record.notes import list_lessons, list_remarks
+from ..record.notes import list_lessons, list_other_notes
 from ..record.view import get_content, get_number
 from ..runbook import find_runbook, name_runbook
 from ..show.plots import Picture, plot_reading
@@ -161,7 +161,7 @@ class _Page:
             summary=summary,
             describe_action=model.policy.describe_action,
             name_runbook=name_runbook,
-            notes=shorten(list_remarks(journal), self._budget.journal_lines),
+            notes=shorten(list_other_notes(journal), self._budget.journal_lines),
             lessons=_LESSONS,
             delivery=self._list_deliveries(),
             diagnosis=model.section_with(Role.CAUSE),

@@ -484,7 +484,7 @@ class MoveCommands:
     def verify(
         self, settings: Settings, plan_id: str, *, same_store: bool = False, progress: Progress
     ) -> MoveProofDocument:
-        """Prove by an independent look where each planned object is. Only reads."""
+        """Prove by an independent look where each planned object is. Moves nothing."""
         progress("list the bucket")
         inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
         if not plan.trace.exists():
@@ -725,7 +725,7 @@ class MoveCommands:
             then: a new one could take the place of the plan that was reviewed.
         """
         hashes = {}
-        for path in sorted(inv.incident.find_plan(about).parent.glob(f"{about}-*.jsonl")):
+        for path in sorted(inv.incident.find_and_note_plan(about).parent.glob(f"{about}-*.jsonl")):
             hashes[hashlib.sha256(path.read_bytes()).hexdigest()] = path.stem
         if approve and hashes and approve not in hashes:
             choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in hashes.items())

@@ -44,15 +44,15 @@ def record_cells(shell: Any, incident: Incident, section: str) -> Callable[[], N
 
     Notes
     -----
-    Changes the journal once, with the first cell, and the file after each cell. The file does not
-    depend on what a front end saves.
+    Writes to the journal once, with the first cell, and writes the file after each cell. So the
+    file does not depend on what a front end saves.
     """
-    path = incident.new_notebook(section)
+    path = incident.find_free_notebook(section)
     cells: list[dict[str, Json]] = []
 
     def keep(result: Any) -> None:
         if not result.info.store_history or incident.is_late:
-            return  # not a person's cell, or the incident is over and gets no more files
+            return  # not a person's cell, or another command closed the incident
         if not cells:
             run = {"section": section, "notebook": path.name, "status": "by_hand"}
             incident.journal.append("notebook", run)
@@ -98,7 +98,7 @@ def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
     return [output]
 
 
-#: A card shows at most this many.
+#: A card shows at most this many rows of a reading, objects of a plan, and events.
 _SHOWN_ROWS = 20
 _SHOWN_OBJECTS = 100
 _SHOWN_EVENTS = 60
@@ -114,16 +114,16 @@ _NEXT = {
 
 
 class Card(NamedTuple):
-    """What is shown of one thing; as a cell's value it shows itself.
+    """What is shown of one thing. A card that is the value of a cell shows itself.
 
     Attributes
     ----------
     heading, text : the first line; the heading is bold
-    status : a word that stands before them as a coloured pill; empty: none
-    lines : stand under the first line; an empty one is left out
-    link : an address and the words to click
-    tables : one without rows is left out
-    code : for copying; behind a fold in HTML
+    status : a word that stands before heading and text as a coloured pill; empty: none
+    lines : stand under the first line; an empty line is left out
+    link : an address and the words to click; None: no link
+    tables : a table without rows is left out
+    code : lines to copy into a cell; behind a fold in HTML
     long_text : shown in HTML only, behind a fold
     """
 
@@ -153,7 +153,7 @@ class Card(NamedTuple):
         return visible(clip(text, 8_000))
 
     def to_html(self) -> Markup:
-        """Return HTML; everything escaped."""
+        """Return HTML in which everything is escaped."""
         long_text = safe(self.long_text, 6_000)
         return render_html("card.html", card=self, long_text=long_text)
 
@@ -171,7 +171,7 @@ def describe(thing: Any) -> Card:
 
 
 def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
-    """Return one table of plans: what, how many, the short hash, and how far each is."""
+    """Return a table of plans: what each would change, its short hash, and how far it has come."""
     all_plans = tabulate_plans(inv.journal)
     ids = {plan.id for plan in made}
     rows = [row for row in all_plans.rows if row["plan"] in ids]
@@ -186,7 +186,10 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
 
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
-    """Return this incident, the newest ones, the last drill, and where to go next. Only reads."""
+    """Return a card of this incident, the newest ones, the last drill, and where to go next.
+
+    Changes only the index of the history.
+    """
     drills = []
     incidents = []
     for row in _list_history(inv):
@@ -207,12 +210,12 @@ def overview(inv: investigation.Investigation[Any, Any]) -> Card:
 
 
 def _list_history(inv: investigation.Investigation[Any, Any]) -> list[HistoryRow]:
-    """Return the rows of all incidents and drills in this incident's home, the newest first."""
+    """Return the rows of all incidents and drills beside this incident, the newest first."""
     return list_history(inv.incident.folder.parent, inv.policy)
 
 
 def file_link(path: Path) -> Card:
-    """Return a file of the incident folder, as a link where the notebook can reach it."""
+    """Return a card with a link to a file, relative to the notebook's folder."""
     href = os.path.relpath(path).replace(os.sep, "/")
     size = format_bytes(path.stat().st_size)
     words = f"{path.name} ({size})"
@@ -268,7 +271,7 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
     lines = list(conclusion.advice)
     if conclusion.unknown_steps:
         unknown = ", ".join(conclusion.unknown_steps)
-        lines.append(f"Not decided: {unknown}")
+        lines.append(f"Steps that were not read, or are unknown: {unknown}")
     verdict = VERDICT_WORDS[conclusion.verdict]
     return Card(
         f"{verdict}:",
@@ -277,7 +280,7 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
         lines=tuple(lines),
         tables=(
             tabulate_findings(others, "Causes, the most supported first"),
-            tabulate_findings(refuted, f"{len(refuted)} refuted", is_folded=True),
+            tabulate_findings(refuted, count_of(len(refuted), "refuted cause"), is_folded=True),
             Table(happened, events, is_folded=True),
         ),
     )
@@ -285,7 +288,8 @@ def _describe_conclusion(conclusion: Conclusion) -> Card:
 
 def _describe_action(entry: ActionEntry) -> Card:
     facts = _leave_out_shown_above(entry.result)
-    if entry.phase is ActionPhase.VERIFIED and not facts:  # an empty plan needs no way back
+    # A check without facts belongs to a plan with nothing to do, which needs no way back.
+    if entry.phase is ActionPhase.VERIFIED and not facts:
         return Card(entry.step, entry.reason, "nothing to do")
     lines = [entry.reason]
     if entry.undo:
@@ -333,7 +337,7 @@ def _describe_plan(plan: Plan) -> Card:
         lines=(reason, state),
         tables=(
             tabulate_facts(effect, "What would happen"),
-            tabulate_facts(details, "more about the plan", is_folded=True),
+            tabulate_facts(details, "More about the plan", is_folded=True),
             Table(caption, objects, is_folded=True),
         ),
         code=f"plan = {plan.id!r}\napprove = {plan.sha256!r}",
@@ -385,9 +389,10 @@ class Investigation(investigation.Investigation[S, C]):
     is_by_hand = False
 
     def _begin(self) -> None:
-        """Journal that the section begins. In IPython, show values and progress, and record cells.
+        """Journal that the section begins. In IPython, also show values and progress.
 
-        Cells are recorded when a person runs them; a headless run keeps its own notebook.
+        If a person runs the cells, keep them in a notebook's file, too. A headless run keeps its
+        own notebook.
         """
         super()._begin()
         ipython = sys.modules.get("IPython")
