@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-#: The module of each name that a notebook uses.
+#: A mapping from each name that a notebook uses to its module.
 _HOMES = {
     "confirm": "widgets",
     "file_link": "display",
@@ -24,7 +24,7 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for when it is first used, so that the report needs no widgets."""
+    """Import a name's module when the name is first used, so that the report needs no widgets."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"{__name__}.{_HOMES[name]}")

@@ -40,7 +40,7 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
     {"color": "#555555", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
 )
-# Marks that stand beside each other get numbers at this many heights, so that none hides another.
+# The numbers of neighbouring marks stand at this many heights, so that none hides another.
 _HEIGHTS = 3
 #: Room between the plot and its title, in points: without marks, and with them.
 _PAD = 6
@@ -58,7 +58,7 @@ _MOST_KEPT = 60
 
 
 class Picture(NamedTuple):
-    """A PNG with its text alternative; shown by a notebook as an image with ``alt``."""
+    """A PNG with its text alternative ``alt``. A notebook shows it as an image."""
 
     png: bytes
     alt: str
@@ -115,7 +115,7 @@ def plot_lines(plot: Plot, *, since: datetime | None = None, folder: Path | None
     since : when this incident began; what is before it is dimmed. None: it is not known
     folder : as for ``plot_reading``
     """
-    content = json.dumps(plot.model_dump(), default=str)  # a lone surrogate becomes its escape
+    content = json.dumps(plot.model_dump(), default=str)
     inputs = f"lines {content} {since}"
     png = _draw_once(folder, inputs, lambda: _draw_lines(plot, since))
     return Picture(png, _describe_plot(plot, since))
@@ -126,7 +126,7 @@ def _draw_lines(plot: Plot, since: datetime | None) -> bytes:
     """Return the PNG of values over time, with threshold, shaded windows and marks."""
     drawn = _choose_lines(plot.lines)
     pad = _PAD_OF_MARKS if plot.marks else _PAD
-    # Matplotlib takes times as they are; its types do not say so.
+    # ``Any``, because matplotlib accepts times, but its type hints do not say so.
     axes: Any = _make_axes(plot.title, plot.unit, pad=pad)
     for line, style in zip(drawn, _STYLES, strict=False):
         _draw_line(axes, line, style)
@@ -153,7 +153,7 @@ def _draw_lines(plot: Plot, since: datetime | None) -> bytes:
 
 
 def warm_up() -> None:
-    """Draw a plot that nobody sees: then fonts and modules are loaded for the next one."""
+    """Draw a plot that nobody sees, so that fonts and modules are loaded for the next plot."""
     points = ((datetime(2026, 1, 1, tzinfo=UTC), 0.0), (datetime(2026, 1, 2, tzinfo=UTC), 1.0))
     plot = Plot(title="warm", unit="s", lines=[Line(name="a", points=points)], threshold=1.0)
     plot_lines(plot)
@@ -190,12 +190,13 @@ def _began_within(drawn: Sequence[_DrawnLine], since: datetime) -> bool:
 
 
 def _draw_once(folder: Path | None, inputs: str, draw: Callable[[], bytes]) -> bytes:
-    """Return the PNG that a folder keeps of the same inputs, or draw it and keep it there.
+    """Return the PNG that a folder keeps for these inputs; if it has none, draw and keep one.
 
     Parameters
     ----------
+    folder : keeps the pictures; None: draw the picture and keep none
     inputs : all that the picture is drawn from
-    draw : draws the picture; after a change of this module, every picture is drawn anew
+    draw : draws the picture. After a change of this module, every picture is drawn anew
     """
     if folder is None:
         return draw()
@@ -204,7 +205,7 @@ def _draw_once(folder: Path | None, inputs: str, draw: Callable[[], bytes]) -> b
     path = folder / f"{name}.png"
     with suppress(OSError):
         png = path.read_bytes()
-        if png.startswith(_PNG_BEGIN) and png.endswith(_PNG_END):  # else it was cut off
+        if png.startswith(_PNG_BEGIN) and png.endswith(_PNG_END):  # otherwise a write was cut off
             return png
     png = draw()
     with suppress(OSError):  # a picture that the disk has no room for is drawn again next time
@@ -263,9 +264,9 @@ def _draw_legend(axes: Any) -> None:
 def _choose_lines(lines: Sequence[Line]) -> list[_DrawnLine]:
     """Return the lines to draw, at most as many as there are styles.
 
-    Lines of one point come last, and are not left out for longer lines. Of the others, those that
-    span the most time are chosen. Lines that stay at zero hide each other, so they are drawn only
-    when every line stays at zero.
+    Lines of one point come last, and are not left out for longer lines. Of the longer lines, those
+    that span the most time are chosen. Longer lines that stay at zero hide each other, so they are
+    drawn only when all longer lines stay at zero.
     """
     all_lines = []
     not_at_zero = []
@@ -331,7 +332,7 @@ def _draw_threshold(axes: Any, threshold: float) -> None:
 
 
 def _draw_mark(axes: Any, at: datetime, number: int, words: str) -> None:
-    """Draw a moment as a line with its number above; the legend has the words."""
+    """Draw a moment as a vertical line with its number above; the legend shows ``words``."""
     axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=words)
     level = (number - 1) % _HEIGHTS
     height = 1.0 + 0.08 * level
@@ -347,7 +348,7 @@ def _draw_mark(axes: Any, at: datetime, number: int, words: str) -> None:
 
 
 def _set_value_axis(axes: Any, threshold: float | None) -> None:
-    """Show zero, and the threshold with room above it."""
+    """Let the value axis show zero, and the threshold with room above it."""
     low, high = axes.get_ylim()
     if high <= 0:
         high = 1.0
@@ -404,6 +405,11 @@ def plot_step(inv: Investigation, step_id: str, *, ages: bool = True) -> Picture
     Returns
     -------
     None when the step has nothing to draw.
+
+    Raises
+    ------
+    KeyError
+        When the step was not read in this incident.
     """
     draw = plot_reading if ages else plot_history
     reading = inv.latest()[step_id]
@@ -418,7 +424,7 @@ def plot_reading(
     Parameters
     ----------
     since : when this incident began; what is before it is dimmed. None: it is not known
-    folder : keeps the pictures, so that the same one is not drawn again; None: none is kept
+    folder : keeps the pictures, so that no picture is drawn twice; None: none is kept
 
     Returns
     -------
@@ -495,7 +501,7 @@ def _render_png(axes: Axes) -> bytes:
     buffer = io.BytesIO()
     figure: Any = axes.figure
     with warnings.catch_warnings():
-        # A letter that the font lacks is drawn as a box. The text alternative has it all the same.
+        # A letter that the font lacks is drawn as a box. The text alternative has the letter.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -11,10 +11,10 @@ from datetime import timedelta
 from ..model import Progress
 from .text import format_duration
 
-# Progress is shown not more often than this: a front end that hears of every object falls behind.
+# The least time between two updates: a front end that gets one for every object falls behind.
 _BAR_GAP_S = 0.2
 _WORDS_GAP_S = 1.0
-#: Words without a number are not repeated sooner: they say nothing new.
+#: Progress without numbers is not shown again sooner: the same words say nothing new.
 _REPEAT_GAP_S = 10.0
 
 _Clock = Callable[[], float]
@@ -23,7 +23,7 @@ _Show = Callable[[int, int, str], None]
 
 @dataclass
 class _Work:
-    """One piece of work, and ``show``, which shows how far it is: done, total, and words."""
+    """One piece of work. ``show`` is called with done, total, and the progress in words."""
 
     show: _Show
     started_at: float
@@ -49,7 +49,9 @@ def make_meter(say: Callable[[str], None], clock: _Clock = time.monotonic) -> Pr
 
 
 def _make_meter(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock) -> Progress:
-    """Return a progress function that knows each piece of work by its words.
+    """Return a progress function that treats calls with equal words as one piece of work.
+
+    Work whose count does not grow from one call to the next begins anew.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from .text import count_of, format_bytes, format_value, safe
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
 
-# every pair has a contrast over 7:1, in light and dark surroundings alike
+# Each pair of colours has a contrast over 7:1, also on a page with a dark background.
 _PILLS = {
     "good": "background-color:#d5f0dc;color:#0b3d1d",
     "bad": "background-color:#fbdcd6;color:#6b1207",
@@ -69,7 +69,7 @@ class Table(NamedTuple):
     Attributes
     ----------
     columns : names in their order; empty: those of the rows
-    is_folded : whether it is behind a fold in HTML, and left out of text
+    is_folded : whether it is behind a fold in HTML, and left out of the text of a card
     """
 
     caption: str
@@ -176,7 +176,8 @@ def tabulate_plans(journal: JournalView) -> Table:
 
     Returns
     -------
-    Rows of ``step status what how_many hash why``; and, not shown, ``plan sha256 action target``.
+    Rows of ``step status what how_many hash why``. They also hold ``plan sha256 action target``,
+    which the table does not show.
     """
     actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
@@ -206,7 +207,7 @@ def tabulate_plans(journal: JournalView) -> Table:
 
 
 def _say_size(facts: Mapping[str, Json]) -> str:
-    """Return how much a plan would change."""
+    """Return how much a plan would change: the number of objects and their size."""
     count = facts.get("objects")
     if count is None:  # the plan changes one thing, such as a service
         return "1"
@@ -236,6 +237,7 @@ def _say_field(name: str, value: Json) -> str:
 
 def _say_part(value: Json) -> str:
     """Write a part of a nested value: what is nested once more stands in brackets."""
+    # Not ``isinstance``: a bool is also an int, and Markup is also a str.
     if type(value) in (int, str):
         return str(value)
     if isinstance(value, dict | list | tuple):
@@ -253,7 +255,7 @@ def pill(word: str) -> Markup:
 
 
 def get_tone(word: str) -> tuple[str, str]:
-    """Return whether a status is good, bad, unsure or plain, and its icon."""
+    """Return the tone of a status, which is good, bad, unsure or plain, and its icon."""
     return _TONES.get(word, ("plain", "·"))
 
 
@@ -261,7 +263,7 @@ def render_html(template: str, **values: Any) -> Markup:
     """Return a template of ``show/templates``; each value is made visible and escaped."""
     page = _load_template(template)
     html = page.render(values, pill=pill, style=_style)
-    # escaped by the template, so it may stand as it is
+    # The template has escaped every value, so the page is safe as it is.
     return Markup(html)  # noqa: S704
 
 
@@ -272,7 +274,7 @@ def _load_template(name: str) -> Template:
 
 
 def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environment:
-    """Return the templates of a package; what they show passes ``finalize`` first."""
+    """Return the templates of a package; every value that they show passes ``finalize`` first."""
     from jinja2 import ChainableUndefined, Environment, PackageLoader
 
     return Environment(
@@ -293,7 +295,7 @@ def _to_cell(text: str, column: str) -> tuple[str, Markup]:
 
 
 def _style(text: str) -> str:
-    """Return the CSS of a cell: a short one never wraps, a long one may break anywhere."""
+    """Return the CSS of a cell: a short text never wraps, a long text may break anywhere."""
     if len(text) <= _SHORT_CHARACTERS:
         wrap = "white-space:nowrap"
     else:

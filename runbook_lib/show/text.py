@@ -14,7 +14,8 @@ from markupsafe import Markup, escape
 from ..model import Json, Verdict
 
 # C0 except tab and newline, DEL and C1, soft hyphen, bidi and zero-width marks, line separators,
-# fillers that look like blanks, tags and variation selectors, lone surrogates (UTF-8 has none).
+# fillers that look like blanks, tags and variation selectors, and lone surrogates, which UTF-8
+# cannot encode.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
@@ -35,14 +36,14 @@ VERDICT_WORDS = {verdict: verdict.replace("_", " ").capitalize() for verdict in 
 def visible(text: str) -> str:
     """Return the text with every invisible or reordering character as its code, ``‹U+202E›``.
 
-    Of combining marks on one letter, three are kept.
+    Of the combining marks on one letter, the first three are kept, and ``…`` stands for the rest.
     """
     text = _STACKED.sub(r"\1…", text.replace("\r\n", "\n"))
     return _INVISIBLE.sub(lambda match: f"‹U+{ord(match[0]):04X}›", text)
 
 
 def clip(text: str, limit: int = 2_000) -> str:
-    """Return at most ``limit`` characters, and say how many are left out."""
+    """Return at most ``limit`` characters of a text, followed by how many are left out, if any."""
     if len(text) <= limit:
         return text
     return f"{text[:limit]}… (+{len(text) - limit} characters)"

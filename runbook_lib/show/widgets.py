@@ -37,14 +37,14 @@ _NOT_IN_USE = "Changed, not in use yet: press “Use these”."
 
 
 class Widget:
-    """A button with an answer beside it. Without a front end, cards stand in its place.
+    """A button with an answer beside it. Where no front end shows widgets, cards replace it.
 
     Parameters
     ----------
-    words : on the button
+    words : the text on the button
     press : carries out what the button offers, and returns the answer
     list_cards : returns the cards
-    look : how ipywidgets shows the button
+    look : further arguments of ipywidgets' ``Button``, such as its style
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class Form(Widget):
         self._infos = section.Parameters.model_fields
         cells = namespace.get("In", ())
         given = dict(self.values)
-        # A name that is set, but is not a parameter, is refused with the values.
+        # `check_parameters` then refuses a name that is set, but is not a parameter.
         for name in _list_set_names(cells):
             given.setdefault(name, None)
         check_parameters(section, given)
@@ -140,7 +140,7 @@ class Form(Widget):
                 rows.append(row)
         if step_rows:
             inner = widgets.VBox(step_rows)
-            rows.append(widgets.Accordion([inner], titles=["parameters of one step"]))
+            rows.append(widgets.Accordion([inner], titles=["Parameters that only one step uses"]))
         rows.append(self.line)
         self.box = widgets.VBox(rows)
 
@@ -148,7 +148,8 @@ class Form(Widget):
         """Return a parameter's field, its description, and room for an error."""
         info = self._infos[name]
         field = _make_field(name, info, value)
-        # A front end may send the click before the value: then the text says that it is not in use.
+        # A front end may send the click before the new value: then the text says that this value is
+        # not in use.
         self.say_on_change(field, _NOT_IN_USE)
         description = safe(info.description or "")
         label = widgets.HTML(f"&nbsp; {description}")
@@ -159,7 +160,7 @@ class Form(Widget):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The parameters as the notebook has them now."""
+        """The parameters as the notebook has them now, with defaults for those that it lacks."""
         values = {}
         for name, info in self._infos.items():
             values[name] = self._namespace.get(name, info.default)
@@ -191,6 +192,7 @@ class Form(Widget):
         return f"✓ In use. {advice} {menu}. Until then the cells show the old values."
 
     def _describe(self) -> Iterable[Card]:
+        """Return the card that replaces the form where no front end shows widgets."""
         rows = []
         changed = []
         for name, value in self.values.items():
@@ -206,7 +208,7 @@ class Form(Widget):
         return [card]
 
 
-#: As a notebook calls it.
+#: The name that notebooks use.
 form = Form
 
 
@@ -252,7 +254,7 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
     Parameters
     ----------
     plan : what would be approved
-    namespace : ``globals()``; the right characters add the plan's SHA-256 to its ``approve``
+    namespace : ``globals()``; pressing with the right hash adds the plan's SHA-256 to ``approve``
 
     Notes
     -----
@@ -289,7 +291,7 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
         disabled=plan.is_empty,
     )
     field = widgets.Text(placeholder="type it here", layout={"width": "9rem"})
-    # A front end may send the click before the text: then the answer says: not approved yet.
+    # A front end may send the click before the text. Then the answer says: not approved yet.
     gate.say_on_change(field, "Not approved yet: press Approve.")
     label = widgets.HTML(f"<b>To approve, type <code>{short}</code></b>")
     rows = [widgets.HTML(_frame([describe(plan)]))]
@@ -309,7 +311,8 @@ def take_back(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
 
     Notes
     -----
-    Changes nothing but ``undo``: the cells below plan, ask and take back.
+    Changes nothing but ``undo``. The cells below plan the way back, ask for its approval, and carry
+    it out.
     """
 
     def choose() -> str:
@@ -364,7 +367,7 @@ def live(inv: Investigation, *steps: str) -> Widget:
 
     Notes
     -----
-    Only reads. A reading is journalled when its status changes, not at every refresh.
+    Changes only the journal: a reading is written when its status changes, not at every refresh.
     """
     readings: dict[str, Reading] = {}
     page = widgets.HTML()
@@ -393,7 +396,10 @@ def live(inv: Investigation, *steps: str) -> Widget:
 
 
 def _save_answer(inv: Investigation, name: str, text: str) -> None:
-    """Write an answer to the journal, as a lesson or for a checklist's step, which is read anew."""
+    """Write an answer to the journal: a lesson, or the answer to a checklist's step.
+
+    Such a step is read anew.
+    """
     if name in list(Lesson):
         inv.note(text, lesson=name)
     else:
@@ -422,8 +428,8 @@ def write_down(
     Parameters
     ----------
     inv : its incident gets the notes
-    questions : the question for each step of the checklist, and for each ``Lesson``; a saved answer
-        to a step ticks that step
+    questions : a mapping from a step of the checklist, or a ``Lesson``, to the question; a saved
+        answer to a step ticks that step
     export : writes the report, with the answers in it
     sections : the runbook's sections
 
