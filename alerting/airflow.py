@@ -44,7 +44,9 @@ class AirflowClient(PipelineClient):
         """
         dag = self.read_dag()
         if dag.is_paused or dag.is_stale or dag.has_import_errors:
-            raise self.bad(self._path, "starts no run: it is paused, or its file cannot be read")
+            raise self.make_bad_answer(
+                self._path, "starts no run: it is paused, or its file cannot be read"
+            )
         body = {"dag_run_id": run_id, "logical_date": None, "conf": {"alerts": list(alerts)}}
         request = Request("POST", f"{self.url}{self._path}/dagRuns", json=body)
         answer = self._send(request)

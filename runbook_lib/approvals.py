@@ -43,10 +43,11 @@ class PlanKind(NamedTuple):
     ----------
     schema : the name of the schema in the file's first line, or the beginning of that name
     apply : carries out an approved plan, with the runbook's own ``Investigation``
-    verify : reads the world again and says whether the plan's effect is there; only reads
+    verify : reads the world again and says whether the plan's effect is there. Changes nothing but
+        the incident folder, in which it may keep a proof
     summarise : picks from the header what an approver needs to know
-    parse : reads a file that has another form than one line with the header; None: it has that form
-    resume : goes on with a plan that was cut off; None: such a plan is carried out once
+    parse : reads a plan's file that is more than one line with the header; None: that line is all
+    resume : goes on with a plan that was cut off; None: a plan of this kind is carried out once
     refusals : the errors of ``apply`` and ``resume`` that say that nothing was changed
     """
 
@@ -73,9 +74,9 @@ class Plan:
     content : what the kind needs to carry the plan out
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
-    observed : what the planner looked at, such as keys, each with the time since when its object
-        waits; empty for a plan that was read back from its file
-    way_back : what takes the plan back: a command, or words
+    observed : what the planner looked at, such as pairs of a key and the time from which its object
+        has waited; empty for a plan that was read back from its file
+    way_back : how to take the plan back: a command, or words; empty: not said
     reversible : whether the way back is a command
     made_at : when the plan was made, which may be long before it was loaded; None: not known
     """
@@ -169,7 +170,7 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
     Raises
     ------
     UsageError
-        When there is no such file, or it is of none of the kinds.
+        When there is no such file, or the plan is of none of the kinds.
     PlanAlteredError
         When the file is torn or was edited into something that is not a plan.
     RecordError
@@ -182,6 +183,7 @@ def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
         blob = path.read_bytes()
     first_line, _, _ = blob.partition(b"\n")
     for kind in kinds:
+        # No quote at the end: ``schema`` may be only the beginning of the name.
         if f'"{kind.schema}'.encode() in first_line:
             return _parse(kind, path, blob)
     raise errors.UsageError(f"{path.stem} is not a plan that can be carried out here; plan again")

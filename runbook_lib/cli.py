@@ -36,7 +36,7 @@ def _check_incident(text: str) -> str:
     if text in ("", "new") or re.fullmatch(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}", text):
         return text
     example = "inc-20261124T031400Z-7f3a"
-    advice = "`runbook incidents` lists them"
+    advice = "`runbook incidents` lists the ids"
     raise UsageError(f"--incident {text}: an incident's id looks like {example}; {advice}")
 
 
@@ -299,11 +299,11 @@ def _accept_runbook(
         str, typer.Option("--runbook", metavar="NAME", help="another installed runbook")
     ] = "",
 ) -> None:
-    """Accept ``--runbook`` and ignore it: ``run_command`` has read it to choose the commands."""
+    """Accept ``--runbook`` and ignore it: ``run_command`` has used it already."""
 
 
 def read_runbook_name(arguments: Sequence[str]) -> str:
-    """Return the name of ``--runbook NAME`` if the arguments begin with that; else empty."""
+    """Return the name if the arguments begin with ``--runbook NAME``; else an empty text."""
     if not arguments:
         return ""
     option, equals, name = arguments[0].partition("=")
@@ -431,7 +431,8 @@ def main() -> None:
 def _list_arguments() -> list[str]:
     """Return this process's arguments.
 
-    A shell that completes a line passes that line in a variable; then return the line's words.
+    A shell that completes a line passes that line in a variable. Then return the words of that
+    line after the command.
     """
     if "_RUNBOOK_COMPLETE" not in os.environ:
         return sys.argv[1:]

@@ -68,9 +68,10 @@ class UsageError(RunbookError):
 
 
 def list_problems(error: ValidationError) -> dict[str, str]:
-    """Return what is wrong, by the field's name; a problem of no single field has the name ``""``.
+    """Return a mapping from the name of each wrong field to what is wrong with it.
 
-    The values themselves are left out, because they may be secret.
+    A problem of no single field has the name ``""``. The values themselves are left out, because
+    they may be secret.
     """
     problems = error.errors(include_input=False, include_url=False)
     return {".".join(map(str, problem["loc"])): problem["msg"] for problem in problems}
@@ -157,7 +158,10 @@ class JournalDamagedError(RecordError):
 
 @contextmanager
 def disk_errors(failure: str, advice: str = "") -> Iterator[None]:
-    """Turn an error of the disk into a ``RecordError``: what failed, why, and the advice."""
+    """Turn an error of the disk into a ``RecordError``, whose text says what failed, and why.
+
+    ``advice`` ends the text as it is, so it begins with the punctuation that it needs.
+    """
     try:
         yield
     except OSError as error:
@@ -238,7 +242,7 @@ class ExitCode(IntEnum):
 
     @classmethod
     def of(cls, is_ok: object) -> ExitCode:
-        """Return the code of finished work, by whether its outcome is good."""
+        """Return the code of finished work: ``OK`` if ``is_ok`` is true, else ``NOT_OK``."""
         return cls.OK if is_ok else cls.NOT_OK
 
 

@@ -22,8 +22,8 @@ WHOLE: Final = "Int64"
 NUMBER: Final = "Float64"
 TEXT: Final = "string"
 FLAG: Final = "boolean"
-_NESTED: Final = "object"
-#: The dtype of a column whose values all have one type: the first match counts.
+_ANY: Final = "object"
+#: The dtype of a column whose values all have one type: the first type that fits counts.
 _DTYPES: tuple[tuple[type | UnionType, Dtype], ...] = (
     (int, WHOLE),
     (int | float, NUMBER),
@@ -100,13 +100,13 @@ def find_dtype(values: Iterable[Json]) -> Dtype:
         return TEXT
     # Python counts a bool as an int.
     if any(isinstance(value, bool) for value in known):
-        return FLAG if _are_all(known, bool) else _NESTED
+        return FLAG if _are_all(known, bool) else _ANY
     if all(_is_time(value) for value in known):
         return TIME
     for kind, dtype in _DTYPES:
         if _are_all(known, kind):
             return dtype
-    return _NESTED
+    return _ANY
 
 
 def _are_all(values: Iterable[Json], kind: type | UnionType) -> bool:
@@ -123,7 +123,7 @@ def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
     """Return a column. If ``dtype`` is times or numbers, any other value becomes missing."""
     import pandas as pd
 
-    column = pd.Series(values, dtype=_NESTED)
+    column = pd.Series(values, dtype=_ANY)
     if dtype == TIME:
         times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
         earliest = pd.Timestamp.min.tz_localize("UTC")

@@ -37,7 +37,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
-#: For shapes whose JSON has names likeThis. Numbers are also accepted as text.
+#: For shapes whose JSON has names likeThis. A text field also accepts a number.
 CAMEL = ConfigDict(alias_generator=to_camel, coerce_numbers_to_str=True)
 _UNIT_S = {
     "ms": 0.001,
@@ -98,15 +98,15 @@ def check_ticket_id(text: str) -> str:
     return text
 
 
-def _read_labels(value: Json) -> Json:
-    """Read null as an empty object. The field's type then refuses what is no object."""
+def _null_to_object(value: Json) -> Json:
+    """Return an empty object for null. The field's type then refuses what is no object."""
     if value is None:
         return {}
     return value
 
 
-def _read_text(value: Json) -> Json:
-    """Read null as an empty text."""
+def _null_to_text(value: Json) -> Json:
+    """Return an empty text for null. The field's type then refuses what is no text."""
     if value is None:
         return ""
     return value
@@ -116,8 +116,8 @@ def _read_text(value: Json) -> Json:
 At = Annotated[datetime, BeforeValidator(parse_time)]
 When = Annotated[datetime | None, BeforeValidator(parse_when)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-Labels = Annotated[dict[str, str], BeforeValidator(_read_labels)]
-Text = Annotated[str, BeforeValidator(_read_text)]
+Labels = Annotated[dict[str, str], BeforeValidator(_null_to_object)]
+Text = Annotated[str, BeforeValidator(_null_to_text)]
 
 
 T = TypeVar("T")
@@ -252,10 +252,11 @@ class HttpClient:
         """
         request = Request("GET", f"{self.url}{path}", params=params)
         answer = self._send(request)
-        # The right system may answer with these statuses, too.
+        # The right system may answer with these statuses, too: they do not mean a wrong system.
         if answer.status in (401, 403) or answer.status >= 500:
             self._check_status(request, answer)
         try:
+            # Another 2xx status passes: then the answer's shape decides.
             if answer.status != status:
                 self._check_status(request, answer)
             parsed = self._parse(request, answer)
@@ -283,10 +284,10 @@ class HttpClient:
         return answer.body.decode("utf-8", "replace")
 
     def check_reachable(self) -> str:
-        """Return a few words about the system: here what its health endpoint says.
+        """Return a few words about the system: what its health endpoint says.
 
-        A client that knows an answer that only its system gives overrides this. It then raises
-        ``WrongSystemError`` when another system answers.
+        A subclass overrides this if some answer is given by its own system only. The override
+        raises ``WrongSystemError`` when another system answers.
         """
         text = self.read_health()
         return text[:60]
@@ -339,9 +340,9 @@ class HttpClient:
             reason = _short(_describe_misfit(error))
             text = f"gave an answer of another shape ({reason})."
             question = f"Is this address really {self.SYSTEM}?"
-            raise self.bad(path, f"{text} {question}") from error
+            raise self.make_bad_answer(path, f"{text} {question}") from error
 
-    def bad(self, path: str, text: str) -> errors.ClientError:
+    def make_bad_answer(self, path: str, text: str) -> errors.ClientError:
         """Return the error for an answer that cannot be used; ``text`` follows the address."""
         return self._make_error(errors.BadAnswerError, f"{self.url}{path} {text}")
 
@@ -398,7 +399,8 @@ class HttpClient:
         if not self.url:
             text = f"not configured: {self._setting} is empty"
             raise self._make_error(errors.NotConfiguredError, text)
-        # For connecting and the first byte together. The types of requests do not know this form.
+        # This form limits connecting and the wait for the first byte together. It is missing in the
+        # type hints of requests.
         timeout: Any = urllib3.Timeout(total=self._timeout_s)
         deadline = time.monotonic() + self._timeout_s
         try:
@@ -433,7 +435,7 @@ class HttpClient:
 
     def _excerpt(self, body: bytes) -> str:
         """Return the beginning of a body, on one line and without secrets."""
-        # Redacted before the cut to 200 characters: half a secret would not be recognised.
+        # Redact first, then cut to 200 characters: half a secret would not be recognised.
         text = body[:4000].decode("utf-8", "replace")
         words = self._redactor.text(text).split()
         return _short(" ".join(words))
@@ -522,7 +524,7 @@ def _short(text: str) -> str:
 
 
 def _say_why(error: Exception) -> str:
-    """Say in a few words why no answer came."""
+    """Say in a few words why no answer came; for an error that nothing here names, its type."""
     if isinstance(error, requests.exceptions.ProxyError):
         return "the proxy that PROXY_URL names made no connection"
     for part, reason in _REASONS.items():

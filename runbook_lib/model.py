@@ -42,7 +42,7 @@ def parse_time(text: str) -> datetime:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Return what JSON holds; a ``ValueError`` when it is malformed, or nested too deep."""
+    """Parse a JSON text; raise ``ValueError`` when it is malformed or nested too deep."""
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -55,7 +55,7 @@ def format_time(at: datetime) -> str:
 
 
 def to_utc(at: datetime) -> datetime:
-    """Return a time in UTC; one without a zone is taken as UTC.
+    """Return a time in UTC; a time without a zone is read as UTC.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class Role(StrEnum):
 
     Attributes
     ----------
-    GROUND : what the others rest on: reachability, rights, clocks
+    GROUND : what the other steps rest on: reachability, rights, clocks
     ALERT : the alert itself; a breach may say since when
     BACKLOG : how many objects wait
     TICKET : an affected customer's ticket
@@ -156,9 +156,9 @@ class Role(StrEnum):
     REFERENCE = "reference"
 
 
-#: A breach of one of these is an incident.
+#: A breach that a step with one of these roles read is an incident.
 SYMPTOMS = frozenset({Role.ALERT, Role.BACKLOG, Role.TICKET, Role.SYMPTOM})
-#: A breach of one of these shows trouble, whether or not it is an incident by itself.
+#: A breach that a step with one of these roles read shows trouble, even where it is no incident.
 SIGNS = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG}
 
 
@@ -183,7 +183,7 @@ class Lesson(StrEnum):
 
 
 class ActionPhase(StrEnum):
-    """How far an action is: one word for each entry that the journal has of it."""
+    """How far an action has come. The journal has one entry for each phase that it reached."""
 
     PLANNED = "planned"
     APPROVED = "approved"
@@ -199,10 +199,10 @@ class _Journalled(BaseModel):
 
 
 class Episode(_Journalled):
-    """One stretch of trouble, by its alert.
+    """One stretch of trouble that an alert shows.
 
     ``key`` identifies the alert. ``start`` is when the trouble began. An episode ends only when all
-    needed symptoms stayed ok for as long as the runbook says.
+    needed symptoms have stayed ok for as long as the runbook says.
     """
 
     key: str
@@ -221,10 +221,10 @@ class Plot(_Journalled):
 
     Attributes
     ----------
-    part : the part of the report in which it stands: signals, diagnosis or forecast
+    part : the part of the report that shows the plot: signals, diagnosis or forecast
     threshold : drawn as a line, in the plot's unit
-    windows : beginning and end of spans to shade, such as while an alert fires; the end is None
-        while a span lasts
+    windows : beginning and end of each span to shade: an alert fired in it. The end is None while
+        the alert still fires
     marks : moments to annotate, such as an action, with their words
     ages : start and end of a range of ages in minutes (an end of None: no limit), and how many
         objects have waited that long
@@ -320,20 +320,20 @@ class Outcome(BaseModel):
     status, reason : set by ``ok``, ``breach``, ``unknown`` and ``left_out``
     threshold, source : set where they differ from reading to reading
     since : when the breach began
-    orders : how many customers' requests are affected, where they were counted
-    unserved : how many customers' requests got nothing at all, where they were counted
-    longest_minutes : how long the request that waits longest has waited
+    orders : how many customers' requests are affected; None: not counted
+    unserved : how many customers' requests got nothing at all; None: not counted
+    longest_minutes : how long the request that waits longest has waited; None: not known
     ticket : the ticket that the reading is about; empty: none
-    episode : the alert that a breach belongs to, where there is one
-    observations : named values that the hypotheses test; None is unknown
-    first_seen : when the first sign of each cause was there, by the cause's name
+    episode : the episode that a breach belongs to; None: no alert shows it
+    observations : named values that the rules of the causes test; None: not known
+    first_seen : a mapping from a cause's name to the time of the first sign of that cause
     rows, columns, text, facts, plot : what people look at; rows are shown unfolded when ``columns``
         names the columns to show
     events : what happened in the window, and what of it could not be read
     forecast : forecast of the drain
     clear : when the alert will clear after the last action
     ways_on : commands that finish what was begun; people must run them before anything else
-    alerts : what Prometheus says of each of the runbook's alerts, by name
+    alerts : a mapping from the name of each of the runbook's alerts to what Prometheus says of it
     well_since : time of the first sample after which all stayed well; None: not all is well, or
         that is not proven yet
     """
@@ -389,7 +389,7 @@ class Outcome(BaseModel):
 class Reading(Outcome, Observed):
     """One observed fact of a step, with its evidence.
 
-    ``role`` is its step's, and ``is_needed`` says whether a verdict needs it.
+    ``role`` is the role of its step. ``is_needed`` says whether a verdict needs this reading.
     """
 
     model_config = _Journalled.model_config
@@ -422,7 +422,10 @@ class Finding(_Journalled):
 
     @classmethod
     def of_reading(cls, reading: Reading, *, name: str, words: str) -> Finding:
-        """Return the finding on a cause that one reading decides: a breach supports it."""
+        """Return the finding on a cause that one reading decides.
+
+        A breach supports the cause, and ``ok`` refutes it. Any other status leaves it undecided.
+        """
         statuses = {
             Status.BREACH: CauseStatus.SUPPORTED,
             Status.OK: CauseStatus.REFUTED,
@@ -483,8 +486,8 @@ class Note(_Entry):
 class NotebookEntry(_Entry):
     """How one run of a section's notebook ended.
 
-    ``notebook`` is the executed file's name. ``is_typo`` says that something typed was wrong,
-    such as an id or an approval.
+    ``notebook`` is the executed file's name. ``is_typo`` says whether the run ended because a
+    person had typed something wrong, such as an id or an approval.
     """
 
     section: str

@@ -233,7 +233,7 @@ def _add_verify(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> 
         same_store: SameStore = False,
         as_json: AsJson = False,
     ) -> None:
-        """Prove by an independent look where each planned object is. Only reads."""
+        """Prove by an independent look where each planned object is. Moves nothing."""
         commands, settings = _load(load_commands)
         present(
             lambda progress: commands.verify(

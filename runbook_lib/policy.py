@@ -105,10 +105,12 @@ class Policy:
     ) -> Judgement | None:
         """Return what the newest readings of symptoms say; None before any symptom was read.
 
+        The verdict of a close stands, until a section concludes again.
+
         Parameters
         ----------
-        now : the time by which readings are current, or too old; default: the time of the newest
-            look
+        now : the time at which a reading must be current; default: the time of the newest reading
+            or action
         roles : only needed readings of these roles must be there; None: all that are needed. The
             neutral policy ignores this, and needs all
         """
@@ -166,7 +168,7 @@ class Policy:
         return judgement.next
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
-        """Return why it happened: for each cause, the last finding that supports it.
+        """Return why the incident happened: for each cause, the last finding that supports it.
 
         The finding with the highest score comes first.
         """
@@ -194,14 +196,17 @@ class Policy:
         return "the cause is not proven"
 
     def describe_action(self, action: ActionRecord) -> str:
-        """Return what was done, in words. Here: the action's name and its target.
+        """Return what was done, in words: the action's name and its target.
 
         A runbook that overrides this says in the past tense what was done.
         """
         return f"{action.first.action.replace('_', ' ')}: {clip_target(action.first.target)}"
 
     def describe_proof(self, action: ActionRecord) -> str:
-        """Return what the check after an action found, in a few words; no check: the state."""
+        """Return what the check after an action found, in a few words.
+
+        For an action that was never applied, or that a later action changed, return its state.
+        """
         if action.applied is None:
             return action.state
         if action.state not in tuple(ActionPhase):  # such as "taken back"
@@ -215,7 +220,7 @@ class Policy:
         action: ActionRecord,  # noqa: ARG002
         actions: Sequence[ActionRecord],  # noqa: ARG002
     ) -> list[str]:
-        """Return what an action left to do, each with its command; here nothing.
+        """Return what an action left to do, each with its command; the neutral policy: nothing.
 
         Parameters
         ----------

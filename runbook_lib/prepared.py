@@ -26,7 +26,7 @@ def main() -> None:
     line = sys.stdin.readline()
     if not line.strip():
         with SharedKernel() as kernel:
-            kernel.begin()  # takes the kernel that was started; the ``with`` block ends the kernel
+            kernel.begin()  # takes over the kernel started above; the ``with`` block ends it
         return
     sys.argv += json.loads(line)  # the words stand after --runbook NAME, if it was given
     run_main()

@@ -28,13 +28,13 @@ class Runbook(NamedTuple):
 
     Attributes
     ----------
-    summary : what it is, in a sentence
-    commands : its own, in addition to those that every runbook has; each group has a name that is
-        typed before the command, or an empty name: then its commands stand at the top
+    summary : what the runbook is, in a sentence
+    commands : its own commands, in groups, in addition to those that every runbook has. The name of
+        a group is typed before its commands; with an empty name, only the command is typed
     errors : the exit codes of errors that are not the helper's, the special before the general
     packages : names of distributions whose versions stand in the report
     load_sections, load_settings, load_policy : import what a command needs when it runs, so that
-        ``runbook --help`` stays fast. Without a policy the helper's neutral one holds
+        ``runbook --help`` stays fast. Without a policy the helper's neutral one is used
     """
 
     summary: str
@@ -115,7 +115,7 @@ def _find_default() -> EntryPoint | None:
     """Return the only runbook, or the one that comes with the command; None without either."""
     installed = list(entry_points(group="runbook"))
     if len(installed) > 1:
-        # Several: keep those whose distribution brings the ``runbook`` command.
+        # Keep the runbooks whose distribution brings the ``runbook`` command.
         scripts = entry_points(group="console_scripts", name="runbook")
         distributions = {_get_distribution(script) for script in scripts}
         installed = [entry for entry in installed if _get_distribution(entry) in distributions]

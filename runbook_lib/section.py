@@ -18,7 +18,7 @@ from .errors import ClientError, UsageError, list_problems
 from .model import SYMPTOMS, Conclusion, Json, Outcome, Reading, Role, Status
 
 T = TypeVar("T")
-#: Reads a step with the runbook's own ``Investigation``.
+#: A function that reads a step with the runbook's own ``Investigation``.
 ReadStep = Callable[[Any], Outcome]
 R = TypeVar("R", bound=ReadStep)
 P = TypeVar("P", bound="SectionParameters")
@@ -95,7 +95,7 @@ def to_rows(columns: Sequence[str], values: Iterable[Sequence[Json]]) -> list[di
 
 
 def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dict[str, Json]]:
-    """Return a table of attributes of things.
+    """Return a table with a row for each thing, which holds some of its attributes.
 
     Parameters
     ----------
@@ -119,9 +119,10 @@ class Step:
     ----------
     id, title : as in the runbook
     name, unit : name and unit of its readings
-    source, threshold : where it looks and what is a breach; ``$name`` stands for a setting
-    needed : whether a verdict needs it
-    read : looks, and judges; a ``ClientError`` that it raises becomes ``unknown``
+    source, threshold : where the step reads, and what is a breach; ``$name`` stands for a setting
+    needed : whether a verdict needs the step's reading
+    read : reads the step and judges what was read. If it raises a ``ClientError``, the reading is
+        ``unknown``
     """
 
     id: str
@@ -206,12 +207,17 @@ def by_id(*members: ReadStep) -> dict[str, Step]: ...
 @overload
 def by_id(*members: ActionStep) -> dict[str, ActionStep]: ...
 def by_id(*members: Any) -> dict[str, Any]:
-    """Return the steps of functions under ``@step``, or actions, by their ids."""
-    records = {}
+    """Return a mapping from id to step or action.
+
+    Parameters
+    ----------
+    members : functions under ``@step``, which stand for their steps; or actions
+    """
+    steps = {}
     for member in members:
-        record = member if isinstance(member, ActionStep) else _steps[member]
-        records[record.id] = record
-    return records
+        found = member if isinstance(member, ActionStep) else _steps[member]
+        steps[found.id] = found
+    return steps
 
 
 class SectionModule(Protocol):
@@ -221,8 +227,9 @@ class SectionModule(Protocol):
     ----------
     NAME : the notebook's name without ending: two digits, ``_``, and a word. The ids of the
         section's own steps begin with the number and a dot
-    STEPS : every step that the section reads, its own and those it shares, by id
-    ACTIONS : every step that changes something, by id
+    STEPS : a mapping from id to step: every step that the section reads, its own and those of other
+        sections
+    ACTIONS : a mapping from id to action: every step that changes something
     conclude : draws the section's findings and verdict from the journal. The investigation adds
         the section's name and what could not be read
     """
@@ -237,7 +244,7 @@ class SectionModule(Protocol):
 
 @dataclass(eq=False, repr=False)
 class Sections(dict[str, SectionModule]):
-    """A runbook's sections by name, one after the other.
+    """A mapping from name to section, in the order of the runbook.
 
     Parameters
     ----------
@@ -258,12 +265,15 @@ class Sections(dict[str, SectionModule]):
             self[module.NAME] = module
 
     def list_needed(self) -> dict[str, SectionModule]:
-        """Return the ids of the symptoms that a verdict needs, each with a section that has it."""
+        """Return a mapping from id to section: the symptoms that a verdict needs.
+
+        The section is one that reads the symptom.
+        """
         needed = {}
         for module in self.values():
-            for record in module.STEPS.values():
-                if record.needed and record.role in SYMPTOMS:
-                    needed[record.id] = module
+            for declared in module.STEPS.values():
+                if declared.needed and declared.role in SYMPTOMS:
+                    needed[declared.id] = module
         return needed
 
     def having(self, role: Role) -> set[str]:
@@ -276,7 +286,7 @@ class Sections(dict[str, SectionModule]):
         Raises
         ------
         UsageError
-            When there is none; lists those that exist.
+            When there is no such section. The message lists those that exist.
         """
         wanted = text.strip().lower().removesuffix(".ipynb")
         for name, module in self.items():
@@ -290,7 +300,7 @@ class Sections(dict[str, SectionModule]):
 
 
 def _has_role(module: SectionModule, role: Role) -> bool:
-    roles = [record.role for record in module.STEPS.values()]
+    roles = [declared.role for declared in module.STEPS.values()]
     return role in roles
 
 
@@ -300,8 +310,8 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
     Raises
     ------
     UsageError
-        When a name is unknown or a value is wrong. It names the parameter, and lists those that
-        exist.
+        When a name is unknown or a value is wrong. The message names the parameter, and lists the
+        parameters that exist.
     """
     fields = section.Parameters.model_fields
     try:
@@ -319,7 +329,7 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
         text = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
         advice = "Correct it where the parameters are set, and run again."
         names = ", ".join(fields)
-        raise UsageError(f"{section.NAME}: {text}. {advice} They are: {names}.") from None
+        raise UsageError(f"{section.NAME}: {text}. {advice} The parameters are: {names}.") from None
 
 
 def split_list(text: str) -> list[str]:

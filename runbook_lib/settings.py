@@ -24,8 +24,8 @@ class Settings(BaseSettings):
     """Where incidents are kept, who works on them, and how systems are asked.
 
     Every field is an environment variable of the same name in capitals, and stands in
-    ``.env.example``; one that ends in ``_URL`` is an address. An unset ``RUNBOOK_ENVIRONMENT``
-    means production.
+    ``.env.example``. A variable whose name ends in ``_URL`` is an address. An unset
+    ``RUNBOOK_ENVIRONMENT`` means production.
     """
 
     # An infinite threshold would never be breached.
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         Raises
         ------
         SettingsError
-            When a value is malformed; names the variable, not the value.
+            When a value is malformed. The message names the variable, not the value.
         """
         root = find_root(folder or Path.cwd())
         _check_lines(root / ".env")
@@ -69,9 +69,10 @@ class Settings(BaseSettings):
     @field_validator("runbook_operator")
     @classmethod
     def _check_operator(cls, value: str) -> str:
+        """Return the cleaned name; refuse one with which only a drill may approve."""
         name = _clean_name(value)
         if name.lower().startswith("drill:"):
-            raise ValueError("may not begin with 'drill:', which is how drills approve")
+            raise ValueError("may not begin with 'drill:': only drills approve with such a name")
         return name
 
     @field_validator("*", mode="before")
@@ -87,6 +88,7 @@ class Settings(BaseSettings):
     @field_validator("*")
     @classmethod
     def _check_url(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse an address that cannot be used; return it without the last ``/``."""
         if not str(info.field_name).endswith("_url") or not value:
             return value
         if not value.startswith(("http://", "https://")):
@@ -125,11 +127,12 @@ class Settings(BaseSettings):
         return tuple(filter(None, secrets))
 
     def read_http_options(self, system: str) -> dict[str, Any]:
-        """Return address, credentials, certificates, proxy and time-out for a system's client.
+        """Return the arguments of a system's ``HttpClient`` by their names.
 
         Parameters
         ----------
-        system : one whose ``<SYSTEM>_URL``, ``_TOKEN``, ``_USER`` and ``_PASSWORD`` are settings
+        system : its name in small letters. The fields that begin with this name and end in
+            ``_url``, ``_token``, ``_user`` and ``_password`` must exist
         """
         return {
             "url": getattr(self, f"{system}_url"),
@@ -165,7 +168,8 @@ def _check_lines(path: Path) -> None:
     Raises
     ------
     SettingsError
-        When a line is malformed, or the file cannot be read. It names the line, not its content.
+        When a line is malformed, or the file cannot be read. The message names the line, but
+        not its content.
     """
     if not path.exists():
         return

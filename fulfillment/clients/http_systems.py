@@ -289,7 +289,7 @@ class AlertmanagerClient(HttpClient):
             text = self.get(_STATUS, str, part="config.original")
             return yaml.safe_load(text)
         except (yaml.YAMLError, ValueError) as error:
-            raise self.bad(_STATUS, "gave a configuration that is not YAML") from error
+            raise self.make_bad_answer(_STATUS, "gave a configuration that is not YAML") from error
 
 
 def _walk_config(value: Json, where: str = "") -> Iterator[tuple[str, str]]:
