@@ -331,7 +331,7 @@ def build_app(runbook: Runbook) -> typer.Typer:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Run the command with these arguments; return its exit code. Errors become exit codes, too."""
+    """Run the command with these arguments; return its exit code, also after a known error."""
     known_errors: tuple[type[BaseException], ...] = (
         RunbookError,
         LogError,
@@ -361,7 +361,7 @@ def _show_usage_error(error: TyperException) -> None:
 
 
 def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
-    """Say in one sentence what stopped a command, without secrets; return its exit code.
+    """Say what stopped a command, without secrets; return the command's exit code.
 
     After an interrupt, end the process here if another thread still runs.
     """

@@ -451,7 +451,10 @@ class Investigation(Generic[S, C]):
         return write_note(self.incident, note, section=self.section.NAME)
 
     def observe(self, step_id: str) -> Reading:
-        """Carry out one step without journalling it. What could not be read is ``unknown``.
+        """Carry out one step without journalling it.
+
+        What could not be read is ``unknown``. A step of a system that is not configured is
+        ``left_out``.
 
         Raises
         ------
@@ -646,8 +649,12 @@ class Investigation(Generic[S, C]):
         ------
         StoppedAtPlanError
             When ``approve`` is empty, there is something to do, and ``may_wait`` is false.
+        PlanNotApprovedError
+            When a hash in ``approve`` belongs to no plan of this incident.
         SafetyError
-            When a safety rule refuses. The refusal is journalled.
+            When another safety rule refuses. This refusal is journalled.
+        ActionInterruptedError
+            When the change is interrupted. The interruption is journalled.
         """
         approved = split_list(approve)
         self._check_approved(approved, plan)
@@ -714,7 +721,10 @@ class Investigation(Generic[S, C]):
         return self._write_phase(plan, phase, effect.reason, effect.result)
 
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
-        """Change the world by ``change``, and journal what came of the plan, even a failure."""
+        """Change the world by ``change``, and journal what came of the plan, even a failure.
+
+        A look becomes an incident first.
+        """
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self.incident.open(HAND)

@@ -1,4 +1,4 @@
-"""Frozen types that the layers hand to each other. Everything here is a value."""
+"""Types that the layers hand to each other: values, which are frozen, but for ``Outcome``."""
 
 from __future__ import annotations
 
@@ -244,8 +244,8 @@ class Plot(_Journalled):
 class Event:
     """Something that happened.
 
-    ``kind`` is a word such as alert, lag, backlog, restart, error, notification, trigger or action;
-    ``unknown`` stands for what could not be read. ``source`` names the system whose clock gave
+    ``kind`` is a word such as alert, lag, backlog, restart, error, notice, trigger or action. The
+    kind ``unknown`` stands for what could not be read. ``source`` names the system whose clock gave
     ``at``.
     """
 
@@ -484,7 +484,7 @@ class Note(_Entry):
 
 
 class NotebookEntry(_Entry):
-    """How one run of a section's notebook ended.
+    """How one run of a section's notebook ended; for a run by hand, that it began.
 
     ``notebook`` is the executed file's name. ``is_typo`` says whether the run ended because a
     person had typed something wrong, such as an id or an approval.
@@ -522,7 +522,7 @@ class Conclusion(_Entry):
 
     Attributes
     ----------
-    unknown_steps : ids of the steps that could not be read
+    unknown_steps : ids of the steps that have no reading, or one that is ``unknown``
     timeline : what happened, oldest first, by this machine's clock; and what could not be read
     forecast : forecast of the drain
     clear : when the alert will clear; set when the trouble is fixed and the alert still fires

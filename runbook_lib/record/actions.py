@@ -77,7 +77,7 @@ class ActionRecord(NamedTuple):
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether its newest entry is an approval or a failure, and it never changed the world."""
+        """Whether its newest entry is an approval or a failure, and no entry says ``applied``."""
         is_begun = self.last.phase in (ActionPhase.APPROVED, ActionPhase.FAILED)
         return is_begun and self.applied is None
 

@@ -1,7 +1,7 @@
 """Incident folders: one folder per incident. Its sections share what they know through it.
 
-A folder is a *look* until the first breach or change turns it into an incident. A closed folder is
-never chosen again, and its report stays as it is.
+A folder is a *look* until the first breach or change turns it into an incident. After a close no
+command chooses the folder by itself, and the report stays as it is.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def write_json(path: Path, value: Json) -> None:
 class IncidentState(BaseModel):
     """The state of an incident, in one file: ``incident.json``.
 
-    The file holds no fact that follows from another one. What happened stands in the journal.
+    No fact in the file follows from another fact in it. What happened stands in the journal.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class Incident:
     folder : the folder; ``plans/ ledger/ notebooks/ evidence/`` exist in it
     journal : what was observed and done, append-only
     redactor : hides secrets; the journal uses it
-    closed_here : whether this command closed it; then this command may still write into it
+    closed_here : whether this object closed the incident, and may still write into it
     """
 
     closed_here = False
@@ -199,7 +199,7 @@ class Incident:
         return ""
 
     def update(self, **changes: Json) -> None:
-        """Change ``incident.json`` in one step. No other code changes it once it is made.
+        """Change ``incident.json`` in one step. Only this and ``close`` change an existing file.
 
         Raises
         ------
@@ -508,7 +508,7 @@ def lock_home(home: Path) -> Iterator[None]:
 
 
 def list_incidents(home: Path) -> Iterator[Path]:
-    """Yield the incident folders under ``home``, newest first."""
+    """Yield the folders under ``home`` that hold an ``incident.json``, the newest first."""
     if not home.is_dir():
         return
     folders = [path for path in home.iterdir() if _ID.fullmatch(path.name)]

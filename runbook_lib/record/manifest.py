@@ -65,7 +65,7 @@ class _Manifest(NamedTuple):
 
 
 def write_manifest(incident: Incident) -> Path:
-    """Write ``manifest.json``: the SHA-256 and size of every file, and the journal's head.
+    """Write ``manifest.json``: SHA-256 and size of each file that it covers, and the journal's head.
 
     Raises
     ------
@@ -253,8 +253,9 @@ def _measure(content: bytes) -> _Digest:
 def _list_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files that a manifest covers, by name.
 
-    Left out are the manifest itself, zips, locks, files that are being written, and what changes
-    after the report: ``lab/``, the notebooks that somebody works on, and ``.pictures/``.
+    Left out are the manifest itself, zips, locks, files that are being written, and two folders
+    that change after the report: ``lab/``, with the notebooks that somebody works on, and
+    ``.pictures/``.
     """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -50,7 +50,7 @@ class JournalView:
     ----------
     entries : all of them, in sequence
     readings, actions, conclusions, starts, notes : the entries of one kind, in sequence
-    runs : the entries of notebooks that ended, in sequence
+    runs : the entries of the notebooks' runs, in sequence
     unreadable : numbers of the entries that do not have the shape of their kind
     """
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..investigation import Investigation
 
-# Okabe and Ito's palette without yellow, each with a dash and a marker of its own.
+# Four colours of Okabe and Ito's palette, and grey. Each has a dash and a marker of its own.
 _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     {"color": "#D55E00", "linestyle": "--", "marker": "s"},

@@ -246,7 +246,7 @@ def _say_part(value: Json) -> str:
 
 
 def pill(word: str) -> Markup:
-    """Return a status as icon, word and colour; each of the three alone is enough."""
+    """Return a status as icon, word and colour. The word alone is enough to understand it."""
     tone, icon = get_tone(word)
     wrap = "nowrap" if word in _TONES else "normal"
     style = f"{_PILLS[tone]};border-radius:4px;padding:1px 7px;font-weight:600;white-space:{wrap}"

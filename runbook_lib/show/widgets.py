@@ -1,7 +1,7 @@
 """What a notebook asks and offers: forms, approvals, live readings, notes.
 
-Nothing happens before somebody presses a button. If the front end cannot show widgets, you see
-a table or a sentence instead, and the notebook goes on.
+Nothing happens before somebody presses a button; only ``live`` reads at once. If the front end
+cannot show widgets, you see a table or a sentence instead, and the notebook goes on.
 """
 
 from __future__ import annotations
@@ -358,7 +358,7 @@ def say(words: str, name: str, namespace: MutableMapping[str, Any]) -> Widget:
 
 
 def live(inv: Investigation, *steps: str) -> Widget:
-    """Show the readings of some steps, read again on demand.
+    """Read some steps and show their readings; read them again when the button is pressed.
 
     Parameters
     ----------
@@ -435,8 +435,8 @@ def write_down(
 
     Notes
     -----
-    Changes the journal and the report only, and only when "Save" is pressed. Notes are appended:
-    nobody's words are overwritten.
+    Changes only the incident folder, and only when "Save" is pressed. Also concludes the section,
+    which may close the incident. Notes are appended: nobody's words are overwritten.
     """
     answers: dict[str, Any] = {}
     rows = []
