@@ -65,7 +65,7 @@ class _Manifest(NamedTuple):
 
 
 def write_manifest(incident: Incident) -> Path:
-    """Write ``manifest.json``: SHA-256 and size of each file that it covers, and the journal's head.
+    """Write ``manifest.json``: SHA-256 and size of each covered file, and the journal's head.
 
     Raises
     ------
