@@ -16,7 +16,6 @@ from pydantic import BaseModel, computed_field
 
 from ..errors import JournalDamagedError, RecordError
 from ..model import (
-    ActionPhase,
     CauseStatus,
     Conclusion,
     Finding,
@@ -210,12 +209,18 @@ def _read_journal(incident: Incident, judge: Judge) -> dict[str, Json]:
 
 
 def _count_lost(journal: JournalView) -> int | None:
-    """Return how many objects are lost, by the proofs of the actions; None: none counted them."""
-    results = [check.result for check in journal.list_actions(ActionPhase.VERIFIED)]
-    losses = [int(result["lost"]) for result in results if "lost" in result]
+    """Return how many objects are lost, by the newest proof of each plan; None: no proof.
+
+    A proof that counts a loss failed, so its entry has not the phase ``verified``.
+    """
+    losses: dict[str, int] = {}
+    for entry in journal.actions:
+        if "lost" in entry.result:
+            plan = str(entry.result.get("plan"))
+            losses[plan] = int(entry.result["lost"])
     if not losses:
         return None
-    return sum(losses)
+    return sum(losses.values())
 
 
 def _read_score(score: dict[str, Json]) -> dict[str, Json]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fulfillment.policy import POLICY
-from runbook_lib.model import Status, Verdict
+from runbook_lib.model import ActionPhase, Status, Verdict
 from runbook_lib.record.history import (
     OVERDUE,
     HistoryRow,
@@ -64,6 +64,14 @@ def test_a_drill_and_an_incident_are_told_with_their_times(tmp_path: Path) -> No
     times = [row.detect_s, row.diagnose_s, row.remediate_s, row.clear_s]
     assert all(seconds and seconds > 0 for seconds in times)
     assert row.detect_s == pytest.approx(31 * 60, abs=30)
+
+
+def test_lost_objects_are_counted_by_the_newest_proof_of_each_plan(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.act(ActionPhase.FAILED, result={"lost": 3})
+    tell.act(ActionPhase.FAILED, result={"lost": 2})
+    tell.act(ActionPhase.VERIFIED, result={"plan": "another", "lost": 0})
+    assert [row.lost for row in list_history(tmp_path, POLICY)] == [2]
 
 
 @pytest.mark.parametrize("damage", ["gone", "no database", "another version"])
