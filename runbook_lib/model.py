@@ -120,7 +120,7 @@ class CauseStatus(StrEnum):
 
 
 class Role(StrEnum):
-    """What a step is to this package, which knows steps by their role and never by their id.
+    """What a step is for. This package knows steps by their role, and never by their id.
 
     Attributes
     ----------
@@ -156,9 +156,9 @@ class Role(StrEnum):
     REFERENCE = "reference"
 
 
-#: A breach that a step with one of these roles read is an incident.
+#: If a step with one of these roles reads a breach, there is an incident.
 SYMPTOMS = frozenset({Role.ALERT, Role.BACKLOG, Role.TICKET, Role.SYMPTOM})
-#: A breach that a step with one of these roles read shows trouble, even where it is no incident.
+#: If a step with one of these roles reads a breach, there is trouble, even if it is no incident.
 SIGNS = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG}
 
 

@@ -40,7 +40,7 @@ MemoryRemoved = Annotated[bool, typer.Option(help="also objects whose fate the b
 def make_move_commands(
     load_commands: Callable[[], MoveCommands], *, has_own_plan: bool = False
 ) -> typer.Typer:
-    """Return ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``.
+    """Return the commands ``plan``, ``apply``, ``resume``, ``undo``, ``settle`` and ``verify``.
 
     Parameters
     ----------

@@ -457,7 +457,7 @@ class MoveGate(Generic[P]):
         return {row.key: "" for row in rows}
 
     def describe_interruption(self, error: KeyboardInterrupt) -> str:
-        """Say how far an interrupted run came, and what goes on with it."""
+        """Say how far an interrupted run came, and which command goes on with it."""
         return str(error)
 
     def plan_move(
@@ -556,7 +556,7 @@ class MoveGate(Generic[P]):
         return self.admit(undo)
 
     def plan_settling(self, inv: Any, plan: Plan, *, word: str, keys: Sequence[str]) -> Plan:
-        """Plan to record a person's word, with evidence, on rows that nothing else can decide.
+        """Plan to write down a person's word, with evidence, on rows that nothing else can decide.
 
         Parameters
         ----------

@@ -179,8 +179,8 @@ def _check_journal(
         problems.append(f"{where} {seq + 1}: {missing}")
     if seq > manifest.seq:
         added = seq - manifest.seq
-        what = "1 line was" if added == 1 else f"{added:,} lines were"
-        newer.append(f"{_JOURNAL}: {what} appended since")
+        lines = "1 line was" if added == 1 else f"{added:,} lines were"
+        newer.append(f"{_JOURNAL}: {lines} appended since")
     return problems, newer
 
 

@@ -33,7 +33,7 @@ class _Work:
 
 def make_bars() -> Progress:
     """Return a progress function that shows a bar in a notebook for each piece of work."""
-    return _make_meter(_begin_bar, _BAR_GAP_S, time.monotonic)
+    return _make_progress(_begin_bar, _BAR_GAP_S, time.monotonic)
 
 
 def make_meter(say: Callable[[str], None], clock: _Clock = time.monotonic) -> Progress:
@@ -45,10 +45,10 @@ def make_meter(say: Callable[[str], None], clock: _Clock = time.monotonic) -> Pr
     def begin(_words: str) -> _Show:
         return show
 
-    return _make_meter(begin, _WORDS_GAP_S, clock)
+    return _make_progress(begin, _WORDS_GAP_S, clock)
 
 
-def _make_meter(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock) -> Progress:
+def _make_progress(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock) -> Progress:
     """Return a progress function that treats calls with equal words as one piece of work.
 
     Work whose count does not grow from one call to the next begins anew.

@@ -96,7 +96,7 @@ def _join(cards: Iterable[Card]) -> str:
 
 
 def _frame(cards: Iterable[Card]) -> str:
-    """Return cards as HTML for a widget. The style keeps lines lower than buttons."""
+    """Return cards as HTML for a widget, with less room between lines than between buttons."""
     return f'<div style="line-height:1.4">{_join(cards)}</div>'
 
 
@@ -465,6 +465,7 @@ def write_down(
         follow_up_values = {name: field.value.strip() for name, field in follow_up.items()}
         problem = ""
         if any(follow_up_values.values()):
+            # If the follow-up is wrong, the answers above are saved all the same.
             try:
                 _save_follow_up(inv, follow_up_values)
             except RunbookError as error:
