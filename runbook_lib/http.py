@@ -430,7 +430,7 @@ class HttpClient:
                 text = f"answered more than {_MAX_BODY_BYTES >> 20} MiB. Ask for less."
                 raise self._make_error(errors.BadAnswerError, f"{url} {text}")
             if time.monotonic() > deadline:
-                # ``_send`` turns this into a ``ClientTimeoutError``, as it does for other time-outs.
+                # ``_send`` turns this into a ``ClientTimeoutError``, like any other time-out.
                 raise requests.ReadTimeout("the body took too long")
         return bytes(body)
 
