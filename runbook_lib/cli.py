@@ -130,8 +130,8 @@ def parse_minutes(text: str) -> float:
         raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None
 
 
-# The commands that every runbook has. Each imports its work when it runs, so that `--help` stays
-# fast. Interrupts are held during the import, because an import may swallow an interrupt.
+# The commands that every runbook has. A command imports what it needs when it runs, so that
+# `--help` stays fast. Interrupts are held during the import, because an import may swallow an interrupt.
 app = typer.Typer()
 
 

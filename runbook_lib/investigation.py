@@ -47,7 +47,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-#: Given as an incident's id, it asks for a new incident that is opened by hand.
+#: In place of an incident's id: make a new incident, opened by hand.
 NEW = "new"
 
 S = TypeVar("S", bound=Settings, default=Settings)
@@ -291,7 +291,7 @@ class Investigation(Generic[S, C]):
     def _find_breach_now(
         cls, incident: Incident, settings: S, skip_step: str = ""
     ) -> Reading | None:
-        """Read the needed symptoms now until one is a breach, and return it. Writes nothing."""
+        """Read the needed symptoms now, and return the first breach. Writes nothing."""
         sections = find_runbook().load_sections()
         for step, section in sections.list_needed().items():
             if step == skip_step:
@@ -469,7 +469,7 @@ class Investigation(Generic[S, C]):
             outcome = model.Outcome().left_out(str(error))
         except unreadable as error:
             outcome = model.Outcome().unknown(f"could not be read: {error}")
-        # Where the outcome sets a source or a threshold, it replaces that of the step.
+        # A source or threshold that the outcome sets replaces the one of the step.
         fields: dict[str, Json] = {
             "source": self._fill_in(step.source),
             "threshold": self._fill_in(step.threshold),
@@ -679,7 +679,7 @@ class Investigation(Generic[S, C]):
         return self._carry_out(plan, plan.kind.apply)
 
     def _check_approved(self, approved: list[str], plan: Plan) -> None:
-        """Refuse approved hashes if one of them belongs to no plan that is known here."""
+        """Refuse approved hashes if one of them belongs to no plan of this incident."""
         plans = [*self.load_named_plans(), *self._plans.values(), plan]
         known_hashes = {known.sha256 for known in plans}
         ids_to_approve = {known.sha256: known.id for known in plans if not known.is_empty}

@@ -223,8 +223,8 @@ class Plot(_Journalled):
     ----------
     part : the part of the report that shows the plot: signals, diagnosis or forecast
     threshold : drawn as a line, in the plot's unit
-    windows : beginning and end of each span to shade: an alert fired in it. The end is None while
-        the alert still fires
+    windows : beginning and end of each span in which an alert fired; these spans are shaded. The
+        end is None while the alert still fires
     marks : moments to annotate, such as an action, with their words
     ages : start and end of a range of ages in minutes (an end of None: no limit), and how many
         objects have waited that long
@@ -329,7 +329,7 @@ class Outcome(BaseModel):
     first_seen : a mapping from a cause's name to the time of the first sign of that cause
     rows, columns, text, facts, plot : what people look at; rows are shown unfolded when ``columns``
         names the columns to show
-    events : what happened in the window, and what of it could not be read
+    events : what happened in the window; events of the kind ``unknown`` say what could not be read
     forecast : forecast of the drain
     clear : when the alert will clear after the last action
     ways_on : commands that finish what was begun; people must run them before anything else
@@ -404,7 +404,7 @@ class Finding(_Journalled):
     Attributes
     ----------
     words : what the cause is
-    score : the weight of what supports it minus what refutes it, from -1 to 1
+    score : the weight of what supports the cause minus that of what refutes it, from -1 to 1
     evidence : references into the journal: a step id, or ``#<seq>``
     reason : why the cause has this status, in words
     next_step : the step that helps, with its command; or why none helps
@@ -470,9 +470,9 @@ class Note(_Entry):
 
     @property
     def is_remark(self) -> bool:
-        """Whether a person wrote it, and it is no lesson, follow-up or answer to the checklist.
+        """Whether a person wrote the note, and it is no lesson, follow-up or checklist's answer.
 
-        Such a note says what was seen, or what was done by hand.
+        Such a note says what the person saw or did.
         """
         is_other_kind = self.lesson or self.owner or self.due or self.ticket or self.checklist
         return bool(self.operator) and not is_other_kind

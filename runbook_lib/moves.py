@@ -330,7 +330,7 @@ class Mover(Protocol[P_co]):
         """Return the store's unfinished plans, each a dataclass. Only reads."""
 
     def read_begun(self, path: Path, ledger: Path, /) -> Any:
-        """Read a plan that has a ledger here; None when its file is damaged or gone."""
+        """Read a plan that has a ledger on this machine; None when the plan is damaged or gone."""
 
     def fetch_plan(
         self, store: Any, plan_id: str, /, *, find_folder: Callable[[], Path]
@@ -675,7 +675,7 @@ class MoveGate(Generic[P]):
     def list_begun(self, home: Path) -> dict[str, Callable[[], Any]]:
         """Return a mapping from a plan's id to a function that reads the plan. Only reads.
 
-        It has every plan that has a ledger in an incident's folder on this machine.
+        The mapping has every plan that has a ledger in an incident's folder on this machine.
         """
         begun: dict[str, Callable[[], Any]] = {}
         for folder in list_incidents(home):

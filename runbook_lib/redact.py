@@ -19,7 +19,8 @@ MASK = "[redacted]"
 # Texts of fewer characters are names and words that come again and again: their redacted form is
 # cached.
 _SHORT = 100
-# What has fewer characters is not looked for, since it would blank ordinary text.
+# A secret, or its base64 form, with fewer characters is not looked for: it would blank ordinary
+# text.
 _SHORTEST_SECRET = 4
 _SHORTEST_BASE64 = 6
 
@@ -52,7 +53,7 @@ _RULES = {
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?": MASK,
 }
 # Without any of these no pattern can match. A ledger has very many keys and numbers without them,
-# so this one search saves the time of all others.
+# so this one search saves the time of all other searches.
 _SIGNS = re.compile(
     r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
     r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"

@@ -83,7 +83,7 @@ class ActionRecord(NamedTuple):
 
     @property
     def was_tried(self) -> bool:
-        """Whether it was approved, refused, applied, or failed.
+        """Whether the action was approved, refused, applied, or failed.
 
         A plan with nothing to do is verified at once, which is no try. An action that was killed
         may have only an approval: the journal does not say how far the action came.

@@ -64,7 +64,8 @@ class HistoryRow(BaseModel, frozen=True):
     is_good : whether a drill met every objective; None: it is no drill, or was not scored
     damage : what is wrong with ``incident.json`` or the journal; empty: nothing. The row then lacks
         what the damaged file holds
-    previous, goes_on_in : the incidents before and after it with the same trouble; empty: none
+    previous, goes_on_in : the incident before, and after, this one with the same trouble; empty:
+        none
     """
 
     incident: str
@@ -88,7 +89,7 @@ class HistoryRow(BaseModel, frozen=True):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def is_open(self) -> bool:
-        """Whether it is not closed. An incident with any damage counts as closed."""
+        """Whether the incident or drill is not closed. With any damage it counts as closed."""
         return self.closed_at is None and not self.damage
 
     @computed_field  # type: ignore[prop-decorator]
@@ -270,7 +271,8 @@ def _names_cause(conclusion: Conclusion) -> bool:
 class DrillTrend(BaseModel, frozen=True):
     """How the drills of one scenario went.
 
-    Durations are medians in seconds, each over the drills in which it is known; None: in none.
+    Each duration is the median over the drills in which it is known, in seconds; None: not known in
+    any drill.
 
     Attributes
     ----------

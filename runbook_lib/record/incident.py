@@ -107,12 +107,12 @@ class IncidentState(BaseModel):
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is over. A look may be closed, too."""
+        """Whether the incident is over. A look may be closed, too."""
         return self.closed_at is not None
 
     @property
     def is_open(self) -> bool:
-        """Whether it is an incident, not a look, and not over."""
+        """Whether this is an incident, not a look, and is not over."""
         return not self.is_closed and bool(self.opened_by)
 
     def to_json(self) -> dict[str, Json]:
@@ -167,12 +167,12 @@ class Incident:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is over. A look may be closed, too."""
+        """Whether the incident is over. A look may be closed, too."""
         return self.state.is_closed
 
     @property
     def is_late(self) -> bool:
-        """Whether another command closed it: only notes are added then."""
+        """Whether another command closed the incident: then only notes are added."""
         if self.closed_here or not self.is_closed:
             return False
         # This run may have closed it through another object: then the run's own entries say so.
@@ -181,7 +181,7 @@ class Incident:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is an incident, not a look, and not over."""
+        """Whether this is an incident, not a look, and is not over."""
         return self.state.is_open
 
     def find_damage(self) -> str:

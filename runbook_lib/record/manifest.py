@@ -1,4 +1,4 @@
-"""What an incident folder held, by hash, and whether it still does.
+"""What an incident folder held, by hash, and whether the folder still holds the same.
 
 The manifest shows accidents and edits. It does not stop someone who rewrites every file.
 """
@@ -216,7 +216,7 @@ def verify_attachment(path: Path) -> Verification:
     Raises
     ------
     RecordError
-        When it is not such a zip.
+        When the file is not such a zip.
     """
     with TemporaryDirectory() as place:
         try:

@@ -289,7 +289,7 @@ class JournalView:
         return None
 
     def recovered_at(self) -> datetime | None:
-        """Return when recovery was first read as ok, if it has lasted since; else None."""
+        """Return since when recovery is read as ok; None if its newest reading is not ok."""
         recovery = [reading for reading in self.readings if reading.role is Role.RECOVERY]
         return _find_ok_start(recovery)
 

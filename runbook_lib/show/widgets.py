@@ -167,7 +167,7 @@ class Form(Widget):
         return values
 
     def use(self) -> str:
-        """Check what stands in the fields, and use it; or say beside each field what is wrong.
+        """Check the values in the fields, and use them; or say beside each field what is wrong.
 
         Returns
         -------
