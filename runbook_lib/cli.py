@@ -131,7 +131,8 @@ def parse_minutes(text: str) -> float:
 
 
 # The commands that every runbook has. A command imports what it needs when it runs, so that
-# `--help` stays fast. Interrupts are held during the import, because an import may swallow an interrupt.
+# `--help` stays fast. Interrupts are held during the import, because an import may swallow an
+# interrupt.
 app = typer.Typer()
 
 
