@@ -124,7 +124,7 @@ T = TypeVar("T")
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
 _make_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-#: Why no answer came, in our words, by a part of urllib3's text.
+#: A mapping from a part of urllib3's text to why no answer came, in our words.
 _REASONS = {
     "refused": "connection refused",
     "resolve": "the name cannot be resolved",
