@@ -454,7 +454,9 @@ def _carry_out(
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     with SharedKernel() as kernel:
         named = str(given.get("incident_id", ""))
-        incident, is_new = opener.find(settings, named, after=after, on_accepted=kernel.begin)
+        incident, is_new = opener.find_or_make(
+            settings, named, after=after, on_accepted=kernel.begin
+        )
         if incident.is_closed:
             advice = "leave --incident out, or write --incident new"
             text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"

@@ -282,7 +282,7 @@ class MoveCommands:
         progress: Progress,
     ) -> MovePlanDocument:
         """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
-        incident, is_new = self._opener.find(settings, incident_id, keeps=True)
+        incident, is_new = self._opener.find_or_make(settings, incident_id, keeps=True)
         inv = self._open(settings, incident, progress, memory_removed=memory_removed, shards=shards)
         plan = inv.plan(self._gate.step)
         if is_new and plan.is_empty and not incident.is_open:
@@ -686,7 +686,7 @@ class MoveCommands:
         incident = Incident(folder, redactor=Redactor(settings.secrets))
         is_damaged = bool(incident.find_damage())
         if is_damaged or (incident.is_closed and not look):
-            incident, _ = self._opener.find(settings, keeps=is_damaged)
+            incident, _ = self._opener.find_or_make(settings, keeps=is_damaged)
         return self._open(settings, incident, progress, **parameters)
 
     def _fetch_plan(self, settings: Settings, plan_id: str) -> Path | None:
@@ -699,7 +699,7 @@ class MoveCommands:
         """
 
         def find_incident() -> Incident:
-            incident, _ = self._opener.find(settings, keeps=True)
+            incident, _ = self._opener.find_or_make(settings, keeps=True)
             return incident
 
         try:

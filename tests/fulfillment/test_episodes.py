@@ -134,7 +134,7 @@ def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World
 def test_two_people_who_see_it_at_once_work_on_one_incident(world: World) -> None:
     pause_pipeline(world)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(Investigation.find, [world.settings] * 4))
+        found = list(pool.map(Investigation.find_or_make, [world.settings] * 4))
     assert len({incident.id for incident, _ in found}) == 1
     assert [incident.is_open for incident, _ in found] == [True] * 4
     assert sum(is_made for _, is_made in found) == 1

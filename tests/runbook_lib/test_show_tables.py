@@ -195,7 +195,7 @@ def test_what_is_refuted_is_behind_a_fold_and_not_in_the_text() -> None:
     places = [card.to_text().index(text) for text in texts]
     assert places == sorted(places)
     assert "surge" not in card.to_text()
-    assert "<summary>1 refuted</summary>" in card.to_html()
+    assert "<summary>1 refuted cause</summary>" in card.to_html()
 
 
 def test_facts_are_plain_and_sizes_are_for_people() -> None:
