@@ -581,7 +581,7 @@ def plan_release(
         memory_removed=memory_removed,
         shards=shards,
     )
-    plan = RELEASE.must_move(inv.plan(GATE.step))
+    plan = RELEASE.refuse_unless_move(inv.plan(GATE.step))
     effect, effect_reason, oldest_minutes = describe_effect(inv, plan)
     if oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
         incident.open(backlog)

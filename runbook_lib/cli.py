@@ -275,9 +275,9 @@ def note(
 def history(*, as_json: AsJson = False) -> None:
     """Show past incidents and drills, their times and trends. Writes gauges for Prometheus."""
     with hold_interrupts():
-        from .run.commands import read_history
+        from .run.commands import write_history
 
-    present(lambda _: read_history(_load_settings()), as_json=as_json)
+    present(lambda _: write_history(_load_settings()), as_json=as_json)
 
 
 @app.command()

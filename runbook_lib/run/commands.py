@@ -56,7 +56,7 @@ from .interrupts import Interrupts, do_nothing, hold_interrupts
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 
 Given = Mapping[str, object]
-"""Parameters by name; each section gets those that it knows."""
+"""Parameters, with their names as keys; each section gets those that it knows."""
 
 
 def run_sections(
@@ -82,8 +82,8 @@ def run_sections(
     Raises
     ------
     RunInterruptedError
-        On Ctrl-C or SIGTERM, after the report is written. In the middle of a change it is an
-        ``ActionInterruptedError``.
+        On Ctrl-C or SIGTERM, or when another command closed the incident; raised after the report
+        is written. In the middle of a change it is an ``ActionInterruptedError``.
 
     Notes
     -----
@@ -135,12 +135,13 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str, opt
     Parameters
     ----------
     seq_before : number of the journal's last entry before the run
+    command, options : as in ``run_sections``
     """
     if incident.is_late:
         closed_at = f"{incident.state.closed_at:%H:%M:%S}Z"
-        text = f"Another command closed {incident.id} at {closed_at}, so this one ended."
+        text = f"Another command closed {incident.id} at {closed_at}, so this command ended."
         advice = name_runbook("Look again with: runbook investigate")
-        return f"{text} What it read after that is not kept. {advice}"
+        return f"{text} What this command read after the close is not kept. {advice}"
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
     describe = load_policy().describe_action
     changes = []
@@ -173,10 +174,11 @@ def investigate(
 
     Parameters
     ----------
-    alerts_file : what ``read_alerts`` takes. With such a file, a look that saw nothing wrong stays
-        open, since more alerts may join its report; the caller closes the look
-    after : the incident that ended when another episode began; if it is still open, it is closed
-        here
+    alerts_file : a JSON file of alerts, which ``read_alerts`` reads. With such a file, a look that
+        saw nothing wrong stays open, since more alerts may join its report. The caller closes
+        the look
+    after : id of the incident that ended when another episode began. If that incident is still
+        open, it is closed here
 
     Raises
     ------
@@ -231,7 +233,7 @@ def investigate(
         advice=journal.advice(now),
         next="" if needs_nothing_more else name_runbook(f"runbook run {section[:2]}"),
         unfinished=journal.ways_on,
-        became=tuple(_list_becoming(own)),
+        became=tuple(_say_what_became(own)),
         changed=changes.changed,
         changed_since=changes.since,
     )
@@ -292,10 +294,10 @@ def run_chosen(
         verdict = conclusion.verdict
         reason = conclusion.summary
     own = journal.of_runs(_list_run_marks(done.runs))
-    became = list(_list_becoming(own))
+    became = list(_say_what_became(own))
     advice: tuple[str, ...] = ()
     if verdict in ENDED_WELL:
-        became += _say_stays_open(done, sections, own)
+        became += _say_why_open(done, sections, own)
     elif verdict is not Verdict.UNKNOWN or own.last_diagnosis is not None:
         # If the verdict is unknown, an earlier diagnosis does not count: the symptom may be gone.
         advice = journal.advice(utc_now())
@@ -315,8 +317,8 @@ def run_chosen(
     )
 
 
-def _list_becoming(own: JournalView) -> Iterator[str]:
-    """Yield in words what became of the incident, such as that it was opened or closed.
+def _say_what_became(own: JournalView) -> Iterator[str]:
+    """Yield sentences on what became of the incident, such as that it was opened or closed.
 
     Parameters
     ----------
@@ -330,8 +332,8 @@ def _list_becoming(own: JournalView) -> Iterator[str]:
             yield str(entry.data.get("reason"))
 
 
-def _say_stays_open(done: _Done, sections: Sections, own: JournalView) -> Iterator[str]:
-    """Say why an incident that is well stays open, though the section that may close it ran."""
+def _say_why_open(done: _Done, sections: Sections, own: JournalView) -> Iterator[str]:
+    """Say why an incident with a good verdict stays open after the section that may close it."""
     closers = sections.having(Role.CLEARED) & {run.section for run in done.runs}
     if not closers or not done.incident.is_open:
         return
@@ -352,11 +354,11 @@ def _list_run_marks(runs: Sequence[NotebookRun]) -> list[str]:
 def _list_earlier(
     journal: JournalView, own: JournalView, now: datetime
 ) -> Iterator[dict[str, Json]]:
-    """Yield the newest readings of steps that these runs did not read, with their age.
+    """Yield a row for each step that only earlier runs read: its newest reading, with the age.
 
     Parameters
     ----------
-    own : what these runs wrote
+    own : the entries that these runs wrote
     """
     for step, reading in journal.latest().items():
         if step not in own.latest():
@@ -372,9 +374,9 @@ def _list_earlier(
 def _judge_runs(
     runs: Sequence[NotebookRun], sections: Sections, journal: JournalView
 ) -> Judgement | None:
-    """Return the incident's judgement; it needs no readings but those of the runs' sections.
+    """Return the incident's judgement, for which only these sections' needed steps must be read.
 
-    None when these sections judge no symptom.
+    None when these sections have no step that a verdict needs.
     """
     needed: set[Role] = set()
     for run in runs:
@@ -400,7 +402,7 @@ def _say_next(judgement: Judgement | None, incident: Incident, ran: Sequence[str
 
     Parameters
     ----------
-    ran : names of the sections that ran
+    ran : names of the sections that this command ran
     """
     if judgement is None or not judgement.next.section:
         return ""
@@ -489,11 +491,12 @@ def _finish(
     *,
     may_close: bool,
 ) -> Path:
-    """Write the report of an incident, and return its path.
+    """End the kernel, then write the incident's report; return the report's path.
 
     Parameters
     ----------
-    may_close : whether a look is closed first; if one of its plans waits, it is kept instead
+    may_close : whether a look is closed before that; if one of its plans waits, the look is kept
+        for later commands instead
     """
     kernel.end()
     if may_close and not (incident.is_open or incident.is_closed):
@@ -524,7 +527,7 @@ def _list_plans(
 
     Parameters
     ----------
-    own : what the run wrote
+    own : the entries that the run wrote
     is_over : whether nothing more is to be done; if so, and the run changed something, no plan is
         offered
     """
@@ -550,12 +553,12 @@ def rebuild_report(
 
     Parameters
     ----------
-    alerts_file : what ``read_alerts`` takes; the alerts join the report
+    alerts_file : a JSON file of alerts, which ``read_alerts`` reads; they join the report
     """
     alerts = read_alerts(alerts_file)
     incident = _open(settings, incident_id)
     note_alerts(incident, alerts)
-    note = "closed: its report stays as it was written then" if is_frozen(incident) else ""
+    note = "The incident is closed, so its report stays as it is." if is_frozen(incident) else ""
     return documents.ReportDocument(
         schema_name="runbook/report/1",
         incident=incident.id,
@@ -566,7 +569,7 @@ def rebuild_report(
 
 
 def _list_late_notes(incident: Incident) -> tuple[Note, ...]:
-    """Return the notes from after the close; none from a journal that cannot be read."""
+    """Return the notes that came after the close; none if the journal cannot be read."""
     with suppress(RecordError):
         return tuple(list_late_notes(incident.journal.view()))
     return ()
@@ -606,7 +609,7 @@ def close_incident(
     Raises
     ------
     UsageError
-        When it is closed already, or its journal is damaged.
+        When there is no such incident, it is closed already, or its journal is damaged.
     """
     incident = _open(settings, incident_id)
     check_undamaged(incident)
@@ -661,10 +664,10 @@ def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     )
 
 
-def read_history(settings: Settings) -> documents.HistoryDocument:
+def write_history(settings: Settings) -> documents.HistoryDocument:
     """Return every incident and drill, and how each scenario's drills went.
 
-    Writes the trends' picture and the gauges anew.
+    Writes the picture of the trends, and the file of gauges, anew.
     """
     home = settings.runbook_home
     rows = tuple(_list_history(settings))

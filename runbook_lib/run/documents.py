@@ -1,6 +1,6 @@
 """The JSON documents that commands print, and how people see them: answer, next command, tables.
 
-Fields are added, never renamed. Text from outside is not markup.
+Fields are added, never renamed. Text from outside is never read as markup.
 """
 
 from __future__ import annotations
@@ -45,12 +45,15 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
 
     @property
     def mark(self) -> str:
-        """The status whose icon and colour stand before the answer."""
+        """The status whose icon and colour stand before the answer.
+
+        It is the verdict; without one, it follows from the exit code.
+        """
         return self.verdict or _STATUS_OF_CODE.get(self.exit_code, "failed")
 
     @property
     def standing(self) -> str:
-        """How the incident stands, if the answer is about something else; else empty."""
+        """The incident's verdict in words, if the answer is about something else; else empty."""
         return ""
 
     @property
@@ -65,7 +68,7 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """What each plan would do, and the command that approves it."""
+        """Pairs: a command to paste, after the words that say what it does."""
         return ()
 
     @property
@@ -79,7 +82,7 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
 
 
 class NotebookResult(Part):
-    """How one notebook ended."""
+    """How one notebook ended; ``error`` says what stopped it, and is empty if nothing did."""
 
     notebook: str
     status: str
@@ -99,10 +102,11 @@ class InvestigateDocument(Document):
     ``unknown`` are the steps that could not be read, each with the reason. ``log`` is the entry of
     the incident log, ``advice`` what helps, in order, ``next`` the next command, ``unfinished`` the
     commands that finish what was begun before. ``reason`` says why the verdict is what it is.
-    ``earlier`` are steps that this command did not read: their readings are shown with their age,
-    and do not judge. ``became`` says whether the incident was opened, or took up an alert.
-    ``changed`` is what changed since the last report, which was written at ``changed_since``
-    (None: this report is the first).
+    ``earlier`` are the steps that only an earlier command read, with the age of each reading: a
+    reading counts for the verdict until it is ten minutes old, or something is changed. ``became``
+    says what became of the incident, such as that it was opened or took up an alert. ``changed`` is
+    what changed since the last report, which was written at ``changed_since`` (None: this report is
+    the first).
     """
 
     readings: tuple[Observed, ...]
@@ -129,6 +133,7 @@ class InvestigateDocument(Document):
     def answer(self) -> str:
         """The verdict, since when, the causes or else the reason, and how much is affected."""
         sentences = [super().answer]
+        # The first 16 characters of a time end with its minute.
         since = str(self.log.get("since") or "")[:16]
         until = str(self.log.get("until") or "")[:16]
         if since and until:
@@ -163,8 +168,8 @@ class RunDocument(Document):
 
     ``reason`` says why the verdict is what it is, ``advice`` what helps, in order, while there is
     trouble. ``plans`` are the plans that these notebooks made. ``next`` is the next command, and
-    ``unfinished`` are the commands that finish what was begun before. ``became`` says whether the
-    incident was opened, took up an alert, or was closed, and why it stays open.
+    ``unfinished`` are the commands that finish what was begun before. ``became`` says what became
+    of the incident, such as that it was opened or closed, or why it stays open.
     """
 
     notebooks: tuple[NotebookResult, ...]
@@ -179,24 +184,27 @@ class RunDocument(Document):
     @property
     def commands(self) -> tuple[str, ...]:
         """What was begun before comes first; then the next command, unless a plan waits."""
-        if self.next and not self._is_next_a_plan:
+        if self.next and not self._stopped_at_plan:
             return (*self.unfinished, self.next)
         return self.unfinished
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """The advice, if the plans below carry it out."""
-        return ("advice",) if self._is_next_a_plan else ()
+        return ("advice",) if self._stopped_at_plan else ()
 
     @property
-    def _is_next_a_plan(self) -> bool:
+    def _stopped_at_plan(self) -> bool:
         """Whether a notebook stopped at a plan that can be approved."""
-        stopped = any(run.status == "stopped_at_plan" for run in self.notebooks)
-        return stopped and bool(self.to_paste)
+        has_stopped = any(run.status == "stopped_at_plan" for run in self.notebooks)
+        return has_stopped and bool(self.to_paste)
 
     @property
     def answer(self) -> str:
-        """The verdict and its reason, then how notebooks ended; with a verdict, not ``done``."""
+        """The verdict and its reason, then how each notebook ended.
+
+        With a verdict, notebooks that are done are left out.
+        """
         parts = []
         if self.verdict:
             why = f": {self.reason}" if self.reason else ""
@@ -244,7 +252,7 @@ class ReportDocument(Document):
 
 
 class CloseDocument(ReportDocument):
-    """``close``: the verdict of the close, whose exit code it has.
+    """``close``: the last verdict of the incident. The exit code is that of the verdict.
 
     ``reason`` says why the verdict is what it is, and as of when. ``unfinished`` are the commands
     that finish what was begun. ``next`` is the command that looks again; empty after a good end.
@@ -292,9 +300,10 @@ class IncidentsDocument(Document):
 
 
 class HistoryDocument(Document):
-    """``history``: incidents and drills, the newest first; ``drills`` are trends by scenario.
+    """``history``: incidents and drills, the newest first; ``drills``: a trend for each scenario.
 
-    ``plot`` and ``gauges`` are the paths of the trends' picture and of the gauges.
+    ``plot`` is the path of a picture of the trends, ``gauges`` that of a file for Prometheus. Both
+    are empty when there was no incident and no drill yet.
     """
 
     history: tuple[HistoryRow, ...]
@@ -304,7 +313,7 @@ class HistoryDocument(Document):
 
     @property
     def answer(self) -> str:
-        """Which scenarios of drills are overdue; empty where none was drilled."""
+        """Which scenarios of drills are overdue; empty when no scenario was drilled."""
         if not self.drills:
             return ""
         overdue = [trend.scenario for trend in self.drills if trend.is_overdue]
@@ -344,8 +353,9 @@ _SKIPPED = {
     "changed",
     "changed_since",
 }
-#: How most notebooks end: the answer says so already.
+#: Statuses whose rows need no line of their own: the answer says so already.
 _SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
+#: The columns of a field's table; a field that is not listed shows all columns.
 _COLUMNS = {
     "earlier": ("step", "status", "age_minutes", "reason"),
     "incidents": ("incident", "is_open", "verdict", "cause_found", "goes_on_in", "damage"),
@@ -409,7 +419,8 @@ def print_document(document: Document, console: Console) -> None:
             else:
                 # A value of one word, such as a path, is not broken; all else is prose.
                 _, colon, content = part.partition(": ")
-                _print(console, part, is_prose=" " in content or not colon)
+                is_one_word = bool(colon) and " " not in content
+                _print(console, part, is_prose=not is_one_word)
     for words, command in document.to_paste:
         _print(console, f"\n{words}\n\n  {_wrap(command)}")
 
@@ -424,7 +435,7 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
         yield from _lay_out_readings(read_now)
     elif name == "earlier":
         rows = [row for row in value if row["status"] not in _QUIET]
-        yield Table("Older readings (they do not count for the verdict)", rows, _COLUMNS[name])
+        yield Table("Readings from before this command", rows, _COLUMNS[name])
     elif name == "causes":
         causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
         yield tabulate_findings(causes, "Causes")
@@ -435,6 +446,7 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
             if row["status"] not in _SAID_BY_THE_ANSWER:
                 yield f"{row['notebook']}: {row['error'] or row['status']}"
     elif name == "rows" and is_list:
+        # A plan's document has only the first rows, and counts all of them in `objects`.
         total = getattr(document, "objects", 0)
         yield from _lay_out_rows(value, max(total, len(value)))
     elif is_list and isinstance(value[0], dict):
@@ -486,7 +498,7 @@ def _print(console: Console, text: str, *, style: str = "", is_prose: bool = Fal
 
 
 def _wrap(command: str) -> str:
-    """Return a command as lines that a shell takes as one; a hash begins a line with its option."""
+    """Return a command in lines that a shell reads as one; a hash with its option begins a line."""
     lines = [""]
     for part in re.split(r" (?=-)", command):
         width = len(lines[-1]) + len(part)
@@ -509,6 +521,7 @@ def _to_rich(table: Table, width: int) -> RichTable:
     rows = [dict(zip(names, cells, strict=True)) for cells in table.iter_cells()]
     filled = [name for name in names if any(row[name] for row in rows)]
     columns = {name: [_to_cell(name, row[name]) for row in rows] for name in filled}
+    # A gap between two columns each, and one character at each edge of the table.
     gaps = _GAP * len(filled) - 1
     widths = _compute_widths(columns, width - gaps)
     for name in filled:

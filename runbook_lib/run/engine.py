@@ -1,7 +1,7 @@
-"""Papermill's engine for our runs: it hands over the notebook as it grows, and takes interrupts.
+"""Our engine for papermill: it has the growing notebook saved once a second, and obeys interrupts.
 
-papermill's own engine writes the whole notebook twice a cell, and an interrupt breaks its event
-loop off halfway.
+papermill's own engine writes the whole notebook twice for each cell, and an interrupt breaks its
+event loop off halfway.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _START_TIMEOUT_S = 60
 #: What ``show.progress`` says, such as ``3 of 12 dealt with, 8 s left``.
 _PROGRESS = re.compile(r"[\d,]+ [a-z\d,. ]{1,100}", re.ASCII)
 
-#: Takes the notebook as it is now.
+#: A function that saves the notebook as it is now.
 Keep = Callable[[Any], None]
 
 
@@ -40,14 +40,14 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
     def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt) -> None:
         super().__init__(notebook, progress_bar=False)
         kinds = [each.cell_type for each in notebook.cells]
-        self._total = kinds.count("code")
-        self._begun = 0
+        self._total_cells = kinds.count("code")
+        self._begun_cells = 0
         self._keep = keep
         self._cell = cell
         self._kept_at = -math.inf
 
     def save(self, **_: object) -> None:
-        """Hand over the notebook if the last time is a second ago, or the run is over."""
+        """Call ``keep`` if its last call was a second ago or earlier, or the run is over."""
         if self.end_time or time.monotonic() - self._kept_at >= _SAVE_EVERY_S:
             self._keep(self.nb)
             self._kept_at = time.monotonic()
@@ -60,11 +60,11 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
         KeyboardInterrupt
             When the run is to end.
         """
-        if self._cell.is_asked:
+        if self._cell.must_end:
             raise KeyboardInterrupt
         if cell.cell_type == "code":
-            self._begun += 1
-            self._cell.show(self._begun, self._total)
+            self._begun_cells += 1
+            self._cell.show(self._begun_cells, self._total_cells)
         super().cell_start(cell, *where, **named)
 
 
@@ -74,7 +74,7 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
     running: CellInterrupt
 
     def process_message(self, message: Any, *where: Any, **named: Any) -> Any:
-        """Handle a message of the kernel."""
+        """Tell ``running`` what the message says of the cell; then papermill handles it, too."""
         kind = message["msg_type"]
         if kind == "execute_input":
             self.running.begin()
@@ -114,7 +114,7 @@ class KeepingEngine(Engine):  # type: ignore[misc]
         execution_timeout: float,
         **_: object,
     ) -> Any:
-        """Run the notebook's cells; return the notebook with what they showed."""
+        """Run the notebook's cells; return the notebook with their outputs."""
         manager = KeepingManager(nb, keep, cell)
         manager.notebook_start()
         client = KeepingClient(

@@ -11,10 +11,12 @@ from typing import Any, Protocol
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: How long a cell may take to put back what it changed, such as a service that it paused.
 _CELL_ENDS_S = 60.0
-#: How soon the kernel must answer once an interrupted cell has ended. An interrupt at the very end
-#: of a cell can make the kernel forget the answer.
-_ANSWER_S = 5.0
-_WAITS = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
+#: How soon after the end of an interrupted cell the kernel must send its reply to the cell. An
+#: interrupt at the very end of a cell can make the kernel skip the reply.
+_REPLY_S = 5.0
+_INTERRUPTED_TEXT = (
+    "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
+)
 
 
 def do_nothing() -> None:
@@ -26,11 +28,11 @@ def _raise_interrupt() -> None:
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):
-    """Take SIGINT and SIGTERM; the first signal raises nothing by default. A context manager.
+    """Handle SIGINT and SIGTERM; the first signal raises nothing by default. A context manager.
 
     Parameters
     ----------
-    first : called at the first signal; by default only ``count`` knows of it
+    first : called at the first signal; by default nothing happens, and only ``count`` grows
     again : called at each further signal; by default it raises ``KeyboardInterrupt``
 
     Attributes
@@ -39,7 +41,8 @@ class Interrupts(AbstractContextManager["Interrupts"]):
 
     Notes
     -----
-    Outside of the main thread nothing is taken. A signal that the process ignores stays ignored.
+    Outside of the main thread no signal is handled. A signal that the process ignores stays
+    ignored.
     """
 
     def __init__(
@@ -48,21 +51,21 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         self.count = 0
         self._first = first
         self._again = again
-        self._before: dict[signal.Signals, Any] = {}
+        self._handlers_before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 # None: the handler was not set from Python, and could not be put back.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self._before[number] = signal.signal(number, self._take)
+                    self._handlers_before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
-    def _take(self, _number: int, _frame: object) -> None:
+    def _handle(self, _number: int, _frame: object) -> None:
         self.count += 1
         if self.count == 1:
             self._first()
@@ -77,12 +80,13 @@ def hold_interrupts() -> Iterator[None]:
     Raises
     ------
     KeyboardInterrupt
-        After the block, when a signal came in it.
+        After the block, when a signal came during the block.
 
     Notes
     -----
-    Use it where an interrupt does harm: an event loop would print a traceback, and an import may
-    swallow the interrupt. Inside of an ``Interrupts`` it does nothing: the signal is taken already.
+    Use this where an interrupt does harm: an event loop would print a traceback, and an import may
+    swallow the interrupt. Inside of an ``Interrupts`` this does nothing, because that one handles
+    the signals already.
     """
     handler = signal.getsignal(signal.SIGINT)
     # An `Interrupts` sets one of its own methods as the handler.
@@ -111,12 +115,12 @@ class CellInterrupt:
     Parameters
     ----------
     kernel : runs the cells
-    say : shows a person which cell begins, and what is waited for
-    name : of the notebook, for what is said
+    say : shows a text to a person: which cell begins, how far its work is, what is waited for
+    name : the notebook's name, with which most of these texts begin
 
     Attributes
     ----------
-    is_asked : whether the run is to end; no further cell begins then
+    must_end : whether the run is to end; then no further cell begins
 
     Notes
     -----
@@ -125,7 +129,7 @@ class CellInterrupt:
     """
 
     def __init__(self, kernel: Interruptible, say: Callable[[str], None], name: str = "") -> None:
-        self.is_asked = False
+        self.must_end = False
         self._name = name
         self._kernel = kernel
         self._say = say
@@ -133,14 +137,14 @@ class CellInterrupt:
         self._is_sent = False
         self._deadline: threading.Timer | None = None
 
-    def ask(self) -> None:
+    def end_run(self) -> None:
         """End the run: interrupt the running cell, and kill the kernel if the cell does not end."""
-        self.is_asked = True
+        self.must_end = True
         self._kill_after(_CELL_ENDS_S)
         if self._is_running:
             self._send()
         with suppress(RuntimeError):  # the signal may have come in the middle of a print
-            self._say(_WAITS)
+            self._say(_INTERRUPTED_TEXT)
 
     def show(self, number: int, total: int) -> None:
         """Say which of the notebook's code cells begins."""
@@ -153,17 +157,17 @@ class CellInterrupt:
     def begin(self) -> None:
         """Note that the kernel runs a cell now; interrupt the cell if an interrupt waits for it."""
         self._is_running = True
-        if self.is_asked:
+        if self.must_end:
             self._send()
 
     def end(self) -> None:
         """Note that the cell has ended; an interrupted kernel must answer soon, or is killed."""
         self._is_running = False
         if self._is_sent:
-            self._kill_after(_ANSWER_S)
+            self._kill_after(_REPLY_S)
 
     def close(self) -> None:
-        """Take back the time limit after which the kernel would be killed."""
+        """Cancel the time limit after which the kernel would be killed."""
         if self._deadline is not None:
             self._deadline.cancel()
 
@@ -174,7 +178,7 @@ class CellInterrupt:
             self._kernel.interrupt()
 
     def _kill_after(self, seconds: float) -> None:
-        """Kill the kernel after a time; this takes back an earlier time limit."""
+        """Kill the kernel after a time; this cancels an earlier time limit."""
         self.close()
         self._deadline = threading.Timer(seconds, self._kernel.kill)
         self._deadline.daemon = True

@@ -11,8 +11,8 @@ from jupyter_client.manager import AsyncKernelManager
 class SharedKernelClient(AsyncKernelClient):
     """Stays connected from one notebook to the next.
 
-    A heartbeat takes a second to stop, so there is none: the kernel's process says whether it
-    lives. Waiting once more for a ready kernel would take a third of a second.
+    A heartbeat takes a second to stop, so there is none: whether the kernel lives is read from its
+    process. Waiting once more for a ready kernel would take a third of a second.
     """
 
     _is_ready = False
@@ -34,7 +34,7 @@ class SharedKernelManager(AsyncKernelManager):
 
     _client: AsyncKernelClient | None = None
 
-    def client(self, **options: Any) -> AsyncKernelClient:  # type: ignore[override]  # as its base
+    def client(self, **options: Any) -> AsyncKernelClient:  # type: ignore[override]
         """Return the client; the first call makes it."""
         if self._client is None:
             self.client_factory = SharedKernelClient

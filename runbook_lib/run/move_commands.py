@@ -96,7 +96,7 @@ class MovePlanDocument(MoveDocument):
 
 
 class MoveChangeDocument(MoveDocument):
-    """A document about a plan that was carried out, and how the incident stands since.
+    """A document about a plan that was carried out, and the incident's verdict since then.
 
     ``reason`` says why the verdict of the incident is what it is now, ``next`` is the next command,
     and ``report`` is the report's path.
@@ -113,7 +113,7 @@ class MoveChangeDocument(MoveDocument):
 
     @property
     def standing(self) -> str:
-        """How the incident stands now."""
+        """The incident's verdict now, and its reason; empty without a verdict."""
         if self.verdict is None:
             return ""
         return f"{VERDICT_WORDS[self.verdict]}: {self.reason}"
@@ -126,11 +126,13 @@ class MoveRunDocument(MoveChangeDocument):
     was lost. A person must settle the ``unproven`` objects. Objects ``lost_in_window`` lost a newer
     version. If other movers went on, they would deliver the objects ``in_reach`` twice.
 
-    ``skipped``, ``conflicts`` and ``failed`` are objects of ``key`` and ``reason``; ``unproven``,
-    ``lost_in_window`` and ``in_reach`` are keys. ``left`` counts what this plan will not move any
-    more. ``is_held`` says that other movers are still held for the plan. ``reopened`` counts the
-    objects that are in doubt again because a person's word was taken back. ``apply`` is the command
-    of a further approval, where one is needed. ``summary`` says all of this in words.
+    ``skipped``, ``conflicts`` and ``failed`` have a ``key`` and a ``reason`` for each object;
+    ``unproven``, ``lost_in_window`` and ``in_reach`` are keys. ``waiting`` counts the objects that
+    this plan still has to move, ``left`` those that it will not move any more. ``is_held`` says
+    that other movers are still held for the plan. ``stopped`` says why the run ended early.
+    ``reopened`` counts the objects that are in doubt again because a person's word was taken back.
+    ``apply`` is the command of a further approval, where one is needed. ``summary`` says all of
+    this in words.
     """
 
     summary: str = ""
@@ -151,7 +153,7 @@ class MoveRunDocument(MoveChangeDocument):
 
     @property
     def mark(self) -> str:
-        """Whether the work is done. To take back a word is no failure."""
+        """Whether the work is done. A run that took back a person's word did not fail."""
         return "taken back" if self.reopened else super().mark
 
     @property
@@ -205,9 +207,9 @@ class MoveSettleDocument(MoveChangeDocument):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The commands that give your answer (taken or not taken).
+        """The commands that give your word (taken or not taken), or that come after it.
 
-        When no object waits for an answer: the next command.
+        Without such a command: the next command.
         """
         if self.way_on or not self.next:
             return self.way_on
@@ -215,7 +217,7 @@ class MoveSettleDocument(MoveChangeDocument):
 
 
 class MoveProofDocument(MoveDocument):
-    """``verify``: the proof, in numbers of objects; ``summary`` says it in words.
+    """``verify``: the proof, as a number of objects for each status; ``summary`` has the words.
 
     ``gone_after_done`` is the old name of ``gone_after_landed``, for one release more.
     """
@@ -250,6 +252,8 @@ def offer(words: str, command: str) -> tuple[tuple[str, str], ...]:
 class MoveCommands:
     """The commands of a runbook that moves objects.
 
+    ``MoveParameters`` explains the options that most methods share, such as ``same_store``.
+
     Parameters
     ----------
     sections : the runbook's
@@ -281,7 +285,10 @@ class MoveCommands:
         shards: int = 0,
         progress: Progress,
     ) -> MovePlanDocument:
-        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
+        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move.
+
+        If there is nothing to do, a look that this call made is closed.
+        """
         incident, is_new = self._opener.find_or_make(settings, incident_id, keeps=True)
         inv = self._open(settings, incident, progress, memory_removed=memory_removed, shards=shards)
         plan = inv.plan(self._gate.step)
@@ -338,7 +345,8 @@ class MoveCommands:
 
         Parameters
         ----------
-        worker_goes_on : handed over only if it is true: most sections have no such parameter
+        worker_goes_on : given to the section only if it is true, because most sections have no such
+            parameter
         """
         own_parameters = {"worker_goes_on": True} if worker_goes_on else {}
         inv, plan = self._open_plan(
@@ -413,7 +421,7 @@ class MoveCommands:
 
         Parameters
         ----------
-        taken : the word: True: taken; False: not taken; None: no word yet
+        taken : the person's word. True: taken; False: not taken; None: no word yet
         keys : only these rows; empty: all that are open
 
         Returns
@@ -484,14 +492,17 @@ class MoveCommands:
     def verify(
         self, settings: Settings, plan_id: str, *, same_store: bool = False, progress: Progress
     ) -> MoveProofDocument:
-        """Prove by an independent look where each planned object is. Moves nothing."""
+        """Prove by an independent look where each planned object is.
+
+        Only reads the store. The journal gets the proof.
+        """
         progress("list the bucket")
         inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
         if not plan.trace.exists():
             raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
         entry = inv.verify(plan)
         ways_on = self.list_ways_on(inv, plan.id)
-        # This plan is over: what still waits needs a new one, unless it was put back on purpose.
+        # This plan is over. Objects that still wait need a new plan, unless an undo put them back.
         if not ways_on and entry.result["waiting"] and not entry.result["taken_back_by"]:
             # The word of a settling that was not carried out can be said anew.
             about = plan.summary.get("about")
@@ -516,7 +527,7 @@ class MoveCommands:
     def _open(
         self, settings: Settings, incident: Incident, progress: Progress, **parameters: Any
     ) -> Investigation[Any, Any]:
-        """Open the section that moves on an incident."""
+        """Open an investigation of an incident, in the section that moves objects."""
         opened: Investigation[Any, Any] = self._opener.open(
             incident.id,
             section=self._section,
@@ -569,8 +580,8 @@ class MoveCommands:
         rows = self._gate.list_unfinished(inv.clients, inv.settings.runbook_home)
         return tuple(str(row["way_on"]) for row in rows if _is_about(str(row["plan"]), plan_id))
 
-    def must_move(self, plan: Plan) -> Plan:
-        """Return the plan as it is; refuse a plan that only says why nothing can be done."""
+    def refuse_unless_move(self, plan: Plan) -> Plan:
+        """Return a plan of the gate as it is; refuse one that only says why nothing can be done."""
         if plan.kind is not self._gate.kind:
             raise SafetyError(str(plan.summary["reason"]))
         return plan
@@ -597,7 +608,7 @@ class MoveCommands:
     def _show_open_rows(
         self, inv: Investigation[Any, Any], plan: Plan, keys: Sequence[str], *, same_store: bool
     ) -> MoveSettleDocument:
-        """Return the rows that wait for a person's word, each with evidence, and how to say it."""
+        """Return the rows that wait for a person's word, and the commands that give the word."""
         rows = self._gate.list_to_settle(inv, plan, keys=keys)
         options = "".join(f" --key {shlex.quote(key)}" for key in keys)
         if same_store:
@@ -622,7 +633,7 @@ class MoveCommands:
         Raises
         ------
         UsageError
-            When a word is given: it must be said of one shard.
+            When a word is given: it must be given for one shard.
         """
         waiting = []
         for row in self._gate.list_unfinished(inv.clients, inv.settings.runbook_home):
@@ -632,7 +643,7 @@ class MoveCommands:
         ways_on = tuple(str(row["way_on"]) for row in waiting)
         if taken is not None:
             named = ", ".join(ways_on) or f"nothing is open in {plan.id}"
-            raise UsageError(f"say it of one shard: {named}")
+            raise UsageError(f"give your word for one shard: {named}")
         return MoveSettleDocument(
             schema_name="runbook/settle/1",
             incident=inv.incident.id,
@@ -649,7 +660,7 @@ class MoveCommands:
 
         Parameters
         ----------
-        options : ``look`` of ``_open_on``, and parameters of the section
+        options : for ``_open_on``: ``look``, and parameters of the section
 
         Raises
         ------
@@ -672,11 +683,11 @@ class MoveCommands:
         look: bool = False,
         **parameters: Any,
     ) -> Investigation[Any, Any]:
-        """Open the incident in which a plan goes on: its own, until that is closed or damaged.
+        """Open the incident in which a plan goes on: the plan's own, unless closed or damaged.
 
         Parameters
         ----------
-        look : whether nothing is changed: then the plan's own incident will do even if it is closed
+        look : whether the caller only looks. If so, the plan's own incident may be closed
         parameters : of the section
         """
         folder = _find_folder(settings, plan_id) or self._fetch_plan(settings, plan_id)
@@ -694,8 +705,8 @@ class MoveCommands:
 
         Returns
         -------
-        The folder of the incident that it was written into; None when the store does not have the
-        plan, or does not answer.
+        The folder of the incident that the plan was written into; None when the store does not
+        have the plan, or does not answer.
         """
 
         def find_incident() -> Incident:
@@ -710,7 +721,7 @@ class MoveCommands:
     def _plan_about(
         self, inv: Investigation[Any, Any], step: str, about: str, approve: str
     ) -> Plan:
-        """Return the approved plan about an earlier plan; if ``approve`` is empty, make one.
+        """Return the approved plan about an earlier plan; make one if none is approved or exists.
 
         Parameters
         ----------
@@ -721,28 +732,28 @@ class MoveCommands:
         Raises
         ------
         PlanNotApprovedError
-            When there are plans about it, and ``approve`` is the hash of none. No plan is made
-            then: a new one could take the place of the plan that was reviewed.
+            When there are plans about the earlier plan, and ``approve`` is the hash of none of
+            them. Then no plan is made: a new one could take the place of the reviewed one.
         """
-        hashes = {}
+        ids_by_hash = {}
         for path in sorted(inv.incident.find_and_note_plan(about).parent.glob(f"{about}-*.jsonl")):
-            hashes[hashlib.sha256(path.read_bytes()).hexdigest()] = path.stem
-        if approve and hashes and approve not in hashes:
-            choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in hashes.items())
+            ids_by_hash[hashlib.sha256(path.read_bytes()).hexdigest()] = path.stem
+        if approve and ids_by_hash and approve not in ids_by_hash:
+            choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in ids_by_hash.items())
             raise PlanNotApprovedError(
                 f"{approve[:12]}… matches no plan about {about}. Approve one of these by its whole "
                 f"hash, or plan again:\n\n{choices}"
             )
-        return self.must_move(inv.plan(step, plan=hashes.get(approve, "")))
+        return self.refuse_unless_move(inv.plan(step, plan=ids_by_hash.get(approve, "")))
 
     def _sum_up(
         self, inv: Investigation[Any, Any], command: str, plan: Plan, entry: ActionEntry
     ) -> MoveRunDocument:
-        """Return how a run ended, and how the incident stands now.
+        """Write the report (``look_again``); return how a run ended, and the incident's verdict.
 
         Parameters
         ----------
-        command : its name: ``apply``, ``resume`` or ``undo``
+        command : the command's name: ``apply``, ``resume`` or ``undo``
         entry : the journal's entry of the run
         """
         result = entry.result
@@ -792,9 +803,9 @@ class MoveCommands:
 
 
 def _is_about(plan_id: str, about: str) -> bool:
-    """Tell whether a plan is the plan ``about``, a shard of that, or a plan about that.
+    """Tell whether a plan is the plan ``about``, one of its shards, or a plan about it.
 
-    It always is when ``about`` is empty.
+    Always True when ``about`` is empty.
     """
     beginnings = (f"{about}-", f"{about}#")
     return not about or plan_id == about or plan_id.startswith(beginnings)
@@ -831,7 +842,7 @@ def _choose_exit_code(result: dict[str, Json]) -> ExitCode:
 
 
 def _find_folder(settings: Settings, plan_id: str) -> Path | None:
-    """Return the folder of the newest incident on this machine that has a plan; None without."""
+    """Return the folder of this machine's newest incident that has a plan; None if none has it."""
     for folder in list_incidents(settings.runbook_home.resolve()):
         if (folder / "plans" / f"{plan_id}.jsonl").is_file():
             return folder

@@ -54,8 +54,9 @@ _WARM_UP_MORE = """
 import pandas
 from runbook_lib.show.plots import warm_up
 warm_up()"""
-# Empties the kernel before each notebook. IPython's reset collects garbage twice; freezing makes it
-# skip what was imported (ADR 0013).
+# Empties the kernel before each notebook. IPython's reset collects garbage twice; `gc.freeze` makes
+# the collector skip what was imported (ADR 0013). `keeps_notebook` says that this is a headless
+# run, which keeps the notebook itself: no recording of cells begins.
 _FRESH_START = """\
 import gc; gc.freeze(); gc.set_threshold(1_000_000)
 get_ipython().run_line_magic("reset", "-f")
@@ -114,7 +115,7 @@ class Failure(NamedTuple):
 class SharedKernel(AbstractContextManager["SharedKernel"]):
     """A kernel for several notebooks, one after the other; each finds it empty. A context manager.
 
-    To start a kernel and import what notebooks show takes most of a section's time. A kernel that
+    To start a kernel and import what notebooks need takes most of a section's time. A kernel that
     died is replaced. The kernel runs in its own session, so a Ctrl-C in the terminal does not reach
     it.
     """
@@ -146,7 +147,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End the kernel at once; whoever waits for a cell is told that it died."""
+        """End the kernel at once; whoever waits for a cell learns that the kernel died."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -164,7 +165,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
                 self._is_ending = True
 
     def stop(self) -> None:
-        """End the kernel; the next notebook gets a new one."""
+        """End the kernel, and wait for its end; the next notebook gets a new kernel."""
         with hold_interrupts():
             if self._manager is not None:
                 self._manager.disconnect()
@@ -262,14 +263,15 @@ def run_notebook(
     started = time.monotonic()
     was_asked_to_end = False
     mark_run(path.name)
+    kernel_context = nullcontext(kernel) if kernel else SharedKernel()
     try:
-        with nullcontext(kernel) if kernel else SharedKernel() as used_kernel:
+        with kernel_context as used_kernel:
             source = sections.notebooks / f"{name}.ipynb"
             cell = CellInterrupt(used_kernel, progress, name)
             keep = partial(_keep, incident, path, cell)
-            with closing(cell), Interrupts(cell.ask, used_kernel.kill):
+            with closing(cell), Interrupts(cell.end_run, used_kernel.kill):
                 failure = _execute(source, values, used_kernel, keep, cell)
-            was_asked_to_end = cell.is_asked
+            was_asked_to_end = cell.must_end
     except KeyboardInterrupt:
         was_asked_to_end = True
         failure = Failure("", KeyboardInterrupt.__name__)
@@ -300,15 +302,17 @@ def run_notebook(
                 path.unlink()  # the run ended before its first cell
     mark_run("")
     if was_asked_to_end or not may_write or status is RunStatus.INTERRUPTED:
-        is_change = failure is not None and failure.error == ActionInterruptedError.__name__
-        raise KeyboardInterrupt(error if is_change else "")
+        is_cut_off = failure is not None and failure.error == ActionInterruptedError.__name__
+        raise KeyboardInterrupt(error if is_cut_off else "")
     return run
 
 
 def _find_change_cut_off(
     section: SectionModule, incident: Incident, own: JournalView, failure: Failure
 ) -> Failure:
-    """Return the failure of an interrupted notebook: it names the change that was cut off, if any.
+    """Return the failure of an interrupted notebook; its text names the change that was cut off.
+
+    Without such a change, the text is empty.
 
     A cell that was killed, or that turned the interrupt into another error, does not name the
     change. The journal does: as an action that was begun, and not ended.
@@ -368,10 +372,10 @@ def _execute(
             cell=cell,
         )
     except PapermillExecutionError as error:
-        first = error.source.strip().partition("\n")[0][:80]
-        return Failure(error.evalue, error.ename, f" (in the cell that begins {first!r})")
+        first_line = error.source.strip().partition("\n")[0][:80]
+        return Failure(error.evalue, error.ename, f" (in the cell that begins {first_line!r})")
     except CellTimeoutError:
-        kernel.stop()  # it is still busy with that cell
+        kernel.stop()  # the kernel is still busy with that cell
         return Failure(f"a cell took over {_CELL_TIMEOUT_S} s")
     except (DeadKernelError, NoSuchKernel, PapermillException, RuntimeError) as error:
         return Failure(f"{type(error).__name__}: {error}")
@@ -396,7 +400,7 @@ def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, Exi
 
 
 def _find_exit_code(error_name: str) -> ExitCode:
-    """Return the exit code of the error with this name; RUN_FAILED for an unknown one."""
+    """Return the exit code of the error class with this name; RUN_FAILED for an unknown name."""
     errors = find_runbook().errors
     classes: list[type[BaseException]] = [KeyboardInterrupt, RunbookError, *errors]
     while classes:
@@ -418,4 +422,4 @@ def _keep(incident: Incident, path: Path, cell: CellInterrupt, notebook: Any) ->
         if may_write:
             write_json(path, content)
         else:
-            cell.is_asked = True
+            cell.must_end = True

@@ -19,7 +19,8 @@ class NoteDocument(Document):
     """``note``: what was written, and where.
 
     ``entry`` is the number of the journal's entry, ``late`` says that the incident was closed
-    before the note, ``follow_ups`` are all follow-ups of the incident.
+    before the note, ``report`` is the report's path, ``follow_ups`` are all follow-ups of the
+    incident.
     """
 
     entry: int
@@ -29,11 +30,11 @@ class NoteDocument(Document):
 
     @property
     def answer(self) -> str:
-        """Where the note was written, and whether the report has it."""
+        """Where the note was written, and whether the report shows it."""
         where = f"Noted in {self.incident}"
         if self.late:
             return f"{where}, marked as after the close. The report stays as it is."
-        return f"{where}. The report is written anew with it."
+        return f"{where}. The report was written anew, and shows the note."
 
 
 def add_note(
@@ -43,18 +44,19 @@ def add_note(
 
     Parameters
     ----------
-    incident_id : empty: the one that ``open_incident`` chooses
+    incident_id : empty: the incident that ``open_incident`` chooses
 
     Raises
     ------
     UsageError
-        When there is no such incident, none is open, its journal is damaged, or there is no text.
+        When the incident does not exist, none is open, its journal is damaged, or the note is
+        empty.
     """
     incident = _find(settings, incident_id)
     check_undamaged(incident)
     is_late = incident.is_closed
-    named = note.model_copy(update={"operator": settings.operator})
-    entry = write_note(incident, named)
+    signed_note = note.model_copy(update={"operator": settings.operator})
+    entry = write_note(incident, signed_note)
     report = write_outputs(incident, sections)
     return NoteDocument(
         schema_name="runbook/note/1",

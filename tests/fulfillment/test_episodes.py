@@ -39,9 +39,9 @@ from runbook_lib.run.commands import (
     close_incident,
     investigate,
     list_incidents,
-    read_history,
     rebuild_report,
     run_chosen,
+    write_history,
 )
 from runbook_lib.run.documents import InvestigateDocument
 from runbook_lib.run.move_commands import MovePlanDocument
@@ -577,7 +577,7 @@ def test_of_a_damaged_journal_a_new_incident_takes_the_place_and_says_so_once(
     assert read_folder(world.home / old) == before
 
     assert list_open(world) == [new]
-    rows = {row.incident: row.damage for row in read_history(world.settings).history}
+    rows = {row.incident: row.damage for row in write_history(world.settings).history}
     assert rows == {old: damage, new: ""}
 
 

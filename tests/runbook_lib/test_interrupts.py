@@ -64,7 +64,7 @@ def cell() -> Iterator[Cell]:
 
 def test_a_cell_that_runs_is_interrupted_once(cell: Cell) -> None:
     cell.interrupt.begin()
-    cell.interrupt.ask()
+    cell.interrupt.end_run()
     cell.interrupt.end()
     cell.interrupt.begin()
     assert cell.kernel.done == ["interrupt"]
@@ -74,27 +74,27 @@ def test_a_cell_that_runs_is_interrupted_once(cell: Cell) -> None:
 def test_an_interrupt_between_two_cells_waits_for_the_next_one(cell: Cell) -> None:
     cell.interrupt.begin()
     cell.interrupt.end()
-    cell.interrupt.ask()
-    assert cell.interrupt.is_asked
+    cell.interrupt.end_run()
+    assert cell.interrupt.must_end
     assert cell.kernel.done == []
     cell.interrupt.begin()
     assert cell.kernel.done == ["interrupt"]
 
 
-@pytest.mark.parametrize("name", ["_CELL_ENDS_S", "_ANSWER_S"])
+@pytest.mark.parametrize("name", ["_CELL_ENDS_S", "_REPLY_S"])
 def test_a_cell_that_does_not_end_is_killed(
     cell: Cell, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(interrupts, name, 0.01)
     cell.interrupt.begin()
-    cell.interrupt.ask()
+    cell.interrupt.end_run()
     cell.interrupt.end()
     wait_until(lambda: "kill" in cell.kernel.done, what="the kernel is killed")
 
 
 def test_nothing_is_killed_after_the_notebook(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupts, "_CELL_ENDS_S", 0.2)
-    cell.interrupt.ask()
+    cell.interrupt.end_run()
     cell.interrupt.close()
     threads = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
     for thread in threads:
