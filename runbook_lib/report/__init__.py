@@ -86,7 +86,7 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
 
 def _write_outputs(incident: Incident, sections: Sections, *, packs: bool) -> None:
     """Write what ``write_outputs`` writes. The caller holds the report's lock."""
-    with suppress(RunbookError):  # this report does not depend on the other one
+    with suppress(RunbookError):  # this report does not depend on the previous incident's
         _write_previous(incident, sections)
     with suppress(RecordError):  # a damaged folder stays as it is; its report says so
         _mark_report(incident)
@@ -113,7 +113,10 @@ def _mark_report(incident: Incident) -> None:
 
 
 def _write_previous(incident: Incident, sections: Sections) -> None:
-    """Write the previous incident's last report if it is closed; a damaged one stays open."""
+    """Write the previous incident's last report if that incident is closed.
+
+    It may still be open: an incident whose journal is damaged stays as it is.
+    """
     name = incident.state.previous
     if not name:
         return

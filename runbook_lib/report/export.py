@@ -85,11 +85,13 @@ def _filter(_tag: str, attribute: str, value: str) -> str | None:
         names = [name for name in value.split() if _CLASS.fullmatch(name)]
         return " ".join(names) or None
     pattern = _VALUES.get(attribute)
+    # An attribute without a pattern, such as `alt`, can do no harm.
     if pattern is None or pattern.fullmatch(value):
         return value
     return None
 
 
+#: What reading raises if the file is no notebook.
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 #: Tags of cells that set parameters.
 _PARAMETERS = {"parameters", "injected-parameters", "form"}
@@ -136,7 +138,10 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
 
 
 def _is_exported(source: Path, target: Path, head: str) -> bool:
-    """Tell whether a page is newer than its notebook, and begins with this head."""
+    """Tell whether a page is newer than its notebook, and begins with this head.
+
+    The head holds the run's title, which may change when the section runs again.
+    """
     begin = head.encode("utf-8", "backslashreplace")
     try:
         if target.stat().st_mtime_ns <= source.stat().st_mtime_ns:
@@ -162,7 +167,7 @@ def convert(source: Path, incident: Incident) -> Markup:
 
 @lru_cache(maxsize=16)
 def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
-    """Convert a notebook; ``_changed_ns`` lets the cache tell a changed file from the old one."""
+    """Convert a notebook. A changed file has another ``_changed_ns``, so the cache misses it."""
     # nbformat joins the lines of each string, so that the redactor sees whole texts
     nbformat = load_nbformat()
     raw = nbformat.reads(source.read_text("utf-8"), as_version=4)

@@ -49,7 +49,8 @@ class StepRecord:
     def worst(self) -> Reading | None:
         """The breach with the highest value, else the newest unknown, else the newest reading.
 
-        If all that a sign's step read is well: the reading with the highest value, or most rows.
+        A step that shows trouble (``SIGNS``) may have read only what is well. Then the worst is the
+        reading with the highest value; of equals, the one with the most rows.
         """
         breaches = self._list_readings(Status.BREACH)
         if breaches:
@@ -98,7 +99,10 @@ class RunRecord(NamedTuple):
 
 @dataclass(slots=True)
 class SectionRecord:
-    """One section of the runbook: its steps, its conclusions, its notebook's runs."""
+    """One section of the runbook: its steps, its conclusions, its notebook's runs.
+
+    ``parameters`` are those of the newest run.
+    """
 
     name: str
     title: str
@@ -136,14 +140,15 @@ class ReportModel:
     facts : the content of ``incident.json``; may be empty
     journal : the journal's entries, up to the first damage
     damage : what is wrong with the journal or the folder, in words
-    sections, steps : the runbook's, one after the other, then those of the journal that this
-        version of the runbook does not know
+    sections, steps : the runbook's, one after the other, by name and by id; then those of the
+        journal that this version of the runbook does not know
     titles : what the runbook's steps observe, by id; an action may have the same id
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that was
     remedies : those of ``tried`` that belong to the section that reads recovery; if none does, all
     waiting : actions that wait for approval: the newest of each step; none if the incident is over
-    judgement, verdict : what the policy says as of the newest reading or change; None: nothing yet
+    judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
+        was read yet
     causes : those that the policy names, the most supported first
     changes : what changed since the last report
     since, until : when the trouble began, and the first sample after which all stayed well; None:
@@ -210,11 +215,11 @@ class ReportModel:
 
     @property
     def is_continued(self) -> bool:
-        """Whether its trouble began in an incident that was closed before this one."""
+        """Whether the trouble began in an incident that was closed before this one."""
         return self.journal.is_continued
 
     def section(self, name: str) -> SectionRecord:
-        """Return a section's record, a new one where the runbook has no such section."""
+        """Return a section's record; if the model has none yet, add an empty one."""
         return self.sections.setdefault(name, SectionRecord(name, name))
 
     def of(self, *roles: Role) -> list[StepRecord]:
@@ -230,7 +235,7 @@ class ReportModel:
         return None
 
     def find_section_of(self, step_id: str) -> SectionRecord:
-        """Return the section whose number a step's id begins with; a new one where none has it."""
+        """Return the section whose number begins a step's id; without one, add an empty section."""
         prefix, _, _ = step_id.partition(".")
         number = prefix.zfill(2)
         for name, section in self.sections.items():
@@ -306,7 +311,7 @@ class ReportModel:
             section.runs = self._list_runs(section)
 
     def _step(self, step_id: str, name: str, role: Role | None = None) -> StepRecord:
-        """Return a step's record, a new one where the runbook has no such step."""
+        """Return a step's record; if the model has none yet, add an empty one to its section."""
         if step_id not in self.steps:
             record = StepRecord(step_id, name, role)
             self.steps[step_id] = record
@@ -349,7 +354,7 @@ class ReportModel:
         begin_seq: int,
         end_seq: int,
     ) -> str:
-        """Return how a run ended: what it changed, else what it concluded, else its status.
+        """Return how a run ended: that it changed something, else its verdict, else its status.
 
         Parameters
         ----------
@@ -391,7 +396,7 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
             return view, "the journal's last line is torn (its writer died); it is left out here"
     except LogDamagedError as error:
         where = f"the journal is damaged at line {error.line} ({error.reason})"
-        return view, f"{where}; this report tells only what stands before it"
+        return view, f"{where}; this report tells only what stands before that line"
     except (OSError, LogError) as error:
         return view, f"the journal cannot be read: {error}"
     return view, ""

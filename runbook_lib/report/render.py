@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
-"""The policy of every HTML file that we write: nothing is fetched, nothing is run."""
+"""The content policy of every HTML file that we write: nothing is fetched, nothing is run."""
 _PACKAGES = ("papermill", "nbclient", "pandas", "pydantic")
-#: A report's page is to be no larger.
+#: A larger page is laid out again, with the next smaller budget.
 _LIMIT_BYTES = 2_000_000
 #: The head of a journal without entries.
 _NO_ENTRY = Entry(0, datetime.min.replace(tzinfo=UTC), "", {}, "", GENESIS)
@@ -157,7 +157,7 @@ class _Page:
             model=model,
             tone=tone,
             outcome=outcome,
-            judged=self._explain_verdict(),
+            verdict_reason=self._explain_verdict(),
             summary=summary,
             describe_action=model.policy.describe_action,
             name_runbook=name_runbook,
@@ -175,7 +175,7 @@ class _Page:
             last_drill=describe_last_drill(self._history, utc_now()),
             made_at=utc_now(),
             table=_tabulate_rows,
-            summary_of=_summarise,
+            describe_entry=_describe_entry,
         )
 
     def _name_outcome(self) -> str:
@@ -248,7 +248,7 @@ class _Page:
         return ()
 
     def tabulate_signals(self) -> Markup:
-        """Return the worst and the last reading of each step that shows trouble."""
+        """Return a table of the worst and the newest reading of each step that can show trouble."""
         roles = SIGNS - {Role.LOG}
         rows = []
         for step in self._model.of(*roles):
@@ -264,7 +264,7 @@ class _Page:
 
     def tabulate_trend(self) -> Markup:
         """Return this drill's durations beside those of the same scenario's previous drill."""
-        drill = self._find_drill()
+        drill = self._find_own_row()
         drill_before = None
         if drill is not None:
             drill_before = self._find_drill_before(drill)
@@ -281,7 +281,7 @@ class _Page:
             rows.append(row)
         return scroll(Table("How long it took, beside the drill before", rows))
 
-    def _find_drill(self) -> HistoryRow | None:
+    def _find_own_row(self) -> HistoryRow | None:
         """Return this incident's row of the history; None without one."""
         for row in self._history:
             if row.incident == self._incident.id:
@@ -318,7 +318,8 @@ class _Page:
                 row[f"at the end, {newest.at:%H:%M:%SZ}"] = _say_finding(at_the_end)
             citations = [self._cite(evidence) for evidence in finding.evidence]
             row["evidence"] = Markup("<br>").join(citations)
-            if finding.status is at_the_end.status is CauseStatus.REFUTED:
+            statuses = {finding.status, at_the_end.status}
+            if statuses == {CauseStatus.REFUTED}:
                 refuted_rows.append(row)
             else:
                 open_rows.append(row)
@@ -347,7 +348,7 @@ class _Page:
         return max(candidates or diagnoses, key=weigh)
 
     def _cite(self, evidence: str) -> Markup:
-        """Return a link to a finding's evidence, and the evidence in words if it is a reading.
+        """Return a link to a finding's evidence; if the evidence is a reading, also its words.
 
         Parameters
         ----------
@@ -397,7 +398,7 @@ class _Page:
         return scroll(Table(caption, rows))
 
     def draw(self) -> dict[str, list[Picture]]:
-        """Return for each part of the report the pictures that it shows, one for each step."""
+        """Return the report's pictures, one for each step: the keys are the parts of the report."""
         pictures: dict[str, list[Picture]] = {}
         for step in self._model.steps.values():
             for reading in _list_drawable(step):
@@ -429,8 +430,8 @@ class _Page:
 def _list_drawable(step: StepRecord) -> list[Reading]:
     """Return the readings of a step that may be drawn, the best first.
 
-    The worst reading comes first if its plot shows ages. Then come the plots whose lines have two
-    points or more, the newest first.
+    The worst reading comes first if its plot shows ages. Then come the readings whose plot has a
+    line of two points or more, the newest first.
     """
     readings = []
     worst = step.worst
@@ -446,7 +447,7 @@ def _list_drawable(step: StepRecord) -> list[Reading]:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Render a template: in each value, control characters are made visible; then it is escaped."""
+    """Render a template. Each value is escaped, and its control characters are made visible."""
     page = _load_templates().get_template(template)
     return page.render(csp=CSP, **values)
 
@@ -480,7 +481,10 @@ def _tabulate_rows(rows: Sequence[Mapping[str, Json]], caption: str, *names: str
 
 
 def read_versions() -> dict[str, str]:
-    """Return the versions of Python and of packages by name, and the commit that this runs from."""
+    """Return the versions of Python and of packages, and the commit that this runs from.
+
+    The keys are ``Python``, the packages' names, and ``commit``.
+    """
     versions = {"Python": platform.python_version()}
     for package in (*find_runbook().packages, *_PACKAGES):
         versions[package] = version(package)
@@ -534,8 +538,8 @@ def _say_status(reading: Reading | None, shown: Reading | None = None) -> Markup
 
     Parameters
     ----------
-    shown : the reading that the row shows already; if it is the same one, and not ok, only the time
-        is said
+    shown : the reading that the row shows already. If ``reading`` is that one, and is a breach or
+        unknown, only its time is said
     """
     if reading is None:
         return pill("not run")
@@ -547,7 +551,7 @@ def _say_status(reading: Reading | None, shown: Reading | None = None) -> Markup
     return Markup("{} {} at {}").format(status, value, at)
 
 
-def _summarise(entry: Entry) -> str:
+def _describe_entry(entry: Entry) -> str:
     """Return the fields of a journal entry that say most, in one line."""
     content = get_content(entry)
     parts = []

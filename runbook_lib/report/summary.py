@@ -318,7 +318,7 @@ def _describe_event(model: ReportModel) -> Fact:
 
 
 def _say_last_backlog(model: ReportModel, seq: int) -> str:
-    """Return how much waited at the last look; empty if that was before the entry ``seq``."""
+    """Return how much waited at the last look; empty if that look is older than entry ``seq``."""
     backlog = [r for r in model.journal.readings if r.role is Role.BACKLOG]
     if not backlog or backlog[-1].seq < seq:
         return ""
@@ -376,8 +376,8 @@ def _describe_end(model: ReportModel) -> Fact:
         return Fact("not known", "no metric tells since when all is well")
     newest_at = model.journal.readings[-1].at
     duration = format_duration(newest_at - since)
-    note = f"no recovery measured; last look at {newest_at:%H:%M:%SZ}, {duration} after it began"
-    return Fact("not yet", note)
+    look = f"last look at {newest_at:%H:%M:%SZ}, {duration} after the trouble began"
+    return Fact("not yet", f"no recovery measured; {look}")
 
 
 def _describe_severity(model: ReportModel) -> Fact:
@@ -409,7 +409,7 @@ def _describe_impact(model: ReportModel) -> Fact:
 
 
 def _describe_actions(model: ReportModel) -> Fact:
-    """Return what was changed, and what people wrote that they saw or did."""
+    """Return what was changed, and people's notes of what they saw or did."""
     fact = _describe_changes(model)
     remarks = [note for note in model.journal.notes if note.is_remark and not note.late]
     noted = [f"{note.operator} noted: {note.text}" for note in shorten(remarks, _MOST_REMARKS)]
@@ -421,7 +421,7 @@ def _describe_changes(model: ReportModel) -> Fact:
     done = [action for action in model.tried if action.applied]
     cut_off = [action for action in model.tried if action.is_cut_off]
     if done:
-        # Actions that are no remedy, such as an exercise, are told only if no remedy was done.
+        # Actions that are no remedy, such as an exercise, are named only if no remedy was done.
         main = [action for action in done if action in model.remedies]
         fact = _describe_done(model, main or done)
         begun = [action for action in cut_off if action in model.remedies]
@@ -434,7 +434,9 @@ def _describe_changes(model: ReportModel) -> Fact:
     if model.waiting:
         return Fact("nothing yet", _count_waiting(model))
     if model.verdict is Verdict.FIXED:
-        return Fact("the runbook changed nothing", "it was mended elsewhere, or ended by itself")
+        return Fact(
+            "the runbook changed nothing", "the trouble was mended elsewhere, or ended by itself"
+        )
     return Fact("nothing was changed")
 
 
@@ -536,7 +538,7 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _say_well_from(model: ReportModel, end: datetime) -> str:
-    """Say what ended then: all of the trouble, or only what ``until`` is measured by."""
+    """Say what was over from ``end`` on: all of the trouble, or only the symptom."""
     later = [conclusion for conclusion in model.journal.conclusions if conclusion.at > end]
     if any(conclusion.verdict is Verdict.NOT_FIXED for conclusion in later):
         return "The symptom stayed away from here on; a later look found other trouble"
@@ -544,7 +546,7 @@ def _say_well_from(model: ReportModel, end: datetime) -> str:
 
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield a row for each entry of some kinds: the incident's begin and end, a drill, failures."""
+    """Yield a row for each entry on the incident's beginning or end, a drill, or a failure."""
     interrupted_seq = _find_last_interruption(model)
     for entry in model.journal.entries:
         words = _find_words(entry)
@@ -610,7 +612,7 @@ def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
         notice.channels.append(channel)
     for notice in notices:
         names = ", ".join(notice.channels)
-        yield TimelineRow(notice.at, "notice", f"{names} told: {notice.text}")
+        yield TimelineRow(notice.at, "notice", f"{names} received: {notice.text}")
 
 
 def _list_recent(model: ReportModel) -> list[Event]:
@@ -758,11 +760,11 @@ def list_observed(model: ReportModel) -> list[Event]:
 
 def list_open(model: ReportModel) -> list[Open]:
     """Return what is still open, each with the ids of the steps that say so."""
-    return [*_list_open_record(model), *_list_open_actions(model), *_list_open_steps(model)]
+    return [*_list_journal_problems(model), *_list_open_actions(model), *_list_open_steps(model)]
 
 
-def _list_open_record(model: ReportModel) -> Iterator[Open]:
-    """Yield what is wrong with the journal itself, and which runs broke off."""
+def _list_journal_problems(model: ReportModel) -> Iterator[Open]:
+    """Yield what is wrong with the journal itself, and which runs were interrupted or failed."""
     if model.damage:
         yield model.damage, ()
     if model.journal.unreadable:
@@ -859,7 +861,7 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         if reading is None:
             continue
         if step.role in SIGNS and reading.seq < judged_seq:
-            continue  # it is from before the action, whose effect was judged since
+            continue  # the reading is older than the action, whose effect was judged since
         if reading.status is Status.BREACH and step.role in open_roles:
             breach_roles.add(step.role)
             yield _say_breach(reading), (step.id,)
@@ -869,7 +871,7 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         yield "not decided:", tuple(unread)
     for step in model.of(Role.CLEARED, Role.CHECKLIST):
         if step.role is Role.CLEARED and Role.ALERT in breach_roles:
-            continue  # the firing alert stands here already
+            continue  # the firing alert is among the breaches above
         if step.latest and step.latest.status.is_open:
             yield f"{step.title}: {step.latest.reason}", (step.id,)
     points = [step for step in model.of(Role.CLEARED, Role.CHECKLIST) if step.status == "not run"]

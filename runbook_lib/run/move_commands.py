@@ -427,7 +427,7 @@ class MoveCommands:
         Returns
         -------
         Without a word: the rows, exit 3, or exit 0 if there are none. With a word that is not
-        approved: the plan, exit 5.
+        approved: the plan, exit 5. With an approved word: how many rows are settled, and are left.
 
         Raises
         ------

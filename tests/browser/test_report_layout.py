@@ -137,7 +137,13 @@ def test_it_is_readable_without_scripts(report: Path, browser: Browser) -> None:
     page.goto(f"file://{report}")
 
     assert page.locator("h1").inner_text() == "Fixed: a paused pipeline"
-    for heading in ("Timeline", "Signals", "Diagnosis", "Checklist and follow-ups", "Record"):
+    for heading in (
+        "Timeline",
+        "Signals",
+        "Diagnosis",
+        "Checklist and follow-ups",
+        "How to check this report",
+    ):
         assert page.get_by_role("heading", name=heading, exact=True).count() == 1
     context.close()
 
