@@ -61,7 +61,7 @@ _receivers = sa.Table(
     _TABLES,
     sa.Column("name", sa.String, primary_key=True),
 )
-#: The most fingerprints in one statement. SQLite takes no more than 32,766 variables.
+#: The most fingerprints in one statement. SQLite allows no more than 32,766 variables.
 _BATCH = 500
 
 
@@ -160,7 +160,7 @@ class _CurrentEpisode:
 
     @property
     def end(self) -> datetime | None:
-        """When the episode was closed, or its last alert ended; None while an alert fires."""
+        """When the episode was written down as over, else its last alert's end; None: not over."""
         if self.episode.ended_at is not None:
             return self.episode.ended_at
         if not self.ends or "" in self.ends:
@@ -207,7 +207,7 @@ class Book:
 
         Parameters
         ----------
-        closed : incidents that were closed, and when; their episodes end here, too
+        closed : the closed incidents, with the times of their closes; their episodes end here, too
         receiver : the name of Alertmanager's receiver that sent the alerts; empty: unknown
         """
         accepted = 0
@@ -217,7 +217,7 @@ class Book:
             known_ends = _read_known_ends(db, alerts)
             current_by_kind: dict[bool, _CurrentEpisode | None] = {}
             for is_drill in {alert.is_drill for alert in alerts}:
-                current_by_kind[is_drill] = self._load_current(db, closed, is_drill=is_drill)
+                current_by_kind[is_drill] = self._update_current(db, closed, is_drill=is_drill)
             for alert in alerts:
                 ends_at = _get_end(alert)
                 if alert.key in known_ends:
@@ -227,19 +227,19 @@ class Book:
                     continue
                 if ends_at:
                     continue  # the alert began and ended before we heard of it
-                current = self._choose_episode(db, alert, current_by_kind[alert.is_drill])
+                current = self._join_or_begin_episode(db, alert, current_by_kind[alert.is_drill])
                 current_by_kind[alert.is_drill] = current
                 self._add(db, alert, current)
                 known_ends[alert.key] = ""
                 accepted += 1
         return Received(accepted, len(alerts) - accepted)
 
-    def _load_current(
+    def _update_current(
         self, db: sa.Connection, closed: dict[str, datetime], *, is_drill: bool
     ) -> _CurrentEpisode | None:
         """Return the newest episode, of drills or of real alerts; None if there is none.
 
-        If its incident was closed, the episode is written down as over.
+        If its incident was closed, write down first that the episode is over.
         """
         episode = _find_newest(db, _episodes.c.drill == is_drill)
         if episode is None:
@@ -255,22 +255,23 @@ class Book:
             current.ends.add(row.ends_at)
         return current
 
-    def _choose_episode(
+    def _join_or_begin_episode(
         self, db: sa.Connection, alert: Alert, current: _CurrentEpisode | None
     ) -> _CurrentEpisode:
-        """Return the episode for a new alert: the current one, or a new one.
+        """Return the episode for a new alert: the current one, or one that begins here.
 
-        A new one begins when the alert started after the current one was over. But an alert that
-        fires again before the cooldown has passed joins the current one, unless that was closed.
-        The current one is marked for a look if the alert reopens it or the cooldown has passed.
+        One begins when the alert started after the current episode was over. But an alert that
+        fires again before the cooldown has passed joins the current episode, unless the episode
+        was closed. The current episode is marked for a look if the alert reopens it, or if the
+        cooldown has passed.
         """
         if current is None:
             return self._begin_episode(db, is_drill=alert.is_drill)
         episode = current.episode
         looked_at = episode.looked_at
         has_cooled_down = looked_at is not None and self._clock() >= looked_at + self._cooldown
-        fires_again = alert.fingerprint in current.fingerprints and not has_cooled_down
-        may_reopen = fires_again and episode.ended_at is None
+        fires_again_soon = alert.fingerprint in current.fingerprints and not has_cooled_down
+        may_reopen = fires_again_soon and episode.ended_at is None
         is_over = current.end is not None and alert.starts_at > current.end
         if is_over and not may_reopen:
             return self._begin_episode(db, is_drill=alert.is_drill)
@@ -313,15 +314,15 @@ class Book:
         fingerprint, starts_at = alert.key
         is_own = (_alerts.c.fingerprint == fingerprint) & (_alerts.c.starts_at == starts_at)
         resolved = sa.update(_alerts).where(is_own).values(ends_at=ends_at)
-        episode = db.execute(resolved.returning(_alerts.c.episode)).scalar_one()
+        episode_id = db.execute(resolved.returning(_alerts.c.episode)).scalar_one()
         firing = sa.select(sa.func.count()).where(
-            _alerts.c.episode == episode, _alerts.c.ends_at == ""
+            _alerts.c.episode == episode_id, _alerts.c.ends_at == ""
         )
         if db.execute(firing).scalar_one() == 0:
-            _update_episode(db, episode, stale=True)
+            _update_episode(db, episode_id, stale=True)
 
     def read_waiting(self) -> Waiting:
-        """Return how many alerts stand in no report yet. Only reads."""
+        """Return how many alerts stand in no report yet, and since when. Only reads."""
         query = sa.select(sa.func.count(), sa.func.min(_alerts.c.received_at))
         with self._engine.connect() as db:
             count, oldest = db.execute(query.where(_alerts.c.reported_at == "")).one()
@@ -342,31 +343,32 @@ class Book:
             return list(db.execute(newest).scalars())
 
     def list_due_episodes(self) -> list[Episode]:
-        """Return the episodes that need a look or have unreported alerts, by age. Only reads."""
+        """Return episodes that need a look or have unreported alerts, oldest first. Only reads."""
         unreported = sa.select(_alerts.c.episode).where(_alerts.c.reported_at == "")
         is_due = _episodes.c.stale.is_(True) | _episodes.c.id.in_(unreported)
         query = sa.select(_episodes).where(is_due).order_by(_episodes.c.id)
         with self._engine.connect() as db:
             return [_read_episode(row) for row in db.execute(query)]
 
-    def read_episode(self, episode: int) -> Episode:
+    def read_episode(self, episode_id: int) -> Episode:
         """Return one episode. Only reads."""
-        query = sa.select(_episodes).where(_episodes.c.id == episode)
+        query = sa.select(_episodes).where(_episodes.c.id == episode_id)
         with self._engine.connect() as db:
             return _read_episode(db.execute(query).one())
 
     def find_episode(self, key: tuple[str, str]) -> Episode | None:
         """Return the episode of an alert; None when the alert was not written down. Only reads."""
-        is_own = (_alerts.c.fingerprint == key[0]) & (_alerts.c.starts_at == key[1])
+        fingerprint, starts_at = key
+        is_own = (_alerts.c.fingerprint == fingerprint) & (_alerts.c.starts_at == starts_at)
         ids = sa.select(_alerts.c.episode).where(is_own)
         query = sa.select(_episodes).where(_episodes.c.id.in_(ids))
         with self._engine.connect() as db:
             row = db.execute(query).first()
         return None if row is None else _read_episode(row)
 
-    def list_alerts(self, episode: int) -> list[KnownAlert]:
-        """Return an episode's alerts, by start. Only reads."""
-        query = sa.select(_alerts).where(_alerts.c.episode == episode)
+    def list_alerts(self, episode_id: int) -> list[KnownAlert]:
+        """Return an episode's alerts, sorted by their start. Only reads."""
+        query = sa.select(_alerts).where(_alerts.c.episode == episode_id)
         order = (_alerts.c.starts_at, _alerts.c.fingerprint)
         with self._engine.connect() as db:
             return [_read_alert(row) for row in db.execute(query.order_by(*order))]
@@ -378,48 +380,49 @@ class Book:
         with self._engine.connect() as db:
             return _find_newest(db, is_same_kind, is_earlier)
 
-    def begin_look(self, episode: int) -> None:
-        """Write down that a look begins. Whatever changes from now on makes another look due."""
+    def begin_look(self, episode_id: int) -> None:
+        """Write down that a look begins. Changes from now on make another look due."""
         with self._engine.begin() as db:
-            _update_episode(db, episode, stale=False)
+            _update_episode(db, episode_id, stale=False)
 
-    def ask_for_look(self, episode: int) -> None:
+    def ask_for_look(self, episode_id: int) -> None:
         """Write down that an episode needs a look."""
         with self._engine.begin() as db:
-            _update_episode(db, episode, stale=True)
+            _update_episode(db, episode_id, stale=True)
 
-    def end_look(self, episode: int, *, look: int, incident: str) -> None:
+    def end_look(self, episode_id: int, *, look: int, incident: str) -> None:
         """Write down the number of the look that ended, and its incident.
 
         An empty ``incident`` leaves the episode's incident as it is.
         """
         looked_at = format_time(self._clock())
         with self._engine.begin() as db:
-            _update_episode(db, episode, looks=look, looked_at=looked_at)
+            _update_episode(db, episode_id, looks=look, looked_at=looked_at)
             if incident:
-                _update_episode(db, episode, incident=incident)
+                _update_episode(db, episode_id, incident=incident)
 
-    def end_addition(self, episode: int, *, addition: int) -> None:
+    def end_addition(self, episode_id: int, *, addition: int) -> None:
         """Write down the number of the addition that ended: alerts joined a report."""
         with self._engine.begin() as db:
-            _update_episode(db, episode, additions=addition)
+            _update_episode(db, episode_id, additions=addition)
 
-    def end_episode(self, episode: int) -> None:
+    def end_episode(self, episode_id: int) -> None:
         """Write down that an episode is over; it needs no look any more."""
         ended_at = format_time(self._clock())
         with self._engine.begin() as db:
-            _update_episode(db, episode, ended_at=ended_at, stale=False)
+            _update_episode(db, episode_id, ended_at=ended_at, stale=False)
 
-    def mark_reported(self, episode: int, keys: Iterable[Sequence[str]]) -> None:
-        """Write down that alerts stand in a report. An alert that did already keeps its time.
+    def mark_reported(self, episode_id: int, keys: Iterable[Sequence[str]]) -> None:
+        """Write down that alerts stand in a report, and since when.
 
-        Each key is a fingerprint and a start.
+        An alert that stood in a report before keeps its time. Each key is a fingerprint and a
+        start.
         """
         reported_at = format_time(self._clock())
         with self._engine.begin() as db:
             for fingerprint, starts_at in keys:
                 is_own = (
-                    (_alerts.c.episode == episode)
+                    (_alerts.c.episode == episode_id)
                     & (_alerts.c.fingerprint == fingerprint)
                     & (_alerts.c.starts_at == starts_at)
                     & (_alerts.c.reported_at == "")
@@ -447,13 +450,13 @@ class Book:
             return _read_delivery(db.execute(query).one())
 
     def set_delivery(self, delivery_id: str, state: str, detail: str = "") -> None:
-        """Write down a delivery's state (``targets.State``), and why its attempt failed."""
+        """Write down a delivery's state (``targets.State``), and why its newest attempt failed."""
         changed = sa.update(_deliveries).where(_deliveries.c.id == delivery_id)
         with self._engine.begin() as db:
             db.execute(changed.values(state=state, detail=detail))
 
     def count_deliveries(self) -> dict[tuple[str, str], int]:
-        """Return how many deliveries there are, by target and state. Only reads."""
+        """Return how many deliveries there are. The keys are target and state. Only reads."""
         query = sa.select(_deliveries.c.target, _deliveries.c.state, sa.func.count())
         with self._engine.connect() as db:
             rows = db.execute(query.group_by(_deliveries.c.target, _deliveries.c.state))
@@ -474,7 +477,8 @@ class Book:
     def list_deliveries(self, name: str) -> list[Delivery]:
         """Return the deliveries whose id begins with a name, the oldest first. Only reads.
 
-        ``name`` is an incident, or an incident with its episode and look.
+        ``name`` is an incident, or an incident with its episode and look. Without an incident,
+        ``episode-`` and the episode's number stand for it.
         """
         query = sa.select(_deliveries).where(_deliveries.c.id.startswith(f"{name}-"))
         with self._engine.connect() as db:
@@ -482,7 +486,7 @@ class Book:
 
 
 def _find_newest(db: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Episode | None:
-    """Return the newest episode that meets all conditions."""
+    """Return the newest episode that meets all conditions; None without one."""
     query = sa.select(_episodes).where(*conditions)
     newest = query.order_by(_episodes.c.id.desc()).limit(1)
     row = db.execute(newest).first()
@@ -491,9 +495,9 @@ def _find_newest(db: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Epis
     return _read_episode(row)
 
 
-def _update_episode(db: sa.Connection, episode: int, **values: object) -> None:
-    """Set columns of one episode; ``values`` are by column."""
-    is_own = _episodes.c.id == episode
+def _update_episode(db: sa.Connection, episode_id: int, **values: object) -> None:
+    """Set columns of one episode; each keyword argument is a column and its new value."""
+    is_own = _episodes.c.id == episode_id
     db.execute(sa.update(_episodes).where(is_own).values(values))
 
 
@@ -510,9 +514,10 @@ def _insert_once(db: sa.Connection, table: sa.Table, **values: str) -> None:
 
 
 def _read_known_ends(db: sa.Connection, alerts: Sequence[Alert]) -> dict[tuple[str, str], str]:
-    """Return when the alerts in the book ended, by key; empty: the alert fires.
+    """Return which alerts the book has with the fingerprints of some alerts, and when they ended.
 
-    Other alerts with the same fingerprints are in the result, too.
+    The keys are as in ``Alert.key``. The values are the ends; an end is empty while the alert
+    fires.
     """
     known_ends = {}
     fingerprints = sorted({alert.fingerprint for alert in alerts})
@@ -526,7 +531,7 @@ def _read_known_ends(db: sa.Connection, alerts: Sequence[Alert]) -> dict[tuple[s
 
 
 def _get_end(alert: Alert) -> str:
-    """Return when an alert ended; empty while it fires. Without an end, the start is taken."""
+    """Return when an alert ended; empty while it fires. If the end is missing, it is the start."""
     if alert.status != "resolved":
         return ""
     return format_time(alert.ends_at or alert.starts_at)

@@ -152,6 +152,7 @@ class Looker:
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if prepared:
+                # A prepared process reads the command's words from its stdin.
                 process = prepared.process
                 line = f"{json.dumps(words)}\n"
             else:
@@ -159,7 +160,7 @@ class Looker:
                 line = ""
             output, errors = self._wait(process, line)
         if self._is_stopped.is_set():
-            threading.Event().wait()
+            threading.Event().wait()  # for ever: nobody sets this event
         try:
             document = json.loads(output)
         except ValueError:
@@ -249,7 +250,7 @@ def _write_alerts(alerts: Sequence[KnownAlert]) -> Iterator[Path]:
 
 
 def _read_look(document: dict[str, Json], code: int) -> Look:
-    """Return the result in a command's document; without a verdict there is always an error."""
+    """Return the look that a command's document describes; without a verdict it has an error."""
     error = str(document.get("error", ""))
     if not error and not document.get("verdict"):
         error = f"the command ended with exit code {code}"

@@ -30,7 +30,7 @@ class Occasion(NamedTuple):
 
     Attributes
     ----------
-    look : what the investigation said
+    look : the result of the investigation
     alerts : all alerts of the episode, the resolved ones too
     is_drill : whether the alerts rest on synthetic objects alone
     is_follow_up : whether an earlier look sent a message about the incident
@@ -111,7 +111,7 @@ def _say_why_healthy(incident: Incident) -> str:
 
 
 def _list_changes(incident: Incident) -> list[str]:
-    """Return what changed since the last report, a line each; nothing if no journal is readable."""
+    """Return what changed since the last report, line by line; empty without a readable journal."""
     try:
         journal = incident.journal.view()
     except RunbookError:
@@ -120,7 +120,7 @@ def _list_changes(incident: Incident) -> list[str]:
 
 
 def _list_handovers(incident: Incident) -> list[str]:
-    """Say which incident ended when this one began, and with which verdict; often none did."""
+    """Say which incident ended when this one began, and with which verdict; empty: none did."""
     try:
         entries = incident.journal.view().entries
     except RunbookError:

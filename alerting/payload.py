@@ -41,7 +41,7 @@ def _read_end(text: object) -> datetime | None:
     if text is None:
         return None
     if not isinstance(text, str):
-        raise ValueError("is not a time")  # noqa: TRY004 - pydantic takes this one
+        raise ValueError("is not a time")  # noqa: TRY004 - pydantic reports only this kind
     return None if text.startswith("0001-01-01T") else parse_time(text)
 
 

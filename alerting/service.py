@@ -66,7 +66,7 @@ def serve(settings: ServeSettings) -> None:
             metrics=jobs.metrics,
             page=Page(settings),
         )
-        _serve(app, settings)
+        _serve_http(app, settings)
     end_process(0)
 
 
@@ -166,7 +166,7 @@ class _Jobs(NamedTuple):
 def _run_jobs(
     settings: ServeSettings, name: str, *, airflow: AirflowClient | None = None
 ) -> Iterator[_Jobs]:
-    """Carry out jobs. Begin with those that a process left undone when it died.
+    """Carry out jobs. Begin with those that an earlier process left undone when it died.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def _run_jobs(
             looker.stop()
 
 
-def _serve(app: FastAPI, settings: ServeSettings) -> None:
+def _serve_http(app: FastAPI, settings: ServeSettings) -> None:
     """Serve the app over HTTP until SIGTERM or Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn ends by these signals, and sends them to this process again afterwards.
@@ -240,7 +240,7 @@ def _ignore(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _hold_home(settings: ServeSettings, name: str) -> Iterator[None]:
-    """Hold the folder's lock of a name, because two processes would carry out each job twice."""
+    """Hold the lock of ``serve`` or ``answer``: two processes would carry out each job twice."""
     with (settings.serve_home / f"{name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

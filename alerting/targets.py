@@ -113,7 +113,7 @@ class Message:
 
     @property
     def files(self) -> dict[str, Path]:
-        """The files to attach, by the names that they get; those that exist."""
+        """The files to attach that exist. The keys are the names that the files get."""
         if not self.folder:
             return {}
         folder = Path(self.folder)
@@ -174,7 +174,10 @@ def _map_errors(*, is_read: bool = False) -> Iterator[None]:
 
 
 def _is_unconnected(error: BaseException | None) -> bool:
-    """Tell whether an error, or a cause of it, says that no connection was made."""
+    """Tell whether an error, or a cause of it, says that no connection was made.
+
+    requests and urllib3 keep the error that says so as an argument of theirs, or as its ``reason``.
+    """
     while error is not None:
         reason = getattr(error, "reason", None)
         for part in (error, reason, *error.args):
@@ -223,7 +226,7 @@ class TicketTarget(SupportClient):
         marker = f"[{message.name}]"
         if any(marker in entry.message for entry in case.messages):
             return
-        # Every field's value counts: which one holds the file's name is not laid down.
+        # The API does not say which field holds the file's name, so every field's value counts.
         attached = {str(value) for entry in case.attachments for value in entry.values()}
         for name, file in message.files.items():
             if name not in attached:

@@ -125,7 +125,7 @@ class Tools:
         return facts
 
     def report(self, incident: str = "") -> Fact:
-        """Return the summary of an incident's report, its verdict now, and where it lies."""
+        """Return an incident's verdict now, its report's summary, and where the report lies."""
         chosen = self._find(incident)
         journal = chosen.journal.view()
         verdict = load_policy().compute_verdict(journal) or Verdict.UNKNOWN
@@ -168,15 +168,15 @@ def build_server(settings: ServeSettings) -> MCPServer:
     tools = Tools(settings, Looker(settings))
     server = MCPServer("runbook", instructions=_INSTRUCTIONS, log_level="ERROR")
     for tool in (tools.readings, tools.causes, tools.plans, tools.report):
-        server.add_tool(_name_errors(tool), annotations=ToolAnnotations(read_only_hint=True))
+        server.add_tool(_show_errors(tool), annotations=ToolAnnotations(read_only_hint=True))
     # investigate writes an incident's folder, and nothing else.
     only_adds = ToolAnnotations(read_only_hint=False, destructive_hint=False)
-    server.add_tool(_name_errors(tools.investigate), annotations=only_adds)
+    server.add_tool(_show_errors(tools.investigate), annotations=only_adds)
     return server
 
 
-def _name_errors(tool: Callable[P, R]) -> Callable[P, R]:
-    """Pass the text of a ``RunbookError`` to the client; the library hides other errors' texts."""
+def _show_errors(tool: Callable[P, R]) -> Callable[P, R]:
+    """Show the text of a ``RunbookError`` to the client; the library hides other errors' texts."""
 
     @wraps(tool)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -163,8 +163,8 @@ def build_app(
             book.read_waiting()
         except SQLAlchemyError as error:
             problem = f"the database cannot be read: {type(error).__name__}"
-        if not planner.is_alive:
-            problem = problem or "the planner has ended"
+        if not problem and not planner.is_alive:
+            problem = "the planner has ended"
         if problem:
             return JSONResponse({"status": "failed", "problem": problem}, 503)
         return JSONResponse({"status": "ok"})

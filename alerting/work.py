@@ -61,6 +61,7 @@ _COOLDOWN_TICK_S = 1.0
 _DONE_TICK_S = 0.5
 #: A day, in seconds.
 _ONCE_A_DAY_S = 86_400.0
+#: The shortest wait between two attempts.
 _FIRST_WAIT_S = 1.0
 #: A message without an answer may still arrive: wait at least this long before repeating it.
 _SETTLE_S = 2.0
@@ -151,7 +152,7 @@ class Work:
 
         @DBOS.workflow(name=_READ, max_recovery_attempts=None)
         def read_job() -> None:
-            self._read_held()
+            self._collect_held()
 
         self.look_job = look_job
         self.addition_job = addition_job
@@ -180,7 +181,7 @@ class Work:
         _step("end", self._finish_look, episode_id, look, result)
 
     def _choose_incidents(self, episode_id: int) -> dict[str, str]:
-        """Choose the incidents for a look; opens one for a drill that has none.
+        """Choose the incidents for a look; make a folder for a drill that has no open one.
 
         Returns
         -------
@@ -226,7 +227,8 @@ class Work:
     def _report_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
         """Write down the messages of a look, and that its alerts are reported.
 
-        That holds even for a look that failed, because the message says why there is no report.
+        After a failed look its alerts count as reported, too: the message says why there is no
+        report.
         """
         alerts = self._book.list_alerts(episode_id)
         self._write_messages(episode_id, look, result, self._list_places(alerts))
@@ -235,9 +237,9 @@ class Work:
     def _write_messages(
         self, episode_id: int, look: int, result: Mapping[str, Json], places: list[tuple[str, str]]
     ) -> None:
-        """Write down a message for each place, which is a target and a case, and ring the bell.
+        """Write down a message for each place; ring the bell, so that deliveries begin at once.
 
-        The ring makes the deliveries begin at once.
+        A place is a target and a case.
         """
         episode = self._book.read_episode(episode_id)
         look_result = Look(
@@ -292,8 +294,8 @@ class Work:
     def _finish_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
         """Write down that the look is over, and close folders in which nothing is wrong any more.
 
-        These are the previous episode's folder, and this one's if its alerts are resolved and the
-        verdict is healthy.
+        These are the previous episode's folder, and this episode's if all its alerts are resolved
+        and the verdict is healthy.
         """
         self._book.end_look(episode_id, look=look, incident=result["incident"])
         episode = self._book.read_episode(episode_id)
@@ -429,7 +431,10 @@ class Work:
             _step("end", self._end_addition, episode_id, addition)
 
     def _end_addition(self, episode_id: int, addition: int) -> None:
-        """Write down that an addition ended: ``_step`` passes no keyword arguments to the book."""
+        """Write down that an addition ended.
+
+        ``_step`` cannot call the book's method itself: it passes no keyword arguments.
+        """
         self._book.end_addition(episode_id, addition=addition)
 
     def _join_report(self, episode_id: int) -> bool:
@@ -451,8 +456,8 @@ class Work:
             return False
         self._book.mark_reported(episode_id, [_key_of(alert) for alert in new_alerts])
         deliveries = self._book.list_deliveries(episode.incident)
-        told_cases = {delivery.message["case"] for delivery in deliveries}
-        cases = [case for case in list_cases(alerts) if case not in told_cases]
+        written_cases = {delivery.message["case"] for delivery in deliveries}
+        cases = [case for case in list_cases(alerts) if case not in written_cases]
         places = [("ticket", case) for case in cases if "ticket" in self._targets]
         if not places:
             return True
@@ -507,8 +512,8 @@ class Work:
             return self._send(delivery, target, is_repeat=False)
         if state is State.REPEATING:
             return self._finish(delivery, State.UNCONFIRMED, "the answers were lost twice")
-        may_be_sent = state in (State.SENDING, State.LOST)
-        return self._send(delivery, target, is_repeat=may_be_sent)
+        may_have_arrived = state in (State.SENDING, State.LOST)
+        return self._send(delivery, target, is_repeat=may_have_arrived)
 
     def _send(self, delivery: Delivery, target: Target, *, is_repeat: bool) -> str:
         """Send a message, or its only repeat; return the state afterwards.
@@ -551,15 +556,15 @@ class Work:
     def _give_up(self, delivery_id: str) -> str:
         """End a delivery for which there is no more time; return its end."""
         delivery = self._book.read_delivery(delivery_id)
-        may_be_sent = delivery.state in (State.LOST, State.REPEATING)
-        state = State.UNCONFIRMED if may_be_sent else State.FAILED
+        may_have_arrived = delivery.state in (State.LOST, State.REPEATING)
+        state = State.UNCONFIRMED if may_have_arrived else State.FAILED
         minutes = self._settings.serve_give_up_minutes
         return self._finish(delivery, state, f"given up after {minutes:g} min")
 
     # --- alerts that a body left out, or that we refused ---
 
-    def _read_held(self) -> None:
-        """Take in Alertmanager's active alerts; try for ``SERVE_GIVE_UP_MINUTES`` at most."""
+    def _collect_held(self) -> None:
+        """Write down Alertmanager's active alerts; try for ``SERVE_GIVE_UP_MINUTES`` at most."""
         began_at = parse_time(_step("began", self._tell_time))
         give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
         wait_s = _FIRST_WAIT_S
@@ -570,7 +575,7 @@ class Work:
             wait_s = min(2 * wait_s, self._settings.serve_retry_max_s)
 
     def _take_held(self) -> bool:
-        """Ask Alertmanager once, and take its active alerts in; return whether it answered."""
+        """Ask Alertmanager once, and write down its active alerts; return whether it answered."""
         client = HeldAlertsClient.connect(self._settings)
         receivers = self._book.list_receivers()
         try:
@@ -603,7 +608,7 @@ class Work:
         return received.accepted, received.folded
 
     def _read_closed(self) -> dict[str, datetime]:
-        """Return which incidents of open episodes somebody has closed, and when."""
+        """Return which incidents of open episodes are closed, and when they were."""
         closed = {}
         for name in self._book.list_open_incidents():
             incident = self._find_incident(name)
@@ -620,7 +625,7 @@ class HeldAlertsClient(AlertmanagerClient):
     """Reads the alerts that Alertmanager holds. Only reads."""
 
     def read_active(self) -> Json:
-        """Return the active alerts as Alertmanager writes them, without silenced ones."""
+        """Return the active alerts as Alertmanager writes them: no silenced or inhibited ones."""
         query = {"active": "true", "silenced": "false", "inhibited": "false"}
         return self._ask_json(Request("GET", f"{self.url}/api/v2/alerts", params=query))
 
@@ -716,7 +721,7 @@ class Lane:
 
 
 class Planner:
-    """Starts the jobs that are due by the book: one look at a time, one delivery a target."""
+    """Starts the jobs that are due by the book: at a time one look, and one delivery a target."""
 
     def __init__(
         self,
@@ -769,7 +774,7 @@ class Planner:
     def wait_until_done(self, *, patience_s: float) -> None:
         """Wait until no look is due and all messages are delivered.
 
-        After the last look, deliveries have ``patience_s``; then it returns in any case.
+        After the last look, deliveries have ``patience_s``; after that, the wait ends in any case.
         """
         looked_at = self._clock()
         while self._is_looking() or self._is_delivering():
@@ -802,7 +807,7 @@ class Planner:
             self._newest_read_id = job_id
 
     def _find_look(self, started: set[str]) -> Job | None:
-        """Return the look or addition that is due; of several, the oldest episode's."""
+        """Return a due look or addition that was not started; the oldest episode comes first."""
         for episode in self._book.list_due_episodes():
             job = self._make_look_job(episode)
             if job is not None and job.id not in started:
