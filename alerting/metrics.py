@@ -49,6 +49,8 @@ class Metrics(Collector):
             self._refused.labels(reason)
         for result in (*Verdict, "failed", "handed_over"):
             self._looks.labels(result)
+        for result in ("done", "failed"):
+            self._reads.labels(result)
         for target in NAMES:
             for result in (*ENDS, "retried", "lost"):
                 self._delivered.labels(target, result)
