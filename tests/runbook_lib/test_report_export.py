@@ -26,13 +26,17 @@ PNG = base64.b64decode(
 
 
 def save(
-    incident: Incident, *outputs: Any, text: str = "inv.read_step('2.1')", cells: Any = ()
+    incident: Incident,
+    *outputs: Any,
+    text: str = "inv.read_step('2.1')",
+    cells: Any = (),
+    status: str = "done",
 ) -> Path:
     cells = [new_markdown_cell("# Title\n\n[next](03_immediate_actions.ipynb)"), *cells]
     cells.append(new_code_cell(text, outputs=list(outputs)))
     path = incident.path("notebooks", "02_signals_detection.ipynb")
     path.write_text(nbformat.writes(new_notebook(cells=cells)), "utf-8")
-    run = {"notebook": path.name, "status": "done", "duration_s": 1.0, "error": ""}
+    run = {"notebook": path.name, "status": status, "duration_s": 1.0, "error": ""}
     incident.journal.append("notebook", {"section": "02_signals_detection", **run})
     return path
 
@@ -173,6 +177,20 @@ def test_the_report_names_the_run_and_links_to_its_page(incident: Incident) -> N
     html = write_report(incident, ReportModel(incident, SECTIONS)).read_text("utf-8")
 
     assert 'href="notebooks/02_signals_detection.html">2 Signals and detection: done</a>' in html
+
+
+@pytest.mark.parametrize(("status", "event"), [("done", "ended"), ("by_hand", "begun")])
+def test_a_run_is_dated_by_its_end_and_a_run_by_hand_by_its_beginning(
+    status: str, event: str, incident: Incident
+) -> None:
+    save(incident, status=status)
+    at = ReportModel(incident, SECTIONS).journal.runs[0].at
+
+    page = export(incident)
+    report = write_report(incident, ReportModel(incident, SECTIONS)).read_text("utf-8")
+
+    for html in (page, report):
+        assert f"{event} {at:%Y-%m-%d %H:%M:%SZ}" in html
 
 
 def test_a_page_says_which_run_it_is_and_its_parameters_once(incident: Incident) -> None:
