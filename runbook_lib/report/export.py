@@ -17,7 +17,7 @@ from markupsafe import Markup
 from ..model import Json
 from ..record.incident import Incident, write_file
 from ..show.text import visible
-from .model import ReportModel, RunRecord
+from .model import ReportModel, ReportRun
 from .render import render_page
 
 _TAGS = {
@@ -114,10 +114,10 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     -----
     Changes only ``notebooks/*.html`` in the incident's folder.
     """
-    runs: dict[str, RunRecord] = {}
+    runs: dict[str, ReportRun] = {}
     for section in model.sections.values():
-        for record in section.runs:
-            runs[record.run.notebook] = record
+        for run in section.runs:
+            runs[run.entry.notebook] = run
     folder = incident.folder / "notebooks"
     pages = []
     for source in sorted(folder.glob("*.ipynb")):
@@ -125,7 +125,7 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
             "notebook.html",
             body=_BODY,
             name=source.stem,
-            record=runs.get(source.name),
+            run=runs.get(source.name),
             incident_id=incident.id,
         )
         head, _, end = page.partition(_BODY)

@@ -29,7 +29,7 @@ _ENDED = {"stopped_at_plan": "stopped at the plan", "by_hand": "by hand"}
 
 
 @dataclass(slots=True)
-class StepRecord:
+class ReportStep:
     """One statement of the runbook, and everything that the journal holds about it."""
 
     id: str
@@ -81,24 +81,27 @@ def _get_size(reading: Reading) -> tuple[float, int]:
     return get_number(reading), len(reading.rows)
 
 
-class RunRecord(NamedTuple):
-    """One run of a section's notebook; the title says how the run ended."""
+class ReportRun(NamedTuple):
+    """One run of a section's notebook; the title says how the run ended.
 
-    run: NotebookEntry
+    ``entry`` is the journal's entry at the run's end; of a run by hand, the one at its beginning.
+    """
+
+    entry: NotebookEntry
     title: str
     parameters: dict[str, Json]
 
     @property
     def page(self) -> str:
         """The exported page's path; empty when the notebook's name is not a file name."""
-        match = re.fullmatch(r"([\w-]{1,100})\.ipynb", self.run.notebook, re.ASCII)
+        match = re.fullmatch(r"([\w-]{1,100})\.ipynb", self.entry.notebook, re.ASCII)
         if match is None:
             return ""
         return f"notebooks/{match[1]}.html"
 
 
 @dataclass(slots=True)
-class SectionRecord:
+class ReportSection:
     """One section of the runbook: its steps, its conclusions, its notebook's runs.
 
     ``parameters`` are those of the newest run.
@@ -106,9 +109,9 @@ class SectionRecord:
 
     name: str
     title: str
-    steps: list[StepRecord] = field(default_factory=list)
+    steps: list[ReportStep] = field(default_factory=list)
     conclusions: list[Conclusion] = field(default_factory=list)
-    runs: list[RunRecord] = field(default_factory=list)
+    runs: list[ReportRun] = field(default_factory=list)
     parameters: dict[str, Json] = field(default_factory=dict)
 
     @property
@@ -183,8 +186,8 @@ class ReportModel:
         self.changes = compute_changes(self.journal, self.policy)
         self.since = self.journal.since()
         self.is_good = self.verdict in ENDED_WELL
-        self.sections: dict[str, SectionRecord] = {}
-        self.steps: dict[str, StepRecord] = {}
+        self.sections: dict[str, ReportSection] = {}
+        self.steps: dict[str, ReportStep] = {}
         self.titles: dict[str, str] = {}
         for module in modules.values():
             self._add_section(module)
@@ -208,8 +211,8 @@ class ReportModel:
         """Add a section of the runbook, its own steps, and the titles of all that it observes."""
         section = _make_section(module)
         self.sections[section.name] = section
-        for record in section.steps:
-            self.steps[record.id] = record
+        for own_step in section.steps:
+            self.steps[own_step.id] = own_step
         for step in module.STEPS.values():
             self.titles[step.id] = step.title
 
@@ -218,15 +221,15 @@ class ReportModel:
         """Whether the trouble began in an incident that was closed before this one."""
         return self.journal.is_continued
 
-    def section(self, name: str) -> SectionRecord:
-        """Return a section's record; if the model has none yet, add an empty one."""
-        return self.sections.setdefault(name, SectionRecord(name, name))
+    def section(self, name: str) -> ReportSection:
+        """Return a section; if the model has none of this name yet, add an empty one."""
+        return self.sections.setdefault(name, ReportSection(name, name))
 
-    def of(self, *roles: Role) -> list[StepRecord]:
+    def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
 
-    def section_with(self, role: Role) -> SectionRecord | None:
+    def section_with(self, role: Role) -> ReportSection | None:
         """Return the first section with a step of a role; None without one."""
         for section in self.sections.values():
             roles = [step.role for step in section.steps]
@@ -234,7 +237,7 @@ class ReportModel:
                 return section
         return None
 
-    def find_section_of(self, step_id: str) -> SectionRecord:
+    def find_section_of(self, step_id: str) -> ReportSection:
         """Return the section whose number begins a step's id; without one, add an empty section."""
         prefix, _, _ = step_id.partition(".")
         number = prefix.zfill(2)
@@ -310,20 +313,20 @@ class ReportModel:
             section = self.section(name)
             section.runs = self._list_runs(section)
 
-    def _step(self, step_id: str, name: str, role: Role | None = None) -> StepRecord:
-        """Return a step's record; if the model has none yet, add an empty one to its section."""
+    def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
+        """Return a step; if the model has none of this id yet, add an empty one to its section."""
         if step_id not in self.steps:
-            record = StepRecord(step_id, name, role)
-            self.steps[step_id] = record
+            step = ReportStep(step_id, name, role)
+            self.steps[step_id] = step
             section = self.find_section_of(step_id)
-            section.steps.append(record)
+            section.steps.append(step)
         return self.steps[step_id]
 
-    def _list_runs(self, section: SectionRecord) -> list[RunRecord]:
+    def _list_runs(self, section: ReportSection) -> list[ReportRun]:
         """Return the runs of a section's notebook, each with a title of its own."""
         runs = [run for run in self.journal.runs if run.section == section.name]
         starts = [start for start in self.journal.starts if start.section == section.name]
-        records = []
+        titled_runs = []
         for number, run in enumerate(runs, start=1):
             begin_seq = 0
             parameters: dict[str, Json] = {}
@@ -343,13 +346,13 @@ class ReportModel:
                 ordinal = _ORDINALS.get(number, f"{number}th")
                 title += f", {ordinal} run"
             ending = self._describe_end(section, run.status, begin_seq, end_seq)
-            record = RunRecord(run, f"{title}: {ending}", parameters)
-            records.append(record)
-        return records
+            titled_run = ReportRun(run, f"{title}: {ending}", parameters)
+            titled_runs.append(titled_run)
+        return titled_runs
 
     def _describe_end(
         self,
-        section: SectionRecord,
+        section: ReportSection,
         status: str,
         begin_seq: int,
         end_seq: int,
@@ -410,17 +413,17 @@ def _is_torn(path: Path) -> bool:
     return bool(content) and not content.endswith(b"\n")
 
 
-def _make_section(module: SectionModule) -> SectionRecord:
-    """Return a record of a section and of the steps with its number, as yet without entries."""
+def _make_section(module: SectionModule) -> ReportSection:
+    """Return a section and the steps with its number, as yet without anything from the journal."""
     number = module.NAME[:2].lstrip("0")
-    records: dict[str, StepRecord] = {}
+    by_id: dict[str, ReportStep] = {}
     for step in module.STEPS.values():
-        records[step.id] = StepRecord(step.id, step.title, step.role)
+        by_id[step.id] = ReportStep(step.id, step.title, step.role)
     for action in module.ACTIONS.values():
         # An action may have the id of a step; the section then shows the action's title.
-        record = records.setdefault(action.id, StepRecord(action.id, action.title))
-        record.title = action.title
-    own = [step_id for step_id in records if step_id.startswith(f"{number}.")]
+        step_of_action = by_id.setdefault(action.id, ReportStep(action.id, action.title))
+        step_of_action.title = action.title
+    own = [step_id for step_id in by_id if step_id.startswith(f"{number}.")]
     own.sort(key=order_of)
-    steps = [records[step_id] for step_id in own]
-    return SectionRecord(module.NAME, module.TITLE, steps)
+    steps = [by_id[step_id] for step_id in own]
+    return ReportSection(module.NAME, module.TITLE, steps)

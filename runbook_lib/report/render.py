@@ -43,7 +43,7 @@ from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
 from ..show.text import format_value, safe
 from . import summary
-from .model import ReportModel, StepRecord
+from .model import ReportModel, ReportStep
 from .summary import say_reading, shorten
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class _Page:
         at = f"{diagnosis.at:%H:%M:%SZ}"
         return f"found before: {causes}; not found any more at {at}; {judgement.reason}"
 
-    def _list_checklist(self) -> list[tuple[StepRecord, str]]:
+    def _list_checklist(self) -> list[tuple[ReportStep, str]]:
         """Return the points of the checklist, each with the number of its section."""
         points = []
         for step in self._model.of(Role.CLEARED, Role.CHECKLIST):
@@ -427,7 +427,7 @@ class _Page:
         return Markup("").join(parts)
 
 
-def _list_drawable(step: StepRecord) -> list[Reading]:
+def _list_drawable(step: ReportStep) -> list[Reading]:
     """Return the readings of a step that may be drawn, the best first.
 
     The worst reading comes first if its plot shows ages. Then come the readings whose plot has a
@@ -521,7 +521,7 @@ def _say_finding(finding: Finding) -> Markup:
     return Markup("{} {}").format(status, safe(finding.reason))
 
 
-def _say_reason(step: StepRecord) -> str:
+def _say_reason(step: ReportStep) -> str:
     """Return the reason of the worst reading, and of the newest where its status differs."""
     worst = step.worst
     if worst is None:

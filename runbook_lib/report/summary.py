@@ -784,7 +784,7 @@ def _list_journal_problems(model: ReportModel) -> Iterator[Open]:
     for section in model.sections.values():
         if not section.runs:
             continue
-        run = section.runs[-1].run
+        run = section.runs[-1].entry
         if run.status == "interrupted" and run.seq < _find_last_interruption(model):
             continue  # the entry `interrupted` says so already
         if run.status not in _RAN_WELL and not run.is_typo:
