@@ -106,11 +106,14 @@ class Looker:
         ticket : the id of a customer's case; empty: none. If the command refuses it, because
             support does not know the case, the investigation is repeated without the case
         """
-        options = ["--incident", incident] if incident else []
-        options += ["--after", after] if after else []
+        command = ["investigate"]
+        if incident:
+            command += ["--incident", incident]
+        if after:
+            command += ["--after", after]
         with _write_alerts(alerts) as path:
-            options += ["--alerts", str(path)] if alerts else []
-            command = ["investigate", *options]
+            if alerts:
+                command += ["--alerts", str(path)]
             try:
                 if ticket:
                     code, document = self._run_command([*command, "--ticket", ticket])

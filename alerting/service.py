@@ -91,7 +91,7 @@ def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
         own_url = f"sqlite:///{settings.serve_home / 'answer.sqlite3'}"
         settings = settings.model_copy(update={"serve_database_url": own_url})
     with _run_jobs(settings, "answer") as jobs:
-        jobs.work.take_with_resolved(alerts)
+        jobs.work.receive_with_resolved(alerts)
         jobs.planner.wait_until_done(patience_s=settings.serve_retry_max_s + _LAST_ATTEMPT_S)
         return _make_answer(jobs.book, alerts[0])
 

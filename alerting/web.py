@@ -150,7 +150,7 @@ def build_app(
         except PayloadError as error:
             raise _Refusal(400, "malformed", str(error)) from None
         accepted, folded = await run_in_threadpool(
-            work.take, list(payload.alerts), receiver=payload.receiver
+            work.receive, list(payload.alerts), receiver=payload.receiver
         )
         if payload.truncated_alerts:
             await run_in_threadpool(planner.ask_for_read)

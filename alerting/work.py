@@ -568,13 +568,13 @@ class Work:
         began_at = parse_time(_step("began", self._tell_time))
         give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
         wait_s = _FIRST_WAIT_S
-        while not _step("read", self._take_held):
+        while not _step("read", self._receive_held):
             if parse_time(_step("now", self._tell_time)) > give_up_at:
                 return
             DBOS.sleep(wait_s)
             wait_s = min(2 * wait_s, self._settings.serve_retry_max_s)
 
-    def _take_held(self) -> bool:
+    def _receive_held(self) -> bool:
         """Ask Alertmanager once, and write down its active alerts; return whether it answered."""
         client = HeldAlertsClient.connect(self._settings)
         receivers = self._book.list_receivers()
@@ -584,21 +584,21 @@ class Work:
             _log.warning("Alertmanager's alerts cannot be read: %s", error)
             self._metrics.count_read("failed")
             return False
-        self.take(alerts)
+        self.receive(alerts)
         self._metrics.count_read("done")
         return True
 
-    def take_with_resolved(self, alerts: list[Alert]) -> None:
+    def receive_with_resolved(self, alerts: list[Alert]) -> None:
         """Write alerts down, also those that ended before we heard of them.
 
-        ``take`` leaves these out, so each is written down first as if it fired.
+        ``receive`` leaves those out, so each alert is written down first as if it fired.
         """
         as_firing = [alert.model_copy(update={"status": "firing"}) for alert in alerts]
-        self.take(as_firing)
-        self.take(alerts)
+        self.receive(as_firing)
+        self.receive(alerts)
 
-    def take(self, alerts: list[Alert], *, receiver: str = "") -> tuple[int, int]:
-        """Write alerts down, and ring the bell; returns the two counts of ``book.Received``.
+    def receive(self, alerts: list[Alert], *, receiver: str = "") -> tuple[int, int]:
+        """Write alerts down, and ring the bell; return the two counts of ``book.Received``.
 
         ``receiver`` is the name of Alertmanager's receiver that sent them; empty: unknown.
         """

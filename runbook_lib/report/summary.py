@@ -132,7 +132,7 @@ def write_headline(model: ReportModel) -> str:
 
 
 def list_facts(model: ReportModel) -> dict[str, Fact]:
-    """Return the answers of the first screen by name; an unknown one says that it is not known."""
+    """Return the first screen. The keys are its headings; an unknown answer says so."""
     return {
         "What happened": _describe_event(model),
         "Cause": _describe_cause(model),
@@ -149,7 +149,7 @@ def list_facts(model: ReportModel) -> dict[str, Fact]:
 
 
 def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
-    """Return the incidents before and after this one, each with the place of its report."""
+    """Return the incidents that this one is linked to, each with the place of its report."""
     neighbours = {}
     for heading, name in (("Previous incident", "previous"), ("Trouble goes on in", "followed_by")):
         other = str(model.facts.get(name) or "")
@@ -288,9 +288,10 @@ def _capitalise(text: str) -> str:
 def _describe_event(model: ReportModel) -> Fact:
     """Return what happened, in the words of one look at the signals.
 
-    The look is the first after the backlog's peak that concluded that there is an incident. How
-    much waited at the last look is the note. If no look saw an incident, the text is the first two
-    breaches; without breaches, what the newest look concluded.
+    The look is the first after the backlog's peak that concluded that there is an incident; without
+    one after the peak, the newest that did. How much waited at the last look is the note. If no
+    look saw an incident, the text is the first two breaches; without breaches, what the newest look
+    concluded. A healthy verdict stands with its reason alone.
     """
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
         return Fact(model.judgement.reason)
@@ -751,6 +752,7 @@ def list_observed(model: ReportModel) -> list[Event]:
     events: dict[tuple[str, str], Event] = {}
     for conclusion in model.journal.conclusions:
         for event in conclusion.timeline:
+            # What we did ourselves stands in the journal already.
             if event.kind in ("action", "drill") or event.at < model.begin:
                 continue
             key = (f"{event.at:%c}", event.text)  # to the second

@@ -128,12 +128,15 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         self.stop()
 
     def begin(self) -> None:
-        """Begin to start the kernel. An error is ignored: the next ``take`` tries again."""
+        """Begin to start the kernel. An error is ignored: ``ensure_started`` tries again later."""
         with suppress(KeyError, OSError, RuntimeError):
-            self.take()
+            self.ensure_started()
 
-    def take(self) -> SharedKernelManager:
-        """Return the manager for the next notebook; begins to start a kernel if none runs."""
+    def ensure_started(self) -> SharedKernelManager:
+        """Return the kernel's manager for the next notebook; begin to start one if none runs.
+
+        The first call takes over the kernel of ``prepare_kernel``, if there is one.
+        """
         with hold_interrupts():
             if self._manager is None and _prepared:
                 self._manager = _prepared.pop()
@@ -180,7 +183,7 @@ _prepared: list[SharedKernelManager] = []
 
 
 def prepare_kernel() -> None:
-    """Begin to start a kernel, which the first ``SharedKernel`` of this process takes.
+    """Begin to start a kernel, which the first ``SharedKernel`` of this process takes over.
 
     This kernel also imports what notebooks need only later, and draws once.
     """
@@ -367,7 +370,7 @@ def _execute(
             language="python",
             progress_bar=False,
             execution_timeout=_CELL_TIMEOUT_S,
-            km=kernel.take(),
+            km=kernel.ensure_started(),
             keep=keep,
             cell=cell,
         )
