@@ -23,7 +23,7 @@ assistant_app = typer.Typer(help="Let an assistant look: read-only tools, on std
 
 @app.callback(invoke_without_command=True)
 def serve(alerts: Alerts = None, *, as_json: AsJson = False) -> None:
-    """Take Alertmanager's alerts, investigate, deliver the report. Changes nothing."""
+    """Take Alertmanager's alerts, investigate, deliver the report. Changes no system."""
     with _require_extra("serve"):
         from . import service
     from .settings import ServeSettings
@@ -43,7 +43,7 @@ def serve(alerts: Alerts = None, *, as_json: AsJson = False) -> None:
 
 @assistant_app.callback(invoke_without_command=True)
 def mcp() -> None:
-    """Let an assistant look: read-only tools, on stdin and stdout. Changes nothing."""
+    """Let an assistant look: read-only tools, on stdin and stdout. Changes no system."""
     with _require_extra("mcp"):
         from .tools import build_server
     from .settings import ServeSettings

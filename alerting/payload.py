@@ -65,8 +65,8 @@ class _FromAlertmanager(BaseModel):
 class Alert(_FromAlertmanager):
     """One alert. ``fingerprint`` and ``starts_at`` are its key.
 
-    While an alert fires, ``ends_at`` lies in the future. From that time on, Alertmanager counts the
-    alert as over, unless Prometheus has sent the alert again.
+    While an alert fires, ``ends_at`` is missing, or lies in the future. It counts only once the
+    status is ``resolved``.
     """
 
     status: Literal["firing", "resolved"]
