@@ -498,7 +498,7 @@ def _finish(
     may_close : whether a look is closed before that; if one of its plans waits, the look is kept
         for later commands instead
     """
-    kernel.end()
+    kernel.begin_to_stop()
     if may_close and not (incident.is_open or incident.is_closed):
         plans = incident.journal.view().list_plans().values()
         if all(plan.result.get("is_empty") for plan in plans):

@@ -64,7 +64,7 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
             raise KeyboardInterrupt
         if cell.cell_type == "code":
             self._begun_cells += 1
-            self._cell.show(self._begun_cells, self._total_cells)
+            self._cell.show_begin(self._begun_cells, self._total_cells)
         super().cell_start(cell, *where, **named)
 
 
@@ -83,7 +83,7 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
         elif kind == "comm_msg":
             text = find_progress(message["content"])
             if text:
-                self.running.tell(text)
+                self.running.show_progress(text)
         return super().process_message(message, *where, **named)
 
 

@@ -146,11 +146,11 @@ class CellInterrupt:
         with suppress(RuntimeError):  # the signal may have come in the middle of a print
             self._say(_INTERRUPTED_TEXT)
 
-    def show(self, number: int, total: int) -> None:
+    def show_begin(self, number: int, total: int) -> None:
         """Say which of the notebook's code cells begins."""
         self._say(f"{self._name}: cell {number} of {total}")
 
-    def tell(self, text: str) -> None:
+    def show_progress(self, text: str) -> None:
         """Say how far the work of the running cell is."""
         self._say(f"{self._name}: {text}")
 
@@ -161,7 +161,7 @@ class CellInterrupt:
             self._send()
 
     def end(self) -> None:
-        """Note that the cell has ended; an interrupted kernel must answer soon, or is killed."""
+        """Note that the cell has ended; an interrupted kernel must reply soon, or is killed."""
         self._is_running = False
         if self._is_sent:
             self._kill_after(_REPLY_S)

@@ -122,7 +122,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
 
     def __init__(self) -> None:
         self._manager: SharedKernelManager | None = None
-        self._is_ending = False
+        self._is_stopping = False
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -140,7 +140,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
         with hold_interrupts():
             if self._manager is None and _prepared:
                 self._manager = _prepared.pop()
-            if self._manager is None or self._is_ending or not run_sync(self._manager.is_alive)():
+            if self._manager is None or self._is_stopping or not run_sync(self._manager.is_alive)():
                 self.stop()
                 self._manager = _start_kernel()
             return self._manager
@@ -160,12 +160,12 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             with suppress(ProcessLookupError):
                 os.kill(provisioner.process.pid, number)
 
-    def end(self) -> None:
-        """Kill the kernel and do not wait for its end, so that ``stop`` is quick."""
+    def begin_to_stop(self) -> None:
+        """Kill the kernel and do not wait for its end, so that a later ``stop`` is quick."""
         if self._manager is not None and self._manager.has_kernel:
             with hold_interrupts():
                 run_sync(self._manager.signal_kernel)(signal.SIGKILL)
-                self._is_ending = True
+                self._is_stopping = True
 
     def stop(self) -> None:
         """End the kernel, and wait for its end; the next notebook gets a new kernel."""
@@ -175,7 +175,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
                 if self._manager.has_kernel:
                     run_sync(self._manager.shutdown_kernel)(now=True)
             self._manager = None
-            self._is_ending = False
+            self._is_stopping = False
 
 
 #: At most one kernel, which was started before this process's first notebook was known.
