@@ -39,7 +39,7 @@ def preload() -> None:
 
 
 def warm_up() -> None:
-    """Do the slow part of a process's first report ahead, with nothing to report."""
+    """Do the slow part of a process's first report before there is anything to report."""
     preload()
     warm_up_export()
     plots.warm_up()
