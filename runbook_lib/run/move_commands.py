@@ -474,7 +474,7 @@ class MoveCommands:
         left = self._count_open_rows(inv, plan_id)
         ways_on = self._gate.find_ways_on(plan, result)
         # While rows are open, `settle` comes before a new plan.
-        if left and ways_on in ([], [_make_plan_command()]):
+        if left and ways_on in ([], [_plan_again()]):
             ways_on.insert(0, name_runbook(f"runbook settle {plan_id}"))
         document = {
             "schema": "runbook/settle/1",
@@ -506,7 +506,7 @@ class MoveCommands:
         if not ways_on and entry.result["waiting"] and not entry.result["taken_back_by"]:
             # The word of a settling that was not carried out can be said anew.
             about = plan.summary.get("about")
-            again = name_runbook(f"runbook settle {about}") if about else _make_plan_command()
+            again = name_runbook(f"runbook settle {about}") if about else _plan_again()
             ways_on = (again,)
         document = {
             "schema": "runbook/verify/1",
@@ -771,7 +771,7 @@ class MoveCommands:
         self, inv: Investigation[Any, Any], plan: Plan, document: MoveRunDocument
     ) -> MoveRunDocument:
         """Drop the advice to plan again if no object of this plan waits any more. Only reads."""
-        again = _make_plan_command()
+        again = _plan_again()
         has_more_to_do = document.way_on != (again,) or document.skipped
         if has_more_to_do or plan.content.action != "move":
             return document
@@ -830,7 +830,7 @@ def _find_shard_command(plan: Plan) -> str:
     return name_runbook(f"runbook apply {shards[0].plan} --approve {plan.sha256}")
 
 
-def _make_plan_command() -> str:
+def _plan_again() -> str:
     """Return the command for objects that wait and that no unfinished plan will move."""
     return name_runbook("runbook plan")
 
