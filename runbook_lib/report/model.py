@@ -49,8 +49,7 @@ class ReportStep:
     def worst(self) -> Reading | None:
         """The breach with the highest value, else the newest unknown, else the newest reading.
 
-        A step that shows trouble (``SIGNS``) may have read only what is well. Then the worst is the
-        reading with the highest value; of equals, the one with the most rows.
+        If all that a sign's step read is well: the reading with the highest value, or most rows.
         """
         breaches = self._list_readings(Status.BREACH)
         if breaches:

@@ -288,10 +288,9 @@ def _capitalise(text: str) -> str:
 def _describe_event(model: ReportModel) -> Fact:
     """Return what happened, in the words of one look at the signals.
 
-    The look is the first after the backlog's peak that concluded that there is an incident; without
-    one after the peak, the newest that did. How much waited at the last look is the note. If no
-    look saw an incident, the text is the first two breaches; without breaches, what the newest look
-    concluded. A healthy verdict stands with its reason alone.
+    The look is the first after the backlog's peak that concluded that there is an incident. How
+    much waited at the last look is the note. If no look saw an incident, the text is the first two
+    breaches; without breaches, what the newest look concluded.
     """
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
         return Fact(model.judgement.reason)
@@ -377,8 +376,8 @@ def _describe_end(model: ReportModel) -> Fact:
         return Fact("not known", "no metric tells since when all is well")
     newest_at = model.journal.readings[-1].at
     duration = format_duration(newest_at - since)
-    look = f"last look at {newest_at:%H:%M:%SZ}, {duration} after the trouble began"
-    return Fact("not yet", f"no recovery measured; {look}")
+    note = f"no recovery measured; last look at {newest_at:%H:%M:%SZ}, {duration} after it began"
+    return Fact("not yet", note)
 
 
 def _describe_severity(model: ReportModel) -> Fact:
@@ -436,7 +435,7 @@ def _describe_changes(model: ReportModel) -> Fact:
         return Fact("nothing yet", _count_waiting(model))
     if model.verdict is Verdict.FIXED:
         return Fact(
-            "the runbook changed nothing", "the trouble was mended elsewhere, or ended by itself"
+            "the runbook changed nothing", "it was mended elsewhere, or ended by itself"
         )
     return Fact("nothing was changed")
 
@@ -752,7 +751,6 @@ def list_observed(model: ReportModel) -> list[Event]:
     events: dict[tuple[str, str], Event] = {}
     for conclusion in model.journal.conclusions:
         for event in conclusion.timeline:
-            # What we did ourselves stands in the journal already.
             if event.kind in ("action", "drill") or event.at < model.begin:
                 continue
             key = (f"{event.at:%c}", event.text)  # to the second
@@ -762,10 +760,10 @@ def list_observed(model: ReportModel) -> list[Event]:
 
 def list_open(model: ReportModel) -> list[Open]:
     """Return what is still open, each with the ids of the steps that say so."""
-    return [*_list_journal_problems(model), *_list_open_actions(model), *_list_open_steps(model)]
+    return [*_list_open_record(model), *_list_open_actions(model), *_list_open_steps(model)]
 
 
-def _list_journal_problems(model: ReportModel) -> Iterator[Open]:
+def _list_open_record(model: ReportModel) -> Iterator[Open]:
     """Yield what is wrong with the journal itself, and which runs were interrupted or failed."""
     if model.damage:
         yield model.damage, ()
