@@ -512,8 +512,8 @@ class Work:
             return self._send(delivery, target, is_repeat=False)
         if state is State.REPEATING:
             return self._finish(delivery, State.UNCONFIRMED, "the answers were lost twice")
-        may_have_arrived = state in (State.SENDING, State.LOST)
-        return self._send(delivery, target, is_repeat=may_have_arrived)
+        may_be_sent = state in (State.SENDING, State.LOST)
+        return self._send(delivery, target, is_repeat=may_be_sent)
 
     def _send(self, delivery: Delivery, target: Target, *, is_repeat: bool) -> str:
         """Send a message, or its only repeat; return the state afterwards.
@@ -556,8 +556,8 @@ class Work:
     def _give_up(self, delivery_id: str) -> str:
         """End a delivery for which there is no more time; return its end."""
         delivery = self._book.read_delivery(delivery_id)
-        may_have_arrived = delivery.state in (State.LOST, State.REPEATING)
-        state = State.UNCONFIRMED if may_have_arrived else State.FAILED
+        may_be_sent = delivery.state in (State.LOST, State.REPEATING)
+        state = State.UNCONFIRMED if may_be_sent else State.FAILED
         minutes = self._settings.serve_give_up_minutes
         return self._finish(delivery, state, f"given up after {minutes:g} min")
 

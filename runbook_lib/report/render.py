@@ -318,8 +318,7 @@ class _Page:
                 row[f"at the end, {newest.at:%H:%M:%SZ}"] = _say_finding(at_the_end)
             citations = [self._cite(evidence) for evidence in finding.evidence]
             row["evidence"] = Markup("<br>").join(citations)
-            statuses = {finding.status, at_the_end.status}
-            if statuses == {CauseStatus.REFUTED}:
+            if {finding.status, at_the_end.status} == {CauseStatus.REFUTED}:
                 refuted_rows.append(row)
             else:
                 open_rows.append(row)

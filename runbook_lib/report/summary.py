@@ -434,9 +434,7 @@ def _describe_changes(model: ReportModel) -> Fact:
     if model.waiting:
         return Fact("nothing yet", _count_waiting(model))
     if model.verdict is Verdict.FIXED:
-        return Fact(
-            "the runbook changed nothing", "it was mended elsewhere, or ended by itself"
-        )
+        return Fact("the runbook changed nothing", "it was mended elsewhere, or ended by itself")
     return Fact("nothing was changed")
 
 

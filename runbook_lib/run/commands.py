@@ -640,18 +640,15 @@ def close_incident(
     )
 
 
-def _list_history(settings: Settings) -> list[HistoryRow]:
-    return list_history(settings.runbook_home, load_policy())
-
-
 def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     """Return the incidents, the open ones first; a drill only while it is open."""
-    rows = _list_history(settings)
+    home = settings.runbook_home
+    rows = list_history(home, load_policy())
     still_open = [row for row in rows if row.is_open]
     over = [row for row in rows if not row.is_open and not row.scenario]
     ended_drills = len(rows) - len(still_open) - len(over)
     # A look has a folder and no row.
-    looks = sum(1 for _ in list_folders(settings.runbook_home)) - len(rows)
+    looks = sum(1 for _ in list_folders(home)) - len(rows)
     notes = []
     if ended_drills:
         count = count_of(ended_drills, "ended drill")
@@ -670,7 +667,7 @@ def write_history(settings: Settings) -> documents.HistoryDocument:
     Writes the picture of the trends, and the file of gauges, anew.
     """
     home = settings.runbook_home
-    rows = tuple(_list_history(settings))
+    rows = tuple(list_history(home, load_policy()))
     document = documents.HistoryDocument(schema_name="runbook/history/1", history=rows)
     if not rows:
         return document

@@ -14,9 +14,7 @@ _CELL_ENDS_S = 60.0
 #: How soon after the end of an interrupted cell the kernel must send its reply to the cell. An
 #: interrupt at the very end of a cell can make the kernel skip the reply.
 _REPLY_S = 5.0
-_INTERRUPTED_TEXT = (
-    "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
-)
+_INTERRUPTED = "interrupted: the running cell ends first, within 60 s; Ctrl-C again ends it at once"
 
 
 def do_nothing() -> None:
@@ -144,7 +142,7 @@ class CellInterrupt:
         if self._is_running:
             self._send()
         with suppress(RuntimeError):  # the signal may have come in the middle of a print
-            self._say(_INTERRUPTED_TEXT)
+            self._say(_INTERRUPTED)
 
     def show_begin(self, number: int, total: int) -> None:
         """Say which of the notebook's code cells begins."""

@@ -492,10 +492,7 @@ class MoveCommands:
     def verify(
         self, settings: Settings, plan_id: str, *, same_store: bool = False, progress: Progress
     ) -> MoveProofDocument:
-        """Prove by an independent look where each planned object is.
-
-        Only reads the store. The journal gets the proof.
-        """
+        """Prove by an independent look where each planned object is. Moves nothing."""
         progress("list the bucket")
         inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
         if not plan.trace.exists():
@@ -735,16 +732,16 @@ class MoveCommands:
             When there are plans about the earlier plan, and ``approve`` is the hash of none of
             them. Then no plan is made: a new one could take the place of the reviewed one.
         """
-        ids_by_hash = {}
+        hashes = {}
         for path in sorted(inv.incident.find_and_note_plan(about).parent.glob(f"{about}-*.jsonl")):
-            ids_by_hash[hashlib.sha256(path.read_bytes()).hexdigest()] = path.stem
-        if approve and ids_by_hash and approve not in ids_by_hash:
-            choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in ids_by_hash.items())
+            hashes[hashlib.sha256(path.read_bytes()).hexdigest()] = path.stem
+        if approve and hashes and approve not in hashes:
+            choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in hashes.items())
             raise PlanNotApprovedError(
                 f"{approve[:12]}… matches no plan about {about}. Approve one of these by its whole "
                 f"hash, or plan again:\n\n{choices}"
             )
-        return self.refuse_unless_move(inv.plan(step, plan=ids_by_hash.get(approve, "")))
+        return self.refuse_unless_move(inv.plan(step, plan=hashes.get(approve, "")))
 
     def _sum_up(
         self, inv: Investigation[Any, Any], command: str, plan: Plan, entry: ActionEntry
