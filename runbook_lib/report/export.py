@@ -232,7 +232,7 @@ def _keep_readable(notebook: Any) -> None:
 
 
 def _put_in_box(output: Any) -> None:
-    """Show the text of a RunbookError in a box. Other errors have colour codes, and stay so."""
+    """Show a RunbookError's text in a box. Other errors have colour codes; they stay as they are."""
     text = "\n".join(output.traceback).strip()
     if "\x1b" in text:
         return

@@ -1,4 +1,4 @@
-"""Our engine for papermill: it has the growing notebook saved once a second, and obeys interrupts.
+"""Our engine for papermill: it saves the growing notebook once a second, and obeys interrupts.
 
 papermill's own engine writes the whole notebook twice for each cell, and an interrupt breaks its
 event loop off halfway.

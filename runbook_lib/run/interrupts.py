@@ -83,8 +83,8 @@ def hold_interrupts() -> Iterator[None]:
     Notes
     -----
     Use this where an interrupt does harm: an event loop would print a traceback, and an import may
-    swallow the interrupt. Inside of an ``Interrupts`` this does nothing, because that one handles
-    the signals already.
+    swallow the interrupt. Inside of an ``Interrupts`` this does nothing: the signals are handled
+    already.
     """
     handler = signal.getsignal(signal.SIGINT)
     # An `Interrupts` sets one of its own methods as the handler.
