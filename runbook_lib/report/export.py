@@ -232,7 +232,7 @@ def _keep_readable(notebook: Any) -> None:
 
 
 def _put_in_box(output: Any) -> None:
-    """Show a RunbookError's text in a box. Other errors have colour codes; they stay as they are."""
+    """Show a RunbookError's text in a box. Other errors have colour codes; they are not changed."""
     text = "\n".join(output.traceback).strip()
     if "\x1b" in text:
         return
