@@ -1,1 +1,1 @@
-"""Everything that runs without a person: notebooks, drills, schedules, the commands' work."""
+"""What the commands do: run notebooks without a person, write reports, print documents."""
