@@ -558,7 +558,7 @@ def rebuild_report(
     alerts = read_alerts(alerts_file)
     incident = _open(settings, incident_id)
     note_alerts(incident, alerts)
-    note = "The incident is closed, so its report stays as it is." if is_frozen(incident) else ""
+    note = "closed: its report stays as it is" if is_frozen(incident) else ""
     return documents.ReportDocument(
         schema_name="runbook/report/1",
         incident=incident.id,
