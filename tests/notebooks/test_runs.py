@@ -142,7 +142,7 @@ def test_no_kernel_runs_while_an_interrupted_run_writes_its_report(
     incident: Incident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object, kernel: SharedKernel, **__: object) -> None:
-        pids.append(kernel.take().provisioner.process.pid)
+        pids.append(kernel.ensure_started().provisioner.process.pid)
         raise KeyboardInterrupt
 
     def note_kernel(*_: object, **__: object) -> None:
