@@ -285,10 +285,7 @@ class MoveCommands:
         shards: int = 0,
         progress: Progress,
     ) -> MovePlanDocument:
-        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move.
-
-        If there is nothing to do, a look that this call made is closed.
-        """
+        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
         incident, is_new = self._opener.find_or_make(settings, incident_id, keeps=True)
         inv = self._open(settings, incident, progress, memory_removed=memory_removed, shards=shards)
         plan = inv.plan(self._gate.step)
