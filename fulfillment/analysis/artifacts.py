@@ -1,6 +1,6 @@
 """Whether a waiting object is synthetic or unfinished, and since when it waits.
 
-Pure functions over its metadata. Metadata keys are lower-case and without the prefix
+Pure functions over the object's metadata. Metadata keys are lower-case and without the prefix
 ``x-amz-meta-``.
 """
 
@@ -44,7 +44,7 @@ def is_synthetic(metadata: Mapping[str, str]) -> bool:
 
 
 def is_incomplete(metadata: Mapping[str, str]) -> bool:
-    """Tell whether the worker has not finished the object: it has no ``tracking-number``."""
+    """Tell whether the object has no ``tracking-number``: the worker has not finished it."""
     return not has_value(metadata, "tracking-number")
 
 
@@ -75,9 +75,8 @@ def compute_age_start(
     if not text:
         return AgeStart(written_at, "last-modified")
     try:
-        pending_since = datetime.fromisoformat(text)
-        pending_since = _as_utc(pending_since)
-    except (ValueError, OverflowError):
+        pending_since = _as_utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):  # OverflowError: the time in UTC is not in a year of 1–9999
         return AgeStart(written_at, "last-modified", "unreadable")
     if pending_since > _as_utc(now):
         return AgeStart(written_at, "last-modified", "in_the_future")

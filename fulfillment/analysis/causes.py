@@ -38,6 +38,7 @@ _HINT_SCORE = 0.2
 Strategy = Literal["release", "retrigger", "none"]
 #: Actions of 6.2 after which the worker runs again.
 _BRINGS_BACK = ("start", "resume", "restart")
+#: The strategy of the advice for each way of the verdict table.
 _STRATEGIES: Mapping[Way, Strategy] = {
     Way.RELEASE: "release",
     Way.RETRIGGER: "retrigger",
@@ -48,7 +49,7 @@ _STRATEGIES: Mapping[Way, Strategy] = {
 class Observation(NamedTuple):
     """One observed fact.
 
-    ``value`` None is unknown. ``evidence`` is the reading's journal entry, such as ``#12``.
+    A ``value`` of None means unknown. ``evidence`` is the reading's journal entry, such as ``#12``.
     """
 
     value: Json
@@ -64,7 +65,8 @@ class Rule(NamedTuple):
     holds : tests the observation's value
     weight : above 0 supports the cause, below 0 refutes it
     says : in words, what is so when the rule holds
-    decides : whether the cause stays undecided while the observation is unknown
+    decides : whether the cause stays undecided while the observation is unknown, unless the other
+        rules support it
     """
 
     name: str
@@ -89,7 +91,7 @@ def is_false(value: Json) -> bool:
 
 
 def is_some(value: Json) -> bool:
-    """Test that a value is not empty, zero or False."""
+    """Test that a value is neither empty, nor zero, nor False."""
     return bool(value)
 
 
@@ -194,7 +196,7 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
     """
     judged: dict[str, Finding] = {}
     for cause, record in CAUSES.items():
-        # What may hide a cause is judged already: its record comes earlier.
+        # The causes that may hide this one are judged already: their records come earlier.
         hiding = [c for c in record.hidden_by if judged[c].status is CauseStatus.SUPPORTED]
         judged[cause] = _judge(cause, observations, hiding)
     order = list(CauseStatus)
@@ -202,7 +204,7 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 
 
 def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence[str]) -> Finding:
-    """Judge one cause; ``hiding`` are the supported causes that hide it."""
+    """Judge one cause; ``hiding`` names the supported causes that hide it."""
     record = CAUSES[cause]
     known = {
         name: observation
@@ -249,7 +251,7 @@ def _decide(
     ----------
     known : the observations that are known
     true_rules : the rules that hold
-    score : the sum of their weights, from -1 to 1
+    score : the sum of the weights of ``true_rules``, from -1 to 1
     """
     all_names = {rule.name for rule in record.rules}
     support = "; ".join(rule.says for rule in true_rules if rule.weight > 0)
@@ -338,6 +340,7 @@ def _start_first(names: Sequence[str], *, otherwise: Repair) -> Callable[[Values
 
 
 def _restart_worker(values: Values) -> Repair:
+    """Return the repair that restarts the worker."""
     return Repair("restart", values["worker"])
 
 
@@ -357,6 +360,9 @@ def _restart_after(correction: str) -> Callable[[Values], Repair]:
 
 
 def _resume_or_start_worker(values: Values) -> Repair:
+    """Return the repair of a stopped worker: resume it if it is paused, deploy it again if no such
+    service is listed, else start it.
+    """
     worker = values["worker"]
     if values.get("worker_paused"):
         return Repair("resume", worker)
@@ -469,7 +475,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             hint("dag_import_errors", is_true, 0.8, "the DAG cannot be loaded"),
             Rule("dag_failed_runs", is_nothing, -0.6, "its newest run did not fail"),
         ),
-        repair="the DAG's own logs say why its runs fail: nothing here mends them",
+        repair="the DAG's own logs say why its runs fail: the runbook cannot repair them",
         follow_ups=("alert on failed runs of the DAG", "retries for its tasks"),
         strategy="release",
     ),
@@ -550,7 +556,8 @@ CAUSES: Mapping[str, CauseRecord] = {
         ),
         repair="the worker drains the queue: a restart only costs time",
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
-        # A surge is faster than a healthy drain. While no label leaves, nobody can see that.
+        # While no label leaves, nobody can see whether labels arrive faster than a healthy worker
+        # drains them.
         hidden_by=tuple(sorted(STANDSTILL)),
     ),
     Cause.SYNTHETIC: CauseRecord(
@@ -666,6 +673,8 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
         texts = (_describe_repair(repairs[cause]), CAUSES[cause].then)
         repair_steps += [AdviceStep(text, frozenset([cause])) for text in texts if text]
     move_steps = []
+    # After a cause that forbids a release has ended, labels that another cause stopped still need a
+    # release.
     if strategy != "none" or (forbidding and stopping):
         move_steps.append(AdviceStep(_STRATEGY_WORDS[strategy], stopping))
     if strategy == "release":
@@ -687,10 +696,11 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
 def _fit_strategy(
     wanted: Strategy, why_wanted: str, values: Values, *, brings_back: bool
 ) -> tuple[Strategy, str]:
-    """Return the wanted strategy, or another one if the worker would refuse it, and why.
+    """Return the strategy of 6.1, and why: the wanted one, or another if the worker would refuse.
 
     Parameters
     ----------
+    why_wanted : the reason for the wanted strategy
     brings_back : whether a repair of 6.2 brings the worker back first
     """
     worker = Worker.RUNS
@@ -708,7 +718,7 @@ def _fit_strategy(
 
 
 def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, str]:
-    """Choose what 6.1 does by the causes and by what waits, and say why.
+    """Choose a strategy for 6.1 by the causes and by what waits, and say why.
 
     Whether the worker would refuse, such as while it is paused, is not considered here.
     """
@@ -752,9 +762,9 @@ def _describe_repair(repair: Repair) -> str:
 
 
 def _choose_repair(repairs: Mapping[str, Repair], worker: str) -> Repair:
-    """Return the first repair that is an action of 6.2; else the action ``none``.
+    """Return the first repair that is an action of 6.2; else a repair with the action ``none``.
 
-    In what is returned, ``person`` is the reason for the action, and names the causes.
+    ``person`` of the returned repair is the reason for the action, and names the causes.
     """
     reasons = {
         cause: f"{cause}: {repair.person}" if repair.person else str(cause)

@@ -26,8 +26,9 @@ class BacklogForecast(NamedTuple):
         they leave. ``draining``: labels leave faster than they arrive. ``never``: labels arrive as
         fast as they leave, or faster. ``unknown``: a number is missing
     reason : the outlook in words
-    minutes_to_empty : with 95 % bounds ``low_minutes`` and ``high_minutes``; all None unless
-        draining. ``high_minutes`` is None when the bounds allow that the queue never gets empty
+    minutes_to_empty : in how many minutes none waits any more; its 95 % bounds are ``low_minutes``
+        and ``high_minutes``. All three are None unless draining. While draining, ``high_minutes``
+        is None when the bounds of the rates allow that the queue never gets empty
     """
 
     outlook: Literal["empty", "draining", "never", "unknown"]
@@ -49,7 +50,8 @@ def forecast_backlog(
     """
     if objects is None or not math.isfinite(objects):
         return BacklogForecast("unknown", "how many objects wait is not known")
-    if objects <= 0 and (arrival is None or drain is None or arrival.low <= drain.high):
+    may_stay_empty = arrival is None or drain is None or arrival.low <= drain.high
+    if objects <= 0 and may_stay_empty:
         return BacklogForecast("empty", "nothing waits")
     if arrival is None or drain is None:
         missing = "arrive" if arrival is None else "leave"
@@ -66,7 +68,7 @@ def forecast_backlog(
     faster_by = math.hypot(drain.high - drain.per_minute, arrival.per_minute - arrival.low)
     high_minutes = objects / (net - slower_by) if net > slower_by else None
     reason = f"{net:.1f} more leave than arrive per minute"
-    if not high_minutes:
+    if high_minutes is None:
         reason += "; so few were counted that the queue may never be empty"
     return BacklogForecast(
         "draining",
@@ -77,7 +79,7 @@ def forecast_backlog(
     )
 
 
-#: The least time to add for what the stages themselves take.
+#: The least margin of a deadline. The stages need some time for their work, beside their intervals.
 _MIN_MARGIN_S = 5.0
 
 
@@ -111,7 +113,8 @@ def compute_clear_time(
     Returns
     -------
     None when an interval is negative or not finite. ``deadline`` is ``latest`` plus a margin for
-    what the stages themselves take: one more scrape and evaluation, and at least five seconds.
+    the work of the stages: one more scrape interval and evaluation interval, and at least five
+    seconds.
     """
     if not all(0 <= value < math.inf for value in (*stages, group_interval_s)):
         return None

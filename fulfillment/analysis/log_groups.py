@@ -1,7 +1,8 @@
 """Group log lines into templates: what they say, how often, and when first and last.
 
 Lines may be JSON, logfmt or plain text. A traceback is one entry with the error's line before it.
-The text of a line is masked, cut and counted, and never carried out.
+Texts are masked, cut and counted; nothing in them is executed. Each group keeps the text of its
+first entry, cut but without masks.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class LogGroup:
     ----------
     template : the text that they share, with masks such as ``<n>`` for what differs
     first, last : when the first and the last entry was logged; None when unknown
-    example : the first entry's text
+    example : the first entry's text, without masks, at most 600 characters
     level : error, warning, info, debug; empty when unknown
     orders : the ids of the last 20 orders that JSON lines name, the newest first
     """
@@ -97,8 +98,9 @@ class _Entry:
     def add_line(self, text: str) -> bool:
         """Add a line if it continues this entry; return whether it does.
 
-        A blank or indented line does. So does a line that begins a traceback, and the exception's
-        own line, which ends the traceback.
+        A blank or indented line continues the entry. So does a line that begins a traceback, and
+        the exception's own line, which ends the traceback. Of all added lines, only the last that
+        is not indented is kept, as ``final``.
         """
         if not self.is_plain:
             return False
@@ -159,17 +161,17 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
                 level=entry.level,
                 orders=_add_order((), entry.order_id),
             )
-    ordered = sorted(groups.values(), key=_rank)
+    ordered = sorted(groups.values(), key=_get_sort_key)
     return ordered[:_MAX_GROUPS]
 
 
-def _rank(group: LogGroup) -> tuple[int, int]:
+def _get_sort_key(group: LogGroup) -> tuple[int, int]:
     """Return a sort key: the worst level first, then the largest count."""
     return _RANK[group.level], -group.count
 
 
 def _add_order(orders: tuple[str, ...], order_id: str) -> tuple[str, ...]:
-    """Return the newest orders with one more in front, each once."""
+    """Return the ids of the newest orders with one more in front, each once, at most 20."""
     if not order_id:
         return orders
     others = [other for other in orders if other != order_id]
@@ -187,9 +189,9 @@ def _join_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
     """Return the entries of a log. A line that continues the one before it is part of its entry."""
     entries: list[_Entry] = []
     for at, text in lines:
-        record = _parse_json(text)
-        if record is not None:
-            entries.append(_from_json(at, record))
+        fields = _parse_json(text)
+        if fields is not None:
+            entries.append(_from_json(at, fields))
             continue
         is_added = False
         if entries:
@@ -200,32 +202,32 @@ def _join_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
 
 
 def _parse_json(text: str) -> dict[str, Any] | None:
-    """Return a JSON line's object; None where it is a plain line."""
+    """Return the fields of a JSON line; None for a plain line."""
     if not text.startswith("{"):
         return None
     try:
-        record: dict[str, Any] = json.loads(text)
+        fields: dict[str, Any] = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return record
+    return fields
 
 
-def _from_json(at: datetime | None, record: Mapping[str, Any]) -> _Entry:
-    message = _find_first(record, _MESSAGE_NAMES)
-    trace = _find_first(record, _EXCEPTION_NAMES)
-    level = _LEVELS.get(_find_first(record, _LEVEL_NAMES).lower(), "")
+def _from_json(at: datetime | None, fields: Mapping[str, Any]) -> _Entry:
+    message = _find_first(fields, _MESSAGE_NAMES)
+    trace = _find_first(fields, _EXCEPTION_NAMES)
+    level = _LEVELS.get(_find_first(fields, _LEVEL_NAMES).lower(), "")
     if trace:
         level = "error"
     final = ""
     for line in trace.splitlines():
         if not _is_blank_or_indented(line):
             final = line
-    order_id = _find_first(record, _ORDER_NAMES)
+    order_id = _find_first(fields, _ORDER_NAMES)
     if not _ORDER_ID.fullmatch(order_id):
         order_id = ""
     return _Entry(
         at=at,
-        text=message or json.dumps(record, sort_keys=True),
+        text=message or json.dumps(fields, sort_keys=True),
         level=level,
         is_plain=False,
         final=final,
@@ -233,10 +235,10 @@ def _from_json(at: datetime | None, record: Mapping[str, Any]) -> _Entry:
     )
 
 
-def _find_first(record: Mapping[str, Any], names: Iterable[str]) -> str:
-    """Return the first value under these names that is not empty or zero; else an empty text."""
+def _find_first(fields: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Return the first value under these names that is neither empty nor zero; else ``""``."""
     for name in names:
-        value = record.get(name)
+        value = fields.get(name)
         if value:
             return str(value)
     return ""
@@ -249,7 +251,7 @@ def _from_plain(at: datetime | None, text: str) -> _Entry:
     if match:
         word = match[1] or match[2]
         level = _LEVELS.get(word.lower(), "")
-    message = _read_logfmt(text)
+    message = _parse_logfmt(text)
     if message is not None:
         text = message
     if text.startswith(_TRACEBACK):
@@ -257,8 +259,8 @@ def _from_plain(at: datetime | None, text: str) -> _Entry:
     return _Entry(at, text, level)
 
 
-def _read_logfmt(text: str) -> str | None:
-    """Return a logfmt line's message and error; None when the line has no ``msg``."""
+def _parse_logfmt(text: str) -> str | None:
+    """Return a logfmt line's message and error as one text; None when the line has no ``msg``."""
     has_message = False
     values = []
     for name, quoted, bare in _LOGFMT.findall(text[:4000]):
@@ -268,7 +270,10 @@ def _read_logfmt(text: str) -> str | None:
 
 
 def _get_headline(entry: _Entry) -> str:
-    """Return an entry's first line and, if it has one, the last exception's line, as one line."""
+    """Return an entry's first line and ``final``, the exception's own line, as one line.
+
+    Without ``final``, that is the first line alone; the line that begins a traceback is left out.
+    """
     parts = [part for part in (entry.text, entry.final) if part and part != _TRACEBACK]
     # Cut a huge text before the work, but leave room: white space shrinks.
     text = ": ".join(parts)[: 4 * _MAX_CHARS]

@@ -26,7 +26,7 @@ def compute_recovery(
     refresh : at each scrape, the exporter's last refresh in seconds since the epoch. A
         value belongs to the lag of the same scrape, and of later scrapes up to the next value
     action_at : when the action ended
-    limit : how many minutes the lag must be under
+    limit : in minutes; the lag must be under it
     needed : how many samples in a row must be under the limit; at least one
 
     Returns
@@ -77,8 +77,8 @@ def find_well_since(looks: Iterable[datetime], troubles: Iterable[datetime]) -> 
 
     Parameters
     ----------
-    looks : when somebody looked, in any order
-    troubles : when a look saw trouble, in any order
+    looks : the times at which somebody looked, in any order
+    troubles : the times at which something was wrong, in any order
 
     Returns
     -------

@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from runbook_lib.model import Timestamp
 
-#: A counter that does not grow for this long has ended one episode of growth.
+#: A counter that does not grow for this long has ended its episode of growth.
 _EPISODE = timedelta(minutes=2)
-#: What is less probable than this did not happen by chance.
+#: An event that is less probable than this did not happen by chance.
 _BY_CHANCE = 0.01
 #: Two-sided 95 % bounds lie this many standard deviations from the mean.
 _Z95 = 1.96
+#: Prometheus' usual scrape interval.
 _USUAL_INTERVAL_S = 15.0
 
 
@@ -60,10 +61,9 @@ def list_growth(samples: Iterable[Sample]) -> list[Sample]:
     """
     growth = []
     for old, new in pairwise(samples):
-        increase = new.value
-        was_reset = new.value < old.value
-        if not was_reset:
-            increase -= old.value
+        increase = new.value - old.value
+        if increase < 0:  # the counter was reset to zero
+            increase = new.value
         if increase > 0:
             growth.append(Sample(new.at, increase))
     return growth
@@ -126,11 +126,11 @@ def _join_growth(counters: Iterable[Iterable[Sample]]) -> list[Sample]:
 
 
 def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
-    """Compute the rate of counters over their samples, with the bounds of Poisson counts.
+    """Compute the sum of the rates of counters over their samples, with Poisson bounds.
 
     Parameters
     ----------
-    counters : samples of each counter; the rates are added, such as those of labels and of slips
+    counters : the samples of each counter, such as those of labels and of packing slips
 
     Returns
     -------
