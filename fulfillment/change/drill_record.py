@@ -17,7 +17,7 @@ from runbook_lib.record.incident import write_json
 
 _RECORD = ".drill.json"
 _LOCK = ".drill.lock"
-#: Takes back what a killed drill left.
+#: The command that takes back the fault of a killed drill.
 REVERT_COMMAND = "runbook drill --revert"
 
 
@@ -37,7 +37,7 @@ class DrillRecord(BaseModel, frozen=True):
 
 
 def lock_drills(home: Path, *, timeout_s: float = 1) -> FileLock:
-    """Return the lock that one drill at a time has. Entering it may raise ``Timeout``."""
+    """Return the lock that one drill at a time has. To enter the lock may raise ``Timeout``."""
     return FileLock(home / _LOCK, timeout=timeout_s)
 
 
@@ -52,7 +52,7 @@ def remove_record(home: Path) -> None:
 
 
 def read_record(home: Path) -> DrillRecord | None:
-    """Return the drill that is under way, or was killed; None when there is none. Only reads.
+    """Return the record of a drill that is under way or was killed; None without one. Only reads.
 
     Raises
     ------

@@ -36,12 +36,12 @@ def check_environment(settings: Settings) -> None:
     Raises
     ------
     EnvironmentForbidsError
-        When it is another environment, or unset.
+        When RUNBOOK_ENVIRONMENT is another one, or unset.
     """
     if not settings.is_playground:
-        name = settings.runbook_environment
+        environment = settings.runbook_environment
         rule = "chaos, faults and drills run only in 'local' or 'demo'. Nothing was changed."
-        raise EnvironmentForbidsError(f"RUNBOOK_ENVIRONMENT is {name!r}: {rule}")
+        raise EnvironmentForbidsError(f"RUNBOOK_ENVIRONMENT is {environment!r}: {rule}")
 
 
 def check_playground(settings: Settings, store: ObjectStore) -> None:
@@ -50,15 +50,15 @@ def check_playground(settings: Settings, store: ObjectStore) -> None:
     Raises
     ------
     EnvironmentForbidsError
-        When one of them does not, or they differ.
+        When the setting or the marker says something else, or when the two differ.
     """
     check_environment(settings)
-    name = settings.runbook_environment
+    environment = settings.runbook_environment
     marker = read_marker(store)
-    if marker == name:
+    if marker == environment:
         return
     state = f"says {marker!r}" if marker else "is missing"
     raise EnvironmentForbidsError(
-        f"the marker object {MARKER_KEY} of bucket {store.bucket} {state}, not {name!r}"
+        f"the marker object {MARKER_KEY} of bucket {store.bucket} {state}, not {environment!r}"
         ": this may not be the store you think. Nothing was changed."
     )

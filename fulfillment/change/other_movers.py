@@ -26,8 +26,9 @@ from ..clients.http_systems import PrometheusClient
 from ..clients.services import read_service
 from ..settings import Settings
 
+#: The time between two looks at a worker that is to stand still.
 _APART_S = 0.2
-_TRIES = 150  # 30 s
+_TRIES = 150  # together 30 s
 #: With WORKER_CONTROL=metric, the worker counts as standing still if its last move is so long ago.
 _QUIET_S = 60.0
 _TWICE = "a pass of the worker between our look and our copy can ship a label twice"
@@ -71,7 +72,7 @@ class WorkerHold:
         answer
     do_pause, do_resume : pause and resume the worker; raise ``ClientError``; do nothing where
         nobody holds the worker
-    holds : whether this keeps the worker still, or only looks
+    holds : whether ``pause`` keeps the worker still; False: this only looks whether it stands still
     way_back : how a person resumes the worker
     question : what ``ask`` reads, in words, for the message when it fails
     _still : what the last ``check`` saw; None: since pause or resume, no ``check`` succeeded
@@ -100,7 +101,10 @@ class WorkerHold:
         return self.read().paused
 
     def pause(self) -> None:
-        """Pause the worker; ``MoversError`` when that fails. After an error, a look decides."""
+        """Pause the worker; ``MoversError`` when that fails.
+
+        If the request ends with an error, a look decides: the pause may have worked all the same.
+        """
         self._still = None
         _, why = attempt(self.do_pause)
         if why and not self.is_paused():
@@ -134,7 +138,10 @@ class WorkerHold:
         raise MoversError("the worker still moves, although it is paused. Look at its log.")
 
     def resume(self) -> None:
-        """Resume the worker; ``MoveError`` unless a look shows that it is fully running again."""
+        """Resume the worker; ``MoveError`` unless a look shows that it is fully running again.
+
+        The look decides, whether the request ended with an error or not.
+        """
         self._still = None
         _, reason = attempt(self.do_resume)
         try:
@@ -142,7 +149,7 @@ class WorkerHold:
                 return
         except MoversError as error:
             reason = str(error)
-        reason = reason or "it does not work yet"
+        reason = reason or "it is not fully running yet"
         raise MoveError(f"the worker may still be paused ({reason}). {self.way_back}")
 
 
@@ -215,7 +222,10 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
 
 
 def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
-    """Check by Prometheus's clock that the last move is long ago; else ``MoversError``."""
+    """Ask Prometheus how long ago the worker's last move was, by Prometheus' clock.
+
+    Raises ``MoversError`` if that was under 60 s ago, or if Prometheus returns no number.
+    """
     name = "WORKER_LAST_MOVE_QUERY"
     result = prometheus.query(f"time() - (\n{query}\n)")
     ages_s = [series.samples[-1].value for series in result if series.samples]
@@ -233,7 +243,7 @@ def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
 
 
 def _read_worker(clients: Clients, service: str) -> _Stillness:
-    """Ask the worker's API. If nothing answers there, a stopped service counts as paused."""
+    """Ask the worker's API. If the connection is refused, a stopped service counts as paused."""
     try:
         worker = clients.fulfillment.read_worker()
     except errors.ConnectionRefusedClientError:
@@ -255,7 +265,8 @@ def _read_service(clients: Clients, name: str) -> _Stillness:
     return _Stillness(paused=service.state in _STOPPED, fully_running=service.running)
 
 
-#: How long to wait for a blank. The server sends one twice a second when it has nothing to report.
+#: How long to wait for a blank line. The store sends one twice a second when it has no write to
+#: report.
 _BLANK_S = 2.0
 
 
@@ -265,7 +276,8 @@ def watch_writes(
 ) -> Iterator[Callable[[Mapping[str, datetime]], set[str]]]:
     """Watch the writes under a prefix; yield a function that says which keys were written again.
 
-    The function takes a time for each key, and returns the keys that were written after their time.
+    Call the function with a time for each key: it returns the keys that were written after their
+    time.
 
     Notes
     -----
@@ -277,7 +289,7 @@ def watch_writes(
     is_over = threading.Event()
     unfinished_line = b""
 
-    def take(part: bytes) -> None:
+    def note_writes(part: bytes) -> None:
         """Note the writes that a part of the stream reports."""
         nonlocal unfinished_line
         if is_over.is_set():
@@ -295,19 +307,19 @@ def watch_writes(
         # A line that is not a report of writes ends the watch, as a broken stream does.
         with suppress(StoreError, ValueError, LookupError, TypeError, AttributeError):
             query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
-            bucket.fetch(Request("get", query=query), "listen to writes", take)
-        blank.set()
+            bucket.fetch(Request("get", query=query), "listen to writes", note_writes)
+        blank.set()  # the watch has ended: nobody needs to wait for a blank line any more
 
     def find_newer(times: Mapping[str, datetime]) -> set[str]:
         """Return the keys that were written after their time, once all reports are in."""
         blank.clear()
         if thread.is_alive():
-            blank.wait(_BLANK_S)  # all writes before the blank have been reported
+            blank.wait(_BLANK_S)  # all writes before the blank line have been reported
         return {key for key, at in writes if key in times and at > times[key]}
 
     thread = threading.Thread(target=listen, daemon=True, name="watch")
     thread.start()
-    blank.wait(_BLANK_S)
+    blank.wait(_BLANK_S)  # the first blank line shows that the store reports writes from now on
     try:
         yield find_newer
     finally:

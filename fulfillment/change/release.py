@@ -41,7 +41,7 @@ _PROMISES_OF_UNDO = (
     "(--consumer-stands-still). If nobody holds the worker, you also promise that it moves nothing"
 )
 _SPLIT = (
-    "Cut the plan into shards under one approval; each shard may hold so many:\n"
+    "Cut the plan into shards under one approval; the limit is then per shard:\n"
     "  runbook plan --shards 4\n"
     "Or make smaller plans, and apply each before the next:\n  runbook plan --limit {limit}\n"
     "  runbook plan --older-than 30m --limit {limit}\n"
@@ -143,7 +143,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return f"{self.make_hold(inv).words}; {_PROMISES_OF_UNDO}"
 
     def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> dict[str, str]:
-        """Return for each row's key what fulfillment-service knows of the order, in words.
+        """Return what fulfillment-service knows of each row's order, in words, by the row's key.
 
         Each order is asked for once.
         """
@@ -158,7 +158,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return by_key
 
     def _list_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> list[str]:
-        """Return the evidence as a list: one text for each row."""
+        """Return the answers of ``read_evidence`` as a list, in the order of the rows."""
         by_key = self.read_evidence(inv, rows)
         return [by_key[row.key] for row in rows]
 
@@ -193,7 +193,7 @@ def make_release_plan(
 
     Parameters
     ----------
-    reason : why a release, in words
+    reason : why labels are to be released, in words
     only_orders : only labels of these orders; None: of all
 
     Raises
@@ -203,7 +203,7 @@ def make_release_plan(
     StoreNotReadyError
         When the store is unhealthy, or has no room for the copies.
     LimitError
-        When more labels would move than RELEASE_LIMIT_OBJECTS allows; its message says how to
+        When more labels would move than RELEASE_LIMIT_OBJECTS allows; the message says how to
         split them.
     MoveError
         When the store cannot be read, or lacks what a move needs.
@@ -244,10 +244,10 @@ def make_release_plan(
         """Judge by the rules; refuse without room for the copies, and note what was observed."""
         judgements = judge_by_rules(objects)
         for seen, judgement in zip(objects, judgements, strict=True):
-            # Asks for twice the object's size, so that a margin is left.
+            # Room for twice the object's size is asked for, so that a margin is left.
             if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
                 raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
-            # A plan that is cut into shards looks at too many objects to keep each.
+            # A plan that is cut into shards looks at too many objects to remember each.
             if judgement.exclude != "synthetic" and not parameters.shards:
                 observed.append((seen.key, judgement.age_start))
         inv.progress("listed", len(observed))
@@ -309,12 +309,13 @@ def check_store(clients: Clients) -> None:
 def check_move_rights(clients: Clients, source: str, to: str) -> None:
     """Refuse when the keys for changes may not write at the destination, or delete at the source.
 
-    Without the second right, a label would be copied and stay: it ships twice.
+    Without the right to delete, a copied label would stay at the source, too, and ship twice.
 
     Raises
     ------
     SafetyError
-        Names the rights. One that cannot be tried (a bucket that keeps versions) does not count.
+        Names the missing rights. A right that cannot be tried, such as deleting in a bucket that
+        keeps versions, does not count as missing.
     """
     rights = clients.store.read_rights(source, write_under=(source, to))
     missing = []

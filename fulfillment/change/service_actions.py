@@ -17,7 +17,9 @@ from ..investigation import Investigation
 
 #: How long ``verify`` waits for the effect.
 _WAIT_S = 30.0
+#: The time between two looks of ``verify``.
 _APART_S = 0.5
+#: The fields of a plan that a person is shown.
 _SHOWN = ("action", "target", "reason", "state", "way_back", "check", "made_at")
 #: What an action looks at before and after: the state of its target, by field.
 State = dict[str, Json]
@@ -81,7 +83,7 @@ def _explain_not_running(_: State, now: State) -> str:
 
 
 def _explain_not_stopped(_: State, now: State) -> str:
-    """Say that a service still runs; empty: it does not."""
+    """Say that a service still runs; empty: it does not run."""
     if now["running"]:
         return f"it still runs: {now['state']}"
     return ""
@@ -90,14 +92,14 @@ def _explain_not_stopped(_: State, now: State) -> str:
 def _explain_not_restarted(before: State, now: State) -> str:
     """Say why a service does not count as restarted; empty: it runs as a new process."""
     missing = _explain_not_running(before, now)
-    # If commands stop and start it, nothing shows since when it runs.
+    # With WORKER_CONTROL=command, nothing shows since when the worker runs.
     if not missing and before["since"] and before["since"] == now["since"]:
         return "it is still the same process"
     return missing
 
 
 def _explain_still_paused(_: State, now: State) -> str:
-    """Say that the DAG is still paused; empty: it is not."""
+    """Say that the DAG is still paused; empty: it is not paused."""
     if now["is_paused"]:
         return "it is still paused"
     return ""
@@ -116,7 +118,7 @@ def _explain_no_run(before: State, now: State) -> str:
 
 
 def _explain_no_refresh(before: State, now: State) -> str:
-    """Say why a timeline does not count as collected anew; empty: it does, and no source failed."""
+    """Say why a timeline does not count as collected anew; empty: it counts."""
     if now["failures"] > before["failures"]:
         return "a source of the timeline failed again: support_timeline_collection_failures_total"
     if not now["newest_at"]:
@@ -141,7 +143,7 @@ def _read_nothing(_: Clients, _target: str) -> State:
 
 
 class _ServiceAction(NamedTuple):
-    """One kind of change.
+    """How one action is carried out, checked and taken back.
 
     Attributes
     ----------
@@ -163,7 +165,7 @@ class _ServiceAction(NamedTuple):
     goal: Mapping[str, bool] | None = None
 
     def is_done(self, state: State) -> bool:
-        """Tell whether the state is the wanted one already. Without a goal it never is."""
+        """Tell whether the state has every value of the goal. Without a goal it never has."""
         return self.goal is not None and self.goal.items() <= state.items()
 
 
@@ -245,7 +247,8 @@ def plan_service(
     action : ``restart start stop unpause retrigger resume refresh``, or ``none``: an empty plan
     target : name of the service, of the DAG or of the ticket
     reason : why, in words
-    needs_repair : another plan must bring the target back first; its state is read at apply time
+    needs_repair : another plan must bring the target back first; the target's state is then read
+        only when the plan is applied
 
     Raises
     ------
@@ -285,7 +288,10 @@ def plan_nothing(inv: Investigation, *, step: str, target: str, reason: str) -> 
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
-    """Make the planned change. If the client fails, ``_verify`` finds out whether it was made."""
+    """Make the planned change, unless the state is as wanted already.
+
+    If the client fails, ``_verify`` finds out whether the change was made.
+    """
     service_action = _ACTIONS[plan.action]
     before = _read_before(inv, plan, service_action)
     result: dict[str, Json] = {
@@ -303,8 +309,9 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 def _read_before(inv: Investigation, plan: Plan, service_action: _ServiceAction) -> State:
     """Read the state before the change.
 
-    A plan that was made with ``needs_repair`` holds no state. Another plan must start its target
-    first; until then, such a plan is refused.
+    A plan that was made with ``needs_repair`` has no state. Another plan must start its target
+    first; until then, such a plan is refused. Such a plan is always a re-trigger, so the state is
+    the worker's.
     """
     if plan.content["state"]:
         return service_action.read_state(inv.clients, plan.target)
@@ -317,7 +324,7 @@ def _read_before(inv: Investigation, plan: Plan, service_action: _ServiceAction)
 
 
 def _read_noted(plan: Plan) -> State:
-    """Return the state that was noted before the change; a damaged note is a ``RecordError``."""
+    """Return the state that ``_apply`` noted before the change; ``RecordError`` without it."""
     try:
         before: State = parse_json(plan.trace.read_bytes())["before"]
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -331,7 +338,7 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     before = _read_noted(plan)
     began_at = inv.now()
     while True:
-        # A service that restarts is away for a moment: then the error says what is missing.
+        # A service that restarts cannot be read for a moment: then the error says what is missing.
         state, missing = attempt(lambda: service_action.read_state(inv.clients, plan.target))
         if state is not None:
             missing = service_action.find_missing(before, state)

@@ -29,9 +29,10 @@ from .environment_guard import check_playground
 _SCENARIO = "fulfillment-delay"
 _CREATE = "create_synthetic"
 _REVERT = "revert_synthetic"
-#: How many keys stand for all in a result.
+#: How many keys a result shows, as a sample of all.
 SAMPLE = 5
 _SAMPLE_OF_PLAN = 20
+#: A label that was written less than this ago may still leave by itself.
 _JUST_WRITTEN = timedelta(seconds=30)
 
 
@@ -44,9 +45,11 @@ class BacklogParameters(ChangeParameters):
     age_minutes: float = Field(
         0, ge=0, le=1440, description="how long they seem to wait already, in minutes"
     )
-    prefix: str = Field("", description="where; empty: CHAOS_PREFIX")
+    prefix: str = Field("", description="prefix of the objects; empty: CHAOS_PREFIX")
     drill_id: str = Field(
-        "", pattern=r"^[A-Za-z0-9-]{0,64}$", description="names the drill; revert: only its own"
+        "",
+        pattern=r"^[A-Za-z0-9-]{0,64}$",
+        description="id of the drill; 4.2 removes only its objects",
     )
 
 
@@ -55,12 +58,13 @@ class Removal(NamedTuple):
 
     Attributes
     ----------
-    found : the synthetic objects to remove; ``removed`` counts those that are gone
+    objects : the synthetic objects to remove
+    removed : how many of ``objects`` are gone
     kept : how many other objects stay under the prefixes
-    failed : keys that could not be removed, with the reason
+    failed : why objects could not be removed, by key
     """
 
-    found: list[Seen]
+    objects: list[Seen]
     removed: int
     kept: int
     failed: dict[str, str]
@@ -80,12 +84,12 @@ def create_backlog(
     own_orders: Collection[str] = (),
     dry_run: bool = False,
 ) -> list[dict[str, Json]]:
-    """Create synthetic labels that seem to wait in vain.
+    """Create synthetic labels, which look like labels that wait and never leave.
 
     Parameters
     ----------
     prefix : any but ``READY_PREFIX``
-    hold_minutes : how long they are held; then they expire and may be swept
+    hold_minutes : how long the labels stay; then they expire, and a sweep may delete them
     age_minutes : how far ``pending-since`` is backdated, so that a drill need not wait
     drill_id : part of the keys and the metadata
     own_orders : orders of a drill, whose labels wait on purpose
@@ -93,7 +97,7 @@ def create_backlog(
 
     Returns
     -------
-    One entry for each label, with the field names of DataFlow's script.
+    One entry for each label, with the field names of DataFlow's chaos script.
 
     Raises
     ------
@@ -174,7 +178,7 @@ def check_quiet(
 def list_synthetic(
     store: ObjectStore, prefixes: Iterable[str], *, drill_id: str = ""
 ) -> Iterator[Seen]:
-    """Yield the objects that their metadata proves synthetic, of all drills or of one."""
+    """Yield the objects whose metadata proves them synthetic, of all drills or of one."""
     for prefix in prefixes:
         for info in iter_with_metadata(store, prefix):
             if _is_synthetic_of(info, drill_id):
@@ -195,13 +199,13 @@ def revert_backlog(
     expired_at: datetime | None = None,
     dry_run: bool = False,
 ) -> Removal:
-    """Delete the objects that their metadata proves synthetic; look-alikes stay.
+    """Delete the objects whose metadata proves them synthetic; look-alikes stay.
 
     Parameters
     ----------
-    drill_id : only objects of this drill; empty: of all, and of DataFlow's script
-    expired_at : only objects that have expired by then; None: whether expired or not
-    dry_run : only count
+    drill_id : only objects of this drill; empty: of all drills, and of DataFlow's chaos script
+    expired_at : only objects that have expired by this time; None: whether expired or not
+    dry_run : delete nothing, only list and count
 
     Notes
     -----
@@ -251,13 +255,13 @@ def is_expired(info: Seen, now: datetime) -> bool:
 
 
 def check_prefix(settings: Settings, prefix: str) -> str:
-    """Return a prefix under which synthetic objects may be made.
+    """Return the prefix if synthetic objects may be made under it.
 
     Raises
     ------
     UsageError
-        When it does not end with a slash, has a name that no request can have (such as ``..``), or
-        lies under ``READY_PREFIX`` or ``.runbook/``.
+        When the prefix does not end with a slash, has a name that no request can have (such as
+        ``..``), or lies under ``READY_PREFIX`` or ``.runbook/``.
     """
     if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
         raise errors.UsageError(f"{prefix!r} is not a prefix: write names with a '/' after each")
@@ -269,7 +273,8 @@ def check_prefix(settings: Settings, prefix: str) -> str:
 def _remove(store: ObjectStore, key: str) -> str:
     """Delete a synthetic object; return why it stays; empty: it is gone."""
     try:
-        fresh = store.read_info(key)  # right before: not every store checks a delete's ETag
+        # Read it right before the delete, because not every store checks a delete's ETag.
+        fresh = store.read_info(key)
         if not is_synthetic(fresh.metadata or {}):
             return "was replaced by a real object; left alone"
         store.delete_object(fresh)
@@ -341,7 +346,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
 
 
 def plan_revert(inv: Investigation, step: str, *, drill_id: str, prefix: str = "") -> Plan:
-    """Plan to remove the objects that their metadata proves synthetic.
+    """Plan to remove the objects whose metadata proves them synthetic.
 
     Parameters
     ----------
@@ -377,6 +382,7 @@ def plan_revert(inv: Investigation, step: str, *, drill_id: str, prefix: str = "
 
 
 def _describe_target(inv: Investigation, count: int, where: str) -> str:
+    """Describe the target of a plan: how many synthetic objects, and where."""
     return f"{count_of(count, 'synthetic object')} under {inv.clients.store.bucket}/{where}"
 
 

@@ -96,7 +96,11 @@ def _parse(settings: Settings, argv: Sequence[str] | None) -> argparse.Namespace
     add("--hold-minutes", type=float, default=default("HOLD_MINUTES", 30))
     add("--object-size-kb", type=int, default=default("OBJECT_SIZE_KB", 128))
     add("--age-minutes", type=float, default=default("AGE_MINUTES", 0), help="backdates the age")
-    add("--drill-id", default=default("DRILL_ID", ""), help="names the drill; revert: only its own")
+    add(
+        "--drill-id",
+        default=default("DRILL_ID", ""),
+        help="the drill's id; a revert takes only its objects",
+    )
     add("--compose-cmd", default=default("COMPOSE_CMD", settings.compose_cmd))
     add("--compose-file", action="append", help="may be given several times")
     add("--minio-service", default=default("MINIO_SERVICE", "minio"))
@@ -246,9 +250,9 @@ def _remove(settings: Settings, options: argparse.Namespace, store: ObjectStore)
     removal = revert_backlog(store, prefix, drill_id=options.drill_id, dry_run=options.dry_run)
     return {
         "removed": removal.removed,
-        "candidates": len(removal.found),
-        "sample": [{"key": i.key, "sizeBytes": i.size_bytes} for i in removal.found[:SAMPLE]],
-        **_sizes(seen.size_bytes for seen in removal.found),
+        "candidates": len(removal.objects),
+        "sample": [{"key": i.key, "sizeBytes": i.size_bytes} for i in removal.objects[:SAMPLE]],
+        **_sizes(seen.size_bytes for seen in removal.objects),
         "kept": removal.kept,
         "failed": removal.failed,
     }

@@ -148,7 +148,7 @@ def test_a_revert_leaves_real_objects_and_other_drills(store: MemoryStore) -> No
     look_alike = f"{PREFIX}chaos-d1-9000001-0123456789ab.pdf"
     store.put_object(look_alike, b"x", metadata={"order-id": "9000001", "drill-id": "d1"})
     removal = revert_backlog(store, PREFIX, drill_id="d1")
-    assert (removal.removed, len(removal.found), removal.kept) == (3, 3, 4)
+    assert (removal.removed, len(removal.objects), removal.kept) == (3, 3, 4)
     assert len(keys(store)) == 4
     assert revert_backlog(store, PREFIX).removed == 3
     assert keys(store) == [look_alike]
@@ -163,7 +163,7 @@ def test_a_revert_takes_what_dataflows_own_script_made(store: MemoryStore) -> No
 def test_a_dry_run_of_the_revert_only_counts(store: MemoryStore) -> None:
     create(store)
     removal = revert_backlog(store, PREFIX, dry_run=True)
-    assert (len(removal.found), removal.removed) == (3, 0)
+    assert (len(removal.objects), removal.removed) == (3, 0)
     assert len(keys(store)) == 3
 
 
