@@ -119,8 +119,8 @@ def describe_services(clients: Clients, minio_service: str = "minio") -> dict[st
 def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
     """Read a ticket's timeline, and return the result in the JSON of DataFlow's chaos script.
 
-    None when there is no ticket or no support service. ``elapsedSeconds`` says how long the reading
-    took.
+    None when there is no ticket or no support service. ``elapsedSeconds`` says how long the support
+    service took.
     """
     if not ticket_id or not clients.support.url:
         return None
@@ -138,6 +138,7 @@ def probe_support(clients: Clients, ticket_id: str) -> dict[str, Json] | None:
 
 
 def _describe_timeline(case: Case) -> dict[str, Json]:
+    """Describe a timeline: its length, and its newest event from fulfillment-service."""
     newest_at = None
     newest_event = None
     for entry in case.timeline:
@@ -162,8 +163,8 @@ def _plan_backlog(inv: Investigation) -> Plan:
 
 
 def _plan_revert(inv: Investigation) -> Plan:
-    given = get_parameters(inv, Parameters)
-    return synthetic.plan_revert(inv, "4.2", drill_id=given.drill_id, prefix=given.prefix)
+    parameters = get_parameters(inv, Parameters)
+    return synthetic.plan_revert(inv, "4.2", drill_id=parameters.drill_id, prefix=parameters.prefix)
 
 
 ACTIONS = by_id(

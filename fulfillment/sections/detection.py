@@ -69,7 +69,8 @@ Parameters = SectionParameters
 
 #: The prefixes that a listing reads, in the words of a step's source.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
-#: How long an order may have no label before it counts as unserved, by what 2.1 says of uploads.
+#: How long an order may have no label before it counts as unserved, for each answer of 2.1 on
+#: uploads. For other answers no order counts.
 _PATIENCE: Mapping[str, timedelta] = {
     Uploads.FAILING: timedelta(seconds=5),
     Uploads.NONE: timedelta(seconds=60),
@@ -155,9 +156,9 @@ def read_alert(inv: Investigation) -> Outcome:
         return outcome.unknown(f"{_explain_blind(lag)}{blind_remark}{remark}")
     if firing_drills:
         outcome.value = f"{lag.value:.1f} (drill alert only)"
-    if lag.value <= limit:
+    if over_since is None:
         return outcome.ok(f"below the threshold and no alert fires{remark}")
-    over_s = (lag.fresh[-1].at - (over_since or lag.fresh[-1].at)).total_seconds()
+    over_s = (lag.fresh[-1].at - over_since).total_seconds()
     text = f"over {limit:g} min for {over_s:.0f} s"
     if over_s < for_s:
         return outcome.ok(f"{text}, not yet {for_s:.0f} s{remark}")
@@ -208,7 +209,10 @@ def _find_worst_state(alerts: Sequence[Alert]) -> str:
 
 
 def _add_recovery(inv: Investigation, outcome: Outcome, lag: _Lag) -> None:
-    """Add to the outcome of 2.1 whether all is well again, and since when."""
+    """Add to the outcome of 2.1 what a verdict needs: is the lag low, do labels get into the store?
+
+    If all is well again, also add since when.
+    """
     limit = inv.settings.lag_threshold_minutes
     is_low_now = None
     low_since = None
@@ -241,7 +245,7 @@ class _Lag(NamedTuple):
     fresh : the same samples if the newest one says something about now; else empty
     refresh_age_s : the age of the exporter's last refresh; None when unknown
     is_listed : there is no exporter, and the sample is from a listing of the bucket
-    refused : why the listing of the bucket failed; empty when it worked, or was not needed
+    refused : why the listing of the bucket failed; empty when it succeeded, or was not needed
     """
 
     samples: list[Sample]
@@ -308,7 +312,7 @@ def _list_lag(inv: Investigation) -> _Lag:
 
 
 def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) -> Episode | None:
-    """Return the oldest firing alert, and when its trouble began.
+    """Return the firing alert whose condition has been true longest, and when its trouble began.
 
     A calm of LAG_FOR_MINUTES ends the trouble; a shorter one does not. None when Prometheus does
     not say since when an alert is active.
@@ -425,7 +429,7 @@ def _compare_panel(inv: Investigation) -> Outcome:
 
 
 def _count_listed(inv: Investigation) -> int:
-    """Count the objects under the waiting prefixes: young or late, real or synthetic."""
+    """Count all objects under the prefixes where labels wait: young or late, real or synthetic."""
     count = 0
     for prefix in list_prefixes(inv.settings):
         for _ in inv.clients.store.list_objects(prefix):
@@ -490,7 +494,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         reason += f"; {count_of(unserved.orders, 'order')} without any label"
     if waiting.overdue:
         return outcome.breach(reason)
-    # Without a breach there is no time before an incident to compare with.
+    # A journal without a breach has no incident whose hour before could be compared.
     if unit == "objects" and inv.journal.since() is not None:
         comparison = compare_backlog(inv, waiting)
         outcome.observations = {**outcome.observations, "waiting": comparison.backlog}
@@ -586,8 +590,10 @@ def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
 def read_ticket(inv: Investigation) -> Outcome:
     """Compare the ticket's newest fulfilment event with the waiting labels of the ticket's orders.
 
-    Also a breach: support has not shown a changed shipment for TIMELINE_STALE_MINUTES. Unknown
-    where the order of a waiting label is not known: that order may be one of the ticket's.
+    A breach: a label of the ticket waits, and the newest event is over TIMELINE_STALE_MINUTES old;
+    or a shipment changed longer ago than that, and support does not show the change. Without a
+    breach, and without a waiting label of the ticket, a waiting label of an unknown order makes the
+    reading unknown: the order may be one of the ticket's.
     """
     if not inv.settings.support_url:
         return Outcome().left_out("SUPPORT_URL is empty: there are no tickets here")
@@ -603,7 +609,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     waiting = read_waiting(inv)
     order_ids = {str(order_id) for order_id in case.order_ids}
     own_labels = [label for label in waiting.real if label.order_id in order_ids]
-    without_order = sum(not label.order_id for label in waiting.real)
+    without_order_count = sum(not label.order_id for label in waiting.real)
     behind_minutes = _compute_behind_minutes(inv, case, newest_at) if newest_at else None
     outcome = Outcome(
         value=None if age_minutes is None else round(age_minutes, 1),
@@ -632,14 +638,14 @@ def read_ticket(inv: Investigation) -> Outcome:
         waits = f"a label of the ticket has waited for {own_labels[0].minutes:.0f} min"
     if waits and age_minutes > stale_minutes:
         return outcome.breach(f"{text}, and {waits}")
-    if (behind_minutes or 0) > stale_minutes:
+    if behind_minutes is not None and behind_minutes > stale_minutes:
         return outcome.breach(
             f"a shipment changed {behind_minutes:.0f} min ago, and support does not show it"
         )
-    if without_order and not waits:
+    if without_order_count and not waits:
         return outcome.unknown(
             f"{text}; ORDER_ID_FROM={inv.settings.order_id_from} does not tell the order "
-            f"of {count_of(without_order, 'waiting label')}"
+            f"of {count_of(without_order_count, 'waiting label')}"
         )
     return outcome.ok(f"{text}; {waits or 'no label of the ticket waits'}")
 

@@ -1,4 +1,7 @@
-"""Section 3: the first five minutes. Who was told, what waits, is the store well. Only reads."""
+"""Section 3: the first five minutes. Who got the alert, what waits, is the store well?
+
+Only reads.
+"""
 
 from __future__ import annotations
 
@@ -79,10 +82,10 @@ def _read_delivery(inv: Investigation) -> Outcome:
         return _judge_no_alert(inv)
     start = min(alert.starts_at for alert in followed)
     mutes = [_find_mute(alert) for alert in followed]
-    sink = inv.clients.notifications
+    receivers = inv.clients.notifications
     # The clocks of Alertmanager and of the receivers may differ a little.
     since = start - timedelta(seconds=5)
-    notifications, sink_error = attempt(lambda: sink.list_notifications(since=since))
+    notifications, receivers_error = attempt(lambda: receivers.list_notifications(since=since))
     faults_by_channel = _find_faults(inv, start)
     rows = _list_deliveries(followed, notifications or (), faults_by_channel)
     faults = [f"{row['channel']}: {row['problem']}" for row in rows if row["problem"]]
@@ -101,8 +104,8 @@ def _read_delivery(inv: Investigation) -> Outcome:
     if not inv.settings.notifications_url:
         return outcome.left_out("NOTIFICATIONS_URL is empty; no failure is counted")
     why = "nothing arrived there yet, and no failure is counted"
-    if sink_error:
-        why = f"what the receivers got cannot be read ({sink_error})"
+    if receivers_error:
+        why = f"what the receivers got cannot be read ({receivers_error})"
     return outcome.unknown(f"no evidence from {', '.join(missing)}: {why}")
 
 
@@ -126,7 +129,7 @@ def _list_deliveries(
 
     Parameters
     ----------
-    faults : for each channel that gets nothing, why; not shown where something was received
+    faults : why channels get nothing, by channel; not shown for a channel that received the alert
     """
     rows = []
     for alert in alerts:
@@ -191,7 +194,9 @@ def _is_about(notification: Notification, alert: RoutedAlert, channel: str) -> b
 
 
 def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
-    """Return for each channel that gets nothing, why. A placeholder counts more than failures.
+    """Return why channels get nothing: a mapping from channel to fault.
+
+    A placeholder in a channel's configuration is named before failed attempts.
 
     Parameters
     ----------
@@ -218,7 +223,10 @@ def _contains_any(name: str, words: Iterable[str]) -> bool:
 
 
 def _find_template_fault(inv: Investigation, start: datetime) -> str:
-    """Say which unknown field a template asks for, by Alertmanager's log; empty when none does."""
+    """Say which unknown field a template asks for, by Alertmanager's log since a time.
+
+    The last such line counts; empty when there is none.
+    """
     services = inv.clients.services
     lines, _ = attempt(lambda: services.read_logs("alertmanager", since=start))
     fault = ""
@@ -234,8 +242,8 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
 
     Only attempts count that are newer than the alert's start and than the integration's last
     success. Prometheus knows the times of the attempts up to its last scrape; Alertmanager's own
-    totals have the later ones, too. Totals have no times, so without Prometheus they count only for
-    an integration that never succeeded.
+    totals include later attempts, too. Totals have no times. So if Prometheus has no failed
+    attempts, the totals count only for an integration that never succeeded.
     """
     window_s = (inv.now() - start).total_seconds() + 60
     prometheus = inv.clients.prometheus
@@ -252,7 +260,7 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
         return failures
     sent_by_name = _count_by_integration(sent or ())
     failed_by_name = _count_by_integration(failed)
-    # Attempts in the totals that Prometheus has not scraped yet are as new as now.
+    # Attempts in the totals that Prometheus has not scraped yet count as made now.
     now = inv.now()
     for count in totals:
         name = count.integration
@@ -276,7 +284,7 @@ def _sum_newest(series: Iterable[Series], integration: str) -> float:
 
 
 def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, float]]:
-    """Return for each integration how much its counters grew, and when."""
+    """Return how much the counters of each integration grew, by integration and by time."""
     counts: dict[str, dict[datetime, float]] = defaultdict(lambda: defaultdict(float))
     for counter in series:
         integration = counter.labels.get("integration", "")
@@ -294,8 +302,11 @@ def _count_by_integration(series: Iterable[Series]) -> dict[str, dict[datetime, 
     threshold="over $lag_threshold_minutes min",
     unit="min",
 )
-def _read_spread(inv: Investigation) -> Outcome:
-    """List what waits, and what the panel shows. A panel that cannot be read is not a breach."""
+def _read_longest_wait(inv: Investigation) -> Outcome:
+    """List what waits, with its ages, and what the panel shows.
+
+    A breach: a real label waits over the threshold. A panel that cannot be read is no breach.
+    """
     waiting = read_waiting(inv)
     rows = _list_prefix_rows(waiting, list_prefixes(inv.settings))
     lines: tuple[Line, ...] = ()
@@ -335,8 +346,8 @@ def _add_panel(rows: list[dict[str, Json]], show: PanelShow) -> None:
 def _count_ages(waiting: Waiting) -> tuple[tuple[float, float | None, int], ...]:
     """Count the real labels by age.
 
-    Each item is the least age and the age that it stays under, in minutes, and how many labels. The
-    last item has no upper age: None.
+    Each item is the bounds of a group of ages, in minutes, and how many labels the group has. The
+    last group has no upper bound: None.
     """
     counts: list[tuple[float, float | None, int]] = []
     for low, high in pairwise((*_AGE_BOUNDS, math.inf)):
@@ -398,6 +409,7 @@ def read_store_health(inv: Investigation) -> Outcome:
     unit="objects",
 )
 def _read_sample(inv: Investigation) -> Outcome:
+    """List the ten objects that wait longest. This step has no breach."""
     waiting = read_waiting(inv)
     rows = waiting.rows(10)
     reason = f"the {len(rows)} that wait longest, of {len(waiting.objects):,}"
@@ -527,7 +539,7 @@ def _to_row(group: LogGroup, *, is_now: bool) -> dict[str, Json]:
     }
 
 
-STEPS = by_id(_read_delivery, _read_spread, read_store_health, _read_sample, _read_worker_log)
+STEPS = by_id(_read_delivery, _read_longest_wait, read_store_health, _read_sample, _read_worker_log)
 ACTIONS: dict[str, ActionStep] = {}
 #: The columns of each step's rows, and their dtypes in a frame.
 COLUMNS: Mapping[str, Mapping[str, Dtype]] = {

@@ -55,6 +55,7 @@ _LAG_WINDOW_S = 120
     threshold="an alert is active, the lag is too high, or a channel has not received `resolved`",
 )
 def _read_cleared(inv: Investigation) -> Outcome:
+    """Check that no alert is active, that the lag is low, and that every channel got `resolved`."""
     prometheus = inv.clients.prometheus
     alerts = prometheus.list_alerts()
     active = [alert for alert in alerts if alert.name in ALERTS]
@@ -62,12 +63,12 @@ def _read_cleared(inv: Investigation) -> Outcome:
     received = _list_received(inv)
     has_fired = _has_fired(inv, received)
     if not has_fired:
-        received = []
+        received = []  # what arrived is about an earlier incident
     # The notifications come oldest first, so each channel's newest status stays.
     newest_status = {notice.channel: notice.status for notice in received}
-    not_told = [channel for channel in CHANNELS if newest_status.get(channel) != "resolved"]
+    unresolved = [channel for channel in CHANNELS if newest_status.get(channel) != "resolved"]
     outcome = Outcome(
-        value=f"resolved at {len(CHANNELS) - len(not_told)} of {len(CHANNELS)} channels",
+        value=f"resolved at {len(CHANNELS) - len(unresolved)} of {len(CHANNELS)} channels",
         rows=[
             {
                 "channel": notice.channel,
@@ -96,15 +97,15 @@ def _read_cleared(inv: Investigation) -> Outcome:
         )
     if not received:
         return outcome.unknown("an alert fired, and no channel received it")
-    if not_told:
-        return outcome.breach(f"no `resolved` at {', '.join(not_told)}")
+    if unresolved:
+        return outcome.breach(f"no `resolved` at {', '.join(unresolved)}")
     return outcome.ok("the alert cleared, and every channel was told")
 
 
 def _has_fired(inv: Investigation, received: Iterable[Notification]) -> bool:
     """Tell whether an alert of this runbook fired in this incident.
 
-    A reading says so, or a notice since the incident was opened.
+    A reading or a notification since the opening of the incident says so.
     """
     if any(AlertState.FIRING in reading.alerts.values() for reading in inv.journal.readings):
         return True
@@ -123,7 +124,10 @@ def _read_lag_now(inv: Investigation) -> float | None:
 
 
 def _list_received(inv: Investigation) -> list[Notification]:
-    """Return the notifications of this runbook's alerts; empty without NOTIFICATIONS_URL."""
+    """Return the notifications of this runbook's alerts, from the window before the opening on.
+
+    Empty without NOTIFICATIONS_URL.
+    """
     if not inv.settings.notifications_url:
         return []
     since = inv.incident.state.opened_at - inv.window
@@ -140,6 +144,7 @@ def _list_received(inv: Investigation) -> list[Notification]:
     threshold="time, cause or measures are not in the journal",
 )
 def _read_log(inv: Investigation) -> Outcome:
+    """Check that the journal has what the incident log needs: time, cause and measures."""
     measures = _list_measures(inv)
     causes = inv.policy.list_causes(inv.journal)
     log = make_log_entry(inv.policy, inv.journal, now=inv.now())
@@ -153,7 +158,7 @@ def _read_log(inv: Investigation) -> Outcome:
     missing = [name for name, part in parts.items() if not part]
     if missing == ["measures"]:
         advice = name_runbook('runbook note "what you did"')
-        return outcome.unknown(f"nothing was changed from here: say what helped with {advice}")
+        return outcome.unknown(f"the runbook changed nothing: say what helped with {advice}")
     if missing:
         return outcome.unknown(f"the journal has no {', no '.join(missing)} yet")
     return outcome.ok(f"{', '.join(finding.name for finding in causes)}; {measures_counted}")
@@ -204,6 +209,7 @@ def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep
 
 @_checklist_step("7.3", "Procedures and automation", "journal of this incident")
 def _read_automation(inv: Investigation) -> Outcome:
+    """List what to change so that the causes of this incident do not come back."""
     causes = inv.policy.list_causes(inv.journal)
     follow_ups: list[str] = []
     for finding in causes:
@@ -214,6 +220,7 @@ def _read_automation(inv: Investigation) -> Outcome:
 
 @_checklist_step("7.4", "Tests and probes", "$prometheus_url/api/v1/rules; $probe_url/status")
 def _read_probes(inv: Investigation) -> Outcome:
+    """Check the alert rules and the probe: are the rules loaded, does the probe run completely?"""
     rules = inv.clients.prometheus.list_rules()
     loaded = {rule.name for rule in rules if rule.health != "err"}
     wanted = (*ALERTS, BLIND_ALERT)
@@ -230,6 +237,7 @@ def _read_probes(inv: Investigation) -> Outcome:
 
 @_checklist_step("7.5", "Documents", "readings of section 8")
 def _read_documents(inv: Investigation) -> Outcome:
+    """List the references that section 8 found broken."""
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
     unread = [f"{r.step} {r.reason}" for r in readings if r.status is Status.UNKNOWN]
@@ -245,9 +253,9 @@ def _read_documents(inv: Investigation) -> Outcome:
 def _judge_point(
     inv: Investigation, step_id: str, open_items: list[str], doubt: str, fine: str
 ) -> Outcome:
-    """Judge a point of the checklist by what is open.
+    """Judge a point of the checklist by its open items.
 
-    A person's note on the step makes the point ``ok``, whatever is open.
+    A person's note on the step makes the point ``ok``, whatever items are open.
 
     Parameters
     ----------
@@ -266,7 +274,7 @@ def _judge_point(
 
 
 _OWN = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
-#: Includes the steps that a verdict rests on. They are read anew when they are too old to judge.
+#: The checklist, and the steps that a verdict rests on: those are read anew when they are too old.
 STEPS = CAUSE_STEPS | by_id(read_recovery) | _OWN
 ACTIONS: dict[str, ActionStep] = {}
 

@@ -70,7 +70,7 @@ class _Answer(NamedTuple):
 
 
 def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
-    """Ask all systems at once, so that several that are down cost one time-out together."""
+    """Ask all systems at once: if several do not answer, that costs one time-out, not one each."""
 
     def ask(question: Callable[[], Json]) -> _Answer:
         started = time.monotonic()
@@ -100,25 +100,27 @@ def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
 )
 def _read_environment(inv: Investigation) -> Outcome:
     """Compare RUNBOOK_ENVIRONMENT with the marker in the bucket: an exercise needs both."""
-    name = inv.settings.runbook_environment
+    environment = inv.settings.runbook_environment
     marker = read_marker(inv.clients.store)
     facts = {
-        "environment": name,
+        "environment": environment,
         "marker in the bucket": marker or "none",
         "services through": inv.settings.runbook_services,
         "bucket": inv.clients.store.bucket,
         "waits under": inv.settings.pending_prefix,
         "released to": inv.settings.ready_prefix,
     }
-    outcome = Outcome(value=name, rows=to_rows(("what", "value"), facts.items()))
+    outcome = Outcome(value=environment, rows=to_rows(("what", "value"), facts.items()))
     if not inv.settings.is_playground:
-        return outcome.ok(f"{name}: no drills, faults or exercise of section 4; its clean-up works")
-    if marker == name:
+        return outcome.ok(
+            f"{environment}: no drills, faults or exercise of section 4; its clean-up works"
+        )
+    if marker == environment:
         return outcome.ok(
             "drills and the exercise of section 4 may run here: setting and marker agree"
         )
     return outcome.breach(
-        f"RUNBOOK_ENVIRONMENT says {name}, the bucket's marker says {marker or 'nothing'}: "
+        f"RUNBOOK_ENVIRONMENT says {environment}, the bucket's marker says {marker or 'nothing'}: "
         "drills and the exercise of section 4 refuse to run"
     )
 
@@ -222,9 +224,10 @@ def _recognise(client: HttpClient) -> str:
 
 
 def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json]]]:
-    """Return the questions about rights by the name of their row. Each returns its row of step 1.3.
+    """Return a question about rights for each row of step 1.3. The keys are the names of the rows.
 
-    A question needs the same right as the steps that read the system.
+    A question is a function that returns its row. It needs the same right as the steps that read
+    the system.
     """
     clients = inv.clients
     settings = inv.settings
@@ -263,7 +266,12 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], dict[str, Json
 
 
 def _needs_every_right(inv: Investigation, name: str) -> bool:
-    """Tell whether a release needs every right that is asked for in a row, except for clean-up."""
+    """Tell whether a release needs every right that a row asks for, except those for clean-up.
+
+    Parameters
+    ----------
+    name : the name of the row
+    """
     settings = inv.settings
     if name == "fulfillment":
         return settings.label_finished == "shipment"
@@ -273,7 +281,7 @@ def _needs_every_right(inv: Investigation, name: str) -> bool:
 
 
 def _read_rights_of(inv: Investigation, name: str, read: Callable[[], object]) -> Rights:
-    """Try whether a system may be read. A right that only a change would show stays unknown.
+    """Try whether we may read a system. A right that only a change would show stays unknown.
 
     Parameters
     ----------
@@ -285,6 +293,8 @@ def _read_rights_of(inv: Investigation, name: str, read: Callable[[], object]) -
         When the system cannot be reached, or another one answers at its address.
     """
     if name != "services":
+        # This call matters for its errors: it raises when the system cannot be reached, or when
+        # another system answers.
         try_right(getattr(inv.clients, name).check_reachable)
     rights: Rights = {"read": try_right(read)}
     worker_control = inv.settings.worker_control
@@ -322,7 +332,8 @@ def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[
             row["reachable"] = None
         row["reason"] = error.message.partition(". ")[0]
         return row
-    # A listing that gives neither objects nor a refusal may be the answer of another system.
+    # A listing that gives neither objects nor a refusal may be the answer of another system. Only
+    # the store's rows have the right `list`.
     if rights.get("list", (True, ""))[0] is None:
         row["recognised"] = None
     reasons = [why for _, why in rights.values() if why]
@@ -428,7 +439,10 @@ def _say_rights(heading: str, rights: Mapping[str, Sequence[str]]) -> str:
 
 
 def _list_not_known(row: Mapping[str, Json]) -> list[str]:
-    """Return the rights that could not be checked, such as those that only a change would show."""
+    """Return the rights of a row that could not be checked.
+
+    One reason: only a change would show the right.
+    """
     return [right for right, word in row["rights"].items() if word == "not known"]
 
 

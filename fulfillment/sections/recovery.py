@@ -1,8 +1,7 @@
-"""Whether labels get into the store, whether the lag is low, and since when all is well. Only
-reads.
+"""Whether labels get into the store, whether the lag is low, and since when all is well.
 
 Several sections share these functions. They judge by what Prometheus scraped, and by what waits in
-the bucket.
+the bucket. Only reads.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from .signals import ALERTS, BACKLOG, BLIND_ALERT, EXPORTER, LAG, REFRESH, read_
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _ORDERS = "fulfillment_orders_received_total"
-#: How far back uploads say something about now.
+#: Uploads longer ago than this say nothing about now.
 _UPLOADS_WINDOW_S = 300.0
 #: How long an order may have no label before ``read_uploads`` says that no label gets in.
 _PATIENCE = timedelta(seconds=60)
@@ -39,8 +38,8 @@ _HOUR_STEP_S = 30.0
 def read_uploads(inv: Investigation) -> Uploads:
     """Tell by the worker's counters whether labels get into the store.
 
-    Failures count until so many successes follow that chance does not explain them. If Prometheus
-    does not scrape the counter of arrivals now, the answer is ``UNASKED``.
+    Uploads are failing until so many successes follow the last failure that chance does not explain
+    them. If Prometheus does not scrape the counter of arrivals now, the answer is ``UNASKED``.
     """
     failed, _ = attempt(lambda: _read_counters(inv, _FAILED_UPLOADS))
     arrived, _ = attempt(lambda: _read_counters(inv, _ARRIVED))
@@ -61,7 +60,7 @@ def read_uploads(inv: Investigation) -> Uploads:
 
 
 def find_last_upload(inv: Investigation) -> datetime | None:
-    """Return when a label last got in; None unless uploads failed lately and succeed again."""
+    """Return when a label last got in; None unless uploads failed lately, but succeed again now."""
     if read_uploads(inv) is not Uploads.SUCCEEDING:
         return None
     failed, _ = attempt(lambda: _read_counters(inv, _FAILED_UPLOADS))
@@ -94,7 +93,7 @@ def _merge_growth(counters: Iterable[Sequence[Sample]]) -> list[Sample]:
 
 
 def _make_counter(growth: Sequence[Sample]) -> list[Sample]:
-    """Return the samples of one counter that starts at 0 and has this growth."""
+    """Return the samples of one counter that starts at 0 and has this growth, for ``find_end``."""
     start = growth[0].at - timedelta(seconds=1)
     total = 0.0
     samples = [Sample(start, total)]
@@ -105,7 +104,7 @@ def _make_counter(growth: Sequence[Sample]) -> list[Sample]:
 
 
 def find_judged_from(inv: Investigation) -> datetime:
-    """Return from when on samples count: the last action, else the opening of the incident."""
+    """Return from when on samples count: the last applied action, else the incident's opening."""
     return inv.journal.last_applied_at or inv.incident.state.opened_at
 
 
@@ -125,7 +124,8 @@ def judge_lag(inv: Investigation, since: datetime) -> Outcome:
 def has_exporter(inv: Investigation) -> bool:
     """Tell whether something measures the lag here, now or before; True if that is not known.
 
-    An exporter that is down is still a target of Prometheus, or left samples, or its rule is there.
+    An exporter that is down is still a target of Prometheus, or left samples in the window, or an
+    alert rule for it is loaded.
     """
     prometheus = inv.clients.prometheus
     targets, _ = attempt(prometheus.list_targets)
@@ -141,10 +141,10 @@ def has_exporter(inv: Investigation) -> bool:
 
 
 def judge_listings(inv: Investigation, new: Sequence[Sample], since: datetime) -> Outcome:
-    """Judge the lag by listings of the bucket, where nothing measures it.
+    """Judge the lag by listings of the bucket, where no exporter measures it.
 
-    Each listing counts as a sample that was refreshed at the same time. The journal has the earlier
-    listings.
+    Each listing counts as a sample that was refreshed at the time of the listing. The journal has
+    the earlier listings.
 
     Parameters
     ----------
@@ -169,8 +169,8 @@ def judge_listings(inv: Investigation, new: Sequence[Sample], since: datetime) -
 def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | None:
     """Return since when lag, alerts and uploads have all been well.
 
-    That is the first look after the last trouble. A look is a sample of the lag, a reading in the
-    journal that found all well, or now.
+    That is the time of the first look after the last trouble. A look is a sample of the lag, a
+    reading in the journal that found all well, or this reading now.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
 
 
 class Comparison(NamedTuple):
-    """How what waits compares with the hour before the incident; ``words`` says it in words."""
+    """The backlog compared with the hour before the incident; ``words`` says the same in words."""
 
     backlog: Backlog
     words: str
@@ -235,7 +235,7 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
 class _Usual(NamedTuple):
     """How many labels waited at most when all was well, and for how long at most.
 
-    ``words`` says from which time that is known.
+    ``words`` says from which time these numbers are.
     """
 
     objects: float
@@ -244,7 +244,10 @@ class _Usual(NamedTuple):
 
 
 def _read_usual(inv: Investigation) -> _Usual | None:
-    """Return what is usual: a drill's steady state, else the hour before the incident."""
+    """Return what is usual: a drill's steady state, else the hour before the incident.
+
+    None when neither is known.
+    """
     if inv.incident.state.drill_id:
         steady = _find_steady_state(inv)
         if steady is not None:
@@ -262,7 +265,10 @@ def _read_usual(inv: Investigation) -> _Usual | None:
 
 
 def _find_steady_state(inv: Investigation) -> float | None:
-    """Return how many objects waited by the last reading before the drill injected its fault."""
+    """Return how many objects waited before the drill injected its fault, by the last reading.
+
+    None when no fault was injected, or no reading before has a number.
+    """
     injections = [entry for entry in inv.journal.entries if entry.data.get("event") == "inject"]
     if not injections:
         return None
@@ -276,8 +282,9 @@ def _find_steady_state(inv: Investigation) -> float | None:
 def find_beginning(inv: Investigation) -> datetime:
     """Return when the incident began.
 
-    That is the first sign of its causes. Without a sign, it is when the first late label began to
-    wait: LAG_THRESHOLD_MINUTES before the first breach.
+    That is the first sign of its causes, or the first breach if it came earlier. Without a sign, it
+    is when the first late label began to wait: LAG_THRESHOLD_MINUTES before the first breach. In a
+    journal without a breach, the time of ``find_judged_from`` stands for the first breach.
     """
     since = inv.journal.since() or find_judged_from(inv)
     causes = inv.policy.list_causes(inv.journal)
@@ -311,7 +318,7 @@ class _Calm(NamedTuple):
 def _read_calm(inv: Investigation, began: datetime) -> _Calm:
     """Return the calm right before the incident began, an hour at most.
 
-    It starts after the last sample of the lag over the threshold.
+    The calm starts after the last sample of the lag over the threshold.
     """
     start = began - timedelta(hours=1)
     lag, _ = attempt(lambda: _query_range(inv, LAG, start, began))
@@ -340,7 +347,7 @@ def _query_range(inv: Investigation, promql: str, start: datetime, end: datetime
 
 
 def is_low(recovery: Outcome) -> bool | None:
-    """Tell whether the lag is low in enough samples; None: there are not enough yet."""
+    """Tell whether the lag is low in enough samples; None: there are not enough samples yet."""
     if recovery.status is Status.UNKNOWN:
         return None
     return recovery.status is Status.OK

@@ -38,7 +38,7 @@ _CAPACITY_METRICS = [
 ]
 
 
-def _check_document(step_id: str, path: str, wanted: str = "") -> ReadStep:
+def _make_document_step(step_id: str, path: str, wanted: str = "") -> ReadStep:
     """Return a step that checks a document of DataFlow.
 
     Parameters
@@ -52,7 +52,7 @@ def _check_document(step_id: str, path: str, wanted: str = "") -> ReadStep:
         name=path,
         role=Role.REFERENCE,
         source=f"$DATAFLOW_HOME/{path}",
-        threshold="it is missing",
+        threshold="the file, or a wanted text in it, is missing",
     )
     def check(inv: Investigation) -> Outcome:
         home = inv.settings.dataflow_home
@@ -64,7 +64,7 @@ def _check_document(step_id: str, path: str, wanted: str = "") -> ReadStep:
     return check
 
 
-def _check_script(
+def _make_script_step(
     step_id: str, title: str, path: str, wanted: str = "", name: str = ""
 ) -> ReadStep:
     """Return a step that checks a file that both DataFlow and this runbook have.
@@ -83,7 +83,7 @@ def _check_script(
         name=name or path,
         role=Role.REFERENCE,
         source=path,
-        threshold="it is missing",
+        threshold="the file, or a wanted text in it, is missing",
     )
     def check(inv: Investigation) -> Outcome:
         home = inv.settings.dataflow_home or find_checkout()
@@ -117,6 +117,7 @@ def _check_file(path: Path, wanted: str) -> Outcome:
     threshold="the panel is missing or asks nothing",
 )
 def _check_dashboard(inv: Investigation) -> Outcome:
+    """Check that Grafana has the panel, and that the panel has a query."""
     panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     outcome = Outcome(value=panel.title, source=panel.link)
     count = len(panel.expressions)
@@ -135,6 +136,7 @@ def _check_dashboard(inv: Investigation) -> Outcome:
     threshold="a metric that the runbook names has no series",
 )
 def _check_metrics(inv: Investigation) -> Outcome:
+    """Check that each metric of the runbook has a series; one of the capacity metrics is enough."""
     prometheus = inv.clients.prometheus
     counts = {name: len(prometheus.query(name)) for name in (*_METRICS, *_CAPACITY_METRICS)}
     missing = [name for name in _METRICS if not counts[name]]
@@ -161,6 +163,7 @@ def _check_metrics(inv: Investigation) -> Outcome:
     threshold="not loaded, or broken",
 )
 def _check_rule(inv: Investigation) -> Outcome:
+    """Check that the rule of FulfillmentDelay is loaded, and can be evaluated."""
     rules = [rule for rule in inv.clients.prometheus.list_rules() if rule.name == ALERT]
     rows = rows_of(rules, "query", "for_s", "state", rule="name")
     outcome = Outcome(value=len(rules), rows=rows)
@@ -172,11 +175,15 @@ def _check_rule(inv: Investigation) -> Outcome:
 
 
 STEPS = by_id(
-    _check_script("8.1", "Chaos script", "scripts/chaos/simulate_fulfillment_delay.py"),
-    _check_script("8.2", "Make target", "Makefile", f"\n{_MAKE_TARGET}:", f"make {_MAKE_TARGET}"),
-    _check_document("8.3", "docs/monitoring/README.md"),
-    _check_document("8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"),
-    _check_document("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
+    _make_script_step("8.1", "Chaos script", "scripts/chaos/simulate_fulfillment_delay.py"),
+    _make_script_step(
+        "8.2", "Make target", "Makefile", f"\n{_MAKE_TARGET}:", f"make {_MAKE_TARGET}"
+    ),
+    _make_document_step("8.3", "docs/monitoring/README.md"),
+    _make_document_step(
+        "8.4", "docs/monitoring/incident-runbook.md", "Fulfillment artifacts backlog"
+    ),
+    _make_document_step("8.5", "docs/design/implementation/wave-4-ops-hardening.md"),
     _check_dashboard,
     _check_metrics,
     _check_rule,
@@ -198,7 +205,7 @@ def conclude(inv: Investigation) -> Conclusion:
         status = reading.status if reading else Status.UNKNOWN
         steps[status].append(step_id)
     right_count = len(steps[Status.OK])
-    summary = f"{right_count} of {len(STEPS)} references hold"
+    summary = f"{right_count} of {len(STEPS)} references are right"
     for status, words in _STATUS_WORDS.items():
         if steps[status]:
             summary += f"; {words}: {', '.join(steps[status])}"

@@ -93,7 +93,7 @@ class Parameters(ReleaseParameters):
 
 #: How old a reading may be for a plan.
 _MAX_AGE_S = 90.0
-#: How far apart 6.5 lists the bucket, where no exporter measures the lag.
+#: The time between two listings of 6.5, where no exporter measures the lag.
 _LIST_EVERY_S = 5.0
 #: The kinds of the plans of 6.1, 6.1.1 and 6.1.2.
 _RELEASE_KINDS = (MOVE, SERVICE)
@@ -102,10 +102,11 @@ _CAN_BE_SETTLED = ("move", "reopen", "undo")
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
-    """Return section 5's advice. Readings that are too old are read anew.
+    """Read anew what is too old for a plan, and return section 5's advice.
 
-    When a new plan is made, readings from before this run are too old. If the advice rests on a
-    cause that no diagnosis named before, the new diagnosis is written to the journal.
+    Unless a parameter names a plan that was made before, readings from before this run are too old.
+    If the advice rests on a cause that no diagnosis named before, the new diagnosis is written to
+    the journal.
     """
     max_age_s = _MAX_AGE_S
     starts = [start.at for start in inv.journal.starts if start.section == NAME]
@@ -156,39 +157,39 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
     return named or None
 
 
-def _load_release(inv: Investigation, step_id: str, named: str, actions: Sequence[str]) -> Plan:
-    """Return the plan of a release that a parameter names.
+def _load_release(inv: Investigation, step_id: str, plan_id: str, actions: Sequence[str]) -> Plan:
+    """Return the plan that a parameter names, if the step accepts plans of its action.
 
     Parameters
     ----------
-    named : the plan's id
-    actions : the actions that the plan may have
+    step_id : the step that the parameter belongs to
+    actions : the actions that the step accepts
 
     Raises
     ------
     UsageError
-        When the plan has another action.
+        When the plan's action is not among ``actions``.
     """
-    plan = load_plan(inv.incident.find_and_note_plan(named), _RELEASE_KINDS)
+    plan = load_plan(inv.incident.find_and_note_plan(plan_id), _RELEASE_KINDS)
     action = plan.action
     if plan.kind is MOVE:
         action = plan.content.action
     if action not in actions:
-        raise UsageError(f"{step_id}: {named} is a plan of the kind {action!r}, not of a release")
+        raise UsageError(f"{step_id}: {plan_id} is a plan of the kind {action!r}, not of a release")
     return plan
 
 
 def _plan_undo(inv: Investigation) -> Plan:
-    named = get_parameters(inv, Parameters).undo
-    if not named:
+    plan_id = get_parameters(inv, Parameters).undo
+    if not plan_id:
         return plan_nothing(
             inv,
             step="6.1.1",
             target=inv.settings.ready_prefix,
             reason="no release was named to take back",
         )
-    release = _load_release(inv, "6.1.1", named, ("move", "settle"))
-    return GATE.plan_undo(inv, release)
+    undoable = _load_release(inv, "6.1.1", plan_id, ("move", "settle"))
+    return GATE.plan_undo(inv, undoable)
 
 
 def _plan_settling(inv: Investigation) -> Plan:
@@ -242,9 +243,10 @@ def _plan_refresh(inv: Investigation) -> Plan:
 
 
 def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
-    """Return when a ticket's timeline was refreshed; None if something was changed since.
+    """Return when the refresh of a ticket's timeline was verified, if that was the last change.
 
-    A refresh longer ago than TIMELINE_STALE_MINUTES does not count.
+    None if something else was changed since, if the refresh was not verified, or if it was verified
+    longer ago than TIMELINE_STALE_MINUTES.
     """
     last_change = inv.journal.last_applied
     if last_change is None or last_change.step != "6.4":
@@ -397,10 +399,10 @@ def _find_newest_plan(inv: Investigation) -> Plan | None:
 )
 def read_to_settle(inv: Investigation) -> model.Outcome:
     """List the labels that a person must settle, with what is known of each order. Only reads."""
-    named = get_parameters(inv, Parameters).settle
-    if not named:
+    plan_id = get_parameters(inv, Parameters).settle
+    if not plan_id:
         return model.Outcome().ok("no release is named: set settle to its id")
-    release = _load_release(inv, "6.1.2", named, _CAN_BE_SETTLED)
+    release = _load_release(inv, "6.1.2", plan_id, _CAN_BE_SETTLED)
     try:
         rows = GATE.list_to_settle(inv, release)
     except StoreError as error:
@@ -429,16 +431,16 @@ class PlanEffect(NamedTuple):
     oldest_minutes: float
 
 
-#: The reasons for which a planner leaves objects out without looking at them.
+#: The reasons for which a planner leaves out objects without looking at them.
 _UNSEEN = frozenset({"no_match", "in_doubt"})
 
 
 def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     """Say what a new plan would change, from the objects that the planner looked at.
 
-    The planner does not look at objects whose names do not match, or that another plan holds. They
-    wait, too, so the bucket is listed again if there are any. A plan that was cut into shards has
-    too many objects to compare, so only ``oldest_minutes`` is returned.
+    The planner does not look at objects whose names do not match, or that are in doubt after
+    another plan. They wait, too, so the bucket is listed again if there are any. A plan that was
+    cut into shards has too many objects to compare, so only ``oldest_minutes`` is returned.
     """
     now = inv.now()
     oldest = plan.content.header.oldest
@@ -475,8 +477,8 @@ def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan)
     is_stopped = not STANDSTILL.isdisjoint(causes)
     known_rates, error = attempt(lambda: read_rates(inv, is_stopped=is_stopped))
     rates = known_rates or Rates()
-    now = forecast_backlog(count, rates.arrival, rates.drain)
-    after = forecast_backlog(staying_count, rates.arrival, rates.drain)
+    forecast_now = forecast_backlog(count, rates.arrival, rates.drain)
+    forecast_after = forecast_backlog(staying_count, rates.arrival, rates.drain)
     arrival = _say_rate(rates.arrival)
     drain = _say_rate(rates.drain)
     longest = _find_longest(waits_minutes)
@@ -485,13 +487,13 @@ def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan)
         _row("oldest waits, minutes", longest, _find_longest(staying_minutes)),
         _row("arrive per minute", arrival, arrival),
         _row("leave per minute", drain, drain),
-        _row("empty in", _say_time_to_empty(now), _say_time_to_empty(after)),
+        _row("empty in", _say_time_to_empty(forecast_now), _say_time_to_empty(forecast_after)),
     ]
     words = f"{say_waiting(count, 'object')} now, {staying_count:,} right after the plan. "
-    outlook = _OUTLOOKS[after.outlook]
-    if after.outlook == "never" and not staying_count:
+    outlook = _OUTLOOKS[forecast_after.outlook]
+    if forecast_after.outlook == "never" and not staying_count:
         outlook = "The queue is empty then, and fills again"
-    words += f"{outlook}: {after.reason}"
+    words += f"{outlook}: {forecast_after.reason}"
     if error:
         words += f"; the rates could not be read: {error}"
     return PlanEffect(rows, words, max(waits_minutes.values(), default=0.0))
@@ -507,7 +509,7 @@ _OUTLOOKS = {
 
 
 def _list_staying(waits_minutes: Mapping[str, float], plan: Plan) -> dict[str, float]:
-    """Return the waits of the objects that are not in the plan."""
+    """Return the waits of the objects that are not in the plan, by key."""
     planned = {row.key for row in plan.rows}
     return {key: minutes for key, minutes in waits_minutes.items() if key not in planned}
 
@@ -518,6 +520,7 @@ def _find_longest(waits_minutes: Mapping[str, float]) -> float:
 
 
 def _row(what: str, now: Json, after: Json) -> dict[str, Json]:
+    """Return a row of the table in ``PlanEffect``."""
     return {"what": what, "now": now, "after the plan": after}
 
 
@@ -548,7 +551,7 @@ def _say_time_to_empty(forecast: BacklogForecast) -> str:
     "action, more waits than usual, or labels do not get in",
 )
 def read_recovery(inv: Investigation) -> model.Outcome:
-    """Watch the lag until enough samples after the action are low, or the time is over.
+    """Watch the lag until enough samples after the action are low, or the waiting time is over.
 
     A sample counts if the exporter refreshed it after the last action; without an action, after
     the opening of the incident. Where there is no exporter, a listing is a sample.
@@ -557,7 +560,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     needed = inv.settings.recovered_scrapes
     action_at = find_judged_from(inv)
     is_measured = has_exporter(inv)
-    recovery = _watch(inv, action_at, is_measured=is_measured)
+    recovery = _watch_lag(inv, action_at, is_measured=is_measured)
     waiting = read_waiting(inv)
     comparison = compare_backlog(inv, waiting)
     uploads = read_uploads(inv)
@@ -599,7 +602,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
 
 
 def _mark_last_action(inv: Investigation) -> tuple[tuple[datetime, str], ...]:
-    """Return a plot's mark of the last change; empty without a change."""
+    """Return the last change as a mark for a plot; empty without a change."""
     applied_at = inv.journal.last_applied_at
     if applied_at is None:
         return ()
@@ -607,15 +610,15 @@ def _mark_last_action(inv: Investigation) -> tuple[tuple[datetime, str], ...]:
 
 
 def _is_quiet(inv: Investigation) -> bool:
-    """Tell whether no alert of this runbook fires or is pending; False when not known."""
+    """Tell whether no alert of this runbook fires or is pending; False when that is not known."""
     alerts, _ = attempt(inv.clients.prometheus.list_alerts)
     if alerts is None:
         return False
     return not any(alert.name in ALERTS and not is_drill(alert.labels) for alert in alerts)
 
 
-def _watch(inv: Investigation, action_at: datetime, *, is_measured: bool) -> model.Outcome:
-    """Judge the lag until it is low in enough samples, or the time is over.
+def _watch_lag(inv: Investigation, action_at: datetime, *, is_measured: bool) -> model.Outcome:
+    """Judge the lag until it is low in enough samples, or the waiting time is over.
 
     Parameters
     ----------
@@ -646,7 +649,7 @@ def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTi
 
     Parameters
     ----------
-    fixed_at : when the lag got low; if it is not low yet, when the last action ended
+    fixed_at : when the lag got low; if it is not low yet, from when on samples count
     """
     prometheus = inv.clients.prometheus
     rules = _list_active_rules(inv)

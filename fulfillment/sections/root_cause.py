@@ -59,7 +59,7 @@ Parameters = SectionParameters
 
 #: How long to watch a worker that may stand still, or a service that starts, in seconds.
 _WATCH_S = 15
-#: After this long without a pass a worker stands still, if its usual gap is not known.
+#: After this long without a pass a worker stands still, if its usual gap between passes is unknown.
 _STANDSTILL_S = 300.0
 #: A scrape that is older than this says nothing about now.
 _FRESH_S = 120.0
@@ -94,13 +94,13 @@ def read_worker(inv: Investigation) -> model.Outcome:
     process = _find_service(states, service)
     is_listed = process is not None if states else None
     is_running = _is_running(process)
-    takes_no_request = not (answer.answers or answer.is_silent)
-    if process is not None and takes_no_request and _is_young(inv, process):
+    accepts_no_request = not (answer.answers or answer.is_silent)
+    if process is not None and accepts_no_request and _is_young(inv, process):
         is_running = _watch_start(inv, process)
     stands_still = _watch_passes(inv, worker, process, metrics)
     is_paused = worker is not None and worker.paused
-    held_for = _find_own_hold(inv) if is_paused else ""
-    paused_by_others = is_paused and not held_for
+    holding_plan = _find_own_hold(inv) if is_paused else ""
+    paused_by_others = is_paused and not holding_plan
     process_words = service
     if inv.settings.worker_control == "command":
         # WORKER_STATUS_CMD tells of the worker only: the service that hosts it may still answer.
@@ -108,17 +108,20 @@ def read_worker(inv: Investigation) -> model.Outcome:
     hangs = bool(is_running and answer.is_silent and counted is None)
     timeout_share = metrics.compute_carrier_share("timeout")
     error_share = metrics.compute_carrier_share("error")
+    # An unknown share, of too few requests, counts as 0.
+    known_timeout_share = timeout_share or 0
+    known_error_share = error_share or 0
     checks = {
         f"{process_words} does not run": is_running is False,
         f"{service} is not among the services": is_listed is False and answer.answers is False,
         f"its API does not answer: {answer.error}": is_running and answer.answers is False,
         "its process runs, and answers nobody": hangs,
         "the worker is paused": paused_by_others,
-        f"the worker is paused for {held_for}, which is not finished": bool(held_for),
+        f"the worker is paused for {holding_plan}, which is not finished": bool(holding_plan),
         "the worker begins no new pass": stands_still,
-        f"{timeout_share or 0:.0%} of carrier requests time out": (timeout_share or 0)
+        f"{known_timeout_share:.0%} of carrier requests time out": known_timeout_share
         > causes.MAX_FAILED_SHARE,
-        f"{error_share or 0:.0%} of carrier requests fail": (error_share or 0)
+        f"{known_error_share:.0%} of carrier requests fail": known_error_share
         > causes.MAX_FAILED_SHARE,
     }
     problems = [problem for problem, applies in checks.items() if applies]
@@ -144,7 +147,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
             part="diagnosis",
             lines=latency or (),
         ),
-        events=[*read_events(inv), *([] if held_for else _list_pauses(worker))],
+        events=[*read_events(inv), *([] if holding_plan else _list_pauses(worker))],
         # What a service or the worker says of itself counts more than counters.
         first_seen={**metrics.began, **_drop_unknown(first_signs)},
         observations={
@@ -182,7 +185,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
 
 
 def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:
-    """Tell whether a time is in the window, and after the end of the last incident."""
+    """Tell whether a time is in the window, and after the end of the incident before this one."""
     if at < inv.now() - inv.window:
         return False
     ended_before = find_end_before(inv)
@@ -214,7 +217,7 @@ def _list_services(inv: Investigation) -> list[ServiceState]:
     listed, _ = attempt(lambda: inv.clients.services.list_services())
     states = list(listed or [])
     worker = inv.settings.worker_service
-    # WORKER_CONTROL may name another way to see the worker.
+    # WORKER_CONTROL may name another way to read the state of the worker.
     if _find_service(states, worker) is None:
         listed, _ = attempt(lambda: inv.clients.find_switch(worker).list_services())
         states += [state for state in listed or [] if state.name == worker]
@@ -266,7 +269,10 @@ def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
 
 
 def _find_stop(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:
-    """Return since when the first stopped service with one of these names is stopped; else None."""
+    """Return since when the first stopped service with one of these names is stopped.
+
+    None when none of them is stopped, and when the time is not known.
+    """
     for name, at in stopped.items():
         if name in names:
             return at
@@ -274,6 +280,7 @@ def _find_stop(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> 
 
 
 def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]:
+    """Return the times that are known."""
     return {cause: at for cause, at in times.items() if at}
 
 
@@ -286,7 +293,7 @@ class _WorkerAnswer(NamedTuple):
     answers : whether the API answers; None when there is no API
     error : why the API does not answer; empty when it does
     has_api : whether the worker has an API; None when that is not known
-    is_silent : whether the API takes a request, but does not answer in time
+    is_silent : whether the API accepts a request, but does not answer in time
     """
 
     state: WorkerState | None
@@ -318,11 +325,12 @@ def _watch_passes(
     process: ServiceState | None,
     metrics: WorkerMetrics,
 ) -> bool | None:
-    """Tell whether the worker stands still; None when that cannot be told.
+    """Tell whether the worker stands still; None when that cannot be known. May watch for 15 s.
 
     Parameters
     ----------
-    worker, process : what the worker's API, and what the list of services says of the worker
+    worker : the worker's state by its API; None without an answer
+    process : the state of the worker's service; None when that is not known
     """
     if worker is None:
         return None
@@ -338,7 +346,7 @@ def _find_idle_start(
 ) -> datetime | None:
     """Return when a running worker started that has made no pass yet.
 
-    None if the worker moved something, and in its first 15 s: its first pass may still come.
+    None if the worker moved something. None in its first 15 s, too: its first pass may still come.
     """
     if process is None or process.since is None:
         return None
@@ -351,7 +359,8 @@ def _find_idle_start(
 def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | None:
     """Tell whether the worker stands still: its last pass is older than six of its usual gaps.
 
-    Watches for up to 15 s whether a new pass begins; None when that is not sure even then.
+    Watches for up to 15 s whether a new pass begins. None if none begins, and the last pass is not
+    old enough even then.
 
     Parameters
     ----------
@@ -361,7 +370,7 @@ def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> 
     limit_s = _STANDSTILL_S if gap_s is None else max(_WATCH_S, 6 * gap_s)
     service = inv.clients.fulfillment
     age_s = (service.read_clock() - ran_at).total_seconds()
-    # A pass that is a few seconds old needs no watching.
+    # If the last pass was a few seconds ago, no watching is needed.
     if age_s <= min(5.0, limit_s / 2):
         return False
     for _ in range(_WATCH_S):
@@ -376,9 +385,10 @@ def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> 
 
 
 class _Watchers(NamedTuple):
-    """Whether the systems work that the diagnosis rests on: Prometheus, the exporter, support.
+    """Whether the systems that the diagnosis rests on work: Prometheus, the exporter, support.
 
-    ``blind_since`` is when the exporter was last scraped; None while it is scraped.
+    ``blind_since`` is when the exporter was last scraped; None while it is scraped, or when that is
+    not known.
     """
 
     observations: dict[str, model.Json]
@@ -448,7 +458,7 @@ def read_room(inv: Investigation) -> model.Outcome:
     threshold="the DAG is paused or broken, its file is gone, or its newest run failed",
 )
 def read_pipeline(inv: Investigation) -> model.Outcome:
-    """Tell whether the DAG that releases labels runs, and how fast labels come and leave."""
+    """Tell whether the DAG that releases labels runs, and when the backlog will be empty."""
     dag = inv.clients.pipeline.read_dag()
     # The newest run comes first.
     runs = inv.clients.pipeline.list_runs(limit=10)
@@ -672,7 +682,7 @@ def _drop_ended_before(
 ) -> dict[str, Observation]:
     """Return the observations without the ends of failures that belong to an earlier incident.
 
-    These are the ends before the last earlier incident was closed.
+    Such an end is not later than the closing of the last earlier incident.
     """
     kept = dict(observations)
     end_names = [name for name in kept if name.startswith("ended_")]
@@ -685,7 +695,10 @@ def _drop_ended_before(
 
 
 def _find_first_signs(readings: Iterable[Reading]) -> dict[str, datetime]:
-    """Return for each cause when its first sign was there, as the first such reading says."""
+    """Return when the first sign of each cause was there, by cause.
+
+    If several readings have a sign of the same cause, the first reading counts.
+    """
     signs: dict[str, datetime] = {}
     for reading in readings:
         for cause, at in reading.first_seen.items():

@@ -45,7 +45,7 @@ def is_drill(labels: Mapping[str, str]) -> bool:
 
 
 def find_alert_states(alerts: Iterable[Alert]) -> dict[str, AlertState]:
-    """Return the state of each alert of this runbook; one that Prometheus does not name is over.
+    """Return the state of each alert of this runbook; ``resolved`` if Prometheus does not list it.
 
     An alert that rests on synthetic objects alone does not count.
     """
@@ -129,8 +129,9 @@ class PanelShow(NamedTuple):
     Attributes
     ----------
     queries : the panel's queries in PromQL
-    source : the panel's link in Grafana; without it, where queries and answers come from
-    problem : why the panel could not be read from Grafana; None when it was
+    source : the panel's link in Grafana; if the queries come from the dashboard as code, that
+        dashboard and the address of Prometheus
+    problem : why the panel could not be read from Grafana; None when it was read from there
     current : each series with its newest value
     lines : the series over the window
     """

@@ -1,4 +1,4 @@
-"""The verdict that a section shows, by the current readings. Only the journal is read."""
+"""The verdict that a section shows, by the current readings. Reads only the journal."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Judged(NamedTuple):
 
 
 def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]:
-    """Return the newest readings of some steps, without those that are too old to judge now."""
+    """Return the newest readings of some steps, without those that are too old to count now."""
     current = inv.journal.list_current(inv.now())
     return {step_id: reading for step_id, reading in current.items() if step_id in steps}
 
 
 def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
-    """Return the incident's verdict by the current readings, and the time of its evidence.
+    """Return the incident's verdict by the current readings; its reason names the evidence's time.
 
     Without a breach, the verdict is ``unknown`` if a needed step among ``steps`` was not read. If
     the section itself has some of ``steps``, only its own needed steps must have been read.
@@ -37,7 +37,8 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     steps : the reason says when their breaches were observed; without a breach, when their good
         readings were observed
     """
-    judging = (inv.section.STEPS.keys() & steps.keys()) or steps.keys()
+    own_steps = inv.section.STEPS.keys() & steps.keys()
+    judging = own_steps or steps.keys()
     roles = {steps[step_id].role for step_id in judging if steps[step_id].needed}
     judgement = inv.policy.judge(inv.journal, now=inv.now(), roles=roles)
     if judgement is None:

@@ -79,7 +79,7 @@ def find_alert_changes(
     samples : samples of the alert; Prometheus has them only while the alert lasts. Zero means that
         the alert was not there
     gap_s : a longer time without a sample means that the alert ended
-    now : when the samples were read
+    now : when the samples were read. An alert whose newest sample is much older has ended
     """
     points = clean(samples)
     changes: list[Event] = []
@@ -156,7 +156,7 @@ def read_events(inv: Investigation) -> list[Event]:
 def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Event, ...]:
     """Return the events of the newest readings and our actions, on this machine's clock.
 
-    Oldest first; from the journal alone.
+    The oldest event comes first. Only the journal is read.
 
     Parameters
     ----------
@@ -174,6 +174,7 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Eve
 
 
 def _read_alerts(inv: Investigation) -> Iterator[Event]:
+    """Yield when each Fulfillment alert became pending or firing, and when that ended."""
     window_s = inv.window.total_seconds()
     for series in inv.clients.prometheus.query_samples(_ALERT_STATES, window_s):
         labels = series.labels
@@ -185,6 +186,7 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
 
 
 def _read_turns(inv: Investigation) -> Iterator[Event]:
+    """Yield the turning points of the lag and of the backlog: see ``find_turns``."""
     window_s = inv.window.total_seconds()
     lag = []
     for sample in read_samples(inv, LAG, window_s):
@@ -203,7 +205,7 @@ def _read_turns(inv: Investigation) -> Iterator[Event]:
 
 
 def _read_restarts(inv: Investigation) -> Iterator[Event]:
-    """Yield when each service started or stopped; services that did so together are one event."""
+    """Yield when each service started or stopped; the same change at the same time is one event."""
     together: dict[tuple[datetime, str], list[str]] = {}
     for state in inv.clients.services.list_services():
         if state.since is None:
@@ -220,7 +222,7 @@ def _read_restarts(inv: Investigation) -> Iterator[Event]:
 
 
 def _read_errors(inv: Investigation) -> Iterator[Event]:
-    """Yield the first of each kind of error and of warning in every service's log.
+    """Yield the first entry of each kind of error and of warning in every service's log.
 
     Reads the newest 5,000 lines of the worker, and the newest 1,000 of every other service.
     """
@@ -242,18 +244,19 @@ def _read_errors_of(inv: Investigation, service: str, max_lines: int) -> list[Ev
     lines = inv.clients.services.read_logs(service, since=since, max_lines=max_lines)
     first_word = service.partition("-")[0]
     clock = _SYSTEMS.get(service, first_word)
-    name = f"{service}: "
+    prefix = f"{service}: "
     if service == inv.settings.worker_service:
-        name = ""
+        prefix = ""
     events = []
     for group in group_lines(lines):
         if group.first and group.level in ("error", "warning"):
-            text = f"{name}{group.count}× from here: {group.example}"
+            text = f"{prefix}{group.count}× from here: {group.example}"
             events.append(Event(group.first, group.level, text, clock))
     return events[:_MAX_KINDS]
 
 
 def _read_notices(inv: Investigation) -> Iterator[Event]:
+    """Yield each notification about alerts that a channel received."""
     client = inv.clients.notifications
     if not client.url:
         return
@@ -269,7 +272,7 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
 
 
 def _list_actions(inv: Investigation) -> Iterator[Event]:
-    """Yield the applied actions, and when a drill injected its fault and took it back."""
+    """Yield an event for each applied action, and for a drill's fault: injected, and taken back."""
     for action in inv.journal.list_actions(ActionPhase.APPLIED):
         text = f"{action.step} {action.action} on {action.target}"
         yield Event(action.at, "action", text)
@@ -280,7 +283,7 @@ def _list_actions(inv: Investigation) -> Iterator[Event]:
 
 
 def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
-    """Return an event for the first sign of each cause that is, or was earlier, supported."""
+    """Return an event for the first sign of each cause that is supported now, or was earlier."""
     all_findings = list(findings)
     for conclusion in inv.journal.conclusions:
         all_findings += conclusion.findings
@@ -313,7 +316,7 @@ def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> list[Even
 
 
 def _find_skews(readings: Iterable[Reading]) -> dict[str, float]:
-    """Return by how many seconds each system's clock is ahead. Under 2 s nothing is proven."""
+    """Return by how many seconds each system's clock is ahead, without skews of 2 s or less."""
     skews: dict[str, float] = {}
     for reading in readings:
         skews |= reading.observations.get("clock_skews_s", {})

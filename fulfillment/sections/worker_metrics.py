@@ -41,7 +41,8 @@ _RECENT_S = 30.0
 _FLOW_WINDOW_S = 300.0
 #: The time between two readings of the service's own page.
 _PAGE_WAIT_S = 4.0
-#: What a log line says when a request failed for a reason; the service's own words come first.
+#: Patterns of a log line that says that a request failed for a reason. Each begins with the reason
+#: itself, as the service writes it.
 _LOG_SIGNS = {
     "carrier_timeout": r"carrier_timeout|carrier\b.*\b(?:timed? ?out|no answer within)",
     "carrier_error": r"carrier_error|carrier\b.*\b(?:5\d\d|server error|refused)",
@@ -64,8 +65,8 @@ class WorkerMetrics(NamedTuple):
     recent_requests : requests to the carrier by outcome, in the last half minute
     surplus : arrivals minus moves, in the last five minutes; None when unknown
     drained : moves, in the last half minute; None when unknown
-    began : for each cause, when failures for its reason began the last time
-    ended : when each reason that ended was last counted: requests have succeeded since
+    began : when the failures of each cause last began, by cause
+    ended : when each reason that ended was last counted, by reason: requests have succeeded since
     run_gap_s : the usual time between two passes of the worker; None when unknown
     """
 
@@ -111,14 +112,15 @@ def read_worker_metrics(inv: Investigation) -> WorkerMetrics:
 
     Notes
     -----
-    Only reads. Without Prometheus the service's own ``/metrics`` is read twice, 4 s apart.
+    Only reads. If Prometheus does not answer, or does not scrape the service, the service's own
+    ``/metrics`` is read twice, 4 s apart.
     """
     metrics, _ = attempt(lambda: _from_prometheus(inv))
     return metrics or _from_service(inv)
 
 
 def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
-    """Measure by Prometheus; None when it does not scrape the service now."""
+    """Measure by the counters in Prometheus; None when it does not scrape the service now."""
     prometheus = inv.clients.prometheus
     now = inv.now()
     window_s = max(_FLOW_WINDOW_S, inv.window.total_seconds())
@@ -155,7 +157,7 @@ def _find_run_gap_s(inv: Investigation) -> float | None:
 
 
 def _find_beginnings(failed: Iterable[Series]) -> dict[str, datetime]:
-    """Return for each cause when failures for its reason began the last time."""
+    """Return when the failures of each cause last began, by cause."""
     by_reason = _group_by(failed, "reason")
     beginnings = {}
     for cause, record in CAUSES.items():
@@ -246,7 +248,9 @@ def _find_ended(
     failures: Mapping[str, list[Series]],
     carrier_successes: Sequence[Series],
 ) -> dict[str, datetime]:
-    """Return when each reason ended: every stage that failed for it has succeeded since.
+    """Return when each reason that ended was last counted, by reason.
+
+    A reason ended if every stage that failed for it has succeeded since.
 
     Parameters
     ----------
@@ -282,7 +286,7 @@ def _sum_each(groups: Mapping[str, Iterable[Series]], since: datetime) -> dict[s
 
 
 def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
-    """Return series by the value of a label; ``other`` for a series without the label."""
+    """Group series by the value of a label; a series without the label is under ``other``."""
     groups: dict[str, list[Series]] = {}
     for counter in series:
         name = counter.labels.get(label, "other")
@@ -333,7 +337,8 @@ def _is_logged(lines: Iterable[LogLine], reason: str, *, after: datetime) -> boo
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
     """Tell whether labels that were kept back may be coming all at once now.
 
-    A standstill in this incident kept them back, or failures that ended in the last five minutes.
+    That may be so after a standstill in this incident, and for five minutes after failures ended in
+    this incident.
     """
     causes = inv.policy.list_causes(inv.journal)
     if any(cause.name in STANDSTILL for cause in causes):
