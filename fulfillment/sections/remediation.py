@@ -253,7 +253,8 @@ def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
         return None
     oldest_allowed = inv.now() - timedelta(minutes=inv.settings.timeline_stale_minutes)
     for check in inv.journal.list_actions(ActionPhase.VERIFIED, after=last_change.seq):
-        if check.target == ticket:
+        # An empty plan of 6.4 is checked, too, but its action is ``none``.
+        if check.target == ticket and check.action == last_change.action:
             return check.at if check.at > oldest_allowed else None
     return None
 

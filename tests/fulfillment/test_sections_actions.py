@@ -410,6 +410,19 @@ def test_a_timeline_that_was_just_refreshed_is_not_refreshed_again(world: World)
     assert not inv.plan("6.4").is_empty
 
 
+def test_a_refresh_that_failed_is_planned_again(world: World) -> None:
+    inv = world.open(remediation, ticket_id=TICKET)
+    plan = inv.plan("6.4")
+    inv.apply(plan, approve=plan.sha256)
+    world.collection_failures = {"shipments": 1.0}
+    assert inv.verify(plan).phase is ActionPhase.FAILED
+    case = world.case
+    world.case = None
+    assert carry_out(world.open(remediation, ticket_id=TICKET), "6.4").phase is ActionPhase.VERIFIED
+    world.case = case
+    assert not world.open(remediation, ticket_id=TICKET).plan("6.4").is_empty
+
+
 def test_a_drill_moves_only_its_own_orders(world: World) -> None:
     world.put_label(25)
     since = (world.now - timedelta(minutes=25)).isoformat()
