@@ -56,7 +56,7 @@ class ReleaseParameters(MoveParameters):
     """The parameters of 6.1: whether to release labels, and which ones."""
 
     way: Literal["auto", "release", "retrigger", "none"] = Field(
-        "auto", description="6.1: auto re-triggers the worker when it can run, else moves"
+        "auto", description="6.1: auto does what section 5 advises"
     )
     prefix: str = Field("", description="6.1: release from; empty: PENDING_PREFIX")
     to: str = Field("", description="6.1: release to; empty: READY_PREFIX")
@@ -64,13 +64,18 @@ class ReleaseParameters(MoveParameters):
     older_than_minutes: float = Field(
         0, ge=0, description="6.1: leave out labels that have waited less, in minutes"
     )
-    limit: int = Field(0, ge=0, le=100_000, description="6.1: release at most so many; 0: all")
+    limit: int = Field(
+        0, ge=0, le=100_000, description="6.1: release at most this many labels; 0: all"
+    )
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
     memory_removed: bool = Field(
         False, description="6.1: also plan labels whose fate the bucket forgot"
     )
     shards: int = Field(
-        0, ge=0, le=256, description="6.1: cut the plan by key range into so many; 0: one plan"
+        0,
+        ge=0,
+        le=256,
+        description="6.1: cut the plan by key range into this many shards; 0: one plan",
     )
     worker_goes_on: bool = Field(
         False, description="resume: let the worker go on although labels may ship twice"
@@ -102,7 +107,10 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return make_hold(inv.settings, inv.clients, sleep=inv.sleep)
 
     def check_ready(self, inv: Investigation, move: AnyPlan) -> None:
-        """Refuse unless the store says that it is healthy, and the keys may move the labels."""
+        """Refuse unless the store says that it is healthy.
+
+        For a move or an undo, refuse, too, when the keys for changes may not move the labels.
+        """
         check_store(inv.clients)
         if move.action in ("move", "undo"):
             check_move_rights(inv.clients, move.header.source, move.header.to)
@@ -118,7 +126,7 @@ class ReleaseGate(MoveGate[AnyPlan]):
         return super().plan_undo(inv, plan)
 
     def admit(self, move: AnyPlan) -> Plan:
-        """Return a plan as the gate sees it; its summary has the number of labels by status."""
+        """Return a plan as the gate sees it. Its summary counts the labels by status, if known."""
         plan = super().admit(move)
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
         if statuses:
@@ -202,6 +210,8 @@ def make_release_plan(
         When labels are shipped from the source (READY_PREFIX): moving those back is an undo.
     StoreNotReadyError
         When the store is unhealthy, or has no room for the copies.
+    SafetyError
+        When the keys for changes lack a right that the move needs.
     LimitError
         When more labels would move than RELEASE_LIMIT_OBJECTS allows; the message says how to
         split them.

@@ -57,7 +57,7 @@ def _read_worker(clients: Clients, _: str) -> State:
 
 
 def _read_timeline(clients: Clients, ticket_id: str) -> State:
-    """Read how long and how new a ticket's timeline is, and how often its sources failed."""
+    """Read how long and how new a ticket's timeline is, and how often support's sources failed."""
     case = clients.support.read_case(ticket_id)
     times = [format_time(entry.at) for entry in case.timeline if entry.at]
     failures = clients.support.read_collection_failures()

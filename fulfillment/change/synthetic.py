@@ -88,7 +88,7 @@ def create_backlog(
 
     Parameters
     ----------
-    prefix : any but ``READY_PREFIX``
+    prefix : one that ``check_prefix`` allows
     hold_minutes : how long the labels stay; then they expire, and a sweep may delete them
     age_minutes : how far ``pending-since`` is backdated, so that a drill need not wait
     drill_id : part of the keys and the metadata
@@ -232,7 +232,7 @@ def revert_backlog(
 
 
 def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime) -> int:
-    """Delete expired synthetic objects: leftovers of drills that were killed.
+    """Delete expired synthetic objects, such as leftovers of killed drills.
 
     Returns
     -------
@@ -316,6 +316,8 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     ------
     SafetyError
         See ``check_quiet``.
+    UsageError
+        See ``check_prefix``.
     """
     parameters = get_parameters(inv, BacklogParameters)
     check_quiet(inv.settings, inv.clients.store, now=inv.now(), own_orders=list_own_orders(inv))

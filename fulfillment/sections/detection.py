@@ -503,9 +503,9 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
 
 
 def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """Count the orders without any label, if 2.1 says that no label gets in.
+    """Count the orders without any label, if 2.1 says that uploads fail or that no label gets in.
 
-    None if 2.1 does not say so, or if the orders cannot be read.
+    None if 2.1 says neither, or if the orders cannot be read.
     """
     alert_reading = inv.latest().get("2.1")
     uploads = alert_reading.observations.get("uploads") if alert_reading else None

@@ -69,10 +69,11 @@ _MAX_GROUPS = 50
 def _read_delivery(inv: Investigation) -> Outcome:
     """Follow each active alert to its receivers. Drills are followed only without a real alert.
 
-    Ok: every channel on the route received the alert. A breach: the alert is silenced, inhibited or
-    muted; no channel is on its route; or a channel did not receive the alert, and either has a
-    placeholder in its configuration or has failed attempts since the alert started. Else unknown,
-    or left out without NOTIFICATIONS_URL.
+    Ok: every channel on the route received the alert, or no alert fires. A breach: the alert is
+    silenced, inhibited or muted; it fires in Prometheus, but Alertmanager does not have it; no
+    channel is on its route; or a channel did not receive the alert, and either has a placeholder in
+    its configuration or has failed attempts since the alert started. Else unknown, or left out
+    without NOTIFICATIONS_URL.
     """
     active = inv.clients.alertmanager.list_alerts()
     alerts = [alert for alert in active if alert.labels.get("alertname") in ALERTS]

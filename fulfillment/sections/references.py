@@ -197,7 +197,10 @@ _STATUS_WORDS = {
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say which references are right. This section judges no symptom."""
+    """Say which references are right. This section judges no symptom.
+
+    Outside an incident, the verdict is ``healthy`` if at least one reference is right.
+    """
     readings = inv.latest()
     steps: dict[Status, list[str]] = {status: [] for status in Status}
     for step_id in STEPS:

@@ -1,6 +1,6 @@
 """Section 6: release, repair, clean up, and prove that it helped. Every change is planned first.
 
-6.1 re-triggers the worker when it can run, and else releases by move. 6.1.1 takes a release by move
+6.1 re-triggers the worker or releases by move, as section 5 advises. 6.1.1 takes a release by move
 back. 6.1.2 records a person's word on labels that may or may not have shipped. 6.5 asks whether
 lag and backlog came down, by samples that are newer than the action.
 """

@@ -55,7 +55,10 @@ _LOG_SIGNS = {
 
 
 class WorkerMetrics(NamedTuple):
-    """What the worker's counters say. The recent numbers do not go back behind our last action.
+    """What the worker's counters say.
+
+    Numbers of a time span count only what came after our last action. If scrapes are rare, the half
+    minute is four scrape intervals. From the service's own page, each span is 4 s.
 
     Attributes
     ----------
