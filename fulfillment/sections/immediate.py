@@ -398,7 +398,7 @@ def read_store_health(inv: Investigation) -> Outcome:
         outcome = Outcome(value="down", observations={"store_live": False})
         return outcome.breach(f"restore the store first: {error}")
     outcome = Outcome(value="live", source=source, observations={"store_live": True})
-    return outcome.ok(f"by {how}")
+    return outcome.ok(f"the store is live, by {how}")
 
 
 @step(

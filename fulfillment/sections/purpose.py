@@ -483,7 +483,7 @@ def read_clocks(inv: Investigation) -> Outcome:
         return outcome.breach("; ".join(parts))
     if not skews:
         return outcome.unknown("no system gave its time")
-    return outcome.ok(f"{len(skews)} of {len(answers)} systems agree with this clock")
+    return outcome.ok(f"{len(skews)} of {len(answers)} systems agree with this machine's clock")
 
 
 def _read_skew_s(inv: Investigation, name: str) -> float:

@@ -105,7 +105,7 @@ def _check_file(path: Path, wanted: str) -> Outcome:
     if wanted.lower() not in path.read_text("utf-8", "replace").lower():
         return Outcome().breach(f"the file does not mention {wanted.strip()!r}")
     mentions = f" and mentions {wanted.strip()!r}" if wanted else ""
-    return Outcome(value="found").ok(f"exists{mentions}")
+    return Outcome(value="found").ok(f"the file exists{mentions}")
 
 
 @step(
@@ -114,7 +114,7 @@ def _check_file(path: Path, wanted: str) -> Outcome:
     name=f"dashboard {DASHBOARD_UID}",
     role=Role.REFERENCE,
     source=f"$grafana_url: dashboard {DASHBOARD_UID}",
-    threshold="the panel is missing or asks nothing",
+    threshold="the panel is missing, or has no query",
 )
 def _check_dashboard(inv: Investigation) -> Outcome:
     """Check that Grafana has the panel, and that the panel has a query."""
@@ -122,7 +122,7 @@ def _check_dashboard(inv: Investigation) -> Outcome:
     outcome = Outcome(value=panel.title, source=panel.link)
     count = len(panel.expressions)
     noun = "query" if count == 1 else "queries"
-    reason = f"the panel asks {count} {noun}"
+    reason = f"the panel has {count} {noun}"
     return outcome.ok(reason) if count else outcome.breach(reason)
 
 
@@ -160,7 +160,7 @@ def _check_metrics(inv: Investigation) -> Outcome:
     role=Role.REFERENCE,
     unit="rules",
     source="$prometheus_url/api/v1/rules",
-    threshold="not loaded, or broken",
+    threshold="the rule is not loaded, or is broken",
 )
 def _check_rule(inv: Investigation) -> Outcome:
     """Check that the rule of FulfillmentDelay is loaded, and can be evaluated."""
@@ -171,7 +171,7 @@ def _check_rule(inv: Investigation) -> Outcome:
         return outcome.breach("the rule is not loaded: see addons/README.md")
     if any(rule.health == "err" for rule in rules):
         return outcome.breach("the rule cannot be evaluated")
-    return outcome.ok(f"loaded, with a `for` of {rules[0].for_s:g} s")
+    return outcome.ok(f"the rule is loaded, with a `for` of {rules[0].for_s:g} s")
 
 
 STEPS = by_id(

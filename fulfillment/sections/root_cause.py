@@ -503,10 +503,10 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     if dag.is_stale:
         return outcome.breach(f"the file of DAG {dag.id} is gone: no run is scheduled")
     if newest_failed:
-        return outcome.breach(f"its last {len(newest_failed)} runs failed")
+        return outcome.breach(f"the newest runs of the DAG failed ({len(newest_failed)})")
     if not ended_runs:
         return outcome.unknown("no run has ended yet")
-    return outcome.ok("not paused, and the newest run succeeded")
+    return outcome.ok("the DAG is not paused, and its newest run succeeded")
 
 
 def _forecast_drain(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
@@ -586,7 +586,9 @@ def read_configuration(inv: Investigation) -> model.Outcome:
         read_errors = [error for error in (answer.error, settings_error, count_error) if error]
         return outcome.unknown("; ".join(read_errors) or "nothing to compare")
     outcome.value = "right"
-    return outcome.ok("place and credentials are right, nothing is denied")
+    return outcome.ok(
+        "the worker's bucket, prefixes and credentials are right; no request is denied"
+    )
 
 
 def _compare_places(

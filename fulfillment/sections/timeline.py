@@ -250,7 +250,7 @@ def _read_errors_of(inv: Investigation, service: str, max_lines: int) -> list[Ev
     events = []
     for group in group_lines(lines):
         if group.first and group.level in ("error", "warning"):
-            text = f"{prefix}{group.count}× from here: {group.example}"
+            text = f"{prefix}{group.count}× in all; the first: {group.example}"
             events.append(Event(group.first, group.level, text, clock))
     return events[:_MAX_KINDS]
 
