@@ -212,7 +212,8 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
         if observation.value is not None
     }
     true_rules = [rule for rule in record.rules if rule.name in known and _holds(rule, known)]
-    score = round(max(-1.0, min(1.0, sum(rule.weight for rule in true_rules))), 2)
+    weight = sum(rule.weight for rule in true_rules)
+    score = round(max(-1.0, min(1.0, weight)), 2)
     judgement = _decide(record, known, true_rules, score)
     status = judgement.status
     reason = judgement.reason
@@ -703,6 +704,7 @@ def _fit_strategy(
     why_wanted : the reason for the wanted strategy
     brings_back : whether a repair of 6.2 brings the worker back first
     """
+    # A worker that does not answer counts as running, too: planning its re-trigger says so.
     worker = Worker.RUNS
     if values.get("worker_has_api") is False:
         worker = Worker.ABSENT

@@ -161,7 +161,7 @@ def describe_hold(hold: WorkerHold) -> str:
         return f"{hold.words}; as it is now, `apply` will be refused: {error}"
     if still is _NOT_ASKED:
         return hold.words
-    state = "it stands still now" if still.paused else "until then it works"
+    state = "it stands still now" if still.paused else "it works until `apply` begins"
     return f"{hold.words}; {state}"
 
 
@@ -296,9 +296,9 @@ def watch_writes(
             raise StoreError("the watch is over")
         *lines, unfinished_line = (unfinished_line + part).split(b"\n")
         for line in filter(bytes.strip, lines):
-            for record in parse_json(line).get("Records") or ():
-                key = unquote_plus(str(record["s3"]["object"]["key"]))
-                writes.append((key, parse_time(str(record["eventTime"]))))
+            for write in parse_json(line).get("Records") or ():
+                key = unquote_plus(str(write["s3"]["object"]["key"]))
+                writes.append((key, parse_time(str(write["eventTime"]))))
         if not unfinished_line.strip():
             blank.set()
 

@@ -298,6 +298,7 @@ def _read_lag(inv: Investigation, for_s: float) -> _Lag:
     is_refreshed = (refresh_age_s or 0) <= max(_LATE_REFRESH_S, patience_s)
     is_fresh = is_present and is_refreshed and age_s <= patience_s
     if not samples and not has_exporter(inv):
+        # There is nothing that could measure the lag: list the bucket instead.
         return _list_lag(inv)
     return _Lag(samples, samples if is_fresh else [], refresh_age_s)
 

@@ -43,6 +43,7 @@ def find_turns(
 
     Parameters
     ----------
+    threshold : in ``unit``
     name, unit : of the series, for the words of the events
     """
     turns: list[Event] = []
@@ -61,6 +62,7 @@ def find_turns(
             add(first.at, f"is over {threshold:g} {unit}: {first.value:g}")
             add(highest.at, f"is highest: {highest.value:g} {unit}")
         elif turns:
+            # Before its first rise, a series under the threshold is not back from anything.
             add(first.at, f"is back to {first.value:g} {unit}")
     return turns
 
