@@ -20,7 +20,7 @@ _EPISODE = timedelta(minutes=2)
 _BY_CHANCE = 0.01
 #: Two-sided 95 % bounds lie this many standard deviations from the mean.
 _Z95 = 1.96
-#: Prometheus' usual scrape interval.
+#: The interval of fewer than two samples, from which none can be computed.
 _USUAL_INTERVAL_S = 15.0
 
 

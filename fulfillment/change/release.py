@@ -1,4 +1,4 @@
-"""The release of waiting labels: this runbook's rules for a proven move.
+"""The release of waiting labels: what this runbook adds to a move of objects.
 
 ``runbook_lib.moves`` carries plans of ``objectmove`` through the gate. This module adds what only
 this runbook knows: which labels move, how the worker is held, the state of an order, and the words.

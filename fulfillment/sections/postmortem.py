@@ -124,9 +124,9 @@ def _read_lag_now(inv: Investigation) -> float | None:
 
 
 def _list_received(inv: Investigation) -> list[Notification]:
-    """Return the notifications of this runbook's alerts, from the window before the opening on.
+    """Return the notifications of this runbook's alerts; empty without NOTIFICATIONS_URL.
 
-    Empty without NOTIFICATIONS_URL.
+    They begin with the window before the incident was opened.
     """
     if not inv.settings.notifications_url:
         return []
