@@ -43,7 +43,9 @@ def list_triggers(journal: JournalView) -> list[Event]:
     """
     applied = journal.list_actions(ActionPhase.APPLIED)
     events: dict[tuple[datetime, str], Event] = {}
-    reported = [event for reading in journal.readings for event in reading.events]
+    reported: list[Event] = []
+    for reading in journal.readings:
+        reported += reading.events
     for entry in journal.entries:
         if entry.kind == TRIGGER:
             at = parse_time(str(entry.data["at"]))
