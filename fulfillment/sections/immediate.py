@@ -28,6 +28,7 @@ from .detection import LISTING
 from .recovery import find_end_before, find_last_upload
 from .signals import (
     ALERTS,
+    BLIND_ALERT,
     PANEL_TITLE,
     PanelShow,
     draw_listing,
@@ -111,14 +112,25 @@ def _read_delivery(inv: Investigation) -> Outcome:
 
 
 def _judge_no_alert(inv: Investigation) -> Outcome:
-    """Judge that Alertmanager has none of our alerts: ok if none fires in Prometheus, either."""
-    outcome = Outcome(value="no alert is active")
+    """Judge that Alertmanager has none of our alerts: ok if none fires in Prometheus, either.
+
+    FulfillmentMetricsMissing is named if it fires: this step does not follow it.
+    """
+    names = " nor ".join(ALERTS)
+    outcome = Outcome(value=f"neither {names} is active")
+    is_blind = False
     for alert in inv.clients.prometheus.list_alerts():
-        fires = alert.name in ALERTS and alert.state == "firing"
-        if fires and not is_drill(alert.labels):
+        if alert.state != "firing" or is_drill(alert.labels):
+            continue
+        if alert.name in ALERTS:
             words = f"{alert.name} fires in Prometheus, but Alertmanager does not have it"
             return outcome.breach(words)
-    return outcome.ok("no alert fires in Prometheus either: nothing to deliver")
+        if alert.name == BLIND_ALERT:
+            is_blind = True
+    reason = "neither fires in Prometheus: nothing to deliver"
+    if is_blind:
+        reason += f"; {BLIND_ALERT} fires, and this step does not follow it"
+    return outcome.ok(reason)
 
 
 def _list_deliveries(

@@ -24,6 +24,7 @@ from fulfillment.sections import (
     root_cause,
 )
 from fulfillment.sections.immediate import expect_channels
+from fulfillment.sections.signals import BLIND_ALERT
 from fulfillment.situation import collect_observations
 from runbook_lib import show
 from runbook_lib.errors import UsageError
@@ -234,6 +235,15 @@ def test_delivery_needs_the_evidence_of_every_channel(world: World) -> None:
     assert "teams" in deliver(world).reason
     world.hear("teams")
     assert deliver(world).status is Status.OK
+
+
+def test_without_an_alert_to_follow_another_alert_that_fires_is_named(world: World) -> None:
+    assert BLIND_ALERT not in deliver(world).reason
+    world.fire(BLIND_ALERT)
+    reading = deliver(world)
+    assert reading.status is Status.OK
+    assert "no alert" not in f"{reading.value} {reading.reason}"
+    assert f"{BLIND_ALERT} fires" in reading.reason
 
 
 def test_an_old_notification_or_one_of_a_drill_is_no_evidence(world: World) -> None:
