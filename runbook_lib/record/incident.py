@@ -261,7 +261,7 @@ class Incident:
         if not state.opened_by:
             self.update(opened_by=by, opened_at=format_time(self._clock()))
             why = "somebody opened it by hand" if by == HAND else f"{by} saw trouble"
-            self.tell("opened", f"{self.id} is open: {why}.")
+            self.tell("opened", f"{self.id} is open: {why}.", saw_trouble=by != HAND)
         if episode and state.episode is None:
             self.update(episode=episode.model_dump(mode="json"))
             start = f"{episode.start:%Y-%m-%d %H:%M:%S}Z"
@@ -314,12 +314,16 @@ class Incident:
             earlier_work = f"that {state.operators[0]} began at {state.opened_at:%H:%M:%S}Z"
         self.tell("joined", f"{operator} goes on with the {kind} {self.id} {earlier_work}.")
 
-    def tell(self, kind: str, text: str) -> None:
+    def tell(self, kind: str, text: str, **facts: Json) -> None:
         """Write to the journal, and to stderr, what happens to the incident.
 
         A notebook that a command runs writes nothing to stderr: the command prints the text.
+
+        Parameters
+        ----------
+        facts : what else the journal's entry holds
         """
-        self.journal.append(kind, {"section": "", "reason": text})
+        self.journal.append(kind, {"section": "", "reason": text, **facts})
         if not get_run():
             _log.warning(text)
 

@@ -239,12 +239,16 @@ class JournalView:
           threshold after the last good one
         - the time at which another breach was read, however long something had waited by then
         - the time of the first conclusion that saw an incident
+        - the opening, unless somebody opened the incident by hand: a step saw trouble then, and its
+          reading is written down a little later
         """
         signs = self.breaches(SIGNS | {Role.CAUSE})
         if not signs:
             return None
         concluded_at = [c.at for c in self.conclusions if c.verdict is Verdict.INCIDENT]
-        return min([*(_get_start(reading) for reading in signs), *concluded_at])
+        opened = [entry for entry in self.entries if entry.kind == "opened"]
+        opened_at = [entry.at for entry in opened if entry.data.get("saw_trouble") is True]
+        return min([*(_get_start(reading) for reading in signs), *concluded_at, *opened_at])
 
     def first_look_at(self) -> datetime | None:
         """Return when somebody first saw the trouble; None: nobody did.

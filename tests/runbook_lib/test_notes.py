@@ -13,7 +13,7 @@ from fulfillment.settings import Settings
 from runbook_lib.errors import UsageError
 from runbook_lib.model import ActionPhase, Event, Lesson, Note, Verdict
 from runbook_lib.record.detection import find_slowest, list_moments, list_triggers
-from runbook_lib.record.incident import Incident
+from runbook_lib.record.incident import HAND, Incident
 from runbook_lib.record.notes import list_follow_ups, list_lessons, parse_due, write_note
 from runbook_lib.report import ReportModel, write_outputs
 from runbook_lib.report.summary import list_facts, summarise, tabulate_follow_ups
@@ -155,6 +155,22 @@ class TestDetection:
         slowest = find_slowest(list_moments(tell.incident.journal.view()))
         assert slowest is not None
         assert slowest.name == "somebody looked"
+
+    @pytest.mark.parametrize("by", ["3.3", HAND])
+    def test_the_trouble_began_no_later_than_the_step_that_opened_the_incident(
+        self, tmp_path: Path, by: str
+    ) -> None:
+        look = make_incident(tmp_path)
+        look.incident.update(opened_by="")
+        look.incident.open(by)
+        look.read("3.3", "store health", "breach")
+
+        view = look.incident.journal.view()
+        [opened] = [entry for entry in view.entries if entry.kind == "opened"]
+        since = view.since()
+        assert since is not None
+        assert (since == opened.at) is (by != HAND)
+        assert [moment.at for moment in list_moments(view)][0] == since
 
     def test_without_trouble_nothing_was_detected(self, tmp_path: Path) -> None:
         assert list_moments(make_incident(tmp_path).incident.journal.view()) == []
