@@ -25,8 +25,8 @@ from runbook_lib.record.actions import ActionRecord
 from runbook_lib.record.view import JournalView, get_number, to_number
 from runbook_lib.show.text import count_of
 
-from .analysis.causes import Cause
-from .outcome import Causes, Decision, Next, Now, Uploads, decide
+from .analysis.causes import CAUSES, Cause
+from .outcome import Backlog, Causes, Decision, Next, Now, Uploads, decide
 from .situation import (
     IN_TROUBLE,
     NEEDED_ROLES,
@@ -283,7 +283,9 @@ class Affected(NamedTuple):
     Attributes
     ----------
     labels : the highest count at one look, of labels that wait and labels released before. If no
-        label is late at a look, the waiting ones are usual traffic: they are not added
+        label is late at a look, the waiting ones are not added. They do not count at all if no more
+        wait than usual, or if the trouble had not begun yet. What the timeline tells of lag and
+        backlog during the trouble is a look, too
     waiting : labels at the last listing of section 2
     released : labels moved by releases, less those that were taken back. ``labels`` may be higher,
         since a label that was taken back counts there
@@ -310,25 +312,32 @@ def count_affected(journal: JournalView) -> Affected:
 
     Section 2 counts what waits. A listing of another section counts, too, as a look at labels.
     """
+    began = _find_stop(journal)
     backlog = [r for r in journal.readings if r.role is Role.BACKLOG]
     listings = [r for r in journal.readings if "listed" in r.observations]
     counted = [r for r in backlog if isinstance(r.value, int | float)]
+    looks = [r for r in (*backlog, *listings) if _shows_stop(r, began)]
     late_orders = [r.orders for r in backlog if r.orders is not None]
     unserved = [r.unserved for r in backlog if r.unserved is not None]
-    waits = [r.longest_minutes for r in backlog if r.longest_minutes is not None]
-    listed_waits = [to_number(r.observations.get("listed_longest_minutes")) for r in listings]
+    waits = _list_highest(journal, "lag")
+    highest = _list_highest(journal, "backlog") if waits else []
+    listed_waits = [to_number(r.observations.get("listed_longest_minutes")) for r in looks]
     waits += [minutes for minutes in listed_waits if minutes is not None]
+    for reading in backlog:
+        if reading.longest_minutes and (reading.unserved or _shows_stop(reading, began)):
+            waits.append(reading.longest_minutes)
     history = _list_released(journal)
     released = history[-1].released if history else 0
     labels = None
     if counted or listings or history:
-        looks = [*backlog, *listings]
         at_once = [_count_at_once(r, _find_released(history, r.seq)) for r in looks]
-        labels = max([*at_once, *(point.released for point in history)])
+        labels = int(max([0, *at_once, *highest, *(point.released for point in history)]))
     affected = labels
     for reading in backlog:
         if reading.unserved:
-            with_label = _count_at_once(reading, _find_released(history, reading.seq))
+            with_label = _find_released(history, reading.seq)
+            if _shows_stop(reading, began):
+                with_label = _count_at_once(reading, with_label)
             affected = max(affected or 0, with_label + reading.unserved)
     if not labels and not unserved and _had_no_uploads(journal):
         # Orders without a label were not counted, so 0 would be wrong.
@@ -346,19 +355,47 @@ def count_affected(journal: JournalView) -> Affected:
     )
 
 
+def _find_stop(journal: JournalView) -> datetime | None:
+    """Return the first sign of the causes that stop labels; None without one."""
+    stopping = {name for name, record in CAUSES.items() if record.stops_labels}
+    causes = [cause for cause in POLICY.list_causes(journal) if cause.name in stopping]
+    return min((cause.first_seen for cause in causes if cause.first_seen), default=None)
+
+
+def _list_highest(journal: JournalView, kind: str) -> list[float]:
+    """Return how high lag or backlog was since the trouble began, by the timeline's events."""
+    since = journal.since()
+    events = [event for reading in journal.readings for event in reading.events]
+    return [e.value for e in events if since and e.kind == kind and e.value and e.at >= since]
+
+
 def _count_at_once(reading: Reading, released: int) -> int:
     """Return how many labels an incident was about, as one look or listing saw it.
 
     ``released`` were moved before that look. If no label waited too long, see ``Affected.labels``.
     """
-    waiting = to_number(reading.observations.get("listed"))
-    is_late = bool(reading.observations.get("listed_late"))
-    if waiting is None:
-        waiting = get_number(reading)
-        is_late = reading.status is Status.BREACH
-    if is_late:
-        return int(waiting) + released
-    return max(int(waiting), released)
+    waiting = int(to_number(reading.observations.get("listed", reading.value)) or 0)
+    if _shows_late(reading):
+        return waiting + released
+    return max(waiting, released)
+
+
+def _shows_late(reading: Reading) -> bool:
+    """Tell whether a look or a listing saw a label that waits too long."""
+    return bool(reading.observations.get("listed_late", reading.status is Status.BREACH))
+
+
+def _shows_stop(reading: Reading, began: datetime | None) -> bool:
+    """Tell whether what a look or a listing saw waits for other reasons than the usual traffic.
+
+    A late label does. Of others the look says whether more wait than usual. A look at the backlog
+    that could not compare shows a stop if it came after the first sign of the cause, ``began``.
+    """
+    comparison = reading.observations.get("waiting")
+    if _shows_late(reading) or comparison == Backlog.ABOVE:
+        return True
+    is_alone = reading.role is Role.BACKLOG and comparison is None
+    return is_alone and began is not None and reading.observed_at >= began
 
 
 def _had_no_uploads(journal: JournalView) -> bool:

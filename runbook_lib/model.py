@@ -246,13 +246,14 @@ class Event:
 
     ``kind`` is a word such as alert, lag, backlog, restart, error, notice, trigger or action. The
     kind ``unknown`` stands for what could not be read. ``source`` names the system whose clock gave
-    ``at``.
+    ``at``. ``value`` is the number of a series that was highest then.
     """
 
     at: Timestamp
     kind: str
     text: str
     source: str = ""
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

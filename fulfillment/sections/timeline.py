@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 from statistics import median_high
@@ -48,8 +49,8 @@ def find_turns(
     """
     turns: list[Event] = []
 
-    def add(at: datetime, text: str) -> None:
-        turns.append(Event(at, name, f"{name} {text}", _CLOCK))
+    def add(at: datetime, text: str, value: float | None = None) -> None:
+        turns.append(Event(at, name, f"{name} {text}", _CLOCK, value))
 
     def is_over_threshold(sample: Sample) -> bool:
         return sample.value > threshold
@@ -60,7 +61,7 @@ def find_turns(
         if is_over:
             highest = max(run, key=_get_value)
             add(first.at, f"is over {threshold:g} {unit}: {first.value:g}")
-            add(highest.at, f"is highest: {highest.value:g} {unit}")
+            add(highest.at, f"is highest: {highest.value:g} {unit}", highest.value)
         elif turns:
             # Before its first rise, a series under the threshold is not back from anything.
             add(first.at, f"is back to {first.value:g} {unit}")
@@ -120,7 +121,7 @@ def merge_events(events: Iterable[Event], skews_s: Mapping[str, float]) -> list[
         at = event.at - timedelta(seconds=skew_s)
         line = " ".join(event.text.split())
         text = line[:_MAX_CHARS]
-        merged.add(Event(at, event.kind, text, event.source))
+        merged.add(replace(event, at=at, text=text))
     ordered = sorted(merged, key=_sort_key)
     return ordered[-_MAX_EVENTS:]
 

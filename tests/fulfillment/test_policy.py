@@ -11,7 +11,15 @@ from fulfillment.analysis.causes import Cause
 from fulfillment.outcome import Actions
 from fulfillment.policy import POLICY, Affected, count_affected
 from fulfillment.situation import judge_actions
-from runbook_lib.model import ActionPhase, CauseStatus, ClearTime, Finding, Role, Verdict
+from runbook_lib.model import (
+    ActionPhase,
+    CauseStatus,
+    ClearTime,
+    Event,
+    Finding,
+    Role,
+    Verdict,
+)
 from runbook_lib.policy import make_log_entry
 from runbook_lib.record.actions import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
@@ -291,6 +299,49 @@ def test_a_later_listing_that_saw_more_counts_and_what_was_released_counts_once(
     late = {"listed": 22, "listed_late": 1}
     tell.read("3.2", "impact", "breach", value=11, observations=late)
     assert count_affected(view_of(tell)).affected == 34
+
+
+def test_what_waits_as_usual_is_not_affected(tell: Teller) -> None:
+    usual = {"waiting": "usual", "listed": 2, "listed_late": 0, "listed_longest_minutes": 0.2}
+    tell.read("2.3", "backlog", "ok", value=2, longest_minutes=0.2)  # before any trouble
+    tell.read("2.1", "lag", "breach", value=0, alerts=FIRING)
+    tell.read("2.3", "backlog", "ok", value=2, longest_minutes=0.2, observations=usual)
+    tell.read("3.4", "impact", "ok", value=2, observations={**usual, "waiting": None})
+    affected = count_affected(view_of(tell))
+    assert (affected.affected, affected.waiting, affected.longest_minutes) == (0, 2, None)
+
+    above = {**usual, "waiting": "above", "listed": 9}
+    tell.read("2.3", "backlog", "ok", value=9, longest_minutes=0.4, observations=above)
+    affected = count_affected(view_of(tell))
+    assert (affected.affected, affected.longest_minutes) == (9, 0.4)
+
+
+@pytest.mark.parametrize(("cause", "count"), [("pipeline_paused", 3), ("clock_skew", 0)])
+def test_what_waits_since_a_cause_stopped_it_is_affected_before_it_is_late(
+    tell: Teller, cause: str, count: int
+) -> None:
+    seen = finding(cause).model_copy(update={"first_seen": tell.clock.at})
+    tell.read("2.3", "backlog", "ok", value=3, longest_minutes=1.5)
+    diagnose(tell, seen)
+    assert count_affected(view_of(tell)).affected == count
+
+
+def test_what_only_the_metrics_saw_late_is_affected(tell: Teller) -> None:
+    def happen(kind: str, minutes: float, value: float) -> Event:
+        at = tell.clock.at + timedelta(minutes=minutes)
+        return Event(at, kind, f"{kind} is highest: {value}", "prometheus", value)
+
+    before = [happen("lag", -30, 99), happen("backlog", -30, 999)]
+    during = [happen("lag", 1, 36.3), happen("backlog", 1, 22)]
+    tell.read("2.1", "lag", "breach", value=0)
+    tell.clock.at += timedelta(minutes=2)
+    usual = {"waiting": "usual"}
+    tell.read("2.3", "backlog", "ok", value=0, unserved=10, longest_minutes=0.2, observations=usual)
+    tell.read("5.1", "worker", "ok", events=before)
+    assert count_affected(view_of(tell)).affected == 10
+    tell.read("5.1", "worker", "ok", events=[*before, *during])
+    affected = count_affected(view_of(tell))
+    assert (affected.labels, affected.affected, affected.longest_minutes) == (22, 22, 36.3)
 
 
 def test_a_release_that_is_resumed_while_it_is_taken_back_keeps_its_count(tell: Teller) -> None:
