@@ -49,7 +49,8 @@ class ReportStep:
     def worst(self) -> Reading | None:
         """The breach with the highest value, else the newest unknown, else the newest reading.
 
-        If all that a sign's step read is well: the reading with the highest value, or most rows.
+        If all that a sign's step read is well: the reading with the highest value, or most rows;
+        what got nothing at all adds to the value.
         """
         breaches = self._list_readings(Status.BREACH)
         if breaches:
@@ -77,7 +78,7 @@ class ReportStep:
 
 
 def _get_size(reading: Reading) -> tuple[float, int]:
-    return get_number(reading), len(reading.rows)
+    return get_number(reading) + (reading.unserved or 0), len(reading.rows)
 
 
 class ReportRun(NamedTuple):

@@ -186,9 +186,15 @@ class _Page:
         return "passed" if has_passed else "failed"
 
     def _list_deliveries(self) -> list[Reading]:
-        """Return the newest reading of each step that reads deliveries."""
-        steps = self._model.of(Role.DELIVERY)
-        return [step.latest for step in steps if step.latest]
+        """Return the newest reading with rows of each step that reads deliveries.
+
+        Once the alert is over, a step has no rows any more.
+        """
+        deliveries: list[Reading] = []
+        for step in self._model.of(Role.DELIVERY):
+            with_rows = [reading for reading in step.readings if reading.rows]
+            deliveries += with_rows[-1:]
+        return deliveries
 
     def list_lessons(self, lesson: Lesson) -> list[Note]:
         """Return the notes of one lesson: what went well, what went badly, or where luck helped."""

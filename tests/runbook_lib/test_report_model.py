@@ -211,6 +211,17 @@ def test_at_its_worst_is_the_highest_where_all_was_well(
     assert reading.value == worst
 
 
+def test_orders_that_got_nothing_count_for_what_was_worst(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for value, unserved in ((0, 0), (0, 10), (2, None)):
+        tell.read("2.3", "backlog", "ok", value=value, unserved=unserved)
+
+    reading = model_of(tell.incident).steps["2.3"].worst
+
+    assert reading is not None
+    assert reading.unserved == 10
+
+
 def test_what_was_not_read_is_open_while_nothing_was_done(tmp_path: Path) -> None:
     found = list_open(model_of(tell_incident(tmp_path, until="plan").incident))
 

@@ -247,6 +247,16 @@ def test_a_score_of_another_shape_has_a_report_too(tmp_path: Path, phases: objec
     assert "Drill passed" in html
 
 
+def test_what_each_channel_got_stays_once_the_alert_is_over(tmp_path: Path) -> None:
+    tell = tell_incident(tmp_path)
+    tell.read("3.1", "alert delivery", "ok", value="nothing is active")
+
+    html, _ = render(tell.incident)
+
+    assert html.count("What each channel got") == 1
+    assert "slack-critical" in html
+
+
 def test_a_cause_that_is_gone_is_named_beside_the_verdict(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
     gone = Finding(name="pipeline_paused", words="a paused pipeline", status="past", score=0.0)
