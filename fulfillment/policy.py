@@ -32,6 +32,7 @@ from .situation import (
     NEEDED_ROLES,
     UPLOAD_ALERT,
     Assessment,
+    find_end,
     is_unfinished,
     is_unsettled,
     read_situation,
@@ -123,7 +124,7 @@ class FulfillmentPolicy(Policy):
         step = _NEXT[decision.next]
         if decision.next is Next.LOOK:
             step = _choose_look(assessment)
-        until = journal.well_since() if decision.has_until else None
+        until = find_end(journal) if decision.has_until else None
         reason = _explain(decision, assessment)
         applied = journal.list_actions(ActionPhase.APPLIED)
         if until is not None and applied and all(action.at > until for action in applied):

@@ -454,6 +454,20 @@ def _read_before(journal: JournalView) -> Before:
     return Before.CALM
 
 
+def find_end(journal: JournalView) -> datetime | None:
+    """Return since when all has been well; None when that is not known.
+
+    Samples say it. If a look after them found that more than usual waited, the end is the first
+    look that found the usual number.
+    """
+    end = journal.well_since()
+    counts = [reading for reading in journal.readings if reading.observations.get("waiting")]
+    above = [r for r in counts if r.observations["waiting"] in (Backlog.ABOVE, Backlog.OVERDUE)]
+    if end is None or not above or above[-1].observed_at <= end:
+        return end
+    return min((r.observed_at for r in counts if r.seq > above[-1].seq), default=end)
+
+
 def find_clear_time(journal: JournalView) -> ClearTime | None:
     """Return when the alert clears, by the newest reading since the last action that says so."""
     acted = journal.last_applied

@@ -204,6 +204,26 @@ def test_an_end_is_told_only_of_what_is_over(tell: Teller, story: str, until: bo
     assert (judgement.until in found) is until
 
 
+@pytest.mark.parametrize("is_above", [True, False])
+def test_the_end_comes_after_a_look_that_still_found_more_than_usual(
+    tell: Teller, *, is_above: bool
+) -> None:
+    """The samples of lag and alerts are well first."""
+    for word in ("late", "paused", "act"):
+        read(tell, word)
+    sampled = tell.clock.at
+    if is_above:
+        tell.read("2.3", "backlog", "ok", value=18, observations={"waiting": "above"})
+    tell.read("2.1", "lag", "ok", value=0, alerts=QUIET, observations=LOW, well_since=sampled)
+    last = tell.read("2.3", "backlog", "ok", value=0, observations={"waiting": "usual"})
+    tell.read("3.3", "store", "ok")
+    read(tell, "runs")
+    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
+    assert judgement is not None
+    assert judgement.verdict is Verdict.FIXED
+    assert judgement.until == (last.observed_at if is_above else sampled)
+
+
 def test_a_section_alone_needs_only_what_it_reads(tell: Teller) -> None:
     tell.read("3.3", "store", "ok")
     now = tell.clock.at
