@@ -290,10 +290,11 @@ def _describe_event(model: ReportModel) -> Fact:
 
     The look is the first after the backlog's peak that concluded that there is an incident. How
     much waited at the last look is the note. If no look saw an incident, the text is the first two
-    breaches; without breaches, what the newest look concluded.
+    breaches; without breaches, what the newest look concluded. If all is well, and no symptom was
+    seen, the note is what was wrong all the same.
     """
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
-        return Fact(model.judgement.reason)
+        return Fact(model.judgement.reason, _say_what_was_wrong(model))
     looks = [look for look in model.journal.conclusions if not look.findings]
     signals = model.section_with(Role.ALERT)
     if signals is not None and signals.conclusions:
@@ -315,6 +316,25 @@ def _describe_event(model: ReportModel) -> Fact:
     if looks:
         return Fact(looks[-1].summary)
     return Fact("nothing was read yet")
+
+
+def _say_what_was_wrong(model: ReportModel) -> str:
+    """Return the first breach of what other readings rest on, and the first that was not read.
+
+    Of the readings that were not read, only those count that a verdict needs.
+    """
+    grounds = []
+    unread = []
+    for reading in model.journal.readings:
+        if reading.status is Status.BREACH and reading.role is Role.GROUND:
+            grounds.append(reading)
+        if reading.status is Status.UNKNOWN and reading.is_needed:
+            unread.append(reading)
+    sentences = [
+        f"{reading.name} at {reading.observed_at:%H:%M:%SZ}: {reading.reason}"
+        for reading in (*grounds[:1], *unread[:1])
+    ]
+    return "; ".join(sentences)
 
 
 def _say_last_backlog(model: ReportModel, seq: int) -> str:
@@ -351,7 +371,7 @@ def _describe_cause(model: ReportModel) -> Fact:
 
 def _describe_start(model: ReportModel) -> Fact:
     if model.since is None:
-        return Fact("no breach was seen")
+        return Fact("no symptom was seen")
     return Fact(format_value(model.since), _format_local(model.since))
 
 

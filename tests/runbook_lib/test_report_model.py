@@ -266,6 +266,21 @@ def test_times_are_told_in_utc_and_as_the_clock_on_the_wall(
         assert all(part in facts[name] for part in (utc, local, "UTC+07:00"))
 
 
+def test_what_was_wrong_is_told_although_no_symptom_was_seen(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("1.4", "clock skew", "breach", value=120, reason="fulfillment is +120 s off")
+    tell.read("2.1", "lag", "unknown", reason="the series of the lag ended")
+    tell.read("2.5", "ticket", "unknown", reason="no ticket given")
+    tell.incident.close(Verdict.HEALTHY)
+
+    facts = facts_of(model_of(tell.incident))
+
+    assert "+120 s off" in facts["What happened"].note
+    assert "series of the lag ended" in facts["What happened"].note
+    assert "no ticket" not in facts["What happened"].note
+    assert "breach" not in str(facts["Since"])
+
+
 def test_what_happened_is_what_was_said_when_most_waited(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     for waiting in (3, 74, 12):
