@@ -52,7 +52,11 @@ def forecast_backlog(
         return BacklogForecast("unknown", "how many objects wait is not known")
     may_stay_empty = arrival is None or drain is None or arrival.low <= drain.high
     if objects <= 0 and may_stay_empty:
-        return BacklogForecast("empty", "nothing waits")
+        reason = "nothing waits"
+        if arrival is not None and drain is not None and arrival.per_minute > drain.per_minute:
+            reason += f"; {arrival.per_minute:.1f} arrive, {drain.per_minute:.1f} leave per minute"
+            reason += ", and so few were counted that the difference may be chance"
+        return BacklogForecast("empty", reason)
     if arrival is None or drain is None:
         missing = "arrive" if arrival is None else "leave"
         return BacklogForecast("unknown", f"how fast objects {missing} is not known")

@@ -502,7 +502,7 @@ def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan)
 
 #: What becomes of the queue after the plan, in words.
 _OUTLOOKS = {
-    "empty": "Then the queue stays empty",
+    "empty": "Then the queue is empty",
     "draining": "Then the queue drains",
     "never": "Then the queue does not drain",
     "unknown": "What becomes of the queue then is not known",

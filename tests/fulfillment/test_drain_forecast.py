@@ -135,6 +135,10 @@ def test_an_empty_backlog_is_empty_while_labels_leave_about_as_fast_as_they_come
     arrival, drain = compute_rate(points(0, 10, 20, 31)), compute_rate(points(0, 10, 20, 29))
     backlog = forecast_backlog(0, arrival, drain)
     assert backlog.outlook == "empty"
+    # Beside these rates nobody may read that the queue surely stays empty.
+    assert "41.3 arrive, 38.7 leave" in backlog.reason
+    assert "chance" in backlog.reason
+    assert "arrive" not in forecast_backlog(0, drain, arrival).reason
 
 
 @pytest.mark.parametrize(
