@@ -234,7 +234,7 @@ class _Page:
         return points
 
     def _find_forecast(self) -> Conclusion | None:
-        """Return the first conclusion with a forecast: forecasts matter most in the beginning."""
+        """Return the first conclusion with a forecast."""
         for conclusion in self._model.journal.conclusions:
             if conclusion.forecast:
                 return conclusion
