@@ -212,6 +212,7 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     count = len(waiting.real)
     limit = inv.settings.recovered_minutes
     usual = _read_usual(inv)
+    is_known = usual is not None
     if usual is None:
         # Without that hour the count is taken as usual, and only the longest wait decides.
         words = f"how many waited before is not known; under {limit:g} min is usual"
@@ -229,6 +230,10 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
         words += f", {over_minutes:.1f} min longer than is usual"
         return Comparison(Backlog.ABOVE, f"{words} ({usual.words})")
     labels = say_waiting(count, "label") if count else "nothing waits"
+    if count and is_known:
+        # More than usual may wait: the margin keeps chance out of the verdict.
+        words = f"{labels}, and {allowed:.0f} are allowed"
+        return Comparison(Backlog.USUAL, f"{words} ({usual.words}; {margin:.0f} more are allowed)")
     return Comparison(Backlog.USUAL, f"{labels}, as usual ({usual.words})")
 
 

@@ -270,7 +270,10 @@ def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
     world.put_lag(0.0, 0.0, 0.0)
     for number in range(8):
         world.put_label(1, number)
-    assert world.take(remediation, "6.5", wait_s=0).observations["waiting"] == Backlog.USUAL
+    reading = world.take(remediation, "6.5", wait_s=0)
+    assert reading.observations["waiting"] == Backlog.USUAL
+    assert "8 labels wait, and 10 are allowed" in reading.reason
+    assert "as usual" not in reading.reason
     for number in range(20):
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
