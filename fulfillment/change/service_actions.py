@@ -347,6 +347,8 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
             break
         inv.sleep(_APART_S)
     reason = missing or plan.content["check"]
+    if not missing and plan.action == "refresh" and state == before:
+        reason += "; it holds nothing new"
     result: dict[str, Json] = {
         "ok": not missing,
         "reason": reason,

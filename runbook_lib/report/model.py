@@ -68,10 +68,13 @@ class ReportStep:
 
     @property
     def status(self) -> str:
-        """The state of the newest action, else the status of the newest reading, or ``not run``."""
+        """The state of the newest action, else the status of the newest reading, or ``not run``.
+
+        A plan with nothing to do counts only if there is no other action.
+        """
         if self.actions:  # a reading of the same step only prepares the action
-            newest = self.actions[-1]
-            return newest.state
+            with_changes = [a for a in self.actions if a.was_tried or not a.is_empty]
+            return with_changes[-1].state if with_changes else "nothing to do"
         if self.latest is None:
             return "not run"
         return str(self.latest.status)

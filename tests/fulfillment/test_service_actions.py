@@ -201,6 +201,15 @@ def test_an_action_without_an_effect_is_not_verified(
     assert world.done == [done]
 
 
+def test_a_refresh_that_brought_nothing_new_says_so(inv: Investigation, world: Any) -> None:
+    world.works = False
+    plan = make(inv, "refresh", "T-1")
+    apply(inv, plan)
+    checked = verify(inv, plan)
+    assert checked.is_ok
+    assert "nothing new" in checked.reason
+
+
 def test_starting_a_service_that_is_down(inv: Investigation, world: Any) -> None:
     world.running = False
     plan = make(inv, "start")

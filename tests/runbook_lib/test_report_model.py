@@ -316,6 +316,20 @@ def test_a_plan_that_waits_is_open_and_nothing_was_changed(tmp_path: Path) -> No
     assert model.until is None
 
 
+def test_a_step_with_nothing_to_do_is_not_verified(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    nothing = {"plan": "svc-none-1", "is_empty": True}
+    for phase in (ActionPhase.PLANNED, ActionPhase.VERIFIED):
+        tell.act(phase, step="6.1.1", action="none", result=nothing)
+    assert model_of(tell.incident).steps["6.1.1"].status == "nothing to do"
+
+    undo = {"plan": f"{PLAN}-undo", "moved": 2}
+    for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
+        tell.act(phase, step="6.1.1", action="undo", result=undo)
+    tell.act(ActionPhase.VERIFIED, step="6.1.1", action="none", result={**nothing, "plan": "n-2"})
+    assert model_of(tell.incident).steps["6.1.1"].status == "verified"
+
+
 def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.act(
