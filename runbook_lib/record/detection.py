@@ -9,12 +9,14 @@ from typing import NamedTuple
 from ..model import ActionPhase, CauseStatus, Conclusion, Event, parse_time
 from .view import JournalView
 
+#: The one moment that is not how the trouble was detected.
+CAUSE_NAMED = "the cause was named"
 #: A mapping from the name of a moment to what decides how soon it comes, or what makes it sooner.
 _FASTER = {
     "the alert fired": "The alert's threshold and its `for` decide how soon.",
     "a channel was told": "The alert's route decides how soon: its group_wait and its receivers.",
     "somebody looked": "A receiver that wakes a person, or `runbook serve`, is faster.",
-    "the cause was named": "A look that names the cause right after the first breach is faster.",
+    CAUSE_NAMED: "A look that names the cause right after the first breach is faster.",
 }
 
 
@@ -90,7 +92,7 @@ def _list_later_moments(
     yield "a channel was told", min(notices, default=None)
     yield "somebody looked", journal.first_look_at()
     named = [conclusion.at for conclusion in journal.conclusions if _names_cause(conclusion)]
-    yield "the cause was named", min(named, default=None)
+    yield CAUSE_NAMED, min(named, default=None)
 
 
 def _names_cause(conclusion: Conclusion) -> bool:

@@ -6,7 +6,7 @@ From the model alone: no HTML, no clock.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 from chainlog import Entry
@@ -28,7 +28,14 @@ from ..model import (
 )
 from ..policy import say_causes, say_main_causes
 from ..record.actions import ActionRecord, say_cut_off
-from ..record.detection import Moment, find_slowest, list_moments, list_triggers, say_faster
+from ..record.detection import (
+    CAUSE_NAMED,
+    Moment,
+    find_slowest,
+    list_moments,
+    list_triggers,
+    say_faster,
+)
 from ..record.notes import list_follow_ups
 from ..record.view import get_number
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
@@ -172,20 +179,32 @@ def _describe_trigger(model: ReportModel) -> Fact:
 
 
 def _describe_detection(model: ReportModel) -> Fact:
-    """Return how long it took until somebody looked, and for which moment it took longest."""
+    """Return how long after the first sign what detected it, and when the later moments came."""
     if model.is_continued:
         previous = str(model.facts.get("previous") or "")
         return Fact("by the incident before this one", f"../{previous}/report.html")
     moments = list_moments(model.journal)
-    looks = [moment for moment in moments if moment.name == "somebody looked"]
-    if not looks:
+    detections = [moment for moment in moments[1:] if moment.name != CAUSE_NAMED]
+    if not detections:
         return Fact("–")
-    span = looks[0].at - moments[0].at
-    text = f"{format_duration(span)} after the first sign"
-    slowest = find_slowest(moments)
-    if slowest is None:
-        return Fact(text)
-    return Fact(text, _say_slowest(slowest))
+    began_at = moments[0].at
+    first = detections[0]
+    notes = [
+        f"{moment.name} after {_say_span(began_at, moment.at)}"
+        for moment in moments[1:]
+        if moment is not first
+    ]
+    triggers = list_triggers(model.journal)
+    if triggers and triggers[0].at < began_at:
+        span = _say_span(triggers[0].at, began_at)
+        notes.append(f"the first sign came {span} after the trigger")
+    text = f"{_say_span(began_at, first.at)} after the first sign: {first.name}"
+    return Fact(text, "; ".join(notes))
+
+
+def _say_span(start: datetime, end: datetime) -> str:
+    """Return how much later one time is than another; 0 s if it is earlier."""
+    return format_duration(max(end - start, timedelta(0)))
 
 
 def _say_slowest(moment: Moment) -> str:

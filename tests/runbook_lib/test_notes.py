@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
 from runbook_lib.errors import UsageError
-from runbook_lib.model import ActionPhase, Event, Lesson, Note, Verdict
+from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Lesson, Note, Verdict
 from runbook_lib.record.detection import find_slowest, list_moments, list_triggers
 from runbook_lib.record.incident import HAND, Incident
 from runbook_lib.record.notes import list_follow_ups, list_lessons, parse_due, write_note
@@ -148,6 +149,32 @@ class TestDetection:
         for before, moment in pairwise(moments):
             assert moment.after == moment.at - before.at
         assert moments[-1].after == timedelta(minutes=1)
+
+    def test_the_first_screen_measures_every_moment_from_the_first_sign(self, tell: Teller) -> None:
+        self.tell_all(tell)
+        trigger = Event(START - timedelta(minutes=9), "trigger", "the DAG was paused", "pipeline")
+        tell.read("5.3", "pipeline", "ok", events=[trigger])
+        paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
+        tell.clock.at = START + timedelta(minutes=3)
+        tell.conclude(Verdict.INCIDENT, "why", findings=(paused,))
+
+        text, note = list_facts(ReportModel(tell.incident, SECTIONS))["Detected"]
+        assert text == "5 min after the first sign: somebody looked"
+        for words in (
+            "the alert fired after 6 min",
+            "a channel was told after 7 min",
+            "the cause was named after 8 min",
+            "4 min after the trigger",
+        ):
+            assert words in note
+
+    def test_a_cause_that_was_named_first_did_not_detect_the_trouble(self, tell: Teller) -> None:
+        paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
+        tell.read("5.3", "pipeline", "breach")
+        tell.conclude(Verdict.INCIDENT, "why", findings=(paused,))
+
+        fact = list_facts(ReportModel(tell.incident, SECTIONS))["Detected"]
+        assert fact.text.endswith("somebody looked")
 
     def test_the_slowest_moment_has_the_longest_time_before_it(self, tell: Teller) -> None:
         self.tell_all(tell)
