@@ -766,7 +766,8 @@ def _say_interrupted(drill: Drill, change_message: str, again: str) -> str:
             f"The drill's fault could not be taken back: {drill.card.revert_error}. "
             f"Take it back with: {REVERT_COMMAND}."
         )
-    for other in _list_other_incidents(drill):
+    others = [other for other in _list_other_incidents(drill) if other.is_open]
+    for other in others:
         fault_state += (
             f" {other.id}, which was opened because of the fault, is still open. Once its alert "
             f"has cleared, measure and close it with: runbook run 06 07 --incident {other.id}."
@@ -1062,15 +1063,16 @@ def _close_other_incidents(drill: Drill) -> None:
             _note_trigger(drill, other)
             verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
-                other.update(drill=True)
+                other.update(drill=True, fault_drill=drill.incident.id)
                 other.close(verdict, reason=text)
                 write_outputs(other, SECTIONS)
 
 
 def _list_other_incidents(drill: Drill) -> list[Incident]:
-    """Return the open incidents that others, such as ``runbook serve``, opened after the fault.
+    """Return the incidents and kept looks that others, such as ``runbook serve``, began meanwhile.
 
-    An incident in which somebody planned a change belongs to that person, and is left out.
+    They began after the fault, and are not closed. One in which somebody planned a change belongs
+    to that person, and is left out.
     """
     others = []
     for folder in list_incidents(drill.incident.folder.parent):
@@ -1078,8 +1080,10 @@ def _list_other_incidents(drill: Drill) -> list[Incident]:
             continue
         other = Incident(folder, redactor=drill.incident.redactor)
         with suppress(errors.RecordError):
-            is_later = other.state.opened_at >= drill.injected_at
-            if other.is_open and is_later and not other.journal.view().actions:
+            state = other.state
+            is_later = state.opened_at >= drill.injected_at
+            is_unfinished = state.is_open or (state.kept and not state.is_closed)
+            if is_unfinished and is_later and not other.journal.view().actions:
                 others.append(other)
     return others
 

@@ -56,6 +56,14 @@ _MOST_REMARKS = 3
 Open = tuple[str, tuple[str, ...]]
 
 
+#: Headings of the first screen, each with the fact that names the other incident.
+_NEIGHBOURS = {
+    "Previous incident": "previous",
+    "Trouble goes on in": "followed_by",
+    "Fault of the drill": "fault_drill",
+}
+
+
 class _Words(NamedTuple):
     tone: str
     text: str
@@ -135,6 +143,8 @@ def write_headline(model: ReportModel) -> str:
         return "Nothing was recorded yet"
     words, _, _ = VERDICT_WORDS[model.verdict].partition(";")
     headline = model.policy.make_headline(model.verdict, model.causes)
+    if model.facts.get("fault_drill") and model.causes and model.verdict is not Verdict.HEALTHY:
+        headline += ", the fault of a drill"
     return f"{words}: {headline}"
 
 
@@ -158,7 +168,7 @@ def list_facts(model: ReportModel) -> dict[str, Fact]:
 def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
     """Return the incidents that this one is linked to, each with the place of its report."""
     neighbours = {}
-    for heading, name in (("Previous incident", "previous"), ("Trouble goes on in", "followed_by")):
+    for heading, name in _NEIGHBOURS.items():
         other = str(model.facts.get(name) or "")
         if other:
             neighbours[heading] = Fact(other, f"../{other}/report.html")
@@ -342,18 +352,11 @@ def _say_what_was_wrong(model: ReportModel) -> str:
 
     Of the readings that were not read, only those count that a verdict needs.
     """
-    grounds = []
-    unread = []
-    for reading in model.journal.readings:
-        if reading.status is Status.BREACH and reading.role is Role.GROUND:
-            grounds.append(reading)
-        if reading.status is Status.UNKNOWN and reading.is_needed:
-            unread.append(reading)
-    sentences = [
-        f"{reading.name} at {reading.observed_at:%H:%M:%SZ}: {reading.reason}"
-        for reading in (*grounds[:1], *unread[:1])
-    ]
-    return "; ".join(sentences)
+    readings = model.journal.readings
+    grounds = [r for r in readings if r.status is Status.BREACH and r.role is Role.GROUND]
+    unread = [r for r in readings if r.status is Status.UNKNOWN and r.is_needed]
+    wrong = (*grounds[:1], *unread[:1])
+    return "; ".join(f"{r.name} at {r.observed_at:%H:%M:%SZ}: {r.reason}" for r in wrong)
 
 
 def _say_last_backlog(model: ReportModel, seq: int) -> str:
@@ -465,6 +468,9 @@ def _describe_changes(model: ReportModel) -> Fact:
         fact = _describe_done(model, main or done)
         begun = [action for action in cut_off if action in model.remedies]
         texts = [fact.text, *_list_begun(model, begun)]
+        taken_back = _find_taken_back(model)
+        if taken_back and (model.until is None or taken_back <= model.until):
+            texts.append(_say_taken_back(taken_back))
         return Fact("; ".join(texts), fact.note)
     if cut_off:
         text = "; ".join(_list_begun(model, cut_off))
@@ -472,9 +478,32 @@ def _describe_changes(model: ReportModel) -> Fact:
         return Fact(_capitalise(text), newest.reason)
     if model.waiting:
         return Fact("nothing yet", _count_waiting(model))
+    ending = _say_how_it_ended(model)
     if model.verdict is Verdict.FIXED:
-        return Fact("the runbook changed nothing", "it was mended elsewhere, or ended by itself")
-    return Fact("nothing was changed")
+        return Fact("the runbook changed nothing", ending)
+    return Fact("nothing was changed", ending)
+
+
+def _say_how_it_ended(model: ReportModel) -> str:
+    """Say what ended trouble without a change of ours; empty: nothing says that it ended."""
+    taken_back = _find_taken_back(model)
+    if taken_back:
+        return _say_taken_back(taken_back)
+    if model.facts.get("fault_drill"):
+        return "it was the fault of a drill, and ended with the drill"
+    if model.verdict is Verdict.FIXED:
+        return "it was mended elsewhere, or ended by itself"
+    return ""
+
+
+def _find_taken_back(model: ReportModel) -> datetime | None:
+    """Return when this drill took its fault back; None: it did not."""
+    times = [entry.at for entry in model.drill if entry.data.get("event") == "reverted"]
+    return min(times, default=None)
+
+
+def _say_taken_back(at: datetime) -> str:
+    return f"the drill took its fault back at {at:%H:%M:%SZ}"
 
 
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:

@@ -26,6 +26,7 @@ from fulfillment.drills import (
 )
 from fulfillment.sections import SECTIONS
 from runbook_lib.errors import DrillError, ExitCode, RunInterruptedError
+from runbook_lib.investigation import make_incident
 from runbook_lib.model import Verdict, keep_quiet
 from runbook_lib.record.detection import list_triggers
 from runbook_lib.record.incident import Incident, list_incidents
@@ -132,11 +133,34 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     assert f"../{document.incident}/report.html" in report
     summary = (seen / "summary.txt").read_text("utf-8")
     assert "Fixed" in summary
-    (trigger,) = [line for line in summary.splitlines()[:3] if line.startswith("Trigger")]
-    assert document.incident in trigger
+    lines = {line.partition(":")[0]: line for line in summary.splitlines()}
+    assert document.incident in lines["Trigger"]
+    assert "fault of a drill" in lines["Verdict"]
+    assert "fault of a drill" in lines["Action"]
+    assert "mended elsewhere" not in summary
     for folder in folders:
         journal = Incident(folder, redactor=Redactor()).journal.view()
         assert document.incident in list_triggers(journal)[0].text
+
+
+@dataclass(frozen=True)
+class LookedAt(PausedPipeline):
+    """A drill during which somebody begins a look that sees nothing, and is kept."""
+
+    def inject(self, drill: Drill) -> None:
+        make_incident(self.world.settings, opened_by="", kept=True)
+        super().inject(drill)
+
+
+def test_a_look_that_was_kept_during_a_drill_ends_with_it_and_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    document = run_drill(world.settings, LookedAt(world=world), progress=keep_quiet)
+    (folder,) = [f for f in list_incidents(world.home) if f.name != document.incident]
+    state = Incident(folder, redactor=Redactor()).state
+    assert (state.is_closed, state.drill, state.verdict) == (True, True, Verdict.HEALTHY)
+    assert document.incident in (folder / "summary.txt").read_text("utf-8")
 
 
 def judge_notified(notified: dict[str, ChannelCount], why_unknown: str = "") -> Objective:

@@ -756,6 +756,24 @@ def test_a_drills_timeline_begins_with_the_drill(tmp_path: Path) -> None:
     assert rows[0].at <= rows[1].at <= rows[2].at
 
 
+@pytest.mark.parametrize("is_remedied", [True, False])
+def test_what_a_drill_took_back_is_not_said_to_have_ended_by_itself(
+    tmp_path: Path, *, is_remedied: bool
+) -> None:
+    tell = make_incident(tmp_path, drill=True)
+    tell.record("drill", {"event": "started", "scenario": "pipeline_failing"})
+    if is_remedied:
+        tell.act(ActionPhase.APPLIED)
+    tell.record("drill", {"event": "reverted"})
+    tell.incident.close(Verdict.FIXED)
+
+    done = facts_of(model_of(tell.incident))["What was done"]
+
+    assert "the drill took its fault back at 03:14" in done
+    assert "by itself" not in done
+    assert ("released" in done.lower()) is is_remedied
+
+
 @pytest.mark.parametrize(
     ("met", "error", "headline"),
     [
