@@ -197,7 +197,7 @@ class TestDetection:
         since = view.since()
         assert since is not None
         assert (since == opened.at) is (by != HAND)
-        assert [moment.at for moment in list_moments(view)][0] == since
+        assert list_moments(view)[0].at == since
 
     def test_without_trouble_nothing_was_detected(self, tmp_path: Path) -> None:
         assert list_moments(make_incident(tmp_path).incident.journal.view()) == []
