@@ -13,6 +13,7 @@ from chainlog import Entry
 
 from ..model import (
     SIGNS,
+    SYMPTOMS,
     ActionPhase,
     CauseStatus,
     Conclusion,
@@ -605,8 +606,8 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
 
 def _say_well_from(model: ReportModel, end: datetime) -> str:
     """Say what was over from ``end`` on: all of the trouble, or only the symptom."""
-    later = [conclusion for conclusion in model.journal.conclusions if conclusion.at > end]
-    if any(conclusion.verdict is Verdict.NOT_FIXED for conclusion in later):
+    # Without a later breach, a later conclusion rests on readings from before the end.
+    if any(breach.observed_at > end for breach in model.journal.breaches(SYMPTOMS)):
         return "The symptom stayed away from here on; a later look found other trouble"
     return "All stayed well from here on"
 
