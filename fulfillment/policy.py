@@ -13,6 +13,7 @@ from runbook_lib.model import (
     SYMPTOMS,
     ActionPhase,
     CauseStatus,
+    Event,
     Finding,
     Reading,
     Role,
@@ -366,7 +367,9 @@ def _find_stop(journal: JournalView) -> datetime | None:
 def _list_highest(journal: JournalView, kind: str) -> list[float]:
     """Return how high lag or backlog was since the trouble began, by the timeline's events."""
     since = journal.since()
-    events = [event for reading in journal.readings for event in reading.events]
+    events: list[Event] = []
+    for reading in journal.readings:
+        events += reading.events
     return [e.value for e in events if since and e.kind == kind and e.value and e.at >= since]
 
 
