@@ -522,7 +522,8 @@ def find_expiry_rules(bucket: S3Bucket) -> list[str]:
         return []
     names = []
     for rule in rules.iterfind("{*}Rule"):
-        prefix = rule.findtext("{*}Filter/{*}Prefix") or rule.findtext("{*}Prefix") or ""
+        places = ("{*}Filter/{*}Prefix", "{*}Filter/{*}And/{*}Prefix", "{*}Prefix")
+        prefix = "".join(rule.findtext(place) or "" for place in places)  # one place, or none
         is_on = rule.findtext("{*}Status") == "Enabled"
         expires = rule.find("{*}Expiration") is not None
         covers = RELEASES.startswith(prefix) or prefix.startswith(MEMORY)

@@ -119,7 +119,7 @@ def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
     Raises
     ------
     StoreError
-        When the id cannot be read.
+        When the object cannot be read, or holds no id.
     """
     store_id = read_store_id(bucket)
     if store_id:

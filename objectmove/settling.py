@@ -147,7 +147,8 @@ def list_open_rows(
     Raises
     ------
     NotApprovedError
-        When the plan is not at its end, or another plan about it is not finished.
+        When the plan is not at its end, another plan about it is not finished, or neither this
+        machine nor the bucket knows of its beginning.
     StoreError
         When the bucket cannot be read.
     """

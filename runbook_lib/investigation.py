@@ -258,14 +258,15 @@ class Investigation(Generic[S, C]):
     ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it is new, for ``find_or_make``.
 
-        The open incident comes first, else the look that was kept, else a new look. If the journal
-        of the open incident or the kept look is damaged, or the open incident's episode has ended,
-        a new one replaces it. The caller holds the home's lock.
+        The open incident comes first, else the look that was kept, else a new look. A new one
+        replaces the open incident or the kept look if its journal is damaged. A new one also
+        replaces the open incident if its episode has ended, if its id is ``after``, or if somebody
+        opens an incident by hand. The caller holds the home's lock.
         """
         make = partial(make_incident, settings, opened_by="", kept=keeps)
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
-        current = open_incident(home, redactor=redactor)
+        current = open_incident(home, redactor=redactor)  # the open one, else the newest kept look
         if current is None:
             unreadable = find_unreadable(home, redactor=redactor)
             if unreadable is not None:

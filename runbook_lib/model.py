@@ -201,8 +201,8 @@ class _Journalled(BaseModel):
 class Episode(_Journalled):
     """One stretch of trouble that an alert shows.
 
-    ``key`` identifies the alert. ``start`` is when the trouble began. An episode ends only when all
-    needed symptoms have stayed ok for as long as the runbook says.
+    ``key`` identifies the alert. ``start`` is when the trouble began. ``Incident.is_over`` says
+    when an episode has ended.
     """
 
     key: str

@@ -480,7 +480,8 @@ class MoveGate(Generic[P]):
 
         Notes
         -----
-        Changes the incident folder. The mover also probes the store with scratch objects.
+        Changes the incident folder. The mover also probes the store with scratch objects, and may
+        write an object there that tells this store from others.
         """
         now = inv.now()
         defaults = {

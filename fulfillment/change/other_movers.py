@@ -154,14 +154,19 @@ class WorkerHold:
 
 
 def describe_hold(hold: WorkerHold) -> str:
-    """Say how the worker is held, and whether it stands still now. Only reads."""
+    """Say how the worker is held, and what it does now. Only reads."""
     try:
         still = hold.read()
     except MoversError as error:
         return f"{hold.words}; as it is now, `apply` will be refused: {error}"
     if still is _NOT_ASKED:
         return hold.words
-    state = "it stands still now" if still.paused else "it works until `apply` begins"
+    if not still.paused:
+        state = "it works until `apply` begins"
+    elif still.moving:
+        state = "it is paused now, and its last pass still runs"
+    else:
+        state = "it stands still now"
     return f"{hold.words}; {state}"
 
 

@@ -221,7 +221,7 @@ def make_release_plan(
     Notes
     -----
     Changes scratch objects under ``.runbook/probe/`` and the parking prefix, and the incident
-    folder. Source: the runbook's section 6.1.
+    folder. Writes ``.runbook/id`` if it is missing. Source: the runbook's section 6.1.
     """
     parameters = get_parameters(inv, ReleaseParameters)
     settings = inv.settings

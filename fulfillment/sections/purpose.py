@@ -198,16 +198,17 @@ def _judge_answers(
     silent = [name for name in failed if not answers[name].is_wrong]
     silent_needed = [name for name in silent if name not in OPTIONAL]
     silent_optional = [name for name in silent if name in OPTIONAL]
-    reason = "every needed system answers"
+    troubles = []
     if silent_needed:
-        reason = f"no answer from {', '.join(silent_needed)}"
+        troubles.append(f"no answer from {', '.join(silent_needed)}")
     if wrong_urls:
-        reason += f"; another system answers at {', '.join(wrong_urls)}"
+        troubles.append(f"another system answers at {', '.join(wrong_urls)}")
+    reason = "; ".join(troubles) or "every needed system answers"
     if silent_optional:
         reason += f"; without {', '.join(silent_optional)}"
     if absent:
         reason += f"; left out: {', '.join(absent)}"
-    if silent_needed or wrong_urls:
+    if troubles:
         return outcome.breach(reason)
     return outcome.ok(reason)
 

@@ -230,10 +230,11 @@ class RunDocument(Document):
 
 
 class ReportDocument(Document):
-    """``report``, ``verify-report`` and ``close``; ``note`` says what a person must know besides.
+    """What ``report``, ``verify-report`` and ``close`` print.
 
-    ``late_notes`` are the notes that were written after the close. ``problems`` is what was
-    altered, and ``newer`` what came after the manifest was written.
+    The field ``note`` says what a person must know besides. ``late_notes`` are the notes that were
+    written after the close. ``problems`` is what was altered, and ``newer`` what came after the
+    manifest was written.
     """
 
     report: str

@@ -20,10 +20,10 @@ from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.sections import SECTIONS, root_cause
 from fulfillment.situation import collect_observations
 from objectmove.record import Record
-from runbook_lib.errors import ConnectionRefusedClientError
+from runbook_lib.errors import ConnectionRefusedClientError, WrongSystemError
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict
 from tests.support.golden import expect_golden
-from tests.support.world import TICKET, FakeClients, World, make_case
+from tests.support.world import TICKET, FakeClients, FakePrometheus, World, make_case
 
 Change = Callable[[World], None]
 ROOT = Path(__file__).parents[2]
@@ -795,3 +795,15 @@ def test_a_worker_that_its_command_calls_stopped_is_not_the_service_beside_it(
     assert f"{world.settings.worker_service} does not run" in by_service
     assert f"{world.settings.worker_service} does not run" not in by_command
     assert "WORKER_STATUS_CMD" in by_command
+
+
+def test_a_wrong_address_is_not_called_an_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(_self: FakePrometheus) -> str:
+        raise WrongSystemError("another system answers here", system="prometheus")
+
+    monkeypatch.setattr(FakePrometheus, "check_reachable", answer)
+    reading = read(world, "1.2")
+    assert reading.status is Status.BREACH
+    assert reading.reason.startswith("another system answers at PROMETHEUS_URL")

@@ -337,6 +337,7 @@ def test_the_words_of_every_hold_are_on_the_page() -> None:
     worlds = {
         "it works": World(ages=[59.0]),
         "it stands still": World(paused=True, state="STOPPED", ages=[61.0]),
+        "its last pass still runs": World(paused=True, state="STOPPED", moving_looks=10**6),
         "nothing answers": World(error=NotFoundError("404"), services_error=BadAnswerError("?")),
     }
     lines: list[str] = []

@@ -27,6 +27,7 @@ from objectmove.bucket import (
 from objectmove.errors import AbsentError, DeniedError, StoreError
 from objectmove.message import Reply
 from objectmove.probe import probe
+from objectmove.record import find_expiry_rules
 from tests.support.gateway import ACCESS_KEY, BUCKET, SECRET_KEY, StoreServer
 from tests.support.network import Act, Received, make_answer, run_server
 
@@ -595,3 +596,18 @@ def test_no_request_of_a_probe_meets_another(
         written = [key for one in batch for key in one.keys or [one.key]]
         assert len(set(written)) == len(written)
         assert not {one.source for one in batch} & set(written)
+
+
+def test_only_lifecycle_rules_that_reach_the_memory_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rules = (
+        "<Rule><ID>all</ID><Status>Enabled</Status><Expiration/><Filter/></Rule>"
+        "<Rule><ID>tagged</ID><Status>Enabled</Status><Expiration/>"
+        "<Filter><And><Prefix>tmp/</Prefix><Tag/></And></Filter></Rule>"
+        "<Rule><ID>old</ID><Status>Enabled</Status><Expiration/><Prefix>.runbook/</Prefix></Rule>"
+        "<Rule><ID>off</ID><Status>Disabled</Status><Expiration/></Rule>"
+    )
+    body = f"<LifecycleConfiguration>{rules}</LifecycleConfiguration>".encode()
+    monkeypatch.setattr(S3Bucket, "fetch", lambda *_: Reply(200, {}, body))
+    assert find_expiry_rules(connect("127.0.0.1:9")) == ["all", "old"]
