@@ -145,7 +145,7 @@ def write_headline(model: ReportModel) -> str:
     words, _, _ = VERDICT_WORDS[model.verdict].partition(";")
     headline = model.policy.make_headline(model.verdict, model.causes)
     if model.facts.get("fault_drill") and model.causes and model.verdict is not Verdict.HEALTHY:
-        headline += ", the fault of a drill"
+        headline += ", from a drill's fault"
     return f"{words}: {headline}"
 
 
@@ -491,7 +491,7 @@ def _say_how_it_ended(model: ReportModel) -> str:
     if taken_back:
         return _say_taken_back(taken_back)
     if model.facts.get("fault_drill"):
-        return "it was the fault of a drill, and ended with the drill"
+        return "the trouble came from a drill's fault, and ended with the drill"
     if model.verdict is Verdict.FIXED:
         return "it was mended elsewhere, or ended by itself"
     return ""

@@ -135,8 +135,8 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     assert "Fixed" in summary
     lines = {line.partition(":")[0]: line for line in summary.splitlines()}
     assert document.incident in lines["Trigger"]
-    assert "fault of a drill" in lines["Verdict"]
-    assert "fault of a drill" in lines["Action"]
+    assert "drill's fault" in lines["Verdict"]
+    assert "drill's fault" in lines["Action"]
     assert "mended elsewhere" not in summary
     for folder in folders:
         journal = Incident(folder, redactor=Redactor()).journal.view()
