@@ -728,7 +728,6 @@ class Investigation(Generic[S, C]):
         """
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
-        self.incident.open(HAND)
         try:
             # Plans of a kind with ``resume`` move objects: their mover makes this check.
             if plan.kind.resume is None:
@@ -736,6 +735,7 @@ class Investigation(Generic[S, C]):
             effect = change(self, plan)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
+        self.incident.open(HAND)
             text = str(error) or say_interrupted(plan, self.incident, self.section)
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None

@@ -71,9 +71,10 @@ def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
             "text": "Alerts received: " + "; ".join(lines),
             "alerts": [alert.key for alert in part],
         }
-        if incident.is_late:
-            data["late"] = True
-        incident.journal.append("note", data)
+        with incident.keep_open() as may_write:
+            if not may_write:
+                data["late"] = True
+            incident.journal.append("note", data)
 
 
 def _clip(text: str, limit: int) -> str:

@@ -207,15 +207,22 @@ class Incident:
             When ``incident.json`` cannot be read, locked or written.
         ValueError
             When a value does not have the type of its field.
+
+        Notes
+        -----
+        Does nothing when another command has closed the incident.
         """
-        path = self.folder / "incident.json"
         # Locked, so that two people who change different facts lose neither.
-        with disk_errors(f"{path} cannot be changed"), self.lock(path.name):
-            self._change(changes)
+        with self.keep_open() as may_write:
+            if may_write:
+                self._change(changes)
 
     def _change(self, changes: dict[str, Json]) -> None:
+        """Change ``incident.json`` in a block of ``keep_open``."""
+        path = self.folder / "incident.json"
         changed = IncidentState.model_validate({**self.state.to_json(), **changes})
-        write_json(self.folder / "incident.json", self.redactor.json(changed.to_json()))
+        with disk_errors(f"{path} cannot be changed"):
+            write_json(path, self.redactor.json(changed.to_json()))
 
     @contextmanager
     def lock(self, name: str, *, timeout_s: float = 10) -> Iterator[None]:
@@ -236,7 +243,8 @@ class Incident:
     def keep_open(self) -> Iterator[bool]:
         """Let no other command close the incident in this block; yield whether it may be written.
 
-        It may not be written when another command has closed it.
+        It may not be written when another command has closed it. Do not nest two such blocks: the
+        inner one would wait for the outer one.
         """
         if self.is_late:
             yield False
@@ -254,22 +262,35 @@ class Incident:
         ----------
         by : ``hand``, or the step that saw the first breach
         episode : the alert; None: none is known
+
+        Notes
+        -----
+        Does nothing when another command has closed the incident.
         """
+        with self.keep_open() as may_write:
+            if may_write:
+                self._open(by, episode)
+
+    def _open(self, by: str, episode: Episode | None) -> None:
+        """Do what ``open`` does, in a block of ``keep_open``."""
         state = self.state
         if state.drill and not state.opened_by:
             return
         if not state.opened_by:
-            self.update(opened_by=by, opened_at=format_time(self._clock()))
+            self._change({"opened_by": by, "opened_at": format_time(self._clock())})
             why = "somebody opened it by hand" if by == HAND else f"{by} saw trouble"
             self.tell("opened", f"{self.id} is open: {why}.", saw_trouble=by != HAND)
         if episode and state.episode is None:
-            self.update(episode=episode.model_dump(mode="json"))
+            self._change({"episode": episode.model_dump(mode="json")})
             start = f"{episode.start:%Y-%m-%d %H:%M:%S}Z"
             self.tell("adopted", f"The alert since {start} belongs to {self.id}.")
         self._name_continued()
 
     def _name_continued(self) -> None:
-        """Name the closed incident whose trouble goes on in this one, and copy its ticket."""
+        """Name the closed incident whose trouble goes on in this one, and copy its ticket.
+
+        Called in a block of ``keep_open``.
+        """
         state = self.state
         if state.previous or state.drill:
             return
@@ -282,7 +303,7 @@ class Incident:
         changes: dict[str, Json] = {"previous": closed.id}
         if before.ticket_id and not state.ticket_id:
             changes["ticket_id"] = before.ticket_id
-        self.update(**changes)
+        self._change(changes)
         words = str(before.verdict).replace("_", " ")
         place = f"../{closed.id}/report.html"
         text = f"{closed.id} ({place}) was closed as {words} at {before.closed_at:%H:%M:%S}Z."
@@ -301,23 +322,25 @@ class Incident:
         return None
 
     def join(self, operator: str) -> None:
-        """Note who works on the incident; if another person worked on it before, say so."""
-        state = self.state
-        if state.drill or state.is_closed or operator in state.operators:
-            return
-        self.update(operators=[*state.operators, operator])
-        if not state.operators:
-            return
-        kind = "incident" if state.opened_by else "look"
-        earlier_work = f"that {', '.join(state.operators)} worked on before"
-        if len(state.operators) == 1:
-            earlier_work = f"that {state.operators[0]} began at {state.opened_at:%H:%M:%S}Z"
-        self.tell("joined", f"{operator} goes on with the {kind} {self.id} {earlier_work}.")
+        """Note who works on the incident; say so if another person worked on it before."""
+        with self.keep_open():
+            state = self.state
+            if state.drill or state.is_closed or operator in state.operators:
+                return
+            self._change({"operators": [*state.operators, operator]})
+            if not state.operators:
+                return
+            kind = "incident" if state.opened_by else "look"
+            earlier_work = f"that {', '.join(state.operators)} worked on before"
+            if len(state.operators) == 1:
+                earlier_work = f"that {state.operators[0]} began at {state.opened_at:%H:%M:%S}Z"
+            self.tell("joined", f"{operator} goes on with the {kind} {self.id} {earlier_work}.")
 
     def tell(self, kind: str, text: str, **facts: Json) -> None:
         """Write to the journal, and to stderr, what happens to the incident.
 
-        A notebook that a command runs writes nothing to stderr: the command prints the text.
+        A notebook that a command runs writes nothing to stderr: the command prints the text. Called
+        in a block of ``keep_open``.
 
         Parameters
         ----------
@@ -398,7 +421,7 @@ class Incident:
         Notes
         -----
         If the plan is another incident's, changes the state: ``follows`` then names that incident.
-        The journal says so, too.
+        The journal says so, too. If another command has closed this incident, nothing is written.
         """
         own = self.path("plans", f"{plan_id}.jsonl")
         if own.exists():
@@ -406,11 +429,12 @@ class Incident:
         for folder in list_incidents(self.folder.parent):
             path = folder / "plans" / own.name
             if path.is_file():
-                follows = self.state.follows
-                if folder.name not in follows:
-                    self.update(follows=[*follows, folder.name])
-                    place = f"../{folder.name}/report.html"
-                    self.tell("followed", f"{plan_id} is a plan of {folder.name} ({place}).")
+                with self.keep_open() as may_write:
+                    follows = self.state.follows
+                    if may_write and folder.name not in follows:
+                        self._change({"follows": [*follows, folder.name]})
+                        place = f"../{folder.name}/report.html"
+                        self.tell("followed", f"{plan_id} is a plan of {folder.name} ({place}).")
                 return path
         return own
 

@@ -25,9 +25,10 @@ def write_note(incident: Incident, note: Note, *, section: str = "") -> int:
         raise UsageError("A note needs a text. Nothing was written.")
     fields = note.model_dump(mode="json", exclude_defaults=True)
     fields["section"] = section
-    if incident.is_closed:
-        fields["late"] = True
-    return incident.journal.append("note", fields).seq
+    with incident.keep_open():
+        if incident.is_closed:
+            fields["late"] = True
+        return incident.journal.append("note", fields).seq
 
 
 def parse_due(text: str) -> date | None:

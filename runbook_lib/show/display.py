@@ -51,11 +51,8 @@ def record_cells(shell: Any, incident: Incident, section: str) -> Callable[[], N
     cells: list[dict[str, Json]] = []
 
     def keep(result: Any) -> None:
-        if not result.info.store_history or incident.is_late:
-            return  # not a person's cell, or another command closed the incident
-        if not cells:
-            run = {"section": section, "notebook": path.name, "status": "by_hand"}
-            incident.journal.append("notebook", run)
+        if not result.info.store_history:
+            return  # not a person's cell
         cell = {
             "cell_type": "code",
             "execution_count": None,
@@ -70,7 +67,13 @@ def record_cells(shell: Any, incident: Incident, section: str) -> Callable[[], N
             "nbformat": 4,
             "nbformat_minor": 4,
         }
-        write_json(path, incident.redactor.json(notebook))
+        with incident.keep_open() as may_write:
+            if not may_write:
+                return  # the incident is over and gets no more files
+            if len(cells) == 1:
+                run = {"section": section, "notebook": path.name, "status": "by_hand"}
+                incident.journal.append("notebook", run)
+            write_json(path, incident.redactor.json(notebook))
 
     shell.events.register("post_run_cell", keep)
     return partial(shell.events.unregister, "post_run_cell", keep)
