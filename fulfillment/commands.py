@@ -20,7 +20,7 @@ from objectmove.errors import MoveError
 from runbook_lib import errors, model
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ExitCode
-from runbook_lib.investigation import make_incident
+from runbook_lib.investigation import make_incident, name_command
 from runbook_lib.model import Json, Progress, keep_quiet
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
@@ -523,7 +523,7 @@ class ReleaseCommands(MoveCommands):
             return {"report": str(report)}
         resume_commands = inv.latest()[get_step(read_unfinished).id].ways_on
         section = judgement.next.section
-        run_command = f"runbook run {section[:2]} --incident {inv.incident.id}"
+        run_command = name_command(f"run {section[:2]}", inv.incident)
         return {
             "verdict": judgement.verdict,
             "reason": judgement.reason,

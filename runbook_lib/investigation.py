@@ -126,8 +126,18 @@ def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> s
     if plan.kind.resume is not None:
         return name_runbook(f"Interrupted. Go on with: runbook resume {plan.id}")
     problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-    command = f"runbook run {section.NAME[:2]} --incident {incident.id}"
-    return name_runbook(f"{problem} Look again with: {command}")
+    command = name_command(f"run {section.NAME[:2]}", incident)
+    return f"{problem} Look again with: {command}"
+
+
+def name_command(command: str, incident: Incident) -> str:
+    """Return a command as it is typed, with the incident's id; without, if the incident is closed.
+
+    A command on a closed incident is refused. Without an id it finds the open one, or begins one.
+    """
+    if incident.is_closed:
+        return name_runbook(f"runbook {command}")
+    return name_runbook(f"runbook {command} --incident {incident.id}")
 
 
 @dataclass(eq=False, repr=False)
@@ -726,6 +736,7 @@ class Investigation(Generic[S, C]):
 
         A look becomes an incident first.
         """
+        self.incident.open(HAND)
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         try:
@@ -735,7 +746,6 @@ class Investigation(Generic[S, C]):
             effect = change(self, plan)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
-        self.incident.open(HAND)
             text = str(error) or say_interrupted(plan, self.incident, self.section)
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None

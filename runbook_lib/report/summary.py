@@ -827,7 +827,12 @@ def list_observed(model: ReportModel) -> list[Event]:
 
 def list_open(model: ReportModel) -> list[Open]:
     """Return what is still open, each with the ids of the steps that say so."""
-    return [*_list_open_record(model), *_list_open_actions(model), *_list_open_steps(model)]
+    points = [*_list_open_record(model), *_list_open_actions(model), *_list_open_steps(model)]
+    if not model.facts.get("closed_at"):
+        return points
+    # An earlier message may name a command on this incident: closed, it would be refused.
+    own = f" --incident {model.incident_id}"
+    return [(text.replace(own, ""), steps) for text, steps in points]
 
 
 def _list_open_record(model: ReportModel) -> Iterator[Open]:

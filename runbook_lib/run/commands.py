@@ -18,7 +18,7 @@ from ..errors import (
     UsageError,
     compute_exit_code,
 )
-from ..investigation import Investigation, check_undamaged, judge_incident
+from ..investigation import Investigation, check_undamaged, judge_incident, name_command
 from ..model import (
     Conclusion,
     Json,
@@ -75,8 +75,8 @@ def run_sections(
     Parameters
     ----------
     kernel : a kernel that was begun before; default: a new one
-    command : the command that looks again, for the message of an interrupted run; empty: the
-        message names none
+    command : the command that looks again, without ``runbook`` and the incident, for the message of
+        an interrupted run; empty: the message names none
     options : what follows ``command`` on the command line to repeat this run
 
     Raises
@@ -150,13 +150,15 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str, opt
             changes.append(f"{describe(action)} (begun, and not ended)")
         elif action.applied:
             changes.append(describe(action))
+    text = "Interrupted. Nothing was changed."
     if changes:
         text = f"Interrupted after these changes: {'; '.join(changes)}."
-        advice = f" Look again with: {command}"
-    else:
-        text = "Interrupted. Nothing was changed."
-        advice = f" Do it again with: {command}{options}"
-    return f"{text}{advice}" if command else text
+    if not command:
+        return text
+    look_again = name_command(command, incident)
+    if changes:
+        return f"{text} Look again with: {look_again}"
+    return f"{text} Do it again with: {look_again}{options}"
 
 
 def investigate(
@@ -409,10 +411,7 @@ def _say_next(judgement: Judgement | None, incident: Incident, ran: Sequence[str
     section = judgement.next.section
     if judgement.verdict in ENDED_WELL and section in ran:
         return ""
-    command = f"runbook run {section[:2]}"
-    if not incident.is_closed:
-        command += f" --incident {incident.id}"
-    return name_runbook(command)
+    return name_command(f"run {section[:2]}", incident)
 
 
 def _pick(section: SectionModule, given: Given) -> dict[str, object]:
@@ -448,7 +447,7 @@ def _carry_out(
 
     Parameters
     ----------
-    command, options : as in ``run_sections``, without ``runbook`` and the incident
+    command, options : as in ``run_sections``
     alerts : written to the journal; if there are any, a look stays open
     after : as in ``investigate``
     """
@@ -464,14 +463,13 @@ def _carry_out(
             text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"
             raise UsageError(text)
         note_alerts(incident, alerts)
-        look_again = name_runbook(f"runbook {command} --incident {incident.id}")
         runs = run_sections(
             incident,
             sections,
             names,
             given,
             kernel=kernel,
-            command=look_again,
+            command=command,
             options=options,
             progress=progress,
         )
@@ -480,6 +478,7 @@ def _carry_out(
             report = _finish(incident, sections, kernel, may_close=may_close)
         if interrupts.count:
             text = f"Interrupted after all was done; the report is {report}"
+            look_again = name_command(command, incident)
             raise RunInterruptedError(f"{text}. Look again with: {look_again}")
     return _Done(incident, tuple(runs), str(report))
 
@@ -536,8 +535,8 @@ def _list_plans(
         apply = ""
         if row["status"] == "planned" and is_offered:
             section = row["step"].partition(".")[0].zfill(2)
-            command = f"runbook run {section} --incident {incident.id} -p plan={row['plan']}"
-            apply = name_runbook(f"{command} -p approve={row['sha256']}")
+            command = name_command(f"run {section}", incident)
+            apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
         plan = {name: value for name, value in row.items() if name != "hash"}
         yield {**plan, "apply": apply}
 
