@@ -242,6 +242,7 @@ def _write_alerts(alerts: Sequence[KnownAlert]) -> Iterator[Path]:
         {
             "fingerprint": alert.fingerprint,
             "starts_at": format_time(alert.started_at),
+            "ends_at": format_time(alert.ended_at) if alert.ended_at else None,
             "labels": alert.labels,
         }
         for alert in alerts

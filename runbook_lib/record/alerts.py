@@ -16,11 +16,15 @@ _MOST_CHARS = 1_800
 
 
 class ReceivedAlert(BaseModel, frozen=True):
-    """One alert. ``fingerprint`` and ``starts_at`` are its key."""
+    """One alert. ``fingerprint`` and ``starts_at`` are its key.
+
+    ``ends_at`` is when it ended, if it had ended before the look; None: it had not.
+    """
 
     fingerprint: str
     starts_at: Timestamp
     labels: dict[str, str]
+    ends_at: Timestamp | None = None
 
     @property
     def key(self) -> str:
@@ -29,12 +33,14 @@ class ReceivedAlert(BaseModel, frozen=True):
 
     @property
     def line(self) -> str:
-        """The alert in one line: its name, what else it names, its start and its fingerprint."""
+        """The alert in one line: its name, what else it names, its times and its fingerprint."""
         name = self.labels.get("alertname", "without a name")
         others = sorted(item for item in self.labels.items() if item[0] != "alertname")
         labels = ", ".join(f"{label}={value}" for label, value in others)
-        since = f"since {self.starts_at:%H:%M:%SZ}"
-        return f"{_clip(name, 60)} ({_clip(labels, 80)}) {since}, {self.fingerprint}"
+        times = f"since {self.starts_at:%H:%M:%SZ}"
+        if self.ends_at is not None:
+            times += f" until {self.ends_at:%H:%M:%SZ}"
+        return f"{_clip(name, 60)} ({_clip(labels, 80)}) {times}, {self.fingerprint}"
 
 
 _ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])

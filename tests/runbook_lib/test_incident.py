@@ -6,15 +6,21 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from runbook_lib.errors import RecordError, UsageError
-from runbook_lib.model import Verdict, format_time
+from runbook_lib.investigation import say_interrupted
+from runbook_lib.model import Episode, Note, Verdict, format_time
+from runbook_lib.record.alerts import ReceivedAlert
 from runbook_lib.record.incident import Incident, create_incident, list_incidents, open_incident
 from runbook_lib.record.journal import mark_run
+from runbook_lib.record.notes import write_note
 from runbook_lib.redact import MASK, Redactor
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -211,3 +217,86 @@ def test_a_close_waits_until_what_is_being_written_is_whole(tmp_path: Path) -> N
     closer.join(30)
     assert mine.is_late
     assert [entry.kind for entry in mine.journal.view().entries] == ["note", "closed"]
+
+
+def create_plan(mine: Incident) -> str:
+    """Make a plan in another incident; return its id."""
+    other = create(mine.folder.parent, -1)
+    other.path("plans", "rel-1.jsonl").write_text("{}")
+    return "rel-1"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda mine: mine.open("2.1", Episode(key="lag", start=NOW)),
+        lambda mine: mine.join("you"),
+        lambda mine: mine.find_plan(create_plan(mine)),
+        lambda mine: mine.update(kept=True),
+    ],
+    ids=["open", "join", "find_plan", "update"],
+)
+def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Incident], object]
+) -> None:
+    mine = create_incident(tmp_path, redactor=REDACTOR, clock=clock(), opened_by="")
+    mine.join("me")
+    other = Incident(mine.folder, redactor=REDACTOR)
+    lock = mine.lock
+    closed: list[bytes] = []
+
+    def close_first(name: str) -> AbstractContextManager[None]:
+        if not closed:
+            other.close(Verdict.HEALTHY)
+            closed.append(read_record(mine))
+        return lock(name)
+
+    monkeypatch.setattr(mine, "lock", close_first)
+    write(mine)
+    assert closed == [read_record(mine)]
+
+
+def read_record(incident: Incident) -> bytes:
+    """Return the bytes of an incident's state and journal."""
+    state = (incident.folder / "incident.json").read_bytes()
+    return state + incident.journal.path.read_bytes()
+
+
+def test_a_note_that_waits_for_a_close_is_marked_as_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = create(tmp_path)
+    other = Incident(mine.folder, redactor=REDACTOR)
+    lock = mine.lock
+
+    def close_first(name: str) -> AbstractContextManager[None]:
+        other.close(Verdict.HEALTHY)
+        return lock(name)
+
+    monkeypatch.setattr(mine, "lock", close_first)
+    write_note(mine, Note(text="it was the carrier", operator="me"))
+    (note,) = mine.journal.view().notes
+    assert note.late
+
+
+@pytest.mark.parametrize(
+    ("ends_at", "words"), [(None, "since 03:14:00Z, f"), (NOW + timedelta(seconds=9), "until")]
+)
+def test_an_alert_that_ended_before_the_look_is_received_with_its_end(
+    ends_at: datetime | None, words: str
+) -> None:
+    labels = {"alertname": "Delay"}
+    alert = ReceivedAlert(fingerprint="f", starts_at=NOW, labels=labels, ends_at=ends_at)
+    assert words in alert.line
+    assert ("03:14:09Z" in alert.line) is bool(ends_at)
+
+
+def test_a_command_on_a_closed_incident_is_named_without_it(tmp_path: Path) -> None:
+    incident = create(tmp_path)
+    kind = SimpleNamespace(resume=None)
+    plan = cast(Any, SimpleNamespace(kind=kind, action="restart", target="worker"))
+    section = cast(Any, SimpleNamespace(NAME="06_remediation"))
+    before = say_interrupted(plan, incident, section)
+    assert before.endswith(f"runbook run 06 --incident {incident.id}")
+    incident.close(Verdict.FIXED)
+    assert say_interrupted(plan, incident, section).endswith("runbook run 06")
