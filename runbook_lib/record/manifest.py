@@ -122,6 +122,11 @@ def verify_incident(folder: Path) -> Verification:
     manifest = _read_manifest(folder)
     present = dict(_list_files(folder))
     problems, newer = _check_journal(folder, manifest, is_present=_JOURNAL in present)
+    if _is_older_than_close(folder, manifest):
+        # What changed between the last report and the close cannot be told from an edit.
+        advice = f"`runbook report {folder.name}` writes the last one"
+        text = f"report.html: is from before the close, which was cut off or still writes; {advice}"
+        return Verification(manifest.incident, (*problems, text), tuple(newer))
     is_chain_broken = bool(problems)
     for name, digest in sorted(manifest.files.items()):
         if name not in present:
@@ -136,6 +141,14 @@ def verify_incident(folder: Path) -> Verification:
             newer.append(f"{name}: grew since")
     newer += [f"{name}: is new" for name in sorted(present.keys() - manifest.files.keys())]
     return Verification(manifest.incident, tuple(problems), tuple(newer))
+
+
+def _is_older_than_close(folder: Path, manifest: _Manifest) -> bool:
+    """Tell whether an incident was closed after its manifest was written."""
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        facts: Json = parse_json((folder / "incident.json").read_bytes())
+        return int(facts.get("closed_seq") or 0) > manifest.seq
+    return False
 
 
 def _read_manifest(folder: Path) -> _Manifest:

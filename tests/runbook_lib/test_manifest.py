@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from chainlog import read_entries
+from fulfillment.sections import SECTIONS
 from runbook_lib.errors import RecordError
+from runbook_lib.model import Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.record.manifest import (
     verify_attachment,
@@ -17,6 +19,7 @@ from runbook_lib.record.manifest import (
     write_attachment,
     write_manifest,
 )
+from runbook_lib.report import write_outputs
 from tests.support.incidents import make_incident, tell_incident
 
 
@@ -74,6 +77,18 @@ def test_lines_appended_later_are_newer(incident: Incident) -> None:
         "evidence/more.json",
     ]
     assert found.newer[0].endswith(": 1 line was appended since")
+
+
+def test_a_close_that_was_cut_off_is_not_called_an_edit(incident: Incident) -> None:
+    write_manifest(incident)
+    incident.close(Verdict.FIXED)
+
+    found = verify_incident(incident.folder)
+    (problem,) = found.problems
+    assert f"runbook report {incident.id}" in problem
+    assert [text.partition(": ")[0] for text in found.newer] == ["journal.jsonl"]
+    write_outputs(Incident(incident.folder, redactor=incident.redactor), SECTIONS)
+    assert verify_incident(incident.folder) == (incident.id, (), ())
 
 
 def test_an_altered_journal_line_is_named(incident: Incident) -> None:
