@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -407,6 +409,51 @@ def test_a_look_whose_incident_somebody_closes_ends_and_the_next_attempt_has_ano
     assert checked["problems"] == checked["newer"] == []
 
 
+@pytest.mark.parametrize("look", ["lives on", "dies, too"])
+@pytest.mark.parametrize("when", ["before the close", "during the close"])
+def test_killed_while_somebody_closes_its_incident_it_looks_in_another(
+    service: Service, receivers: Receivers, look: str, when: str
+) -> None:
+    service.post(make_payload(make_alert(1)))
+    wait_for(lambda: find_notebooks(service) != [], f"a notebook is kept\n{service.log}")
+    closed = find_notebooks(service)[0].parents[1].name
+    children = list_children(service)
+    assert children, "the look is a process of its own"
+    close = None
+    if when == "during the close":
+        close = start_runbook(service, "close", closed)
+        state = service.home / closed / "incident.json"
+        wait_for(lambda: '"closed_at": null' not in state.read_text("utf-8"), "it is closed")
+    service.kill()
+    if look == "dies, too":
+        for child in children:
+            os.killpg(child, signal.SIGKILL)
+    end_runbook(close or start_runbook(service, "close", closed))
+    service.start()
+    service.wait_until_done()
+    wait_for(lambda: receivers.list_texts("slack") != [], "it is told", deadline_s=240)
+    (told,) = find_told(receivers)
+    assert told != closed
+    checked = json.loads(run_runbook(service, "verify-report", closed, "--json"))
+    assert checked["problems"] == checked["newer"] == []
+    check = json.loads(end_runbook(start_runbook(service, "check", "--json")))
+    assert check["unfinished"] == []
+    report = (service.home / closed / "report.html").read_text("utf-8")
+    assert "The incident was closed" in report
+
+
+def list_children(service: Service) -> list[int]:
+    """Return the ids of the processes that the service has started."""
+    assert service.process is not None
+    children = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # a process that has just ended
+            _, _, fields = path.read_text().rpartition(") ")
+            if int(fields.split()[1]) == service.process.pid:
+                children.append(int(path.parent.name))
+    return children
+
+
 def find_notebooks(service: Service) -> list[Path]:
     """Return the notebooks of all incidents that hold cells already."""
     paths = sorted(service.home.glob("inc-*/notebooks/*.ipynb"))
@@ -415,18 +462,26 @@ def find_notebooks(service: Service) -> list[Path]:
 
 def run_runbook(service: Service, *words: str) -> str:
     """Run a command in the service's home; return what it prints."""
-    command = [sys.executable, "-m", "runbook_lib", *words]
-    done = subprocess.run(
-        command,
+    return end_runbook(start_runbook(service, *words))
+
+
+def start_runbook(service: Service, *words: str) -> subprocess.Popen[str]:
+    """Start a command in the service's home."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "runbook_lib", *words],
         cwd=service.folder,
         env=service.environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
     )
-    assert done.stderr == "", done.stderr
-    return done.stdout
+
+
+def end_runbook(process: subprocess.Popen[str]) -> str:
+    """Wait for a command's end; return what it prints."""
+    output, errors = process.communicate(timeout=120)
+    assert errors == "", errors
+    return output
 
 
 def test_a_stop_ends_at_once_and_what_was_under_way_goes_on(
