@@ -70,6 +70,8 @@ class State(StrEnum):
 NAMES = ("ticket", "slack", "teams", "mail")
 #: The states after which nothing more is sent.
 ENDS = (State.SENT, State.REPEATED, State.UNCONFIRMED, State.FAILED)
+#: The states in which a message, or its repeat, may have arrived already.
+MAY_BE_SENT = (State.SENDING, State.LOST, State.REPEATING)
 
 
 def is_case(text: str) -> bool:

@@ -41,6 +41,7 @@ from .payload import Alert, PayloadError, read_held_alerts
 from .settings import ServeSettings
 from .targets import (
     ENDS,
+    MAY_BE_SENT,
     NAMES,
     AnswerLostError,
     Message,
@@ -507,13 +508,12 @@ class Work:
         if state in ENDS:
             return str(state)
         if target is None:
-            return self._finish(delivery, State.FAILED, "the target is not configured any more")
+            return self._fail(delivery, "the target is not configured any more")
         if target.shows_messages:
             return self._send(delivery, target, is_repeat=False)
         if state is State.REPEATING:
-            return self._finish(delivery, State.UNCONFIRMED, "the answers were lost twice")
-        may_be_sent = state in (State.SENDING, State.LOST)
-        return self._send(delivery, target, is_repeat=may_be_sent)
+            return self._fail(delivery, "the answers were lost twice")
+        return self._send(delivery, target, is_repeat=state in MAY_BE_SENT)
 
     def _send(self, delivery: Delivery, target: Target, *, is_repeat: bool) -> str:
         """Send a message, or its only repeat; return the state afterwards.
@@ -527,13 +527,14 @@ class Work:
             self._book.set_delivery(delivery.id, state_while_sending, delivery.detail)
             target.send(_make_message(delivery), is_repeat=is_repeat)
         except RefusedError as error:
-            return self._finish(delivery, State.FAILED, str(error))
+            return self._fail(delivery, str(error))
         except NotSentError as error:
-            state = State.LOST if is_repeat else State.WAITING
+            # This attempt did nothing, but an earlier one may have.
+            state = State.LOST if delivery.state in MAY_BE_SENT else State.WAITING
             return self._put_off(delivery, state, str(error), "retried")
         except AnswerLostError as error:
             if is_repeat:
-                return self._finish(delivery, State.UNCONFIRMED, str(error))
+                return self._fail(delivery, str(error))
             return self._put_off(delivery, State.LOST, str(error), "lost")
         end = State.REPEATED if is_repeat else State.SENT
         return self._finish(delivery, end, "")
@@ -553,13 +554,16 @@ class Work:
             _log.warning("%s: %s: %s", delivery.id, state, text)
         return str(state)
 
+    def _fail(self, delivery: Delivery, detail: str) -> str:
+        """End a delivery without success; if an earlier attempt may have arrived, nobody knows."""
+        state = State.UNCONFIRMED if delivery.state in MAY_BE_SENT else State.FAILED
+        return self._finish(delivery, state, detail)
+
     def _give_up(self, delivery_id: str) -> str:
         """End a delivery for which there is no more time; return its end."""
         delivery = self._book.read_delivery(delivery_id)
-        may_be_sent = delivery.state in (State.LOST, State.REPEATING)
-        state = State.UNCONFIRMED if may_be_sent else State.FAILED
         minutes = self._settings.serve_give_up_minutes
-        return self._finish(delivery, state, f"given up after {minutes:g} min")
+        return self._fail(delivery, f"given up after {minutes:g} min")
 
     # --- alerts that a body left out, or that we refused ---
 
