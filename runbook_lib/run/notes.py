@@ -9,7 +9,6 @@ from ..record.incident import Incident, list_incidents, open_incident
 from ..record.notes import list_follow_ups, write_note
 from ..redact import Redactor
 from ..report import write_outputs
-from ..runbook import name_runbook
 from ..section import Sections
 from ..settings import Settings
 from .documents import Document
@@ -69,7 +68,7 @@ def add_note(
 
 
 def _find(settings: Settings, incident_id: str) -> Incident:
-    """Open an incident; if none is open, the error names the newest one."""
+    """Open an incident; if none is open, the error has the option for the newest one."""
     home = settings.runbook_home.resolve()
     incident = open_incident(home, incident_id, redactor=Redactor(settings.secrets))
     if incident is not None:
@@ -77,6 +76,5 @@ def _find(settings: Settings, incident_id: str) -> Incident:
     text = f"No incident is open under {settings.runbook_home}."
     newest = next(list_incidents(home), None)
     if newest is not None:
-        command = name_runbook(f"runbook note TEXT --incident {newest.name}")
-        text = f"{text} For the newest one: {command}"
+        text = f"{text} For the newest one, add to this command: --incident {newest.name}"
     raise UsageError(text)

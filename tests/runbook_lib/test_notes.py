@@ -99,7 +99,7 @@ def test_a_note_after_the_close_is_marked_and_leaves_the_report(
 def test_without_an_open_incident_a_note_names_the_newest(tell: Teller, settings: Settings) -> None:
     close_incident(settings, SECTIONS, tell.incident.id)
 
-    with pytest.raises(UsageError, match=tell.incident.id):
+    with pytest.raises(UsageError, match=f"--incident {tell.incident.id}$"):
         add_note(settings, SECTIONS, Note(text="where to?"))
 
 
