@@ -41,6 +41,8 @@ from .situation import (
 
 #: The number of the section that diagnoses.
 _DIAGNOSIS = "05"
+#: The step whose action mends a cause.
+_REPAIR = "6.2"
 
 _NEXT = {
     Next.LOOK: NextStep(
@@ -217,6 +219,22 @@ class FulfillmentPolicy(Policy):
         if action.state == "settled by word":
             return "proven, but for what a person settled"
         return super().describe_proof(action)
+
+    def list_mended_elsewhere(self, journal: JournalView) -> list[Finding]:
+        """Return the causes that stopped labels, ended, and that no action of 6.2 here ends."""
+        applied = journal.list_actions(ActionPhase.APPLIED)
+        has_repair = any(action.step == _REPAIR for action in applied)
+        newest = {finding.name: finding.status for finding in journal.findings()}
+        mended = []
+        for cause in self.list_causes(journal):
+            record = CAUSES.get(cause.name)
+            has_ended = newest.get(cause.name) in (CauseStatus.PAST, CauseStatus.REFUTED)
+            if record is None or not record.stops_labels or not has_ended:
+                continue
+            needs_person = isinstance(record.repair, str)
+            if needs_person or not has_repair:
+                mended.append(cause)
+        return mended
 
     def list_unfinished(self, action: ActionRecord, actions: Sequence[ActionRecord]) -> list[str]:
         """Say what a release left to do: labels to settle, and labels that still wait."""

@@ -215,6 +215,10 @@ class Policy:
             return "the check afterwards failed"
         return "verified" if action.is_verified else "not verified"
 
+    def list_mended_elsewhere(self, journal: JournalView) -> list[Finding]:  # noqa: ARG002
+        """Return the causes that ended, and that nothing which was done here ends; here none."""
+        return []
+
     def list_unfinished(
         self,
         action: ActionRecord,  # noqa: ARG002

@@ -61,6 +61,14 @@ _LESSONS = {
     Lesson.BADLY: "What went badly",
     Lesson.LUCK: "Where we were lucky",
 }
+#: The phases of a drill, with what each is measured from.
+_PHASE_WORDS = {
+    "detect_s": "detect, from the beginning of the injection",
+    "notify_s": "notify, from the beginning of the injection",
+    "diagnose_s": "diagnose, from its own beginning",
+    "remediate_s": "remediate, from its own beginning",
+    "clear_s": "clear, from the last action",
+}
 #: Fields of a journal entry that make up its line in the report.
 _ENTRY_FIELDS = (
     "step",
@@ -150,6 +158,7 @@ class _Page:
         model = self._model
         journal = model.journal
         outcome = self._name_outcome()
+        others = [row for row in self._history if row.incident != self._incident.id]
         tone, _ = get_tone(outcome or "unknown")
         return render_page(
             "report.html",
@@ -172,7 +181,7 @@ class _Page:
             journal=self._shown_entries,
             head=journal.entries[-1] if journal.entries else _NO_ENTRY,
             versions=read_versions(),
-            last_drill=describe_last_drill(self._history, utc_now()),
+            last_drill=describe_last_drill(others, utc_now()),
             made_at=utc_now(),
             table=_tabulate_rows,
             describe_entry=_describe_entry,
@@ -241,10 +250,13 @@ class _Page:
         return None
 
     def _find_effect(self) -> Reading | None:
-        """Return the reading of the largest effect that a plan would have; None without any."""
+        """Return the reading of the largest effect that a plan would have; None without any.
+
+        Of equal effects the newest counts: its numbers are those of the last plan.
+        """
         readings = self._model.journal.readings
         effects = [reading for reading in readings if reading.role is Role.EFFECT and reading.rows]
-        return max(effects, key=get_number, default=None)
+        return max(reversed(effects), key=get_number, default=None)
 
     def _list_follow_ups(self) -> tuple[str, ...]:
         """Return what is to be done after the incident, by the last conclusion that says so."""
@@ -280,7 +292,7 @@ class _Page:
         rows = []
         for phase in PHASES:
             row = {
-                "what": phase.removesuffix("_s"),
+                "what": _PHASE_WORDS[phase],
                 "this drill": _say_duration(drill, phase),
                 column: _say_duration(drill_before, phase),
             }

@@ -5,8 +5,10 @@ From the model alone: no HTML, no clock.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import NamedTuple, TypeVar
 
 from chainlog import Entry
@@ -37,6 +39,7 @@ from ..record.detection import (
     list_triggers,
     say_faster,
 )
+from ..record.incident import ENDED_WELL
 from ..record.notes import list_follow_ups
 from ..record.view import get_number
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
@@ -52,6 +55,10 @@ _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Ver
 _MUST_BE_READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
 _NO_CAUSE = "the cause is not proven"
 _MOST_ROWS = 15
+#: How long before a look the alert may have fired because of which somebody looked.
+_BEFORE_OPENING = timedelta(minutes=1)
+#: How often something was counted, at the beginning of an event's text.
+_COUNTED = re.compile(r"\b\d+× ")
 _MOST_REMARKS = 3
 #: What is open, and the ids of the steps that say so.
 Open = tuple[str, tuple[str, ...]]
@@ -186,7 +193,11 @@ def _describe_trigger(model: ReportModel) -> Fact:
     if not triggers:
         return Fact("not known", "no system tells who or what began it")
     first = triggers[0]
-    return Fact(_capitalise(first.text), f"{format_value(first.at)}, as {first.source} says")
+    note = f"{format_value(first.at)}, as {first.source} says"
+    if model.causes and len(triggers) + len(model.causes) > 2:
+        known = count_of(len(triggers), "trigger")
+        note += f"; {known} known, of {count_of(len(model.causes), 'cause')}"
+    return Fact(_capitalise(first.text), note)
 
 
 def _describe_detection(model: ReportModel) -> Fact:
@@ -383,13 +394,20 @@ def _describe_cause(model: ReportModel) -> Fact:
     """Return the causes and the reason of the first; without any, whether one was looked for."""
     if model.causes:
         causes = say_causes(model.causes)
-        return Fact(_capitalise(causes), model.causes[0].reason)
+        return Fact(_capitalise(causes), _explain_causes(model.causes))
     if model.journal.findings():
         return Fact(_NO_CAUSE)
     section = model.section_with(Role.CAUSE)
     if section is None or not section.number:
         return Fact("not looked for yet")
     return Fact(f"not looked for yet (section {section.number})")
+
+
+def _explain_causes(causes: Sequence[Finding]) -> str:
+    """Return the reason of the only cause; of several causes, each one with its reason."""
+    if len(causes) == 1:
+        return causes[0].reason
+    return ". ".join(f"{_capitalise(say_causes([cause]))}: {cause.reason}" for cause in causes)
 
 
 def _describe_start(model: ReportModel) -> Fact:
@@ -416,11 +434,21 @@ def _describe_end(model: ReportModel) -> Fact:
         note = f"{_format_local(end)}; {duration} until all stayed well"
         return Fact(format_value(end), note)
     if model.verdict is Verdict.FIXED:
-        return Fact("not known", "no metric tells since when all is well")
+        return Fact("not known", f"no metric tells since when all is well{_say_found_well(model)}")
     newest_at = model.journal.readings[-1].at
     duration = format_duration(newest_at - since)
     note = f"no recovery measured; last look at {newest_at:%H:%M:%SZ}, {duration} after it began"
+    is_followed = model.facts.get("followed_by") or model.facts.get("drill")
+    if model.facts.get("closed_at") and not is_followed:
+        note += "; closed all the same. If the trouble went on, `runbook incidents` names where"
     return Fact("not yet", note)
+
+
+def _say_found_well(model: ReportModel) -> str:
+    """Say when a conclusion first found all well, and none found trouble later; may be empty."""
+    newest_first = reversed(model.journal.conclusions)
+    well = list(takewhile(lambda conclusion: conclusion.verdict in ENDED_WELL, newest_first))
+    return f"; a look found it so at {well[-1].at:%H:%M:%SZ}" if well else ""
 
 
 def _describe_severity(model: ReportModel) -> Fact:
@@ -468,7 +496,7 @@ def _describe_changes(model: ReportModel) -> Fact:
         main = [action for action in done if action in model.remedies]
         fact = _describe_done(model, main or done)
         begun = [action for action in cut_off if action in model.remedies]
-        texts = [fact.text, *_list_begun(model, begun)]
+        texts = [fact.text, *_list_begun(model, begun), *_list_mended_elsewhere(model)]
         taken_back = _find_taken_back(model)
         if taken_back and (model.until is None or taken_back <= model.until):
             texts.append(_say_taken_back(taken_back))
@@ -505,6 +533,16 @@ def _find_taken_back(model: ReportModel) -> datetime | None:
 
 def _say_taken_back(at: datetime) -> str:
     return f"the drill took its fault back at {at:%H:%M:%SZ}"
+
+
+def _list_mended_elsewhere(model: ReportModel) -> Iterator[str]:
+    """Say which causes ended without what was done here; nothing while there is trouble.
+
+    A drill takes its fault back itself, and its timeline says so.
+    """
+    causes = model.policy.list_mended_elsewhere(model.journal)
+    if causes and model.is_good and not model.drill:
+        yield f"{say_causes(causes)}: mended elsewhere, or ended by itself"
 
 
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
@@ -683,8 +721,18 @@ def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_recent(model: ReportModel) -> list[Event]:
-    """Return the events that systems recorded since the trouble began."""
-    since = model.since or model.begin
+    """Return the events that systems recorded since the trouble began.
+
+    Where no trouble was seen, these are the events since the first sign of a cause, or since a
+    minute before the opening: what an alert did earlier belongs to other incidents.
+    """
+    since = model.since
+    if since is None:
+        starts = [cause.first_seen for cause in model.causes if cause.first_seen]
+        opened_at = model.facts.get("opened_at")
+        if opened_at:
+            starts.append(parse_time(str(opened_at)) - _BEFORE_OPENING)
+        since = min(starts, default=model.begin)
     return [event for event in list_observed(model) if event.at >= since]
 
 
@@ -813,14 +861,16 @@ def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
 def list_observed(model: ReportModel) -> list[Event]:
     """Return the events that systems recorded since a drill began, sorted by time, each once.
 
-    Without a drill these are all that systems recorded.
+    Without a drill these are all that systems recorded. Of an event that several looks counted, the
+    newest count stands.
     """
     events: dict[tuple[str, str], Event] = {}
     for conclusion in model.journal.conclusions:
         for event in conclusion.timeline:
             if event.kind in ("action", "drill") or event.at < model.begin:
                 continue
-            key = (f"{event.at:%c}", event.text)  # to the second
+            # To the second. A later look may have counted more of the same.
+            key = (f"{event.at:%c}", _COUNTED.sub("", event.text, count=1))
             events[key] = event
     return sorted(events.values(), key=lambda event: event.at)
 

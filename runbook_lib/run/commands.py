@@ -531,14 +531,19 @@ def _list_plans(
         offered
     """
     is_offered = not is_over or own.last_applied is None
+    planned = own.list_plans()
     for row in tabulate_plans(own).rows:
         apply = ""
+        is_older = own.last_applied is not None and planned[row["plan"]].seq < own.last_applied.seq
+        why = row["why"]
+        if row["status"] == "planned" and is_older:
+            why = f"from before the last change; the advice is newer. {why}".strip()
         if row["status"] == "planned" and is_offered:
             section = row["step"].partition(".")[0].zfill(2)
             command = name_command(f"run {section}", incident)
             apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
         plan = {name: value for name, value in row.items() if name != "hash"}
-        yield {**plan, "apply": apply}
+        yield {**plan, "why": why, "apply": apply}
 
 
 def rebuild_report(

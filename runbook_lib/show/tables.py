@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ..model import CauseStatus, Finding, Json, Observed
 from ..record.actions import group_actions
 from ..record.view import JournalView, order_of
-from .text import count_of, format_bytes, format_value, safe
+from .text import count_of, format_bytes, format_value, safe, say_left_out
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -189,7 +189,7 @@ def tabulate_plans(journal: JournalView) -> Table:
             "what": "",
             "how_many": "",
             "hash": "",
-            "why": entry.result.get("reason") or "",
+            "why": entry.result.get("reason") or say_left_out(entry.result.get("excluded") or {}),
             "plan": plan_id,
             "sha256": sha256,
             "action": entry.action,

@@ -17,11 +17,13 @@ from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
 from runbook_lib.report.summary import (
     list_facts,
+    list_observed,
     list_open,
     summarise,
     tell_timeline,
     write_headline,
 )
+from runbook_lib.run.commands import _list_plans
 from tests.support.golden import expect_golden
 from tests.support.incidents import (
     PLAN,
@@ -931,3 +933,131 @@ def test_a_remedy_by_hand_stands_beside_what_was_done(tmp_path: Path) -> None:
     done = facts_of(model_of(tell.incident))["What was done"]
     assert "corrected the secret" in done
     assert "readable" not in done
+
+
+def test_a_closed_report_names_no_command_on_its_own_incident(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    own = f"--incident {tell.incident.id}"
+    command = "runbook run 06"
+    for name in ("restart", "start"):
+        reason = f"Interrupted. Look again with: {command} {own}"
+        tell.act(ActionPhase.FAILED, step="6.2", action=name, reason=reason)
+    tell.record("interrupted", {"section": "", "reason": f"Look again with: {command} {own}"})
+    before = [text for text, _ in list_open(model_of(tell.incident))]
+    assert all(text.endswith(own) for text in before)
+    assert len(before) == 2
+    tell.incident.close(Verdict.NOT_FIXED)
+    after = [text for text, _ in list_open(model_of(tell.incident)) if command in text]
+    assert after == [text.removesuffix(f" {own}") for text in before]
+
+
+def tell_two_causes(tell: Teller) -> None:
+    """Tell two causes, the unpause that mended one of them, and that both are gone."""
+    tell.read("2.1", "lag", "breach")
+    known = [
+        (Cause.CARRIER_ERRORS, "errors", "they are logged"),
+        (Cause.PIPELINE_PAUSED, "a pause", "the DAG says so"),
+    ]
+    findings = [
+        Finding(name=name, words=words, reason=reason, status=CauseStatus.SUPPORTED)
+        for name, words, reason in known
+    ]
+    tell.start("05_root_cause")
+    tell.conclude(Verdict.INCIDENT, "why", findings=tuple(findings))
+    tell.act(ActionPhase.APPLIED, step="6.2", action="unpause", result={"plan": "svc-1"})
+    past = [f.model_copy(update={"status": CauseStatus.PAST}) for f in findings]
+    tell.start("06_remediation")
+    tell.conclude(Verdict.FIXED, "both are gone", findings=tuple(past))
+
+
+def test_of_two_causes_each_has_its_reason_and_the_one_that_was_not_mended_here_says_so(
+    tmp_path: Path,
+) -> None:
+    tell = make_incident(tmp_path)
+    tell_two_causes(tell)
+    model = model_of(tell.incident)
+    model.is_good = False
+    assert "Errors: they are logged. A pause: the DAG says so" in facts_of(model)["Cause"]
+    assert "elsewhere" not in facts_of(model)["What was done"]
+    model.is_good = True
+    done = list_facts(model)["What was done"].text
+    assert done.endswith("; errors: mended elsewhere, or ended by itself")
+
+
+@pytest.mark.parametrize(
+    ("triggers", "words"), [(1, "1 trigger known, of 2 causes"), (3, "3 triggers known")]
+)
+def test_one_trigger_of_several_causes_does_not_stand_for_all(
+    tmp_path: Path, triggers: int, words: str
+) -> None:
+    tell = make_incident(tmp_path)
+    events = [
+        {"at": format_time(START - timedelta(minutes=n)), "kind": "trigger", "text": f"pause {n}"}
+        for n in range(triggers)
+    ]
+    tell.read("5.3", "pipeline", "breach", events=events)
+    tell_two_causes(tell)
+    assert words in list_facts(model_of(tell.incident))["Trigger"].note
+
+
+def test_an_end_that_no_metric_tells_is_told_by_the_look_that_found_it(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.1", "lag", "breach")
+    times = []
+    for verdict in (Verdict.FIXED, Verdict.NOT_FIXED, Verdict.FIXED, Verdict.FIXED):
+        tell.conclude(verdict, "so it is")
+        times.append(tell.incident.journal.view().conclusions[-1].at)
+    model = model_of(tell.incident)
+    model.verdict = Verdict.FIXED
+    until = list_facts(model)["Until"]
+    assert until.text == "not known"
+    assert until.note.endswith(f"at {times[2]:%H:%M:%SZ}")
+
+
+def test_a_close_in_the_middle_of_trouble_says_where_it_may_go_on(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.1", "lag", "breach")
+    before = list_facts(model_of(tell.incident))["Until"]
+    tell.incident.close(Verdict.INCIDENT)
+    after = list_facts(model_of(tell.incident))["Until"]
+    assert (before.text, after.text) == ("not yet", "not yet")
+    assert "`runbook incidents`" not in before.note
+    assert "`runbook incidents`" in after.note
+
+
+def test_what_alerts_did_before_a_look_that_saw_no_trouble_is_another_story(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    events = [
+        {"at": format_time(START - timedelta(seconds=seconds)), "kind": "alert", "text": text}
+        for seconds, text in ((600, "Delay firing begins"), (300, "Delay firing ends"))
+    ]
+    events += [{"at": format_time(START), "kind": "alert", "text": "Blind firing begins"}]
+    tell.conclude(Verdict.HEALTHY, "all is well", timeline=events)
+    assert [row.text for row in tell_timeline(model_of(tell.incident))] == ["Blind firing begins"]
+
+
+def test_an_event_that_two_looks_counted_stands_once_with_the_newest_count(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    at = format_time(START)
+    for count in (1, 2):
+        text = f"{count}× from here: dag unpaused"
+        tell.conclude(Verdict.HEALTHY, "", timeline=[{"at": at, "kind": "warning", "text": text}])
+    (event,) = list_observed(model_of(tell.incident))
+    assert event.text == "2× from here: dag unpaused"
+
+
+def test_a_plan_from_before_a_change_of_the_same_run_says_so(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for step, plan in (("6.1", "rel-a"), ("6.2", "svc-1")):
+        tell.act(ActionPhase.PLANNED, step=step, result={"plan": plan})
+    before = list_plans(tell)
+    tell.act(ActionPhase.APPLIED, step="6.2", result={"plan": "svc-1"})
+    after = list_plans(tell)
+    assert before == {"rel-a": False, "svc-1": False}
+    assert after == {"rel-a": True, "svc-1": False}
+
+
+def list_plans(tell: Teller) -> dict[str, bool]:
+    """Return for each plan that a run made whether its row says why it may be out of date."""
+    rows = _list_plans(tell.incident, tell.incident.journal.view(), is_over=False)
+    return {row["plan"]: bool(row["why"]) for row in rows}
