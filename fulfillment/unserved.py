@@ -67,7 +67,9 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
         if made_at is None or order_id in served or _needs_no_label(shipment):
             continue
         if now - inv.window <= made_at <= now - patience:
-            waits_since[order_id] = min(made_at, waits_since.get(order_id, made_at))
+            # A label waits since its order was shipped, also if that was handed over late.
+            since = min(made_at, try_time(shipment.get("shippedAt")) or made_at)
+            waits_since[order_id] = min(since, waits_since.get(order_id, since))
     oldest = min(waits_since.values(), default=now)
     return Unserved(len(waits_since), round((now - oldest).total_seconds() / 60, 1))
 
