@@ -28,6 +28,7 @@ from runbook_lib.model import (
 )
 from runbook_lib.record.actions import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
+from runbook_lib.show.text import format_duration
 
 from .analysis.causes import CAUSES, Observation, diagnose
 from .outcome import Actions, Backlog, Before, Causes, Clear, Needed, Situation, Uploads
@@ -208,15 +209,17 @@ def _list_missing(
                     words = f"{reading.step} {reading.reason}"
                     missing.append(Missing(Needed.UNKNOWN, role, words, was_tried=True))
             elif role in roles:
-                missing.append(Missing(Needed.STALE, role, say_age(reading, now)))
+                words = say_age(reading, now)
+                if journal.last_applied is not None and reading.seq < journal.last_applied.seq:
+                    words += ", before the last change"
+                missing.append(Missing(Needed.STALE, role, words))
     return missing
 
 
 def say_age(reading: Reading, now: datetime) -> str:
     """Say how old a reading is, and from when."""
-    age_s = (now - reading.observed_at).total_seconds()
-    minutes = round(age_s / 60)
-    return f"{reading.step} was read {minutes} min ago, at {reading.observed_at:%H:%M:%SZ}"
+    age = format_duration(now - reading.observed_at)
+    return f"{reading.step} was read {age} ago, at {reading.observed_at:%H:%M:%SZ}"
 
 
 def _judge_needed(breaches: Sequence[Reading], missing: Sequence[Missing]) -> Needed:

@@ -39,6 +39,8 @@ _CHUNK = 500
 #: How often a label that was just written is looked at again, a second apart.
 _LOOKS_AGAIN = 4
 _JUST_WRITTEN = timedelta(seconds=10)
+#: A label whose wait began so long before its object was written waits by its metadata.
+_MUCH_EARLIER = timedelta(minutes=5)
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
 _MAX_EVIDENCE_CHARS = 300
@@ -142,7 +144,7 @@ class Waiting:
         waits = say_waiting(len(self.real), "real object")
         text = f"{waits}, {len(self.overdue):,} of them over {self.limit_minutes:g} min"
         if self.real:
-            text += f" (longest {self.longest_minutes:.1f} min)"
+            text += f" (longest {self.longest_minutes:.1f} min{_say_age_source(self.real[0])})"
         if self.synthetic:
             synthetic = say_waiting(len(self.synthetic), "synthetic object")
             text += f"; {synthetic} too, "
@@ -163,6 +165,14 @@ class Waiting:
             }
             for label in self.objects[:limit]
         ]
+
+
+def _say_age_source(label: Label) -> str:
+    """Say that a label waited long before its object was written; empty: it did not."""
+    written_at = label.info.last_modified
+    if written_at - label.start.at < _MUCH_EARLIER:
+        return ""
+    return f", by its {label.start.source}, written {written_at:%H:%M:%SZ}"
 
 
 def say_waiting(number: int, noun: str) -> str:

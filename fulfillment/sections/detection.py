@@ -69,6 +69,7 @@ Parameters = SectionParameters
 
 #: The prefixes that a listing reads, in the words of a step's source.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
+_ANY_ALERT = " or ".join(ALERTS)
 #: How long an order may have no label before it counts as unserved, for each answer of 2.1 on
 #: uploads. For other answers no order counts.
 _PATIENCE: Mapping[str, timedelta] = {
@@ -88,7 +89,7 @@ _MAX_ROWS = 200
     source=f"$prometheus_url {LAG}; /api/v1/alerts",
     unit="min",
     needed=True,
-    threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {ALERT} fires",
+    threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {_ANY_ALERT} fires",
 )
 def read_alert(inv: Investigation) -> Outcome:
     """Read alerts, rule and raw lag samples from Prometheus.
@@ -121,7 +122,7 @@ def read_alert(inv: Investigation) -> Outcome:
     outcome = Outcome(
         value=None if lag.value is None else round(lag.value, 2),
         since=since,
-        threshold=f"over {limit:g} min for {for_s:g} s, or {ALERT} fires",
+        threshold=f"over {limit:g} min for {for_s:g} s, or {_ANY_ALERT} fires",
         plot=Plot(
             title="Lag of the oldest waiting object",
             unit="minutes",
@@ -148,21 +149,23 @@ def read_alert(inv: Investigation) -> Outcome:
     if firing:
         outcome.episode = _find_episode(inv, firing, lag.fresh)
         return outcome.breach(f"{_say_firing(firing, alert_starts, over_since, lag.value)}{remark}")
+    real_words = "no alert fires"
     if firing_drills:
-        remark += f"; only synthetic objects: {_join_names(firing_drills)} (drill)"
+        real_words = f"only {_join_names(firing_drills)} (drill) fires, for synthetic objects"
     if lag.value is None:
         blind_fires = any(a.name == BLIND_ALERT and a.state == "firing" for a in alerts)
         blind_remark = f"; {BLIND_ALERT} fires" if blind_fires else ""
-        return outcome.unknown(f"{_explain_blind(lag)}{blind_remark}{remark}")
+        drill_remark = f"; {real_words}" if firing_drills else ""
+        return outcome.unknown(f"{_explain_blind(lag)}{blind_remark}{drill_remark}{remark}")
     if firing_drills:
         outcome.value = f"{lag.value:.1f} (drill alert only)"
     if over_since is None:
-        return outcome.ok(f"below the threshold and no alert fires{remark}")
+        return outcome.ok(f"below the threshold, and {real_words}{remark}")
     over_s = (lag.fresh[-1].at - over_since).total_seconds()
     text = f"over {limit:g} min for {over_s:.0f} s"
     if over_s < for_s:
         return outcome.ok(f"{text}, not yet {for_s:.0f} s{remark}")
-    return outcome.breach(f"{text} (limit {for_s:.0f} s), but no alert fires{remark}")
+    return outcome.breach(f"{text} (limit {for_s:.0f} s), but {real_words}{remark}")
 
 
 def _say_firing(
@@ -423,7 +426,7 @@ def _compare_panel(inv: Investigation) -> Outcome:
     listing_words = f"the bucket could not be listed: {list_error}"
     if listed is not None:
         listing_words = f"the listing counts {listed:,}"
-    reason = f"the panel shows {show.total:,.0f}, {listing_words}"
+    reason = f"{show.words}, {listing_words}"
     if show.problem and not has_no_grafana:
         return outcome.unknown(f"Grafana does not show the panel: {show.problem}; {reason}")
     return outcome.ok(reason)
@@ -565,7 +568,9 @@ def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
     no lines when the metric cannot be read.
     """
     metric = f"fulfillment_artifacts_backlog_{unit}"
-    lines, _ = attempt(lambda: read_lines(inv, metric, labels=("prefix", "origin")))
+    lines, _ = attempt(
+        lambda: read_lines(inv, metric, labels=("prefix", "origin"), is_highest=True)
+    )
     prefixes = list_prefixes(inv.settings)
     own = [line for line in lines or () if line.name.split(" ", maxsplit=1)[0] in prefixes]
     applied = inv.journal.list_actions(ActionPhase.APPLIED)
@@ -705,7 +710,10 @@ def read_probe(inv: Investigation) -> Outcome:
         return outcome.unknown("the probe has not run within the last 26 hours")
     if refresh and refresh.status == "error":
         outcome.observations = {"probe_refresh_failed": True}
-        return outcome.breach(f"the timeline refresh failed: {refresh.message}")
+        others = [part for part in probe.steps if part.status == "error" and part is not refresh]
+        earlier = "".join(f"; {part.name}: {part.message}" for part in others)
+        words = f"the timeline refresh has status=error: {refresh.message}{earlier}"
+        return outcome.breach(words)
     if refresh and refresh.status == "ok":
         outcome.observations = {"probe_refresh_failed": False}
         age_s = (inv.now() - probe.ran_at).total_seconds()

@@ -329,7 +329,7 @@ def _read_longest_wait(inv: Investigation) -> Outcome:
     else:
         panel_words = f"the panel {PANEL_TITLE} has no series"
         if show.current:
-            panel_words = f"the panel {PANEL_TITLE} shows {show.total:,.0f}"
+            panel_words = show.words
         lines = (*show.lines, draw_listing(inv.now(), len(waiting.objects)))
         _add_panel(rows, show)
     title = f"Panel {PANEL_TITLE}, beside the listing"

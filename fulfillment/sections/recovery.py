@@ -215,7 +215,8 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     is_known = usual is not None
     if usual is None:
         # Without that hour the count is taken as usual, and only the longest wait decides.
-        words = f"how many waited before is not known; under {limit:g} min is usual"
+        words = "how many waited before is not known, so only the longest wait is judged: "
+        words += f"under {limit:g} min is usual"
         usual = _Usual(count, limit, words)
     margin = max(5.0, usual.objects / 5)
     allowed = usual.objects + margin

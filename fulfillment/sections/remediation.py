@@ -37,6 +37,7 @@ from runbook_lib.section import (
     split_list,
     step,
 )
+from runbook_lib.show.text import say_left_out
 
 from ..analysis.causes import STANDSTILL, Advice
 from ..analysis.forecasts import BacklogForecast, Stages, compute_clear_time, forecast_backlog
@@ -65,7 +66,7 @@ from .root_cause import STEPS as CAUSE_STEPS
 from .signals import ALERT, ALERTS, LAG, draw_line, is_drill, read_samples
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline
-from .worker_metrics import Rates, read_rates
+from .worker_metrics import RATE_WINDOW_S, Rates, read_rates
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -376,7 +377,8 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
             ),
         },
     )
-    return outcome.ok(effect.words)
+    left_out = say_left_out(plan.content.header.excluded)
+    return outcome.ok(f"{effect.words}; {left_out}" if left_out else effect.words)
 
 
 def _find_newest_plan(inv: Investigation) -> Plan | None:
@@ -495,8 +497,8 @@ def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan)
     if forecast_after.outlook == "never" and not staying_count:
         outlook = "The queue is empty then, and fills again"
     words += f"{outlook}: {forecast_after.reason}"
-    if error:
-        words += f"; the rates could not be read: {error}"
+    rates_words = f"rates of the last {RATE_WINDOW_S / 60:g} min"
+    words += f"; the rates could not be read: {error}" if error else f"; {rates_words}"
     return PlanEffect(rows, words, max(waits_minutes.values(), default=0.0))
 
 

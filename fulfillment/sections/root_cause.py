@@ -440,7 +440,8 @@ def read_room(inv: Investigation) -> model.Outcome:
         },
     )
     if refused:
-        return outcome.breach(f"{refused:.0f} writes were refused for want of room")
+        words = f"{refused:.0f} writes were refused for want of room {metrics.recently}"
+        return outcome.breach(words)
     if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
     if not metrics.recent_failures:
@@ -561,7 +562,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
     problems = list(places)
     for reason, count in refusals.items():
         if count:
-            problems.append(f"{count:.0f} times {reason}")
+            problems.append(f"{count:.0f} times {reason} {metrics.recently}")
     if is_keyless:
         problems.append("the worker has no secret, and asks without a key")
     elif is_store_secret is False and not refusals["bad_credentials"]:

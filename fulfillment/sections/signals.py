@@ -98,6 +98,7 @@ def read_lines(
     *,
     labels: Sequence[str] = (),
     name: str = "",
+    is_highest: bool = False,
 ) -> tuple[Line, ...]:
     """Return an expression's series over the window as lines of a plot, at most 20.
 
@@ -105,11 +106,14 @@ def read_lines(
     ----------
     labels : the values of these labels are a line's name
     name : the name of a line whose series has none of these labels; empty: the expression
+    is_highest : whether each point is the highest sample since the point before it, so that a short
+        peak is drawn. The expression must then be a selector
     """
     end = inv.now()
     start = end - inv.window
     step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
-    all_series = inv.clients.prometheus.query_range(promql, start, end, step_s)
+    query = f"max_over_time({promql}[{math.ceil(step_s)}s])" if is_highest else promql
+    all_series = inv.clients.prometheus.query_range(query, start, end, step_s)
     lines = []
     for series in all_series[:_MAX_LINES]:
         own_name = _name_series(series, labels)
@@ -146,6 +150,13 @@ class PanelShow(NamedTuple):
     def total(self) -> float:
         """How many objects the panel shows now."""
         return sum(series.samples[-1].value for series in self.current)
+
+    @property
+    def words(self) -> str:
+        """What the panel shows now; if Grafana was not asked, what its query gives."""
+        if self.problem is None:
+            return f"the panel {PANEL_TITLE} shows {self.total:,.0f}"
+        return f"the query of the panel {PANEL_TITLE}, without Grafana, gives {self.total:,.0f}"
 
 
 def read_panel(inv: Investigation) -> PanelShow:

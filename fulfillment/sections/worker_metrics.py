@@ -63,6 +63,7 @@ class WorkerMetrics(NamedTuple):
     Attributes
     ----------
     source : where the counters were read
+    recent_since : since when the recent numbers count; None: nothing was read
     recent_failures : failures of each reason in the last half minute; 0 for a reason that ended;
         empty when no reason is counted
     recent_requests : requests to the carrier by outcome, in the last half minute
@@ -74,6 +75,7 @@ class WorkerMetrics(NamedTuple):
     """
 
     source: str
+    recent_since: datetime | None = None
     recent_failures: Mapping[str, float] = {}
     recent_requests: Mapping[str, float] = {}
     surplus: float | None = None
@@ -81,6 +83,11 @@ class WorkerMetrics(NamedTuple):
     began: Mapping[str, datetime] = {}
     ended: Mapping[str, datetime] = {}
     run_gap_s: float | None = None
+
+    @property
+    def recently(self) -> str:
+        """Since when the recent numbers count, in words that follow a number."""
+        return f"since {self.recent_since:%H:%M:%S} UTC" if self.recent_since else "lately"
 
     def compute_carrier_share(self, outcome: str) -> float | None:
         """Return the share of an outcome in the recent carrier requests.
@@ -238,6 +245,7 @@ def _measure(
         surplus = arrived - _sum_increase(counters.moved, flow_since)
     return WorkerMetrics(
         source,
+        recent_since=recent_since,
         recent_failures=_sum_each(failures, recent_since) | dict.fromkeys(ended, 0.0),
         recent_requests=_sum_each(requests, recent_since),
         surplus=surplus,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -240,6 +241,16 @@ def test_a_stale_reading_is_told_with_its_age(tell: Teller) -> None:
     judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
     assert judgement is not None
     assert "2.1 was read 11 min ago" in judgement.reason
+
+
+def test_a_reading_from_before_the_last_change_is_told_as_such(tell: Teller) -> None:
+    read(tell, "late")
+    read(tell, "act")
+    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
+    assert judgement is not None
+    assert re.search(
+        r"2\.3 was read \d+ s ago, at [\d:]+Z, before the last change", judgement.reason
+    )
 
 
 def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Teller) -> None:

@@ -15,7 +15,7 @@ from fulfillment.analysis import causes as evidence
 from fulfillment.analysis.causes import CAUSES
 from fulfillment.analysis.samples import Sample
 from fulfillment.clients import Clients
-from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, WorkerState
+from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, Series, WorkerState
 from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.sections import SECTIONS, root_cause
 from fulfillment.situation import collect_observations
@@ -675,6 +675,20 @@ def test_a_listing_is_judged_though_the_panel_cannot_be_read(world: World) -> No
     assert reading.rows[0]["panel"] is None
     assert reading.plot is not None
     assert reading.plot.lines == ()
+
+
+def test_a_short_peak_of_the_backlog_is_drawn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def query_range(_: FakePrometheus, promql: str, *_arguments: object) -> list[Series]:
+        asked.append(promql)
+        return []
+
+    monkeypatch.setattr(FakePrometheus, "query_range", query_range)
+    world.take(SECTIONS.find("detection"), "2.3")
+    assert "max_over_time(fulfillment_artifacts_backlog_objects[18s])" in asked
 
 
 def test_with_grafana_the_source_is_the_panels_link(world: World) -> None:

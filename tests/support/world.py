@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -337,7 +338,8 @@ class FakePrometheus(_Fake):
         ]
 
     def query_range(self, promql: str, *_: object, **__: object) -> list[Series]:
-        return self.w.series.get(promql, [])
+        selector = re.sub(r"max_over_time\((\w+)\[\d+s\]\)", r"\1", promql)
+        return self.w.series.get(selector, [])
 
     def list_alerts(self) -> list[Alert]:
         return self.w.alerts
