@@ -16,7 +16,15 @@ from runbook_lib.show import plots
 from runbook_lib.show.display import describe
 from runbook_lib.show.plots import Picture, plot_ages, plot_history, plot_lines, plot_reading
 from runbook_lib.show.tables import Table, pill, say_value, tabulate_facts, tabulate_findings
-from runbook_lib.show.text import clip, format_bytes, format_duration, format_value, safe, visible
+from runbook_lib.show.text import (
+    clip,
+    format_bytes,
+    format_duration,
+    format_value,
+    safe,
+    say_left_out,
+    visible,
+)
 
 Points = tuple[tuple[datetime, float], ...]
 AT = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -372,3 +380,9 @@ class TestPlots:
         assert picture is not None
         for words in ("1 at 03:14:00", "2.5 at 03:17:00"):
             assert words in picture.alt
+
+
+def test_what_a_plan_leaves_out_is_counted_by_reason() -> None:
+    words = say_left_out({"incomplete": 1038, "synthetic": 0, "too_young": 1})
+    assert words == "left out: 1,038 incomplete, 1 too young"
+    assert say_left_out({"synthetic": 0}) == ""
