@@ -231,10 +231,10 @@ def create_plan(mine: Incident) -> str:
     [
         lambda mine: mine.open("2.1", Episode(key="lag", start=NOW)),
         lambda mine: mine.join("you"),
-        lambda mine: mine.find_plan(create_plan(mine)),
+        lambda mine: mine.find_and_note_plan(create_plan(mine)),
         lambda mine: mine.update(kept=True),
     ],
-    ids=["open", "join", "find_plan", "update"],
+    ids=["open", "join", "find_and_note_plan", "update"],
 )
 def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Incident], object]
