@@ -306,8 +306,10 @@ def read_record(bucket: S3Bucket, plan: str) -> Record | None:
 
     Raises
     ------
-    StoreError, PlanError
-        As ``list_records`` does.
+    StoreError
+        When the bucket cannot be read.
+    PlanError
+        When the record cannot be understood: nobody knows then which rows are in doubt.
     """
     for _ in range(_TRIES):
         names = _list_names_of(bucket, plan)

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
             wrong = _say_wrong(error)
             raise SettingsError(f"{wrong}. See .env.example for what each setting means.") from None
         paths = {name: root / value for name, value in settings if isinstance(value, Path)}
-        # All notebooks and commands use one home, wherever they are started.
+        # In a checkout, all notebooks and commands use one home, wherever they are started.
         paths["runbook_home"] = (find_checkout() or root) / settings.runbook_home
         ca_bundle = paths.get("ca_bundle")
         if ca_bundle is not None and not _is_readable(ca_bundle):

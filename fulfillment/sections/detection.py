@@ -316,7 +316,7 @@ def _list_lag(inv: Investigation) -> _Lag:
 
 
 def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) -> Episode | None:
-    """Return the firing alert whose condition has been true longest, and when its trouble began.
+    """Return the episode of the firing alert whose condition has been true longest.
 
     A calm of LAG_FOR_MINUTES ends the trouble; a shorter one does not. None when Prometheus does
     not say since when an alert is active.
