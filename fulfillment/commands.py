@@ -399,7 +399,7 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
     Returns
     -------
     Exit code 0 when looking is possible: the store, and Prometheus if there is one, answer and may
-    be read. Else 4.
+    be read, and no address is that of another system. Else 4.
 
     Notes
     -----

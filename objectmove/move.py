@@ -436,7 +436,7 @@ class Run:
         """Look at every row, make the last checks, and write the beginning into the ledger.
 
         Close the rows that other plans own. If this is the plan's first run, also close the rows
-        that changed since the plan was made. Then write down what the plan does at once: a
+        that changed since the plan was made; a reopening moves nothing, and closes none. Then write down what the plan does at once: a
         reopening opens its rows, an undo ends its release, and a release takes over rows that the
         bucket forgot.
         """
@@ -469,7 +469,11 @@ class Run:
             self.books.take_over_forgotten()
 
     def _look_at_all(self) -> None:
-        """Look at both ends of every row."""
+        """Look at both ends of every row.
+
+        A key that is missing in the listing of its prefix counts as absent. Only the keys that no
+        listing covers are looked at one by one.
+        """
         header = self.plan.header
         keys = self.plan.list_ends()
         looks = self.carrier.looks

@@ -35,7 +35,8 @@ _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
 #: Over how long rates of arrival and drain are measured.
 RATE_WINDOW_S = 120
-#: How far back failures, carrier requests and moves count as recent.
+#: The least time for which failures, carrier requests and moves count as recent. Four scrape
+#: intervals may be longer, and count then.
 _RECENT_S = 30.0
 #: Over how long arrivals are compared with moves.
 _FLOW_WINDOW_S = 300.0

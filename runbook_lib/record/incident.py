@@ -28,8 +28,8 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _REPAIR = "Put the file back from the incident's zip or a backup."
-#: How long later commands go on with a look that opened no incident and was kept. Also how long after a close with a bad verdict new
-#: trouble counts as the closed incident's trouble.
+#: How long later commands go on with a look that opened no incident and was kept. Also how long
+#: after a close with a bad verdict new trouble counts as the closed incident's trouble.
 _GOES_ON_FOR = timedelta(hours=1)
 
 #: After these verdicts nothing more is to be done.

@@ -329,8 +329,8 @@ def _capitalise(text: str) -> str:
 def _describe_event(model: ReportModel) -> Fact:
     """Return what happened, in the words of one look at the signals.
 
-    The look is the first after the backlog's peak that concluded that there is an incident. How
-    much waited at the last look is the note. If no look saw an incident, the text is the first two
+    The look is the first after the backlog's peak that concluded that there is an incident. The
+    fact's note says how much waited at the last look. If no look saw an incident, the text is the first two
     breaches; without breaches, what the newest look concluded. If all is well, and no symptom was
     seen, the note is what was wrong all the same.
     """
@@ -360,9 +360,9 @@ def _describe_event(model: ReportModel) -> Fact:
 
 
 def _say_what_was_wrong(model: ReportModel) -> str:
-    """Return the first breach of what other readings rest on, and the first that was not read.
+    """Return the first breach of a step that others rest on, and the first reading that failed.
 
-    Of the readings that were not read, only those count that a verdict needs.
+    A reading that failed counts only if a verdict needs it.
     """
     readings = model.journal.readings
     grounds = [r for r in readings if r.status is Status.BREACH and r.role is Role.GROUND]
