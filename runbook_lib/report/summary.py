@@ -330,9 +330,9 @@ def _describe_event(model: ReportModel) -> Fact:
     """Return what happened, in the words of one look at the signals.
 
     The look is the first after the backlog's peak that concluded that there is an incident. The
-    fact's note says how much waited at the last look. If no look saw an incident, the text is the first two
-    breaches; without breaches, what the newest look concluded. If all is well, and no symptom was
-    seen, the note is what was wrong all the same.
+    fact's note says how much waited at the last look. If no look saw an incident, the text is the
+    first two breaches; without breaches, what the newest look concluded. If all is well, and no
+    symptom was seen, the note is what was wrong all the same.
     """
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
         return Fact(model.judgement.reason, _say_what_was_wrong(model))
