@@ -460,15 +460,32 @@ def _read_before(journal: JournalView) -> Before:
 def find_end(journal: JournalView) -> datetime | None:
     """Return since when all has been well; None when that is not known.
 
-    Samples say it. If a look after them found that more than usual waited, the end is the first
-    look that found the usual number.
+    Samples say it. If a look in the same second or later still found trouble, the end is the next
+    look of that kind that found none.
     """
     end = journal.well_since()
-    counts = [reading for reading in journal.readings if reading.observations.get("waiting")]
-    above = [r for r in counts if r.observations["waiting"] in (Backlog.ABOVE, Backlog.OVERDUE)]
-    if end is None or not above or above[-1].observed_at <= end:
-        return end
-    return min((r.observed_at for r in counts if r.seq > above[-1].seq), default=end)
+    if end is None:
+        return None
+    ends = [end]
+    for reading in journal.readings:
+        is_late = reading.observed_at >= end.replace(microsecond=0)
+        if is_late and _finds_trouble(reading):
+            later = [r for r in journal.readings if r.seq > reading.seq and _is_alike(r, reading)]
+            ends += [r.observed_at for r in later if not _finds_trouble(r)][:1]
+    return max(ends)
+
+
+def _finds_trouble(reading: Reading) -> bool:
+    """Tell whether a look found a symptom, or that more than usual waited."""
+    if reading.observations.get("waiting") in (Backlog.ABOVE, Backlog.OVERDUE):
+        return True
+    return reading.status is Status.BREACH and reading.role in (*NEEDED_ROLES, Role.RECOVERY)
+
+
+def _is_alike(reading: Reading, other: Reading) -> bool:
+    """Tell whether two readings are of one step, or both compare what waits with what is usual."""
+    both_compare = "waiting" in reading.observations and "waiting" in other.observations
+    return both_compare or reading.step == other.step
 
 
 def find_clear_time(journal: JournalView) -> ClearTime | None:

@@ -11,7 +11,7 @@ import pytest
 from fulfillment.analysis.causes import Cause
 from fulfillment.outcome import Actions
 from fulfillment.policy import POLICY, Affected, count_affected
-from fulfillment.situation import judge_actions
+from fulfillment.situation import find_end, judge_actions
 from runbook_lib.model import (
     ActionPhase,
     CauseStatus,
@@ -223,6 +223,17 @@ def test_the_end_comes_after_a_look_that_still_found_more_than_usual(
     assert judgement is not None
     assert judgement.verdict is Verdict.FIXED
     assert judgement.until == (last.observed_at if is_above else sampled)
+
+
+def test_the_end_comes_after_an_alert_that_a_later_look_saw_fire(tell: Teller) -> None:
+    for word in ("late", "paused", "act", "well"):
+        read(tell, word)
+    sampled = view_of(tell).well_since()
+    firing = {"FulfillmentDelay": "firing"}
+    tell.read("2.1", "lag", "breach", value=12, alerts=firing)
+    last = tell.read("2.1", "lag", "ok", value=0, observations=LOW, well_since=sampled)
+    read(tell, "runs")
+    assert find_end(view_of(tell)) == last.observed_at
 
 
 def test_a_section_alone_needs_only_what_it_reads(tell: Teller) -> None:
