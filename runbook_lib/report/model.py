@@ -70,11 +70,13 @@ class ReportStep:
     def status(self) -> str:
         """The state of the newest action, else the status of the newest reading, or ``not run``.
 
-        A plan with nothing to do counts only if there is no other action.
+        A plan that was not tried counts only if no action was, and an empty one only after those.
         """
+        tried = [action for action in self.actions if action.was_tried]
+        planned = [action for action in self.actions if not action.is_empty]
+        newest = (tried or planned)[-1:]
         if self.actions:  # a reading of the same step only prepares the action
-            with_changes = [a for a in self.actions if a.was_tried or not a.is_empty]
-            return with_changes[-1].state if with_changes else "nothing to do"
+            return newest[0].state if newest else "nothing to do"
         if self.latest is None:
             return "not run"
         return str(self.latest.status)

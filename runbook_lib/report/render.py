@@ -393,10 +393,15 @@ class _Page:
         return Markup('<a href="#{}">{}</a>').format(anchor, words)
 
     def tabulate_phases(self, action: ActionRecord) -> Markup:
-        """Return an action's phases as a table: of each phase only the newest entry."""
+        """Return an action's phases as a table: the first plan, and the newest of each other phase.
+
+        A run that reads a plan back writes the plan into the journal once more.
+        """
         rows = []
+        planned = [entry for entry in action.phases if entry.phase is ActionPhase.PLANNED]
         for entry in action.phases:
-            if entry is not action.get(entry.phase):
+            newest = action.get(entry.phase)
+            if entry is not (planned[0] if entry in planned else newest):
                 continue
             at = entry.at
             made_at = entry.result.get("made_at")

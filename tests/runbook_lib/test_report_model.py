@@ -318,6 +318,14 @@ def test_a_plan_that_waits_is_open_and_nothing_was_changed(tmp_path: Path) -> No
     assert model.until is None
 
 
+def test_a_plan_that_was_not_carried_out_does_not_hide_what_was_done(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for phase in (ActionPhase.PLANNED, ActionPhase.APPLIED, ActionPhase.VERIFIED):
+        tell.act(phase, result={"plan": "rel-1"})
+    tell.act(ActionPhase.PLANNED, result={"plan": "rel-2"})
+    assert model_of(tell.incident).steps["6.1"].status == "verified"
+
+
 def test_a_step_with_nothing_to_do_is_not_verified(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     nothing = {"plan": "svc-none-1", "is_empty": True}
