@@ -698,7 +698,7 @@ class Investigation(Generic[S, C]):
             if typed_hash in known_hashes:
                 continue
             # Show the whole hash: its first characters may be those of the right hash.
-            text = f"{typed_hash} matches no plan of this incident."
+            text = f"{typed_hash} is the hash of no plan that waits in this incident."
             if not ids_to_approve:
                 raise errors.PlanNotApprovedError(f"{text} No plan waits: plan again.")
             pairs = ids_to_approve.items()
