@@ -385,6 +385,7 @@ class Run:
         self._second: Any = None
         self._main_process: Process | None = None
         self._printed_on = self.machine
+        self._reader: dict[str, Machine] = {}  # for a printed command's plan, who reads it
         self._operators = 0
         self._disturbances = 0
         self._freed: list[tuple[int, str]] = []
@@ -761,7 +762,7 @@ class Run:
             return self._settle(plan)
         if line.verb == "undo":
             return self._undo(plan)
-        machine = self._others.get(plan.id, self.machine)
+        machine = self._reader.get(plan.id) or self._others.get(plan.id, self.machine)
         self._printed_on = machine
         return self._attempt(machine, plan, line)
 
@@ -782,9 +783,12 @@ class Run:
             following = self._read_way_of_error(line, word)
         if following is not None and following.verb != "plan":
             is_elsewhere = self._printed_on is not self.machine
-            if is_elsewhere and not isinstance(word, Killed):  # who reads it is there
+            is_read = not isinstance(word, Killed)  # who reads it is there
+            self._reader = {following.plan: self._printed_on} if is_read else {}
+            if is_elsewhere and is_read:
                 self._others[following.plan] = self._printed_on
             return following
+        self._reader = {}
         shown = self._check()
         if shown is None and isinstance(word, Killed):
             return self._repeat(line)

@@ -575,6 +575,9 @@ FOUND = [
     # a process that slept before its pause sent it after somebody else had ended the hold
     ("release-strict", "1<pause=op-bare"),
     ("manifest-loose", "1<pause=op-bare"),
+    # the explorer: a printed command was followed on another machine than that of its reader
+    ("shards-strict", "1<pause=op-bare 3<pause=op-plan"),
+    ("shards-strict", "2.ask#2=blind 3<pause=op-plan"),
     ("release-loose", "1<pause=suspend 1<pause#2=op-bare"),
     (
         "shards-loose",
