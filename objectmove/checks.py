@@ -68,7 +68,9 @@ def check_approval(
         raise ExpiredError(f"{plan.id} expired at {until}: plan again")
     if not is_new and not is_known:
         text = f"{plan.id} was never begun, and nothing was moved"
-        if header.action == "move":
+        if header.action == "move" and now > header.expires_at:
+            text += f". It expired at {format_time(header.expires_at)}. Go on with: runbook plan"
+        elif header.action == "move":
             text += f". Look at it with: runbook apply {plan.id}"
         raise NotApprovedError(text)
     if header.action == "undo" and not has_word:

@@ -575,6 +575,19 @@ FOUND = [
     # a process that slept before its pause sent it after somebody else had ended the hold
     ("release-strict", "1<pause=op-bare"),
     ("manifest-loose", "1<pause=op-bare"),
+    # `resume` of a plan that was never begun and had expired named `apply`, which is refused
+    (
+        "release-versioned",
+        "1.list@later=blind 2.hold@ledger=fsync-kept 3<list@claim=remove:a 3<put@state=op-bare "
+        "4.delete@claim=router-403 4.read@claim#3=router-404 4.read@claim#4=blind "
+        "4.put@claim#4=slow 5<resume=kill-bare 6<lock=jump",
+    ),
+    (
+        "polled-loose",
+        "1.ask#2=blind 1<look@claim=foreign:a 2.put@state=late 3<list@releases#2=rewrite:a "
+        "3<delete@state=kill-forgotten 4<lock=work:a 4<list@releases=foreign:a "
+        "4<put@ended.json=kill-bare 5<lock=jump 5.read@claim=router-404",
+    ),
     # the explorer: a printed command was followed on another machine than that of its reader
     ("shards-strict", "1<pause=op-bare 3<pause=op-plan"),
     ("shards-strict", "2.ask#2=blind 3<pause=op-plan"),
