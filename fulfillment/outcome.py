@@ -232,7 +232,8 @@ trouble supported none any any INCIDENT REPAIR no no there is trouble, and its c
 trouble gone+undecided none any any INCIDENT REPAIR no no there is trouble, and no cause is supported now
 trouble unread none any any INCIDENT DIAGNOSE no no there is trouble
 trouble supported proven+unproven any any NOT_FIXED REPAIR no no there still is trouble, and its cause is still there
-trouble gone+undecided proven+unproven any any NOT_FIXED REPAIR no no there still is trouble, and no cause is supported now
+trouble gone proven+unproven any any NOT_FIXED REPAIR no no there still is trouble, and no cause is supported now
+trouble undecided proven+unproven any any NOT_FIXED MEASURE no no there still is trouble, and whether its cause is gone is not known
 trouble unread proven+unproven any any NOT_FIXED DIAGNOSE no no there still is trouble
 trouble any unfinished any any NOT_FIXED RESUME no no there still is trouble, and an action was cut off
 

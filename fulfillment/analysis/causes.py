@@ -141,7 +141,8 @@ class Repair(NamedTuple):
 
 Values = Mapping[str, Json]
 """Observed values by name. Two more entries, ``worker`` and ``dag``, name the worker's service and
-the DAG."""
+the DAG. ``doubtful``, in words, is the cause of before that too little time since the last action
+leaves undecided."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -547,10 +548,8 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="labels that arrive faster than a healthy worker drains them",
         rules=(
             Rule("surplus_objects", is_over(50), 0.7, "more labels arrive than leave"),
-            Rule(
-                "drain_per_minute", is_nothing, -0.7, "nothing leaves at all: that is not a surge"
-            ),
-            hint("catching_up", is_true, -0.8, "labels that were kept back come now"),
+            Rule("drain_per_minute", is_nothing, -0.7, "no label leaves, so it is not a surge"),
+            hint("catching_up", is_true, -0.8, "labels that were kept back may be coming now"),
             hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
             Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
             hint("overdue_real", is_nothing, -0.5, "no label waits too long"),
@@ -682,6 +681,8 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
         steps += move_steps + repair_steps
     else:
         steps += repair_steps + move_steps
+    if values.get("doubtful") and not causes:
+        steps.append(AdviceStep(f"{_say_doubt(values)} ({_RUN})", frozenset()))
     repair = _choose_repair(repairs, values["worker"])
     return Advice(
         causes=tuple(causes),
@@ -735,9 +736,16 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
     if disabling:
         return "release", f"the worker cannot move labels: {', '.join(disabling)}"
     standstills = [cause for cause in ordered if cause in STANDSTILL]
+    if not supported and values.get("doubtful"):
+        return "none", _say_doubt(values)
     if not standstills and values.get("overdue_real") == 0:
         return "none", "no real object waits over the threshold, and nothing stops the worker"
     return _choose_with_worker(standstills, has_api=values.get("worker_has_api") is not False)
+
+
+def _say_doubt(values: Values) -> str:
+    """Say that a cause of before is undecided, and that the next measurement decides it."""
+    return f"measure again: it is not known yet whether this is over: {values['doubtful']}"
 
 
 def _choose_with_worker(standstills: Sequence[str], *, has_api: bool) -> tuple[Strategy, str]:

@@ -17,7 +17,9 @@ from runbook_lib.errors import (
 )
 from runbook_lib.frames import FLAG, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import CauseStatus, Finding, Reading, Role, Status, Verdict
+from runbook_lib.policy import say_main_causes
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
+from runbook_lib.show.text import count_of
 
 from ..analysis import causes
 from ..analysis.causes import (
@@ -165,6 +167,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "surplus_objects": metrics.surplus,
             "catching_up": is_catching_up(inv, metrics),
             "drain_per_minute": metrics.drained,
+            "counted_briefly": metrics.is_short,
             **observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
             "services_down": list(stopped),
             **watchers.observations,
@@ -179,6 +182,13 @@ def read_worker(inv: Investigation) -> model.Outcome:
         return outcome.left_out(answer.error)
     if worker is None or counted is None or stands_still is None:
         return outcome.unknown(answer.error or count_error or "no pass could be seen")
+    carrier_is_known = timeout_share is not None and error_share is not None
+    if metrics.is_short and not carrier_is_known:
+        requests = count_of(round(sum(metrics.recent_requests.values())), "request")
+        words = (
+            f"the worker runs its passes; whether the carrier answers is not known yet: {requests}"
+        )
+        return outcome.unknown(f"{words} {metrics.recently}, which is since the last action")
     outcome.value = "working"
     carrier = "but asks no carrier" if timeout_share is None else "and the carrier answers it"
     return outcome.ok(f"the worker runs its passes {carrier}")
@@ -663,11 +673,18 @@ def judge_causes(inv: Investigation) -> Diagnosis:
     values = {name: observation.value for name, observation in observations.items()}
     values["worker"] = inv.settings.worker_service
     values["dag"] = inv.settings.pipeline_dag_id
-    advice = advise([cause for cause in CAUSES if cause in supported], values)
     first_signs = _find_first_signs(readings.values())
     supported_earlier: set[str] = set()
     if not supported or inv.journal.last_applied:
         supported_earlier = {finding.name for finding in inv.policy.list_causes(inv.journal)}
+    doubtful = [
+        finding
+        for finding in judged
+        if finding.name in supported_earlier and finding.status is CauseStatus.UNDECIDED
+    ]
+    if doubtful and values.get("counted_briefly"):
+        values["doubtful"] = say_main_causes(doubtful)
+    advice = advise([cause for cause in CAUSES if cause in supported], values)
     findings = []
     for finding in judged:
         changes: dict[str, model.Json] = {"next_step": advice.about(finding.name)}

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from runbook_lib.model import Json, Line, Plot
 from runbook_lib.section import attempt
+from runbook_lib.show.text import format_duration
 
-from ..analysis.causes import CAUSES, STANDSTILL
+from ..analysis.causes import CAUSES, MAX_FAILED_SHARE, STANDSTILL
 from ..analysis.samples import (
     Rate,
     Sample,
@@ -64,19 +65,22 @@ class WorkerMetrics(NamedTuple):
     Attributes
     ----------
     source : where the counters were read
-    recent_since : since when the recent numbers count; None: nothing was read
+    recent_since, recent_until : the time that the recent numbers count; None: nothing was read
     recent_failures : failures of each reason in the last half minute; 0 for a reason that ended;
         empty when no reason is counted
     recent_requests : requests to the carrier by outcome, in the last half minute
     surplus : arrivals minus moves, in the last five minutes; None when unknown
-    drained : moves, in the last half minute; None when unknown
+    drained : moves, in the last half minute; None when unknown, and for none in too short a time
     began : when the failures of each cause last began, by cause
     ended : when each reason that ended was last counted, by reason: requests have succeeded since
     run_gap_s : the usual time between two passes of the worker; None when unknown
+    is_short : whether our last action cuts the half minute off: so little time does not show that
+        something does not happen
     """
 
     source: str
     recent_since: datetime | None = None
+    recent_until: datetime | None = None
     recent_failures: Mapping[str, float] = {}
     recent_requests: Mapping[str, float] = {}
     surplus: float | None = None
@@ -84,16 +88,22 @@ class WorkerMetrics(NamedTuple):
     began: Mapping[str, datetime] = {}
     ended: Mapping[str, datetime] = {}
     run_gap_s: float | None = None
+    is_short: bool = False
 
     @property
     def recently(self) -> str:
-        """Since when the recent numbers count, in words that follow a number."""
-        return f"since {self.recent_since:%H:%M:%S} UTC" if self.recent_since else "lately"
+        """The time that the recent numbers count, in words that follow a number."""
+        if self.recent_since is None or self.recent_until is None:
+            return "lately"
+        # A count begins with its time, and a fault may be older: so these words name no beginning.
+        span = format_duration(self.recent_until - self.recent_since)
+        return f"in the {span} before {self.recent_until:%H:%M:%S} UTC"
 
     def compute_carrier_share(self, outcome: str) -> float | None:
         """Return the share of an outcome in the recent carrier requests.
 
-        0 when the outcome ended; None for fewer than two requests.
+        0 when the outcome ended; None for fewer than two requests, and for a small share in too
+        short a time.
         """
         if f"carrier_{outcome}" in self.ended:
             return 0.0
@@ -101,7 +111,10 @@ class WorkerMetrics(NamedTuple):
         if total < 2:
             return None
         count = self.recent_requests.get(outcome, 0)
-        return round(count / total, 3)
+        share = round(count / total, 3)
+        if self.is_short and share <= MAX_FAILED_SHARE:
+            return None
+        return share
 
 
 class _Counters(NamedTuple):
@@ -146,13 +159,18 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
         return None  # the service is not scraped: its old counts say nothing about now
     # Without an action, any time before both windows will do.
     acted_at = inv.journal.last_applied_at or now - timedelta(days=1)
+    recent_start = now - timedelta(seconds=recent_s)
     metrics = _measure(
         f"{prometheus.url} {_FAILED}",
         counters,
-        recent_since=max(acted_at, now - timedelta(seconds=recent_s)),
+        recent_since=max(acted_at, recent_start),
+        recent_until=now,
         flow_since=max(acted_at, now - timedelta(seconds=_FLOW_WINDOW_S)),
     )
+    is_short = acted_at > recent_start
     return metrics._replace(
+        is_short=is_short,
+        drained=None if is_short and not metrics.drained else metrics.drained,
         began=_find_beginnings(counters.failed),
         run_gap_s=_find_run_gap_s(inv),
     )
@@ -206,6 +224,7 @@ def _from_service(inv: Investigation) -> WorkerMetrics:
         f"{service.url}/metrics",
         _collect(select),
         recent_since=began_at,
+        recent_until=inv.now(),
         flow_since=began_at,
     )
 
@@ -225,13 +244,14 @@ def _measure(
     counters: _Counters,
     *,
     recent_since: datetime,
+    recent_until: datetime,
     flow_since: datetime,
 ) -> WorkerMetrics:
     """Compute by how much the counters grew.
 
     Parameters
     ----------
-    recent_since : since when failures, carrier requests and ``drained`` count
+    recent_since, recent_until : the time that failures, carrier requests and ``drained`` count
     flow_since : since when the arrivals and moves of ``surplus`` count
     """
     failures = _group_by(counters.failed, "reason")
@@ -247,6 +267,7 @@ def _measure(
     return WorkerMetrics(
         source,
         recent_since=recent_since,
+        recent_until=recent_until,
         recent_failures=_sum_each(failures, recent_since) | dict.fromkeys(ended, 0.0),
         recent_requests=_sum_each(requests, recent_since),
         surplus=surplus,

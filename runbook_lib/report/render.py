@@ -213,8 +213,8 @@ class _Page:
     def _explain_verdict(self) -> str:
         """Return why an unknown verdict is unknown; else the newest diagnosis with the verdict.
 
-        If that diagnosis supports no cause any more, the causes from before are named. Empty when
-        no diagnosis has the verdict.
+        If that diagnosis supports no cause, the causes from before are named. Empty when no
+        diagnosis has the verdict.
         """
         judgement = self._model.judgement
         if judgement is not None and judgement.verdict is Verdict.UNKNOWN:
@@ -231,8 +231,13 @@ class _Page:
         if supported or judgement is None or not self._model.causes:
             return diagnosis.summary
         causes = say_main_causes(self._model.causes)
+        undecided = {f.name for f in diagnosis.findings if f.status is CauseStatus.UNDECIDED}
+        open_causes = [cause for cause in self._model.causes if cause.name in undecided]
+        state = "not found any more"
+        if open_causes:
+            state = f"{say_main_causes(open_causes)}: not decided"
         at = f"{diagnosis.at:%H:%M:%SZ}"
-        return f"found before: {causes}; not found any more at {at}; {judgement.reason}"
+        return f"found before: {causes}; {state} at {at}; {judgement.reason}"
 
     def _list_checklist(self) -> list[tuple[ReportStep, str]]:
         """Return the points of the checklist, each with the number of its section."""

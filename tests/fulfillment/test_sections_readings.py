@@ -530,6 +530,13 @@ def test_a_carrier_that_was_not_asked_is_not_said_to_answer(world: World) -> Non
     assert seen.observations["carrier_timeout_share"] is None
 
 
+def test_a_count_says_its_time_and_not_since_when_the_fault_lasts(world: World) -> None:
+    world.count("fulfillment_artifacts_failed_total", "reason", {"bad_credentials": [1, 4, 9]})
+    reading = world.take(root_cause, "5.4")
+    assert f"in the 40 s before {world.now:%H:%M:%S} UTC" in reading.reason
+    assert "since" not in reading.reason
+
+
 def test_where_nobody_sees_services_the_workers_own_commands_tell(world: World) -> None:
     world.worker = None
     world.switch = [ServiceState("fulfillment-service", False, "stopped", None, None)]

@@ -369,6 +369,78 @@ def test_a_second_cause_of_one_episode_stands_in_its_incident(world: World) -> N
     assert statuses[Cause.PIPELINE_PAUSED] is CauseStatus.SUPPORTED
 
 
+def fail_carrier_and_pause(world: World) -> None:
+    """Let a label wait behind a paused pipeline, and the carrier answer with errors."""
+    world.put_label(25, finished=False)
+    world.dag = replace(world.dag, is_paused=True)
+    world.count("fulfillment_carrier_request_seconds_count", "outcome", {"error": [2, 9, 20]})
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_move_at=None)
+
+
+def unpause(world: World, *, seconds_ago: float) -> None:
+    """Unpause the pipeline, so long before the readings that follow; the worker runs on."""
+    inv = world.open(remediation, service_action="unpause")
+    plan = inv.plan("6.2")
+    inv.apply(plan, approve=plan.sha256)
+    inv.verify(plan)
+    world.now += timedelta(seconds=seconds_ago)
+    world.count(REASONS, "reason", {"carrier_error": [1.0] * 3})
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_run_at=world.now)
+
+
+def test_a_moment_after_an_action_says_nothing_of_the_carrier(world: World) -> None:
+    fail_carrier_and_pause(world)
+    look(world)
+    unpause(world, seconds_ago=0.6)
+    assert look(world).verdict is Verdict.NOT_FIXED
+    view = world.incident.journal.view()
+    reading = view.latest()["5.1"]
+    assert reading.status is Status.UNKNOWN
+    assert "0 requests in the 1 s before" in reading.reason
+    statuses = {finding.name: finding.status for finding in view.findings()}
+    assert statuses[Cause.CARRIER_ERRORS] is CauseStatus.UNDECIDED
+    assert statuses[Cause.PIPELINE_PAUSED] is CauseStatus.PAST
+    judgement = POLICY.judge(view, now=world.now)
+    assert judgement is not None
+    assert "whether its cause is gone is not known" in judgement.reason
+    assert judgement.next.section == "06_remediation"
+    (advice,) = view.advice(world.now)
+    assert "measure again" in advice
+    assert world.open(remediation).plan("6.1").action == "none"
+
+
+def test_a_carrier_is_judged_once_enough_time_has_passed(world: World) -> None:
+    fail_carrier_and_pause(world)
+    look(world)
+    unpause(world, seconds_ago=60)
+    world.count("fulfillment_carrier_request_seconds_count", "outcome", {"error": [2, 9, 20]})
+    look(world)
+    statuses = {f.name: f.status for f in world.incident.journal.view().findings()}
+    assert statuses[Cause.CARRIER_ERRORS] is CauseStatus.SUPPORTED
+
+
+def test_few_answers_right_after_an_action_do_not_acquit_the_carrier(world: World) -> None:
+    fail_carrier_and_pause(world)
+    look(world)
+    unpause(world, seconds_ago=9)
+    world.count("fulfillment_carrier_request_seconds_count", "outcome", {"ok": [2, 2, 4]})
+    reading = world.take(root_cause, "5.1")
+    assert reading.observations["carrier_error_share"] is None
+    assert "2 requests in the 9 s before" in reading.reason
+
+
+def test_a_moment_after_an_action_does_not_say_that_no_label_leaves(world: World) -> None:
+    fail_carrier_and_pause(world)
+    look(world)
+    unpause(world, seconds_ago=0.4)
+    assert world.take(root_cause, "5.1").observations["drain_per_minute"] is None
+    unpause(world, seconds_ago=60)
+    world.count("fulfillment_artifacts_moved_total", "kind", {"label": [20, 20, 20]})
+    assert world.take(root_cause, "5.1").observations["drain_per_minute"] == 0
+
+
 @pytest.mark.parametrize("worker", ["paused", "absent"])
 def test_a_worker_that_would_refuse_is_not_re_triggered(world: World, worker: str) -> None:
     world.put_label(25)
