@@ -325,7 +325,8 @@ def _judge_causes(
 
     An undecided cause counts only if it was supported before. If causes stay undecided, a worker
     that moved something since the last action shows that they are gone. A supported cause that was
-    read before the alert's step became ok may be gone by now: it counts as not read.
+    read before the alert's step became ok, or before uploads succeeded again, may be gone by now:
+    it counts as not read.
     """
     observations = collect_observations(readings)
     statuses = []
@@ -335,8 +336,8 @@ def _judge_causes(
         if stops_labels and (is_supported or finding.name in causes_before):
             statuses.append(finding.status)
     if CauseStatus.SUPPORTED in statuses:
-        turned_ok_seq = _find_alert_turned_ok(journal)
-        is_older = any(r.role is Role.CAUSE and r.seq < turned_ok_seq for r in readings)
+        turned_seq = max(_find_alert_turned_ok(journal), _find_uploads_turned(journal))
+        is_older = any(r.role is Role.CAUSE and r.seq < turned_seq for r in readings)
         return Causes.UNREAD if is_older else Causes.SUPPORTED
     if not any(reading.role is Role.CAUSE for reading in readings):
         return Causes.UNREAD
@@ -359,6 +360,24 @@ def _find_alert_turned_ok(journal: JournalView) -> int:
             turned_ok_seq = reading.seq
         is_breach = reading.status is Status.BREACH
     return 0 if is_breach else turned_ok_seq
+
+
+def _find_uploads_turned(journal: JournalView) -> int:
+    """Return the number of the entry at which uploads last turned from failing to succeeding.
+
+    0 when they never did, or do not succeed now.
+    """
+    turned_seq = 0
+    is_failing = False
+    for reading in journal.readings:
+        uploads = reading.observations.get("uploads")
+        if uploads == Uploads.FAILING:
+            is_failing = True
+            turned_seq = 0
+        elif uploads == Uploads.SUCCEEDING and is_failing:
+            is_failing = False
+            turned_seq = reading.seq
+    return turned_seq
 
 
 def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) -> bool:

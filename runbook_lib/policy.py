@@ -179,6 +179,10 @@ class Policy:
                     causes[finding.name] = finding
         return sorted(causes.values(), key=lambda finding: -finding.score)
 
+    def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
+        """Return what helps, by the newest diagnosis; empty when that is too old."""
+        return journal.advice(now)
+
     def compute_impact(self, journal: JournalView) -> Impact:
         """Return how much the incident affected: how many objects waited at most."""
         backlogs = [reading.value for reading in journal.readings if reading.role is Role.BACKLOG]

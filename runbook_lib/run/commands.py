@@ -232,7 +232,7 @@ def investigate(
         notebooks=done.runs,
         report=done.report,
         log=make_log_entry(policy, journal, now=now),
-        advice=journal.advice(now),
+        advice=policy.list_advice(journal, now=now),
         next="" if needs_nothing_more else name_runbook(f"runbook run {section[:2]}"),
         unfinished=journal.ways_on,
         became=tuple(_say_what_became(own)),
@@ -302,7 +302,7 @@ def run_chosen(
         became += _say_why_open(done, sections, own)
     elif verdict is not Verdict.UNKNOWN or own.last_diagnosis is not None:
         # If the verdict is unknown, an earlier diagnosis does not count: the symptom may be gone.
-        advice = journal.advice(utc_now())
+        advice = load_policy().list_advice(journal, now=utc_now())
     return documents.RunDocument(
         schema_name="runbook/run/1",
         incident=done.incident.id,

@@ -441,6 +441,35 @@ def test_a_moment_after_an_action_does_not_say_that_no_label_leaves(world: World
     assert world.take(root_cause, "5.1").observations["drain_per_minute"] == 0
 
 
+def test_a_cause_of_before_the_uploads_succeed_is_not_there_now(world: World) -> None:
+    reject_the_key(world)
+    look(world)
+    view = world.incident.journal.view()
+    assert POLICY.list_advice(view, now=world.now)
+    accept_the_key(world)
+    world.fire("FulfillmentUploadFailing")
+    assert world.take(postmortem, "6.5").observations["uploads"] == Uploads.SUCCEEDING
+    view = world.incident.journal.view()
+    judgement = POLICY.judge(view, now=world.now)
+    assert judgement is not None
+    assert judgement.verdict is Verdict.INCIDENT
+    assert "its cause is there" not in judgement.reason
+    assert judgement.next.section == "05_root_cause"
+    assert POLICY.list_advice(view, now=world.now) == ()
+
+
+def test_an_alert_whose_cause_is_there_does_not_clear(world: World) -> None:
+    world.dag = replace(world.dag, is_paused=True)
+    world.fire()
+    world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([10.0])]
+    look(world)
+    world.put_lag(*[0.0] * 8)
+    assert world.take(postmortem, "6.5").clear is not None
+    judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
+    assert judgement is not None
+    assert judgement.reason == "an alert fires, and its cause is there"
+
+
 @pytest.mark.parametrize("worker", ["paused", "absent"])
 def test_a_worker_that_would_refuse_is_not_re_triggered(world: World, worker: str) -> None:
     world.put_label(25)
