@@ -14,6 +14,7 @@ from typing import NamedTuple
 from runbook_lib.model import Outcome, Role, Status
 from runbook_lib.record.history import list_history
 from runbook_lib.section import attempt
+from runbook_lib.show.text import format_duration
 
 from ..analysis.recovery import compute_recovery, find_well_since
 from ..analysis.samples import Sample, clean, find_end, list_growth
@@ -31,6 +32,9 @@ _UPLOADS_WINDOW_S = 300.0
 _PATIENCE = timedelta(seconds=60)
 #: How old the newest sample of a counter may be, if the counter is still scraped.
 _MAX_SAMPLE_AGE = timedelta(seconds=120)
+#: The least calm before an incident that tells what is usual, if earlier trouble cut the hour off.
+_LEAST_CALM = timedelta(minutes=5)
+_HOUR = timedelta(hours=1)
 #: Step of a range query over an hour.
 _HOUR_STEP_S = 30.0
 
@@ -202,7 +206,7 @@ class Comparison(NamedTuple):
 
 
 def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
-    """Compare how many labels wait, and how long, with the hour before the incident.
+    """Compare how many labels wait, and how long, with the calm hour before the incident.
 
     Some labels always wait for a short time. The count is above the usual if it exceeds the most
     that waited in that hour by more than five and by more than a fifth.
@@ -250,9 +254,9 @@ class _Usual(NamedTuple):
 
 
 def _read_usual(inv: Investigation) -> _Usual | None:
-    """Return what is usual: a drill's steady state, else the hour before the incident.
+    """Return what is usual: a drill's steady state, else the calm before the incident.
 
-    None when neither is known.
+    None when neither is known, such as for too short a calm.
     """
     if inv.incident.state.drill_id:
         steady = _find_steady_state(inv)
@@ -261,12 +265,15 @@ def _read_usual(inv: Investigation) -> _Usual | None:
             return _Usual(steady, 0.0, f"{steady:.0f} in the drill's steady state")
     began = find_beginning(inv)
     calm = _read_calm(inv, began)
+    length = began - calm.since
     counts = _read_calm_counts(inv, began, calm.since)
-    if not counts:
+    if not counts or length < _LEAST_CALM:
         return None
     most = max(counts)
     waits_minutes = [sample.value for sample in calm.lag]
-    words = f"usually {median(counts):.0f} waited in the hour before, {most:.0f} at most"
+    span = "hour" if length >= _HOUR else format_duration(length)
+    words = f"usually {median(counts):.0f} waited in the {span} before the incident, "
+    words += f"{most:.0f} at most"
     return _Usual(most, max(waits_minutes, default=0.0), words)
 
 
@@ -324,21 +331,23 @@ class _Calm(NamedTuple):
 def _read_calm(inv: Investigation, began: datetime) -> _Calm:
     """Return the calm right before the incident began, an hour at most.
 
-    The calm starts after the last sample of the lag over the threshold.
+    The calm starts after the last sample of the lag over the threshold, and after the last earlier
+    incident or drill was closed: its backlog is not usual.
     """
-    start = began - timedelta(hours=1)
+    start = began - _HOUR
     lag, _ = attempt(lambda: _query_range(inv, LAG, start, began))
     limit = inv.settings.lag_threshold_minutes
     hour_before = [sample for sample in lag or () if start <= sample.at <= began]
     late_at = [sample.at for sample in hour_before if sample.value > limit]
-    since = max(late_at, default=start)
+    ended_before = find_end_before(inv) or start
+    since = max(start, ended_before, *late_at)
     return _Calm(since, [sample for sample in hour_before if sample.at > since])
 
 
 def _read_calm_counts(inv: Investigation, began: datetime, calm_since: datetime) -> list[float]:
     """Return how many objects waited at each sample of the calm before the incident."""
     backlog = BACKLOG % inv.settings.pending_prefix
-    start = began - timedelta(hours=1)
+    start = began - _HOUR
     # Labels may come and go between two points of the range, so each step's highest count is read.
     highest = f"max_over_time(sum({backlog})[{_HOUR_STEP_S:.0f}s:5s])"
     waited, _ = attempt(lambda: _query_range(inv, highest, start, began))

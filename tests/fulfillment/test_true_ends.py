@@ -16,9 +16,11 @@ from fulfillment.outcome import Backlog, Uploads
 from fulfillment.policy import POLICY
 from fulfillment.sections import detection, immediate, postmortem, remediation, root_cause
 from fulfillment.sections.recovery import read_uploads
-from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict
+from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict, format_time
+from runbook_lib.record.incident import create_incident
+from runbook_lib.redact import Redactor
 from runbook_lib.section import SectionModule
-from tests.support.world import LAG, World
+from tests.support.world import LAG, NOW, World
 
 FAILED = 'fulfillment_artifacts_failed_total{stage="upload"}'
 ARRIVED = "fulfillment_artifacts_arrived_total"
@@ -468,6 +470,36 @@ def test_an_alert_whose_cause_is_there_does_not_clear(world: World) -> None:
     judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
     assert judgement is not None
     assert judgement.reason == "an alert fires, and its cause is there"
+
+
+@pytest.mark.parametrize("minutes_ago", [4, 20])
+def test_the_backlog_of_an_earlier_incident_is_not_usual(world: World, minutes_ago: int) -> None:
+    closed_at = world.now - timedelta(minutes=minutes_ago)
+    before = create_incident(
+        world.home,
+        redactor=Redactor(),
+        environment="local",
+        clock=lambda: NOW - timedelta(hours=2),
+    )
+    before.update(opened_by="hand", closed_at=format_time(closed_at))
+    world.dag = replace(world.dag, is_paused=True)
+    look(world)
+    backlog = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
+    backlog = f"max_over_time({backlog}[30s:5s])"
+    # 182 waited while the earlier incident was open, and 1 since.
+    earlier_minutes = 60 - minutes_ago
+    waited = [182.0] * (2 * earlier_minutes) + [1.0] * (2 * minutes_ago)
+    world.series[backlog] = [world.line(waited, step_s=30)]
+    world.put_lag(*[0.0] * 8)
+    for number in range(30):
+        world.put_label(1, number)
+    reading = world.take(remediation, "6.5", wait_s=0)
+    assert "182" not in reading.reason
+    if minutes_ago == 4:
+        assert "how many waited before is not known" in reading.reason
+    else:
+        assert reading.observations["waiting"] == Backlog.ABOVE
+        assert "before the incident, 1 at most" in reading.reason
 
 
 @pytest.mark.parametrize("worker", ["paused", "absent"])
