@@ -339,8 +339,7 @@ def _read_calm(inv: Investigation, began: datetime) -> _Calm:
     limit = inv.settings.lag_threshold_minutes
     hour_before = [sample for sample in lag or () if start <= sample.at <= began]
     late_at = [sample.at for sample in hour_before if sample.value > limit]
-    ended_before = find_end_before(inv) or start
-    since = max(start, ended_before, *late_at)
+    since = max(start, find_end_before(inv) or start, *late_at)
     return _Calm(since, [sample for sample in hour_before if sample.at > since])
 
 

@@ -182,8 +182,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
         return outcome.left_out(answer.error)
     if worker is None or counted is None or stands_still is None:
         return outcome.unknown(answer.error or count_error or "no pass could be seen")
-    carrier_is_known = timeout_share is not None and error_share is not None
-    if metrics.is_short and not carrier_is_known:
+    if metrics.is_short and None in (timeout_share, error_share):
         requests = count_of(round(sum(metrics.recent_requests.values())), "request")
         words = (
             f"the worker runs its passes; whether the carrier answers is not known yet: {requests}"

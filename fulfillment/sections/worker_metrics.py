@@ -39,6 +39,8 @@ RATE_WINDOW_S = 120
 #: The least time for which failures, carrier requests and moves count as recent. Four scrape
 #: intervals may be longer, and count then.
 _RECENT_S = 30.0
+#: So many requests tell whether the carrier answers, however short the time.
+_ENOUGH_REQUESTS = 10
 #: Over how long arrivals are compared with moves.
 _FLOW_WINDOW_S = 300.0
 #: The time between two readings of the service's own page.
@@ -102,8 +104,8 @@ class WorkerMetrics(NamedTuple):
     def compute_carrier_share(self, outcome: str) -> float | None:
         """Return the share of an outcome in the recent carrier requests.
 
-        0 when the outcome ended; None for fewer than two requests, and for a small share in too
-        short a time.
+        0 when the outcome ended; None for fewer than two requests, and for a small share of too few
+        requests in too short a time.
         """
         if f"carrier_{outcome}" in self.ended:
             return 0.0
@@ -112,7 +114,8 @@ class WorkerMetrics(NamedTuple):
             return None
         count = self.recent_requests.get(outcome, 0)
         share = round(count / total, 3)
-        if self.is_short and share <= MAX_FAILED_SHARE:
+        is_sample_small = self.is_short and total < _ENOUGH_REQUESTS
+        if is_sample_small and share <= MAX_FAILED_SHARE:
             return None
         return share
 

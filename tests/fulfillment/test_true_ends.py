@@ -431,6 +431,8 @@ def test_few_answers_right_after_an_action_do_not_acquit_the_carrier(world: Worl
     reading = world.take(root_cause, "5.1")
     assert reading.observations["carrier_error_share"] is None
     assert "2 requests in the 9 s before" in reading.reason
+    world.count("fulfillment_carrier_request_seconds_count", "outcome", {"ok": [2, 2, 12]})
+    assert world.take(root_cause, "5.1").status is Status.OK
 
 
 def test_a_moment_after_an_action_does_not_say_that_no_label_leaves(world: World) -> None:
