@@ -14,11 +14,13 @@ from fulfillment.clients.http_systems import Target
 from fulfillment.clients.services import LogLine
 from fulfillment.outcome import Backlog, Uploads
 from fulfillment.policy import POLICY
+from fulfillment.runbook import RUNBOOK
 from fulfillment.sections import detection, immediate, postmortem, remediation, root_cause
 from fulfillment.sections.recovery import read_uploads
 from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict, format_time
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
+from runbook_lib.report import write_outputs
 from runbook_lib.section import SectionModule
 from tests.support.world import LAG, NOW, World
 
@@ -411,6 +413,10 @@ def test_a_moment_after_an_action_says_nothing_of_the_carrier(world: World) -> N
     (advice,) = view.advice(world.now)
     assert "measure again" in advice
     assert world.open(remediation).plan("6.1").action == "none"
+    write_outputs(world.incident, RUNBOOK.load_sections())
+    report = (world.incident.folder / "report.html").read_text("utf-8")
+    assert "errors of the carrier: not decided at" in report
+    assert "not found any more" not in report
 
 
 def test_a_carrier_is_judged_once_enough_time_has_passed(world: World) -> None:
