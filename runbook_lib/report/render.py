@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -54,6 +55,8 @@ CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src da
 _PACKAGES = ("papermill", "nbclient", "pandas", "pydantic")
 #: A larger page is laid out again, with the next smaller budget.
 _LIMIT_BYTES = 2_000_000
+#: A tag, or the place of another incident's report in the text between tags.
+_TAG_OR_PLACE = re.compile(r"<[^>]*>|\.\./inc-\d{8}T\d{6}Z-[0-9a-f]{4}/report\.html")
 #: The head of a journal without entries.
 _NO_ENTRY = Entry(0, datetime.min.replace(tzinfo=UTC), "", {}, "", GENESIS)
 _LESSONS = {
@@ -121,7 +124,7 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     target = incident.folder / "report.html"
     for budget in _BUDGETS:
         page = _Page(model, incident, budget)
-        html = page.render()
+        html = _link_reports(page.render())
         content = html.encode("utf-8", "backslashreplace")
         if len(content) <= _LIMIT_BYTES:
             break
@@ -131,6 +134,17 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
         write_file(target.with_name("summary.txt"), text)
         write_file(target, html)
     return target
+
+
+def _link_reports(html: str) -> str:
+    """Return a page in which the place of each other incident's report is a link to it."""
+    return _TAG_OR_PLACE.sub(_link_place, html)
+
+
+def _link_place(match: re.Match[str]) -> str:
+    """Return a link to a report's place; a tag stays as it is."""
+    found = match[0]
+    return found if found.startswith("<") else f'<a href="{found}">{found}</a>'
 
 
 class _Page:

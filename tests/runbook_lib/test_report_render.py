@@ -81,6 +81,21 @@ def test_every_link_leads_to_an_anchor_or_beside_the_report(tmp_path: Path) -> N
     assert all(re.fullmatch(r"notebooks/[\w.-]+\.html", link) for link in outside)
 
 
+def test_the_place_of_another_report_is_a_link_wherever_it_is_named(tmp_path: Path) -> None:
+    incident = make_incident(tmp_path).incident
+    other = "../inc-20261124T020000Z-0a0b/report.html"
+    incident.update(previous=other.split("/")[1])
+    incident.tell("followed", f'rel-1 is a plan of another ({other}). <b title="{other}">')
+    incident.tell("followed", "../inc-1/report.html is no report")
+
+    html, page = render(incident)
+
+    links = [link for link in page.links if link.startswith("..")]
+    # The first screen, the timeline and the journal; the journal's tag is text, so a link, too.
+    assert links == [other] * 5
+    assert html.count(f">{other}</a>") == len(links)
+
+
 def test_nothing_is_fetched_and_nothing_runs(tmp_path: Path) -> None:
     html, page = render(tell_incident(tmp_path).incident)
 
