@@ -140,9 +140,9 @@ class Repair(NamedTuple):
 
 
 Values = Mapping[str, Json]
-"""Observed values by name. Two more entries, ``worker`` and ``dag``, name the worker's service and
-the DAG. ``doubtful``, in words, is the cause of before that too little time since the last action
-leaves undecided."""
+"""Observed values by name, and four more. ``worker`` and ``dag`` name the worker's service and the
+DAG. ``doubtful``, in words, is the cause of before that too little time since the last action leaves
+undecided. ``retrigger_moved_nothing`` says whether the last remedy was a re-trigger in vain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,6 +321,8 @@ _SUPPORT = "support-service"
 _DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 #: Each of these causes keeps every label from leaving.
 STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
+#: While one of these lasts, no worker can finish a label that waits.
+_CARRIER = (Cause.CARRIER_TIMEOUT, Cause.CARRIER_ERRORS)
 
 
 def _start_first(names: Sequence[str], *, otherwise: Repair) -> Callable[[Values], Repair]:
@@ -740,6 +742,13 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
         return "none", _say_doubt(values)
     if not standstills and values.get("overdue_real") == 0:
         return "none", "no real object waits over the threshold, and nothing stops the worker"
+    if not standstills:
+        carriers = [cause for cause in ordered if cause in _CARRIER]
+        if carriers and values.get("waiting_finished") == 0:
+            words = CAUSES[carriers[0]].words
+            return "none", f"no finished object waits, and a re-trigger cannot end {words}: see 6.2"
+        if values.get("retrigger_moved_nothing"):
+            return "release", "the worker ran after a re-trigger, and moved nothing"
     return _choose_with_worker(standstills, has_api=values.get("worker_has_api") is not False)
 
 

@@ -16,8 +16,9 @@ from runbook_lib.errors import (
     NotFoundError,
 )
 from runbook_lib.frames import FLAG, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import CauseStatus, Finding, Reading, Role, Status, Verdict
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Reading, Role, Status, Verdict
 from runbook_lib.policy import say_main_causes
+from runbook_lib.record.actions import group_actions
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 from runbook_lib.show.text import count_of
 
@@ -59,6 +60,8 @@ NAME = "05_root_cause"
 TITLE = "Root cause exploration"
 Parameters = SectionParameters
 
+#: The steps whose actions make labels move again.
+_REMEDIES = ("6.1", "6.2")
 #: How long to watch a worker that may stand still, or a service that starts, in seconds.
 _WATCH_S = 15
 #: After this long without a pass a worker stands still, if its usual gap between passes is unknown.
@@ -672,6 +675,7 @@ def judge_causes(inv: Investigation) -> Diagnosis:
     values = {name: observation.value for name, observation in observations.items()}
     values["worker"] = inv.settings.worker_service
     values["dag"] = inv.settings.pipeline_dag_id
+    values["retrigger_moved_nothing"] = _has_retriggered_in_vain(inv)
     first_signs = _find_first_signs(readings.values())
     supported_earlier: set[str] = set()
     if not supported or inv.journal.last_applied:
@@ -694,6 +698,25 @@ def judge_causes(inv: Investigation) -> Diagnosis:
             changes["reason"] = f"it was supported earlier, and is over: {finding.reason}"
         findings.append(finding.model_copy(update=changes))
     return Diagnosis(tuple(findings), advice)
+
+
+def _has_retriggered_in_vain(inv: Investigation) -> bool:
+    """Tell whether the last remedy was a re-trigger after which the worker ran and moved nothing.
+
+    A worker that does not say when it last moved a label cannot tell.
+    """
+    remedies = [
+        action
+        for action in group_actions(inv.journal.actions)
+        if action.applied and action.first.step in _REMEDIES
+    ]
+    last = max(remedies, key=lambda action: action.decisive.seq, default=None)
+    if last is None or last.first.action != "retrigger" or not last.is_verified:
+        return False
+    before = last.result(ActionPhase.APPLIED).get("before") or {}
+    after = last.result(ActionPhase.VERIFIED).get("state") or {}
+    moved_at = after.get("last_move_at")
+    return moved_at is not None and moved_at == before.get("last_move_at")
 
 
 def _drop_ended_before(

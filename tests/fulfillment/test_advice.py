@@ -34,6 +34,11 @@ NAMES = {"worker": "w", "dag": "dag"}
         (set(), WAITING | {"worker_has_api": False}, "release"),
         ({Cause.CARRIER_TIMEOUT}, WAITING | {"worker_has_api": False}, "release"),
         ({Cause.WORKER_STOPPED}, WAITING | {"worker_has_api": False}, "none"),
+        ({Cause.CARRIER_ERRORS}, WAITING | {"waiting_finished": 0}, "none"),
+        ({Cause.CARRIER_ERRORS}, WAITING | {"waiting_finished": 1}, "retrigger"),
+        ({Cause.WORKER_STOPPED}, WAITING | {"waiting_finished": 0}, "retrigger"),
+        (set(), WAITING | {"retrigger_moved_nothing": True}, "release"),
+        ({Cause.WORKER_STOPPED}, WAITING | {"retrigger_moved_nothing": True}, "retrigger"),
         (set(), WAITING | {"worker_has_api": None}, "retrigger"),
     ],
 )
