@@ -141,8 +141,8 @@ class Repair(NamedTuple):
 
 Values = Mapping[str, Json]
 """Observed values by name, and four more. ``worker`` and ``dag`` name the worker's service and the
-DAG. ``doubtful``, in words, is the cause of before that too little time since the last action leaves
-undecided. ``retrigger_moved_nothing`` says whether the last remedy was a re-trigger in vain."""
+DAG. ``doubtful``, in words, is the cause of before that too little time since the last action
+leaves undecided. ``retrigger_moved_nothing``: whether the last remedy was a re-trigger in vain."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -211,7 +211,9 @@ def investigate(
     readings = journal.latest().values()
     unread = [reading for reading in readings if reading.status is Status.UNKNOWN]
     section, _ = policy.choose_next(journal, now=now)
-    needs_nothing_more = verdict is Verdict.HEALTHY or not section
+    next_command = _say_close(incident)
+    if verdict is not Verdict.HEALTHY and section:
+        next_command = name_runbook(f"runbook run {section[:2]}")
     own = journal.of_runs(_list_run_marks(done.runs))
     changes = compute_changes(journal, policy)
     code = compute_exit_code(verdict)
@@ -233,7 +235,7 @@ def investigate(
         report=done.report,
         log=make_log_entry(policy, journal, now=now),
         advice=policy.list_advice(journal, now=now),
-        next="" if needs_nothing_more else name_runbook(f"runbook run {section[:2]}"),
+        next=next_command,
         unfinished=journal.ways_on,
         became=tuple(_say_what_became(own)),
         changed=changes.changed,
@@ -313,7 +315,7 @@ def run_chosen(
         plans=tuple(_list_plans(done.incident, own, is_over=verdict in ENDED_WELL)),
         report=done.report,
         advice=advice,
-        next=_say_next(judgement, done.incident, chosen_names),
+        next=_say_close(done.incident) or _say_next(judgement, done.incident, chosen_names),
         unfinished=journal.ways_on,
         became=tuple(became),
     )
@@ -412,6 +414,16 @@ def _say_next(judgement: Judgement | None, incident: Incident, ran: Sequence[str
     if judgement.verdict in ENDED_WELL and section in ran:
         return ""
     return name_command(f"run {section[:2]}", incident)
+
+
+def _say_close(incident: Incident) -> str:
+    """Return the command that closes an open incident in which all is well, else an empty text.
+
+    No section closes an incident that saw no trouble.
+    """
+    if not incident.is_open or judge_incident(incident).verdict is not Verdict.HEALTHY:
+        return ""
+    return name_runbook(f"runbook close {incident.id}")
 
 
 def _pick(section: SectionModule, given: Given) -> dict[str, object]:

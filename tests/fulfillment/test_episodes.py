@@ -306,6 +306,17 @@ def test_what_comes_next_is_accepted_after_a_look_that_is_over(world: World) -> 
     assert done.next == "runbook run 08"
 
 
+def test_an_open_incident_without_trouble_names_its_close(world: World) -> None:
+    incident = Investigation.open(section=detection, settings=world.settings).incident
+    incident.open("by hand")
+    done = run_chosen(world.settings, SECTIONS, ["02", "03", "05", "07"], parameters={})
+    assert (done.incident, done.verdict) == (incident.id, Verdict.HEALTHY)
+    assert list_open(world) == [incident.id]
+    assert done.next == f"runbook close {incident.id}"
+    close_incident(world.settings, SECTIONS, incident.id)
+    assert list_open(world) == []
+
+
 def test_an_incident_that_section_7_does_not_close_says_why(world: World) -> None:
     pause_pipeline(world)
     look(world)
