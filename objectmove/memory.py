@@ -11,7 +11,7 @@ from chainlog import ChainedLog
 from . import record as records
 from .bucket import S3Bucket, format_time
 from .carry import compare_with_plan, look_surely
-from .errors import PlanError
+from .errors import PlanError, StoreError
 from .ledger import Ledger
 from .parking import list_parked
 from .plan import MovePlan, PlanRow, find_manifest, parse_plan
@@ -91,6 +91,7 @@ class Unfinished:
     way_on : the command that goes on with the plan
     held_by, held_since : who began the hold for the plan, and when, by the store's time; empty when
         nobody is held
+    planned : of a plan that was begun and has not ended, how many rows it has; 0: not known
     """
 
     plan: str
@@ -100,6 +101,7 @@ class Unfinished:
     way_on: str
     held_by: str = ""
     held_since: str = ""
+    planned: int = 0
 
 
 def list_unfinished(bucket: S3Bucket, list_begun: ListBegun = list_none) -> list[Unfinished]:
@@ -124,7 +126,7 @@ def list_unfinished(bucket: S3Bucket, list_begun: ListBegun = list_none) -> list
         if record.ended and record.plan in busy_parents:
             continue
         way_on = find_way_on(bucket, record)
-        unfinished.append(_describe_record(record, way_on))
+        unfinished.append(_describe_record(record, way_on, _count_planned(bucket, record)))
     return sorted(unfinished, key=lambda plan: not plan.held_by)  # False sorts first
 
 
@@ -147,8 +149,18 @@ def _add_hold(state: str, hold: HoldNote | None) -> str:
     return f"{state}; {hold.words}" if hold else state
 
 
-def _describe_record(record: Record, way_on: str) -> Unfinished:
-    """Describe a plan by its record."""
+def _count_planned(bucket: S3Bucket, record: Record) -> int:
+    """Return how many rows a plan has that was begun and has not ended; 0: not known."""
+    if record.is_over or record.is_unbegun:
+        return 0
+    try:
+        return len(records.read_recorded_plan(bucket, record, folder=Path()).rows)
+    except (PlanError, StoreError):
+        return 0
+
+
+def _describe_record(record: Record, way_on: str, planned: int) -> Unfinished:
+    """Describe a plan by its record, and by how many rows it has."""
     if record.is_over and record.rows_awaiting_word:
         rows = len(record.rows_awaiting_word)
         state = "waits for a person to say what became of these objects"
@@ -169,6 +181,7 @@ def _describe_record(record: Record, way_on: str) -> Unfinished:
         way_on=way_on,
         held_by=record.hold.by if record.hold else "",
         held_since=format_time(record.hold.since) if record.hold else "",
+        planned=planned,
     )
 
 

@@ -564,7 +564,11 @@ def _describe_unfinished(row: Mapping[str, Json]) -> str:
     held = ""
     if row["held_by"]:
         held = f", held by {row['held_by']} since {row['held_since']}"
-    objects = f" ({count_of(row['rows'], 'object')})" if row["rows"] else ""
+    objects = ""
+    if row.get("planned"):
+        objects = f" ({row['rows']:,} of {count_of(row['planned'], 'object')})"
+    elif row["rows"]:
+        objects = f" ({count_of(row['rows'], 'object')})"
     return f"{row['plan']}{objects} {row['state']}{held}: {row['way_on']}"
 
 

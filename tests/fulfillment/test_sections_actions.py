@@ -236,6 +236,18 @@ def test_a_healthy_worker_is_re_triggered(world: World) -> None:
     assert world.calls == ["trigger"]
 
 
+def test_a_re_trigger_that_moved_nothing_is_not_offered_again(world: World) -> None:
+    world.put_label(25)
+    assert world.worker is not None
+    world.worker = replace(world.worker, last_move_at=world.now - timedelta(minutes=30))
+    inv = world.open(remediation)
+    assert carry_out(inv, "6.1").phase is ActionPhase.VERIFIED
+    assert world.calls == ["trigger"]
+    plan = inv.plan("6.1")
+    assert plan.kind is MOVE
+    assert "moved nothing" in plan.content.header.others
+
+
 def test_nothing_to_do_is_an_empty_plan_for_every_action(world: World) -> None:
     inv = world.open(remediation)
     for step in inv.section.ACTIONS:
@@ -731,8 +743,7 @@ def test_an_interrupted_release_says_what_to_do_and_the_cell_can_be_run_again(wo
     unfinished = inv.read_step("1.5")
     assert unfinished.status is Status.BREACH
     begun = unfinished.rows[0]["rows"]
-    objects = "1 object" if begun == 1 else f"{begun} objects"
-    assert unfinished.reason.startswith(f"{plan.id} ({objects}) begun and not finished")
+    assert unfinished.reason.startswith(f"{plan.id} ({begun} of 3 objects) begun and not finished")
     assert f"runbook resume {plan.id}" in unfinished.reason
     bucket.fate = lambda _: None
     result = inv.apply(plan, approve=plan.sha256).result
