@@ -226,6 +226,12 @@ class ReportModel:
         """Whether the trouble began in an incident that was closed before this one."""
         return self.journal.is_continued
 
+    @property
+    def is_look(self) -> bool:
+        """Whether nobody opened an incident here, no symptom was seen, and it is no drill."""
+        is_incident = self.facts.get("opened_by") or self.facts.get("drill") or self.since
+        return not (is_incident or self.damage)
+
     def section(self, name: str) -> ReportSection:
         """Return a section; if the model has none of this name yet, add an empty one."""
         return self.sections.setdefault(name, ReportSection(name, name))

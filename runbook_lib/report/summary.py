@@ -394,7 +394,9 @@ def _describe_cause(model: ReportModel) -> Fact:
     """Return the causes and the reason of the first; without any, whether one was looked for."""
     if model.causes:
         causes = say_causes(model.causes)
-        return Fact(_capitalise(causes), _explain_causes(model.causes))
+        return Fact(_capitalise(causes), _explain_causes(model))
+    if model.verdict is Verdict.HEALTHY:
+        return Fact("there was no trouble")
     if model.journal.findings():
         return Fact(_NO_CAUSE)
     section = model.section_with(Role.CAUSE)
@@ -403,11 +405,24 @@ def _describe_cause(model: ReportModel) -> Fact:
     return Fact(f"not looked for yet (section {section.number})")
 
 
-def _explain_causes(causes: Sequence[Finding]) -> str:
-    """Return the reason of the only cause; of several causes, each one with its reason."""
-    if len(causes) == 1:
-        return causes[0].reason
-    return ". ".join(f"{_capitalise(say_causes([cause]))}: {cause.reason}" for cause in causes)
+def _explain_causes(model: ReportModel) -> str:
+    """Return the reason of the only cause; of several causes, each one with its reason.
+
+    A reason was true when a conclusion gave it, so it says when that was.
+    """
+    reasons = [_say_reason(model, cause) for cause in model.causes]
+    if len(reasons) == 1:
+        return reasons[0]
+    words = [_capitalise(say_causes([cause])) for cause in model.causes]
+    return ". ".join(f"{name}, {reason}" for name, reason in zip(words, reasons, strict=True))
+
+
+def _say_reason(model: ReportModel, cause: Finding) -> str:
+    """Return a cause's reason, after the time of the conclusion that gave it."""
+    for conclusion in model.journal.conclusions:
+        if cause in conclusion.findings:
+            return f"found at {conclusion.at:%H:%M:%SZ}: {cause.reason}"
+    return cause.reason
 
 
 def _describe_start(model: ReportModel) -> Fact:
@@ -657,7 +672,10 @@ def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
         words = _find_words(entry)
         if words is not None:
             reason = str(entry.data.get("reason") or "")
-            yield TimelineRow(entry.at, words.tone, words.text, reason, entry.seq)
+            text = words.text
+            if entry.kind == "closed" and model.is_look:
+                text = "The look was over"
+            yield TimelineRow(entry.at, words.tone, text, reason, entry.seq)
         elif entry.kind == "notebook":
             notebook = entry.data.get("notebook")
             status = entry.data.get("status")

@@ -985,11 +985,31 @@ def test_of_two_causes_each_has_its_reason_and_the_one_that_was_not_mended_here_
     tell_two_causes(tell)
     model = model_of(tell.incident)
     model.is_good = False
-    assert "Errors: they are logged. A pause: the DAG says so" in facts_of(model)["Cause"]
+    at = f"{model.journal.conclusions[0].at:%H:%M:%SZ}"
+    words = f"Errors, found at {at}: they are logged. A pause, found at {at}: the DAG says so"
+    assert words in facts_of(model)["Cause"]
     assert "elsewhere" not in facts_of(model)["What was done"]
     model.is_good = True
     done = list_facts(model)["What was done"].text
     assert done.endswith("; errors: mended elsewhere, or ended by itself")
+
+
+def test_a_look_that_saw_no_trouble_needs_no_cause_and_was_no_incident(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.incident.update(opened_by="")
+    for step, name in (("2.1", "lag"), ("2.3", "backlog"), ("3.3", "store")):
+        tell.read(step, name, "ok")
+    tell.start("05_root_cause")
+    refuted = Finding(
+        name=Cause.SURGE, words="a surge", status=CauseStatus.REFUTED, reason="nothing waits"
+    )
+    tell.conclude(Verdict.HEALTHY, "all is well", findings=(refuted,))
+    tell.incident.close(Verdict.HEALTHY)
+    model = model_of(tell.incident)
+    assert facts_of(model)["Cause"] == "there was no trouble"
+    assert "The look was over" in [row.text for row in tell_timeline(model)]
+    tell.incident.update(opened_by="2.1")
+    assert "The incident was closed" in [row.text for row in tell_timeline(model_of(tell.incident))]
 
 
 @pytest.mark.parametrize(
