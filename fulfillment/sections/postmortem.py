@@ -283,13 +283,17 @@ def conclude(inv: Investigation) -> Conclusion:
     """Say how many points are ticked; the verdict is the incident's, by current readings."""
     own = [reading for step_id, reading in inv.latest().items() if step_id in _OWN]
     ticked = [reading for reading in own if reading.status is Status.OK]
+    left_out = [reading.step for reading in own if reading.status is Status.LEFT_OUT]
     # A note ticks a point, but the follow-ups of the point stay open.
     follow_ups: list[str] = []
     for reading in own:
         follow_ups += [row["open"] for row in reading.rows if "open" in row]
     verdict, reason = judge_now(inv, STEPS)
+    points = f"{len(ticked)} of {len(_OWN)} points are ticked"
+    if left_out:
+        points += f"; left out: {', '.join(left_out)}"
     return Conclusion(
         verdict=verdict,
-        summary=f"{len(ticked)} of {len(_OWN)} points are ticked; {reason}",
+        summary=f"{points}; {reason}",
         follow_ups=tuple(follow_ups),
     )

@@ -712,6 +712,9 @@ def test_an_alert_that_never_fired_here_is_not_told_as_cleared(world: World) -> 
     world.hear("slack", "email", "teams", status="resolved")
     reading = world.take(postmortem, "7.1")
     assert (reading.status, len(reading.rows)) == (Status.LEFT_OUT, 0)
+    inv = world.open(postmortem)
+    inv.read_step("7.1")
+    assert "left out: 7.1" in inv.conclude().summary
 
 
 def test_the_alert_is_not_cleared_while_a_channel_was_not_told(world: World) -> None:

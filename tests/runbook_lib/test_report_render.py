@@ -349,6 +349,14 @@ def test_what_is_left_out_is_said_to_be_and_is_not_open(tmp_path: Path) -> None:
     assert list_open(ReportModel(tell.incident, SECTIONS)) == []
 
 
+def test_a_point_of_the_checklist_that_is_left_out_is_not_called_open(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("7.1", "alert cleared", "left_out", reason="nothing to clear")
+    html, _ = render(tell.incident)
+    words = re.findall(r"<b>(Done|Open|Left out):</b>", html)
+    assert words == ["Left out", "Open", "Open", "Open", "Open"]
+
+
 def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:
     secret = 'S3ntinel"&<pass>/value'
     tell = make_incident(tmp_path, secrets=(secret,))
