@@ -191,7 +191,8 @@ class FulfillmentPolicy(Policy):
         if counts.late_orders:
             details.append(f"{count_of(counts.late_orders, 'late order')} at one look")
         if counts.unserved:
-            details.append(f"{count_of(counts.unserved, 'order')} without any label")
+            orders = count_of(counts.unserved, "order")
+            details.append(f"{orders} without any label at one look, each counted as one label")
         if counts.longest_minutes:
             details.append(f"longest wait seen {counts.longest_minutes:.1f} min")
         tickets = journal.tickets()

@@ -48,7 +48,9 @@ def test_orders_without_a_label_are_affected_although_nothing_waits(world: World
     reading = inv.read_step("2.3")
 
     assert (reading.value, reading.unserved, reading.longest_minutes) == (0, 6, 4.0)
-    assert POLICY.compute_impact(inv.journal).affected == 6
+    impact = POLICY.compute_impact(inv.journal)
+    assert impact.affected == 6
+    assert "at one look, each counted as one label" in str(impact)
     affected = count_affected(inv.journal)
     assert (affected.labels, affected.unserved, affected.longest_minutes) == (0, 6, 4.0)
 
