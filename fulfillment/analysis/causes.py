@@ -742,14 +742,11 @@ def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, st
         return "none", _say_doubt(values)
     if not standstills and values.get("overdue_real") == 0:
         return "none", "no real object waits over the threshold, and nothing stops the worker"
-    if not standstills:
-        carriers = [cause for cause in ordered if cause in _CARRIER]
-        if carriers and values.get("waiting_finished") == 0:
-            words = CAUSES[carriers[0]].words
-            return "none", f"no finished object waits, and a re-trigger cannot end {words}: see 6.2"
-        if values.get("retrigger_moved_nothing"):
-            return "release", "the worker ran after a re-trigger, and moved nothing"
-    return _choose_with_worker(standstills, has_api=values.get("worker_has_api") is not False)
+    has_api = values.get("worker_has_api") is not False
+    if standstills:
+        return _choose_after_repair(standstills, has_api=has_api)
+    carriers = [cause for cause in ordered if cause in _CARRIER]
+    return _choose_with_worker(carriers, values, has_api=has_api)
 
 
 def _say_doubt(values: Values) -> str:
@@ -757,18 +754,28 @@ def _say_doubt(values: Values) -> str:
     return f"measure again: it is not known yet whether this is over: {values['doubtful']}"
 
 
-def _choose_with_worker(standstills: Sequence[str], *, has_api: bool) -> tuple[Strategy, str]:
-    """Choose what 6.1 does with a worker that can move labels, at once or after 6.2.
+def _choose_after_repair(standstills: Sequence[str], *, has_api: bool) -> tuple[Strategy, str]:
+    """Choose what 6.1 does with a worker that can move labels after 6.2 ends these causes."""
+    names = ", ".join(standstills)
+    if has_api:
+        return "retrigger", f"6.2 brings the worker back first ({names}); then ask it to run once"
+    return "none", f"the worker moves labels by itself after 6.2 brings it back: {names}"
+
+
+def _choose_with_worker(
+    carriers: Sequence[str], values: Values, *, has_api: bool
+) -> tuple[Strategy, str]:
+    """Choose what 6.1 does with a worker that can move labels at once.
 
     Parameters
     ----------
-    standstills : the supported causes that 6.2 ends first; empty: the worker can start at once
+    carriers : the supported causes that lie with the carrier
     """
-    names = ", ".join(standstills)
-    if standstills and has_api:
-        return "retrigger", f"6.2 brings the worker back first ({names}); then ask it to run once"
-    if standstills:
-        return "none", f"the worker moves labels by itself after 6.2 brings it back: {names}"
+    if carriers and values.get("waiting_finished") == 0:
+        words = CAUSES[carriers[0]].words
+        return "none", f"no finished object waits, and a re-trigger cannot end {words}: see 6.2"
+    if values.get("retrigger_moved_nothing"):
+        return "release", "the worker ran after a re-trigger, and moved nothing"
     if has_api:
         return "retrigger", "no cause is found that stops the worker: ask it to run once"
     return "release", "no cause was found, and the worker has no API to run it again"
