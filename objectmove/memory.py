@@ -11,7 +11,7 @@ from chainlog import ChainedLog
 from . import record as records
 from .bucket import S3Bucket, format_time
 from .carry import compare_with_plan, look_surely
-from .errors import PlanError, StoreError
+from .errors import MoveError, PlanError
 from .ledger import Ledger
 from .parking import list_parked
 from .plan import MovePlan, PlanRow, find_manifest, parse_plan
@@ -125,8 +125,7 @@ def list_unfinished(bucket: S3Bucket, list_begun: ListBegun = list_none) -> list
     for record in open_records:
         if record.ended and record.plan in busy_parents:
             continue
-        way_on = find_way_on(bucket, record)
-        unfinished.append(_describe_record(record, way_on, _count_planned(bucket, record)))
+        unfinished.append(_describe_record(bucket, record))
     return sorted(unfinished, key=lambda plan: not plan.held_by)  # False sorts first
 
 
@@ -155,12 +154,12 @@ def _count_planned(bucket: S3Bucket, record: Record) -> int:
         return 0
     try:
         return len(records.read_recorded_plan(bucket, record, folder=Path()).rows)
-    except (PlanError, StoreError):
+    except MoveError:
         return 0
 
 
-def _describe_record(record: Record, way_on: str, planned: int) -> Unfinished:
-    """Describe a plan by its record, and by how many rows it has."""
+def _describe_record(bucket: S3Bucket, record: Record) -> Unfinished:
+    """Describe a plan by its record, and by what the bucket holds of it."""
     if record.is_over and record.rows_awaiting_word:
         rows = len(record.rows_awaiting_word)
         state = "waits for a person to say what became of these objects"
@@ -178,10 +177,10 @@ def _describe_record(record: Record, way_on: str, planned: int) -> Unfinished:
         by=f"{record.by} on {record.host}",
         state=_add_hold(state, record.hold),
         rows=rows,
-        way_on=way_on,
+        way_on=find_way_on(bucket, record),
         held_by=record.hold.by if record.hold else "",
         held_since=format_time(record.hold.since) if record.hold else "",
-        planned=planned,
+        planned=_count_planned(bucket, record),
     )
 
 
