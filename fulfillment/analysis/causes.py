@@ -722,7 +722,9 @@ def _fit_strategy(
     return fitted, rule.reason
 
 
-def choose_strategy(causes: Iterable[str], values: Values) -> tuple[Strategy, str]:
+def choose_strategy(  # noqa: PLR0911  # a return for each reason
+    causes: Iterable[str], values: Values
+) -> tuple[Strategy, str]:
     """Choose a strategy for 6.1 by the causes and by what waits, and say why.
 
     Whether the worker would refuse, such as while it is paused, is not considered here.

@@ -349,7 +349,9 @@ def test_what_is_left_out_is_said_to_be_and_is_not_open(tmp_path: Path) -> None:
     assert list_open(ReportModel(tell.incident, SECTIONS)) == []
 
 
-def test_only_a_point_of_the_checklist_that_was_read_and_is_open_is_called_open(tmp_path: Path) -> None:
+def test_only_a_point_of_the_checklist_that_was_read_and_is_open_is_called_open(
+    tmp_path: Path,
+) -> None:
     tell = make_incident(tmp_path)
     tell.read("7.1", "alert cleared", "left_out", reason="nothing to clear")
     tell.read("7.2", "incident log", "unknown", reason="no cause yet")
