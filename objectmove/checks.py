@@ -65,7 +65,7 @@ def check_approval(
         raise NotApprovedError(f"{plan.id} was begun. Go on with: {header.resume_command}")
     if is_new and now > header.expires_at:
         until = format_time(header.expires_at)
-        raise ExpiredError(f"{plan.id} expired at {until}: plan again")
+        raise ExpiredError(f"{plan.id} expired at {until}: {_say_plan_again(plan)}")
     if not is_new and not is_known:
         text = f"{plan.id} was never begun, and nothing was moved"
         if header.action == "move" and now > header.expires_at:
@@ -235,7 +235,12 @@ def check_changed(plan: MovePlan, changed: Mapping[int, str], *, is_strict: bool
     if len(changed) > allowed:
         some = _describe_some(plan, changed)
         what = f"{len(changed)} of {len(rows)} planned objects are not what they were: {some}"
-        raise DriftError(f"{what}. Nothing was changed; make a new plan.")
+        raise DriftError(f"{what}. Nothing was changed; {_say_plan_again(plan)}.")
+
+
+def _say_plan_again(plan: MovePlan) -> str:
+    """Say that a plan must be made anew; for a move, with the command."""
+    return "plan again with `runbook plan`" if plan.header.action == "move" else "plan again"
 
 
 def _describe_some(plan: MovePlan, changed: Mapping[int, str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -177,6 +177,7 @@ class Investigation(Generic[S, C]):
         self.clients = self.clients or self.connect(self.settings)
         self._plans: dict[str, Plan] = {}  # plans that this object made; the key is their SHA-256
         self._approvals: dict[str, str] = {}  # hashes as they were typed; the key is the plan's id
+        self._has_begun = False  # whether the plan that is carried out changed something
 
     @classmethod
     def connect(cls, _settings: S) -> C:
@@ -714,8 +715,22 @@ class Investigation(Generic[S, C]):
         """Go on with a plan that was approved, begun and cut off, here or on another machine."""
         if plan.kind.resume is None:
             raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
-        resumed = replace(plan, action="resume")
-        return self._carry_out(resumed, plan.kind.resume)
+        return self._carry_out(plan, plan.kind.resume)
+
+    def begin_change(self, plan: Plan) -> None:
+        """Make an incident of a look: a plan passed its last check, and changes something now.
+
+        If the plan is another incident's, say so. Called again for one run, it does nothing.
+        """
+        if self._has_begun:
+            return
+        self._has_begun = True
+        owner = plan.path.parents[1].name
+        is_own = owner == self.incident.id
+        whose = "" if is_own else f", a plan of {owner},"
+        self.incident.open(HAND, why=f"{plan.id}{whose} is carried out")
+        if not is_own:
+            self.incident.follow(owner, plan.id)
 
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again and journal whether the plan's effect is there."""
@@ -734,16 +749,17 @@ class Investigation(Generic[S, C]):
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
         """Change the world by ``change``, and journal what came of the plan, even a failure.
 
-        A look becomes an incident first.
+        A look becomes an incident, unless nothing is changed. What an earlier incident did is not
+        journalled as an action of this one.
         """
-        self.incident.open(HAND)
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
+        self._has_begun = False
         try:
             # Plans of a kind with ``resume`` move objects: their mover makes this check.
             if plan.kind.resume is None:
                 check_use(plan, now=self.now())
-            effect = change(self, plan)
+            effect = self._change(plan, change)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
             text = str(error) or say_interrupted(plan, self.incident, self.section)
@@ -756,7 +772,26 @@ class Investigation(Generic[S, C]):
             reason = str(error) or type(error).__name__
             self._write_phase(plan, phase, reason)
             raise
+        if not self._has_begun and not self._is_followed(plan):
+            reason = f"nothing was done now; so far {effect.reason}"
+            return plan.make_entry(ActionPhase.APPLIED, reason=reason, result=effect.result)
         return self._write_phase(plan, ActionPhase.APPLIED, effect.reason, effect.result)
+
+    def _change(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> Effect:
+        """Carry the change out, and note that it began, even if it fails.
+
+        A mover notes it itself, before its first change.
+        """
+        try:
+            return change(self, plan)
+        finally:
+            if plan.kind.resume is None and plan.trace.exists():
+                self.begin_change(plan)
+
+    def _is_followed(self, plan: Plan) -> bool:
+        """Tell whether a plan is this incident's own, or of an incident that this one follows."""
+        owner = plan.path.parents[1].name
+        return owner == self.incident.id or owner in self.incident.state.follows
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
@@ -767,7 +802,7 @@ class Investigation(Generic[S, C]):
             kinds.extend(action.kinds)
         plans = []
         for plan_id in split_list(self.parameters.plan):
-            path = self.incident.find_and_note_plan(plan_id)
+            path = self.incident.find_plan(plan_id)
             plans.append(load_plan(path, kinds))
         return plans
 

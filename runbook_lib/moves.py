@@ -18,7 +18,7 @@ from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
-from chainlog import ChainedLog
+from chainlog import ChainedLog, Entry
 
 from .approvals import Effect, Plan, PlanKind, load_plan
 from .errors import SafetyError, UsageError
@@ -47,6 +47,8 @@ _NAMED_SHARDS = 10
 _AS_PLANNED = ("in_place", "gone_after_landed")
 #: Outcome of rows that an undo took back. A proof counts them again by where their objects are now.
 _UNDONE = "taken_back"
+#: Kinds of a ledger's lines that come after the last check, and before what they say is done.
+_BEGINNINGS = ("approved", "resumed", "goes_on", "ended")
 PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._#-]{0,150}$")]
 #: What a person says of a row's object; empty: nothing.
 Word = Literal["", "taken", "not_taken"]
@@ -540,7 +542,7 @@ class MoveGate(Generic[P]):
         )
 
     def _load_plan(self, inv: Any, plan_id: str) -> Plan:
-        return load_plan(inv.incident.find_and_note_plan(plan_id), (self.kind,))
+        return load_plan(inv.incident.find_plan(plan_id), (self.kind,))
 
     def plan_undo(self, inv: Any, plan: Plan) -> Plan:
         """Plan to take a move, or a person's word, back."""
@@ -742,7 +744,7 @@ class MoveGate(Generic[P]):
                 done = run(
                     self.get_store(inv.clients),
                     plan.content,
-                    logs=_open_logs(plan),
+                    logs=_open_logs(plan, on_beginning=partial(inv.begin_change, plan)),
                     operator=inv.operator,
                     hold=self.make_hold(inv),
                     clock=self.mover.make_clock(inv.now, inv.sleep),
@@ -887,9 +889,32 @@ def read_keys(text: str) -> list[str]:
     return list(keys)
 
 
-def _open_logs(plan: Plan) -> Logs:
-    """Return a function from a plan's id to its ledger, in the folder of ``plan``'s ledger."""
-    return lambda plan_id: ChainedLog(plan.trace.with_name(f"{plan_id}.jsonl"))
+class _WatchedLedger(ChainedLog):
+    """A plan's ledger that tells when a run of the plan changes something."""
+
+    on_beginning: Callable[[], None]
+
+    def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
+        """Append one entry; before that, call ``on_beginning`` if a change follows."""
+        if kind in _BEGINNINGS:
+            self.on_beginning()
+        return super().append(kind, data, sync=sync)
+
+
+def _open_logs(plan: Plan, *, on_beginning: Callable[[], None] = lambda: None) -> Logs:
+    """Return a function from a plan's id to its ledger, in the folder of ``plan``'s ledger.
+
+    Parameters
+    ----------
+    on_beginning : called before a run of the plan, or of one of its shards, changes something
+    """
+
+    def open_log(plan_id: str) -> ChainedLog:
+        log = _WatchedLedger(plan.trace.with_name(f"{plan_id}.jsonl"))
+        log.on_beginning = on_beginning
+        return log
+
+    return open_log
 
 
 def _count_trouble(facts: Mapping[str, Json], name: str) -> int:

@@ -171,7 +171,7 @@ def _load_release(inv: Investigation, step_id: str, plan_id: str, actions: Seque
     UsageError
         When the plan's action is not among ``actions``.
     """
-    plan = load_plan(inv.incident.find_and_note_plan(plan_id), _RELEASE_KINDS)
+    plan = load_plan(inv.incident.find_plan(plan_id), _RELEASE_KINDS)
     action = plan.action
     if plan.kind is MOVE:
         action = plan.content.action
@@ -389,7 +389,7 @@ def _find_newest_plan(inv: Investigation) -> Plan | None:
             newest_id = plan_id
     if not newest_id:
         return None
-    return load_plan(inv.incident.find_and_note_plan(newest_id), _RELEASE_KINDS)
+    return load_plan(inv.incident.find_plan(newest_id), _RELEASE_KINDS)
 
 
 @step(

@@ -199,6 +199,8 @@ def _read_journal(incident: Incident, judge: Judge) -> dict[str, Json]:
         "cause_found": ", ".join(causes),
         "lost": _count_lost(journal),
     }
+    if any(entry.kind == "handed_over" for entry in journal.entries):
+        row["previous"] = ""  # another episode had begun
     if not incident.is_closed:
         row["verdict"] = judge.compute_verdict(journal)
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]

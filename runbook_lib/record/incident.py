@@ -76,7 +76,7 @@ class IncidentState(BaseModel):
         trouble goes on in this one; empty: none
     previous_damage : what is wrong with the journal of ``previous``; empty: nothing is known
     followed_by : id of the incident that this one's close named as the next; empty: none
-    follows : ids of the incidents whose plans this one used
+    follows : ids of the incidents whose plans this one carried out
     operators : the people who worked on the incident, the first person first; empty: not known
     drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
         and the numbers of what it injected
@@ -252,16 +252,17 @@ class Incident:
         with self.lock("incident.json"):
             yield not self.is_late
 
-    def open(self, by: str, episode: Episode | None = None) -> None:
+    def open(self, by: str, episode: Episode | None = None, *, why: str = "") -> None:
         """Make an incident of a look; note the first alert as the incident's.
 
-        A look for a drill's alert stays a look: real trouble gets an incident of its own. If the
-        trouble of a closed incident goes on in this one, that incident is noted, too.
+        A look for a drill's alert stays a look: real trouble gets an incident of its own. If a step
+        saw that the trouble of a closed incident goes on in this one, that incident is noted, too.
 
         Parameters
         ----------
         by : ``hand``, or the step that saw the first breach
         episode : the alert; None: none is known
+        why : why it is opened by ``hand``, in words; empty: somebody did so
 
         Notes
         -----
@@ -269,22 +270,23 @@ class Incident:
         """
         with self.keep_open() as may_write:
             if may_write:
-                self._open(by, episode)
+                self._open(by, episode, why or "somebody opened it by hand")
 
-    def _open(self, by: str, episode: Episode | None) -> None:
+    def _open(self, by: str, episode: Episode | None, why_by_hand: str) -> None:
         """Do what ``open`` does, in a block of ``keep_open``."""
         state = self.state
         if state.drill and not state.opened_by:
             return
         if not state.opened_by:
             self._change({"opened_by": by, "opened_at": format_time(self._clock())})
-            why = "somebody opened it by hand" if by == HAND else f"{by} saw trouble"
+            why = why_by_hand if by == HAND else f"{by} saw trouble"
             self.tell("opened", f"{self.id} is open: {why}.", saw_trouble=by != HAND)
         if episode and state.episode is None:
             self._change({"episode": episode.model_dump(mode="json")})
             start = f"{episode.start:%Y-%m-%d %H:%M:%S}Z"
             self.tell("adopted", f"The alert since {start} belongs to {self.id}.")
-        self._name_continued()
+        if by != HAND:  # a person, or a change, saw no trouble
+            self._name_continued()
 
     def _name_continued(self) -> None:
         """Name the closed incident whose trouble goes on in this one, and copy its ticket.
@@ -310,16 +312,20 @@ class Incident:
         self.tell("continued", f"{text} Its trouble goes on in {self.id}.")
 
     def _find_closed_before(self) -> Incident | None:
-        """Return the newest other closed incident that is neither a look nor a drill."""
+        """Return the newest other closed incident that saw trouble, and is no drill."""
         for folder in list_incidents(self.folder.parent):
             if folder.name == self.id:
                 continue
             other = Incident(folder, redactor=self.redactor, clock=self._clock)
             with suppress(RecordError):
                 state = other.state
-                if state.is_closed and state.opened_by and not state.drill:
+                if state.is_closed and not state.drill and other.saw_trouble():
                     return other
         return None
+
+    def saw_trouble(self) -> bool:
+        """Tell whether a step saw trouble here. Raises ``RecordError`` if that cannot be read."""
+        return self.state.opened_by not in ("", HAND) or self.journal.view().since() is not None
 
     def join(self, operator: str) -> None:
         """Note who works on the incident; say so if another person worked on it before."""
@@ -412,16 +418,11 @@ class Incident:
                 changes["followed_by"] = followed_by
             self._change(changes)
 
-    def find_and_note_plan(self, plan_id: str) -> Path:
+    def find_plan(self, plan_id: str) -> Path:
         """Return the path of a plan's file: in this incident's folder, else in another.
 
         If several other folders have the plan, the newest folder's is returned. If no folder has
-        it, the path is that of a file that does not exist.
-
-        Notes
-        -----
-        If the plan is another incident's, changes the state: ``follows`` then names that incident.
-        The journal says so, too. If another command has closed this incident, nothing is written.
+        it, the path is that of a file that does not exist. Only reads.
         """
         own = self.path("plans", f"{plan_id}.jsonl")
         if own.exists():
@@ -429,14 +430,20 @@ class Incident:
         for folder in list_incidents(self.folder.parent):
             path = folder / "plans" / own.name
             if path.is_file():
-                with self.keep_open() as may_write:
-                    follows = self.state.follows
-                    if may_write and folder.name not in follows:
-                        self._change({"follows": [*follows, folder.name]})
-                        place = f"../{folder.name}/report.html"
-                        self.tell("followed", f"{plan_id} is a plan of {folder.name} ({place}).")
                 return path
         return own
+
+    def follow(self, other: str, plan_id: str) -> None:
+        """Note that a plan of another incident is carried out in this one.
+
+        Does nothing when the state names that incident already, or when another command has closed
+        this one.
+        """
+        with self.keep_open() as may_write:
+            follows = self.state.follows
+            if may_write and other not in follows:
+                self._change({"follows": [*follows, other]})
+                self.tell("followed", f"{plan_id} is a plan of {other} (../{other}/report.html).")
 
     def path(self, kind: str, name: str) -> Path:
         """Return the path of a file in one of the incident's folders.

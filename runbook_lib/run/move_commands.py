@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,8 @@ from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, count_of, format_bytes
 from .documents import Document
+
+_log = logging.getLogger(__name__)
 
 #: How many objects of a plan are shown.
 _SHOWN = 10
@@ -691,6 +694,9 @@ class MoveCommands:
         incident = Incident(folder, redactor=Redactor(settings.secrets))
         is_damaged = bool(incident.find_damage())
         if is_damaged or (incident.is_closed and not look):
+            if not is_damaged:
+                place = f"../{incident.id}/report.html"
+                _log.warning("%s is a plan of the closed %s (%s).", plan_id, incident.id, place)
             incident, _ = self._opener.find_or_make(settings, keeps=is_damaged)
         return self._open(settings, incident, progress, **parameters)
 
@@ -730,7 +736,7 @@ class MoveCommands:
             them. Then no plan is made: a new one could take the place of the reviewed one.
         """
         hashes = {}
-        for path in sorted(inv.incident.find_and_note_plan(about).parent.glob(f"{about}-*.jsonl")):
+        for path in sorted(inv.incident.find_plan(about).parent.glob(f"{about}-*.jsonl")):
             hashes[hashlib.sha256(path.read_bytes()).hexdigest()] = path.stem
         if approve and hashes and approve not in hashes:
             choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in hashes.items())

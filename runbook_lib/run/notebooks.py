@@ -330,7 +330,7 @@ def _find_change_cut_off(
     kinds = [kind for action in section.ACTIONS.values() for kind in action.kinds]
     for action in group_actions(own.actions):
         if action.is_cut_off:
-            plan = load_plan(incident.find_and_note_plan(action.plan), kinds)
+            plan = load_plan(incident.find_plan(action.plan), kinds)
             text = say_interrupted(plan, incident, section)
             return Failure(text, ActionInterruptedError.__name__)
     return Failure("", KeyboardInterrupt.__name__)

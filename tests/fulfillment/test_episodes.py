@@ -23,6 +23,7 @@ from fulfillment.commands import (
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS, detection, postmortem
 from objectmove.bucket import Answer, Request
+from objectmove.errors import MoveError
 from runbook_lib.errors import (
     AccessDeniedError,
     ActionInterruptedError,
@@ -32,7 +33,7 @@ from runbook_lib.errors import (
     UsageError,
     exit_code_of_error,
 )
-from runbook_lib.model import Verdict, keep_quiet
+from runbook_lib.model import ActionPhase, Verdict, keep_quiet
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import (
@@ -417,6 +418,92 @@ def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: Worl
     assert new.is_open
     assert (world.home / old / "ledger" / f"{back.plan}.jsonl").is_file()
     assert read_record(world, old) == before
+
+
+def release_and_close(world: World) -> PlanDocument:
+    """Release what waits, recover, and close the incident; return the plan."""
+    pause_pipeline(world)
+    plan = plan_release(world.settings, incident_id="", progress=keep_quiet)
+    RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+    recover(world)
+    close_incident(world.settings, SECTIONS, str(plan.incident))
+    return plan
+
+
+def test_resume_of_a_finished_plan_of_a_closed_incident_opens_none(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = release_and_close(world)
+    before = read_record(world, str(plan.incident))
+    caplog.clear()
+    done = RELEASE.resume(world.settings, plan.plan, progress=keep_quiet)
+    look = Incident(world.home / str(done.incident), redactor=Redactor())
+    assert look.id != plan.incident
+    assert (look.state.opened_by, look.state.follows) == ("", ())
+    assert look.journal.view().list_actions(ActionPhase.APPLIED) == []
+    assert "nothing was done now" in done.summary
+    assert f"of the closed {plan.incident}" in caplog.text
+    assert list_open(world) == []
+    assert read_record(world, str(plan.incident)) == before
+
+
+def test_a_change_by_a_plan_of_a_closed_incident_opens_one_that_says_so(world: World) -> None:
+    plan = release_and_close(world)
+    back = RELEASE.undo(world.settings, plan.plan, approve="", progress=keep_quiet)
+    assert isinstance(back, MovePlanDocument)
+    assert list_open(world) == []
+    done = RELEASE.undo(
+        world.settings,
+        plan.plan,
+        approve=back.sha256,
+        consumer_stands_still=True,
+        progress=keep_quiet,
+    )
+    new = Incident(world.home / str(done.incident), redactor=Redactor())
+    assert list_open(world) == [new.id]
+    assert (new.state.opened_by, new.state.follows) == ("hand", (plan.incident,))
+    (opened,) = [entry for entry in new.journal.view().entries if entry.kind == "opened"]
+    assert f"{back.plan}, a plan of {plan.incident}," in str(opened.data["reason"])
+
+
+def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_command(
+    world: World,
+) -> None:
+    pause_pipeline(world)
+    plan = plan_release(world.settings, incident_id="", progress=keep_quiet)
+    recover(world)
+    close_incident(world.settings, SECTIONS, str(plan.incident))
+    for minutes in (0, 20):  # first it is not too old, but what it would move is gone
+        world.now += timedelta(minutes=minutes)
+        with pytest.raises(MoveError, match="runbook plan"):
+            RELEASE.apply(
+                world.settings,
+                plan.plan,
+                approve=plan.sha256,
+                strict=True,
+                progress=keep_quiet,
+            )
+    assert list_open(world) == []
+    looks = [Incident(folder, redactor=Redactor()) for folder in world.home.glob("inc-*")]
+    assert {look.state.follows for look in looks} == {()}
+
+
+def test_trouble_does_not_go_on_from_an_incident_that_saw_none(world: World) -> None:
+    quiet = open_(world, look(world, "new"))
+    quiet.close(Verdict.UNKNOWN)
+    pause_pipeline(world)
+    later = open_(world, look(world))
+    assert later.state.previous == ""
+    assert not later.journal.view().is_continued
+    rows = {row.incident: row for row in list_incidents(world.settings).incidents}
+    assert rows[quiet.id].goes_on_in == ""
+
+
+def test_no_trouble_goes_on_in_an_incident_that_a_person_opens(world: World) -> None:
+    pause_pipeline(world)
+    open_(world, look(world)).close(Verdict.INCIDENT)
+    recover(world)
+    assert open_(world, look(world, "new")).state.previous == ""
 
 
 def test_a_mistyped_approval_of_an_undo_leaves_the_reviewed_plan_as_it_is(world: World) -> None:

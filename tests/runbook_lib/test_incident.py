@@ -219,22 +219,15 @@ def test_a_close_waits_until_what_is_being_written_is_whole(tmp_path: Path) -> N
     assert [entry.kind for entry in mine.journal.view().entries] == ["note", "closed"]
 
 
-def create_plan(mine: Incident) -> str:
-    """Make a plan in another incident; return its id."""
-    other = create(mine.folder.parent, -1)
-    other.path("plans", "rel-1.jsonl").write_text("{}")
-    return "rel-1"
-
-
 @pytest.mark.parametrize(
     "write",
     [
         lambda mine: mine.open("2.1", Episode(key="lag", start=NOW)),
         lambda mine: mine.join("you"),
-        lambda mine: mine.find_and_note_plan(create_plan(mine)),
+        lambda mine: mine.follow(create(mine.folder.parent, -1).id, "rel-1"),
         lambda mine: mine.update(kept=True),
     ],
-    ids=["open", "join", "find_and_note_plan", "update"],
+    ids=["open", "join", "follow", "update"],
 )
 def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Incident], object]

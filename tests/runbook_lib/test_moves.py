@@ -132,6 +132,7 @@ def inv(tmp_path: Path) -> Any:
         sleep=lambda _: None,
         progress=lambda *_: None,
         get_approval=lambda plan: plan.sha256,
+        begin_change=lambda _plan: None,
     )
 
 
