@@ -356,7 +356,7 @@ def _describe_event(model: ReportModel) -> Fact:
         return Fact("; ".join(sentences), "; ".join(note for note in notes if note))
     if looks:
         return Fact(looks[-1].summary)
-    return Fact("nothing was read yet")
+    return Fact("no breach was read" if model.journal.readings else "nothing was read yet")
 
 
 def _say_what_was_wrong(model: ReportModel) -> str:

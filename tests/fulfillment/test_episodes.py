@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +30,7 @@ from runbook_lib.errors import (
     ActionInterruptedError,
     ExitCode,
     NotConnectedError,
+    PlanExpiredError,
     PlanNotApprovedError,
     UsageError,
     exit_code_of_error,
@@ -486,6 +488,31 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
     assert list_open(world) == []
     looks = [Incident(folder, redactor=Redactor()) for folder in world.home.glob("inc-*")]
     assert {look.state.follows for look in looks} == {()}
+
+
+@pytest.mark.parametrize("minutes_later", [0, 20])
+def test_a_service_plan_of_a_closed_incident_opens_one_only_when_it_is_carried_out(
+    world: World, minutes_later: int
+) -> None:
+    pause_pipeline(world)
+    old = Investigation.open(section=SECTIONS["06_remediation"], settings=world.settings)
+    for step in ("5.1", "5.3"):
+        Investigation.open(section=SECTIONS["05_root_cause"], settings=world.settings).read_step(
+            step
+        )
+    plan = old.plan("6.2", service_action="unpause")
+    assert not plan.is_empty
+    recover(world)
+    close_incident(world.settings, SECTIONS, old.incident.id)
+    world.now += timedelta(minutes=minutes_later)
+    new = Investigation.open(
+        section=SECTIONS["06_remediation"], settings=world.settings, plan=plan.id
+    )
+    is_refused = minutes_later > 0
+    with pytest.raises(PlanExpiredError) if is_refused else nullcontext():
+        new.apply(new.plan("6.2"), approve=plan.sha256)
+    assert new.incident.is_open is not is_refused
+    assert new.incident.state.follows == (() if is_refused else (old.incident.id,))
 
 
 def test_trouble_does_not_go_on_from_an_incident_that_saw_none(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import ActionPhase, CauseStatus, Finding, Verdict, format_time
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Status, Verdict, format_time
 from runbook_lib.record.actions import ActionRecord, say_cut_off
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
@@ -228,6 +228,13 @@ def test_what_was_not_read_is_open_while_nothing_was_done(tmp_path: Path) -> Non
     found = list_open(model_of(tell_incident(tmp_path, until="plan").incident))
 
     assert ("2.2",) in [steps for _, steps in found]
+
+
+def test_what_happened_does_not_say_that_nothing_was_read_beside_a_reading(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    assert facts_of(model_of(tell.incident))["What happened"] == "nothing was read yet"
+    tell.read("1.4", "clock skew", Status.OK)
+    assert facts_of(model_of(tell.incident))["What happened"] == "no breach was read"
 
 
 def test_symptoms_older_than_an_action_that_section_6_judged_are_not_open(tmp_path: Path) -> None:
