@@ -588,6 +588,12 @@ FOUND = [
         "3<delete@state=kill-forgotten 4<lock=work:a 4<list@releases=foreign:a "
         "4<put@ended.json=kill-bare 5<lock=jump 5.read@claim=router-404",
     ),
+    # the explorer: two undos each took a row back, and the proof names the last one
+    (
+        "undo-two-loose",
+        "1.put@plan.jsonl=router-412 2<lock#2=jump 3.list@later=router-404 "
+        "5<list@ready/=rewrite:a 5<put@state#3=remove:a 5.delete@state#4=die-late",
+    ),
     # the explorer: a printed command was followed on another machine than that of its reader
     ("shards-strict", "1<pause=op-bare 3<pause=op-plan"),
     ("shards-strict", "2.ask#2=blind 3<pause=op-plan"),
