@@ -890,7 +890,25 @@ def list_observed(model: ReportModel) -> list[Event]:
             # To the second. A later look may have counted more of the same.
             key = (f"{event.at:%c}", _COUNTED.sub("", event.text, count=1))
             events[key] = event
-    return sorted(events.values(), key=lambda event: event.at)
+    return _drop_replaced_peaks(sorted(events.values(), key=lambda event: event.at))
+
+
+def _drop_replaced_peaks(events: Sequence[Event]) -> list[Event]:
+    """Leave out each peak of a series that has a later peak before the series falls back.
+
+    An earlier look, which named the earlier peak, had not seen the later one yet.
+    """
+    kept = []
+    with_later_peak: set[str] = set()
+    for event in reversed(events):
+        if " is back to " in event.text:
+            with_later_peak.discard(event.kind)
+        if event.value is not None:
+            if event.kind in with_later_peak:
+                continue
+            with_later_peak.add(event.kind)
+        kept.append(event)
+    return kept[::-1]
 
 
 def list_open(model: ReportModel) -> list[Open]:
