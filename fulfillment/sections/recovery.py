@@ -239,6 +239,8 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
         # More than usual may wait: the margin keeps chance out of the verdict.
         words = f"{labels}, and {allowed:.0f} are allowed"
         return Comparison(Backlog.USUAL, f"{words} ({usual.words}; {margin:.0f} more are allowed)")
+    if not is_known:
+        return Comparison(Backlog.USUAL, f"{labels}; {usual.words}")
     return Comparison(Backlog.USUAL, f"{labels}, as usual ({usual.words})")
 
 
