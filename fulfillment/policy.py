@@ -170,7 +170,7 @@ class FulfillmentPolicy(Policy):
         return sorted(causes.values(), key=lambda finding: -finding.score)
 
     def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
-        """Return what helps; empty when the causes must be looked for anew."""
+        """Return what helps; empty when that is too old, or the causes must be looked for anew."""
         causes = {finding.name for finding in self.list_causes(journal)}
         situation = read_situation(journal, now=now, causes_before=causes).situation
         if situation.causes is Causes.UNREAD:
@@ -297,9 +297,9 @@ def _explain(decision: Decision, assessment: Assessment) -> str:
         details += [reading.words for reading in assessment.missing]
     if decision.now is Now.ABOVE and assessment.above:
         details.append(assessment.above)
-    # An alert whose cause is there does not clear.
-    is_clearing = assessment.situation.causes is not Causes.SUPPORTED
-    if decision.now is Now.ALERT and is_clearing and assessment.clear is not None:
+    # An alert does not clear while its cause is there.
+    may_clear = assessment.situation.causes is not Causes.SUPPORTED
+    if decision.now is Now.ALERT and may_clear and assessment.clear is not None:
         latest = format_time(assessment.clear.latest)
         channels = format_time(assessment.clear.channels_latest)
         details.append(f"it clears by {latest}, and the channels say so by {channels}")

@@ -336,8 +336,8 @@ def _judge_causes(
         if stops_labels and (is_supported or finding.name in causes_before):
             statuses.append(finding.status)
     if CauseStatus.SUPPORTED in statuses:
-        turned_seq = max(_find_alert_turned_ok(journal), _find_uploads_turned(journal))
-        is_older = any(r.role is Role.CAUSE and r.seq < turned_seq for r in readings)
+        turned_ok_seq = max(_find_alert_turned_ok(journal), _find_uploads_turned_ok(journal))
+        is_older = any(r.role is Role.CAUSE and r.seq < turned_ok_seq for r in readings)
         return Causes.UNREAD if is_older else Causes.SUPPORTED
     if not any(reading.role is Role.CAUSE for reading in readings):
         return Causes.UNREAD
@@ -362,22 +362,22 @@ def _find_alert_turned_ok(journal: JournalView) -> int:
     return 0 if is_breach else turned_ok_seq
 
 
-def _find_uploads_turned(journal: JournalView) -> int:
+def _find_uploads_turned_ok(journal: JournalView) -> int:
     """Return the number of the entry at which uploads last turned from failing to succeeding.
 
-    0 when they never did, or do not succeed now.
+    0 when they never did, or fail again. Readings that do not know it are passed over.
     """
-    turned_seq = 0
+    turned_ok_seq = 0
     is_failing = False
     for reading in journal.readings:
         uploads = reading.observations.get("uploads")
         if uploads == Uploads.FAILING:
             is_failing = True
-            turned_seq = 0
+            turned_ok_seq = 0
         elif uploads == Uploads.SUCCEEDING and is_failing:
             is_failing = False
-            turned_seq = reading.seq
-    return turned_seq
+            turned_ok_seq = reading.seq
+    return turned_ok_seq
 
 
 def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) -> bool:
@@ -479,8 +479,9 @@ def _read_before(journal: JournalView) -> Before:
 def find_end(journal: JournalView) -> datetime | None:
     """Return since when all has been well; None when that is not known.
 
-    Samples say it. If a look in the same second or later still found trouble, the end is the next
-    look of that kind that found none.
+    Samples say it. If a reading in the same second or later still found trouble, the end is not
+    before the next reading of that kind that found none. As long as there is no such reading, the
+    samples' time stands.
     """
     end = journal.well_since()
     if end is None:
@@ -490,12 +491,13 @@ def find_end(journal: JournalView) -> datetime | None:
         is_late = reading.observed_at >= end.replace(microsecond=0)
         if is_late and _finds_trouble(reading):
             later = [r for r in journal.readings if r.seq > reading.seq and _is_alike(r, reading)]
-            ends += [r.observed_at for r in later if not _finds_trouble(r)][:1]
+            well_at = [r.observed_at for r in later if not _finds_trouble(r)]
+            ends += well_at[:1]
     return max(ends)
 
 
 def _finds_trouble(reading: Reading) -> bool:
-    """Tell whether a look found a symptom, or that more than usual waited."""
+    """Tell whether a reading found a symptom, or that more than usual waited."""
     if reading.observations.get("waiting") in (Backlog.ABOVE, Backlog.OVERDUE):
         return True
     return reading.status is Status.BREACH and reading.role in (*NEEDED_ROLES, Role.RECOVERY)

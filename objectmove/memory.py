@@ -91,7 +91,8 @@ class Unfinished:
     way_on : the command that goes on with the plan
     held_by, held_since : who began the hold for the plan, and when, by the store's time; empty when
         nobody is held
-    planned : of a plan that was begun and has not ended, how many rows it has; 0: not known
+    planned : how many rows the plan has; 0 when that is not known, and for a plan that was not
+        begun, has ended, or is known only to this machine
     """
 
     plan: str
@@ -149,7 +150,7 @@ def _add_hold(state: str, hold: HoldNote | None) -> str:
 
 
 def _count_planned(bucket: S3Bucket, record: Record) -> int:
-    """Return how many rows a plan has that was begun and has not ended; 0: not known."""
+    """Return how many rows a plan has; 0 for one not begun, ended or unreadable. Only reads."""
     if record.is_over or record.is_unbegun:
         return 0
     try:

@@ -436,7 +436,7 @@ class Run:
         """Look at every row, make the last checks, and write the beginning into the ledger.
 
         Close the rows that other plans own. If this is the plan's first run, also close the rows
-        that changed since the plan was made; a reopening moves nothing, and closes none. Then write
+        that changed since the plan was made; not in a reopening, which moves nothing. Then write
         down what the plan does at once: a reopening opens its rows, an undo ends its release, and a
         release takes over rows that the bucket forgot.
         """

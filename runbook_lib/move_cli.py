@@ -40,12 +40,12 @@ MemoryRemoved = Annotated[bool, typer.Option(help="also objects whose fate the b
 def make_move_commands(
     load_commands: Callable[[], MoveCommands], *, has_own_plan: bool = False
 ) -> typer.Typer:
-    """Return ``apply``, ``resume``, ``undo``, ``settle``, ``verify``, and perhaps ``plan``.
+    """Return the commands ``apply``, ``resume``, ``undo``, ``settle``, ``verify`` and ``plan``.
 
     Parameters
     ----------
     load_commands : imports the functions behind the commands; called when a command runs
-    has_own_plan : whether the runbook has a ``plan`` of its own; then this one is left out
+    has_own_plan : whether the runbook has a ``plan`` of its own; if so, ``plan`` is left out here
     """
     app = typer.Typer()
     if not has_own_plan:

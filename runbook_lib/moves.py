@@ -47,7 +47,7 @@ _NAMED_SHARDS = 10
 _AS_PLANNED = ("in_place", "gone_after_landed")
 #: Outcome of rows that an undo took back. A proof counts them again by where their objects are now.
 _UNDONE = "taken_back"
-#: Kinds of a ledger's lines that come after the last check, and before what they say is done.
+#: A run that changes something writes a ledger line of one of these kinds, after its last check.
 _BEGINNINGS = ("approved", "resumed", "goes_on", "ended")
 PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._#-]{0,150}$")]
 #: What a person says of a row's object; empty: nothing.
@@ -890,12 +890,12 @@ def read_keys(text: str) -> list[str]:
 
 
 class _WatchedLedger(ChainedLog):
-    """A plan's ledger that tells when a run of the plan changes something."""
+    """A plan's ledger that calls a function when a run of the plan begins to change something."""
 
     on_beginning: Callable[[], None]
 
     def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
-        """Append one entry; before that, call ``on_beginning`` if a change follows."""
+        """Append one entry; if its kind is one of ``_BEGINNINGS``, call ``on_beginning`` first."""
         if kind in _BEGINNINGS:
             self.on_beginning()
         return super().append(kind, data, sync=sync)
@@ -906,7 +906,8 @@ def _open_logs(plan: Plan, *, on_beginning: Callable[[], None] = lambda: None) -
 
     Parameters
     ----------
-    on_beginning : called before a run of the plan, or of one of its shards, changes something
+    on_beginning : called when a run of the plan, or of one of its shards, begins to change
+        something; perhaps several times
     """
 
     def open_log(plan_id: str) -> ChainedLog:

@@ -140,9 +140,13 @@ class Repair(NamedTuple):
 
 
 Values = Mapping[str, Json]
-"""Observed values by name, and four more. ``worker`` and ``dag`` name the worker's service and the
-DAG. ``doubtful``, in words, is the cause of before that too little time since the last action
-leaves undecided. ``retrigger_moved_nothing``: whether the last remedy was a re-trigger in vain."""
+"""Observed values by name, and four more entries.
+
+``worker`` and ``dag`` name the worker's service and the DAG. ``doubtful`` says in words which
+causes were found earlier, and are undecided because too little time has passed since the last
+action; without such causes the entry is missing. ``retrigger_moved_nothing`` says whether the last
+remedy was a re-trigger after which the worker ran and moved nothing.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,8 +325,8 @@ _SUPPORT = "support-service"
 _DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 #: Each of these causes keeps every label from leaving.
 STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
-#: While one of these lasts, no worker can finish a label that waits.
-_CARRIER = (Cause.CARRIER_TIMEOUT, Cause.CARRIER_ERRORS)
+#: While one of these lasts, the worker cannot finish a label: a finished label needs the carrier.
+_CARRIER_CAUSES = (Cause.CARRIER_TIMEOUT, Cause.CARRIER_ERRORS)
 
 
 def _start_first(names: Sequence[str], *, otherwise: Repair) -> Callable[[Values], Repair]:
@@ -739,25 +743,25 @@ def choose_strategy(  # noqa: PLR0911  # a return for each reason
     disabling = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
     if disabling:
         return "release", f"the worker cannot move labels: {', '.join(disabling)}"
-    standstills = [cause for cause in ordered if cause in STANDSTILL]
     if not supported and values.get("doubtful"):
         return "none", _say_doubt(values)
+    standstills = [cause for cause in ordered if cause in STANDSTILL]
     if not standstills and values.get("overdue_real") == 0:
         return "none", "no real object waits over the threshold, and nothing stops the worker"
     has_api = values.get("worker_has_api") is not False
     if standstills:
         return _choose_after_repair(standstills, has_api=has_api)
-    carriers = [cause for cause in ordered if cause in _CARRIER]
-    return _choose_with_worker(carriers, values, has_api=has_api)
+    carrier_causes = [cause for cause in ordered if cause in _CARRIER_CAUSES]
+    return _choose_with_worker(carrier_causes, values, has_api=has_api)
 
 
 def _say_doubt(values: Values) -> str:
-    """Say that a cause of before is undecided, and that the next measurement decides it."""
+    """Say that causes that were found earlier are undecided now, and to measure again."""
     return f"measure again: it is not known yet whether this is over: {values['doubtful']}"
 
 
 def _choose_after_repair(standstills: Sequence[str], *, has_api: bool) -> tuple[Strategy, str]:
-    """Choose what 6.1 does with a worker that can move labels after 6.2 ends these causes."""
+    """Choose what 6.1 does with a worker that can move labels only after 6.2 ends these causes."""
     names = ", ".join(standstills)
     if has_api:
         return "retrigger", f"6.2 brings the worker back first ({names}); then ask it to run once"
@@ -765,16 +769,16 @@ def _choose_after_repair(standstills: Sequence[str], *, has_api: bool) -> tuple[
 
 
 def _choose_with_worker(
-    carriers: Sequence[str], values: Values, *, has_api: bool
+    carrier_causes: Sequence[str], values: Values, *, has_api: bool
 ) -> tuple[Strategy, str]:
     """Choose what 6.1 does with a worker that can move labels at once.
 
     Parameters
     ----------
-    carriers : the supported causes that lie with the carrier
+    carrier_causes : the supported causes that lie with the carrier
     """
-    if carriers and values.get("waiting_finished") == 0:
-        words = CAUSES[carriers[0]].words
+    if carrier_causes and values.get("waiting_finished") == 0:
+        words = CAUSES[carrier_causes[0]].words
         return "none", f"no finished object waits, and a re-trigger cannot end {words}: see 6.2"
     if values.get("retrigger_moved_nothing"):
         return "release", "the worker ran after a re-trigger, and moved nothing"

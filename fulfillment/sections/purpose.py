@@ -565,7 +565,7 @@ def _describe_unfinished(row: Mapping[str, Json]) -> str:
     if row["held_by"]:
         held = f", held by {row['held_by']} since {row['held_since']}"
     objects = ""
-    if row.get("planned"):
+    if row.get("planned"):  # else ``rows`` are not those that were begun
         objects = f" ({row['rows']:,} of {count_of(row['planned'], 'object')})"
     elif row["rows"]:
         objects = f" ({count_of(row['rows'], 'object')})"

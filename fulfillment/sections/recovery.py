@@ -32,7 +32,7 @@ _UPLOADS_WINDOW_S = 300.0
 _PATIENCE = timedelta(seconds=60)
 #: How old the newest sample of a counter may be, if the counter is still scraped.
 _MAX_SAMPLE_AGE = timedelta(seconds=120)
-#: The least calm before an incident that tells what is usual, if earlier trouble cut the hour off.
+#: If earlier trouble leaves less calm than this before an incident, what is usual is not known.
 _LEAST_CALM = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
 #: Step of a range query over an hour.
@@ -199,17 +199,17 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
 
 
 class Comparison(NamedTuple):
-    """The backlog compared with the hour before the incident; ``words`` says the same in words."""
+    """The backlog compared with the calm before the incident; ``words`` says the same in words."""
 
     backlog: Backlog
     words: str
 
 
 def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
-    """Compare how many labels wait, and how long, with the calm hour before the incident.
+    """Compare how many labels wait, and how long, with the calm before the incident.
 
     Some labels always wait for a short time. The count is above the usual if it exceeds the most
-    that waited in that hour by more than five and by more than a fifth.
+    that waited in that calm by more than five and by more than a fifth.
     """
     if waiting.overdue:
         return Comparison(Backlog.OVERDUE, waiting.describe())
@@ -218,7 +218,7 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     usual = _read_usual(inv)
     is_known = usual is not None
     if usual is None:
-        # Without that hour the count is taken as usual, and only the longest wait decides.
+        # Without that calm the count is taken as usual, and only the longest wait decides.
         words = "how many waited before is not known, so only the longest wait is judged: "
         words += f"under {limit:g} min is usual"
         usual = _Usual(count, limit, words)
@@ -258,7 +258,7 @@ class _Usual(NamedTuple):
 def _read_usual(inv: Investigation) -> _Usual | None:
     """Return what is usual: a drill's steady state, else the calm before the incident.
 
-    None when neither is known, such as for too short a calm.
+    None when neither is known, such as when the calm is too short.
     """
     if inv.incident.state.drill_id:
         steady = _find_steady_state(inv)
@@ -333,8 +333,8 @@ class _Calm(NamedTuple):
 def _read_calm(inv: Investigation, began: datetime) -> _Calm:
     """Return the calm right before the incident began, an hour at most.
 
-    The calm starts after the last sample of the lag over the threshold, and after the last earlier
-    incident or drill was closed: its backlog is not usual.
+    The calm starts after the last sample of the lag over the threshold, and after the close of the
+    last earlier incident or drill: what waited during that one is not usual.
     """
     start = began - _HOUR
     lag, _ = attempt(lambda: _query_range(inv, LAG, start, began))

@@ -187,10 +187,9 @@ def read_worker(inv: Investigation) -> model.Outcome:
         return outcome.unknown(answer.error or count_error or "no pass could be seen")
     if metrics.is_short and None in (timeout_share, error_share):
         requests = count_of(round(sum(metrics.recent_requests.values())), "request")
-        words = (
-            f"the worker runs its passes; whether the carrier answers is not known yet: {requests}"
-        )
-        return outcome.unknown(f"{words} {metrics.recently}, which is since the last action")
+        words = "the worker runs its passes; whether the carrier answers is not known yet: "
+        words += f"{requests} {metrics.recently}, the time since the last action"
+        return outcome.unknown(words)
     outcome.value = "working"
     carrier = "but asks no carrier" if timeout_share is None else "and the carrier answers it"
     return outcome.ok(f"the worker runs its passes {carrier}")
@@ -703,7 +702,7 @@ def judge_causes(inv: Investigation) -> Diagnosis:
 def _has_retriggered_in_vain(inv: Investigation) -> bool:
     """Tell whether the last remedy was a re-trigger after which the worker ran and moved nothing.
 
-    A worker that does not say when it last moved a label cannot tell.
+    False when the worker does not say when it last moved a label.
     """
     remedies = [
         action

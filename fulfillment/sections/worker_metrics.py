@@ -36,10 +36,10 @@ _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
 #: Over how long rates of arrival and drain are measured.
 RATE_WINDOW_S = 120
-#: The least time for which failures, carrier requests and moves count as recent. Four scrape
-#: intervals may be longer, and count then.
+#: Failures, carrier requests and moves of this time are recent; of four scrape intervals if those
+#: are longer.
 _RECENT_S = 30.0
-#: So many requests tell whether the carrier answers, however short the time.
+#: This many requests tell whether the carrier answers, however short the time.
 _ENOUGH_REQUESTS = 10
 #: Over how long arrivals are compared with moves.
 _FLOW_WINDOW_S = 300.0
@@ -61,23 +61,26 @@ _LOG_SIGNS = {
 class WorkerMetrics(NamedTuple):
     """What the worker's counters say.
 
-    Numbers of a time span count only what came after our last action. If scrapes are rare, the half
-    minute is four scrape intervals. From the service's own page, each span is 4 s.
+    Numbers of a time span count only what came after our last action. If scrapes are rare, four
+    scrape intervals stand in place of the half minute. On the service's own page, each time span
+    is 4 s.
 
     Attributes
     ----------
     source : where the counters were read
-    recent_since, recent_until : the time that the recent numbers count; None: nothing was read
+    recent_since, recent_until : from when to when the recent numbers were counted; None: nothing
+        was read
     recent_failures : failures of each reason in the last half minute; 0 for a reason that ended;
         empty when no reason is counted
     recent_requests : requests to the carrier by outcome, in the last half minute
     surplus : arrivals minus moves, in the last five minutes; None when unknown
-    drained : moves, in the last half minute; None when unknown, and for none in too short a time
+    drained : moves, in the last half minute; None when unknown, and when there was none but
+        ``is_short`` is true
     began : when the failures of each cause last began, by cause
     ended : when each reason that ended was last counted, by reason: requests have succeeded since
     run_gap_s : the usual time between two passes of the worker; None when unknown
-    is_short : whether our last action cuts the half minute off: so little time does not show that
-        something does not happen
+    is_short : whether our last action is less than half a minute old: what did not happen in so
+        little time may happen all the same
     """
 
     source: str
@@ -94,18 +97,19 @@ class WorkerMetrics(NamedTuple):
 
     @property
     def recently(self) -> str:
-        """The time that the recent numbers count, in words that follow a number."""
+        """When the recent numbers were counted, in words that follow a number."""
         if self.recent_since is None or self.recent_until is None:
             return "lately"
-        # A count begins with its time, and a fault may be older: so these words name no beginning.
+        # "Since" would date the fault, and the fault may be older than the counting.
         span = format_duration(self.recent_until - self.recent_since)
         return f"in the {span} before {self.recent_until:%H:%M:%S} UTC"
 
     def compute_carrier_share(self, outcome: str) -> float | None:
         """Return the share of an outcome in the recent carrier requests.
 
-        0 when the outcome ended; None for fewer than two requests, and for a small share of too few
-        requests in too short a time.
+        0 when the outcome ended. None for fewer than two requests. If ``is_short`` is true and the
+        requests are few, also None for a share up to MAX_FAILED_SHARE: so few do not show that the
+        carrier answers.
         """
         if f"carrier_{outcome}" in self.ended:
             return 0.0
@@ -254,7 +258,7 @@ def _measure(
 
     Parameters
     ----------
-    recent_since, recent_until : the time that failures, carrier requests and ``drained`` count
+    recent_since, recent_until : from when to when failures, carrier requests and ``drained`` count
     flow_since : since when the arrivals and moves of ``surplus`` count
     """
     failures = _group_by(counters.failed, "reason")

@@ -200,7 +200,8 @@ def _read_journal(incident: Incident, judge: Judge) -> dict[str, Json]:
         "lost": _count_lost(journal),
     }
     if any(entry.kind == "handed_over" for entry in journal.entries):
-        row["previous"] = ""  # another episode had begun
+        # The earlier incident was closed because another episode began: no trouble goes on here.
+        row["previous"] = ""
     if not incident.is_closed:
         row["verdict"] = judge.compute_verdict(journal)
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]

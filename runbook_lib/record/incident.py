@@ -260,9 +260,9 @@ class Incident:
 
         Parameters
         ----------
-        by : ``hand``, or the step that saw the first breach
+        by : ``hand`` for a person or a change; else the step that saw the first breach
         episode : the alert; None: none is known
-        why : why it is opened by ``hand``, in words; empty: somebody did so
+        why : for ``hand``: why the incident is opened, in words; empty: a person opens it
 
         Notes
         -----
@@ -285,7 +285,7 @@ class Incident:
             self._change({"episode": episode.model_dump(mode="json")})
             start = f"{episode.start:%Y-%m-%d %H:%M:%S}Z"
             self.tell("adopted", f"The alert since {start} belongs to {self.id}.")
-        if by != HAND:  # a person, or a change, saw no trouble
+        if by != HAND:  # only a step saw trouble, which may be an earlier incident's
             self._name_continued()
 
     def _name_continued(self) -> None:
@@ -436,8 +436,8 @@ class Incident:
     def follow(self, other: str, plan_id: str) -> None:
         """Note that a plan of another incident is carried out in this one.
 
-        Does nothing when the state names that incident already, or when another command has closed
-        this one.
+        Does nothing when that incident is noted already, or when another command has closed this
+        one.
         """
         with self.keep_open() as may_write:
             follows = self.state.follows

@@ -70,13 +70,14 @@ class ReportStep:
     def status(self) -> str:
         """The state of the newest action, else the status of the newest reading, or ``not run``.
 
-        A plan that was not tried counts only if no action was, and an empty one only after those.
+        A plan that nobody tried to carry out counts only if no other plan was tried. A plan with
+        nothing to do counts only if there is no other plan.
         """
-        tried = [action for action in self.actions if action.was_tried]
-        planned = [action for action in self.actions if not action.is_empty]
-        newest = (tried or planned)[-1:]
         if self.actions:  # a reading of the same step only prepares the action
-            return newest[0].state if newest else "nothing to do"
+            tried = [action for action in self.actions if action.was_tried]
+            with_changes = [action for action in self.actions if not action.is_empty]
+            counted = tried or with_changes
+            return counted[-1].state if counted else "nothing to do"
         if self.latest is None:
             return "not run"
         return str(self.latest.status)
@@ -228,7 +229,10 @@ class ReportModel:
 
     @property
     def is_look(self) -> bool:
-        """Whether nobody opened an incident here, no symptom was seen, and it is no drill."""
+        """Whether no incident was opened, no symptom was seen, and it is no drill.
+
+        False for a damaged journal: what it recorded is not known.
+        """
         is_incident = self.facts.get("opened_by") or self.facts.get("drill") or self.since
         return not (is_incident or self.damage)
 

@@ -143,8 +143,8 @@ def _link_reports(html: str) -> str:
 
 def _link_place(match: re.Match[str]) -> str:
     """Return a link to a report's place; a tag stays as it is."""
-    found = match[0]
-    return found if found.startswith("<") else f'<a href="{found}">{found}</a>'
+    text = match[0]
+    return text if text.startswith("<") else f'<a href="{text}">{text}</a>'
 
 
 class _Page:
@@ -239,17 +239,17 @@ class _Page:
         return ""
 
     def _explain_diagnosis(self, diagnosis: Conclusion) -> str:
-        """Return a diagnosis's summary; if it supports no cause, those that were found before."""
+        """Return a diagnosis's summary; if it supports no cause, what became of earlier ones."""
         judgement = self._model.judgement
         supported = [f for f in diagnosis.findings if f.status is CauseStatus.SUPPORTED]
         if supported or judgement is None or not self._model.causes:
             return diagnosis.summary
         causes = say_main_causes(self._model.causes)
-        undecided = {f.name for f in diagnosis.findings if f.status is CauseStatus.UNDECIDED}
-        open_causes = [cause for cause in self._model.causes if cause.name in undecided]
+        undecided_names = {f.name for f in diagnosis.findings if f.status is CauseStatus.UNDECIDED}
+        undecided_causes = [cause for cause in self._model.causes if cause.name in undecided_names]
         state = "not found any more"
-        if open_causes:
-            state = f"{say_main_causes(open_causes)}: not decided"
+        if undecided_causes:
+            state = f"{say_main_causes(undecided_causes)}: not decided"
         at = f"{diagnosis.at:%H:%M:%SZ}"
         return f"found before: {causes}; {state} at {at}; {judgement.reason}"
 
@@ -414,13 +414,16 @@ class _Page:
     def tabulate_phases(self, action: ActionRecord) -> Markup:
         """Return an action's phases as a table: the first plan, and the newest of each other phase.
 
-        A run that reads a plan back writes the plan into the journal once more.
+        A run that reads a plan back writes the plan into the journal once more: those entries are
+        left out.
         """
         rows = []
         planned = [entry for entry in action.phases if entry.phase is ActionPhase.PLANNED]
         for entry in action.phases:
-            newest = action.get(entry.phase)
-            if entry is not (planned[0] if entry in planned else newest):
+            shown = action.get(entry.phase)
+            if entry.phase is ActionPhase.PLANNED:
+                shown = planned[0]
+            if entry is not shown:
                 continue
             at = entry.at
             made_at = entry.result.get("made_at")

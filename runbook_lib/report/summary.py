@@ -391,7 +391,7 @@ def _find_peak_seq(breaches: Sequence[Reading]) -> int:
 
 
 def _describe_cause(model: ReportModel) -> Fact:
-    """Return the causes and the reason of the first; without any, whether one was looked for."""
+    """Return the causes and their reasons; without a cause, say why none is named."""
     if model.causes:
         causes = say_causes(model.causes)
         return Fact(_capitalise(causes), _explain_causes(model))
@@ -408,7 +408,7 @@ def _describe_cause(model: ReportModel) -> Fact:
 def _explain_causes(model: ReportModel) -> str:
     """Return the reason of the only cause; of several causes, each one with its reason.
 
-    A reason was true when a conclusion gave it, so it says when that was.
+    A reason was true when a conclusion gave it, so the text says when that was.
     """
     reasons = [_say_reason(model, cause) for cause in model.causes]
     if len(reasons) == 1:
@@ -418,7 +418,7 @@ def _explain_causes(model: ReportModel) -> str:
 
 
 def _say_reason(model: ReportModel, cause: Finding) -> str:
-    """Return a cause's reason, after the time of the conclusion that gave it."""
+    """Return when a conclusion first gave a cause's reason, and the reason."""
     for conclusion in model.journal.conclusions:
         if cause in conclusion.findings:
             return f"found at {conclusion.at:%H:%M:%SZ}: {cause.reason}"
@@ -880,7 +880,7 @@ def list_observed(model: ReportModel) -> list[Event]:
     """Return the events that systems recorded since a drill began, sorted by time, each once.
 
     Without a drill these are all that systems recorded. Of an event that several looks counted, the
-    newest count stands.
+    newest count stands. Of the peaks of a rise that several looks saw, the last one stands.
     """
     events: dict[tuple[str, str], Event] = {}
     for conclusion in model.journal.conclusions:
@@ -896,14 +896,15 @@ def list_observed(model: ReportModel) -> list[Event]:
 def _drop_replaced_peaks(events: Sequence[Event]) -> list[Event]:
     """Leave out each peak of a series that has a later peak before the series falls back.
 
-    An earlier look, which named the earlier peak, had not seen the later one yet.
+    The look that named the earlier peak had not seen the later one yet. A series is named by its
+    events' kind.
     """
     kept = []
     with_later_peak: set[str] = set()
     for event in reversed(events):
         if " is back to " in event.text:
             with_later_peak.discard(event.kind)
-        if event.value is not None:
+        if event.value is not None:  # only a peak has a value
             if event.kind in with_later_peak:
                 continue
             with_later_peak.add(event.kind)

@@ -696,7 +696,9 @@ class MoveCommands:
         if is_damaged or (incident.is_closed and not look):
             if not is_damaged:
                 place = f"../{incident.id}/report.html"
-                _log.warning("%s is a plan of the closed %s (%s).", plan_id, incident.id, place)
+                _log.warning(
+                    "%s is a plan of %s (%s), which is closed.", plan_id, incident.id, place
+                )
             incident, _ = self._opener.find_or_make(settings, keeps=is_damaged)
         return self._open(settings, incident, progress, **parameters)
 
