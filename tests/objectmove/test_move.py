@@ -746,6 +746,21 @@ def _raise_interrupt(request: Request) -> Answer | None:
     return None
 
 
+def plan_taken(place: Place, plan: MovePlan) -> MovePlan:
+    """Plan to settle all unproven rows of a plan as taken."""
+    return make_settle_plan(
+        place.bucket,
+        plan,
+        logs=place.logs,
+        word="taken",
+        keys=[],
+        evidence={},
+        made_by="ops@box",
+        others="the worker is held",
+        now=place.clock.now(),
+    )
+
+
 class TestAnotherMachine:
     def test_goes_on_from_the_buckets_record_alone(self, place: Place, tmp_path: Path) -> None:
         plan = place.plan()
@@ -773,17 +788,7 @@ class TestAnotherMachine:
         name = f"{plan.id}.jsonl"
         (older / "ledger" / name).write_bytes((place.folder / "ledger" / name).read_bytes())
         place.resume(plan)
-        settling = make_settle_plan(
-            place.bucket,
-            plan,
-            logs=place.logs,
-            word="taken",
-            keys=[],
-            evidence={},
-            made_by="ops@box",
-            others="the worker is held",
-            now=place.clock.now(),
-        )
+        settling = plan_taken(place, plan)
         place.apply(settling)
         place.folder = older
         sent = len(copies_of(place))
@@ -800,17 +805,7 @@ class TestAnotherMachine:
         )
         assert place.apply(plan).unproven == ["pending/1.pdf"]
         place.take("pending/1.pdf")
-        settling = make_settle_plan(
-            place.bucket,
-            plan,
-            logs=place.logs,
-            word="taken",
-            keys=[],
-            evidence={},
-            made_by="ops@box",
-            others="the worker is held",
-            now=place.clock.now(),
-        )
+        settling = plan_taken(place, plan)
         place.bucket.fate = _interrupt_put(number)
         with suppress(KeyboardInterrupt):
             place.apply(settling)
