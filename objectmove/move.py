@@ -633,8 +633,12 @@ class Run:
         ledger.close(State.LEFT, left)
 
     def _skip_what_went(self, rows: Sequence[int]) -> None:
-        """Close the rows whose planned version has left its source."""
+        """Close the rows whose planned version has left its source.
+
+        A row whose object is parked stays open: another machine parked it, and a person decides.
+        """
         plan = self.plan
+        ledger = self.ledger
         keys = [plan.rows[row].key for row in rows if plan.rows[row].to]
         looks = look_surely(self.bucket, keys, abilities=plan.header.abilities)
         gone_rows = []
@@ -643,8 +647,30 @@ class Run:
             place = compare_with_plan(looks, planned.key, planned, any_version=False)
             if place in (Place.ABSENT, Place.OTHER):
                 gone_rows.append(row)
-                self.ledger.reasons[row] = "it has gone since then, or was rewritten"
-        self.ledger.close(State.SKIPPED, gone_rows)
+                ledger.reasons[row] = "it has gone since then, or was rewritten"
+        parked_rows = self._find_parked(gone_rows)
+        for row in parked_rows:
+            ledger.reasons[row] = "another machine parked it"
+        ledger.close(State.UNPROVEN, sorted(parked_rows))
+        ledger.close(State.SKIPPED, [row for row in gone_rows if row not in parked_rows])
+
+    def _find_parked(self, rows: Sequence[int]) -> set[int]:
+        """Return those rows of a release or an undo whose planned object is parked."""
+        plan = self.plan
+        header = plan.header
+        if not rows or header.action not in ("move", "undo"):
+            return set()
+        parked_keys = {
+            row: header.get_parked_key(plan.rows[row].key.removeprefix(header.source))
+            for row in rows
+        }
+        looks = look_surely(self.bucket, list(parked_keys.values()), abilities=header.abilities)
+        parked = {row: looks.get(key) for row, key in parked_keys.items()}
+        return {
+            row
+            for row, seen in parked.items()
+            if seen is not None and seen.has_same_content(plan.rows[row])
+        }
 
     def _remove_stuck_copies(self) -> None:
         """Remove our copies within the worker's reach whose source cannot be deleted."""

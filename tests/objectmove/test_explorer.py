@@ -464,6 +464,12 @@ FOUND = [
         " 4.put@id=die-late 5<lock=rewrite:a 5.put@claim=slow 6<put@claim=copy-folder"
         " 6<put@claim#2=op-copied",
     ),
+    # after the memory was removed, an older copy of the folder called a parked object gone
+    (
+        "not-taken-loose",
+        "1.hold@ledger=fsync-gone 2<put@plan.jsonl=sleep 3<put@plan.jsonl=sleep"
+        " 4<put@plan.jsonl=kill-forgotten 6.list@releases#2=blind 7<memory_removed@ledger=kill-old",
+    ),
     # before the first release in a bucket no plan named the bucket's id
     ("polled-strict", "1<delete@pending/a=kill-forgotten 2<put@claim=op-plan"),
     # a parking that was cut was never finished: its row had ended, or a person had settled it
