@@ -205,13 +205,14 @@ class Holding:
     def _is_held_for_forgotten(self) -> bool:
         """Tell whether a ledger here names a hold for another shard that the bucket forgot.
 
-        If the bucket's memory was not removed, the bucket knows every shard that is not over: then
-        no ledger is read. If the memory was removed, and a shard ended on another machine since
-        then, the bucket has that shard's tombstone: then an old hold in its ledger here is over.
+        If the bucket's memory was not removed since the plan was made, the bucket knows every shard
+        that is not over: then no ledger is read. The plan's own ledger may have begun after the
+        removal. If the memory was removed, and a shard ended on another machine since then, the
+        bucket has that shard's tombstone: then an old hold in its ledger here is over.
         """
         bucket = self._session.bucket
         manifest = self._plan.header.manifest
-        if not manifest or read_store_id(bucket) == self._ledger.store_id:
+        if not manifest or read_store_id(bucket) == self._plan.header.store_id:
             return False
         recorded = records.list_recorded_plans(bucket, f"{manifest}#")
         for number in range(1, MAX_SHARDS + 1):

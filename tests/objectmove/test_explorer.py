@@ -470,6 +470,13 @@ FOUND = [
         "1.hold@ledger=fsync-gone 2<put@plan.jsonl=sleep 3<put@plan.jsonl=sleep"
         " 4<put@plan.jsonl=kill-forgotten 6.list@releases#2=blind 7<memory_removed@ledger=kill-old",
     ),
+    # after the memory was removed, a shard that began later let the worker go for another one
+    (
+        "shards-loose",
+        "1.delete@claim=router-200 1.put@claim#4=lost 2.deleting@ledger=fsync-kept"
+        " 3<undeleted@ledger=kill-forgotten 4.put@state=late 5.put@claim#2=refused"
+        " 6<put@claim#2=take:a",
+    ),
     # before the first release in a bucket no plan named the bucket's id
     ("polled-strict", "1<delete@pending/a=kill-forgotten 2<put@claim=op-plan"),
     # a parking that was cut was never finished: its row had ended, or a person had settled it
