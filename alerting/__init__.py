@@ -1,1 +1,1 @@
-"""From alert to report: take Alertmanager's alerts, investigate, deliver. Changes no system."""
+"""From alert to report: take Alertmanager's alerts, investigate, deliver. Changes nothing else."""

@@ -88,9 +88,10 @@ class Episode(NamedTuple):
     additions : how often alerts joined the episode's report without a look
     looked_at : when the newest look ended; None before the first look
     is_stale : whether the episode needs a look: it has just begun, all its alerts were resolved,
-        an alert fired again or after the cooldown, or an alert could not join the report
-    incident : the incident that the looks found; empty before the first look, and while Airflow
-        looks
+        an alert fired again or after the cooldown, an alert could not join the report, or an
+        upgrade cancelled a job of the episode
+    incident : the incident that this process's looks found; empty before that. Looks that Airflow
+        carries out do not say which they found
     ended_at : when the episode was written down as over; None before
     """
 
@@ -110,7 +111,8 @@ class KnownAlert(NamedTuple):
     Attributes
     ----------
     ended_at : None while the alert fires
-    is_reported : whether a report, or a message about a failed look, names the alert
+    is_reported : whether a report, or a message about a failed look, names the alert, or Airflow
+        has taken it over
     """
 
     fingerprint: str
@@ -139,7 +141,7 @@ class Delivery(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """How many alerts stand in no report yet, and when the oldest of these was received."""
+    """How many alerts are not reported yet, and when the oldest of these was received."""
 
     alerts: int
     oldest: datetime | None
@@ -197,6 +199,7 @@ class Book:
         self._engine = engine
         self._cooldown = cooldown
         self._clock = clock
+        # Two requests at once would otherwise begin two episodes.
         self._receiving = threading.Lock()
         _TABLES.create_all(engine)
 
@@ -262,8 +265,8 @@ class Book:
 
         One begins when the alert started after the current episode was over. But an alert that
         fires again before the cooldown has passed joins the current episode, unless the episode
-        was closed. The current episode is marked for a look if the alert reopens it, or if the
-        cooldown has passed.
+        was written down as over. The current episode is marked for a look if the alert reopens
+        it, or if the cooldown has passed. Before the first look there is no cooldown.
         """
         if current is None:
             return self._begin_episode(db, is_drill=alert.is_drill)
@@ -294,7 +297,7 @@ class Book:
         return _CurrentEpisode(_read_episode(row))
 
     def _add(self, db: sa.Connection, alert: Alert, current: _CurrentEpisode) -> None:
-        """Write a new alert down as part of an episode. It fires, and stands in no report yet."""
+        """Write a new alert down as part of an episode. It fires, and is not reported yet."""
         fingerprint, starts_at = alert.key
         current.fingerprints.add(fingerprint)
         current.ends.add("")
@@ -322,7 +325,7 @@ class Book:
             _update_episode(db, episode_id, stale=True)
 
     def read_waiting(self) -> Waiting:
-        """Return how many alerts stand in no report yet, and since when. Only reads."""
+        """Return how many alerts are not reported yet, and since when. Only reads."""
         query = sa.select(sa.func.count(), sa.func.min(_alerts.c.received_at))
         with self._engine.connect() as db:
             count, oldest = db.execute(query.where(_alerts.c.reported_at == "")).one()
@@ -413,10 +416,9 @@ class Book:
             _update_episode(db, episode_id, ended_at=ended_at, stale=False)
 
     def mark_reported(self, episode_id: int, keys: Iterable[Sequence[str]]) -> None:
-        """Write down that alerts stand in a report, and since when.
+        """Write down that alerts are reported (see ``KnownAlert``), and when.
 
-        An alert that stood in a report before keeps its time. Each key is a fingerprint and a
-        start.
+        An alert that was reported before keeps its time. Each key is a fingerprint and a start.
         """
         reported_at = format_time(self._clock())
         with self._engine.begin() as db:

@@ -23,7 +23,7 @@ assistant_app = typer.Typer(help="Let an assistant look: read-only tools, on std
 
 @app.callback(invoke_without_command=True)
 def serve(alerts: Alerts = None, *, as_json: AsJson = False) -> None:
-    """Take Alertmanager's alerts, investigate, deliver the report. Changes no system."""
+    """Take Alertmanager's alerts, investigate, deliver the report. Changes nothing else."""
     with _require_extra("serve"):
         from . import service
     from .settings import ServeSettings

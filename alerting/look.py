@@ -103,8 +103,8 @@ class Looker:
         incident : the incident to go on with; empty: ``runbook investigate`` chooses it
         after : the open incident that this one takes over from; the look closes it, and both
             reports say so; empty: none
-        ticket : the id of a customer's case; empty: none. If the command refuses it, because
-            support does not know the case, the investigation is repeated without the case
+        ticket : the id of a customer's case; empty: none. If the command ends with a usage error,
+            as it does for a case that support does not know, it is repeated without the case
         """
         command = ["investigate"]
         if incident:

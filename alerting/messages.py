@@ -61,7 +61,8 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
 
     Parameters
     ----------
-    incident : the look's incident; None when the look failed before it had one
+    incident : the look's incident; None when the look failed before it had one, or when the
+        incident cannot be read
     """
     look = occasion.look
     lines = [_say_alerts(occasion.alerts)]
@@ -120,7 +121,10 @@ def _list_changes(incident: Incident) -> list[str]:
 
 
 def _list_handovers(incident: Incident) -> list[str]:
-    """Say which incident ended when this one began, and with which verdict; empty: none did."""
+    """Say which incident ended when this one began, and with which verdict.
+
+    Empty when none ended then, or the journal cannot be read.
+    """
     try:
         entries = incident.journal.view().entries
     except RunbookError:

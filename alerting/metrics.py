@@ -85,17 +85,17 @@ class Metrics(Collector):
         waiting = self._book.read_waiting()
         yield GaugeMetricFamily(
             "runbook_serve_alerts_waiting",
-            "Alerts that stand in no report yet.",
+            "Alerts that are not reported yet.",
             value=waiting.alerts,
         )
         age = self._clock() - waiting.oldest if waiting.oldest else timedelta(0)
         yield GaugeMetricFamily(
             "runbook_serve_oldest_wait_seconds",
-            "How long the oldest alert waits that stands in no report yet.",
+            "How long the oldest alert waits that is not reported yet.",
             value=max(0.0, age.total_seconds()),
         )
         undelivered = GaugeMetricFamily(
-            "runbook_serve_deliveries_waiting", "Messages not delivered yet.", labels=["target"]
+            "runbook_serve_deliveries_waiting", "Messages still to be delivered.", labels=["target"]
         )
         counts = dict.fromkeys(NAMES, 0)
         for (target, state), count in self._book.count_deliveries().items():

@@ -23,7 +23,8 @@ from .settings import ServeSettings
 
 _MOST_ROWS = 200
 _MOST_CHARS = 300
-#: A report's content policy; and the rule that no other page may embed ours.
+#: The headers of every answer: a report's content policy, the rule that no other page may embed
+#: ours, and that browsers guess no type, tell no other site our address, and keep no copy.
 HEADERS = {
     "Content-Security-Policy": f"{CSP} frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -40,9 +41,9 @@ class Row(NamedTuple):
     state : ``open`` or ``closed``
     since : when the trouble began; if no breach was seen, when the incident was opened
     affected : the impact, in words; empty when it is not known
-    verdict_at, verdict_age_s : when the newest look ended, and how long ago; empty and None when
-        the incident cannot be read
-    report : the report's path on this server
+    verdict_at, verdict_age_s : when something was last read or changed, and how long ago; empty
+        and None when nothing was, or when the incident cannot be read
+    report : the path of the report's address on this server
     """
 
     incident: str
@@ -70,7 +71,7 @@ class Page:
         )
 
     def list_rows(self, now: datetime) -> list[Row]:
-        """Return at most 200 incidents, the open ones first, the newest of each first."""
+        """Return at most 200 incidents: first the open ones, then the closed ones; newest first."""
         rows = list_history(self._home, load_policy())
         shown = sorted(rows, key=lambda row: not row.is_open)[:_MOST_ROWS]
         return [self._make_row(row, now) for row in shown]
@@ -78,7 +79,7 @@ class Page:
     def _make_row(self, row: HistoryRow, now: datetime) -> Row:
         """Return what an incident's journal says now; if it cannot be read, what the history says.
 
-        For a damaged incident, the cause says what is damaged.
+        If the history knows no cause of a damaged incident, the cause says what is damaged.
         """
         policy = load_policy()
         since = row.opened_at

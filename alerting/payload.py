@@ -65,8 +65,8 @@ class _FromAlertmanager(BaseModel):
 class Alert(_FromAlertmanager):
     """One alert. ``fingerprint`` and ``starts_at`` are its key.
 
-    While an alert fires, ``ends_at`` is missing, or lies in the future. It counts only once the
-    status is ``resolved``.
+    While an alert fires, ``ends_at`` is missing, or lies in the future: it says when the alert
+    ended only once the status is ``resolved``.
     """
 
     status: Literal["firing", "resolved"]

@@ -109,8 +109,10 @@ def end_process(code: int) -> NoReturn:
 class AnswerDocument(Document):
     """The answer of ``serve --alerts``: what became of the messages of the newest look.
 
-    ``incident`` is empty when there is no report. Each of ``deliveries`` has ``target``, ``case``,
-    ``state`` and ``detail``. ``is_done`` means that no later call would send anything.
+    If the file's alerts belong to two episodes (drills, and real alerts), only the episode of the
+    file's first alert counts. ``incident`` is empty when there is no report. Each of ``deliveries``
+    has ``target``, ``case``, ``state`` and ``detail``. ``is_done`` means that no later call would
+    send one of these messages.
     """
 
     deliveries: tuple[dict[str, str], ...]
@@ -171,7 +173,7 @@ def _run_jobs(
     Parameters
     ----------
     name : ``serve`` or ``answer``; in one folder, one process of each may run
-    airflow : carries out looks and deliveries instead of this process
+    airflow : carries out looks and deliveries; None: this process does both itself
 
     Raises
     ------
@@ -264,7 +266,7 @@ def _hold_database(engine: sa.Engine) -> Iterator[None]:
         if not db.execute(query).scalar_one():
             text = "another `runbook serve` works with the database of SERVE_DATABASE_URL"
             raise UsageError(f"{text}. One is enough: stop it first.")
-        db.commit()
+        db.commit()  # the connection, not the transaction, holds the lock
         yield
 
 

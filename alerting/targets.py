@@ -178,7 +178,8 @@ def _map_errors(*, is_read: bool = False) -> Iterator[None]:
 def _is_unconnected(error: BaseException | None) -> bool:
     """Tell whether an error, or a cause of it, says that no connection was made.
 
-    requests and urllib3 keep the error that says so as an argument of theirs, or as its ``reason``.
+    requests and urllib3 wrap that error: theirs has it as an argument, as its ``reason``, or as the
+    ``reason`` of an argument.
     """
     while error is not None:
         reason = getattr(error, "reason", None)

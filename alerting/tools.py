@@ -170,7 +170,7 @@ def build_server(settings: ServeSettings) -> MCPServer:
     server = MCPServer("runbook", instructions=_INSTRUCTIONS, log_level="ERROR")
     for tool in (tools.readings, tools.causes, tools.plans, tools.report):
         server.add_tool(_show_errors(tool), annotations=ToolAnnotations(read_only_hint=True))
-    # investigate writes an incident's folder, and nothing else.
+    # investigate changes no system, but writes incidents' folders: it does not only read.
     only_adds = ToolAnnotations(read_only_hint=False, destructive_hint=False)
     server.add_tool(_show_errors(tools.investigate), annotations=only_adds)
     return server

@@ -120,7 +120,7 @@ def build_app(
 
     @app.exception_handler(_Refusal)
     async def refuse(_: Request, refusal: _Refusal) -> Response:
-        """Answer a refused request. After a refused body, ask Alertmanager for its alerts."""
+        """Answer a refused request. If its body will not come again, ask Alertmanager instead."""
         metrics.count_refused(refusal.reason)
         _log.warning("refused: %s: %s", refusal.reason, refusal)
         # Alertmanager does not send a body again after these statuses. It still holds the alerts.
@@ -228,7 +228,7 @@ async def _read_body(request: Request, limit_bytes: int) -> bytes:
 def has_token(authorization: str | None, token: str) -> bool:
     """Tell whether a header holds the token: as bearer, or as the password of Basic.
 
-    The comparison takes the same time for every wrong token, so that its time reveals nothing.
+    The time of the comparison does not reveal which characters of a wrong token are right.
     """
     scheme, _, value = (authorization or "").partition(" ")
     given = value.strip()

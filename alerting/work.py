@@ -3,8 +3,8 @@
 ``Planner`` reads in the book which jobs are due, and starts each under an id made from the rows.
 Starting a job twice is therefore the same as starting it once. dbos, a library for durable jobs,
 carries out a job's steps. After a crash it goes on with the first step that had not ended. If
-Airflow is configured, a run of its DAG investigates and delivers instead of the steps after
-``begin``.
+Airflow is configured, a job asks it for a run of the DAG ``runbook_alert``, which investigates and
+delivers. If Airflow does not take the run, the job does the work itself.
 """
 
 from __future__ import annotations
@@ -253,6 +253,7 @@ class Work:
         name = look_result.incident or f"episode-{episode_id}"
         message_name = f"{name}-{episode_id}.{look}"
         deliveries = self._book.list_deliveries(name)
+        # Messages of this same look may exist: of an interrupted attempt, or if alerts join later.
         own_prefix = f"{message_name}-"
         earlier = [old for old in deliveries if not old.id.startswith(own_prefix)]
         occasion = Occasion(
@@ -293,10 +294,10 @@ class Work:
         return places
 
     def _finish_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
-        """Write down that the look is over, and close folders in which nothing is wrong any more.
+        """Write down that the look is over; then close folders that nobody else closes.
 
-        These are the previous episode's folder, and this episode's if all its alerts are resolved
-        and the verdict is healthy.
+        ``_close_unless_incident`` decides it for the previous episode's folder, and for this
+        episode's if all its alerts are resolved and the verdict is healthy.
         """
         self._book.end_look(episode_id, look=look, incident=result["incident"])
         episode = self._book.read_episode(episode_id)
@@ -360,9 +361,9 @@ class Work:
     def _try_hand_over(self, episode_id: int, name: str) -> bool:
         """Start a run of Airflow that looks and delivers; return whether Airflow took it.
 
-        ``name`` ends the run's id. If three attempts fail, the caller does the work in this
-        process. If the run has started all the same, there are two reports. Two are better than
-        none.
+        If so, the episode's alerts count as reported. ``name`` ends the run's id. If three attempts
+        fail, the caller does the work in this process. If the run has started all the same, there
+        are two reports. Two are better than none.
         """
         run = _step("prepare", self._prepare_run, episode_id, name)
         if not run:
@@ -421,9 +422,9 @@ class Work:
 
         Notes
         -----
-        An addition that fails asks for a look, which takes all alerts. It is not written down as
-        ended. So its number stays in use until that look, and the planner starts no second job
-        under the same id.
+        An addition that fails asks for a look, which takes all alerts. The failed addition is not
+        written down as ended. So its number stays in use until that look, and the planner starts
+        no second job under the same id.
         """
         is_done = self._try_hand_over(episode_id, f"addition-{look}.{addition}")
         if not is_done:
@@ -540,7 +541,7 @@ class Work:
         return self._finish(delivery, end, "")
 
     def _put_off(self, delivery: Delivery, state: State, detail: str, result: str) -> str:
-        """Write down a state that is no end. ``result`` is the metric's: ``retried``, ``lost``."""
+        """Write down a state that is no end. ``result`` is for the metric: ``retried`` or ``lost``."""
         self._book.set_delivery(delivery.id, state, self._redactor.text(detail))
         self._metrics.count_delivery(delivery.target, result)
         return str(state)
@@ -555,7 +556,7 @@ class Work:
         return str(state)
 
     def _fail(self, delivery: Delivery, detail: str) -> str:
-        """End a delivery without success; if an earlier attempt may have arrived, nobody knows."""
+        """End a delivery: ``UNCONFIRMED`` if an earlier attempt may have arrived, else ``FAILED``."""
         state = State.UNCONFIRMED if delivery.state in MAY_BE_SENT else State.FAILED
         return self._finish(delivery, state, detail)
 
@@ -612,7 +613,7 @@ class Work:
         return received.accepted, received.folded
 
     def _read_closed(self) -> dict[str, datetime]:
-        """Return which incidents of open episodes are closed, and when they were."""
+        """Return the closed incidents of episodes that are not over, with the times of their closes."""
         closed = {}
         for name in self._book.list_open_incidents():
             incident = self._find_incident(name)
@@ -725,7 +726,10 @@ class Lane:
 
 
 class Planner:
-    """Starts the jobs that are due by the book: at a time one look, and one delivery a target."""
+    """Starts the jobs that are due by the book.
+
+    At most one look runs at a time, and one delivery for each target.
+    """
 
     def __init__(
         self,
@@ -768,6 +772,7 @@ class Planner:
             DBOS.cancel_workflow(status.workflow_id)
         self._looks.start(unfinished_looks)
         for lane in self._deliveries:
+            # This lane finds an unfinished delivery in the book, and waits for its job.
             lane.start([])
 
     @property
@@ -845,7 +850,7 @@ class Planner:
         return None
 
     def _has_cooled_down(self, episode: Episode) -> bool:
-        """Tell whether the cooldown after the newest look has passed, or there was no look."""
+        """Tell whether the cooldown allows a look: it has passed, or there was no look yet."""
         if episode.looked_at is None:
             return True
         return self._clock() >= episode.looked_at + self._cooldown
