@@ -93,7 +93,7 @@ def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
     with _run_jobs(settings, "answer") as jobs:
         jobs.work.receive_with_resolved(alerts)
         jobs.planner.wait_until_done(patience_s=settings.serve_retry_max_s + _LAST_ATTEMPT_S)
-        return _make_answer(jobs.book, alerts[0])
+        return make_answer(jobs.book, alerts[0])
 
 
 def end_process(code: int) -> NoReturn:
@@ -119,13 +119,18 @@ class AnswerDocument(Document):
     is_done: bool
 
 
-def _make_answer(book: Book, alert: Alert) -> AnswerDocument:
+def make_answer(book: Book, alert: Alert) -> AnswerDocument:
     """Return the answer for the episode that an alert belongs to."""
     episode = book.find_episode(alert.key)
     if episode is None:
         raise UsageError("the alerts belong to no episode")
-    name = episode.incident or f"episode-{episode.id}"
-    deliveries = book.list_deliveries(f"{name}-{episode.id}.{episode.looks}")
+    # A look that failed before it had an incident names its messages after the episode.
+    names = [f"episode-{episode.id}"]
+    if episode.incident:
+        names.append(episode.incident)
+    deliveries = []
+    for name in names:
+        deliveries += book.list_deliveries(f"{name}-{episode.id}.{episode.looks}")
     is_sent = all(delivery.state in (State.SENT, State.REPEATED) for delivery in deliveries)
     rows = [
         {
