@@ -46,7 +46,9 @@ class ServeSettings(runbook_settings.Settings):
     serve_body_limit_bytes: int = Field(1 << 20, ge=1024, le=64 << 20)
     serve_alert_limit: int = Field(1000, ge=1, le=100_000, description="most alerts in a body")
     serve_queue_limit: int = Field(1000, ge=1, le=1_000_000, description="most waiting alerts")
-    serve_cooldown_s: float = Field(300, ge=0, description="least time between two looks at an episode")
+    serve_cooldown_s: float = Field(
+        300, ge=0, description="least time between two looks at an episode"
+    )
     serve_look_timeout_s: float = Field(300, gt=0, description="longest investigation")
     serve_look_ready: bool = Field(True, description="a process waits for the next investigation")
     serve_retry_max_s: float = Field(60, gt=0, description="longest wait between two attempts")

@@ -541,7 +541,7 @@ class Work:
         return self._finish(delivery, end, "")
 
     def _put_off(self, delivery: Delivery, state: State, detail: str, result: str) -> str:
-        """Write down a state that is no end. ``result`` is for the metric: ``retried`` or ``lost``."""
+        """Write down a state that is no end. Count ``result``: ``retried`` or ``lost``."""
         self._book.set_delivery(delivery.id, state, self._redactor.text(detail))
         self._metrics.count_delivery(delivery.target, result)
         return str(state)
@@ -556,7 +556,7 @@ class Work:
         return str(state)
 
     def _fail(self, delivery: Delivery, detail: str) -> str:
-        """End a delivery: ``UNCONFIRMED`` if an earlier attempt may have arrived, else ``FAILED``."""
+        """End a delivery: ``UNCONFIRMED`` if an earlier attempt may have worked, else ``FAILED``."""
         state = State.UNCONFIRMED if delivery.state in MAY_BE_SENT else State.FAILED
         return self._finish(delivery, state, detail)
 
@@ -613,7 +613,7 @@ class Work:
         return received.accepted, received.folded
 
     def _read_closed(self) -> dict[str, datetime]:
-        """Return the closed incidents of episodes that are not over, with the times of their closes."""
+        """Return the closed incidents of episodes that are not over, and when each was closed."""
         closed = {}
         for name in self._book.list_open_incidents():
             incident = self._find_incident(name)

@@ -1,7 +1,8 @@
 """The record of the drill that is under way: which fault to take back if the drill is killed.
 
 The record lies in RUNBOOK_HOME from just before the fault until everything is taken back. A drill
-has a lock that ends with its process. So a record without the lock is a killed drill's.
+has a lock that ends with its process. So if there is a record and nobody has the lock, the drill
+was killed, or it ended and could not take its fault back. Below, such a drill is called killed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def write_record(home: Path, record: DrillRecord) -> None:
 
 
 def remove_record(home: Path) -> None:
-    """Note that everything of the drill is taken back."""
+    """Remove the record, once everything of the drill is taken back."""
     (home / _RECORD).unlink(missing_ok=True)
 
 

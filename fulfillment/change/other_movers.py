@@ -72,7 +72,8 @@ class WorkerHold:
         answer
     do_pause, do_resume : pause and resume the worker; raise ``ClientError``; do nothing where
         nobody holds the worker
-    holds : whether ``pause`` keeps the worker still; False: this only looks whether it stands still
+    holds : whether ``pause`` keeps the worker still; False: nobody holds the worker, and ``check``
+        only looks (with ``WORKER_CONTROL=none`` not even that)
     way_back : how a person resumes the worker
     question : what ``ask`` reads, in words, for the message when it fails
     _still : what the last ``check`` saw; None: since pause or resume, no ``check`` succeeded
@@ -243,7 +244,8 @@ def _read_metric(prometheus: PrometheusClient, query: str) -> _Stillness:
     if age_s < _QUIET_S:
         text = f"the worker moved {age_s:.0f} s ago, as {name} says, and a metric cannot stop it"
         raise MoversError(f"{text}: stop the worker, and wait {_QUIET_S:.0f} s")
-    # Nobody can pause or resume the worker here, so one that is quiet passes both checks.
+    # Nobody can pause or resume the worker here. So a quiet worker counts as paused for ``check``,
+    # and as fully running for ``resume``.
     return _Stillness(paused=True, fully_running=True)
 
 

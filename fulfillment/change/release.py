@@ -308,7 +308,7 @@ def check_store(clients: Clients) -> None:
     Raises
     ------
     StoreNotReadyError
-        With the store's own words.
+        Says what the store answered.
     """
     try:
         clients.store.check_live()

@@ -248,7 +248,10 @@ def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime) -> i
 
 
 def is_expired(info: Seen, now: datetime) -> bool:
-    """Tell whether a synthetic object's ``expires-at`` (else ``hold-until``) has passed."""
+    """Tell whether a synthetic object's ``expires-at`` (else ``hold-until``) has passed.
+
+    An object with neither never expires.
+    """
     metadata = info.metadata or {}
     ends_at = try_time(metadata.get("expires-at") or metadata.get("hold-until"))
     return ends_at is not None and ends_at < now
@@ -341,7 +344,7 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
         action=_CREATE,
         target=_describe_target(inv, parameters.count, prefix),
         is_empty=not parameters.count,
-        way_back="4.2 removes them; they expire on their own, too",
+        way_back="4.2 removes them; once they have expired, `runbook chaos sweep` does, too",
         reversible=True,
         facts=facts,
     )

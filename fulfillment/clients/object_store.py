@@ -45,7 +45,7 @@ _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "
 
 
 Rights = dict[str, tuple[bool | None, str]]
-"""By right: whether the keys have it (None: unknown), and the reason when they do not."""
+"""For each right: whether the keys have it (None: unknown); if they do not, or unknown, why."""
 
 
 def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
@@ -193,7 +193,7 @@ class ObjectStore:
         AccessDeniedError
             When a listing is needed, and the credentials may not list.
         ClientError
-            When the store is unhealthy, with its own words.
+            When the store is unhealthy. The text says what it answered.
         """
         path = "/minio/health/live"
         source = f"{self._bucket.url}{path}"
