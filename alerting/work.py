@@ -5,6 +5,8 @@ Starting a job twice is therefore the same as starting it once. dbos, a library 
 carries out a job's steps. After a crash it goes on with the first step that had not ended. If
 Airflow is configured, a job asks it for a run of the DAG ``runbook_alert``, which investigates and
 delivers. If Airflow does not take the run, the job does the work itself.
+
+A *look* is one investigation. An *addition* writes alerts that came after a look into its report.
 """
 
 from __future__ import annotations
