@@ -558,7 +558,7 @@ class Work:
         return str(state)
 
     def _fail(self, delivery: Delivery, detail: str) -> str:
-        """End a delivery: ``UNCONFIRMED`` if an earlier attempt may have worked, else ``FAILED``."""
+        """End a delivery: ``UNCONFIRMED`` if an earlier try may have arrived, else ``FAILED``."""
         state = State.UNCONFIRMED if delivery.state in MAY_BE_SENT else State.FAILED
         return self._finish(delivery, state, detail)
 
