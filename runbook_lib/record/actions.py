@@ -66,7 +66,10 @@ class ActionRecord(NamedTuple):
 
     @property
     def state(self) -> str:
-        """What a later action changed about it, in words; without one, its newest phase."""
+        """What a later action changed about it, in words; else its newest phase.
+
+        A reopening that was carried out, and a settling with ``is_settled``, are "done".
+        """
         if self.is_taken_back:
             return "taken back"
         if self.first.action == "reopen" and self.applied:

@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..model import Json, Timestamp, format_time
 from .incident import Incident
 
-#: A note of alerts has at most this many characters: a reader sees no more of one note.
+#: A note of alerts has about this many characters at most. The report cuts a note off after 6,000.
 _MOST_CHARS = 1_800
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..model import ActionPhase, CauseStatus, Conclusion, Event, parse_time
 from .view import JournalView
 
-#: The one moment that is not how the trouble was detected.
+#: The one moment that detects nothing: it says when the cause of the trouble became known.
 CAUSE_NAMED = "the cause was named"
 #: A mapping from the name of a moment to what decides how soon it comes, or what makes it sooner.
 _FASTER = {

@@ -116,7 +116,7 @@ class IncidentState(BaseModel):
         return not self.is_closed and bool(self.opened_by)
 
     def to_json(self) -> dict[str, Json]:
-        """Return what the file holds: every field that was ever set, but no default values."""
+        """Return what the file holds: every field that was ever set, and no other field."""
         content: dict[str, Json] = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
         return content
 
@@ -199,7 +199,7 @@ class Incident:
         return ""
 
     def update(self, **changes: Json) -> None:
-        """Change ``incident.json`` in one step. Only this and ``close`` change an existing file.
+        """Change ``incident.json`` in one step. Only methods of this class change such a file.
 
         Raises
         ------

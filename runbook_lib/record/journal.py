@@ -23,7 +23,8 @@ from .view import JournalView
 
 Clock = Callable[[], datetime]
 
-#: Bytes that are compared at once; comparing more would allocate new memory each time.
+#: Bytes that are read and compared at once. For much larger parts Python would ask the system for
+#: new memory each time.
 _PART_BYTES = 1 << 16
 
 

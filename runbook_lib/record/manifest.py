@@ -198,7 +198,7 @@ def _check_journal(
 
 
 def write_attachment(incident: Incident) -> Path:
-    """Pack the manifest and every file that it covers as ``<incident>.zip``, to be attached.
+    """Pack the manifest, and each file that a manifest covers, as ``<incident>.zip``, to attach it.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def write_attachment(incident: Incident) -> Path:
             temporary,
             "w",
             compression=zipfile.ZIP_DEFLATED,
-            compresslevel=3,  # a third less work than the default, for a tenth more bytes
+            compresslevel=3,  # a third less work than the default, for up to a tenth more bytes
             strict_timestamps=False,
         ) as file:
             file.write(folder / _NAME, f"{incident.id}/{_NAME}")

@@ -172,7 +172,7 @@ class JournalView:
 
     @property
     def last_look_at(self) -> datetime | None:
-        """When something was read or changed last; notes do not count. None: never."""
+        """The time of the newest reading, or of the newest phase of an action; None without one."""
         entries = [*self.readings, *self.actions]
         return max((entry.at for entry in entries), default=None)
 
@@ -233,11 +233,15 @@ class JournalView:
         return plans
 
     def since(self) -> datetime | None:
-        """Return when the trouble began; None when no breach was read. It is the earliest of:
+        """Return when the trouble began.
+
+        None when no step read a breach that has one of the roles ``SIGNS``, or the role ``CAUSE``.
+        Otherwise it is the earliest of:
 
         - ``since`` of a breach of the alert's step: the alert's start, or the first sample over the
           threshold after the last good one
-        - the time at which another breach was read, however long something had waited by then
+        - the time at which another such step read a breach, however long something had waited by
+          then
         - the time of the first conclusion that saw an incident
         - the opening, unless somebody opened the incident by hand: a step saw trouble then, and its
           reading is written down a little later
