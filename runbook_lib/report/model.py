@@ -49,8 +49,9 @@ class ReportStep:
     def worst(self) -> Reading | None:
         """The breach with the highest value, else the newest unknown, else the newest reading.
 
-        If all that a sign's step read is well: the reading with the highest value, or most rows;
-        what got nothing at all adds to the value.
+        A step with one of the roles ``SIGNS`` may have neither breach nor unknown. Then it is the
+        reading with the highest value, to which ``unserved`` is added; of equals, the one with the
+        most rows.
         """
         breaches = self._list_readings(Status.BREACH)
         if breaches:
@@ -155,7 +156,8 @@ class ReportModel:
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that was
     remedies : those of ``tried`` that belong to the section that reads recovery; if none does, all
-    waiting : actions that wait for approval: the newest of each step; none if the incident is over
+    waiting : actions that wait for approval: the newest of each step; none once the verdict is good
+        or the incident is closed
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
         was read yet
     causes : those that the policy names, the most supported first

@@ -380,7 +380,7 @@ def _judge_runs(
 ) -> Judgement | None:
     """Return the incident's judgement, for which only these sections' needed steps must be read.
 
-    None when these sections have no step that a verdict needs.
+    None when these sections have no step that a verdict needs, or no symptom was read yet.
     """
     needed: set[Role] = set()
     for run in runs:

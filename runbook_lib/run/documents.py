@@ -534,7 +534,7 @@ def _to_rich(table: Table, width: int) -> RichTable:
 
 
 def _compute_widths(columns: Mapping[str, Sequence[Text]], room: int) -> dict[str, int]:
-    """Return how wide each column may be, so that the table fits: rich would cut a wider one off.
+    """Return how wide each column may be, so that the table fits: rich cuts off what does not fit.
 
     The widest column shrinks first, down to its longest word. If the table is still too wide,
     columns shrink further, except those that people copy.

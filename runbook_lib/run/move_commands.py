@@ -426,8 +426,9 @@ class MoveCommands:
 
         Returns
         -------
-        Without a word: the rows, exit 3, or exit 0 if there are none. With a word that is not
-        approved: the plan, exit 5. With an approved word: how many rows are settled, and are left.
+        Without a word: the rows, exit 3, or exit 0 if there are none; for a manifest, the commands
+        that show the rows of its shards. With a word that is not approved: the plan, exit 5. With
+        an approved word: how many rows are settled, and are left.
 
         Raises
         ------
@@ -667,8 +668,8 @@ class MoveCommands:
         inv = self._open_on(settings, plan_id, progress, plan=plan_id, **options)
         (plan,) = inv.load_named_plans()
         if plan.kind is not self._gate.kind:
-            advice = f"run {self._section.NAME[:2]} with -p plan={plan_id}"
-            raise UsageError(f"{plan_id} is not the plan of a {self._gate.action}: {advice}")
+            advice = f"Go on with: runbook run {self._section.NAME[:2]} -p plan={plan_id}"
+            raise UsageError(f"{plan_id} is not the plan of a {self._gate.action}. {advice}")
         return inv, plan
 
     def _open_on(
@@ -699,6 +700,8 @@ class MoveCommands:
                 _log.warning(
                     "%s is a plan of %s (%s), which is closed.", plan_id, incident.id, place
                 )
+            # A look that is made here is kept if the plan's incident is damaged: `verify` opens no
+            # incident, and the next command goes on in the same look.
             incident, _ = self._opener.find_or_make(settings, keeps=is_damaged)
         return self._open(settings, incident, progress, **parameters)
 
@@ -772,7 +775,10 @@ class MoveCommands:
     def _leave_out_planning(
         self, inv: Investigation[Any, Any], plan: Plan, document: MoveRunDocument
     ) -> MoveRunDocument:
-        """Drop the advice to plan again if no object of this plan waits any more. Only reads."""
+        """Drop the advice to plan again if no object of this plan waits any more.
+
+        Changes nothing but the plan's proof in the incident folder.
+        """
         again = _plan_again()
         has_more_to_do = document.way_on != (again,) or document.skipped
         if has_more_to_do or plan.content.action != "move":

@@ -82,7 +82,7 @@ def format_bytes(size_bytes: float) -> str:
 
 
 def format_duration(span: timedelta) -> str:
-    """Write a duration for people, such as ``1 h 04 min``."""
+    """Write a duration for people, such as ``64 min`` or ``2 h 04 min``."""
     seconds = span.total_seconds()
     if abs(seconds) < 90:
         return f"{seconds:.0f} s"
