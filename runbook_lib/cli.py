@@ -224,7 +224,7 @@ def report(incident_id: Incident, alerts: Alerts = None, *, as_json: AsJson = Fa
 
 @app.command()
 def incidents(*, as_json: AsJson = False) -> None:
-    """List the incidents, the open ones first. Only reads."""
+    """List the incidents, the open ones first. Changes only their index."""
     with hold_interrupts():
         from .run.commands import list_incidents
 
