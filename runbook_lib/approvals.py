@@ -142,8 +142,8 @@ def write_plan(
     ----------
     folder : the incident's ``plans/``
     id_prefix : what the plan's id begins with; a time and a random part follow
-    facts : what stands in the header: ``step``, ``action``, ``target``, ``is_empty``, and what the
-        kind needs; ``way_back`` is also shown after the plan was carried out
+    facts : what stands in the header: ``step``, ``action``, ``target``, ``is_empty``, ``way_back``,
+        and what the kind needs. People see ``way_back`` before and after the plan is carried out
 
     Raises
     ------

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class RunbookError(Exception):
-    """Anything that this package raises on purpose.
+    """The base of this package's own errors.
 
     A notebook shows ``HEADING`` and the text, and no traceback.
     """

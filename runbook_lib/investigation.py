@@ -629,8 +629,8 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        Changes nothing but the incident folder. The runbook's planner may probe a system on
-        scratch objects of its own.
+        Changes the incident folder. The runbook's planner may also write into a system what the
+        notes of ``MoveGate.plan_move`` name.
         """
         action = self._find_declared("action", step_id, self.section.ACTIONS)
         if self.incident.is_late:
@@ -662,7 +662,8 @@ class Investigation(Generic[S, C]):
         StoppedAtPlanError
             When ``approve`` is empty, there is something to do, and ``may_wait`` is false.
         PlanNotApprovedError
-            When a hash in ``approve`` belongs to no plan of this incident.
+            When a hash in ``approve`` belongs to no plan that this object made, or that the
+            parameter ``plan`` names.
         SafetyError
             When another safety rule refuses. This refusal is journalled.
         ActionInterruptedError
@@ -691,7 +692,7 @@ class Investigation(Generic[S, C]):
         return self._carry_out(plan, plan.kind.apply)
 
     def _check_approved(self, approved: list[str], plan: Plan) -> None:
-        """Refuse approved hashes if one of them belongs to no plan of this incident."""
+        """Refuse approved hashes if one belongs to no plan that was made or named in this run."""
         plans = [*self.load_named_plans(), *self._plans.values(), plan]
         known_hashes = {known.sha256 for known in plans}
         ids_to_approve = {known.sha256: known.id for known in plans if not known.is_empty}
@@ -699,7 +700,7 @@ class Investigation(Generic[S, C]):
             if typed_hash in known_hashes:
                 continue
             # Show the whole hash: its first characters may be those of the right hash.
-            text = f"{typed_hash} is the hash of no plan that waits in this incident."
+            text = f"{typed_hash} is the hash of no plan that was made or named in this run."
             if not ids_to_approve:
                 raise errors.PlanNotApprovedError(f"{text} No plan waits: plan again.")
             pairs = ids_to_approve.items()
@@ -720,7 +721,7 @@ class Investigation(Generic[S, C]):
     def begin_change(self, plan: Plan) -> None:
         """Make an incident of a look: a plan passed its last check, and changes something now.
 
-        If the plan is another incident's, say so. Called again for one run, it does nothing.
+        If the plan is another incident's, say so. A second call for the same run does nothing.
         """
         if self._has_begun:
             return

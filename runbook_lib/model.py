@@ -246,7 +246,7 @@ class Event:
 
     ``kind`` is a word such as alert, lag, backlog, restart, error, notice, trigger or action. The
     kind ``unknown`` stands for what could not be read. ``source`` names the system whose clock gave
-    ``at``. ``value`` is the number of a series that was highest then.
+    ``at``. ``value`` is set only for a peak: the highest value that a series had.
     """
 
     at: Timestamp
@@ -279,7 +279,8 @@ class ClearTime:
 class DrainForecast(_Journalled):
     """How fast objects come and leave, and when the queue is empty, in words and numbers.
 
-    ``empty_in_minutes`` is None when the queue is empty, never empties, or the rates are not known.
+    ``empty_in_minutes`` is None when the queue is empty or never empties, and when its length or a
+    rate is not known.
     """
 
     arrival_per_min: float | None

@@ -40,7 +40,7 @@ MemoryRemoved = Annotated[bool, typer.Option(help="also objects whose fate the b
 def make_move_commands(
     load_commands: Callable[[], MoveCommands], *, has_own_plan: bool = False
 ) -> typer.Typer:
-    """Return the commands ``apply``, ``resume``, ``undo``, ``settle``, ``verify`` and ``plan``.
+    """Return the commands ``apply``, ``resume``, ``undo``, ``settle``, ``verify``; maybe ``plan``.
 
     Parameters
     ----------

@@ -31,9 +31,9 @@ Logs = Callable[[str], ChainedLog]
 """Opens the ledger of the plan with an id, in the folder of that plan's incident."""
 
 ListBegun = Callable[[], Mapping[str, Callable[[], Any]]]
-"""Returns a function for each plan that has a ledger on this machine, by the plan's id.
+"""Returns a mapping from a plan's id to a function that reads the plan.
 
-The function reads the plan.
+The mapping has every plan that has a ledger on this machine.
 """
 
 #: How long a plan may be begun after it was made, and a move be undone after its first copy, unless
@@ -835,7 +835,7 @@ def _describe_proof(proof: MoveProof) -> str:
 def _describe_lacking_shards(proof: MoveProof) -> str:
     """Name each incomplete shard of a manifest, with its counts that are not as planned.
 
-    The first ten are named, the others counted. Empty for a plan.
+    The first ten are named, the others counted. Empty for a plan that is no manifest.
     """
     words = []
     for shard, counts in (proof.shards or {}).items():

@@ -1,4 +1,7 @@
-"""Hide secrets in texts. Everything that shows, stores or sends text calls this first."""
+"""Hide secrets in texts. What shows, stores or sends text calls this first.
+
+Plans, ledgers and proofs are stored as they are: they must name objects exactly.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +55,8 @@ _RULES = {
     r"|\bgh[opsu]_\w{20,400}"
     r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,40}-----)?": MASK,
 }
-# Without any of these no pattern can match. A ledger has very many keys and numbers without them,
-# so this one search saves the time of all other searches.
+# Without any of these no pattern can match. Most texts, such as keys and numbers, have none. So
+# this one search saves the time of all other searches.
 _SIGNS = re.compile(
     r"@|authorization|cookie|x-api-key|x-auth-token|bearer|basic|passw|passphrase|secret|token"
     r"|api[_-]?key|private[ _-]?key|x-amz-|hooks\.slack|eyj|xox|gh[opsu]_"

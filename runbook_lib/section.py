@@ -27,7 +27,8 @@ P = TypeVar("P", bound="SectionParameters")
 class SectionParameters(BaseModel):
     """Parameters that every section has; a section's own class adds to them.
 
-    The field descriptions are the help texts of the form and of the docs.
+    The field descriptions are the help texts of the form, and the comments in the notebooks'
+    parameters cells.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
@@ -305,7 +306,7 @@ def _has_role(module: SectionModule, role: Role) -> bool:
 
 
 def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
-    """Check parameters against the section's model, before a kernel starts.
+    """Check parameters against the section's model.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The settings of any runbook: the only reader of the environment and of ``.env``.
+"""The settings of any runbook. Only this module reads settings from the environment and ``.env``.
 
 A runbook's own class adds to these.
 """
@@ -49,7 +49,8 @@ class Settings(BaseSettings):
         Raises
         ------
         SettingsError
-            When a value is malformed. The message names the variable, not the value.
+            When a value or a line of ``.env`` is malformed, or the file that CA_BUNDLE names cannot
+            be read. The message names the variable or the line, not the value.
         """
         root = find_root(folder or Path.cwd())
         _check_lines(root / ".env")
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
         """Return the default in place of an empty text, for fields that may not be empty."""
         default = cls.model_fields[str(info.field_name)].default
+        # A field whose default is None has a type, such as a path, that no empty text fits.
         must_not_be_empty = default is None or info.field_name == "runbook_environment"
         if must_not_be_empty and not str(value).strip():
             return default
