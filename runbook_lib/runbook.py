@@ -55,7 +55,8 @@ class _Process:
 
 #: A command of the helper, or of a mover, as it stands in texts.
 _COMMAND = re.compile(
-    r"\brunbook (?=(apply|close|investigate|note|plan|report|resume|run|settle|undo|verify)\b)"
+    r"\brunbook (?=(apply|close|history|incidents|investigate|note|plan|report|resume|run|settle"
+    r"|undo|verify)\b)"
 )
 
 

@@ -42,6 +42,7 @@ from ..record.detection import (
 from ..record.incident import ENDED_WELL
 from ..record.notes import list_follow_ups
 from ..record.view import get_number
+from ..runbook import name_runbook
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
 from .model import ReportModel
 
@@ -455,7 +456,8 @@ def _describe_end(model: ReportModel) -> Fact:
     note = f"no recovery measured; last look at {newest_at:%H:%M:%SZ}, {duration} after it began"
     is_followed = model.facts.get("followed_by") or model.facts.get("drill")
     if model.facts.get("closed_at") and not is_followed:
-        note += "; closed all the same. If the trouble went on, `runbook incidents` names where"
+        look_up = name_runbook("`runbook incidents` names where")
+        note += f"; closed all the same. If the trouble went on, {look_up}"
     return Fact("not yet", note)
 
 

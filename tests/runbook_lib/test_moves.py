@@ -14,9 +14,12 @@ import pytest
 
 from runbook_lib import runbook as runbooks
 from runbook_lib.approvals import Plan
+from runbook_lib.cli import app
+from runbook_lib.move_cli import make_move_commands
 from runbook_lib.moves import MoveGate, MoveParameters, WatchedOthers
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
+from runbook_lib.runbook import name_runbook
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
 FACTS: dict[str, Any] = {
@@ -185,6 +188,15 @@ def test_what_is_not_all_done_says_what_and_the_way_on(inv: Any) -> None:
     assert not effect.is_ok
     assert effect.reason.startswith("1 moved; 1 skipped; 1 waiting; ")
     assert effect.reason.endswith("runbook resume move-1")
+
+
+@pytest.mark.usefixtures("named")
+def test_every_command_of_the_helper_and_of_a_mover_names_the_runbook() -> None:
+    apps = (app, make_move_commands(lambda: pytest.fail("no command runs")))
+    for command in (command for each in apps for command in each.registered_commands):
+        assert command.callback is not None
+        name = command.callback.__name__.replace("_", "-")
+        assert name_runbook(f"`runbook {name} X`") == f"`runbook --runbook inbox {name} X`"
 
 
 @pytest.mark.usefixtures("named")
