@@ -68,7 +68,7 @@ Open = tuple[str, tuple[str, ...]]
 #: Headings of the first screen, each with the fact that names the other incident.
 _NEIGHBOURS = {
     "Previous incident": "previous",
-    "Trouble goes on in": "followed_by",
+    "Next incident": "followed_by",
     "Fault of the drill": "fault_drill",
 }
 

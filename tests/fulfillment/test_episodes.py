@@ -38,6 +38,8 @@ from runbook_lib.errors import (
 from runbook_lib.model import ActionPhase, Verdict, keep_quiet
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
+from runbook_lib.report import ReportModel
+from runbook_lib.report.summary import list_facts
 from runbook_lib.run.commands import (
     close_incident,
     investigate,
@@ -163,6 +165,8 @@ def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: 
     assert "handed_over" in kinds
     for report, other in ((old, second.incident), (open_(world, second), old.id)):
         assert f"../{other}/report.html" in (report.folder / "report.html").read_text("utf-8")
+    # Another episode is not this trouble going on.
+    assert list_facts(ReportModel(old, SECTIONS))["Next incident"].text == second.incident
     before = read_record(world, old.id)
     assert (
         json.loads(before["manifest.json"])["journal"]["seq"] == old.journal.view().entries[-1].seq
