@@ -184,7 +184,7 @@ class Policy:
         return journal.advice(now)
 
     def compute_impact(self, journal: JournalView) -> Impact:
-        """Return how much the incident affected: how many objects waited at most."""
+        """Return how much the incident affected: the highest number of objects that waited."""
         backlogs = [reading.value for reading in journal.readings if reading.role is Role.BACKLOG]
         counts = [int(value) for value in backlogs if isinstance(value, int | float)]
         return Impact(max(counts, default=None))

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
         """Return the default in place of an empty text, for fields that may not be empty."""
         default = cls.model_fields[str(info.field_name)].default
-        # A field whose default is None has a type, such as a path, that no empty text fits.
+        # Where the default is None, empty means unset: as a path it would be the current folder.
         must_not_be_empty = default is None or info.field_name == "runbook_environment"
         if must_not_be_empty and not str(value).strip():
             return default

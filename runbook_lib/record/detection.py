@@ -40,8 +40,8 @@ class Moment(NamedTuple):
 def list_triggers(journal: JournalView) -> list[Event]:
     """Return the changes that began the trouble, as far as a system or an entry reports them.
 
-    Sorted by time, each once. Changes after our own first action are left out. An entry's data has
-    ``at``, ``text`` and ``source``.
+    Sorted by time, each once. Changes after our own first action are left out. The data of an entry
+    of the kind ``TRIGGER`` has ``at``, ``text`` and ``source``.
     """
     applied = journal.list_actions(ActionPhase.APPLIED)
     events: dict[tuple[datetime, str], Event] = {}

@@ -64,7 +64,8 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     """Export the executed notebooks, write report, summary, manifest, and a zip of it all.
 
     The files of a closed incident stay as they were last written, byte for byte. If the opening of
-    this incident closed another one, the other one gets its last report here.
+    this incident closed another one, the other one gets its last report here. The report of
+    an open incident is noted in its journal, if anything is new since the last one.
 
     Parameters
     ----------

@@ -126,8 +126,9 @@ class MoveRunDocument(MoveChangeDocument):
     """``apply``, ``resume`` and ``undo``: how many objects moved, and what became of the others.
 
     ``already`` counts those of ``moved`` that a look found at their destination, after an answer
-    was lost. A person must settle the ``unproven`` objects. Objects ``lost_in_window`` lost a newer
-    version. If other movers went on, they would deliver the objects ``in_reach`` twice.
+    was lost. A person must settle the ``unproven`` objects. Of the objects ``lost_in_window`` a
+    newer version was lost. If other movers went on, they would deliver the objects ``in_reach``
+    twice.
 
     ``skipped``, ``conflicts`` and ``failed`` have a ``key`` and a ``reason`` for each object;
     ``unproven``, ``lost_in_window`` and ``in_reach`` are keys. ``waiting`` counts the objects that
@@ -540,6 +541,8 @@ class MoveCommands:
     ) -> MovePlanDocument:
         """Return what a plan would do, and how to approve it.
 
+        Asks the store which plans are unfinished, unless the plan is about another plan.
+
         Parameters
         ----------
         command : carries the plan out, without ``runbook`` and the approval
@@ -569,7 +572,7 @@ class MoveCommands:
         )
 
     def list_ways_on(self, inv: Investigation[Any, Any], plan_id: str = "") -> tuple[str, ...]:
-        """Return the commands that finish what was begun.
+        """Return the commands that finish what was begun, as store and ledgers say.
 
         Parameters
         ----------

@@ -64,7 +64,7 @@ get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True
 from runbook_lib.record.journal import mark_run
 mark_run({run!r})"""
-#: Errors in what a person typed: they change nothing, and are notes in the report.
+#: Errors in what a person typed. They change nothing, and are mere notes in the report's timeline.
 _TYPOS = (PlanNotApprovedError.__name__, UsageError.__name__)
 #: What the journal keeps of a run.
 _JOURNALLED = {"section", "notebook", "status", "error", "duration_s", "is_typo"}
