@@ -186,7 +186,7 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def check_connected(cls, _settings: S) -> None:
-        """Raise NotConnectedError where nothing can be read; this class reads nothing."""
+        """Raise NotConnectedError where nothing could be judged; this class checks nothing."""
 
     @classmethod
     def check_ticket(cls, _settings: S, _ticket_id: str) -> None:
@@ -227,7 +227,7 @@ class Investigation(Generic[S, C]):
         Raises
         ------
         NotConnectedError
-            When nothing can be read. Then nothing was written.
+            When ``check_connected`` raises it. Then nothing was written.
         UsageError
             When there is no such incident, or its journal is damaged.
 
@@ -377,7 +377,7 @@ class Investigation(Generic[S, C]):
         UsageError
             When a parameter is unknown or wrong, or there is no such incident or ticket.
         NotConnectedError
-            When nothing can be read. Then nothing was written.
+            When ``check_connected`` raises it. Then nothing was written.
 
         Notes
         -----

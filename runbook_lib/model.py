@@ -183,7 +183,7 @@ class Lesson(StrEnum):
 
 
 class ActionPhase(StrEnum):
-    """How far an action has come. The journal has one entry for each phase that it reached."""
+    """How far an action has come. The journal gets an entry each time that it reaches a phase."""
 
     PLANNED = "planned"
     APPROVED = "approved"

@@ -454,7 +454,7 @@ class MoveGate(Generic[P]):
     def read_evidence(self, inv: Any, rows: Sequence[Any]) -> dict[str, str]:  # noqa: ARG002
         """Return a mapping from each row's key to what is known of its object outside the store.
 
-        Nothing is known, unless a runbook overrides this method: then each text is empty.
+        This class knows nothing, so each text is empty. A runbook may override this method.
         """
         return {row.key: "" for row in rows}
 
@@ -691,6 +691,8 @@ class MoveGate(Generic[P]):
         self, clients: Any, plan_id: str, find_incident: Callable[[], Incident]
     ) -> Path | None:
         """Fetch a plan from the bucket's record, because this machine does not have it.
+
+        The plan gets a ledger here, whose first line says where the plan came from.
 
         Parameters
         ----------

@@ -209,7 +209,8 @@ class Policy:
     def describe_proof(self, action: ActionRecord) -> str:
         """Return what the check after an action found, in a few words.
 
-        For an action that was never applied, or that a later action changed, return its state.
+        For an action that was never applied, or whose state is more than its newest phase, return
+        its state.
         """
         if action.applied is None:
             return action.state

@@ -23,7 +23,7 @@ from .errors import SettingsError, list_problems
 class Settings(BaseSettings):
     """Where incidents are kept, who works on them, and how systems are asked.
 
-    Every field is an environment variable of the same name in capitals, and stands in
+    Every field of this class is an environment variable of the same name in capitals, and stands in
     ``.env.example``. A variable whose name ends in ``_URL`` is an address. An unset
     ``RUNBOOK_ENVIRONMENT`` means production.
     """

@@ -42,7 +42,7 @@ class _Process:
 def mark_run(run: str) -> None:
     """Mark the entries that this process appends from now on as those of one run.
 
-    Several commands write to one journal. Each command reports only what its own runs did.
+    Several commands write to one journal. A command knows by the mark what its own runs wrote.
 
     Parameters
     ----------

@@ -235,8 +235,8 @@ class JournalView:
     def since(self) -> datetime | None:
         """Return when the trouble began.
 
-        None when no step read a breach that has one of the roles ``SIGNS``, or the role ``CAUSE``.
-        Otherwise it is the earliest of:
+        None when no step with one of the roles ``SIGNS``, or with the role ``CAUSE``, read a
+        breach. Otherwise it is the earliest of:
 
         - ``since`` of a breach of the alert's step: the alert's start, or the first sample over the
           threshold after the last good one

@@ -92,7 +92,7 @@ _ENTRY_FIELDS = (
 
 
 class _Budget(NamedTuple):
-    """How many rows of each table, and how many lines of the journal, a page shows."""
+    """How many rows of each reading, and how many lines of the journal, a page shows."""
 
     table_rows: int
     journal_lines: int
@@ -118,8 +118,9 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
 
     Notes
     -----
-    Changes only these two files in the incident's folder, each in one step. Every string of the
-    model has passed the incident's redactor. The templates escape every string.
+    Changes these two files in the incident's folder, each in one step, the pictures that the folder
+    keeps, and the index of the history. Every string of the model has passed the incident's
+    redactor. The templates escape every string.
     """
     target = incident.folder / "report.html"
     for budget in _BUDGETS:

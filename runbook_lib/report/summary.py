@@ -668,7 +668,7 @@ def _say_well_from(model: ReportModel, end: datetime) -> str:
 
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield a row for each entry on the incident's beginning or end, a drill, or a failure."""
+    """Yield a row for each entry in ``_BY_KIND`` or ``_BY_EVENT``, and each run that went wrong."""
     interrupted_seq = _find_last_interruption(model)
     for entry in model.journal.entries:
         words = _find_words(entry)
@@ -826,7 +826,7 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
 
 
 def _list_cut_off(model: ReportModel, action: ActionRecord) -> Iterator[TimelineRow]:
-    """Yield when an action failed, or was interrupted, before it was carried out."""
+    """Yield when an action failed, or was interrupted, before it was carried out after all."""
     if action.applied is None:
         return
     # A failure with one of these reasons has a row already, by the entry `interrupted`.

@@ -289,7 +289,10 @@ class MoveCommands:
         shards: int = 0,
         progress: Progress,
     ) -> MovePlanDocument:
-        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
+        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move.
+
+        A look that this call made is closed if the plan has nothing to do.
+        """
         incident, is_new = self._opener.find_or_make(settings, incident_id, keeps=True)
         inv = self._open(settings, incident, progress, memory_removed=memory_removed, shards=shards)
         plan = inv.plan(self._gate.step)

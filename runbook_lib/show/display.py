@@ -213,7 +213,7 @@ def overview(inv: investigation.Investigation[Any, Any]) -> Card:
 
 
 def _list_history(inv: investigation.Investigation[Any, Any]) -> list[HistoryRow]:
-    """Return the rows of all incidents and drills beside this incident, the newest first."""
+    """Return the rows of all incidents and drills in this one's home, the newest first."""
     return list_history(inv.incident.folder.parent, inv.policy)
 
 

@@ -367,7 +367,8 @@ def live(inv: Investigation, *steps: str) -> Widget:
 
     Notes
     -----
-    Changes only the journal: a reading is written when its status changes, not at every refresh.
+    Changes only the journal: a step's first reading is written, and each that has another status
+    than the one before.
     """
     readings: dict[str, Reading] = {}
     page = widgets.HTML()
