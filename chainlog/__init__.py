@@ -90,10 +90,10 @@ class ChainedLog:
 
     Notes
     -----
-    Each append changes the file by one write and one fsync, however long the log is. Before that,
-    the append reads the lines that are new to this object. A torn last line is moved to
-    ``<name>.torn-<n>``, and an entry ``torn_tail`` says so. After a failed write this object
-    appends no more, because nobody knows what is on the disk.
+    Each append writes one line, with one fsync unless ``sync`` is false, however long the log is.
+    Before that, the append reads the lines that are new to this object. If the last of them is
+    torn, it is moved to ``<name>.torn-<n>``, and an entry ``torn_tail`` says so. After a failed
+    write this object appends no more, because nobody knows what is on the disk.
     """
 
     def __init__(
@@ -161,6 +161,7 @@ class ChainedLog:
                 return self._append(kind, data, sync)
 
     def _append(self, kind: str, data: dict[str, Any], sync: bool) -> Entry:
+        """Append one entry under the lock. Before that, move a torn last line out of the way."""
         if self._broken:
             raise LogError(f"{self.path} is not written any more: {self._broken}")
         has_torn_tail = self._read_new_lines()
