@@ -63,9 +63,10 @@ class State(StrEnum):
 class Place(StrEnum):
     """What a look found at one end of a row.
 
-    At the source, ``same`` means the planned version; at the destination, the planned content. For
-    rows that were taken back, left or freed, ``same`` at the source means the planned content, too.
-    ``unknown`` means that the key could not be read.
+    At the source, ``same`` means the planned version; at the destination, the planned content. At
+    the source, too, only the content counts for rows that were taken back, left or freed; for our
+    own copy, when it is parked; and in a proof after the bucket's memory was removed. ``unknown``
+    means that the key could not be read.
     """
 
     SAME = "same"
@@ -202,9 +203,9 @@ any moved not-same absent NOTHING GONE_AFTER_LANDED it was taken after our copy 
 any moved not-same other NOTHING CHANGED_BY_OTHERS someone replaced it after our copy was confirmed
 any moved not-same unknown NOTHING UNPROVEN the destination could not be read
 any moved same any CONFLICT DUPLICATED the store said that the planned version is deleted, and it is there
-any conflict any any NOTHING CHANGED_BY_OTHERS two versions: a person decides
+any conflict any any NOTHING CHANGED_BY_OTHERS others changed it at one end: a person decides
 any unproven any any NOTHING UNPROVEN a person settles it
-any skipped any any NOTHING SKIPPED others changed it before any copy of ours
+any skipped any any NOTHING SKIPPED not moved: others changed it, its destination was taken, or another plan owns it
 any left same any NOTHING WAITING this plan ended without it: a new plan may move it
 any left not-same any NOTHING SKIPPED this plan ended without it, and it has gone since
 any taken any any NOTHING SETTLED_BY_WORD a person said that it was taken
