@@ -194,6 +194,8 @@ def find_all(
 ) -> Look:
     """Look up many keys under one prefix: by a listing, or one by one if the listing is long.
 
+    A key that a whole listing does not name counts as absent.
+
     Parameters
     ----------
     on_way : called again and again during the search, so that the caller can keep its claim

@@ -21,7 +21,7 @@ from .table import Act, Direction, Place, Rule, State, decide
 WINDOW = 16
 """The most rows that are announced and have not ended: a kill leaves no more rows in doubt."""
 
-#: A look that is older allows no request which the store does not guard.
+#: How old the last look may be when a request is sent that the store guards by no condition.
 _MAX_LOOK_AGE_S = 2.0
 #: How often ``resolve`` waits and looks. In the last round, it sends nothing.
 _ROUNDS = 4
@@ -218,6 +218,8 @@ class Carrier:
     def resolve(self, list_jobs: Callable[[], list[Job]]) -> None:
         """Resolve jobs that are half done: wait for the fence, look, and do what the table says.
 
+        Leave out rows that this run tries no more (``Ledger.refused``).
+
         Parameters
         ----------
         list_jobs : returns the jobs that are half done when it is called
@@ -293,7 +295,8 @@ class Carrier:
     def _carry_window(self, jobs: Sequence[Job]) -> None:
         """Copy a window of jobs, then delete the sources of those that landed.
 
-        Before the copies, look at the ends that the store does not guard.
+        Before the copies of a release, look at the destinations, unless the store guards them by a
+        condition. Before all other copies, look at both ends.
         """
         self.hold.check()
         keys: list[str] = []
@@ -382,31 +385,45 @@ class Carrier:
         """
         if not jobs:
             return
-        ledger = self.ledger
-        session = self.session
         leg = jobs[0].leg
         rows = [job.row for job in jobs]
-        session.renew()  # the last renewal before the copies: it fixes the copies' fence
-        self._put_names(jobs)
-        ledger.log.reserve()  # so that the outcome can be written even if the disk fills up
-        fence_at = format_time(session.fence_at)
-        ledger.note("intent", rows, leg=leg, sync=True, fence_at=fence_at)
-        self._write_record()
+        self._announce(jobs)
         if not self.abilities.conditional_copy and self._is_look_old():
             why = "the look at the destination is too old: nothing was sent"
             self._note_refused(rows, leg, why, is_final=False)
             return
-        requests = [self._make_copy(job) for job in jobs]
-        answers = session.send(requests, lambda index, answer: self._note_copy(jobs[index], answer))
-        for job, answer in zip(jobs, answers, strict=True):
-            if answer.effect == "done" and self._get_state(job) is State.DOUBTFUL:
-                self._compare_content(job, answer)
+        answers = self._send_copies(jobs)
         is_busy = self._adapt_width(answers)
         has_landed = any(answer.effect == "done" for answer in answers)
         if len(jobs) > 1 and not is_busy and not has_landed:
             # More copies would only leave more rows in doubt.
-            why = ledger.get_reasons(leg).get(rows[0], "")
+            why = self.ledger.get_reasons(leg).get(rows[0], "")
             raise StoppedError(f"no copy landed: {why}")
+
+    def _announce(self, jobs: Sequence[Job]) -> None:
+        """Write into ledger and record that the copies of these jobs are about to be sent.
+
+        Before that, put the names of objects whose parked key is a hash.
+        """
+        ledger = self.ledger
+        rows = [job.row for job in jobs]
+        self.session.renew()  # the last renewal before the copies: it fixes the copies' fence
+        self._put_names(jobs)
+        ledger.log.reserve()  # so that the outcome can be written even if the disk fills up
+        fence_at = format_time(self.session.fence_at)
+        ledger.note("intent", rows, leg=jobs[0].leg, sync=True, fence_at=fence_at)
+        self._write_record()
+
+    def _send_copies(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Send copies, and write down what each answer proves. Return the answers."""
+        requests = [self._make_copy(job) for job in jobs]
+        answers = self.session.send(
+            requests, lambda index, answer: self._note_copy(jobs[index], answer)
+        )
+        for job, answer in zip(jobs, answers, strict=True):
+            if answer.effect == "done" and self._get_state(job) is State.DOUBTFUL:
+                self._compare_content(job, answer)
+        return answers
 
     def _make_copy(self, job: Job) -> Request:
         """Return the request of a copy, bound to the source's ETag if the source has one."""
@@ -438,7 +455,7 @@ class Carrier:
         if answer.effect == "done":
             if answer.etag == job.planned.etag:
                 self._land(job, answer)
-            return  # if the copy has another ETag than planned, ``_copy`` compares the content
+            return  # if the copy has another ETag than planned, its content is compared later
         text = f"the copy was answered by {answer.code} {answer.message}"
         why = text.strip()
         if answer.effect == "none":
@@ -554,7 +571,8 @@ class Carrier:
         ledger.note("deleting", rows, leg=leg, sync=True, fence_at=fence_at)
         is_release = leg is Leg.MOVE and ledger.plan.header.action == "move"
         if not is_release:
-            # On the way back, whether a delete was sent decides what an absent source means.
+            # In a release, the table treats ``landed`` and ``deleting`` alike. On the way back,
+            # whether a delete was sent decides what an absent source means.
             self._write_record()
         if is_looked_at and self._is_look_old():
             ledger.note("undeleted", rows, leg=leg)

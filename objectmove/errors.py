@@ -4,7 +4,7 @@
 
     MoveError
     ├── StoreError           the store could not be read or changed; says which request
-    │   ├── AbsentError      the object does not exist
+    │   ├── AbsentError      the object, or the bucket, does not exist
     │   └── DeniedError      wrong credentials, or no right
     ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
     ├── RefusedError         a safety rule refuses; nothing was changed
@@ -49,7 +49,7 @@ class StoreError(MoveError):
 
 
 class AbsentError(StoreError):
-    """The object does not exist."""
+    """The object does not exist, or the bucket."""
 
 
 class DeniedError(StoreError):

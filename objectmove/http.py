@@ -135,11 +135,11 @@ class Connections:
                     raise error
 
         async def stop(grace_s: float) -> None:
-            """Wait for the workers, then cancel them; give every other message its reply."""
+            """Wait for the workers, then cancel them; give ``NOT_SENT`` to messages that wait."""
             with suppress(TimeoutError):  # the time-out cancels the workers
                 async with asyncio.timeout(grace_s):
                     await asyncio.gather(*workers, return_exceptions=True)
-            await work()  # nothing is sent any more: the messages that wait get NOT_SENT
+            await work()  # sends nothing: ``why_not_sent`` is set by now
 
         try:
             _run(serve())
@@ -241,7 +241,7 @@ async def _read(response: aiohttp.ClientResponse, request: _Request, sink: Sink 
 
 
 def _describe_failure(error: BaseException) -> str:
-    """Say what broke; leave out the text of errors by which aiohttp names the signed address."""
+    """Say what broke. aiohttp's own text of a proxy's error is left out: it has the signed URL."""
     if isinstance(error, TimeoutError):
         return _LATE
     if isinstance(error, asyncio.CancelledError):

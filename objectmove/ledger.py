@@ -1,6 +1,7 @@
 """The ledger of one plan, in the incident's folder: what happened to each row.
 
-Resume, undo and proof rest on the ledger, on the bucket's record and on the store. Kinds of lines:
+Resume, undo and proof rest on the ledger, on the bucket's record and on the store. The kinds of
+lines that matter most:
 
 - ``hold``: who is held for the plan, or that the hold ended
 - ``approved``: who approved the plan, and when it was begun
@@ -89,7 +90,7 @@ class RowStates(Mapping[int, State]):
 
     Attributes
     ----------
-    begun : the first row that was never announced
+    begun : the row after the highest one that was announced; 0 when none was
     waiting_again : rows below ``begun`` whose state is ``NONE``
     """
 
@@ -253,7 +254,7 @@ class Ledger:
 
     @property
     def begun(self) -> int:
-        """The first row that was never announced."""
+        """The row after the highest one that was announced; 0 when none was."""
         return self.states.begun
 
     @property
@@ -352,7 +353,8 @@ class Ledger:
                 self.words.append(data["text"])
             case "hold":
                 self.hold = HoldNote.model_validate(data["note"]) if data["note"] else None
-                self.late_pause = self.late_pause if self.hold else None
+                if self.hold is None:
+                    self.late_pause = None  # the pause ended with the hold
             case "late_pause":
                 self.late_pause = HoldNote.model_validate(data["note"])
             case "going":
@@ -421,6 +423,7 @@ class Ledger:
             # memory was removed, the record may have been written anew, without such rows.
             unrecorded = self.rows(*HALF_DONE, State.UNPROVEN)
             states.put(State.NONE, [row for row in unrecorded if row >= record.begun])
+        # A row below ``begun`` that is in no set of the record was moved.
         settled = (State.TAKEN, State.FREED, State.UNDONE)
         moved = [row for row in range(begun) if states[row] not in settled]
         states.put(State.MOVED, moved)

@@ -327,8 +327,9 @@ def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
         plan = records.fetch_plan(bucket, shard.plan, find_folder=lambda: path.parent)
     if plan is None:
         raise PlanError(
-            f"the plan {shard.plan} is not on this machine, and the bucket does not hold it: it "
-            "has ended, or was never begun. Go on with it on the machine where it was planned."
+            f"the plan {shard.plan} is not on this machine, and not to be had from the bucket: it "
+            "has ended, was never begun, or the bucket cannot be read. Go on with it on the "
+            "machine where it was planned."
         )
     check_shard(manifest, plan)
     return plan
@@ -346,6 +347,7 @@ def fetch_plan(
     plan = records.fetch_plan(bucket, plan_id, find_folder=find_once)
     if plan is not None and not plan.header.manifest:
         return plan
+    # A manifest has no record of its own: ``plan`` is None when ``plan_id`` is a manifest's.
     manifest_id = plans.find_manifest(plan_id) or plan_id
     try:
         content = records.read_recorded_manifest(bucket, manifest_id)
@@ -515,7 +517,10 @@ def _list_unrecorded(bucket: S3Bucket, manifest: Manifest) -> list[Shard]:
 
 
 def _make_note(session: Session, hold: Hold) -> HoldNote | None:
-    """Return the note of the shards' hold; None when a person paused the others before us."""
+    """Return the note of the shards' hold; None when the others stand still for none of our plans.
+
+    Then a person paused them, or these settings hold nobody.
+    """
     is_held = any(record.hold for record in records.list_records(session.bucket))
     if hold.is_paused() and not is_held:
         return None

@@ -293,7 +293,8 @@ class Forgotten:
 def list_forgotten(bucket: S3Bucket, list_begun: ListBegun) -> list[Forgotten]:
     """Return the plans that the bucket forgot, and that still need someone. Only reads.
 
-    An undo or a settling comes before its release: its id is that of the release, and more.
+    The ids are in descending order. So an undo or a settling comes before its release: its id is
+    that of the release, and more.
 
     Raises
     ------

@@ -210,7 +210,7 @@ class PlanHeader(FrozenModel):
     excluded_sample: dict[str, tuple[str, ...]] = {}
 
     def get_parked_key(self, rest: str) -> str:
-        """Return where the object with this key, after the plan's prefix, is parked."""
+        """Return where an object is parked; ``rest`` is its key without the plan's prefix."""
         return get_parked_key(self.parked, self.release, rest)
 
     @property

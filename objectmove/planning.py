@@ -347,8 +347,8 @@ class _Selection:
 def _explain_occupied(looks: Mapping[str, Seen | None], row: PlanRow) -> str:
     """Say in a word why a row's destination is not free; empty when it is free.
 
-    The destination counts as free if the same content lies there already, and if the row has a
-    SHA-256: the run that moves such a row compares the contents.
+    The destination also counts as free if the same content lies there already, or if the row has
+    a SHA-256: the run that moves a row with a SHA-256 compares the contents.
     """
     if row.to not in looks:
         return "unreadable"
@@ -403,35 +403,20 @@ def make_undo_plan(
     if plan.header.action != "move":
         raise PlanError(f"{plan.id} is itself of the kind {plan.header.action!r}: plan again")
     earlier = _list_undos(bucket, plan, logs)
-    for undo in earlier:
-        if not undo.is_ended and undo.plan is not None:
-            return undo.plan
-        if not undo.is_ended:
-            way_on = f"runbook resume {undo.id} --consumer-stands-still"
-            raise NotApprovedError(f"{plan.id} is being taken back. Go on with: {way_on}")
+    unfinished = _find_unfinished(plan, earlier)
+    if unfinished is not None:
+        return unfinished
     record = records.read_record(bucket, plan.id)
     later = records.read_later_records(bucket, plan.id)
     ledger = Ledger(logs(plan.id), plan, record, later)
     if ledger.rows(*HALF_DONE) or ledger.hold is not None:
         way_on = f"runbook resume {plan.id}"
         raise NotApprovedError(f"{plan.id} was cut off. Go on with: {way_on}, then take it back")
-    landing_times = [landing.at for landing in ledger.landings.values() if landing.at]
-    if not landing_times:
-        raise NotApprovedError(f"{plan.id} was never begun, or this folder knows of no copy of it")
-    closes_at = min(landing_times) + timedelta(seconds=window_s)
-    store_now = bucket.read_clock()
-    lifetime = closes_at - store_now
-    if earlier:
-        lifetime = max(lifetime, SETTLE_LIFETIME)  # an earlier undo was begun within the window
-    elif store_now > closes_at:
-        until = format_time(closes_at)
-        text = f"{plan.id} could be taken back until {until}"
-        raise ExpiredError(f"{text}: the objects that it moved may be in use by now")
-    undo_id = name_undo(plan, len(earlier) + 1)
+    lifetime = _compute_lifetime(bucket, ledger, window_s=window_s, is_first=not earlier)
     header = derive_header(
         bucket,
         plan,
-        plan_id=undo_id,
+        plan_id=name_undo(plan, len(earlier) + 1),
         step=f"{plan.header.release_step}.1",
         action="undo",
         made_by=made_by,
@@ -470,6 +455,58 @@ def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
         if not is_begun:
             return undos
         undos.append(_Undo(undo_id, undo, is_ended))
+
+
+def _find_unfinished(plan: MovePlan, undos: Sequence[_Undo]) -> MovePlan | None:
+    """Return the plan of the undo that has not ended; None when every undo of the plan has ended.
+
+    Raises
+    ------
+    NotApprovedError
+        When an undo has not ended, and its plan is not on this machine.
+    """
+    for undo in undos:
+        if undo.is_ended:
+            continue
+        if undo.plan is not None:
+            return undo.plan
+        way_on = f"runbook resume {undo.id} --consumer-stands-still"
+        raise NotApprovedError(f"{plan.id} is being taken back. Go on with: {way_on}")
+    return None
+
+
+def _compute_lifetime(
+    bucket: S3Bucket, ledger: Ledger, *, window_s: float, is_first: bool
+) -> timedelta:
+    """Return how long the plan of an undo is valid: until the window of its release is over.
+
+    Parameters
+    ----------
+    ledger : of the release
+    window_s : how many seconds after its first copy the release may be taken back
+    is_first : whether this is the release's first undo. The plan of a later one is valid for
+        ``SETTLE_LIFETIME`` at least: the first undo was begun within the window
+
+    Raises
+    ------
+    NotApprovedError
+        When this machine knows of no copy of the release.
+    ExpiredError
+        When the window is over, and the undo is the first one.
+    """
+    plan = ledger.plan
+    landing_times = [landing.at for landing in ledger.landings.values() if landing.at]
+    if not landing_times:
+        raise NotApprovedError(f"{plan.id} was never begun, or this folder knows of no copy of it")
+    closes_at = min(landing_times) + timedelta(seconds=window_s)
+    lifetime = closes_at - bucket.read_clock()
+    if not is_first:
+        return max(lifetime, SETTLE_LIFETIME)
+    if lifetime < timedelta(0):
+        until = format_time(closes_at)
+        text = f"{plan.id} could be taken back until {until}"
+        raise ExpiredError(f"{text}: the objects that it moved may be in use by now")
+    return lifetime
 
 
 def _invert(
@@ -516,8 +553,8 @@ def _explain_stay(row: PlanRow, state: State, landing: Landing, seen: Seen | Non
     if seen is None:
         return "taken_by_a_consumer"
     if landing.at is None:
-        # The copy's answer was lost. A look found the planned content, which somebody else may
-        # have put there.
+        # No answer says that the copy is ours. A look found the planned content, which somebody
+        # else may have put there.
         return "perhaps_not_our_copy"
     copy = Version(row.to, landing.etag, row.size_bytes, landing.at)
     return "" if copy.is_same(seen) else "not_our_copy"

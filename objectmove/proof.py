@@ -35,7 +35,7 @@ class MoveProof(NamedTuple):
     counts : how many objects have each outcome. Outcomes are those of ``table.Proof``, and two
         more. ``lost``: a newer version was deleted in the window that the plan states.
         ``foreign_changed``: planned content was written, between the first and the last copy, at a
-        key that no row names
+        key under the destination that no row names
     keys : for each outcome but ``in_place``, at most 100 keys
     approved_by : who approved the plan
     taken_back_by : the undo that took rows back; empty when no undo did

@@ -74,10 +74,10 @@ class Record(FrozenModel):
     ledger : hash of the ledger's last line when this state was put: a ledger without that line is
         an older copy
     fence_at : the store's time after which no request of the plan can take effect
-    begun : the first row that was never announced
+    begun : the row after the highest one that was announced; 0 when none was
     announced : rows whose copy may be on its way, or has landed
     deleting : those of ``announced`` whose delete may have been sent
-    waiting : rows below ``begun`` that wait again, because the store refused them
+    waiting : rows below ``begun`` that wait: the store refused them, or they could not be read
     left : rows that this plan will not move any more, but a new plan may
     skipped, unproven, conflicts : rows that ended in the state of this name
     settled : for each row that a person settled, or that an undo took back, what was said or done
@@ -451,8 +451,10 @@ def list_open_plans(bucket: S3Bucket, *, beside: str = "") -> list[tuple[Record,
 
     Raises
     ------
-    StoreError, PlanError
-        As ``list_records`` does.
+    StoreError
+        When the bucket cannot be read.
+    PlanError
+        When a record cannot be understood, or its plan is missing.
     """
     open_plans = []
     manifest = find_manifest(beside)
@@ -493,7 +495,7 @@ def find_owned_keys(bucket: S3Bucket, *, beside: str = "") -> dict[str, Record]:
     Raises
     ------
     StoreError, PlanError
-        As ``list_records`` does.
+        As in ``list_open_plans``.
     """
     owners: dict[str, Record] = {}
     open_plans = list_open_plans(bucket, beside=beside)
@@ -508,7 +510,7 @@ def find_owned_keys(bucket: S3Bucket, *, beside: str = "") -> dict[str, Record]:
 
 
 def find_expiry_rules(bucket: S3Bucket) -> list[str]:
-    """Return the lifecycle rules that would remove the bucket's memory. Only reads.
+    """Return the lifecycle rules that would, or may, remove the bucket's memory. Only reads.
 
     Returns
     -------

@@ -26,7 +26,8 @@ class MoveResult:
     Attributes
     ----------
     moved : how many rows moved to their destination, whether or not a consumer took the objects
-    already : for how many of the moved rows the copy's answer was lost, and a look found the copy
+    already : at how many of the moved rows' destinations a look found the content: the copy's
+        answer was lost, or the content was there before
     skipped, conflicts, failed : ``key`` and ``reason`` of rows that did not move; the failed rows
         may be tried again
     unproven : keys that a person must settle
@@ -152,7 +153,7 @@ def _join_lists(lists: Iterable[list[T]]) -> list[T]:
 
 
 def _count_found_by_look(ledger: Ledger) -> int:
-    """Count the moved rows whose copy's answer was lost, and whose copy a look found."""
+    """Count the moved rows whose content a look found at the destination (``already``)."""
     count = 0
     for row in ledger.rows(State.MOVED):
         landing = ledger.landings.get(row)
@@ -192,6 +193,7 @@ def find_ways_on(plan: PlanFile, result: Mapping[str, Any]) -> list[str]:
         return [header.resume_command]
     if result.get("waits_for"):
         return [result["waits_for"]]
+    # A row that a settling leaves open is settled again through the settling's parent.
     settled_plan = header.parent if header.action == "settle" else plan.id
     ways_on: list[str] = []
     if result.get("unproven"):

@@ -1,9 +1,10 @@
 """One session at a time on a bucket: a claim that lapses by the store's time, and the fence.
 
 Without conditional puts no shared lock object is safe. So each session puts a claim of its own, and
-then lists the claims. A session that sees another live claim withdraws its own. Every change is
-signed with the store's own stamp on the claim, and expires well before the claim can lapse. So a
-session that slept cannot change anything when it wakes: the store refuses its requests.
+then lists the claims. A session that sees another live claim withdraws its own. Every change but
+that of the claim itself is signed with the store's own stamp on the claim, and expires well before
+the claim can lapse. So a session that slept cannot change anything when it wakes: the store refuses
+its requests.
 
 Shards of one manifest may work side by side: their claims name the manifest and disjoint ranges of
 keys. Any two other claims exclude each other.
@@ -351,7 +352,8 @@ class Session:
         StoppedError
             When the request was refused, or nobody knows what became of it.
         """
-        _must_be_done(request, self.send([request])[0])
+        (answer,) = self.send([request])
+        _must_be_done(request, answer)
 
     def wait_until(self, at: datetime, why: str) -> None:
         """Wait until the store's time is past ``at``, and keep the claim alive meanwhile."""
@@ -398,8 +400,10 @@ class Session:
 
     def _put_claim(self) -> None:
         """Put our claim, for the first time or to renew it."""
-        put = Request("put", self._key, body=self.claim.model_dump_json().encode())
-        _must_be_done(put, self._send_about_claim(put))
+        body = self.claim.model_dump_json().encode()
+        put = Request("put", self._key, body=body)
+        answer = self._send_about_claim(put)
+        _must_be_done(put, answer)
 
     def _withdraw(self) -> None:
         """Remove our claim."""
@@ -414,7 +418,9 @@ class Session:
         """
         date = self.bucket.read_clock()
         self._stamped_at = self.clock.monotonic()
-        return self.bucket.send([request], signed_at=date, expires_s=self.timing.expires_s)[0]
+        expires_s = self.timing.expires_s
+        (answer,) = self.bucket.send([request], signed_at=date, expires_s=expires_s)
+        return answer
 
 
 def _must_be_done(request: Request, answer: Answer) -> None:

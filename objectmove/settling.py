@@ -11,7 +11,7 @@ from typing import Literal
 
 from . import plan as plans
 from . import record as records
-from .bucket import S3Bucket, Seen
+from .bucket import Look, S3Bucket, Seen
 from .carry import look_surely
 from .errors import NotApprovedError, PlanError, StoreError
 from .ledger import HALF_DONE, Ledger, Logs
@@ -255,7 +255,7 @@ def make_settle_plan(
     PlanError
         When a key is not the source key of an open row, or the bucket's memory was removed.
     NotApprovedError
-        When the plan is not at its end.
+        As in ``list_open_rows``: for example, when the plan is not at its end.
     StoreError
         When a key cannot be read.
     """
@@ -422,23 +422,37 @@ def make_reopen_plan(
     )
     keys = [row.facts["key"] for row in settling.rows]
     looks = look_surely(bucket, keys, abilities=header.abilities)
-    _check_memory(bucket, settling, [key for key in keys if key not in looks])
+    unread = [key for key in keys if key not in looks]
+    _check_memory(bucket, settling, unread)
+    rows, excluded = _reopen_rows(settling, looks)
+    return plans.write_plan(settling.path.parent, header, rows, excluded)
+
+
+def _reopen_rows(settling: MovePlan, looks: Look) -> tuple[list[PlanRow], plans.Excluded]:
+    """Return the rows of a settling's reopening, and what the reopening leaves out.
+
+    Parameters
+    ----------
+    looks : what is at the rows' sources now
+    """
     excluded = plans.Excluded()
     rows = []
     for number, row in enumerate(settling.rows):
         key = row.facts["key"]
-        at_source = looks.get(key)
-        is_same = at_source is not None and at_source.has_same_content(row)
-        waiting = at_source if is_same else None
         if key not in looks:
             excluded.add("unreadable", key)
-        elif waiting is None and settling.header.word == "not_taken":
+            continue
+        at_source = looks[key]
+        is_waiting = at_source is not None and at_source.has_same_content(row)
+        if not is_waiting and settling.header.word == "not_taken":
             excluded.add("moved_since", key)
-        else:
-            facts = {**row.facts, "row": str(number)}
-            reopened = replace(row, key=key, to=row.facts["to"], facts=facts)
-            rows.append(reopened if waiting is None else reopened.with_version(waiting))
-    return plans.write_plan(settling.path.parent, header, rows, excluded)
+            continue
+        facts = {**row.facts, "row": str(number)}
+        reopened = replace(row, key=key, to=row.facts["to"], facts=facts)
+        if at_source is not None and is_waiting:
+            reopened = reopened.with_version(at_source)
+        rows.append(reopened)
+    return rows, excluded
 
 
 def _choose_reopening_id(bucket: S3Bucket, settling: MovePlan) -> str:

@@ -1,7 +1,7 @@
 """Carry out, take back and prove a plan, or all shards of a manifest one after the other.
 
-For a plan that is not a shard, each function does what its namesake in ``move``, ``planning`` or
-``proof`` does.
+For a plan that is not a shard, each function does what its namesake in ``move``, ``planning``,
+``proof`` or ``ledger`` does.
 """
 
 from __future__ import annotations
@@ -181,7 +181,8 @@ def make_undo_plan(
     """Write the plan that takes a plan back, or a manifest of the undos of a manifest's shards.
 
     The undos come in the reverse order of the shards. A shard of which this machine's ledgers know
-    no copy gets no undo.
+    no copy gets no undo. An undo without rows is not in the manifest.
+
     Parameters and errors are those of ``planning.make_undo_plan``.
     """
     if isinstance(plan, MovePlan):
