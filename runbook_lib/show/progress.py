@@ -51,7 +51,7 @@ def make_meter(say: Callable[[str], None], clock: _Clock = time.monotonic) -> Pr
 def _make_progress(begin: Callable[[str], _Show], least_gap_s: float, clock: _Clock) -> Progress:
     """Return a progress function that treats calls with equal words as one piece of work.
 
-    Work whose count does not grow from one call to the next begins anew.
+    Counted work whose count does not grow from one call to the next begins anew.
 
     Parameters
     ----------
@@ -66,7 +66,8 @@ def _make_progress(begin: Callable[[str], _Show], least_gap_s: float, clock: _Cl
         is_counted = bool(done or total)
         if work is not None and not is_counted and now - work.shown_at < _REPEAT_GAP_S:
             return
-        if work is None or done <= work.done:  # the work begins, or begins anew
+        # Words without a number are the same work, however often they come.
+        if work is None or (is_counted and done <= work.done):
             work = _Work(show=begin(words), started_at=now, done=done)
             works[words] = work
         work.done = done

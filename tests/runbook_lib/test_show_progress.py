@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fulfillment.sections import remediation
 from runbook_lib.run.engine import find_progress
-from runbook_lib.show.progress import make_meter, say_progress
+from runbook_lib.show.progress import _make_progress, make_meter, say_progress
 from tests.support.world import World
 
 
@@ -44,6 +45,19 @@ def test_the_same_words_without_a_number_are_said_every_ten_seconds() -> None:
         tell("a claim lapses soon")
     tell("look again")
     assert said == ["a claim lapses soon", "a claim lapses soon", "look again"]
+
+
+def test_words_without_a_number_have_one_bar() -> None:
+    seconds, bars = iter([0.0, 11.0, 22.0]), list[str]()
+
+    def begin(words: str) -> Callable[[int, int, str], None]:
+        bars.append(words)
+        return lambda _done, _total, _text: None
+
+    report = _make_progress(begin, 0.2, lambda: next(seconds))
+    for _ in range(3):
+        report("wait for the alert")
+    assert bars == ["wait for the alert"]
 
 
 def test_work_that_begins_anew_is_timed_anew() -> None:
