@@ -16,6 +16,7 @@ _FASTER = {
     "the alert fired": "The alert's threshold and its `for` decide how soon.",
     "a channel was told": "The alert's route decides how soon: its group_wait and its receivers.",
     "somebody looked": "A receiver that wakes a person, or `runbook serve`, is faster.",
+    "an automatic look began": "The alert's route to `runbook serve` decides how soon.",
     CAUSE_NAMED: "A look that names the cause right after the first breach is faster.",
 }
 
@@ -90,9 +91,24 @@ def _list_later_moments(
     yield "the alert fired", min(firing, default=None)
     notices = [e.at for e in events if e.kind == "notice" and not e.text.endswith("resolved")]
     yield "a channel was told", min(notices, default=None)
-    yield "somebody looked", journal.first_look_at()
+    look_name = "somebody looked"
+    if _is_begun_by_alerts(journal):
+        joined = [entry.at for entry in journal.entries if entry.kind == "joined"]
+        yield look_name, min(joined, default=None)
+        look_name = "an automatic look began"
+    yield look_name, journal.first_look_at()
     named = [conclusion.at for conclusion in journal.conclusions if _names_cause(conclusion)]
     yield CAUSE_NAMED, min(named, default=None)
+
+
+def _is_begun_by_alerts(journal: JournalView) -> bool:
+    """Tell whether the first look took received alerts, as `runbook serve` does, and no person."""
+    for entry in journal.entries:
+        if entry.kind == "reading":
+            return False
+        if entry.data.get("alerts"):
+            return True
+    return False
 
 
 def _names_cause(conclusion: Conclusion) -> bool:

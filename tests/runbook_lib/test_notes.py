@@ -168,6 +168,18 @@ class TestDetection:
         ):
             assert words in note
 
+    def test_a_look_that_received_alerts_began_is_not_a_persons(self, tmp_path: Path) -> None:
+        tell = make_incident(tmp_path)
+        tell.incident.journal.append("note", {"section": "", "text": "", "alerts": ["a"]})
+        tell.read("2.1", "lag", "breach")
+        names = [moment.name for moment in list_moments(tell.incident.journal.view())]
+        assert "an automatic look began" in names
+        assert "somebody looked" not in names
+
+        tell.incident.journal.append("joined", {"section": "", "reason": "wanda goes on"})
+        names = [moment.name for moment in list_moments(tell.incident.journal.view())]
+        assert names.index("an automatic look began") < names.index("somebody looked")
+
     def test_a_cause_that_was_named_first_did_not_detect_the_trouble(self, tell: Teller) -> None:
         paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
         tell.read("5.3", "pipeline", "breach")
