@@ -158,7 +158,9 @@ def _read_log(inv: Investigation) -> Outcome:
     missing = [name for name, part in parts.items() if not part]
     if missing == ["measures"]:
         advice = name_runbook('runbook note "what you did"')
-        return outcome.unknown(f"the runbook changed nothing: say what helped with {advice}")
+        return outcome.unknown(
+            f"nothing was changed in this incident: say what helped with {advice}"
+        )
     if missing:
         return outcome.unknown(f"the journal has no {', no '.join(missing)} yet")
     return outcome.ok(f"{', '.join(finding.name for finding in causes)}; {measures_counted}")

@@ -703,7 +703,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
     if recovery is not None and recovery.status is not Status.OK:
         summary += f"; {recovery.step} {recovery.reason}"
     if inv.journal.last_applied is None:
-        summary = f"nothing was changed; {summary}"
+        summary = f"nothing was changed in this incident; {summary}"
     for finding in findings:
         if finding.status is CauseStatus.SUPPORTED:
             summary += f"; {finding.name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..errors import RecordError
 from ..model import SIGNS, Conclusion, Json, NotebookEntry, Reading, Role, Status
 from ..policy import Policy
 from ..record.actions import ActionRecord, group_actions
-from ..record.incident import ENDED_WELL, Incident
+from ..record.incident import ENDED_WELL, Incident, list_incidents
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
@@ -156,6 +157,8 @@ class ReportModel:
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that was
     remedies : those of ``tried`` that belong to the section that reads recovery; if none does, all
+    repaired_in : other incidents in whose journals a repair of this trouble was carried out and
+        verified, by id; empty as long as there is trouble, or if a remedy was carried out here
     waiting : actions that wait for approval: the newest of each step; none once the verdict is good
         or the incident is closed
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
@@ -205,6 +208,7 @@ class ReportModel:
         self.tried.sort(key=lambda action: action.decisive.seq)
         remedies = [action for action in self.tried if self._is_remedy(action)]
         self.remedies = remedies or self.tried
+        self.repaired_in = self._list_repaired_in(incident)
         self.waiting = self._list_waiting()
         self.drill = [entry for entry in self.journal.entries if entry.kind == "drill"]
         self.begin = datetime.min.replace(tzinfo=UTC)
@@ -267,6 +271,29 @@ class ReportModel:
         """Tell whether an action belongs to the section that reads recovery."""
         section = self.find_section_of(action.first.step)
         return section is self.section_with(Role.RECOVERY)
+
+    def _list_repaired_in(self, incident: Incident) -> list[str]:
+        """Return the other incidents that verified a remedy while this one's trouble went on."""
+        since = self.since
+        end = self.until or self.journal.last_at
+        if since is None or end is None or not self.is_good:
+            return []
+        if any(action.applied for action in self.remedies):
+            return []
+        repaired_in = []
+        for folder in list_incidents(incident.folder.parent):
+            other = Incident(folder, redactor=incident.redactor)
+            with suppress(RecordError):
+                state = other.state
+                was_over = state.closed_at is not None and state.closed_at < since
+                if folder.name == self.incident_id or was_over or state.opened_at > end:
+                    continue
+                for action in group_actions(other.journal.view().actions):
+                    is_repair = action.is_verified and self._is_remedy(action)
+                    if is_repair and action.applied and since <= action.applied.at <= end:
+                        repaired_in.append(other.id)
+                        break
+        return repaired_in
 
     def _list_waiting(self) -> list[ActionRecord]:
         """Return the newest action of each step that waits for its approval.

@@ -524,10 +524,7 @@ def _describe_changes(model: ReportModel) -> Fact:
         return Fact(_capitalise(text), newest.reason)
     if model.waiting:
         return Fact("nothing yet", _count_waiting(model))
-    ending = _say_how_it_ended(model)
-    if model.verdict is Verdict.FIXED:
-        return Fact("the runbook changed nothing", ending)
-    return Fact("nothing was changed", ending)
+    return Fact("nothing was changed in this incident", _say_how_it_ended(model))
 
 
 def _say_how_it_ended(model: ReportModel) -> str:
@@ -535,10 +532,13 @@ def _say_how_it_ended(model: ReportModel) -> str:
     taken_back = _find_taken_back(model)
     if taken_back:
         return _say_taken_back(taken_back)
+    if model.repaired_in:
+        places = ", ".join(f"../{other}/report.html" for other in model.repaired_in)
+        return f"a repair was carried out and verified in another incident: {places}"
     if model.facts.get("fault_drill"):
-        return "the trouble came from a drill's fault, and ended with the drill"
+        return "the trouble came from a drill's fault; the drill's report says how it ended"
     if model.verdict is Verdict.FIXED:
-        return "it was mended elsewhere, or ended by itself"
+        return "no change that is recorded here ended it"
     return ""
 
 
@@ -559,7 +559,7 @@ def _list_mended_elsewhere(model: ReportModel) -> Iterator[str]:
     """
     causes = model.policy.list_mended_elsewhere(model.journal)
     if causes and model.is_good and not model.drill:
-        yield f"{say_causes(causes)}: mended elsewhere, or ended by itself"
+        yield f"{say_causes(causes)}: ended without a change that is recorded here"
 
 
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:

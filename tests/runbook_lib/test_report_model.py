@@ -998,7 +998,23 @@ def test_of_two_causes_each_has_its_reason_and_the_one_that_was_not_mended_here_
     assert "elsewhere" not in facts_of(model)["What was done"]
     model.is_good = True
     done = list_facts(model)["What was done"].text
-    assert done.endswith("; errors: mended elsewhere, or ended by itself")
+    assert done.endswith("; errors: ended without a change that is recorded here")
+
+
+def test_a_repair_that_another_incident_verified_is_named(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.1", "lag", "breach")
+    other = make_incident(tmp_path)
+    other.clock.at = tell.clock.at
+    for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
+        other.act(phase, step="6.2", action="unpause", result={"plan": "svc-1"})
+    tell.clock.at = other.clock.at
+    tell.conclude(Verdict.FIXED, "all is well")
+    model = model_of(tell.incident)
+    model.is_good = True
+    assert model._list_repaired_in(tell.incident) == [other.incident.id]
+    model.since = tell.clock.at + timedelta(seconds=1)
+    assert model._list_repaired_in(tell.incident) == []
 
 
 def test_a_look_that_saw_no_trouble_needs_no_cause_and_was_no_incident(tmp_path: Path) -> None:
