@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from runbook_lib.model import SYMPTOMS, Conclusion, Reading, Status, Verdict
+from runbook_lib.model import SYMPTOMS, Conclusion, Reading, Role, Status, Verdict
 from runbook_lib.section import Step
 
 from ..investigation import Investigation
@@ -35,7 +35,7 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     Parameters
     ----------
     steps : the reason says when their breaches were observed; without a breach, when their good
-        readings were observed
+        readings were observed. While only the alert is left, it says when the recovery was observed
     """
     own_steps = inv.section.STEPS.keys() & steps.keys()
     judging = own_steps or steps.keys()
@@ -43,8 +43,12 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     judgement = inv.policy.judge(inv.journal, now=inv.now(), roles=roles)
     if judgement is None:
         return Judged(Verdict.UNKNOWN, "no symptom was read yet")
-    readings = [r for r in list_current(inv, steps).values() if r.role in SYMPTOMS]
+    current = list_current(inv, steps).values()
+    readings = [r for r in current if r.role in SYMPTOMS]
     evidence = [r for r in readings if r.status is Status.BREACH]
+    if judgement.verdict is Verdict.FIXED_ALERT_DECAYING:
+        # A breach from before the recovery is no evidence of it.
+        evidence = [r for r in current if r.role is Role.RECOVERY] or evidence
     good_steps = ""
     if not evidence:
         evidence = [r for r in readings if r.status is Status.OK]

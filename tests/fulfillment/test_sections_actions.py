@@ -606,6 +606,21 @@ def test_the_alert_may_decay_for_as_long_as_predicted(world: World) -> None:
     assert clear.latest < clear.channels_latest
 
 
+def test_a_recovery_is_as_new_as_the_reading_that_found_it(world: World) -> None:
+    inv = remedy(world)
+    world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
+    for step in inv.section.STEPS:
+        inv.read_step(step)
+    before = f"{world.now:%H:%M:%S}"
+    world.now += timedelta(seconds=4)
+    world.put_lag(0.0, 0.0, 0.0)
+    inv.read_step("6.5")
+    conclusion = inv.conclude()
+    assert conclusion.verdict is Verdict.FIXED_ALERT_DECAYING
+    assert f"(as of {world.now:%H:%M:%S} UTC)" in conclusion.summary
+    assert f"as of {before}" not in conclusion.summary
+
+
 def test_an_alert_that_looks_back_is_given_its_window_to_clear(world: World) -> None:
     def read_parts() -> float:
         world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
