@@ -226,7 +226,8 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     allowed = usual.objects + margin
     if count > allowed:
         excess = count - allowed
-        words = f"{count} labels wait, {excess:.0f} more than the {allowed:.0f} that are allowed"
+        words = f"{count} labels wait, {excess:.0f} more than "
+        words += f"the {allowed:.0f} that recovery allows"
         return Comparison(Backlog.ABOVE, f"{words} ({usual.words}; {margin:.0f} more are allowed)")
     limit_minutes = max(usual.minutes, limit)
     if waiting.longest_minutes > limit_minutes:
@@ -267,10 +268,15 @@ def _read_usual(inv: Investigation) -> _Usual | None:
             return _Usual(steady, 0.0, f"{steady:.0f} in the drill's steady state")
     began = find_beginning(inv)
     calm = _read_calm(inv, began)
-    length = began - calm.since
-    counts = _read_calm_counts(inv, began, calm.since)
-    if not counts or length < _LEAST_CALM:
+    samples = _read_calm_counts(inv, began, calm.since)
+    if not samples:
         return None
+    # Nobody counted before the first sample, which has the highest count of the step before it.
+    first_step_at = samples[0].at - timedelta(seconds=_HOUR_STEP_S)
+    length = began - max(calm.since, first_step_at)
+    if length < _LEAST_CALM:
+        return None
+    counts = [sample.value for sample in samples]
     most = max(counts)
     waits_minutes = [sample.value for sample in calm.lag]
     span = "hour" if length >= _HOUR else format_duration(length)
@@ -345,14 +351,14 @@ def _read_calm(inv: Investigation, began: datetime) -> _Calm:
     return _Calm(since, [sample for sample in hour_before if sample.at > since])
 
 
-def _read_calm_counts(inv: Investigation, began: datetime, calm_since: datetime) -> list[float]:
+def _read_calm_counts(inv: Investigation, began: datetime, calm_since: datetime) -> list[Sample]:
     """Return how many objects waited at each sample of the calm before the incident."""
     backlog = BACKLOG % inv.settings.pending_prefix
     start = began - _HOUR
     # Labels may come and go between two points of the range, so each step's highest count is read.
     highest = f"max_over_time(sum({backlog})[{_HOUR_STEP_S:.0f}s:5s])"
     waited, _ = attempt(lambda: _query_range(inv, highest, start, began))
-    return [sample.value for sample in waited or () if calm_since < sample.at <= began]
+    return [sample for sample in waited or () if calm_since < sample.at <= began]
 
 
 def _query_range(inv: Investigation, promql: str, start: datetime, end: datetime) -> list[Sample]:

@@ -282,7 +282,7 @@ def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
     assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
-    assert "that are allowed" in reading.reason
+    assert "that recovery allows" in reading.reason
 
 
 def test_section_7_does_not_say_that_an_alert_fires_which_it_saw_cleared(world: World) -> None:
@@ -508,6 +508,26 @@ def test_the_backlog_of_an_earlier_incident_is_not_usual(world: World, minutes_a
     else:
         assert reading.observations["waiting"] == Backlog.ABOVE
         assert "before the incident, 1 at most" in reading.reason
+
+
+@pytest.mark.parametrize("counted_minutes", [2, 20])
+def test_what_is_usual_is_not_known_of_a_time_before_the_metric(
+    world: World, counted_minutes: int
+) -> None:
+    world.dag = replace(world.dag, is_paused=True)
+    look(world)
+    backlog = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
+    backlog = f"max_over_time({backlog}[30s:5s])"
+    world.series[backlog] = [world.line([0.0] * (2 * counted_minutes), step_s=30)]
+    world.put_lag(*[0.0] * 8)
+    reading = world.take(remediation, "6.5", wait_s=0)
+    if counted_minutes == 2:
+        assert reading.observations["waiting"] == Backlog.USUAL
+        assert "usually" not in reading.reason
+    else:
+        world.put_label(1)
+        reading = world.take(remediation, "6.5", wait_s=0)
+        assert "in the 19 min before the incident" in reading.reason
 
 
 @pytest.mark.parametrize("worker", ["paused", "absent"])
