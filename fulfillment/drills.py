@@ -269,11 +269,11 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
         met=not card.failed_notebooks,
     )
     reverted = "reverted" if card.reverted else "not reverted"
-    steady = "steady state" if card.steady_after else "not in steady state"
+    health = "healthy again" if card.steady_after else "not healthy again"
     yield Objective(
         name="everything is as before",
-        target="reverted, steady state",
-        actual=f"{reverted}, {steady}",
+        target="reverted, healthy again",
+        actual=f"{reverted}, {health}",
         met=card.reverted and card.steady_after,
     )
     if scenario.releases:

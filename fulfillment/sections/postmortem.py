@@ -75,7 +75,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
                 "status": notice.status,
                 "at": notice.received_at,
                 "alerts": ", ".join(notice.alertnames),
-                "drill": notice.is_drill,
+                "synthetic objects alone": notice.is_drill,
             }
             for notice in received[-_MAX_ROWS:]
         ],

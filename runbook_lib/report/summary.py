@@ -493,7 +493,9 @@ def _describe_severity(model: ReportModel) -> Fact:
 
 def _describe_impact(model: ReportModel) -> Fact:
     count, _, details = str(model.impact).partition("; ")
-    return Fact(count, details)
+    if model.facts.get("fault_drill"):
+        details += "; as the looks of this incident saw it, and the drill has its own looks"
+    return Fact(count, details.removeprefix("; "))
 
 
 def _describe_actions(model: ReportModel) -> Fact:

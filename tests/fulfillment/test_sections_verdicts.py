@@ -723,3 +723,6 @@ def test_the_alert_is_not_cleared_while_a_channel_was_not_told(world: World) -> 
     reading = world.take(postmortem, "7.1")
     assert reading.status is Status.BREACH
     assert "teams" in reading.reason
+    # A drill with real labels has such notices, too: they say nothing of a drill.
+    assert [row["synthetic objects alone"] for row in reading.rows] == [False] * 5
+    assert "drill" not in reading.rows[0]
