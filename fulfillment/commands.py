@@ -125,12 +125,18 @@ def _list_counts(numbers: Mapping[str, int]) -> list[str]:
     return [f"{number} {word}" for word, number in numbers.items() if number]
 
 
+_REVERT = "runbook chaos revert"
+#: Where `runbook chaos revert` is refused, this command plans the removal, and asks for approval.
+_PLAN_REMOVAL = "runbook run 06"
+
+
 class ChaosDocument(Document):
     """``chaos``: numbers of synthetic objects.
 
     ``drills`` says how many objects each drill has, and ``expired`` how many of all are past their
     time. ``kept`` counts other objects, which ``revert`` leaves alone. ``failed`` has
-    the keys that could not be removed, each with the reason.
+    the keys that could not be removed, each with the reason. ``next`` is the command that removes
+    the objects.
     """
 
     created: int = 0
@@ -139,6 +145,7 @@ class ChaosDocument(Document):
     expired: int = 0
     drills: dict[str, int] = Field(default_factory=dict)
     failed: dict[str, str] = Field(default_factory=dict)
+    next: str = _REVERT
 
     @property
     def answer(self) -> str:
@@ -157,7 +164,7 @@ class ChaosDocument(Document):
     @property
     def commands(self) -> tuple[str, ...]:
         """The command that removes the synthetic objects, if there are any."""
-        return ("runbook chaos revert",) if self.drills else ()
+        return (self.next,) if self.drills else ()
 
 
 CHANNELS = ("slack", "email", "teams")
@@ -456,9 +463,18 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
     """Remove what the metadata proves synthetic, of one drill or, without ``drill_id``, of all.
 
     An empty ``prefix`` stands for the chaos and the pending prefix.
+
+    Raises
+    ------
+    EnvironmentForbidsError
+        Outside a marked playground. There the removal needs a plan and its approval.
     """
     store = Clients(settings).store
-    check_playground(settings, store)
+    try:
+        check_playground(settings, store)
+    except errors.EnvironmentForbidsError as error:
+        advice = f"Here 6.3 removes synthetic objects, after approval: `{_PLAN_REMOVAL}`"
+        raise errors.EnvironmentForbidsError(f"{error} {advice}") from error
     prefixes = [prefix] if prefix else list_prefixes(settings)
     removal = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
     return ChaosDocument(
@@ -473,15 +489,23 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
 def read_chaos_status(settings: Settings) -> ChaosDocument:
     """Count synthetic objects by drill, and those that have expired. Only reads."""
     now = utc_now()
+    store = Clients(settings).store
     prefixes = list_prefixes(settings)
     drills: Counter[str] = Counter()
     expired = 0
-    for info in synthetic.list_synthetic(Clients(settings).store, prefixes):
+    for info in synthetic.list_synthetic(store, prefixes):
         metadata = info.metadata or {}
         drills[metadata.get("drill-id", "without an id")] += 1
         if synthetic.is_expired(info, now):
             expired += 1
-    return ChaosDocument(schema_name="runbook/chaos-status/1", drills=dict(drills), expired=expired)
+    command = _REVERT
+    try:
+        check_playground(settings, store)
+    except (errors.EnvironmentForbidsError, errors.ClientError):
+        command = _PLAN_REMOVAL
+    return ChaosDocument(
+        schema_name="runbook/chaos-status/1", drills=dict(drills), expired=expired, next=command
+    )
 
 
 def sweep_chaos(settings: Settings) -> ChaosDocument:

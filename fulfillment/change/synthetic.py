@@ -429,6 +429,8 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
     if plan.action == _REVERT:
         wanted = 0
         reason = f"left: {count_of(count, 'synthetic object')}"
+        if count:
+            reason += "; plan again: `runbook run 06`"
     else:
         wanted = facts["count"]
         reason = f"{count} of {wanted} objects are there, all proven synthetic"

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from fulfillment import commands
 from fulfillment.analysis.causes import CAUSES, Cause
 from fulfillment.change.release import MOVE
 from fulfillment.investigation import Investigation
@@ -34,7 +35,7 @@ from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verd
 from runbook_lib.moves import count_reopened
 from runbook_lib.section import SectionModule
 from tests.support.memory_bucket import MemoryBucket
-from tests.support.world import ORDER, TICKET, World
+from tests.support.world import ORDER, TICKET, FakeClients, World
 
 
 @pytest.fixture
@@ -517,6 +518,19 @@ def test_an_approved_clean_up_of_proven_synthetic_objects_works_in_production(wo
     assert inv.apply(plan, approve=plan.sha256).result["removed"] == 3
     assert inv.verify(plan).phase is ActionPhase.VERIFIED
     assert keys(world, "pending/") == [real]
+
+
+def test_what_removes_synthetic_objects_is_named_as_the_environment_allows_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "Clients", lambda _: FakeClients(world))
+    carry_out(world.open(chaos, count=2, object_size_kb=1), "4.1")
+    assert commands.read_chaos_status(world.settings).commands == ("runbook chaos revert",)
+    production = world.settings.model_copy(update={"runbook_environment": "production"})
+    assert commands.read_chaos_status(production).commands == ("runbook run 06",)
+    with pytest.raises(EnvironmentForbidsError, match="runbook run 06"):
+        commands.revert_chaos(production, prefix="", drill_id="")
+    assert commands.revert_chaos(world.settings, prefix="", drill_id="").removed == 2
 
 
 def test_a_synthetic_plan_is_carried_out_once_and_in_time(world: World) -> None:
