@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import NamedTuple
 
 from ..model import ActionPhase, CauseStatus, Conclusion, Event, parse_time
@@ -103,12 +104,8 @@ def _list_later_moments(
 
 def _is_begun_by_alerts(journal: JournalView) -> bool:
     """Tell whether the first look took received alerts, as `runbook serve` does, and no person."""
-    for entry in journal.entries:
-        if entry.kind == "reading":
-            return False
-        if entry.data.get("alerts"):
-            return True
-    return False
+    before = takewhile(lambda entry: entry.kind != "reading", journal.entries)
+    return any(entry.data.get("alerts") for entry in before)
 
 
 def _names_cause(conclusion: Conclusion) -> bool:

@@ -157,8 +157,8 @@ class ReportModel:
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that was
     remedies : those of ``tried`` that belong to the section that reads recovery; if none does, all
-    repaired_in : other incidents in whose journals a repair of this trouble was carried out and
-        verified, by id; empty as long as there is trouble, or if a remedy was carried out here
+    repaired_in : places of the reports of incidents with a verified remedy that was carried out
+        between ``since`` and ``until``
     waiting : actions that wait for approval: the newest of each step; none once the verdict is good
         or the incident is closed
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
@@ -273,27 +273,23 @@ class ReportModel:
         return section is self.section_with(Role.RECOVERY)
 
     def _list_repaired_in(self, incident: Incident) -> list[str]:
-        """Return the other incidents that verified a remedy while this one's trouble went on."""
-        since = self.since
-        end = self.until or self.journal.last_at
-        if since is None or end is None or not self.is_good:
+        """Return the places of reports whose incidents have a verified remedy of this time."""
+        if self.since is None or self.until is None:
             return []
-        if any(action.applied for action in self.remedies):
-            return []
-        repaired_in = []
+        places = []
         for folder in list_incidents(incident.folder.parent):
             other = Incident(folder, redactor=incident.redactor)
             with suppress(RecordError):
-                state = other.state
-                was_over = state.closed_at is not None and state.closed_at < since
-                if folder.name == self.incident_id or was_over or state.opened_at > end:
+                closed_at = other.state.closed_at
+                if closed_at is not None and closed_at < self.since:
                     continue
                 for action in group_actions(other.journal.view().actions):
-                    is_repair = action.is_verified and self._is_remedy(action)
-                    if is_repair and action.applied and since <= action.applied.at <= end:
-                        repaired_in.append(other.id)
+                    applied = action.applied if action.is_verified else None
+                    is_in_time = applied and self.since <= applied.at <= self.until
+                    if is_in_time and self._is_remedy(action):
+                        places.append(f"../{folder.name}/report.html")
                         break
-        return repaired_in
+        return places
 
     def _list_waiting(self) -> list[ActionRecord]:
         """Return the newest action of each step that waits for its approval.

@@ -493,9 +493,7 @@ def _describe_severity(model: ReportModel) -> Fact:
 
 def _describe_impact(model: ReportModel) -> Fact:
     count, _, details = str(model.impact).partition("; ")
-    if model.facts.get("fault_drill"):
-        details += "; as the looks of this incident saw it, and the drill has its own looks"
-    return Fact(count, details.removeprefix("; "))
+    return Fact(count, details)
 
 
 def _describe_actions(model: ReportModel) -> Fact:
@@ -535,7 +533,7 @@ def _say_how_it_ended(model: ReportModel) -> str:
     if taken_back:
         return _say_taken_back(taken_back)
     if model.repaired_in:
-        places = ", ".join(f"../{other}/report.html" for other in model.repaired_in)
+        places = ", ".join(model.repaired_in)
         return f"a repair was carried out and verified in another incident: {places}"
     if model.facts.get("fault_drill"):
         return "the trouble came from a drill's fault; the drill's report says how it ended"

@@ -1008,12 +1008,11 @@ def test_a_repair_that_another_incident_verified_is_named(tmp_path: Path) -> Non
     other.clock.at = tell.clock.at
     for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
         other.act(phase, step="6.2", action="unpause", result={"plan": "svc-1"})
-    tell.clock.at = other.clock.at
-    tell.conclude(Verdict.FIXED, "all is well")
     model = model_of(tell.incident)
-    model.is_good = True
-    assert model._list_repaired_in(tell.incident) == [other.incident.id]
-    model.since = tell.clock.at + timedelta(seconds=1)
+    assert model.repaired_in == []
+    model.until = other.clock.at
+    assert model._list_repaired_in(tell.incident) == [f"../{other.incident.id}/report.html"]
+    model.since = other.clock.at + timedelta(seconds=1)
     assert model._list_repaired_in(tell.incident) == []
 
 
