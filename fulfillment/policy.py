@@ -194,7 +194,10 @@ class FulfillmentPolicy(Policy):
             orders = count_of(counts.unserved, "order")
             details.append(f"{orders} without any label at one look, each counted as one label")
         if counts.longest_minutes:
-            details.append(f"longest wait seen {counts.longest_minutes:.1f} min")
+            text = f"longest wait seen {counts.longest_minutes:.1f} min"
+            if any(r.observations.get("listed_longest_is_backdated") for r in journal.readings):
+                text += ", counted from a time before the label was written"
+            details.append(text)
         tickets = journal.tickets()
         if tickets:
             details.append(count_of(len(tickets), "ticket"))

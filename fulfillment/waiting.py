@@ -137,6 +137,7 @@ class Waiting:
             "listed": len(self.real),
             "listed_late": len(self.overdue),
             "listed_longest_minutes": round(self.longest_minutes, 1),
+            "listed_longest_is_backdated": bool(self.real and _say_age_source(self.real[0])),
         }
 
     def describe(self) -> str:

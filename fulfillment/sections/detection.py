@@ -590,11 +590,11 @@ def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
     role=Role.TICKET,
     unit="min",
     source="$support_url/support/cases/{ticketId}?includeTimeline=true",
-    threshold="the newest fulfilment event is over $timeline_stale_minutes min old while a label "
+    threshold="the newest shipment event is over $timeline_stale_minutes min old while a label "
     "waits",
 )
 def read_ticket(inv: Investigation) -> Outcome:
-    """Compare the ticket's newest fulfilment event with the waiting labels of the ticket's orders.
+    """Compare the ticket's newest shipment event with the waiting labels of the ticket's orders.
 
     A breach: a label of the ticket waits, and the newest event is over TIMELINE_STALE_MINUTES old;
     or a shipment changed longer ago than that, and support does not show the change. Without a
@@ -634,11 +634,11 @@ def read_ticket(inv: Investigation) -> Outcome:
             return outcome.unknown(
                 f"no shipment is shown, and support failed to collect them ({failed})"
             )
-        text = "the timeline has no fulfilment event yet"
+        text = "the timeline has no shipment event yet"
         # An event is missing for as long as the oldest label waits.
         age_minutes = own_labels[0].minutes if own_labels else 0.0
     else:
-        text = f"the newest fulfilment event is {age_minutes:.0f} min old"
+        text = f"the newest shipment event is {age_minutes:.0f} min old"
     waits = ""
     if own_labels:
         waits = f"a label of the ticket has waited for {own_labels[0].minutes:.0f} min"
@@ -663,7 +663,7 @@ def _compute_behind_minutes(inv: Investigation, case: Case, newest_at: datetime)
 
     Parameters
     ----------
-    newest_at : the newest fulfilment event that support shows
+    newest_at : the newest shipment event that support shows
     """
     changes, _ = attempt(lambda: _list_changes(inv, case))
     if changes is None:

@@ -264,6 +264,15 @@ def test_a_reading_from_before_the_last_change_is_told_as_such(tell: Teller) -> 
     )
 
 
+def test_a_wait_that_began_before_the_label_was_written_says_so(tell: Teller) -> None:
+    words = "counted from a time before the label was written"
+    tell.read("2.3", "backlog objects", "breach", value=1, longest_minutes=37.0)
+    assert words not in str(POLICY.compute_impact(tell.incident.journal.view()))
+    more = {"listed": 1, "listed_late": 1, "listed_longest_is_backdated": True}
+    tell.read("2.3", "backlog objects", "breach", value=1, longest_minutes=37.0, observations=more)
+    assert words in str(POLICY.compute_impact(tell.incident.journal.view()))
+
+
 def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Teller) -> None:
     assert count_affected(view_of(tell)) == Affected(None, None, 0, None)
     assert str(POLICY.compute_impact(view_of(tell))) == "not counted"
