@@ -26,7 +26,7 @@ from ..investigation import Investigation
 from ..waiting import read_waiting
 from . import references
 from .immediate import CHANNELS
-from .recovery import has_exporter
+from .recovery import find_end_before, has_exporter
 from .remediation import read_recovery
 from .root_cause import STEPS as CAUSE_STEPS
 from .signals import (
@@ -75,7 +75,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
                 "status": notice.status,
                 "at": notice.received_at,
                 "alerts": ", ".join(notice.alertnames),
-                "synthetic objects alone": notice.is_drill,
+                "drill": notice.is_drill or inv.incident.state.drill,
             }
             for notice in received[-_MAX_ROWS:]
         ],
@@ -126,11 +126,13 @@ def _read_lag_now(inv: Investigation) -> float | None:
 def _list_received(inv: Investigation) -> list[Notification]:
     """Return the notifications of this runbook's alerts; empty without NOTIFICATIONS_URL.
 
-    They begin with the window before the incident was opened.
+    They begin with the window before the incident was opened, but not before an earlier incident or
+    drill was closed: those notifications are about that one.
     """
     if not inv.settings.notifications_url:
         return []
     since = inv.incident.state.opened_at - inv.window
+    since = max(since, find_end_before(inv) or since)
     arrived = inv.clients.notifications.list_notifications(since=since)
     return [notice for notice in arrived if set(notice.alertnames) & set(ALERTS)]
 

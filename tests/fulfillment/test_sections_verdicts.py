@@ -723,6 +723,19 @@ def test_the_alert_is_not_cleared_while_a_channel_was_not_told(world: World) -> 
     reading = world.take(postmortem, "7.1")
     assert reading.status is Status.BREACH
     assert "teams" in reading.reason
-    # A drill with real labels has such notices, too: they say nothing of a drill.
-    assert [row["synthetic objects alone"] for row in reading.rows] == [False] * 5
-    assert "drill" not in reading.rows[0]
+    assert [row["drill"] for row in reading.rows] == [False] * 5
+    world.incident.update(drill=True)
+    reading = world.take(postmortem, "7.1")
+    assert [row["drill"] for row in reading.rows] == [True] * 5
+
+
+def test_what_arrived_before_the_close_of_a_drill_is_about_that_drill(world: World) -> None:
+    drill = create_incident(
+        world.home, redactor=Redactor(), clock=lambda: world.now - timedelta(hours=2)
+    )
+    drill.update(drill=True, closed_at=format_time(world.now - timedelta(minutes=5)))
+    world.hear("slack", "email", "teams", minutes_ago=9)
+    world.hear("slack", minutes_ago=3)
+    world.fire()
+    reading = world.take(postmortem, "7.1")
+    assert [row["channel"] for row in reading.rows] == ["slack"]
