@@ -112,6 +112,11 @@ def _names_cause(conclusion: Conclusion) -> bool:
     return any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings)
 
 
+def find_detection(moments: list[Moment]) -> Moment | None:
+    """Return the moment that detected the trouble; None if none did."""
+    return next((moment for moment in moments[1:] if moment.name != CAUSE_NAMED), None)
+
+
 def find_slowest(moments: list[Moment]) -> Moment | None:
     """Return the moment with the longest time before it; None if no moment took any time."""
     delayed = [moment for moment in moments if moment.after]

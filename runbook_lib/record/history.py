@@ -25,6 +25,7 @@ from ..model import (
     parse_time,
 )
 from ..redact import Redactor
+from .detection import find_detection, list_moments
 from .incident import Incident, list_incidents
 from .journal import utc_now
 from .view import JournalView
@@ -246,10 +247,10 @@ def _measure(journal: JournalView) -> dict[str, float]:
     first_look_at = journal.first_look_at()
     diagnosis_at = min(diagnoses_at, default=None)
     change_at = journal.last_applied_at
-    # Trouble that goes on from an earlier incident was detected there.
-    began_at = None if journal.is_continued else journal.since()
+    moments = list_moments(journal)
+    detection = find_detection(moments)
     durations = {
-        "detect_s": _measure_span(began_at, first_look_at),
+        "detect_s": _measure_span(moments[0].at, detection.at) if detection else None,
         "diagnose_s": _measure_span(first_look_at, diagnosis_at),
         "remediate_s": _measure_span(first_look_at, change_at),
         "clear_s": _measure_span(change_at, journal.well_since() or journal.recovered_at()),

@@ -32,8 +32,8 @@ from ..model import (
 from ..policy import say_causes, say_main_causes
 from ..record.actions import ActionRecord, say_cut_off
 from ..record.detection import (
-    CAUSE_NAMED,
     Moment,
+    find_detection,
     find_slowest,
     list_moments,
     list_triggers,
@@ -207,11 +207,10 @@ def _describe_detection(model: ReportModel) -> Fact:
         previous = str(model.facts.get("previous") or "")
         return Fact("by the incident before this one", f"../{previous}/report.html")
     moments = list_moments(model.journal)
-    detections = [moment for moment in moments[1:] if moment.name != CAUSE_NAMED]
-    if not detections:
+    first = find_detection(moments)
+    if first is None:
         return Fact("–")
     began_at = moments[0].at
-    first = detections[0]
     notes = [
         f"{moment.name} after {_say_span(began_at, moment.at)}"
         for moment in moments[1:]

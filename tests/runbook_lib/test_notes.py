@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from fulfillment.analysis.causes import Cause
+from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
 from runbook_lib.errors import UsageError
 from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Lesson, Note, Verdict
 from runbook_lib.record.detection import find_slowest, list_moments, list_triggers
+from runbook_lib.record.history import list_history
 from runbook_lib.record.incident import HAND, Incident
 from runbook_lib.record.notes import list_follow_ups, list_lessons, parse_due, write_note
 from runbook_lib.report import ReportModel, write_outputs
@@ -187,6 +189,16 @@ class TestDetection:
 
         fact = list_facts(ReportModel(tell.incident, SECTIONS))["Detected"]
         assert fact.text.endswith("somebody looked")
+
+    def test_the_history_measures_the_detection_that_the_report_names(self, tell: Teller) -> None:
+        fired = START - timedelta(minutes=3)
+        alert = Event(fired, "alert", "FulfillmentDelay firing begins", "prometheus")
+        tell.conclude(Verdict.INCIDENT, "why", timeline=(alert,))
+
+        [row] = list_history(tell.incident.folder.parent, POLICY)
+        assert row.detect_s == 120
+        fact = list_facts(ReportModel(tell.incident, SECTIONS))["Detected"]
+        assert fact.text == "2 min after the first sign: the alert fired"
 
     def test_the_slowest_moment_has_the_longest_time_before_it(self, tell: Teller) -> None:
         self.tell_all(tell)
