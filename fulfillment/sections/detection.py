@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Literal, NamedTuple
 
 from runbook_lib.errors import NotConfiguredError
@@ -331,11 +331,11 @@ def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) 
     if not dated:
         return None
     start, alert = min(dated, key=lambda pair: pair[0])
-    # Go back from the newest sample. Each sample over the threshold moves the start back. The
-    # search ends at a calm before the start: LAG_FOR_MINUTES without a sample over the threshold.
+    # Go back from the newest sample. Two samples in a row over the threshold move the start back; a
+    # single one does not. The search ends at a calm of LAG_FOR_MINUTES before the start.
     calm_until = None
-    for sample in reversed(fresh):
-        if sample.value > limit:
+    for newer, sample in pairwise(reversed(fresh)):
+        if min(newer.value, sample.value) > limit:
             start = min(start, sample.at)
             calm_until = None
         elif sample.at < start:
