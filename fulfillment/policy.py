@@ -316,10 +316,10 @@ class Affected(NamedTuple):
 
     Attributes
     ----------
-    labels : the highest count at one look, of labels that wait and labels released before. If no
-        label is late at a look, the waiting ones are not added. They do not count at all if no more
-        wait than usual, or if the trouble had not begun yet. What the timeline tells of lag and
-        backlog during the trouble is a look, too
+    labels : the highest count at one look, of labels that wait and labels released before. Both
+        are added up if a label is late, or more wait than usual. Waiting ones do not count at all
+        if no more wait than usual, or if the trouble had not begun yet. What the timeline tells of
+        lag and backlog during the trouble is a look, too
     waiting : labels at the last listing of section 2
     released : labels moved by releases, less those that were taken back. ``labels`` may be higher,
         since a label that was taken back counts there
@@ -408,10 +408,10 @@ def _list_highest(journal: JournalView, kind: str) -> list[float]:
 def _count_at_once(reading: Reading, released: int) -> int:
     """Return how many labels an incident was about, as one look or listing saw it.
 
-    ``released`` were moved before that look. If no label waited too long, see ``Affected.labels``.
+    ``released`` were moved before that look.
     """
     waiting = int(to_number(reading.observations.get("listed", reading.value)) or 0)
-    if _shows_late(reading):
+    if _shows_stop(reading, None):
         return waiting + released
     return max(waiting, released)
 

@@ -335,6 +335,17 @@ def test_what_waits_late_beside_what_was_released_is_affected_too(tell: Teller) 
     assert (affected.labels, affected.released, affected.waiting) == (630, 630, 9)
 
 
+def test_more_than_usual_beside_what_was_released_is_affected_too(tell: Teller) -> None:
+    tell.read("2.3", "backlog", "breach", value=840)
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 840})
+    above = {"listed": 62, "listed_late": 0, "waiting": "above"}
+    tell.read("6.5", "recovery", "breach", value=0.3, observations=above)
+    assert count_affected(view_of(tell)).affected == 902
+    late = {"listed": 84, "listed_late": 6}
+    tell.read("2.3", "backlog", "breach", value=84, observations=late)
+    assert count_affected(view_of(tell)).affected == 924
+
+
 def test_a_later_listing_that_saw_more_counts_and_what_was_released_counts_once(
     tell: Teller,
 ) -> None:
