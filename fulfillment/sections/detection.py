@@ -496,6 +496,8 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes)
         outcome.longest_minutes = round(longest_minutes, 1)
         reason += f"; {count_of(unserved.orders, 'order')} without any label"
+        if unserved.orders:
+            reason += f" (longest {unserved.longest_minutes:.1f} min)"
     if waiting.overdue:
         return outcome.breach(reason)
     # A journal without a breach has no incident whose hour before could be compared.
