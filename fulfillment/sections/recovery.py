@@ -171,7 +171,7 @@ def judge_listings(inv: Investigation, new: Sequence[Sample], since: datetime) -
 
 
 def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | None:
-    """Return since when lag, alerts and uploads have all been well.
+    """Return since when lag, alerts, uploads and the number of labels have all been well.
 
     That is the time of the first look after the last trouble. A look is a sample of the lag, a
     reading in the journal that found all well, or this reading now.
@@ -192,6 +192,11 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
         troubles += [sample.at for sample in series.samples if sample.value]
     failures = _merge_growth(_read_counters(inv, _FAILED_UPLOADS, window_s))
     troubles += [grown.at for grown in failures]
+    # A journal without a breach has no incident whose hour before could be compared.
+    usual = _read_usual(inv) if inv.journal.since() else None
+    if usual is not None:
+        backlog = read_samples(inv, BACKLOG % inv.settings.pending_prefix, window_s)
+        troubles += [sample.at for sample in backlog if sample.value > usual.allowed]
     looks = [sample.at for sample in lag]
     looks += [reading.observed_at for reading in inv.journal.readings if reading.well_since]
     looks.append(inv.now())
@@ -222,8 +227,8 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
         words = "how many waited before is not known, so only the longest wait is judged: "
         words += f"under {limit:g} min is usual"
         usual = _Usual(count, limit, words)
-    margin = max(5.0, usual.objects / 5)
-    allowed = usual.objects + margin
+    allowed = usual.allowed
+    margin = allowed - usual.objects
     if count > allowed:
         excess = count - allowed
         words = f"{count} labels wait, {excess:.0f} more than "
@@ -254,6 +259,11 @@ class _Usual(NamedTuple):
     objects: float
     minutes: float
     words: str
+
+    @property
+    def allowed(self) -> float:
+        """How many labels may wait: five more than is usual, or a fifth more if that is more."""
+        return self.objects + max(5.0, self.objects / 5)
 
 
 def _read_usual(inv: Investigation) -> _Usual | None:

@@ -213,6 +213,24 @@ def test_the_end_does_not_move_once_a_look_saw_that_all_is_well(world: World) ->
     assert world.take(detection, "2.1").well_since == first
 
 
+def test_all_is_well_from_the_first_sample_after_the_backlog(world: World) -> None:
+    world.put_label(25)
+    look(world)
+    world.store.objects.clear()
+    backlog = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"}'
+    usual = f"max_over_time(sum({backlog})[30s:5s])"
+    world.series[usual] = [world.line([2.0] * 100, step_s=30)]
+    world.now += timedelta(seconds=50)
+    world.put_lag(0.0, 0.0, 0.0, 0.0, step_s=10)
+    world.series[backlog] = [world.line([64.0, 62.0, 7.0, 0.0], step_s=10)]
+    firing = 'ALERTS{alertname=~"FulfillmentDelay|FulfillmentUploadFailing",'
+    firing += 'alertstate="firing",drill!="true"}'
+    world.series[firing] = [world.line([1.0] + [0.0] * 3, step_s=10)]
+    reading = world.take(remediation, "6.5", wait_s=0)
+    assert reading.status is Status.OK
+    assert reading.well_since == world.now - timedelta(seconds=10)
+
+
 def test_an_error_that_came_every_second_is_past_soon_after_labels_move(world: World) -> None:
     assert world.worker is not None
     for seconds in range(40, 20, -1):
