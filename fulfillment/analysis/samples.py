@@ -164,3 +164,19 @@ def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
         low=max(0.0, total - below),
         high=total + above,
     )
+
+
+def drop_burst(samples: Iterable[Sample]) -> list[Sample]:
+    """Return a counter's newest samples, without the burst with which they begin.
+
+    The older half is dropped as long as the counter grew faster in it than chance explains.
+    """
+    rest = clean(samples)
+    while len(rest) > 2:
+        middle = len(rest) // 2
+        older = compute_rate(rest[: middle + 1])
+        newer = compute_rate(rest[middle:])
+        if older is None or newer is None or older.low <= newer.high:
+            break
+        rest = rest[middle:]
+    return rest

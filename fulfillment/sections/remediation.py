@@ -66,7 +66,7 @@ from .root_cause import STEPS as CAUSE_STEPS
 from .signals import ALERT, ALERTS, LAG, draw_line, is_drill, read_samples
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline
-from .worker_metrics import RATE_WINDOW_S, Rates, read_rates
+from .worker_metrics import RATE_WINDOW_WORDS, Rates, read_rates
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -497,8 +497,7 @@ def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan)
     if forecast_after.outlook == "never" and not staying_count:
         outlook = "The queue is empty then, and fills again"
     words += f"{outlook}: {forecast_after.reason}"
-    rates_words = f"rates of the last {RATE_WINDOW_S / 60:g} min"
-    words += f"; the rates could not be read: {error}" if error else f"; {rates_words}"
+    words += f"; the rates could not be read: {error}" if error else f"; {RATE_WINDOW_WORDS}"
     return PlanEffect(rows, words, max(waits_minutes.values(), default=0.0))
 
 

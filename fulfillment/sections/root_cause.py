@@ -47,7 +47,7 @@ from .signals import BACKLOG, read_lines, read_samples
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline, read_events
 from .worker_metrics import (
-    RATE_WINDOW_S,
+    RATE_WINDOW_WORDS,
     WorkerMetrics,
     draw_throughput,
     is_catching_up,
@@ -538,7 +538,7 @@ def _forecast_drain(inv: Investigation, *, is_stopped: bool) -> model.DrainForec
         arrival_per_min=round(arrival.per_minute, 2) if arrival else None,
         drain_per_min=round(drain.per_minute, 2) if drain else None,
         empty_in_minutes=round(minutes, 1) if minutes else None,
-        text=f"{forecast.outlook}: {forecast.reason}; rates of the last {RATE_WINDOW_S / 60:g} min",
+        text=f"{forecast.outlook}: {forecast.reason}; {RATE_WINDOW_WORDS}",
     )
 
 

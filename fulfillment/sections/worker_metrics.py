@@ -20,6 +20,7 @@ from ..analysis.samples import (
     compute_increase,
     compute_interval_s,
     compute_rate,
+    drop_burst,
     find_beginning,
     find_end,
     list_growth,
@@ -34,8 +35,9 @@ _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
-#: Over how long rates of arrival and drain are measured.
-RATE_WINDOW_S = 120
+#: Over how long rates of arrival and drain are measured at most, and the same in words.
+_RATE_WINDOW = timedelta(minutes=2)
+RATE_WINDOW_WORDS = "rates of the last 2 min at most"
 #: Failures, carrier requests and moves of this time are recent; of four scrape intervals if those
 #: are longer.
 _RECENT_S = 30.0
@@ -395,7 +397,10 @@ class Rates(NamedTuple):
 
 
 def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
-    """Return the rates of arrival and drain.
+    """Return the rates of arrival and drain: of two minutes at most.
+
+    What happened before the last action, or before the DAG was last paused, does not go on. Neither
+    does a burst of arrivals.
 
     Parameters
     ----------
@@ -406,16 +411,18 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
     ClientError
         When Prometheus does not answer.
     """
-    arrival = _read_rate(inv, _ARRIVED)
-    drain = _read_rate(inv, _MOVED)
+    now = inv.now()
+    pause, _ = attempt(inv.clients.pipeline.find_last_pause)
+    paused_at = pause.at if pause else None
+    changes = (now - _RATE_WINDOW, inv.journal.last_applied_at, paused_at)
+    since_change = now - max(filter(None, changes))
+    window_s = max(1.0, since_change.total_seconds())
+    query = inv.clients.prometheus.query_samples
+    arrival = compute_rate(*(drop_burst(counter.samples) for counter in query(_ARRIVED, window_s)))
+    drain = compute_rate(*(counter.samples for counter in query(_MOVED, window_s)))
     if drain and is_stopped:
         drain = Rate(0.0, 0.0, 0.0)
     return Rates(arrival, drain)
-
-
-def _read_rate(inv: Investigation, name: str) -> Rate | None:
-    counters = inv.clients.prometheus.query_samples(name, RATE_WINDOW_S)
-    return compute_rate(*(counter.samples for counter in counters))
 
 
 def draw_throughput(inv: Investigation) -> Plot:

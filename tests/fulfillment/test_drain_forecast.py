@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.analysis.forecasts import forecast_backlog
-from fulfillment.analysis.samples import Rate, Sample, compute_rate
+from fulfillment.analysis.samples import Rate, Sample, compute_rate, drop_burst
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -42,6 +42,21 @@ def test_the_rate_of_a_steady_counter() -> None:
     assert rate is not None
     assert rate.per_minute == 20
     assert 0 < rate.low < 20 < rate.high
+
+
+def test_a_burst_of_arrivals_does_not_go_on() -> None:
+    burst = [800.0 * second / 5 for second in range(6)]
+    steady = [800.0 + second * 49 / 60 for second in range(1, 50)]
+    rate = compute_rate(drop_burst(points(*burst, *map(round, steady), step_s=1)))
+    assert rate is not None
+    assert rate.low <= 49 <= rate.high < 120
+
+
+@pytest.mark.parametrize("per_minute", [0.5, 4, 60])
+def test_chance_is_no_burst(per_minute: float) -> None:
+    random_ = random.Random(20261129)
+    counters = [simulate_counter(random_, per_minute, 2) for _ in range(200)]
+    assert sum(drop_burst(counter) == counter for counter in counters) >= 194
 
 
 def test_a_reset_counts_from_zero() -> None:

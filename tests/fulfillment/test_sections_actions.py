@@ -13,11 +13,12 @@ import pytest
 from fulfillment import commands
 from fulfillment.analysis.causes import CAUSES, Cause
 from fulfillment.change.release import MOVE
+from fulfillment.clients.http_systems import DagChange
 from fulfillment.investigation import Investigation
 from fulfillment.outcome import Backlog
 from fulfillment.policy import POLICY
 from fulfillment.sections import chaos, detection, immediate, remediation, root_cause
-from fulfillment.sections.remediation import put_in_order
+from fulfillment.sections.remediation import describe_effect, put_in_order
 from objectmove import session
 from objectmove.bucket import Answer, Request
 from objectmove.errors import ExpiredError, NotApprovedError
@@ -210,6 +211,20 @@ def test_a_plan_behind_a_paused_pipeline_says_that_the_backlog_comes_back(world:
     assert both["objects waiting"] == (1, 0)
     rows = {row["what"]: row["after the plan"] for row in reading.rows}
     assert (rows["leave per minute"], rows["empty in"]) == ("0.0 (0.0–0.0)", "never")
+
+
+@pytest.mark.parametrize(("paused_s_ago", "leaves"), [(15, "0.0 (0.0–23.5)"), (5, "unknown")])
+def test_what_left_before_the_pause_does_not_go_on(
+    world: World, paused_s_ago: int, leaves: str
+) -> None:
+    world.put_label(25)
+    world.count("fulfillment_artifacts_moved_total", "kind", {"label": [0.0, 40.0, 40.0]})
+    paused_at = world.now - timedelta(seconds=paused_s_ago)
+    world.pause = DagChange(paused_at, "planner", '{"is_paused": true}')
+    inv = world.open(remediation, way="release")
+    plan = inv.plan("6.1")
+    rows = {row["what"]: row["after the plan"] for row in describe_effect(inv, plan).rows}
+    assert rows["leave per minute"] == leaves
 
 
 def test_a_plan_is_loaded_by_its_id_and_by_its_own_step_only(world: World) -> None:
