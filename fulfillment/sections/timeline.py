@@ -61,7 +61,7 @@ def find_turns(
         if is_over:
             highest = max(run, key=_get_value)
             add(first.at, f"is over {threshold:g} {unit}: {first.value:g}")
-            add(highest.at, f"is highest: {highest.value:g} {unit}", highest.value)
+            add(highest.at, f"reaches {highest.value:g} {unit}", highest.value)
         elif turns:
             # Before its first rise, a series under the threshold is not back from anything.
             add(first.at, f"is back to {first.value:g} {unit}")

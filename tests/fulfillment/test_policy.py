@@ -391,7 +391,7 @@ def test_what_waits_since_a_cause_stopped_it_is_affected_before_it_is_late(
 def test_what_only_the_metrics_saw_late_is_affected(tell: Teller) -> None:
     def happen(kind: str, minutes: float, value: float) -> Event:
         at = tell.clock.at + timedelta(minutes=minutes)
-        return Event(at, kind, f"{kind} is highest: {value}", "prometheus", value)
+        return Event(at, kind, f"{kind} reaches {value}", "prometheus", value)
 
     before = [happen("lag", -30, 99), happen("backlog", -30, 999)]
     during = [happen("lag", 1, 36.3), happen("backlog", 1, 22)]

@@ -1120,9 +1120,9 @@ def test_a_series_has_one_peak_until_it_falls_back(tmp_path: Path) -> None:
         at = f"2026-11-24T04:00:{second:02}Z"
         return {"at": at, "kind": "lag", "text": f"lag {text}", "source": "a clock", "value": value}
 
-    first = see(1, "is highest: 38 min", 38.0)
-    second = see(3, "is highest: 39 min", 39.0)
-    again = [see(5, "is back to 0 min"), see(7, "is highest: 12 min", 12.0)]
+    first = see(1, "reaches 38 min", 38.0)
+    second = see(3, "reaches 39 min", 39.0)
+    again = [see(5, "is back to 0 min"), see(7, "reaches 12 min", 12.0)]
     tell.conclude(Verdict.INCIDENT, "", timeline=[first])
     tell.conclude(Verdict.INCIDENT, "", timeline=[second, *again])
     peaks = [event.value for event in list_observed(model_of(tell.incident)) if event.value]
