@@ -293,7 +293,7 @@ class _Page:
             row = {
                 "step": self.link(step.id),
                 "what": step.title,
-                "at its worst": _say_status(step.worst),
+                "worst reading": _say_status(step.worst),
                 "last read": _say_status(step.latest, step.worst),
                 "why": _say_reason(step),
             }
