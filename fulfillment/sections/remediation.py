@@ -363,6 +363,8 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
         return model.Outcome().ok("no release by move is planned: nothing to compare")
     waits_minutes = _list_real(inv, plan)
     staying_minutes = _list_staying(waits_minutes, plan)
+    if len(staying_minutes) == len(waits_minutes):
+        return model.Outcome().ok("nothing that was planned waits any more: nothing to compare")
     effect = _compare(inv, waits_minutes, plan)
     lag_decrease = _find_longest(waits_minutes) - _find_longest(staying_minutes)
     outcome = model.Outcome(
@@ -378,7 +380,7 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
         },
     )
     left_out = say_left_out(plan.content.header.excluded)
-    return outcome.ok(f"{effect.words}; {left_out}" if left_out else effect.words)
+    return outcome.ok(f"{effect.words}; when planned, {left_out}" if left_out else effect.words)
 
 
 def _find_newest_plan(inv: Investigation) -> Plan | None:
@@ -487,7 +489,11 @@ def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan)
     longest = _find_longest(waits_minutes)
     rows = [
         _row("objects waiting", count, staying_count),
-        _row("oldest waits, minutes", longest, _find_longest(staying_minutes)),
+        _row(
+            "oldest waits, minutes (by pending-since or upload)",
+            longest,
+            _find_longest(staying_minutes),
+        ),
         _row("arrive per minute", arrival, arrival),
         _row("leave per minute", drain, drain),
         _row("empty in", _say_time_to_empty(forecast_now), _say_time_to_empty(forecast_after)),

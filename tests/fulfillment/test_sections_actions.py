@@ -181,8 +181,18 @@ def test_what_a_plan_would_change_is_read_before_the_gate(world: World) -> None:
     assert (reading.status, reading.value, reading.unit) == (Status.OK, 13.0, "min of lag less")
     rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert rows["objects waiting"] == (3, 2)
-    assert rows["oldest waits, minutes"] == (25.0, 12.0)
+    assert rows["oldest waits, minutes (by pending-since or upload)"] == (25.0, 12.0)
     assert rows["leave per minute"][0] == rows["leave per minute"][1] != "unknown"
+    assert "when planned, left out: 1 incomplete" in reading.reason
+
+
+def test_what_a_plan_would_change_is_not_told_after_it_was_carried_out(world: World) -> None:
+    world.put_label(25)
+    inv = world.open(remediation, way="release")
+    carry_out(inv, "6.1")
+    world.put_label(3, 3)
+    reading = inv.read_step("6.1")
+    assert (reading.status, reading.value, reading.rows) == (Status.OK, None, ())
 
 
 def test_what_a_plan_would_change_says_what_could_not_be_read(world: World) -> None:
