@@ -53,8 +53,8 @@ class HistoryRow(BaseModel, frozen=True):
 
     Durations are in seconds; None: not reached, or not known. A drill measures detection and
     notification from the fault, diagnosis from its own start, remediation from the diagnosis. An
-    incident measures detection from the first sign, diagnosis and remediation from the first look
-    at the trouble. Both measure clearing from the last action.
+    incident measures detection from the first sign to what detected it first, diagnosis and
+    remediation from the first look at the trouble. Both measure clearing from the last action.
 
     Attributes
     ----------
