@@ -194,12 +194,15 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
     troubles += [grown.at for grown in failures]
     # A journal without a breach has no incident whose hour before could be compared.
     usual = _read_usual(inv) if inv.journal.since() else None
+    now = inv.now()
+    well_looks = [reading.observed_at for reading in inv.journal.readings if reading.well_since]
     if usual is not None:
+        last_trouble = max(troubles, default=now)
+        # Once a look saw that all is well, a later peak is traffic.
+        until = min((at for at in well_looks if at > last_trouble), default=now)
         backlog = read_samples(inv, BACKLOG % inv.settings.pending_prefix, window_s)
-        troubles += [sample.at for sample in backlog if sample.value > usual.allowed]
-    looks = [sample.at for sample in lag]
-    looks += [reading.observed_at for reading in inv.journal.readings if reading.well_since]
-    looks.append(inv.now())
+        troubles += [s.at for s in backlog if s.value > usual.allowed and s.at <= until]
+    looks = [*(sample.at for sample in lag), *well_looks, now]
     return find_well_since(looks, troubles)
 
 

@@ -228,7 +228,13 @@ def test_all_is_well_from_the_first_sample_after_the_backlog(world: World) -> No
     world.series[firing] = [world.line([1.0] + [0.0] * 3, step_s=10)]
     reading = world.take(remediation, "6.5", wait_s=0)
     assert reading.status is Status.OK
-    assert reading.well_since == world.now - timedelta(seconds=10)
+    ended_at = world.now - timedelta(seconds=10)
+    assert reading.well_since == ended_at
+    # Once a look saw that all is well, a peak of the traffic does not move the end.
+    world.now += timedelta(seconds=20)
+    world.put_lag(*[0.0] * 6, step_s=10)
+    world.series[backlog] = [world.line([64.0, 62.0, 7.0, 0.0, 9.0, 0.0], step_s=10)]
+    assert world.take(remediation, "6.5", wait_s=0).well_since == ended_at
 
 
 def test_an_error_that_came_every_second_is_past_soon_after_labels_move(world: World) -> None:
