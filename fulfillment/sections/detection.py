@@ -6,7 +6,7 @@ The section lists the bucket, too, so that wrong or missing metrics do not hide 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise, takewhile
 from typing import Literal, NamedTuple
@@ -104,16 +104,7 @@ def read_alert(inv: Investigation) -> Outcome:
     for_s = _find_for_s(inv, inv.clients.prometheus.list_rules())
     lag = _read_lag(inv, for_s)
     over_since = lag.find_over_since(limit)
-    real_alerts = []
-    firing_drills = []
-    for alert in alerts:
-        if alert.name not in ALERTS:
-            continue
-        if not is_drill(alert.labels):
-            real_alerts.append(alert)
-        elif alert.state == "firing":
-            firing_drills.append(alert)
-    firing = [alert for alert in real_alerts if alert.state == "firing"]
+    real, firing, firing_drills = _sort_alerts(alerts)
     alert_starts = [alert.active_at for alert in firing if alert.active_at]
     beginnings = list(alert_starts)
     if over_since is not None:
@@ -132,7 +123,7 @@ def read_alert(inv: Investigation) -> Outcome:
         ),
         rows=_list_alert_rows(alerts),
         observations={
-            "alert_state": _find_worst_state(real_alerts),
+            "alert_state": _find_worst_state(real),
             "drill_alert_firing": bool(firing_drills),
             "lag_present": None if lag.is_listed else lag.value is not None,
             "exporter_refresh_age_s": lag.refresh_age_s,
@@ -166,6 +157,36 @@ def read_alert(inv: Investigation) -> Outcome:
     if over_s < for_s:
         return outcome.ok(f"{text}, not yet {for_s:.0f} s{remark}")
     return outcome.breach(f"{text} (limit {for_s:.0f} s), but {real_words}{remark}")
+
+
+class _SortedAlerts(NamedTuple):
+    """The alerts of this runbook.
+
+    Attributes
+    ----------
+    real : those that are not about a drill; pending or firing
+    firing : those of ``real`` that fire
+    firing_drills : those that are about a drill, and fire
+    """
+
+    real: list[Alert]
+    firing: list[Alert]
+    firing_drills: list[Alert]
+
+
+def _sort_alerts(alerts: Iterable[Alert]) -> _SortedAlerts:
+    """Keep the alerts of this runbook, and tell those about a drill from the others."""
+    real = []
+    firing_drills = []
+    for alert in alerts:
+        if alert.name not in ALERTS:
+            continue
+        if not is_drill(alert.labels):
+            real.append(alert)
+        elif alert.state == "firing":
+            firing_drills.append(alert)
+    firing = [alert for alert in real if alert.state == "firing"]
+    return _SortedAlerts(real, firing, firing_drills)
 
 
 def _say_firing(

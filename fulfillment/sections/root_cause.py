@@ -89,102 +89,23 @@ def read_worker(inv: Investigation) -> model.Outcome:
 
     A worker that just starts, or that may stand still, is watched for up to 15 s.
     """
-    service = inv.settings.worker_service
-    states = _list_services(inv)
-    stopped = {state.name: state.since for state in states if not state.running}
-    answer = _ask_worker(inv)
-    worker = answer.state
-    counted, count_error = attempt(lambda: read_worker_metrics(inv))
-    metrics = counted or WorkerMetrics("no counters")
-    process = _find_service(states, service)
-    is_listed = process is not None if states else None
-    is_running = _is_running(process)
-    accepts_no_request = not (answer.answers or answer.is_silent)
-    if process is not None and accepts_no_request and _is_young(inv, process):
-        is_running = _watch_start(inv, process)
-    stands_still = _watch_passes(inv, worker, process, metrics)
-    is_paused = worker is not None and worker.paused
-    holding_plan = _find_own_hold(inv) if is_paused else ""
-    paused_by_others = is_paused and not holding_plan
-    process_words = service
-    if inv.settings.worker_control == "command":
-        # WORKER_STATUS_CMD tells of the worker only: the service that hosts it may still answer.
-        process_words = "the worker, by WORKER_STATUS_CMD,"
-    hangs = bool(is_running and answer.is_silent and counted is None)
-    timeout_share = metrics.compute_carrier_share("timeout")
-    error_share = metrics.compute_carrier_share("error")
-    # An unknown share, of too few requests, counts as 0.
-    known_timeout_share = timeout_share or 0
-    known_error_share = error_share or 0
-    checks = {
-        f"{process_words} does not run": is_running is False,
-        f"{service} is not among the services": is_listed is False and answer.answers is False,
-        f"its API does not answer: {answer.error}": is_running and answer.answers is False,
-        "its process runs, and answers nobody": hangs,
-        "the worker is paused": paused_by_others,
-        f"the worker is paused for {holding_plan}, which is not finished": bool(holding_plan),
-        "the worker begins no new pass": stands_still,
-        f"{known_timeout_share:.0%} of carrier requests time out": known_timeout_share
-        > causes.MAX_FAILED_SHARE,
-        f"{known_error_share:.0%} of carrier requests fail": known_error_share
-        > causes.MAX_FAILED_SHARE,
-    }
-    problems = [problem for problem, applies in checks.items() if applies]
-    watchers = _read_watchers(inv)
-    latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
-    support_services = [name for name in stopped if "support" in name]
-    first_signs = {
-        Cause.STORE_DOWN: _find_stop(stopped, STORE_SERVICES),
-        Cause.WORKER_STOPPED: stopped.get(service),
-        Cause.BAD_PREFIX: process.since if process and process.running else None,
-        Cause.WORKER_STUCK: worker.last_run_at if worker else None,
-        Cause.SUPPORT_DOWN: _find_stop(stopped, support_services),
-        Cause.METRICS_BLIND: watchers.blind_since,
-    }
-    outcome = model.Outcome(
-        value="; ".join(problems) or None,
-        source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
-        rows=rows_of(states, "running", "state", "since", "exit_code", service="name"),
-        facts=worker.raw if worker else {},
-        plot=model.Plot(
-            title="Carrier latency",
-            unit="seconds",
-            part="diagnosis",
-            lines=latency or (),
-        ),
-        events=[*read_events(inv), *([] if holding_plan else _list_pauses(worker))],
-        # What a service or the worker says of itself counts more than counters.
-        first_seen={**metrics.began, **_drop_unknown(first_signs)},
-        observations={
-            "worker_running": is_running,
-            "worker_listed": is_listed,
-            "worker_answers": answer.answers,
-            "worker_has_api": answer.has_api,
-            "worker_paused": worker.paused if worker else None,
-            "worker_paused_by_others": paused_by_others if worker else None,
-            "worker_stands_still": stands_still,
-            "worker_hangs": hangs,
-            "worker_last_move": worker.last_move_at if worker else None,
-            "carrier_timeout_share": timeout_share,
-            "carrier_error_share": error_share,
-            "surplus_objects": metrics.surplus,
-            "catching_up": is_catching_up(inv, metrics),
-            "drain_per_minute": metrics.drained,
-            "counted_briefly": metrics.is_short,
-            **observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
-            "services_down": list(stopped),
-            **watchers.observations,
-        },
-    )
+    look = _look_at_worker(inv)
+    problems = _list_worker_problems(inv, look)
+    outcome = _describe_worker(inv, look)
     if problems:
         reason = "; ".join(problems)
-        if stopped:
-            reason += f"; not running: {', '.join(stopped)}"
+        outcome.value = reason
+        if look.stopped:
+            reason += f"; not running: {', '.join(look.stopped)}"
         return outcome.breach(reason)
+    answer = look.answer
     if not inv.settings.fulfillment_url:
         return outcome.left_out(answer.error)
-    if worker is None or counted is None or stands_still is None:
-        return outcome.unknown(answer.error or count_error or "no pass could be seen")
+    if answer.state is None or look.counter_error or look.stands_still is None:
+        return outcome.unknown(answer.error or look.counter_error or "no pass could be seen")
+    metrics = look.metrics
+    timeout_share = metrics.compute_carrier_share("timeout")
+    error_share = metrics.compute_carrier_share("error")
     if metrics.is_short and None in (timeout_share, error_share):
         requests = count_of(round(sum(metrics.recent_requests.values())), "request")
         words = "the worker runs its passes; whether the carrier answers is not known yet: "
@@ -193,6 +114,156 @@ def read_worker(inv: Investigation) -> model.Outcome:
     outcome.value = "working"
     carrier = "but asks no carrier" if timeout_share is None else "and the carrier answers it"
     return outcome.ok(f"the worker runs its passes {carrier}")
+
+
+class _WorkerLook(NamedTuple):
+    """What one look found out about the services, the worker and its counters.
+
+    Attributes
+    ----------
+    states : the services that are listed; empty when they cannot be listed
+    stopped : for each service that does not run, since when; None when that is not known
+    process : the worker's service; None when it is not listed
+    is_running : whether the worker's service runs; None when that is not known
+    answer : what the worker's API answered
+    metrics : the worker's counters; without counts when these cannot be read
+    counter_error : why the counters cannot be read; empty when they can
+    stands_still : whether the worker begins no pass; None when that is not known
+    is_paused : whether the worker is paused; None when that is not known
+    holding_plan : the plan of ours for which the worker is paused; empty when there is none
+    """
+
+    states: Sequence[ServiceState]
+    stopped: dict[str, datetime | None]
+    process: ServiceState | None
+    is_running: bool | None
+    answer: _WorkerAnswer
+    metrics: WorkerMetrics
+    counter_error: str
+    stands_still: bool | None
+    is_paused: bool | None
+    holding_plan: str
+
+    @property
+    def is_paused_by_others(self) -> bool | None:
+        """Whether someone else than us paused the worker; None when that is not known."""
+        return self.is_paused and not self.holding_plan
+
+
+def _look_at_worker(inv: Investigation) -> _WorkerLook:
+    """Look at the services, the worker and its counters; if need be, watch it for up to 15 s."""
+    states = _list_services(inv)
+    answer = _ask_worker(inv)
+    worker = answer.state
+    counted, counter_error = attempt(lambda: read_worker_metrics(inv))
+    metrics = counted or WorkerMetrics("no counters")
+    process = _find_service(states, inv.settings.worker_service)
+    is_running = _is_running(process)
+    accepts_no_request = not (answer.answers or answer.is_silent)
+    if process is not None and accepts_no_request and _is_young(inv, process):
+        is_running = _watch_start(inv, process)
+    stands_still = _watch_passes(inv, worker, process, metrics)
+    is_paused = worker.paused if worker else None
+    return _WorkerLook(
+        states=states,
+        stopped={state.name: state.since for state in states if not state.running},
+        process=process,
+        is_running=is_running,
+        answer=answer,
+        metrics=metrics,
+        counter_error=counter_error,
+        stands_still=stands_still,
+        is_paused=is_paused,
+        holding_plan=_find_own_hold(inv) if is_paused else "",
+    )
+
+
+def _list_worker_problems(inv: Investigation, look: _WorkerLook) -> list[str]:
+    """Return what is wrong with the worker or the carrier, in words."""
+    service = inv.settings.worker_service
+    process_words = service
+    if inv.settings.worker_control == "command":
+        # WORKER_STATUS_CMD tells of the worker only: the service that hosts it may still answer.
+        process_words = "the worker, by WORKER_STATUS_CMD,"
+    answer = look.answer
+    is_missing = bool(look.states) and look.process is None
+    is_mute = answer.answers is False
+    hangs = _hangs(look)
+    # An unknown share, of too few requests, counts as 0.
+    timeout_share = look.metrics.compute_carrier_share("timeout") or 0
+    error_share = look.metrics.compute_carrier_share("error") or 0
+    plan = look.holding_plan
+    checks = {
+        f"{process_words} does not run": look.is_running is False,
+        f"{service} is not among the services": is_missing and is_mute,
+        f"its API does not answer: {answer.error}": look.is_running and is_mute,
+        "its process runs, and answers nobody": hangs,
+        "the worker is paused": look.is_paused_by_others,
+        f"the worker is paused for {plan}, which is not finished": bool(plan),
+        "the worker begins no new pass": look.stands_still,
+        f"{timeout_share:.0%} of carrier requests time out": timeout_share
+        > causes.MAX_FAILED_SHARE,
+        f"{error_share:.0%} of carrier requests fail": error_share > causes.MAX_FAILED_SHARE,
+    }
+    return [problem for problem, applies in checks.items() if applies]
+
+
+def _hangs(look: _WorkerLook) -> bool:
+    """Tell whether the worker's process runs, but neither its API nor its counters answer."""
+    return bool(look.is_running and look.answer.is_silent and look.counter_error)
+
+
+def _describe_worker(inv: Investigation, look: _WorkerLook) -> model.Outcome:
+    """Return what was read of services, worker and carrier, without a judgement."""
+    worker = look.answer.state
+    process = look.process
+    metrics = look.metrics
+    watchers = _read_watchers(inv)
+    latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
+    support_services = [name for name in look.stopped if "support" in name]
+    first_signs = {
+        Cause.STORE_DOWN: _find_stop(look.stopped, STORE_SERVICES),
+        Cause.WORKER_STOPPED: look.stopped.get(inv.settings.worker_service),
+        Cause.BAD_PREFIX: process.since if process and process.running else None,
+        Cause.WORKER_STUCK: worker.last_run_at if worker else None,
+        Cause.SUPPORT_DOWN: _find_stop(look.stopped, support_services),
+        Cause.METRICS_BLIND: watchers.blind_since,
+    }
+    pauses = [] if look.holding_plan else _list_pauses(worker)
+    return model.Outcome(
+        source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
+        rows=rows_of(look.states, "running", "state", "since", "exit_code", service="name"),
+        facts=worker.raw if worker else {},
+        plot=model.Plot(
+            title="Carrier latency",
+            unit="seconds",
+            part="diagnosis",
+            lines=latency or (),
+        ),
+        events=[*read_events(inv), *pauses],
+        # What a service or the worker says of itself counts more than counters.
+        first_seen={**metrics.began, **_drop_unknown(first_signs)},
+        observations={
+            "worker_running": look.is_running,
+            "worker_listed": look.process is not None if look.states else None,
+            "worker_answers": look.answer.answers,
+            "worker_has_api": look.answer.has_api,
+            "worker_paused": look.is_paused,
+            "worker_paused_by_others": look.is_paused_by_others,
+            "worker_stands_still": look.stands_still,
+            "worker_hangs": _hangs(look),
+            "worker_last_move": worker.last_move_at if worker else None,
+            "carrier_timeout_share": metrics.compute_carrier_share("timeout"),
+            "carrier_error_share": metrics.compute_carrier_share("error"),
+            "surplus_objects": metrics.surplus,
+            "catching_up": is_catching_up(inv, metrics),
+            "drain_per_minute": metrics.drained,
+            "counted_briefly": metrics.is_short,
+            **observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
+            "services_down": list(look.stopped),
+            **watchers.observations,
+        },
+    )
 
 
 def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:
