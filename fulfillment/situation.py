@@ -38,11 +38,18 @@ UPLOAD_ALERT = "FulfillmentUploadFailing"
 #: The roles of the needed readings.
 NEEDED_ROLES = (Role.ALERT, Role.BACKLOG, Role.SYMPTOM)
 #: Actions that a ledger proves, object by object, and that can be resumed.
-MOVES = ("release", "undo", "resume", "settle")
+MOVES = ("release", "undo", "settle")
 #: The steps whose actions are the remedy: a release, or a service brought back.
 _REMEDIES = ("6.1", "6.2")
 #: Counts of a proof. If one is not 0, the move is not proven, whatever a person's word settled.
 _FAILED = ("lost", "duplicated", "foreign_changed")
+#: Whether an answer says that all is well: a status of the alert's step, or an answer on uploads.
+_IS_WELL: Mapping[str, bool] = {
+    Status.OK: True,
+    Status.BREACH: False,
+    Uploads.SUCCEEDING: True,
+    Uploads.FAILING: False,
+}
 #: Verdicts that say that a symptom or a cause is there.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
@@ -336,8 +343,10 @@ def _judge_causes(
         if stops_labels and (is_supported or finding.name in causes_before):
             statuses.append(finding.status)
     if CauseStatus.SUPPORTED in statuses:
-        turned_ok_seq = max(_find_alert_turned_ok(journal), _find_uploads_turned_ok(journal))
-        is_older = any(r.role is Role.CAUSE and r.seq < turned_ok_seq for r in readings)
+        alerts = [(r.seq, str(r.status)) for r in journal.readings if r.role is Role.ALERT]
+        uploads = [(r.seq, str(r.observations.get("uploads"))) for r in journal.readings]
+        turned_well_seq = max(_find_turned_well(alerts), _find_turned_well(uploads))
+        is_older = any(r.role is Role.CAUSE and r.seq < turned_well_seq for r in readings)
         return Causes.UNREAD if is_older else Causes.SUPPORTED
     if not any(reading.role is Role.CAUSE for reading in readings):
         return Causes.UNREAD
@@ -346,38 +355,25 @@ def _judge_causes(
     return Causes.GONE
 
 
-def _find_alert_turned_ok(journal: JournalView) -> int:
-    """Return the number of the entry at which the alert's step last turned from a breach to ok.
+def _find_turned_well(answers: Iterable[tuple[int, str]]) -> int:
+    """Return the number of the entry at which trouble last ended; 0: it never did, or is back.
 
-    0 when it never did, or is a breach again.
+    Parameters
+    ----------
+    answers : an entry's number and its answer, in sequence. Those that are not in ``_IS_WELL`` are
+        passed over
     """
-    turned_ok_seq = 0
-    is_breach = False
-    for reading in journal.readings:
-        if reading.role is not Role.ALERT:
-            continue
-        if is_breach and reading.status is Status.OK:
-            turned_ok_seq = reading.seq
-        is_breach = reading.status is Status.BREACH
-    return 0 if is_breach else turned_ok_seq
-
-
-def _find_uploads_turned_ok(journal: JournalView) -> int:
-    """Return the number of the entry at which uploads last turned from failing to succeeding.
-
-    0 when they never did, or fail again. Readings that do not know it are passed over.
-    """
-    turned_ok_seq = 0
-    is_failing = False
-    for reading in journal.readings:
-        uploads = reading.observations.get("uploads")
-        if uploads == Uploads.FAILING:
-            is_failing = True
-            turned_ok_seq = 0
-        elif uploads == Uploads.SUCCEEDING and is_failing:
-            is_failing = False
-            turned_ok_seq = reading.seq
-    return turned_ok_seq
+    turned_well_seq = 0
+    is_bad = False
+    for seq, answer in answers:
+        is_well = _IS_WELL.get(answer)
+        if is_well is False:
+            is_bad = True
+            turned_well_seq = 0
+        elif is_well and is_bad:
+            is_bad = False
+            turned_well_seq = seq
+    return turned_well_seq
 
 
 def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) -> bool:

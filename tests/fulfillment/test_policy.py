@@ -459,6 +459,12 @@ def test_a_release_that_was_killed_after_its_approval_is_left(tell: Teller) -> N
     assert judge_actions(list_records(tell)) is Actions.UNFINISHED
 
 
+def test_a_worker_whose_resuming_was_cut_off_leaves_nothing_to_move(tell: Teller) -> None:
+    for phase in (ActionPhase.APPROVED, ActionPhase.FAILED):
+        tell.act(phase, action="resume", step="6.2", result={"plan": "res-1"})
+    assert judge_actions(list_records(tell)) is Actions.NONE
+
+
 def test_a_release_that_was_cut_off_and_taken_back_is_not_left(tell: Teller) -> None:
     tell.act(ActionPhase.APPROVED, result={"plan": "rel-1"})
     tell.act(ActionPhase.FAILED, result={"plan": "rel-1"})
