@@ -189,7 +189,12 @@ class Looker:
         """Start a module with arguments, in a group of processes that inherits the lock's file."""
         name = get_runbook_name()
         runbook = ["--runbook", name] if name else []
-        keyless = {**os.environ, "MINIO_CHANGE_USER": "", "MINIO_CHANGE_PASSWORD": ""}
+        keyless = {
+            **os.environ,
+            "MINIO_CHANGE_USER": "",
+            "MINIO_CHANGE_PASSWORD": "",
+            "RUNBOOK_OPERATOR": "runbook serve",  # no person looks
+        }
         process = subprocess.Popen(
             [sys.executable, "-m", module, *runbook, *words],
             stdin=subprocess.PIPE,

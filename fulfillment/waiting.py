@@ -173,7 +173,7 @@ def _say_age_source(label: Label) -> str:
     written_at = label.info.last_modified
     if written_at - label.start.at < _MUCH_EARLIER:
         return ""
-    return f", by its {label.start.source}; the object was written at {written_at:%H:%M:%SZ}"
+    return f", by its {label.start.source}, in an object written at {written_at:%H:%M:%SZ}"
 
 
 def say_waiting(number: int, noun: str) -> str:

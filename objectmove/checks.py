@@ -61,7 +61,7 @@ def check_approval(
     is_known = is_begun or bool(ledger.head) or has_earlier
     if is_new and is_begun:
         if ledger.is_ended:
-            raise NotApprovedError(f"{plan.id} was carried out. Plan again.")
+            raise NotApprovedError(f"{plan.id} was carried out: {_say_plan_again(plan)}.")
         raise NotApprovedError(f"{plan.id} was begun. Go on with: {header.resume_command}")
     if is_new and now > header.expires_at:
         until = format_time(header.expires_at)

@@ -734,7 +734,10 @@ class Investigation(Generic[S, C]):
             self.incident.follow(owner, plan.id)
 
     def verify(self, plan: Plan) -> ActionEntry:
-        """Read the world again and journal whether the plan's effect is there."""
+        """Read the world again, and journal whether the plan's effect is there.
+
+        The effect of what an earlier incident did is returned, and not journalled here.
+        """
         if plan.is_empty:
             text = "nothing to do"
             reason = plan.summary.get("reason")
@@ -745,6 +748,8 @@ class Investigation(Generic[S, C]):
             return self._write_phase(plan, ActionPhase.PLANNED, "not applied: nothing to verify")
         effect = plan.kind.verify(self, plan)
         phase = ActionPhase.VERIFIED if effect.is_ok else ActionPhase.FAILED
+        if not self._is_followed(plan):
+            return plan.make_entry(phase, reason=effect.reason, result=effect.result)
         return self._write_phase(plan, phase, effect.reason, effect.result)
 
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:

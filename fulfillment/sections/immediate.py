@@ -25,7 +25,7 @@ from ..investigation import Investigation
 from ..waiting import WAITING_COLUMNS, Label, Waiting, list_prefixes, read_waiting
 from . import detection
 from .detection import LISTING
-from .recovery import find_end_before, find_last_upload
+from .recovery import find_close_before, find_last_upload
 from .signals import (
     ALERTS,
     BLIND_ALERT,
@@ -501,8 +501,8 @@ def _find_log_start(inv: Investigation) -> tuple[datetime, str]:
 
     The log starts LAG_THRESHOLD_MINUTES before this incident began, since a cause acts before the
     first label is late. Without a breach, the log starts with the window. If the incident before
-    this one ended after that start, the log starts at the end of that incident or at the beginning
-    of this one, whichever is earlier.
+    this one was closed after that start, the log starts at that close or at the beginning of this
+    one, whichever is earlier.
     """
     began = inv.journal.since()
     if began is None:
@@ -513,12 +513,12 @@ def _find_log_start(inv: Investigation) -> tuple[datetime, str]:
         limit = inv.settings.lag_threshold_minutes
         start = began - timedelta(minutes=limit)
         words = f"since {start:%H:%M:%S} UTC, {limit:g} min before this incident began"
-    ended = find_end_before(inv)
-    if ended is None or ended <= start:
+    close = find_close_before(inv)
+    if close is None or close.at <= start:
         return start, words
-    if began and began <= ended:
+    if began and began <= close.at:
         return began, f"since {began:%H:%M:%S} UTC, when this incident began"
-    return ended, f"since {ended:%H:%M:%S} UTC, when the incident before this one ended"
+    return close.at, f"since {close.at:%H:%M:%S} UTC, when {close.incident} was closed"
 
 
 def _find_needed_silence(group: LogGroup) -> timedelta:

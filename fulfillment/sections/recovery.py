@@ -328,12 +328,20 @@ def find_beginning(inv: Investigation) -> datetime:
     return since - timedelta(minutes=inv.settings.lag_threshold_minutes)
 
 
-def find_end_before(inv: Investigation) -> datetime | None:
-    """Return when the last earlier incident or drill was closed; None without an earlier one."""
+class Close(NamedTuple):
+    """When an incident or a drill was closed."""
+
+    at: datetime
+    incident: str
+
+
+def find_close_before(inv: Investigation) -> Close | None:
+    """Return the last close of an earlier incident or drill; None without an earlier one."""
     # The id of an incident begins with its time, so an earlier incident has a smaller id.
     rows = list_history(inv.incident.folder.parent, inv.policy)
-    ends = [row.closed_at for row in rows if row.closed_at and row.incident < inv.incident.id]
-    return max(ends, default=None)
+    earlier = [row for row in rows if row.incident < inv.incident.id]
+    closes = [Close(row.closed_at, row.incident) for row in earlier if row.closed_at]
+    return max(closes, default=None)
 
 
 class _Calm(NamedTuple):
@@ -360,7 +368,8 @@ def _read_calm(inv: Investigation, began: datetime) -> _Calm:
     limit = inv.settings.lag_threshold_minutes
     hour_before = [sample for sample in lag or () if start <= sample.at <= began]
     late_at = [sample.at for sample in hour_before if sample.value > limit]
-    since = max(start, find_end_before(inv) or start, *late_at)
+    close = find_close_before(inv)
+    since = max(start, close.at if close else start, *late_at)
     return _Calm(since, [sample for sample in hour_before if sample.at > since])
 
 

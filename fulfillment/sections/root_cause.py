@@ -42,7 +42,7 @@ from . import detection, immediate
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
-from .recovery import find_end_before
+from .recovery import find_close_before
 from .signals import BACKLOG, read_lines, read_samples
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline, read_events
@@ -267,11 +267,11 @@ def _describe_worker(inv: Investigation, look: _WorkerLook) -> model.Outcome:
 
 
 def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:
-    """Tell whether a time is in the window, and after the end of the incident before this one."""
+    """Tell whether a time is in the window, and after the close of the incident before this one."""
     if at < inv.now() - inv.window:
         return False
-    ended_before = find_end_before(inv)
-    return ended_before is None or at > ended_before
+    close = find_close_before(inv)
+    return close is None or at > close.at
 
 
 def _find_own_hold(inv: Investigation) -> str:
@@ -798,10 +798,10 @@ def _drop_ended_before(
     """
     kept = dict(observations)
     end_names = [name for name in kept if name.startswith("ended_")]
-    closed_at = find_end_before(inv) if end_names else None
+    close = find_close_before(inv) if end_names else None
     for name in end_names:
         ended_at = try_time(kept[name].value)
-        if ended_at and closed_at and ended_at <= closed_at:
+        if ended_at and close and ended_at <= close.at:
             del kept[name]
     return kept
 

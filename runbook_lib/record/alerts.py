@@ -37,7 +37,7 @@ class ReceivedAlert(BaseModel, frozen=True):
         name = self.labels.get("alertname", "without a name")
         others = sorted(item for item in self.labels.items() if item[0] != "alertname")
         labels = ", ".join(f"{label}={value}" for label, value in others)
-        times = f"since {self.starts_at:%H:%M:%SZ}"
+        times = f"firing since {self.starts_at:%H:%M:%SZ}"
         if self.ends_at is not None:
             times += f" until {self.ends_at:%H:%M:%SZ}"
         return f"{_clip(name, 60)} ({_clip(labels, 80)}) {times}, {self.fingerprint}"

@@ -284,7 +284,8 @@ class Incident:
         if episode and state.episode is None:
             self._change({"episode": episode.model_dump(mode="json")})
             start = f"{episode.start:%Y-%m-%d %H:%M:%S}Z"
-            self.tell("adopted", f"The alert since {start} belongs to {self.id}.")
+            text = f"The alert whose condition began at {start} belongs to {self.id}."
+            self.tell("adopted", text)
         if by != HAND:  # only a step saw trouble, which may be an earlier incident's
             self._name_continued()
 
@@ -354,7 +355,8 @@ class Incident:
         """
         self.journal.append(kind, {"section": "", "reason": text, **facts})
         if not get_run():
-            _log.warning(text)
+            # The place of another report is right in this folder, not where a command is typed.
+            _log.warning(text.replace("../", f"{self.folder.parent}/"))
 
     def is_over(
         self,

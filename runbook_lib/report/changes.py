@@ -30,7 +30,7 @@ _SHARE = 0.1
 _NUMBERS = frozenset({Role.ALERT, Role.BACKLOG})
 #: How the text begins about a cause that was supported at the last report, by its status now. For
 #: any other status the text says that the cause is no longer proven.
-_GONE = {
+GONE = {
     CauseStatus.PAST: "Cause is past",
     CauseStatus.REFUTED: "Cause is refuted",
 }
@@ -161,7 +161,7 @@ def _compare_causes(before: JournalView, journal: JournalView) -> Iterator[Chang
             continue
         if later is None:
             later = finding.model_copy(update={"reason": "it was not looked for again"})
-        label = _GONE.get(later.status, "Cause is no longer proven")
+        label = GONE.get(later.status, "Cause is no longer proven")
         yield _describe_cause(ChangeKind.CAUSE_GONE, label, later)
 
 

@@ -42,7 +42,7 @@ from ..record.view import get_content, get_number
 from ..runbook import find_runbook, name_runbook
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
-from ..show.text import format_value, safe
+from ..show.text import count_of, format_value, safe
 from . import summary
 from .model import ReportModel, ReportStep
 from .summary import say_reading, shorten
@@ -55,8 +55,8 @@ CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src da
 _PACKAGES = ("papermill", "nbclient", "pandas", "pydantic")
 #: A larger page is laid out again, with the next smaller budget.
 _LIMIT_BYTES = 2_000_000
-#: A tag, or the place of another incident's report in the text between tags.
-_TAG_OR_PLACE = re.compile(r"<[^>]*>|\.\./inc-\d{8}T\d{6}Z-[0-9a-f]{4}/report\.html")
+#: A tag, or an incident's id in the text between tags, perhaps within the place of its report.
+_TAG_OR_ID = re.compile(r"<[^>]*>|(?:\.\./)?(inc-\d{8}T\d{6}Z-[0-9a-f]{4})(?:/report\.html)?")
 #: The head of a journal without entries.
 _NO_ENTRY = Entry(0, datetime.min.replace(tzinfo=UTC), "", {}, "", GENESIS)
 _LESSONS = {
@@ -125,7 +125,7 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     target = incident.folder / "report.html"
     for budget in _BUDGETS:
         page = _Page(model, incident, budget)
-        html = _link_reports(page.render())
+        html = _link_reports(page.render(), own_id=incident.id)
         content = html.encode("utf-8", "backslashreplace")
         if len(content) <= _LIMIT_BYTES:
             break
@@ -137,15 +137,16 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     return target
 
 
-def _link_reports(html: str) -> str:
-    """Return a page in which the place of each other incident's report is a link to it."""
-    return _TAG_OR_PLACE.sub(_link_place, html)
+def _link_reports(html: str, *, own_id: str) -> str:
+    """Return a page in which each other incident's id, or report's place, links to its report."""
 
+    def link(match: re.Match[str]) -> str:
+        incident_id = match[1]
+        if incident_id in (None, own_id):
+            return match[0]
+        return f'<a href="../{incident_id}/report.html">{match[0]}</a>'
 
-def _link_place(match: re.Match[str]) -> str:
-    """Return a link to a report's place; a tag stays as it is."""
-    text = match[0]
-    return text if text.startswith("<") else f'<a href="{text}">{text}</a>'
+    return _TAG_OR_ID.sub(link, html)
 
 
 class _Page:
@@ -460,7 +461,8 @@ class _Page:
         parts = []
         rows = reading.rows[: self._budget.table_rows]
         if rows:
-            caption = f"{reading.step}: {len(rows)} of {len(reading.rows)} rows"
+            kept = count_of(len(reading.rows), "row")
+            caption = f"{reading.step}: {len(rows)} of {kept} that the step kept"
             table = Table(caption, rows, reading.columns)
             parts.append(scroll(table))
         if reading.text:

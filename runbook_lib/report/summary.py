@@ -44,6 +44,7 @@ from ..record.notes import list_follow_ups
 from ..record.view import get_number
 from ..runbook import name_runbook
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
+from .changes import GONE
 from .model import ReportModel
 
 T = TypeVar("T")
@@ -82,6 +83,7 @@ class _Words(NamedTuple):
 _BY_KIND = {
     "opened": _Words("incident", "The incident was opened"),
     "adopted": _Words("note", "An alert was taken up as this incident's"),
+    "plan_of_closed": _Words("note", "Somebody asked for a plan of a closed incident"),
     "followed": _Words("note", "A plan of an earlier incident is carried out here"),
     "continued": _Words("note", "The trouble of an earlier incident goes on here"),
     "joined": _Words("note", "Somebody else goes on"),
@@ -151,7 +153,11 @@ def write_headline(model: ReportModel) -> str:
             return "Nothing was concluded yet"
         return "Nothing was recorded yet"
     words, _, _ = VERDICT_WORDS[model.verdict].partition(";")
-    headline = model.policy.make_headline(model.verdict, model.causes)
+    causes = model.causes
+    if not model.is_good:
+        past = _list_past(model)
+        causes = [cause for cause in causes if cause.name not in past] or causes
+    headline = model.policy.make_headline(model.verdict, causes)
     if model.facts.get("fault_drill") and model.causes and model.verdict is not Verdict.HEALTHY:
         headline += ", from a drill's fault"
     return f"{words}: {headline}"
@@ -175,27 +181,28 @@ def list_facts(model: ReportModel) -> dict[str, Fact]:
 
 
 def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
-    """Return the incidents that this one is linked to, each with the place of its report."""
+    """Return the incidents that this one is linked to; a page makes links of their ids."""
     neighbours = {}
     for heading, name in _NEIGHBOURS.items():
         other = str(model.facts.get(name) or "")
         if other:
-            neighbours[heading] = Fact(other, f"../{other}/report.html")
+            neighbours[heading] = Fact(other)
     others = [str(other) for other in model.facts.get("follows") or ()]
     if others:
-        places = ", ".join(f"../{other}/report.html" for other in others)
-        neighbours["Carries out plans of"] = Fact(", ".join(others), places)
+        neighbours["Carries out plans of"] = Fact(", ".join(others))
     return neighbours
 
 
 def _describe_trigger(model: ReportModel) -> Fact:
     """Return the first change that began the trouble, if a system recorded one."""
     triggers = list_triggers(model.journal)
+    if not triggers and model.verdict is Verdict.HEALTHY:
+        return Fact("–")
     if not triggers:
         return Fact("not known", "no system tells who or what began it")
     first = triggers[0]
     note = f"{format_value(first.at)}, as {first.source} says"
-    if model.causes and len(triggers) + len(model.causes) > 2:
+    if len(model.causes) > 1:  # one event may be told twice, so of one cause no number is said
         known = count_of(len(triggers), "trigger")
         note += f"; {known} known, of {count_of(len(model.causes), 'cause')}"
     return Fact(_capitalise(first.text), note)
@@ -204,8 +211,7 @@ def _describe_trigger(model: ReportModel) -> Fact:
 def _describe_detection(model: ReportModel) -> Fact:
     """Return how long after the first sign what detected it, and when the later moments came."""
     if model.is_continued:
-        previous = str(model.facts.get("previous") or "")
-        return Fact("by the incident before this one", f"../{previous}/report.html")
+        return Fact("by the incident before this one", str(model.facts.get("previous") or ""))
     moments = list_moments(model.journal)
     first = find_detection(moments)
     if first is None:
@@ -418,16 +424,23 @@ def _explain_causes(model: ReportModel) -> str:
 
 
 def _say_reason(model: ReportModel, cause: Finding) -> str:
-    """Return when a conclusion first gave a cause's reason, and the reason."""
+    """Return when a conclusion first gave a cause's reason, the reason, and whether it is past."""
+    ending = ", past at the last look" if cause.name in _list_past(model) else ""
     for conclusion in model.journal.conclusions:
         if cause in conclusion.findings:
-            return f"found at {conclusion.at:%H:%M:%SZ}: {cause.reason}"
+            return f"found at {conclusion.at:%H:%M:%SZ}{ending}: {cause.reason}"
     return cause.reason
+
+
+def _list_past(model: ReportModel) -> set[str]:
+    """Return the names of the causes that the newest diagnosis found past, or refuted."""
+    return {finding.name for finding in model.journal.findings() if finding.status in GONE}
 
 
 def _describe_start(model: ReportModel) -> Fact:
     if model.since is None:
-        return Fact("no symptom was seen")
+        was_read = any(reading.role in SYMPTOMS for reading in model.journal.readings)
+        return Fact("no symptom was seen" if was_read else "no symptom was read")
     return Fact(format_value(model.since), _format_local(model.since))
 
 
@@ -512,11 +525,11 @@ def _describe_changes(model: ReportModel) -> Fact:
         main = [action for action in done if action in model.remedies]
         fact = _describe_done(model, main or done)
         begun = [action for action in cut_off if action in model.remedies]
-        texts = [fact.text, *_list_begun(model, begun), *_list_mended_elsewhere(model)]
+        texts = [str(fact), *_list_begun(model, begun), *_list_mended_elsewhere(model)]
         taken_back = _find_taken_back(model)
         if taken_back and (model.until is None or taken_back <= model.until):
             texts.append(_say_taken_back(taken_back))
-        return Fact("; ".join(texts), fact.note)
+        return Fact("; ".join(texts))
     if cut_off:
         text = "; ".join(_list_begun(model, cut_off))
         newest = cut_off[-1].last
@@ -806,6 +819,8 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
     note = action.last.reason
     if action.applied:
         note = model.policy.describe_proof(action)
+    if action.is_verified:
+        note += f" at {action.last.at:%H:%M:%SZ}"
     if action.is_taken_back:
         note = "an undo took it back later"
     elif action.is_cut_off and not note:

@@ -540,7 +540,7 @@ def _list_plans(
     ----------
     own : the entries that the run wrote
     is_over : whether nothing more is to be done; if so, and the run changed something, no plan is
-        offered
+        offered. A plan from before the run's last change is never offered
     """
     is_offered = not is_over or own.last_applied is None
     planned = own.list_plans()
@@ -549,8 +549,8 @@ def _list_plans(
         is_older = own.last_applied is not None and planned[row["plan"]].seq < own.last_applied.seq
         why = row["why"]
         if row["status"] == "planned" and is_older:
-            why = f"from before the last change; the advice is newer. {why}".strip()
-        if row["status"] == "planned" and is_offered:
+            why = f"from before the last change: plan again. {why}".strip()
+        elif row["status"] == "planned" and is_offered:
             section = row["step"].partition(".")[0].zfill(2)
             command = name_command(f"run {section}", incident)
             apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
@@ -670,7 +670,7 @@ def list_incidents(settings: Settings) -> documents.IncidentsDocument:
         count = count_of(ended_drills, "ended drill")
         notes.append(name_runbook(f"{count} (`runbook history` lists them, too)"))
     if looks > 0:
-        notes.append(f"{count_of(looks, 'look')} that saw no trouble")
+        notes.append(f"{count_of(looks, 'look')} that opened no incident")
     note = f"not shown: {', and '.join(notes)}" if notes else ""
     return documents.IncidentsDocument(
         schema_name="runbook/incidents/1", incidents=(*still_open, *over), note=note

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -36,8 +35,6 @@ from ..section import Sections
 from ..settings import Settings
 from ..show.text import VERDICT_WORDS, count_of, format_bytes
 from .documents import Document
-
-_log = logging.getLogger(__name__)
 
 #: How many objects of a plan are shown.
 _SHOWN = 10
@@ -701,14 +698,14 @@ class MoveCommands:
         incident = Incident(folder, redactor=Redactor(settings.secrets))
         is_damaged = bool(incident.find_damage())
         if is_damaged or (incident.is_closed and not look):
-            if not is_damaged:
-                place = f"../{incident.id}/report.html"
-                _log.warning(
-                    "%s is a plan of %s (%s), which is closed.", plan_id, incident.id, place
-                )
             # A look that is made here is kept if the plan's incident is damaged: `verify` opens no
             # incident, and the next command goes on in the same look.
             incident, _ = self._opener.find_or_make(settings, keeps=is_damaged)
+            if not is_damaged:
+                place = f"../{folder.name}/report.html"
+                with incident.keep_open():
+                    text = f"{plan_id} is a plan of a closed incident: {place}"
+                    incident.tell("plan_of_closed", text)
         return self._open(settings, incident, progress, **parameters)
 
     def _fetch_plan(self, settings: Settings, plan_id: str) -> Path | None:

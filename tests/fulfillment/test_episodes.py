@@ -35,10 +35,10 @@ from runbook_lib.errors import (
     UsageError,
     exit_code_of_error,
 )
-from runbook_lib.model import ActionPhase, Verdict, keep_quiet
+from runbook_lib.model import Verdict, keep_quiet
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
-from runbook_lib.report import ReportModel
+from runbook_lib.report import ReportModel, write_outputs
 from runbook_lib.report.summary import list_facts
 from runbook_lib.run.commands import (
     close_incident,
@@ -446,10 +446,13 @@ def test_resume_of_a_finished_plan_of_a_closed_incident_opens_none(
     look = Incident(world.home / str(done.incident), redactor=Redactor())
     assert look.id != plan.incident
     assert (look.state.opened_by, look.state.follows) == ("", ())
-    assert look.journal.view().list_actions(ActionPhase.APPLIED) == []
+    assert look.journal.view().actions == []
     assert "nothing was done now" in done.summary
     assert str(plan.incident) in caplog.text
-    assert "is closed" in caplog.text
+    assert "of a closed incident" in caplog.text
+    place = f"{plan.incident}/report.html"
+    assert f"{world.home}/{place}" in caplog.text
+    assert f'href="../{place}"' in (look.folder / "report.html").read_text("utf-8")
     assert list_open(world) == []
     assert read_record(world, str(plan.incident)) == before
 
@@ -493,6 +496,12 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
     assert list_open(world) == []
     looks = [Incident(folder, redactor=Redactor()) for folder in world.home.glob("inc-*")]
     assert {look.state.follows for look in looks} == {()}
+    for look in looks:
+        if look.id != plan.incident:
+            report = write_outputs(look, SECTIONS).read_text("utf-8")
+            assert f'href="../{plan.incident}/report.html"' in report
+            assert "is carried out here" not in report
+            assert "Way back" not in report
 
 
 @pytest.mark.parametrize("minutes_later", [0, 20])

@@ -993,12 +993,40 @@ def test_of_two_causes_each_has_its_reason_and_the_one_that_was_not_mended_here_
     model = model_of(tell.incident)
     model.is_good = False
     at = f"{model.journal.conclusions[0].at:%H:%M:%SZ}"
-    words = f"Errors, found at {at}: they are logged. A pause, found at {at}: the DAG says so"
+    found = f"found at {at}, past at the last look"
+    words = f"Errors, {found}: they are logged. A pause, {found}: the DAG says so"
     assert words in facts_of(model)["Cause"]
     assert "elsewhere" not in facts_of(model)["What was done"]
     model.is_good = True
     done = list_facts(model)["What was done"].text
-    assert done.endswith("; errors: ended without a change that is recorded here")
+    # The approval stands with what was approved, not behind what nobody approved.
+    assert done.endswith("; approved by ops@box; errors: ended without a change that is recorded here")
+
+
+def test_while_there_is_trouble_the_title_names_only_causes_that_are_still_there(
+    tmp_path: Path,
+) -> None:
+    tell = make_incident(tmp_path)
+    tell_two_causes(tell)
+    newest = tell.incident.journal.view().findings()
+    still = newest[0].model_copy(update={"status": CauseStatus.SUPPORTED})
+    tell.conclude(Verdict.NOT_FIXED, "one is left", findings=(still, *newest[1:]))
+    model = model_of(tell.incident)
+    model.is_good = False
+    assert write_headline(model).endswith(": errors")
+    assert "A pause, found at 03:14:15Z, past at the last look" in facts_of(model)["Cause"]
+    model.is_good = True
+    assert write_headline(model).endswith(": errors and a pause")
+
+
+def test_one_event_that_is_told_twice_is_no_second_trigger(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    for text in ("paused by the drill", "paused"):
+        event = {"at": format_time(START), "kind": "trigger", "text": text}
+        tell.read("5.3", "pipeline", "breach", events=[event])
+    findings = (Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED),)
+    tell.conclude(Verdict.INCIDENT, "why", findings=findings)
+    assert "known" not in list_facts(model_of(tell.incident))["Trigger"].note
 
 
 def test_a_repair_that_another_incident_verified_is_named(tmp_path: Path) -> None:
@@ -1103,14 +1131,14 @@ def test_a_plan_from_before_a_change_of_the_same_run_says_so(tmp_path: Path) -> 
     before = list_plans(tell)
     tell.act(ActionPhase.APPLIED, step="6.2", result={"plan": "svc-1"})
     after = list_plans(tell)
-    assert before == {"rel-a": False, "svc-1": False}
-    assert after == {"rel-a": True, "svc-1": False}
+    assert before == {"rel-a": (False, True), "svc-1": (False, True)}
+    assert after == {"rel-a": (True, False), "svc-1": (False, False)}
 
 
-def list_plans(tell: Teller) -> dict[str, bool]:
-    """Return for each plan that a run made whether its row says why it may be out of date."""
+def list_plans(tell: Teller) -> dict[str, tuple[bool, bool]]:
+    """Return for each plan of a run whether its row says that it is old, and offers it."""
     rows = _list_plans(tell.incident, tell.incident.journal.view(), is_over=False)
-    return {row["plan"]: bool(row["why"]) for row in rows}
+    return {row["plan"]: (bool(row["why"]), bool(row["apply"])) for row in rows}
 
 
 def test_a_series_has_one_peak_until_it_falls_back(tmp_path: Path) -> None:
