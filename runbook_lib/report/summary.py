@@ -196,9 +196,9 @@ def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
 def _describe_trigger(model: ReportModel) -> Fact:
     """Return the first change that began the trouble, if a system recorded one."""
     triggers = list_triggers(model.journal)
-    if not triggers and model.verdict is Verdict.HEALTHY:
-        return Fact("–")
     if not triggers:
+        if model.verdict is Verdict.HEALTHY:
+            return Fact("–")
         return Fact("not known", "no system tells who or what began it")
     first = triggers[0]
     note = f"{format_value(first.at)}, as {first.source} says"

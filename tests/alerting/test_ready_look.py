@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +70,9 @@ def test_it_carries_out_the_next_look_and_another_one_waits_after_it(
     first = wait_for_ready(service)
     assert service.post(make_payload(make_alert())).status_code == 202
     wait_for(lambda: receivers.list_texts("slack") != [], f"it is told\n{service.log}")
-    assert len(list_reports(service)) == 1
+    (report,) = list_reports(service)
+    state = json.loads((report.parent / "incident.json").read_text("utf-8"))
+    assert state["operators"] == ["runbook serve"]  # no person looked
     assert not first.is_running()
     second = wait_for_ready(service)
     assert second.pid != first.pid

@@ -453,6 +453,8 @@ def test_resume_of_a_finished_plan_of_a_closed_incident_opens_none(
     place = f"{plan.incident}/report.html"
     assert f"{world.home}/{place}" in caplog.text
     assert f'href="../{place}"' in (look.folder / "report.html").read_text("utf-8")
+    with pytest.raises(MoveError, match="runbook plan"):
+        RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
     assert list_open(world) == []
     assert read_record(world, str(plan.incident)) == before
 

@@ -220,6 +220,15 @@ def test_a_real_object_under_the_chaos_prefix_counts_as_real(world: World) -> No
     assert world.take(detection, "2.3").status is Status.BREACH
 
 
+def test_the_first_part_of_a_listing_ends_with_its_own_bracket(world: World) -> None:
+    """A report cites the first part alone."""
+    since = (world.now - timedelta(minutes=30)).isoformat()
+    world.put("pending/1-a.pdf", order_id="1", tracking_number="T", pending_since=since)
+    first, _, _ = world.take(detection, "2.3").reason.partition("; ")
+    assert "pending-since" in first
+    assert first.endswith("Z)")
+
+
 def test_a_metric_that_differs_grossly_from_the_listing_is_told(world: World) -> None:
     name = "fulfillment_artifacts_backlog_objects"
     world.series[name] = [world.line([500.0], prefix="pending/", origin="real")]
@@ -543,7 +552,8 @@ def log_error(world: World, at: datetime, *, times: int) -> None:
     world.logs += [LogLine(at, text)] * times
 
 
-def close_an_incident_before(world: World, at: datetime) -> None:
+def close_an_incident_before(world: World, at: datetime) -> str:
+    """Close an earlier incident; return its id."""
     before = create_incident(
         world.home,
         redactor=Redactor(),
@@ -551,6 +561,7 @@ def close_an_incident_before(world: World, at: datetime) -> None:
         clock=lambda: NOW - timedelta(minutes=30),
     )
     before.update(opened_by="hand", closed_at=format_time(at))
+    return before.id
 
 
 def test_the_log_begins_so_long_before_the_incident_as_a_label_may_wait(world: World) -> None:
@@ -583,10 +594,12 @@ def test_the_errors_of_the_incident_before_are_not_this_ones(
 
 
 def test_a_first_look_at_the_log_leaves_out_the_incident_before(world: World) -> None:
-    close_an_incident_before(world, NOW - timedelta(minutes=5))
+    before = close_an_incident_before(world, NOW - timedelta(minutes=5))
     log_error(world, NOW - timedelta(minutes=6), times=1_023)
 
-    assert world.take(immediate, "3.5").value in (0, None)
+    reading = world.take(immediate, "3.5")
+    assert reading.value in (0, None)
+    assert f"{before} was closed" in reading.reason
 
 
 def test_old_errors_of_the_log_are_past_once_labels_move_again(world: World) -> None:
@@ -658,6 +671,14 @@ def test_the_postmortem_names_time_cause_and_measures(world: World) -> None:
     (measure,) = reading.rows
     assert "fulfillment_release" in measure["what"]
     assert (measure["proof"], measure["approved by"]) == ("not verified", inv.operator)
+
+
+def test_a_diagnosis_that_names_no_cause_is_no_diagnosis_that_is_missing(world: World) -> None:
+    before = world.take(postmortem, "7.3")
+    run(world, root_cause)
+    after = world.take(postmortem, "7.3")
+    assert (before.status, after.status) == (Status.UNKNOWN, Status.UNKNOWN)
+    assert before.reason != after.reason
 
 
 def test_a_note_answers_a_point_and_its_follow_ups_stay(world: World) -> None:

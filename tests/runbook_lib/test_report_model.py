@@ -1056,6 +1056,7 @@ def test_a_look_that_saw_no_trouble_needs_no_cause_and_was_no_incident(tmp_path:
     tell.conclude(Verdict.HEALTHY, "all is well", findings=(refuted,))
     tell.incident.close(Verdict.HEALTHY)
     model = model_of(tell.incident)
+    assert list_facts(model)["Trigger"].note == ""  # nothing began
     assert facts_of(model)["Cause"] == "there was no trouble"
     assert "The look was over" in [row.text for row in tell_timeline(model)]
     tell.incident.update(opened_by="2.1")
