@@ -42,7 +42,7 @@ from ..record.view import get_content, get_number
 from ..runbook import find_runbook, name_runbook
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
-from ..show.text import count_of, format_value, safe
+from ..show.text import format_value, safe
 from . import summary
 from .model import ReportModel, ReportStep
 from .summary import say_reading, shorten
@@ -461,8 +461,7 @@ class _Page:
         parts = []
         rows = reading.rows[: self._budget.table_rows]
         if rows:
-            kept = count_of(len(reading.rows), "row")
-            caption = f"{reading.step}: {len(rows)} of {kept} that the step kept"
+            caption = f"{reading.step}: {len(rows)} of {len(reading.rows)} rows that were kept"
             table = Table(caption, rows, reading.columns)
             parts.append(scroll(table))
         if reading.text:

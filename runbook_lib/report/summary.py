@@ -153,11 +153,11 @@ def write_headline(model: ReportModel) -> str:
             return "Nothing was concluded yet"
         return "Nothing was recorded yet"
     words, _, _ = VERDICT_WORDS[model.verdict].partition(";")
-    causes = model.causes
+    causes_now = model.causes
     if not model.is_good:
         past = _list_past(model)
-        causes = [cause for cause in causes if cause.name not in past] or causes
-    headline = model.policy.make_headline(model.verdict, causes)
+        causes_now = [cause for cause in causes_now if cause.name not in past] or causes_now
+    headline = model.policy.make_headline(model.verdict, causes_now)
     if model.facts.get("fault_drill") and model.causes and model.verdict is not Verdict.HEALTHY:
         headline += ", from a drill's fault"
     return f"{words}: {headline}"

@@ -729,7 +729,8 @@ def test_of_a_damaged_journal_a_new_incident_takes_the_place_and_says_so_once(
     sentence = f"The journal of {old} is damaged ({damage}). "
     sentence += f"It stays as it is; this look goes on in {new}."
     assert list_damages(caplog) == [sentence]
-    assert sentence in (world.home / new / "report.html").read_text("utf-8")
+    linked = sentence.replace(old, f'<a href="../{old}/report.html">{old}</a>')
+    assert linked in (world.home / new / "report.html").read_text("utf-8")
     assert read_folder(world.home / old) == before
 
     assert list_open(world) == [new]
