@@ -26,7 +26,7 @@ from ..investigation import Investigation
 from ..waiting import read_waiting
 from . import references
 from .immediate import CHANNELS
-from .recovery import find_end_before, has_exporter
+from .recovery import find_close_before, has_exporter
 from .remediation import read_recovery
 from .root_cause import STEPS as CAUSE_STEPS
 from .signals import (
@@ -132,7 +132,9 @@ def _list_received(inv: Investigation) -> list[Notification]:
     if not inv.settings.notifications_url:
         return []
     since = inv.incident.state.opened_at - inv.window
-    since = max(since, find_end_before(inv) or since)
+    close = find_close_before(inv)
+    if close:
+        since = max(since, close.at)
     arrived = inv.clients.notifications.list_notifications(since=since)
     return [notice for notice in arrived if set(notice.alertnames) & set(ALERTS)]
 
