@@ -32,8 +32,8 @@ NAME = "01_purpose"
 TITLE = "Purpose"
 Parameters = SectionParameters
 MAX_SKEW_S = 30.0
-#: Without these systems nothing can be said of an incident.
-_NEEDED = ("store", "prometheus")
+#: Looking is possible only if each of these that is configured can be read.
+_NEEDED_FOR_LOOKING = ("store", "prometheus")
 #: The name of the store's second row in step 1.3, where MINIO_CHANGE_USER is set.
 _CHANGE_KEYS = "store, keys for changes"
 #: The rights that looking needs.
@@ -96,10 +96,13 @@ def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
     name="environment",
     role=Role.GROUND,
     source=f"RUNBOOK_ENVIRONMENT; $fulfillment_bucket/{MARKER_KEY}",
-    threshold="setting and marker object differ",
+    threshold="in local or demo: setting and marker object differ",
 )
 def _read_environment(inv: Investigation) -> Outcome:
-    """Compare RUNBOOK_ENVIRONMENT with the marker in the bucket: an exercise needs both."""
+    """Compare RUNBOOK_ENVIRONMENT with the marker in the bucket: an exercise needs both to agree.
+
+    Only ``local`` and ``demo`` are compared: elsewhere no exercise may run, whatever the marker.
+    """
     environment = inv.settings.runbook_environment
     marker = read_marker(inv.clients.store)
     facts = {
@@ -172,12 +175,13 @@ def _judge_answers(
 ) -> Outcome:
     """Judge the answers of all systems.
 
-    A breach: a needed system does not answer, or another system answers at a system's address.
+    A breach: a system outside ``OPTIONAL`` does not answer, or another system answers at a
+    system's address.
 
     Parameters
     ----------
     source : the addresses, as the source of the reading
-    absent : systems that were not asked, since no address is set
+    absent : systems that were not asked, since they are not configured
     """
     failed = [name for name, answer in answers.items() if answer.error]
     outcome = Outcome(
@@ -309,7 +313,8 @@ def _read_rights_of(inv: Investigation, name: str, read: Callable[[], object]) -
 def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[str, Json]:
     """Ask a system for our rights, and return its row of step 1.3.
 
-    ``reachable`` and ``recognised`` are None when they are not known.
+    ``reachable`` is None for a system that is not configured. ``recognised`` is None when nobody
+    knows which system answers.
     """
     row: dict[str, Json] = {
         "name": name,
@@ -373,7 +378,7 @@ def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json
         words = [row["rights"].get(right) for right in _LOOKING]
         is_refused_or_unknown = "no" in words or "not known" in words
         is_unreadable = row["reachable"] is False or is_refused_or_unknown
-        is_needed = row["name"] in _NEEDED
+        is_needed = row["name"] in _NEEDED_FOR_LOOKING
         if row["recognised"] is False or (is_needed and is_unreadable):
             obstacles.append(row)
     return obstacles
@@ -431,7 +436,7 @@ def _say_rights(heading: str, rights: Mapping[str, Sequence[str]]) -> str:
 
     Parameters
     ----------
-    rights : by the name of the system
+    rights : a mapping from the name of a system to the names of rights
     """
     parts = [f"{system} {', '.join(names)}" for system, names in rights.items() if names]
     if not parts:
@@ -516,7 +521,8 @@ def read_unfinished(inv: Investigation) -> Outcome:
 
     A drill that was killed on this machine is listed, too. If the bucket's records cannot be read,
     the step is unknown; but it is a breach if a killed drill is known all the same, or if the
-    drill's file on this machine cannot be read.
+    drill's file on this machine cannot be read. A lifecycle rule that would remove the records is a
+    breach, too.
     """
     rows: list[dict[str, Json]] = []
     rules: list[str] = []
@@ -565,7 +571,9 @@ def _describe_unfinished(row: Mapping[str, Json]) -> str:
     if row["held_by"]:
         held = f", held by {row['held_by']} since {row['held_since']}"
     objects = ""
-    if row.get("planned"):  # else ``rows`` are not those that were begun
+    # With ``planned``, ``rows`` are the objects that were begun. Otherwise they are those that wait
+    # for a person, or are open.
+    if row.get("planned"):
         objects = f" ({row['rows']:,} of {count_of(row['planned'], 'object')})"
     elif row["rows"]:
         objects = f" ({count_of(row['rows'], 'object')})"
