@@ -414,9 +414,9 @@ def _say_labels(labels: Mapping[str, str], separator: str = " ") -> str:
 def _compare_panel(inv: Investigation) -> Outcome:
     """Send the panel's queries to Prometheus, and compare the answers with a listing.
 
-    Without Grafana the queries are those of the dashboard as code; the step is left out if they
-    give no number. Unknown: Grafana is configured, but does not show the panel, or the panel's
-    queries give no number.
+    Without Grafana the queries are those of the dashboard as code. If the queries give no number,
+    the step is left out without Grafana, and unknown with it. It is also unknown if Grafana is
+    configured, but does not show the panel.
     """
     show = read_panel(inv)
     listed, list_error = attempt(lambda: _count_listed(inv))
@@ -532,7 +532,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
 def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     """Count the orders without any label, if 2.1 says that uploads fail or that no label gets in.
 
-    None if 2.1 says neither, or if the orders cannot be read.
+    None if 2.1 says neither, or if nobody can know which orders have no label.
     """
     alert_reading = inv.latest().get("2.1")
     uploads = alert_reading.observations.get("uploads") if alert_reading else None
@@ -698,7 +698,10 @@ def _compute_behind_minutes(inv: Investigation, case: Case, newest_at: datetime)
 
 
 def _list_changes(inv: Investigation, case: Case) -> list[datetime]:
-    """Return when the shipments of a ticket's first five orders changed."""
+    """Return when the shipments of a ticket's first five orders last changed.
+
+    At most five shipments of each order count.
+    """
     changes = []
     client = inv.clients.fulfillment
     for order_id in case.order_ids[:5]:
@@ -734,8 +737,8 @@ def read_probe(inv: Investigation) -> Outcome:
     if refresh and refresh.status == "error":
         outcome.observations = {"probe_refresh_failed": True}
         others = [part for part in probe.steps if part.status == "error" and part is not refresh]
-        earlier = "".join(f"; {part.name}: {part.message}" for part in others)
-        words = f"the timeline refresh has status=error: {refresh.message}{earlier}"
+        other_errors = "".join(f"; {part.name}: {part.message}" for part in others)
+        words = f"the timeline refresh has status=error: {refresh.message}{other_errors}"
         return outcome.breach(words)
     if refresh and refresh.status == "ok":
         outcome.observations = {"probe_refresh_failed": False}

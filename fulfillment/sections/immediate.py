@@ -65,7 +65,7 @@ _MAX_GROUPS = 50
     name="alert delivery",
     role=Role.DELIVERY,
     source="$alertmanager_url/api/v2/alerts; $notifications_url/notifications",
-    threshold="a channel on the alert's route has not received it",
+    threshold="the alert is kept back, or a channel on its route cannot receive it",
 )
 def _read_delivery(inv: Investigation) -> Outcome:
     """Follow each active alert to its receivers. Drills are followed only without a real alert.
@@ -213,7 +213,7 @@ def _find_faults(inv: Investigation, start: datetime) -> dict[str, str]:
 
     Parameters
     ----------
-    start : when the alert started; failures before it do not count
+    start : when the alert started; failures that are known to be older do not count
     """
     placeholders = inv.clients.alertmanager.read_placeholders()
     failures = _read_failures(inv, start)
@@ -255,8 +255,8 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
 
     Only attempts count that are newer than the alert's start and than the integration's last
     success. Prometheus knows the times of the attempts up to its last scrape; Alertmanager's own
-    totals include later attempts, too. Totals have no times. So if Prometheus has no failed
-    attempts, the totals count only for an integration that never succeeded.
+    totals include later attempts, too. Totals have no times. So if Prometheus does not have the
+    counter of failed attempts, the totals count only for an integration that never succeeded.
     """
     window_s = (inv.now() - start).total_seconds() + 60
     prometheus = inv.clients.prometheus
@@ -280,12 +280,11 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
         sent_by_name[name][now] += max(0.0, count.sent - _sum_newest(sent or (), name))
         failed_by_name[name][now] += max(0.0, count.failed - _sum_newest(failed, name))
     for name, failed_at_times in failed_by_name.items():
-        since = start
         sent_at_times = sent_by_name.get(name, {})
-        for at, sent_count in sent_at_times.items():
-            some_succeeded = sent_count > failed_at_times.get(at, 0)
-            if some_succeeded:
-                since = max(since, at)
+        # Some of the attempts at these times succeeded. Failures up to the last success do not
+        # count.
+        succeeded_at = [at for at, n in sent_at_times.items() if n > failed_at_times.get(at, 0)]
+        since = max([start, *succeeded_at])
         failures[name] = sum(count for at, count in failed_at_times.items() if at > since)
     return failures
 

@@ -47,7 +47,8 @@ def is_drill(labels: Mapping[str, str]) -> bool:
 def find_alert_states(alerts: Iterable[Alert]) -> dict[str, AlertState]:
     """Return the state of each alert of this runbook; ``resolved`` if Prometheus does not list it.
 
-    An alert that rests on synthetic objects alone does not count.
+    An alert that rests on synthetic objects alone does not count. Of several alerts with one name,
+    a firing one decides.
     """
     states = dict.fromkeys(ALERTS, AlertState.RESOLVED)
     for alert in alerts:
@@ -77,6 +78,7 @@ def draw_line(name: str, samples: Sequence[Sample]) -> Line:
     stride = max(1, math.ceil(len(samples) / _MAX_POINTS))
     newest_first = samples[::-stride]
     points = []
+    # `clean` brings them back into the order of time.
     for sample in clean(newest_first):
         value = round(sample.value, 4)
         points.append((sample.at, value))
