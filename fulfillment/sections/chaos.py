@@ -174,7 +174,10 @@ ACTIONS = by_id(
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say how many synthetic objects there are. This section judges no symptom."""
+    """Say how many synthetic objects there are. This section judges no symptom.
+
+    Outside an incident, the verdict is ``healthy`` if 4.3 is ok, else ``unknown``.
+    """
     reading = inv.latest().get("4.3")
     if reading is None:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")

@@ -55,7 +55,10 @@ _LAG_WINDOW_S = 120
     threshold="an alert is active, the lag is too high, or a channel has not received `resolved`",
 )
 def _read_cleared(inv: Investigation) -> Outcome:
-    """Check that no alert is active, that the lag is low, and that every channel got `resolved`."""
+    """Check that no alert is active, and that every channel got `resolved`.
+
+    The lag must not be over its threshold, either.
+    """
     prometheus = inv.clients.prometheus
     alerts = prometheus.list_alerts()
     active = [alert for alert in alerts if alert.name in ALERTS]
@@ -201,7 +204,7 @@ def _describe_remark(note: Note) -> dict[str, Json]:
 
 
 def _checklist_step(step_id: str, title: str, source: str) -> Callable[[ReadStep], ReadStep]:
-    """Return ``@step`` with what all points of the checklist share."""
+    """Return ``@step`` with what the points 7.3 to 7.5 of the checklist share."""
     return step(
         step_id,
         title,

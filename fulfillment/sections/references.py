@@ -197,9 +197,10 @@ _STATUS_WORDS = {
 
 
 def conclude(inv: Investigation) -> Conclusion:
-    """Say which references are right. This section judges no symptom.
+    """Say how many references are right, and which are not. This section judges no symptom.
 
-    Outside an incident, the verdict is ``healthy`` if at least one reference is right.
+    Outside an incident, the verdict is ``healthy`` if at least one reference is right, else
+    ``unknown``.
     """
     readings = inv.latest()
     steps: dict[Status, list[str]] = {status: [] for status in Status}
