@@ -43,7 +43,9 @@ def read_uploads(inv: Investigation) -> Uploads:
     """Tell by the worker's counters whether labels get into the store.
 
     Uploads are failing until so many successes follow the last failure that chance does not explain
-    them. If Prometheus does not scrape the counter of arrivals now, the answer is ``UNASKED``.
+    them. ``NONE``: an order came over a minute ago, and no label has arrived since. ``UNASKED``:
+    Prometheus does not scrape the counter of arrivals now, or the last five minutes have neither an
+    arrival nor an order that is over a minute old.
     """
     failed, _ = attempt(lambda: _read_counters(inv, _FAILED_UPLOADS))
     arrived, _ = attempt(lambda: _read_counters(inv, _ARRIVED))
@@ -217,7 +219,8 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     """Compare how many labels wait, and how long, with the calm before the incident.
 
     Some labels always wait for a short time. The count is above the usual if it exceeds the most
-    that waited in that calm by more than five and by more than a fifth.
+    that waited in that calm by more than five and by more than a fifth. In a drill, the steady
+    state takes the place of the calm, if it is known.
     """
     if waiting.overdue:
         return Comparison(Backlog.OVERDUE, waiting.describe())
@@ -301,7 +304,7 @@ def _read_usual(inv: Investigation) -> _Usual | None:
 def _find_steady_state(inv: Investigation) -> float | None:
     """Return how many objects waited before the drill injected its fault, by the last reading.
 
-    None when no fault was injected, or no reading before has a number.
+    None when no fault was injected, or the last reading before it has no number.
     """
     injections = [entry for entry in inv.journal.entries if entry.data.get("event") == "inject"]
     if not injections:

@@ -45,7 +45,7 @@ def find_turns(
     Parameters
     ----------
     threshold : in ``unit``
-    name, unit : of the series, for the words of the events
+    name, unit : of the series, for the words of the events; their kind is ``name``
     """
     turns: list[Event] = []
 

@@ -38,8 +38,8 @@ _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
 #: Over how long rates of arrival and drain are measured at most, and the same in words.
 _RATE_WINDOW = timedelta(minutes=2)
 RATE_WINDOW_WORDS = "rates of the last 2 min at most"
-#: Failures, carrier requests and moves of this time are recent; of four scrape intervals if those
-#: are longer.
+#: Failures, carrier requests and moves count as recent for this long, or for four scrape intervals
+#: if those are longer.
 _RECENT_S = 30.0
 #: This many requests tell whether the carrier answers, however short the time.
 _ENOUGH_REQUESTS = 10
@@ -76,13 +76,13 @@ class WorkerMetrics(NamedTuple):
         empty when no reason is counted
     recent_requests : requests to the carrier by outcome, in the last half minute
     surplus : arrivals minus moves, in the last five minutes; None when unknown
-    drained : moves, in the last half minute; None when unknown, and when there was none but
-        ``is_short`` is true
+    drained : moves, in the last half minute; None when unknown. None, too, if nothing was moved
+        while ``is_short`` is true
     began : when the failures of each cause last began, by cause
     ended : when each reason that ended was last counted, by reason: requests have succeeded since
     run_gap_s : the usual time between two passes of the worker; None when unknown
     is_short : whether our last action is less than half a minute old: what did not happen in so
-        little time may happen all the same
+        little time may still happen
     """
 
     source: str
@@ -186,7 +186,7 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
 
 
 def _find_run_gap_s(inv: Investigation) -> float | None:
-    """Return the usual time between two passes of the worker; None before the second pass."""
+    """Return the usual time between two passes; None without two passes in five minutes."""
     samples = read_samples(inv, _LAST_RUN, _FLOW_WINDOW_S)
     times = sorted({sample.value for sample in samples})
     if len(times) < 2:
@@ -310,6 +310,7 @@ def _find_ended(
         for counter in series:
             if list_growth(counter.samples):
                 stage = counter.labels.get("stage", "")
+                # A label that was moved is the success of any stage that is not listed above.
                 of_stage = successes.get(stage, counters.moved)
                 end = find_end(counter.samples, [success.samples for success in of_stage])
                 ends.append(end)
@@ -341,8 +342,9 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
     """Return the observations of some failure reasons.
 
     ``failures_<reason>`` is how many were counted lately, and ``logged_<reason>`` whether the
-    worker's log of the last half minute names the reason; both are None when they cannot be read.
-    ``ended_<reason>`` is when a reason ended; log lines before that do not count.
+    worker's log names the reason, in the last half minute or since a later action. Both are None
+    when they cannot be read. ``ended_<reason>`` is when a reason ended; log lines before that do
+    not count.
     """
     recent_since = inv.now() - timedelta(seconds=_RECENT_S)
     since = max(recent_since, inv.journal.last_applied_at or recent_since)
@@ -379,8 +381,8 @@ def _is_logged(lines: Iterable[LogLine], reason: str, *, after: datetime) -> boo
 def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
     """Tell whether labels that were kept back may be coming all at once now.
 
-    That may be so after a standstill in this incident, and for five minutes after failures ended in
-    this incident.
+    That may be so once this incident has had a cause of ``STANDSTILL``, and for five minutes after
+    failures ended in this incident.
     """
     causes = inv.policy.list_causes(inv.journal)
     if any(cause.name in STANDSTILL for cause in causes):
@@ -390,7 +392,7 @@ def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
 
 
 class Rates(NamedTuple):
-    """How fast labels arrive and leave; None when there are too few samples."""
+    """How fast labels arrive and leave; None when not known, such as with too few samples."""
 
     arrival: Rate | None = None
     drain: Rate | None = None
