@@ -124,6 +124,7 @@ def _refresh_advice(inv: Investigation) -> Advice:
 
 
 def _plan_release(inv: Investigation) -> Plan:
+    """Plan a release by move, or a re-trigger, as ``way`` says; ``auto``: as section 5 advises."""
     parameters = get_parameters(inv, Parameters)
     worker = inv.settings.worker_service
     prefix = parameters.prefix or inv.settings.pending_prefix
@@ -173,6 +174,7 @@ def _load_release(inv: Investigation, step_id: str, plan_id: str, actions: Seque
     """
     plan = load_plan(inv.incident.find_plan(plan_id), _RELEASE_KINDS)
     action = plan.action
+    # A release by move is a ``release`` as a plan, and a ``move`` in the plan's content.
     if plan.kind is MOVE:
         action = plan.content.action
     if action not in actions:
@@ -418,7 +420,7 @@ def read_to_settle(inv: Investigation) -> model.Outcome:
     outcome = model.Outcome(value=len(rows), rows=rows, columns=TO_SETTLE)
     if not rows:
         return outcome.ok("nothing is open")
-    return outcome.ok(f"{len(rows)} labels wait for your word: taken, or not taken")
+    return outcome.ok(f"{say_waiting(len(rows), 'label')} for your word: taken, or not taken")
 
 
 class PlanEffect(NamedTuple):

@@ -441,12 +441,13 @@ def _find_idle_start(
 def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | None:
     """Tell whether the worker stands still: its last pass is older than six of its usual gaps.
 
+    It must also be older than 15 s. If the usual gap is unknown, it must be older than 5 min.
     Watches for up to 15 s whether a new pass begins. None if none begins, and the last pass is not
     old enough even then.
 
     Parameters
     ----------
-    ran_at : when the last pass was, by the worker's clock
+    ran_at : when the last pass was, by the worker's clock; without a pass, when the worker started
     gap_s : the usual time between two passes; None when unknown
     """
     limit_s = _STANDSTILL_S if gap_s is None else max(_WATCH_S, 6 * gap_s)
@@ -509,7 +510,10 @@ def _read_watchers(inv: Investigation) -> _Watchers:
     threshold="a write was refused for want of room, or under 2 GiB are free",
 )
 def read_room(inv: Investigation) -> model.Outcome:
-    """Tell whether the store has room: by refused writes in counters and log, and by free bytes."""
+    """Tell whether the store has room: by refused writes in the counters, and by free bytes.
+
+    What the worker's log says goes only into the observations.
+    """
     metrics = read_worker_metrics(inv)
     free_bytes, _ = attempt(lambda: inv.clients.store.read_free_bytes())
     refused = metrics.recent_failures.get("storage_full", 0.0)
@@ -557,6 +561,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     # Without an event log the time of the pause is unknown, but it was after the newest run began.
     paused_at = runs[0].started_at if runs else None
     events = []
+    # A pause that has ended is shown only if it belongs to this incident.
     if pause is not None and (dag.is_paused or _is_of_this_incident(inv, pause.at)):
         paused_at = pause.at
         text = f"the DAG {dag.id} was paused by {pause.by or 'somebody'}"
@@ -619,7 +624,7 @@ def _forecast_drain(inv: Investigation, *, is_stopped: bool) -> model.DrainForec
     name="prefix and credentials",
     role=Role.CAUSE,
     source="$fulfillment_url/fulfillment/worker; settings of $worker_service; its counters",
-    threshold="the worker has another prefix or bucket, or its requests are denied",
+    threshold="the worker has another prefix, bucket or secret, or its requests are denied",
 )
 def read_configuration(inv: Investigation) -> model.Outcome:
     """Compare the worker's bucket, prefixes and credentials with the runbook's settings."""
@@ -857,7 +862,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
 
 
 def record_diagnosis(inv: Investigation) -> None:
-    """Write section 5's conclusion to the journal, on behalf of a section that read its steps.
+    """Write section 5's conclusion to the journal, where another section has read the steps.
 
     A plan rests on the conclusion: without it, nobody knows later why something was changed.
     """
