@@ -96,7 +96,7 @@ def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
     name="environment",
     role=Role.GROUND,
     source=f"RUNBOOK_ENVIRONMENT; $fulfillment_bucket/{MARKER_KEY}",
-    threshold="in local or demo: setting and marker object differ",
+    threshold="setting and marker object differ in local or demo",
 )
 def _read_environment(inv: Investigation) -> Outcome:
     """Compare RUNBOOK_ENVIRONMENT with the marker in the bucket: an exercise needs both to agree.
