@@ -170,11 +170,6 @@ class ChainedLog:
             self._write("torn_tail", {"kept_as": kept_as}, sync)
         return self._write(kind, data, sync)
 
-    def remove(self) -> None:
-        """Remove the file; the next entry begins a new one. Raises ``LogError`` if that fails."""
-        with _raising_log_error(f"cannot remove {self.path}"):
-            self.path.unlink(missing_ok=True)
-
     def reserve(self) -> None:
         """Keep 256 KiB aside on the disk, so that the log can be written when the disk is full.
 

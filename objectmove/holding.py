@@ -10,8 +10,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from chainlog import LogError
-
 from . import record as records
 from .bookkeeping import Bookkeeping
 from .carry import Carrier, Hold
@@ -89,8 +87,7 @@ class Holding:
 
         Parameters
         ----------
-        is_new : whether this run begins the plan: if such a plan is refused, its record and its
-            ledger are removed. After an interrupt the ledger stays, since a resume ends the plan
+        is_new : whether this run begins the plan: if such a plan is refused, its record is removed
         wind_down : called after an interrupt: finishes what has landed
         """
         ledger = self._ledger
@@ -112,11 +109,8 @@ class Holding:
             self.give_back(error)
             is_refused = isinstance(error, RefusedError | KeyboardInterrupt)
             if is_new and is_refused and not ledger.is_begun and ledger.hold is None:
-                # If the record stays, it says that nothing was announced.
-                with suppress(MoveError, LogError):
+                with suppress(MoveError):  # if the record stays, it says that nothing was announced
                     records.remove_record(self._session, self._plan.id)
-                    if isinstance(error, RefusedError):
-                        ledger.log.remove()
             raise
         self.why_held = self.give_back(None)
 

@@ -53,15 +53,6 @@ def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
 # --- the chain ---
 
 
-def test_after_the_file_was_removed_a_new_chain_begins(log: ChainedLog) -> None:
-    write_three(log)
-    assert len(log.read()) == 3
-    log.remove()
-    assert not log.path.exists()
-    assert log.read() == []
-    assert log.append("note", {}).prev == GENESIS
-
-
 def test_each_line_holds_the_hash_of_the_one_before(log: ChainedLog) -> None:
     prev = GENESIS
     for number, line in enumerate(write_three(log), start=1):

@@ -686,12 +686,6 @@ class SimLog:
         """Yield the lines."""
         return iter(self.read())
 
-    def remove(self) -> None:
-        """Remove every line."""
-        self.process.begin("remove-log")
-        self._disk.entries.clear()
-        self._disk.synced = 0
-
     def reserve(self) -> None:
         """Have room."""
         self.process.touch()

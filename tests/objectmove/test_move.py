@@ -257,7 +257,6 @@ class TestAMove:
         assert place.hold.calls[-1] == "resume"
         # nothing was begun, so nothing is unfinished
         assert list_records(place.bucket) == []
-        assert not place.logs(plan.id).path.exists()
 
     def test_refused_requests_are_told_and_change_nothing(self, place: Place) -> None:
         plan = place.plan()
