@@ -1,10 +1,12 @@
 """The record: what the bucket remembers of each plan that was begun. Every machine reads it.
 
 Under ``.runbook/releases/<plan>/`` lie the plan itself (``plan.jsonl``), its states, and at its end
-a tombstone. Each state is an object of its own, ``<10 digits>-<nonce>``: nothing is overwritten, so
-a late or repeated request can change no newer state. The state with the highest number counts; if
-several have that number, all of them count. The tombstone is put when nobody has to do anything for
-the plan any more. It overrules every state, and stays; plan and states are then removed.
+a tombstone. Each state is an object of its own, ``<number>-<nonce>``: nothing is overwritten, so a
+late or repeated request can change no newer state. The number is the store's time in milliseconds,
+or one more than the number before it. So a state of an earlier run has a lower number, also if it
+comes back after the record was removed. The state with the highest number counts; if several have
+that number, all of them count. The tombstone is put when nobody has to do anything for the plan any
+more. It overrules every state, and stays; plan and states are then removed.
 """
 
 from __future__ import annotations
@@ -588,8 +590,9 @@ def put_record(session: Session, record: Record) -> Record:
         session.change(Request("put", key, body=body))
         remove_record(session, record.plan)
         return record.model_copy(update={"is_tombstone": True})
-    number = record.number + 1
-    name = f"{number:010d}-{secrets.token_hex(4)}"
+    stamp_ms = int(session.stamp.timestamp() * 1000)
+    number = max(record.number + 1, stamp_ms)
+    name = f"{number:013d}-{secrets.token_hex(4)}"
     key = _key(record.plan, name)
     session.change(Request("put", key, body=body))
     return record.model_copy(update={"number": number})

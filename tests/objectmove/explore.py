@@ -1137,7 +1137,7 @@ class Run:
             self._describe_records(names),
             self._describe_versions(),
             (world.paused_by, self._is_person, self._operators),
-            (self._is_forgotten, self._is_old_copy, self._is_late_killed),
+            (self._is_forgotten, self._is_old_copy, self._is_late_killed, world.has_replayed),
             tuple(sorted({name for _, name in self._freed})),
             tuple(self.outcome.violations),
         )
@@ -1491,8 +1491,13 @@ class Run:
             self._fail(3, text)
 
     def _fail_pause(self, text: str) -> None:
-        """Fail, or count what is declared: who paused late, and died before it could say so."""
-        if self._is_late_killed:
+        """Fail, or count what is declared about pauses.
+
+        A session paused late, and died before it could say so. Or, after the memory was removed, a
+        repeated request put back a state of the record in which nobody is held.
+        """
+        is_state_back = self._is_forgotten and self.world.has_replayed
+        if self._is_late_killed or is_state_back:
             self.outcome.declared.append(text)
         else:
             self._fail(5, text)

@@ -229,6 +229,8 @@ class World:
         self.versions: dict[str, list[Version]] = {}
         self.agenda: list[tuple[int, int, str, tuple[Any, ...]]] = []
         self.history: list[Event] = []
+        #: Whether a proxy has repeated a request that had not expired.
+        self.has_replayed = False
         self.labels: dict[str, str] = {}
         self.unheld: list[str] = []
         self.paused_by = ""
@@ -443,6 +445,7 @@ class World:
     def _replay(self, call: Call, sending: Sending) -> None:
         """Let a request come a second time."""
         if not self.has_expired(sending):
+            self.has_replayed = True
             self.carry_out(call, replace(sending, is_replay=True))
 
     def _put(self, call: Call, sending: Sending) -> Reply:

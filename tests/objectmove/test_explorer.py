@@ -477,6 +477,8 @@ FOUND = [
         " 3<undeleted@ledger=kill-forgotten 4.put@state=late 5.put@claim#2=refused"
         " 6<put@claim#2=take:a",
     ),
+    # a state of a refused run came back, and its number was higher than that of the next run
+    ("three-loose", "1.ask#2=blind 1.put@state#2=twice 2<approved@ledger=kill"),
     # before the first release in a bucket no plan named the bucket's id
     ("polled-strict", "1<delete@pending/a=kill-forgotten 2<put@claim=op-plan"),
     # a parking that was cut was never finished: its row had ended, or a person had settled it

@@ -313,9 +313,11 @@ class TestAMove:
         plan = place.plan()
         with pytest.raises(NotApprovedError, match=plan.id):
             place.resume(plan)
-        state = f"{RELEASES}{plan.id}/0"
+        folder = f"{RELEASES}{plan.id}/"
         place.bucket.fate = lambda r: (
-            Answer("unknown", code="NoAnswer") if r.key.startswith(state) else None
+            Answer("unknown", code="NoAnswer")
+            if r.key.startswith(folder) and not r.key.endswith("plan.jsonl")
+            else None
         )
         with pytest.raises(StoppedError, match=f"runbook resume {plan.id}"):
             place.apply(plan)
