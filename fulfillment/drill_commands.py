@@ -159,9 +159,10 @@ def _make_row(document: DrillDocument) -> DrillRow:
 def _make_interrupted(text: str, rows: list[DrillRow], place: str) -> errors.RunInterruptedError:
     """Return the error that says what was interrupted, and how the drills before it ended.
 
-    ``text`` is the error of the interrupted drill; empty: the interrupt came before its fault.
+    ``text`` is the error of the interrupted drill. It is empty when the interrupt came before the
+    drill, or ended the work of taking its fault back.
     """
-    words = text or "Interrupted. Nothing was injected."
+    words = text or "Interrupted. If a fault is left, `runbook check` names it."
     ends = ", ".join(f"{row.scenario} {row.end}" for row in rows) or "none"
     return errors.RunInterruptedError(
         f"{place}: {words} Drills that ended before: {ends}. Run all again: runbook drill --all"
@@ -194,7 +195,7 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
     home = settings.runbook_home.resolve()
     if read_record(home) is not None:
         with be_only_drill(home):
-            record = read_record(home)  # another process may have ended it meanwhile
+            record = read_record(home)  # meanwhile another process may have taken all back
             if record is not None:
                 return _end_killed_drill(settings, home, record, progress)
     return DrillRevertDocument(schema_name="runbook/drill-revert/1")

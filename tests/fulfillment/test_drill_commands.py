@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,6 +87,17 @@ class Interrupted(PausedPipeline):
     def inject(self, drill: Drill) -> None:  # noqa: ARG002
         pause_pipeline(self.world)
         raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class InterruptedTwice(Interrupted):
+    """A scenario in which somebody presses Ctrl-C twice more while the fault is taken back."""
+
+    cause_expected: Cause = Cause.PIPELINE_FAILING
+
+    def revert(self, drill: Drill) -> None:  # noqa: ARG002
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture
@@ -187,6 +199,16 @@ def test_ctrl_c_in_one_of_all_takes_its_fault_back_and_begins_no_other(
         drill_all(world.settings, progress=keep_quiet, watch=nobody)
     assert not world.dag.is_paused
     assert len(list(list_incidents(world.home))) == 2
+
+
+def test_a_second_ctrl_c_does_not_say_that_nothing_was_injected(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(monkeypatch, InterruptedTwice(world=world))
+    with pytest.raises(RunInterruptedError, match=r"1 of 1 pipeline_failing: .*`runbook check`"):
+        drill_all(world.settings, progress=keep_quiet, watch=nobody)
+    assert world.dag.is_paused
+    assert find_killed_drill(world.home) is not None
 
 
 def test_drill_takes_one_of_its_options_at_a_time() -> None:
