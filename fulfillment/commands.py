@@ -586,6 +586,7 @@ def plan_release(
     incident that was made for this plan is closed, unless a late label has opened it.
     """
     backlog = get_step(read_backlog_objects).id
+    # The plan below lists what waits anyway. If its oldest label is late, the incident is opened.
     incident, is_new = Investigation.find_or_make(
         settings, incident_id, keeps=True, skip_step=backlog
     )

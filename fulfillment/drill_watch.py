@@ -63,7 +63,7 @@ def _has_drill_record(home: Path) -> bool:
 
 def main() -> None:
     """Wait until the drill ends; then take back what it left."""
-    sys.stdin.buffer.read()  # ends when the drill's process ends
+    sys.stdin.buffer.read()  # ends when the drill closes the pipe, or its process dies
     if not _has_drill_record(Path(sys.argv[1])):
         return
     # Imported only now, so that the watchdog starts quickly.

@@ -68,13 +68,14 @@ class Scenario(ABC):
     alert : the alert that must fire; empty: none is expected
     exercise_steps : steps of section 4 that the drill approves
     remedy_steps : steps of section 6 that the drill approves; none: the fault is taken back
-        after the diagnosis, and the drill measures only detection and diagnosis
+        after the diagnosis, and no time to remediate is measured
     only_mitigates : the remedy only moves labels, so the drill takes the fault back after it
     verdict_expected : section 6's verdict at the end, when the fault is repaired or taken back
     releases : whether labels are moved, so that a proof is needed
     needs : what the environment must have, in words; empty: it runs on every DataFlow
     detect_timeout_s, notify_timeout_s, clear_timeout_s : how long the alert may take to fire, to
-        reach every channel, and to clear. The waits of this environment's alert rules come on top
+        reach every channel, and to clear. The waits of this environment's alert rule and route come
+        on top
     """
 
     cause_expected: Cause
@@ -103,7 +104,7 @@ class Scenario(ABC):
         """Take the fault back, whatever state the drill ended in."""
 
     def recover(self, drill: Drill) -> None:
-        """Take back what a killed drill left: the fault, and what it was about to change."""
+        """Take back what a killed drill left: the fault, and all that it left half done."""
         self.revert(drill)
 
 
@@ -356,7 +357,7 @@ def _judge_zero(name: str, count: int | None) -> Objective:
 
 
 _APART_S = 0.5
-#: How long an alert may be pending for one late label alone.
+#: How long a single late label may keep an alert pending.
 _PENDING_S = 15.0
 #: How long a cause may outlast its fault: rates and logs look back.
 _LOOKS_BACK_S = 90.0
@@ -658,12 +659,15 @@ def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
 
 
 def _run(drill: Drill) -> DrillDocument:
-    """Carry out a drill that may begin. Whatever happens, take its fault back and score it.
+    """Carry out a drill that may begin. However it ends, take its fault back and score it.
 
     Raises
     ------
     RunInterruptedError
         After an interrupt, once the drill is scored.
+    KeyboardInterrupt
+        At the second Ctrl-C while the fault is taken back, or at any Ctrl-C once it is taken back.
+        The drill then gets no score.
     """
     again = f"runbook drill --scenario {drill.scenario.name}"
     _begin(drill, again)
@@ -822,7 +826,7 @@ def _carry_out(drill: Drill) -> None:
 
 
 def _wait_for_verdict(drill: Drill) -> None:
-    """Ask for section 6's verdict until it is as expected, 90 s at most.
+    """Read section 6 until its verdict is as expected, 90 s at most; note the last verdict.
 
     The signs of a fault outlast the fault, so the first verdict may still be another one.
     """
@@ -920,7 +924,8 @@ def _approve_and_run(
 ) -> None:
     """Run a section up to its plans; then, for each group of steps, approve their plans and rerun.
 
-    Without groups nothing is run.
+    Without groups nothing is run. Runs that fail, and the proofs of what was applied, are noted on
+    the scorecard.
     """
     drill.progress(f"{section_name}: plan")
     journal = drill.incident.journal
@@ -1005,7 +1010,8 @@ def _revert(drill: Drill) -> None:
 def _close(drill: Drill) -> DrillDocument:
     """Score the drill, close its incident, and write report and gauges.
 
-    The incident stays open while the fault is not taken back.
+    The incident stays open while the fault is not taken back. If the system is healthy again,
+    incidents that others opened because of the fault are closed, too.
     """
     card = drill.card
     verdict = card.verdict or Verdict.UNKNOWN
@@ -1070,10 +1076,11 @@ def _close_other_incidents(drill: Drill) -> None:
 
 
 def _list_other_incidents(drill: Drill) -> list[Incident]:
-    """Return the incidents and kept looks that others, such as ``runbook serve``, began meanwhile.
+    """Return the incidents that others, such as ``runbook serve``, began after the fault.
 
-    They began after the fault, and are not closed. One in which somebody planned a change belongs
-    to that person, and is left out.
+    Only those count that are not closed. A look that opened no incident counts, too, if its folder
+    is kept for later commands. One in which somebody planned a change belongs to that person, and
+    is left out.
     """
     others = []
     for folder in list_incidents(drill.incident.folder.parent):

@@ -39,7 +39,10 @@ class Uploads(StrEnum):
 
 
 class Backlog(StrEnum):
-    """What waits, compared with the hour before the incident."""
+    """What waits, compared with the hour before the incident.
+
+    If the settings leave out Prometheus, nothing measures the lag: the listing alone decides.
+    """
 
     USUAL = "usual"
     """Enough samples since the last action show a low lag, and no more labels wait than usual."""

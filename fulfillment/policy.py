@@ -170,7 +170,7 @@ class FulfillmentPolicy(Policy):
         return sorted(causes.values(), key=lambda finding: -finding.score)
 
     def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
-        """Return what helps; empty when that is too old, or the causes must be looked for anew."""
+        """Return what helps, by the newest diagnosis; empty when somebody must diagnose anew."""
         causes = {finding.name for finding in self.list_causes(journal)}
         situation = read_situation(journal, now=now, causes_before=causes).situation
         if situation.causes is Causes.UNREAD:
@@ -224,7 +224,7 @@ class FulfillmentPolicy(Policy):
         return text.replace("{target}", clip_target(action.first.target))
 
     def describe_proof(self, action: ActionRecord) -> str:
-        """Return what the check after an action found, in a word or two."""
+        """Return what the check after an action found, in a few words."""
         is_proven = action.is_verified and action.first.action in _PROVEN_ACTIONS
         if is_proven and not action.is_taken_back:
             return "proven"
@@ -233,7 +233,11 @@ class FulfillmentPolicy(Policy):
         return super().describe_proof(action)
 
     def list_mended_elsewhere(self, journal: JournalView) -> list[Finding]:
-        """Return the causes that stopped labels, ended, and that no action of 6.2 here ends."""
+        """Return the causes that stopped labels and have ended, though not by an action of 6.2.
+
+        Once 6.2 changed something in this incident, it counts as the end of every cause that an
+        action of 6.2 can end.
+        """
         applied = journal.list_actions(ActionPhase.APPLIED)
         has_repair = any(action.step == _REPAIR for action in applied)
         newest = {finding.name: finding.status for finding in journal.findings()}
@@ -354,6 +358,7 @@ def count_affected(journal: JournalView) -> Affected:
     late_orders = [r.orders for r in backlog if r.orders is not None]
     unserved = [r.unserved for r in backlog if r.unserved is not None]
     waits = _list_highest(journal, "lag")
+    # If the lag was never too long, a high backlog was only much traffic.
     highest = _list_highest(journal, "backlog") if waits else []
     listed_waits = [to_number(r.observations.get("listed_longest_minutes")) for r in looks]
     waits += [minutes for minutes in listed_waits if minutes is not None]
@@ -390,7 +395,7 @@ def count_affected(journal: JournalView) -> Affected:
 
 
 def _find_stop(journal: JournalView) -> datetime | None:
-    """Return the first sign of the causes that stop labels; None without one."""
+    """Return when the first sign was seen of a cause that stops labels; None without one."""
     stopping = {name for name, record in CAUSES.items() if record.stops_labels}
     causes = [cause for cause in POLICY.list_causes(journal) if cause.name in stopping]
     return min((cause.first_seen for cause in causes if cause.first_seen), default=None)
@@ -422,10 +427,10 @@ def _shows_late(reading: Reading) -> bool:
 
 
 def _shows_stop(reading: Reading, began: datetime | None) -> bool:
-    """Tell whether what a look or a listing saw waits for other reasons than the usual traffic.
+    """Tell whether a look or a listing saw labels wait for another reason than the usual traffic.
 
-    A late label does. Of others the look says whether more wait than usual. A look at the backlog
-    that could not compare shows a stop if it came after the first sign of the cause, ``began``.
+    It did if a label is late, or more labels wait than usual. A look at the backlog that could not
+    compare shows a stop if it came after the first sign of the cause, ``began``.
     """
     comparison = reading.observations.get("waiting")
     if _shows_late(reading) or comparison == Backlog.ABOVE:

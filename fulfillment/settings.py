@@ -212,7 +212,8 @@ class Settings(base.Settings):
     def read_store_keys(self, *, for_changes: bool) -> tuple[str, str, str]:
         """Return access key, secret key and session token, for looking or for changes.
 
-        Without MINIO_CHANGE_USER both are the same. A token belongs only to the keys for looking.
+        Without MINIO_CHANGE_USER the same keys serve for both. The session token belongs to
+        MINIO_ROOT_USER, so MINIO_CHANGE_USER has none.
         """
         if for_changes and self.minio_change_user:
             return self.minio_change_user, self.minio_change_password.get_secret_value(), ""

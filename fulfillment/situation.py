@@ -276,7 +276,7 @@ def _get_seq(reading: Reading) -> int:
 def _read_backlog(readings: Iterable[Reading]) -> Backlog:
     """Compare the lag and what waits with the usual, each by its newest reading.
 
-    2.1 and 6.5 say whether the lag is low. 2.3 and 6.5 say how many labels wait.
+    2.1 and 6.5 say whether the lag is low. 2.3 and 6.5 say whether more labels wait than usual.
     """
     relevant = [r for r in readings if r.role in (Role.ALERT, Role.BACKLOG, Role.RECOVERY)]
     relevant.sort(key=_get_seq)
@@ -475,9 +475,9 @@ def _read_before(journal: JournalView) -> Before:
 def find_end(journal: JournalView) -> datetime | None:
     """Return since when all has been well; None when that is not known.
 
-    Samples say it. If a reading in the same second or later still found trouble, the end is not
-    before the next reading of that kind that found none. As long as there is no such reading, the
-    samples' time stands.
+    The samples of the metrics say it. If a reading of that second or later still found trouble, the
+    end is not before the next reading of that kind that found none. As long as there is no such
+    reading, the samples' time stands.
     """
     end = journal.well_since()
     if end is None:

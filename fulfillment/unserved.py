@@ -67,7 +67,8 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
         if made_at is None or order_id in served or _needs_no_label(shipment):
             continue
         if now - inv.window <= made_at <= now - patience:
-            # A label waits since its order was shipped, also if that was handed over late.
+            # An order waits for its label since it was shipped, even if the order reached
+            # fulfillment-service later, and the shipment was made only then.
             since = min(made_at, try_time(shipment.get("shippedAt")) or made_at)
             waits_since[order_id] = min(since, waits_since.get(order_id, since))
     oldest = min(waits_since.values(), default=now)

@@ -39,7 +39,7 @@ _CHUNK = 500
 #: How often a label that was just written is looked at again, a second apart.
 _LOOKS_AGAIN = 4
 _JUST_WRITTEN = timedelta(seconds=10)
-#: A label whose wait began so long before its object was written waits by its metadata.
+#: If a label's wait began so long before its object was written, the text says what it counts from.
 _MUCH_EARLIER = timedelta(minutes=5)
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64

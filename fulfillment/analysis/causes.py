@@ -325,7 +325,7 @@ _SUPPORT = "support-service"
 _DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 #: Each of these causes keeps every label from leaving.
 STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
-#: While one of these lasts, the worker cannot finish a label: a finished label needs the carrier.
+#: While one of these lasts, the worker finishes fewer labels, or none: each needs the carrier.
 _CARRIER_CAUSES = (Cause.CARRIER_TIMEOUT, Cause.CARRIER_ERRORS)
 
 
@@ -711,7 +711,8 @@ def _fit_strategy(
     why_wanted : the reason for the wanted strategy
     brings_back : whether a repair of 6.2 brings the worker back first
     """
-    # A worker that does not answer counts as running, too: planning its re-trigger says so.
+    # A worker that does not answer counts as running, too. The plan of its re-trigger then says
+    # that it does not answer.
     worker = Worker.RUNS
     if values.get("worker_has_api") is False:
         worker = Worker.ABSENT

@@ -213,6 +213,7 @@ def _parse_json(text: str) -> dict[str, Any] | None:
 
 
 def _from_json(at: datetime | None, fields: Mapping[str, Any]) -> _Entry:
+    """Return the entry of a JSON line; ``final`` is the last line of its traceback."""
     message = _find_first(fields, _MESSAGE_NAMES)
     trace = _find_first(fields, _EXCEPTION_NAMES)
     level = _LEVELS.get(_find_first(fields, _LEVEL_NAMES).lower(), "")
@@ -245,6 +246,7 @@ def _find_first(fields: Mapping[str, Any], names: Iterable[str]) -> str:
 
 
 def _from_plain(at: datetime | None, text: str) -> _Entry:
+    """Return the entry that a logfmt line or a plain line begins."""
     level = ""
     # The level is near the start of a line. Further on, such a word is part of the message.
     match = _PLAIN_LEVEL.search(text[:160])
