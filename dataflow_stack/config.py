@@ -116,18 +116,18 @@ class StackConfig:
         return self.home / "run"
 
     def with_profile(self, profile: Profile | None) -> StackConfig:
-        """Return the same stack with other times."""
+        """Return the stack with the times of a profile; None: as it is."""
         return replace(self, profile=profile) if profile else self
 
     def save(self) -> None:
-        """Remember port base and profile, so that later commands find the running stack."""
+        """Remember how the stack is started, so that later commands find it while it runs."""
         self.home.mkdir(parents=True, exist_ok=True)
         kept = {"port_base": self.port_base, "profile": self.profile, "serves": self.serves}
         text = json.dumps(kept)
         (self.home / "stack.json").write_text(text + "\n")
 
     def remembered(self) -> StackConfig:
-        """Return the stack as it was started last; itself when it never was."""
+        """Return the stack as it was started last; if it never was, as it is configured."""
         given = _Kept(port_base=self.port_base, profile=self.profile, serves=self.serves)
         kept = read_kept(self.home / "stack.json", _Kept, given)
         return replace(self, port_base=kept.port_base, profile=kept.profile, serves=kept.serves)

@@ -14,7 +14,7 @@ __all__ = ["active", "forget", "remember"]
 
 
 def active(config: StackConfig) -> dict[str, dict[str, Any]]:
-    """Return what each fault that is on has noted for its undoing."""
+    """Return, for each fault that is on, what was noted for its undoing."""
     return read_kept(_file(config), dict[str, dict[str, Any]], {})
 
 

@@ -58,7 +58,7 @@ def find_unhealthy(config: StackConfig) -> dict[str, str]:
 
 
 def find_unwatched(config: StackConfig) -> dict[str, str]:
-    """Return what `find_unhealthy` does, for what starts before Prometheus."""
+    """Return what is wrong with the services other than Prometheus, which starts last."""
     return _find_unhealthy(config, set(SERVICES) - {"prometheus"})
 
 

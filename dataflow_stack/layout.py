@@ -21,7 +21,7 @@ from .topology import SERVICES
 
 __all__ = ["LOCK_HOLDER", "read_overrides", "write_layout", "write_overrides"]
 
-#: What serves the environment itself; the services of DataFlow are in no group.
+#: The group of the programs that serve the environment itself. DataFlow's services are in no group.
 _TOOLS = "stack-tools"
 #: The program of the fault `worker_stuck`.
 LOCK_HOLDER = f"{_TOOLS}:lock-holder"
@@ -47,8 +47,7 @@ def write_layout(config: StackConfig, *, owner_pid: int | None = None) -> bool:
     config
         The stack.
     owner_pid
-        A process without which the stack must not go on; the one that was asked for first
-        stays when none is given.
+        A process with which the stack ends. None: the one that an earlier call named stays.
 
     Returns
     -------
@@ -86,7 +85,7 @@ def _services(config: StackConfig) -> list[Program]:
                 MARK: str(config.home),
             },
             priority=service.priority,
-            # `local.up` starts it when what it watches answers
+            # `local.up` starts Prometheus once the services that it watches answer.
             autostart=service.name != "prometheus",
         )
         for service in SERVICES.values()

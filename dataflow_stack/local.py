@@ -44,12 +44,12 @@ def up(
     home, port_base
         Where it lives; default ``RUNBOOK_STACK_HOME`` and ``RUNBOOK_STACK_PORT_BASE``.
     profile
-        ``demo`` (seconds) or ``production`` (minutes) for rules and routes; default: ``demo``,
-        or what a running stack has.
+        The times of rules and routes: ``demo`` (seconds), ``rehearsal``, or ``production``
+        (minutes). Default: ``demo``, or what a running stack has.
     deadline_s
         The longest wait.
     owner_pid
-        A process without which the stack must not go on: it ends when that one does.
+        A process with which the stack ends. None: no other than the one that it had already.
     serves
         Whether `runbook serve` runs beside it and gets the alerts; default: where its extra is
         installed, or what a running stack has.
@@ -212,6 +212,7 @@ def _find_silent_reporter(config: StackConfig) -> dict[str, str]:
 
 
 def _seed(config: StackConfig) -> dict[str, str]:
+    """Make the bucket and its marker; return what prevents it, as a health check does."""
     # The gateway calls itself alive a moment before it takes requests.
     try:
         object_store.seed_bucket(config)
@@ -227,6 +228,10 @@ def _with_service(name: str, home: Path | None) -> StackConfig:
 
 
 def _adopt(wanted: StackConfig, profile: Profile | None, *, explicit: bool) -> StackConfig:
+    """Return the running stack, with another profile if one is given.
+
+    Refuses a port base that was asked for explicitly and is not that of the running stack.
+    """
     running = wanted.remembered()
     if explicit and running.port_base != wanted.port_base:
         raise SettingsError(
@@ -255,6 +260,7 @@ def _start_stopped(supervisor: Supervisor, names: Collection[str]) -> None:
 
 
 def _complete(config: StackConfig, supervisor: Supervisor, deadline_s: float) -> None:
+    """Start what is stopped, turn every fault off, and wait until all is healthy."""
     started = time.monotonic()
     _start_stopped(supervisor, set(SERVICES) - {"prometheus"})
     health.wait_until_healthy(config, deadline_s=deadline_s, check=_only("minio"))

@@ -1,4 +1,4 @@
-"""Orders of one's own for drills and tests: handed over late, through the feed's own door."""
+"""Orders for drills and tests: handed over late, through the API of fulfillment-service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _random = secrets.SystemRandom()
 def build_orders(
     count: int, *, late_minutes: tuple[float, float] = (15.0, 40.0)
 ) -> list[dict[str, Json]]:
-    """Build orders as the feed's door takes them; see `inject_orders` for the parameters."""
+    """Build orders as that API takes them; see `inject_orders` for the parameters."""
+    # The first id is the time in microseconds. So two calls share no id unless they come within
+    # `count` microseconds.
     first = _FIRST_ID + time.time_ns() // 1_000
     now = datetime.now(UTC)
     return [
@@ -68,7 +70,6 @@ def inject_orders(
     StackError
         When the service does not take them all.
     """
-    # Milliseconds times a thousand leave room for a thousand orders in each.
     orders = build_orders(count, late_minutes=late_minutes)
     answer = _call("POST", f"{fulfillment_url}/fulfillment/orders", {"orders": orders})
     if answer["accepted"] != count:

@@ -16,7 +16,7 @@ from .topology import SERVICES
 
 __all__ = ["check_ports", "end_processes", "find_processes"]
 
-#: So far the ports move when one is taken.
+#: By how much the message proposes to shift the ports when one is taken.
 _SHIFT = 1000
 
 

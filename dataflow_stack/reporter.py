@@ -16,7 +16,7 @@ __all__ = ["NAME", "can_serve", "is_serving", "make_program", "serve_address"]
 
 NAME = "runbook-serve"
 _MODULE = "alerting"
-#: Not ours: of `runbook serve`, where its extra is installed.
+#: The modules that `runbook serve` needs. The extra ``serve`` installs them.
 _NEEDED = ("dbos", "sqlalchemy", _MODULE)
 _PORT = 8115
 
@@ -27,12 +27,12 @@ def can_serve() -> bool:
 
 
 def serve_address(config: StackConfig) -> str:
-    """Return where it listens."""
+    """Return where `runbook serve` listens."""
     return f"127.0.0.1:{_PORT + config.port_base}"
 
 
 def is_serving(config: StackConfig) -> bool:
-    """Tell whether its health check passes."""
+    """Tell whether the health check of `runbook serve` passes."""
     try:
         return ask("GET", f"http://{serve_address(config)}/health", timeout_s=2).ok
     except OSError:
@@ -40,9 +40,9 @@ def is_serving(config: StackConfig) -> bool:
 
 
 def make_program(config: StackConfig, *, group: str) -> Program:
-    """Return the program; writes the files that hold its targets' addresses.
+    """Return the program of `runbook serve`; write the files that hold its targets' addresses.
 
-    It is nice to the others, so that a drill on two cores takes no longer than without it.
+    The program has a low priority, so that a drill on two cores takes no longer than without it.
     """
     places = LocalPlaces(config)
     sink = f"http://{places.address('notification-sink')}"

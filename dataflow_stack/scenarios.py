@@ -34,8 +34,8 @@ class FaultScenario(Scenario):
     Attributes
     ----------
     orders : how many late orders of its own the drill injects
-    orders_first : nobody takes orders once the fault is on, so the drill's labels wait before it;
-        until then the worker is kept from moving them
+    orders_first : whether the drill's orders come before the fault, because nobody takes orders
+        once it is on. Until it is on, the worker is kept from moving their labels
     """
 
     needs: str = "our own stack (runbook stack up): a fault in its processes, late orders"
@@ -54,7 +54,10 @@ class FaultScenario(Scenario):
             raise DrillError(f"{self.name} could not be injected: {error}") from error
 
     def _inject_behind_labels(self, drill: Drill) -> None:
-        """Turn the fault on when labels of the drill's orders wait that nobody could move."""
+        """Submit the drill's orders, and turn the fault on once their labels wait.
+
+        Meanwhile the fault ``worker_stuck`` keeps the worker from moving them.
+        """
         hold = FAULTS[Cause.WORKER_STUCK]
         hold.on()
         try:
@@ -99,7 +102,7 @@ class FaultScenario(Scenario):
 
 
 _RELEASE = ("6.1", "6.2", "6.4")
-#: Every fault; those that a drill treats in a way of its own say so.
+#: A scenario for every fault but ``synthetic``. The scenarios in the second part replace defaults.
 SCENARIOS = {name: FaultScenario(Cause(name)) for name in FAULTS if name != Cause.SYNTHETIC} | {
     scenario.name: scenario
     for scenario in (
@@ -128,7 +131,7 @@ SCENARIOS = {name: FaultScenario(Cause(name)) for name in FAULTS if name != Caus
         FaultScenario(Cause.NO_PERMISSION, alert=_UPLOAD),
         FaultScenario(Cause.SURGE, orders=0),
         FaultScenario(Cause.SUPPORT_DOWN, alert="", orders=0),
-        # no label waits for either of these two, and nothing else is in trouble
+        # These two faults make no label wait, and bring no other trouble.
         FaultScenario(
             Cause.METRICS_BLIND,
             alert=_BLIND,

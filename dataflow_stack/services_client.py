@@ -1,6 +1,7 @@
 """The back end ``RUNBOOK_SERVICES=supervisor``: services of the local environment.
 
-Through supervisor's socket in ``RUNBOOK_STACK_HOME``. ``runbook_lib`` finds it by its entry point.
+It asks supervisor through the socket that ``supervisord.conf`` in ``RUNBOOK_STACK_HOME`` names.
+``runbook_lib`` finds this back end by its entry point.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class SupervisorServices:
         self.start(name)
 
     def stop(self, name: str) -> None:
-        """Stop a service and wait until it is."""
+        """Stop a service and wait until it has stopped."""
         self._change("stopProcess", name, fine=_NOT_RUNNING)
 
     def start(self, name: str) -> None:
@@ -106,7 +107,10 @@ class SupervisorServices:
         self._change("startProcess", name, fine=_ALREADY_STARTED)
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
-        """Return the running process's environment, else what supervisor would start it with."""
+        """Return the variables that supervisor sets, and those of the store; secrets are hidden.
+
+        The values are those of the running process, else those that it would be started with.
+        """
         info = self._info(name)
         declared = self._read_declared(name)
         if not info["pid"]:

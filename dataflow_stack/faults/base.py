@@ -37,13 +37,13 @@ class Fault:
     name
         Also the name of the cause that a diagnosis must find.
     effect
-        What is so while it is on.
+        What it does while it is on, in words.
     make
         Causes it; returns what its undoing needs to know.
     undo
-        Takes it back, and what it left behind; without a note, to what is usual.
+        Takes back the fault, and what it left behind. Without a note, it sets what is usual.
     look
-        Looks at the system itself, and tells whether it is so.
+        Looks at the system itself, and tells whether the fault is there.
     """
 
     name: str
@@ -159,7 +159,7 @@ def wait_for_service(config: StackConfig, name: str) -> None:
 
 @contextmanager
 def _naming(what: str) -> Iterator[None]:
-    """Turn an error of the store into a ``StackError`` that begins so."""
+    """Turn an error of the store into a ``StackError`` that begins with ``what``."""
     try:
         yield
     except STORE_ERRORS as error:

@@ -75,7 +75,7 @@ def _sees_full(config: StackConfig) -> bool:
 
 
 def _with_gateway_down(config: StackConfig, action: str, *options: str) -> None:
-    # Its metadata lives in an embedded database, which only one process can open.
+    # The gateway's metadata lives in an embedded database, which only one process can open.
     supervisor = Supervisor(config)
     supervisor.stop("minio")
     try:

@@ -162,7 +162,7 @@ def build(settings: SinkSettings, inbox: Inbox, registry: CollectorRegistry) -> 
     @app.get("/notifications")
     def notifications(since: str | None = None, channel: Channel | None = None) -> dict[str, Any]:
         try:
-            # A "+" in a query is a blank once decoded; ISO offsets carry one.
+            # A "+" in a query is decoded to a blank, and ISO offsets may begin with a "+".
             at = parse_time(since.replace(" ", "+")).timestamp() if since else 0.0
         except ValueError:
             raise HTTPException(422, "since is not an ISO 8601 time") from None

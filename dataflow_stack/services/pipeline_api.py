@@ -43,7 +43,7 @@ class PipelineSettings(ServiceSettings):
     run_interval_s: float = Field(3.0, gt=0)
 
 
-#: Who asks, by basic authentication: it is written down, and not checked.
+#: Who asks, by basic authentication. The name is written down; nothing checks the password.
 _User = Annotated[HTTPBasicCredentials | None, Depends(HTTPBasic(auto_error=False))]
 
 
@@ -90,7 +90,7 @@ class Pipeline:
         log.warning("dag %s", "paused" if paused else "unpaused")
 
     def set_failing(self, failing: bool) -> None:
-        """Let the runs from now on fail, or succeed again; one run shows it at once."""
+        """Let the runs from now on fail, or succeed again; unless paused, one runs at once."""
         self._db.execute("UPDATE dags SET failing = ?", (failing,))
         self.run_if_due()
 

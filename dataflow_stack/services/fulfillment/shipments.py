@@ -85,7 +85,7 @@ class Shipments:
         self._db.execute("UPDATE shipments SET next_try = 0 WHERE uploaded = 0")
 
     def add(self, orders: list[Order]) -> int:
-        """Take orders over; one that is known already changes nothing. Return how many."""
+        """Take orders over, and return how many were new. A known one changes nothing."""
         now, added = format_z(self._clock.now()), 0
         with self._db.transaction():
             for order in orders:

@@ -28,7 +28,7 @@ log = logging.getLogger("fulfillment.worker")
 _GONE = ("NoSuchKey", "NoSuchObject", "PreconditionFailed")
 #: Carrier failures after which a pass asks no more: each may cost a whole time-out.
 _CARRIER_PATIENCE = 2
-#: Artefacts that left pending/ by another hand, looked up in one pass.
+#: How many artefacts that others took out of pending/ one pass looks up, at most.
 _RECONCILED_PER_PASS = 100
 
 

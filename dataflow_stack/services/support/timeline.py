@@ -1,4 +1,4 @@
-"""Collects a ticket's timeline from its sources; one that fails is missing and counted."""
+"""Collects a ticket's timeline from its sources. A source that fails is left out, and counted."""
 
 from __future__ import annotations
 
