@@ -1,6 +1,6 @@
 """Open the notebooks in JupyterLab, as copies in the incident's folder.
 
-What a person runs is saved with customers' order ids in its outputs: never into the checkout.
+Outputs may hold customers' order ids. So what a person runs is never saved into the checkout.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ __all__ = ["CONFIG", "copy_notebooks", "main"]
 
 #: Defaults of JupyterLab, such as that it asks nothing about news; a person's own settings win.
 CONFIG = Path(__file__).parent / "jupyter"
+#: The line of a notebook that the copy replaces by one with the incident's id.
 _EMPTY = '"incident_id = \\"\\"'
 
 

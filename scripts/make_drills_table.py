@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=0, help="run so many rounds first")
     parser.add_argument("--add", type=Path, nargs="*", default=[], help="documents of runs")
-    parser.add_argument("--commit", default="", help="of these documents; default: this one")
+    parser.add_argument("--commit", default="", help="at which they ran; default: this one")
     options = parser.parse_args(arguments)
     runs = read_runs()
     commit = options.commit or read_commit()

@@ -1,4 +1,4 @@
-"""Create, look at or revert a synthetic fulfilment backlog: the path that the runbook names.
+"""Create, look at or revert a synthetic fulfilment backlog. The runbook names this file's path.
 
 Flags, ``FULFILLMENT_DELAY_*`` variables, JSON and exit codes are DataFlow's; ``--help`` lists them.
 """
@@ -142,7 +142,7 @@ def _apply(settings: Settings, options: argparse.Namespace) -> Settings:
     if secret:
         changes["minio_root_password"] = SecretStr(secret)
     if not changes["http_timeout_s"] or not 0 < options.support_timeout <= 60:
-        raise UsageError("--support-timeout is from 0 to 60 seconds")
+        raise UsageError("--support-timeout must be over 0, and 60 seconds at most")
     return settings.model_copy(update=changes)
 
 
