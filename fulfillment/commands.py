@@ -583,7 +583,7 @@ def plan_release(
     Notes
     -----
     Opens the incident when a label waits longer than the threshold. If nothing is to be moved, the
-    incident that was made for this plan is closed, unless a late label has opened it.
+    incident that was made for this plan is closed, unless a breach has opened it.
     """
     backlog = get_step(read_backlog_objects).id
     # The plan below lists what waits anyway. If its oldest label is late, the incident is opened.

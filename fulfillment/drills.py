@@ -636,7 +636,8 @@ def be_only_drill(home: Path) -> Iterator[None]:
 def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
     """Return the scenario with timeouts that include the waits of the alert's rule and route.
 
-    A rule or route that cannot be read adds nothing.
+    These are ``for``, evaluation intervals, ``group_wait`` and ``group_interval``. A rule or route
+    that cannot be read adds nothing.
     """
     rules, _ = attempt(clients.prometheus.list_rules)
     timing, _ = attempt(clients.alertmanager.read_group_timing)
