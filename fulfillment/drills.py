@@ -636,16 +636,18 @@ def be_only_drill(home: Path) -> Iterator[None]:
 def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
     """Return the scenario with timeouts that include the waits of the alert's rule and route.
 
-    These are ``for``, evaluation intervals, ``group_wait`` and ``group_interval``. A rule or route
-    that cannot be read adds nothing.
+    These are ``for``, ``keep_firing_for``, evaluation intervals, ``group_wait`` and
+    ``group_interval``. A rule or route that cannot be read adds nothing.
     """
     rules, _ = attempt(clients.prometheus.list_rules)
     timing, _ = attempt(clients.alertmanager.read_group_timing)
     for_s = 0.0
+    keep_firing_for_s = 0.0
     evaluation_s = 0.0
     for rule in rules or ():
         if rule.name == scenario.alert:
             for_s = max(for_s, rule.for_s)
+            keep_firing_for_s = max(keep_firing_for_s, rule.keep_firing_for_s)
             evaluation_s = max(evaluation_s, rule.group_interval_s)
     # Prometheus needs a scrape and some evaluations to see a fault, and again to see it gone. Four
     # evaluation intervals are enough for each.
@@ -655,7 +657,10 @@ def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
         scenario,
         detect_timeout_s=scenario.detect_timeout_s + for_s + observation_s,
         notify_timeout_s=scenario.notify_timeout_s + group_wait_s,
-        clear_timeout_s=scenario.clear_timeout_s + group_interval_s + observation_s,
+        clear_timeout_s=scenario.clear_timeout_s
+        + keep_firing_for_s
+        + group_interval_s
+        + observation_s,
     )
 
 
@@ -667,8 +672,8 @@ def _run(drill: Drill) -> DrillDocument:
     RunInterruptedError
         After an interrupt, once the drill is scored.
     KeyboardInterrupt
-        At the second Ctrl-C while the fault is taken back, or at any Ctrl-C once it is taken back.
-        The drill then gets no score.
+        At the second Ctrl-C while the fault is taken back, or at any Ctrl-C while the drill is
+        scored. The drill then gets no score.
     """
     again = f"runbook drill --scenario {drill.scenario.name}"
     _begin(drill, again)
@@ -695,11 +700,16 @@ def _run(drill: Drill) -> DrillDocument:
         if interrupts.count > 0 and not is_interrupted:
             is_interrupted = True
             _record_interrupt(drill, "Interrupted while the drill took its fault back.")
+        # A drill that ended early fails anyway, so nobody waits for its steady state.
+        is_whole = not (is_interrupted or drill.card.error) and drill.card.verdict is not None
+        try:
+            if is_whole:
+                drill.card.steady_after = drill.wait_until_steady()
+        except KeyboardInterrupt:
+            is_interrupted = True
+            _record_interrupt(drill, "Interrupted after the drill took its fault back.")
         if is_interrupted:
             drill.card.error = _say_interrupted(drill, change_message, again)
-        # A drill that ended early fails anyway, so nobody waits for its steady state.
-        if not drill.card.error and drill.card.verdict is not None:
-            drill.card.steady_after = drill.wait_until_steady()
         document = _close(drill)
     if is_interrupted:
         raise errors.RunInterruptedError(drill.card.error)
@@ -925,27 +935,27 @@ def _approve_and_run(
 ) -> None:
     """Run a section up to its plans; then, for each group of steps, approve their plans and rerun.
 
-    Without groups nothing is run. Runs that fail, and the proofs of what was applied, are noted on
-    the scorecard.
+    Without groups nothing is run. If the first run fails, nothing is approved. Runs that fail, and
+    the proofs of what was applied, are noted on the scorecard.
     """
     drill.progress(f"{section_name}: plan")
     journal = drill.incident.journal
     last_seq = journal.view().last_seq
-    if groups:
-        run_notebook(SECTIONS, section_name, drill.incident, parameters, progress=drill.progress)
-    for steps in groups:
+    has_plans = bool(groups) and _run_section(drill, section_name, parameters)
+    for steps in groups if has_plans else ():
         approval = _approve(drill, section_name, steps, after=last_seq)
-        run = run_notebook(
-            SECTIONS,
-            section_name,
-            drill.incident,
-            {**parameters, **approval},
-            progress=drill.progress,
-        )
-        if run.status not in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN):
-            drill.card.failed_notebooks.append(run.section)
+        _run_section(drill, section_name, {**parameters, **approval})
     for action in journal.view().list_actions(ActionPhase.VERIFIED, after=last_seq):
         drill.card.add_proof(action.result)
+
+
+def _run_section(drill: Drill, section_name: str, parameters: Mapping[str, object]) -> bool:
+    """Run a section; return whether it ran to its end or to its plans. Else note the failure."""
+    run = run_notebook(SECTIONS, section_name, drill.incident, parameters, progress=drill.progress)
+    has_run = run.status in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN)
+    if not has_run:
+        drill.card.failed_notebooks.append(run.section)
+    return has_run
 
 
 def _approve(

@@ -69,11 +69,13 @@ def test_the_synthetic_drill_makes_labels_of_its_own_and_removes_them_alone(worl
 
 def test_time_outs_hold_the_waits_of_the_rules_and_routes_there(world: World) -> None:
     scenario = find_scenario("synthetic")
-    world.rules = [replace(r, for_s=300.0, group_interval_s=15.0) for r in world.rules]
+    world.rules = [
+        replace(r, for_s=300.0, keep_firing_for_s=90.0, group_interval_s=15.0) for r in world.rules
+    ]
     fitted = module._add_waits(FakeClients(world), scenario)  # type: ignore[arg-type]
     assert fitted.detect_timeout_s == scenario.detect_timeout_s + 300 + 60
     assert fitted.notify_timeout_s == scenario.notify_timeout_s + 30
-    assert fitted.clear_timeout_s == scenario.clear_timeout_s + 300 + 60
+    assert fitted.clear_timeout_s == scenario.clear_timeout_s + 90 + 300 + 60
     world.down |= {"prometheus", "alertmanager"}
     assert module._add_waits(FakeClients(world), scenario) == scenario  # type: ignore[arg-type]
 
@@ -251,6 +253,29 @@ def cut_off_a_release(run: Any) -> Any:
     return execute
 
 
+def test_a_drill_whose_plans_could_not_be_made_approves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    execute = notebooks._execute
+
+    def fail_in_remediation(source: Path, *more: Any) -> notebooks.Failure | None:
+        if "06" in source.name:
+            return notebooks.Failure("it broke", "ValueError")
+        return execute(source, *more)
+
+    monkeypatch.setattr(notebooks, "_execute", fail_in_remediation)
+    document = run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
+    (unmet,) = [o for o in document.objectives if o.name == "notebooks run to their end"]
+    assert not unmet.met
+    (folder,) = list_incidents(world.home)
+    entries = Incident(folder, redactor=Redactor()).journal.view().entries
+    events = [entry.data["event"] for entry in entries if entry.kind == "drill"]
+    assert "inject" in events
+    assert "approve" not in events
+    assert not world.dag.is_paused
+
+
 def interrupt_in_detection(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(notebooks, "_execute", interrupt)
 
@@ -273,6 +298,15 @@ def interrupt_the_revert(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PausedPipeline, "revert", revert_and_go_on)
 
 
+def interrupt_the_wait_for_the_steady_state(patch: pytest.MonkeyPatch) -> None:
+    wait = Drill.wait_until_steady
+
+    def wait_at_the_beginning(drill: Drill) -> bool:
+        return interrupt() if drill.card.reverted else wait(drill)
+
+    patch.setattr(Drill, "wait_until_steady", wait_at_the_beginning)
+
+
 def interrupt_before_anything(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Drill, "is_healthy", interrupt)
 
@@ -288,6 +322,7 @@ _AGAIN = "Do it again with: runbook drill --scenario pipeline_paused"
         (interrupt_while_it_waits, f"Interrupted. {_REVERTED} {_AGAIN}"),
         (interrupt_the_release, f"{_REVERTED} {_CUT_OFF}"),
         (interrupt_the_revert, f"Interrupted. {_REVERTED} {_AGAIN}"),
+        (interrupt_the_wait_for_the_steady_state, f"Interrupted. {_REVERTED} {_AGAIN}"),
         (interrupt_before_anything, f"Interrupted. Nothing was injected. {_AGAIN}"),
     ],
 )
