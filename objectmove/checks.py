@@ -127,10 +127,10 @@ def has_nothing_to_resume(ledger: Ledger) -> bool:
         return True
     plan = ledger.plan
     is_word = plan.header.action == "reopen" or not plan.moves_objects
-    return not is_word and not ledger.memory_removed and _has_announced_nothing(ledger)
+    return not is_word and not ledger.memory_removed and has_announced_nothing(ledger)
 
 
-def _has_announced_nothing(ledger: Ledger) -> bool:
+def has_announced_nothing(ledger: Ledger) -> bool:
     """Tell whether no row was announced, and none ended with an effect."""
     if ledger.begun != 0:
         return False

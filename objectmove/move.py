@@ -290,7 +290,8 @@ class Run:
         ledger = self.ledger
         self._check_state()
         record = self.books.record
-        checks.check_and_renew_memory(self.session, ledger, record, is_new=self.is_new)
+        known = record or self._earlier
+        checks.check_and_renew_memory(self.session, ledger, known, is_new=self.is_new)
         is_parking = bool(ledger.rows(*HALF_DONE, leg=Leg.PARK))
         if ledger.is_ended and ledger.hold is None and not is_parking:
             return self._report_ended()
@@ -329,9 +330,14 @@ class Run:
     def _is_to_be_ended(self) -> bool:
         """Tell whether a resume only ends the plan, because nothing of it was announced.
 
+        If another plan has this plan's name on record now, nothing of this plan was announced.
         But a shard on record was approved with its manifest: a resume begins the shard.
         """
-        if self.is_new or not checks.has_nothing_to_resume(self.ledger):
+        if self.is_new:
+            return False
+        if self._earlier is not None and checks.has_announced_nothing(self.ledger):
+            return True
+        if not checks.has_nothing_to_resume(self.ledger):
             return False
         is_approved = self.plan.header.is_shard and self.books.record is not None
         return self.stop_here or self.ledger.is_ended or not is_approved

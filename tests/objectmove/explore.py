@@ -1039,6 +1039,10 @@ class Run:
             undo = _plan_undo(process, plan)
         except (Killed, MoveError, LogError) as error:
             return self._hear(process, plan, error, is_main=True)
+        begun = self.plans.get(undo.id)
+        is_reopening = undo.header.action == "reopen"
+        if begun and is_reopening and self._read_ledger(undo.id, self.machine).is_begun:
+            undo = begun  # on a disk, the file of a reopening that was begun is found
         self._enter(undo)
         line = Line("apply", undo.id, frozenset(["--consumer-stands-still"]))
         return self._attempt(self.machine, undo, line)

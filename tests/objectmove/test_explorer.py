@@ -719,6 +719,15 @@ def test_what_the_explorer_found_is_gone(scenario: str, script: str) -> None:
     assert run(scenario, script) == []
 
 
+def test_the_end_of_another_plan_of_this_name_is_no_removed_memory() -> None:
+    """A second machine planned the reopening anew under the same name, and ended it."""
+    script = "1<lock=jump 3.approved@ledger=fsync-kept 4.list@later=router-404 5<put@id=op-bare"
+    outcome = Run(SCENARIOS["reopen-taken-loose"], parse_script(script)).execute()
+    assert not outcome.violations
+    (word,) = [line for line in outcome.log if " 7 on first" in line]
+    assert "the plan is ended now: plan again. The worker was paused" in word
+
+
 @pytest.mark.parametrize("scenario", ["release-loose", "undo-loose"])
 def test_no_copy_follows_a_look_that_is_too_old(scenario: str) -> None:
     """The record came between: what somebody put there meanwhile was overwritten."""
