@@ -207,6 +207,7 @@ class WayRule(NamedTuple):
     reason: str
 
 
+#: In order: needed, delay, upload, uploads, backlog, now; then the reason.
 NOW_TABLE = """
 breach any any any any TROUBLE a needed reading is a breach
 not-breach any any failing any TROUBLE uploads fail
@@ -230,6 +231,7 @@ ok resolved resolved succeeding+unasked unproven UNPROVEN recovery is not measur
 ok resolved resolved succeeding+unasked usual WELL every needed reading is well
 """  # noqa: E501
 
+#: In order: now, causes, actions, before, clear, verdict, next, until, closes; then the reason.
 VERDICT_TABLE = """
 trouble supported none any any INCIDENT REPAIR no no there is trouble, and its cause is known
 trouble gone+undecided none any any INCIDENT REPAIR no no there is trouble, and no cause is supported now
@@ -294,6 +296,7 @@ well undecided+unread none cause+trouble any UNKNOWN DIAGNOSE no no the symptom 
 well undecided+unread none calm any HEALTHY REFERENCES no no no label waits too long
 """  # noqa: E501
 
+#: In order: wanted, worker, returns, way; then the reason.
 WAY_TABLE = """
 none any any NONE nothing is to be moved
 release any any RELEASE the worker cannot do it

@@ -112,8 +112,8 @@ class Seen(Version):
     def has_hash(self) -> bool:
         """Whether the ETag can be the MD5 of the content, by what a HEAD says.
 
-        After a multipart upload, and when an object is encrypted with a key of its own, the ETag is
-        no MD5. The probe finds out whether this store's other ETags are MD5s.
+        After a multipart upload, and when an object is encrypted with a KMS key or a client's key,
+        the ETag is no MD5. The probe finds out whether this store's other ETags are MD5s.
         """
         is_md5 = _MD5.fullmatch(self.etag.lower()) is not None
         encryption = self.headers.get(_ENCRYPTION, "")

@@ -505,8 +505,8 @@ class Run:
         """Return which rows changed since the plan was made; refuse a plan if these are too many.
 
         The keys are the rows' numbers; the values say what happened. A shard of which too many rows
-        changed is not refused: it moves nothing, and ends. A refusal would keep its approval, and
-        the pause, for ever.
+        changed is not refused: it moves nothing, and ends. A refused shard would never end: its
+        approval would stay valid, and the worker paused, for ever.
 
         Parameters
         ----------

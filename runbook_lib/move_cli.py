@@ -195,8 +195,8 @@ def _add_settle(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> 
     ) -> None:
         """Show objects that may or may not have been taken; write down your word.
 
-        Taken: what is left of them stays parked. Not taken: a new plan may move them. A wrong word
-        delivers twice.
+        Taken: what is left of them stays parked. Not taken: a new plan may move them. After a wrong
+        word, an object is delivered twice, or never.
         """
         chosen = [*(keys or []), *(key or [])]
         if from_file is not None:

@@ -259,10 +259,10 @@ class AlertmanagerClient(HttpClient):
         return counts
 
     def read_placeholders(self) -> list[str]:
-        """Return the placeholders that the running configuration still has, each with its path.
+        """Return the placeholders among the addresses to which the running configuration sends.
 
-        Each looks like ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager hides secret
-        values (webhook URLs among them), so a placeholder in those cannot be seen here.
+        Each begins with its path: ``global.smtp_smarthost: smtp.example.com:587``. Alertmanager
+        hides secret values (webhook URLs among them), so a placeholder in those cannot be seen.
         """
         placeholders = []
         for where, text in _walk_config(self._read_config()):

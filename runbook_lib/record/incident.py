@@ -79,7 +79,7 @@ class IncidentState(BaseModel):
     follows : ids of the incidents whose plans this one carried out
     operators : the people who worked on the incident, the first person first; empty: not known
     drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
-        and the numbers of what it injected
+        and the ids of what it injected
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)

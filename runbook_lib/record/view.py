@@ -184,7 +184,7 @@ class JournalView:
         return None
 
     def note(self, step: str) -> str:
-        """Return the newest remark on a point of the checklist; empty without one."""
+        """Return the text of the newest note on a step of the checklist; empty without one."""
         for note in reversed(self.notes):
             if note.checklist == step:
                 return note.text.strip()
