@@ -469,10 +469,12 @@ def _list_released(journal: JournalView) -> list[_ReleasedSoFar]:
             continue
         counts[plan] = max(count, counts.get(plan, 0))
         if kinds[plan] == "undo":
-            # A release that was cut off has no count: it moved what the undo took back.
-            taken_back = plan.removesuffix("-undo")
+            # A release that was cut off has no count: it moved what its undos took back.
+            taken_back = plan.rpartition("-undo")[0]
+            undos = [other for other in counts if other.startswith(f"{taken_back}-undo")]
             if taken_back in kinds:
-                counts.setdefault(taken_back, count)
+                by_undos = sum(counts[undo] for undo in undos)
+                counts[taken_back] = max(by_undos, counts.get(taken_back, 0))
         released = _sum_of(counts, kinds, "release") - _sum_of(counts, kinds, "undo")
         history.append(_ReleasedSoFar(action.seq, released))
     return history

@@ -454,7 +454,7 @@ def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
     if is_unsettled(action, actions):
         return False
     proof = action.last.result
-    if "lost" not in proof:
+    if "lost" not in proof:  # the action's newest entry is no proof
         return action.is_verified
     if any(proof.get(name) for name in _FAILED):
         return False

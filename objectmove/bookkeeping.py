@@ -103,6 +103,7 @@ class Bookkeeping:
     def write_effect(self) -> None:
         """Write this plan's effect into the ledgers and records of the plans that it is about.
 
+        The effect of a reopening is written into the release's ledger only.
         Rows whose effect was written there before are left out.
         """
         header = self._plan.header
@@ -117,7 +118,7 @@ class Bookkeeping:
         self.write_record()
         for plan_id, log in self._logs.items():
             if header.action == "reopen" and plan_id != header.release:
-                continue  # the rows are open again in the release, not in the settling
+                continue  # the rows are open again in the release's ledger, not in the settling's
             fact = "release_row" if plan_id == header.release else "row"
             rows = sorted(self._read_row_number(row, fact) for row in unreported)
             self._write_effect_on(plan_id, log, rows)

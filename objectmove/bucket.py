@@ -79,12 +79,15 @@ class Version:
     last_modified: datetime
 
     def is_same(self, other: Version) -> bool:
-        """Tell whether both are the same version: ETag, size, and LastModified in seconds."""
+        """Tell whether both are the same version: the same ETag, size and LastModified.
+
+        If one of the two times has no fraction of a second, whole seconds are compared.
+        """
         if not self.has_same_content(other):
             return False
         ours = self.last_modified
         theirs = other.last_modified
-        if 0 in (ours.microsecond, theirs.microsecond):  # one may be known in whole seconds only
+        if 0 in (ours.microsecond, theirs.microsecond):
             return ours.replace(microsecond=0) == theirs.replace(microsecond=0)
         return ours == theirs
 

@@ -62,7 +62,7 @@ class RunbookError(Exception):
 
 
 class UsageError(RunbookError):
-    """A parameter, option or id is wrong. The text says which, and what is accepted."""
+    """A parameter, option or id is wrong, or does not fit now. The text says which, and why."""
 
     HEADING = "CORRECT THIS FIRST. Nothing was changed."
 

@@ -286,8 +286,8 @@ class HttpClient:
     def check_reachable(self) -> str:
         """Return a few words about the system: what its health endpoint says.
 
-        A subclass overrides this if some answer is given by its own system only. The override
-        raises ``WrongSystemError`` when another system answers.
+        A subclass overrides this if its system can be recognised by an answer that no other system
+        gives. The override raises ``WrongSystemError`` when another system answers.
         """
         text = self.read_health()
         return text[:60]

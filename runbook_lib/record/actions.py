@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from ..model import ActionEntry, ActionPhase, Json
 
-#: The id of a plan that takes another one back is the other plan's id with this ending.
+#: The id of a plan that takes another one back is the other plan's id and this. From the second
+#: time on, a number follows: ``rel-1-undo-2``.
 _UNDO = "-undo"
-#: The id of a plan for a person's word on another plan is the other plan's id with this ending.
+#: The id of a plan for a person's word on another plan is the other plan's id, this, and a random
+#: ending: ``rel-1-settle-3f2a``.
 _SETTLE = "-settle"
 #: Counts of a proof that no person's word can explain. An action is settled only if all are 0.
 _UNEXPLAINED = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")

@@ -216,7 +216,8 @@ def _read_journal(incident: Incident, judge: Judge) -> dict[str, Json]:
 def _count_lost(journal: JournalView) -> int | None:
     """Return how many objects are lost, by the newest proof of each plan; None: no proof.
 
-    A proof that counts a loss failed, so its entry has not the phase ``verified``.
+    Entries of every phase are read: a proof that finds a loss has failed, so the phase of its entry
+    is not ``verified``.
     """
     losses: dict[str, int] = {}
     for entry in journal.actions:

@@ -418,6 +418,8 @@ def test_a_cut_off_release_that_was_taken_back_takes_nothing_from_the_others(tel
     tell.act(ActionPhase.FAILED, result={"plan": "rel-2"})
     tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-2-undo", "moved": 3})
     assert count_affected(view_of(tell)).released == 7
+    tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-2-undo-2", "moved": 2})
+    assert count_affected(view_of(tell)).released == 7
 
 
 def cut_off_and_release_the_rest(tell: Teller) -> None:
