@@ -423,10 +423,14 @@ def _exit_despite_threads(code: ExitCode) -> None:
 def main() -> None:
     """Run the command with the arguments of this process, and exit with its code.
 
-    SIGTERM interrupts the command as Ctrl-C does.
+    SIGTERM interrupts the command as Ctrl-C does. Once the command has ended, both are ignored: an
+    interrupt could only break the end of this process, and print a traceback.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run_command(_list_arguments()))
+    exit_code = run_command(_list_arguments())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(exit_code)
 
 
 def _list_arguments() -> list[str]:

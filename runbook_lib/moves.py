@@ -47,8 +47,8 @@ _NAMED_SHARDS = 10
 _AS_PLANNED = ("in_place", "gone_after_landed")
 #: Outcome of rows that an undo took back. A proof counts them again by where their objects are now.
 _UNDONE = "taken_back"
-#: A run that changes something writes a ledger line of one of these kinds, after its last check.
-_BEGINNINGS = ("approved", "resumed", "goes_on", "ended")
+#: A run that may change something writes a ledger line of one of these kinds, after its last check.
+_BEGINNINGS = ("approved", "resumed", "goes_on")
 PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._#-]{0,150}$")]
 #: What a person says of a row's object; empty: nothing.
 Word = Literal["", "taken", "not_taken"]
@@ -895,10 +895,16 @@ class _WatchedLedger(ChainedLog):
     """A plan's ledger that calls a function when a run of the plan begins to change something."""
 
     on_beginning: Callable[[], None]
+    has_let_go = False
 
     def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
-        """Append one entry; if its kind is one of ``_BEGINNINGS``, call ``on_beginning`` first."""
-        if kind in _BEGINNINGS:
+        """Append one entry; if it shows that a change begins, call ``on_beginning`` first.
+
+        A run that only ends a plan which was never begun changes something only if the run lets the
+        others go on.
+        """
+        self.has_let_go |= kind == "hold" and data["note"] is None
+        if kind in _BEGINNINGS or (kind == "ended" and self.has_let_go):
             self.on_beginning()
         return super().append(kind, data, sync=sync)
 

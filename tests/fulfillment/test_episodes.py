@@ -495,6 +495,9 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
                 strict=True,
                 progress=keep_quiet,
             )
+    world.pages = [[]]
+    ended = RELEASE.resume(world.settings, plan.plan, progress=keep_quiet)
+    assert "nothing was done now" in ended.summary
     assert list_open(world) == []
     looks = [Incident(folder, redactor=Redactor()) for folder in world.home.glob("inc-*")]
     assert {look.state.follows for look in looks} == {()}
