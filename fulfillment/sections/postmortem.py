@@ -164,7 +164,8 @@ def _read_log(inv: Investigation) -> Outcome:
     parts = {"time": log["since"], "cause": causes, "measures": measures}
     missing = [name for name, part in parts.items() if not part]
     if missing == ["measures"]:
-        advice = name_runbook('runbook note "what you did"')
+        # The incident may be closed by the time that somebody types this.
+        advice = name_runbook(f'runbook note "what you did" --incident {inv.incident.id}')
         return outcome.unknown(
             f"nothing was changed in this incident: say what helped with {advice}"
         )

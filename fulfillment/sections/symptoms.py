@@ -35,7 +35,8 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     Parameters
     ----------
     steps : the reason says when their breaches were observed; without a breach, when their good
-        readings were observed. While only the alert is left, it says when the recovery was observed
+        readings were observed. If the recovery came after a breach, it says when the recovery was
+        observed
     """
     own_steps = inv.section.STEPS.keys() & steps.keys()
     judging = own_steps or steps.keys()
@@ -46,7 +47,7 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     current = list_current(inv, steps).values()
     readings = [r for r in current if r.role in SYMPTOMS]
     evidence = [r for r in readings if r.status is Status.BREACH]
-    if judgement.verdict is Verdict.FIXED_ALERT_DECAYING:
+    if evidence and judgement.verdict in (*_GOOD_VERDICTS, Verdict.FIXED_ALERT_DECAYING):
         # A breach from before the recovery is no evidence of it.
         evidence = [r for r in current if r.role is Role.RECOVERY] or evidence
     good_steps = ""

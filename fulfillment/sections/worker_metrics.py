@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from runbook_lib.model import Json, Line, Plot
+from runbook_lib.model import ActionPhase, Json, Line, Plot
 from runbook_lib.section import attempt
 from runbook_lib.show.text import format_duration
 
@@ -35,6 +35,8 @@ _CARRIER = "fulfillment_carrier_request_seconds_count"
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
+#: The steps whose actions make labels move again, or stop them.
+_REMEDIES = ("6.1", "6.2")
 #: Over how long rates of arrival and drain are measured at most, and the same in words.
 _RATE_WINDOW = timedelta(minutes=2)
 RATE_WINDOW_WORDS = "rates of the last 2 min at most"
@@ -166,8 +168,8 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     newest_at = max(samples[-1].at for samples in failed)
     if (now - newest_at).total_seconds() > recent_s:
         return None  # the service is not scraped: its old counts say nothing about now
-    # Without an action, any time before both windows will do.
-    acted_at = inv.journal.last_applied_at or now - timedelta(days=1)
+    # Without a remedy, any time before both windows will do.
+    acted_at = _find_last_remedy_at(inv) or now - timedelta(days=1)
     recent_start = now - timedelta(seconds=recent_s)
     metrics = _measure(
         f"{prometheus.url} {_FAILED}",
@@ -338,6 +340,12 @@ def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Series]]:
     return groups
 
 
+def _find_last_remedy_at(inv: Investigation) -> datetime | None:
+    """Return when 6.1 or 6.2 last changed something; None: never. Other steps move no labels."""
+    applied = inv.journal.list_actions(ActionPhase.APPLIED)
+    return max((action.at for action in applied if action.step.startswith(_REMEDIES)), default=None)
+
+
 def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:
     """Return the observations of some failure reasons.
 
@@ -347,7 +355,7 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
     not count.
     """
     recent_since = inv.now() - timedelta(seconds=_RECENT_S)
-    since = max(recent_since, inv.journal.last_applied_at or recent_since)
+    since = max(recent_since, _find_last_remedy_at(inv) or recent_since)
     service = inv.settings.worker_service
     lines, _ = attempt(lambda: inv.clients.services.read_logs(service, since=since))
     observations: dict[str, Json] = {}
@@ -416,7 +424,7 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
     now = inv.now()
     pause, _ = attempt(inv.clients.pipeline.find_last_pause)
     paused_at = pause.at if pause else None
-    changes = (now - _RATE_WINDOW, inv.journal.last_applied_at, paused_at)
+    changes = (now - _RATE_WINDOW, _find_last_remedy_at(inv), paused_at)
     since_change = now - max(filter(None, changes))
     window_s = max(1.0, since_change.total_seconds())
     query = inv.clients.prometheus.query_samples

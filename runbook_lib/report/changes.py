@@ -81,7 +81,7 @@ class Changes(NamedTuple):
             return ""
         at = format_value(self.since)
         if not self.changed:
-            return f"Verdict, causes and numbers are the same as in the last report at {at}"
+            return f"Since the last report at {at}, no verdict or cause changed, and no number much"
         return f"What changed since the last report at {at}"
 
     @property

@@ -74,7 +74,8 @@ def _find(settings: Settings, incident_id: str) -> Incident:
     if incident is not None:
         return incident
     text = f"No incident is open under {settings.runbook_home}."
-    newest = next(list_incidents(home), None)
-    if newest is not None:
-        text = f"{text} For the newest one, add to this command: --incident {newest.name}"
+    for folder in list_incidents(home):
+        if Incident(folder, redactor=Redactor(settings.secrets)).state.opened_by:
+            text = f"{text} For the newest one, add to this command: --incident {folder.name}"
+            break
     raise UsageError(text)
