@@ -17,7 +17,14 @@ from fulfillment.clients.http_systems import DagChange
 from fulfillment.investigation import Investigation
 from fulfillment.outcome import Backlog
 from fulfillment.policy import POLICY
-from fulfillment.sections import chaos, detection, immediate, remediation, root_cause
+from fulfillment.sections import (
+    chaos,
+    detection,
+    immediate,
+    postmortem,
+    remediation,
+    root_cause,
+)
 from fulfillment.sections.remediation import describe_effect, put_in_order
 from objectmove import session
 from objectmove.bucket import Answer, Request
@@ -658,6 +665,11 @@ def test_a_recovery_is_as_new_as_the_reading_that_found_it(world: World) -> None
     assert conclusion.verdict is Verdict.FIXED_ALERT_DECAYING
     assert f"(as of {world.now:%H:%M:%S} UTC)" in conclusion.summary
     assert f"as of {before}" not in conclusion.summary
+    world.alerts.clear()
+    inv.read_step("6.5")
+    fixed = world.open(postmortem)
+    fixed.read_step("7.1")
+    assert f"as of {before}" not in fixed.conclude().summary
 
 
 def test_an_alert_that_looks_back_is_given_its_window_to_clear(world: World) -> None:

@@ -17,7 +17,15 @@ from fulfillment.policy import POLICY
 from fulfillment.runbook import RUNBOOK
 from fulfillment.sections import detection, immediate, postmortem, remediation, root_cause
 from fulfillment.sections.recovery import read_uploads
-from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict, format_time
+from runbook_lib.model import (
+    ActionEntry,
+    ActionPhase,
+    CauseStatus,
+    Conclusion,
+    Status,
+    Verdict,
+    format_time,
+)
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
@@ -416,6 +424,23 @@ def unpause(world: World, *, seconds_ago: float) -> None:
     world.count(REASONS, "reason", {"carrier_error": [1.0] * 3})
     assert world.worker is not None
     world.worker = replace(world.worker, last_run_at=world.now)
+
+
+def test_a_refresh_of_a_ticket_does_not_begin_the_count_of_requests_anew(world: World) -> None:
+    fail_carrier_and_pause(world)
+    look(world)
+    unpause(world, seconds_ago=60)
+    world.count("fulfillment_carrier_request_seconds_count", "outcome", {"error": [2, 9, 20]})
+    refresh = ActionEntry(
+        step="6.4",
+        action="refresh",
+        phase=ActionPhase.APPLIED,
+        target="ticket",
+        reversible=False,
+    )
+    world.open(remediation).record("action", {"action": refresh.model_dump(mode="json")})
+    assert world.incident.journal.view().last_applied_at == world.now
+    assert world.take(root_cause, "5.1").observations["carrier_error_share"] == 1
 
 
 def test_a_moment_after_an_action_says_nothing_of_the_carrier(world: World) -> None:

@@ -16,8 +16,9 @@ from runbook_lib.errors import UsageError
 from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Lesson, Note, Verdict
 from runbook_lib.record.detection import find_slowest, list_moments, list_triggers
 from runbook_lib.record.history import list_history
-from runbook_lib.record.incident import HAND, Incident
+from runbook_lib.record.incident import HAND, Incident, create_incident
 from runbook_lib.record.notes import list_follow_ups, list_lessons, parse_due, write_note
+from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, write_outputs
 from runbook_lib.report.summary import list_facts, summarise, tabulate_follow_ups
 from runbook_lib.run.commands import close_incident, rebuild_report
@@ -103,6 +104,10 @@ def test_without_an_open_incident_a_note_names_the_newest(tell: Teller, settings
 
     with pytest.raises(UsageError, match=f"--incident {tell.incident.id}$"):
         add_note(settings, SECTIONS, Note(text="where to?"))
+    home = tell.incident.folder.parent
+    create_incident(home, redactor=Redactor(), clock=lambda: START + timedelta(1), opened_by="")
+    with pytest.raises(UsageError, match=f"--incident {tell.incident.id}$"):
+        add_note(settings, SECTIONS, Note(text="a look is no incident"))
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
