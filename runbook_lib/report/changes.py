@@ -149,12 +149,16 @@ def _compare_verdicts(
 
 
 def _compare_causes(before: JournalView, journal: JournalView) -> Iterator[Change]:
-    """Yield the causes that are newly supported; then those that are no longer supported."""
+    """Yield the causes that are supported now and were not; then those that no longer are."""
     old = {finding.name: finding for finding in before.findings()}
     new = {finding.name: finding for finding in journal.findings()}
+    known = set()
+    for conclusion in before.conclusions:
+        known |= {finding.name for finding in conclusion.findings if _is_supported(finding)}
     for name, finding in new.items():
         if _is_supported(finding) and not _is_supported(old.get(name)):
-            yield _describe_cause(ChangeKind.CAUSE_NEW, "New cause", finding)
+            label = "Cause is supported again" if name in known else "New cause"
+            yield _describe_cause(ChangeKind.CAUSE_NEW, label, finding)
     for name, finding in old.items():
         later = new.get(name)
         if not _is_supported(finding) or _is_supported(later):

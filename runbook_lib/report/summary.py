@@ -459,7 +459,7 @@ def _describe_end(model: ReportModel) -> Fact:
         return Fact("–")
     if end is not None and end > since:
         duration = format_duration(end - since)
-        note = f"{_format_local(end)}; {duration} until all stayed well"
+        note = f"{_format_local(end)}; {duration} until the last symptom had ended"
         return Fact(format_value(end), note)
     if model.verdict is Verdict.FIXED:
         return Fact("not known", f"no metric tells since when all is well{_say_found_well(model)}")
@@ -676,7 +676,7 @@ def _say_well_from(model: ReportModel, end: datetime) -> str:
     # Without a later breach, a later conclusion rests on readings from before the end.
     if any(breach.observed_at > end for breach in model.journal.breaches(SYMPTOMS)):
         return "The symptom stayed away from here on; a later look found other trouble"
-    return "All stayed well from here on"
+    return "No symptom from here on"
 
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:

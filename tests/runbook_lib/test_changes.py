@@ -123,6 +123,17 @@ def test_a_cause_that_is_no_longer_supported_is_named_with_its_reason(
     assert f"it is {status}" in change.text
 
 
+def test_a_cause_that_was_named_before_is_not_new(tell: Teller) -> None:
+    look(tell)
+    for status in (CauseStatus.SUPPORTED, CauseStatus.UNDECIDED):
+        diagnose(tell, full=status)
+        report(tell)
+    diagnose(tell, full=CauseStatus.SUPPORTED, slow=CauseStatus.SUPPORTED)
+
+    words = {change.name: change.text.partition(":")[0] for change in compare(tell).changed}
+    assert words == {"full": "Cause is supported again", "slow": "New cause"}
+
+
 def test_what_could_not_be_decided_reads_unlike_what_is_refuted(tmp_path: Path) -> None:
     labels = set()
     for status in (CauseStatus.REFUTED, CauseStatus.PAST, CauseStatus.UNDECIDED):
