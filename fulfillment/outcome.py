@@ -251,7 +251,7 @@ alert gone unproven any ahead+unknown UNKNOWN VERIFY no no what was done is not 
 alert gone proven+unproven any past NOT_FIXED DIAGNOSE no no the alert should have cleared by now
 alert undecided+unread proven+unproven any ahead+unknown UNKNOWN DIAGNOSE no no whether the cause is gone is not known, and an alert fires
 alert undecided+unread proven+unproven any past NOT_FIXED DIAGNOSE no no the alert should have cleared by now
-alert gone none trouble ahead FIXED_ALERT_DECAYING WAIT no no symptom and cause are gone, no repair of this incident is in place, and the alert is clearing
+alert gone none trouble ahead FIXED_ALERT_DECAYING WAIT no no symptom and cause are gone, nothing was repaired in this incident, and the alert is clearing
 alert gone none trouble past+unknown INCIDENT DIAGNOSE no no an alert fires
 alert gone none calm+cause any INCIDENT DIAGNOSE no no an alert fires
 alert undecided+unread none any any INCIDENT DIAGNOSE no no an alert fires
@@ -289,7 +289,7 @@ well supported none trouble any MITIGATED REPAIR yes no the symptom is gone, and
 well supported proven+unproven any any MITIGATED REPAIR yes no the symptom is gone, and the cause is still there
 well gone proven any any FIXED LEARN yes yes symptom, cause and alert are gone
 well gone unproven any any UNKNOWN VERIFY no no all is well, but what was done is not proven
-well gone none cause+trouble any FIXED LEARN yes yes symptom, cause and alert are gone; no repair of this incident is in place
+well gone none cause+trouble any FIXED LEARN yes yes symptom, cause and alert are gone; nothing was repaired in this incident
 well gone none calm any HEALTHY REFERENCES no no no label waits too long
 well undecided+unread proven+unproven any any UNKNOWN DIAGNOSE no no the symptom is gone; whether the cause is gone is not known
 well undecided+unread none cause+trouble any UNKNOWN DIAGNOSE no no the symptom is gone; whether the cause is gone is not known

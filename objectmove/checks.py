@@ -61,7 +61,10 @@ def check_approval(
     is_known = is_begun or bool(ledger.head) or has_earlier
     if is_new and is_begun:
         if ledger.is_ended:
-            raise NotApprovedError(f"{plan.id} was carried out: {_say_plan_again(plan)}.")
+            end = "was carried out"
+            if plan.moves_objects and has_announced_nothing(ledger):
+                end = "has ended, and nothing of it was moved"
+            raise NotApprovedError(f"{plan.id} {end}: {_say_plan_again(plan)}.")
         raise NotApprovedError(f"{plan.id} was begun. Go on with: {header.resume_command}")
     if is_new and now > header.expires_at:
         until = format_time(header.expires_at)

@@ -19,7 +19,7 @@ from typer.exceptions import TyperException
 from chainlog import LogDamagedError, LogError
 
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
-from .run.interrupts import hold_interrupts
+from .run.interrupts import Interrupts, hold_interrupts
 from .runbook import Runbook, find_plugins, find_runbook, name_runbook, use_runbook
 
 if TYPE_CHECKING:
@@ -97,10 +97,12 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
                 console.print(f"… {text} ({seconds:.0f} s)", markup=False, highlight=False)
 
         document = work(make_meter(say))
-    if as_json:
-        sys.stdout.write(document.to_json() + "\n")
-    else:
-        print_document(document, Console())
+    # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
+    with Interrupts():
+        if as_json:
+            sys.stdout.write(document.to_json() + "\n")
+        else:
+            print_document(document, Console())
     raise typer.Exit(int(document.exit_code))
 
 

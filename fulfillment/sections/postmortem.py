@@ -38,6 +38,7 @@ from .signals import (
     read_samples,
 )
 from .symptoms import judge_now
+from .timeline import build_timeline
 
 NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
@@ -175,10 +176,13 @@ def _read_log(inv: Investigation) -> Outcome:
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
-    """Return a row for each applied action; without any action, for each remark of a person."""
+    """Return a row for each applied action; without any action, for each remark of a person.
+
+    What section 4 did with synthetic objects is left out: it helped nobody.
+    """
     rows: list[dict[str, Json]] = []
     for action in group_actions(inv.journal.actions):
-        if action.applied:
+        if action.applied and not action.first.step.startswith("4."):
             row = {
                 "at": action.applied.at,
                 "step": action.first.step,
@@ -308,4 +312,5 @@ def conclude(inv: Investigation) -> Conclusion:
         verdict=verdict,
         summary=f"{points}; {reason}",
         follow_ups=tuple(follow_ups),
+        timeline=build_timeline(inv, inv.journal.findings()),
     )

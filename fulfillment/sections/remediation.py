@@ -498,7 +498,11 @@ def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan)
         ),
         _row("arrive per minute", arrival, arrival),
         _row("leave per minute", drain, drain),
-        _row("empty in", _say_time_to_empty(forecast_now), _say_time_to_empty(forecast_after)),
+        _row(
+            "empty in",
+            _say_time_to_empty(forecast_now),
+            _say_time_to_empty(forecast_after) if staying_count else "empty at once",
+        ),
     ]
     words = f"{say_waiting(count, 'object')} now, {staying_count:,} right after the plan. "
     outlook = _OUTLOOKS[forecast_after.outlook]

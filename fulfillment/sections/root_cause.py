@@ -845,7 +845,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
         summary = "no known cause fits; look at: "
         summary += "; ".join(f"{r.step} {r.reason}" for r in breaches)
     elif has_symptom:
-        summary = "there is an incident, and its cause is not known"
+        summary = "there is an incident, and no cause is supported now"
     else:
         summary = f"no cause is supported; {reason}"
     hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]

@@ -409,8 +409,8 @@ class Rates(NamedTuple):
 def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
     """Return the rates of arrival and drain: of two minutes at most.
 
-    What happened before the last action, or before the DAG was last paused, does not go on. Neither
-    does a burst of arrivals.
+    What left before the last action, or before the DAG was last paused, says nothing about what
+    leaves now. A burst of arrivals does not go on.
 
     Parameters
     ----------
@@ -426,10 +426,11 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
     paused_at = pause.at if pause else None
     changes = (now - _RATE_WINDOW, _find_last_remedy_at(inv), paused_at)
     since_change = now - max(filter(None, changes))
-    window_s = max(1.0, since_change.total_seconds())
     query = inv.clients.prometheus.query_samples
-    arrival = compute_rate(*(drop_burst(counter.samples) for counter in query(_ARRIVED, window_s)))
-    drain = compute_rate(*(counter.samples for counter in query(_MOVED, window_s)))
+    arrived = query(_ARRIVED, _RATE_WINDOW.total_seconds())
+    arrival = compute_rate(*(drop_burst(counter.samples) for counter in arrived))
+    moved = query(_MOVED, max(1.0, since_change.total_seconds()))
+    drain = compute_rate(*(counter.samples for counter in moved))
     if drain and is_stopped:
         drain = Rate(0.0, 0.0, 0.0)
     return Rates(arrival, drain)

@@ -97,6 +97,8 @@ def _list_later_moments(
         joined = [entry.at for entry in journal.entries if entry.kind == "joined"]
         yield look_name, min(joined, default=None)
         look_name = "an automatic look began"
+    if any(entry.kind == "drill" for entry in journal.entries):
+        look_name = "the drill looked"
     yield look_name, journal.first_look_at()
     named = [conclusion.at for conclusion in journal.conclusions if _names_cause(conclusion)]
     yield CAUSE_NAMED, min(named, default=None)

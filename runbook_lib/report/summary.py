@@ -550,7 +550,7 @@ def _say_how_it_ended(model: ReportModel) -> str:
     if model.facts.get("fault_drill"):
         return "the trouble came from a drill's fault; the drill's report says how it ended"
     if model.verdict is Verdict.FIXED:
-        return "no change that is recorded here ended it"
+        return "no action of this incident ended it"
     return ""
 
 
@@ -571,7 +571,7 @@ def _list_mended_elsewhere(model: ReportModel) -> Iterator[str]:
     """
     causes = model.policy.list_mended_elsewhere(model.journal)
     if causes and model.is_good and not model.drill:
-        yield f"{say_causes(causes)}: ended without a change that is recorded here"
+        yield f"{say_causes(causes)}: ended without an action of this incident"
 
 
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
@@ -641,7 +641,7 @@ def tell_timeline(model: ReportModel) -> list[TimelineRow]:
         kept.sort(key=_get_at)
     hidden = [row for row in rows if row not in kept]
     if hidden:
-        text = f"{count_of(len(hidden), 'more row')}: see the journal below"
+        text = f"{count_of(len(hidden), 'more row')}: see everything below"
         kept.append(TimelineRow(hidden[0].at, "note", text))
         kept.sort(key=_get_at)
     return kept
@@ -1040,7 +1040,9 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         if reading.status is Status.BREACH and step.role in open_roles:
             breach_roles.add(step.role)
             yield _say_breach(reading), (step.id,)
-        if reading.status is Status.UNKNOWN and step.role in _MUST_BE_READ:
+        # Once the trouble is over, nobody needs to find its cause any more.
+        is_needless = model.is_good and step.role is Role.CAUSE
+        if reading.status is Status.UNKNOWN and step.role in _MUST_BE_READ and not is_needless:
             unread.append(step.id)
     if unread:
         yield "not decided:", tuple(unread)

@@ -21,6 +21,7 @@ from ..errors import (
     ClientError,
     ExitCode,
     PlanNotApprovedError,
+    RunInterruptedError,
     SafetyError,
     UsageError,
 )
@@ -763,6 +764,11 @@ class MoveCommands:
         ----------
         command : the command's name: ``apply``, ``resume`` or ``undo``
         entry : the journal's entry of the run
+
+        Raises
+        ------
+        RunInterruptedError
+            After an interrupt: the plan was carried out all the same.
         """
         result = entry.result
         document = {name: result[name] for name in MoveRunDocument.model_fields if name in result}
@@ -771,8 +777,14 @@ class MoveCommands:
         document["exit_code"] = _choose_exit_code(result)
         document["summary"] = entry.reason
         document["reopened"] = count_reopened(plan.action, result)
-        document["way_on"] = tuple(self._gate.find_ways_on(plan, result))
-        document.update(self.look_again(inv, plan))
+        way_on = tuple(self._gate.find_ways_on(plan, result))
+        document["way_on"] = way_on
+        try:
+            document.update(self.look_again(inv, plan))
+        except KeyboardInterrupt:
+            following = way_on[0] if way_on else f"runbook verify {plan.id}"
+            text = f"Interrupted after this run of {plan.id} had ended: {entry.reason}."
+            raise RunInterruptedError(f"{text} Go on with: {following}") from None
         return MoveRunDocument.model_validate(document)
 
     def _leave_out_planning(

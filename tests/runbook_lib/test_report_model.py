@@ -1000,9 +1000,7 @@ def test_of_two_causes_each_has_its_reason_and_the_one_that_was_not_mended_here_
     model.is_good = True
     done = list_facts(model)["What was done"].text
     # The approval stands with what was approved, not behind what nobody approved.
-    assert done.endswith(
-        "; approved by ops@box; errors: ended without a change that is recorded here"
-    )
+    assert done.endswith("; approved by ops@box; errors: ended without an action of this incident")
 
 
 def test_while_there_is_trouble_the_title_names_only_causes_that_are_still_there(
