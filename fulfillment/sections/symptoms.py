@@ -50,11 +50,10 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     if evidence and judgement.verdict in (*_GOOD_VERDICTS, Verdict.FIXED_ALERT_DECAYING):
         # A breach from before the recovery is no evidence of it.
         evidence = [r for r in current if r.role is Role.RECOVERY] or evidence
-    good_steps = ""
     if not evidence:
         evidence = [r for r in readings if r.status is Status.OK]
-        if judgement.verdict in _GOOD_VERDICTS:
-            good_steps = "".join(f"{reading.step}, " for reading in evidence)
+        if evidence and judgement.verdict in _GOOD_VERDICTS:
+            return Judged(judgement.verdict, f"{judgement.reason} ({_say_good_steps(evidence)})")
     if not evidence:
         return Judged(judgement.verdict, judgement.reason)
     times = sorted(reading.observed_at for reading in evidence)
@@ -62,7 +61,17 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     newest = f"{times[-1]:%H:%M:%S}"
     if newest != as_of:
         as_of += f" to {newest}"
-    return Judged(judgement.verdict, f"{judgement.reason} ({good_steps}as of {as_of} UTC)")
+    return Judged(judgement.verdict, f"{judgement.reason} (as of {as_of} UTC)")
+
+
+def _say_good_steps(evidence: Iterable[Reading]) -> str:
+    """Say which steps were good, and when: those of the same second together."""
+    steps_by_time: dict[str, list[str]] = {}
+    for reading in evidence:
+        steps = steps_by_time.setdefault(f"{reading.observed_at:%H:%M:%S}", [])
+        steps.append(reading.step)
+    parts = [f"{', '.join(steps)} as of {time} UTC" for time, steps in steps_by_time.items()]
+    return "; ".join(parts)
 
 
 def conclude_symptoms(

@@ -167,13 +167,19 @@ def say_cut_off(action: ActionRecord) -> str:
 def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
     """Return an action for each step and plan that entries name, sorted by their first entries.
 
-    For an entry that names no plan, its source stands for the plan.
+    For an entry that names no plan, its source stands for the plan. If a plan that was carried out
+    is approved again, and refused, that changes nothing: those two entries are left out.
     """
     actions: dict[tuple[str, str], list[ActionEntry]] = {}
     for entry in entries:
         plan = entry.result.get("plan") or entry.source
         key = (entry.step, str(plan))
         phases = actions.setdefault(key, [])
+        was_applied = any(earlier.phase is ActionPhase.APPLIED for earlier in phases)
+        if was_applied and entry.phase is ActionPhase.REFUSED:
+            if phases[-1].phase is ActionPhase.APPROVED:
+                phases.pop()
+            continue
         phases.append(entry)
     records = [ActionRecord(phases) for phases in actions.values()]
     taken_back = _list_taken_back(records)

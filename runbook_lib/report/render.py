@@ -241,9 +241,17 @@ class _Page:
         return ""
 
     def _explain_diagnosis(self, diagnosis: Conclusion) -> str:
-        """Return a diagnosis's summary; if it supports no cause, what became of earlier ones."""
+        """Return a diagnosis's summary; if it supports no cause, what became of earlier ones.
+
+        If causes were read after the diagnosis, a cause that it supports may be gone. Then return
+        the reason of the verdict.
+        """
         judgement = self._model.judgement
         supported = [f for f in diagnosis.findings if f.status is CauseStatus.SUPPORTED]
+        readings = self._model.journal.readings
+        is_old = any(r.role is Role.CAUSE and r.seq > diagnosis.seq for r in readings)
+        if supported and is_old and judgement is not None:
+            return judgement.reason
         if supported or judgement is None or not self._model.causes:
             return diagnosis.summary
         causes = say_main_causes(self._model.causes)

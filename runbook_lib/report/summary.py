@@ -461,6 +461,8 @@ def _describe_end(model: ReportModel) -> Fact:
         duration = format_duration(end - since)
         note = f"{_format_local(end)}; {duration} until the last symptom had ended"
         return Fact(format_value(end), note)
+    if model.verdict is Verdict.FIXED_ALERT_DECAYING:
+        return Fact("not yet", "the symptom is over, and an alert still fires")
     if model.verdict is Verdict.FIXED:
         return Fact("not known", f"no metric tells since when all is well{_say_found_well(model)}")
     newest_at = model.journal.readings[-1].at

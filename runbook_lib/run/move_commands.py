@@ -792,13 +792,14 @@ class MoveCommands:
     ) -> MoveRunDocument:
         """Drop the advice to plan again if no object of this plan waits any more.
 
-        Changes nothing but the plan's proof in the incident folder.
+        Changes nothing but the plan's proof in the incident folder, and then the report.
         """
         again = _plan_again()
         has_more_to_do = document.way_on != (again,) or document.skipped
         if has_more_to_do or plan.content.action != "move":
             return document
         proof = plan.kind.verify(inv, plan).result
+        write_outputs(inv.incident, self._sections)  # the manifest has the hash of the proof
         if proof["waiting"]:
             return document
         summary = document.summary.removesuffix(f"; go on with: {again}")

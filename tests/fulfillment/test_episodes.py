@@ -41,6 +41,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, write_outputs
 from runbook_lib.report.summary import list_facts
 from runbook_lib.run.commands import (
+    check_report,
     close_incident,
     investigate,
     list_incidents,
@@ -498,6 +499,8 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
     world.pages = [[]]
     ended = RELEASE.resume(world.settings, plan.plan, progress=keep_quiet)
     assert "nothing was done now" in ended.summary
+    assert "None of these waits any more" in ended.summary
+    assert check_report(world.settings, str(ended.incident)).exit_code is ExitCode.OK
     assert list_open(world) == []
     looks = [Incident(folder, redactor=Redactor()) for folder in world.home.glob("inc-*")]
     assert {look.state.follows for look in looks} == {()}

@@ -406,6 +406,17 @@ def test_what_only_the_metrics_saw_late_is_affected(tell: Teller) -> None:
     assert (affected.labels, affected.affected, affected.longest_minutes) == (22, 22, 36.3)
 
 
+def test_a_second_approval_that_is_refused_changes_nothing_about_an_action(tell: Teller) -> None:
+    for phase in (ActionPhase.APPROVED, ActionPhase.APPLIED, ActionPhase.VERIFIED):
+        tell.act(phase, result={"plan": "rel-1", "moved": 7})
+    (before,) = list_records(tell)
+    for phase in (ActionPhase.APPROVED, ActionPhase.REFUSED):
+        tell.act(phase, result={"plan": "rel-1"})
+    (after,) = list_records(tell)
+    assert after == before
+    assert after.last.phase is ActionPhase.VERIFIED
+
+
 def test_a_release_that_is_resumed_while_it_is_taken_back_keeps_its_count(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 634})
     tell.act(ActionPhase.APPLIED, action="resume", result={"plan": "rel-1", "moved": 457})
