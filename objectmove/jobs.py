@@ -94,7 +94,7 @@ class Jobs:
         if header.action == "undo":
             return Direction.BACK
         if header.action == "settle":
-            # A worker that moved although it was held may have taken our copy. A worker that
-            # cannot be held moves nothing: that is the word of the person who approved.
+            # A worker that moved although it was held may have taken our copy. Where nothing can
+            # hold the worker, the person who approved gave their word that it moves nothing.
             return Direction.THERE if self._ledger.was_going else Direction.BACK
         return Direction.STILL if self._is_still else Direction.THERE

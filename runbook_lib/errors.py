@@ -226,7 +226,7 @@ class RunInterruptedError(RunbookError):
 
 
 class ActionInterruptedError(RunInterruptedError):
-    """The run ended in the middle of a change. The text has the command that goes on with it."""
+    """The run ended in the middle of a change. The text names the command that comes next."""
 
 
 class ExitCode(IntEnum):
