@@ -320,10 +320,10 @@ class Affected(NamedTuple):
 
     Attributes
     ----------
-    labels : the highest count at one look, of labels that wait and labels released before. Both
-        are added up if a label is late, or more wait than usual. Waiting ones do not count at all
-        if no more wait than usual, or if the trouble had not begun yet. What the timeline tells of
-        lag and backlog during the trouble is a look, too
+    labels : the highest count at one look. If a label is late, or more wait than usual, a look
+        counts the labels that wait and those released before. If a look could not compare, and came
+        after the first sign of the cause, it counts the larger of both numbers. No other look
+        counts. What the timeline tells of lag and backlog during the trouble is a look, too
     waiting : labels at the last listing of section 2
     released : labels moved by releases, less those that were taken back. ``labels`` may be higher,
         since a label that was taken back counts there

@@ -401,7 +401,7 @@ class Run:
     def _prepare(self, abilities: Abilities) -> None:
         """Make the jobs and the carrier; ``abilities`` says which safeguards this store has."""
         self.abilities = abilities
-        # Nobody takes (`is_still`) means that a doubtful copy may be repeated. That is safe only
+        # If nobody takes objects (`is_still`), a doubtful copy may be repeated. That is safe only
         # with a fence: without one, the first copy could land after the second.
         self.jobs = Jobs(self.ledger, is_still=self.stands_still and abilities.fence)
         self.carrier = Carrier(

@@ -290,7 +290,7 @@ def verify_report(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Check the journal's chain and the manifest; name the first altered file or line."""
+    """Check the journal's chain and the manifest; name what was altered."""
     with hold_interrupts():
         from .run.commands import check_report
 

@@ -78,7 +78,7 @@ class Impact(NamedTuple):
 
 
 class Policy:
-    """The neutral policy: its verdict follows from the needed readings.
+    """The neutral policy: its verdict follows from the readings of symptoms.
 
     Parameters
     ----------

@@ -721,11 +721,13 @@ class Run:
         in a row without progress, unless something happened since.
         """
         is_printed = False
+        word: Any = None
         disturbances = self._disturbances
         for step in range(_STEPS):
             if step:
                 self._note_restart()
             before = self._measure()
+            was_disk_full = isinstance(word, LogError)
             word = self._run_line(line)
             is_undisturbed = disturbances == self._disturbances
             # Somebody else works, or takes: the same again, later.
@@ -735,7 +737,9 @@ class Run:
             is_unknown = self._is_forgotten and any(text in str(word) for text in unknown)
             # To look at a plan that never began is no promise: its objects may have changed before.
             is_drift = line.verb == "apply" and isinstance(word, DriftError)
-            is_accepted = is_waiting or is_unknown or is_drift
+            # Declared: a plan that never began was ended, and the full disk lost only this line.
+            is_over = was_disk_full and "was never begun, and nothing was moved" in str(word)
+            is_accepted = is_waiting or is_unknown or is_drift or is_over
             is_refusal = isinstance(word, RefusedError) and not is_accepted
             if is_printed and is_undisturbed and is_refusal:
                 self._fail(5, f"`{self._mask(line)}` was printed, and is refused: {word}")

@@ -479,6 +479,12 @@ FOUND = [
     ),
     # a state of a refused run came back, and its number was higher than that of the next run
     ("three-loose", "1.ask#2=blind 1.put@state#2=twice 2<approved@ledger=kill"),
+    # declared: the disk was full when the end of a plan that never began was written
+    (
+        "undo-strict",
+        "2.list@releases=router-404 1<hold@ledger=foreign:a 1.put@state#2=twice 4<put@claim=kill"
+        " 5.list@releases#2=router-404 6<delete@state=kill-bare 7.ended@ledger=fsync-gone",
+    ),
     # before the first release in a bucket no plan named the bucket's id
     ("polled-strict", "1<delete@pending/a=kill-forgotten 2<put@claim=op-plan"),
     # a parking that was cut was never finished: its row had ended, or a person had settled it
