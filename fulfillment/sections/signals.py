@@ -109,18 +109,22 @@ def read_lines(
     labels : the values of these labels are a line's name
     name : the name of a line whose series has none of these labels; empty: the expression
     is_highest : whether each point is the highest sample since the point before it, so that a short
-        peak is drawn. The expression must then be a selector
+        peak is drawn; the line ends with the value of now. The expression must then be a selector
     """
     end = inv.now()
     start = end - inv.window
     step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
     query = f"max_over_time({promql}[{math.ceil(step_s)}s])" if is_highest else promql
-    all_series = inv.clients.prometheus.query_range(query, start, end, step_s)
+    prometheus = inv.clients.prometheus
+    newest: dict[str, Sequence[Sample]] = {}
+    if is_highest:
+        for series in prometheus.query_range(promql, end, end, step_s):
+            newest[_name_series(series, labels)] = series.samples
     lines = []
-    for series in all_series[:_MAX_LINES]:
+    for series in prometheus.query_range(query, start, end, step_s)[:_MAX_LINES]:
         own_name = _name_series(series, labels)
-        line = draw_line(own_name or name or promql, series.samples)
-        lines.append(line)
+        samples = [*series.samples, *newest.get(own_name, ())]
+        lines.append(draw_line(own_name or name or promql, samples))
     return tuple(lines)
 
 
