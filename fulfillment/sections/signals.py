@@ -109,7 +109,8 @@ def read_lines(
     labels : the values of these labels are a line's name
     name : the name of a line whose series has none of these labels; empty: the expression
     is_highest : whether each point is the highest sample since the point before it, so that a short
-        peak is drawn; the line ends with the value of now. The expression must then be a selector
+        peak is drawn; but the last point is the value of now. The expression must then be a
+        selector
     """
     end = inv.now()
     start = end - inv.window
@@ -123,7 +124,9 @@ def read_lines(
     lines = []
     for series in prometheus.query_range(query, start, end, step_s)[:_MAX_LINES]:
         own_name = _name_series(series, labels)
-        samples = [*series.samples, *newest.get(own_name, ())]
+        samples = list(series.samples)
+        if own_name in newest:
+            samples[-1:] = newest[own_name]
         lines.append(draw_line(own_name or name or promql, samples))
     return tuple(lines)
 

@@ -684,18 +684,25 @@ def test_a_listing_is_judged_though_the_panel_cannot_be_read(world: World) -> No
     assert reading.plot.lines == ()
 
 
-def test_a_short_peak_of_the_backlog_is_drawn(
+def test_a_short_peak_of_the_backlog_is_drawn_and_the_line_ends_with_now(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    metric = "fulfillment_artifacts_backlog_objects"
+    labels = {"prefix": "pending/", "origin": "real"}
+    values = {f"max_over_time({metric}[18s])": 28.0, metric: 0.0}
 
     def query_range(_: FakePrometheus, promql: str, *_arguments: object) -> list[Series]:
-        asked.append(promql)
-        return []
+        if promql not in values:
+            return []
+        newest = Sample(world.now, values[promql])
+        before = Sample(world.now - timedelta(seconds=18), 27.0)
+        return [Series(labels, (newest,) if promql == metric else (before, newest))]
 
     monkeypatch.setattr(FakePrometheus, "query_range", query_range)
-    world.take(SECTIONS.find("detection"), "2.3")
-    assert "max_over_time(fulfillment_artifacts_backlog_objects[18s])" in asked
+    plot = world.take(SECTIONS.find("detection"), "2.3").plot
+    assert plot is not None
+    (line,) = plot.lines
+    assert [point[1] for point in line.points] == [27.0, 0.0]
 
 
 def test_with_grafana_the_source_is_the_panels_link(world: World) -> None:
