@@ -509,7 +509,9 @@ class Investigation(Generic[S, C]):
         template = Template(text)
         return template.safe_substitute(values)
 
-    def read_step(self, step_id: str, *, max_age_s: float | None = None) -> Reading:
+    def read_step(
+        self, step_id: str, *, max_age_s: float | None = None, only_ok: bool = False
+    ) -> Reading:
         """Carry out one step and journal its reading.
 
         Parameters
@@ -518,13 +520,14 @@ class Investigation(Generic[S, C]):
         max_age_s : reuse the step's newest reading in the journal if it is not older, in seconds.
             An ``unknown`` reading, or one from before the last action, is never reused. None: read
             the step anew
+        only_ok : reuse a reading only if it is ok: what was a breach may have ended since
 
         Notes
         -----
         If another command closed the incident, the step's newest reading is returned as it is. A
         step that has none is read, and its reading is not journalled.
         """
-        reused = self._find_reusable(step_id, max_age_s)
+        reused = self._find_reusable(step_id, max_age_s, only_ok=only_ok)
         if reused is not None:
             return reused
         reading = self.observe(step_id)
@@ -536,7 +539,9 @@ class Investigation(Generic[S, C]):
             self.incident.open(step_id, reading.episode)
         return reading.model_copy(update={"seq": seq})
 
-    def _find_reusable(self, step_id: str, max_age_s: float | None) -> Reading | None:
+    def _find_reusable(
+        self, step_id: str, max_age_s: float | None, *, only_ok: bool
+    ) -> Reading | None:
         """Return the journal's reading that may stand for a new one; None: read the step anew."""
         if self.incident.is_late:
             return self.latest().get(step_id)
@@ -544,6 +549,8 @@ class Investigation(Generic[S, C]):
             return None
         known = self.latest().get(step_id)
         if known is None or known.status is Status.UNKNOWN:
+            return None
+        if only_ok and known.status is not Status.OK:
             return None
         oldest_allowed = self.now() - timedelta(seconds=max_age_s)
         acted_at = self.journal.last_applied_at

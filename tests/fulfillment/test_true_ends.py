@@ -426,6 +426,18 @@ def unpause(world: World, *, seconds_ago: float) -> None:
     world.worker = replace(world.worker, last_run_at=world.now)
 
 
+def test_what_was_a_breach_is_read_anew_where_only_ok_may_be_reused(world: World) -> None:
+    world.fire()
+    inv = world.open(postmortem)
+    breach = inv.read_step("2.1", max_age_s=90, only_ok=True)
+    assert breach.status is Status.BREACH
+    assert inv.read_step("2.1", max_age_s=90).seq == breach.seq
+    world.alerts.clear()
+    well = inv.read_step("2.1", max_age_s=90, only_ok=True)
+    assert (well.status, well.seq > breach.seq) == (Status.OK, True)
+    assert inv.read_step("2.1", max_age_s=90, only_ok=True).seq == well.seq
+
+
 def test_a_refresh_of_a_ticket_does_not_begin_the_count_of_requests_anew(world: World) -> None:
     fail_carrier_and_pause(world)
     look(world)
