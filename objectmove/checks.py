@@ -62,7 +62,7 @@ def check_approval(
     if is_new and is_begun:
         if ledger.is_ended:
             end = "was carried out"
-            if plan.moves_objects and has_announced_nothing(ledger):
+            if header.action == "move" and has_announced_nothing(ledger):
                 end = "has ended, and nothing of it was moved"
             raise NotApprovedError(f"{plan.id} {end}: {_say_plan_again(plan)}.")
         raise NotApprovedError(f"{plan.id} was begun. Go on with: {header.resume_command}")

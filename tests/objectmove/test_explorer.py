@@ -479,6 +479,12 @@ FOUND = [
     ),
     # a state of a refused run came back, and its number was higher than that of the next run
     ("three-loose", "1.ask#2=blind 1.put@state#2=twice 2<approved@ledger=kill"),
+    # an `undo` of a settling was printed again and again after it had ended with nothing to move
+    (
+        "reopen-not-taken-loose",
+        "1<lock=jump 3.ask=blind 5.put@claim=dropped 6<list@releases=rewrite:a"
+        " 7.hold@ledger=fsync-gone 9.read@id=blind 11<delete@claim=kill-forgotten",
+    ),
     # declared: the disk was full when the end of a plan that never began was written
     (
         "undo-strict",
