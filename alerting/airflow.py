@@ -35,8 +35,8 @@ class AirflowClient(PipelineClient):
         Raises
         ------
         ClientError
-            When Airflow refused the run, when its answer was lost, or when the DAG is paused, is
-            stale or has import errors.
+            When Airflow cannot be reached or refused the run, when its answer was lost, or when
+            the DAG is paused, is stale or has import errors.
 
         Notes
         -----

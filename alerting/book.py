@@ -85,11 +85,11 @@ class Episode(NamedTuple):
     ----------
     is_drill : whether all its alerts rest on synthetic objects alone
     looks : how many investigations there were
-    additions : how often alerts joined the episode's report without a look
+    additions : how often alerts joined the episode's report, or went to Airflow, without a look
     looked_at : when the newest look ended; None before the first look
     is_stale : whether the episode needs a look: it has just begun, all its alerts were resolved,
-        an alert fired again or after the cooldown, an alert could not join the report, or an
-        upgrade cancelled a job of the episode
+        an alert fired again after that, an alert came after the cooldown, an alert could not join
+        the report, or an upgrade cancelled a job of the episode
     incident : the incident that this process's looks found; empty before that. Looks that Airflow
         carries out do not say which they found
     ended_at : when the episode was written down as over; None before
@@ -206,11 +206,12 @@ class Book:
     def receive(
         self, alerts: Sequence[Alert], *, closed: dict[str, datetime], receiver: str = ""
     ) -> Received:
-        """Write alerts down, each once, and put each new one into an episode.
+        """Write down each new alert that fires, as part of an episode, and the ends of known ones.
 
         Parameters
         ----------
-        closed : the closed incidents, with the times of their closes; their episodes end here, too
+        closed : the closed incidents, with the times of their closes. If the newest episode has
+            one of them, this episode is over, too
         receiver : the name of Alertmanager's receiver that sent the alerts; empty: unknown
         """
         accepted = 0
@@ -266,7 +267,7 @@ class Book:
         One begins when the alert started after the current episode was over. But an alert that
         fires again before the cooldown has passed joins the current episode, unless the episode
         was written down as over. The current episode is marked for a look if the alert reopens
-        it, or if the cooldown has passed. Before the first look there is no cooldown.
+        it, or if the cooldown has passed. Before the first look, it counts as not passed.
         """
         if current is None:
             return self._begin_episode(db, is_drill=alert.is_drill)
@@ -405,7 +406,7 @@ class Book:
                 _update_episode(db, episode_id, incident=incident)
 
     def end_addition(self, episode_id: int, *, addition: int) -> None:
-        """Write down the number of the addition that ended: alerts joined a report."""
+        """Write down the number of the addition that ended: alerts joined a report or a run."""
         with self._engine.begin() as db:
             _update_episode(db, episode_id, additions=addition)
 
@@ -516,10 +517,9 @@ def _insert_once(db: sa.Connection, table: sa.Table, **values: str) -> None:
 
 
 def _read_known_ends(db: sa.Connection, alerts: Sequence[Alert]) -> dict[tuple[str, str], str]:
-    """Return which alerts the book has with the fingerprints of some alerts, and when they ended.
+    """Return the ends of all alerts in the book that have the fingerprint of a given alert.
 
-    The keys are as in ``Alert.key``. The values are the ends; an end is empty while the alert
-    fires.
+    The keys are as in ``Alert.key``. An end is empty while the alert fires.
     """
     known_ends = {}
     fingerprints = sorted({alert.fingerprint for alert in alerts})
@@ -533,7 +533,7 @@ def _read_known_ends(db: sa.Connection, alerts: Sequence[Alert]) -> dict[tuple[s
 
 
 def _get_end(alert: Alert) -> str:
-    """Return when an alert ended; empty while it fires. If the end is missing, it is the start."""
+    """Return when an alert ended: its start, if the end is missing. Empty while the alert fires."""
     if alert.status != "resolved":
         return ""
     return format_time(alert.ends_at or alert.starts_at)

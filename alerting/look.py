@@ -1,4 +1,4 @@
-"""Run ``runbook investigate``, ``report`` and ``close``, each in a process, one at a time."""
+"""Run ``runbook investigate``, ``report`` and ``close``: each in its own process, one at a time."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class _Prepared(NamedTuple):
 class Looker:
     """Runs the runbook's own commands that change no system, one at a time.
 
-    Each command runs in a child process, which gets no key for changes. The child inherits the
-    lock: if it outlives this process, no second command begins beside it. One child may be
-    prepared before the next investigation: its imports are done and its kernel runs, which saves
-    a third of an investigation's time.
+    Each command runs in a child process, which does not get the key ``MINIO_CHANGE_USER``. The
+    child inherits the lock: if the child outlives this process, no second command begins beside
+    it. One child may be prepared before the next investigation: its imports are done and its
+    kernel runs, which saves a third of an investigation's time.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -101,8 +101,8 @@ class Looker:
         ----------
         alerts : the alerts to write into the incident's report
         incident : the incident to go on with; empty: ``runbook investigate`` chooses it
-        after : the open incident that this one takes over from; the look closes it, and both
-            reports say so; empty: none
+        after : an open incident of an earlier episode. The look closes it and goes on in another
+            one, and both reports say so. Empty: none
         ticket : the id of a customer's case; empty: none. If the command ends with a usage error,
             as it does for a case that support does not know, it is repeated without the case
         """
@@ -146,8 +146,8 @@ class Looker:
     def _run_command(self, command: Sequence[str]) -> tuple[int, dict[str, Json]]:
         """Run a command of the runbook; return its exit code and its document.
 
-        Waits until no other command runs. Never returns after ``stop``: the job that asked has no
-        result then, so that it is repeated after the next start.
+        Waits until no other command runs. Never returns after ``stop``: the job that asked then
+        gets no result, and so is repeated after the service's next start.
         """
         words = [*command, "--json"]
         prepared = self._take_prepared() if words[0] == "investigate" else None
@@ -179,6 +179,7 @@ class Looker:
         with self._prepared_guard:
             prepared = self._prepared
             self._prepared = None
+        # poll returns None while the process runs.
         if prepared is None or prepared.process.poll() is None:
             return prepared
         self._children.discard(prepared.process)

@@ -33,7 +33,7 @@ class Occasion(NamedTuple):
     look : the result of the investigation
     alerts : all alerts of the episode, the resolved ones too
     is_drill : whether the alerts rest on synthetic objects alone
-    is_follow_up : whether an earlier look sent a message about the incident
+    is_follow_up : whether an earlier look wrote a message about the incident
     page_url : the address of the page of incidents; the report's address begins with it
     """
 

@@ -23,8 +23,9 @@ from .settings import ServeSettings
 
 _MOST_ROWS = 200
 _MOST_CHARS = 300
-#: The headers of every answer: a report's content policy, the rule that no other page may embed
-#: ours, and that browsers guess no type, tell no other site our address, and keep no copy.
+#: The headers of every answer. The first holds a report's content policy, and forbids other pages
+#: to embed ours. By the others, a browser guesses no content type, tells no other site our address,
+#: and keeps no copy.
 HEADERS = {
     "Content-Security-Policy": f"{CSP} frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",

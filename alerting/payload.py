@@ -65,8 +65,8 @@ class _FromAlertmanager(BaseModel):
 class Alert(_FromAlertmanager):
     """One alert. ``fingerprint`` and ``starts_at`` are its key.
 
-    While an alert fires, ``ends_at`` is missing, or lies in the future: it says when the alert
-    ended only once the status is ``resolved``.
+    While an alert fires, ``ends_at`` is missing, or lies in the future. Once the status is
+    ``resolved``, ``ends_at`` says when the alert ended.
     """
 
     status: Literal["firing", "resolved"]
@@ -125,12 +125,12 @@ def read_payload(body: bytes, *, alert_limit: int) -> Payload:
 
 
 def read_alerts(body: bytes) -> list[Alert]:
-    """Return a list of alerts as Alertmanager writes them.
+    """Return the alerts of a JSON list. Each looks as in the payload of Alertmanager's webhook.
 
     Raises
     ------
     PayloadError
-        When it is no such list, or empty. The text says why.
+        When the body is no such list, or the list is empty. The text says why.
     """
     try:
         alerts = _ALERTS.validate_json(body, strict=True)

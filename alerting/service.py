@@ -52,7 +52,7 @@ def serve(settings: ServeSettings) -> None:
     Raises
     ------
     UsageError
-        When another process serves the same folder or database.
+        When another process serves the same folder or the same Postgres.
     """
     airflow = connect_airflow(settings)
     with _run_jobs(settings, "serve", airflow=airflow) as jobs:
@@ -78,12 +78,13 @@ def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
 
     Parameters
     ----------
-    path : a JSON list of alerts, as Alertmanager writes them
+    path : a JSON list of alerts, each as in the payload of Alertmanager's webhook
 
     Raises
     ------
     UsageError
-        When the file holds no such list, or another call works in this folder or database.
+        When the file holds no such list, when another call works in this folder, or when any other
+        process works in the same Postgres.
     """
     alerts = _read_file(path)
     settings = settings.model_copy(update={"serve_look_ready": False})
@@ -261,7 +262,8 @@ def _hold_home(settings: ServeSettings, name: str) -> Iterator[None]:
 def _hold_database(engine: sa.Engine) -> Iterator[None]:
     """Hold a lock in Postgres, so that only one process uses the database, on whichever machine.
 
-    SQLite needs no such lock: the lock of the folder guards its file.
+    SQLite gets no such lock: its file is in the folder, which has a lock. Nothing guards a SQLite
+    file that SERVE_DATABASE_URL puts elsewhere.
     """
     if engine.dialect.name != "postgresql":
         yield

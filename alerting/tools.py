@@ -1,7 +1,8 @@
 """The tools that an assistant may call, over the Model Context Protocol on stdin and stdout.
 
-Every tool only reads; ``investigate`` also writes an incident's folder. Text from outside, such as
-names of objects, alerts' labels and answers of systems, stands in fields named ``untrusted_text``.
+No tool changes a system. ``investigate`` writes an incident's folder; the other tools only read.
+Text from outside, such as names of objects, alerts' labels and answers of systems, stands in fields
+named ``untrusted_text``.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ _COOLDOWN_TICK_S = 1.0
 _DONE_TICK_S = 0.5
 #: A day, in seconds.
 _ONCE_A_DAY_S = 86_400.0
-#: The shortest wait between two attempts.
+#: The first wait between two attempts of a delivery or of a request to Alertmanager. Attempts of a
+#: look, and of a hand-over to Airflow, wait for a multiple of it.
 _FIRST_WAIT_S = 1.0
 #: A message without an answer may still arrive: wait at least this long before repeating it.
 _SETTLE_S = 2.0
@@ -77,7 +78,7 @@ _STEP_WAIT_S = 5.0
 _LOOK = "look"
 _ADDITION = "addition"
 _READ = "read-alertmanager"
-#: The only queue of dbos. Its jobs, the requests to Alertmanager, run one after another.
+#: Our only queue in dbos. Its jobs, the requests to Alertmanager, run one after another.
 _READS = "reads"
 #: How often dbos polls the queue. Each poll is a transaction, and the queue is used rarely: after a
 #: refused or truncated body.
@@ -203,7 +204,7 @@ class Work:
                 self._settings, drill=True, scenario="alert", opened_by="", kept=False
             )
         name = ""
-        # A real episode's folder that never became an incident is left to the runbook's choice.
+        # If the folder of a real episode never became an incident, ``runbook investigate`` chooses.
         if incident is not None and (episode.is_drill or incident.is_open):
             name = incident.id
         return {"incident": name, "after": after}
@@ -475,7 +476,8 @@ class Work:
     def _deliver(self, delivery_id: str) -> None:
         """Try until the delivery has ended, or for ``SERVE_GIVE_UP_MINUTES``.
 
-        The wait between two attempts doubles, up to ``SERVE_RETRY_MAX_S``.
+        The wait between two attempts doubles, up to ``SERVE_RETRY_MAX_S``. After a lost answer it
+        is ``SERVE_RETRY_MAX_S`` at once.
         """
         began_at = parse_time(_step("began", self._tell_time))
         give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
@@ -489,7 +491,8 @@ class Work:
                 _step("give up", self._give_up, delivery_id)
                 return
             if state is State.LOST:
-                # Only one repeat is ever sent. Give a target that is unwell time to recover.
+                # If the repeat's answer is lost, too, nothing more is sent. So first give a target
+                # that is unwell time to recover.
                 DBOS.sleep(max(self._settings.serve_retry_max_s, _SETTLE_S))
             else:
                 DBOS.sleep(wait_s)
@@ -615,7 +618,7 @@ class Work:
         return received.accepted, received.folded
 
     def _read_closed(self) -> dict[str, datetime]:
-        """Return the closed incidents of episodes that are not over, and when each was closed."""
+        """Return the closed ones of ``list_open_incidents``, and when each was closed."""
         closed = {}
         for name in self._book.list_open_incidents():
             incident = self._find_incident(name)
