@@ -129,7 +129,7 @@ class Message:
 class Target(Protocol):
     """Something that takes messages."""
 
-    #: Whether ``send`` can ask the target for its messages, and so never sends one twice.
+    #: Whether ``send`` asks the target for its messages first, so that none is sent twice.
     shows_messages: bool
 
     def send(self, message: Message, *, is_repeat: bool) -> None:

@@ -14,7 +14,7 @@ _OTHERS = "the approval is your word that the consumer is stopped; its heartbeat
 
 
 def _check_silent(inv: Investigation) -> None:
-    """Refuse to move files under a consumer that works."""
+    """Refuse to move files while the consumer works."""
     silence = read_silence(inv)
     if silence is not None and silence <= inv.settings.inbox_silent_minutes:
         raise MoversError("the consumer works: stop it before you move its files")

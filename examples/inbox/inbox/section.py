@@ -46,7 +46,7 @@ def conclude(inv: Investigation) -> Conclusion:
 
 
 class InboxPolicy(Policy):
-    """The neutral policy, in the inbox's words."""
+    """The inbox's words for reports. The verdict is that of the neutral ``Policy``."""
 
     impact_heading = "Files"
 
