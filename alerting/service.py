@@ -253,7 +253,8 @@ def _hold_home(settings: ServeSettings, name: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = f"another `runbook serve` works in {settings.serve_home}"
+            command = "runbook serve" if name == "serve" else "runbook serve --alerts"
+            text = f"another `{command}` works in {settings.serve_home}"
             raise UsageError(f"{text}. One is enough: stop it first.") from None
         yield
 
@@ -262,8 +263,8 @@ def _hold_home(settings: ServeSettings, name: str) -> Iterator[None]:
 def _hold_database(engine: sa.Engine) -> Iterator[None]:
     """Hold a lock in Postgres, so that only one process uses the database, on whichever machine.
 
-    SQLite gets no such lock: its file is in the folder, which has a lock. Nothing guards a SQLite
-    file that SERVE_DATABASE_URL puts elsewhere.
+    SQLite gets no such lock. By default the folder's lock guards its file. If SERVE_DATABASE_URL
+    names a SQLite file, no lock keeps processes of other folders from using it.
     """
     if engine.dialect.name != "postgresql":
         yield

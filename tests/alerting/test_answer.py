@@ -6,10 +6,13 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from alerting.book import Book, connect_database
 from alerting.payload import read_alerts
-from alerting.service import make_answer
-from runbook_lib.errors import ExitCode
+from alerting.service import _hold_home, make_answer
+from alerting.settings import ServeSettings
+from runbook_lib.errors import ExitCode, UsageError
 from tests.support.serving import make_alert
 
 MESSAGE = {"case": ""}
@@ -30,3 +33,17 @@ def test_a_later_look_that_failed_is_answered_by_its_own_messages(tmp_path: Path
     assert [delivery["state"] for delivery in answer.deliveries] == ["waiting"]
     assert (answer.exit_code, answer.is_done) == (ExitCode.NOT_OK, False)
     engine.dispose()
+
+
+def test_a_second_call_is_refused_in_the_same_folder_and_does_not_blame_the_service(
+    tmp_path: Path,
+) -> None:
+    settings = ServeSettings(runbook_home=tmp_path)
+    settings.serve_home.mkdir()
+    with (
+        _hold_home(settings, "serve"),
+        _hold_home(settings, "answer"),
+        pytest.raises(UsageError, match="runbook serve --alerts"),
+        _hold_home(settings, "answer"),
+    ):
+        pass
