@@ -111,6 +111,7 @@ class _Client:
         self._endpoint, self._bucket = endpoint, bucket
         self._connection = http.client.HTTPConnection(endpoint, timeout=30)
         self._credentials = Credentials(ACCESS_KEY, SECRET_KEY)
+        self._listings: dict[str, tuple[float, Any]] = {}  # by query: when signed, and the headers
 
     def ask(
         self, method: str, key: str = "", query: dict[str, str] | None = None
@@ -118,21 +119,7 @@ class _Client:
         """Return status, headers and body; raises OSError or HTTPException, and opens anew then."""
         path = quote(f"/{self._bucket}/{key}" if key else f"/{self._bucket}", safe="/~")
         text = urlencode(query or {}, quote_via=quote)
-        at = datetime.now(UTC)
-        headers: Any = {
-            "Host": self._endpoint,
-            "x-amz-content-sha256": _EMPTY,
-            "x-amz-date": at.strftime("%Y%m%dT%H%M%SZ"),
-        }
-        signed: Any = sign_v4_s3(
-            method=method,
-            url=urlsplit(f"http://{self._endpoint}{path}?{text}"),
-            region="us-east-1",
-            headers=headers,
-            credentials=self._credentials,
-            content_sha256=_EMPTY,
-            date=at,
-        )
+        signed = self._sign(method, path, text) if key else self._sign_listing(path, text)
         try:
             self._connection.request(method, f"{path}?{text}" if text else path, headers=signed)
             response = self._connection.getresponse()
@@ -141,6 +128,31 @@ class _Client:
             self._connection.close()
             raise
         return response.status, {k.lower(): v for k, v in response.getheaders()}, body
+
+    def _sign_listing(self, path: str, text: str) -> Any:
+        """Return signed headers, used for a minute: most looks find nothing, and signing costs."""
+        at, signed = self._listings.get(text, (float("-inf"), None))
+        if time.monotonic() - at >= 60:
+            signed = self._sign("GET", path, text)
+            self._listings = {text: (time.monotonic(), signed)}
+        return signed
+
+    def _sign(self, method: str, path: str, text: str) -> Any:
+        at = datetime.now(UTC)
+        headers: Any = {
+            "Host": self._endpoint,
+            "x-amz-content-sha256": _EMPTY,
+            "x-amz-date": at.strftime("%Y%m%dT%H%M%SZ"),
+        }
+        return sign_v4_s3(
+            method=method,
+            url=urlsplit(f"http://{self._endpoint}{path}?{text}"),
+            region="us-east-1",
+            headers=headers,
+            credentials=self._credentials,
+            content_sha256=_EMPTY,
+            date=at,
+        )
 
 
 def _consume(
@@ -173,6 +185,8 @@ def _list(client: _Client, prefix: str) -> list[tuple[str, str]]:
             raise PermissionError(body)
         if status != 200:
             return []
+        if b"<Contents>" not in body and b"<NextContinuationToken>" not in body:
+            return listed  # most looks find nothing, and reading a page costs
         page = ET.fromstring(body)  # noqa: S314  # of our own server
         for item in page.iterfind("{*}Contents"):
             key = unquote_plus(item.findtext("{*}Key") or "")
