@@ -248,7 +248,7 @@ def open_lane(
     seed: int,
     bucket: str = "lane-0",
     consumers: int = 3,
-    pause_s: float = 0.01,
+    pause_s: float = 0.03,
 ) -> Iterator[Lane]:
     """Open a lane on a running store; ``consumers`` may be 0, and so may their pause."""
     folder.mkdir(parents=True, exist_ok=True)

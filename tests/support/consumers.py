@@ -67,7 +67,7 @@ def run_consumers(
     *,
     prefix: str = "ready/",
     count: int = 3,
-    pause_s: float = 0.01,
+    pause_s: float = 0.03,
 ) -> Iterator[Consumers]:
     """Run consumers until the block ends; they end what they have begun.
 
