@@ -1,9 +1,9 @@
 """An append-only log of JSON lines: locked, fsynced, hash-chained.
 
 Each line holds ``seq``, ``at``, ``kind``, ``data``, ``prev`` (the hash of the line before) and
-``hash`` (SHA-256 of the line without ``hash``). The chain shows accidents and edits; it does not
-stop a forger who rewrites every line. A last line without its line break is called *torn*: its
-writer died in the middle.
+``hash`` (SHA-256 of the line without ``hash``). The chain shows accidents and edits. It does not
+show that whole lines were cut off at the end, and it does not stop a forger who rewrites every
+line. A last line without its line break is called *torn*: its writer died in the middle.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ class LogError(Exception):
 
 
 class LogDamagedError(LogError):
-    """A line was altered, or is missing: ``path``, ``line`` (from 1) and ``reason`` say which."""
+    """A line was altered, or a line before it is missing.
+
+    ``path``, ``line`` (from 1) and ``reason`` say which.
+    """
 
     def __init__(self, path: str, line: int, reason: str) -> None:
         super().__init__(f"{path}, line {line}: {reason}")
@@ -74,7 +77,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
     LogError
         When the file cannot be read.
     LogDamagedError
-        At the first altered or missing line.
+        At the first line that was altered, or that does not follow the line before it.
     """
     return (entry for entry, _ in _read(path, 0, _START))
 
@@ -90,10 +93,10 @@ class ChainedLog:
 
     Notes
     -----
-    Each append writes one line, with one fsync unless ``sync`` is false, however long the log is.
-    Before that, the append reads the lines that are new to this object. If the last of them is
-    torn, it is moved to ``<name>.torn-<n>``, and an entry ``torn_tail`` says so. After a failed
-    write this object appends no more, because nobody knows what is on the disk.
+    However long the log is, an append writes one line, and waits for the disk unless ``sync`` is
+    false. Before that, the append reads the lines that are new to this object. If the last of them
+    is torn, it is moved to ``<name>.torn-<n>``, and another entry, ``torn_tail``, says so. After a
+    failed write this object appends no more, because nobody knows what is on the disk.
     """
 
     def __init__(
@@ -151,7 +154,7 @@ class ChainedLog:
         LogError
             When the entry could not be appended, or an earlier write failed.
         LogDamagedError
-            When a line that is new to this object was altered or is missing.
+            When a line that is new to this object was altered, or does not follow the line before.
         """
         with self._mutex:
             # Inside ``locked``: to take the file's lock again would cost as much as the append.
@@ -199,7 +202,7 @@ class ChainedLog:
         Raises
         ------
         LogDamagedError
-            At the first altered or missing line among the new ones.
+            At the first new line that was altered, or that does not follow the line before it.
         """
         with self._mutex:
             if self._kept_entries is None:
@@ -216,7 +219,7 @@ class ChainedLog:
         Raises
         ------
         LogDamagedError
-            At the first altered or missing line.
+            At the first line that was altered, or that does not follow the line before it.
         """
         last = _START
         checked_bytes = 0
