@@ -1,7 +1,8 @@
 """Write a plan's record into the bucket, and the plan's effect where its release finds it.
 
 An undo, a settling and a reopening have an effect on rows of an earlier plan, their release. The
-effect is written into the ledger and the record of the release, and of the plan's parent.
+effect is written into the ledger and the record of the release, and of the plan's parent; that of a
+reopening, only into the release's ledger.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ class Bookkeeping:
     def write_effect(self) -> None:
         """Write this plan's effect into the ledgers and records of the plans that it is about.
 
-        The effect of a reopening is written into the release's ledger only.
-        Rows whose effect was written there before are left out.
+        The effect of a reopening is written into the release's ledger only. Rows whose effect was
+        written before are left out.
         """
         header = self._plan.header
         ledger = self._ledger
@@ -144,9 +145,8 @@ class Bookkeeping:
     def remove_earlier_record(self, earlier: Record) -> None:
         """Remove the record of an earlier plan of this name, which never began.
 
-        There is one when an undo was planned again, since the new undo has the name of the earlier
-        undo. If the worker was paused for the earlier plan, this plan takes the hold over, and ends
-        the hold.
+        For example, an undo that is planned again has the name of the earlier undo. If the worker
+        was paused for the earlier plan, this plan takes the hold over, and ends the hold.
         """
         if earlier.hold is not None and self._ledger.hold is None:
             note = earlier.hold.model_dump(mode="json")

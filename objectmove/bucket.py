@@ -1,8 +1,9 @@
 """One bucket of an S3 store, and the one place that sends requests that change it.
 
-Every request is presigned. The caller names date and expiry of a request that changes something, so
-that the store itself refuses the request when it comes too late. Such a request is sent once: no
-layer here, or below, sends it again. A read is sent once more when its connection breaks.
+Every request about the bucket is presigned. The caller names date and expiry of a request that
+changes something, so that the store itself refuses the request when it comes too late. Such a
+request is sent once: no layer here, or below, sends it again. A read is sent once more when its
+connection breaks, unless its body is taken in parts.
 
 Nothing here reads the environment: proxy, CA bundle, token and addressing are arguments.
 """
@@ -100,9 +101,9 @@ class Version:
 class Seen(Version):
     """One object as a listing or a HEAD shows it; a HEAD gives its time in whole seconds.
 
-    Only a HEAD gives ``metadata`` (names in small letters, without ``x-amz-meta-``) and
-    ``headers``. Only a listing of versions gives ``version_id``. ``has_etag`` is false where the
-    store shows no ETag. Then ``etag`` is the MD5 of the content, and no request may name it as a
+    A listing gives no ``metadata`` (names in small letters, without ``x-amz-meta-``) and no
+    ``headers``. Only a listing of versions gives ``version_id``. ``has_etag`` is false if a HEAD
+    showed no ETag. Then ``etag`` is the MD5 of the content, and no request may name it as a
     condition.
     """
 
@@ -345,14 +346,15 @@ class S3Bucket(Reach):
     ) -> Look:
         """Return each object with its metadata; leave out the keys that could not be read.
 
-        A 404 counts if it bears the mark of the store; else a listing must show that nothing is
-        there.
+        A 404 counts if it bears the mark of the store, unless ``marks_absence`` is False. After any
+        other 404, a listing must show that nothing is there.
 
         Parameters
         ----------
         failed : is filled: for each key that could not be read, the error
-        marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; if so, an answer
-            without the mark comes from something in front of the store. None: not known
+        marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; if so, a 200
+            without the mark counts as not read: something in front of the store may have sent it.
+            None: not known
         """
         looks: Look = {}
         heads = [partial(self._make_message, Request("head", key)) for key in keys]
@@ -803,7 +805,9 @@ def _make_error(reply: Reply, what: str) -> StoreError:
 
 
 def _describe_clock(date: str) -> str:
-    """Say how far this machine's clock is off; empty when it is right, or ``date`` is no time.
+    """Say how far this machine's clock is off.
+
+    Empty when it is off by less than ``_CLOCK_OFF``, and when ``date`` is no time.
 
     Parameters
     ----------

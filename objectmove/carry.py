@@ -1,6 +1,7 @@
 """Carry objects from key to key: copy, look and delete, window by window; resolve what is in doubt.
 
-Only ``table.decide`` says what may be done with an object.
+``table.decide`` says what may be done with an object. One request is sent without asking the table
+again: in a release, a delete that the store itself binds to the planned version.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .session import STORE_ID, Clock, Session
 from .table import Act, Direction, Place, Rule, State, decide
 
 WINDOW = 16
-"""The most rows that are announced and have not ended: a kill leaves no more rows in doubt."""
+"""The most rows whose copies are announced at once: a kill puts no more rows in doubt."""
 
 #: How old the last look may be when a request is sent that the store guards by no condition.
 _MAX_LOOK_AGE_S = 2.0
@@ -190,7 +191,7 @@ class Carrier:
         jobs: Sequence[Job],
         progress: Callable[[int, int], None] = lambda _done, _all: None,
     ) -> None:
-        """Carry jobs that were never announced: the first one to its end, then window after window.
+        """Carry jobs that are not half done: the first one to its end, then window after window.
 
         Parameters
         ----------
@@ -199,7 +200,8 @@ class Carrier:
         Raises
         ------
         StoppedError
-            When the first object of this session does not move, or no copy of a window lands.
+            When the first object of this session does not move, no copy of a window lands, or our
+            claim lapsed.
         MoversError
             When someone else moves.
         StoreError
@@ -426,7 +428,7 @@ class Carrier:
         return answers
 
     def _make_copy(self, job: Job) -> Request:
-        """Return the request of a copy, bound to the source's ETag if the source has one."""
+        """Return the request of a copy, bound to the planned ETag unless the source has none."""
         source = self.looks.get(job.key)
         is_bound = source is None or source.has_etag
         return Request(
@@ -489,8 +491,8 @@ class Carrier:
     def _compare_content(self, job: Job, answer: Answer) -> None:
         """Look at a copy that has another ETag than planned: it landed, or it is a conflict.
 
-        If the plan holds a hash of the content, the copy is read and hashed. A copy that cannot be
-        read stays in doubt.
+        If the plan holds a hash of the content, the copy is read and hashed. A copy that has gone,
+        or cannot be read, stays in doubt.
         """
         self.look_at([job.to])
         place = self.judge_destination(job)
@@ -556,7 +558,10 @@ class Carrier:
                 return
 
     def _delete(self, jobs: Sequence[Job]) -> None:
-        """Delete the sources of a window of jobs that have landed, where the table allows it."""
+        """Delete the sources of a window of jobs that have landed.
+
+        The table must allow the delete, or the store must delete only the planned version.
+        """
         if not jobs:
             return
         self.session.renew()

@@ -81,7 +81,7 @@ class Holding:
 
     @contextmanager
     def held(self, *, is_new: bool, wind_down: Callable[[], None]) -> Iterator[None]:
-        """Keep the others still inside a ``with`` block; then let them go on, if a hold is noted.
+        """Keep the others still inside a ``with`` block; then call ``give_back``.
 
         The hold stands in ledger and record: if this run dies, the next run lets the others go on.
 
@@ -206,9 +206,10 @@ class Holding:
         """Tell whether a ledger here names a hold for another shard that the bucket forgot.
 
         If the bucket's memory was not removed since the plan was made, the bucket knows every shard
-        that is not over: then no ledger is read. The plan's own ledger may have begun after the
-        removal. If the memory was removed, and a shard ended on another machine since then, the
-        bucket has that shard's tombstone: then an old hold in its ledger here is over.
+        that is not over: then no ledger is read. The store's id in the plan tells whether it was
+        removed; the plan's ledger may have begun after the removal. If the memory was removed, and
+        a shard ended on another machine since then, the bucket has that shard's tombstone: then an
+        old hold in its ledger here is over.
         """
         bucket = self._session.bucket
         manifest = self._plan.header.manifest

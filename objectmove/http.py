@@ -47,7 +47,7 @@ class _BrokenError(Exception):
 
 
 class _SpoiltError(Exception):
-    """The connection holds an answer that nobody asked for."""
+    """The connection cannot be used: it is closing, or holds an answer that nobody asked for."""
 
 
 class _Request(aiohttp.ClientRequest):
@@ -56,7 +56,7 @@ class _Request(aiohttp.ClientRequest):
     protocol: ResponseHandler | None = None
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Send the request; refuse a connection that holds an answer already."""
+        """Send the request; refuse a connection that is closing, or holds an answer already."""
         protocol = conn.protocol
         if protocol is None or protocol.should_close:
             raise _SpoiltError
@@ -87,10 +87,11 @@ class Connections:
         Parameters
         ----------
         messages : functions that make a message right before it is sent
-        take : called with the index of a message and its reply, as replies come, on another thread;
-            if ``take`` raises an error, nothing more is sent
-        resend : for reads only: send a read again when its connection breaks, and send nothing more
-            after a time-out, so that a silent server costs one time-out
+        take : called with the index of a message and its reply, as replies come, on another thread.
+            If ``take`` raises an error, the messages that still wait are not sent
+        resend : for reads only: a read is sent once more when its connection breaks, unless there
+            is a ``sink``. After a time-out nothing more is sent, so that a silent server costs one
+            time-out
         sink : takes the body of a 200 in parts; the reply then has no body
 
         Raises

@@ -5,9 +5,9 @@ lines that matter most:
 
 - ``hold``: who is held for the plan, or that the hold ended
 - ``approved``: who approved the plan, and when it was begun
-- for each window of rows ``intent`` (on the disk before the first copy is sent); then ``landed``,
-  ``refused`` or ``doubtful``, as answers come; ``deleting`` (on the disk before the first delete is
-  sent); then the states in which rows end
+- for each window of rows, in this order: ``intent``, on the disk before the first copy is sent;
+  ``landed``, ``refused`` or ``doubtful``, as answers come; ``deleting``, on the disk before the
+  first delete is sent; and the states in which rows end
 - ``ended``: nothing is left to do but what a person must decide
 - ``taken``, ``not_taken``, ``reopened`` and ``taken_back``: what a later plan did to rows
 
@@ -32,7 +32,7 @@ from .table import State
 Logs = Callable[[str], ChainedLog]
 """Takes a plan's id; returns the plan's ledger on this machine."""
 
-#: The states in which a run can end a row.
+#: The states in which the decision table ends a row.
 CLOSED = (State.MOVED, State.SKIPPED, State.CONFLICT, State.UNPROVEN)
 #: The copy was announced, and the source may still be there.
 HALF_DONE = (State.DOUBTFUL, State.LANDED, State.DELETING)
@@ -161,8 +161,8 @@ class Ledger:
         good
     in_flight : rows of which a request may still take effect before ``fence_at``
     words : what persons said, one sentence each
-    reported_rows : rows of an undo or a settling whose effect is written into the release's ledger
-        and record
+    reported_rows : rows of an undo, a settling or a reopening whose effect is written where the
+        earlier plans find it
     reopened_by : for each row on which a person must decide again, the reopening that holds the row
     taken_back_by, settled_by : ids of the last undo and the last settling of the plan; empty when
         there is none
@@ -419,8 +419,9 @@ class Ledger:
         begun = min(record.begun, len(states))
         states.begin(begun)
         if not record.memory_removed:
-            # A copy is sent, and a word taken back, only after the record names the row. If the
-            # memory was removed, the record may have been written anew, without such rows.
+            # A copy is sent, and a person's word is taken back, only after the record names the
+            # row. If the memory was removed, the record may have been written anew, without such
+            # rows.
             unrecorded = self.rows(*HALF_DONE, State.UNPROVEN)
             states.put(State.NONE, [row for row in unrecorded if row >= record.begun])
         # A row below ``begun`` that is in no set of the record was moved.

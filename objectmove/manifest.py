@@ -96,7 +96,8 @@ def parse_manifest(content: bytes, *, path: Path) -> Manifest:
     Raises
     ------
     PlanError
-        When a line is not exactly what this module writes, or the ranges are not disjoint.
+        When a line is not exactly what this module writes, the file was renamed, or the shards
+        overlap or do not agree with the header.
     """
     header, shards = plans.parse_lines(content, _SHARD, name=path.name)
     _check_shards(path, header, shards)
@@ -140,7 +141,7 @@ class Spool:
     Parameters
     ----------
     file : an empty file
-    most : how many rows may be added
+    most : how many rows may be added, but no more than ``MAX_OBJECTS``
 
     Attributes
     ----------
@@ -338,7 +339,7 @@ def read_shard(bucket: S3Bucket, manifest: Manifest, shard: Shard) -> MovePlan:
 def fetch_plan(
     bucket: S3Bucket, plan_id: str, *, find_folder: Callable[[], Path]
 ) -> MovePlan | Manifest | None:
-    """Write a plan, or a manifest, that the bucket remembers into a folder of this machine.
+    """Write into a folder of this machine a plan, or a manifest, that the bucket remembers.
 
     For a shard, also write its manifest, which approves the shard. Parameters, return value and
     errors are those of ``record.fetch_plan``.
@@ -397,7 +398,8 @@ def begin_shards(
     Raises
     ------
     StoppedError
-        When it is not certain that the others stand still. A shard is on record by then.
+        When it is not certain that the others stand still, or that the bucket was written. Some
+        shards may be on record by then.
     ExpiredError
         When the manifest is too old to begin.
     NotApprovedError

@@ -66,8 +66,8 @@ class Memory:
     owners : for each key, the record of the unfinished plan that the key belongs to
     forgotten : for each key of a forgotten row, the plan of the row: the bucket forgot what became
         of the row's object
-    parked : for each key (without the source prefix), the plan that parked the object and has no
-        tombstone; or the reopening that took a person's word on the object back
+    parked : for each key (without the source prefix), the plan without a tombstone that parked the
+        object. If a reopening took a person's word on the object back, the reopening
     ways_on : for each plan that the bucket does not remember, the command that goes on with the
         plan; an undo or a settling comes before its release
     """
@@ -222,7 +222,7 @@ def find_way_on(bucket: S3Bucket, record: Record) -> str:
     """Return the command that goes on with a plan. Only reads.
 
     If the plan waits only for a new plan of its forgotten rows, look at the objects of these rows.
-    If all of these objects have gone, there is nothing to plan: then a resume ends the plan.
+    If all of these have gone or were rewritten, there is nothing to plan: a resume ends the plan.
 
     Raises
     ------

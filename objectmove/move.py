@@ -1,10 +1,10 @@
 """Carry out a plan: a release, an undo, a settling or a reopening; go on after any interruption.
 
 ``apply_plan`` begins a plan, ``resume_plan`` goes on with one. A run locks the ledger, claims the
-bucket, writes the bucket's record and holds the others, in this order. It ends all of that in
-reverse order, whatever happens. ``checks`` says whether a plan may begin, and ``jobs`` which object
-goes where. ``carry`` moves the objects, ``holding`` keeps the others still, and ``bookkeeping``
-writes the record.
+bucket, writes the bucket's record and holds the others, in this order. At its end, also after an
+error, it ends these in reverse order; but the others stay held while something could ship twice.
+``checks`` says whether a plan may begin, and ``jobs`` which object goes where. ``carry`` moves the
+objects, ``holding`` keeps the others still, and ``bookkeeping`` writes the record.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ Watch = Callable[[str], AbstractContextManager[FindNewer]]
 """Takes a prefix; watches the writes under it inside a ``with`` block."""
 
 Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
-"""Takes rows; returns a text for each: what other systems know of its order; empty: nothing."""
+"""Takes rows; returns for each row, in words, what other systems know of its order."""
 
 
 def _watch_nothing(_prefix: str) -> AbstractContextManager[FindNewer]:
@@ -131,13 +131,13 @@ class Run:
     hold : keeps everyone else from moving objects
     is_new : whether this run begins the plan; else it goes on with the plan
     notice : called with what is waited for, and for how long, in words
-    progress : called with the number of rows dealt with, and the number of all rows
+    progress : called with the number of rows dealt with, and the number of rows that waited
     age_key : name of the metadata in which an undo keeps since when an object waits; empty: it
         keeps nothing
     watch : watches writes, so that the loss of a newer version can be reported
     evidence : called before objects are parked; says what other systems know of their orders
-    stands_still : a person's word that nobody takes from the prefix that consumers take from until
-        the run has ended
+    stands_still : a person's word that, until the run has ended, nobody takes from the consumers'
+        prefix
     strict : refuse when any planned row changed
     stop_here : announce no more copies
     goes_on : let the others go on although something in their reach may ship twice
@@ -242,8 +242,9 @@ class Run:
     def _read_and_update_ledger(self, log: ChainedLog, record: Record | None) -> None:
         """Read the ledger, and write into it what only the bucket knows.
 
-        If the bucket has a record but not the plan's file, put the file back. If the ledger is
-        behind the record, write into the ledger that the record is believed.
+        If this run goes on with the plan, and the bucket has a record but not the plan's file, put
+        the file back. If the ledger is behind the record, write into the ledger that the record is
+        believed.
         """
         plan = self.plan
         later = records.read_later_records(self.bucket, plan.id)
@@ -262,7 +263,7 @@ class Run:
     def _take_over_hold(self, record: Record) -> None:
         """End or begin the hold in the ledger, as the record or a late pause says.
 
-        A pause is late (``late_pause``) if it came after our claim had lapsed.
+        A pause is late (``late_pause``) if it may have come after our claim had lapsed.
         """
         ledger = self.ledger
         late_pause = ledger.late_pause
@@ -330,8 +331,8 @@ class Run:
     def _is_to_be_ended(self) -> bool:
         """Tell whether a resume only ends the plan, because nothing of it was announced.
 
-        If another plan has this plan's name on record now, nothing of this plan was announced.
-        But a shard on record was approved with its manifest: a resume begins the shard.
+        A shard on record was approved with its manifest: a resume begins the shard. But if another
+        plan has the shard's name on record now, a resume ends the shard.
         """
         if self.is_new:
             return False
@@ -441,10 +442,11 @@ class Run:
     def _begin(self) -> None:
         """Look at every row, make the last checks, and write the beginning into the ledger.
 
-        Close the rows that other plans own. If this is the plan's first run, also close the rows
-        that changed since the plan was made; not in a reopening, which moves nothing. Then write
-        down what the plan does at once: a reopening opens its rows, an undo ends its release, and a
-        release takes over rows that the bucket forgot.
+        Close the rows that other plans own; a settling or a reopening is refused instead. If this
+        is the plan's first run, also close the rows that changed since the plan was made; not in a
+        reopening, which moves nothing. Then write down what the plan does at once: a reopening
+        opens its rows, an undo ends its release, and a release takes over rows that the bucket
+        forgot.
         """
         action = self.plan.header.action
         ledger = self.ledger
@@ -475,10 +477,10 @@ class Run:
             self.books.take_over_forgotten()
 
     def _look_at_all(self) -> None:
-        """Look at both ends of every row.
+        """Look at both ends of every row that moves something.
 
-        A key that is missing in the listing of its prefix counts as absent. Only the keys that no
-        listing covers are looked at one by one.
+        A key that is missing in the whole listing of its prefix counts as absent. If that listing
+        is too long, and for keys under other prefixes, each key is looked at by itself.
         """
         header = self.plan.header
         keys = self.plan.list_ends()
@@ -641,7 +643,8 @@ class Run:
     def _skip_what_went(self, rows: Sequence[int]) -> None:
         """Close the rows whose planned version has left its source.
 
-        A row whose object is parked stays open: another machine parked it, and a person decides.
+        A row whose object is parked becomes unproven instead: another machine parked the object,
+        and a person decides.
         """
         plan = self.plan
         ledger = self.ledger
@@ -783,7 +786,7 @@ class Run:
     def _sum_up(self) -> MoveResult:
         """Return what this run did so far.
 
-        ``in_reach`` lists the keys that would ship twice if the others went on. It is computed only
+        ``in_reach`` lists the keys that may ship twice if the others go on. It is computed only
         while the others are held.
         """
         settled = 0

@@ -1,6 +1,7 @@
 """Where an object is kept that must not ship until a person has decided.
 
-Its key is ``parked/<plan>/<rest>``: outside of every prefix that a worker or a consumer looks at.
+Its key is ``parked/<plan>/<rest>``, with a hash in place of a long ``<rest>``: outside of every
+prefix that a worker or a consumer looks at.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Timing(FrozenModel):
 
     Attributes
     ----------
-    lease_s : from a claim's stamp until the claim lapses, by the store's time
+    lease_s : from a claim's last renewal until the claim lapses, by the store's time
     effect_s : an accepted request takes effect within this
     spread_s : the store's nodes agree on the time within this
     """
@@ -103,7 +103,7 @@ class Timing(FrozenModel):
     def expires_s(self) -> int:
         """Seconds that a request's signature is valid, at most 20.
 
-        When the claim lapses, no request can take effect any more, with one second to spare.
+        When the claim lapses, no request can take effect any more, with a second or more to spare.
         """
         left_s = self.lease_s - self.effect_s - self.spread_s - 1
         return min(20, int(left_s))
@@ -260,8 +260,8 @@ class PlanRow(Version):
     ----------
     to : the key that the object gets; empty in a row of a settling that moves nothing
     age_start : since when the object waits, by the caller's rules
-    facts : what else the approved plan says of the object, by the caller's rules; in a plan about
-        another plan, also the row's number in that plan (``row``) and in the release
+    facts : what else the approved plan says of the object, by the caller's rules. A plan about
+        another plan also names the row's number in that plan (``row``) and in the release
         (``release_row``)
     sha256 : of the content, if the ETag is not the content's MD5; else empty
     """

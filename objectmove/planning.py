@@ -91,8 +91,8 @@ def make_move_plan(
     list_begun : lists the plans that were begun on this machine
     memory_removed : a person's word that objects may be planned although the bucket forgot what
         became of them
-    shards : cut the plan by key range into so many shards; 0: write one plan. If nothing would
-        move, one plan is written, too
+    shards : cut the plan by key range into so many shards; 0: write one plan. One plan without rows
+        is written if nothing would move
 
     Raises
     ------
@@ -116,7 +116,7 @@ def make_move_plan(
     limit = header["limit_objects"]
     parked_prefix = header.get("parked", PlanHeader.model_fields["parked"].default)
     if shards and (memory_removed or first is not None):
-        raise PlanError("shards take all that waits: plan without --limit and --memory-removed")
+        raise PlanError("--shards cannot be combined with --limit or --memory-removed")
     if shards > MAX_SHARDS:
         raise PlanError(f"a plan is cut into {MAX_SHARDS} shards at most, not {shards}")
     plans.check_prefixes(source, to)
@@ -179,7 +179,7 @@ def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
 def _write_shards(
     bucket: S3Bucket, selection: _Selection, *, folder: Path, header: PlanHeader, number: int
 ) -> MovePlan | Manifest:
-    """Choose the rows, and write them shard by shard; RAM never holds all rows at once."""
+    """Choose the rows, and write them shard by shard; RAM holds the rows of one shard at a time."""
     began_at = bucket.read_clock()
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=folder) as file:
@@ -347,8 +347,8 @@ class _Selection:
 def _explain_occupied(looks: Mapping[str, Seen | None], row: PlanRow) -> str:
     """Say in a word why a row's destination is not free; empty when it is free.
 
-    The destination also counts as free if the same content lies there already, or if the row has
-    a SHA-256: the run that moves a row with a SHA-256 compares the contents.
+    The destination also counts as free if the same content lies there already, or if the row has a
+    SHA-256. The run that moves such a row compares the contents.
     """
     if row.to not in looks:
         return "unreadable"
@@ -371,8 +371,8 @@ def make_undo_plan(
 ) -> MovePlan:
     """Write the plan that takes a release, or a settling, back.
 
-    If an undo of the release was begun and has not ended, return that undo, if its plan is on this
-    machine.
+    If an undo of the release was begun and has not ended, return that undo. If that undo's plan is
+    not on this machine, refuse.
 
     Parameters
     ----------
@@ -393,7 +393,7 @@ def make_undo_plan(
     ExpiredError
         When the window is over.
     PlanError
-        When the plan is neither a release nor a settling.
+        When the plan is neither a release nor a settling, or the bucket has no id.
     StoreError
         When the bucket cannot be read.
     """
@@ -515,7 +515,7 @@ def _invert(
     """Return the rows of an undo, and what the undo leaves out.
 
     Its rows are the objects whose copy is still at the destination and certainly ours. If a row of
-    the release is in conflict, another version lies at its source: then the undo parks the copy.
+    the release is in conflict, something may lie at its source: then the undo parks the copy.
     """
     excluded = Excluded()
     rows: list[PlanRow] = []

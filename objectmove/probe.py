@@ -17,10 +17,15 @@ from .plan import Abilities
 PROBE = ".runbook/probe/"
 SCRATCH_NAME = ".runbook-probe-"
 #: The scratch objects, and what each is for.
-#: a: the source of all copies. b, c: must survive late deletes; b then a copy onto it, c a put.
-#: d: must survive a delete with another ETag. e: deleted with its own ETag. f, g: plain deletes.
-#: p, q: a late put and a late copy must not make them. r: a copy of another version of a must not.
-#: s: a plain copy. t, u: a put and a copy that are allowed, because nothing is there.
+#: a: the source of all copies.
+#: b: must survive expired deletes, then a copy onto it.
+#: c: must survive an expired delete, then a put.
+#: d: must survive a delete that names another ETag. e: is deleted by its own ETag.
+#: f, g: are deleted without a condition.
+#: p, q: must not be made by an expired put and an expired copy.
+#: r: must not be made by a copy that names another version of a.
+#: s: is made by a plain copy.
+#: t, u: are made by a put and a copy on condition that nothing is there.
 _LETTERS = "abcdefgpqrstu"
 _PUT_FIRST = "abcdefg"
 #: Codes of a store that refuses a request because the request comes too late.
@@ -41,7 +46,7 @@ def check_right_to_delete(bucket: S3Bucket, prefix: str, *, expires_s: int) -> N
 
     Notes
     -----
-    Changes nothing: there is no such key.
+    Changes nothing: there is no such key. A bucket that keeps versions may keep a delete marker.
     """
     key = f"{prefix}{SCRATCH_NAME}{secrets.token_hex(8)}"
     now = bucket.read_clock()
@@ -70,6 +75,7 @@ def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> 
     Notes
     -----
     Changes scratch objects under ``.runbook/probe/`` and one under ``parked``, and removes them.
+    The one under ``parked`` stays if nothing may be deleted there.
     """
     scratch = _Scratch(bucket, expires_s)
     marks_absence = _finds_mark(bucket, scratch.root)

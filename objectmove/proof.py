@@ -39,11 +39,10 @@ class MoveProof(NamedTuple):
     keys : for each outcome but ``in_place``, at most 100 keys
     approved_by : who approved the plan
     taken_back_by : the undo that took rows back; empty when no undo did
-    taken_before : how many objects of the release a consumer had taken before the undo; 0 without
-        an undo
+    taken_before : how many objects of the release a consumer took: the undo left them out; 0
+        without an undo
     parked : for each source key, the key where the object is parked; at most 100
-    shards : for each shard of a manifest that is not complete, its counts; None for a plan of
-        objects
+    shards : for each shard whose proof is not complete, its counts; None for a plan of objects
     """
 
     plan: str
@@ -60,7 +59,8 @@ class MoveProof(NamedTuple):
     def is_complete(self) -> bool:
         """Whether every planned object is in place, or was taken after our copy was confirmed.
 
-        After an undo, no proof is complete.
+        If an object was lost, or another key was written (``foreign_changed``), no proof is
+        complete; nor after an undo.
         """
         if self.taken_back_by:
             return False

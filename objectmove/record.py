@@ -3,10 +3,10 @@
 Under ``.runbook/releases/<plan>/`` lie the plan itself (``plan.jsonl``), its states, and at its end
 a tombstone. Each state is an object of its own, ``<number>-<nonce>``: nothing is overwritten, so a
 late or repeated request can change no newer state. The number is the store's time in milliseconds,
-or one more than the number before it. So a state of an earlier run has a lower number, also if it
-comes back after the record was removed. The state with the highest number counts; if several have
-that number, all of them count. The tombstone is put when nobody has to do anything for the plan any
-more. It overrules every state, and stays; plan and states are then removed.
+or one more than the number before it. So a state of an earlier run has a lower number, even if a
+late request puts it back after the record was removed. The state with the highest number counts; if
+several have that number, all of them count. The tombstone is put when nobody has to do anything for
+the plan any more. It overrules every state, and stays; plan and states are then removed.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class Record(FrozenModel):
     begun : the row after the highest one that was announced; 0 when none was
     announced : rows whose copy may be on its way, or has landed
     deleting : those of ``announced`` whose delete may have been sent
-    waiting : rows below ``begun`` that wait: the store refused them, or they could not be read
+    waiting : rows below ``begun`` that wait: they could not be read, or their copies were refused
+        or not sent
     left : rows that this plan will not move any more, but a new plan may
     skipped, unproven, conflicts : rows that ended in the state of this name
     settled : for each row that a person settled, or that an undo took back, what was said or done
@@ -89,7 +90,7 @@ class Record(FrozenModel):
     hold : who is held for the plan; None when nobody is
     words : what persons said, one sentence each
     versions : for each row, the ids of the versions of planned content that were at its destination
-        before the first copy; None where none were noted: only a release in a bucket that keeps
+        before the first copy. None if they were not noted: only a release in a bucket that keeps
         versions needs them
     was_going : others were found moving although the plan held them
     memory_removed : the plan went on although the bucket's memory of it had been removed
@@ -131,7 +132,7 @@ class Record(FrozenModel):
 
     @property
     def rows_awaiting_word(self) -> frozenset[int]:
-        """Rows on which a person must decide; none in a settling, whose release names them."""
+        """Rows on which a person must decide; none in a settling: its parent's record has them."""
         if self.action == "settle":
             return frozenset()
         return self.unproven | self.conflicts
@@ -172,7 +173,7 @@ class Record(FrozenModel):
 
     @property
     def is_unbegun(self) -> bool:
-        """Whether the plan was never begun, and may still begin."""
+        """Whether nothing of the plan was announced so far, and the plan may still begin."""
         return not self.ended and not self.has_effect
 
     @property
@@ -421,17 +422,17 @@ def fetch_plan(
 
     Parameters
     ----------
-    find_folder : returns the folder; it is called only when the bucket holds the plan
+    find_folder : returns the folder; it is called only when the bucket has a record of the plan
 
     Returns
     -------
-    The plan; None when it has its tombstone, and when the bucket does not hold it or cannot be
-    read.
+    The plan; None when the bucket has no record of it, or has its tombstone, or cannot be read.
 
     Raises
     ------
     PlanError
-        When the bucket's copy is not the plan that was approved, or cannot be written.
+        When the record cannot be understood; when the plan beside it is missing, or is not the plan
+        that was approved; when the plan cannot be written on this machine.
     """
     try:
         record = read_record(bucket, plan_id)
@@ -516,7 +517,7 @@ def find_expiry_rules(bucket: S3Bucket) -> list[str]:
 
     Returns
     -------
-    Names of the rules; empty also when the store does not answer.
+    Names of the rules; empty also when the rules cannot be read.
     """
     request = Request("get", query={"lifecycle": ""})
     try:
@@ -606,7 +607,7 @@ def remove_old_states(session: Session, plan: str) -> None:
 
 
 def remove_record(session: Session, plan: str) -> None:
-    """Remove a plan's states, and only then the plan: nobody can see a state without its plan."""
+    """Remove a plan's states, and only then the plan: who reads a state needs the plan, too."""
     states = _list_states(session, plan)
     _delete(session, plan, states)
     _delete(session, plan, [_PLAN])
@@ -619,6 +620,6 @@ def _list_states(session: Session, plan: str) -> list[str]:
 
 
 def _delete(session: Session, plan: str, names: Iterable[str]) -> None:
-    """Delete objects, if possible: the tombstone or a newer state overrules those that stay."""
+    """Delete objects, if possible: what stays is overruled, or says that nothing was announced."""
     requests = [Request("delete", _key(plan, name)) for name in names]
     session.send(requests, counts=False)

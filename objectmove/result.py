@@ -37,7 +37,7 @@ class MoveResult:
         that, by a person's word, were not taken
     lost_in_window : keys of which a newer version was deleted in the window that the plan states
     settled : on how many rows a person's word was carried out
-    reversed : how many rows were taken back since, or were taken by a person's word
+    reversed : how many rows were taken back since, and how many a consumer took by a person's word
     waits_for : the command that must come first, such as the resume of an undo or a settling that
         is under way; empty when none must
     in_reach : keys that would ship twice if the others went on: so the others stay held
@@ -71,8 +71,8 @@ class MoveResult:
     def is_complete(self) -> bool:
         """Whether nothing is left to do or to look at.
 
-        Every planned object was moved; no object was lost or taken back; nobody is still held; the
-        run did not stop early; no undo or settling has to go on first.
+        Every object that was to move was moved. No object was lost or taken back, and nobody is
+        still held. The run did not stop early, and no undo or settling has to go on first.
         """
         lists = (self.skipped, self.conflicts, self.failed, self.unproven, self.lost_in_window)
         counts = (self.waiting, self.left, self.reversed)

@@ -2,9 +2,9 @@
 
 Without conditional puts no shared lock object is safe. So each session puts a claim of its own, and
 then lists the claims. A session that sees another live claim withdraws its own. Every change but
-that of the claim itself is signed with the store's own stamp on the claim, and expires well before
-the claim can lapse. So a session that slept cannot change anything when it wakes: the store refuses
-its requests.
+those of the claim itself, and of the probe's scratch objects, is signed with the store's own stamp
+on the claim, and expires well before the claim can lapse. So a session that slept can change no
+planned object when it wakes, if the store refuses expired requests.
 
 Shards of one manifest may work side by side: their claims name the manifest and disjoint ranges of
 keys. Any two other claims exclude each other.
@@ -134,7 +134,8 @@ def ensure_store_id(bucket: S3Bucket, *, expires_s: int) -> str:
 def list_live_claims(bucket: S3Bucket, *, lease_s: float, spread_s: float) -> list[Claim]:
     """Return the claims that have not lapsed. Only reads.
 
-    Their sessions work on the bucket, or were killed before they could withdraw the claim.
+    Their sessions work on the bucket, or ended without withdrawing the claim: they were killed, or
+    a change of theirs may still take effect.
 
     Parameters
     ----------
@@ -266,7 +267,7 @@ class Session:
         Raises
         ------
         StoppedError
-            When the claim lapsed meanwhile: another session may have begun.
+            When the claim lapsed meanwhile, or may have: another session may have begun.
         """
         age_s = self.clock.monotonic() - self._stamped_at
         if self.is_lost or age_s > self.timing.expires_s / 2:
@@ -278,7 +279,7 @@ class Session:
         Raises
         ------
         StoppedError
-            When the claim lapsed meanwhile.
+            When the claim lapsed meanwhile, or was not certainly renewed.
         """
         if self.is_lost:
             raise StoppedError("our claim had lapsed")

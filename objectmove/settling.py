@@ -138,7 +138,7 @@ def _orient(plan: MovePlan, row: PlanRow) -> PlanRow:
 def list_open_rows(
     bucket: S3Bucket, plan: MovePlan, *, logs: Logs, same_store: bool = False
 ) -> list[OpenRow]:
-    """Return the rows of a plan on which a person must decide, as they are now. Only reads.
+    """Return the rows of a plan on which a person must or may decide, as they are now. Only reads.
 
     Parameters
     ----------
@@ -175,7 +175,8 @@ def list_open_rows(
 def find_holder(bucket: S3Bucket, plan: MovePlan, *, logs: Logs) -> str:
     """Return the id of the plan by which a person settles a plan's open rows.
 
-    It is the plan's own id, or that of the last reopening that took a person's word on rows back.
+    It is the plan's own id, or the id of a reopening that took a person's word on rows back. Of
+    several reopenings, it is the one whose id sorts last.
     """
     record = records.read_record(bucket, plan.id)
     later = records.read_later_records(bucket, plan.id)

@@ -41,8 +41,8 @@ def apply_plan(
     """Carry out an approved plan, or an approved manifest shard by shard.
 
     Shards that were begun, here or elsewhere, are resumed. Parameters and errors are those of
-    ``move.apply_plan``. A shard is approved by its manifest's SHA-256: to apply one shard puts all
-    shards on record, and carries out this one.
+    ``move.apply_plan``. A shard is approved by its manifest's SHA-256. Applying one shard
+    puts all shards on record, and carries out this one.
     """
     if isinstance(plan, MovePlan) and not plan.header.is_shard:
         return move.apply_plan(bucket, plan, approve=approve, **how)

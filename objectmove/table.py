@@ -1,10 +1,10 @@
 """The one decision table: what to do with a row, and what to report of it. Pure.
 
-Apply, resume, undo, settle, parking and verify ask ``decide`` and nothing else. Every cell is
-written out. A test proves that each has exactly one rule, and that ``docs/decision-table.md``
-shows the rules. Two things are not columns. When anyone else may move objects, the run ends before
-the table is asked. While a request about a row is in flight, the table is not asked about that row
-before the fence has passed.
+Apply, resume, undo, settle, parking and verify all ask ``decide``. Every cell is written out. A
+test proves that each cell has exactly one rule, and that ``docs/decision-table.md`` shows the
+rules. Two things are not columns. If others move objects although they are held, the run ends
+before it asks the table. While a request about a row is in flight, the table is not asked about
+that row before the fence has passed.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class State(StrEnum):
 class Place(StrEnum):
     """What a look found at one end of a row.
 
-    At the source, ``same`` means the planned version; at the destination, the planned content. At
-    the source, too, only the content counts for rows that were taken back, left or freed; for our
-    own copy, when it is parked; and in a proof after the bucket's memory was removed. ``unknown``
-    means that the key could not be read.
+    At the source, ``same`` means the planned version; at the destination, the planned content. In
+    three cases the planned content is enough at the source, too: the row was taken back, left or
+    freed; our own copy is to be parked; or the bucket's memory was removed, and this is a proof.
+    ``unknown`` means that the key could not be read.
     """
 
     SAME = "same"
@@ -93,7 +93,7 @@ class Proof(StrEnum):
     UNPROVEN = "unproven"
     WAITING = "waiting"
     CHANGED_BY_OTHERS = "changed_by_others"
-    #: The planned content is at the source and at the destination.
+    #: The planned content is at both ends, or is at the source although the store deleted it there.
     DUPLICATED = "duplicated"
     SKIPPED = "skipped"
     TAKEN_BACK = "taken_back"
