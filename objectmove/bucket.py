@@ -378,7 +378,7 @@ class S3Bucket(Reach):
     def _see_without_etag(self, key: str) -> Seen:
         """Return an object that has no ETag, with the MD5 of its content instead.
 
-        On the JuiceFS gateway, a copy has no ETag if its source was deleted at that moment.
+        On the JuiceFS gateway, a copy may have no ETag if its source was deleted at that moment.
         """
         digest = hashlib.md5(usedforsecurity=False)
         reply = self.fetch(Request("get", key), f"read {key}", digest.update)

@@ -39,7 +39,7 @@ class Hold(Protocol):
     ----------
     words : how the others are held, and at which address; the plan repeats these words
     way_back : how a person ends the hold without us
-    holds : whether this hold can keep others from moving; False where it only watches who moves
+    holds : whether this hold can keep others from moving; False where it can watch them at most
     """
 
     words: str

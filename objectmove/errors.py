@@ -20,7 +20,7 @@
     └── StoppedError         the session ended before its work was done; resume the plan
 
     KeyboardInterrupt
-    └── InterruptedMoveError a person interrupted the session; says how far it came
+    └── InterruptedMoveError a person interrupted the session; says how far the plan came
 """
 
 from __future__ import annotations

@@ -287,7 +287,7 @@ class Holding:
         return state in HALF_DONE
 
     def _is_source_in_reach(self, row: int, state: State) -> bool:
-        """Tell whether a row's copy may have shipped while its source may still be there."""
+        """Tell whether a row's copy may have shipped, and its source may still be there."""
         is_in_doubt = state in (*HALF_DONE, State.UNPROVEN, State.CONFLICT)
         return is_in_doubt and self._may_lie(row, at_source=True)
 

@@ -392,8 +392,8 @@ def begin_shards(
     """Put an approved manifest and all of its shards on record, unless they are on record.
 
     Each shard's record says that the others are held for the shard, unless a person paused them
-    before. So only the shard that ends last lets them go on. The shards' ledgers on this machine
-    say the same, in case the bucket's memory is removed.
+    before, or these settings hold nobody. So only the shard that ends last lets them go on. The
+    shards' ledgers on this machine say the same, in case the bucket's memory is removed.
 
     Raises
     ------

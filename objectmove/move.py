@@ -755,7 +755,7 @@ class Run:
             self.books.write_record()
 
     def _finish(self) -> None:
-        """Write this plan's effect into its release; write down the end if no run is needed."""
+        """Write this plan's effect into its release; write the end if no further run is needed."""
         ledger = self.ledger
         self.session.renew()
         self.books.write_effect()
@@ -769,7 +769,7 @@ class Run:
         self.books.write_record()
 
     def _describe_interrupt(self) -> InterruptedMoveError:
-        """Return the error that says how far the run came, and which command goes on."""
+        """Return the error that says how far the plan came, and which command goes on."""
         plan = self.plan
         result = self._sum_up()
         way_on = plan.header.resume_command
@@ -784,7 +784,7 @@ class Run:
         )
 
     def _sum_up(self) -> MoveResult:
-        """Return what this run did so far.
+        """Return what this run and earlier ones did with the plan's rows.
 
         ``in_reach`` lists the keys that may ship twice if the others go on. It is computed only
         while the others are held.

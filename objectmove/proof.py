@@ -41,7 +41,7 @@ class MoveProof(NamedTuple):
     taken_back_by : the undo that took rows back; empty when no undo did
     taken_before : how many objects of the release a consumer took: the undo left them out; 0
         without an undo
-    parked : for each source key, the key where the object is parked; at most 100
+    parked : for each source key, the key where the object is parked; at most 100 of a plan's rows
     shards : for each shard whose proof is not complete, its counts; None for a plan of objects
     """
 

@@ -1,4 +1,4 @@
-"""What a run did, in counts and keys."""
+"""What became of a plan's rows by the end of a run, in counts and keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED_CONFLICTS = 20
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """What one run of a plan did, or the runs of a manifest's shards.
+    """What this run of a plan and earlier ones did; of a manifest, the runs of its shards.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""A person's word on rows whose fate nobody can know: list the rows, and plan what it changes."""
+"""A person's word on rows whose fate nobody can know: list the rows; plan what the word changes."""
 
 from __future__ import annotations
 
