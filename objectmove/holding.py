@@ -1,7 +1,7 @@
 """Keep everyone else from moving objects during a plan, and let the others go on after it.
 
-They go on only when nothing that they could move would ship twice, or when a person approved the
-keys that may ship twice. An object that would ship twice if they moved it is called *in reach*.
+They go on only when nothing that they could move may ship twice, or when a person approved the keys
+that may ship twice. An object that may ship twice if the others move it is called *in reach*.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ class Holding:
         Raises
         ------
         NotApprovedError
-            When nobody is held for the plan. When the approval is missing, or is for other keys.
+            When nobody is held for the plan. When objects may ship twice, and the approval is
+            missing or is for other keys.
         """
         plan = self._plan
         ledger = self._ledger
@@ -159,7 +160,7 @@ class Holding:
         self._let_go(None)
 
     def list_in_reach(self) -> list[str]:
-        """Return the keys that would ship twice if the others went on."""
+        """Return the keys that may ship twice if the others go on."""
         ledger = self._ledger
         keys = []
         for row, state in ledger.states.items():

@@ -167,7 +167,7 @@ class PlanHeader(FrozenModel):
     parent : the plan that an undo, a settling or a reopening is about; empty for a release
     word : what a person says in a settling; empty in other plans
     release : the release with which the chain of parents begins; in a release, its own id
-    store_id : the id object's text in the bucket; empty when the store had none yet
+    store_id : the text of the bucket's id object; empty when the bucket had none yet
     parked : the prefix under which objects are parked
     first, last : the shard's first and last source key, in a shard and in plans about a shard; the
         files of other plans do not have these fields

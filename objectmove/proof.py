@@ -104,6 +104,8 @@ def verify_plan(
     ------
     StoreError
         When the bucket cannot be read: nothing is proven then.
+    PlanError
+        When a record in the bucket cannot be understood.
     NotApprovedError
         When these settings name another store.
     """

@@ -40,7 +40,7 @@ class MoveResult:
     reversed : how many rows were taken back since, and how many a consumer took by a person's word
     waits_for : the command that must come first, such as the resume of an undo or a settling that
         is under way; empty when none must
-    in_reach : keys that would ship twice if the others went on: so the others stay held
+    in_reach : keys that may ship twice if the others go on: so the others stay held
     is_held : whether others are still held for the plan
     is_ended : whether nothing is left to do but what a person must decide
     stopped : why the run ended early, in words; empty when it did not

@@ -231,7 +231,7 @@ def _name_undo(manifest: Manifest, logs: Logs) -> str:
 def verify_plan(
     bucket: S3Bucket, plan: MovePlan | Manifest, *, logs: Logs, **how: Any
 ) -> MoveProof:
-    """Prove a plan, or all shards of a manifest; name the shards that are not complete. Only reads.
+    """Prove a plan, or all shards of a manifest; name the shards that are not proven. Only reads.
 
     Parameters and errors are those of ``proof.verify_plan``.
     """
