@@ -130,8 +130,8 @@ def _read_lag_now(inv: Investigation) -> float | None:
 def _list_received(inv: Investigation) -> list[Notification]:
     """Return the notifications of this runbook's alerts; empty without NOTIFICATIONS_URL.
 
-    They begin with the window before the incident was opened, but not before an earlier incident or
-    drill was closed: those notifications are about that one.
+    Those from the window before the incident was opened count, too. Those from before an earlier
+    incident or drill was closed do not: they are about that one.
     """
     if not inv.settings.notifications_url:
         return []
@@ -149,10 +149,12 @@ def _list_received(inv: Investigation) -> list[Notification]:
     name="incident log",
     role=Role.CHECKLIST,
     source="journal of this incident",
-    threshold="time, cause or measures are not in the journal",
 )
 def _read_log(inv: Investigation) -> Outcome:
-    """Check that the journal has what the incident log needs: time, cause and measures."""
+    """Check that the journal has what the incident log needs: time, cause and measures.
+
+    Else the step is unknown; it has no breach.
+    """
     measures = _list_measures(inv)
     causes = inv.policy.list_causes(inv.journal)
     log = make_log_entry(inv.policy, inv.journal, now=inv.now())
@@ -176,7 +178,7 @@ def _read_log(inv: Investigation) -> Outcome:
 
 
 def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
-    """Return a row for each applied action; without any action, for each remark of a person.
+    """Return a row for each applied action; without any, for each remark or answer to 7.2.
 
     What section 4 did with synthetic objects is left out: it helped nobody.
     """
@@ -193,11 +195,12 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
             }
             rows.append(row)
     if not rows:
-        rows += [_describe_remark(note) for note in inv.journal.notes if note.is_remark]
+        notes = [note for note in inv.journal.notes if note.is_remark or note.checklist == "7.2"]
+        rows += [_describe_note(note) for note in notes]
     return rows
 
 
-def _describe_remark(note: Note) -> dict[str, Json]:
+def _describe_note(note: Note) -> dict[str, Json]:
     return {
         "at": note.at,
         "step": "",
@@ -290,7 +293,7 @@ def _judge_point(
 
 
 _OWN = by_id(_read_cleared, _read_log, _read_automation, _read_probes, _read_documents)
-#: The checklist, and the steps that a verdict rests on: those are read anew when they are too old.
+#: The checklist, and the steps that a verdict rests on.
 STEPS = CAUSE_STEPS | by_id(read_recovery) | _OWN
 ACTIONS: dict[str, ActionStep] = {}
 

@@ -268,6 +268,17 @@ def test_what_helped_by_hand_is_a_remark_in_the_incident_log(world: World) -> No
     assert [row["approved by"] for row in reading.rows] == [world.settings.operator]
 
 
+def test_what_helped_by_hand_may_be_the_answer_to_7_2(world: World) -> None:
+    reject_the_key(world)
+    look(world)
+    accept_the_key(world)
+    look(world)
+    world.open(postmortem).note("I set the new secret.", checklist="7.2")
+    reading = world.take(postmortem, "7.2")
+    assert reading.status is Status.OK
+    assert [row["what"] for row in reading.rows] == ["I set the new secret."]
+
+
 def test_an_old_breach_of_recovery_does_not_stand_beside_a_fix(world: World) -> None:
     reject_the_key(world)
     look(world)
