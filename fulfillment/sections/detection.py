@@ -76,7 +76,8 @@ _PATIENCE: Mapping[str, timedelta] = {
     Uploads.FAILING: timedelta(seconds=5),
     Uploads.NONE: timedelta(seconds=60),
 }
-#: An exporter that refreshed longer ago than this is late.
+#: An exporter that refreshed longer ago than this is late. Where scrapes are rare, ``_read_lag``
+#: allows more.
 _LATE_REFRESH_S = 60.0
 _MAX_ROWS = 200
 
@@ -94,10 +95,11 @@ _MAX_ROWS = 200
 def read_alert(inv: Investigation) -> Outcome:
     """Read alerts, rule and raw lag samples from Prometheus.
 
-    A breach: a firing alert without ``drill="true"``, or every raw sample of the lag over the
-    threshold for the rule's own ``for`` (``LAG_FOR_MINUTES`` where the rule is not loaded).
-    Unknown: no fresh sample of the lag, or an exporter that stopped refreshing. Where there is no
-    exporter, a listing of the bucket says what the lag is.
+    A breach: one of ``ALERTS`` fires without ``drill="true"``, or every raw sample of the lag was
+    over the threshold for the rule's own ``for`` (``LAG_FOR_MINUTES`` where the rule is not
+    loaded). Without a firing alert, the step is unknown if the lag has no fresh sample, or the
+    exporter stopped refreshing. Where there is no exporter, a listing of the bucket says what the
+    lag is.
     """
     limit = inv.settings.lag_threshold_minutes
     alerts = inv.clients.prometheus.list_alerts()
@@ -339,7 +341,8 @@ def _list_lag(inv: Investigation) -> _Lag:
 def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) -> Episode | None:
     """Return the episode of the firing alert whose condition has been true longest.
 
-    A calm of LAG_FOR_MINUTES ends the trouble; a shorter one does not. None when Prometheus does
+    The episode begins when that condition became true. If the lag was over the threshold before,
+    and no calm of LAG_FOR_MINUTES lies between, the episode begins then. None when Prometheus does
     not say since when an alert is active.
 
     Parameters
@@ -521,7 +524,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
             reason += f" (longest {unserved.longest_minutes:.1f} min)"
     if waiting.overdue:
         return outcome.breach(reason)
-    # A journal without a breach has no incident whose hour before could be compared.
+    # Without a breach in the journal there is no incident, and no calm before it to compare with.
     if unit == "objects" and inv.journal.since() is not None:
         comparison = compare_backlog(inv, waiting)
         outcome.observations = {**outcome.observations, "waiting": comparison.backlog}
@@ -587,8 +590,8 @@ def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> str:
 def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
     """Return a plot of how much waited over the window, by prefix, with the last actions as marks.
 
-    The step is read again after each action, so a report shows how the backlog shrank. The plot has
-    no lines when the metric cannot be read.
+    A reading from after an action shows how the backlog shrank. The plot has no lines when the
+    metric cannot be read.
     """
     metric = f"fulfillment_artifacts_backlog_{unit}"
     lines, _ = attempt(
@@ -620,9 +623,10 @@ def read_ticket(inv: Investigation) -> Outcome:
     """Compare the ticket's newest shipment event with the waiting labels of the ticket's orders.
 
     A breach: a label of the ticket waits, and the newest event is over TIMELINE_STALE_MINUTES old;
-    or a shipment changed longer ago than that, and support does not show the change. Without a
-    breach, and without a waiting label of the ticket, a waiting label of an unknown order makes the
-    reading unknown: the order may be one of the ticket's.
+    or a shipment changed longer ago than that, and support does not show the change. If there is no
+    event yet, the label's own wait counts as the event's age. Without a breach, and without a
+    waiting label of the ticket, a waiting label of an unknown order makes the reading unknown: the
+    order may be one of the ticket's.
     """
     if not inv.settings.support_url:
         return Outcome().left_out("SUPPORT_URL is empty: there are no tickets here")

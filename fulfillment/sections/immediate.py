@@ -70,11 +70,15 @@ _MAX_GROUPS = 50
 def _read_delivery(inv: Investigation) -> Outcome:
     """Follow each active alert to its receivers. Drills are followed only without a real alert.
 
-    Ok: every channel on the route received the alert, or no alert fires. A breach: the alert is
-    silenced, inhibited or muted; it fires in Prometheus, but Alertmanager does not have it; no
-    channel is on its route; or a channel did not receive the alert, and either has a placeholder in
-    its configuration or has failed attempts since the alert started. Else unknown, or left out
-    without NOTIFICATIONS_URL.
+    Ok: every channel on the route received the alert, or no alert fires. Each of these is a breach:
+
+    - the alert is silenced, inhibited or muted;
+    - the alert fires in Prometheus, but Alertmanager does not have it;
+    - no channel is on the route;
+    - a channel did not receive the alert, and has a placeholder in its configuration, or failed
+      attempts since the alert started.
+
+    Else the step is unknown, or left out without NOTIFICATIONS_URL.
     """
     active = inv.clients.alertmanager.list_alerts()
     alerts = [alert for alert in active if alert.labels.get("alertname") in ALERTS]
@@ -112,9 +116,9 @@ def _read_delivery(inv: Investigation) -> Outcome:
 
 
 def _judge_no_alert(inv: Investigation) -> Outcome:
-    """Judge that Alertmanager has none of our alerts: ok if none fires in Prometheus, either.
+    """Judge 3.1 when Alertmanager has none of our alerts: ok if none fires in Prometheus, either.
 
-    FulfillmentMetricsMissing is named if it fires: this step does not follow it.
+    If FulfillmentMetricsMissing fires, the reason says so, and that this step does not follow it.
     """
     names = " nor ".join(ALERTS)
     outcome = Outcome(value=f"neither {names} is active")
@@ -440,7 +444,7 @@ def _read_sample(inv: Investigation) -> Outcome:
     unit="errors",
 )
 def _read_worker_log(inv: Investigation) -> Outcome:
-    """Group the log's errors and warnings. A group that is past is no breach.
+    """Group the log's errors and warnings. A breach: a group of errors that is not past.
 
     A group is past when it ended before the worker last moved a label, and has been silent for ten
     of its usual intervals, a minute at most. A group of failed uploads is also past when the

@@ -338,8 +338,8 @@ def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[
             row["reachable"] = None
         row["reason"] = error.message.partition(". ")[0]
         return row
-    # A listing that gives neither objects nor a refusal may be the answer of another system. Only
-    # the store's rows have the right `list`.
+    # An answer that is neither a listing nor a refusal may come from another system. Only the
+    # store's rows have the right `list`.
     if rights.get("list", (True, ""))[0] is None:
         row["recognised"] = None
     reasons = [why for _, why in rights.values() if why]
@@ -458,7 +458,7 @@ def _list_not_known(row: Mapping[str, Json]) -> list[str]:
     name="clock skew",
     role=Role.GROUND,
     unit="s",
-    source="Date header of every system",
+    source="Date header of every system but Grafana",
     threshold=f"more than {MAX_SKEW_S:g} s from this machine's clock",
 )
 def read_clocks(inv: Investigation) -> Outcome:
@@ -571,8 +571,8 @@ def _describe_unfinished(row: Mapping[str, Json]) -> str:
     if row["held_by"]:
         held = f", held by {row['held_by']} since {row['held_since']}"
     objects = ""
-    # With ``planned``, ``rows`` are the objects that were begun. Otherwise they are those that wait
-    # for a person, or are open.
+    # With ``planned``, ``rows`` are the objects that were begun. For the other cases, see
+    # ``Unfinished`` in objectmove/memory.py.
     if row.get("planned"):
         objects = f" ({row['rows']:,} of {count_of(row['planned'], 'object')})"
     elif row["rows"]:

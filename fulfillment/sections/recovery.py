@@ -42,10 +42,10 @@ _HOUR_STEP_S = 30.0
 def read_uploads(inv: Investigation) -> Uploads:
     """Tell by the worker's counters whether labels get into the store.
 
-    Uploads are failing until so many successes follow the last failure that chance does not explain
-    them. ``NONE``: an order came over a minute ago, and no label has arrived since. ``UNASKED``:
-    Prometheus does not scrape the counter of arrivals now, or the last five minutes have neither an
-    arrival nor an order that is over a minute old.
+    Only the last five minutes count. ``FAILING``: an upload failed, and so few have succeeded since
+    that this may be chance (see ``find_end``). ``NONE``: an order came over a minute ago, and no
+    label has arrived since. ``UNASKED``: Prometheus does not scrape the counter of arrivals now; or
+    no label arrived, and no order came over a minute ago.
     """
     failed, _ = attempt(lambda: _read_counters(inv, _FAILED_UPLOADS))
     arrived, _ = attempt(lambda: _read_counters(inv, _ARRIVED))
@@ -80,7 +80,7 @@ def find_last_upload(inv: Investigation) -> datetime | None:
 def _read_counters(
     inv: Investigation, selector: str, window_s: float = _UPLOADS_WINDOW_S
 ) -> list[Sequence[Sample]]:
-    """Return the samples of each counter of a selector that is still scraped."""
+    """Return the samples of a selector's counters, without those that are not scraped any more."""
     oldest_allowed = inv.now() - _MAX_SAMPLE_AGE
     counters: list[Sequence[Sample]] = []
     for series in inv.clients.prometheus.query_samples(selector, window_s):
@@ -194,13 +194,14 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
         troubles += [sample.at for sample in series.samples if sample.value]
     failures = _merge_growth(_read_counters(inv, _FAILED_UPLOADS, window_s))
     troubles += [grown.at for grown in failures]
-    # A journal without a breach has no incident whose hour before could be compared.
+    # Without a breach in the journal there is no incident, and no calm before it to compare with.
     usual = _read_usual(inv) if inv.journal.since() else None
     now = inv.now()
     well_looks = [reading.observed_at for reading in inv.journal.readings if reading.well_since]
     if usual is not None:
         last_trouble = max(troubles, default=now)
-        # Once a look saw that all is well, a later peak is traffic.
+        # Once a look after that trouble saw that all is well, a later peak is traffic. Without such
+        # a look, every peak counts.
         until = min((at for at in well_looks if at > last_trouble), default=now)
         backlog = read_samples(inv, BACKLOG % inv.settings.pending_prefix, window_s)
         troubles += [s.at for s in backlog if s.value > usual.allowed and s.at <= until]
@@ -287,7 +288,7 @@ def _read_usual(inv: Investigation) -> _Usual | None:
     samples = _read_calm_counts(inv, began, calm.since)
     if not samples:
         return None
-    # Nobody counted before the first sample, which has the highest count of the step before it.
+    # The first sample is the highest count of the 30 s before it. Nobody counted earlier.
     first_step_at = samples[0].at - timedelta(seconds=_HOUR_STEP_S)
     length = began - max(calm.since, first_step_at)
     if length < _LEAST_CALM:

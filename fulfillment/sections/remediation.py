@@ -324,7 +324,7 @@ def _plan_or_say(
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
-    """Return the plans of 6.1 and 6.2 in the order of the advice.
+    """Return the plans of 6.1 and 6.2 in the order in which they are carried out.
 
     A re-trigger needs the worker, so the repair comes first. A release by move comes before
     the repair.

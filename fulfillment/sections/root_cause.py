@@ -112,7 +112,9 @@ def read_worker(inv: Investigation) -> model.Outcome:
         words += f"{requests} {metrics.recently}, the time since the last action"
         return outcome.unknown(words)
     outcome.value = "working"
-    carrier = "but asks no carrier" if timeout_share is None else "and the carrier answers it"
+    carrier = "and the carrier answers it"
+    if timeout_share is None:
+        carrier = "with too few carrier requests to judge the carrier"
     return outcome.ok(f"the worker runs its passes {carrier}")
 
 
@@ -146,7 +148,7 @@ class _WorkerLook(NamedTuple):
 
     @property
     def is_paused_by_others(self) -> bool | None:
-        """Whether someone else than us paused the worker; None when that is not known."""
+        """Whether someone other than us paused the worker; None when that is not known."""
         return self.is_paused and not self.holding_plan
 
 
@@ -426,9 +428,9 @@ def _watch_passes(
 def _find_idle_start(
     inv: Investigation, worker: WorkerState, process: ServiceState | None
 ) -> datetime | None:
-    """Return when a running worker started that has made no pass yet.
+    """Return when a worker started that runs, but has made no pass yet.
 
-    None if the worker moved something. None in its first 15 s, too: its first pass may still come.
+    None if it moved something. None in its first 15 s, too: its first pass may still come.
     """
     if process is None or process.since is None:
         return None
@@ -442,8 +444,8 @@ def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> 
     """Tell whether the worker stands still: its last pass is older than six of its usual gaps.
 
     It must also be older than 15 s. If the usual gap is unknown, it must be older than 5 min.
-    Watches for up to 15 s whether a new pass begins. None if none begins, and the last pass is not
-    old enough even then.
+    Watches for up to 15 s whether a new pass begins. The answer is None if no new pass begins, and
+    the last pass is not old enough even then.
 
     Parameters
     ----------
@@ -760,6 +762,7 @@ def judge_causes(inv: Investigation) -> Diagnosis:
         for finding in judged
         if finding.name in supported_earlier and finding.status is CauseStatus.UNDECIDED
     ]
+    # So soon after an action, what was counted cannot show yet whether these causes are over.
     if doubtful and values.get("counted_briefly"):
         values["doubtful"] = say_main_causes(doubtful)
     advice = advise([cause for cause in CAUSES if cause in supported], values)
@@ -797,9 +800,9 @@ def _has_retriggered_in_vain(inv: Investigation) -> bool:
 def _drop_ended_before(
     inv: Investigation, observations: Mapping[str, Observation]
 ) -> dict[str, Observation]:
-    """Return the observations without the ends of failures that belong to an earlier incident.
+    """Return the observations without ``ended_<reason>`` from before this incident.
 
-    Such an end is not later than the closing of the last earlier incident.
+    Left out are ends that came before the last earlier incident was closed.
     """
     kept = dict(observations)
     end_names = [name for name in kept if name.startswith("ended_")]
@@ -862,7 +865,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
 
 
 def record_diagnosis(inv: Investigation) -> None:
-    """Write section 5's conclusion to the journal, where another section has read the steps.
+    """Write section 5's conclusion to the journal, when another section has read section 5's steps.
 
     A plan rests on the conclusion: without it, nobody knows later why something was changed.
     """

@@ -126,6 +126,7 @@ def read_lines(
         own_name = _name_series(series, labels)
         samples = list(series.samples)
         if own_name in newest:
+            # The last point becomes the value of now.
             samples[-1:] = newest[own_name]
         lines.append(draw_line(own_name or name or promql, samples))
     return tuple(lines)
@@ -162,7 +163,7 @@ class PanelShow(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What the panel shows now; if Grafana was not asked, what its query gives."""
+        """What the panel shows now; if Grafana did not show the panel, what its query gives."""
         if self.problem is None:
             return f"the panel {PANEL_TITLE} shows {self.total:,.0f}"
         return f"the query of the panel {PANEL_TITLE}, without Grafana, gives {self.total:,.0f}"
@@ -170,6 +171,8 @@ class PanelShow(NamedTuple):
 
 def read_panel(inv: Investigation) -> PanelShow:
     """Read the panel `Fulfillment backlog` from Grafana, else from the dashboard as code.
+
+    The dashboard as code is the file that the installed add-on for Grafana brings.
 
     Raises
     ------

@@ -35,8 +35,8 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     Parameters
     ----------
     steps : the reason says when their breaches were observed; without a breach, when their good
-        readings were observed. If the recovery came after a breach, it says when the recovery was
-        observed
+        readings were observed. If the verdict is good in spite of a breach, the reason says when
+        the recovery was observed, provided that the recovery's step is among ``steps``
     """
     own_steps = inv.section.STEPS.keys() & steps.keys()
     judging = own_steps or steps.keys()
@@ -92,8 +92,8 @@ def conclude_symptoms(
 def conclude_without_symptoms(inv: Investigation, verdict: Verdict, summary: str) -> Conclusion:
     """Draw the conclusion of a section that judges no symptom.
 
-    While an incident is open, the conclusion has the incident's verdict, not ``verdict``. So nobody
-    reads *healthy* during an incident.
+    While an incident is open, the conclusion has the incident's verdict, not ``verdict``. Otherwise
+    section 8 would say *healthy* in the middle of an incident, because its references are right.
     """
     if not inv.incident.is_open:
         return Conclusion(verdict=verdict, summary=summary)

@@ -227,7 +227,8 @@ def _read_restarts(inv: Investigation) -> Iterator[Event]:
 def _read_errors(inv: Investigation) -> Iterator[Event]:
     """Yield the first entry of each kind of error and of warning in every service's log.
 
-    Reads the newest 5,000 lines of the worker, and the newest 1,000 of every other service.
+    Of each service, at most 12 kinds. Reads the newest 5,000 lines of the worker, and the newest
+    1,000 of every other service.
     """
     worker = inv.settings.worker_service
     states = inv.clients.services.list_services()
@@ -238,7 +239,7 @@ def _read_errors(inv: Investigation) -> Iterator[Event]:
         try:
             yield from _read_errors_of(inv, state.name, _MAX_OTHER_LINES)
         except ClientError:
-            continue  # a service that never wrote a line has no log
+            continue  # such as a service that never wrote a line: it has no log
 
 
 def _read_errors_of(inv: Investigation, service: str, max_lines: int) -> list[Event]:

@@ -65,9 +65,9 @@ _LOG_SIGNS = {
 class WorkerMetrics(NamedTuple):
     """What the worker's counters say.
 
-    Numbers of a time span count only what came after our last action. If scrapes are rare, four
-    scrape intervals stand in place of the half minute. On the service's own page, each time span
-    is 4 s.
+    Numbers of a time span count only what came after our last action of 6.1 or 6.2. If scrapes are
+    rare, four scrape intervals stand in place of the half minute. On the service's own page, each
+    time span is 4 s, ``began`` is empty, ``run_gap_s`` is None, and ``is_short`` is False.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ class WorkerMetrics(NamedTuple):
         """When the recent numbers were counted, in words that follow a number."""
         if self.recent_since is None or self.recent_until is None:
             return "lately"
-        # "Since" would date the fault, and the fault may be older than the counting.
+        # Not "since …": a reader would take that time for the start of the fault.
         span = format_duration(self.recent_until - self.recent_since)
         return f"in the {span} before {self.recent_until:%H:%M:%S} UTC"
 
@@ -349,10 +349,10 @@ def _find_last_remedy_at(inv: Investigation) -> datetime | None:
 def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:
     """Return the observations of some failure reasons.
 
-    ``failures_<reason>`` is how many were counted lately, and ``logged_<reason>`` whether the
-    worker's log names the reason, in the last half minute or since a later action. Both are None
-    when they cannot be read. ``ended_<reason>`` is when a reason ended; log lines before that do
-    not count.
+    ``failures_<reason>`` is how many were counted lately. ``logged_<reason>`` is whether the
+    worker's log names the reason, in the last half minute, or since our last action if that was
+    later. Both are None when they cannot be read. ``ended_<reason>`` is when a reason ended; log
+    lines before that do not count.
     """
     recent_since = inv.now() - timedelta(seconds=_RECENT_S)
     since = max(recent_since, _find_last_remedy_at(inv) or recent_since)
@@ -410,11 +410,11 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
     """Return the rates of arrival and drain: of two minutes at most.
 
     What left before the last action, or before the DAG was last paused, says nothing about what
-    leaves now. A burst of arrivals does not go on.
+    leaves now. A burst of arrivals is left out, because it does not go on.
 
     Parameters
     ----------
-    is_stopped : whether no label can leave now; then ``drain`` is 0 whatever left before
+    is_stopped : whether no label can leave now; then a known ``drain`` is 0, whatever left before
 
     Raises
     ------
