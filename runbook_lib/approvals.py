@@ -46,7 +46,7 @@ class PlanKind(NamedTuple):
     verify : reads the world again and says whether the plan's effect is there. Changes nothing but
         the incident folder, in which it may keep a proof
     summarise : picks from the header what an approver needs to know
-    parse : reads a plan's file that is more than one line with the header; None: that line is all
+    parse : reads a plan's file that has more lines than the header; None: it has only the header
     resume : goes on with a plan that was cut off; None: a plan of this kind is carried out once
     refusals : the errors of ``apply`` and ``resume`` that say that nothing was changed
     """
@@ -68,14 +68,14 @@ class Plan:
     ----------
     path : of the file; ``id`` is its name without the ending
     sha256 : the hash that an approval names: of the file's bytes as they were read; for a shard, of
-        its manifest's bytes
+        its manifest's bytes (empty if the manifest is not at hand)
     summary : the facts that an approver needs: counts, bytes, what is left out and why
     step, action, target : id of the step, what is done, and to what
     content : what the kind needs to carry the plan out
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
-    observed : what the planner looked at, such as pairs of a key and the time from which its object
-        has waited; empty for a plan that was read back from its file
+    observed : what the planner looked at, such as keys, each with the time since which its object
+        has waited. Empty for a plan that was read back from its file
     way_back : how to take the plan back: a command, or words; empty: not said
     reversible : whether the way back is a command
     made_at : when the plan was made, which may be long before it was loaded; None: not known

@@ -318,7 +318,7 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
 
 
 def build_app(runbook: Runbook) -> typer.Typer:
-    """Return the command with the subcommands of every runbook, of this one, and of plug-ins."""
+    """Return the command with the common subcommands, this runbook's own, and those of plug-ins."""
     whole = typer.Typer(
         help=runbook.summary,
         no_args_is_help=True,

@@ -7,7 +7,7 @@
     │   └── SettingsError             a setting is missing or malformed
     ├── ClientError                   an outside system could not be read or changed
     │   ├── ClientTimeoutError        no answer in time
-    │   ├── ConnectionRefusedClientError   nothing listens there, or the connection broke
+    │   ├── ConnectionRefusedClientError   no connection could be made, or it broke
     │   │   └── NotConfiguredError    the settings say that there is no such system
     │   ├── AccessDeniedError         wrong credentials or no right
     │   ├── NotFoundError             the thing asked for does not exist
@@ -100,7 +100,7 @@ class ClientTimeoutError(ClientError):
 
 
 class ConnectionRefusedClientError(ClientError):
-    """Nothing listens at the address, or the connection broke."""
+    """No connection could be made, or it broke."""
 
 
 class NotConfiguredError(ConnectionRefusedClientError):
@@ -219,7 +219,7 @@ class RevertError(DrillError):
 class RunInterruptedError(RunbookError):
     """A run ended early, by a signal or because another command closed its incident.
 
-    The text says what was changed, and the next command.
+    The text says how far the run came. Mostly it also names the next command.
     """
 
     HEADING = "INTERRUPTED."

@@ -454,7 +454,7 @@ class _Session(requests.Session):
 class _Adapter(HTTPAdapter):
     """Use our TLS context, and a proxy's credentials in UTF-8.
 
-    The defaults of requests write keys to ``SSLKEYLOGFILE`` and encode as Latin-1.
+    By default, requests writes TLS keys to ``SSLKEYLOGFILE``, and encodes credentials as Latin-1.
     """
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:

@@ -133,7 +133,8 @@ def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> s
 def name_command(command: str, incident: Incident) -> str:
     """Return a command as it is typed, with the incident's id; without, if the incident is closed.
 
-    A command on a closed incident is refused. Without an id it finds the open one, or begins one.
+    A closed incident takes no such command. Without an id, the command works on the open incident,
+    or on a new one.
     """
     if incident.is_closed:
         return name_runbook(f"runbook {command}")
@@ -215,7 +216,8 @@ class Investigation(Generic[S, C]):
         Parameters
         ----------
         incident_id : id of an existing incident; ``new``: a new one, opened by hand; empty: the
-            open one if it is still the same episode, else a look that was kept, else a new look
+            open one, or a new one if another episode has begun. Where none is open: a look that
+            was kept, else a new look
         keeps : whether a new look is kept, so that a later call can go on with it
         skip_step : a step that this call does not read. The caller reads it, and opens the incident
             when the reading is a breach
@@ -517,9 +519,9 @@ class Investigation(Generic[S, C]):
         Parameters
         ----------
         step_id : id of one of the section's steps
-        max_age_s : reuse the step's newest reading in the journal if it is not older, in seconds.
-            An ``unknown`` reading, or one from before the last action, is never reused. None: read
-            the step anew
+        max_age_s : reuse the step's newest reading in the journal if it is at most so old, in
+            seconds. An ``unknown`` reading, or one from before the last action, is not reused.
+            None: read the step anew
         only_ok : reuse a reading only if it is ok: what was a breach may have ended since
 
         Notes
@@ -669,7 +671,7 @@ class Investigation(Generic[S, C]):
         StoppedAtPlanError
             When ``approve`` is empty, there is something to do, and ``may_wait`` is false.
         PlanNotApprovedError
-            When a hash in ``approve`` belongs to no plan that this object made, or that the
+            When a hash in ``approve`` belongs to no plan that this object made or that the
             parameter ``plan`` names.
         SafetyError
             When another safety rule refuses. This refusal is journalled.

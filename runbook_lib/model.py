@@ -1,4 +1,4 @@
-"""Types that the layers hand to each other: values, which are frozen, but for ``Outcome``."""
+"""Types that the layers hand to each other. All values are frozen, except an ``Outcome``."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ class AlertState(StrEnum):
 class CauseStatus(StrEnum):
     """Status of a cause; lists show them in this order.
 
-    Unknown inputs leave a cause undecided, never refuted. A ``past`` cause was there, but is not
-    there any more.
+    While an input that could decide a cause is unknown, the cause is not refuted. A ``past`` cause
+    was there, but is not there any more.
     """
 
     SUPPORTED = "supported"

@@ -230,10 +230,13 @@ class Mover(Protocol[P_co]):
 
     Notes
     -----
-    These parameters mean the same in every function: ``logs`` opens ledgers; ``others`` says in
-    words how everyone else is kept from moving objects meanwhile; ``made_by`` is the operator;
-    ``notice`` shows progress; ``same_store`` is a person's word that the plan's endpoint is this
-    store by another name.
+    These parameters mean the same in every function:
+
+    - ``logs`` opens ledgers
+    - ``others`` says in words how everyone else is kept from moving objects meanwhile
+    - ``made_by`` is the operator
+    - ``notice`` shows progress
+    - ``same_store`` is a person's word that the plan's endpoint is this store by another name
     """
 
     @property
@@ -263,7 +266,11 @@ class Mover(Protocol[P_co]):
         memory_removed: bool,
         shards: int,
     ) -> P_co:
-        """Write the plan of a move."""
+        """Write the plan of a move.
+
+        ``MoveGate.plan_move`` explains ``judge``, ``match`` and ``first``, and ``MoveParameters``
+        explains ``memory_removed`` and ``shards``.
+        """
 
     def make_undo_plan(
         self,
@@ -321,7 +328,10 @@ class Mover(Protocol[P_co]):
         """Return the commands that go on from a run's facts; none when all is done."""
 
     def find_holder(self, store: Any, plan: Any, /, *, logs: Logs) -> str:
-        """Return the id of the plan that settles a plan's open rows: itself, or its reopening."""
+        """Return the id of the plan by which a person settles a plan's open rows.
+
+        It is the plan's own id, or that of the last plan that took a person's word on them back.
+        """
 
     def list_open_rows(
         self, store: Any, plan: Any, /, *, logs: Logs, same_store: bool
@@ -653,7 +663,10 @@ class MoveGate(Generic[P]):
         }
 
     def find_holder(self, inv: Any, plan: Plan) -> str:
-        """Return the id of the plan that settles a plan's open rows: itself, or its reopening."""
+        """Return the id of the plan by which a person settles a plan's open rows.
+
+        It is the plan's own id, or that of the last plan that took a person's word on them back.
+        """
         store = self.get_store_to_look(inv.clients)
         return self.mover.find_holder(store, plan.content, logs=_open_logs(plan))
 
@@ -810,7 +823,7 @@ class MoveGate(Generic[P]):
 def _describe_proof(proof: MoveProof) -> str:
     """Say whether a plan is proven, and how many objects are not where the plan says.
 
-    Of a plan that was taken back, say only where its objects are now.
+    For a plan that was taken back, say how many objects were, and where its objects are now.
     """
     if proof.taken_back_by:
         places = [
@@ -835,9 +848,9 @@ def _describe_proof(proof: MoveProof) -> str:
 
 
 def _describe_lacking_shards(proof: MoveProof) -> str:
-    """Name each incomplete shard of a manifest, with its counts that are not as planned.
+    """Name the incomplete shards of a manifest, with their counts that are not as planned.
 
-    The first ten are named, the others counted. Empty for a plan that is no manifest.
+    The first ten are named, and the others counted. Empty for a plan that is no manifest.
     """
     words = []
     for shard, counts in (proof.shards or {}).items():
@@ -900,9 +913,10 @@ class _WatchedLedger(ChainedLog):
     def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
         """Append one entry; if it shows that a change begins, call ``on_beginning`` first.
 
-        A run that only ends a plan which was never begun changes something only if the run lets the
-        others go on.
+        A run may only end a plan that was never begun. Such a run changes something if it lets the
+        others go on, else nothing.
         """
+        # An entry ``hold`` without a note says that the others go on.
         self.has_let_go |= kind == "hold" and data["note"] is None
         if kind in _BEGINNINGS or (kind == "ended" and self.has_let_go):
             self.on_beginning()

@@ -82,7 +82,7 @@ class Policy:
 
     Parameters
     ----------
-    needed : ids of the steps without which there is no verdict
+    needed : ids of the steps that must be read before a verdict can say that all is well
 
     Attributes
     ----------
@@ -209,8 +209,7 @@ class Policy:
     def describe_proof(self, action: ActionRecord) -> str:
         """Return what the check after an action found, in a few words.
 
-        For an action that was never applied, or whose state is more than its newest phase, return
-        its state.
+        For an action that was never applied, or that a later action changed, return its state.
         """
         if action.applied is None:
             return action.state

@@ -96,7 +96,7 @@ def to_rows(columns: Sequence[str], values: Iterable[Sequence[Json]]) -> list[di
 
 
 def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dict[str, Json]]:
-    """Return a table with a row for each thing, which holds some of its attributes.
+    """Return a table: a row for each thing, with some of the thing's attributes.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class Step:
     source, threshold : where the step reads, and what is a breach; ``$name`` stands for a setting
     needed : whether a verdict needs the step's reading
     read : reads the step and judges what was read. If it raises a ``ClientError``, the reading is
-        ``unknown``
+        ``unknown``; for a ``NotConfiguredError`` it is ``left_out``
     """
 
     id: str
@@ -226,8 +226,8 @@ class SectionModule(Protocol):
 
     Attributes
     ----------
-    NAME : the notebook's name without ending: two digits, ``_``, and a word. The ids of the
-        section's own steps begin with the number and a dot
+    NAME : the notebook's name without ending, such as ``06_remediation``: two digits, ``_``, and
+        words. The ids of the section's own steps then begin with ``6.``
     STEPS : a mapping from id to step: every step that the section reads, its own and those of other
         sections
     ACTIONS : a mapping from id to action: every step that changes something

@@ -189,8 +189,8 @@ def _check_lines(path: Path) -> None:
 def find_root(folder: Path) -> Path:
     """Return the nearest folder at or above ``folder`` that holds ``.env``, else the checkout.
 
-    Without either, it is the home folder of the user, and never just the current folder. Relative
-    paths in settings are relative to this root; only RUNBOOK_HOME is relative to the checkout, if
+    Without either, it is the user's home folder, wherever the command runs. Relative paths in
+    settings are relative to this root. Only a relative RUNBOOK_HOME is relative to the checkout, if
     there is one.
     """
     env_file = find_env_file(folder)

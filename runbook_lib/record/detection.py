@@ -105,7 +105,7 @@ def _list_later_moments(
 
 
 def _is_begun_by_alerts(journal: JournalView) -> bool:
-    """Tell whether the first look took received alerts, as `runbook serve` does, and no person."""
+    """Tell whether received alerts, not a person, began the first look, as with `runbook serve`."""
     before = takewhile(lambda entry: entry.kind != "reading", journal.entries)
     return any(entry.data.get("alerts") for entry in before)
 

@@ -52,9 +52,11 @@ class HistoryRow(BaseModel, frozen=True):
     """One incident, or one drill. For a drill ``scenario`` names its fault; otherwise it is empty.
 
     Durations are in seconds; None: not reached, or not known. A drill measures detection and
-    notification from the fault, diagnosis from its own start, remediation from the diagnosis. An
-    incident measures detection from the first sign to what detected it first, diagnosis and
-    remediation from the first look at the trouble. Both measure clearing from the last action.
+    notification from the beginning of the injection. Its diagnosis and its remediation are measured
+    from their own beginnings. An incident measures detection from the first sign to what detected
+    it first, diagnosis and remediation from the first look at the trouble. Both measure clearing
+    from the last action. Where a drill takes its fault back to end the trouble, that counts as the
+    last action.
 
     Attributes
     ----------
@@ -243,7 +245,7 @@ def _read_score(score: dict[str, Json]) -> dict[str, Json]:
 
 
 def _measure(journal: JournalView) -> dict[str, float]:
-    """Return how long an incident took, as far as its journal knows, in seconds."""
+    """Return an incident's durations by their fields in a row, as far as its journal knows them."""
     diagnoses_at = [c.at for c in journal.conclusions if _names_cause(c)]
     first_look_at = journal.first_look_at()
     diagnosis_at = min(diagnoses_at, default=None)

@@ -260,7 +260,7 @@ class Incident:
 
         Parameters
         ----------
-        by : ``hand`` for a person or a change; else the step that saw the first breach
+        by : ``hand`` for a person or a change; else the step or section that saw the trouble
         episode : the alert; None: none is known
         why : for ``hand``: why the incident is opened, in words; empty: a person opens it
 

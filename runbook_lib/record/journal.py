@@ -1,6 +1,7 @@
-"""The file of an incident's journal: a ``chainlog`` with redaction. Each line is parsed once.
+"""The file of an incident's journal: a ``chainlog`` with redaction.
 
-Errors of the disk and of the log are raised as ``RecordError``.
+Parsed lines are kept in memory, so that mostly only new lines are parsed. Errors of the disk and of
+the log are raised as ``RecordError``.
 """
 
 from __future__ import annotations

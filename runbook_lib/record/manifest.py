@@ -37,7 +37,8 @@ class Verification(NamedTuple):
     Attributes
     ----------
     incident : id of the incident that the manifest names
-    problems : what is wrong, the first altered file or journal line first
+    problems : what is wrong: first the journal's first altered line, then each altered or missing
+        file
     newer : what came after the manifest was written; not a problem
     """
 

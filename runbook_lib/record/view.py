@@ -243,8 +243,8 @@ class JournalView:
         - the time at which another such step read a breach, however long something had waited by
           then
         - the time of the first conclusion that saw an incident
-        - the opening, unless somebody opened the incident by hand: a step saw trouble then, and its
-          reading is written down a little later
+        - the opening, if a step that saw trouble opened the incident: the step's reading is written
+          down a little later
         """
         signs = self.breaches(SIGNS | {Role.CAUSE})
         if not signs:
@@ -257,9 +257,9 @@ class JournalView:
     def first_look_at(self) -> datetime | None:
         """Return when somebody first saw the trouble; None: nobody did.
 
-        That is the time of the first breach of a symptom, or of the incident's opening if the
-        incident was opened earlier: a command may write its readings a little after the opening. An
-        opening that is earlier than the beginning of the trouble does not count.
+        That is the time of the first breach of a symptom, or of the incident's opening if that was
+        earlier. For a command may write its readings a little after the opening. An opening from
+        before the beginning of the trouble does not count.
         """
         looks = [reading.at for reading in self.breaches(SYMPTOMS)]
         since = self.since()

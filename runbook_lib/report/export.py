@@ -220,7 +220,7 @@ def _repeats_head(cell: Any) -> bool:
 
 
 def _keep_readable(notebook: Any) -> None:
-    """Drop cells that repeat the page's head; keep of each output one form that a page can show."""
+    """Drop cells that repeat the page's head; keep one form of each output that a page can show."""
     notebook.metadata.pop("widgets", None)
     notebook.cells = [cell for cell in notebook.cells if not _repeats_head(cell)]
     for cell in notebook.cells:

@@ -155,7 +155,8 @@ class ReportModel:
         journal that this version of the runbook does not know
     titles : what the runbook's steps observe, by id; an action may have the same id
     actions : one for each plan, sorted by when it was planned
-    tried : actions that were approved, refused, carried out, or failed, sorted by when that was
+    tried : actions that were approved, refused, carried out, or failed, sorted by when that
+        happened
     remedies : those of ``tried`` that belong to the section that reads recovery; if none does, all
     repaired_in : places of the reports of incidents with a verified remedy that was carried out
         between ``since`` and ``until``
@@ -235,7 +236,7 @@ class ReportModel:
 
     @property
     def is_look(self) -> bool:
-        """Whether no incident was opened, no symptom was seen, and it is no drill.
+        """Whether no incident was opened, no trouble was seen, and it is no drill.
 
         False for a damaged journal: what it recorded is not known.
         """
@@ -273,7 +274,7 @@ class ReportModel:
         return section is self.section_with(Role.RECOVERY)
 
     def _list_repaired_in(self, incident: Incident) -> list[str]:
-        """Return the places of reports whose incidents have a verified remedy of this time."""
+        """Return the places of the reports of incidents that ``repaired_in`` describes."""
         if self.since is None or self.until is None:
             return []
         places = []
@@ -295,7 +296,7 @@ class ReportModel:
         """Return the newest action of each step that waits for its approval.
 
         Left out are plans that were tried, that are empty, or whose entry gives a reason why they
-        were left alone; also a second plan to settle what was settled meanwhile.
+        were left alone. A second plan to settle what was settled meanwhile is left out, too.
         """
         if self.is_good or self.facts.get("closed_at"):
             return []

@@ -70,7 +70,7 @@ _PHASE_WORDS = {
     "notify_s": "notify, from the beginning of the injection",
     "diagnose_s": "diagnose, from its own beginning",
     "remediate_s": "remediate, from its own beginning",
-    "clear_s": "clear, from the last action",
+    "clear_s": "clear, from the last action or from taking the fault back",
 }
 #: Fields of a journal entry that make up its line in the report.
 _ENTRY_FIELDS = (

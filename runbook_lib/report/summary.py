@@ -57,7 +57,7 @@ _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Ver
 _MUST_BE_READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
 _NO_CAUSE = "the cause is not proven"
 _MOST_ROWS = 15
-#: How long before a look the alert may have fired because of which somebody looked.
+#: How long before the opening an alert may have fired, and have made somebody look.
 _BEFORE_OPENING = timedelta(minutes=1)
 #: How often something was counted, at the beginning of an event's text.
 _COUNTED = re.compile(r"\b\d+× ")
@@ -202,14 +202,15 @@ def _describe_trigger(model: ReportModel) -> Fact:
         return Fact("not known", "no system tells who or what began it")
     first = triggers[0]
     note = f"{format_value(first.at)}, as {first.source} says"
-    if len(model.causes) > 1:  # one event may be told twice, so of one cause no number is said
+    # Two systems may report one event. So the triggers of a single cause are not counted.
+    if len(model.causes) > 1:
         known = count_of(len(triggers), "trigger")
         note += f"; {known} known, of {count_of(len(model.causes), 'cause')}"
     return Fact(_capitalise(first.text), note)
 
 
 def _describe_detection(model: ReportModel) -> Fact:
-    """Return how long after the first sign what detected it, and when the later moments came."""
+    """Return what detected the trouble, how long after the first sign, and the other moments."""
     if model.is_continued:
         return Fact("by the incident before this one", str(model.facts.get("previous") or ""))
     moments = list_moments(model.journal)
@@ -335,10 +336,10 @@ def _capitalise(text: str) -> str:
 def _describe_event(model: ReportModel) -> Fact:
     """Return what happened, in the words of one look at the signals.
 
-    The look is the first after the backlog's peak that concluded that there is an incident. The
-    fact's note says how much waited at the last look. If no look saw an incident, the text is the
-    first two breaches; without breaches, what the newest look concluded. If all is well, and no
-    symptom was seen, the note is what was wrong all the same.
+    The look is the first after the backlog's peak that concluded that there is an incident; without
+    one, the newest that did. The fact's note says how much waited at the last look. If no look saw
+    an incident, the text is the first two breaches; without breaches, what the newest look
+    concluded. If all is well, and no symptom was seen, the note is what was wrong all the same.
     """
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
         return Fact(model.judgement.reason, _say_what_was_wrong(model))
@@ -567,7 +568,7 @@ def _say_taken_back(at: datetime) -> str:
 
 
 def _list_mended_elsewhere(model: ReportModel) -> Iterator[str]:
-    """Say which causes ended without what was done here; nothing while there is trouble.
+    """Say which causes ended without an action of this incident; nothing while there is trouble.
 
     A drill takes its fault back itself, and its timeline says so.
     """
@@ -675,7 +676,7 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
 
 def _say_well_from(model: ReportModel, end: datetime) -> str:
     """Say what was over from ``end`` on: all of the trouble, or only the symptom."""
-    # Without a later breach, a later conclusion rests on readings from before the end.
+    # Only a breach tells: a later conclusion may rest on readings from before the end.
     if any(breach.observed_at > end for breach in model.journal.breaches(SYMPTOMS)):
         return "The symptom stayed away from here on; a later look found other trouble"
     return "No symptom from here on"
@@ -758,7 +759,8 @@ def _list_recent(model: ReportModel) -> list[Event]:
     """Return the events that systems recorded since the trouble began.
 
     Where no trouble was seen, these are the events since the first sign of a cause, or since a
-    minute before the opening: what an alert did earlier belongs to other incidents.
+    minute before the opening, whichever is earlier. What an alert did before that belongs to other
+    incidents.
     """
     since = model.since
     if since is None:
@@ -1038,7 +1040,7 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         if reading is None:
             continue
         if step.role in SIGNS and reading.seq < judged_seq:
-            continue  # the reading is older than the action, whose effect was judged since
+            continue  # the reading is older than an action whose effect was judged later
         if reading.status is Status.BREACH and step.role in open_roles:
             breach_roles.add(step.role)
             yield _say_breach(reading), (step.id,)

@@ -82,8 +82,9 @@ def run_sections(
     Raises
     ------
     RunInterruptedError
-        On Ctrl-C or SIGTERM, or when another command closed the incident; raised after the report
-        is written. In the middle of a change it is an ``ActionInterruptedError``.
+        On Ctrl-C or SIGTERM, or when another command closed the incident. Raised after the report
+        is written; a second Ctrl-C skips the report. In the middle of a change it is an
+        ``ActionInterruptedError``.
 
     Notes
     -----
@@ -642,7 +643,8 @@ def close_incident(
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {reason}")
     note = ""
     if verdict not in ENDED_WELL:
-        note = "If trouble goes on, the next look opens a new incident, which names this one."
+        note = "If trouble goes on, the next look opens a new incident. "
+        note += "Within an hour, or for the same alert, the new one names this one."
     return documents.CloseDocument(
         schema_name="runbook/close/1",
         incident=incident.id,

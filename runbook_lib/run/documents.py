@@ -99,14 +99,19 @@ class ErrorDocument(Document):
 class InvestigateDocument(Document):
     """``investigate``: readings, causes, the report's path.
 
-    ``unknown`` are the steps that could not be read, each with the reason. ``log`` is the entry of
-    the incident log, ``advice`` what helps, in order, ``next`` the next command, ``unfinished`` the
-    commands that finish what was begun before. ``reason`` says why the verdict is what it is.
-    ``earlier`` are the steps that only an earlier command read, with the age of each reading: a
-    reading counts for the verdict until it is ten minutes old, or something is changed. ``became``
-    says what became of the incident, such as that it was opened or took up an alert. ``changed`` is
-    what changed since the last report, which was written at ``changed_since`` (None: this report is
-    the first).
+    Attributes
+    ----------
+    unknown : the steps that could not be read, each with the reason
+    log : the entry of the incident log
+    reason : why the verdict is what it is
+    earlier : the steps that only an earlier command read, with the age of each reading. A reading
+        counts for the verdict until it is ten minutes old, or something is changed
+    advice : what helps, in order
+    next : the next command
+    unfinished : the commands that finish what was begun before
+    became : what became of the incident, such as that it was opened or took up an alert
+    changed : what changed since the last report
+    changed_since : when that report was written; None: this report is the first
     """
 
     readings: tuple[Observed, ...]
@@ -166,10 +171,14 @@ class InvestigateDocument(Document):
 class RunDocument(Document):
     """``run``: how the chosen notebooks ended.
 
-    ``reason`` says why the verdict is what it is, ``advice`` what helps, in order, while there is
-    trouble. ``plans`` are the plans that these notebooks made. ``next`` is the next command, and
-    ``unfinished`` are the commands that finish what was begun before. ``became`` says what became
-    of the incident, such as that it was opened or closed, or why it stays open.
+    Attributes
+    ----------
+    plans : the plans that these notebooks made
+    reason : why the verdict is what it is
+    advice : what helps, in order, while there is trouble
+    next : the next command
+    unfinished : the commands that finish what was begun before
+    became : what became of the incident, such as that it was opened or closed, or why it stays open
     """
 
     notebooks: tuple[NotebookResult, ...]
@@ -383,7 +392,7 @@ _COPIED_WHOLE = ("incident", "plan", "goes_on_in", "scenario")
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
 #: A command is wrapped where its line gets longer than this.
 _WIDTH = 76
-#: A table breaks only words of more letters than this.
+#: A table breaks words of more letters than this first.
 _WHOLE_WORD = 20
 #: What a table puts between two columns, in characters.
 _GAP = 3

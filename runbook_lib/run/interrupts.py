@@ -122,8 +122,8 @@ class CellInterrupt:
 
     Notes
     -----
-    A kernel ignores a signal that comes between two cells. Such a signal is handed over when the
-    next cell has begun.
+    A kernel ignores a signal that comes before it runs the cell that it was sent. Such a signal is
+    handed over once that cell runs.
     """
 
     def __init__(self, kernel: Interruptible, say: Callable[[str], None], name: str = "") -> None:

@@ -51,11 +51,16 @@ class MoveDocument(Document):
 class MovePlanDocument(MoveDocument):
     """``plan``: what would move, and how many objects would not, for each reason.
 
-    ``apply`` is the command that carries the plan out. ``reason`` says what no plan will move, and
-    which setting decides that; ``rows`` are the first objects. ``others`` says what makes sure that
-    nobody else moves objects, ``window`` what the store cannot guard. ``shards`` are the parts of a
-    plan that was cut: ``plan`` (the id), ``objects``, ``bytes``, ``first`` and ``last`` (keys).
-    ``apply_shard`` is the command that carries out only the first shard.
+    Attributes
+    ----------
+    apply : the command that carries the plan out
+    reason : what no plan will move, and which setting decides that
+    rows : the first objects
+    others : what makes sure that nobody else moves objects
+    window : what the store cannot guard
+    shards : the parts of a plan that was cut: ``plan`` (the id), ``objects``, ``bytes``, ``first``
+        and ``last`` (keys)
+    apply_shard : the command that carries out only the first shard
     """
 
     sha256: str
@@ -123,18 +128,20 @@ class MoveChangeDocument(MoveDocument):
 class MoveRunDocument(MoveChangeDocument):
     """``apply``, ``resume`` and ``undo``: how many objects moved, and what became of the others.
 
-    ``already`` counts those of ``moved`` that a look found at their destination, after an answer
-    was lost. A person must settle the ``unproven`` objects. Of the objects ``lost_in_window`` a
-    newer version was lost. If other movers went on, they would deliver the objects ``in_reach``
-    twice.
-
-    ``skipped``, ``conflicts`` and ``failed`` have a ``key`` and a ``reason`` for each object;
-    ``unproven``, ``lost_in_window`` and ``in_reach`` are keys. ``waiting`` counts the objects that
-    this plan still has to move, ``left`` those that it will not move any more. ``is_held`` says
-    that other movers are still held for the plan. ``stopped`` says why the run ended early.
-    ``reopened`` counts the objects that are in doubt again because a person's word was taken back.
-    ``apply`` is the command of a further approval, where one is needed. ``summary`` says all of
-    this in words.
+    Attributes
+    ----------
+    summary : all of this in words
+    already : how many of ``moved`` a look found at their destination, after an answer was lost
+    skipped, conflicts, failed : a ``key`` and a ``reason`` for each object
+    unproven : keys of the objects that a person must settle
+    waiting : how many objects this plan still has to move
+    left : how many objects this plan will not move any more
+    lost_in_window : keys of the objects of which a newer version was lost
+    in_reach : keys of the objects that other movers, if they went on, could deliver twice
+    is_held : whether other movers are still held for the plan
+    stopped : why the run ended early
+    reopened : how many objects are in doubt again because a person's word was taken back
+    apply : the command of a further approval, where one is needed
     """
 
     summary: str = ""
@@ -430,7 +437,7 @@ class MoveCommands:
         -------
         Without a word: the rows, exit 3, or exit 0 if there are none; for a manifest, the commands
         that show the rows of its shards. With a word that is not approved: the plan, exit 5. With
-        an approved word: how many rows are settled, and are left.
+        an approved word: how many rows are settled, and how many are left.
 
         Raises
         ------
@@ -730,7 +737,7 @@ class MoveCommands:
     def _plan_about(
         self, inv: Investigation[Any, Any], step: str, about: str, approve: str
     ) -> Plan:
-        """Return the approved plan about an earlier plan; make one if none is approved or exists.
+        """Return the approved plan about an earlier plan; make one without approval or such a plan.
 
         Parameters
         ----------

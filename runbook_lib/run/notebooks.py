@@ -83,7 +83,7 @@ class RunStatus(StrEnum):
 class NotebookRun(NotebookResult):
     """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
 
-    ``error`` is empty, and ``exit_code`` OK, when nothing stopped the run; ``after`` is the number
+    ``error`` is empty, and ``exit_code`` OK, when nothing stopped the run. ``after`` is the number
     of the journal's last entry before the run. ``is_typo`` says that a person typed something
     wrong, such as a parameter or a hash.
     """
@@ -248,7 +248,7 @@ def run_notebook(
         When a parameter is unknown or wrong; no kernel was started.
     KeyboardInterrupt
         After the interruption is journalled. Its text says which change was cut off, and names the
-        command that goes on; empty when no change was under way. Also when another command has
+        next command; empty when no change was under way. Also when another command has
         closed the incident: then nothing is journalled, and the notebook's file stays as it is.
 
     Notes

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 def record_cells(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
-    """Keep the cells that a kernel runs from now on, with what they show, in a notebook's file.
+    """Keep the cells that a kernel runs from now on in a notebook's file.
+
+    Each cell is kept with its last value or its error.
 
     Parameters
     ----------

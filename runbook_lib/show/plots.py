@@ -53,7 +53,7 @@ _SMALL_LETTERS = 8
 #: How a whole PNG begins and ends.
 _PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
-#: A folder keeps as many pictures as the newest ten reports show.
+#: How many pictures a folder keeps, the newest ones: about as many as ten reports show.
 _MOST_KEPT = 60
 
 

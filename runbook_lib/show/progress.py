@@ -37,7 +37,10 @@ def make_bars() -> Progress:
 
 
 def make_meter(say: Callable[[str], None], clock: _Clock = time.monotonic) -> Progress:
-    """Return a progress function that says how far each piece of work is, at most once a second."""
+    """Return a progress function that says how far each piece of work is.
+
+    It says so at most once a second, and at the end of the work.
+    """
 
     def show(_done: int, _total: int, text: str) -> None:
         say(text)

@@ -23,7 +23,7 @@ _PILLS = {
     "unsure": "background-color:#fdedc3;color:#4d3800",
     "plain": "background-color:#e4e8ee;color:#22303f",
 }
-#: Tone and icon for each word that a status may be.
+#: Tone and icon of a status, by its word. A word that is not here is plain, with a dot.
 _TONES = {
     "ok": ("good", "✓"),
     "healthy": ("good", "✓"),

@@ -258,7 +258,8 @@ def confirm(plan: Plan, namespace: MutableMapping[str, Any]) -> Widget:
 
     Notes
     -----
-    Nothing is pressed in a headless run or by "Run All": the gated cell below then stops.
+    Nothing is pressed in a headless run or by "Run All". Then the gated cell below stops, unless
+    the parameter ``approve`` has the plan's hash already.
     """
     short = plan.sha256[:SHORT_HASH]
 
