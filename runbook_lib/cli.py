@@ -275,7 +275,7 @@ def note(
 
 @app.command()
 def history(*, as_json: AsJson = False) -> None:
-    """Show past incidents and drills, their times and trends. Writes gauges for Prometheus."""
+    """Show all incidents and drills, their times and trends. Writes gauges for Prometheus."""
     with hold_interrupts():
         from .run.commands import write_history
 

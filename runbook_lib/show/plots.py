@@ -396,7 +396,7 @@ def _name_bin(low: float, high: float | None) -> str:
 
 
 def plot_step(inv: Investigation, step_id: str, *, ages: bool = True) -> Picture | None:
-    """Draw a step's newest reading in this incident, as the report does.
+    """Draw a step's newest reading in this incident, in the style of the report.
 
     Parameters
     ----------

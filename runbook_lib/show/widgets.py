@@ -437,8 +437,8 @@ def write_down(
 
     Notes
     -----
-    Changes only the incident folder, and only when "Save" is pressed. Also concludes the section,
-    which may close the incident. Notes are appended: nobody's words are overwritten.
+    Changes only incident folders and their index, and only when "Save" is pressed. Also concludes
+    the section, which may close the incident. Notes are appended: nobody's words are overwritten.
     """
     answers: dict[str, Any] = {}
     rows = []
