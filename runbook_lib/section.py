@@ -226,8 +226,8 @@ class SectionModule(Protocol):
 
     Attributes
     ----------
-    NAME : the notebook's name without ending, such as ``06_remediation``: two digits, ``_``, and
-        words. The ids of the section's own steps then begin with ``6.``
+    NAME : the notebook's name without ending: two digits, ``_``, and words, such as ``01_inbox``.
+        The ids of that section's own steps begin with ``1.``
     STEPS : a mapping from id to step: every step that the section reads, its own and those of other
         sections
     ACTIONS : a mapping from id to action: every step that changes something
