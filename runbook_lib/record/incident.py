@@ -184,6 +184,15 @@ class Incident:
         """Whether this is an incident, not a look, and is not over."""
         return self.state.is_open
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether ``incident.json`` or the journal cannot be used."""
+        try:
+            _ = self.state  # raises when it cannot be read
+            return bool(self.find_damage())
+        except RecordError:
+            return True
+
     def find_damage(self) -> str:
         """Return what is wrong with the journal, in words; empty: nothing is. Only reads.
 

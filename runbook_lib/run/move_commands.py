@@ -704,7 +704,7 @@ class MoveCommands:
             home = settings.runbook_home
             raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
         incident = Incident(folder, redactor=Redactor(settings.secrets))
-        is_damaged = bool(incident.find_damage())
+        is_damaged = incident.is_damaged
         if is_damaged or (incident.is_closed and not look):
             # A look that is made here is kept if the plan's incident is damaged: `verify` opens no
             # incident, and the next command goes on in the same look.

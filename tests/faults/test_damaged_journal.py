@@ -1,4 +1,4 @@
-"""A damaged line in an open incident's journal: every command goes on, in a new incident."""
+"""A damaged journal or ``incident.json``: every command goes on, in a new incident."""
 
 from __future__ import annotations
 
@@ -45,3 +45,21 @@ def test_a_damaged_journal_stops_no_command_and_stays_as_it_is(lane: Lane, seed:
     assert listed[old.name]["damage"] == damage
     assert not listed[old.name]["is_open"]
     assert ann.run("history").code == 0
+
+
+def test_a_damaged_state_of_the_incident_stops_no_command_on_its_plans(
+    lane: Lane, seed: int
+) -> None:
+    ann, plan, _ = prepare(lane, seed, labels=5)
+    old = ann.home / plan.document["incident"]
+    (old / "incident.json").write_bytes(b'{"schema": "runb')
+
+    applied = ann.run(*begin(plan))
+    assert (applied.code, applied.document["moved"]) == (0, 5), applied
+    new = applied.document["incident"]
+    assert new != old.name
+    proof = ann.run("verify", plan.document["plan"])
+    assert (proof.code, proof.document["incident"]) == (0, new), proof
+    undo = ann.run("undo", plan.document["plan"])
+    assert undo.code == 5, undo
+    assert (old / "incident.json").read_bytes() == b'{"schema": "runb'
