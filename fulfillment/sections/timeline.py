@@ -68,6 +68,25 @@ def find_turns(
     return turns
 
 
+def find_late_peaks(
+    lag: Iterable[Sample], backlog: Iterable[Sample], limit: float
+) -> list[Event]:
+    """Find how many objects waited at most, each time that the lag was over its limit.
+
+    Such a peak counts as a look at what an incident affected, however small it is.
+    """
+    counts = list(backlog)
+    peaks = []
+    for is_late, group in groupby(clean(lag), lambda sample: sample.value > limit):
+        run = list(group)
+        during = [count for count in counts if run[0].at <= count.at <= run[-1].at]
+        if is_late and during:
+            highest = max(during, key=_get_value)
+            text = f"backlog reaches {highest.value:g} objects"
+            peaks.append(Event(highest.at, "backlog", text, _CLOCK, highest.value))
+    return peaks
+
+
 def _get_value(sample: Sample) -> float:
     return sample.value
 
@@ -189,7 +208,7 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
 
 
 def _read_turns(inv: Investigation) -> Iterator[Event]:
-    """Yield the turning points of the lag and of the backlog: see ``find_turns``."""
+    """Yield the turning points of the lag and of the backlog, and the peaks of late times."""
     window_s = inv.window.total_seconds()
     lag = []
     for sample in read_samples(inv, LAG, window_s):
@@ -202,9 +221,10 @@ def _read_turns(inv: Investigation) -> Iterator[Event]:
     usual = 0.0
     if backlog:
         usual = median_high(sample.value for sample in backlog)
-    # Twice the median is high; the 20 keep a backlog of a few objects out of the timeline.
+    # Twice the median is high; the 20 keep a rise by a few objects out of the timeline.
     high = 2 * usual + 20
     yield from find_turns(backlog, high, name="backlog", unit="objects")
+    yield from find_late_peaks(lag, backlog, limit)
 
 
 def _read_restarts(inv: Investigation) -> Iterator[Event]:
