@@ -33,7 +33,7 @@ _REVERT = "revert_synthetic"
 SAMPLE = 5
 _SAMPLE_OF_PLAN = 20
 #: A label that was written less than this ago may still leave by itself.
-_JUST_WRITTEN = timedelta(seconds=30)
+JUST_WRITTEN = timedelta(seconds=30)
 
 
 class BacklogParameters(ChangeParameters):
@@ -149,7 +149,7 @@ def count_overdue(
         label = read_label(info, settings, now)
         is_of_others = label.origin == "real" and label.order_id not in own_orders
         is_late = label.minutes > settings.lag_threshold_minutes
-        if is_of_others and is_late and now - info.last_modified > _JUST_WRITTEN:
+        if is_of_others and is_late and now - info.last_modified > JUST_WRITTEN:
             count += 1
     return count
 

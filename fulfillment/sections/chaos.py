@@ -30,8 +30,9 @@ _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedEr
     role=Role.GROUND,
     unit="synthetic objects",
     source="listing of the chaos prefix at $minio_endpoint; services; $support_url",
-    threshold="a real label waits over $lag_threshold_minutes min (a drill leaves out the labels "
-    "of its own orders), the store's service is down, or the support probe fails",
+    threshold="a real label waits over $lag_threshold_minutes min (not counted: one that was "
+    f"written in the last {synthetic.JUST_WRITTEN.seconds} s, or is of a drill's own order), "
+    "the store's service is down, or the support probe fails",
 )
 def _read_document(inv: Investigation) -> Outcome:
     """Describe synthetic objects, services and support, in the JSON of DataFlow's chaos script."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise, takewhile
 from typing import Literal, NamedTuple
 
@@ -558,7 +558,7 @@ def _count_orders(waiting: Waiting) -> int:
 
 
 def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> str:
-    """Say what the metric counts under the same prefixes, and whether it differs from the listing.
+    """Say what the metric counts under the same prefixes, when, and whether the listing differs.
 
     Parameters
     ----------
@@ -575,15 +575,23 @@ def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> str:
     # The exporter looks every few seconds, and labels come and go. So a difference counts only if
     # it is over 20 objects, at 256 KiB each, and over half of the larger number.
     counted = sum(gauge.samples[-1].value for gauge in own)
+    synthetic = sum(g.samples[-1].value for g in own if g.labels.get("origin") == "synthetic")
     tolerance = 20.0
-    shown = f"{counted:,.0f}"
+    show = "{:,.0f}".format
     if unit == "bytes":
         tolerance = 20.0 * 256 * 1024
-        shown = format_bytes(counted)
+        show = format_bytes
     tolerance = max(tolerance, 0.5 * max(counted, listed))
-    words = f"the metric says {shown}"
+    refreshes, _ = attempt(lambda: read_samples(inv, REFRESH, 300))
+    words = "the metric"
+    if refreshes:
+        counted_at = datetime.fromtimestamp(refreshes[-1].value, UTC)
+        words += f" of {counted_at:%H:%M:%SZ}"
+    words += f" says {show(counted)}"
+    if synthetic:
+        words += f" (synthetic: {show(synthetic)})"
     if abs(counted - listed) > tolerance:
-        words += "; metric and listing differ: one of them is stale"
+        words += "; metric and listing differ"
     return words
 
 

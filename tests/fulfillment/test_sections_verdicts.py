@@ -233,8 +233,15 @@ def test_a_metric_that_differs_grossly_from_the_listing_is_told(world: World) ->
     name = "fulfillment_artifacts_backlog_objects"
     world.series[name] = [world.line([500.0], prefix="pending/", origin="real")]
     reading = world.take(detection, "2.3")
-    assert "metric says 500" in reading.reason
+    assert f"the metric of {world.now:%H:%M:%SZ} says 500" in reading.reason
     assert "differ" in reading.reason
+
+
+def test_a_metric_says_how_much_of_it_is_synthetic(world: World) -> None:
+    real = world.line([24.0], prefix="pending/", origin="real")
+    synthetic = world.line([5.0], prefix="chaos/fulfillment-delay/", origin="synthetic")
+    world.series["fulfillment_artifacts_backlog_objects"] = [real, synthetic]
+    assert "says 29 (synthetic: 5)" in world.take(detection, "2.3").reason
 
 
 def test_delivery_needs_the_evidence_of_every_channel(world: World) -> None:
