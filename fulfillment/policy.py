@@ -306,10 +306,13 @@ def _explain(decision: Decision, assessment: Assessment) -> str:
         details.append(assessment.above)
     # An alert does not clear while its cause is there.
     may_clear = assessment.situation.causes is not Causes.SUPPORTED
-    if decision.now is Now.ALERT and may_clear and assessment.clear is not None:
-        latest = format_time(assessment.clear.latest)
-        channels = format_time(assessment.clear.channels_latest)
-        details.append(f"it clears by {latest}, and the channels say so by {channels}")
+    clear = assessment.clear
+    fired_at = assessment.alerts_at
+    if decision.now is Now.ALERT and may_clear and clear and fired_at:
+        deadline = format_time(clear.deadline)
+        channels = format_time(clear.channels_latest)
+        words = f"it fired at {fired_at:%H:%M:%SZ}, clears by {deadline}"
+        details.append(f"{words}, and the channels say so by {channels}")
     if not details:
         return decision.reason
     return f"{decision.reason}: {'; '.join(details)}"

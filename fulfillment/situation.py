@@ -84,6 +84,7 @@ class Assessment(NamedTuple):
     findings : every cause, judged by the current readings
     clear : when a firing alert clears, by the newest reading since the last action
     above : in words, how many more labels wait than usual; empty: no more do, or not known
+    alerts_at : when the alerts were last read; None: never
     """
 
     situation: Situation
@@ -92,6 +93,7 @@ class Assessment(NamedTuple):
     findings: tuple[Finding, ...]
     clear: ClearTime | None
     above: str
+    alerts_at: datetime | None
 
 
 def read_situation(
@@ -142,6 +144,7 @@ def read_situation(
         findings=diagnose(observations),
         clear=clear,
         above=_say_above(current.values()),
+        alerts_at=max((r.observed_at for r in current.values() if r.alerts), default=None),
     )
 
 

@@ -20,6 +20,7 @@ from runbook_lib.model import (
     Finding,
     Role,
     Verdict,
+    format_time,
 )
 from runbook_lib.policy import make_log_entry
 from runbook_lib.record.actions import ActionRecord, group_actions
@@ -203,6 +204,21 @@ def test_an_end_is_told_only_of_what_is_over(tell: Teller, story: str, until: bo
     assert judgement.since is not None
     found = [reading.well_since for reading in view_of(tell).readings if reading.well_since]
     assert (judgement.until in found) is until
+
+
+def test_an_alert_that_clears_was_seen_to_fire_at_a_time_before_the_clear_time(
+    tell: Teller,
+) -> None:
+    for word in "late paused act alert runs clears".split():
+        read(tell, word)
+    journal = view_of(tell)
+    judgement = POLICY.judge(journal, now=tell.clock.at)
+    fired = [reading.observed_at for reading in journal.readings if reading.alerts][-1]
+    clear = journal.readings[-1].clear
+    assert judgement is not None
+    assert clear is not None
+    words = f"it fired at {fired:%H:%M:%SZ}, clears by {format_time(clear.deadline)}"
+    assert words in judgement.reason
 
 
 @pytest.mark.parametrize("is_above", [True, False])
