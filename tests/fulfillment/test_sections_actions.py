@@ -219,8 +219,9 @@ def test_a_plan_behind_a_paused_pipeline_says_that_the_backlog_comes_back(world:
     world.put_label(25)
     world.dag = replace(world.dag, is_paused=True)
     # paused a moment ago: most of what left in the rates' window left before
-    for name, values in (("arrived", [0.0, 10.0, 20.0]), ("moved", [0.0, 10.0, 20.0])):
-        world.count(f"fulfillment_artifacts_{name}_total", "kind", {"label": values})
+    for name in ("arrived", "moved"):
+        values = {"label": [0.0, 10.0, 20.0, 30.0, 40.0]}
+        world.count(f"fulfillment_artifacts_{name}_total", "kind", values)
     inv = world.open(remediation)
     inv.plan("6.1")
     reading = inv.read_step("6.1")
@@ -706,7 +707,7 @@ def test_an_alert_that_fires_on_after_a_proven_fix_is_no_new_incident(world: Wor
     world.put_lag(0.0, 0.0, 0.0)
     late = look(world, detection)
     assert late.verdict is Verdict.NOT_FIXED
-    assert "2026-11-24T04:00:55.200Z" in late.summary
+    assert "it fired at 04:05:30Z, and was to clear by 2026-11-24T04:01:25.200Z" in late.summary
     assert POLICY.compute_verdict(world.incident.journal.view()) is Verdict.NOT_FIXED
 
 
