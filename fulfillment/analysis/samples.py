@@ -16,6 +16,8 @@ from runbook_lib.model import Timestamp
 
 #: A counter that does not grow for this long has ended its episode of growth.
 _EPISODE = timedelta(minutes=2)
+#: Samples of so short a time show no rate that goes on.
+_BRIEF = timedelta(seconds=30)
 #: An event that is less probable than this did not happen by chance.
 _BY_CHANCE = 0.01
 #: Two-sided 95 % bounds lie this many standard deviations from the mean.
@@ -166,17 +168,29 @@ def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
     )
 
 
-def drop_burst(samples: Iterable[Sample]) -> list[Sample]:
-    """Return a counter's newest samples, without the burst with which they begin.
+def find_steady(samples: Iterable[Sample]) -> list[Sample]:
+    """Return a counter's newest samples, from which on it grew as fast as it does now.
 
-    The older half is dropped as long as the counter grew faster in it than chance explains.
+    The oldest quarter is dropped as long as the counter grew faster in the older half than chance
+    explains.
+
+    Returns
+    -------
+    No samples when they show no rate that goes on: half a minute or less is left, or the counter
+    grew faster in the newer half than chance explains. That may be a burst, or only have begun.
     """
     rest = clean(samples)
     while len(rest) > 2:
         middle = len(rest) // 2
         older = compute_rate(rest[: middle + 1])
         newer = compute_rate(rest[middle:])
-        if older is None or newer is None or older.low <= newer.high:
+        if older is None or newer is None:
             break
-        rest = rest[middle:]
+        if newer.low > older.high:
+            return []
+        if older.low <= newer.high:
+            break
+        rest = rest[max(1, len(rest) // 4) :]
+    if not rest or rest[-1].at - rest[0].at <= _BRIEF:
+        return []
     return rest

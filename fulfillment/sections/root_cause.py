@@ -71,6 +71,8 @@ _FRESH_S = 120.0
 _UP = 'up{job="artifact-exporter"}'
 _CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
 _LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
+#: Beside readings, the outcome ``ok`` would seem to be a status.
+_NAMED_LATENCY = f'label_replace({_LATENCY}, "outcome", "answered", "outcome", "ok")'
 _SUPPORT_FAILURES = "sum(increase(support_timeline_collection_failures_total[1m]))"
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
@@ -221,7 +223,7 @@ def _describe_worker(inv: Investigation, look: _WorkerLook) -> model.Outcome:
     process = look.process
     metrics = look.metrics
     watchers = _read_watchers(inv)
-    latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
+    latency, _ = attempt(lambda: read_lines(inv, _NAMED_LATENCY, labels=("outcome",)))
     support_services = [name for name in look.stopped if "support" in name]
     first_signs = {
         Cause.STORE_DOWN: _find_stop(look.stopped, STORE_SERVICES),
@@ -237,7 +239,7 @@ def _describe_worker(inv: Investigation, look: _WorkerLook) -> model.Outcome:
         rows=rows_of(look.states, "running", "state", "since", "exit_code", service="name"),
         facts=worker.raw if worker else {},
         plot=model.Plot(
-            title="Carrier latency",
+            title="Carrier latency, 95th percentile of a minute",
             unit="seconds",
             part="diagnosis",
             lines=latency or (),

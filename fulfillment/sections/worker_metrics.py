@@ -20,9 +20,9 @@ from ..analysis.samples import (
     compute_increase,
     compute_interval_s,
     compute_rate,
-    drop_burst,
     find_beginning,
     find_end,
+    find_steady,
     list_growth,
 )
 from ..clients.http_systems import Series
@@ -410,7 +410,7 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
     """Return the rates of arrival and drain: of two minutes at most.
 
     What left before the last action, or before the DAG was last paused, says nothing about what
-    leaves now. A burst of arrivals is left out, because it does not go on.
+    leaves now. A burst of arrivals does not go on: see ``find_steady``.
 
     Parameters
     ----------
@@ -428,7 +428,7 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
     since_change = now - max(filter(None, changes))
     query = inv.clients.prometheus.query_samples
     arrived = query(_ARRIVED, _RATE_WINDOW.total_seconds())
-    arrival = compute_rate(*(drop_burst(counter.samples) for counter in arrived))
+    arrival = compute_rate(*(find_steady(counter.samples) for counter in arrived))
     moved = query(_MOVED, max(1.0, since_change.total_seconds()))
     drain = compute_rate(*(counter.samples for counter in moved))
     if drain and is_stopped:
@@ -446,7 +446,7 @@ def draw_throughput(inv: Investigation) -> Plot:
 
     lines, _ = attempt(read)
     return Plot(
-        title="Labels arriving against labels leaving",
+        title="Labels arriving against labels leaving, averages of a minute",
         unit="per minute",
         part="forecast",
         lines=lines or (),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fulfillment.analysis.forecasts import forecast_backlog
-from fulfillment.analysis.samples import Rate, Sample, compute_rate, drop_burst
+from fulfillment.analysis.samples import Rate, Sample, compute_rate, find_steady
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -47,16 +47,24 @@ def test_the_rate_of_a_steady_counter() -> None:
 def test_a_burst_of_arrivals_does_not_go_on() -> None:
     burst = [800.0 * second / 5 for second in range(6)]
     steady = [800.0 + second * 49 / 60 for second in range(1, 50)]
-    rate = compute_rate(drop_burst(points(*burst, *map(round, steady), step_s=1)))
+    rate = compute_rate(find_steady(points(*burst, *map(round, steady), step_s=1)))
     assert rate is not None
     assert rate.low <= 49 <= rate.high < 120
+
+
+def test_a_burst_at_the_end_and_too_few_seconds_show_no_rate() -> None:
+    steady = [round(second * 40 / 60) for second in range(100)]
+    burst = [steady[-1] + 27 * second for second in range(1, 13)]
+    assert find_steady(points(*steady, step_s=1))
+    assert find_steady(points(*steady, *burst, step_s=1)) == []
+    assert find_steady(points(0, 12, *range(14, 24, 2), step_s=2)) == []
 
 
 @pytest.mark.parametrize("per_minute", [0.5, 4, 60])
 def test_chance_is_no_burst(per_minute: float) -> None:
     random_ = random.Random(20261129)
     counters = [simulate_counter(random_, per_minute, 2) for _ in range(200)]
-    assert sum(drop_burst(counter) == counter for counter in counters) >= 194
+    assert sum(find_steady(counter) == counter for counter in counters) >= 194
 
 
 def test_a_reset_counts_from_zero() -> None:
