@@ -39,7 +39,7 @@ _CHUNK = 500
 #: How often a label that was just written is looked at again, a second apart.
 _LOOKS_AGAIN = 4
 _JUST_WRITTEN = timedelta(seconds=10)
-#: If a label's wait began so long before its object was written, the text says what it counts from.
+#: If a label's wait began so long before its object was written, the text says when that was.
 _MUCH_EARLIER = timedelta(minutes=5)
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
@@ -77,6 +77,7 @@ class Label(NamedTuple):
 WAITING_COLUMNS: Mapping[str, Dtype] = {
     "key": TEXT,
     "waits_minutes": NUMBER,
+    "age_source": TEXT,
     "size_bytes": WHOLE,
     "origin": TEXT,
     "finished": FLAG,
@@ -137,7 +138,7 @@ class Waiting:
             "listed": len(self.real),
             "listed_late": len(self.overdue),
             "listed_longest_minutes": round(self.longest_minutes, 1),
-            "listed_longest_is_backdated": bool(self.real and _say_age_source(self.real[0])),
+            "listed_longest_is_backdated": bool(self.real and _is_backdated(self.real[0])),
         }
 
     def describe(self) -> str:
@@ -158,6 +159,7 @@ class Waiting:
             {
                 "key": label.info.key,
                 "waits_minutes": round(label.minutes, 1),
+                "age_source": label.start.source,
                 "size_bytes": label.info.size_bytes,
                 "origin": label.origin,
                 "finished": label.is_complete,
@@ -169,11 +171,18 @@ class Waiting:
 
 
 def _say_age_source(label: Label) -> str:
-    """Say that a label waited long before its object was written; empty: it did not."""
-    written_at = label.info.last_modified
-    if written_at - label.start.at < _MUCH_EARLIER:
+    """Say that a label's wait counts from before its object was written; empty: it does not."""
+    if label.start.source == "last-modified":
         return ""
-    return f", by its {label.start.source}, in an object written at {written_at:%H:%M:%SZ}"
+    words = f", by its {label.start.source}"
+    if _is_backdated(label):
+        words += f", in an object written at {label.info.last_modified:%H:%M:%SZ}"
+    return words
+
+
+def _is_backdated(label: Label) -> bool:
+    """Tell whether a label waited long before its object was written."""
+    return label.info.last_modified - label.start.at >= _MUCH_EARLIER
 
 
 def say_waiting(number: int, noun: str) -> str:

@@ -229,6 +229,14 @@ def test_the_first_part_of_a_listing_ends_with_its_own_bracket(world: World) -> 
     assert first.endswith("Z)")
 
 
+def test_a_young_label_names_what_its_wait_counts_from_too(world: World) -> None:
+    since = (world.now - timedelta(seconds=150)).isoformat()
+    world.put("pending/1-a.pdf", order_id="1", tracking_number="T", pending_since=since)
+    reading = world.take(detection, "2.3")
+    assert "(longest 2.5 min, by its pending-since)" in reading.reason
+    assert reading.rows[0]["age_source"] == "pending-since"
+
+
 def test_a_metric_that_differs_grossly_from_the_listing_is_told(world: World) -> None:
     name = "fulfillment_artifacts_backlog_objects"
     world.series[name] = [world.line([500.0], prefix="pending/", origin="real")]
