@@ -27,7 +27,7 @@ from runbook_lib.record.view import JournalView, get_number, to_number
 from runbook_lib.show.text import count_of
 
 from .analysis.causes import CAUSES, Cause
-from .outcome import Backlog, Causes, Clear, Decision, Next, Now, Uploads, decide
+from .outcome import Backlog, Causes, Decision, Next, Now, Uploads, decide
 from .situation import (
     IN_TROUBLE,
     NEEDED_ROLES,
@@ -311,11 +311,8 @@ def _explain(decision: Decision, assessment: Assessment) -> str:
     if decision.now is Now.ALERT and may_clear and clear and fired_at:
         deadline = format_time(clear.deadline)
         channels = format_time(clear.channels_latest)
-        words = f"it fired at {fired_at:%H:%M:%SZ}, and was to clear by {deadline}"
-        if assessment.situation.clear is Clear.AHEAD:
-            words = f"it fired at {fired_at:%H:%M:%SZ}, clears by {deadline}"
-            words += f", and the channels say so by {channels}"
-        details.append(words)
+        words = f"it fired at {fired_at:%H:%M:%SZ}; by its rule it clears by {deadline}"
+        details.append(f"{words}, and the channels say so by {channels}")
     if not details:
         return decision.reason
     return f"{decision.reason}: {'; '.join(details)}"

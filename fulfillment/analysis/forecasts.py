@@ -51,15 +51,18 @@ def forecast_backlog(
     if objects is None or not math.isfinite(objects):
         return BacklogForecast("unknown", "how many objects wait is not known")
     may_stay_empty = arrival is None or drain is None or arrival.low <= drain.high
+    missing = "arrive" if arrival is None else "leave"
+    unknown = f"how fast objects {missing} is not known"
     if objects <= 0 and may_stay_empty:
         reason = "nothing waits"
-        if arrival is not None and drain is not None and arrival.per_minute > drain.per_minute:
+        if arrival is None or drain is None:
+            reason += f"; {unknown}"
+        elif arrival.per_minute > drain.per_minute:
             reason += f"; {arrival.per_minute:.1f} arrive, {drain.per_minute:.1f} leave per minute"
             reason += ", and so few were counted that the difference may be chance"
         return BacklogForecast("empty", reason)
     if arrival is None or drain is None:
-        missing = "arrive" if arrival is None else "leave"
-        return BacklogForecast("unknown", f"how fast objects {missing} is not known")
+        return BacklogForecast("unknown", unknown)
     net = drain.per_minute - arrival.per_minute
     rates = f"{arrival.per_minute:.1f} arrive, {drain.per_minute:.1f} leave per minute"
     if net <= 0:

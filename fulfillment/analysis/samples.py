@@ -16,8 +16,8 @@ from runbook_lib.model import Timestamp
 
 #: A counter that does not grow for this long has ended its episode of growth.
 _EPISODE = timedelta(minutes=2)
-#: Samples of so short a time show no rate that goes on.
-_BRIEF = timedelta(seconds=30)
+#: Samples of a shorter time show no rate that goes on.
+_LEAST_SPAN = timedelta(seconds=30)
 #: An event that is less probable than this did not happen by chance.
 _BY_CHANCE = 0.01
 #: Two-sided 95 % bounds lie this many standard deviations from the mean.
@@ -176,7 +176,7 @@ def find_steady(samples: Iterable[Sample]) -> list[Sample]:
 
     Returns
     -------
-    No samples when they show no rate that goes on: half a minute or less is left, or the counter
+    No samples when they show no rate that goes on: less than half a minute is left, or the counter
     grew faster in the newer half than chance explains. That may be a burst, or only have begun.
     """
     rest = clean(samples)
@@ -191,6 +191,6 @@ def find_steady(samples: Iterable[Sample]) -> list[Sample]:
         if older.low <= newer.high:
             break
         rest = rest[max(1, len(rest) // 4) :]
-    if not rest or rest[-1].at - rest[0].at <= _BRIEF:
+    if not rest or rest[-1].at - rest[0].at < _LEAST_SPAN:
         return []
     return rest

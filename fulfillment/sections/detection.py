@@ -577,22 +577,27 @@ def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> str:
     counted = sum(gauge.samples[-1].value for gauge in own)
     synthetic = sum(g.samples[-1].value for g in own if g.labels.get("origin") == "synthetic")
     tolerance = 20.0
-    show = "{:,.0f}".format
     if unit == "bytes":
         tolerance = 20.0 * 256 * 1024
-        show = format_bytes
     tolerance = max(tolerance, 0.5 * max(counted, listed))
     refreshes, _ = attempt(lambda: read_samples(inv, REFRESH, 300))
     words = "the metric"
     if refreshes:
         counted_at = datetime.fromtimestamp(refreshes[-1].value, UTC)
         words += f" of {counted_at:%H:%M:%SZ}"
-    words += f" says {show(counted)}"
+    words += f" says {_show(counted, unit)}"
     if synthetic:
-        words += f" (synthetic: {show(synthetic)})"
+        words += f" (synthetic: {_show(synthetic, unit)})"
     if abs(counted - listed) > tolerance:
         words += "; metric and listing differ"
     return words
+
+
+def _show(amount: float, unit: _Unit) -> str:
+    """Write a number of objects or of bytes for people."""
+    if unit == "bytes":
+        return format_bytes(amount)
+    return f"{amount:,.0f}"
 
 
 def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:

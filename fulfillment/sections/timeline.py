@@ -68,23 +68,16 @@ def find_turns(
     return turns
 
 
-def find_late_peaks(
-    lag: Iterable[Sample], backlog: Iterable[Sample], limit: float
-) -> list[Event]:
+def find_late_peaks(lag: Iterable[Sample], backlog: Iterable[Sample], limit: float) -> list[Event]:
     """Find how many objects waited at most, each time that the lag was over its limit.
 
     Such a peak counts as a look at what an incident affected, however small it is.
     """
-    counts = list(backlog)
-    peaks = []
-    for is_late, group in groupby(clean(lag), lambda sample: sample.value > limit):
-        run = list(group)
-        during = [count for count in counts if run[0].at <= count.at <= run[-1].at]
-        if is_late and during:
-            highest = max(during, key=_get_value)
-            text = f"backlog reaches {highest.value:g} objects"
-            peaks.append(Event(highest.at, "backlog", text, _CLOCK, highest.value))
-    return peaks
+    # The samples of one scrape have one time.
+    late_at = {sample.at for sample in lag if sample.value > limit}
+    counts = [count if count.at in late_at else Sample(count.at, 0.0) for count in backlog]
+    turns = find_turns(counts, 0, name="backlog", unit="objects")
+    return [turn for turn in turns if turn.value]
 
 
 def _get_value(sample: Sample) -> float:

@@ -60,6 +60,12 @@ def test_a_burst_at_the_end_and_too_few_seconds_show_no_rate() -> None:
     assert find_steady(points(0, 12, *range(14, 24, 2), step_s=2)) == []
 
 
+def test_an_empty_queue_says_which_rate_is_not_known() -> None:
+    backlog = forecast_backlog(0, None, Rate(0, 0, 0))
+    assert backlog.outlook == "empty"
+    assert "how fast objects arrive is not known" in backlog.reason
+
+
 @pytest.mark.parametrize("per_minute", [0.5, 4, 60])
 def test_chance_is_no_burst(per_minute: float) -> None:
     random_ = random.Random(20261129)

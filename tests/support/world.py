@@ -148,7 +148,7 @@ class World:
         self.series['up{job="artifact-exporter"}'] = [self.line([1.0])]
         self.count(_FAILED, "reason", {r: [5.0, 5.0, 5.0] for r in _REASONS})
         self.count(_CARRIER, "outcome", {"ok": [10.0, 14.0, 20.0], "timeout": [2.0] * 3})
-        self.count(_ARRIVED, "kind", {"label": [10.0, 15.0, 20.0]})
+        self.count(_ARRIVED, "kind", {"label": [5.0, 10.0, 15.0, 20.0]})
         self.count(_MOVED, "kind", {"label": [10.0, 15.0, 20.0]})
         runs = [(self.now - timedelta(seconds=s)).timestamp() for s in (3, 2, 1)]
         self.series["fulfillment_worker_last_run_timestamp_seconds"] = [self.line(runs)]
