@@ -1075,7 +1075,8 @@ def _note_trigger(drill: Drill, incident: Incident) -> None:
 def _close_other_incidents(drill: Drill) -> None:
     """Close incidents that others opened because of the fault, if a last look finds them well."""
     place = f"../{drill.incident.id}/report.html"
-    text = f"its trouble came from the fault of a drill, which counts by its own looks: {place}"
+    text = "its trouble came from the fault of a drill, whose report counts the labels that the "
+    text += f"drill's own looks saw: {place}"
     for other in _list_other_incidents(drill):
         with suppress(errors.RecordError):
             _note_trigger(drill, other)

@@ -281,8 +281,7 @@ def _read_usual(inv: Investigation) -> _Usual | None:
     if inv.incident.state.drill_id:
         steady = _find_steady_state(inv)
         if steady is not None:
-            # No longest wait is known of the steady state: with 0, RECOVERED_MINUTES is the limit.
-            return _Usual(steady, 0.0, f"{steady:.0f} in the drill's steady state")
+            return steady
     began = find_beginning(inv)
     calm = _read_calm(inv, began)
     samples = _read_calm_counts(inv, began, calm.since)
@@ -302,7 +301,7 @@ def _read_usual(inv: Investigation) -> _Usual | None:
     return _Usual(most, max(waits_minutes, default=0.0), words)
 
 
-def _find_steady_state(inv: Investigation) -> float | None:
+def _find_steady_state(inv: Investigation) -> _Usual | None:
     """Return how many objects waited before the drill injected its fault, by the last reading.
 
     None when no fault was injected, or the last reading before it has no number.
@@ -313,8 +312,12 @@ def _find_steady_state(inv: Investigation) -> float | None:
     steady = None
     for reading in inv.journal.readings:
         if reading.role is Role.BACKLOG and reading.seq < injections[0].seq:
-            steady = reading.value
-    return float(steady) if isinstance(steady, int | float) else None
+            steady = reading
+    if steady is None or not isinstance(steady.value, int | float):
+        return None
+    words = f"{steady.value:.0f} in the drill's steady state of {steady.observed_at:%H:%M:%SZ}"
+    # No longest wait is known of the steady state: with 0, RECOVERED_MINUTES is the limit.
+    return _Usual(steady.value, 0.0, words)
 
 
 def find_beginning(inv: Investigation) -> datetime:

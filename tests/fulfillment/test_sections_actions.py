@@ -13,6 +13,7 @@ import pytest
 from fulfillment import commands
 from fulfillment.analysis.causes import CAUSES, Cause
 from fulfillment.change.release import MOVE
+from fulfillment.change.synthetic import JUST_WRITTEN
 from fulfillment.clients.http_systems import DagChange
 from fulfillment.investigation import Investigation
 from fulfillment.outcome import Backlog
@@ -524,6 +525,7 @@ def test_an_exercise_is_refused_while_a_real_backlog_waits(world: World) -> None
     reading = world.take(chaos, "4.3")
     assert reading.status is Status.BREACH
     assert "(1)" in reading.reason
+    assert f"written in the last {JUST_WRITTEN.seconds} s" in reading.threshold
     world.incident.update(drill_id="d1", drill_orders=[ORDER])  # they wait on purpose
     assert carry_out(world.open(chaos, count=1, object_size_kb=1), "4.1").phase == "verified"
 

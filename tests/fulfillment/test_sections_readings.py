@@ -705,6 +705,24 @@ def test_a_short_peak_of_the_backlog_is_drawn_and_the_line_ends_with_now(
     assert [point[1] for point in line.points] == [27.0, 0.0]
 
 
+def test_no_line_of_the_carriers_latency_is_called_ok(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries: list[str] = []
+    read = FakePrometheus.query_range
+
+    def query_range(client: FakePrometheus, promql: str, *rest: Any) -> list[Series]:
+        queries.append(promql)
+        return read(client, promql, *rest)
+
+    monkeypatch.setattr(FakePrometheus, "query_range", query_range)
+    plot = world.take(SECTIONS.find("root_cause"), "5.1").plot
+    assert plot is not None
+    assert plot.title.endswith("of a minute")
+    (latency,) = [query for query in queries if "carrier" in query]
+    assert latency.endswith('"outcome", "answered", "outcome", "ok")')
+
+
 def test_with_grafana_the_source_is_the_panels_link(world: World) -> None:
     link = "http://127.0.0.1:3000/d/dataflow-overview?viewPanel=1"
     assert world.panel is not None
