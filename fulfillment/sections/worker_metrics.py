@@ -446,7 +446,7 @@ def draw_throughput(inv: Investigation) -> Plot:
 
     lines, _ = attempt(read)
     return Plot(
-        title="Labels arriving against labels leaving, averages of a minute",
+        title="Labels arriving and leaving, averages of a minute",
         unit="per minute",
         part="forecast",
         lines=lines or (),
