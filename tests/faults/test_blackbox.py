@@ -129,8 +129,10 @@ def test_reads_and_answers_about_our_own_objects_are_spoiled(lane: Lane, seed: i
 
 
 def test_many_rounds_of_kills_and_stops(server: StoreServer, tmp_path: Path, seed: int) -> None:
-    kills, stops = (2 * RUNS, RUNS // 2) if RUNS >= 100 else (max(2, RUNS // 2), max(1, RUNS // 6))
-    totals = run_many(server, tmp_path, seed=seed, kills=kills, stops=stops)
+    kills, stops, lanes = 2 * RUNS, RUNS // 2, 4
+    if RUNS < 100:
+        kills, stops, lanes = max(2, RUNS // 2), max(1, RUNS // 6), 2
+    totals = run_many(server, tmp_path, seed=seed, kills=kills, stops=stops, lanes=lanes)
     print(f"{server.kind}: {totals}, seed {seed}")
     assert totals.is_clean
 
