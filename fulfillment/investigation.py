@@ -21,12 +21,12 @@ class Investigation(display.Investigation[Settings, Clients]):
     def check_ticket(cls, settings: Settings, ticket_id: str) -> None:
         """Refuse a ticket that the support service does not know.
 
-        An empty id is accepted, and so is any id while the service cannot be asked.
+        An empty id is accepted. While the service cannot be asked, any other id is accepted, too.
 
         Raises
         ------
         UsageError
-            When the service has no ticket with this id.
+            When the service has no ticket with this id, or the text cannot be an id.
         """
         if not ticket_id:
             return

@@ -1,9 +1,10 @@
 """The verdict table: what is true now, what to say of it, and what comes next. Pure.
 
 Every verdict comes from ``decide``, which reads two small tables: what is so now, and what that
-means for the incident. A third table says which way of moving labels the worker would not refuse.
-Every cell is written out. A test proves that each cell has exactly one rule, that no rule breaks a
-promise, and that ``docs/verdict-table.md`` shows all cells.
+means for the incident. A third table says whether the worker or a release moves the labels. Every
+cell is written out. Tests prove that each cell has exactly one rule, that no combination of values
+breaks a promise of ``tests/support/verdict_promises.py``, and that ``docs/verdict-table.md`` shows
+the three tables.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from runbook_lib.model import AlertState, Verdict
 
 
 class Needed(StrEnum):
-    """What the needed readings say; the worst of them counts."""
+    """The worst of the readings that a verdict needs. A breach of any other symptom counts, too."""
 
     OK = "ok"
     BREACH = "breach"
@@ -51,21 +52,22 @@ class Backlog(StrEnum):
     OVERDUE = "overdue"
     """A label waits longer than the threshold."""
     UNPROVEN = "unproven"
-    """There are not enough samples yet."""
+    """Too few samples of the lag yet, or nothing compared what waits with that hour."""
 
 
 class Causes(StrEnum):
-    """What the current diagnosis says of the causes that this incident has, or had."""
+    """What the current readings say of this incident's causes that stop labels."""
 
     GONE = "gone"
     SUPPORTED = "supported"
     UNDECIDED = "undecided"
     UNREAD = "unread"
-    """Nobody looked for causes since the last action, or in the last ten minutes."""
+    """Nobody looked for causes in the last ten minutes, or since the last action. A supported cause
+    counts as unread, too, if the alert's step or the uploads became well after that look."""
 
 
 class Actions(StrEnum):
-    """What was changed in this incident, and how far that is proven."""
+    """What 6.1 and 6.2 changed in this incident, and how far that is proven."""
 
     NONE = "none"
     PROVEN = "proven"
@@ -133,12 +135,12 @@ class Worker(StrEnum):
     RUNS = "runs"
     PAUSED = "paused"
     ABSENT = "absent"
-    """The service has no API for the worker, or there is no service."""
+    """The service has no API for the worker, or the settings leave the service out."""
     UNSEEN = "unseen"
 
 
 class Return(StrEnum):
-    """Whether a repair of 6.2 brings the worker back first."""
+    """Whether a repair of 6.2 brings the worker back before 6.1 moves labels."""
 
     COMES_BACK = "comes_back"
     STAYS = "stays"
@@ -163,7 +165,7 @@ class Situation(NamedTuple):
 
 
 class NowRule(NamedTuple):
-    """Cells of the first table.
+    """A rule of the first table: the cells that it stands for, and its answer.
 
     In every table ``any`` is every value, ``not-breach`` is every value but ``breach``, and ``a+b``
     is ``a`` or ``b``.
@@ -179,7 +181,7 @@ class NowRule(NamedTuple):
 
 
 class VerdictRule(NamedTuple):
-    """Cells of the second table.
+    """A rule of the second table: the cells that it stands for, and its answer.
 
     ``until`` and ``closes`` are yes or no: whether the report may say until when the trouble
     lasted, and whether section 7 may close the incident.
@@ -198,7 +200,7 @@ class VerdictRule(NamedTuple):
 
 
 class WayRule(NamedTuple):
-    """Cells of the third table: ``wanted`` is what the causes ask for."""
+    """A rule of the third table. ``wanted`` is the way that the causes ask for."""
 
     wanted: str
     worker: str
@@ -450,7 +452,7 @@ class Tables:
         )
 
     def choose_way(self, wanted: Way, worker: Worker, returns: Return) -> WayRule:
-        """Return the rule that says how 6.1 gets labels moving without a refusal by the worker."""
+        """Return the rule that says whether the worker or a release moves the labels."""
         return self._ways[wanted, worker, returns]
 
 

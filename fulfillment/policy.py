@@ -46,10 +46,11 @@ _REPAIR = "6.2"
 
 _NEXT = {
     Next.LOOK: NextStep(
-        "03_immediate_actions", "The store could not be read. Look at store and worker."
+        "03_immediate_actions",
+        "Whether the store is well is not known now. Look at store and worker.",
     ),
     Next.DIAGNOSE: NextStep("05_root_cause", "Find out why."),
-    Next.REPAIR: NextStep("06_remediation", "What helps is known. Plan it."),
+    Next.REPAIR: NextStep("06_remediation", "Plan what helps."),
     Next.RESUME: NextStep("06_remediation", "An action was cut off. Finish it first."),
     Next.VERIFY: NextStep("06_remediation", "What was done is not proven. Verify it."),
     Next.MEASURE: NextStep("06_remediation", "Measure again: it needs a minute or two."),
@@ -106,9 +107,10 @@ class FulfillmentPolicy(Policy):
         now: datetime | None = None,
         roles: Collection[Role] | None = None,
     ) -> Judgement | None:
-        """Return the verdict table's judgement of the journal; None before any symptom was read.
+        """Return the verdict table's judgement of the journal.
 
-        A closed incident keeps the verdict that it was closed with.
+        None while no symptom was read, unless the incident is closed. A closed incident keeps the
+        verdict that it was closed with.
 
         Parameters
         ----------
@@ -323,10 +325,11 @@ class Affected(NamedTuple):
 
     Attributes
     ----------
-    labels : the highest count at one look. If a label is late, or more wait than usual, a look
-        counts the labels that wait and those released before. If a look could not compare, and came
-        after the first sign of the cause, it counts the larger of both numbers. No other look
-        counts. What the timeline tells of lag and backlog during the trouble is a look, too
+    labels : the highest count at one look, and at least the labels released. A look at which a
+        label is late, or more wait than usual, counts the labels that wait and those released
+        before. A look that could not compare, and came after the first sign of the cause, counts
+        the larger of both numbers. Other looks do not count. If the lag was too long, the highest
+        backlog of the timeline counts, too
     waiting : labels at the last listing of section 2
     released : labels moved by releases, less those that were taken back. ``labels`` may be higher,
         since a label that was taken back counts there
@@ -432,14 +435,14 @@ def _shows_late(reading: Reading) -> bool:
 def _shows_stop(reading: Reading, began: datetime | None) -> bool:
     """Tell whether a look or a listing saw labels wait for another reason than the usual traffic.
 
-    It did if a label is late, or more labels wait than usual. A look at the backlog that could not
-    compare shows a stop if it came after the first sign of the cause, ``began``.
+    It did if a label is late, or more labels wait than usual. A look of 2.3 that could not compare
+    counts as such a look if it came after the first sign of the cause, ``began``.
     """
     comparison = reading.observations.get("waiting")
     if _shows_late(reading) or comparison == Backlog.ABOVE:
         return True
-    is_alone = reading.role is Role.BACKLOG and comparison is None
-    return is_alone and began is not None and reading.observed_at >= began
+    could_not_compare = reading.role is Role.BACKLOG and comparison is None
+    return could_not_compare and began is not None and reading.observed_at >= began
 
 
 def _had_no_uploads(journal: JournalView) -> bool:

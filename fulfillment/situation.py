@@ -1,7 +1,7 @@
 """What the journal says about now, in the form that the verdict table takes. Pure.
 
-Readings that are over ten minutes old, or from before the last action, are shown, but no verdict
-rests on them.
+Readings that are over ten minutes old, or from before the last action, are shown, but do not count
+as what is so now. They count only for what the incident saw before.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ DELAY_ALERT = "FulfillmentDelay"
 UPLOAD_ALERT = "FulfillmentUploadFailing"
 #: The roles of the needed readings.
 NEEDED_ROLES = (Role.ALERT, Role.BACKLOG, Role.SYMPTOM)
-#: Actions that a ledger proves, object by object, and that can be resumed.
+#: Actions that have a ledger and a proof of each object, and that can be resumed.
 MOVES = ("release", "undo", "settle")
-#: The steps whose actions are the remedy: a release, or a service brought back.
+#: The steps whose actions are the remedy: labels are moved, or a service is brought back.
 _REMEDIES = ("6.1", "6.2")
 #: Counts of a proof. If one is not 0, the move is not proven, whatever a person's word settled.
 _FAILED = ("lost", "duplicated", "foreign_changed")
@@ -50,7 +50,7 @@ _IS_WELL: Mapping[str, bool] = {
     Uploads.SUCCEEDING: True,
     Uploads.FAILING: False,
 }
-#: Verdicts that say that a symptom or a cause is there.
+#: Verdicts that say that something is wrong: a symptom, a cause, or an action that was cut off.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 E = TypeVar("E", bound=StrEnum)
@@ -79,7 +79,8 @@ class Assessment(NamedTuple):
     Attributes
     ----------
     situation : one value for each thing that a verdict depends on
-    breaches : the current breaches of symptoms
+    breaches : the current breaches of symptoms, without those that a low lag or a later look of 6.5
+        takes back
     missing : the needed readings that are unknown or out of date
     findings : every cause, judged by the current readings
     clear : when a firing alert clears, by the newest reading since the last action
@@ -157,9 +158,11 @@ def _parse_enum(enum: type[E], word: Json, default: E) -> E:
 
 
 def is_alert_alone(reading: Reading, low_lag_seq: int) -> bool:
-    """Tell whether a breach says only that an alert fires, while the lag itself is low.
+    """Tell whether a breach of the alert's step does not count, since the lag itself is low.
 
-    Either the reading itself says that the lag is low, or a later entry of the journal does.
+    That is so if an alert fires, and the reading says that the lag is not over the threshold. It is
+    also so if a later entry of the journal says that the lag is low. The states of the alerts count
+    apart from the breach.
 
     Parameters
     ----------
@@ -173,7 +176,10 @@ def is_alert_alone(reading: Reading, low_lag_seq: int) -> bool:
 
 
 def _find_low_lag(readings: Iterable[Reading]) -> int:
-    """Return the number of the entry in which 6.5 now says that the lag is low; 0: it does not."""
+    """Return the number of the entry in which 6.5 said that the lag is low; 0: there is none.
+
+    ``readings`` are the current ones.
+    """
     for reading in readings:
         is_low = reading.observations.get("lag_is_low") is True
         if reading.role is Role.RECOVERY and is_low:
@@ -182,7 +188,10 @@ def _find_low_lag(readings: Iterable[Reading]) -> int:
 
 
 def _find_usual_backlog(readings: Iterable[Reading]) -> int:
-    """Return the number of the entry in which 6.5 now lists no more than is usual; 0: none."""
+    """Return the number of the entry in which 6.5 listed no more than is usual; 0: there is none.
+
+    ``readings`` are the current ones.
+    """
     for reading in readings:
         is_usual = reading.observations.get("waiting") == Backlog.USUAL
         if reading.role is Role.RECOVERY and is_usual:
@@ -302,7 +311,7 @@ def _read_backlog(readings: Iterable[Reading]) -> Backlog:
 def _say_above(readings: Iterable[Reading]) -> str:
     """Say how many more labels wait than usual, by the newest reading that compares them.
 
-    Empty when no more do, or no reading compares.
+    Empty when that reading does not say ``above``, or no reading compares.
     """
     relevant = [reading for reading in readings if reading.observations.get("waiting") is not None]
     newest = max(relevant, key=_get_seq, default=None)
@@ -334,9 +343,10 @@ def _judge_causes(
     """Judge whether a cause that stops labels is there now.
 
     An undecided cause counts only if it was supported before. If causes stay undecided, a worker
-    that moved something since the last action shows that they are gone. A supported cause that was
-    read before the alert's step became ok, or before uploads succeeded again, may be gone by now:
-    it counts as not read.
+    that moved something since the last action shows that they are gone.
+
+    A supported cause may be gone by now if it was read before the alert's step became ok, or before
+    uploads succeeded again. Then it counts as not read.
     """
     observations = collect_observations(readings)
     statuses = []
@@ -391,7 +401,8 @@ def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) ->
 def judge_actions(actions: Sequence[ActionRecord], unfinished: Collection[str] = ()) -> Actions:
     """Return how the remedies of an incident ended.
 
-    Only the newest remedy of each step counts, and none that was taken back.
+    The newest remedy of each step counts, and each unfinished move that ``unfinished`` names. A
+    remedy that was taken back does not count.
 
     Parameters
     ----------
@@ -440,7 +451,7 @@ def is_unfinished(action: ActionRecord) -> bool:
 
 
 def is_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
-    """Tell whether a move left labels in doubt, and nobody has said what became of them."""
+    """Tell whether a move left labels in doubt, and no person settled any of them yet."""
     settle_prefix = f"{action.plan}-settle"  # the ids of its settle plans begin with this
     if any(other.applied and other.plan.startswith(settle_prefix) for other in actions):
         return False

@@ -1,7 +1,7 @@
 """``runbook tickets``: the known support tickets, and what support says of each.
 
-Support cannot search for tickets. So they are known from elsewhere: alerts, ``--ticket``, earlier
-incidents, or a file. Only reads.
+Support cannot search for tickets. So they are known from elsewhere: alerts, the incidents under
+RUNBOOK_HOME, or a file. Only reads.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _Known(NamedTuple):
 def list_tickets(
     settings: Settings, clients: Clients | None = None, *, from_file: Path | None = None
 ) -> TicketsDocument:
-    """List the known tickets, each once and 200 at most; ask support about each.
+    """List the known tickets, each once and 200 at most; ask support, if there is one, about each.
 
     Raises
     ------

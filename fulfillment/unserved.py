@@ -32,7 +32,7 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
     """Count the orders of the investigation's window that want a label and have none.
 
     fulfillment-service's newest 1,000 shipments say which orders want one. The waiting and the
-    ready labels say which orders have one.
+    ready labels say which orders have one, and so do the tasks of a shipment.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
         if made_at is None or order_id in served or _needs_no_label(shipment):
             continue
         if now - inv.window <= made_at <= now - patience:
-            # An order waits for its label since it was shipped, even if the order reached
-            # fulfillment-service later, and the shipment was made only then.
+            # ``shippedAt`` is when the shop handed the order over: it wants a label since then. It
+            # may have reached fulfillment-service later, which made the shipment only then.
             since = min(made_at, try_time(shipment.get("shippedAt")) or made_at)
             waits_since[order_id] = min(since, waits_since.get(order_id, since))
     oldest = min(waits_since.values(), default=now)

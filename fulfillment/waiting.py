@@ -50,8 +50,8 @@ _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 #: Reasons to leave an object out of a plan that need no explanation: it is not real, it is gone, or
 #: it is left for a later plan.
 _NOT_EXPLAINED = ("synthetic", "gone", "left_for_later")
-#: Reasons that no later plan ends. These objects keep the alert firing until a person takes them
-#: away, or goes on with the plan that touched them.
+#: Reasons that do not end by themselves. These objects keep the alert firing until a person takes
+#: them away, changes which names match, or goes on with the plan that touched them.
 _KEEP_ALERT_FIRING = ("in_doubt", "no_match", "not_wanted")
 
 
@@ -421,8 +421,8 @@ def explain_left(
     ----------
     left : how many objects were left out, by reason
     keys : some of these objects' keys, by reason
-    nothing_moves : whether no object moves at all. If some move, only objects that no later plan
-        moves are named, since they keep the alert firing
+    nothing_moves : whether no object moves at all. If some move, only objects that keep the alert
+        firing are named
     """
     unmatched = ", ".join(keys.get("no_match", ())[:3])
     explanations = {
