@@ -75,7 +75,9 @@ def plan(
     to: Annotated[str, typer.Option(help="where the labels go; default READY_PREFIX")] = "",
     match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
     older_than: OlderThan = "",
-    limit: Annotated[int, typer.Option(help="the first N; 0: RELEASE_LIMIT_OBJECTS", min=0)] = 0,
+    limit: Annotated[
+        int, typer.Option(help="the first N; 0: all, refused over RELEASE_LIMIT_OBJECTS", min=0)
+    ] = 0,
     memory_removed: MemoryRemoved = False,
     shards: Shards = 0,
     incident_id: IncidentId = "",

@@ -134,9 +134,8 @@ class ChaosDocument(Document):
     """``chaos``: numbers of synthetic objects.
 
     ``drills`` says how many objects each drill has, and ``expired`` how many of all are past their
-    time. ``kept`` counts other objects, which ``revert`` leaves alone. ``failed`` has
-    the keys that could not be removed, each with the reason. ``next`` is the command that removes
-    the objects.
+    time. ``kept`` counts other objects, which ``revert`` leaves alone. ``failed`` has the keys that
+    could not be removed, each with the reason. ``next`` is the command that removes the objects.
     """
 
     created: int = 0
@@ -173,9 +172,10 @@ CHANNELS = ("slack", "email", "teams")
 class Phases(Part, frozen=False):
     """Seconds that a drill's phases took; None: the phase was not reached or did not succeed.
 
-    ``detect_s`` is from the injection until the alert fires, ``notify_s`` from the injection to
-    each channel's notification, and ``clear_s`` from the repair until the alert is gone. The others
-    say how long it took to diagnose, to remediate, and to take the fault back.
+    ``detect_s`` is from the injection until the alert fires, and ``notify_s`` from the injection to
+    each channel's notification. ``clear_s`` is from the repair, or from the end of the fault where
+    nothing repaired it, until the alert is gone and every channel said so, if that is known. The
+    others say how long it took to diagnose, to remediate, and to take the fault back.
     """
 
     detect_s: float | None = None
@@ -275,7 +275,7 @@ class AllDrillsDocument(Document):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """``drills``: the rows say the same in short."""
+        """The terminal leaves out ``drills``: the rows say the same in short."""
         return ("drills",)
 
 
@@ -311,7 +311,7 @@ class DrillRevertDocument(Document):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """``reverted`` and ``steady`` if no drill was killed: nothing was taken back or checked."""
+        """If no drill was killed, the terminal leaves out ``reverted`` and ``steady``."""
         return () if self.drill else ("reverted", "steady")
 
 
@@ -330,6 +330,8 @@ def init(
 
     Raises
     ------
+    UsageError
+        When ``marker`` is neither ``local`` nor ``demo``.
     EnvironmentForbidsError
         When ``RUNBOOK_ENVIRONMENT`` is not ``marker`` (unset: production), or the bucket is marked
         as another environment.
@@ -338,8 +340,8 @@ def init(
 
     Notes
     -----
-    Changes the folder, and the store once the marker is approved; undone by deleting the file and
-    the marker object.
+    Changes the folder; undone by deleting the file. With an approved ``marker`` it changes the
+    store instead; undone by deleting the marker object.
     """
     existing = find_env_file(Path.cwd())
     env_file = existing or Path.cwd() / ".env"

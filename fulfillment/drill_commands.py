@@ -61,12 +61,12 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
 
     Returns
     -------
-    A row for each drill. Exit code 3 when one did not meet every objective, or was refused.
+    A row for each drill. Exit code 3 unless each one passed.
 
     Raises
     ------
     SafetyError
-        When the interlock refuses the first scenario. Nothing was injected.
+        When the first scenario is refused, as ``run_drill`` says. Nothing was injected.
     RunInterruptedError
         On Ctrl-C or SIGTERM, once the running drill has taken its fault back.
     """
@@ -122,8 +122,8 @@ def _say_in_place(
 def _wait_until_calm(settings: Settings, say: Progress) -> None:
     """Wait until what the last drill left no longer prevents the next drill, 120 s at most.
 
-    A fault that the last drill could not take back is taken back here. If all is not calm after
-    120 s, the interlock refuses the next drill.
+    If the last drill could not take its fault back, that is tried again here. If all is not calm
+    after 120 s, the interlock refuses the next drill.
     """
     clients = Clients(settings)
 

@@ -2,7 +2,8 @@
 
 A drill runs the code of a real incident. It approves as ``drill:<id>``, and releases only labels of
 orders that it injected itself. An environment registers its scenarios through the entry point group
-``runbook.scenarios``. The schedule is printed, never installed.
+``runbook.scenarios``. ``build_schedule`` makes the text of a schedule for drills, and installs
+nothing.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ from .settings import Settings
 
 @dataclass(frozen=True)
 class Scenario(ABC):
-    """One way to make labels wait.
+    """One fault that a drill can inject, and what the drill must then show.
 
     Attributes
     ----------
@@ -121,7 +122,7 @@ def list_accepted(expected: Verdict) -> tuple[Verdict, ...]:
 
 @dataclass(frozen=True)
 class _SyntheticLabels(Scenario):
-    """Labels that cannot ship. Needs only the store, Prometheus and the add-ons."""
+    """Labels that cannot ship. Needs only the store, Prometheus, and the parts of ``addons/``."""
 
     def inject(self, drill: Drill) -> None:
         """Make labels that seem to wait twice as long as the threshold."""
@@ -192,7 +193,7 @@ def get_default_scenario(settings: Settings) -> str:
 
 
 class ChannelCount(NamedTuple):
-    """How many requests Alertmanager made to a channel since the fault, and how many failed."""
+    """How many requests Alertmanager made to a channel, and how many of them failed."""
 
     sent: float
     failed: float
@@ -206,7 +207,8 @@ class Scorecard:
     ----------
     cause_found : the causes that the diagnosis supported
     in_place : released labels that are proven to be at their destination, or to have left it again
-    foreign_touched : labels that the release changed although its plan does not name them
+    foreign_touched : objects with planned content that were written during the release, at keys
+        that its plan does not name
     verdict : section 6's verdict at the end
     steady_after : whether the system was healthy again at the end
     has_fault : whether something is still to be taken back
@@ -379,7 +381,8 @@ class Drill:
     injected_at : when the injection of the fault began
     counted_before : what Alertmanager counted before the fault, by channel
     card : what was measured
-    killed : the incident of a killed drill, which shall be taken back; None: the drill is new
+    killed : the incident of a killed drill, whose fault is to be taken back; None: the drill is
+        new
     """
 
     settings: Settings
@@ -550,7 +553,8 @@ def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = _A
     return check()
 
 
-#: Given RUNBOOK_HOME, takes the drill's fault back if this process dies before doing so.
+#: Called with RUNBOOK_HOME, returns a context. If this process dies in it, or cannot take the
+#: drill's fault back, a watchdog does so.
 Watch = Callable[[Path], AbstractContextManager[object]]
 
 
@@ -570,13 +574,13 @@ def run_drill(
     Raises
     ------
     NotConnectedError
-        When nothing answers.
+        Without credentials, or when nothing answers.
     EnvironmentForbidsError
         Outside a marked local or demo environment.
     SafetyError
         When the fault of a killed drill is still there, an alert about labels is pending or fires,
         real labels wait too long, a release claims the bucket or holds the worker, the store is not
-        well, or it is outside DRILL_HOURS.
+        well, or it is outside DRILL_HOURS. Also when one of these cannot be read.
     DrillError
         When another drill runs, the environment lacks what the scenario needs, or the system is not
         in its steady state.
@@ -669,8 +673,10 @@ def _run(drill: Drill) -> DrillDocument:
 
     Raises
     ------
+    SteadyStateError
+        When the system is not healthy. Nothing was injected, and nothing is scored.
     RunInterruptedError
-        After an interrupt, once the drill is scored.
+        After an interrupt, once the drill is scored. Before the injection, nothing is scored.
     KeyboardInterrupt
         At the second Ctrl-C while the fault is taken back, or at any Ctrl-C while the drill is
         scored. The drill then gets no score.
@@ -963,7 +969,7 @@ def _approve(
 ) -> dict[str, str]:
     """Approve the newest plans of some steps; return the notebook parameters that approve them.
 
-    Only plans count that the journal has after the entry with the number ``after``.
+    Plans up to the journal's entry with the number ``after`` do not count.
     """
     newest: dict[str, Mapping[str, Json]] = {}
     for action in drill.incident.journal.view().list_plans(after=after).values():
@@ -980,8 +986,8 @@ def _approve(
 def _wait_until_clear(drill: Drill, fixed_at: datetime) -> None:
     """Wait until the alert is gone and every channel said so; note how long that took.
 
-    If the receivers say when they got the news, the last of these times counts. Else the time of
-    our look does.
+    If the receivers say when they got the news, the last of these times counts. Without
+    ``NOTIFICATIONS_URL`` nobody says it: then only the alert counts, by the time of our look.
     """
     if not drill.scenario.alert:
         return
@@ -1022,7 +1028,8 @@ def _close(drill: Drill) -> DrillDocument:
     """Score the drill, close its incident, and write report and gauges.
 
     The incident stays open while the fault is not taken back. If the system is healthy again,
-    incidents that others opened because of the fault are closed, too.
+    incidents that others opened because of the fault are closed, too, if a last look finds them
+    well.
     """
     card = drill.card
     verdict = card.verdict or Verdict.UNKNOWN
@@ -1065,7 +1072,7 @@ def _close(drill: Drill) -> DrillDocument:
 def _note_trigger(drill: Drill, incident: Incident) -> None:
     """Write into an incident's journal that a drill's fault began its trouble.
 
-    A drill does so after it was scored, so that no look of the drill knows the fault.
+    A drill does so after it was scored, so that no look that counts for the score knows the fault.
     """
     text = f"the fault {drill.scenario.name} of the drill {drill.incident.id} was injected"
     facts = {"at": format_time(drill.injected_at), "text": text, "source": "the drill"}
