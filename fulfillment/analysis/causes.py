@@ -290,7 +290,7 @@ def _list_unknown(record: CauseRecord, known: Mapping[str, Observation]) -> list
 
 
 class Cause(StrEnum):
-    """Why labels wait.
+    """The causes that the runbook knows.
 
     The value is the name in small letters. The fault that drills inject has the same name.
     """
@@ -325,7 +325,8 @@ _SUPPORT = "support-service"
 _DOWN = (Cause.STORE_DOWN, Cause.WORKER_STOPPED)
 #: Each of these causes keeps every label from leaving.
 STANDSTILL = frozenset({*_DOWN, Cause.WORKER_STUCK, Cause.PIPELINE_PAUSED, Cause.PIPELINE_FAILING})
-#: While one of these lasts, the worker finishes fewer labels, or none: each needs the carrier.
+#: While one of these lasts, the worker finishes fewer labels or none: each label needs the
+#: carrier.
 _CARRIER_CAUSES = (Cause.CARRIER_TIMEOUT, Cause.CARRIER_ERRORS)
 
 
@@ -627,7 +628,7 @@ class Advice(NamedTuple):
 
     Attributes
     ----------
-    causes : the supported causes, the first to deal with first
+    causes : the supported causes, in the order in which to deal with them
     strategy, why : what 6.1 does, and why
     action, target, reason : what 6.2 does, to which service or DAG, and why; action ``none`` when
         no action of 6.2 helps
@@ -661,7 +662,7 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
 
     Parameters
     ----------
-    causes : the supported ones, the first to deal with first
+    causes : the supported ones, in the order in which to deal with them
     values : all observed values; a missing one is unknown
     """
     repairs = {cause: CAUSES[cause].find_repair(values) for cause in causes}

@@ -1,6 +1,6 @@
 """The record of the drill that is under way: which fault to take back if the drill is killed.
 
-The record lies in RUNBOOK_HOME from just before the fault until everything is taken back. A drill
+The record lies in RUNBOOK_HOME from before the fault until everything is taken back. A drill
 has a lock that ends with its process. So if there is a record and nobody has the lock, the drill
 was killed, or it ended and could not take its fault back. Below, such a drill is called killed.
 """
@@ -38,7 +38,7 @@ class DrillRecord(BaseModel, frozen=True):
 
 
 def lock_drills(home: Path, *, timeout_s: float = 1) -> FileLock:
-    """Return the lock that one drill at a time has. To enter the lock may raise ``Timeout``."""
+    """Return the lock that one drill at a time has. Entering the lock may raise ``Timeout``."""
     return FileLock(home / _LOCK, timeout=timeout_s)
 
 

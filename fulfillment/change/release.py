@@ -211,7 +211,8 @@ def make_release_plan(
     StoreNotReadyError
         When the store is unhealthy, or has no room for the copies.
     SafetyError
-        When the keys for changes lack a right that the move needs.
+        When the keys for changes lack a right that the move needs, or fulfillment-service cannot
+        say which labels are wanted (LABEL_FINISHED=shipment).
     LimitError
         When more labels would move than RELEASE_LIMIT_OBJECTS allows; the message says how to
         split them.

@@ -310,9 +310,8 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 def _read_before(inv: Investigation, plan: Plan, service_action: _ServiceAction) -> State:
     """Read the state before the change.
 
-    A plan that was made with ``needs_repair`` has no state. Another plan must start its target
-    first; until then, such a plan is refused. Such a plan is always a re-trigger, so the state is
-    the worker's.
+    A plan that was made with ``needs_repair`` holds no state. It is refused until another plan has
+    brought its target back. Such a plan is always a re-trigger, so the state is the worker's.
     """
     if plan.content["state"]:
         return service_action.read_state(inv.clients, plan.target)

@@ -220,7 +220,7 @@ class RoutedAlert:
 class NotificationCount(NamedTuple):
     """How many requests with notifications were made, and failed, since Alertmanager started.
 
-    One notification is tried again and again. ``sent`` includes the failed ones. Where
+    A notification that fails is tried again and again. ``sent`` includes the failed requests. Where
     Alertmanager's metrics name the receiver, each receiver has a count of its own.
     """
 
@@ -319,7 +319,7 @@ def _list_queries(targets: list[dict[str, Json]]) -> list[Json]:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel of a dashboard and its queries. A folded row holds its panels."""
+    """A panel of a dashboard and its queries. A row is a panel, too, and may hold others."""
 
     title: Text = ""
     expressions: Annotated[

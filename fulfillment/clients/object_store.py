@@ -45,7 +45,8 @@ _FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "
 
 
 Rights = dict[str, tuple[bool | None, str]]
-"""For each right: whether the keys have it (None: unknown); if they do not, or unknown, why."""
+"""For each right: whether the keys have it (None: not known), and why not, in words. The words may
+be empty."""
 
 
 def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
@@ -193,7 +194,7 @@ class ObjectStore:
         AccessDeniedError
             When a listing is needed, and the credentials may not list.
         ClientError
-            When the store is unhealthy. The text says what it answered.
+            When the store is unhealthy, or does not answer. The text says which.
         """
         path = "/minio/health/live"
         source = f"{self._bucket.url}{path}"

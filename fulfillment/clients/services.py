@@ -48,7 +48,7 @@ class ServiceState:
     ----------
     state : in the back end's words, such as ``RUNNING``, ``FATAL``, ``exited``
     since : when this state began; None when the back end does not say
-    exit_code : of the last process; None while it runs
+    exit_code : of the last process; None while it runs, or when the back end does not say
     health : ``healthy``, ``unhealthy``, ``starting``, or empty when nothing checks it
     """
 
