@@ -29,8 +29,10 @@ answer that was asked for before that minute ended still counts. Section 5 sees 
 sees: metrics, logs, APIs, the store, and the services' states and settings.
 
 - *Right*: the last answer supports an expected cause, and no answer supports a cause that is
-  neither expected nor tolerated.
+  neither expected nor tolerated. Where the right answer is "nothing", no answer supports a cause.
+  Tolerated is what the column "right answer" names in brackets, after "beside it".
 - *Wrong*: an answer supports a cause that is neither expected nor tolerated, even for a moment.
+  After "last" stands what the last answer supported.
 - *Missed*: no answer is wrong, and the last answer does not support the expected cause.
 - Seconds count from the moment at which the case has been played (the fault is there, and its
   late orders are made) until the cause was named, or until the last answer.

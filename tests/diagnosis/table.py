@@ -21,17 +21,18 @@ writes it. CI plays only three of these faults (`tests/stack/test_diagnosis.py`)
 
 Each run begins on a healthy stack and injects its faults. If labels must wait for the fault to
 show, the run makes late orders. Then it asks section 5 from scratch (every step read anew, then the
-conclusion) until section 5 supports every injected cause or the deadline has passed. If every cause
-is supported, the run asks once more; in every pair, and in the first run of each fault, only after
-the fault has been on for twenty seconds. Section 5 sees metrics, logs, APIs, the store and the
-services' settings, never the fault switches.
+conclusion) until section 5 supports every injected cause or the deadline, by default a minute, has
+passed. If every cause is supported, the run asks once more. In every pair, and in the first run of
+each fault, it does so only after the fault has been on for twenty seconds. Section 5 sees metrics,
+logs, APIs, the store and the services' settings, never the fault switches.
 
 - *Right*: the last answer supports every injected cause, and no answer, not even an early one,
-  supports another cause.
+  supports another cause. Without a fault: the last answer is `healthy`, and no answer supports a
+  cause.
 - *Wrong*: an answer supports another cause, even for a moment.
 - Seconds count from the beginning of the injection. *To verdict*: until section 5 supported every
-  injected cause. *To inject*: until the injection ended; it takes seconds for a fault that restarts
-  a service.
+  injected cause. *To inject*: until the injection ended; a fault that restarts a service takes a
+  second or two.
 - *First seen*: when the cause began, as the finding says; a dash means that the finding does not
   say when. A time of a second or two before 0 is no error: the sources tell whole seconds, or the
   times of samples. A time far before 0 comes from an earlier run of the same fault that ended less
