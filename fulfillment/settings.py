@@ -54,7 +54,7 @@ def _check_order_id_from(value: str) -> str:
         with suppress(re.error, OverflowError, RecursionError):
             is_usable = len(pattern) <= _MAX_PATTERN_CHARS and re.compile(pattern).groups > 0
     if not is_usable:
-        form = f"with a group around the order id, of at most {_MAX_PATTERN_CHARS} characters"
+        form = f"of at most {_MAX_PATTERN_CHARS} characters, with a group around the order id"
         raise ValueError(f"is metadata:<key>, or key:<regex> {form}")
     return f"key:{pattern}"
 

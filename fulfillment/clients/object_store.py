@@ -288,11 +288,11 @@ class ObjectStore:
             body = self._change_bucket.fetch(request, "read versioning").body
         except StoreError as error:
             if error.code != "NotImplemented":
-                raise errors.BadAnswerError(f"its versioning cannot be read: {error}") from error
+                raise errors.BadAnswerError(f"bucket versioning cannot be read: {error}") from error
         else:
             if b"VersioningConfiguration" not in body or b"<Status>" in body:
                 raise errors.BadAnswerError(
-                    "not tried: it keeps versions, a delete leaves a marker"
+                    "not tried: the bucket keeps versions, so a delete leaves a marker"
                 )
         self._change(Request("delete", key, if_match="0" * 32), "delete")
 

@@ -56,7 +56,7 @@ FOREIGN = (
     ForeignCase(
         name="worker_scaled_to_zero",
         source="ITBench scenario 58; AIOpsLab scale_pod_zero_social_net",
-        mechanism="the worker's service has no instance left, and the service manager none to list",
+        mechanism="the worker's service has no instance left, and the service manager lists none",
         played="late orders, then the program is taken out of the supervisor's configuration",
         expected=(Cause.WORKER_STOPPED,),
         why="no instance runs",
@@ -101,7 +101,7 @@ FOREIGN = (
         played="the worker runs as a user of its own; then the user's policy is replaced by one"
         " that grants nothing here; late orders",
         expected=(Cause.NO_PERMISSION,),
-        why="the key is known, and the store denies what it asks",
+        why="the store knows the worker's key, and denies what the worker asks",
     ),
     ForeignCase(
         name="unregistered_user",
@@ -131,16 +131,17 @@ FOREIGN = (
     ForeignCase(
         name="wrong_own_port",
         source="AIOpsLab k8s_target_port-misconfig",
-        mechanism="the worker's service listens on a port that nobody calls; it moves labels still",
+        mechanism="the worker's service listens on a port that nobody calls; it still moves labels",
         played="fulfillment-service is restarted on another port",
         expected=(),
-        why="no label is stopped, and none of the causes is a port",
+        why="no label is stopped, and none of the causes is a wrong port",
     ),
     ForeignCase(
         name="network_delay",
         source="AIOpsLab network_delay_hotel_res; ITBench scenario 18",
         mechanism="each answer of the carrier takes 3 s on the way; the client waits for 2 s",
-        played="the worker is restarted with a relay before the carrier, which delays; late orders",
+        played="the worker is restarted with a relay before the carrier; the relay delays; late"
+        " orders",
         expected=(Cause.CARRIER_TIMEOUT,),
         why="the carrier does not answer in time, as the client sees it",
     ),
@@ -206,7 +207,7 @@ FOREIGN = (
         name="flood",
         source="ITBench scenario 1; AIOpsLab loadgenerator_flood_homepage",
         mechanism="late orders arrive faster than the worker moves their labels, without an end",
-        played="20 late orders a second at the service's own door",
+        played="20 late orders a second, sent to the service itself",
         expected=(Cause.SURGE,),
         why="the worker is healthy and too slow for what comes",
     ),
@@ -217,7 +218,8 @@ ABSTENTIONS = (
         name="slow_but_healthy",
         source="",
         mechanism="every part takes its time, and labels leave in time",
-        played="a carrier 0.8 s away, a worker's pass each 3 s, a run of the DAG each 20 s; orders",
+        played="a carrier that takes 0.8 s, a worker's pass each 3 s, a run of the DAG each 20 s;"
+        " orders",
         expected=(),
         why="nothing waits too long",
     ),
@@ -241,7 +243,7 @@ ABSTENTIONS = (
         name="half_blind",
         source="",
         mechanism="the services are not scraped any more, and nobody may ask the service manager",
-        played="Prometheus loses the services' job but for the exporter; the operator has"
+        played="of the services, Prometheus scrapes only the exporter from now on; the operator has"
         " RUNBOOK_SERVICES=none; orders",
         expected=(),
         why="labels flow; what is not known is no cause",
