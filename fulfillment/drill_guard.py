@@ -51,7 +51,8 @@ def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> N
 def list_trouble(settings: Settings, clients: Clients, *, now: datetime) -> Iterator[str]:
     """Yield each trouble that a drill must not meet, in words. Only reads.
 
-    A system that cannot be read is a trouble, too. If the store is unhealthy, nothing else is read.
+    A system that cannot be read is a trouble, too, unless the settings leave it out. If the store
+    is unhealthy, nothing else is read.
     """
     try:
         check_store(clients)
