@@ -209,8 +209,8 @@ def revert_backlog(
 
     Notes
     -----
-    Changes the store. Each object is read right before its delete, which names the ETag. There is no
-    way back, and none is needed.
+    Changes the store. Each object is read right before its delete, which names the ETag. There is
+    no way back, and none is needed.
     """
     # List everything before the first delete: a listing skips some keys if others vanish meanwhile.
     objects: list[Seen] = []

@@ -34,6 +34,7 @@ sees: metrics, logs, APIs, the store, and the services' states and settings.
 - *Wrong*: an answer supports a cause that is neither expected nor tolerated, even for a moment.
   After "last" stands what the last answer supported.
 - *Missed*: no answer is wrong, and the last answer does not support the expected cause.
+- *Abstentions*: cases of our own in which section 5 must support no cause.
 - Seconds count from the moment at which the case has been played (the fault is there, and its
   late orders are made) until the cause was named, or until the last answer.
 """

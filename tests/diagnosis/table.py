@@ -19,8 +19,8 @@ _HEAD = """# Diagnosis matrix
 This page shows what section 5 says when a real fault is in a real process. `make diagnose-matrix`
 writes it. CI plays only three of these faults (`tests/stack/test_diagnosis.py`).
 
-Each run begins on a healthy stack and injects its faults. If labels must wait for the fault to
-show, the run makes late orders. Then it asks section 5 from scratch (every step read anew, then the
+Each run begins on a healthy stack and injects its faults. If a fault shows only while labels wait,
+the run makes late orders. Then it asks section 5 from scratch (every step read anew, then the
 conclusion) until section 5 supports every injected cause or the deadline, by default a minute, has
 passed. If every cause is supported, the run asks once more. In every pair, and in the first run of
 each fault, it does so only after the fault has been on for twenty seconds. Section 5 sees metrics,
