@@ -62,7 +62,10 @@ class CheckDocument(Document):
 
     @property
     def mark(self) -> str:
-        """``breach`` while something is unfinished, although looking is possible."""
+        """``breach`` while something is unfinished, even if looking is possible.
+
+        Otherwise it follows from the exit code.
+        """
         return "breach" if self.unfinished else super().mark
 
     @property

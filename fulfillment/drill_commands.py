@@ -160,7 +160,7 @@ def _make_interrupted(text: str, rows: list[DrillRow], place: str) -> errors.Run
     """Return the error that says what was interrupted, and how the drills before it ended.
 
     ``text`` is the error of the interrupted drill. It is empty when the interrupt came before the
-    drill, or ended the work of taking its fault back.
+    drill, or while the drill took its fault back.
     """
     words = text or "Interrupted. If a fault is left, `runbook check` names it."
     ends = ", ".join(f"{row.scenario} {row.end}" for row in rows) or "none"

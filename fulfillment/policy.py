@@ -336,8 +336,8 @@ class Affected(NamedTuple):
     late_orders : the highest count at one look, of orders that waited too long
     unserved : the highest count at one look, of orders without any label
     longest_minutes : the longest that a label, or an order without one, was seen to wait
-    affected : the highest count at one look, of ``labels`` plus orders that have none. The maxima
-        are not added up, since such an order gets its label later
+    affected : the highest count at one look, of ``labels`` plus orders that have none. ``labels``
+        and ``unserved`` are not added up, since such an order gets its label later
     counted_at : when ``waiting`` was counted
     """
 

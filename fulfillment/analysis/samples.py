@@ -79,9 +79,10 @@ def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
 def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) -> datetime | None:
     """Return when the failures ended: the time of the last failure. None while they may go on.
 
-    The share of successes in the two minutes up to the last failure is the chance of one success
-    while the fault lasts. The failures have ended if all the successes since then had a chance
-    under 1 % together. After a fault that let nothing through, a few successes are enough.
+    In the two minutes up to the last failure, some share of the tries succeeded. That share is
+    taken as the chance of one success while the fault lasts. The failures have ended if so many
+    successes in a row, as have come since then, would have a chance under 1 %. After a fault that
+    let nothing through, a few successes are enough.
 
     Parameters
     ----------
