@@ -461,7 +461,8 @@ def is_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
 def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
     """Tell whether a check after an action found its effect.
 
-    A move can be proven although others took or changed some of its labels first.
+    A move can be proven although others took or changed some of its labels first, or a person
+    settled some: a proof counts settled labels apart from the unproven ones.
     """
     if action.first.action not in MOVES:
         return action.is_verified
@@ -472,8 +473,7 @@ def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
         return action.is_verified
     if any(proof.get(name) for name in _FAILED):
         return False
-    is_settled = bool(proof.get("settled_by_word"))
-    return is_settled or not proof.get("unproven")
+    return not proof.get("unproven")
 
 
 def _read_before(journal: JournalView) -> Before:
@@ -489,9 +489,9 @@ def _read_before(journal: JournalView) -> Before:
 def find_end(journal: JournalView) -> datetime | None:
     """Return since when all has been well; None when that is not known.
 
-    The samples of the metrics say it. If a reading of that second or later still found trouble, the
-    end is not before the next reading of that kind that found none. As long as there is no such
-    reading, the samples' time stands.
+    The samples of the metrics say it. If a reading in that second or later still found trouble, the
+    end is not before the next reading of that kind (see ``_is_alike``) that found none. As long as
+    there is no such reading, the samples' time stands.
     """
     end = journal.well_since()
     if end is None:

@@ -488,6 +488,23 @@ def test_a_release_that_was_killed_after_its_approval_is_left(tell: Teller) -> N
     assert judge_actions(list_records(tell)) is Actions.UNFINISHED
 
 
+@pytest.mark.parametrize(
+    ("unproven", "settled", "actions"), [(0, 2, Actions.PROVEN), (1, 1, Actions.UNPROVEN)]
+)
+def test_a_word_on_some_labels_proves_nothing_of_the_others(
+    tell: Teller, unproven: int, settled: int, actions: Actions
+) -> None:
+    tell.act(ActionPhase.APPLIED, result={"moved": 4, "unproven": ["a", "b"]})
+    word = {"plan": f"{PLAN}-settle-1", "settled": settled}
+    tell.act(ActionPhase.APPLIED, action="settle", step="6.1.2", result=word)
+    known = {"lost": 0, "settled_by_word": settled, "unproven": 0}
+    tell.act(
+        ActionPhase.FAILED, action="settle", step="6.1.2", result={"plan": word["plan"], **known}
+    )
+    tell.act(ActionPhase.FAILED, result={**known, "unproven": unproven})
+    assert judge_actions(list_records(tell)) is actions
+
+
 def test_a_worker_whose_resuming_was_cut_off_leaves_nothing_to_move(tell: Teller) -> None:
     for phase in (ActionPhase.APPROVED, ActionPhase.FAILED):
         tell.act(phase, action="resume", step="6.2", result={"plan": "res-1"})
