@@ -33,9 +33,9 @@ from .situation import (
     NEEDED_ROLES,
     UPLOAD_ALERT,
     Assessment,
+    count_unsettled,
     find_end,
     is_unfinished,
-    is_unsettled,
     read_situation,
 )
 
@@ -256,10 +256,10 @@ class FulfillmentPolicy(Policy):
 
     def list_unfinished(self, action: ActionRecord, actions: Sequence[ActionRecord]) -> list[str]:
         """Say what a release left to do: labels to settle, and labels that still wait."""
-        result = action.result(ActionPhase.APPLIED)
         unfinished = []
-        if is_unsettled(action, actions):
-            labels = count_of(len(result["unproven"]), "label")
+        unsettled = count_unsettled(action, actions)
+        if unsettled:
+            labels = count_of(unsettled, "label")
             command = f"runbook settle {action.plan} --taken|--not-taken [KEY…]"
             unfinished.append(f"nobody can know whether {labels} shipped. {command}")
         if is_unfinished(action) and not action.is_taken_back:

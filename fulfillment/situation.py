@@ -450,12 +450,18 @@ def is_unfinished(action: ActionRecord) -> bool:
     return bool(action.result(ActionPhase.APPLIED).get("waiting"))
 
 
-def is_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
-    """Tell whether a move left labels in doubt, and no person settled any of them yet."""
+def count_unsettled(action: ActionRecord, actions: Sequence[ActionRecord]) -> int:
+    """Count the labels that a move left in doubt, and that no person has settled since."""
+    if action.applied is None:
+        return 0
+    count = len(action.applied.result.get("unproven", []))
     settle_prefix = f"{action.plan}-settle"  # the ids of its settle plans begin with this
-    if any(other.applied and other.plan.startswith(settle_prefix) for other in actions):
-        return False
-    return bool(action.result(ActionPhase.APPLIED).get("unproven"))
+    for other in actions:
+        if other.applied is None or other.is_taken_back:
+            continue
+        if other.plan.startswith(settle_prefix) and other.applied.seq > action.applied.seq:
+            count -= other.applied.result.get("settled", 0)
+    return max(count, 0)
 
 
 def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
@@ -466,7 +472,7 @@ def is_proven(action: ActionRecord, actions: Sequence[ActionRecord]) -> bool:
     """
     if action.first.action not in MOVES:
         return action.is_verified
-    if is_unsettled(action, actions):
+    if count_unsettled(action, actions):
         return False
     proof = action.last.result
     if "lost" not in proof:  # the action's newest entry is no proof

@@ -627,13 +627,26 @@ def test_only_a_check_of_every_object_is_a_proof(tell: Teller, action: str, proo
 
 
 def test_a_release_that_left_something_names_the_commands_that_finish_it(tell: Teller) -> None:
-    tell.act(ActionPhase.APPLIED, result={"unproven": ["a"], "waiting": ["b"]})
+    tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": ["b"]})
     records = list_records(tell)
     settle, resume = POLICY.list_unfinished(records[0], records)
+    assert "2 labels shipped" in settle
     assert f"runbook settle {PLAN} " in settle
     assert resume.endswith(f"runbook resume {PLAN}")
 
-    plan = f"{PLAN}-settle-1"
-    tell.act(ActionPhase.APPLIED, step="6.1.2", result={"plan": plan})
+    settle_label(tell, f"{PLAN}-settle-1")
+    records = list_records(tell)
+    settle, _ = POLICY.list_unfinished(records[0], records)
+    assert "1 label shipped" in settle
+    settle_label(tell, f"{PLAN}-settle-2")
     records = list_records(tell)
     assert POLICY.list_unfinished(records[0], records) == [resume]
+
+    tell.act(ActionPhase.APPLIED, step="6.1.3", result={"plan": f"{PLAN}-settle-2-undo"})
+    records = list_records(tell)
+    assert len(POLICY.list_unfinished(records[0], records)) == 2
+
+
+def settle_label(tell: Teller, plan: str) -> None:
+    """Tell that a person settled one label of the release by this plan."""
+    tell.act(ActionPhase.APPLIED, step="6.1.2", result={"plan": plan, "settled": 1})
