@@ -682,7 +682,8 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     move_steps = []
     # After a cause that forbids a release has ended, labels that another cause stopped still need a
     # release.
-    if strategy != "none" or (forbidding and stopping):
+    is_vain = bool(repair_steps) and strategy == "release" and values.get("waiting_finished") == 0
+    if (strategy != "none" and not is_vain) or (forbidding and stopping):
         move_steps.append(AdviceStep(_STRATEGY_WORDS[strategy], stopping))
     if strategy == "release":
         steps += move_steps + repair_steps
@@ -690,6 +691,8 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
         steps += repair_steps + move_steps
     if values.get("doubtful") and not causes:
         steps.append(AdviceStep(f"{_say_doubt(values)} ({_RUN})", frozenset()))
+    if causes and all(_RUN not in step.words for step in steps):
+        steps.append(AdviceStep(f"then measure again ({_RUN})", frozenset()))
     repair = _choose_repair(repairs, values["worker"])
     return Advice(
         causes=tuple(causes),

@@ -96,6 +96,11 @@ class ErrorDocument(Document):
     error: str
 
 
+def _needs_person(advice: Sequence[str]) -> bool:
+    """Tell whether a person acts first, and only a later piece of advice has a command."""
+    return "runbook " in " ".join(advice[1:]) and "runbook " not in advice[0]
+
+
 class InvestigateDocument(Document):
     """``investigate``: readings, causes, the report's path.
 
@@ -162,8 +167,8 @@ class InvestigateDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What was begun before comes first; then the next command."""
-        if self.next:
+        """What was begun before comes first; then the next command, unless the advice names it."""
+        if self.next and not _needs_person(self.advice):
             return (*self.unfinished, self.next)
         return self.unfinished
 
@@ -192,8 +197,11 @@ class RunDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What was begun before comes first; then the next command, unless a plan waits."""
-        if self.next and not self._stopped_at_plan:
+        """What was begun before comes first; then the next command.
+
+        It is left out if a plan waits, or if the advice says what a person does before it.
+        """
+        if self.next and not self._stopped_at_plan and not _needs_person(self.advice):
             return (*self.unfinished, self.next)
         return self.unfinished
 

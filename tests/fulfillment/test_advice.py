@@ -107,6 +107,19 @@ def test_one_cause_is_told_in_its_order(causes: tuple[Cause, ...], steps: list[s
     assert list_steps(say(*causes)) == steps
 
 
+def test_while_only_a_person_helps_the_advice_ends_with_a_new_measurement() -> None:
+    advice = say(Cause.CARRIER_ERRORS, waiting_finished=0)
+    assert [step.words.partition(":")[0] for step in advice.steps] == [
+        "call the carrier",
+        "then measure again (runbook run 06)",
+    ]
+
+
+def test_a_release_is_not_advised_while_nothing_is_finished() -> None:
+    assert list_steps(say(Cause.PIPELINE_PAUSED, waiting_finished=0)) == ["6.2"]
+    assert list_steps(say(Cause.PIPELINE_PAUSED, waiting_finished=1)) == ["6.1", "6.2"]
+
+
 def test_the_words_of_every_advice_are_on_the_page() -> None:
     single = [(cause,) for cause in Cause]
     both = [
