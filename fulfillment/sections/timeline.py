@@ -85,18 +85,20 @@ def _get_value(sample: Sample) -> float:
 
 
 def find_alert_changes(
-    samples: Iterable[Sample], *, name: str, gap_s: float, now: datetime
+    samples: Iterable[Sample], *, name: str, interval_s: float, now: datetime
 ) -> list[Event]:
-    """Find when an alert begins and ends.
+    """Find when an alert begins and ends. It ends with the first evaluation after its last sample.
 
     Parameters
     ----------
     samples : samples of the alert; Prometheus has them only while the alert lasts. Zero means that
         the alert was not there
-    gap_s : a longer time without a sample means that the alert ended
+    interval_s : the time between two evaluations; three without a sample mean that the alert ended
     now : when the samples were read. An alert whose newest sample is much older has ended
     """
     points = clean(samples)
+    gap_s = 3 * interval_s
+    until_next = timedelta(seconds=round(interval_s))  # two looks may measure it a bit differently
     changes: list[Event] = []
 
     def add(at: datetime, change: str) -> None:
@@ -110,13 +112,13 @@ def find_alert_changes(
         if goes_on:
             continue
         if old.value:
-            add(old.at, "ends")
+            add(old.at + until_next, "ends")
         if new.value:
             add(new.at, "begins")
     if points and points[-1].value:
         silent_s = (now - points[-1].at).total_seconds()
         if silent_s > gap_s:
-            add(points[-1].at, "ends")
+            add(points[-1].at + until_next, "ends")
     return changes
 
 
@@ -196,8 +198,10 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
         name = f"{labels.get('alertname')} {labels.get('alertstate')}"
         if is_drill(labels):
             name += " (drill)"
-        gap_s = 3 * compute_interval_s(series.samples)
-        yield from find_alert_changes(series.samples, name=name, gap_s=gap_s, now=inv.now())
+        interval_s = compute_interval_s(series.samples)
+        yield from find_alert_changes(
+            series.samples, name=name, interval_s=interval_s, now=inv.now()
+        )
 
 
 def _read_turns(inv: Investigation) -> Iterator[Event]:
