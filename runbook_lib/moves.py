@@ -362,12 +362,14 @@ class WatchedOthers:
     words : the sentence in the plan that says how we know that the others stand still
     way_back : how a person lets the others go on
     holds : False: a watcher keeps nobody still
+    changes : when others were held and let go on, in words; a watcher does neither
     """
 
     check: Callable[[], None]
     words: str
     way_back: str
     holds: bool = False
+    changes: Sequence[str] = ()
 
     def is_paused(self) -> bool:
         """Return True, so that the mover goes on: there is nobody to pause."""
@@ -435,7 +437,8 @@ class MoveGate(Generic[P]):
         """Return the mover's ``hold``: what keeps everyone else still.
 
         The hold's ``words`` stand in the plan. Its ``holds`` is False where it only watches the
-        others. Every runbook overrides this method.
+        others. Its ``changes`` say when the others were held and let go on. Every runbook overrides
+        this method.
         """
         raise NotImplementedError
 
@@ -754,6 +757,7 @@ class MoveGate(Generic[P]):
     def _run(self, run: Callable[..., MoveReport], inv: Any, plan: Plan) -> Effect:
         """Begin a plan, or go on with it, by the mover's function ``run``."""
         options = self.get_options(inv)
+        hold = self.make_hold(inv)
         try:
             with _naming_commands_in_errors():
                 done = run(
@@ -761,7 +765,7 @@ class MoveGate(Generic[P]):
                     plan.content,
                     logs=_open_logs(plan, on_beginning=partial(inv.begin_change, plan)),
                     operator=inv.operator,
-                    hold=self.make_hold(inv),
+                    hold=hold,
                     clock=self.mover.make_clock(inv.now, inv.sleep),
                     notice=inv.progress,
                     progress=partial(inv.progress, "dealt with"),
@@ -769,7 +773,10 @@ class MoveGate(Generic[P]):
                 )
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(self.describe_interruption(error)) from error
-        return self._describe_run(plan, done)
+        effect = self._describe_run(plan, done)
+        if hold.changes:
+            effect.result["hold"] = ", ".join(hold.changes)
+        return effect
 
     def _describe_run(self, plan: Plan, done: MoveReport) -> Effect:
         """Say what a run did, what is left, and which command goes on."""
@@ -817,7 +824,14 @@ class MoveGate(Generic[P]):
         with inv.incident.keep_open() as may_write:
             if may_write:
                 write_json(path, {**head, **facts})
-        return Effect(_describe_proof(proof), facts, is_ok=proof.is_complete)
+        words = _describe_proof(proof)
+        keys = set(facts["keys"].get("changed_by_others", ()))
+        begun = self.list_begun(inv.settings.runbook_home) if keys else {}
+        for plan_id, read in begun.items():
+            other = read()
+            if other and plan_id != plan.id and any(row.key in keys for row in other.plan.rows):
+                words += f"; {plan_id} of ours planned some of them, too"
+        return Effect(words, facts, is_ok=proof.is_complete)
 
 
 def _describe_proof(proof: MoveProof) -> str:

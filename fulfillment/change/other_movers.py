@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -19,6 +19,7 @@ from objectmove.bucket import Request, S3Bucket, parse_time
 from objectmove.errors import MoveError, MoversError, StoreError
 from runbook_lib import errors
 from runbook_lib.model import parse_json
+from runbook_lib.record.journal import utc_now
 from runbook_lib.section import attempt
 
 from ..clients import Clients
@@ -76,6 +77,8 @@ class WorkerHold:
         only looks (with ``WORKER_CONTROL=none`` not even that)
     way_back : how a person resumes the worker
     question : what ``ask`` reads, in words, for the message when it fails
+    now : the clock
+    changes : when the worker was paused and resumed, in words
     _still : what the last ``check`` saw; None: since pause or resume, no ``check`` succeeded
     """
 
@@ -87,6 +90,8 @@ class WorkerHold:
     way_back: str = ""
     question: str = "the worker moves"
     holds: bool = True
+    now: Callable[[], datetime] = utc_now
+    changes: list[str] = field(default_factory=list)
     _still: _Stillness | None = None
 
     def read(self) -> _Stillness:
@@ -110,6 +115,7 @@ class WorkerHold:
         _, why = attempt(self.do_pause)
         if why and not self.is_paused():
             raise MoversError(f"the worker was not paused ({why})")
+        self.changes.append(f"worker paused {self.now():%H:%M:%SZ}")
 
     def check(self) -> None:
         """Make sure that the worker stands still; the first time, wait until its pass has ended.
@@ -147,6 +153,7 @@ class WorkerHold:
         _, reason = attempt(self.do_resume)
         try:
             if self.read().fully_running:
+                self.changes.append(f"resumed {self.now():%H:%M:%SZ}")
                 return
         except MoversError as error:
             reason = str(error)

@@ -104,7 +104,9 @@ class ReleaseGate(MoveGate[AnyPlan]):
 
     def make_hold(self, inv: Investigation) -> WorkerHold:
         """Return the hold that ``WORKER_CONTROL`` names."""
-        return make_hold(inv.settings, inv.clients, sleep=inv.sleep)
+        hold = make_hold(inv.settings, inv.clients, sleep=inv.sleep)
+        hold.now = inv.now
+        return hold
 
     def check_ready(self, inv: Investigation, move: AnyPlan) -> None:
         """Refuse unless the store says that it is healthy.

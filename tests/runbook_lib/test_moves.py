@@ -173,6 +173,14 @@ def test_the_mover_gets_store_approval_ledger_and_hold(inv: Any) -> None:
     assert (mover.given["stands_still"], mover.given["strict"]) == (True, False)
 
 
+def test_a_run_says_when_it_held_the_others(inv: Any) -> None:
+    plan = admit(FakeMover(FakeReport(True, FACTS)), inv)
+    assert "hold" not in plan.kind.apply(inv, plan).result
+    gate: Any = plan.kind.apply
+    gate.__self__.make_hold = lambda _inv: SimpleNamespace(changes=["paused", "resumed"])
+    assert plan.kind.apply(inv, plan).result["hold"] == "paused, resumed"
+
+
 def test_a_plan_that_was_cut_off_is_resumed_and_needs_no_approval(inv: Any) -> None:
     mover = FakeMover(FakeReport(True, FACTS), is_cut_off=True)
     plan = admit(mover, inv)
