@@ -38,7 +38,7 @@ from ..record.history import PHASES, HistoryRow, describe_last_drill, list_histo
 from ..record.incident import Incident, write_file
 from ..record.journal import utc_now
 from ..record.notes import list_lessons, list_other_notes
-from ..record.view import get_content, get_number
+from ..record.view import get_content
 from ..runbook import find_runbook, name_runbook
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
@@ -174,7 +174,8 @@ class _Page:
         model = self._model
         journal = model.journal
         outcome = self._name_outcome()
-        others = [row for row in self._history if row.incident != self._incident.id]
+        made_at = parse_time(self._incident.id[4:20])  # as in inc-20261124T031400Z-7f3a
+        earlier = [row for row in self._history if row.closed_at and row.closed_at < made_at]
         tone, _ = get_tone(outcome or "unknown")
         return render_page(
             "report.html",
@@ -197,7 +198,7 @@ class _Page:
             journal=self._shown_entries,
             head=journal.entries[-1] if journal.entries else _NO_ENTRY,
             versions=read_versions(),
-            last_drill=describe_last_drill(others, utc_now()),
+            last_drill=describe_last_drill(earlier, utc_now()),
             made_at=utc_now(),
             table=_tabulate_rows,
             describe_entry=_describe_entry,
@@ -279,13 +280,10 @@ class _Page:
         return None
 
     def _find_effect(self) -> Reading | None:
-        """Return the reading of the largest effect that a plan would have; None without any.
-
-        Of equal effects the newest counts: its numbers are those of the last plan.
-        """
+        """Return the newest reading of the effect that a plan would have; None without any."""
         readings = self._model.journal.readings
         effects = [reading for reading in readings if reading.role is Role.EFFECT and reading.rows]
-        return max(reversed(effects), key=get_number, default=None)
+        return effects[-1] if effects else None
 
     def _list_follow_ups(self) -> tuple[str, ...]:
         """Return what is to be done after the incident, by the last conclusion that says so."""

@@ -154,13 +154,13 @@ def test_the_forecast_tells_the_backlog_before_and_after_the_plan(tmp_path: Path
     assert "unknown" in forecast
 
 
-def test_of_two_plans_with_an_equal_effect_the_last_one_is_told(tmp_path: Path) -> None:
+def test_of_two_plans_the_effect_of_the_last_one_is_told(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     for count in (41, 69):
         rows = [{"what": "objects waiting", "now": count, "after the plan": count - 1}]
         columns = list(rows[0])
         reason = f"{count} objects wait"
-        tell.read("6.1", "effect", "ok", value=0, rows=rows, columns=columns, reason=reason)
+        tell.read("6.1", "effect", "ok", value=-count, rows=rows, columns=columns, reason=reason)
     html, _ = render(tell.incident)
     forecast = html[html.index('id="forecast"') : html.index('id="lessons"')]
     assert "69 objects wait" in forecast
