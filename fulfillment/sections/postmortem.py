@@ -265,7 +265,11 @@ def _read_documents(inv: Investigation) -> Outcome:
         doubt = "the references were not checked: run section 8"
     elif unread:
         doubt = f"could not be checked: {'; '.join(unread)}"
-    fine = "every reference that this installation has is right"
+    right = [r.step for r in readings if r.status is Status.OK]
+    left_out = [r.step for r in readings if r.status is Status.LEFT_OUT]
+    fine = f"right: {', '.join(right) or 'none'}"
+    if left_out:
+        fine += f"; left out, and not checked: {', '.join(left_out)}"
     return _judge_point(inv, "7.5", broken, doubt, fine)
 
 
