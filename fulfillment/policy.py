@@ -188,6 +188,10 @@ class FulfillmentPolicy(Policy):
         details = []
         if counts.released:
             details.append(f"{counts.released:,} released by move")
+            others = (counts.affected or 0) - counts.released
+            events = [entry.data.get("event") for entry in journal.entries]
+            if others and "injected" in events:
+                details[-1] += f", all of orders of the drill; {others:,} others"
         if counts.waiting:
             details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")
         if counts.late_orders:

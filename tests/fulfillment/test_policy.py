@@ -309,6 +309,15 @@ def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Te
         assert count in str(impact)
 
 
+def test_of_a_drill_the_impact_splits_its_own_labels_from_those_of_others(tell: Teller) -> None:
+    tell.read("2.3", "backlog", "breach", value=28)
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 12})
+    assert "others" not in str(POLICY.compute_impact(view_of(tell)))
+    tell.record("drill", {"event": "injected"})
+    words = "28 affected; 12 released by move, all of orders of the drill; 16 others"
+    assert str(POLICY.compute_impact(view_of(tell))).startswith(words)
+
+
 @pytest.mark.parametrize("acted_first", [True, False])
 def test_a_change_after_the_end_is_not_told_as_what_ended_it(
     tell: Teller, *, acted_first: bool
