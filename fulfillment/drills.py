@@ -1084,7 +1084,11 @@ def _close_other_incidents(drill: Drill) -> None:
     place = f"../{drill.incident.id}/report.html"
     text = "its trouble came from the fault of a drill, whose report counts the labels that the "
     text += f"drill's own looks saw: {place}"
-    for other in _list_other_incidents(drill):
+    others = _list_other_incidents(drill)
+    if others:
+        names = ", ".join(other.id for other in others)
+        drill.incident.update(opened_beside=names)
+    for other in others:
         with suppress(errors.RecordError):
             _note_trigger(drill, other)
             verdict = drill.conclude("06_remediation", other)

@@ -197,7 +197,7 @@ class Policy:
             return say_main_causes(causes)
         if verdict is Verdict.UNKNOWN:
             return "what a verdict needs is not known"
-        return "the cause is not proven"
+        return "no cause is proven now"
 
     def describe_action(self, action: ActionRecord) -> str:
         """Return what was done, in words: the action's name and its target.

@@ -106,8 +106,8 @@ def _refresh_advice(inv: Investigation) -> Advice:
     """Read anew what is too old for a plan, and return section 5's advice.
 
     Unless a parameter names a plan that was made before, readings from before this run are too old.
-    If the advice rests on a cause that no diagnosis named before, the new diagnosis is written to
-    the journal.
+    If the advice rests on a cause that no diagnosis named before, or if a cause of the newest
+    diagnosis is not supported any more, the new diagnosis is written to the journal.
     """
     max_age_s = _MAX_AGE_S
     starts = [start.at for start in inv.journal.starts if start.section == NAME]
@@ -118,7 +118,8 @@ def _refresh_advice(inv: Investigation) -> Advice:
         inv.read_step(step_id, max_age_s=max_age_s)
     advice = judge_causes(inv).advice
     named = {finding.name for finding in inv.policy.list_causes(inv.journal)}
-    if not named.issuperset(advice.causes):
+    newest = {f.name for f in inv.journal.findings() if f.status is CauseStatus.SUPPORTED}
+    if not named.issuperset(advice.causes) or not newest.issubset(advice.causes):
         record_diagnosis(inv)
     return advice
 

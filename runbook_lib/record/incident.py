@@ -293,7 +293,7 @@ class Incident:
         if episode and state.episode is None:
             self._change({"episode": episode.model_dump(mode="json")})
             start = f"{episode.start:%Y-%m-%d %H:%M:%S}Z"
-            text = f"The alert whose condition began at {start} belongs to {self.id}."
+            text = f"{self.id} takes up the alert whose condition began at {start}."
             self.tell("adopted", text)
         if by != HAND:  # only a step saw trouble, which may be an earlier incident's
             self._name_continued()

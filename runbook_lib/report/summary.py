@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import NamedTuple, TypeVar
 
 from chainlog import Entry
@@ -71,6 +71,7 @@ _NEIGHBOURS = {
     "Previous incident": "previous",
     "Next incident": "followed_by",
     "Fault of the drill": "fault_drill",
+    "Also opened for this fault": "opened_beside",
 }
 
 
@@ -155,8 +156,8 @@ def write_headline(model: ReportModel) -> str:
     words, _, _ = VERDICT_WORDS[model.verdict].partition(";")
     causes_now = model.causes
     if not model.is_good:
-        past = _list_past(model)
-        causes_now = [cause for cause in causes_now if cause.name not in past] or causes_now
+        statuses = {finding.name: finding.status for finding in model.journal.findings()}
+        causes_now = [c for c in causes_now if statuses.get(c.name) is CauseStatus.SUPPORTED]
     headline = model.policy.make_headline(model.verdict, causes_now)
     if model.facts.get("fault_drill") and model.causes and model.verdict is not Verdict.HEALTHY:
         headline += ", from a drill's fault"
@@ -844,16 +845,24 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
 
 
 def _list_cut_off(model: ReportModel, action: ActionRecord) -> Iterator[TimelineRow]:
-    """Yield when an action failed, or was interrupted, before it was carried out after all."""
+    """Yield when an action failed, or was interrupted, before it was carried out after all.
+
+    A run that was killed wrote no end. A later run that began before the next phase shows it.
+    """
     if action.applied is None:
         return
     # A failure with one of these reasons has a row already, by the entry `interrupted`.
     shown = [e.data.get("reason") for e in model.journal.entries if e.kind == "interrupted"]
-    for entry in action.phases:
+    section = model.find_section_of(action.first.step).name
+    starts = [start.seq for start in model.journal.starts if start.section == section]
+    for entry, later in pairwise(action.phases):
+        is_approval = entry.phase is ActionPhase.APPROVED
+        was_killed = is_approval and any(entry.seq < seq < later.seq for seq in starts)
         is_before = entry.phase is ActionPhase.FAILED and entry.seq < action.applied.seq
-        if is_before and entry.reason not in shown:
+        if was_killed or (is_before and entry.reason not in shown):
             text = f"The {action.first.action.replace('_', ' ')} stopped before its end"
-            yield TimelineRow(entry.at, "failed", text, entry.reason, entry.seq)
+            note = entry.reason or "it began at this time; when it stopped is not recorded"
+            yield TimelineRow(entry.at, "failed", text, note, entry.seq)
 
 
 def _say_review(action: ActionRecord) -> str:

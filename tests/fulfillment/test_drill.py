@@ -31,6 +31,8 @@ from runbook_lib.model import Verdict, keep_quiet
 from runbook_lib.record.detection import list_triggers
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
+from runbook_lib.report import ReportModel
+from runbook_lib.report.summary import list_facts
 from runbook_lib.run import notebooks
 from runbook_lib.run.commands import investigate
 from tests.support.stories import PausedPipeline, make_world
@@ -133,6 +135,10 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     (seen,) = [folder for folder in folders if folder.name != document.incident]
     report = (seen / "report.html").read_text("utf-8")
     assert f"../{document.incident}/report.html" in report
+    # Both took up the alert, so each report names the other incident.
+    own = Incident(world.home / document.incident, redactor=Redactor())
+    assert list_facts(ReportModel(own, SECTIONS))["Also opened for this fault"].text == seen.name
+    assert f"../{seen.name}/report.html" in (own.folder / "report.html").read_text("utf-8")
     summary = (seen / "summary.txt").read_text("utf-8")
     assert "Fixed" in summary
     lines = {line.partition(":")[0]: line for line in summary.splitlines()}

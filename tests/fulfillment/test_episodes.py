@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from fulfillment.analysis.causes import Cause
 from fulfillment.clients.http_systems import Sample
 from fulfillment.commands import (
     RELEASE,
@@ -32,14 +33,15 @@ from runbook_lib.errors import (
     NotConnectedError,
     PlanExpiredError,
     PlanNotApprovedError,
+    RunbookError,
     UsageError,
     exit_code_of_error,
 )
-from runbook_lib.model import Verdict, keep_quiet
+from runbook_lib.model import CauseStatus, Verdict, keep_quiet
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, write_outputs
-from runbook_lib.report.summary import list_facts
+from runbook_lib.report.summary import list_facts, write_headline
 from runbook_lib.run.commands import (
     check_report,
     close_incident,
@@ -354,6 +356,22 @@ def test_a_plan_of_section_6_alone_leaves_the_cause_in_the_report(world: World) 
     run_chosen(world.settings, SECTIONS, ["06"], parameters={})
     (row,) = list_incidents(world.settings).incidents
     assert row.cause_found == "pipeline_paused"
+
+
+def test_a_cause_that_is_over_before_a_plan_is_named_neither_in_the_title_nor_as_there(
+    world: World,
+) -> None:
+    pause_pipeline(world)
+    look(world)
+    world.dag = replace(world.dag, is_paused=False)
+    world.now += timedelta(minutes=2)
+    run_chosen(world.settings, SECTIONS, ["06"], parameters={})
+    (open_id,) = list_open(world)
+    incident = Incident(world.home / open_id, redactor=Redactor())
+    (finding,) = [f for f in incident.journal.view().findings() if f.name == Cause.PIPELINE_PAUSED]
+    assert finding.status is CauseStatus.PAST
+    headline = write_headline(ReportModel(incident, SECTIONS))
+    assert headline == "Incident: no cause is proven now"
 
 
 def test_a_section_that_judges_no_symptom_says_what_the_incident_says(world: World) -> None:
@@ -710,6 +728,20 @@ def plan_by_hand(world: World) -> PlanDocument:
         world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
         older_than_minutes=0, limit=0,
     )  # fmt: skip
+
+
+def test_verify_names_our_plan_that_moved_what_another_plan_wanted(world: World) -> None:
+    pause_pipeline(world)
+    first = plan_by_hand(world)
+    second = plan_by_hand(world)
+    RELEASE.apply(world.settings, str(second.plan), approve=second.sha256, progress=keep_quiet)
+    for key in [key for key in world.store.objects if key.startswith("ready/")]:
+        del world.store.objects[key]  # a consumer took it
+    with suppress(RunbookError, MoveError):
+        RELEASE.apply(world.settings, str(first.plan), approve=first.sha256, progress=keep_quiet)
+    proof = RELEASE.verify(world.settings, str(first.plan), progress=keep_quiet)
+    assert proof.changed_by_others > 0
+    assert proof.summary.endswith(f"; {second.plan} of ours planned some of them, too")
 
 
 def list_damages(caplog: pytest.LogCaptureFixture) -> list[str]:

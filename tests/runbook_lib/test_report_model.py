@@ -553,6 +553,21 @@ def test_an_interruption_stands_in_the_timeline_after_the_resume(tmp_path: Path)
     assert [row.note for row in rows] == ["Interrupted after 17 of 136"]
 
 
+def test_a_run_that_was_killed_stands_in_the_timeline_after_the_resume(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.start("06_remediation")
+    tell.act(ActionPhase.APPROVED)
+    tell.start("02_signals_detection")
+    tell.section = "06_remediation"
+    tell.act(ActionPhase.APPLIED)
+    assert "failed" not in [row.tone for row in tell_timeline(model_of(tell.incident))]
+    tell.act(ActionPhase.APPROVED, result={"plan": "rel-2"})
+    tell.start("06_remediation")
+    tell.act(ActionPhase.APPLIED, result={"plan": "rel-2"})
+    rows = [row for row in tell_timeline(model_of(tell.incident)) if row.tone == "failed"]
+    assert [row.text for row in rows] == ["The release stopped before its end"]
+
+
 def test_a_second_approval_after_a_kill_does_not_hide_the_first(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.start("06_remediation")
@@ -1015,6 +1030,11 @@ def test_while_there_is_trouble_the_title_names_only_causes_that_are_still_there
     model.is_good = False
     assert write_headline(model).endswith(": errors")
     assert "A pause, found at 03:14:15Z, past at the last look" in facts_of(model)["Cause"]
+    doubtful = newest[0].model_copy(update={"status": CauseStatus.UNDECIDED})
+    tell.conclude(Verdict.NOT_FIXED, "too early", findings=(doubtful, *newest[1:]))
+    model = model_of(tell.incident)
+    model.is_good = False
+    assert "errors" not in write_headline(model)
     model.is_good = True
     assert write_headline(model).endswith(": errors and a pause")
 
