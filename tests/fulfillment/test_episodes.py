@@ -7,7 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -33,7 +33,6 @@ from runbook_lib.errors import (
     NotConnectedError,
     PlanExpiredError,
     PlanNotApprovedError,
-    RunbookError,
     UsageError,
     exit_code_of_error,
 )
@@ -728,20 +727,6 @@ def plan_by_hand(world: World) -> PlanDocument:
         world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
         older_than_minutes=0, limit=0,
     )  # fmt: skip
-
-
-def test_verify_names_our_plan_that_moved_what_another_plan_wanted(world: World) -> None:
-    pause_pipeline(world)
-    first = plan_by_hand(world)
-    second = plan_by_hand(world)
-    RELEASE.apply(world.settings, str(second.plan), approve=second.sha256, progress=keep_quiet)
-    for key in [key for key in world.store.objects if key.startswith("ready/")]:
-        del world.store.objects[key]  # a consumer took it
-    with suppress(RunbookError, MoveError):
-        RELEASE.apply(world.settings, str(first.plan), approve=first.sha256, progress=keep_quiet)
-    proof = RELEASE.verify(world.settings, str(first.plan), progress=keep_quiet)
-    assert proof.changed_by_others > 0
-    assert proof.summary.endswith(f"; {second.plan} of ours planned some of them, too")
 
 
 def list_damages(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -227,6 +227,17 @@ def test_a_refusal_of_the_mover_is_one_of_the_gate(inv: Any) -> None:
     assert FakeRefusalError in plan.kind.refusals
 
 
+def test_a_proof_names_our_other_plan_of_what_others_changed(inv: Any) -> None:
+    proof = {"changed_by_others": 1, "keys": {"changed_by_others": ["a"]}}
+    plan = admit(FakeMover(FakeReport(False, proof)), inv)
+    inv.settings = SimpleNamespace(runbook_home=inv.incident.folder.parent)
+    other = SimpleNamespace(plan=SimpleNamespace(rows=[SimpleNamespace(key="a")]))
+    gate: Any = plan.kind.verify
+    gate.__self__.list_begun = lambda _home: {"move-2": lambda: other, "move-3": lambda: None}
+    reason = plan.kind.verify(inv, plan).reason
+    assert reason.endswith("1 changed by others; move-2 of ours planned some of them, too")
+
+
 def test_a_proof_is_kept_as_evidence(inv: Any) -> None:
     proof = {"in_place": 2, "lost": 1, "keys": {"lost": ["a"]}}
     plan = admit(FakeMover(FakeReport(False, proof)), inv)
