@@ -392,8 +392,9 @@ def test_labels_that_nobody_can_know_are_open_until_they_are_settled(tmp_path: P
     (open_,) = [text for text, _ in list_open(model_of(tell.incident)) if command in text]
     assert "1 label " in open_
     assert "--taken|--not-taken" in open_
-    tell.act(ActionPhase.PLANNED, step="6.1.2", action="settle", result={"plan": "rel-a-settle-1"})
-    tell.act(ActionPhase.APPLIED, step="6.1.2", action="settle", result={"plan": "rel-a-settle-1"})
+    word = {"plan": "rel-a-settle-1", "settled": 1}
+    tell.act(ActionPhase.PLANNED, step="6.1.2", action="settle", result=word)
+    tell.act(ActionPhase.APPLIED, step="6.1.2", action="settle", result=word)
     assert not any(command in text for text, _ in list_open(model_of(tell.incident)))
 
 
