@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every test that needs a process or a server, in three lanes beside each other: they wait for
+# Every test that needs a process or a server, in four lanes beside each other: they wait for
 # servers as often as they compute, and more lanes would only wait for two cores. What a lane in
 # the background printed is shown when it is done.
 # What failed beside others is run once more, alone: only what fails again is a failure, and both
@@ -33,28 +33,38 @@ stores_lane() {
     export TEST_LANE=1
     failed=""
     stores -n 2 --dist worksteal || failed="$failed stores"
-    drills || failed="$failed drills"
-    browser || failed="$failed browser"
     echo "$failed" >"$kept/stores_lane.failed"
 }
 alerting_lane() {
     export TEST_LANE=3
     failed=""
     alerting || failed="$failed alerting"
-    elsewhere || failed="$failed elsewhere"
+    drills || failed="$failed drills"
     echo "$failed" >"$kept/alerting_lane.failed"
+}
+browser_lane() {
+    export TEST_LANE=4
+    failed=""
+    browser || failed="$failed browser"
+    elsewhere || failed="$failed elsewhere"
+    echo "$failed" >"$kept/browser_lane.failed"
 }
 
 stores_lane >"$kept/stores.log" 2>&1 &
 stores_lane=$!
 alerting_lane >"$kept/alerting.log" 2>&1 &
 alerting_lane=$!
+browser_lane >"$kept/browser.log" 2>&1 &
+browser_lane=$!
 failed=""
 stack || failed="stack"
 wait "$stores_lane" || true
 wait "$alerting_lane" || true
-cat "$kept/stores.log" "$kept/alerting.log"
-failed="$failed$(cat "$kept/stores_lane.failed")$(cat "$kept/alerting_lane.failed")"
+wait "$browser_lane" || true
+cat "$kept/stores.log" "$kept/alerting.log" "$kept/browser.log"
+for lane in stores alerting browser; do
+    failed="$failed$(cat "$kept/${lane}_lane.failed")"
+done
 
 code=0
 for name in $failed; do

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.commands import Lane, open_lane
 from tests.support.gateway import StoreServer, run_juicefs, run_seaweedfs
 
-RUNS = int(os.environ.get("RUNBOOK_FAULT_RUNS", "8"))
+RUNS = int(os.environ.get("RUNBOOK_FAULT_RUNS", "5"))
 
 _WAY_BACK = ("test_way_back", "test_settling", "test_pauses", "test_memory", "test_router")
 #: Of the tests of the way back, those that `make test` runs; `make test-faults` runs all.
