@@ -56,7 +56,7 @@ _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Ver
 #: Roles of the steps that leave something open while they cannot be read.
 _MUST_BE_READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
 _NO_CAUSE = "the cause is not proven"
-_MOST_ROWS = 15
+_MOST_ROWS = 20
 #: How long before the opening an alert may have fired, and have made somebody look.
 _BEFORE_OPENING = timedelta(minutes=1)
 #: How often something was counted, at the beginning of an event's text.
@@ -624,9 +624,9 @@ def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
 
 
 def tell_timeline(model: ReportModel) -> list[TimelineRow]:
-    """Return the story as a person would tell it, sorted by time: fifteen rows at most.
+    """Return the story as a person would tell it, sorted by time: twenty rows at most.
 
-    A drill's timeline begins with the drill. If there are more than fifteen rows, notes are left
+    A drill's timeline begins with the drill. If there are more than twenty rows, notes are left
     out first. Half of the room is for causes and remedies, the other half for the rest; what one
     half does not need, the other gets. Of each half the rows in the middle are left out. One more
     row, at the time of the first that is left out, counts them all.

@@ -352,6 +352,8 @@ def _set_value_axis(axes: Any, threshold: float | None) -> None:
     low, high = axes.get_ylim()
     if high <= 0:
         high = 1.0
+    if low > 0:
+        high *= 1.05  # the room above the line was for an axis that does not begin at zero
     if threshold is not None:
         high = max(high, 1.25 * threshold)
     axes.set_ylim(min(0.0, low), high)
