@@ -840,8 +840,8 @@ class Planner:
             return Job(job_id, self._work.look_job, (episode.id, look))
         if episode.looks and self._has_unreported(episode):
             addition = episode.additions + 1
-            # An addition that failed does not raise the count. The next try gets the same job id,
-            # which is not started again; the next look reports its alerts.
+            # An addition that failed does not raise the count, so the same job id comes out here
+            # again. A job is started once: the next look reports these alerts.
             job_id = f"{_JOBS_VERSION}-addition-{episode.id}-{episode.looks}.{addition}"
             return Job(job_id, self._work.addition_job, (episode.id, episode.looks, addition))
         return None

@@ -45,7 +45,7 @@ class Holding:
 
     Attributes
     ----------
-    why_held : why these settings cannot let the others go on; empty when they can
+    why_held : why the settings of this run cannot let the others go on; empty when they can
     has_let_go : whether this run let the others go on; False while another plan holds them, too
     """
 

@@ -332,6 +332,7 @@ class Session:
                 # A proxy may have sent the request twice: then only the second one was refused.
                 answer = replace(answer, effect="unknown")
             if is_late and answer.failed:
+                # A bulk delete that refused some of its keys: the same holds for those keys.
                 answer = replace(answer, effect="unknown")
             if counts and answer.effect == "unknown":
                 self._uncertain_until = max(self._uncertain_until, self.fence_at)
