@@ -494,9 +494,10 @@ class Run:
         looks.update(looks_elsewhere)
 
     def _find_owners(self) -> dict[str, Record]:
-        """Return which other plan owns each key; a plan that this one is about does not count.
+        """Return which other plan owns each key.
 
-        The keys are objects' keys; the values are the records of the plans that own them.
+        The keys are objects' keys; the values are the records of the plans that own them. This plan
+        does not count, nor the plan that it undoes, settles or reopens, nor their release.
         """
         header = self.plan.header
         family = (header.id, header.parent, header.release)

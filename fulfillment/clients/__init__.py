@@ -24,7 +24,9 @@ from .services import CommandServices, ServicesClient, ServiceSwitch, connect_se
 
 
 class Clients:
-    """Every client that the settings name. A client sends nothing before it is used.
+    """A client of every outside system. None sends anything before it is used.
+
+    Without an address, an HTTP client raises ``NotConfiguredError`` at its first question.
 
     Parameters
     ----------

@@ -228,7 +228,7 @@ class ObjectStore:
         return None
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
-        """Return the rights of the keys for looking, or with ``write_under`` of those for changes.
+        """Return what the access key for looking may do; with ``write_under``, the one for changes.
 
         Parameters
         ----------

@@ -174,8 +174,8 @@ class _Page:
         model = self._model
         journal = model.journal
         outcome = self._name_outcome()
-        made_at = parse_time(self._incident.id[4:20])  # as in inc-20261124T031400Z-7f3a
-        earlier = [row for row in self._history if row.closed_at and row.closed_at < made_at]
+        begun_at = parse_time(self._incident.id[4:20])  # as in inc-20261124T031400Z-7f3a
+        earlier = [row for row in self._history if row.closed_at and row.closed_at < begun_at]
         tone, _ = get_tone(outcome or "unknown")
         return render_page(
             "report.html",
