@@ -112,7 +112,8 @@ def read_situation(
     causes_before : the causes that this incident's diagnoses named
     roles : the roles whose needed readings must be there
     """
-    current = journal.list_current(now)
+    clear = find_clear_time(journal)
+    current = _drop_outlived(journal.list_current(now), clear, now)
     symptoms = [reading for reading in current.values() if reading.role in SYMPTOMS]
     low_lag_seq = _find_low_lag(current.values())
     usual_backlog_seq = _find_usual_backlog(current.values())
@@ -126,7 +127,6 @@ def read_situation(
     missing = _list_missing(journal, current, roles, now)
     observations = collect_observations(current.values())
     alerts = _read_alerts(current.values(), is_asked=Role.ALERT in roles)
-    clear = find_clear_time(journal)
     situation = Situation(
         needed=_judge_needed(breaches, missing),
         delay=alerts[DELAY_ALERT],
@@ -147,6 +147,23 @@ def read_situation(
         above=_say_above(current.values()),
         alerts_at=max((r.observed_at for r in current.values() if r.alerts), default=None),
     )
+
+
+def _drop_outlived(
+    current: Mapping[str, Reading], clear: ClearTime | None, now: datetime
+) -> Mapping[str, Reading]:
+    """Leave out a reading that saw an alert fire, once the alert's time to clear is over.
+
+    Whether the alert has cleared is not known then. A reading of after that time stays: the alert
+    should have cleared by then.
+    """
+    if clear is None or now <= clear.deadline:
+        return current
+    return {
+        step: reading
+        for step, reading in current.items()
+        if AlertState.FIRING not in reading.alerts.values() or reading.observed_at > clear.deadline
+    }
 
 
 def _parse_enum(enum: type[E], word: Json, default: E) -> E:

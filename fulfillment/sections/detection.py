@@ -55,9 +55,9 @@ from .signals import (
     REFRESH,
     draw_line,
     draw_listing,
+    draw_samples,
     find_alert_states,
     is_drill,
-    read_lines,
     read_panel,
     read_samples,
 )
@@ -499,6 +499,7 @@ _Unit = Literal["objects", "bytes"]
 
 def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
     """List what waits, and compare the listing with the metric of this unit."""
+    plot = _draw_backlog(inv, unit)  # before the listing: the reading's time is its end
     waiting = read_waiting(inv)
     listed = _measure(waiting.objects, unit)
     metric_words = _compare_metric(inv, unit, listed)
@@ -506,7 +507,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
     outcome = Outcome(
         value=_measure(waiting.real, unit),
         rows=waiting.rows(50),
-        plot=_draw_backlog(inv, unit),
+        plot=plot,
         since=waiting.since,
         orders=_count_orders(waiting),
         longest_minutes=round(waiting.longest_minutes, 1),
@@ -607,9 +608,7 @@ def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
     metric cannot be read.
     """
     metric = f"fulfillment_artifacts_backlog_{unit}"
-    lines, _ = attempt(
-        lambda: read_lines(inv, metric, labels=("prefix", "origin"), is_highest=True)
-    )
+    lines, _ = attempt(lambda: draw_samples(inv, metric, labels=("prefix", "origin")))
     prefixes = list_prefixes(inv.settings)
     own = [line for line in lines or () if line.name.split(" ", maxsplit=1)[0] in prefixes]
     applied = inv.journal.list_actions(ActionPhase.APPLIED)

@@ -17,7 +17,7 @@ from runbook_lib.section import attempt
 from runbook_lib.show.text import format_duration
 
 from ..analysis.recovery import compute_recovery, find_well_since
-from ..analysis.samples import Sample, clean, find_end, list_growth
+from ..analysis.samples import Sample, clean, compute_interval_s, find_end, list_growth
 from ..investigation import Investigation
 from ..outcome import Backlog, Uploads
 from ..waiting import Waiting, say_waiting
@@ -190,13 +190,18 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
     names = "|".join(ALERTS)
     firing = f'ALERTS{{alertname=~"{names}",alertstate="firing",drill!="true"}}'
     troubles = [sample.at for sample in lag if sample.value >= inv.settings.recovered_minutes]
+    now = inv.now()
+    alert_ends: list[datetime] = []
     for series in inv.clients.prometheus.query_samples(firing, window_s):
-        troubles += [sample.at for sample in series.samples if sample.value]
+        fired = [sample.at for sample in series.samples if sample.value]
+        troubles += fired
+        # An alert ends with the evaluation after its last sample.
+        until_next = timedelta(seconds=round(compute_interval_s(series.samples)))
+        alert_ends += [min(at + until_next, now) for at in fired[-1:]]
     failures = _merge_growth(_read_counters(inv, _FAILED_UPLOADS, window_s))
     troubles += [grown.at for grown in failures]
     # Without a breach in the journal there is no incident, and no calm before it to compare with.
     usual = _read_usual(inv) if inv.journal.since() else None
-    now = inv.now()
     well_looks = [reading.observed_at for reading in inv.journal.readings if reading.well_since]
     if usual is not None:
         last_trouble = max(troubles, default=now)
@@ -206,7 +211,10 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
         backlog = read_samples(inv, BACKLOG % inv.settings.pending_prefix, window_s)
         troubles += [s.at for s in backlog if s.value > usual.allowed and s.at <= until]
     looks = [*(sample.at for sample in lag), *well_looks, now]
-    return find_well_since(looks, troubles)
+    since = find_well_since(looks, troubles)
+    if since is None or since in well_looks:
+        return since
+    return max([since, *alert_ends])
 
 
 class Comparison(NamedTuple):

@@ -500,7 +500,7 @@ def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan)
         _row("arrive per minute", arrival, arrival),
         _row("leave per minute", drain, drain),
         _row(
-            "empty in",
+            "empty in, by this plan alone",
             _say_time_to_empty(forecast_now),
             _say_time_to_empty(forecast_after) if staying_count else "empty at once",
         ),
@@ -518,7 +518,7 @@ def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan)
 _OUTLOOKS = {
     "empty": "Then the queue is empty",
     "draining": "Then the queue drains",
-    "never": "Then the queue does not drain",
+    "never": "By this plan alone, the queue does not drain",
     "unknown": "What becomes of the queue then is not known",
 }
 

@@ -73,15 +73,10 @@ def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sam
 def draw_line(name: str, samples: Sequence[Sample]) -> Line:
     """Return a line of at most 200 points, including the newest.
 
-    A flat stretch keeps only its two ends.
+    A flat stretch keeps only its two ends. If there still are too many points, of each few in a row
+    only the highest is kept.
     """
-    stride = max(1, math.ceil(len(samples) / _MAX_POINTS))
-    newest_first = samples[::-stride]
-    points = []
-    # `clean` brings them back into the order of time.
-    for sample in clean(newest_first):
-        value = round(sample.value, 4)
-        points.append((sample.at, value))
+    points = [(sample.at, round(sample.value, 4)) for sample in clean(samples)]
     values = [value for _, value in points]
     last = len(points) - 1
     kept = []
@@ -91,45 +86,52 @@ def draw_line(name: str, samples: Sequence[Sample]) -> Line:
         is_flat = len(set(with_neighbours)) == 1
         if is_end or not is_flat:
             kept.append(point)
+    if len(kept) > _MAX_POINTS:
+        earlier, newest = kept[:-1], kept[-1]
+        stride = math.ceil(len(earlier) / (_MAX_POINTS - 1))
+        groups = [earlier[first : first + stride] for first in range(0, len(earlier), stride)]
+        kept = [max(group, key=_get_height) for group in groups]
+        kept.append(newest)
     return Line(name=name, points=tuple(kept))
 
 
+def _get_height(point: tuple[datetime, float]) -> float:
+    return point[1]
+
+
+def draw_samples(inv: Investigation, selector: str, *, labels: Sequence[str]) -> tuple[Line, ...]:
+    """Return the raw samples of a selector over the window as lines of a plot, at most 20.
+
+    Values at even times, as ``read_lines`` asks for, would leave short peaks out.
+
+    Parameters
+    ----------
+    labels : the values of these labels are a line's name
+    """
+    found = inv.clients.prometheus.query_samples(selector, inv.window.total_seconds())
+    return tuple(
+        draw_line(_name_series(series, labels), series.samples) for series in found[:_MAX_LINES]
+    )
+
+
 def read_lines(
-    inv: Investigation,
-    promql: str,
-    *,
-    labels: Sequence[str] = (),
-    name: str = "",
-    is_highest: bool = False,
+    inv: Investigation, promql: str, *, labels: Sequence[str] = (), name: str = ""
 ) -> tuple[Line, ...]:
-    """Return an expression's series over the window as lines of a plot, at most 20.
+    """Return an expression's values at even times over the window as lines of a plot, at most 20.
 
     Parameters
     ----------
     labels : the values of these labels are a line's name
     name : the name of a line whose series has none of these labels; empty: the expression
-    is_highest : whether each point is the highest sample since the point before it, so that a short
-        peak is drawn; but the last point is the value of now. The expression must then be a
-        selector
     """
     end = inv.now()
     start = end - inv.window
     step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
-    query = f"max_over_time({promql}[{math.ceil(step_s)}s])" if is_highest else promql
-    prometheus = inv.clients.prometheus
-    newest: dict[str, Sequence[Sample]] = {}
-    if is_highest:
-        for series in prometheus.query_range(promql, end, end, step_s):
-            newest[_name_series(series, labels)] = series.samples
-    lines = []
-    for series in prometheus.query_range(query, start, end, step_s)[:_MAX_LINES]:
-        own_name = _name_series(series, labels)
-        samples = list(series.samples)
-        if own_name in newest:
-            # The last point becomes the value of now.
-            samples[-1:] = newest[own_name]
-        lines.append(draw_line(own_name or name or promql, samples))
-    return tuple(lines)
+    found = inv.clients.prometheus.query_range(promql, start, end, step_s)
+    return tuple(
+        draw_line(_name_series(series, labels) or name or promql, series.samples)
+        for series in found[:_MAX_LINES]
+    )
 
 
 def _name_series(series: Series, labels: Sequence[str]) -> str:

@@ -221,6 +221,18 @@ def test_an_alert_that_clears_was_seen_to_fire_at_a_time_before_the_clear_time(
     assert words in judgement.reason
 
 
+def test_an_alert_that_was_not_read_since_its_time_to_clear_is_read_again(tell: Teller) -> None:
+    for word in ["late", "paused", "act", "alert", "runs", "clears"]:
+        read(tell, word)
+    clear = view_of(tell).readings[-1].clear
+    assert clear is not None
+    later = clear.deadline + timedelta(seconds=1)
+    judgement = POLICY.judge(view_of(tell), now=later)
+    assert judgement is not None
+    assert judgement.verdict is Verdict.UNKNOWN
+    assert judgement.next.section.startswith("02")
+
+
 @pytest.mark.parametrize("is_above", [True, False])
 def test_the_end_comes_after_a_look_that_still_found_more_than_usual(
     tell: Teller, *, is_above: bool

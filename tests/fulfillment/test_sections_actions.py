@@ -212,7 +212,7 @@ def test_what_a_plan_would_change_says_what_could_not_be_read(world: World) -> N
     rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert rows["objects waiting"] == (1, 0)
     assert rows["arrive per minute"] == ("unknown", "unknown")
-    assert rows["empty in"] == ("unknown", "empty at once")
+    assert rows["empty in, by this plan alone"] == ("unknown", "empty at once")
     assert "prometheus" in reading.reason
 
 
@@ -229,7 +229,10 @@ def test_a_plan_behind_a_paused_pipeline_says_that_the_backlog_comes_back(world:
     both = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert both["objects waiting"] == (1, 0)
     rows = {row["what"]: row["after the plan"] for row in reading.rows}
-    assert (rows["leave per minute"], rows["empty in"]) == ("0.0 (0.0–0.0)", "empty at once")
+    assert (rows["leave per minute"], rows["empty in, by this plan alone"]) == (
+        "0.0 (0.0–0.0)",
+        "empty at once",
+    )
     assert "fills again" in reading.reason
 
 

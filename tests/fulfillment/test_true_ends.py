@@ -133,7 +133,7 @@ def test_what_was_healed_by_hand_is_fixed_until_a_sample(world: World) -> None:
     accept_the_key(world)
     world.series['ALERTS{alertname=~"FulfillmentDelay|FulfillmentUploadFailing"'
                  ',alertstate="firing",drill!="true"}'] = [
-        replace(world.line([1.0]), samples=world.line([1.0, 1.0, 0.0], step_s=50).samples[:2])
+        replace(world.line([1.0]), samples=world.line([1.0] * 5, step_s=20).samples[:2])
     ]  # fmt: skip
     assert look(world).verdict is Verdict.FIXED
     judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
