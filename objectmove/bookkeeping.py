@@ -275,7 +275,8 @@ class Bookkeeping:
             "conflicts": record.conflicts.difference(rows),
             "settled": settled,
         }
-        # As in ``end_release``: an older copy of a ledger stays behind its record.
+        # If the ledger lacks the line that the record names, the ledger is an older copy. Then the
+        # record goes on naming that line, so that every reader sees that this ledger is behind.
         if record.ledger in known_hashes:
             changes["ledger"] = entry.hash
         changed = record.model_copy(update=changes)

@@ -345,7 +345,7 @@ class Carrier:
             self.ledger.note("undeleted", rows, leg=jobs[0].leg)
 
     def _check_first(self, job: Job) -> None:
-        """End the run when its first object was not moved, unless others had changed it before.
+        """Resolve the first object; end the run if it did not move, unless others changed it.
 
         Until an object has moved, nothing shows that moves work on this store now.
         """
@@ -368,7 +368,7 @@ class Carrier:
         if any(job.row in ledger.in_flight for job in jobs):
             why = f"{len(jobs)} objects may still change"
             self.session.wait_until(ledger.fence_at, why)
-            ledger.in_flight.clear()
+            ledger.in_flight.clear()  # ``fence_at`` holds for the requests of all rows
 
     def _get_state(self, job: Job) -> State:
         """Return the state of a job's row, on the way that the job is about."""
@@ -423,6 +423,7 @@ class Carrier:
             requests, lambda index, answer: self._note_copy(jobs[index], answer)
         )
         for job, answer in zip(jobs, answers, strict=True):
+            # A copy was done, and is still doubtful, if its ETag is not the planned one.
             if answer.effect == "done" and self._get_state(job) is State.DOUBTFUL:
                 self._compare_content(job, answer)
         return answers

@@ -87,7 +87,8 @@ class Holding:
 
         Parameters
         ----------
-        is_new : whether this run begins the plan: if such a plan is refused, its record is removed
+        is_new : whether this run begins the plan: if such a plan is refused or interrupted before
+            it was begun, its record is removed
         wind_down : called after an interrupt: finishes what has landed
         """
         ledger = self._ledger
@@ -107,8 +108,8 @@ class Holding:
             if isinstance(error, KeyboardInterrupt):
                 wind_down()
             self.give_back(error)
-            is_refused = isinstance(error, RefusedError | KeyboardInterrupt)
-            if is_new and is_refused and not ledger.is_begun and ledger.hold is None:
+            is_refused_or_interrupted = isinstance(error, RefusedError | KeyboardInterrupt)
+            if is_new and is_refused_or_interrupted and not ledger.is_begun and ledger.hold is None:
                 with suppress(MoveError):  # if the record stays, it says that nothing was announced
                     records.remove_record(self._session, self._plan.id)
             raise
@@ -275,6 +276,7 @@ class Holding:
                     self.has_let_go = True
                 self._books.write_record(is_held=False)
         except MoveError as failure:
+            # The hold stays in the ledger: the error of an interrupt says that others are held.
             if isinstance(error, KeyboardInterrupt):
                 return
             why = f"{error}; and " if error else ""

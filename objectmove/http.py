@@ -58,6 +58,7 @@ class _Request(aiohttp.ClientRequest):
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Send the request; refuse a connection that is closing, or holds an answer already."""
         protocol = conn.protocol
+        # ``should_close`` is also true when bytes of an answer have come on the connection.
         if protocol is None or protocol.should_close:
             raise _SpoiltError
         self.protocol = protocol

@@ -323,7 +323,7 @@ class Ledger:
             state = _STATE_OF_KIND[entry.kind]
             self.get_states(leg).put(state, rows)
         if entry.kind == "intent" and leg is Leg.MOVE:
-            last = max(rows)
+            last = max(rows)  # every row up to this one was announced or passed over
             self.states.begin(last + 1)
         # Requests are sent after a line of one of these two kinds. A line of any other kind but
         # ``doubtful`` says what became of the requests about its rows.

@@ -391,9 +391,10 @@ def begin_shards(
 ) -> None:
     """Put an approved manifest and all of its shards on record, unless they are on record.
 
-    Each shard's record says that the others are held for the shard, unless a person paused them
-    before, or these settings hold nobody. So only the shard that ends last lets them go on. The
-    shards' ledgers on this machine say the same, in case the bucket's memory is removed.
+    Each shard's record says that the others (everyone else who moves objects) are held for the
+    shard, unless a person paused them before, or these settings hold nobody. So only the shard that
+    ends last lets them go on. The shards' ledgers on this machine say the same, in case the
+    bucket's memory is removed.
 
     Raises
     ------
@@ -453,7 +454,7 @@ def _put_on_record(
     logs: Logs,
     hold: Hold,
 ) -> None:
-    """Put shards on record one by one; pause the others as soon as the first is on record."""
+    """Put shards on record; pause everyone else as soon as the first shard is on record."""
     note: HoldNote | None = None
     is_first = True
     for plan in shards:
@@ -466,7 +467,7 @@ def _put_on_record(
                 _append_hold(log, note)
             records.put_record(session, _describe_unbegun(session, plan, note))
             if is_first and note is not None and not hold.is_paused():
-                # Pause now, not after the other shards: if a person paused the others meanwhile,
+                # Pause now, not after all shards: if a person paused everyone else meanwhile,
                 # that pause would look like ours.
                 _pause(session, hold, note, manifest=manifest, log=log)
         is_first = False
@@ -478,7 +479,7 @@ def _append_hold(log: ChainedLog, note: HoldNote) -> None:
 
 
 def pause(session: Session, hold: Hold, note: HoldNote, log: ChainedLog) -> None:
-    """Make the others stand still.
+    """Make everyone else who moves objects stand still.
 
     A request to pause does not expire, so it may take effect late. If another session may have
     ended the hold before the pause, a line ``late_pause`` is written into the ledger: then a resume
@@ -504,7 +505,7 @@ def pause(session: Session, hold: Hold, note: HoldNote, log: ChainedLog) -> None
 def _pause(
     session: Session, hold: Hold, note: HoldNote, *, manifest: Manifest, log: ChainedLog
 ) -> None:
-    """Make the others stand still; an error names the command that goes on."""
+    """Make everyone else stand still; an error names the command that goes on."""
     try:
         pause(session, hold, note, log)
     except MoveError as error:
@@ -519,9 +520,9 @@ def _list_unrecorded(bucket: S3Bucket, manifest: Manifest) -> list[Shard]:
 
 
 def _make_note(session: Session, hold: Hold) -> HoldNote | None:
-    """Return the note of the shards' hold; None when the others stand still for none of our plans.
+    """Return the note of the shards' hold; None when there is nobody to hold.
 
-    Then a person paused them, or these settings hold nobody.
+    Then a person paused everyone else, or these settings hold nobody.
     """
     is_held = any(record.hold for record in records.list_records(session.bucket))
     if hold.is_paused() and not is_held:

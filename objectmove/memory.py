@@ -207,6 +207,7 @@ def read_memory(
     owners = records.find_owned_keys(bucket)
     for record in open_records:
         if record.action == "reopen":
+            # A person must decide on these rows again, whether or not their objects are parked.
             reopened = _list_reopened(bucket, record)
             parked.update(reopened)
     forgotten = _find_forgotten_keys(bucket)

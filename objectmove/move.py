@@ -361,6 +361,7 @@ class Run:
         if self._earlier is not None:
             self.books.remove_earlier_record(self._earlier)
         self.holding.give_back(None)
+        # The word of a settling that was begun counts also for the rows that it does not move.
         self.books.write_effect()
         ledger.note("ended", sync=True)
         self._stopped = "nothing of this plan had been moved, and the plan is ended now: plan again"
@@ -649,6 +650,7 @@ class Run:
         """
         plan = self.plan
         ledger = self.ledger
+        # A row without a destination moves nothing: it is not looked at, and not closed.
         keys = [plan.rows[row].key for row in rows if plan.rows[row].to]
         looks = look_surely(self.bucket, keys, abilities=plan.header.abilities)
         gone_rows = []
@@ -689,6 +691,7 @@ class Run:
         stuck = []
         for row in self.ledger.rows(State.LANDED):
             job = self.jobs.make(row)
+            # With another direction, the worker may have taken the copy, or the copy is parked.
             if row in self.ledger.refused and job.direction is Direction.BACK:
                 stuck.append(job)
         self.carrier.remove_copies(stuck)
@@ -761,6 +764,7 @@ class Run:
         self.session.renew()
         self.books.write_effect()
         if ledger.memory_removed:
+            # Rows that are left need a new plan, except those whose objects have gone.
             self._skip_what_went(ledger.rows(State.LEFT))
         is_half_done = ledger.rows(*HALF_DONE) or ledger.rows(*HALF_DONE, leg=Leg.PARK)
         is_over = not ledger.list_waiting() and not is_half_done

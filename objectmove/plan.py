@@ -533,7 +533,7 @@ def _check_name(path: Path, header: PlanHeader) -> None:
 
 def _check_rows(path: Path, header: PlanHeader, rows: Sequence[PlanRow]) -> None:
     """Refuse rows that do not agree with the header, or that cannot be moved."""
-    if header.format != "objectmove/plan/5":
+    if header.format != "objectmove/plan/5":  # the only other format is that of a manifest
         raise PlanError(f"{path.name} names shards: it is not a plan of objects")
     check_prefixes(header.source, header.to)
     keys = {row.key for row in rows}

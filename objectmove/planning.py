@@ -179,7 +179,12 @@ def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
 def _write_shards(
     bucket: S3Bucket, selection: _Selection, *, folder: Path, header: PlanHeader, number: int
 ) -> MovePlan | Manifest:
-    """Choose the rows, and write them shard by shard; RAM holds the rows of one shard at a time."""
+    """Choose the rows, and write them shard by shard; RAM holds the rows of one shard at a time.
+
+    Parameters
+    ----------
+    number : how many shards to make
+    """
     began_at = bucket.read_clock()
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=folder) as file:

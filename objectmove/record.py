@@ -169,6 +169,7 @@ class Record(FrozenModel):
         A plan that went on after the bucket's memory was removed counts as one with an effect.
         """
         rows = (self.announced, self.parking, self.parked, self.settled, self.about, self.waiting)
+        # ``begun`` is 0 when no row was announced.
         return bool(self.begun or self.memory_removed or any(rows))
 
     @property
@@ -197,6 +198,7 @@ class Record(FrozenModel):
             return set()
         owned = set(self.rows_awaiting_word | self.parking | self.announced)
         if not self.ended:
+            # Rows from ``begun`` on were never announced: the plan may still move them.
             owned |= self.waiting | set(range(self.begun, count))
         return owned
 

@@ -212,4 +212,5 @@ def _get_source_key(header: PlanHeader, row: PlanRow) -> str:
     """Return the key by which ``settle`` names a row: where the row's object waits or waited."""
     if header.action == "undo":
         return header.to + row.key.removeprefix(header.source)
+    # A row of a settling, or of its reopening, names that key. In a release, it is the row's own.
     return row.facts.get("key", row.key)

@@ -159,6 +159,7 @@ def list_live_claims(bucket: S3Bucket, *, lease_s: float, spread_s: float) -> li
 def _read_claim(bucket: S3Bucket, key: str, *, lease_s: float) -> Claim:
     """Return a claim; a claim that cannot be read counts as somebody's, with this lease."""
     try:
+        # A claim that was withdrawn meanwhile gets the defaults of ``Claim``.
         return Claim.model_validate_json(bucket.read(key) or "{}")
     except (ValueError, StoreError):
         return Claim(lease_s=lease_s)
@@ -306,7 +307,7 @@ class Session:
         """
         lapses = self.stamp + timedelta(seconds=self.timing.lease_s)
         if self.is_lost or self.bucket.read_clock() >= lapses:
-            self.confirm()
+            self.confirm()  # raises, since the claim lapsed
 
     def send(
         self,

@@ -168,6 +168,7 @@ def list_open_rows(
         way_on = plan.header.resume_command
         raise NotApprovedError(f"{plan.id} is not at its end. Go on with: {way_on}")
     numbers = ledger.rows(State.UNPROVEN, State.CONFLICT, State.FREED)
+    # A row that was opened again is settled through its reopening.
     numbers = [number for number in numbers if number not in ledger.reopened_by]
     return _look_at_open(bucket, ledger, numbers)
 
@@ -445,6 +446,7 @@ def _reopen_rows(settling: MovePlan, looks: Look) -> tuple[list[PlanRow], plans.
             continue
         at_source = looks[key]
         is_waiting = at_source is not None and at_source.has_same_content(row)
+        # A new plan may move a freed object. Once the object has left its source, the word stays.
         if not is_waiting and settling.header.word == "not_taken":
             excluded.add("moved_since", key)
             continue

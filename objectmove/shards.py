@@ -89,7 +89,7 @@ def _note_beginning(manifest: Manifest, how: Mapping[str, Any]) -> None:
 
 
 def _begin_shards(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) -> None:
-    """Put the shards on record that are not on record yet, and pause the others.
+    """Put the shards on record that are not on record yet; pause everyone else who moves objects.
 
     Parameters
     ----------
@@ -209,12 +209,12 @@ def make_undo_plan(
         }
     )
     shards = [describe_shard(undo) for undo in undos if undo.rows]
-    oldest = [undo.header.oldest for undo in undos if undo.header.oldest is not None]
+    oldest_times = [undo.header.oldest for undo in undos if undo.header.oldest is not None]
     return write_manifest(
         plan.path.parent,
         header,
         shards,
-        oldest=min(oldest, default=None),
+        oldest=min(oldest_times, default=None),
         excluded=excluded,
     )
 
