@@ -289,7 +289,7 @@ class Book:
             "looks": 0,
             "additions": 0,
             "looked_at": "",
-            "stale": True,
+            "stale": True,  # its first look is due
             "incident": "",
             "ended_at": "",
         }

@@ -268,14 +268,14 @@ class Work:
         )
         for target, case in places:
             suffix = f"{target}-{case}" if case else target
-            thread = [
+            same_place = [
                 old.id for old in earlier if old.target == target and old.message["case"] == case
             ]
             message = {
                 "name": message_name,
                 "subject": make_subject(occasion, self._redactor),
                 "text": make_text(occasion, incident, self._redactor),
-                "thread": thread[0] if thread else "",
+                "thread": same_place[0] if same_place else "",  # the oldest begins the thread
                 "case": case,
                 "folder": str(incident.folder) if incident else "",
             }
@@ -515,7 +515,7 @@ class Work:
             return str(state)
         if target is None:
             return self._fail(delivery, "the target is not configured any more")
-        if target.shows_messages:
+        if target.shows_messages:  # its `send` looks first whether the message is there already
             return self._send(delivery, target, is_repeat=False)
         if state is State.REPEATING:
             return self._fail(delivery, "the answers were lost twice")
