@@ -202,5 +202,7 @@ def _is_settled(action: ActionRecord, actions: Iterable[ActionRecord]) -> bool:
         is_about = other.plan.startswith(f"{action.plan}{_SETTLE}")
         if is_about and other.first.action == "settle" and not other.is_taken_back:
             settled += other.result(ActionPhase.APPLIED).get("settled", 0)
+    # A check after the settling counts the same objects as settled by word, no longer as unproven.
     in_doubt: int = proof.get("unproven", 0) + proof.get("settled_by_word", 0)
+    # If nothing is in doubt, the check failed for another reason.
     return 0 < in_doubt <= settled

@@ -285,7 +285,7 @@ class Incident:
         """Do what ``open`` does, in a block of ``keep_open``."""
         state = self.state
         if state.drill and not state.opened_by:
-            return
+            return  # a look for a drill's alert stays a look
         if not state.opened_by:
             self._change({"opened_by": by, "opened_at": format_time(self._clock())})
             why = why_by_hand if by == HAND else f"{by} saw trouble"
@@ -338,7 +338,10 @@ class Incident:
         return self.state.opened_by not in ("", HAND) or self.journal.view().since() is not None
 
     def join(self, operator: str) -> None:
-        """Note who works on the incident; say so if another person worked on it before."""
+        """Note who works on the incident; say so if another person worked on it before.
+
+        Does nothing in a drill's incident, or in a closed one.
+        """
         with self.keep_open():
             state = self.state
             if state.drill or state.is_closed or operator in state.operators:
@@ -396,7 +399,7 @@ class Incident:
         if not is_alert or not breaches:
             return False
         if self.state.episode is None:
-            return False
+            return False  # the incident has no alert yet: this one may be its own
         newest = breaches[-1]
         return began - newest.at >= calm
 

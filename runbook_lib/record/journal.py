@@ -62,7 +62,7 @@ class _File:
 
     Attributes
     ----------
-    verified : the bytes of the lines that ``view`` holds, in parts
+    verified_parts : the bytes of the lines that ``view`` holds, in parts
     mutex : held while the other attributes are filled from the file, dropped or copied
     """
 
@@ -76,7 +76,7 @@ class _File:
         """Drop what was read, so that the whole file is read again next time."""
         self.log = ChainedLog(self._path, clock=self._clock)
         self.view = JournalView()
-        self.verified: list[bytes] = []
+        self.verified_parts: list[bytes] = []
 
     def still_begins(self, content: BinaryIO) -> bool:
         """Tell whether the file still begins with the verified lines.
@@ -85,13 +85,13 @@ class _File:
         ----------
         content : the open file, at its start; its position moves
         """
-        return all(content.read(len(part)) == part for part in self.verified)
+        return all(content.read(len(part)) == part for part in self.verified_parts)
 
     def read_on(self, content: BinaryIO) -> JournalView:
         """Parse the lines past the verified ones, and return the view of all lines."""
-        verified_before = self.verified
+        verified_before = self.verified_parts
         # An exception below leaves nothing verified, so that the next call reads the whole file.
-        self.verified = []
+        self.verified_parts = []
         size_before = sum(len(part) for part in verified_before)
         content.seek(size_before)
         added = content.read()
@@ -99,7 +99,7 @@ class _File:
         view = self.view
         lines_read = view.last_seq + added.count(b"\n")
         view.add(entries[view.last_seq : lines_read])
-        self.verified = [*verified_before, *_split(added)]
+        self.verified_parts = [*verified_before, *_split(added)]
         if len(entries) != view.last_seq:
             # Another process appended a line between the two reads: ``added`` does not have it.
             self.forget()
@@ -152,7 +152,7 @@ class Journal:
             When the file is damaged; then, too, nothing was appended.
         """
         with self._explain_errors(". Nothing was appended."):
-            if not self._file.verified:
+            if not self._file.verified_parts:
                 # Otherwise the whole file would be read twice: now by the log, later by ``view``.
                 self._catch_up()
             marked = {**data, "run": _Process.run} if _Process.run else data
@@ -185,7 +185,7 @@ class Journal:
             differ, the whole file is read again
         """
         with self._file.mutex, self._open_content() as content:
-            is_known = bool(self._file.verified)
+            is_known = bool(self._file.verified_parts)
             if is_known and compares:
                 is_known = self._file.still_begins(content)
             if not is_known:

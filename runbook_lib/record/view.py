@@ -249,10 +249,10 @@ class JournalView:
         signs = self.breaches(SIGNS | {Role.CAUSE})
         if not signs:
             return None
-        concluded_at = [c.at for c in self.conclusions if c.verdict is Verdict.INCIDENT]
+        conclusion_times = [c.at for c in self.conclusions if c.verdict is Verdict.INCIDENT]
         opened = [entry for entry in self.entries if entry.kind == "opened"]
-        opened_at = [entry.at for entry in opened if entry.data.get("saw_trouble") is True]
-        return min([*(_get_start(reading) for reading in signs), *concluded_at, *opened_at])
+        opening_times = [entry.at for entry in opened if entry.data.get("saw_trouble") is True]
+        return min([*(_get_start(sign) for sign in signs), *conclusion_times, *opening_times])
 
     def first_look_at(self) -> datetime | None:
         """Return when somebody first saw the trouble; None: nobody did.
