@@ -121,14 +121,14 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     folder = incident.folder / "notebooks"
     pages = []
     for source in sorted(folder.glob("*.ipynb")):
-        page = render_page(
+        html = render_page(
             "notebook.html",
             body=_BODY,
             name=source.stem,
             run=runs.get(source.name),
             incident_id=incident.id,
         )
-        head, _, end = page.partition(_BODY)
+        head, _, end = html.partition(_BODY)
         target = source.with_suffix(".html")
         if not _is_exported(source, target, head):
             body = convert(source, incident)

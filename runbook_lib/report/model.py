@@ -274,7 +274,7 @@ class ReportModel:
         return section is self.section_with(Role.RECOVERY)
 
     def _list_repaired_in(self, incident: Incident) -> list[str]:
-        """Return the places of the reports of incidents that ``repaired_in`` describes."""
+        """Return the places of reports of incidents with a verified remedy during this trouble."""
         if self.since is None or self.until is None:
             return []
         places = []

@@ -172,7 +172,7 @@ class _Page:
     def render(self) -> str:
         """Return the whole page."""
         model = self._model
-        journal = model.journal
+        whole_journal = model.journal
         outcome = self._name_outcome()
         begun_at = parse_time(self._incident.id[4:20])  # as in inc-20261124T031400Z-7f3a
         earlier = [row for row in self._history if row.closed_at and row.closed_at < begun_at]
@@ -187,7 +187,7 @@ class _Page:
             summary=summary,
             describe_action=model.policy.describe_action,
             name_runbook=name_runbook,
-            notes=shorten(list_other_notes(journal), self._budget.journal_lines),
+            notes=shorten(list_other_notes(whole_journal), self._budget.journal_lines),
             lessons=_LESSONS,
             delivery=self._list_deliveries(),
             diagnosis=model.section_with(Role.CAUSE),
@@ -196,7 +196,7 @@ class _Page:
             effect=self._find_effect(),
             follow_ups=self._list_follow_ups(),
             journal=self._shown_entries,
-            head=journal.entries[-1] if journal.entries else _NO_ENTRY,
+            head=whole_journal.entries[-1] if whole_journal.entries else _NO_ENTRY,
             versions=read_versions(),
             last_drill=describe_last_drill(earlier, utc_now()),
             made_at=utc_now(),

@@ -344,6 +344,7 @@ def _describe_event(model: ReportModel) -> Fact:
     """
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
         return Fact(model.judgement.reason, _say_what_was_wrong(model))
+    # A conclusion with findings is a diagnosis: it says why, not what happened.
     looks = [look for look in model.journal.conclusions if not look.findings]
     signals = model.section_with(Role.ALERT)
     if signals is not None and signals.conclusions:
@@ -470,8 +471,9 @@ def _describe_end(model: ReportModel) -> Fact:
     newest_at = model.journal.readings[-1].at
     duration = format_duration(newest_at - since)
     note = f"no recovery measured; last look at {newest_at:%H:%M:%SZ}, {duration} after it began"
-    is_followed = model.facts.get("followed_by") or model.facts.get("drill")
-    if model.facts.get("closed_at") and not is_followed:
+    # The page names a next incident anyway, and no incident goes on with a drill's trouble.
+    needs_no_advice = model.facts.get("followed_by") or model.facts.get("drill")
+    if model.facts.get("closed_at") and not needs_no_advice:
         look_up = name_runbook("`runbook incidents` names where")
         note += f"; closed all the same. If the trouble went on, {look_up}"
     return Fact("not yet", note)
@@ -858,8 +860,8 @@ def _list_cut_off(model: ReportModel, action: ActionRecord) -> Iterator[Timeline
     for entry, later in pairwise(action.phases):
         is_approval = entry.phase is ActionPhase.APPROVED
         was_killed = is_approval and any(entry.seq < seq < later.seq for seq in starts)
-        is_before = entry.phase is ActionPhase.FAILED and entry.seq < action.applied.seq
-        if was_killed or (is_before and entry.reason not in shown):
+        failed_before = entry.phase is ActionPhase.FAILED and entry.seq < action.applied.seq
+        if was_killed or (failed_before and entry.reason not in shown):
             text = f"The {action.first.action.replace('_', ' ')} stopped before its end"
             note = entry.reason or "it began at this time; when it stopped is not recorded"
             yield TimelineRow(entry.at, "failed", text, note, entry.seq)
@@ -1065,6 +1067,7 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         if step.latest and step.latest.status.is_open:
             yield f"{step.title}: {step.latest.reason}", (step.id,)
     points = [step for step in model.of(Role.CLEARED, Role.CHECKLIST) if step.status == "not run"]
+    # ``healthy`` says that there never was a symptom: then no point needs a look.
     if points and model.is_good and model.verdict is not Verdict.HEALTHY:
         yield "not run yet:", tuple(step.id for step in points)
 
@@ -1083,8 +1086,8 @@ def _find_judged_action_seq(model: ReportModel) -> int:
     last = model.journal.last_applied
     if last is None or section is None or not section.conclusions:
         return 0
-    judgement = section.conclusions[-1]
-    if judgement.seq < last.seq:
+    conclusion = section.conclusions[-1]
+    if conclusion.seq < last.seq:
         return 0
     return last.seq
 
