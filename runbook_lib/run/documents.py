@@ -444,7 +444,12 @@ def print_document(document: Document, console: Console) -> None:
 
 
 def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
-    """Yield a field as tables and lines."""
+    """Yield a field as tables and lines.
+
+    Parameters
+    ----------
+    value : the field as JSON; the document itself has it as types
+    """
     label = name.replace("_", " ")
     is_list = isinstance(value, list | tuple) and bool(value)
     if name == "readings":
@@ -539,7 +544,7 @@ def _to_rich(table: Table, width: int) -> RichTable:
     rows = [dict(zip(names, cells, strict=True)) for cells in table.iter_cells()]
     filled = [name for name in names if any(row[name] for row in rows)]
     columns = {name: [_to_cell(name, row[name]) for row in rows] for name in filled}
-    # A gap between two columns each, and one character at each edge of the table.
+    # For n columns: n - 1 gaps of 3, and a character at each edge of the table. That is 3n - 1.
     gaps = _GAP * len(filled) - 1
     widths = _compute_widths(columns, width - gaps)
     for name in filled:

@@ -561,7 +561,7 @@ class MoveCommands:
         return MovePlanDocument(
             schema_name="runbook/plan/1",
             incident=inv.incident.id,
-            exit_code=ExitCode.REFUSED,
+            exit_code=ExitCode.REFUSED,  # nothing is approved yet
             plan=plan.id,
             sha256=plan.sha256,
             objects=summary["objects"],
@@ -609,9 +609,9 @@ class MoveCommands:
 
     def _count_open_rows(self, inv: Investigation[Any, Any], plan_id: str) -> int:
         """Return how many rows of a plan still wait for a word."""
-        for row in self._gate.list_unfinished(inv.clients, inv.settings.runbook_home):
-            if row["plan"] == plan_id:
-                return int(row["rows"])
+        for unfinished in self._gate.list_unfinished(inv.clients, inv.settings.runbook_home):
+            if unfinished["plan"] == plan_id:
+                return int(unfinished["rows"])
         return 0
 
     def _show_open_rows(
@@ -645,11 +645,11 @@ class MoveCommands:
             When a word is given: it must be given for one shard.
         """
         waiting = []
-        for row in self._gate.list_unfinished(inv.clients, inv.settings.runbook_home):
-            waits_for_word = name_runbook("runbook settle ") in str(row["way_on"])
-            if waits_for_word and _is_about(str(row["plan"]), plan.id):
-                waiting.append(row)
-        ways_on = tuple(str(row["way_on"]) for row in waiting)
+        for unfinished in self._gate.list_unfinished(inv.clients, inv.settings.runbook_home):
+            waits_for_word = name_runbook("runbook settle ") in str(unfinished["way_on"])
+            if waits_for_word and _is_about(str(unfinished["plan"]), plan.id):
+                waiting.append(unfinished)
+        ways_on = tuple(str(unfinished["way_on"]) for unfinished in waiting)
         if taken is not None:
             named = ", ".join(ways_on) or f"nothing is open in {plan.id}"
             raise UsageError(f"give your word for one shard: {named}")
@@ -658,7 +658,7 @@ class MoveCommands:
             incident=inv.incident.id,
             exit_code=ExitCode.of(not waiting),
             plan=plan.id,
-            left=sum(int(row["rows"]) for row in waiting),
+            left=sum(int(unfinished["rows"]) for unfinished in waiting),
             way_on=ways_on,
         )
 
@@ -737,7 +737,7 @@ class MoveCommands:
     def _plan_about(
         self, inv: Investigation[Any, Any], step: str, about: str, approve: str
     ) -> Plan:
-        """Return the approved plan about an earlier plan; make one without approval or such a plan.
+        """Return the plan about an earlier plan that ``approve`` names; without one, make a plan.
 
         Parameters
         ----------
