@@ -787,6 +787,7 @@ class Investigation(Generic[S, C]):
             reason = str(error) or type(error).__name__
             self._write_phase(plan, phase, reason)
             raise
+        # Nothing was done now, and the plan is another incident's: its journal has the action.
         if not self._has_begun and not self._is_followed(plan):
             reason = f"nothing was done now; so far {effect.reason}"
             return plan.make_entry(ActionPhase.APPLIED, reason=reason, result=effect.result)
@@ -800,6 +801,7 @@ class Investigation(Generic[S, C]):
         try:
             return change(self, plan)
         finally:
+            # The mark that the plan is used is written right before the change.
             if plan.kind.resume is None and plan.trace.exists():
                 self.begin_change(plan)
 

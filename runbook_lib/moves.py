@@ -634,6 +634,7 @@ class MoveGate(Generic[P]):
         ``not_taken_does``.
         """
         open_rows = self._list_open_rows(inv, self.get_store_to_look(inv.clients), plan, keys)
+        # Of a freed row a person has said already that its object was not taken.
         open_rows = [open_row for open_row in open_rows if not open_row.is_freed]
         evidence = self.read_evidence(inv, [open_row.row for open_row in open_rows])
         return [
@@ -825,11 +826,11 @@ class MoveGate(Generic[P]):
             if may_write:
                 write_json(path, {**head, **facts})
         words = _describe_proof(proof)
-        keys = set(facts["keys"].get("changed_by_others", ()))
-        begun = self.list_begun(inv.settings.runbook_home) if keys else {}
+        changed = set(facts["keys"].get("changed_by_others", ()))
+        begun = self.list_begun(inv.settings.runbook_home) if changed else {}
         for plan_id, read in begun.items():
-            other = read()
-            if other and plan_id != plan.id and any(row.key in keys for row in other.plan.rows):
+            other = read()  # None when that plan's file is damaged or gone
+            if other and plan_id != plan.id and any(row.key in changed for row in other.plan.rows):
                 words += f"; {plan_id} of ours planned some of them, too"
         return Effect(words, facts, is_ok=proof.is_complete)
 
@@ -881,7 +882,7 @@ def _describe_taken(open_row: OpenRow, noun: str) -> str:
     """Say what the word ``taken`` would do to an open row."""
     if open_row.is_rewritten:
         return f"closes the row; the rewritten {noun} may be planned"
-    if open_row.source is not None:
+    if open_row.source is not None:  # still at the source: it must not move any more
         return f"parks the {noun}; nothing is delivered"
     if open_row.parked:
         return f"closes the row; the {noun} stays parked"

@@ -74,7 +74,8 @@ def _make_progress(begin: Callable[[str], _Show], least_gap_s: float, clock: _Cl
             work = _Work(show=begin(words), started_at=now, done=done)
             works[words] = work
         work.done = done
-        if now - work.shown_at >= least_gap_s or done == total:  # the end is always shown
+        # The end is always shown, and so are words without numbers: both counts are 0.
+        if now - work.shown_at >= least_gap_s or done == total:
             work.shown_at = now
             work.show(done, total, say_progress(words, done, total, now - work.started_at))
 
