@@ -680,9 +680,10 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
         texts = (_describe_repair(repairs[cause]), CAUSES[cause].then)
         repair_steps += [AdviceStep(text, frozenset([cause])) for text in texts if text]
     move_steps = []
+    # Without a finished label, a release would move nothing: a repair, if there is one, is enough.
+    is_vain = bool(repair_steps) and strategy == "release" and values.get("waiting_finished") == 0
     # After a cause that forbids a release has ended, labels that another cause stopped still need a
     # release.
-    is_vain = bool(repair_steps) and strategy == "release" and values.get("waiting_finished") == 0
     if (strategy != "none" and not is_vain) or (forbidding and stopping):
         move_steps.append(AdviceStep(_STRATEGY_WORDS[strategy], stopping))
     if strategy == "release":

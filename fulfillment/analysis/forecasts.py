@@ -51,6 +51,7 @@ def forecast_backlog(
     if objects is None or not math.isfinite(objects):
         return BacklogForecast("unknown", "how many objects wait is not known")
     may_stay_empty = arrival is None or drain is None or arrival.low <= drain.high
+    # These words are used only if at least one of the two rates is None.
     missing = "arrive" if arrival is None else "leave"
     unknown = f"how fast objects {missing} is not known"
     if objects <= 0 and may_stay_empty:
