@@ -142,23 +142,23 @@ def read_alert(inv: Investigation) -> Outcome:
     if firing:
         outcome.episode = _find_episode(inv, firing, lag.fresh)
         return outcome.breach(f"{_say_firing(firing, alert_starts, over_since, lag.value)}{remark}")
-    real_words = "no alert fires"
+    alert_words = "no alert fires"
     if firing_drills:
-        real_words = f"only {_join_names(firing_drills)} (drill) fires, for synthetic objects"
+        alert_words = f"only {_join_names(firing_drills)} (drill) fires, for synthetic objects"
     if lag.value is None:
         blind_fires = any(a.name == BLIND_ALERT and a.state == "firing" for a in alerts)
         blind_remark = f"; {BLIND_ALERT} fires" if blind_fires else ""
-        drill_remark = f"; {real_words}" if firing_drills else ""
+        drill_remark = f"; {alert_words}" if firing_drills else ""
         return outcome.unknown(f"{_explain_blind(lag)}{blind_remark}{drill_remark}{remark}")
     if firing_drills:
         outcome.value = f"{lag.value:.1f} (drill alert only)"
     if over_since is None:
-        return outcome.ok(f"below the threshold, and {real_words}{remark}")
+        return outcome.ok(f"below the threshold, and {alert_words}{remark}")
     over_s = (lag.fresh[-1].at - over_since).total_seconds()
     text = f"over {limit:g} min for {over_s:.0f} s"
     if over_s < for_s:
         return outcome.ok(f"{text}, not yet {for_s:.0f} s{remark}")
-    return outcome.breach(f"{text} (limit {for_s:.0f} s), but {real_words}{remark}")
+    return outcome.breach(f"{text} (limit {for_s:.0f} s), but {alert_words}{remark}")
 
 
 class _SortedAlerts(NamedTuple):
@@ -271,14 +271,14 @@ class _Lag(NamedTuple):
     fresh : the same samples if the newest one says something about now; else empty
     refresh_age_s : the age of the exporter's last refresh; None when unknown
     is_listed : there is no exporter, and the sample is from a listing of the bucket
-    refused : why the listing of the bucket failed; empty when it succeeded, or was not needed
+    list_error : why the listing of the bucket failed; empty when it succeeded, or was not needed
     """
 
     samples: list[Sample]
     fresh: list[Sample]
     refresh_age_s: float | None
     is_listed: bool = False
-    refused: str = ""
+    list_error: str = ""
 
     @property
     def value(self) -> float | None:
@@ -331,9 +331,9 @@ def _read_lag(inv: Investigation, for_s: float) -> _Lag:
 
 def _list_lag(inv: Investigation) -> _Lag:
     """Return how long the oldest label waits, by a listing of the bucket."""
-    waiting, refused = attempt(lambda: read_waiting(inv))
+    waiting, error = attempt(lambda: read_waiting(inv))
     if waiting is None:
-        return _Lag([], [], None, refused=refused)
+        return _Lag([], [], None, list_error=error)
     listed = [Sample(inv.now(), waiting.longest_minutes)]
     return _Lag(listed, listed, None, is_listed=True)
 
@@ -372,8 +372,8 @@ def _find_episode(inv: Investigation, firing: list[Alert], fresh: list[Sample]) 
 
 def _explain_blind(lag: _Lag) -> str:
     """Say why the lag is not known now."""
-    if lag.refused:
-        return f"no exporter measures the lag here, and the bucket was not listed: {lag.refused}"
+    if lag.list_error:
+        return f"no exporter measures the lag here, and the bucket was not listed: {lag.list_error}"
     if not lag.samples:
         return f"there is no series {LAG}: the exporter is down or cannot list the bucket"
     newest = lag.samples[-1]
@@ -678,21 +678,21 @@ def read_ticket(inv: Investigation) -> Outcome:
         age_minutes = own_labels[0].minutes if own_labels else 0.0
     else:
         text = f"the newest shipment event is {age_minutes:.0f} min old"
-    waits = ""
+    wait_words = ""
     if own_labels:
-        waits = f"a label of the ticket has waited for {own_labels[0].minutes:.0f} min"
-    if waits and age_minutes > stale_minutes:
-        return outcome.breach(f"{text}, and {waits}")
+        wait_words = f"a label of the ticket has waited for {own_labels[0].minutes:.0f} min"
+    if wait_words and age_minutes > stale_minutes:
+        return outcome.breach(f"{text}, and {wait_words}")
     if behind_minutes is not None and behind_minutes > stale_minutes:
         return outcome.breach(
             f"a shipment changed {behind_minutes:.0f} min ago, and support does not show it"
         )
-    if without_order_count and not waits:
+    if without_order_count and not wait_words:
         return outcome.unknown(
             f"{text}; ORDER_ID_FROM={inv.settings.order_id_from} does not tell the order "
             f"of {count_of(without_order_count, 'waiting label')}"
         )
-    return outcome.ok(f"{text}; {waits or 'no label of the ticket waits'}")
+    return outcome.ok(f"{text}; {wait_words or 'no label of the ticket waits'}")
 
 
 def _compute_behind_minutes(inv: Investigation, case: Case, newest_at: datetime) -> float | None:

@@ -242,7 +242,8 @@ def _contains_any(name: str, words: Iterable[str]) -> bool:
 def _find_template_fault(inv: Investigation, start: datetime) -> str:
     """Say which unknown field a template asks for, by Alertmanager's log since a time.
 
-    The last such line counts; empty when there is none.
+    The last such line counts. The text begins with a colon, to follow other words. It is empty
+    when there is no such line.
     """
     services = inv.clients.services
     lines, _ = attempt(lambda: services.read_logs("alertmanager", since=start))

@@ -120,6 +120,7 @@ def _has_fired(inv: Investigation, received: Iterable[Notification]) -> bool:
 def _read_lag_now(inv: Investigation) -> float | None:
     """Return the lag in minutes, by a listing where there is no exporter; None: it is not known."""
     lag = read_samples(inv, LAG, _LAG_WINDOW_S)
+    # A series that ended is not in the answer to a query, but its old samples stay readable.
     if lag and inv.clients.prometheus.query(LAG):
         return lag[-1].value
     if has_exporter(inv):

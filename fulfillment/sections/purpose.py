@@ -156,6 +156,7 @@ def _read_reachability(inv: Investigation) -> Outcome:
         if client.url:
             addresses[name] = client.url
             questions[name] = partial(_recognise, client)
+    # Taken before the services come in: their "address" is the name of a back end.
     urls = ", ".join(addresses.values())
     if inv.settings.runbook_services != "none":
         addresses["services"] = inv.settings.runbook_services
@@ -279,8 +280,10 @@ def _needs_every_right(inv: Investigation, name: str) -> bool:
     """
     settings = inv.settings
     if name == "fulfillment":
+        # A release asks it which labels are finished.
         return settings.label_finished == "shipment"
     if name == "prometheus":
+        # A release asks it when the worker last moved a label.
         return settings.worker_control == "metric"
     return name == (_CHANGE_KEYS if settings.minio_change_user else "store")
 
@@ -361,6 +364,7 @@ def _describe_wrong(inv: Investigation, name: str, error: errors.WrongSystemErro
     if other:
         setting = f"{name.upper()}_URL"
         return f"{setting} leads to {other}, not to {name}: set {setting} to the address of {name}"
+    # A row of 1.3 has room for the first sentence only.
     return error.message.partition(". ")[0]
 
 
@@ -395,8 +399,8 @@ def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json
 def read_rights(inv: Investigation) -> Outcome:
     """Try each right by a request that changes nothing.
 
-    A right that only a change would show stays unknown. A key that may only read is enough for
-    looking.
+    A right that only a change would show stays unknown. An access key that may only read is
+    enough for looking.
     """
     answers = _ask_all(_list_questions(inv))
     rows: list[dict[str, Json]] = [answer.value for answer in answers.values()]

@@ -206,7 +206,7 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
     if usual is not None:
         last_trouble = max(troubles, default=now)
         # Once a look after that trouble saw that all is well, a later peak is traffic. Without such
-        # a look, every peak counts.
+        # a look, or without any other trouble, every peak counts.
         until = min((at for at in well_looks if at > last_trouble), default=now)
         backlog = read_samples(inv, BACKLOG % inv.settings.pending_prefix, window_s)
         troubles += [s.at for s in backlog if s.value > usual.allowed and s.at <= until]

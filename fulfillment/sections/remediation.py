@@ -594,6 +594,7 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             marks=_mark_last_action(inv),
         ),
         clear=clear,
+        # In the journal, this wait makes the reading a sample for ``judge_listings``.
         longest_minutes=None if is_measured else round(waiting.longest_minutes, 1),
         observations={
             "lag_is_low": is_low(recovery),

@@ -228,11 +228,13 @@ def _describe_worker(inv: Investigation, look: _WorkerLook) -> model.Outcome:
     first_signs = {
         Cause.STORE_DOWN: _find_stop(look.stopped, STORE_SERVICES),
         Cause.WORKER_STOPPED: look.stopped.get(inv.settings.worker_service),
+        # A worker has its settings from its start.
         Cause.BAD_PREFIX: process.since if process and process.running else None,
         Cause.WORKER_STUCK: worker.last_run_at if worker else None,
         Cause.SUPPORT_DOWN: _find_stop(look.stopped, support_services),
         Cause.METRICS_BLIND: watchers.blind_since,
     }
+    # A pause for our own plan did not trigger the incident.
     pauses = [] if look.holding_plan else _list_pauses(worker)
     return model.Outcome(
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
@@ -279,7 +281,7 @@ def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:
 
 
 def _find_own_hold(inv: Investigation) -> str:
-    """Return the plan that holds the worker; empty when no plan of ours is known to hold it."""
+    """Return the id of our plan that holds the worker; empty when none is known to hold it."""
     try:
         unfinished = GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
     except (ClientError, MoveError):
@@ -499,6 +501,7 @@ def _read_watchers(inv: Investigation) -> _Watchers:
         "prometheus_answers": scrapes is not None if inv.settings.prometheus_url else None,
         "exporter_up": is_up,
         "support_answers": health is not None if inv.settings.support_url else None,
+        # While support does not answer, the newest counts are from before it went down.
         "support_failures": failures[0].samples[-1].value if failures and health else None,
     }
     return _Watchers(observations, blind_since)
@@ -520,17 +523,17 @@ def read_room(inv: Investigation) -> model.Outcome:
     """
     metrics = read_worker_metrics(inv)
     free_bytes, _ = attempt(lambda: inv.clients.store.read_free_bytes())
-    refused = metrics.recent_failures.get("storage_full", 0.0)
+    refused_count = metrics.recent_failures.get("storage_full", 0.0)
     outcome = model.Outcome(
-        value=refused if metrics.recent_failures else None,
+        value=refused_count if metrics.recent_failures else None,
         source=f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
         observations={
             "store_free_bytes": free_bytes,
             **observe_reasons(inv, metrics, "storage_full", "store_unreachable"),
         },
     )
-    if refused:
-        words = f"{refused:.0f} writes were refused for want of room {metrics.recently}"
+    if refused_count:
+        words = f"{refused_count:.0f} writes were refused for want of room {metrics.recently}"
         return outcome.breach(words)
     if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
@@ -656,6 +659,7 @@ def read_configuration(inv: Investigation) -> model.Outcome:
             problems.append(f"{count:.0f} times {reason} {metrics.recently}")
     if is_keyless:
         problems.append("the worker has no secret, and asks without a key")
+    # Refusals for bad credentials are among the problems already, and say the same.
     elif is_store_secret is False and not refusals["bad_credentials"]:
         problems.append("the worker's secret is not the one that the runbook uses")
     api = f"{inv.clients.fulfillment.url}/fulfillment/worker"

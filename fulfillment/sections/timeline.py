@@ -77,6 +77,7 @@ def find_late_peaks(lag: Iterable[Sample], backlog: Iterable[Sample], limit: flo
     late_at = {sample.at for sample in lag if sample.value > limit}
     counts = [count if count.at in late_at else Sample(count.at, 0.0) for count in backlog]
     turns = find_turns(counts, 0, name="backlog", unit="objects")
+    # Of the events, only a peak has a value.
     return [turn for turn in turns if turn.value]
 
 
@@ -249,6 +250,7 @@ def _read_errors(inv: Investigation) -> Iterator[Event]:
     """
     worker = inv.settings.worker_service
     states = inv.clients.services.list_services()
+    # The worker's log must be readable: its ``ClientError`` is not caught.
     yield from _read_errors_of(inv, worker, _MAX_LOG_LINES)
     for state in states:
         if state.name == worker:
@@ -265,6 +267,7 @@ def _read_errors_of(inv: Investigation, service: str, max_lines: int) -> list[Ev
     lines = inv.clients.services.read_logs(service, since=since, max_lines=max_lines)
     first_word = service.partition("-")[0]
     clock = _SYSTEMS.get(service, first_word)
+    # An error without the name of a service is the worker's.
     prefix = f"{service}: "
     if service == inv.settings.worker_service:
         prefix = ""

@@ -181,6 +181,7 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
     is_short = acted_at > recent_start
     return metrics._replace(
         is_short=is_short,
+        # So soon after our action, that nothing was moved proves nothing yet.
         drained=None if is_short and not metrics.drained else metrics.drained,
         began=_find_beginnings(counters.failed),
         run_gap_s=_find_run_gap_s(inv),
@@ -316,6 +317,7 @@ def _find_ended(
                 of_stage = successes.get(stage, counters.moved)
                 end = find_end(counter.samples, [success.samples for success in of_stage])
                 ends.append(end)
+        # An end of None means that the stage has not succeeded since: the reason has not ended.
         known_ends = [at for at in ends if at]
         if ends and len(known_ends) == len(ends):
             ended[reason] = max(known_ends)
@@ -425,11 +427,11 @@ def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
     pause, _ = attempt(inv.clients.pipeline.find_last_pause)
     paused_at = pause.at if pause else None
     changes = (now - _RATE_WINDOW, _find_last_remedy_at(inv), paused_at)
-    since_change = now - max(filter(None, changes))
+    drain_window = now - max(filter(None, changes))
     query = inv.clients.prometheus.query_samples
     arrived = query(_ARRIVED, _RATE_WINDOW.total_seconds())
     arrival = compute_rate(*(find_steady(counter.samples) for counter in arrived))
-    moved = query(_MOVED, max(1.0, since_change.total_seconds()))
+    moved = query(_MOVED, max(1.0, drain_window.total_seconds()))
     drain = compute_rate(*(counter.samples for counter in moved))
     if drain and is_stopped:
         drain = Rate(0.0, 0.0, 0.0)
