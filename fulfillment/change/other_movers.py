@@ -194,7 +194,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
             ask=lambda: _NOT_ASKED,
             sleep=sleep,
             holds=False,
-            _still=_NOT_ASKED,
+            _still=_NOT_ASKED,  # so ``check`` looks only once
         )
     if kind == "metric":
         words = (
@@ -313,6 +313,7 @@ def watch_writes(
             for write in parse_json(line).get("Records") or ():
                 key = unquote_plus(str(write["s3"]["object"]["key"]))
                 writes.append((key, parse_time(str(write["eventTime"]))))
+        # Nothing is half reported: the part ended with a blank or at the end of a line.
         if not unfinished_line.strip():
             blank.set()
 

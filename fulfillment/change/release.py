@@ -244,7 +244,7 @@ def make_release_plan(
         selection["memory removed"] = "rows may be planned although the bucket forgot their fate"
     # Unknown room counts as enough.
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")
-    observed: list[tuple[str, datetime]] = []
+    observed: list[tuple[str, datetime]] = []  # keys, each with the time since which it waits
     judge_by_rules = make_judge(
         settings,
         inv.clients.fulfillment,
@@ -269,6 +269,7 @@ def make_release_plan(
     header = {
         "source": source,
         "to": parameters.to or ready,
+        # A plan shows this as "who else moves"; the reason has no field of its own.
         "others": f"{reason}; {describe_hold(hold)}",
         "timing": _get_timing(settings),
         "limit_objects": settings.release_limit_objects,

@@ -273,7 +273,7 @@ def plan_service(
         action=action,
         target=target,
         is_empty=service_action.is_done(state),
-        reversible=bool(service_action.goal),
+        reversible=bool(service_action.goal),  # what has a goal is a switch: it can be set back
         reason=hide(reason),
         state=hide(state),
         made_by=hide(inv.operator),
