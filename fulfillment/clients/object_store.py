@@ -102,6 +102,7 @@ class ObjectStore:
         self.bucket = bucket.name
         self._bucket = bucket
         self._change_bucket = change_bucket or bucket
+        # The store's time, and when it was read, by ``time.monotonic()``.
         self._clock: datetime | None = None
         self._clock_read_s = 0.0
 
@@ -258,7 +259,7 @@ class ObjectStore:
             tries[f"write {under}"] = partial(store._change, copy, "write")
             tries[f"delete {under}"] = partial(store._try_delete, f"{under}{absent}")
         listed: list[Seen] = []  # gets the first object, if there is one
-        may_list, reason = try_right(lambda: listed.extend(store._list_first(prefix)))
+        may_list, reason = try_right(lambda: listed.extend(islice(store.list_objects(prefix), 1)))
         rights: Rights = {"list": (may_list, reason)}
         if may_list is None:
             return rights | dict.fromkeys(["read", *tries], (None, ""))
@@ -270,13 +271,6 @@ class ObjectStore:
         for name, ask in tries.items():
             rights[name] = try_right(partial(_allow_absent, ask))
         return rights
-
-    def _list_first(self, prefix: str) -> list[Seen]:
-        """Return the first object under a prefix, if there is one."""
-        try:
-            return list(islice(self.list_objects(prefix), 1))
-        except errors.NotFoundError as error:  # there is no bucket
-            raise errors.BadAnswerError(error.message, system=_SYSTEM) from error
 
     def _try_delete(self, key: str) -> None:
         """Delete an object that does not exist, unless the bucket keeps versions.
@@ -290,10 +284,12 @@ class ObjectStore:
             if error.code != "NotImplemented":
                 raise errors.BadAnswerError(f"bucket versioning cannot be read: {error}") from error
         else:
+            # Without a status the bucket never kept versions. Another answer proves nothing.
             if b"VersioningConfiguration" not in body or b"<Status>" in body:
                 raise errors.BadAnswerError(
                     "not tried: the bucket keeps versions, so a delete leaves a marker"
                 )
+        # No object has this ETag: if there is an object after all, it stays.
         self._change(Request("delete", key, if_match="0" * 32), "delete")
 
 
