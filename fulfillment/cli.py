@@ -153,6 +153,7 @@ def schedule(
     from .drills import build_schedule, find_settings_folder, get_default_scenario
     from .settings import Settings
 
+    # The scheduled drill will run in that folder. So its settings count, not this folder's.
     folder = find_settings_folder(Settings.load())
     settings = Settings.load(folder)
     check_environment(settings)

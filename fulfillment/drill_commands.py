@@ -232,6 +232,7 @@ def _end_killed_drill(
     def is_calm() -> bool:
         return not list(list_trouble(settings, drill.clients, now=utc_now()))
 
+    # Half the time only: ``_wait_until_calm`` has 120 s in all, and calls this, too.
     is_steady = wait_for(is_calm, timeout_s=_CALM_S / 2, apart_s=_LOOKS_APART_S)
     if not incident.is_closed:
         reason = f"{drill.id} was killed; its fault is taken back"

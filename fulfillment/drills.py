@@ -238,6 +238,7 @@ class Scorecard:
         """Add the counts of a release's proof. The result of another action changes nothing."""
         if "lost" not in result or "foreign_changed" not in result:
             return
+        # A label that a consumer took after it had arrived counts as in place.
         self.in_place += int(result["in_place"])
         self.in_place += int(result["gone_after_landed"])
         lost_before = self.objects_lost or 0
@@ -482,7 +483,7 @@ class Drill:
         totals = dict.fromkeys(CHANNELS, ChannelCount(0, 0))
         for count in self.clients.alertmanager.read_notification_counts():
             for channel, total in totals.items():
-                if channel in count.integration.lower():
+                if channel in count.integration.lower():  # ``teams`` is in ``msteamsv2``
                     sent = total.sent + count.sent
                     totals[channel] = ChannelCount(sent, total.failed + count.failed)
         return totals
@@ -1003,6 +1004,7 @@ def _wait_until_clear(drill: Drill, fixed_at: datetime) -> None:
         resolved_at = drill.list_received("resolved").values()
         cleared_at = max(resolved_at, default=utc_now())
         clear_s = _seconds_between(fixed_at, cleared_at)
+        # Negative if the receivers got the news before the remedy was noted.
         drill.card.phases.clear_s = max(0.0, clear_s)
     drill.record("clear", seconds=drill.card.phases.clear_s)
 

@@ -190,6 +190,7 @@ class FulfillmentPolicy(Policy):
             details.append(f"{counts.released:,} released by move")
             others = (counts.affected or 0) - counts.released
             events = [entry.data.get("event") for entry in journal.entries]
+            # A drill releases only labels of orders that it injected.
             if others and "injected" in events:
                 details[-1] += f", all of orders of the drill; {others:,} others"
         if counts.waiting:
@@ -381,10 +382,12 @@ def count_affected(journal: JournalView) -> Affected:
     if counted or listings or history:
         at_once = [_count_at_once(r, _find_released(history, r.seq)) for r in looks]
         labels = int(max([0, *at_once, *highest, *(point.released for point in history)]))
+    # An order without any label counts as one label that is missing.
     affected = labels
     for reading in backlog:
         if reading.unserved:
             with_label = _find_released(history, reading.seq)
+            # In usual traffic, the labels that wait do not count.
             if _shows_stop(reading, began):
                 with_label = _count_at_once(reading, with_label)
             affected = max(affected or 0, with_label + reading.unserved)
@@ -412,7 +415,7 @@ def _find_stop(journal: JournalView) -> datetime | None:
 
 
 def _list_highest(journal: JournalView, kind: str) -> list[float]:
-    """Return how high lag or backlog was since the trouble began, by the timeline's events."""
+    """Return the lags or backlogs that the timeline's events name since the trouble began."""
     since = journal.since()
     events: list[Event] = []
     for reading in journal.readings:
@@ -428,6 +431,7 @@ def _count_at_once(reading: Reading, released: int) -> int:
     waiting = int(to_number(reading.observations.get("listed", reading.value)) or 0)
     if _shows_stop(reading, None):
         return waiting + released
+    # The look could not compare. What waits may be usual traffic, so it is not added.
     return max(waiting, released)
 
 
@@ -480,11 +484,11 @@ def _list_released(journal: JournalView) -> list[_ReleasedSoFar]:
         counts[plan] = max(count, counts.get(plan, 0))
         if kinds[plan] == "undo":
             # A release that was cut off has no count: it moved what its undos took back.
-            taken_back = plan.rpartition("-undo")[0]
-            undos = [other for other in counts if other.startswith(f"{taken_back}-undo")]
-            if taken_back in kinds:
+            undone_plan = plan.rpartition("-undo")[0]
+            undos = [other for other in counts if other.startswith(f"{undone_plan}-undo")]
+            if undone_plan in kinds:
                 by_undos = sum(counts[undo] for undo in undos)
-                counts[taken_back] = max(by_undos, counts.get(taken_back, 0))
+                counts[undone_plan] = max(by_undos, counts.get(undone_plan, 0))
         released = _sum_of(counts, kinds, "release") - _sum_of(counts, kinds, "undo")
         history.append(_ReleasedSoFar(action.seq, released))
     return history

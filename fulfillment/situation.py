@@ -503,6 +503,7 @@ def _read_before(journal: JournalView) -> Before:
     """Return the worst that this incident saw so far: a breach, else a cause, else nothing."""
     if journal.breaches(SYMPTOMS):
         return Before.TROUBLE
+    # Trouble without a symptom: a cause was supported, or an action was cut off.
     for conclusion in journal.conclusions:
         if conclusion.verdict in IN_TROUBLE:
             return Before.CAUSE

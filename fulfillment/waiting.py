@@ -105,6 +105,7 @@ class Waiting:
         self.real = [label for label in self.objects if label.origin == "real"]
         self.synthetic = [label for label in self.objects if label.origin == "synthetic"]
         self.overdue = [label for label in self.real if label.minutes > limit_minutes]
+        # Unlike ``overdue``, this is only a count.
         self.overdue_synthetic = sum(label.minutes > limit_minutes for label in self.synthetic)
         self.since = self.overdue[0].start.at if self.overdue else None
         self.longest_minutes = self.real[0].minutes if self.real else 0.0
