@@ -723,6 +723,13 @@ FOUND = [
         "3<sleep=read:a 3<delete@claim#2=kill-bare 4<list@releases=foreign:a "
         "4<list@later=foreign:a 4.list@later=blind 5<lock=jump-back",
     ),
+    # the explorer's own: without the memory, a label that another machine's undo parked is in doubt
+    (
+        "undo-conflict-loose",
+        "1.list@releases=blind 2.look@ready/a#4=router-503 2.look@parked/a#4=router-503 "
+        "2<look@id#10=foreign:a 2.put@state#3=lost 3<delete@claim=kill-old "
+        "4.believed@ledger=fsync-gone 5<put@claim=kill-forgotten",
+    ),
 ]
 
 
