@@ -1260,7 +1260,7 @@ class Run:
         known = self._read_records().get(plan.id)
         if said.settled and known is not None and known.is_tombstone and not known.about:
             self._fail(4, f"{who} says settled, and the settling ended without that word")
-        # Without the memory, a machine cannot know what another one's undo did with a parked object.
+        # Without the memory, a machine cannot know what another one's undo did with a parked row.
         if plan.header.action == "undo" and said.unproven and not self._is_forgotten:
             self._fail(5, "an undo leaves a row unproven")
         self._check_complete(plan, said.is_complete, who)
