@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ..errors import UsageError
+from ..errors import RecordError, UsageError
 from ..model import Json, Timestamp, format_time
-from .incident import Incident
+from .incident import Incident, list_incidents
 
 #: A note of alerts has about this many characters at most. The report cuts a note off after 6,000.
 _MOST_CHARS = 1_800
@@ -71,16 +71,40 @@ def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
         known.update(entry.data.get("alerts") or ())
     new = [alert for alert in alerts if alert.key not in known]
     for part in _split(new):
-        lines = [alert.line for alert in part]
+        text = "Alerts received: " + "; ".join(alert.line for alert in part)
+        open_then = _list_open_then(incident, part)
+        if open_then:
+            text += f". Open while they fired: {', '.join(open_then)}"
         data: dict[str, Json] = {
             "section": "",
-            "text": "Alerts received: " + "; ".join(lines),
+            "text": text,
             "alerts": [alert.key for alert in part],
+            "open_then": list(open_then),
         }
         with incident.keep_open() as may_write:
             if not may_write:
                 data["late"] = True
             incident.journal.append("note", data)
+
+
+def _list_open_then(incident: Incident, alerts: Sequence[ReceivedAlert]) -> list[str]:
+    """Return the other incidents that were open while one of these alerts fired that has ended."""
+    open_then = []
+    for folder in list_incidents(incident.folder.parent):
+        other = Incident(folder, redactor=incident.redactor)
+        try:
+            state = other.state
+        except RecordError:
+            continue
+        if other.id == incident.id:
+            continue
+        for alert in alerts:
+            is_before_close = state.closed_at is None or alert.starts_at <= state.closed_at
+            is_after_opening = alert.ends_at is not None and alert.ends_at >= state.opened_at
+            if state.opened_by and is_before_close and is_after_opening:
+                open_then.append(other.id)
+                break
+    return open_then
 
 
 def _clip(text: str, limit: int) -> str:

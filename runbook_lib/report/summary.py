@@ -405,6 +405,12 @@ def _describe_cause(model: ReportModel) -> Fact:
         causes = say_causes(model.causes)
         return Fact(_capitalise(causes), _explain_causes(model))
     if model.verdict is Verdict.HEALTHY:
+        open_then: list[str] = []
+        for entry in model.journal.entries:
+            open_then += entry.data.get("open_then") or ()
+        if open_then:
+            names = ", ".join(dict.fromkeys(open_then))
+            return Fact("there was no trouble any more", f"open while the alerts fired: {names}")
         return Fact("there was no trouble")
     if model.journal.findings():
         return Fact(_NO_CAUSE)

@@ -17,7 +17,7 @@ import pytest
 from runbook_lib.errors import RecordError, UsageError
 from runbook_lib.investigation import say_interrupted
 from runbook_lib.model import Episode, Note, Verdict, format_time
-from runbook_lib.record.alerts import ReceivedAlert
+from runbook_lib.record.alerts import ReceivedAlert, note_alerts
 from runbook_lib.record.incident import Incident, create_incident, list_incidents, open_incident
 from runbook_lib.record.journal import mark_run
 from runbook_lib.record.notes import write_note
@@ -293,3 +293,24 @@ def test_a_command_on_a_closed_incident_is_named_without_it(tmp_path: Path) -> N
     assert before.endswith(f"runbook run 06 --incident {incident.id}")
     incident.close(Verdict.FIXED)
     assert say_interrupted(plan, incident, section).endswith("runbook run 06")
+
+
+@pytest.mark.parametrize(
+    ("fired", "is_named"), [((2, 5), True), ((2, 40), True), ((31, 40), False), ((2, None), False)]
+)
+def test_a_note_of_alerts_names_the_incident_that_was_open_while_they_fired(
+    tmp_path: Path, fired: tuple[float, float | None], is_named: bool
+) -> None:
+    earlier = create(tmp_path)
+    earlier.update(opened_by="2.1", closed_at=NOW + timedelta(minutes=30))
+    quiet = create(tmp_path, 1)
+    quiet.update(opened_by="")
+    look = create(tmp_path, 45)
+    begins, ends = fired
+    ends_at = None if ends is None else NOW + timedelta(minutes=ends)
+    starts_at = NOW + timedelta(minutes=begins)
+    alert = ReceivedAlert(fingerprint="f", starts_at=starts_at, labels={}, ends_at=ends_at)
+    note_alerts(look, [alert])
+    (note,) = [entry for entry in look.journal.view().entries if entry.kind == "note"]
+    assert (earlier.id in note.data["text"]) is is_named
+    assert quiet.id not in note.data["text"]

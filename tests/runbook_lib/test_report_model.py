@@ -1079,6 +1079,9 @@ def test_a_look_that_saw_no_trouble_needs_no_cause_and_was_no_incident(tmp_path:
     model = model_of(tell.incident)
     assert list_facts(model)["Trigger"].note == ""  # nothing began
     assert facts_of(model)["Cause"] == "there was no trouble"
+    tell.record("note", {"text": "Alerts received", "alerts": ["a 1"], "open_then": ["inc-1"]})
+    cause = facts_of(model_of(tell.incident))["Cause"]
+    assert cause == "there was no trouble any more open while the alerts fired: inc-1"
     assert "The look was over" in [row.text for row in tell_timeline(model)]
     tell.incident.update(opened_by="2.1")
     assert "The incident was closed" in [row.text for row in tell_timeline(model_of(tell.incident))]
