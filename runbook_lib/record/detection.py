@@ -16,7 +16,7 @@ CAUSE_NAMED = "the cause was named"
 _FASTER = {
     "the alert fired": "The alert's threshold and its `for` decide how soon.",
     "a channel was told": "The alert's route decides how soon: its group_wait and its receivers.",
-    "somebody looked": "A receiver that wakes a person, or `runbook serve`, is faster.",
+    "somebody looked": "A receiver that wakes a person is faster. `runbook serve` looks by itself.",
     "an automatic look began": "The alert's route to `runbook serve` decides how soon.",
     CAUSE_NAMED: "A look that names the cause right after the first breach is faster.",
 }

@@ -338,8 +338,8 @@ def _describe_event(model: ReportModel) -> Fact:
     """Return what happened, in the words of one look at the signals.
 
     The look is the first after the backlog's peak that concluded that there is an incident; without
-    one, the newest that did. The fact's note says how much waited at the last look. If no look saw
-    an incident, the text is the first two breaches; without breaches, what the newest look
+    one, the newest that did. The fact's note says how much waited at the last reading. If no look
+    saw an incident, the text is the first two breaches; without breaches, what the newest look
     concluded. If all is well, and no symptom was seen, the note is what was wrong all the same.
     """
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
@@ -381,13 +381,14 @@ def _say_what_was_wrong(model: ReportModel) -> str:
 
 
 def _say_last_backlog(model: ReportModel, seq: int) -> str:
-    """Return how much waited at the last look; empty if that look is older than entry ``seq``."""
+    """Return how much waited when it was last read; empty if that is older than entry ``seq``."""
     backlog = [r for r in model.journal.readings if r.role is Role.BACKLOG]
     if not backlog or backlog[-1].seq < seq:
         return ""
     newest = backlog[-1]
     words, _, _ = newest.reason.partition("; ")
-    return f"at the last look, {newest.observed_at:%H:%M:%SZ}: {words or say_reading(newest)}"
+    last = f"last reading of {newest.step}, {newest.observed_at:%H:%M:%SZ}"
+    return f"{last}: {words or say_reading(newest)}"
 
 
 def _find_peak_seq(breaches: Sequence[Reading]) -> int:

@@ -299,7 +299,7 @@ def test_what_happened_is_what_was_said_when_most_waited(tmp_path: Path) -> None
     tell.conclude(Verdict.HEALTHY, "no sign of stuck labels")
 
     happened = facts_of(model_of(tell.incident))["What happened"]
-    assert happened.startswith("74 labels wait at the last look, ")
+    assert happened.startswith("74 labels wait last reading of 2.3, ")
     assert happened.endswith("Z: 0 objects")
 
 
