@@ -10,6 +10,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -702,7 +703,8 @@ class MoveCommands:
         folder = _find_folder(settings, plan_id) or self._fetch_plan(settings, plan_id)
         if folder is None:
             home = settings.runbook_home
-            raise UsageError(f"no incident under {home} has a plan {plan_id!r}")
+            hint = _name_similar_plan(home, plan_id)
+            raise UsageError(f"no incident under {home} has a plan {plan_id!r}{hint}")
         incident = Incident(folder, redactor=Redactor(settings.secrets))
         is_damaged = incident.is_damaged
         if is_damaged or (incident.is_closed and not look):
@@ -870,6 +872,15 @@ def _choose_exit_code(result: dict[str, Json]) -> ExitCode:
     """Return OK when a run left nothing open, else NOT_OK."""
     is_done = not any(result.get(name) for name in (*TROUBLES, "is_held", "stopped"))
     return ExitCode.of(is_done)
+
+
+def _name_similar_plan(home: Path, plan_id: str) -> str:
+    """Ask whether this machine's plan with the most similar id was meant; empty without one."""
+    known = [path.stem for path in home.glob("inc-*/plans/*.jsonl")]
+    similar = get_close_matches(plan_id, known, n=1)
+    if not similar:
+        return ""
+    return f". Did you mean {similar[0]}?"
 
 
 def _find_folder(settings: Settings, plan_id: str) -> Path | None:

@@ -155,6 +155,21 @@ def test_without_credentials_it_is_one_sentence_and_leaves_nothing(
     assert "MINIO_ROOT_USER" in sentence
 
 
+def test_a_typo_in_a_plans_id_names_the_plan_that_was_meant(
+    runbook: Runbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_incident(runbook.folder / "reports").incident.folder
+    plan = "rel-20261124T031400Z-1a2b"
+    (folder / "plans").mkdir(exist_ok=True)
+    (folder / "plans" / f"{plan}.jsonl").write_text("")
+    monkeypatch.setenv("MINIO_ROOT_USER", "someone")
+    monkeypatch.setenv("MINIO_ROOT_PASSWORD", "something")
+    monkeypatch.setenv("MINIO_ENDPOINT", "127.0.0.1:1")
+    done = runbook.run("resume", plan.replace("1a2b", "1a2c"))
+    assert done.code == 2
+    assert f"Did you mean {plan}?" in done.stderr
+
+
 def test_incidents_close_and_history_tell_what_is_there(runbook: Runbook) -> None:
     incident = make_incident(runbook.folder / "reports").incident.id
     listed = json.loads(runbook.run("incidents", "--json").stdout)
