@@ -491,8 +491,8 @@ class Work:
                 _step("give up", self._give_up, delivery_id)
                 return
             if state is State.LOST:
-                # If the repeat's answer is lost, too, nothing more is sent. So first give a target
-                # that is unwell time to recover.
+                # If the repeat's answer is lost, too, most targets get nothing more. So first give
+                # the target time to recover.
                 DBOS.sleep(max(self._settings.serve_retry_max_s, _SETTLE_S))
             else:
                 DBOS.sleep(wait_s)

@@ -288,7 +288,7 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
             met=card.in_place > 0,
         )
         yield _judge_zero("nothing is lost", card.objects_lost)
-        yield _judge_zero("nothing foreign is touched", card.foreign_touched)
+        yield _judge_zero("nothing outside the plan is written", card.foreign_touched)
 
 
 def _judge_channels(card: Scorecard) -> Objective:

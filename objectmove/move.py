@@ -613,7 +613,7 @@ class Run:
         self._park()
 
     def _move_rows(self) -> None:
-        """Resolve what is in doubt; then move what waits, unless no more may be announced."""
+        """Resolve what is in doubt; then move what waits, unless nothing more may be copied."""
         carrier = self.carrier
         ledger = self.ledger
         carrier.resolve(self.jobs.list_half_done)

@@ -29,8 +29,9 @@ def list_current(inv: Investigation, steps: Iterable[str]) -> dict[str, Reading]
 def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     """Return the incident's verdict by the current readings; its reason names the evidence's time.
 
-    Without a breach, the verdict is ``unknown`` if a needed step among ``steps`` was not read. If
-    the section itself has some of ``steps``, only its own needed steps must have been read.
+    Without trouble and without a supported cause, the verdict is ``unknown`` if a needed step among
+    ``steps`` was not read. If the section itself has some of ``steps``, only its own needed steps
+    must have been read.
 
     Parameters
     ----------

@@ -111,9 +111,9 @@ class WorkerMetrics(NamedTuple):
     def compute_carrier_share(self, outcome: str) -> float | None:
         """Return the share of an outcome in the recent carrier requests.
 
-        0 when the outcome ended. None for fewer than two requests. If ``is_short`` is true and the
-        requests are few, also None for a share up to MAX_FAILED_SHARE: so few do not show that the
-        carrier answers.
+        0 for an outcome that has ended (``ended``). None for fewer than two requests. If
+        ``is_short`` is true and the requests are few, also None for a share up to MAX_FAILED_SHARE:
+        so few do not show that the carrier answers.
         """
         if f"carrier_{outcome}" in self.ended:
             return 0.0

@@ -448,7 +448,7 @@ class MoveCommands:
         inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
         if plan.content.shards:
             return self._show_open_shards(inv, plan, taken=taken)
-        # If a plan about this one holds the open rows now, the word is about that plan.
+        # If a reopening, which takes a word back, holds the open rows now, the word is about it.
         holder = self._gate.find_holder(inv, plan)
         if holder != plan_id:
             plan_id = holder

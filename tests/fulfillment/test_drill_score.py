@@ -71,7 +71,7 @@ def test_an_empty_drill_meets_nothing_but_running_no_failing_notebook() -> None:
         ({"clear_s": None}, "alert clears, every channel says so"),
         ({"objects_lost": 1}, "nothing is lost"),
         ({"objects_lost": None}, "nothing is lost"),
-        ({"foreign_touched": 2}, "nothing foreign is touched"),
+        ({"foreign_touched": 2}, "nothing outside the plan is written"),
         ({"in_place": 0}, "labels are released"),
         ({"verdict": Verdict.FIXED_ALERT_DECAYING}, "verdict"),
         ({"failed_notebooks": ["05_root_cause"]}, "notebooks run to their end"),
