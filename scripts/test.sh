@@ -17,7 +17,8 @@ part() {
     shift
     pytest -m process --durations=8 -o "cache_dir=$kept/$name" "$@"
 }
-stack() { part stack "$@" tests/notebooks tests/stack; }
+stack() { part stack "$@" tests/stack; }
+notebooks() { part notebooks "$@" tests/notebooks; }
 stores() { part stores "$@" tests/foreign tests/faults; }
 drills() { part drills -m "process and not long" "$@" tests/drills; }
 alerting() { part alerting "$@" tests/alerting; }
@@ -46,6 +47,7 @@ browser_lane() {
     export TEST_LANE=4
     failed=""
     browser || failed="$failed browser"
+    notebooks || failed="$failed notebooks"
     elsewhere || failed="$failed elsewhere"
     echo "$failed" >"$kept/browser_lane.failed"
 }

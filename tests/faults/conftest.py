@@ -37,6 +37,15 @@ _LEFT = (
     "test_undo_with_the_consumer_stopped_is_exact[seaweedfs-kinds1]",
     "test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on[juicefs-group]",
     "test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on[seaweedfs-process]",
+    "test_each_label_ships_once_under_consumers_that_never_pause[seaweedfs]",
+    "test_what_another_plan_left_in_doubt_is_not_copied_again[juicefs]",
+    "test_undo_under_live_consumers_loses_nothing[seaweedfs]",
+    "test_a_full_disk_under_the_ledger[juicefs]",
+    "test_interrupted_it_ends_sends_nothing_more_and_goes_on[juicefs]",
+    "test_shards_on_two_machines_one_of_them_killed[seaweedfs]",
+    "test_a_damaged_journal_stops_no_command_and_stays_as_it_is[seaweedfs]",
+    "test_a_damaged_state_of_the_incident_stops_no_command_on_its_plans[juicefs]",
+    "test_killed_while_creating_or_reverting_revert_leaves_only_what_is_real[seaweedfs]",
 )
 
 
