@@ -601,11 +601,11 @@ class Work:
     def receive_with_resolved(self, alerts: list[Alert]) -> None:
         """Write alerts down, also those that ended before we heard of them.
 
-        ``receive`` leaves those out, so each alert is written down first as if it fired.
+        ``receive`` leaves those out, so each alert is written down first as if it fired. Both are
+        one step: a look that began in between would be followed by a second one.
         """
         as_firing = [alert.model_copy(update={"status": "firing"}) for alert in alerts]
-        self.receive(as_firing)
-        self.receive(alerts)
+        self.receive([*as_firing, *alerts])
 
     def receive(self, alerts: list[Alert], *, receiver: str = "") -> tuple[int, int]:
         """Write alerts down, and ring the bell; return the two counts of ``book.Received``.
