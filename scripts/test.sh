@@ -17,16 +17,19 @@ part() {
     shift
     pytest -m process --durations=8 -o "cache_dir=$kept/$name" "$@"
 }
-stack() { part stack "$@" tests/stack; }
+stack() { part stack "$@" --ignore tests/stack/test_true_ends.py tests/stack; }
+true_ends() { part true_ends "$@" tests/stack/test_true_ends.py; }
 notebooks() { part notebooks "$@" tests/notebooks; }
 stores() { part stores "$@" tests/foreign tests/faults; }
 drills() { part drills -m "process and not long" "$@" tests/drills; }
 alerting() { part alerting "$@" tests/alerting; }
 browser() { part browser "$@" tests/browser; }
+library() { part library "$@" tests/runbook_lib; }
 elsewhere() {
     part elsewhere "$@" --ignore tests/airflow --ignore tests/alerting --ignore tests/browser \
         --ignore tests/drills --ignore tests/faults --ignore tests/foreign --ignore tests/notebooks \
-        --ignore tests/stack --deselect tests/objectmove/test_explorer.py tests
+        --ignore tests/runbook_lib --ignore tests/stack \
+        --deselect tests/objectmove/test_explorer.py tests
 }
 # Each lane takes ports of its own: two workers take those of two lanes. It writes which of its parts
 # failed. One that was killed writes no file.
@@ -48,6 +51,7 @@ browser_lane() {
     failed=""
     browser || failed="$failed browser"
     notebooks || failed="$failed notebooks"
+    true_ends || failed="$failed true_ends"
     elsewhere || failed="$failed elsewhere"
     echo "$failed" >"$kept/browser_lane.failed"
 }
@@ -60,6 +64,7 @@ browser_lane >"$kept/browser.log" 2>&1 &
 browser_lane=$!
 failed=""
 stack || failed="stack"
+library || failed="$failed library"
 wait "$stores_lane" || true
 wait "$alerting_lane" || true
 wait "$browser_lane" || true
