@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import RunbookError, UsageError
 from runbook_lib.model import format_time
 from runbook_lib.policy import say_causes
 from runbook_lib.record.history import HistoryRow, list_history
-from runbook_lib.record.incident import open_incident
+from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report.render import CSP
 from runbook_lib.runbook import load_policy
@@ -129,14 +129,33 @@ class Page:
 
     def find_report(self, incident_id: str) -> Path | None:
         """Return the path of an incident's report; None when there is none."""
-        try:
-            incident = open_incident(self._home, incident_id, redactor=self._redactor)
-        except RunbookError:
-            return None
+        incident = self._find_incident(incident_id)
         if incident is None:
             return None
         path = incident.folder / "report.html"
         return path if path.is_file() else None
+
+    def find_notebook(self, incident_id: str, name: str) -> Path | None:
+        """Return the path of a notebook's page that a report links to; None when there is none.
+
+        Parameters
+        ----------
+        name : the name of the page without ``.html``
+        """
+        incident = self._find_incident(incident_id)
+        if incident is None:
+            return None
+        try:
+            path = incident.path("notebooks", f"{name}.html")
+        except UsageError:
+            return None
+        return path if path.is_file() else None
+
+    def _find_incident(self, incident_id: str) -> Incident | None:
+        try:
+            return open_incident(self._home, incident_id, redactor=self._redactor)
+        except RunbookError:
+            return None
 
 
 def _say_age(row: Row, now: datetime) -> str:

@@ -197,6 +197,15 @@ def _add_pages(
             raise HTTPException(404, "there is no such report")
         return FileResponse(path, media_type="text/html; charset=utf-8")
 
+    notebooks = "/incidents/{incident_id}/notebooks"
+
+    @app.get(f"{notebooks}/{{name}}.html", response_class=HTMLResponse, responses=missing)
+    def show_notebook(incident_id: str, name: str) -> Response:
+        path = page.find_notebook(incident_id, name)
+        if path is None:
+            raise HTTPException(404, "there is no such notebook")
+        return FileResponse(path, media_type="text/html; charset=utf-8")
+
     @app.get("/metrics", response_class=PlainTextResponse, dependencies=guards)
     def show_metrics() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)

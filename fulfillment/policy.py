@@ -193,6 +193,8 @@ class FulfillmentPolicy(Policy):
             # A drill releases only labels of orders that it injected.
             if others and "injected" in events:
                 details[-1] += f", all of orders of the drill; {others:,} others"
+            elif others:
+                details[-1] += f", {others:,} not"
         if counts.waiting:
             details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")
         if counts.late_orders:
@@ -237,7 +239,10 @@ class FulfillmentPolicy(Policy):
             return "proven"
         if action.state == "settled by word":
             return "proven, but for what a person settled"
-        return super().describe_proof(action)
+        proof = super().describe_proof(action)
+        if action.result(ActionPhase.VERIFIED).get("nothing_new"):
+            return f"{proof}, nothing new"
+        return proof
 
     def list_mended_elsewhere(self, journal: JournalView) -> list[Finding]:
         """Return the causes that stopped labels and have ended, though not by an action of 6.2.
@@ -318,7 +323,7 @@ def _explain(decision: Decision, assessment: Assessment) -> str:
     if decision.now is Now.ALERT and may_clear and clear and fired_at:
         deadline = format_time(clear.deadline)
         channels = format_time(clear.channels_latest)
-        words = f"it fired at {fired_at:%H:%M:%SZ}; by its rule it clears by {deadline}"
+        words = f"it still fired at {fired_at:%H:%M:%SZ}; by its rule it clears by {deadline}"
         details.append(f"{words}, and the channels say so by {channels}")
     if not details:
         return decision.reason

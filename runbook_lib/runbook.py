@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ExitCode, UsageError
@@ -96,7 +96,7 @@ def _load(name: str) -> Runbook:
 
 def _find_entry(name: str) -> EntryPoint:
     """Return the entry point of a runbook; without a name, of the default one."""
-    installed = list(entry_points(group="runbook"))
+    installed = _list_entries("runbook")
     names = ", ".join(sorted(entry.name for entry in installed))
     if not installed:
         raise UsageError("no runbook is installed: `pip install` one beside this command")
@@ -114,13 +114,23 @@ def _find_entry(name: str) -> EntryPoint:
 @cache
 def _find_default() -> EntryPoint | None:
     """Return the only runbook, or the one that comes with the command; None without either."""
-    installed = list(entry_points(group="runbook"))
+    installed = _list_entries("runbook")
     if len(installed) > 1:
         # Keep the runbooks whose distribution brings the ``runbook`` command.
-        scripts = entry_points(group="console_scripts", name="runbook")
-        distributions = {_get_distribution(script) for script in scripts}
+        scripts = _list_entries("console_scripts")
+        distributions = {_get_distribution(s) for s in scripts if s.name == "runbook"}
         installed = [entry for entry in installed if _get_distribution(entry) in distributions]
     return installed[0] if len(installed) == 1 else None
+
+
+def _list_entries(group: str) -> list[EntryPoint]:
+    return list(_read_entries().select(group=group))
+
+
+@cache
+def _read_entries() -> EntryPoints:
+    """Read the entry points of all that is installed, once: it takes as long as an import."""
+    return entry_points()
 
 
 def _get_distribution(entry: EntryPoint) -> str:
@@ -131,7 +141,7 @@ def _get_distribution(entry: EntryPoint) -> str:
 def find_plugins() -> list[EntryPoint]:
     """Return the entry points of the commands that this process's runbook brings as plug-ins."""
     distribution = _get_distribution(_find_entry(_Process.runbook))
-    plugins = entry_points(group="runbook.commands")
+    plugins = _list_entries("runbook.commands")
     return [entry for entry in plugins if _get_distribution(entry) == distribution]
 
 

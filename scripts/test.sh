@@ -3,8 +3,8 @@
 # servers as often as they compute, and more lanes would only wait for two cores. What a lane in
 # the background printed is shown when it is done.
 # What failed beside others is run once more, alone: only what fails again is a failure, and both
-# runs are shown. `make test-airflow` runs tests/airflow, in an environment of its own, and
-# `make test-drills` runs every drill that is killed; here only those without the mark `long` are.
+# runs are shown. `make test-airflow` runs tests/airflow, in an environment of its own. Tests with the
+# mark `long` are left to `make test-drills`, `make test-faults` and `make test-foreign`.
 set -eu
 
 kept=.pytest_cache
@@ -15,13 +15,13 @@ rm -f "$kept"/*.failed
 part() {
     name=$1
     shift
-    pytest -m process --durations=8 -o "cache_dir=$kept/$name" "$@"
+    pytest -m "process and not long" --durations=8 -o "cache_dir=$kept/$name" "$@"
 }
 stack() { part stack "$@" --ignore tests/stack/test_true_ends.py tests/stack; }
 true_ends() { part true_ends "$@" tests/stack/test_true_ends.py; }
 notebooks() { part notebooks "$@" tests/notebooks; }
 stores() { part stores "$@" tests/foreign tests/faults; }
-drills() { part drills -m "process and not long" "$@" tests/drills; }
+drills() { part drills "$@" tests/drills; }
 alerting() { part alerting "$@" tests/alerting; }
 browser() { part browser "$@" tests/browser; }
 library() { part library "$@" tests/runbook_lib; }
@@ -44,6 +44,7 @@ alerting_lane() {
     failed=""
     alerting || failed="$failed alerting"
     drills || failed="$failed drills"
+    library || failed="$failed library"
     echo "$failed" >"$kept/alerting_lane.failed"
 }
 browser_lane() {
@@ -64,7 +65,6 @@ browser_lane >"$kept/browser.log" 2>&1 &
 browser_lane=$!
 failed=""
 stack || failed="stack"
-library || failed="$failed library"
 wait "$stores_lane" || true
 wait "$alerting_lane" || true
 wait "$browser_lane" || true

@@ -556,7 +556,12 @@ CAUSES: Mapping[str, CauseRecord] = {
         rules=(
             Rule("surplus_objects", is_over(50), 0.7, "more labels arrive than leave"),
             Rule("drain_per_minute", is_nothing, -0.7, "no label leaves"),
-            hint("catching_up", is_true, -0.8, "labels that were kept back may be coming now"),
+            hint(
+                "catching_up",
+                is_true,
+                -0.8,
+                "labels kept back until now explain a surplus",
+            ),
             hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
             Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
             hint("overdue_real", is_nothing, -0.5, "no label waits too long"),

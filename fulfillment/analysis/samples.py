@@ -18,6 +18,10 @@ from runbook_lib.model import Timestamp
 _EPISODE = timedelta(minutes=2)
 #: Samples of a shorter time show no rate that goes on.
 _LEAST_SPAN = timedelta(seconds=30)
+#: A counter that grows by more than this many standard deviations above its mean grew by a burst.
+_BURST_DEVIATIONS = 5
+#: A burst is at least so large.
+_LEAST_BURST = 5
 #: An event that is less probable than this did not happen by chance.
 _BY_CHANCE = 0.01
 #: Two-sided 95 % bounds lie this many standard deviations from the mean.
@@ -172,15 +176,15 @@ def compute_rate(*counters: Iterable[Sample]) -> Rate | None:
 def find_steady(samples: Iterable[Sample]) -> list[Sample]:
     """Return a counter's newest samples, from which on it grew as fast as it does now.
 
-    The oldest quarter is dropped as long as the counter grew faster in the older half than chance
-    explains.
+    A single burst is taken out. Then the oldest quarter is dropped as long as the counter grew
+    faster in the older half than chance explains.
 
     Returns
     -------
     No samples when they show no rate that goes on: less than half a minute is left, or the counter
     grew faster in the newer half than chance explains. That may be a burst, or only have begun.
     """
-    rest = clean(samples)
+    rest = _take_out_burst(clean(samples))
     while len(rest) > 2:
         middle = len(rest) // 2
         older = compute_rate(rest[: middle + 1])
@@ -195,3 +199,47 @@ def find_steady(samples: Iterable[Sample]) -> list[Sample]:
     if not rest or rest[-1].at - rest[0].at < _LEAST_SPAN:
         return []
     return rest
+
+
+def _take_out_burst(samples: Sequence[Sample]) -> list[Sample]:
+    """Return a counter's samples as if it had not grown in its only burst.
+
+    Unchanged without a burst, and with more than one: then bursts are how the counter grows. A
+    burst that two neighbouring samples saw a part of each is one burst.
+
+    Parameters
+    ----------
+    samples : finite, oldest first
+    """
+    growth = {grown.at: grown.value for grown in list_growth(samples)}
+    bursts = [
+        index
+        for index, (old, new) in enumerate(pairwise(samples))
+        if _is_burst(growth.get(new.at, 0.0), old, new, samples)
+    ]
+    is_single = bool(bursts) and bursts[-1] - bursts[0] < 2
+    if not is_single:
+        return list(samples)
+    level = samples[0].value
+    rest = [samples[0]]
+    for index, new in enumerate(samples[1:]):
+        if index not in bursts:
+            level += growth.get(new.at, 0.0)
+        rest.append(Sample(new.at, level))
+    return rest
+
+
+def _is_burst(count: float, old: Sample, new: Sample, samples: Sequence[Sample]) -> bool:
+    """Tell whether a counter grew by more between two samples than its other growth explains.
+
+    Parameters
+    ----------
+    count : by how much it grew between ``old`` and ``new``
+    """
+    between_s = (new.at - old.at).total_seconds()
+    other_s = (samples[-1].at - samples[0].at).total_seconds() - between_s
+    if count < _LEAST_BURST or other_s <= 0:
+        return False
+    other_count = compute_increase(samples, samples[0].at) - count
+    expected = other_count * between_s / other_s
+    return count > expected + _BURST_DEVIATIONS * math.sqrt(expected)

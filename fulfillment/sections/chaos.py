@@ -7,7 +7,7 @@ import time
 
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
-from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict
+from runbook_lib.model import ActionPhase, Conclusion, Json, Outcome, Role, Status, Verdict
 from runbook_lib.section import ActionStep, attempt, by_id, get_parameters, step, to_rows
 
 from ..change import synthetic
@@ -183,5 +183,9 @@ def conclude(inv: Investigation) -> Conclusion:
     if reading is None:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
-    summary = f"{reading.value} synthetic objects; {reading.reason}"
+    count = f"{reading.value} synthetic objects"
+    removals = inv.journal.list_actions(ActionPhase.APPLIED, after=reading.seq)
+    if any(action.step == "4.2" for action in removals):
+        count += " before 4.2 removed what was planned"
+    summary = f"{count}; {reading.reason}"
     return conclude_without_symptoms(inv, verdict, summary)

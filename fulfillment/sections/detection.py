@@ -12,7 +12,7 @@ from itertools import pairwise, takewhile
 from typing import Literal, NamedTuple
 
 from runbook_lib.errors import NotConfiguredError
-from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
+from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, Dtype
 from runbook_lib.model import (
     ActionPhase,
     AlertState,
@@ -785,7 +785,7 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
     "2.3": WAITING_COLUMNS,
     "2.4": WAITING_COLUMNS,
     "2.5": {
-        "order": WHOLE,
+        "order": TEXT,
         "at": TIME,
         "type": TEXT,
         "source": TEXT,

@@ -497,7 +497,12 @@ def _read_worker_log(inv: Investigation) -> Outcome:
         count = sum(group.count for group in past_errors)
         words = f"{count_of(count, 'error')}, the last at {format_time(last_at)}"
         return outcome.ok(f"past: {words}; since then labels moved or got in")
-    return outcome.ok(f"no error in {count_of(len(lines), 'line')} {span}")
+    words = f"no error in {count_of(len(lines), 'line')} {span}"
+    first_at = min((line.at for line in lines if line.at), default=start)
+    # A service that was started later has no older lines.
+    if first_at - start > timedelta(minutes=1):
+        words += f"; the first line is of {first_at:%H:%M:%S}"
+    return outcome.ok(words)
 
 
 def _find_log_start(inv: Investigation) -> tuple[datetime, str]:

@@ -30,6 +30,8 @@ _METRICS = [
     "fulfillment_artifacts_backlog_objects",
     "fulfillment_artifacts_backlog_bytes",
 ]
+#: The steps that check a document, not a script, a metric or a rule.
+DOCUMENTS = ("8.3", "8.4", "8.5")
 #: One of these is enough: DataFlow's runbook names the first; MinIO exports the others.
 _CAPACITY_METRICS = [
     "minio_cluster_capacity_free_bytes",

@@ -77,6 +77,7 @@ class WorkerMetrics(NamedTuple):
     recent_failures : failures of each reason in the last half minute; 0 for a reason that ended;
         empty when no reason is counted
     recent_requests : requests to the carrier by outcome, in the last half minute
+    usual_requests : the same, also those from before our last action
     surplus : arrivals minus moves, in the last five minutes; None when unknown
     drained : moves, in the last half minute; None when unknown. None, too, if nothing was moved
         while ``is_short`` is true
@@ -92,6 +93,7 @@ class WorkerMetrics(NamedTuple):
     recent_until: datetime | None = None
     recent_failures: Mapping[str, float] = {}
     recent_requests: Mapping[str, float] = {}
+    usual_requests: Mapping[str, float] = {}
     surplus: float | None = None
     drained: float | None = None
     began: Mapping[str, datetime] = {}
@@ -112,20 +114,25 @@ class WorkerMetrics(NamedTuple):
         """Return the share of an outcome in the recent carrier requests.
 
         0 for an outcome that has ended (``ended``). None for fewer than two requests. If
-        ``is_short`` is true and the requests are few, also None for a share up to MAX_FAILED_SHARE:
-        so few do not show that the carrier answers.
+        ``is_short`` is true and the requests are few, a share up to MAX_FAILED_SHARE does not show
+        that the carrier answers. Then the answer is the share in the whole half minute, if it is
+        no larger than that and rests on enough requests, else None.
         """
         if f"carrier_{outcome}" in self.ended:
             return 0.0
         total = sum(self.recent_requests.values())
         if total < 2:
             return None
-        count = self.recent_requests.get(outcome, 0)
-        share = round(count / total, 3)
+        share = self.recent_requests.get(outcome, 0) / total
         is_sample_small = self.is_short and total < _ENOUGH_REQUESTS
         if is_sample_small and share <= MAX_FAILED_SHARE:
-            return None
-        return share
+            total = sum(self.usual_requests.values())
+            if total < _ENOUGH_REQUESTS:
+                return None
+            share = self.usual_requests.get(outcome, 0) / total
+            if share > MAX_FAILED_SHARE:
+                return None
+        return round(share, 3)
 
 
 class _Counters(NamedTuple):
@@ -179,8 +186,10 @@ def _from_prometheus(inv: Investigation) -> WorkerMetrics | None:
         flow_since=max(acted_at, now - timedelta(seconds=_FLOW_WINDOW_S)),
     )
     is_short = acted_at > recent_start
+    requests = _group_by(counters.carrier, "outcome")
     return metrics._replace(
         is_short=is_short,
+        usual_requests=_sum_each(requests, recent_start),
         # So soon after our action, that nothing was moved proves nothing yet.
         drained=None if is_short and not metrics.drained else metrics.drained,
         began=_find_beginnings(counters.failed),

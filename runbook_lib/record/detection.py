@@ -17,6 +17,7 @@ _FASTER = {
     "the alert fired": "The alert's threshold and its `for` decide how soon.",
     "a channel was told": "The alert's route decides how soon: its group_wait and its receivers.",
     "somebody looked": "A receiver that wakes a person is faster. `runbook serve` looks by itself.",
+    "somebody joined": "A receiver that wakes a person is faster.",
     "an automatic look began": "The alert's route to `runbook serve` decides how soon.",
     CAUSE_NAMED: "A look that names the cause right after the first breach is faster.",
 }
@@ -95,7 +96,7 @@ def _list_later_moments(
     look_name = "somebody looked"
     if _is_begun_by_alerts(journal):
         joined = [entry.at for entry in journal.entries if entry.kind == "joined"]
-        yield look_name, min(joined, default=None)
+        yield "somebody joined", min(joined, default=None)
         look_name = "an automatic look began"
     if any(entry.kind == "drill" for entry in journal.entries):
         look_name = "the drill looked"

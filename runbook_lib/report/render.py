@@ -343,9 +343,9 @@ class _Page:
     def tabulate_causes(self) -> list[tuple[int, Markup]]:
         """Return two tables, each with its number of rows: open causes, and refuted ones.
 
-        Each cause is shown as the decisive diagnosis found it ("when it mattered"), and as the
-        newest one did ("at the end"). A cause is in the second table only if both refute it. The
-        list is empty without a diagnosis.
+        Each cause is shown, with the evidence, as the decisive diagnosis found it ("when it
+        mattered"), and as the newest one did ("at the end"). A cause is in the second table only
+        if both refute it. The list is empty without a diagnosis.
         """
         diagnoses = [c for c in self._model.journal.conclusions if c.findings]
         if not diagnoses:
@@ -358,11 +358,9 @@ class _Page:
         for finding in sort_findings(decisive.findings):
             at_the_end = newest_findings.get(finding.name, finding)
             row: dict[str, Json] = {"cause": say_causes([finding])}
-            row[f"when it mattered, {decisive.at:%H:%M:%SZ}"] = _say_finding(finding)
+            row[f"when it mattered, {decisive.at:%H:%M:%SZ}"] = self._say_finding(finding)
             if newest is not decisive:
-                row[f"at the end, {newest.at:%H:%M:%SZ}"] = _say_finding(at_the_end)
-            citations = [self._cite(evidence) for evidence in finding.evidence]
-            row["evidence"] = Markup("<br>").join(citations)
+                row[f"at the end, {newest.at:%H:%M:%SZ}"] = self._say_finding(at_the_end)
             if {finding.status, at_the_end.status} == {CauseStatus.REFUTED}:
                 refuted_rows.append(row)
             else:
@@ -390,6 +388,14 @@ class _Page:
             return sum(scores), conclusion.seq
 
         return max(candidates or diagnoses, key=weigh)
+
+    def _say_finding(self, finding: Finding) -> Markup:
+        """Return a finding's status and reason, and below them the evidence, a line each."""
+        lines = [Markup("{} {}").format(pill(str(finding.status)), safe(finding.reason))]
+        for evidence in finding.evidence:
+            line = Markup('<span class="soft small">{}</span>').format(self._cite(evidence))
+            lines.append(line)
+        return Markup("<br>").join(lines)
 
     def _cite(self, evidence: str) -> Markup:
         """Return a link to a finding's evidence; if the evidence is a reading, also its words.
@@ -568,11 +574,6 @@ def _say_duration(drill: HistoryRow | None, phase: str) -> str:
     return f"{seconds:g} s"
 
 
-def _say_finding(finding: Finding) -> Markup:
-    status = pill(str(finding.status))
-    return Markup("{} {}").format(status, safe(finding.reason))
-
-
 def _say_reason(step: ReportStep) -> str:
     """Return the reason of the worst reading, and of the newest where its status differs."""
     worst = step.worst
@@ -581,8 +582,7 @@ def _say_reason(step: ReportStep) -> str:
     latest = step.latest
     if latest is None or latest.status is worst.status:
         return worst.reason
-    words, _, _ = latest.reason.partition("; ")
-    return f"{worst.reason}. Last: {words}"
+    return f"{worst.reason}. Last: {latest.reason}"
 
 
 def _say_status(reading: Reading | None, shown: Reading | None = None) -> Markup:

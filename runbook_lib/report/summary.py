@@ -338,7 +338,8 @@ def _describe_event(model: ReportModel) -> Fact:
     """Return what happened, in the words of one look at the signals.
 
     The look is the first after the backlog's peak that concluded that there is an incident; without
-    one, the newest that did. The fact's note says how much waited at the last reading. If no look
+    one, the newest that did, and the note begins with the peak. The fact's note says how much
+    waited at the last reading. If no look
     saw an incident, the text is the first two breaches; without breaches, what the newest look
     concluded. If all is well, and no symptom was seen, the note is what was wrong all the same.
     """
@@ -352,10 +353,14 @@ def _describe_event(model: ReportModel) -> Fact:
     incidents = [look for look in looks if look.verdict is Verdict.INCIDENT]
     breaches = [reading for reading in model.journal.readings if reading.status is Status.BREACH]
     if incidents:
-        peak_seq = _find_peak_seq(breaches)
+        peak = _find_peak(breaches)
+        peak_seq = peak.seq if peak else 0
         after_peak = [look for look in incidents if look.seq > peak_seq]
         chosen = after_peak[0] if after_peak else incidents[-1]
-        return Fact(chosen.summary, _say_last_backlog(model, chosen.seq))
+        notes = [_say_last_backlog(model, chosen.seq)]
+        if peak and not after_peak:
+            notes.insert(0, f"the most at {peak.observed_at:%H:%M:%SZ}: {say_reading(peak)}")
+        return Fact(chosen.summary, "; ".join(note for note in notes if note))
     if breaches:
         sentences = [
             f"{breach.name}: {say_reading(breach)} at {breach.observed_at:%H:%M:%SZ}"
@@ -391,13 +396,10 @@ def _say_last_backlog(model: ReportModel, seq: int) -> str:
     return f"{last}: {words or say_reading(newest)}"
 
 
-def _find_peak_seq(breaches: Sequence[Reading]) -> int:
-    """Return the number of the first entry that shows the highest backlog; 0 without one."""
+def _find_peak(breaches: Sequence[Reading]) -> Reading | None:
+    """Return the first breach that shows the highest backlog; None without one."""
     backlog = [breach for breach in breaches if breach.role is Role.BACKLOG]
-    if not backlog:
-        return 0
-    peak = max(backlog, key=get_number)
-    return peak.seq
+    return max(backlog, key=get_number, default=None)
 
 
 def _describe_cause(model: ReportModel) -> Fact:
@@ -468,7 +470,8 @@ def _describe_end(model: ReportModel) -> Fact:
     if since is None:
         return Fact("–")
     if end is not None and end > since:
-        duration = format_duration(end - since)
+        # In whole seconds, as both times are shown.
+        duration = format_duration(end.replace(microsecond=0) - since.replace(microsecond=0))
         note = f"{_format_local(end)}; {duration} until the last symptom had ended"
         return Fact(format_value(end), note)
     if model.verdict is Verdict.FIXED_ALERT_DECAYING:
@@ -1062,9 +1065,7 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         if reading.status is Status.BREACH and step.role in open_roles:
             breach_roles.add(step.role)
             yield _say_breach(reading), (step.id,)
-        # Once the trouble is over, nobody needs to find its cause any more.
-        is_needless = model.is_good and step.role is Role.CAUSE
-        if reading.status is Status.UNKNOWN and step.role in _MUST_BE_READ and not is_needless:
+        if reading.status is Status.UNKNOWN and step.role in _MUST_BE_READ:
             unread.append(step.id)
     if unread:
         yield "not decided:", tuple(unread)

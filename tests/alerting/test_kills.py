@@ -409,8 +409,15 @@ def test_a_look_whose_incident_somebody_closes_ends_and_the_next_attempt_has_ano
     assert checked["problems"] == checked["newer"] == []
 
 
-@pytest.mark.parametrize("look", ["lives on", "dies, too"])
-@pytest.mark.parametrize("when", ["before the close", "during the close"])
+@pytest.mark.parametrize(
+    ("when", "look"),
+    [
+        ("before the close", "lives on"),
+        ("during the close", "dies, too"),
+        pytest.param("before the close", "dies, too", marks=pytest.mark.long),
+        pytest.param("during the close", "lives on", marks=pytest.mark.long),
+    ],
+)
 def test_killed_while_somebody_closes_its_incident_it_looks_in_another(
     service: Service, receivers: Receivers, look: str, when: str
 ) -> None:

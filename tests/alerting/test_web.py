@@ -27,7 +27,14 @@ from tests.support.serving import (
 )
 
 pytestmark = pytest.mark.process
-ROUTES = ("/", "/incidents", "/incidents/inc-x/report.html", "/metrics", "/odd")
+ROUTES = (
+    "/",
+    "/incidents",
+    "/incidents/inc-x/report.html",
+    "/incidents/inc-x/notebooks/02.html",
+    "/metrics",
+    "/odd",
+)
 
 
 def store_settings(store: StoreServer) -> dict[str, str]:
@@ -204,10 +211,29 @@ def test_hostile_labels_are_text_on_the_page_and_in_messages(
 
 
 @pytest.mark.parametrize(
-    "path", ["/incidents/..%2F..%2Fetc/report.html", "/incidents/inc-1/report.html", "/.env"]
+    "path",
+    [
+        "/incidents/..%2F..%2Fetc/report.html",
+        "/incidents/inc-1/report.html",
+        "/incidents/inc-1/notebooks/02_signals_detection.html",
+        "/.env",
+    ],
 )
 def test_no_other_file_is_served(service: Service, path: str) -> None:
     assert service.get(path).status_code == 404
+
+
+def test_a_link_from_a_report_to_a_notebook_leads_to_its_page(service: Service) -> None:
+    service.post(make_payload(make_alert(61, minute=51)))
+    service.wait_until_done()
+    pages = sorted(service.home.glob("inc-*/notebooks/*.html"))
+    incident = f"/incidents/{pages[0].parents[1].name}"
+    assert f'href="notebooks/{pages[0].name}"' in service.get(f"{incident}/report.html").text
+    answer = service.get(f"{incident}/notebooks/{pages[0].name}")
+    assert answer.content == pages[0].read_bytes()
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    for name in ("..%2Freport", "..", "x.ipynb", pages[0].stem + ".ipynb"):
+        assert service.get(f"{incident}/notebooks/{name}.html").status_code == 404
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "POST"])

@@ -30,6 +30,7 @@ _QUICK = (
 )
 #: Of the other tests, those that only `make test-faults` runs: the other store has them too.
 _LEFT = (
+    "test_many_rounds_of_kills_and_stops[seaweedfs]",
     "test_answers_about_labels_are_spoiled[seaweedfs]",
     "test_reads_and_answers_about_our_own_objects_are_spoiled[juicefs]",
     "test_a_person_settles_what_nobody_can_know[juicefs]",

@@ -9,6 +9,19 @@ import pytest
 from tests.foreign.system import IDENTITIES, Foreign, run_foreign
 from tests.support.gateway import run_juicefs, run_seaweedfs
 
+#: Tests that take a minute on each store: on one of them here, on both by `make test-foreign`.
+_ON_BOTH_STORES = (
+    "test_a_backlog_is_released_beside_a_consumer_and_a_worker[seaweedfs]",
+    "test_a_release_is_taken_back_while_the_consumer_stands_still[juicefs]",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test` leaves to `make test-foreign`."""
+    for item in items:
+        if item.name in _ON_BOTH_STORES:
+            item.add_marker(pytest.mark.long)
+
 
 @pytest.fixture(scope="session", params=["seaweedfs", "juicefs"])
 def foreign(

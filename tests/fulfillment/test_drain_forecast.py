@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,24 @@ def test_a_burst_at_the_end_and_too_few_seconds_show_no_rate() -> None:
     assert find_steady(points(*steady, step_s=1))
     assert find_steady(points(*steady, *burst, step_s=1)) == []
     assert find_steady(points(0, 12, *range(14, 24, 2), step_s=2)) == []
+
+
+@pytest.mark.parametrize("at", [3, 20, 38])
+@pytest.mark.parametrize("seen_in", [1, 2])
+def test_one_burst_wherever_it_is_does_not_count(at: int, seen_in: int) -> None:
+    growth = [2] * 40
+    for index in range(seen_in):
+        growth[at + index] += 40 // seen_in
+    counter = points(*accumulate(growth, initial=100), step_s=3)
+    rate = compute_rate(find_steady(counter))
+    assert rate is not None
+    assert 36 < rate.per_minute < 44
+
+
+def test_labels_that_come_in_bursts_all_count() -> None:
+    growth = [30 if index % 10 == 0 else 0 for index in range(40)]
+    counter = points(*accumulate(growth, initial=100), step_s=3)
+    assert find_steady(counter) == counter
 
 
 def test_an_empty_queue_says_which_rate_is_not_known() -> None:

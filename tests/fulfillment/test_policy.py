@@ -217,7 +217,8 @@ def test_an_alert_that_clears_was_seen_to_fire_at_a_time_before_the_clear_time(
     clear = journal.readings[-1].clear
     assert judgement is not None
     assert clear is not None
-    words = f"it fired at {fired:%H:%M:%SZ}; by its rule it clears by {format_time(clear.deadline)}"
+    deadline = format_time(clear.deadline)
+    words = f"it still fired at {fired:%H:%M:%SZ}; by its rule it clears by {deadline}"
     assert words in judgement.reason
 
 

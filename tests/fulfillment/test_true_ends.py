@@ -513,6 +513,19 @@ def test_few_answers_right_after_an_action_do_not_acquit_the_carrier(world: Worl
     assert world.take(root_cause, "5.1").status is Status.OK
 
 
+def test_a_carrier_that_answered_before_an_action_too_is_said_to_answer(world: World) -> None:
+    fail_carrier_and_pause(world)
+    look(world)
+    unpause(world, seconds_ago=9)
+    requests = "fulfillment_carrier_request_seconds_count"
+    world.count(requests, "outcome", {"ok": [2, 14, 16], "error": [0, 0, 0]})
+    reading = world.take(root_cause, "5.1")
+    assert (reading.status, reading.observations["carrier_error_share"]) == (Status.OK, 0)
+    assert "the carrier answers it" in reading.reason
+    world.count(requests, "outcome", {"ok": [2, 14, 16], "error": [0, 10, 10]})
+    assert world.take(root_cause, "5.1").status is Status.UNKNOWN
+
+
 def test_a_moment_after_an_action_does_not_say_that_no_label_leaves(world: World) -> None:
     fail_carrier_and_pause(world)
     look(world)

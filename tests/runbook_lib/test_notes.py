@@ -185,7 +185,7 @@ class TestDetection:
 
         tell.incident.journal.append("joined", {"section": "", "reason": "wanda goes on"})
         names = [moment.name for moment in list_moments(tell.incident.journal.view())]
-        assert names.index("an automatic look began") < names.index("somebody looked")
+        assert names.index("an automatic look began") < names.index("somebody joined")
 
     def test_a_cause_that_was_named_first_did_not_detect_the_trouble(self, tell: Teller) -> None:
         paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
