@@ -107,7 +107,10 @@ def _begin_shards(bucket: S3Bucket, manifest: Manifest, how: Mapping[str, Any]) 
 
 
 def _resume(bucket: S3Bucket, plan: MovePlan, /, **how: Any) -> MoveResult:
-    """Go on with a plan. Before a shard, write into its ledger here who is held for the shard."""
+    """Go on with a plan.
+
+    If this machine has no ledger of a shard yet, write into a new one who is held for the shard.
+    """
     if plan.header.is_shard:
         note_hold(bucket, plan.id, logs=how["logs"])
     return move.resume_plan(bucket, plan, **how)

@@ -353,7 +353,7 @@ def _set_value_axis(axes: Any, threshold: float | None) -> None:
     if high <= 0:
         high = 1.0
     if low > 0:
-        high *= 1.05  # the room above the line was for an axis that does not begin at zero
+        high *= 1.05  # Matplotlib left too little room above the line: the axis now begins at zero
     if threshold is not None:
         high = max(high, 1.25 * threshold)
     axes.set_ylim(min(0.0, low), high)
