@@ -8,7 +8,7 @@ ARGS ?=
 INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill drills chaos-fulfillment-delay \
-	report samples lock lint unit check test test-faults test-foreign test-model test-airflow test-drills \
+	report samples lock lint unit check test test-long test-faults test-foreign test-model test-airflow test-drills \
 	diagnose-cases diagnose-matrix bench bench-alert clean
 
 help: ## List every target
@@ -81,8 +81,11 @@ bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone 
 bench-alert: setup-test ## From Alertmanager's firing to the report on the ticket, part by part
 	@python -m bench.alert $(ARGS)
 
-test-faults: setup-test ## All fault tests: at least 200 kills on two stores; and all kills of the service
-	@RUNBOOK_FAULT_RUNS=100 pytest tests/faults tests/alerting/test_kills.py $(ARGS)
+test-long: setup-test ## What `make test` leaves out because it takes long, but for faults: over an hour
+	@pytest -m long $(ARGS)
+
+test-faults: setup-test ## All fault tests: at least 200 kills on two stores
+	@RUNBOOK_FAULT_RUNS=100 pytest tests/faults $(ARGS)
 
 test-foreign: setup-test ## A DataFlow that is not ours, on two stores, with TLS, tokens and other people
 	@pytest tests/foreign $(ARGS)

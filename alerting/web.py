@@ -8,6 +8,7 @@ import binascii
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from fastapi import FastAPI, HTTPException, Request, Response, Security
 from fastapi.params import Depends
@@ -178,7 +179,8 @@ def _add_pages(
 ) -> None:
     """Add the routes that only show something."""
 
-    missing: dict[int | str, dict[str, Json]] = {404: {"description": "there is no such report"}}
+    missing: dict[int | str, dict[str, Json]] = {404: {"description": "there is no such page"}}
+    show = partial(app.get, response_class=HTMLResponse, responses=missing, dependencies=guards)
 
     @app.get("/", response_class=HTMLResponse, dependencies=guards)
     def show_page() -> Response:
@@ -190,16 +192,14 @@ def _add_pages(
         rows = [row._asdict() for row in page.list_rows(now)]
         return {"schema": "runbook/serve-incidents/1", "at": format_time(now), "incidents": rows}
 
-    @app.get("/incidents/{incident_id}/report.html", response_class=HTMLResponse, responses=missing)
+    @show("/incidents/{incident_id}/report.html")
     def show_report(incident_id: str) -> Response:
         path = page.find_report(incident_id)
         if path is None:
             raise HTTPException(404, "there is no such report")
         return FileResponse(path, media_type="text/html; charset=utf-8")
 
-    notebooks = "/incidents/{incident_id}/notebooks"
-
-    @app.get(f"{notebooks}/{{name}}.html", response_class=HTMLResponse, responses=missing)
+    @show("/incidents/{incident_id}/notebooks/{name}.html")
     def show_notebook(incident_id: str, name: str) -> Response:
         path = page.find_notebook(incident_id, name)
         if path is None:

@@ -105,7 +105,7 @@ def wait_until_healthy(
             problem = wrong.get(name, "") or f"is {states.get(name, 'missing')}"
             tail = "\n".join(log_tail(config, name, _SHOWN_LINES))
             raise StackError(f"{name} is not healthy: {problem}. Its last log lines:\n{tail}")
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 def read_lag_minutes(config: StackConfig) -> float:

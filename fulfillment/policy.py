@@ -194,7 +194,7 @@ class FulfillmentPolicy(Policy):
             if others and "injected" in events:
                 details[-1] += f", all of orders of the drill; {others:,} others"
             elif others:
-                details[-1] += f", {others:,} not"
+                details[-1] += f", the other {others:,} not by this release"
         if counts.waiting:
             details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")
         if counts.late_orders:
@@ -230,6 +230,8 @@ class FulfillmentPolicy(Policy):
         objects = f"{noun}s" if number is None else count_of(number, noun)
         # The target's text may hold braces: so no str.format, and the target is filled in last.
         text = pattern.replace("{objects}", objects)
+        if action.result(ActionPhase.VERIFIED).get("nothing_new"):
+            text += ", which holds nothing new"
         return text.replace("{target}", clip_target(action.first.target))
 
     def describe_proof(self, action: ActionRecord) -> str:
@@ -239,10 +241,7 @@ class FulfillmentPolicy(Policy):
             return "proven"
         if action.state == "settled by word":
             return "proven, but for what a person settled"
-        proof = super().describe_proof(action)
-        if action.result(ActionPhase.VERIFIED).get("nothing_new"):
-            return f"{proof}, nothing new"
-        return proof
+        return super().describe_proof(action)
 
     def list_mended_elsewhere(self, journal: JournalView) -> list[Finding]:
         """Return the causes that stopped labels and have ended, though not by an action of 6.2.

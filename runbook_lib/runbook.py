@@ -129,7 +129,7 @@ def _list_entries(group: str) -> list[EntryPoint]:
 
 @cache
 def _read_entries() -> EntryPoints:
-    """Read the entry points of all that is installed, once: it takes as long as an import."""
+    """Read the entry points of all that is installed. Only once: that takes 30 ms."""
     return entry_points()
 
 

@@ -4,7 +4,7 @@
 # the background printed is shown when it is done.
 # What failed beside others is run once more, alone: only what fails again is a failure, and both
 # runs are shown. `make test-airflow` runs tests/airflow, in an environment of its own. Tests with the
-# mark `long` are left to `make test-drills`, `make test-faults` and `make test-foreign`.
+# mark `long` are left to `make test-long`.
 set -eu
 
 kept=.pytest_cache

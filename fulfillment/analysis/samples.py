@@ -22,6 +22,8 @@ _LEAST_SPAN = timedelta(seconds=30)
 _BURST_DEVIATIONS = 5
 #: A burst is at least so large.
 _LEAST_BURST = 5
+#: The growth between fewer samples than this does not show what is usual.
+_LEAST_SAMPLES = 6
 #: An event that is less probable than this did not happen by chance.
 _BY_CHANCE = 0.01
 #: Two-sided 95 % bounds lie this many standard deviations from the mean.
@@ -182,7 +184,8 @@ def find_steady(samples: Iterable[Sample]) -> list[Sample]:
     Returns
     -------
     No samples when they show no rate that goes on: less than half a minute is left, or the counter
-    grew faster in the newer half than chance explains. That may be a burst, or only have begun.
+    grew faster in the newer half than chance explains. That may be a burst, or only have begun. No
+    samples, too, when all growth is one burst, or the burst is less than half a minute old.
     """
     rest = _take_out_burst(clean(samples))
     while len(rest) > 2:
@@ -205,12 +208,15 @@ def _take_out_burst(samples: Sequence[Sample]) -> list[Sample]:
     """Return a counter's samples as if it had not grown in its only burst.
 
     Unchanged without a burst, and with more than one: then bursts are how the counter grows. A
-    burst that two neighbouring samples saw a part of each is one burst.
+    burst of which two neighbouring samples saw a part each is one burst. Empty when nobody can know
+    yet whether it is a burst: it has only just been, or there is no other growth.
 
     Parameters
     ----------
     samples : finite, oldest first
     """
+    if len(samples) < _LEAST_SAMPLES:
+        return list(samples)
     growth = {grown.at: grown.value for grown in list_growth(samples)}
     bursts = [
         index
@@ -226,7 +232,9 @@ def _take_out_burst(samples: Sequence[Sample]) -> list[Sample]:
         if index not in bursts:
             level += growth.get(new.at, 0.0)
         rest.append(Sample(new.at, level))
-    return rest
+    burst_at = samples[bursts[-1] + 1].at
+    is_over = samples[-1].at - burst_at >= _LEAST_SPAN
+    return rest if is_over and level > samples[0].value else []
 
 
 def _is_burst(count: float, old: Sample, new: Sample, samples: Sequence[Sample]) -> bool:

@@ -170,7 +170,7 @@ def describe_hold(hold: WorkerHold) -> str:
     if still is _NOT_ASKED:
         return hold.words
     if not still.paused:
-        state = "it is not paused now, and may move labels until `apply` begins"
+        state = "until then nothing holds it"
     elif still.moving:
         state = "it is paused now, and its last pass still runs"
     else:
@@ -212,8 +212,9 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
     if kind == "api":
         worker = clients.fulfillment
         address = f"{worker.url}/fulfillment/worker"
+        words = f"each run pauses the worker through {address}, and looks at it before each batch"
         return WorkerHold(
-            words=f"the worker is paused through {address}, and looked at before each batch",
+            words=words,
             ask=lambda: _read_worker(clients, service),
             sleep=sleep,
             do_pause=worker.pause_worker,
@@ -224,7 +225,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
         raise errors.SettingsError(f"WORKER_CONTROL={kind} needs RUNBOOK_SERVICES={kind}")
     stopper = "WORKER_STOP_CMD" if kind == "command" else kind
     return WorkerHold(
-        words=f"{service} is stopped by {stopper}, and looked at before each batch",
+        words=f"each run stops {service} by {stopper}, and looks at it before each batch",
         ask=lambda: _read_service(clients, service),
         sleep=sleep,
         do_pause=lambda: clients.find_switch(service).stop(service),

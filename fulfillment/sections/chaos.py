@@ -183,9 +183,9 @@ def conclude(inv: Investigation) -> Conclusion:
     if reading is None:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
-    count = f"{reading.value} synthetic objects"
+    summary = f"{reading.value} synthetic objects"
     removals = inv.journal.list_actions(ActionPhase.APPLIED, after=reading.seq)
     if any(action.step == "4.2" for action in removals):
-        count += " before 4.2 removed what was planned"
-    summary = f"{count}; {reading.reason}"
+        summary += ", counted before 4.2"
+    summary += f"; {reading.reason}"
     return conclude_without_symptoms(inv, verdict, summary)

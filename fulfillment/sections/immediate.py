@@ -499,9 +499,9 @@ def _read_worker_log(inv: Investigation) -> Outcome:
         return outcome.ok(f"past: {words}; since then labels moved or got in")
     words = f"no error in {count_of(len(lines), 'line')} {span}"
     first_at = min((line.at for line in lines if line.at), default=start)
-    # A service that was started later has no older lines.
+    # A service that was started later has no older lines, and a long log is cut at its beginning.
     if first_at - start > timedelta(minutes=1):
-        words += f"; the first line is of {first_at:%H:%M:%S}"
+        words += f"; the first line is of {format_time(first_at)}"
     return outcome.ok(words)
 
 

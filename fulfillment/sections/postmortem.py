@@ -257,7 +257,7 @@ def _read_probes(inv: Investigation) -> Outcome:
 
 @_checklist_step("7.5", "Documents", "readings of section 8")
 def _read_documents(inv: Investigation) -> Outcome:
-    """List the references that section 8 found broken; left out if no document could be checked."""
+    """List the references that section 8 found broken; left out if no document was checked."""
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
     unread = [f"{r.step} {r.reason}" for r in readings if r.status is Status.UNKNOWN]
@@ -271,7 +271,8 @@ def _read_documents(inv: Investigation) -> Outcome:
     fine = f"right: {', '.join(right) or 'none'}"
     if left_out:
         fine += f"; left out, and not checked: {', '.join(left_out)}"
-    is_any_checked = not set(references.DOCUMENTS) <= set(left_out)
+    documents = [r for r in readings if r.step in references.DOCUMENTS]
+    is_any_checked = any(r.status is not Status.LEFT_OUT for r in documents)
     has_note = bool(inv.journal.note("7.5"))
     if is_any_checked or broken or doubt or has_note:
         return _judge_point(inv, "7.5", broken, doubt, fine)

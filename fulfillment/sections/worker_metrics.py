@@ -65,9 +65,10 @@ _LOG_SIGNS = {
 class WorkerMetrics(NamedTuple):
     """What the worker's counters say.
 
-    Numbers of a time span count only what came after our last action of 6.1 or 6.2. If scrapes are
-    rare, four scrape intervals stand in place of the half minute. On the service's own page, each
-    time span is 4 s, ``began`` is empty, ``run_gap_s`` is None, and ``is_short`` is False.
+    But for ``usual_requests``, numbers of a time span count only what came after our last action of
+    6.1 or 6.2. If scrapes are rare, four scrape intervals stand in place of the half minute. On the
+    service's own page, each time span is 4 s, ``began`` is empty, ``run_gap_s`` is None, and
+    ``is_short`` is False.
 
     Attributes
     ----------
@@ -77,7 +78,7 @@ class WorkerMetrics(NamedTuple):
     recent_failures : failures of each reason in the last half minute; 0 for a reason that ended;
         empty when no reason is counted
     recent_requests : requests to the carrier by outcome, in the last half minute
-    usual_requests : the same, also those from before our last action
+    usual_requests : the same, also those from before our last action; empty on the service's page
     surplus : arrivals minus moves, in the last five minutes; None when unknown
     drained : moves, in the last half minute; None when unknown. None, too, if nothing was moved
         while ``is_short`` is true
@@ -116,7 +117,7 @@ class WorkerMetrics(NamedTuple):
         0 for an outcome that has ended (``ended``). None for fewer than two requests. If
         ``is_short`` is true and the requests are few, a share up to MAX_FAILED_SHARE does not show
         that the carrier answers. Then the answer is the share in the whole half minute, if it is
-        no larger than that and rests on enough requests, else None.
+        up to MAX_FAILED_SHARE, too, and rests on enough requests; else None.
         """
         if f"carrier_{outcome}" in self.ended:
             return 0.0

@@ -56,6 +56,10 @@ _VALUES = {
 }
 
 
+#: A link to another notebook. Its page lies beside it, and a browser shows that one.
+_NOTEBOOK_LINK = re.compile(r'href="([\w-]{1,100})\.ipynb')
+
+
 def sanitize_html(html: str) -> str:
     """Return the HTML with text, tables, lists, inline pictures and plain styles, nothing else.
 
@@ -174,8 +178,9 @@ def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
     notebook = nbformat.from_dict(incident.redactor.json(raw))
     _keep_readable(notebook)
     body, _ = load_exporter().from_notebook_node(notebook)
-    # The body is sanitised; control characters that are left become visible.
-    return Markup(visible(sanitize_html(body)))  # noqa: S704
+    page = _NOTEBOOK_LINK.sub(r'href="\1.html', sanitize_html(body))
+    # The page is sanitised; control characters that are left become visible.
+    return Markup(visible(page))  # noqa: S704
 
 
 def warm_up() -> None:

@@ -337,11 +337,11 @@ def _capitalise(text: str) -> str:
 def _describe_event(model: ReportModel) -> Fact:
     """Return what happened, in the words of one look at the signals.
 
-    The look is the first after the backlog's peak that concluded that there is an incident; without
-    one, the newest that did, and the note begins with the peak. The fact's note says how much
-    waited at the last reading. If no look
-    saw an incident, the text is the first two breaches; without breaches, what the newest look
-    concluded. If all is well, and no symptom was seen, the note is what was wrong all the same.
+    The look is the first after the highest backlog that concluded that there is an incident;
+    without one, the newest that did, and then the note begins with that backlog. The note says how
+    much waited at the last reading. If no look saw an incident, the text is the first two breaches;
+    without breaches, what the newest look concluded. If all is well, and no symptom was seen, the
+    note is what was wrong all the same.
     """
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
         return Fact(model.judgement.reason, _say_what_was_wrong(model))
@@ -359,7 +359,10 @@ def _describe_event(model: ReportModel) -> Fact:
         chosen = after_peak[0] if after_peak else incidents[-1]
         notes = [_say_last_backlog(model, chosen.seq)]
         if peak and not after_peak:
-            notes.insert(0, f"the most at {peak.observed_at:%H:%M:%SZ}: {say_reading(peak)}")
+            most = f"most that waited, {peak.observed_at:%H:%M:%SZ}: {say_reading(peak)}"
+            newest = [r for r in model.journal.readings if r.role is Role.BACKLOG][-1]
+            # If the highest backlog is the last one, it is not said twice.
+            notes = [most] if newest is peak else [most, *notes]
         return Fact(chosen.summary, "; ".join(note for note in notes if note))
     if breaches:
         sentences = [
@@ -1065,7 +1068,9 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         if reading.status is Status.BREACH and step.role in open_roles:
             breach_roles.add(step.role)
             yield _say_breach(reading), (step.id,)
-        if reading.status is Status.UNKNOWN and step.role in _MUST_BE_READ:
+        # Once the trouble is over, nobody needs to find its cause any more.
+        is_needless = model.is_good and step.role is Role.CAUSE
+        if reading.status is Status.UNKNOWN and step.role in _MUST_BE_READ and not is_needless:
             unread.append(step.id)
     if unread:
         yield "not decided:", tuple(unread)

@@ -26,7 +26,7 @@ fi
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 echo "installing the dependencies into .venv (about a minute)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
-# pip would compile on one core. What cannot be compiled is compiled, or fails, when it is imported.
+# pip would compile on one core. A file that fails here is compiled at its import, or fails there.
 .venv/bin/python -m compileall -q -j 0 -x '/tests?/' .venv/lib >/dev/null 2>&1 || true
 # setuptools, which builds the project, is in the lock, too.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -26,6 +26,7 @@ from tests.support.gateway import BUCKET, StoreServer
 from tests.support.incidents import damage_journal
 from tests.support.serving import (
     CASE,
+    CLOSELY_S,
     ROOT,
     Receivers,
     Service,
@@ -139,7 +140,8 @@ def list_steps(service: Service, job: str) -> list[str]:
 
 def wait_for_step(service: Service, job: str, step: str) -> None:
     """Wait until dbos has written down a step."""
-    wait_for(lambda: step in list_steps(service, job), f"{job}: {step}\n{service.log}")
+    what = f"{job}: {step}\n{service.log}"
+    wait_for(lambda: step in list_steps(service, job), what, every_s=CLOSELY_S)
 
 
 def read_state(service: Service, incident: str) -> dict[str, Any]:
@@ -206,7 +208,15 @@ def test_killed_before_each_step_each_message_arrives_once(
         assert counts[step] == 1, step
 
 
-@pytest.mark.parametrize("modes", MODES)
+@pytest.mark.parametrize(
+    "modes",
+    [
+        MODES[0],
+        pytest.param(MODES[1], marks=pytest.mark.long),
+        MODES[2],
+        pytest.param(MODES[3], marks=pytest.mark.long),
+    ],
+)
 def test_targets_that_are_down_get_their_message_when_they_are_back(
     modes: dict[str, str], service: Service, receivers: Receivers
 ) -> None:
@@ -391,12 +401,13 @@ def test_a_drill_has_a_folder_and_messages_that_say_so(
     assert drill != real
 
 
-@pytest.mark.parametrize("drill", ["", "true"])
+@pytest.mark.parametrize("drill", ["", pytest.param("true", marks=pytest.mark.long)])
 def test_a_look_whose_incident_somebody_closes_ends_and_the_next_attempt_has_another(
     service: Service, receivers: Receivers, drill: str
 ) -> None:
     service.post(make_payload(make_alert(1, drill=drill)))
-    wait_for(lambda: find_notebooks(service) != [], f"a notebook is kept\n{service.log}")
+    what = f"a notebook is kept\n{service.log}"
+    wait_for(lambda: find_notebooks(service) != [], what, every_s=CLOSELY_S)
     closed = find_notebooks(service)[0].parents[1].name
     run_runbook(service, "close", closed)
     service.wait_until_done()
@@ -422,7 +433,8 @@ def test_killed_while_somebody_closes_its_incident_it_looks_in_another(
     service: Service, receivers: Receivers, look: str, when: str
 ) -> None:
     service.post(make_payload(make_alert(1)))
-    wait_for(lambda: find_notebooks(service) != [], f"a notebook is kept\n{service.log}")
+    what = f"a notebook is kept\n{service.log}"
+    wait_for(lambda: find_notebooks(service) != [], what, every_s=CLOSELY_S)
     closed = find_notebooks(service)[0].parents[1].name
     children = list_children(service)
     assert children, "the look is a process of its own"
@@ -430,7 +442,8 @@ def test_killed_while_somebody_closes_its_incident_it_looks_in_another(
     if when == "during the close":
         close = start_runbook(service, "close", closed)
         state = service.home / closed / "incident.json"
-        wait_for(lambda: '"closed_at": null' not in state.read_text("utf-8"), "it is closed")
+        is_closed = lambda: '"closed_at": null' not in state.read_text("utf-8")  # noqa: E731
+        wait_for(is_closed, "it is closed", every_s=CLOSELY_S)
     service.kill()
     if look == "dies, too":
         for child in children:

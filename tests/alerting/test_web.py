@@ -215,7 +215,6 @@ def test_hostile_labels_are_text_on_the_page_and_in_messages(
     [
         "/incidents/..%2F..%2Fetc/report.html",
         "/incidents/inc-1/report.html",
-        "/incidents/inc-1/notebooks/02_signals_detection.html",
         "/.env",
     ],
 )
@@ -232,8 +231,8 @@ def test_a_link_from_a_report_to_a_notebook_leads_to_its_page(service: Service) 
     answer = service.get(f"{incident}/notebooks/{pages[0].name}")
     assert answer.content == pages[0].read_bytes()
     assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
-    for name in ("..%2Freport", "..", "x.ipynb", pages[0].stem + ".ipynb"):
-        assert service.get(f"{incident}/notebooks/{name}.html").status_code == 404
+    for name in ("..%2Freport.html", f"{pages[0].stem}.ipynb", "..%2F..%2F.env"):
+        assert service.get(f"{incident}/notebooks/{name}").status_code == 404
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "POST"])

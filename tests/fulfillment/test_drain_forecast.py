@@ -61,7 +61,7 @@ def test_a_burst_at_the_end_and_too_few_seconds_show_no_rate() -> None:
     assert find_steady(points(0, 12, *range(14, 24, 2), step_s=2)) == []
 
 
-@pytest.mark.parametrize("at", [3, 20, 38])
+@pytest.mark.parametrize("at", [3, 20, 28])
 @pytest.mark.parametrize("seen_in", [1, 2])
 def test_one_burst_wherever_it_is_does_not_count(at: int, seen_in: int) -> None:
     growth = [2] * 40
@@ -71,6 +71,18 @@ def test_one_burst_wherever_it_is_does_not_count(at: int, seen_in: int) -> None:
     rate = compute_rate(find_steady(counter))
     assert rate is not None
     assert 36 < rate.per_minute < 44
+
+
+def test_a_burst_that_has_only_just_been_shows_no_rate() -> None:
+    for growth in ([2] * 6 + [20, 20], [0] * 6 + [40, 40], [0] * 7 + [20], [2] * 7 + [20]):
+        assert find_steady(points(*accumulate(growth, initial=100))) == [], growth
+
+
+def test_one_batch_and_nothing_else_shows_no_rate() -> None:
+    for at in (0, 2, 4):
+        growth = [0] * 8
+        growth[at] = 40
+        assert find_steady(points(*accumulate(growth, initial=100))) == [], at
 
 
 def test_labels_that_come_in_bursts_all_count() -> None:

@@ -496,8 +496,11 @@ def test_chaos_objects_come_and_go_and_real_look_alikes_stay(world: World) -> No
     inv = world.open(chaos, count=3, object_size_kb=1, age_minutes=20, drill_id="d1")
     assert carry_out(inv, "4.1").phase is ActionPhase.VERIFIED
     assert len(keys(world, "chaos/")) == 4
+    inv.read_step("4.3")
+    assert inv.conclude().summary.startswith("3 synthetic objects;")
     assert carry_out(inv, "4.2").result["objects"] == 0
     assert keys(world, "chaos/") == [look_alike]
+    assert inv.conclude().summary.startswith("3 synthetic objects, counted before 4.2;")
 
 
 def test_clean_up_of_section_6_finds_synthetic_objects_in_pending_too(world: World) -> None:

@@ -303,6 +303,20 @@ def test_what_happened_is_what_was_said_when_most_waited(tmp_path: Path) -> None
     assert happened.endswith("Z: 0 objects")
 
 
+def test_where_most_waited_after_the_last_look_a_note_says_how_many(tmp_path: Path) -> None:
+    tell = make_incident(tmp_path)
+    tell.read("2.3", "backlog objects", "breach", value=24, unit="objects")
+    tell.conclude(Verdict.INCIDENT, "24 labels wait")
+    tell.read("2.3", "backlog objects", "breach", value=50, unit="objects")
+    happened = facts_of(model_of(tell.incident))["What happened"]
+    assert happened.startswith("24 labels wait most that waited, ")
+    assert happened.endswith("Z: 50 objects")
+
+    tell.read("2.3", "backlog objects", "ok", value=0, unit="objects")
+    happened = facts_of(model_of(tell.incident))["What happened"]
+    assert "Z: 50 objects; last reading of 2.3, " in happened
+
+
 def test_what_was_done_but_not_proven_says_so(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.act(ActionPhase.APPLIED, result={"moved": 1})

@@ -37,7 +37,7 @@ def resolved_at(stack: RunningStack, since: datetime) -> dict[str, datetime]:
     }
 
 
-@pytest.mark.parametrize("profile", ["demo", "rehearsal"])
+@pytest.mark.parametrize("profile", ["demo", pytest.param("rehearsal", marks=pytest.mark.long)])
 def test_the_alert_clears_within_the_predicted_time(
     profile: Profile,
     tmp_path: Path,

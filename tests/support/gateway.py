@@ -127,12 +127,18 @@ def _make_bucket(client: Minio, bucket: str) -> bool:
 
 
 def wait_until(is_true: Callable[[], bool], *, what: str, deadline_s: float = 60.0) -> None:
-    """Poll until the condition holds; fail with its name after the deadline."""
+    """Poll until the condition holds; fail with its name after the deadline.
+
+    At first 20 times a second, then ever less often: a condition may ask servers, and there are
+    other tests beside this one.
+    """
     end = time.monotonic() + deadline_s
+    pause_s = 0.05
     while not is_true():
         if time.monotonic() > end:
             raise TimeoutError(f"not within {deadline_s:.0f} s: {what}")
-        time.sleep(0.05)
+        time.sleep(pause_s)
+        pause_s = min(0.4, 1.3 * pause_s)
 
 
 def find_free_ports(count: int) -> list[int]:

@@ -356,9 +356,15 @@ def make_service(
     return Service(environment, port, folder, token)
 
 
-def wait_for(is_true: Callable[[], bool], what: str, deadline_s: float = 180) -> None:
-    """Wait for a condition, closely; fail with its name after the deadline."""
+#: How often to ask for what is over in a moment: a kill must come while it lasts.
+CLOSELY_S = 0.02
+
+
+def wait_for(
+    is_true: Callable[[], bool], what: str, deadline_s: float = 180, every_s: float = 0.2
+) -> None:
+    """Wait for a condition; fail with its name after the deadline."""
     end = time.monotonic() + deadline_s
     while not is_true():
         assert time.monotonic() < end, what
-        time.sleep(0.02)
+        time.sleep(every_s)
