@@ -57,7 +57,7 @@ def test_a_page_has_code_outputs_and_prose_and_the_policy(incident: Incident) ->
     html = export(incident)
 
     assert CSP.replace("'", "&#39;") in html
-    for text in ("Title", "27.4 minutes", "inv", "03_immediate_actions.ipynb"):
+    for text in ("Title", "27.4 minutes", "inv", 'href="03_immediate_actions.html"'):
         assert text in html
     assert "<script" not in html
     assert "http" not in html.replace("http-equiv", "")
