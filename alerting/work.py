@@ -847,7 +847,10 @@ class Planner:
         return None
 
     def _find_delivery(self, target: str, started: set[str]) -> Job | None:
-        """Return the job of a target's oldest unfinished delivery that has not been started."""
+        """Return the job of a target's oldest unfinished delivery that has not been started.
+
+        Its lane waits until a job has ended, so no delivery overtakes another one.
+        """
         for delivery_id in self._book.list_open_deliveries(target, ENDS):
             job_id = f"{_JOBS_VERSION}-{delivery_id}"
             if job_id not in started:

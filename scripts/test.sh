@@ -43,8 +43,6 @@ alerting_lane() {
     export TEST_LANE=3
     failed=""
     alerting || failed="$failed alerting"
-    drills || failed="$failed drills"
-    library || failed="$failed library"
     echo "$failed" >"$kept/alerting_lane.failed"
 }
 browser_lane() {
@@ -65,6 +63,8 @@ browser_lane >"$kept/browser.log" 2>&1 &
 browser_lane=$!
 failed=""
 stack || failed="stack"
+drills || failed="$failed drills"
+library || failed="$failed library"
 wait "$stores_lane" || true
 wait "$alerting_lane" || true
 wait "$browser_lane" || true

@@ -285,7 +285,7 @@ class ComposeServices:
                 self._command += ["-f", file]
 
     def list_services(self) -> list[ServiceState]:
-        """Return every service by name, without those that were never created."""
+        """Return every service, sorted by name, without those that were never created."""
         listed = _read_json_lines(self._run_compose("ps", "--all", "--format", "json"))
         rows = [row for row in listed if row.get("ID")]
         ids = [str(row["ID"]) for row in rows]

@@ -381,7 +381,7 @@ def test_a_report_that_stays_damaged_is_tried_once_more_and_told(
     service.wait_until_done()
     assert service.read_metric(FAILED) == 3, "one look, whose attempts are counted"
     assert list_steps(service, "addition-") == ["prepare", "render"]
-    assert "end" in list_steps(service, "look-1-2")
+    wait_for_step(service, "look-1-2", "end")
     assert len(receivers.list_texts("ticket")) == 2
 
 

@@ -218,6 +218,7 @@ def supervise(foreign: Foreign, folder: Path) -> Iterator[None]:
         process.wait(60)
 
 
+@pytest.mark.long
 def test_supervisor_stops_and_starts_the_worker(foreign: Foreign) -> None:
     foreign.steer("stop")
     folder = foreign.folder / "sv"

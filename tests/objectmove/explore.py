@@ -1962,11 +1962,11 @@ def search_all(tasks: Sequence[tuple[str, int, int, tuple[int, int]]]) -> Iterat
 
 
 def list_tasks(
-    *, is_full: bool, seed: int, count: int
+    *, is_full: bool, seed: int, count: int, part: tuple[int, int] = (0, 1)
 ) -> list[tuple[str, int, int, tuple[int, int]]]:
-    """Return what ``--full`` or ``--ci`` searches."""
+    """Return what ``--full`` or ``--ci`` searches; of each scenario, the part i of n."""
     bounds = {s.name: s.bound if is_full else s.ci_bound for s in SCENARIOS.values()}
-    tasks = [(name, bound, 0, (0, 1)) for name, bound in bounds.items() if bound]
+    tasks = [(name, bound, 0, part) for name, bound in bounds.items() if bound]
     tasks.sort(key=lambda task: -task[1])
     return [*tasks, ("", 0, seed, (0, count)), ("", 0, seed + 1, (0, count))]
 

@@ -826,8 +826,9 @@ def test_a_script_that_names_what_never_comes_is_refused() -> None:
 @pytest.mark.timeout(900)
 def test_no_interleaving_of_the_small_bound_breaks_a_promise() -> None:
     seed = random.randrange(10**9)
-    print(f"seed {seed}")
-    founds = list(search_all(list_tasks(is_full=False, seed=seed, count=0)))
+    part = (seed % 2, 2)  # one half of them each time, by chance; `make test-model` has them all
+    print(f"seed {seed}, part {part}")
+    founds = list(search_all(list_tasks(is_full=False, seed=seed, count=0, part=part)))
     text = "\n".join(found.render() for found in founds)
     print(f"{text}\n{sum(found.runs for found in founds)} executions")
     assert not any(found.failing for found in founds), text

@@ -83,7 +83,7 @@ def supported(answer: Conclusion) -> Finding:
     ("name", "remedy"),
     [
         ("worker_stuck", "6.1 release by move"),
-        ("carrier_timeout", "call the carrier"),
+        pytest.param("carrier_timeout", "call the carrier", marks=pytest.mark.long),
         ("bad_prefix", "6.1 release by move"),
     ],
 )

@@ -121,6 +121,7 @@ def is_firing(stack: RunningStack) -> bool:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_three_troubles_are_three_folders_with_three_reports_each_true(
     stack: RunningStack, runbook: Runbook
