@@ -97,9 +97,17 @@ class Waiting:
     overdue_synthetic : the number of synthetic objects that wait longer than the limit
     since : since when the oldest overdue object waits; None: none is overdue
     longest_minutes : how long the oldest real object waits; 0 when none does
+    listed_at : when the listing was made, if some objects were watched for seconds after it
     """
 
-    def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
+    def __init__(
+        self,
+        objects: Iterable[Label],
+        limit_minutes: float,
+        *,
+        listed_at: datetime | None = None,
+    ) -> None:
+        self.listed_at = listed_at
         self.objects = sorted(objects, key=lambda label: label.start.at)
         self.limit_minutes = limit_minutes
         self.real = [label for label in self.objects if label.origin == "real"]
@@ -145,6 +153,8 @@ class Waiting:
     def describe(self) -> str:
         """Say what waits and for how long."""
         waits = say_waiting(len(self.real), "real object")
+        if self.listed_at:
+            waits += f" (listed at {self.listed_at:%H:%M:%SZ})"
         text = f"{waits}, {len(self.overdue):,} of them over {self.limit_minutes:g} min"
         if self.real:
             text += f" (longest {self.longest_minutes:.1f} min{_say_age_source(self.real[0])})"
@@ -249,7 +259,8 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
         label.info.key for label in overdue if now - label.info.last_modified < _JUST_WRITTEN
     }
     gone = _find_leaving(inv, just_written_keys)
-    return Waiting([label for label in labels if label.info.key not in gone], limit_minutes)
+    labels = [label for label in labels if label.info.key not in gone]
+    return Waiting(labels, limit_minutes, listed_at=now if just_written_keys else None)
 
 
 def _find_leaving(inv: Investigation, keys: set[str]) -> set[str]:

@@ -31,8 +31,8 @@ _UNGUARDED = {
     "fence": "this store accepts expired requests: a request of ours may take effect much later",
     "conditional_delete": "let nothing rewrite these files for {seconds:g} s after our last look: "
     "this store would delete the newer version",
-    "conditional_copy": "let nobody else write to the destination for {seconds:g} s after our "
-    "look: this store would overwrite it",
+    "conditional_copy": "let nobody else write these files to the destination for {seconds:g} s "
+    "after our look: this store would overwrite them",
 }
 _NO_PARKING = (
     "nothing can be parked: these credentials may not write under {parked}, so an object in doubt "

@@ -51,6 +51,7 @@ browser_lane() {
     browser || failed="$failed browser"
     notebooks || failed="$failed notebooks"
     true_ends || failed="$failed true_ends"
+    library || failed="$failed library"
     elsewhere || failed="$failed elsewhere"
     echo "$failed" >"$kept/browser_lane.failed"
 }
@@ -64,7 +65,6 @@ browser_lane=$!
 failed=""
 stack || failed="stack"
 drills || failed="$failed drills"
-library || failed="$failed library"
 wait "$stores_lane" || true
 wait "$alerting_lane" || true
 wait "$browser_lane" || true

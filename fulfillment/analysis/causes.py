@@ -560,7 +560,7 @@ CAUSES: Mapping[str, CauseRecord] = {
                 "catching_up",
                 is_true,
                 -0.8,
-                "labels that were kept back may explain a surplus",
+                "labels that were kept back until now are no surge",
             ),
             hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
             Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),

@@ -656,10 +656,14 @@ def read_ticket(inv: Investigation) -> Outcome:
     own_labels = [label for label in waiting.real if label.order_id in order_ids]
     without_order_count = sum(not label.order_id for label in waiting.real)
     behind_minutes = _compute_behind_minutes(inv, case, newest_at) if newest_at else None
+    rows = rows_of(case.timeline[-50:], "at", "type", "source", "status", order="order_id")
+    for row in rows:
+        if row["order"] is not None:
+            row["order"] = str(row["order"])  # the name of an order, not a count
     outcome = Outcome(
         value=None if age_minutes is None else round(age_minutes, 1),
         source=f"{support.url}/support/cases/{inv.ticket_id}?includeTimeline=true",
-        rows=rows_of(case.timeline[-50:], "at", "type", "source", "status", order="order_id"),
+        rows=rows,
         ticket=inv.ticket_id,
         facts={"waiting": [label.info.key for label in own_labels[:20]]},
         observations={"timeline_behind_minutes": behind_minutes},

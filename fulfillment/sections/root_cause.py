@@ -539,8 +539,10 @@ def read_room(inv: Investigation) -> model.Outcome:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
     if not metrics.recent_failures:
         return outcome.unknown("the worker does not count its failures by reason")
-    # Some stores have the metric, but its value is 0 or NaN.
-    remark = "; the store does not say how much room is left" if free_bytes is None else ""
+    remark = ""
+    if free_bytes is None:
+        # Some stores have the metric, but its value is 0 or NaN.
+        remark = "; no free capacity above 0 could be read, so only refused writes are judged"
     return outcome.ok(f"no write was refused for want of room just now{remark}")
 
 

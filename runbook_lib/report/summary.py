@@ -359,7 +359,8 @@ def _describe_event(model: ReportModel) -> Fact:
         chosen = after_peak[0] if after_peak else incidents[-1]
         notes = [_say_last_backlog(model, chosen.seq)]
         if peak and not after_peak:
-            most = f"most that waited, {peak.observed_at:%H:%M:%SZ}: {say_reading(peak)}"
+            at = f"{peak.observed_at:%H:%M:%SZ}"
+            most = f"highest reading of {peak.step}, {at}: {say_reading(peak)}"
             newest = [r for r in model.journal.readings if r.role is Role.BACKLOG][-1]
             # If the highest backlog is the last one, it is not said twice.
             notes = [most] if newest is peak else [most, *notes]

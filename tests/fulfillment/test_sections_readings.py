@@ -762,6 +762,15 @@ def test_the_lag_began_by_its_own_alert_and_samples_not_by_another_alert(world: 
     assert f"{early:%H:%M:%S}" not in reason
 
 
+def test_a_listing_after_which_labels_were_watched_says_its_time(world: World) -> None:
+    listed = f"(listed at {world.now:%H:%M:%S}Z)"
+    assert listed not in world.take(SECTIONS.find("detection"), "2.3").reason
+    since = (world.now - timedelta(minutes=25)).isoformat()
+    world.put(f"pending/77-{'a' * 12}.pdf", order_id="77", pending_since=since)
+    listed = f"(listed at {world.now:%H:%M:%S}Z)"
+    assert listed in world.take(SECTIONS.find("detection"), "2.3").reason
+
+
 def test_section_8_is_complete_without_a_checkout_of_dataflow(world: World) -> None:
     inv = world.open(SECTIONS.find("references"))
     for step in inv.section.STEPS:

@@ -309,7 +309,7 @@ def test_where_most_waited_after_the_last_look_a_note_says_how_many(tmp_path: Pa
     tell.conclude(Verdict.INCIDENT, "24 labels wait")
     tell.read("2.3", "backlog objects", "breach", value=50, unit="objects")
     happened = facts_of(model_of(tell.incident))["What happened"]
-    assert happened.startswith("24 labels wait most that waited, ")
+    assert happened.startswith("24 labels wait highest reading of 2.3, ")
     assert happened.endswith("Z: 50 objects")
 
     tell.read("2.3", "backlog objects", "ok", value=0, unit="objects")
