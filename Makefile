@@ -81,7 +81,7 @@ bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone 
 bench-alert: setup-test ## From Alertmanager's firing to the report on the ticket, part by part
 	@python -m bench.alert $(ARGS)
 
-test-long: setup-test ## What `make test` leaves out because it takes long, but for faults: over an hour
+test-long: setup-test ## All tests with the mark `long`, which `make test` leaves out: over an hour
 	@pytest -m long $(ARGS)
 
 test-faults: setup-test ## All fault tests: at least 200 kills on two stores

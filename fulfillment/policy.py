@@ -194,7 +194,7 @@ class FulfillmentPolicy(Policy):
             if others and "injected" in events:
                 details[-1] += f", all of orders of the drill; {others:,} others"
             elif others:
-                details[-1] += f", the other {others:,} not by this release"
+                details[-1] += f", the other {others:,} not by move"
         if counts.waiting:
             details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")
         if counts.late_orders:

@@ -207,7 +207,8 @@ def find_steady(samples: Iterable[Sample]) -> list[Sample]:
 def _take_out_burst(samples: Sequence[Sample]) -> list[Sample]:
     """Return a counter's samples as if it had not grown in its only burst.
 
-    Unchanged without a burst, and with more than one: then bursts are how the counter grows. A
+    Unchanged with fewer than six samples, without a burst, and with more than one burst: then
+    bursts are how the counter grows. A
     burst of which two neighbouring samples saw a part each is one burst. Empty when nobody can know
     yet whether it is a burst: it has only just been, or there is no other growth.
 

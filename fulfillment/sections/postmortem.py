@@ -261,9 +261,10 @@ def _read_documents(inv: Investigation) -> Outcome:
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
     unread = [f"{r.step} {r.reason}" for r in readings if r.status is Status.UNKNOWN]
+    documents = [r for r in readings if r.step in references.DOCUMENTS]
     doubt = ""
-    if not readings:
-        doubt = "the references were not checked: run section 8"
+    if not documents:
+        doubt = "the documents were not checked: run section 8"
     elif unread:
         doubt = f"could not be checked: {'; '.join(unread)}"
     right = [r.step for r in readings if r.status is Status.OK]
@@ -271,7 +272,6 @@ def _read_documents(inv: Investigation) -> Outcome:
     fine = f"right: {', '.join(right) or 'none'}"
     if left_out:
         fine += f"; left out, and not checked: {', '.join(left_out)}"
-    documents = [r for r in readings if r.step in references.DOCUMENTS]
     is_any_checked = any(r.status is not Status.LEFT_OUT for r in documents)
     has_note = bool(inv.journal.note("7.5"))
     if is_any_checked or broken or doubt or has_note:

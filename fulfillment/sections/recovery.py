@@ -239,7 +239,7 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     is_known = usual is not None
     if usual is None:
         # Without that calm the count is taken as usual, and only the longest wait decides.
-        words = "no calm before it is long enough, so only the longest wait is judged: "
+        words = "the calm before was too short to compare, so only the longest wait is judged: "
         words += f"under {limit:g} min is usual"
         usual = _Usual(count, limit, words)
     allowed = usual.allowed

@@ -39,7 +39,7 @@ _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
 _REMEDIES = ("6.1", "6.2")
 #: Over how long rates of arrival and drain are measured at most, and the same in words.
 _RATE_WINDOW = timedelta(minutes=2)
-RATE_WINDOW_WORDS = "rates of the last 2 min at most, without a single burst"
+RATE_WINDOW_WORDS = "rates of the last 2 min at most; one burst of arrivals is left out"
 #: Failures, carrier requests and moves count as recent for this long, or for four scrape intervals
 #: if those are longer.
 _RECENT_S = 30.0

@@ -56,8 +56,8 @@ _VALUES = {
 }
 
 
-#: A link to another notebook. Its page lies beside it, and a browser shows that one.
-_NOTEBOOK_LINK = re.compile(r'href="([\w-]{1,100})\.ipynb')
+#: A link to another notebook. Once that one ran, its page lies beside it, and a browser shows it.
+_NOTEBOOK_LINK = re.compile(r'<a href="([\w-]{1,100})\.ipynb')
 
 
 def sanitize_html(html: str) -> str:
@@ -178,7 +178,7 @@ def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
     notebook = nbformat.from_dict(incident.redactor.json(raw))
     _keep_readable(notebook)
     body, _ = load_exporter().from_notebook_node(notebook)
-    page = _NOTEBOOK_LINK.sub(r'href="\1.html', sanitize_html(body))
+    page = _NOTEBOOK_LINK.sub(r'<a href="\1.html', sanitize_html(body))
     # The page is sanitised; control characters that are left become visible.
     return Markup(visible(page))  # noqa: S704
 

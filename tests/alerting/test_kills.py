@@ -203,6 +203,8 @@ def test_killed_before_each_step_each_message_arrives_once(
     # What was written down as being sent may have arrived before the process died.
     check_once(receivers, repeats=1)
     assert len(find_told(receivers)) == 1
+    # The job's last step comes after the last delivery.
+    wait_for_step(service, "look-1-1", "end")
     counts = Counter(list_steps(service, "look-1-1"))
     for step in ("open", "investigate", "render", "end"):
         assert counts[step] == 1, step
@@ -442,7 +444,10 @@ def test_killed_while_somebody_closes_its_incident_it_looks_in_another(
     if when == "during the close":
         close = start_runbook(service, "close", closed)
         state = service.home / closed / "incident.json"
-        is_closed = lambda: '"closed_at": null' not in state.read_text("utf-8")  # noqa: E731
+
+        def is_closed() -> bool:
+            return '"closed_at": null' not in state.read_text("utf-8")
+
         wait_for(is_closed, "it is closed", every_s=CLOSELY_S)
     service.kill()
     if look == "dies, too":

@@ -13,6 +13,7 @@ from tests.support.gateway import StoreServer, find_free_ports
 from tests.support.postgres import run_postgres
 from tests.support.serving import (
     CASE,
+    CLOSELY_S,
     Receivers,
     Service,
     make_alert,
@@ -64,7 +65,9 @@ def test_killed_at_steps_nothing_is_lost_and_each_message_arrives_once(
     fifty = [make_alert(n, support_case=CASE) for n in range(1, 51)]
     assert service.post(make_payload(*fifty)).json() == {"accepted": 50, "folded": 0}
     for step in ("open", "investigate"):
-        wait_for(lambda step=step: step in list_steps(database_url, "look-1-1"), step)
+        wait_for(
+            lambda step=step: step in list_steps(database_url, "look-1-1"), step, every_s=CLOSELY_S
+        )
         service.kill()
         service.start()
         assert service.post(make_payload(*fifty)).json() == {"accepted": 0, "folded": 50}

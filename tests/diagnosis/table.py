@@ -17,7 +17,7 @@ _Run = dict[str, Any]
 _HEAD = """# Diagnosis matrix
 
 This page shows what section 5 says when a real fault is in a real process. `make diagnose-matrix`
-writes it. CI plays only three of these faults (`tests/stack/test_diagnosis.py`).
+writes it. CI plays only two of these faults (`tests/stack/test_diagnosis.py`).
 
 Each run begins on a healthy stack and injects its faults. If a fault shows only while labels wait,
 the run makes late orders. Then it asks section 5 from scratch (every step read anew, then the

@@ -30,7 +30,6 @@ _QUICK = (
 #: Of the other tests, those that only `make test-faults` runs: another store or kind has them too.
 _LEFT = (
     "test_many_rounds_of_kills_and_stops[seaweedfs]",
-    "test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on[seaweedfs-group]",
     "test_undo_with_the_consumer_stopped_is_exact[seaweedfs-kinds0]",
     "test_the_store_stands_still[seaweedfs-3-5]",
     "test_answers_about_labels_are_spoiled[seaweedfs]",

@@ -23,7 +23,7 @@ def copies(lane: Lane) -> int:
 def test_interrupted_it_ends_sends_nothing_more_and_goes_on(lane: Lane, seed: int) -> None:
     ann, plan, _ = prepare(lane, seed, labels=400)
     running = ann.start(*begin(plan))
-    wait_until(lambda: copies(lane) > 20, what="the first copies")
+    wait_until(lambda: copies(lane) > 20, what="the first copies", longest_pause_s=0.05)
     running.send(signal.SIGINT)
     ended = running.wait()
     assert ended.code == 130, ended
@@ -58,7 +58,7 @@ def test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on
     (plan,) = (plan for plan in planned.document["plans"] if plan["step"] == "6.1")
     approval = ("-p", f"plan={plan['plan']}", "-p", f"approve={plan['sha256']}")
     running = ann.start("run", "06", *approval)
-    wait_until(lambda: copies(lane) > 20, what="the first copies")
+    wait_until(lambda: copies(lane) > 20, what="the first copies", longest_pause_s=0.05)
     send(running, to_group=to_group)
     ended = running.wait()
 

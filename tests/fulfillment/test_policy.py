@@ -325,7 +325,7 @@ def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Te
 def test_of_a_drill_the_impact_splits_its_own_labels_from_those_of_others(tell: Teller) -> None:
     tell.read("2.3", "backlog", "breach", value=28)
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 12})
-    words = "28 affected; 12 released by move, the other 16 not by this release"
+    words = "28 affected; 12 released by move, the other 16 not by move"
     assert str(POLICY.compute_impact(view_of(tell))).startswith(words)
     tell.record("drill", {"event": "injected"})
     words = "28 affected; 12 released by move, all of orders of the drill; 16 others"

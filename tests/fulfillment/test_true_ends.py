@@ -589,7 +589,7 @@ def test_the_backlog_of_an_earlier_incident_is_not_usual(world: World, minutes_a
     reading = world.take(remediation, "6.5", wait_s=0)
     assert "182" not in reading.reason
     if minutes_ago == 4:
-        assert "no calm before it is long enough" in reading.reason
+        assert "the calm before was too short" in reading.reason
     else:
         assert reading.observations["waiting"] == Backlog.ABOVE
         assert "before the incident, 1 at most" in reading.reason

@@ -352,7 +352,11 @@ def test_interrupted_before_anything_runs_it_names_the_same_command(place: Place
     notebooks = place.incident / "notebooks"
     before = len(list(notebooks.iterdir()))
     process = place.apply(plan)
-    wait_until(lambda: len(list(notebooks.iterdir())) > before, what="the notebook begins")
+    wait_until(
+        lambda: len(list(notebooks.iterdir())) > before,
+        what="the notebook begins",
+        longest_pause_s=0.05,
+    )
     process.send_signal(signal.SIGINT)
     sentence = end(process)
     if (place.folder / "moving").exists():

@@ -126,11 +126,17 @@ def _make_bucket(client: Minio, bucket: str) -> bool:
     return True
 
 
-def wait_until(is_true: Callable[[], bool], *, what: str, deadline_s: float = 60.0) -> None:
+def wait_until(
+    is_true: Callable[[], bool],
+    *,
+    what: str,
+    deadline_s: float = 60.0,
+    longest_pause_s: float = 0.4,
+) -> None:
     """Poll until the condition holds; fail with its name after the deadline.
 
-    At first 20 times a second, then ever less often: a condition may ask servers, and there are
-    other tests beside this one.
+    At first 20 times a second, then ever less often, up to ``longest_pause_s`` apart: a condition
+    may ask servers, and there are other tests beside this one.
     """
     end = time.monotonic() + deadline_s
     pause_s = 0.05
@@ -138,7 +144,7 @@ def wait_until(is_true: Callable[[], bool], *, what: str, deadline_s: float = 60
         if time.monotonic() > end:
             raise TimeoutError(f"not within {deadline_s:.0f} s: {what}")
         time.sleep(pause_s)
-        pause_s = min(0.4, 1.3 * pause_s)
+        pause_s = min(longest_pause_s, 1.3 * pause_s)
 
 
 def find_free_ports(count: int) -> list[int]:
