@@ -209,7 +209,7 @@ def _take_out_burst(samples: Sequence[Sample]) -> list[Sample]:
 
     Unchanged with fewer than six samples, without a burst, and with more than one burst: then
     bursts are how the counter grows. A
-    burst of which two neighbouring samples saw a part each is one burst. Empty when nobody can know
+    burst of which neighbouring samples saw a part each is one burst. Empty when nobody can know
     yet whether it is a burst: it has only just been, or there is no other growth.
 
     Parameters
@@ -224,7 +224,7 @@ def _take_out_burst(samples: Sequence[Sample]) -> list[Sample]:
         for index, (old, new) in enumerate(pairwise(samples))
         if _is_burst(growth.get(new.at, 0.0), old, new, samples)
     ]
-    is_single = bool(bursts) and bursts[-1] - bursts[0] < 2
+    is_single = bool(bursts) and bursts[-1] - bursts[0] == len(bursts) - 1
     if not is_single:
         return list(samples)
     level = samples[0].value
