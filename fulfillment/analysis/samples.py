@@ -208,9 +208,9 @@ def _take_out_burst(samples: Sequence[Sample]) -> list[Sample]:
     """Return a counter's samples as if it had not grown in its only burst.
 
     Unchanged with fewer than six samples, without a burst, and with more than one burst: then
-    bursts are how the counter grows. A
-    burst of which neighbouring samples saw a part each is one burst. Empty when nobody can know
-    yet whether it is a burst: it has only just been, or there is no other growth.
+    bursts are how the counter grows. A burst of which neighbouring samples saw a part each is one
+    burst. Empty when nobody can know yet whether it is a burst: it has only just been, or there is
+    no other growth.
 
     Parameters
     ----------
