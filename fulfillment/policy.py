@@ -191,10 +191,9 @@ class FulfillmentPolicy(Policy):
             others = (counts.affected or 0) - counts.released
             events = [entry.data.get("event") for entry in journal.entries]
             # A drill releases only labels of orders that it injected.
-            if others and "injected" in events:
-                details[-1] += f", all of orders of the drill; {others:,} others"
-            elif others:
-                details[-1] += f", the other {others:,} not by move"
+            if others:
+                own = ", all of orders of the drill;" if "injected" in events else ","
+                details[-1] += f"{own} the other {others:,} not by move"
         if counts.waiting:
             details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")
         if counts.late_orders:
@@ -324,6 +323,8 @@ def _explain(decision: Decision, assessment: Assessment) -> str:
         channels = format_time(clear.channels_latest)
         words = f"it still fired at {fired_at:%H:%M:%SZ}; by its rule it clears by {deadline}"
         details.append(f"{words}, and the channels say so by {channels}")
+    if assessment.causes_at and not may_clear:
+        details.append(f"the cause was last looked for at {assessment.causes_at:%H:%M:%SZ}")
     if not details:
         return decision.reason
     return f"{decision.reason}: {'; '.join(details)}"

@@ -86,6 +86,7 @@ class Assessment(NamedTuple):
     clear : when a firing alert clears, by the newest reading since the last action
     above : in words, how many more labels wait than usual; empty: no more do, or not known
     alerts_at : when the alerts were last read; None: never
+    causes_at : when causes were last looked for; None: no current reading does
     """
 
     situation: Situation
@@ -95,6 +96,7 @@ class Assessment(NamedTuple):
     clear: ClearTime | None
     above: str
     alerts_at: datetime | None
+    causes_at: datetime | None
 
 
 def read_situation(
@@ -146,6 +148,9 @@ def read_situation(
         clear=clear,
         above=_say_above(current.values()),
         alerts_at=max((r.observed_at for r in current.values() if r.alerts), default=None),
+        causes_at=max(
+            (r.observed_at for r in current.values() if r.role is Role.CAUSE), default=None
+        ),
     )
 
 

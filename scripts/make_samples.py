@@ -1,6 +1,6 @@
 """Make the sample reports of an incident and of a drill, and the README's pictures.
 
-Everything comes from real runs on a stack of its own: nothing is drawn or edited by hand.
+Everything comes from real runs, each on a stack of its own: nothing is drawn or edited by hand.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,16 @@ def main() -> None:
     """Run a drill and an incident, keep their reports, take the pictures."""
     SAMPLES.mkdir(parents=True, exist_ok=True)
     IMAGES.mkdir(parents=True, exist_ok=True)
+    make_sample("drill", lambda _: runbook("drill"))
+    make_sample("incident", make_incident)
+    take_pictures(SAMPLES / "incident.html")
+
+
+def make_sample(name: str, run: Callable[[RunningStack], dict[str, Any]]) -> None:
+    """Keep the report of a run on a new stack, so that no sample shows what another one left."""
     with tempfile.TemporaryDirectory() as folder, run_stack(Path(folder) / "stack") as stack:
         os.environ.update(stack.env, RUNBOOK_HOME=str(Path(folder) / "reports"))
-        keep("drill", runbook("drill"))
-        keep("incident", make_incident(stack))
-    take_pictures(SAMPLES / "incident.html")
+        keep(name, run(stack))
 
 
 def make_incident(stack: RunningStack) -> dict[str, Any]:

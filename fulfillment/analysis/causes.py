@@ -269,7 +269,7 @@ def _decide(
         return _Judgement(CauseStatus.UNDECIDED, reason, all_names)
     end_name = f"ended_{record.counted_as}"
     if end_name in known:
-        reason = f"last seen at {known[end_name].value}, and not since"
+        reason = f"last counted at {known[end_name].value}, and not since"
         return _Judgement(CauseStatus.PAST, reason, {end_name})
     if score >= _HINT_SCORE:
         return _Judgement(CauseStatus.UNDECIDED, f"only a hint: {support}", all_names)
@@ -449,7 +449,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         follow_ups=("restart the worker by itself", "alert when the worker is down"),
     ),
     Cause.WORKER_STUCK: CauseRecord(
-        words="a worker that is alive and moves nothing",
+        words="a worker that hangs",
         rules=(
             # Under 0.6, so that a second sign is needed, such as a late label. A worker that waits
             # for an answer begins no pass, either, but its time-out ends the wait before a label

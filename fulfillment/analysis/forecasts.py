@@ -53,7 +53,7 @@ def forecast_backlog(
     may_stay_empty = arrival is None or drain is None or arrival.low <= drain.high
     # These words are used only if at least one of the two rates is None.
     missing = "arrive" if arrival is None else "leave"
-    unknown = f"how fast objects {missing} is not known"
+    unknown = f"at what steady rate objects {missing} is not known"
     if objects <= 0 and may_stay_empty:
         reason = "nothing waits"
         if arrival is None or drain is None:

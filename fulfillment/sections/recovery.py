@@ -246,8 +246,7 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     margin = allowed - usual.objects
     if count > allowed:
         excess = count - allowed
-        words = f"{count} labels wait, {excess:.0f} more than "
-        words += f"the {allowed:.0f} that recovery allows"
+        words = f"{count} labels wait; recovery allows {allowed:.0f}, {excess:.0f} fewer"
         return Comparison(Backlog.ABOVE, f"{words} ({usual.words}; {margin:.0f} more are allowed)")
     limit_minutes = max(usual.minutes, limit)
     if waiting.longest_minutes > limit_minutes:

@@ -458,7 +458,7 @@ def draw_throughput(inv: Investigation) -> Plot:
 
     lines, _ = attempt(read)
     return Plot(
-        title="Labels arriving and leaving, averages of a minute",
+        title="Labels arriving and leaving, averages of a minute with its bursts",
         unit="per minute",
         part="forecast",
         lines=lines or (),

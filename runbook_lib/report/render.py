@@ -42,7 +42,7 @@ from ..record.view import get_content
 from ..runbook import find_runbook, name_runbook
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
-from ..show.text import format_value, safe
+from ..show.text import clip, format_value, safe
 from . import summary
 from .model import ReportModel, ReportStep
 from .summary import say_reading, shorten
@@ -72,6 +72,8 @@ _PHASE_WORDS = {
     "remediate_s": "remediate, from its own beginning",
     "clear_s": "clear, from the last action or from taking the fault back",
 }
+#: A longer field of a journal entry is cut off.
+_ENTRY_CHARS = 200
 #: Fields of a journal entry that make up its line in the report.
 _ENTRY_FIELDS = (
     "step",
@@ -610,5 +612,5 @@ def _describe_entry(entry: Entry) -> str:
     for name in _ENTRY_FIELDS:
         value = content.get(name)
         if value not in (None, "", {}, []):
-            parts.append(str(value)[:200])
+            parts.append(clip(str(value), _ENTRY_CHARS))
     return " · ".join(parts)

@@ -98,7 +98,7 @@ _BY_EVENT = {
     "started": _Words("drill", "The drill begins"),
     "injected": _Words("drill", "The fault is injected"),
     "failed": _Words("failed", "The drill failed"),
-    "reverted": _Words("drill", "The fault is taken back"),
+    "reverted": _Words("drill", "What is left of the fault is taken back"),
     "revert_failed": _Words("failed", "The fault could not be taken back"),
 }
 
@@ -227,8 +227,8 @@ def _describe_detection(model: ReportModel) -> Fact:
     triggers = list_triggers(model.journal)
     if triggers and triggers[0].at < began_at:
         span = _say_span(triggers[0].at, began_at)
-        notes.append(f"the first sign came {span} after the trigger")
-    text = f"{_say_span(began_at, first.at)} after the first sign: {first.name}"
+        notes.append(f"that sign came {span} after the trigger")
+    text = f"{_say_span(began_at, first.at)} after the first sign of trouble: {first.name}"
     return Fact(text, "; ".join(notes))
 
 

@@ -331,7 +331,12 @@ class HistoryDocument(Document):
 
     @property
     def answer(self) -> str:
-        """Which scenarios of drills are overdue; empty when no scenario was drilled."""
+        """Which scenarios of drills are overdue; empty when no scenario was drilled.
+
+        If there is nothing to list, the answer says so.
+        """
+        if not self.history:
+            return "There was no incident and no drill yet."
         if not self.drills:
             return ""
         overdue = [trend.scenario for trend in self.drills if trend.is_overdue]

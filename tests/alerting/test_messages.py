@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ def tell(tmp_path: Path) -> Teller:
     return tell
 
 
-def write(incident: Incident, *, is_follow_up: bool) -> list[str]:
-    alert = KnownAlert("f1", {"alertname": "FulfillmentDelay"}, START, None, is_reported=False)
+def write(incident: Incident, *, is_follow_up: bool, ended_at: datetime | None = None) -> list[str]:
+    labels = {"alertname": "FulfillmentDelay"}
+    alert = KnownAlert("f1", labels, START - timedelta(hours=1), ended_at, is_reported=False)
     occasion = Occasion(
         look=Look(incident=incident.id, verdict="incident", next="runbook run 06", error=""),
         alerts=[alert],
@@ -64,6 +66,18 @@ def test_a_first_message_names_the_incident_that_ended_with_it(tell: Teller) -> 
     told = [line for line in write(tell.incident, is_follow_up=False) if before in line]
     assert told == [f"{before} is closed as incident."]
     assert not any(before in line for line in write(tell.incident, is_follow_up=True))
+
+
+def test_alerts_that_ended_before_the_trouble_began_are_said_to_be_of_earlier_trouble(
+    tell: Teller,
+) -> None:
+    since = tell.incident.journal.view().since()
+    assert since is not None
+    words = "They are of earlier trouble"
+    earlier = write(tell.incident, is_follow_up=True, ended_at=since - timedelta(seconds=1))
+    assert earlier[1].startswith(words)
+    for ended_at in (since + timedelta(seconds=1), None):
+        assert words not in "\n".join(write(tell.incident, is_follow_up=True, ended_at=ended_at))
 
 
 def test_a_change_holds_no_secret(tell: Teller) -> None:

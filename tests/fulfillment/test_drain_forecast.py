@@ -94,7 +94,7 @@ def test_labels_that_come_in_bursts_all_count() -> None:
 def test_an_empty_queue_says_which_rate_is_not_known() -> None:
     backlog = forecast_backlog(0, None, Rate(0, 0, 0))
     assert backlog.outlook == "empty"
-    assert "how fast objects arrive is not known" in backlog.reason
+    assert "objects arrive is not known" in backlog.reason
 
 
 @pytest.mark.parametrize("per_minute", [0.5, 4, 60])

@@ -328,7 +328,7 @@ def test_of_a_drill_the_impact_splits_its_own_labels_from_those_of_others(tell: 
     words = "28 affected; 12 released by move, the other 16 not by move"
     assert str(POLICY.compute_impact(view_of(tell))).startswith(words)
     tell.record("drill", {"event": "injected"})
-    words = "28 affected; 12 released by move, all of orders of the drill; 16 others"
+    words = "28 affected; 12 released by move, all of orders of the drill; the other 16 not by move"
     assert str(POLICY.compute_impact(view_of(tell))).startswith(words)
 
 

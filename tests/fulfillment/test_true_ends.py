@@ -22,6 +22,7 @@ from runbook_lib.model import (
     ActionPhase,
     CauseStatus,
     Conclusion,
+    Role,
     Status,
     Verdict,
     format_time,
@@ -325,7 +326,7 @@ def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
     assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
-    assert "that recovery allows" in reading.reason
+    assert "recovery allows 10, 10 fewer" in reading.reason
 
 
 def test_section_7_does_not_say_that_an_alert_fires_which_it_saw_cleared(world: World) -> None:
@@ -562,7 +563,10 @@ def test_an_alert_whose_cause_is_there_does_not_clear(world: World) -> None:
     assert world.take(postmortem, "6.5").clear is not None
     judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
     assert judgement is not None
-    assert judgement.reason == "an alert fires, and its cause is there"
+    before, _, cause_at = judgement.reason.partition("last looked for at ")
+    assert before.startswith("an alert fires, and its cause is there")
+    readings = world.incident.journal.view().readings
+    assert cause_at == f"{max(r.observed_at for r in readings if r.role is Role.CAUSE):%H:%M:%SZ}"
 
 
 @pytest.mark.parametrize("minutes_ago", [4, 20])
