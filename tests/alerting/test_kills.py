@@ -213,7 +213,7 @@ def test_killed_before_each_step_each_message_arrives_once(
 @pytest.mark.parametrize(
     "modes",
     [
-        MODES[0],
+        pytest.param(MODES[0], marks=pytest.mark.long),
         pytest.param(MODES[1], marks=pytest.mark.long),
         MODES[2],
         pytest.param(MODES[3], marks=pytest.mark.long),
@@ -375,6 +375,7 @@ def test_alerts_that_cannot_join_a_report_wait_for_the_next_look(
     assert service.read_metric(FAILED) == 0
 
 
+@pytest.mark.long
 def test_a_report_that_stays_damaged_is_tried_once_more_and_told(
     old_label: None, service: Service, receivers: Receivers
 ) -> None:
@@ -426,7 +427,7 @@ def test_a_look_whose_incident_somebody_closes_ends_and_the_next_attempt_has_ano
     ("when", "look"),
     [
         ("before the close", "lives on"),
-        ("during the close", "dies, too"),
+        pytest.param("during the close", "dies, too", marks=pytest.mark.long),
         pytest.param("before the close", "dies, too", marks=pytest.mark.long),
         pytest.param("during the close", "lives on", marks=pytest.mark.long),
     ],

@@ -38,6 +38,7 @@ _LEFT = (
     "test_undo_with_the_consumer_stopped_is_exact[juicefs-kinds0]",
     "test_undo_with_the_consumer_stopped_is_exact[seaweedfs-kinds1]",
     "test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on[juicefs-group]",
+    "test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on[juicefs-process]",
     "test_an_interrupted_notebook_of_section_6_ends_with_the_command_that_goes_on[seaweedfs-process]",
     "test_each_label_ships_once_under_consumers_that_never_pause[seaweedfs]",
     "test_what_another_plan_left_in_doubt_is_not_copied_again[juicefs]",

@@ -826,7 +826,7 @@ def test_a_script_that_names_what_never_comes_is_refused() -> None:
 @pytest.mark.timeout(900)
 def test_no_interleaving_of_the_small_bound_breaks_a_promise() -> None:
     seed = random.randrange(10**9)
-    part = (seed % 2, 2)  # one half of them each time, by chance; `make test-model` has them all
+    part = (seed % 3, 3)  # a third of them each time, by chance; `make test-model` has them all
     print(f"seed {seed}, part {part}")
     founds = list(search_all(list_tasks(is_full=False, seed=seed, count=0, part=part)))
     text = "\n".join(found.render() for found in founds)

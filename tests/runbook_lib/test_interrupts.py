@@ -264,8 +264,11 @@ def check_record(place: Place, sentence: str) -> None:
 
 _WAYS = pytest.mark.parametrize(
     ("number", "to_group"),
-    [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)],
-    ids=["the process", "the group", "SIGTERM"],
+    [
+        pytest.param(signal.SIGINT, False, id="the process", marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, True, id="the group"),
+        pytest.param(signal.SIGTERM, False, id="SIGTERM", marks=pytest.mark.long),
+    ],
 )
 
 
