@@ -39,7 +39,7 @@ FORMS = ("text/html", "text/markdown", "text/plain", "text/latex", "image/svg+xm
          "text/vnd.mermaid", "application/javascript", "application/json")  # fmt: skip
 
 
-def batched(names: Iterable[str], size: int = 16) -> Iterator[tuple[str, ...]]:
+def batched(names: Iterable[str], size: int = 12) -> Iterator[tuple[str, ...]]:
     """Yield the names a few at a time: one report holds them all."""
     rest = iter(names)
     while group := tuple(islice(rest, size)):
