@@ -275,7 +275,7 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
     reverted = "reverted" if card.reverted else "not reverted"
     health = "healthy again" if card.steady_after else "not healthy again"
     yield Objective(
-        name="everything is as before",
+        name="the fault is taken back",
         target="reverted, healthy again",
         actual=f"{reverted}, {health}",
         met=card.reverted and card.steady_after,

@@ -204,7 +204,7 @@ class FulfillmentPolicy(Policy):
         if counts.longest_minutes:
             text = f"longest wait seen {counts.longest_minutes:.1f} min"
             if any(r.observations.get("listed_longest_is_backdated") for r in journal.readings):
-                text += ", counted from a time before the label was written"
+                text += ", part of it before the label was written"
             details.append(text)
         tickets = journal.tickets()
         if tickets:

@@ -262,7 +262,7 @@ class Investigation(Generic[S, C]):
             if not incident.is_open:
                 breach = cls._find_breach_now(incident, settings, skip_step)
                 if breach is not None:
-                    incident.open(breach.step, breach.episode)
+                    incident.open(breach.step, breach.episode, why=breach.reason)
         return incident, is_new
 
     @classmethod
@@ -538,7 +538,7 @@ class Investigation(Generic[S, C]):
         is_breach = reading.status is Status.BREACH and reading.role in model.SYMPTOMS
         was_journalled = seq > 0
         if was_journalled and is_breach:
-            self.incident.open(step_id, reading.episode)
+            self.incident.open(step_id, reading.episode, why=reading.reason)
         return reading.model_copy(update={"seq": seq})
 
     def _find_reusable(

@@ -34,16 +34,23 @@ def main() -> None:
     """Run a drill and an incident, keep their reports, take the pictures."""
     SAMPLES.mkdir(parents=True, exist_ok=True)
     IMAGES.mkdir(parents=True, exist_ok=True)
-    make_sample("drill", lambda _: runbook("drill"))
-    make_sample("incident", make_incident)
+    drill = make_sample(lambda _: runbook("drill"))
+    incident = make_sample(make_incident)
+    # Only now: a report names its commit, and a changed checkout as such.
+    (SAMPLES / "drill.html").write_text(drill, "utf-8")
+    (SAMPLES / "incident.html").write_text(incident, "utf-8")
     take_pictures(SAMPLES / "incident.html")
 
 
-def make_sample(name: str, run: Callable[[RunningStack], dict[str, Any]]) -> None:
-    """Keep the report of a run on a new stack, so that no sample shows what another one left."""
+def make_sample(run: Callable[[RunningStack], dict[str, Any]]) -> str:
+    """Return the report of a run on a new stack, so that no sample shows what another one left.
+
+    The place of this checkout is taken out of it.
+    """
     with tempfile.TemporaryDirectory() as folder, run_stack(Path(folder) / "stack") as stack:
         os.environ.update(stack.env, RUNBOOK_HOME=str(Path(folder) / "reports"))
-        keep(name, run(stack))
+        html = Path(run(stack)["report"]).read_text("utf-8")
+        return html.replace(f"{ROOT}/", "")
 
 
 def make_incident(stack: RunningStack) -> dict[str, Any]:
@@ -82,13 +89,6 @@ def runbook(*arguments: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(done.stdout)
     sys.stdout.write(f"runbook {' '.join(arguments[:2])}: exit {done.returncode}\n")
     return document
-
-
-def keep(name: str, document: dict[str, Any]) -> None:
-    """Keep a report as a sample, without the place of this checkout in it."""
-    html = Path(document["report"]).read_text("utf-8")
-    target = SAMPLES / f"{name}.html"
-    target.write_text(html.replace(f"{ROOT}/", ""), "utf-8")
 
 
 def take_pictures(report: Path) -> None:

@@ -534,6 +534,9 @@ CAUSES: Mapping[str, CauseRecord] = {
         words="a full object store",
         rules=(
             *make_failure_rules("storage_full", "writes are refused for want of room"),
+            Rule(
+                "failures_storage_full", is_nothing, -0.1, "no write was refused for want of room"
+            ),
             hint("store_free_bytes", is_under(MIN_FREE_BYTES), 0.3, "under 2 GiB are free"),
         ),
         repair="free or add capacity: a move needs room for the copies, and no restart helps",

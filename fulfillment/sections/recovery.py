@@ -246,7 +246,8 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
     margin = allowed - usual.objects
     if count > allowed:
         excess = count - allowed
-        words = f"{count} labels wait; recovery allows {allowed:.0f}, {excess:.0f} fewer"
+        words = f"no label is late, but {count} wait: {excess:.0f} over the usual limit of "
+        words += f"{allowed:.0f}"
         return Comparison(Backlog.ABOVE, f"{words} ({usual.words}; {margin:.0f} more are allowed)")
     limit_minutes = max(usual.minutes, limit)
     if waiting.longest_minutes > limit_minutes:

@@ -79,7 +79,7 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 @step(
     "5.1",
-    "Worker does not move labels, or the carrier times out",
+    "Does the worker move labels, and does the carrier answer?",
     name="worker and carrier",
     source="$fulfillment_url/fulfillment/worker; its counters; services; log",
     role=Role.CAUSE,
@@ -509,7 +509,7 @@ def _read_watchers(inv: Investigation) -> _Watchers:
 
 @step(
     "5.2",
-    "The store is full",
+    "Does the store have room?",
     name="room in the store",
     role=Role.CAUSE,
     unit="refused writes",
@@ -548,7 +548,7 @@ def read_room(inv: Investigation) -> model.Outcome:
 
 @step(
     "5.3",
-    "The pipeline is stopped",
+    "Does the pipeline run?",
     name="pipeline",
     role=Role.CAUSE,
     source="$pipeline_url/api/v2/dags/$pipeline_dag_id",
@@ -604,7 +604,9 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         return outcome.breach(f"the newest runs of the DAG failed ({len(newest_failed)})")
     if not ended_runs:
         return outcome.unknown("no run has ended yet")
-    return outcome.ok("the DAG is not paused, and its newest run succeeded")
+    began_at = ended_runs[0].started_at
+    which = f"its newest run, of {began_at:%H:%M:%SZ}," if began_at else "its newest run"
+    return outcome.ok(f"the DAG is not paused, and {which} succeeded")
 
 
 def _forecast_drain(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
@@ -630,7 +632,7 @@ def _forecast_drain(inv: Investigation, *, is_stopped: bool) -> model.DrainForec
 
 @step(
     "5.4",
-    "Wrong prefix or credentials",
+    "Are the prefix and the credentials right?",
     name="prefix and credentials",
     role=Role.CAUSE,
     source="$fulfillment_url/fulfillment/worker; settings of $worker_service; its counters",

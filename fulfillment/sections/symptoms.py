@@ -36,8 +36,9 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     Parameters
     ----------
     steps : the reason says when their breaches were observed; without a breach, when their good
-        readings were observed. If the verdict is good in spite of a breach, the reason says when
-        the recovery was observed, provided that the recovery's step is among ``steps``
+        readings were observed, after a fix also those of causes. If the verdict is good in spite of
+        a breach, the reason says when the recovery was observed, provided that the recovery's step
+        is among ``steps``
     """
     own_steps = inv.section.STEPS.keys() & steps.keys()
     judging = own_steps or steps.keys()
@@ -54,6 +55,8 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
     if not evidence:
         evidence = [r for r in readings if r.status is Status.OK]
         if evidence and judgement.verdict in _GOOD_VERDICTS:
+            if judgement.verdict is Verdict.FIXED:
+                evidence += [r for r in current if r.role is Role.CAUSE and r.status is Status.OK]
             return Judged(judgement.verdict, f"{judgement.reason} ({_say_good_steps(evidence)})")
     if not evidence:
         return Judged(judgement.verdict, judgement.reason)

@@ -194,12 +194,16 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Eve
 def _read_alerts(inv: Investigation) -> Iterator[Event]:
     """Yield when each Fulfillment alert became pending or firing, and when that ended."""
     window_s = inv.window.total_seconds()
-    for series in inv.clients.prometheus.query_samples(_ALERT_STATES, window_s):
+    states = inv.clients.prometheus.query_samples(_ALERT_STATES, window_s)
+    # A state that lasted for one sample shows no interval: the others do.
+    intervals_s = [compute_interval_s(s.samples) for s in states if len(s.samples) > 1]
+    usual_s = min(intervals_s, default=compute_interval_s(()))
+    for series in states:
         labels = series.labels
         name = f"{labels.get('alertname')} {labels.get('alertstate')}"
         if is_drill(labels):
             name += " (drill)"
-        interval_s = compute_interval_s(series.samples)
+        interval_s = compute_interval_s(series.samples) if len(series.samples) > 1 else usual_s
         yield from find_alert_changes(
             series.samples, name=name, interval_s=interval_s, now=inv.now()
         )

@@ -458,7 +458,7 @@ def draw_throughput(inv: Investigation) -> Plot:
 
     lines, _ = attempt(read)
     return Plot(
-        title="Labels arriving and leaving, averages of a minute with its bursts",
+        title="Labels that arrive, and that the worker moves (mean of a minute)",
         unit="per minute",
         part="forecast",
         lines=lines or (),

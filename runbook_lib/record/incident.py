@@ -271,7 +271,8 @@ class Incident:
         ----------
         by : ``hand`` for a person or a change; else the step or section that saw the trouble
         episode : the alert; None: none is known
-        why : for ``hand``: why the incident is opened, in words; empty: a person opens it
+        why : in words, why somebody opens the incident, or what the step saw; empty: a person
+            opens it, or what was seen is not said
 
         Notes
         -----
@@ -279,17 +280,19 @@ class Incident:
         """
         with self.keep_open() as may_write:
             if may_write:
-                self._open(by, episode, why or "somebody opened it by hand")
+                self._open(by, episode, why)
 
-    def _open(self, by: str, episode: Episode | None, why_by_hand: str) -> None:
+    def _open(self, by: str, episode: Episode | None, why: str) -> None:
         """Do what ``open`` does, in a block of ``keep_open``."""
         state = self.state
         if state.drill and not state.opened_by:
             return  # a look for a drill's alert stays a look
         if not state.opened_by:
             self._change({"opened_by": by, "opened_at": format_time(self._clock())})
-            why = why_by_hand if by == HAND else f"{by} saw trouble"
-            self.tell("opened", f"{self.id} is open: {why}.", saw_trouble=by != HAND)
+            words = why or "somebody opened it by hand"
+            if by != HAND:
+                words = f"{by} saw trouble: {why}" if why else f"{by} saw trouble"
+            self.tell("opened", f"{self.id} is open: {words}.", saw_trouble=by != HAND)
         if episode and state.episode is None:
             self._change({"episode": episode.model_dump(mode="json")})
             start = f"{episode.start:%Y-%m-%d %H:%M:%S}Z"

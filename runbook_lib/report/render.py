@@ -599,7 +599,7 @@ def _say_status(reading: Reading | None, shown: Reading | None = None) -> Markup
         return pill("not run")
     at = f"{reading.observed_at:%H:%M:%SZ}"
     if reading is shown and reading.status.is_open:
-        return Markup("the same: last read at {}").format(at)
+        return Markup("not read again after {}").format(at)
     status = pill(str(reading.status))
     value = safe(say_reading(reading), 200)
     return Markup("{} {} at {}").format(status, value, at)

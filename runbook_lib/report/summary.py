@@ -96,7 +96,7 @@ _BY_KIND = {
 #: Entries of a drill that stand in the timeline, by their event.
 _BY_EVENT = {
     "started": _Words("drill", "The drill begins"),
-    "injected": _Words("drill", "The fault is injected"),
+    "injected": _Words("drill", "The fault is in place"),
     "failed": _Words("failed", "The drill failed"),
     "reverted": _Words("drill", "What is left of the fault is taken back"),
     "revert_failed": _Words("failed", "The fault could not be taken back"),

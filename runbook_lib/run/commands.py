@@ -550,7 +550,7 @@ def _list_plans(
         is_older = own.last_applied is not None and planned[row["plan"]].seq < own.last_applied.seq
         why = row["why"]
         if row["status"] == "planned" and is_older:
-            why = f"from before the last change: plan again. {why}".strip()
+            why = f"from before the last change, so it may not fit now: plan again. {why}".strip()
         elif row["status"] == "planned" and is_offered:
             section = row["step"].partition(".")[0].zfill(2)
             command = name_command(f"run {section}", incident)

@@ -75,8 +75,8 @@ def test_an_empty_drill_meets_nothing_but_running_no_failing_notebook() -> None:
         ({"in_place": 0}, "labels are released"),
         ({"verdict": Verdict.FIXED_ALERT_DECAYING}, "verdict"),
         ({"failed_notebooks": ["05_root_cause"]}, "notebooks run to their end"),
-        ({"reverted": False}, "everything is as before"),
-        ({"steady_after": False}, "everything is as before"),
+        ({"reverted": False}, "the fault is taken back"),
+        ({"steady_after": False}, "the fault is taken back"),
     ],
 )
 def test_each_shortfall_misses_its_own_objective(change: dict[str, Any], missed: str) -> None:

@@ -64,6 +64,19 @@ def test_alerts_and_turning_points_come_from_the_samples(world: World) -> None:
     assert [at for at, _ in find(told, "lag")] == times[1:]
 
 
+def test_a_state_of_one_sample_ends_by_the_interval_of_the_others(world: World) -> None:
+    pending = {"alertname": "FulfillmentMetricsMissing", "alertstate": "pending"}
+    firing = {"alertname": "FulfillmentDelay", "alertstate": "firing"}
+    one = world.line([1.0], **pending)
+    seen_at = world.now - timedelta(seconds=8)
+    world.series[ALERTS] = [
+        replace(one, samples=(Sample(seen_at, 1.0),)),
+        world.line([1.0] * 20, step_s=1, **firing),
+    ]
+    events = [text for _, text in find(read_timeline(world), "alert")]
+    assert "FulfillmentMetricsMissing pending ends" in events
+
+
 def test_a_drills_alert_is_called_one(world: World) -> None:
     states = {"alertname": "FulfillmentDelay", "alertstate": "firing", "drill": "true"}
     world.series[ALERTS] = [world.line([1.0, 1.0], **states)]

@@ -352,7 +352,7 @@ def test_the_words_of_every_hold_are_on_the_page() -> None:
 @pytest.mark.parametrize(
     ("world", "kind", "wanted"),
     [
-        (World(), "api", "it works now"),
+        (World(), "api", "it is not paused now"),
         (World(paused=True), "api", "stands still"),
         (World(state="STOPPED"), "command", "stands still"),
         (World(error=NotFoundError("404")), "api", "`apply` will be refused: .*WORKER_CONTROL"),
