@@ -1069,8 +1069,10 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
         if reading.status is Status.BREACH and step.role in open_roles:
             breach_roles.add(step.role)
             yield _say_breach(reading), (step.id,)
-        # Once the trouble is over, nobody needs to find its cause any more.
-        is_needless = model.is_good and step.role is Role.CAUSE
+        # Once the trouble is over, nobody needs to find its cause any more, nor to read a sign that
+        # no verdict rests on.
+        is_unneeded_sign = step.role in SIGNS and not reading.is_needed
+        is_needless = model.is_good and (step.role is Role.CAUSE or is_unneeded_sign)
         if reading.status is Status.UNKNOWN and step.role in _MUST_BE_READ and not is_needless:
             unread.append(step.id)
     if unread:
