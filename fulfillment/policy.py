@@ -263,7 +263,7 @@ class FulfillmentPolicy(Policy):
         return mended
 
     def list_unfinished(self, action: ActionRecord, actions: Sequence[ActionRecord]) -> list[str]:
-        """Say what a release left to do: labels to settle, and labels that still wait."""
+        """Say what is left to do: labels to settle, or a move to resume."""
         unfinished = []
         unsettled = count_unsettled(action, actions)
         if unsettled:

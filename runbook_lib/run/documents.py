@@ -167,7 +167,10 @@ class InvestigateDocument(Document):
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """What was begun before comes first; then the next command, unless the advice names it."""
+        """What was begun before comes first; then the next command.
+
+        The next command is left out if the advice says what a person does before it.
+        """
         if self.next and not _needs_person(self.advice):
             return (*self.unfinished, self.next)
         return self.unfinished
