@@ -267,7 +267,7 @@ def compute_objectives(card: Scorecard, scenario: Scenario) -> Iterator[Objectiv
         met=card.verdict in accepted,
     )
     yield Objective(
-        name="notebooks run to their end",
+        name="no notebook fails",
         target="no failure",
         actual=", ".join(card.failed_notebooks) or "no failure",
         met=not card.failed_notebooks,

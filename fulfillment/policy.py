@@ -193,7 +193,8 @@ class FulfillmentPolicy(Policy):
             # A drill releases only labels of orders that it injected.
             if others:
                 own = ", all of orders of the drill;" if "injected" in events else ","
-                details[-1] += f"{own} the other {others:,} not by move"
+                how = "left without a move" if counts.waiting == 0 else "not by move"
+                details[-1] += f"{own} the other {others:,} {how}"
         if counts.waiting:
             details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")
         if counts.late_orders:
@@ -204,7 +205,7 @@ class FulfillmentPolicy(Policy):
         if counts.longest_minutes:
             text = f"longest wait seen {counts.longest_minutes:.1f} min"
             if any(r.observations.get("listed_longest_is_backdated") for r in journal.readings):
-                text += ", part of it before the label was written"
+                text += ", by a pending-since from before the label was written"
             details.append(text)
         tickets = journal.tickets()
         if tickets:

@@ -157,7 +157,7 @@ class Waiting:
             waits += f" (listed at {self.listed_at:%H:%M:%SZ})"
         text = f"{waits}, {len(self.overdue):,} of them over {self.limit_minutes:g} min"
         if self.real:
-            text += f" (longest {self.longest_minutes:.1f} min{_say_age_source(self.real[0])})"
+            text += f" (longest {self.longest_minutes:.1f} min{say_age_source(self.real[0])})"
         if self.synthetic:
             synthetic = say_waiting(len(self.synthetic), "synthetic object")
             text += f"; {synthetic} too, "
@@ -181,7 +181,7 @@ class Waiting:
         ]
 
 
-def _say_age_source(label: Label) -> str:
+def say_age_source(label: Label) -> str:
     """Say that a label's wait counts from before its object was written; empty: it does not."""
     if label.start.source == "last-modified":
         return ""

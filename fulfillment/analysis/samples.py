@@ -85,10 +85,10 @@ def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
 def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) -> datetime | None:
     """Return when the failures ended: the time of the last failure. None while they may go on.
 
-    In the two minutes up to the last failure, some share of the tries succeeded. That share is
-    taken as the chance of one success while the fault lasts. The failures have ended if so many
+    From the first to the last failure of two minutes, some share of the tries succeeded. That share
+    is taken as the chance of one success while the fault lasts. The failures have ended if so many
     successes in a row, as have come since then, would have a chance under 1 %. After a fault that
-    let nothing through, a few successes are enough.
+    let nothing through, a few successes are enough, however many there were before it.
 
     Parameters
     ----------
@@ -97,14 +97,14 @@ def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) ->
     """
     failures = list_growth(failed)
     last_failed_at = failures[-1].at
-    start = last_failed_at - _EPISODE
-    failed_count = sum(failure.value for failure in failures if failure.at > start)
+    recent = [failure for failure in failures if failure.at > last_failed_at - _EPISODE]
+    failed_count = sum(failure.value for failure in recent)
     successes_before = 0.0
     successes_since = 0.0
     for success in _join_growth(succeeded):
         if success.at > last_failed_at:
             successes_since += success.value
-        elif success.at > start:
+        elif success.at >= recent[0].at:
             successes_before += success.value
     # One success is added: with a share of zero, a single success would end the failures.
     success_share = (successes_before + 1) / (successes_before + failed_count + 1)

@@ -170,7 +170,7 @@ def describe_hold(hold: WorkerHold) -> str:
     if still is _NOT_ASKED:
         return hold.words
     if not still.paused:
-        state = "it is not paused now: whenever it can, it moves labels until the first run begins"
+        state = "it is not paused now, and may move what it can until the first run begins"
     elif still.moving:
         state = "it is paused now, and its last pass still runs"
     else:

@@ -102,7 +102,8 @@ class ObjectStore:
         self.bucket = bucket.name
         self._bucket = bucket
         self._change_bucket = change_bucket or bucket
-        # The store's time, which is used for some seconds; when it was read, by ``time.monotonic()``.
+        # The store's time, which is used for some seconds, and when it was read, in the seconds of
+        # ``time.monotonic()``.
         self._clock: datetime | None = None
         self._clock_read_s = 0.0
 

@@ -33,7 +33,14 @@ from ..clients.services import try_time
 from ..investigation import Investigation
 from ..outcome import Uploads
 from ..unserved import Unserved, read_unserved
-from ..waiting import WAITING_COLUMNS, Label, Waiting, list_prefixes, read_waiting
+from ..waiting import (
+    WAITING_COLUMNS,
+    Label,
+    Waiting,
+    list_prefixes,
+    read_waiting,
+    say_age_source,
+)
 from .recovery import (
     compare_backlog,
     find_judged_from,
@@ -685,6 +692,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     wait_words = ""
     if own_labels:
         wait_words = f"a label of the ticket has waited for {own_labels[0].minutes:.0f} min"
+        wait_words += say_age_source(own_labels[0])
     if wait_words and age_minutes > stale_minutes:
         return outcome.breach(f"{text}, and {wait_words}")
     if behind_minutes is not None and behind_minutes > stale_minutes:

@@ -245,14 +245,16 @@ def _read_probes(inv: Investigation) -> Outcome:
     loaded = {rule.name for rule in rules if rule.health != "err"}
     wanted = (*ALERTS, BLIND_ALERT)
     missing = [f"alert {name} is not loaded" for name in wanted if name not in loaded]
+    fine = "every alert rule of this runbook is loaded"
     if inv.settings.probe_url:
+        fine += ", and the probe runs"
         probe = inv.clients.probe.read_status()
         oldest_allowed = inv.now() - PROBE_MAX_AGE
         if probe.ran_at is None or probe.ran_at < oldest_allowed:
             missing.append("the synthetic probe did not run within 26 hours")
         if "timeline_refresh" not in [part.name for part in probe.steps]:
             missing.append("the probe has no step for the timeline refresh")
-    return _judge_point(inv, "7.4", missing, doubt="", fine="nothing is missing")
+    return _judge_point(inv, "7.4", missing, doubt="", fine=fine)
 
 
 @_checklist_step("7.5", "Documents", "readings of section 8")

@@ -135,7 +135,7 @@ def _check_dashboard(inv: Investigation) -> Outcome:
     role=Role.REFERENCE,
     unit="metrics",
     source="$prometheus_url/api/v1/query",
-    threshold="a metric that the runbook names has no series",
+    threshold="a needed metric has no series",
 )
 def _check_metrics(inv: Investigation) -> Outcome:
     """Check that each metric of the runbook has a series; one of the capacity metrics is enough."""

@@ -541,7 +541,7 @@ def _row(what: str, now: Json, after: Json) -> dict[str, Json]:
 
 def _say_rate(rate: Rate | None) -> str:
     if rate is None:
-        return "unknown"
+        return "no steady rate is known"
     return f"{rate.per_minute:.1f} ({rate.low:.1f}–{rate.high:.1f})"
 
 

@@ -79,7 +79,7 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 @step(
     "5.1",
-    "Does the worker move labels, and does the carrier answer?",
+    "Does the worker run, and does the carrier answer?",
     name="worker and carrier",
     source="$fulfillment_url/fulfillment/worker; its counters; services; log",
     role=Role.CAUSE,

@@ -10,6 +10,7 @@ from statistics import median_high
 
 from runbook_lib.errors import ClientError
 from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
+from runbook_lib.record.detection import TRIGGER
 
 from ..analysis.causes import Cause
 from ..analysis.log_groups import group_lines
@@ -141,8 +142,9 @@ def merge_events(events: Iterable[Event], skews_s: Mapping[str, float]) -> list[
     return ordered[-_MAX_EVENTS:]
 
 
-def _sort_key(event: Event) -> tuple[datetime, str, str, str]:
-    return event.at, event.kind, event.text, event.source
+def _sort_key(event: Event) -> tuple[datetime, bool, str, str, str]:
+    """Sort by time; of the same time, what began the trouble comes first."""
+    return event.at, event.kind != TRIGGER, event.kind, event.text, event.source
 
 
 def read_events(inv: Investigation) -> list[Event]:

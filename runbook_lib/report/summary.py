@@ -476,7 +476,7 @@ def _describe_end(model: ReportModel) -> Fact:
     if end is not None and end > since:
         # In whole seconds, as both times are shown.
         duration = format_duration(end.replace(microsecond=0) - since.replace(microsecond=0))
-        note = f"{_format_local(end)}; {duration} until the last symptom had ended"
+        note = f"{_format_local(end)}; {duration} until the last symptom or alert had ended"
         return Fact(format_value(end), note)
     if model.verdict is Verdict.FIXED_ALERT_DECAYING:
         return Fact("not yet", "the symptom is over, and an alert still fires")
@@ -651,7 +651,7 @@ def tell_timeline(model: ReportModel) -> list[TimelineRow]:
     rows.sort(key=_get_at)
     kept = rows
     if len(rows) > _MOST_ROWS:
-        remedy_seqs = {action.decisive.seq for action in model.remedies}
+        remedy_seqs = {_find_shown_seq(action) for action in model.remedies}
         main = [row for row in rows if row.seq in remedy_seqs or row.tone == "cause"]
         others = [row for row in rows if row not in main and row.tone != "note"]
         room = _MOST_ROWS - 1
@@ -696,7 +696,7 @@ def _say_well_from(model: ReportModel, end: datetime) -> str:
     # Only a breach tells: a later conclusion may rest on readings from before the end.
     if any(breach.observed_at > end for breach in model.journal.breaches(SYMPTOMS)):
         return "The symptom stayed away from here on; a later look found other trouble"
-    return "No symptom from here on"
+    return "No symptom or alert from here on"
 
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
@@ -850,14 +850,19 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
     if review:
         note = f"{review}; {note}" if note else review
     text = model.policy.describe_action(action)
-    entry = action.decisive
     return TimelineRow(
-        at=entry.at,
+        at=action.decisive.at,
         tone=action.state,
         text=_capitalise(text),
         note=note,
-        seq=entry.seq,
+        seq=_find_shown_seq(action),
     )
+
+
+def _find_shown_seq(action: ActionRecord) -> int:
+    """Return the number of the entry that an action's row of the timeline leads to: its proof."""
+    entry = action.last if action.is_verified else action.decisive
+    return entry.seq
 
 
 def _list_cut_off(model: ReportModel, action: ActionRecord) -> Iterator[TimelineRow]:
@@ -1084,7 +1089,9 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
             yield f"{step.title}: {step.latest.reason}", (step.id,)
     points = [step for step in model.of(Role.CLEARED, Role.CHECKLIST) if step.status == "not run"]
     # ``healthy`` says that there never was a symptom: then no point needs a look.
-    if points and model.is_good and model.verdict is not Verdict.HEALTHY:
+    # Of a drill's fault, the drill's own incident has the checklist.
+    has_own_points = model.verdict is not Verdict.HEALTHY and not model.facts.get("fault_drill")
+    if points and model.is_good and has_own_points:
         yield "not run yet:", tuple(step.id for step in points)
 
 

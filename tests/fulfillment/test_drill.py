@@ -272,7 +272,7 @@ def test_a_drill_whose_plans_could_not_be_made_approves_nothing(
 
     monkeypatch.setattr(notebooks, "_execute", fail_in_remediation)
     document = run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
-    (unmet,) = [o for o in document.objectives if o.name == "notebooks run to their end"]
+    (unmet,) = [o for o in document.objectives if o.name == "no notebook fails"]
     assert not unmet.met
     (folder,) = list_incidents(world.home)
     entries = Incident(folder, redactor=Redactor()).journal.view().entries

@@ -294,7 +294,7 @@ def test_a_reading_from_before_the_last_change_is_told_as_such(tell: Teller) -> 
 
 
 def test_a_wait_that_began_before_the_label_was_written_says_so(tell: Teller) -> None:
-    words = "part of it before the label was written"
+    words = "by a pending-since from before the label was written"
     tell.read("2.3", "backlog objects", "breach", value=1, longest_minutes=37.0)
     assert words not in str(POLICY.compute_impact(tell.incident.journal.view()))
     more = {"listed": 1, "listed_late": 1, "listed_longest_is_backdated": True}

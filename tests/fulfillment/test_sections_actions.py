@@ -46,6 +46,9 @@ from runbook_lib.section import SectionModule
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, TICKET, FakeClients, World
 
+#: What a plan's effect says of a rate that nobody knows.
+_NO_RATE = "no steady rate is known"
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
@@ -190,7 +193,7 @@ def test_what_a_plan_would_change_is_read_before_the_gate(world: World) -> None:
     rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert rows["objects waiting"] == (3, 2)
     assert rows["oldest waits, minutes (by pending-since or upload)"] == (25.0, 12.0)
-    assert rows["leave per minute"][0] == rows["leave per minute"][1] != "unknown"
+    assert rows["leave per minute"][0] == rows["leave per minute"][1] != _NO_RATE
     assert "when planned, left out: 1 incomplete" in reading.reason
 
 
@@ -211,7 +214,7 @@ def test_what_a_plan_would_change_says_what_could_not_be_read(world: World) -> N
     reading = inv.read_step("6.1")
     rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert rows["objects waiting"] == (1, 0)
-    assert rows["arrive per minute"] == ("unknown", "unknown")
+    assert rows["arrive per minute"] == (_NO_RATE, _NO_RATE)
     assert rows["empty in, by this plan alone"] == ("unknown", "empty at once")
     assert "prometheus" in reading.reason
 
@@ -236,7 +239,7 @@ def test_a_plan_behind_a_paused_pipeline_says_that_the_backlog_comes_back(world:
     assert "fills again" in reading.reason
 
 
-@pytest.mark.parametrize(("paused_s_ago", "leaves"), [(15, "0.0 (0.0–23.5)"), (5, "unknown")])
+@pytest.mark.parametrize(("paused_s_ago", "leaves"), [(15, "0.0 (0.0–23.5)"), (5, _NO_RATE)])
 def test_what_left_before_the_pause_does_not_go_on(
     world: World, paused_s_ago: int, leaves: str
 ) -> None:
