@@ -22,6 +22,7 @@ from runbook_lib.approvals import Plan
 from runbook_lib.errors import ExitCode
 from runbook_lib.investigation import make_incident, name_command
 from runbook_lib.model import Json, Progress, keep_quiet
+from runbook_lib.record.incident import lock_home
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.documents import Document, Part
@@ -615,7 +616,8 @@ def plan_release(
     plan = RELEASE.refuse_unless_move(inv.plan(GATE.step))
     effect, effect_reason, oldest_minutes = describe_effect(inv, plan)
     if oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
-        incident.open(backlog)
+        with lock_home(incident.folder.parent):
+            incident.open(backlog)
     if is_new and plan.is_empty and not incident.is_open:
         incident.close(model.Verdict.UNKNOWN)
     why_labels_stay = plan.summary.get("reason")

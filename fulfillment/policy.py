@@ -20,6 +20,7 @@ from runbook_lib.model import (
     Status,
     Verdict,
     format_time,
+    parse_time,
 )
 from runbook_lib.policy import Impact, Judgement, NextStep, Policy, clip_target
 from runbook_lib.record.actions import ActionRecord
@@ -193,7 +194,7 @@ class FulfillmentPolicy(Policy):
             # A drill releases only labels of orders that it injected.
             if others:
                 own = ", all of orders of the drill;" if "injected" in events else ","
-                how = "left without a move" if counts.waiting == 0 else "not by move"
+                how = "left without a move" if counts.waiting == 0 else "not"
                 details[-1] += f"{own} the other {others:,} {how}"
         if counts.waiting:
             details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")
@@ -404,13 +405,19 @@ def count_affected(journal: JournalView) -> Affected:
     return Affected(
         labels=labels,
         waiting=int(get_number(counted[-1])) if counted else None,
-        counted_at=counted[-1].observed_at if counted else None,
+        counted_at=_find_listed_at(counted[-1]) if counted else None,
         released=released,
         late_orders=max(late_orders, default=None),
         unserved=max(unserved, default=None),
         longest_minutes=max(waits, default=None),
         affected=affected,
     )
+
+
+def _find_listed_at(reading: Reading) -> datetime:
+    """Return when a reading listed what waits: it may have watched late labels for seconds."""
+    listed_at = reading.observations.get("listed_at")
+    return parse_time(str(listed_at)) if listed_at else reading.observed_at
 
 
 def _find_stop(journal: JournalView) -> datetime | None:

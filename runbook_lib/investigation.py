@@ -538,8 +538,24 @@ class Investigation(Generic[S, C]):
         is_breach = reading.status is Status.BREACH and reading.role in model.SYMPTOMS
         was_journalled = seq > 0
         if was_journalled and is_breach:
-            self.incident.open(step_id, reading.episode, why=reading.reason)
+            self._open_incident(step_id, reading)
         return reading.model_copy(update={"seq": seq})
+
+    def _open_incident(self, by: str, reading: Reading | None = None) -> None:
+        """Make an incident of a look, or note the alert of an incident; see ``Incident.open``.
+
+        Parameters
+        ----------
+        by : the step or section that saw trouble
+        reading : the step's; None: a section's conclusion saw it
+        """
+        episode = reading.episode if reading else None
+        why = reading.reason if reading else ""
+        if self.incident.is_open:
+            self.incident.open(by, episode, why=why)
+            return
+        with lock_home(self.incident.folder.parent):
+            self.incident.open(by, episode, why=why)
 
     def _find_reusable(
         self, step_id: str, max_age_s: float | None, *, only_ok: bool
@@ -594,7 +610,7 @@ class Investigation(Generic[S, C]):
         if self.incident.is_late:
             return conclusion
         if conclusion.verdict is Verdict.INCIDENT:
-            self.incident.open(self.section.NAME)
+            self._open_incident(self.section.NAME)
         judgement = self.policy.judge(self.journal, now=self.now())
         may_close = judgement is not None and judgement.may_close
         if may_close and self._sees_cleared() and not self.incident.state.drill:

@@ -189,7 +189,7 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
     window_s = inv.window.total_seconds()
     names = "|".join(ALERTS)
     firing = f'ALERTS{{alertname=~"{names}",alertstate="firing",drill!="true"}}'
-    troubles = [sample.at for sample in lag if sample.value >= inv.settings.recovered_minutes]
+    troubles = list_high(lag, inv.settings.recovered_minutes)
     now = inv.now()
     alert_ends: list[datetime] = []
     for series in inv.clients.prometheus.query_samples(firing, window_s):
@@ -215,6 +215,22 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
     if since is None or since in well_looks:
         return since
     return max([since, *alert_ends])
+
+
+def list_high(lag: Sequence[Sample], limit: float) -> list[datetime]:
+    """Return when the lag was not under a limit, without single samples between two under it.
+
+    A late order's label, which leaves within seconds, makes such a sample. What the newest sample
+    shows may go on.
+    """
+    is_high = [sample.value >= limit for sample in lag]
+    times = []
+    for index, sample in enumerate(lag):
+        neighbours = is_high[max(0, index - 1) : index] + is_high[index + 1 : index + 2]
+        is_newest = index == len(lag) - 1
+        if is_high[index] and (is_newest or any(neighbours)):
+            times.append(sample.at)
+    return times
 
 
 class Comparison(NamedTuple):

@@ -196,6 +196,7 @@ def _list_worker_problems(inv: Investigation, look: _WorkerLook) -> list[str]:
     # An unknown share, of too few requests, counts as 0.
     timeout_share = look.metrics.compute_carrier_share("timeout") or 0
     error_share = look.metrics.compute_carrier_share("error") or 0
+    recently = look.metrics.recently
     plan = look.holding_plan
     checks = {
         f"{process_words} does not run": look.is_running is False,
@@ -205,9 +206,10 @@ def _list_worker_problems(inv: Investigation, look: _WorkerLook) -> list[str]:
         "the worker is paused": look.is_paused_by_others,
         f"the worker is paused for {plan}, which is not finished": bool(plan),
         "the worker begins no new pass": look.stands_still,
-        f"{timeout_share:.0%} of carrier requests time out": timeout_share
+        f"{timeout_share:.0%} of the carrier requests {recently} timed out": timeout_share
         > causes.MAX_FAILED_SHARE,
-        f"{error_share:.0%} of carrier requests fail": error_share > causes.MAX_FAILED_SHARE,
+        f"{error_share:.0%} of the carrier requests {recently} failed": error_share
+        > causes.MAX_FAILED_SHARE,
     }
     return [problem for problem, applies in checks.items() if applies]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from runbook_lib.model import SYMPTOMS, Conclusion, Reading, Role, Status, Verdict
+from runbook_lib.record.view import say_as_of
 from runbook_lib.section import Step
 
 from ..investigation import Investigation
@@ -60,12 +61,7 @@ def judge_now(inv: Investigation, steps: Mapping[str, Step]) -> Judged:
             return Judged(judgement.verdict, f"{judgement.reason} ({_say_good_steps(evidence)})")
     if not evidence:
         return Judged(judgement.verdict, judgement.reason)
-    times = sorted(reading.observed_at for reading in evidence)
-    as_of = f"{times[0]:%H:%M:%S}"
-    newest = f"{times[-1]:%H:%M:%S}"
-    if newest != as_of:
-        as_of += f" to {newest}"
-    return Judged(judgement.verdict, f"{judgement.reason} (as of {as_of} UTC)")
+    return Judged(judgement.verdict, f"{judgement.reason}{say_as_of(evidence)}")
 
 
 def _say_good_steps(evidence: Iterable[Reading]) -> str:

@@ -106,8 +106,11 @@ def _list_later_moments(
 
 
 def _is_begun_by_alerts(journal: JournalView) -> bool:
-    """Tell whether received alerts, not a person, began the first look, as with `runbook serve`."""
-    before = takewhile(lambda entry: entry.kind != "reading", journal.entries)
+    """Tell whether received alerts, not a person, began the first look, as with `runbook serve`.
+
+    Whoever joins before the first reading did not begin it.
+    """
+    before = takewhile(lambda entry: entry.kind not in ("reading", "joined"), journal.entries)
     return any(entry.data.get("alerts") for entry in before)
 
 

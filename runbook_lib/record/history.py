@@ -252,11 +252,14 @@ def _measure(journal: JournalView) -> dict[str, float]:
     change_at = journal.last_applied_at
     moments = list_moments(journal)
     detection = find_detection(moments)
+    ended_at = journal.well_since()
+    if ended_at is None and not any(reading.alerts for reading in journal.readings):
+        ended_at = journal.recovered_at()  # no alert says whether it has cleared
     durations = {
         "detect_s": _measure_span(moments[0].at, detection.at) if detection else None,
         "diagnose_s": _measure_span(first_look_at, diagnosis_at),
         "remediate_s": _measure_span(first_look_at, change_at),
-        "clear_s": _measure_span(change_at, journal.well_since() or journal.recovered_at()),
+        "clear_s": _measure_span(change_at, ended_at),
     }
     return {name: seconds for name, seconds in durations.items() if seconds is not None}
 

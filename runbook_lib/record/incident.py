@@ -72,6 +72,7 @@ class IncidentState(BaseModel):
     kept : whether a look is kept, so that later commands go on with it
     closed_at, closed_seq, verdict : of the close: the time, the number of the journal's entry, and
         the verdict then
+    same_as : of a look that saw trouble: id of the incident that was open for it; empty: none was
     previous : id of the incident that this one replaces, that ended when this one began, or whose
         trouble goes on in this one; empty: none
     previous_damage : what is wrong with the journal of ``previous``; empty: nothing is known
@@ -95,6 +96,7 @@ class IncidentState(BaseModel):
     closed_at: Timestamp | None = None
     closed_seq: int | None = None
     verdict: Verdict | None = None
+    same_as: str = ""
     previous: str = ""
     previous_damage: str = ""
     followed_by: str = ""
@@ -264,8 +266,10 @@ class Incident:
     def open(self, by: str, episode: Episode | None = None, *, why: str = "") -> None:
         """Make an incident of a look; note the first alert as the incident's.
 
-        A look for a drill's alert stays a look: real trouble gets an incident of its own. If a step
-        saw that the trouble of a closed incident goes on in this one, that incident is noted, too.
+        A look for a drill's alert stays a look: real trouble gets an incident of its own. A look
+        also stays one if a step saw trouble for which another incident was opened meanwhile. If a
+        step saw that the trouble of a closed incident goes on in this one, that incident is noted,
+        too.
 
         Parameters
         ----------
@@ -276,7 +280,8 @@ class Incident:
 
         Notes
         -----
-        Does nothing when another command has closed the incident.
+        Does nothing when another command has closed the incident. The caller holds the home's lock
+        when a step opens a look: otherwise one breach could open two incidents.
         """
         with self.keep_open() as may_write:
             if may_write:
@@ -287,6 +292,11 @@ class Incident:
         state = self.state
         if state.drill and not state.opened_by:
             return  # a look for a drill's alert stays a look
+        if not state.opened_by and by != HAND:
+            other = open_incident(self.folder.parent, redactor=self.redactor)
+            if other is not None and other.is_open:
+                self._leave_to(other, by)
+                return
         if not state.opened_by:
             self._change({"opened_by": by, "opened_at": format_time(self._clock())})
             words = why or "somebody opened it by hand"
@@ -300,6 +310,18 @@ class Incident:
             self.tell("adopted", text)
         if by != HAND:  # only a step saw trouble, which may be an earlier incident's
             self._name_continued()
+
+    def _leave_to(self, other: Incident, by: str) -> None:
+        """Note, once, that another incident has the trouble that a step saw here.
+
+        Called in a block of ``keep_open``.
+        """
+        if self.state.same_as:
+            return
+        self._change({"same_as": other.id})
+        place = f"../{other.id}/report.html"
+        text = f"{by} saw trouble, for which {other.id} ({place}) is open already."
+        self.tell("left_to", f"{text} {self.id} stays a look: go on in that incident.")
 
     def _name_continued(self) -> None:
         """Name the closed incident whose trouble goes on in this one, and copy its ticket.

@@ -68,6 +68,7 @@ Open = tuple[str, tuple[str, ...]]
 
 #: Headings of the first screen, each with the fact that names the other incident.
 _NEIGHBOURS = {
+    "Incident of this trouble": "same_as",
     "Previous incident": "previous",
     "Next incident": "followed_by",
     "Fault of the drill": "fault_drill",
@@ -83,6 +84,7 @@ class _Words(NamedTuple):
 #: Kinds of entries that stand in the timeline, in words.
 _BY_KIND = {
     "opened": _Words("incident", "The incident was opened"),
+    "left_to": _Words("note", "Another incident is open for this trouble"),
     "adopted": _Words("note", "An alert was taken up as this incident's"),
     "plan_of_closed": _Words("note", "Somebody asked for a plan of a closed incident"),
     "followed": _Words("note", "A plan of an earlier incident is carried out here"),
@@ -1062,14 +1064,14 @@ def _list_open_steps(model: ReportModel) -> Iterator[Open]:
     judged_seq = _find_judged_action_seq(model)
     open_roles = {Role.RECOVERY}
     if not model.is_good:
-        open_roles |= SIGNS
+        open_roles |= SIGNS | {Role.CAUSE}
     breach_roles = set()
     unread = []
     for step in model.steps.values():
         reading = step.latest
         if reading is None:
             continue
-        if step.role in SIGNS and reading.seq < judged_seq:
+        if step.role in SIGNS | {Role.CAUSE} and reading.seq < judged_seq:
             continue  # the reading is older than an action whose effect was judged later
         if reading.status is Status.BREACH and step.role in open_roles:
             breach_roles.add(step.role)

@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..investigation import Investigation, check_undamaged, judge_incident, name_command
 from ..model import (
+    SYMPTOMS,
     Conclusion,
     Json,
     Line,
@@ -41,7 +42,7 @@ from ..record.incident import list_incidents as list_folders
 from ..record.journal import utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..record.notes import list_late_notes
-from ..record.view import JournalView
+from ..record.view import JournalView, say_as_of
 from ..redact import Redactor
 from ..report import preload, prepare, write_outputs
 from ..report.changes import compute_changes
@@ -333,7 +334,7 @@ def _say_what_became(own: JournalView) -> Iterator[str]:
         if entry.kind == "closed":
             verdict = str(entry.data.get("verdict")).replace("_", " ")
             yield f"The incident is closed as {verdict}. Its report stays as it is."
-        elif entry.kind in ("opened", "adopted", "followed", "continued", "joined"):
+        elif entry.kind in ("opened", "left_to", "adopted", "followed", "continued", "joined"):
             yield str(entry.data.get("reason"))
 
 
@@ -638,8 +639,9 @@ def close_incident(
     journal = incident.journal.view()
     unfinished = journal.ways_on
     words = verdict.replace("_", " ")
-    as_of = f" (as of {journal.readings[-1].at:%H:%M:%S} UTC)" if journal.readings else ""
-    reason = f"{judgement.reason}{as_of}"
+    symptoms = [r for r in journal.latest().values() if r.role in SYMPTOMS]
+    breaches = [reading for reading in symptoms if reading.status is Status.BREACH]
+    reason = f"{judgement.reason}{say_as_of(breaches or symptoms)}"
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {reason}")
     note = ""
     if verdict not in ENDED_WELL:

@@ -143,9 +143,9 @@ class InvestigateDocument(Document):
     def answer(self) -> str:
         """The verdict, since when, the causes or else the reason, and how much is affected."""
         sentences = [super().answer]
-        # The first 16 characters of a time end with its minute.
-        since = str(self.log.get("since") or "")[:16]
-        until = str(self.log.get("until") or "")[:16]
+        # The first 19 characters of a time end with its second.
+        since = str(self.log.get("since") or "")[:19]
+        until = str(self.log.get("until") or "")[:19]
         if since and until:
             sentences[0] += f". Trouble from {since}Z until {until}Z"
         elif since and self.exit_code is ExitCode.NOT_OK:

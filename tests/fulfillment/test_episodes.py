@@ -36,7 +36,7 @@ from runbook_lib.errors import (
     UsageError,
     exit_code_of_error,
 )
-from runbook_lib.model import CauseStatus, Verdict, keep_quiet
+from runbook_lib.model import CauseStatus, Status, Verdict, keep_quiet
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, write_outputs
@@ -120,6 +120,19 @@ def test_the_first_command_that_sees_a_breach_opens_the_incident_for_the_next(wo
     assert state.opened_by == "2.1"
     assert state.episode is not None
     assert state.episode.key == "FulfillmentDelay{severity=high}"
+
+
+def test_a_look_that_began_before_the_incident_of_its_trouble_stays_a_look(world: World) -> None:
+    begun, _ = Investigation.find_or_make(world.settings)
+    pause_pipeline(world)
+    document = look(world)
+    inv = Investigation(begun, section=detection, settings=world.settings)
+    assert inv.read_step("2.1").status is Status.BREACH
+    inv.conclude()
+    assert list_open(world) == [document.incident]
+    assert begun.state.same_as == document.incident
+    facts = list_facts(ReportModel(begun, SECTIONS))
+    assert facts["Incident of this trouble"].text == document.incident
 
 
 def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World) -> None:

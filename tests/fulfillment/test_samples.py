@@ -1,4 +1,4 @@
-"""When failures have ended, by counters of failures and successes."""
+"""When failures have ended, and when the lag was high, by samples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fulfillment.analysis.samples import Sample, find_end
+from fulfillment.sections.recovery import list_high
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -44,3 +45,20 @@ def test_a_failure_of_long_before_says_nothing_of_the_last_fault() -> None:
     failed = count([1, 0, 0, 1, 0], step_s=100)
     succeeded = count([0, 400, 400, 0, 7], step_s=100)
     assert find_end(failed, [succeeded]) == failed[4].at
+
+
+@pytest.mark.parametrize(
+    ("minutes", "high"),
+    [
+        ([0, 9, 9, 0], [1, 2]),
+        ([0, 9, 0, 0], []),
+        ([0, 0, 9], [2]),
+        ([9, 9, 0, 9, 0], [0, 1]),
+        ([], []),
+    ],
+)
+def test_a_single_high_sample_is_a_late_label_that_passes(
+    minutes: list[float], high: list[int]
+) -> None:
+    lag = [Sample(T0 + timedelta(seconds=n), value) for n, value in enumerate(minutes)]
+    assert list_high(lag, 5) == [lag[index].at for index in high]

@@ -75,6 +75,29 @@ def test_a_look_at_a_drills_alert_never_becomes_an_incident(tmp_path: Path) -> N
     assert not look.journal.view().entries
 
 
+def test_a_look_stays_one_while_another_incident_is_open_for_its_trouble(tmp_path: Path) -> None:
+    look = create_incident(tmp_path, redactor=REDACTOR, opened_by="", clock=clock())
+    other = create_incident(tmp_path, redactor=REDACTOR, opened_by="", clock=clock(1))
+    other.open("2.1", why="the lag is long")
+    for by in ("2.1", "02_signals"):
+        look.open(by)
+    assert (look.is_open, look.state.same_as) == (False, other.id)
+    assert [entry.kind for entry in look.journal.view().entries] == ["left_to"]
+    [opened] = other.journal.view().entries
+    assert "2.1 saw trouble: the lag is long" in opened.data["reason"]
+    # Whoever changes something there makes it an incident all the same.
+    look.open("hand", why="a plan is carried out")
+    assert look.is_open
+
+
+def test_a_look_beside_a_drill_or_a_closed_incident_becomes_one(tmp_path: Path) -> None:
+    create(tmp_path, drill=True)
+    create(tmp_path, 1).close(Verdict.FIXED)
+    look = create_incident(tmp_path, redactor=REDACTOR, opened_by="", clock=clock(2))
+    look.open("2.1")
+    assert look.is_open
+
+
 @pytest.mark.parametrize(
     "incident_id",
     ["..", "../x", "inc-1", "inc-20261124T031400Z-7f3a/../x", "inc-20261124T031400Z-7f3a\n", "/"],

@@ -187,6 +187,14 @@ class TestDetection:
         names = [moment.name for moment in list_moments(tell.incident.journal.view())]
         assert names.index("an automatic look began") < names.index("somebody joined")
 
+    def test_alerts_that_join_a_persons_look_did_not_begin_it(self, tell: Teller) -> None:
+        tell.incident.journal.append("joined", {"section": "", "reason": "serve goes on"})
+        alerts = {"text": "Alerts received", "alerts": ["a"]}
+        tell.incident.journal.append("note", {"section": "", **alerts})
+        tell.read("2.1", "lag", "breach")
+        names = [moment.name for moment in list_moments(tell.incident.journal.view())]
+        assert names == ["the trouble began", "somebody looked"]
+
     def test_a_cause_that_was_named_first_did_not_detect_the_trouble(self, tell: Teller) -> None:
         paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
         tell.read("5.3", "pipeline", "breach")

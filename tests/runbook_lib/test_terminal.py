@@ -173,7 +173,12 @@ def test_investigate_begins_with_verdict_cause_and_next_command() -> None:
     lines = show(INVESTIGATED)
     assert lines[0].startswith("✖ Incident ")
     first = " ".join(line.strip() for line in lines[:2])
-    for words in ("2026-11-24T03:50Z", "worker_stopped", INVESTIGATED.causes[0].reason, "3 orders"):
+    for words in (
+        "2026-11-24T03:50:00Z",
+        "worker_stopped",
+        INVESTIGATED.causes[0].reason,
+        "3 orders",
+    ):
         assert words in first
     assert [line.strip() for line in lines[2:5]] == ["", "runbook run 06", ""]
     assert tuple(lines[6:8]) == INVESTIGATED.advice
