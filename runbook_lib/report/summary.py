@@ -487,8 +487,9 @@ def _describe_end(model: ReportModel) -> Fact:
     newest_at = model.journal.readings[-1].at
     duration = format_duration(newest_at - since)
     note = f"no recovery measured; last look at {newest_at:%H:%M:%SZ}, {duration} after it began"
-    # The page names a next incident anyway, and no incident goes on with a drill's trouble.
-    needs_no_advice = model.facts.get("followed_by") or model.facts.get("drill")
+    # The page names these incidents anyway, and no incident goes on with a drill's trouble.
+    named = ("followed_by", "same_as", "drill")
+    needs_no_advice = any(model.facts.get(name) for name in named)
     if model.facts.get("closed_at") and not needs_no_advice:
         look_up = name_runbook("`runbook incidents` names where")
         note += f"; closed all the same. If the trouble went on, {look_up}"
