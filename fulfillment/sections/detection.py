@@ -532,8 +532,9 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
             reason += f" (longest {unserved.longest_minutes:.1f} min)"
     if waiting.overdue:
         return outcome.breach(reason)
-    # Without a breach in the journal there is no incident, and no calm before it to compare with.
-    if unit == "objects" and inv.journal.since() is not None:
+    # Without trouble there is no incident, and no calm before it to compare with.
+    saw_trouble = inv.incident.is_open or inv.journal.since() is not None
+    if unit == "objects" and saw_trouble:
         comparison = compare_backlog(inv, waiting)
         outcome.observations = {**outcome.observations, "waiting": comparison.backlog}
         reason = f"{reason}; {comparison.words}"

@@ -363,13 +363,16 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
 
     ``failures_<reason>`` is how many were counted lately. ``logged_<reason>`` is whether the
     worker's log names the reason, in the last half minute, or since our last action if that was
-    later. Both are None when they cannot be read. ``ended_<reason>`` is when a reason ended; log
-    lines before that do not count.
+    later. Both are None when they cannot be read. ``ended_<reason>`` is when a reason ended. Log
+    lines from before that do not count, nor do those from before the worker's last start.
     """
     recent_since = inv.now() - timedelta(seconds=_RECENT_S)
     since = max(recent_since, _find_last_remedy_at(inv) or recent_since)
     service = inv.settings.worker_service
     lines, _ = attempt(lambda: inv.clients.services.read_logs(service, since=since))
+    if lines and any(_is_logged(lines, reason, after=since) for reason in reasons):
+        # What a process that is gone wrote says nothing of the worker now.
+        since = max(since, _find_start(inv, service) or since)
     observations: dict[str, Json] = {}
     for reason in reasons:
         ended_at = metrics.ended.get(reason)
@@ -378,12 +381,21 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
             count = metrics.recent_failures.get(reason, 0.0)
         is_logged = None
         if lines is not None:
-            is_logged = _is_logged(lines, reason, after=ended_at or since)
+            is_logged = _is_logged(lines, reason, after=max(since, ended_at or since))
         observations[f"failures_{reason}"] = count
         observations[f"logged_{reason}"] = is_logged
         if ended_at:
             observations[f"ended_{reason}"] = ended_at
     return observations
+
+
+def _find_start(inv: Investigation, service: str) -> datetime | None:
+    """Return when a service that runs was started; None if it does not run, or nobody knows."""
+    states, _ = attempt(inv.clients.services.list_services)
+    for state in states or ():
+        if state.name == service and state.running:
+            return state.since
+    return None
 
 
 def _is_logged(lines: Iterable[LogLine], reason: str, *, after: datetime) -> bool:

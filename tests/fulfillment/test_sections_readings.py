@@ -17,7 +17,7 @@ from fulfillment.analysis.samples import Sample
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, Series, WorkerState
 from fulfillment.clients.services import LogLine, ServiceState
-from fulfillment.sections import SECTIONS, root_cause
+from fulfillment.sections import SECTIONS, detection, root_cause
 from fulfillment.situation import collect_observations
 from objectmove.record import Record
 from runbook_lib.errors import ConnectionRefusedClientError, WrongSystemError
@@ -854,3 +854,20 @@ def test_a_wrong_address_is_not_called_an_answer(
     reading = read(world, "1.2")
     assert reading.status is Status.BREACH
     assert reading.reason.startswith("another system answers at PROMETHEUS_URL")
+
+
+@pytest.mark.parametrize(("started_s_ago", "is_logged"), [(20, True), (5, False)])
+def test_what_a_process_that_is_gone_logged_says_nothing_of_the_worker(
+    world: World, started_s_ago: int, *, is_logged: bool
+) -> None:
+    line = "ERROR upload failed: bad_credentials"
+    world.logs.append(LogLine(world.now - timedelta(seconds=10), line))
+    name = world.settings.worker_service
+    started_at = world.now - timedelta(seconds=started_s_ago)
+    world.services[name] = replace(world.services[name], since=started_at)
+    reading = world.take(root_cause, "5.4")
+    assert reading.observations["logged_bad_credentials"] is is_logged
+
+
+def test_an_open_incident_is_compared_without_a_breach(world: World) -> None:
+    assert world.take(detection, "2.3").observations["waiting"] == "usual"
