@@ -72,7 +72,7 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
             "Next: runbook investigate",
         ]
     if incident is not None:
-        lines += _say_earlier_trouble(occasion.alerts, incident)
+        lines[1:1] = _say_earlier_trouble(occasion.alerts, incident)
         if look.verdict == Verdict.HEALTHY and not look.error:
             lines.append(_say_why_healthy(incident))
         if occasion.is_follow_up:
@@ -115,7 +115,8 @@ def _say_why_healthy(incident: Incident) -> str:
 def _say_earlier_trouble(alerts: Sequence[KnownAlert], incident: Incident) -> list[str]:
     """Say whether all alerts had ended before the trouble began that this incident is about.
 
-    Empty if an alert fires or ended later, or if the incident saw no trouble.
+    Empty if an alert fires or ended later, if the incident saw no trouble, or if its journal cannot
+    be read.
     """
     try:
         since = incident.journal.view().since()
@@ -124,7 +125,7 @@ def _say_earlier_trouble(alerts: Sequence[KnownAlert], incident: Incident) -> li
     ends = [alert.ended_at for alert in alerts if alert.ended_at is not None]
     if since is None or len(ends) < len(alerts) or max(ends) >= since:
         return []
-    return [f"They are of earlier trouble: that of {incident.id} began after they had ended."]
+    return [f"The trouble of {incident.id} began after these alerts had ended."]
 
 
 def _list_changes(incident: Incident) -> list[str]:

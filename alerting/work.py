@@ -225,8 +225,27 @@ class Work:
             after=chosen["after"],
             ticket=cases[0] if cases else "",
         )
+        look = self._follow_to_incident(look, alerts)
         self._metrics.count_look(look.verdict if not look.error else "failed")
         return {**look._asdict(), "alerts": [_key_of(alert) for alert in alerts]}
+
+    def _follow_to_incident(self, look: Look, alerts: list[KnownAlert]) -> Look:
+        """Return a look as one of the incident that was open for its trouble, if there was one.
+
+        Then the alerts stand in that incident's report, too, and the look's own folder is closed.
+        If the report does not take them, the look stays as it is.
+        """
+        incident = self._find_incident(look.incident)
+        if incident is None or not incident.state.same_as:
+            return look
+        other = incident.state.same_as
+        error = self._looker.add_alerts(other, alerts)
+        if not error and not incident.is_closed:
+            error = self._looker.close(incident.id)
+        if error:
+            _log.warning("%s stays the place of its look: %s", incident.id, error)
+            return look
+        return look._replace(incident=other)
 
     def _report_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
         """Write down the messages of a look, and that its alerts are reported.

@@ -589,7 +589,8 @@ def plan_release(
 
     Notes
     -----
-    Opens the incident when a label waits longer than the threshold. If nothing is to be moved, the
+    Opens the incident when a label waits longer than the threshold, unless another one is open. If
+    nothing is to be moved, the
     incident that was made for this plan is closed, unless a breach has opened it.
     """
     backlog = get_step(read_backlog_objects).id
@@ -617,7 +618,7 @@ def plan_release(
     effect, effect_reason, oldest_minutes = describe_effect(inv, plan)
     if oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
         with lock_home(incident.folder.parent):
-            incident.open(backlog)
+            incident.open(backlog, why=f"the oldest label waits {oldest_minutes:.1f} min")
     if is_new and plan.is_empty and not incident.is_open:
         incident.close(model.Verdict.UNKNOWN)
     why_labels_stay = plan.summary.get("reason")

@@ -194,7 +194,8 @@ class FulfillmentPolicy(Policy):
             # A drill releases only labels of orders that it injected.
             if others:
                 own = ", all of orders of the drill;" if "injected" in events else ","
-                how = "left without a move" if counts.waiting == 0 else "not"
+                nothing_stays = counts.waiting == 0 and not counts.unserved
+                how = "left without a move" if nothing_stays else "not"
                 details[-1] += f"{own} the other {others:,} {how}"
         if counts.waiting:
             details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")

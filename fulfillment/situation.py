@@ -86,7 +86,7 @@ class Assessment(NamedTuple):
     clear : when a firing alert clears, by the newest reading since the last action
     above : in words, how many more labels wait than usual; empty: no more do, or not known
     alerts_at : when the alerts were last read; None: never
-    causes_at : when causes were last looked for; None: no current reading does
+    causes_at : when the oldest current reading of a cause was; None: there is none
     """
 
     situation: Situation
@@ -148,7 +148,7 @@ def read_situation(
         clear=clear,
         above=_say_above(current.values()),
         alerts_at=max((r.observed_at for r in current.values() if r.alerts), default=None),
-        causes_at=max(
+        causes_at=min(
             (r.observed_at for r in current.values() if r.role is Role.CAUSE), default=None
         ),
     )

@@ -133,10 +133,10 @@ def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> s
 def name_command(command: str, incident: Incident) -> str:
     """Return a command as it is typed, with the incident's id; without, if the incident is closed.
 
-    A closed incident takes no such command. Without an id, the command works on the open incident,
-    or on a new one.
+    A closed incident takes no such command, and a look that left its trouble to an incident should
+    take none. Without an id, the command works on the open incident, or on a new one.
     """
-    if incident.is_closed:
+    if incident.is_closed or incident.state.same_as:
         return name_runbook(f"runbook {command}")
     return name_runbook(f"runbook {command} --incident {incident.id}")
 
@@ -538,19 +538,11 @@ class Investigation(Generic[S, C]):
         is_breach = reading.status is Status.BREACH and reading.role in model.SYMPTOMS
         was_journalled = seq > 0
         if was_journalled and is_breach:
-            self._open_incident(step_id, reading)
+            self._open_incident(step_id, reading.reason, reading.episode)
         return reading.model_copy(update={"seq": seq})
 
-    def _open_incident(self, by: str, reading: Reading | None = None) -> None:
-        """Make an incident of a look, or note the alert of an incident; see ``Incident.open``.
-
-        Parameters
-        ----------
-        by : the step or section that saw trouble
-        reading : the step's; None: a section's conclusion saw it
-        """
-        episode = reading.episode if reading else None
-        why = reading.reason if reading else ""
+    def _open_incident(self, by: str, why: str, episode: model.Episode | None = None) -> None:
+        """Make an incident of a look, or note the alert of an incident; see ``Incident.open``."""
         if self.incident.is_open:
             self.incident.open(by, episode, why=why)
             return
@@ -610,7 +602,7 @@ class Investigation(Generic[S, C]):
         if self.incident.is_late:
             return conclusion
         if conclusion.verdict is Verdict.INCIDENT:
-            self._open_incident(self.section.NAME)
+            self._open_incident(self.section.NAME, conclusion.summary)
         judgement = self.policy.judge(self.journal, now=self.now())
         may_close = judgement is not None and judgement.may_close
         if may_close and self._sees_cleared() and not self.incident.state.drill:

@@ -537,7 +537,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Rule(
                 "failures_storage_full", is_nothing, -0.1, "no write was refused for want of room"
             ),
-            hint("store_free_bytes", is_under(MIN_FREE_BYTES), 0.3, "under 2 GiB are free"),
+            hint("store_free_bytes", is_under(MIN_FREE_BYTES), 0.4, "under 2 GiB are free"),
         ),
         repair="free or add capacity: a move needs room for the copies, and no restart helps",
         follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),

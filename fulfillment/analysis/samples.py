@@ -85,10 +85,11 @@ def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
 def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) -> datetime | None:
     """Return when the failures ended: the time of the last failure. None while they may go on.
 
-    From the first to the last failure of two minutes, some share of the tries succeeded. That share
-    is taken as the chance of one success while the fault lasts. The failures have ended if so many
-    successes in a row, as have come since then, would have a chance under 1 %. After a fault that
-    let nothing through, a few successes are enough, however many there were before it.
+    From the first to the last sample of two minutes that shows a failure, some share of the tries
+    succeeded. That share is taken as the chance of one success while the fault lasts. The failures
+    have ended if so many successes in a row, as have come since then, would have a chance under
+    1 %. After a fault that let nothing through, a few successes are enough. They are, too, after
+    the first failure of a fault that lets something through: its next failure corrects it.
 
     Parameters
     ----------

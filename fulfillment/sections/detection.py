@@ -48,6 +48,7 @@ from .recovery import (
     is_low,
     judge_lag,
     judge_listings,
+    may_compare,
     read_uploads,
     read_well_since,
 )
@@ -532,9 +533,7 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
             reason += f" (longest {unserved.longest_minutes:.1f} min)"
     if waiting.overdue:
         return outcome.breach(reason)
-    # Without trouble there is no incident, and no calm before it to compare with.
-    saw_trouble = inv.incident.is_open or inv.journal.since() is not None
-    if unit == "objects" and saw_trouble:
+    if unit == "objects" and may_compare(inv):
         comparison = compare_backlog(inv, waiting)
         outcome.observations = {**outcome.observations, "waiting": comparison.backlog}
         reason = f"{reason}; {comparison.words}"

@@ -200,8 +200,7 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
         alert_ends += [min(at + until_next, now) for at in fired[-1:]]
     failures = _merge_growth(_read_counters(inv, _FAILED_UPLOADS, window_s))
     troubles += [grown.at for grown in failures]
-    # Without a breach in the journal there is no incident, and no calm before it to compare with.
-    usual = _read_usual(inv) if inv.journal.since() else None
+    usual = _read_usual(inv) if may_compare(inv) else None
     well_looks = [reading.observed_at for reading in inv.journal.readings if reading.well_since]
     if usual is not None:
         last_trouble = max(troubles, default=now)
@@ -220,15 +219,17 @@ def read_well_since(inv: Investigation, *, lag: Sequence[Sample]) -> datetime | 
 def list_high(lag: Sequence[Sample], limit: float) -> list[datetime]:
     """Return when the lag was not under a limit, without single samples between two under it.
 
-    A late order's label, which leaves within seconds, makes such a sample. What the newest sample
-    shows may go on.
+    A late order's label, which leaves within seconds, makes such a sample. With a gap beside it, a
+    sample counts: nobody knows how long the lag was high.
     """
-    is_high = [sample.value >= limit for sample in lag]
+    longest_gap = timedelta(seconds=3 * compute_interval_s(lag))
+    lows = [sample.at for sample in lag if sample.value < limit]
     times = []
     for index, sample in enumerate(lag):
-        neighbours = is_high[max(0, index - 1) : index] + is_high[index + 1 : index + 2]
-        is_newest = index == len(lag) - 1
-        if is_high[index] and (is_newest or any(neighbours)):
+        neighbours = [lag[near].at for near in (index - 1, index + 1) if 0 <= near < len(lag)]
+        is_between_lows = len(neighbours) == 2 and set(neighbours) <= set(lows)
+        is_passing = is_between_lows and neighbours[1] - neighbours[0] <= longest_gap
+        if sample.value >= limit and not is_passing:
             times.append(sample.at)
     return times
 
@@ -238,6 +239,11 @@ class Comparison(NamedTuple):
 
     backlog: Backlog
     words: str
+
+
+def may_compare(inv: Investigation) -> bool:
+    """Tell whether there is an incident or trouble: before a look there is no calm to compare."""
+    return inv.incident.is_open or inv.journal.since() is not None
 
 
 def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:

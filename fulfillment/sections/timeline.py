@@ -199,7 +199,7 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
     states = inv.clients.prometheus.query_samples(_ALERT_STATES, window_s)
     # A state that lasted for one sample shows no interval: the others do.
     intervals_s = [compute_interval_s(s.samples) for s in states if len(s.samples) > 1]
-    usual_s = min(intervals_s, default=compute_interval_s(()))
+    usual_s = max(intervals_s, default=compute_interval_s(()))
     for series in states:
         labels = series.labels
         name = f"{labels.get('alertname')} {labels.get('alertstate')}"

@@ -364,7 +364,7 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
     ``failures_<reason>`` is how many were counted lately. ``logged_<reason>`` is whether the
     worker's log names the reason, in the last half minute, or since our last action if that was
     later. Both are None when they cannot be read. ``ended_<reason>`` is when a reason ended. Log
-    lines from before that do not count, nor do those from before the worker's last start.
+    lines from before that do not count. Nor do those from before the start of a worker that runs.
     """
     recent_since = inv.now() - timedelta(seconds=_RECENT_S)
     since = max(recent_since, _find_last_remedy_at(inv) or recent_since)
@@ -390,12 +390,10 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
 
 
 def _find_start(inv: Investigation, service: str) -> datetime | None:
-    """Return when a service that runs was started; None if it does not run, or nobody knows."""
+    """Return when the oldest process of a service was started; None if none runs, or not known."""
     states, _ = attempt(inv.clients.services.list_services)
-    for state in states or ():
-        if state.name == service and state.running:
-            return state.since
-    return None
+    running = [state.since for state in states or () if state.name == service and state.running]
+    return min((at for at in running if at), default=None)
 
 
 def _is_logged(lines: Iterable[LogLine], reason: str, *, after: datetime) -> bool:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, computed_field
 
 from ..errors import JournalDamagedError, RecordError
 from ..model import (
+    AlertState,
     CauseStatus,
     Conclusion,
     Finding,
@@ -253,8 +254,10 @@ def _measure(journal: JournalView) -> dict[str, float]:
     moments = list_moments(journal)
     detection = find_detection(moments)
     ended_at = journal.well_since()
-    if ended_at is None and not any(reading.alerts for reading in journal.readings):
-        ended_at = journal.recovered_at()  # no alert says whether it has cleared
+    states = [reading.alerts for reading in journal.readings if reading.alerts]
+    is_cleared = not states or set(states[-1].values()) == {AlertState.RESOLVED}
+    if ended_at is None and is_cleared:
+        ended_at = journal.recovered_at()
     durations = {
         "detect_s": _measure_span(moments[0].at, detection.at) if detection else None,
         "diagnose_s": _measure_span(first_look_at, diagnosis_at),

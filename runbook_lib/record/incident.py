@@ -72,7 +72,7 @@ class IncidentState(BaseModel):
     kept : whether a look is kept, so that later commands go on with it
     closed_at, closed_seq, verdict : of the close: the time, the number of the journal's entry, and
         the verdict then
-    same_as : of a look that saw trouble: id of the incident that was open for it; empty: none was
+    same_as : of a look that saw trouble: id of the incident that was open then; empty: none was
     previous : id of the incident that this one replaces, that ended when this one began, or whose
         trouble goes on in this one; empty: none
     previous_damage : what is wrong with the journal of ``previous``; empty: nothing is known
@@ -267,9 +267,8 @@ class Incident:
         """Make an incident of a look; note the first alert as the incident's.
 
         A look for a drill's alert stays a look: real trouble gets an incident of its own. A look
-        also stays one if a step saw trouble for which another incident was opened meanwhile. If a
-        step saw that the trouble of a closed incident goes on in this one, that incident is noted,
-        too.
+        also stays one if a step saw trouble while another incident is open. If a step saw that the
+        trouble of a closed incident goes on in this one, that incident is noted, too.
 
         Parameters
         ----------
@@ -294,11 +293,12 @@ class Incident:
             return  # a look for a drill's alert stays a look
         if not state.opened_by and by != HAND:
             other = open_incident(self.folder.parent, redactor=self.redactor)
-            if other is not None and other.is_open:
+            if other is not None and other.is_open and not other.find_damage():
                 self._leave_to(other, by)
                 return
         if not state.opened_by:
-            self._change({"opened_by": by, "opened_at": format_time(self._clock())})
+            opening = {"opened_by": by, "opened_at": format_time(self._clock())}
+            self._change({**opening, "same_as": ""} if state.same_as else opening)
             words = why or "somebody opened it by hand"
             if by != HAND:
                 words = f"{by} saw trouble: {why}" if why else f"{by} saw trouble"
@@ -320,7 +320,7 @@ class Incident:
             return
         self._change({"same_as": other.id})
         place = f"../{other.id}/report.html"
-        text = f"{by} saw trouble, for which {other.id} ({place}) is open already."
+        text = f"{by} saw trouble while {other.id} ({place}) is open."
         self.tell("left_to", f"{text} {self.id} stays a look: go on in that incident.")
 
     def _name_continued(self) -> None:
@@ -354,7 +354,8 @@ class Incident:
             other = Incident(folder, redactor=self.redactor, clock=self._clock)
             with suppress(RecordError):
                 state = other.state
-                if state.is_closed and not state.drill and other.saw_trouble():
+                is_incident = not (state.drill or state.same_as)
+                if state.is_closed and is_incident and other.saw_trouble():
                     return other
         return None
 
@@ -666,8 +667,11 @@ def _open_named(home: Path, incident_id: str, redactor: Redactor) -> Incident:
 
 
 def _is_kept_look(state: IncidentState) -> bool:
-    """Tell whether a look is kept for later commands, and young enough for them."""
-    if not state.kept:
+    """Tell whether a look is kept for later commands, and young enough for them.
+
+    Whoever goes on after a look that left its trouble to an incident goes on in that incident.
+    """
+    if not state.kept or state.same_as:
         return False
     return utc_now() - state.opened_at < _GOES_ON_FOR
 

@@ -236,11 +236,13 @@ class ReportModel:
 
     @property
     def is_look(self) -> bool:
-        """Whether no incident was opened, no trouble was seen, and it is no drill.
+        """Whether no incident was opened, no trouble of its own was seen, and it is no drill.
 
         False for a damaged journal: what it recorded is not known.
         """
-        is_incident = self.facts.get("opened_by") or self.facts.get("drill") or self.since
+        is_left = self.facts.get("same_as")  # its trouble is that of another incident
+        saw_trouble = self.since and not is_left
+        is_incident = self.facts.get("opened_by") or self.facts.get("drill") or saw_trouble
         return not (is_incident or self.damage)
 
     def section(self, name: str) -> ReportSection:

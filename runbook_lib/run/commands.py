@@ -639,9 +639,13 @@ def close_incident(
     journal = incident.journal.view()
     unfinished = journal.ways_on
     words = verdict.replace("_", " ")
-    symptoms = [r for r in journal.latest().values() if r.role in SYMPTOMS]
-    breaches = [reading for reading in symptoms if reading.status is Status.BREACH]
-    reason = f"{judgement.reason}{say_as_of(breaches or symptoms)}"
+    as_of = ""
+    if journal.last_look_at is not None and verdict not in ENDED_WELL:
+        current = journal.list_current(journal.last_look_at).values()
+        symptoms = [reading for reading in current if reading.role in SYMPTOMS]
+        breaches = [reading for reading in symptoms if reading.status is Status.BREACH]
+        as_of = say_as_of(breaches or symptoms)
+    reason = f"{judgement.reason}{as_of}"
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {reason}")
     note = ""
     if verdict not in ENDED_WELL:

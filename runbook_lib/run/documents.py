@@ -334,9 +334,9 @@ class HistoryDocument(Document):
 
     @property
     def answer(self) -> str:
-        """Which scenarios of drills are overdue; empty when no scenario was drilled.
+        """Which scenarios of drills are overdue; or that there is nothing to list.
 
-        If there is nothing to list, the answer says so.
+        Empty if there are incidents, but no drill.
         """
         if not self.history:
             return "There was no incident and no drill yet."

@@ -707,11 +707,14 @@ class MoveCommands:
             raise UsageError(f"no incident under {home} has a plan {plan_id!r}{hint}")
         incident = Incident(folder, redactor=Redactor(settings.secrets))
         is_damaged = incident.is_damaged
-        if is_damaged or (incident.is_closed and not look):
+        # A look that left its trouble to an incident: its plans go on in that incident.
+        is_left = not is_damaged and bool(incident.state.same_as)
+        is_over = is_left or (not is_damaged and incident.is_closed)
+        if is_damaged or (is_over and not look):
             # A look that is made here is kept if the plan's incident is damaged: `verify` opens no
             # incident, and the next command goes on in the same look.
             incident, _ = self._opener.find_or_make(settings, keeps=is_damaged)
-            if not is_damaged:
+            if not (is_damaged or is_left):
                 place = f"../{folder.name}/report.html"
                 with incident.keep_open():
                     text = f"{plan_id} is a plan of a closed incident: {place}"

@@ -54,6 +54,7 @@ def test_a_failure_of_long_before_says_nothing_of_the_last_fault() -> None:
         ([0, 9, 0, 0], []),
         ([0, 0, 9], [2]),
         ([9, 9, 0, 9, 0], [0, 1]),
+        ([9, 0, 0], [0]),
         ([], []),
     ],
 )
@@ -62,3 +63,9 @@ def test_a_single_high_sample_is_a_late_label_that_passes(
 ) -> None:
     lag = [Sample(T0 + timedelta(seconds=n), value) for n, value in enumerate(minutes)]
     assert list_high(lag, 5) == [lag[index].at for index in high]
+
+
+def test_a_single_high_sample_beside_a_gap_counts() -> None:
+    seconds = [0, 1, 2, 60, 61, 62]
+    lag = [Sample(T0 + timedelta(seconds=n), 9.0 if n == 60 else 0.0) for n in seconds]
+    assert list_high(lag, 5) == [lag[3].at]

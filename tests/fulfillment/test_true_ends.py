@@ -566,7 +566,7 @@ def test_an_alert_whose_cause_is_there_does_not_clear(world: World) -> None:
     before, _, cause_at = judgement.reason.partition("last looked for at ")
     assert before.startswith("an alert fires, and its cause is there")
     readings = world.incident.journal.view().readings
-    assert cause_at == f"{max(r.observed_at for r in readings if r.role is Role.CAUSE):%H:%M:%SZ}"
+    assert cause_at == f"{min(r.observed_at for r in readings if r.role is Role.CAUSE):%H:%M:%SZ}"
 
 
 @pytest.mark.parametrize("minutes_ago", [4, 20])

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from runbook_lib.errors import RecordError, UsageError
-from runbook_lib.investigation import say_interrupted
+from runbook_lib.investigation import name_command, say_interrupted
 from runbook_lib.model import Episode, Note, Verdict, format_time
 from runbook_lib.record.alerts import ReceivedAlert, note_alerts
 from runbook_lib.record.incident import Incident, create_incident, list_incidents, open_incident
@@ -85,9 +85,26 @@ def test_a_look_stays_one_while_another_incident_is_open_for_its_trouble(tmp_pat
     assert [entry.kind for entry in look.journal.view().entries] == ["left_to"]
     [opened] = other.journal.view().entries
     assert "2.1 saw trouble: the lag is long" in opened.data["reason"]
-    # Whoever changes something there makes it an incident all the same.
+    # Later commands go on in the other incident: this look is not chosen, nor what went before.
+    assert name_command("run 06", look) == "runbook run 06"
+    look.update(kept=True)
+    look.close(Verdict.INCIDENT)
+    other.close(Verdict.FIXED)
+    assert open_incident(tmp_path, redactor=REDACTOR) is None
+    later = create_incident(tmp_path, redactor=REDACTOR, opened_by="", clock=clock(2))
+    later.open("2.1")
+    assert later.state.previous == ""
+
+
+def test_whoever_changes_something_in_a_look_makes_it_an_incident_all_the_same(
+    tmp_path: Path,
+) -> None:
+    look = create_incident(tmp_path, redactor=REDACTOR, opened_by="", clock=clock())
+    create(tmp_path, 1)
+    look.open("2.1")
+    assert look.state.same_as
     look.open("hand", why="a plan is carried out")
-    assert look.is_open
+    assert (look.is_open, look.state.same_as) == (True, "")
 
 
 def test_a_look_beside_a_drill_or_a_closed_incident_becomes_one(tmp_path: Path) -> None:
