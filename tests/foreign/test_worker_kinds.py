@@ -95,7 +95,7 @@ def test_an_owner_adds_the_interface_that_is_documented(foreign: Foreign) -> Non
     foreign.fulfillment.worker = worker = Worker()
     try:
         plan = plan_some(foreign, ann, "api-added")
-        assert "may move labels until the first run begins" in plan.document["others"]
+        assert "until the first run begins" in plan.document["others"]
         expect_moved(foreign, ann, plan, "api-added")
         assert (worker.calls, worker.paused) == (["pause", "resume"], False)
     finally:
