@@ -16,6 +16,8 @@ from runbook_lib.model import Timestamp
 
 #: A counter that does not grow for this long has ended its episode of growth.
 _EPISODE = timedelta(minutes=2)
+#: Failures that are further apart are not of one fault, as far as its end is concerned.
+_FAULT_SPAN = timedelta(minutes=1)
 #: Samples of a shorter time show no rate that goes on.
 _LEAST_SPAN = timedelta(seconds=30)
 #: A counter that grows by more than this many standard deviations above its mean grew by a burst.
@@ -85,7 +87,7 @@ def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
 def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) -> datetime | None:
     """Return when the failures ended: the time of the last failure. None while they may go on.
 
-    From the first to the last sample of two minutes that shows a failure, some share of the tries
+    From the first to the last sample of one minute that shows a failure, some share of the tries
     succeeded. That share is taken as the chance of one success while the fault lasts. The failures
     have ended if so many successes in a row, as have come since then, would have a chance under
     1 %. After a fault that let nothing through, a few successes are enough. They are, too, after
@@ -98,7 +100,7 @@ def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) ->
     """
     failures = list_growth(failed)
     last_failed_at = failures[-1].at
-    recent = [failure for failure in failures if failure.at > last_failed_at - _EPISODE]
+    recent = [failure for failure in failures if failure.at > last_failed_at - _FAULT_SPAN]
     failed_count = sum(failure.value for failure in recent)
     successes_before = 0.0
     successes_since = 0.0

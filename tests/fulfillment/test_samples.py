@@ -69,3 +69,9 @@ def test_a_single_high_sample_beside_a_gap_counts() -> None:
     seconds = [0, 1, 2, 60, 61, 62]
     lag = [Sample(T0 + timedelta(seconds=n), 9.0 if n == 60 else 0.0) for n in seconds]
     assert list_high(lag, 5) == [lag[3].at]
+
+
+def test_traffic_between_two_faults_does_not_make_the_second_ones_end_later() -> None:
+    failed = count([1, 0, 0, 1, 0], step_s=25)
+    succeeded = count([0, 400, 400, 0, 7], step_s=25)
+    assert find_end(failed, [succeeded]) == failed[4].at
