@@ -57,18 +57,20 @@ def test_nothing_uploaded_is_no_recovery_and_what_a_hand_healed_is_fixed(
         FAULTS["bad_credentials"].restore(config)
     wait_until(is_over, what="the alert clears", deadline_s=180)
 
+    looks = []
+
     def is_fixed() -> bool:
         order()
-        return runbook("investigate")[1]["verdict"] == "fixed"
+        looks.append(runbook("investigate"))
+        return looks[-1][1]["verdict"] == "fixed"
 
     wait_until(is_fixed, what="all is well again", deadline_s=120)
-    code, looked = runbook("investigate")
+    code, looked = looks[-1]
     assert (code, looked["verdict"], looked["incident"]) == (0, "fixed", again["incident"])
     assert looked["log"]["since"] < looked["log"]["until"] <= looked["at"]
     summary = (tmp_path / looked["incident"] / "summary.txt").read_text("utf-8")
     assert summary.startswith("Verdict: Fixed")
     assert "until not yet" not in summary
-    order()
     code, ended = runbook("run", "07")
     assert (code, ended["verdict"]) == (0, "fixed")
     incident = Incident(tmp_path / looked["incident"], redactor=Redactor())
