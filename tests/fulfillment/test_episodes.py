@@ -135,6 +135,26 @@ def test_a_look_that_began_before_the_incident_of_its_trouble_stays_a_look(world
     assert facts["Incident of this trouble"].text == document.incident
 
 
+def test_a_plan_of_a_look_that_is_left_is_carried_out_in_the_incident(world: World) -> None:
+    world.put_label(4)  # none is late yet: the plan is one of a look
+    plan = plan_release(
+        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
+        older_than_minutes=0, limit=0, memory_removed=False,
+    )  # fmt: skip
+    assert list_open(world) == []
+    begun = Incident(world.home / str(plan.incident), redactor=Redactor())
+    other, _ = Investigation.find_or_make(world.settings, "new")
+    assert other.id != begun.id
+    pause_pipeline(world)
+    inv = Investigation(begun, section=detection, settings=world.settings)
+    assert inv.read_step("2.1").status is Status.BREACH
+    assert begun.state.same_as == other.id
+    done = RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+    assert done.incident == other.id
+    assert list_open(world) == [other.id]
+    assert other.state.follows == (begun.id,)
+
+
 def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World) -> None:
     for number in range(4):
         world.put_label(25, number)
