@@ -72,7 +72,7 @@ unit: .venv/.ready
 	@pytest -q -n 2 --dist worksteal -m "not process"
 
 test: setup-test check ## Everything that CI checks: check, then every other test
-	@sh scripts/test.sh
+	@python -m scripts.run_tests
 
 bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone (ARGS="--only growth": one part)
 	@sh scripts/setup/prometheus.sh --bench >&2

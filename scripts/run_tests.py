@@ -1,0 +1,272 @@
+"""Run every test that needs a process or a server: what `make test` runs after `make check`.
+
+Four lanes run beside each other. They wait for servers as often as they compute, and more lanes
+would only wait for two cores. The first lane's output is shown as it comes, that of the others when
+all are done. Then a failure is repeated alone, once: if it passes, it is printed as flaky.
+
+A part of the tests counts only with a report of this run, written at its end. If pytest is killed,
+breaks off, or finds no test, the part is broken, which no repetition mends.
+
+`make test-airflow` runs tests/airflow, in an environment of its own. `make test-long` runs tests
+with the mark `long`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+_REPORTS = Path(".pytest_cache/parts")
+_MOST_FLAKY = 2
+_EXPLORER = "tests/objectmove/test_explorer.py"
+_TRUE_ENDS = "tests/stack/test_true_ends.py"
+#: Folders that have a part of their own, or need another environment.
+_OWN_FOLDERS = (
+    "airflow",
+    "alerting",
+    "browser",
+    "drills",
+    "faults",
+    "foreign",
+    "notebooks",
+    "runbook_lib",
+    "stack",
+)
+
+
+class Part(NamedTuple):
+    """Tests that one pytest runs.
+
+    Attributes
+    ----------
+    arguments : pytest's; options come before paths
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+
+
+class Lane(NamedTuple):
+    """Parts that run one after the other.
+
+    Attributes
+    ----------
+    number : which ports its servers take; two workers take those of two lanes
+    """
+
+    number: int
+    parts: tuple[Part, ...]
+
+
+class Outcome(NamedTuple):
+    """How a part ended.
+
+    Attributes
+    ----------
+    failed : ids of the tests that failed, or that could not be collected
+    passed : ids of the tests that passed
+    broken : why the part did not run to its end; empty if it did
+    """
+
+    failed: frozenset[str] = frozenset()
+    passed: frozenset[str] = frozenset()
+    broken: str = ""
+
+
+_ELSEWHERE = (
+    *(f"--ignore=tests/{folder}" for folder in _OWN_FOLDERS),
+    f"--deselect={_EXPLORER}",
+    "tests",
+)
+_LANES = (
+    Lane(
+        0,
+        (
+            Part("stack", (f"--ignore={_TRUE_ENDS}", "tests/stack")),
+            Part("drills", ("tests/drills",)),
+        ),
+    ),
+    Lane(1, (Part("stores", ("-n2", "--dist=worksteal", "tests/foreign", "tests/faults")),)),
+    Lane(3, (Part("alerting", ("tests/alerting",)),)),
+    Lane(
+        4,
+        (
+            Part("browser", ("tests/browser",)),
+            Part("notebooks", ("tests/notebooks",)),
+            Part("true_ends", (_TRUE_ENDS,)),
+            Part("library", ("tests/runbook_lib",)),
+            Part("elsewhere", _ELSEWHERE),
+        ),
+    ),
+)
+
+
+class Recorder:
+    """Pytest's plugin that writes which tests failed and passed, when a session ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failed: set[str] = set()
+        self._passed: set[str] = set()
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a file that cannot be collected."""
+        if report.failed:
+            self._failed.add(report.nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note how set-up, test or tear-down ended."""
+        if report.failed:
+            self._failed.add(report.nodeid)
+        elif report.when == "call" and report.passed:
+            self._passed.add(report.nodeid)
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Write the report."""
+        report = {
+            "exit": int(exitstatus),
+            "failed": sorted(self._failed),
+            "passed": sorted(self._passed - self._failed),
+        }
+        self._path.write_text(json.dumps(report), "utf-8")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that names the report."""
+    parser.addoption("--part-report", type=Path, help="where to write how each test ended")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Record the session, but not in a worker, which knows only its own tests."""
+    path = config.getoption("--part-report")
+    if path is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Recorder(path))
+
+
+def judge_part(exit_code: int, report: Path) -> Outcome:
+    """Return how a part ended, by its process and the report that it wrote.
+
+    Parameters
+    ----------
+    exit_code : of pytest's process; below 0 if a signal killed it
+    report : may be missing or cut off
+    """
+    if exit_code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return Outcome(broken=f"pytest ended with {exit_code}")
+    try:
+        content = json.loads(report.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        return Outcome(broken=f"no report: {error}")
+    if content["exit"] != exit_code:
+        return Outcome(broken=f"pytest ended with {exit_code}, its report says {content['exit']}")
+    failed = frozenset(content["failed"])
+    if bool(failed) != bool(exit_code):
+        return Outcome(broken=f"pytest ended with {exit_code}, and {len(failed)} tests failed")
+    return Outcome(failed=failed, passed=frozenset(content["passed"]))
+
+
+def list_verdicts(
+    outcomes: dict[str, Outcome], repeated: dict[str, Outcome]
+) -> tuple[list[str], bool]:
+    """Return the lines that a run ends with, and whether the run is green.
+
+    Parameters
+    ----------
+    outcomes : of each part
+    repeated : of the parts whose failures were repeated alone
+    """
+    broken = []
+    failed = []
+    flaky = []
+    for name, outcome in outcomes.items():
+        repetition = repeated.get(name, Outcome())
+        reasons = [reason for reason in (outcome.broken, repetition.broken) if reason]
+        broken += [f"broken: {name}: {reason}" for reason in reasons]
+        # What was skipped or not found the second time did not pass.
+        flaky += [f"flaky: {test}" for test in sorted(outcome.failed & repetition.passed)]
+        failed += [f"failed: {test}" for test in sorted(outcome.failed - repetition.passed)]
+    is_green = not broken and not failed and len(flaky) <= _MOST_FLAKY
+    lines = [*flaky, *failed, *broken]
+    if len(flaky) > _MOST_FLAKY:
+        lines.append(f"{len(flaky)} tests are flaky; at most {_MOST_FLAKY} may be")
+    return lines, is_green
+
+
+def run_part(
+    name: str, arguments: Iterable[str], *, lane: int = 0, log: Path | None = None
+) -> Outcome:
+    """Run a part of the tests, and return how it ended.
+
+    Parameters
+    ----------
+    name : names the report
+    log : gets the output; None: it is shown
+    """
+    report = _REPORTS / f"{name}.json"
+    command = [
+        *(sys.executable, "-m", "pytest", "-p", "scripts.run_tests", "-p", "no:cacheprovider"),
+        *("-m", "process and not long", "--durations=8", f"--part-report={report.absolute()}"),
+        *arguments,
+    ]
+    environment = {**os.environ, "TEST_LANE": str(lane)}
+    if log is None:
+        exit_code = subprocess.run(command, env=environment, check=False).returncode
+    else:
+        with log.open("ab") as output:
+            exit_code = subprocess.run(
+                command, env=environment, check=False, stdout=output, stderr=output
+            ).returncode
+    return judge_part(exit_code, report)
+
+
+def run_lane(lane: Lane) -> dict[str, Outcome]:
+    """Run a lane's parts, one after the other, and return how each ended."""
+    outcomes = {}
+    for part in lane.parts:
+        log = None if lane.number == 0 else _REPORTS / f"{part.name}.log"
+        outcomes[part.name] = run_part(part.name, part.arguments, lane=lane.number, log=log)
+    return outcomes
+
+
+def repeat_failures(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+    """Repeat what failed, one part after the other, and return how each repetition ended."""
+    repeated = {}
+    for name, outcome in outcomes.items():
+        if outcome.failed:
+            sys.stdout.write(f"{name}: repeat {len(outcome.failed)} failures, alone\n")
+            sys.stdout.flush()
+            repeated[name] = run_part(f"{name}_repeated", sorted(outcome.failed))
+    return repeated
+
+
+def main() -> int:
+    """Run all lanes, repeat failures, run the explorer; return 1 unless all of it is green."""
+    shutil.rmtree(_REPORTS, ignore_errors=True)
+    _REPORTS.mkdir(parents=True)
+    outcomes: dict[str, Outcome] = {}
+    with ThreadPoolExecutor(len(_LANES)) as pool:
+        for outcomes_of_lane in pool.map(run_lane, _LANES):
+            outcomes |= outcomes_of_lane
+    for log in sorted(_REPORTS.glob("*.log"), key=lambda log: log.stat().st_mtime):
+        sys.stdout.write(log.read_text("utf-8", errors="replace"))
+    sys.stdout.flush()
+    repeated = repeat_failures(outcomes)
+    # The explorer keeps every core busy, and the stores' tests hold leases: so it comes last. It
+    # tries other cases each time, so a repetition would say nothing.
+    outcomes["explorer"] = run_part("explorer", [_EXPLORER])
+    lines, is_green = list_verdicts(outcomes, repeated)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    return 0 if is_green else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
