@@ -57,7 +57,7 @@ chaos-fulfillment-delay: setup ## Synthetic backlog (ARGS="--count 25 --hold-min
 report: setup ## Build an incident's report again (INCIDENT=inc-…)
 	@sh scripts/with_stack.sh runbook report "$(INCIDENT)"
 
-lint: .venv/.ready ## Format, lint, types, imports, the lock, size in tokens, plain code
+lint: .venv/.ready ## Format, lint, types, imports, the lock, size, plain code
 	@ruff format --check .
 	@ruff check .
 	@mypy

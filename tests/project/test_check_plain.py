@@ -12,6 +12,10 @@ PROJECT = """
 [tool.runbook.tokens]
 package = {budget}
 
+[tool.runbook.kilobytes]
+packages = {kilobytes}
+tests = {kilobytes}
+
 [tool.runbook.plain]
 packages = ["package"]
 tokens_per_line = 8
@@ -66,8 +70,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write_limits(folder: Path, *, budget: int = 99, limit: int = 99) -> None:
-    text = PROJECT.format(budget=budget, limit=limit)
+def write_limits(folder: Path, *, budget: int = 99, kilobytes: int = 1, limit: int = 99) -> None:
+    text = PROJECT.format(budget=budget, kilobytes=kilobytes, limit=limit)
     (folder.parent / "pyproject.toml").write_text(text)
 
 
@@ -89,3 +93,24 @@ def test_a_package_past_its_budget_fails(package: Path, capsys: pytest.CaptureFi
     write_limits(package, budget=11)
     assert count_tokens.main() == 1
     assert "package" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["package", "tests", "bench/deep", "tools"])
+def test_prose_past_a_budget_in_kilobytes_fails(
+    package: Path, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_limits(package)
+    path = package.parent / folder / "prose.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'"""{800 * "x"}"""\n')
+    assert count_tokens.main() == 0
+    path.write_text(f'"""{1000 * "x"}"""\n')
+    assert count_tokens.main() == 1
+    assert "kB" in capsys.readouterr().err
+
+
+def test_a_redesign_in_next_is_not_counted(package: Path) -> None:
+    write_limits(package, budget=12)
+    (package / "next").mkdir()
+    (package / "next" / "module.py").write_text(f"x = '{1000 * 'x'}'\n")
+    assert count_tokens.main() == 0
