@@ -1,0 +1,339 @@
+"""The lock is the state: one run at a time writes a state object, and each save renews the lock.
+
+A save is conditioned on the version that the save before it wrote. Where a store has no conditional
+put, the lock is a claim: a run puts a claim of its own, and then lists the claims; a run that sees
+another live one withdraws its own. Every other change expires so early that it cannot take effect
+once the lock can lapse: a process that slept changes nothing when it wakes, and whoever takes a
+lapsed lock knows that nothing of the dead run is in flight.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from pydantic import TypeAdapter
+
+from .bucket import Answer, OnAnswer, Request, S3Bucket, parse_time
+from .errors import HeldError, NotReadyError, StoppedError, StoreError
+from .plan import Timing
+from .state import STATE, BucketState, Lock, Read, check_old_releases, get_part_key, read_state
+
+CLAIMS = ".runbook/claims/"
+#: How often a conditional save is sent again when nobody knows what became of it.
+_TRIES = 3
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_UNMET = ("PreconditionFailed", "ConditionalRequestConflict")
+
+Notice = Callable[[str], None]
+"""Called with what is waited for, and for how long."""
+
+_LOCK = TypeAdapter(Lock)
+
+
+class Clock:
+    """The machine's own clock. The caller may bring another ``now``, in UTC, and ``sleep``."""
+
+    def __init__(
+        self,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.now = now
+        self.monotonic = time.monotonic
+        self.sleep = sleep
+
+
+class Book:
+    """A state object that this run has locked; a context manager.
+
+    Parameters
+    ----------
+    plan, by : what is carried out, and by whom: others read this in the lock
+    is_conditional : whether the store honours conditions of puts
+    part : of the plan whose state it is; 0: the bucket's state
+    is_patient : whether to wait also for a run that works
+
+    Attributes
+    ----------
+    state : what the object holds, or will hold after the next save
+    stamp : the store's time of the last save, or a little less
+    is_lost : whether somebody else may have the lock
+    size_bytes : of the object that was saved last
+    """
+
+    def __init__(
+        self,
+        bucket: S3Bucket,
+        timing: Timing,
+        clock: Clock,
+        notice: Notice,
+        *,
+        plan: str,
+        by: str,
+        is_conditional: bool,
+        part: int = 0,
+        is_patient: bool = False,
+    ) -> None:
+        self.bucket = bucket
+        self.timing = timing
+        self.clock = clock
+        self.notice = notice
+        self.key = get_part_key(plan, part) if part else STATE
+        self.state = BucketState(id="")
+        self.stamp = _NEVER
+        self.is_lost = False
+        self.size_bytes = 0
+        self._is_conditional = is_conditional
+        self._is_patient = is_patient
+        self._lock = Lock(secrets.token_hex(8), plan, by, socket.gethostname(), timing.lease_s)
+        name = self.key.removeprefix(".runbook/").removesuffix(".json").replace("/", "-")
+        self._claims = f"{CLAIMS}{name}/"
+        self._etag = ""
+        self._stamped_at = 0.0
+        self._read_at = (_NEVER, 0.0)
+        self._unknown_until = _NEVER
+
+    def __enter__(self) -> Self:
+        """Take the lock. Wait for the lock of a run that may have died.
+
+        Raises
+        ------
+        HeldError
+            When another run works; the message says which.
+        StoreError
+            When the state cannot be read or written.
+        """
+        first_count: int | None = None
+        began = self.clock.monotonic()
+        while True:
+            holder, count = self._try()
+            if holder is None:
+                return self
+            text = f"{holder.by} on {holder.host} carries out {holder.plan}"
+            lapse_s = holder.lease_s + self.timing.spread_s
+            has_saved = first_count is not None and count != first_count
+            is_over = self.clock.monotonic() > began + lapse_s + 30
+            if is_over or (has_saved and not self._is_patient):
+                raise HeldError(f"{text}. Nothing was changed; try again when it has ended.")
+            first_count = count
+            self.notice(f"{text}, or was killed: its lock lapses within {lapse_s:g} s")
+            # At random: two runs that withdraw at once must not do so for ever.
+            self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
+
+    def __exit__(self, *_: object) -> None:
+        """Give the lock back, unless a change of ours may still take effect: then it lapses."""
+        if self.is_lost or self.has_unknown_change:
+            return
+        with suppress(StoreError, StoppedError):
+            self.state.lock = None
+            self.save()
+            self._withdraw()
+
+    @property
+    def fence_at(self) -> datetime:
+        """The store's time after which no request that is signed now can take effect."""
+        return self.stamp + timedelta(seconds=self.timing.fence_s)
+
+    @property
+    def has_unknown_change(self) -> bool:
+        """Whether a change of ours has no certain answer, and may still take effect."""
+        return self.stamp < self._unknown_until
+
+    def _try(self) -> tuple[Lock | None, int]:
+        """Take the lock; else return who has it, and a count that grows while they work."""
+        claimer = None if self._is_conditional else self._claim()
+        read = read_state(self.bucket, self.key)
+        holder = claimer or _find_holder(read, self.timing)
+        if holder is None and self._take(read):
+            if read is None and self.key == STATE:
+                self._check_old()
+            return None, 0
+        self._withdraw()
+        return holder or self._lock, read.state.count if read else -1
+
+    def _take(self, read: Read | None) -> bool:
+        """Write ourselves into the state as it was read; return whether we did."""
+        monotonic = self.clock.monotonic()
+        if read is None:
+            self.state = BucketState(id=secrets.token_hex(16))
+            self._etag = ""
+            self._read_at = (self.bucket.read_clock(), monotonic)
+        else:
+            # The lock lapses by LastModified, and requests expire by Date.
+            spread = timedelta(seconds=self.timing.spread_s + 1)
+            if read.seen.last_modified > read.now + spread:
+                raise NotReadyError("the store's Date is behind its LastModified")
+            self.state = read.state
+            self._etag = read.seen.etag
+            self._read_at = (read.now, monotonic)
+        self.state.lock = self._lock
+        return self._save()
+
+    def _check_old(self) -> None:
+        """Look again for releases of version 0.1, which may have begun since the first look."""
+        try:
+            check_old_releases(self.bucket)
+        except BaseException:
+            self.send([Request("delete", self.key)])
+            self.is_lost = True
+            self._withdraw()
+            raise
+
+    def _claim(self) -> Lock | None:
+        """Put a claim; return a live claim of someone else, if there is one."""
+        self.stamp = self.bucket.read_clock()
+        self._stamped_at = self.clock.monotonic()
+        put = Request("put", self._claims + self._lock.token, body=_LOCK.dump_json(self._lock))
+        (answer,) = self.send([put])
+        if answer.effect != "done":
+            raise StoppedError(f"the lock could not be taken ({answer.code} {answer.message})")
+        for listed in list(self.bucket.list_objects(self._claims)):
+            content = self.bucket.read(listed.key)
+            if content is None:
+                continue
+            other = _LOCK.validate_json(content)
+            lease = timedelta(seconds=other.lease_s + self.timing.spread_s)
+            if other.token == self._lock.token:
+                continue
+            if listed.last_modified + lease > self.stamp:
+                return other
+            self.send([Request("delete", listed.key)])
+        return None
+
+    def _withdraw(self) -> None:
+        """Remove our claim; a claim that stays lapses."""
+        if not self._is_conditional:
+            self.send([Request("delete", self._claims + self._lock.token)])
+
+    def renew(self) -> None:
+        """Save if requests have lost half of their validity; raises as ``save`` does."""
+        if self.clock.monotonic() - self._stamped_at > self.timing.expires_s / 2:
+            self.save()
+
+    def save(self) -> None:
+        """Write the state, and renew the lock.
+
+        Raises
+        ------
+        StoppedError
+            When the lock was lost, or may have been.
+        StoreError
+            When the store refuses the write.
+        """
+        if self.is_lost:
+            raise StoppedError("our lock had lapsed")
+        self.is_lost = True  # until it is certain that we wrote, whatever is raised before
+        if not self._save():
+            why = "this machine slept, the store was slow, or somebody removed .runbook/"
+            raise StoppedError(f"our lock had lapsed: {why}")
+        self.is_lost = False
+
+    def _save(self) -> bool:
+        """Write the state if it is the one that we read or wrote; return whether that is certain.
+
+        Only a conditional save may be sent again: both would write the same, and nothing over it.
+        """
+        self.state.count += 1
+        body = self.state.encode()
+        self.size_bytes = len(body)
+        for _ in range(_TRIES if self._is_conditional else 1):
+            answer = self._put(body)
+            if answer.effect == "done":
+                return True
+            with suppress(StoreError):
+                if self._read_back():
+                    return True
+            if answer.code in _UNMET:
+                return False
+            if answer.effect == "none" and self._is_conditional and answer.code != "NotSent":
+                # Its signature may have been too old: the estimate of the store's time was wrong.
+                self._read_at = (self.bucket.read_clock(), self.clock.monotonic())
+        return False
+
+    def _put(self, body: bytes) -> Answer:
+        """Send the state once: a conditional save signed afresh, any other with our stamp."""
+        sent_at = self.clock.monotonic()
+        put = Request("put", self.key, body=body)
+        if self._is_conditional:
+            put = replace(put, if_match=self._etag, if_absent=not self._etag)
+            at, monotonic = self._read_at
+            date = at + timedelta(seconds=sent_at - monotonic)
+        elif sent_at - self._stamped_at < self.timing.expires_s:
+            date = self.stamp
+        else:
+            return Answer("none", code="NotSent", message="our signature is too old")
+        (answer,) = self.bucket.send([put], signed_at=date, expires_s=self.timing.expires_s)
+        if answer.effect == "done":
+            elapsed = timedelta(seconds=self.clock.monotonic() - sent_at)
+            self._note_saved(answer.etag, parse_time(answer.date) - elapsed, sent_at)
+        return answer
+
+    def _read_back(self) -> bool:
+        """Tell whether the state is what we wrote last."""
+        sent_at = self.clock.monotonic()
+        read = read_state(self.bucket, self.key)
+        if read is None or read.state.lock is None or read.state.count != self.state.count:
+            return False
+        if read.state.lock.token != self._lock.token:
+            return False
+        self._note_saved(read.seen.etag, read.seen.last_modified, sent_at)
+        return True
+
+    def _note_saved(self, etag: str, stamp: datetime, sent_at: float) -> None:
+        self._etag = etag
+        self.stamp = stamp
+        self._stamped_at = sent_at
+        self._read_at = (stamp, sent_at)
+
+    def send(
+        self,
+        requests: Sequence[Request],
+        on_answer: OnAnswer = lambda _index, _answer: None,
+    ) -> list[Answer]:
+        """Send changes, each once; send none when their signatures would have expired already."""
+        expires_s = self.timing.expires_s
+        answers = [Answer("none", code="NotSent", message="our signature is too old")]
+        answers *= len(requests)
+
+        def take(index: int, answer: Answer) -> None:
+            """Keep an answer; a refusal that came after the signature expired proves nothing."""
+            is_late = self.clock.monotonic() - self._stamped_at >= expires_s - 1
+            is_refusal = (answer.effect == "none" and answer.code != "NotSent") or answer.failed
+            if is_late and is_refusal:
+                answer = replace(answer, effect="unknown")
+            if answer.effect == "unknown":
+                self._unknown_until = max(self._unknown_until, self.fence_at)
+            answers[index] = answer
+            on_answer(index, answer)
+
+        if self.clock.monotonic() - self._stamped_at >= expires_s:
+            for index, answer in enumerate(answers):
+                on_answer(index, answer)
+            return answers
+        self.bucket.send(requests, signed_at=self.stamp, expires_s=expires_s, on_answer=take)
+        return answers
+
+    def wait(self, why: str) -> None:
+        """Wait until none of our changes may still take effect, and keep the lock meanwhile."""
+        while self.has_unknown_change:
+            left_s = (self._unknown_until - self.stamp).total_seconds()
+            self.notice(f"{why}: {left_s:.0f} s more")
+            self.clock.sleep(max(0.2, min(left_s, self.timing.expires_s / 2)))
+            self.save()
+
+
+def _find_holder(read: Read | None, timing: Timing) -> Lock | None:
+    """Return who has the lock, by the state; None when it is free or has lapsed."""
+    if read is None or read.state.lock is None:
+        return None
+    lock = read.state.lock
+    lease = timedelta(seconds=lock.lease_s + timing.spread_s)
+    return lock if read.seen.last_modified + lease > read.now else None

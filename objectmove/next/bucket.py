@@ -1,0 +1,731 @@
+"""One bucket of an S3 store, and the one place that sends requests that change it.
+
+Every request about the bucket is presigned. The caller names date and expiry of a request that
+changes something, so that the store itself refuses the request when it comes too late. Such a
+request is sent once: no layer here, or below, sends it again. A read is sent once more when its
+connection breaks, unless its body is taken in parts.
+
+Nothing here reads the environment: proxy, CA bundle, token and addressing are arguments.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import lru_cache, partial
+from typing import Literal
+from urllib.parse import quote, unquote_plus, urlencode
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
+
+from .errors import AbsentError, DeniedError, StoreError
+from .message import Message, Reach, Reply, Sink
+
+Texts = Mapping[str, str]
+
+_NO_TEXTS: Texts = {}
+
+_META = "x-amz-meta-"
+_ENCRYPTION = "x-amz-server-side-encryption"
+_CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
+ABSENCE_MARK = "x-amz-request-id"
+"""A 404 that bears this header comes from the store, not from something in front of it."""
+#: If our clock and the store's differ by at least this, the error of a 403 says so.
+_CLOCK_OFF = timedelta(minutes=4)
+#: A copy with headers of its own must repeat these headers of its source.
+_KEPT_HEADERS = {
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+}
+REFUSED = {
+    "AccessDenied",
+    "AllAccessDisabled",
+    "AuthorizationQueryParametersError",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+}
+"""Codes of a 403 by which the store says that it checked signature and rights, and did nothing."""
+#: Characters that some requests cannot carry: controls, surrogates, and what XML 1.0 forbids.
+_UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_MD5 = re.compile("[0-9a-f]{32}")
+#: How long the signature of a read is valid.
+_READ_EXPIRES_S = 900
+#: The HTTP method of each kind of request that is not named after its method.
+_METHODS = {"copy": "PUT", "rename": "PUT", "delete_many": "POST"}
+#: The header with the ETag of a source, for each kind of request that has one.
+_CONDITIONS = {"copy": "x-amz-copy-source-if-match", "rename": "x-amz-rename-source-if-match"}
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of an object; ``etag`` is without quotes, ``last_modified`` is UTC."""
+
+    key: str
+    etag: str
+    size_bytes: int
+    last_modified: datetime
+
+    def is_same(self, other: Version) -> bool:
+        """Tell whether both have the same ETag, size and, to the second, LastModified."""
+        ours = self.last_modified.replace(microsecond=0)
+        theirs = other.last_modified.replace(microsecond=0)
+        return self.has_same_content(other) and ours == theirs
+
+    def has_same_content(self, other: Version) -> bool:
+        """Tell whether both have the same ETag and size."""
+        return (self.etag, self.size_bytes) == (other.etag, other.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen(Version):
+    """One object as a listing or a HEAD shows it; a HEAD gives its time in whole seconds.
+
+    A listing gives no ``metadata`` (names in small letters, without ``x-amz-meta-``) and no
+    ``headers``. ``has_etag`` is false if a HEAD showed no ETag. Then ``etag`` is the MD5 of the
+    content, and no request may name it as a condition.
+    """
+
+    metadata: Texts | None = None
+    headers: Texts = field(default_factory=lambda: _NO_TEXTS)
+    has_etag: bool = True
+
+    @property
+    def has_hash(self) -> bool:
+        """Whether the ETag can be the MD5 of the content, by what a HEAD says.
+
+        After a multipart upload, and when an object is encrypted with a KMS key or a client's key,
+        the ETag is no MD5. The probe finds out whether this store's other ETags are MD5s.
+        """
+        is_md5 = _MD5.fullmatch(self.etag.lower()) is not None
+        encryption = self.headers.get(_ENCRYPTION, "")
+        has_own_key = _CUSTOMER_KEY in self.headers or encryption.startswith("aws:kms")
+        return is_md5 and not has_own_key
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; all but ``get`` and ``head`` change the bucket.
+
+    Attributes
+    ----------
+    kind : what the request does
+    key : the object that is changed or read; empty in a bulk delete, and to get a listing
+    source : of a copy and a rename: the key to take from
+    if_match : the ETag that an object must have, else nothing is done: in a copy and a rename the
+        object at ``source``, else the object at ``key``; empty: any ETag
+    if_absent : of a copy, a rename and a put: do it only if nothing is at ``key``
+    body : of a put
+    headers : of a put; of a copy, headers that replace the source's, metadata included
+    keys : of a bulk delete; the values are ETags as in ``if_match``
+    query : of a get
+    """
+
+    kind: Literal["copy", "rename", "put", "delete", "delete_many", "get", "head"]
+    key: str = ""
+    source: str = ""
+    if_match: str = ""
+    if_absent: bool = False
+    body: bytes = b""
+    headers: Texts = field(default_factory=dict)
+    keys: Texts = field(default_factory=dict)
+    query: Texts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a request.
+
+    Attributes
+    ----------
+    effect : ``done`` only by a well-formed answer that says so; ``none`` only when the request was
+        refused before the store acted, or never sent; everything else is ``unknown``
+    etag : of the object that a copy or a put made
+    date : the store's time of the answer, as its header gives it
+    code, message : the store's error, or what broke
+    failed : of a bulk delete: for each key that was not deleted, the error code
+    """
+
+    effect: Literal["done", "none", "unknown"]
+    etag: str = ""
+    code: str = ""
+    message: str = ""
+    failed: Texts = field(default_factory=dict)
+    date: str = ""
+
+
+OnAnswer = Callable[[int, Answer], None]
+"""Takes the index of a request, and its answer."""
+
+Look = dict[str, Seen | None]
+"""What is at each key; None where nothing is. A key that could not be read is missing."""
+
+_NOT_SENT = Answer("none", code="NotSent")
+_NO_ANSWER = Answer("unknown", code="NoAnswer")
+_UNANSWERED = {Reply.NOT_SENT: _NOT_SENT, Reply.NO_ANSWER: _NO_ANSWER}
+
+
+def is_key_supported(key: str) -> bool:
+    """Tell whether every request (copy, bulk delete, listing) can name the key exactly.
+
+    Clients and servers remove empty segments and the segments ``.`` and ``..``: the request would
+    name another key. Control characters cannot stand in the XML of a bulk delete.
+    """
+    if _UNSUPPORTED.search(key) is not None:
+        return False
+    segments = key.split("/")
+    return not any(segment in ("", ".", "..") for segment in segments)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class S3Bucket(Reach):
+    """A bucket behind any S3 server. Of this package's errors, it raises only ``StoreError``.
+
+    Parameters
+    ----------
+    endpoint : host:port
+    bucket : the bucket's name
+    access_key, secret_key, session_token, region : for signatures
+    virtual_host : whether requests name the bucket in the host name, not in the path
+    """
+
+    endpoint: str
+    bucket: str
+    access_key: str
+    secret_key: str
+    session_token: str = ""
+    region: str = "us-east-1"
+    virtual_host: bool = False
+
+    def __post_init__(self) -> None:
+        from .http import Connections  # imported late: its libraries take a while to load
+
+        scheme = "https" if self.secure else "http"
+        self.name = self.bucket
+        self.url = f"{scheme}://{self.endpoint}"
+        if self.virtual_host:
+            self._host = f"{self.name}.{self.endpoint}"
+            self._root = ""
+        else:
+            self._host = self.endpoint
+            self._root = f"/{self.name}"
+        self._http = Connections(self._host, self)
+
+    def list_objects(
+        self, prefix: str, *, with_folders: bool = False, start: str = ""
+    ) -> Iterator[Seen]:
+        """Yield the objects under a prefix, in any order.
+
+        Parameters
+        ----------
+        with_folders : include keys that end with ``/``. A store on a file system lists such keys
+            for folders that a bulk delete emptied
+        start : leave out most keys before this one, where the store lists keys in their order
+        """
+        query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+        if start:
+            query["start-after"] = start[:-1]  # sorts before ``start``, so ``start`` is listed
+        what = f"list {self.name}/{prefix}"
+        while True:
+            page = self._fetch_page(query, what, "ListBucketResult")
+            for seen in _read_objects(page):
+                if with_folders or not seen.key.endswith("/"):
+                    yield seen
+            if _text(page, "IsTruncated") != "true":
+                return
+            token = _text(page, "NextContinuationToken")
+            if not token or query.get("continuation-token") == token:
+                raise StoreError(f"{what}: the listing does not go on")
+            query["continuation-token"] = token
+
+    def _fetch_page(self, query: Texts, what: str, root: str) -> ET.Element:
+        """Return one page of a listing.
+
+        Parameters
+        ----------
+        what : what the request does, in words
+        root : the name of the XML's root element
+        """
+        reply = self.fetch(Request("get", query=query), what)
+        page = parse_xml(reply.body, root)
+        if page is None:
+            raise StoreError(f"{what}: the answer is not a listing")
+        return page
+
+    def look(self, keys: Sequence[str]) -> Look:
+        """Return each object with its metadata; leave out the keys that could not be read.
+
+        A 404 counts if it bears the mark of the store. After any other 404, a listing must show
+        that nothing is there.
+        """
+        looks: Look = {}
+        heads = [partial(self._make_message, Request("head", key)) for key in keys]
+        replies = self._http.exchange(heads, resend=True)
+        for key, reply in zip(keys, replies, strict=True):
+            with suppress(StoreError):
+                looks[key] = self._read_look(key, reply)
+        return looks
+
+    def _read_look(self, key: str, reply: Reply) -> Seen | None:
+        """Return what the answer to a HEAD says is at a key."""
+        if reply.status == 200 and ABSENCE_MARK in reply.headers and not _get_etag(reply.headers):
+            return self._see_without_etag(key)
+        if reply.status == 200:
+            return _to_seen(key, reply.headers)
+        if self._is_absent(reply, key):
+            return None
+        raise _make_error(reply, f"read {key}")
+
+    def _see_without_etag(self, key: str) -> Seen:
+        """Return an object that has no ETag, with the MD5 of its content instead.
+
+        On the JuiceFS gateway, a copy may have no ETag if its source was deleted at that moment.
+        """
+        digest = hashlib.md5(usedforsecurity=False)
+        reply = self.fetch(Request("get", key), f"read {key}", digest.update)
+        if ABSENCE_MARK not in reply.headers:
+            raise StoreError(f"read {key}: the answer is not the store's")
+        headers = {**reply.headers, "etag": digest.hexdigest()}
+        return replace(_to_seen(key, headers), has_etag=False)
+
+    def _read(self, request: Request, sink: Sink | None = None) -> Reply:
+        """Return the answer to one read, whatever its status."""
+        make = partial(self._make_message, request)
+        (reply,) = self._http.exchange([make], resend=True, sink=sink)
+        return reply
+
+    def _is_absent(self, reply: Reply, key: str) -> bool:
+        """Tell whether an answer proves that there is no such object.
+
+        A 404 without the store's mark may come from something in front of the store: then a
+        listing decides.
+        """
+        if reply.status != 404:
+            return False
+        return ABSENCE_MARK in reply.headers or not self._is_listed(key)
+
+    def _is_listed(self, key: str) -> bool:
+        """Tell whether the first entry of a listing with the key as prefix is the key itself."""
+        query = {"list-type": "2", "prefix": key, "max-keys": "1", "encoding-type": "url"}
+        page = self._fetch_page(query, f"list {self.name}/{key}", "ListBucketResult")
+        items = page.iterfind("{*}Contents")
+        keys = [unquote_plus(_text(item, "Key")) for item in items]
+        return key in keys
+
+    def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:
+        """Return an object's content, its version, and the store's time of the answer.
+
+        None when there is no such object.
+        """
+        reply = self._read(Request("get", key))
+        if reply.status == 200:
+            date = parse_time(reply.headers.get("date", ""))
+            return reply.body, _to_seen(key, reply.headers), date
+        if self._is_absent(reply, key):
+            return None
+        raise _make_error(reply, f"read {key}")
+
+    def read(self, key: str) -> bytes | None:
+        """Return an object's content; None when there is no such object."""
+        read = self.read_object(key)
+        return None if read is None else read[0]
+
+    def read_sha256(self, key: str) -> str:
+        """Return the SHA-256 of an object's content, read in parts."""
+        digest = hashlib.sha256()
+        request = Request("get", key)
+        self.fetch(request, f"read {key}", digest.update)
+        return digest.hexdigest()
+
+    def fetch(self, request: Request, what: str, sink: Sink | None = None) -> Reply:
+        """Return the answer to a read that succeeded.
+
+        Parameters
+        ----------
+        what : what the request does, in words
+        sink : takes the body in parts, as they come; the answer then has no body
+
+        Raises
+        ------
+        StoreError
+            When the status is not 200.
+        """
+        reply = self._read(request, sink)
+        if reply.status != 200:
+            raise _make_error(reply, what)
+        return reply
+
+    def read_clock(self) -> datetime:
+        """Return the store's time in whole seconds, from the Date header of a signed answer."""
+        query = {"list-type": "2", "max-keys": "1", "prefix": ".runbook/"}
+        request = Request("get", query=query)
+        reply = self.fetch(request, "read the clock")
+        date = reply.headers.get("date", "")
+        return parse_time(date)
+
+    def ask(self, path: str) -> Reply:
+        """Return the answer to an unsigned GET of one of the server's own pages.
+
+        Raises
+        ------
+        StoreError
+            When there is no answer.
+        """
+        message = Message("GET", path, {"host": self._host})
+        (reply,) = self._http.exchange([lambda: message], resend=True)
+        if reply.status < 1:  # NOT_SENT or NO_ANSWER
+            raise _make_error(reply, f"GET {self.url}{path}")
+        return reply
+
+    def send(
+        self,
+        requests: Sequence[Request],
+        *,
+        signed_at: datetime,
+        expires_s: int,
+        on_answer: OnAnswer = lambda _index, _answer: None,
+    ) -> list[Answer]:
+        """Send requests that change something, each once, in any order, several at a time.
+
+        Parameters
+        ----------
+        signed_at, expires_s : the store refuses each request that comes later than ``expires_s``
+            seconds after ``signed_at``
+        on_answer : called with each answer as it comes
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After ``on_answer`` was called for every request. The effect of a request that was not
+            sent is ``none``, of one without an answer ``unknown``.
+        """
+        answers = [_NOT_SENT] * len(requests)
+
+        def take(index: int, reply: Reply) -> None:
+            """Keep what a reply proves, and pass it on."""
+            answers[index] = read_answer(requests[index], reply)
+            on_answer(index, answers[index])
+
+        makers = [
+            partial(self._make_message, request, signed_at, expires_s) for request in requests
+        ]
+        self._http.exchange(makers, take)
+        return answers
+
+    def _make_message(
+        self,
+        request: Request,
+        at: datetime | None = None,
+        expires_s: int = _READ_EXPIRES_S,
+    ) -> Message:
+        """Return the HTTP message of a request.
+
+        Parameters
+        ----------
+        at : the date of the signature; None: the time of our own clock, which is enough for a read
+        """
+        headers = {"host": self._host, **request.headers}
+        query = request.query
+        body = request.body
+        if request.if_absent:
+            headers["if-none-match"] = "*"
+        if request.if_match:
+            name = _CONDITIONS.get(request.kind, "if-match")
+            headers[name] = f'"{request.if_match}"'
+        if request.source:
+            name = "x-amz-rename-source" if request.kind == "rename" else "x-amz-copy-source"
+            headers[name] = quote(f"/{self.name}/{request.source}", safe="/~")
+        if request.kind == "copy" and request.headers:
+            headers["x-amz-metadata-directive"] = "REPLACE"
+        if request.kind == "rename":
+            query = {"renameObject": ""}
+        if request.keys:
+            query = {"delete": ""}
+            body = _write_delete(request.keys)
+            digest = hashlib.md5(body).digest()  # noqa: S324
+            headers["content-md5"] = base64.b64encode(digest).decode()
+        method = _METHODS.get(request.kind, request.kind.upper())
+        path = f"{self._root}/{request.key}" if request.key else self._root or "/"
+        path = quote(path, safe="/~")
+        signed_query = self._sign(
+            f"{method}\n{path}",
+            query,
+            headers,
+            at or datetime.now(UTC),
+            expires_s,
+        )
+        return Message(method, f"{path}?{signed_query}", headers, body)
+
+    def _sign(
+        self,
+        method_and_path: str,
+        query: Texts,
+        headers: Texts,
+        at: datetime,
+        expires_s: int,
+    ) -> str:
+        """Return the query of a presigned URL (AWS signature version 4).
+
+        Parameters
+        ----------
+        method_and_path : both as in the request, with a line break between them
+        """
+        date = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        scope = f"{date[:8]}/{self.region}/s3/aws4_request"
+        names = sorted(headers)
+        signed_names = ";".join(names)
+        query = {
+            **query,
+            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+            "X-Amz-Credential": f"{self.access_key}/{scope}",
+            "X-Amz-Date": date,
+            "X-Amz-Expires": str(expires_s),
+            "X-Amz-SignedHeaders": signed_names,
+        }
+        if self.session_token:
+            query["X-Amz-Security-Token"] = self.session_token
+        encoded = _encode_query(tuple(sorted(query.items())))
+        lines = [f"{name}:{headers[name].strip()}" for name in names]
+        request = "\n".join(
+            [method_and_path, encoded, *lines, "", signed_names, "UNSIGNED-PAYLOAD"]
+        )
+        digest = hashlib.sha256(request.encode("latin-1")).hexdigest()
+        signed_text = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}"
+        key = _derive_key(self.secret_key, scope)
+        signature = hmac.digest(key, signed_text.encode(), "sha256")
+        return f"{encoded}&X-Amz-Signature={signature.hex()}"
+
+
+@lru_cache(maxsize=64)
+def _encode_query(query: tuple[tuple[str, str], ...]) -> str:
+    """Return a query as it is signed. Requests of one kind and date share one cached query."""
+    return urlencode(query, safe="~", quote_via=quote)
+
+
+@lru_cache(maxsize=8)
+def _derive_key(secret_key: str, scope: str) -> bytes:
+    """Return the key that signs requests of one day (AWS signature version 4)."""
+    key = f"AWS4{secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def _write_delete(keys: Texts) -> bytes:
+    """Return the body of a bulk delete whose answer names only the keys that failed.
+
+    In a full answer, some servers leave out the keys of what they deleted.
+    """
+    objects = []
+    for key, etag in keys.items():
+        condition = f"<ETag>{escape(etag)}</ETag>" if etag else ""
+        objects.append(f"<Object><Key>{escape(key)}</Key>{condition}</Object>")
+    return f"<Delete><Quiet>true</Quiet>{''.join(objects)}</Delete>".encode()
+
+
+def read_answer(request: Request, reply: Reply) -> Answer:
+    """Return what an HTTP reply proves of a changing request's effect. Pure."""
+    if reply.status in _UNANSWERED:
+        return replace(_UNANSWERED[reply.status], message=reply.error)
+    answer = _read_success(request, reply)
+    if answer is not None:
+        return answer
+    code, message = _parse_error(reply.body)
+    if reply.status == 403 and code in REFUSED:
+        return Answer("none", code=code, message=message)
+    return Answer("unknown", code=code or f"HTTP {reply.status}", message=message)
+
+
+def _read_success(request: Request, reply: Reply) -> Answer | None:
+    """Return the answer if the reply is a well-formed success; None for any other reply."""
+    match request.kind, reply.status:
+        case "delete", 204:
+            return Answer("done")
+        case "rename", 200 if not reply.body:
+            return Answer("done", request.if_match)
+        case "put", 200 if not reply.body:
+            return Answer("done", _get_etag(reply.headers), date=reply.headers.get("date", ""))
+        case "copy", 200:
+            return _read_copy_result(reply)
+        case "delete_many", 200:
+            return _read_delete_result(request, reply)
+    return None
+
+
+def _read_copy_result(reply: Reply) -> Answer | None:
+    """Return what the result of a copy says; None when the body is no such result."""
+    result = parse_xml(reply.body, "CopyObjectResult")
+    if result is None:
+        return None
+    etag = _text(result, "ETag").strip('"')
+    if not etag:
+        return Answer("unknown", code="NoETag", message="no ETag in the answer")
+    return Answer("done", etag)
+
+
+def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
+    """Return what the result of a bulk delete says; None when it is not about this request."""
+    result = parse_xml(reply.body, "DeleteResult")
+    if result is None:
+        return None
+    failed = {}
+    for item in result.iterfind("{*}Error"):
+        key = _text(item, "Key")
+        failed[key] = _text(item, "Code") or "Unknown"
+    if not failed.keys() <= request.keys.keys():
+        return None
+    return Answer("done", failed=failed)
+
+
+def _read_objects(page: ET.Element) -> list[Seen]:
+    """Return the objects on a page of a listing."""
+    objects = []
+    for item in page.iterfind("{*}Contents"):
+        fields = _read_fields(item)
+        seen = Seen(
+            key=unquote_plus(fields.get("Key", "")),
+            etag=fields.get("ETag", "").strip('"'),
+            size_bytes=int(fields.get("Size") or 0),
+            last_modified=parse_time(fields.get("LastModified", "")),
+        )
+        objects.append(seen)
+    return objects
+
+
+def _read_fields(element: ET.Element) -> dict[str, str]:
+    """Return the texts of an element's children; the keys are their names without namespace."""
+    texts = {}
+    for child in element:
+        _, _, name = child.tag.rpartition("}")
+        texts[name] = child.text or ""
+    return texts
+
+
+def _text(element: ET.Element, name: str) -> str:
+    """Return the text of an element's child; empty when there is none."""
+    return element.findtext(f"{{*}}{name}") or ""
+
+
+def _parse_error(body: bytes) -> tuple[str, str]:
+    """Return code and message of a store's error; two empty texts for any other answer."""
+    error = parse_xml(body, "Error")
+    if error is None:
+        return "", ""
+    return _text(error, "Code"), _text(error, "Message")
+
+
+def parse_xml(body: bytes, root: str) -> ET.Element | None:
+    """Return the root element; None unless the body is XML and the root has this name."""
+    if body.lstrip()[:1] != b"<":
+        return None
+    try:
+        element = ET.fromstring(body)  # noqa: S314  # expat 2.4 and newer bounds entities
+    except ET.ParseError:
+        return None
+    return element if element.tag.rpartition("}")[2] == root else None
+
+
+def format_time(at: datetime) -> str:
+    """Write a time as ISO 8601 UTC with ``Z`` and milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str) -> datetime:
+    """Parse ISO 8601, or the form of HTTP headers, into UTC. A time without a zone is UTC.
+
+    Raises
+    ------
+    StoreError
+        When the text is not a time.
+    """
+    try:
+        at = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
+    except ValueError as error:
+        raise StoreError(f"{text!r} is not a time") from error
+    if at.tzinfo is None:
+        return at.replace(tzinfo=UTC)
+    return at.astimezone(UTC)
+
+
+def _get_etag(headers: Texts) -> str:
+    """Return the ETag without quotes; empty when there is none."""
+    return headers.get("etag", "").strip('"')
+
+
+def _to_seen(key: str, headers: Texts) -> Seen:
+    """Return the object that the headers of an answer describe.
+
+    Raises
+    ------
+    StoreError
+        When the headers are not about an object.
+    """
+    etag = _get_etag(headers)
+    length = headers.get("content-length", "")
+    if not etag or not length.isdecimal():
+        raise StoreError(f"read {key}: the answer is not about an object")
+    metadata = {}
+    kept = {}
+    for name, text in headers.items():
+        if name.startswith(_META):
+            metadata[name.removeprefix(_META)] = text
+        if name in _KEPT_HEADERS or _ENCRYPTION in name:
+            kept[name] = text
+    at = parse_time(headers.get("last-modified", ""))
+    return Seen(key, etag, int(length), at, metadata, kept)
+
+
+def _make_error(reply: Reply, what: str) -> StoreError:
+    """Return the error that says why a request failed.
+
+    Parameters
+    ----------
+    what : what the request does, in words
+    """
+    if reply.status < 1:  # NOT_SENT or NO_ANSWER
+        code = _UNANSWERED[reply.status].code
+        return StoreError(f"{what}: {reply.error}", code=code)
+    code, message = _parse_error(reply.body)
+    reason = code or reply.status
+    text = f"{what}: {reason} {message}".strip()
+    if reply.status == 403:
+        date = reply.headers.get("date", "")
+        text += _describe_clock(date)
+    if reply.status == 404 and code:
+        return AbsentError(text, code=code)
+    if reply.status in (401, 403):
+        return DeniedError(text, code=code)
+    return StoreError(text, code=code)
+
+
+def _describe_clock(date: str) -> str:
+    """Say how far this machine's clock is off.
+
+    Empty when it is off by less than ``_CLOCK_OFF``, and when ``date`` is no time.
+
+    Parameters
+    ----------
+    date : the store's time, as an HTTP header gives it
+    """
+    try:
+        ahead = datetime.now(UTC) - parse_time(date)
+    except StoreError:
+        return ""
+    if abs(ahead) < _CLOCK_OFF:
+        return ""
+    minutes = abs(ahead).total_seconds() / 60
+    side = "ahead of" if ahead > timedelta(0) else "behind"
+    return f". The clock of this machine is {minutes:.0f} min {side} the store's: correct it"

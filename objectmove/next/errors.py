@@ -1,0 +1,143 @@
+"""The exception tree.
+
+::
+
+    MoveError
+    ├── StoreError           the store could not be read or changed; says which request
+    │   ├── AbsentError      the object, or the bucket, does not exist
+    │   └── DeniedError      wrong credentials, or no right
+    ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
+    ├── RefusedError         a safety rule refuses; nothing was changed
+    │   ├── NotApprovedError the approval is missing or names something else
+    │   ├── NotNowError      the plan's state, or another plan's, forbids the command
+    │   ├── ForgottenError   .runbook/ was removed, or parts of it
+    │   ├── OldReleaseError  version 0.1 left a release unfinished
+    │   ├── ExpiredError     the plan is too old, or the time for an undo is over
+    │   ├── DriftError       planned objects changed since the plan was made
+    │   ├── LimitError       more objects than a plan may hold
+    │   ├── HeldError        another run works in the bucket
+    │   ├── MoversError      someone else moves objects, or may be moving them
+    │   └── NotReadyError    the store does not do what a move needs, or our rights do not suffice
+    └── StoppedError         the run ended before its work was done; resume the plan
+
+    KeyboardInterrupt
+    └── InterruptedMoveError a person interrupted the run; says how far the plan came
+
+``way_on`` of an error is the command that leads on, without the program's name, such as
+``resume rel-1``; empty when there is none.
+"""
+
+from __future__ import annotations
+
+
+class MoveError(Exception):
+    """Anything that this package raises on purpose. IPython shows the text without a traceback."""
+
+    HEADING = "STOPPED."
+
+    def __init__(self, message: str, *, way_on: str = "") -> None:
+        super().__init__(message)
+        self.way_on = way_on
+
+    def _render_traceback_(self) -> list[str]:
+        return ["", f"■ {self.HEADING}", "", str(self), ""]
+
+
+class StoreError(MoveError):
+    """A request failed.
+
+    Attributes
+    ----------
+    code : the store's error code, or ``NotSent`` or ``NoAnswer``; empty when there is none
+    """
+
+    def __init__(self, message: str, *, code: str = "", way_on: str = "") -> None:
+        super().__init__(message, way_on=way_on)
+        self.code = code
+
+
+class AbsentError(StoreError):
+    """The object does not exist, or the bucket."""
+
+
+class DeniedError(StoreError):
+    """Wrong credentials, or no right."""
+
+
+class PlanError(MoveError):
+    """A plan cannot be made, read or used; says what is wrong with it."""
+
+
+class RefusedError(MoveError):
+    """A safety rule refuses. Nothing was changed."""
+
+    HEADING = "REFUSED. Nothing was changed."
+
+
+class NotApprovedError(RefusedError):
+    """The approval is missing or names something else.
+
+    Attributes
+    ----------
+    needed : the hash that would approve it
+    """
+
+    def __init__(self, message: str, *, needed: str = "", way_on: str = "") -> None:
+        super().__init__(message, way_on=way_on)
+        self.needed = needed
+
+
+class NotNowError(RefusedError):
+    """The plan's state, or another plan's, forbids the command."""
+
+
+class ForgottenError(RefusedError):
+    """``.runbook/`` was removed, or parts of it, since the plan was made."""
+
+
+class OldReleaseError(RefusedError):
+    """Version 0.1 left a release unfinished."""
+
+
+class ExpiredError(RefusedError):
+    """The plan is too old, or the time in which a move can be taken back is over."""
+
+
+class DriftError(RefusedError):
+    """Planned objects changed or vanished since the plan was made."""
+
+
+class LimitError(RefusedError):
+    """More objects than one plan may hold."""
+
+
+class HeldError(RefusedError):
+    """Another run works in the bucket; the message says which."""
+
+
+class MoversError(RefusedError):
+    """Someone else moves objects, or may be moving them."""
+
+
+class NotReadyError(RefusedError):
+    """The store does not do what a move needs, or these credentials lack a right to do it."""
+
+
+class StoppedError(MoveError):
+    """The run ended before its work was done."""
+
+
+class InterruptedMoveError(KeyboardInterrupt):
+    """A person interrupted a run.
+
+    Attributes
+    ----------
+    moved : how many objects are moved
+    is_held : whether the worker is still held
+    """
+
+    def __init__(self, moved: int, *, way_on: str, is_held: bool) -> None:
+        super().__init__(f"interrupted after {moved:,} objects")
+        self.moved = moved
+        self.way_on = way_on
+        self.is_held = is_held

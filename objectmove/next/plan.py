@@ -1,0 +1,410 @@
+"""A plan: exactly which objects would move. Its bytes are hashed, and the hash is the approval.
+
+The file is a header, with the totals, and one line per object, ordered by key. A line that is not
+written exactly as this module writes it is refused, so that what an approver sees in the file is
+all that there is. Rows are parsed when they are needed: a large plan is kept as bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, overload
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+
+from .bucket import S3Bucket, Version, format_time, is_key_supported
+from .errors import PlanError, StoreError
+
+#: The most keys that a plan names for each reason why objects were left out.
+_SAMPLE_KEYS = 10
+#: The longest key of S3.
+MAX_KEY_BYTES = 1024
+#: For each ability, what an approver must know of a store that lacks it.
+_UNGUARDED = {
+    "conditional_delete": "this store deletes without a condition: a file that is rewritten within "
+    "{seconds:g} s after our last look can be deleted",
+    "conditional_copy": "this store copies without a condition: a file that somebody else writes "
+    "to the destination within {seconds:g} s after our look can be overwritten",
+    "parking": "these credentials may not write under {parked}: a file in doubt stays where it is, "
+    "and keeps the worker paused until you settle it",
+}
+_NOT_PROMISED = (
+    "not guarded against: a proxy that repeats requests; someone who moves files and is not held; "
+    "someone who removes .runbook/ meanwhile"
+)
+
+Timestamp = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
+PlanId = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")]
+
+
+class FrozenModel(BaseModel):
+    """A model that never changes, and refuses fields that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Abilities(FrozenModel):
+    """What the store honours, as the probe found on scratch objects.
+
+    Attributes
+    ----------
+    conditional_copy : a copy with ``If-None-Match: *`` overwrites nothing
+    conditional_put : a put with ``If-Match`` or ``If-None-Match`` overwrites nothing else
+    conditional_delete : a delete with ``If-Match`` deletes only an object with that ETag
+    conditional_bulk : a bulk delete with ETags deletes only objects with these ETags
+    rename : ``renameObject`` moves an object in one request, on both conditions
+    parking : objects may be put and removed under the parking prefix
+    hash_etags : the ETag of a plain put and of its copy is the MD5 of the content
+    """
+
+    conditional_copy: bool
+    conditional_put: bool
+    conditional_delete: bool
+    conditional_bulk: bool = False
+    rename: bool = False
+    parking: bool = True
+    hash_etags: bool = True
+
+
+class Timing(FrozenModel):
+    """How long things may take, in seconds.
+
+    Attributes
+    ----------
+    lease_s : from the last save until the lock lapses, by the store's time
+    effect_s : an accepted request takes effect within this
+    spread_s : the store's nodes agree on the time within this
+    """
+
+    lease_s: float = Field(60, gt=0)
+    effect_s: float = Field(10, ge=0)
+    spread_s: float = Field(5, ge=0)
+
+    @property
+    def expires_s(self) -> int:
+        """Seconds that a request's signature is valid, at most 20.
+
+        When the lock lapses, no request can take effect any more, with a second or more to spare.
+        """
+        left_s = self.lease_s - self.effect_s - self.spread_s - 1
+        return min(20, int(left_s))
+
+    @property
+    def fence_s(self) -> float:
+        """Seconds after a signature's date until the signed request cannot take effect any more."""
+        return self.expires_s + self.effect_s + self.spread_s
+
+
+def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
+    """Say what the store's abilities leave unguarded, and for how many seconds."""
+    parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
+    parts.append(_NOT_PROMISED)
+    seconds = 2 + timing.fence_s  # a look may be 2 s old when a request that rests on it is sent
+    return "; ".join(parts).format(seconds=seconds, parked=parked)
+
+
+class PlanHeader(FrozenModel):
+    """What the plan is about.
+
+    Attributes
+    ----------
+    step : id of the caller's step that the plan belongs to
+    source, to : prefixes
+    undo_s : how long after its first copy the release may be taken back, in seconds
+    limit_objects : the most objects that the plan, or each of its parts, may hold
+    parts : into how many ranges of rows the plan is cut, for several machines; 0: one machine
+    others : how everyone else is kept from moving objects
+    window : what the store's abilities leave unguarded
+    selection : how the rows were chosen
+    bucket_id : of the bucket's state when the plan was made
+    parked : the prefix under which objects are parked
+    objects, bytes : totals of the rows
+    oldest : since when the longest-waiting object waits; None in a plan without rows
+    excluded : for each reason, how many objects were left out
+    excluded_sample : for each reason, a few keys of these objects
+    """
+
+    format: Literal["objectmove/plan/6"] = Field("objectmove/plan/6", alias="schema")
+    id: PlanId
+    step: str
+    endpoint: str
+    bucket: str
+    source: str = Field(alias="from")
+    to: str
+    made_at: Timestamp
+    made_by: str
+    expires_at: Timestamp
+    undo_s: float = 900
+    limit_objects: int
+    parts: int = 0
+    abilities: Abilities
+    timing: Timing
+    window: str
+    others: str
+    selection: dict[str, str] = {}
+    bucket_id: str
+    parked: str = "parked/"
+    objects: int = 0
+    bytes: int = 0
+    oldest: Timestamp | None = None
+    excluded: dict[str, int] = {}
+    excluded_sample: dict[str, tuple[str, ...]] = {}
+
+    def get_parked_key(self, key: str) -> str:
+        """Return where the object with this source key is parked."""
+        return f"{self.parked}{self.id}/{key.removeprefix(self.source)}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow(Version):
+    """One object that would move: the version that was planned.
+
+    Attributes
+    ----------
+    to : the key that the object gets
+    age_start : since when the object waits, by the caller's rules
+    facts : what else the approved plan says of the object, by the caller's rules
+    sha256 : of the content, if the ETag is not the content's MD5; else empty
+    """
+
+    last_modified: Timestamp
+    to: str
+    age_start: Timestamp
+    facts: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of the row's line in the file."""
+        return dict(_ROW.dump_python(self, mode="json"))
+
+
+_ROW = TypeAdapter(PlanRow)
+
+
+class Rows(Sequence[PlanRow]):
+    """The rows of a plan, each parsed when it is asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._starts = array("q")
+        at = content.find(b"\n") + 1
+        while 0 < at < len(content):
+            self._starts.append(at)
+            at = content.find(b"\n", at) + 1
+        self._starts.append(len(content))
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> PlanRow: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[PlanRow]: ...
+    def __getitem__(self, number: int | slice) -> PlanRow | list[PlanRow]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        return _ROW.validate_json(self.get_line(number))
+
+    def __iter__(self) -> Iterator[PlanRow]:
+        return (self[number] for number in range(len(self)))
+
+    def get_line(self, number: int) -> bytes:
+        """Return a row's line as it stands in the file."""
+        return self._content[self._starts[number] : self._starts[number + 1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A plan's file as it was read: exactly the bytes that were hashed are carried out."""
+
+    path: Path
+    content: bytes = field(repr=False)
+    sha256: str
+    header: PlanHeader
+    rows: Rows = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """Name of the file without its ending."""
+        return self.header.id
+
+    @property
+    def undo_id(self) -> str:
+        """Id of the move that takes the plan back."""
+        return f"{self.id}-undo"
+
+    @property
+    def undo_approval(self) -> str:
+        """The hash that approves taking the plan back."""
+        return self.digest("undo")
+
+    def digest(self, *words: str) -> str:
+        """Return the hash that approves the plan together with other words."""
+        return hashlib.sha256("\n".join([self.sha256, *words]).encode()).hexdigest()
+
+    def get_range(self, part: int) -> tuple[int, int]:
+        """Return the first row of a part, and the first row after it; parts count from 1."""
+        parts = max(1, self.header.parts)
+        count = len(self.rows)
+        return count * (part - 1) // parts, count * part // parts
+
+
+class Excluded:
+    """What a plan leaves out: for each reason, how many objects, and a few of their keys."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.samples: dict[str, list[str]] = defaultdict(list)
+
+    def add(self, reason: str, key: str) -> None:
+        """Count one key."""
+        self.counts[reason] += 1
+        if len(self.samples[reason]) < _SAMPLE_KEYS:
+            self.samples[reason].append(key)
+
+
+def write_plan(
+    folder: Path, header: PlanHeader, rows: Sequence[PlanRow], excluded: Excluded
+) -> Plan:
+    """Write a plan under ``folder`` and return it.
+
+    Parameters
+    ----------
+    rows : in any order; the file has them by key
+    excluded : what was left out
+
+    Raises
+    ------
+    PlanError
+        When the file cannot be written.
+    """
+    header = header.model_copy(
+        update={
+            "objects": len(rows),
+            "bytes": sum(row.size_bytes for row in rows),
+            "oldest": min((row.age_start for row in rows), default=None),
+            "excluded": dict(excluded.counts),
+            "excluded_sample": {why: tuple(keys) for why, keys in excluded.samples.items()},
+        }
+    )
+    lines = [_write_header(header)]
+    lines += [_ROW.dump_json(row) + b"\n" for row in sorted(rows, key=lambda row: row.key)]
+    plan = _make_plan(b"".join(lines), header, folder / f"{header.id}.jsonl")
+    save_plan(plan)
+    return plan
+
+
+def _write_header(header: PlanHeader) -> bytes:
+    return header.model_dump_json(by_alias=True).encode() + b"\n"
+
+
+def _make_plan(content: bytes, header: PlanHeader, path: Path) -> Plan:
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Plan(path=path, content=content, sha256=sha256, header=header, rows=Rows(content))
+
+
+def save_plan(plan: Plan) -> None:
+    """Write a plan's bytes to its path, so that a reader sees all of it or nothing."""
+    temporary = plan.path.with_name(f".{plan.path.name}.{os.getpid()}.tmp")
+    try:
+        plan.path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(plan.content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(plan.path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise PlanError(f"cannot write {plan.path}: {error.strerror}") from error
+
+
+def parse_plan(content: bytes, *, path: Path) -> Plan:
+    """Hash a plan's bytes and read them.
+
+    Raises
+    ------
+    PlanError
+        When the file was renamed, a line is not exactly what this module writes, or the rows do not
+        agree with the header.
+    """
+    head = content[: content.find(b"\n") + 1]
+    try:
+        header = PlanHeader.model_validate_json(head)
+        plan = _make_plan(content, header, path)
+        _check(plan, head)
+    except ValueError as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise PlanError(f"{path.name} is not a plan ({reason}). Make a new one.") from error
+    return plan
+
+
+def _check(plan: Plan, head: bytes) -> None:
+    """Raise ``ValueError`` unless all lines are as this module writes them, and may be moved."""
+    header = plan.header
+    if plan.path.stem != header.id:
+        raise ValueError(f"it was renamed: it is {header.id}")
+    if head != _write_header(header):
+        raise ValueError("its header is not as `plan` writes it")
+    check_prefixes(header.source, header.to, header.parked)
+    last = ""
+    size_bytes = 0
+    for number, row in enumerate(plan.rows):
+        if _ROW.dump_json(row) + b"\n" != plan.rows.get_line(number):
+            raise ValueError("a line is not as `plan` writes it")
+        rest = row.key.removeprefix(header.source)
+        if row.key != header.source + rest or row.to != header.to + rest:
+            raise ValueError(f"{row.key!r} is outside of the plan's prefixes")
+        if not row.etag or not is_key_supported(row.key) or row.size_bytes < 0:
+            raise ValueError(f"{row.key!r} cannot be moved")
+        if row.key <= last:
+            raise ValueError("its rows are not ordered by key")
+        last = row.key
+        size_bytes += row.size_bytes
+    if (len(plan.rows), size_bytes) != (header.objects, header.bytes):
+        raise ValueError("its totals are not those of its rows")
+
+
+def check_prefixes(*prefixes: str) -> None:
+    """Refuse prefixes when one lies in another, or when one is not a prefix.
+
+    Raises
+    ------
+    PlanError
+        Says what is wrong.
+    """
+    for number, prefix in enumerate(prefixes):
+        if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
+            raise PlanError(f"{prefix!r} is not a prefix: a prefix is a key that ends with '/'")
+        for other in prefixes[:number]:
+            if prefix.startswith(other) or other.startswith(prefix):
+                text = f"{other!r} and {prefix!r} overlap: a move onto itself would delete objects"
+                raise PlanError(text)
+
+
+def fetch_plan(bucket: S3Bucket, key: str, sha256: str, path: Path) -> Plan:
+    """Return a plan that the bucket keeps; writes no file.
+
+    Raises
+    ------
+    StoreError
+        When the bucket does not have these bytes.
+    """
+    content = bucket.read(key)
+    if content is None or hashlib.sha256(content).hexdigest() != sha256:
+        raise StoreError(f"the bucket does not have the bytes of {path.stem}: {key} was changed")
+    return parse_plan(content, path=path)
+
+
+def list_keys(rows: Iterable[PlanRow]) -> list[str]:
+    """Return the source keys of rows."""
+    return [row.key for row in rows]

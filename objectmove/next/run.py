@@ -1,0 +1,822 @@
+"""Carry out a plan: release, resume, undo, settle, and let the worker go.
+
+Each takes the lock, refuses what may not begin, notes and pauses the worker, lets ``carry`` do all
+that can be done with the rows, and resumes the worker when nothing that it could pick up may ship
+twice. A later run does the same from the states of the rows: there is no recovery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from .book import Book
+from .bucket import Request, S3Bucket, format_time
+from .carry import Carrier, Operator
+from .errors import (
+    DriftError,
+    ExpiredError,
+    ForgottenError,
+    HeldError,
+    InterruptedMoveError,
+    MoveError,
+    MoversError,
+    NotApprovedError,
+    NotNowError,
+    NotReadyError,
+    RefusedError,
+    StoppedError,
+    StoreError,
+)
+from .looks import judge, scan
+from .owned import Owned, list_in_reach
+from .plan import Abilities, Plan
+from .probe import check_right_to_delete, probe
+from .result import MoveResult, get_resume, list_pieces, sum_up
+from .settling import answer_row, check_answers
+from .state import PLANS, Hold, Move, Part, Row, get_part_key, read_state
+from .table import Place, State
+
+#: A release goes on if at most this many of its objects changed, or at most a tenth.
+_FEW_CHANGED = 3
+#: How long the consumer is watched before an undo.
+_WATCH_S = 3.0
+#: How often a run goes through the rows that wait.
+_PASSES = 2
+
+
+#: For ``still_since``: from now on.
+FROM_NOW_ON = datetime.max.replace(tzinfo=UTC)
+
+
+def apply_plan(
+    bucket: S3Bucket,
+    plan: Plan,
+    operator: Operator,
+    /,
+    *,
+    approve: str,
+    strict: bool = False,
+    still_since: datetime | None = None,
+    part: int = 0,
+) -> MoveResult:
+    """Carry out an approved release; go on with it if it was begun.
+
+    Parameters
+    ----------
+    approve : the plan's SHA-256, as the operator typed it
+    strict : refuse when any planned object changed
+    still_since : since when nobody takes from where consumers take, until this run has ended, as a
+        person confirmed; ``FROM_NOW_ON``; None: they may take at any time
+    part : carry out only this part; 0: every part that nobody works on
+
+    Raises
+    ------
+    RefusedError
+        When a safety rule refuses; nothing was changed.
+    StoppedError
+        When the run ended early; ``way_on`` leads on.
+    InterruptedMoveError
+        When a person interrupted the run.
+
+    Notes
+    -----
+    Changes the planned objects and ``.runbook/``; undone by ``undo_plan``.
+    """
+    if approve != plan.sha256:
+        text = f"the approval is not of {plan.id}: its SHA-256 is {plan.sha256}"
+        raise NotApprovedError(text, needed=plan.sha256)
+    run = Run(bucket, plan, operator, still_since=still_since, is_strict=strict)
+    return run.go_on("release", part=part)
+
+
+def resume_plan(
+    bucket: S3Bucket,
+    plan: Plan,
+    operator: Operator,
+    /,
+    *,
+    still_since: datetime | None = None,
+    strict: bool = False,
+    stop_here: bool = False,
+    part: int = 0,
+) -> MoveResult:
+    """Go on with what is unfinished of a plan: its undo, else its release.
+
+    Parameters
+    ----------
+    stop_here : announce nothing more; finish what is open, and end it
+
+    Other parameters and errors are those of ``apply_plan``; the approval was given.
+    """
+    run = Run(bucket, plan, operator, still_since=still_since, is_strict=strict, is_stop=stop_here)
+    return run.go_on(part=part)
+
+
+def undo_plan(
+    bucket: S3Bucket,
+    plan: Plan,
+    operator: Operator,
+    /,
+    *,
+    approve: str,
+    still_since: datetime | None,
+) -> MoveResult:
+    """Take a release back, from any machine: what moved and was not taken goes to its source.
+
+    Parameters
+    ----------
+    approve : ``plan.undo_approval``
+
+    Raises
+    ------
+    ExpiredError
+        When the time for an undo is over.
+
+    Other parameters and errors are those of ``apply_plan``.
+    """
+    if approve != plan.undo_approval:
+        text = f"the approval is not of {plan.undo_id}"
+        raise NotApprovedError(text, needed=plan.undo_approval)
+    return Run(bucket, plan, operator, still_since=still_since).go_on("undo")
+
+
+def settle_plan(
+    bucket: S3Bucket,
+    plan: Plan,
+    operator: Operator,
+    /,
+    *,
+    taken: Sequence[str],
+    not_taken: Sequence[str],
+    approve: str,
+) -> MoveResult:
+    """Carry out a person's answers: whether consumers took objects of which nobody can know.
+
+    Parameters
+    ----------
+    taken, not_taken : source keys
+    approve : of ``settling.digest_answers``: it covers the answers and what was shown
+
+    Raises
+    ------
+    NotApprovedError
+        When the approval is of other answers, or something changed since.
+    """
+    return Run(bucket, plan, operator).settle(taken, not_taken, approve)
+
+
+def resume_worker(
+    bucket: S3Bucket, plan: Plan, operator: Operator, /, *, approve: str = ""
+) -> MoveResult:
+    """Resume the worker that a plan holds, although objects may ship twice, if that is approved.
+
+    Raises
+    ------
+    NotApprovedError
+        When objects may ship twice and the approval does not name them; ``needed`` does.
+    NotNowError
+        When the worker is not held for the plan.
+    """
+    return Run(bucket, plan, operator).let_worker_go(approve)
+
+
+@dataclass
+class Run:
+    """One run about one plan."""
+
+    bucket: S3Bucket
+    plan: Plan
+    operator: Operator
+    still_since: datetime | None = None
+    is_strict: bool = False
+    is_stop: bool = False
+    abilities: Abilities = field(init=False)
+    main: Book = field(init=False)
+    _already: int = field(init=False, default=0)
+    _stopped: str = field(init=False, default="")
+    _in_reach: list[str] = field(init=False, default_factory=list)
+
+    # --- what a run is asked to do ---
+
+    def go_on(self, begins: Literal["", "release", "undo"] = "", *, part: int = 0) -> MoveResult:
+        """Carry out a release or an undo, or go on with what is unfinished of a plan.
+
+        Parameters
+        ----------
+        begins : what may begin now
+        part : carry out only this part of a release; 0: every part that nobody works on
+        """
+        self._probe()
+        with self._open():
+            release = self._find_release(may_begin=begins == "release")
+            undo = self.main.state.moves.get(self.plan.undo_id)
+            if undo is None and begins == "undo":
+                undo = self._make_undo(release)
+            if undo is not None:
+                return self._take_back(release, undo)
+            if not release.parts or self.is_stop:
+                return self._work(release)
+            numbers = [part] if part else range(1, len(release.parts) + 1)
+            numbers = [number for number in numbers if not release.parts[number - 1].ended]
+        for number in numbers:
+            # Another machine may work on a part that was not named.
+            with suppress(*(() if part else (HeldError,))):
+                self._work_part(number, may_begin=begins == "release")
+        with self._open(is_patient=True):
+            release = self.main.state.moves[self.plan.id]
+            self._let_go()
+            return self._report(release)
+
+    def settle(self, taken: Sequence[str], not_taken: Sequence[str], approve: str) -> MoveResult:
+        """Carry out a person's answers."""
+        self._probe()
+        with self._open():
+            move = self._find_release(may_begin=False)
+            self._refuse_other()
+            moves = [move, *filter(None, [self.main.state.moves.get(self.plan.undo_id)])]
+            for each in moves:
+                if not each.is_ended:
+                    text = f"{each.id} is not finished: what is open must be finished first"
+                    raise NotNowError(text, way_on=get_resume(each))
+            answers = check_answers(
+                self.bucket, self.plan, moves, taken=taken, not_taken=not_taken, approve=approve
+            )
+            with self._catching(move):
+                self._hold()
+                for each in moves:
+                    for book, piece in self._each_piece(each):
+                        for number, answer in answers.items():
+                            row = piece.rows.get(number)
+                            if row is not None:
+                                piece.rows[number] = answer_row(row, answer)
+                        book.save()
+                        self._carry(book, piece, may_announce=False)
+                self._let_go()
+                return self._report(move)
+
+    def let_worker_go(self, approve: str) -> MoveResult:
+        """Resume the worker, whatever may ship twice, if that is approved."""
+        with self._open(is_conditional=self.plan.header.abilities.conditional_put):
+            move = self._find_release(may_begin=False)
+            held = self.main.state.held
+            if held is None or held.plan != self.plan.id:
+                raise NotNowError(f"the worker is not held for {self.plan.id}")
+            self._check_name(held)
+            keys = list_in_reach(self.bucket, self.main.state)
+            needed = self.plan.digest("resume-worker", *keys)
+            if keys and approve != needed:
+                raise NotApprovedError(
+                    f"if the worker goes on, {len(keys)} objects may ship twice: "
+                    f"{', '.join(keys[:10])}",
+                    needed=needed,
+                    way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
+                )
+            self._end_hold(held)
+            return self._report(move)
+
+    # --- beginning ---
+
+    def _probe(self) -> None:
+        """Find out what the store honours now."""
+        header = self.plan.header
+        self.abilities = probe(self.bucket, timing=header.timing, parked=header.parked)
+        check_right_to_delete(self.bucket, header.source, header.timing)
+
+    @contextmanager
+    def _open(
+        self, *, is_patient: bool = False, is_conditional: bool | None = None
+    ) -> Iterator[Book]:
+        """Take the main lock; refuse a bucket that forgot this plan's state."""
+        if is_conditional is None:
+            is_conditional = self.abilities.conditional_put
+        with self._make_book(is_conditional=is_conditional, is_patient=is_patient) as self.main:
+            if self.main.state.id != self.plan.header.bucket_id:
+                raise ForgottenError(
+                    f".runbook/ was removed since {self.plan.id} was made: plan again",
+                    way_on="plan",
+                )
+            yield self.main
+
+    def _make_book(self, *, is_conditional: bool, is_patient: bool = False, part: int = 0) -> Book:
+        return Book(
+            self.bucket,
+            self.plan.header.timing,
+            self.operator.clock,
+            self.operator.notice,
+            plan=self.plan.id,
+            by=self.operator.name,
+            is_conditional=is_conditional,
+            is_patient=is_patient,
+            part=part,
+        )
+
+    def _find_release(self, *, may_begin: bool) -> Move:
+        """Return the release's move; make it if the release may begin.
+
+        Raises
+        ------
+        NotNowError, NotApprovedError, ExpiredError
+            When it may not begin or go on.
+        """
+        plan = self.plan
+        header = plan.header
+        move = self.main.state.moves.get(plan.id)
+        if move is not None:
+            if move.sha256 != plan.sha256:
+                raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
+            if may_begin and plan.undo_id in self.main.state.moves:
+                raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
+            return move
+        if not may_begin:
+            way_on = "plan" if self._is_expired() else f"apply {plan.id}"
+            raise NotNowError(f"{plan.id} was never begun: nothing was moved", way_on=way_on)
+        self._refuse_other()
+        if self._is_expired():
+            until = format_time(header.expires_at)
+            raise ExpiredError(f"{plan.id} expired at {until}: plan again", way_on="plan")
+        if self.abilities != header.abilities:
+            raise NotReadyError(
+                f"the store does not honour what it did when {plan.id} was made: plan again",
+                way_on="plan",
+            )
+        self._forget()
+        move = Move(
+            id=plan.id,
+            plan=plan.id,
+            sha256=plan.sha256,
+            by=self.operator.name,
+            start=0,
+            end=len(plan.rows),
+            keep_until=header.expires_at,
+        )
+        if header.parts:
+            ranges = [plan.get_range(number) for number in range(1, header.parts + 1)]
+            move.parts = [Part(start, end) for start, end in ranges]
+        put = Request("put", PLANS + plan.sha256, body=plan.content)
+        (answer,) = self.main.send([put])
+        if answer.effect != "done":
+            raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
+        self.main.state.moves[plan.id] = move
+        return move
+
+    def _is_expired(self) -> bool:
+        return self.operator.clock.now() > self.plan.header.expires_at
+
+    def _refuse_other(self) -> None:
+        """Refuse while another plan's move is unfinished."""
+        other = self.main.state.unfinished
+        if other is not None and other.plan != self.plan.id:
+            raise NotNowError(f"{other.id} is not finished", way_on=get_resume(other))
+
+    def _forget(self) -> None:
+        """Forget moves that are over for good, and what the bucket keeps for them."""
+        state = self.main.state
+        gone: list[Move] = []
+        for move in state.moves.values():
+            pieces = list_pieces(self.bucket, move)
+            is_open = any(piece.find(State.UNPROVEN, State.TAKEN) for piece in pieces)
+            hold = state.hold
+            is_held = False
+            if hold is not None and hold.plan == move.plan:
+                is_held = hold.ended_at is None or not hold.is_sure
+            if move.is_ended and not is_open and not is_held and move.keep_until < self.main.stamp:
+                gone.append(move)
+        plans = {move.plan for move in gone}
+        kept = {move.plan for move in state.moves.values() if move not in gone}
+        for move in gone:
+            if move.plan in kept:
+                continue
+            del state.moves[move.id]
+            keys = [PLANS + move.sha256]
+            keys += [get_part_key(move.plan, number + 1) for number in range(len(move.parts))]
+            self.main.send([Request("delete", key) for key in keys])
+        if state.hold is not None and state.hold.plan in plans - kept:
+            state.hold = None
+
+    def _make_undo(self, release: Move) -> Move:
+        """Return the move that takes a release back."""
+        plan = self.plan
+        self._refuse_other()
+        if release.announced_at is None:
+            raise NotNowError(f"nothing of {plan.id} was moved")
+        until = release.announced_at + timedelta(seconds=plan.header.undo_s)
+        if self.main.stamp > until:
+            text = f"{plan.id} could be taken back until {format_time(until)}"
+            raise ExpiredError(f"{text}: what it moved may be in use by now")
+        return Move(
+            id=plan.undo_id,
+            plan=plan.id,
+            sha256=plan.sha256,
+            by=self.operator.name,
+            start=0,
+            end=len(plan.rows),
+            keep_until=until,
+            is_undo=True,
+        )
+
+    def _check_still(self, undo: Move) -> None:
+        """Refuse an undo without a person's confirmation, unless it is stopped."""
+        if self.still_since is None and not self.is_stop:
+            raise NotNowError(
+                f"{undo.id} is safe only while nothing consumes from {self.plan.header.to}: stop "
+                "the consumer, and confirm it with --consumer-stands-still",
+                way_on=self._name_way_on(undo),
+            )
+
+    # --- work ---
+
+    def _work(self, move: Move) -> MoveResult:
+        """Hold the worker, do all that can be done with the rows, and let the worker go."""
+        with self._catching(move):
+            if not move.is_ended:
+                self._hold()
+            if self.is_stop:
+                self._stop(move)
+            else:
+                self._carry(self.main, move)
+            self._let_go()
+            return self._report(move)
+
+    def _take_back(self, release: Move, undo: Move) -> MoveResult:
+        """End the release, and take back what moved."""
+        state = self.main.state
+        if not undo.is_ended:
+            self._check_still(undo)
+        with self._catching(undo):
+            if not (undo.is_ended and release.is_ended):
+                self._hold()
+            if not release.is_ended:
+                self._stop(release)
+            if not release.is_ended:
+                raise StoppedError(f"{release.id} could not be finished: {self._stopped}")
+            state.moves[undo.id] = undo
+            self._carry(self.main, undo)
+            self._let_go()
+            return self._report(undo)
+
+    def _stop(self, release: Move) -> None:
+        """End a release: announce nothing more, and finish what is open."""
+        if not release.parts:
+            self._carry(self.main, release, is_stop=True)
+        for number, part in enumerate(release.parts, 1):
+            part.ended = True
+            if part.begun:
+                with self._open_part(release, number) as (book, piece):
+                    self._carry(book, piece, is_stop=True)
+                    part.ended = piece.is_ended
+
+    def _work_part(self, number: int, *, may_begin: bool) -> None:
+        """Carry out one part, under a lock of its own.
+
+        Raises
+        ------
+        HeldError
+            When somebody else works on it.
+        """
+        move: Move | None = None
+        try:
+            with ExitStack() as stack:
+                with self._open(is_patient=True) as main:
+                    move = self._find_release(may_begin=may_begin)
+                    part = move.parts[number - 1]
+                    if part.ended:
+                        return
+                    with self._catching(move):
+                        self._hold()
+                        opened = self._open_part(move, number)
+                        book, piece = stack.enter_context(opened)
+                        part.begun = True
+                        self._begin(main, move)
+                        main.save()
+                self._carry(book, piece)
+        except (MoveError, KeyboardInterrupt) as error:
+            way_on = self._name_way_on(move) if move else ""
+            if isinstance(error, MoveError):
+                error.way_on = error.way_on or way_on
+                raise
+            raise InterruptedMoveError(0, way_on=way_on, is_held=True) from error
+        with self._open(is_patient=True) as main:
+            main.state.moves[self.plan.id].parts[number - 1].ended = piece.is_ended
+
+    @contextmanager
+    def _open_part(self, move: Move, number: int) -> Iterator[tuple[Book, Move]]:
+        """Take the lock of a part, and yield its move."""
+        part = move.parts[number - 1]
+        is_conditional = self.abilities.conditional_put
+        with self._make_book(is_conditional=is_conditional, part=number) as book:
+            piece = book.state.moves.get(move.id)
+            if piece is None and part.begun:
+                raise ForgottenError(f"the state of part {number} of {move.id} was removed")
+            if piece is None:
+                piece = replace(move, start=part.start, next=part.start, end=part.end, parts=[])
+                piece.rows = {}
+                book.state.moves[move.id] = piece
+                book.save()
+            yield book, piece
+
+    def _each_piece(self, move: Move) -> Iterator[tuple[Book, Move]]:
+        """Yield the parts of a move that have begun, each locked; without parts, the move."""
+        if not move.parts:
+            yield self.main, move
+        for number, part in enumerate(move.parts, 1):
+            if part.begun:
+                with self._open_part(move, number) as (book, piece):
+                    yield book, piece
+
+    @contextmanager
+    def _catching(self, move: Move) -> Iterator[None]:
+        """Let every error name the command that leads on; drop a move that announced nothing."""
+        try:
+            yield
+        except (MoveError, KeyboardInterrupt) as error:
+            has_begun = move.announced_at is not None
+            with suppress(MoveError, KeyboardInterrupt):
+                if not has_begun:
+                    self.main.state.moves.pop(move.id, None)
+                self._let_go()
+                self.main.save()
+            way_on = self._name_way_on(move)
+            if isinstance(error, KeyboardInterrupt):
+                result = self._report(move)
+                is_held = result.is_held
+                raise InterruptedMoveError(result.moved, way_on=way_on, is_held=is_held) from error
+            if has_begun and isinstance(error, RefusedError | StoreError):
+                raise StoppedError(str(error), way_on=error.way_on or way_on) from error
+            error.way_on = error.way_on or way_on
+            raise
+
+    def _carry(
+        self, book: Book, piece: Move, *, is_stop: bool = False, may_announce: bool = True
+    ) -> None:
+        """Do all that can be done with the rows of a piece, and save it.
+
+        Parameters
+        ----------
+        is_stop : announce nothing more, and end it
+        """
+        since = self.still_since
+        if since is not None:
+            since = min(since, book.stamp)
+        carrier = Carrier(
+            self.bucket,
+            self.plan,
+            self.operator,
+            book,
+            piece,
+            abilities=self.abilities,
+            still_since=since,
+            is_wanted=self._make_filter(piece),
+        )
+        try:
+            carrier.believe_log()
+            if piece.is_undo and since is None:
+                carrier.turn_round()
+            if is_stop or self.is_stop:
+                carrier.stop("it was stopped by --stop-here")
+            carrier.finish()
+            if may_announce and not piece.is_ended:
+                self._check_rows(book, piece, carrier)
+                if not piece.is_ended:
+                    self._begin(book, piece)
+                    piece.still_since = since
+                for _ in range(_PASSES):
+                    carrier.carry()
+                    carrier.finish()
+        except (StoppedError, MoversError) as error:
+            if book.is_lost:
+                raise
+            self._stopped = str(error)
+        except KeyboardInterrupt:
+            with suppress(MoveError, KeyboardInterrupt):
+                carrier.wind_down()
+            raise
+        finally:
+            self._already += carrier.already
+        carrier.park()
+        book.save()
+
+    def _begin(self, book: Book, move: Move) -> None:
+        """Note when the first row of a move is announced: its time for an undo begins.
+
+        From then on, only ``resume_worker`` ends the hold of an undo.
+        """
+        state = self.main.state
+        if move.is_undo and state.held is not None:
+            state.hold = replace(state.held, is_kept=True, plan=self.plan.id)
+        if move.announced_at is None:
+            move.announced_at = book.stamp
+            until = book.stamp + timedelta(seconds=self.plan.header.undo_s)
+            move.keep_until = max(move.keep_until, until)
+            self.operator.note(self.plan.id, "begun", move=move.id, by=self.operator.name)
+
+    def _name_way_on(self, move: Move) -> str:
+        """Return the command that goes on with a move, or begins it if the bucket lacks it."""
+        with suppress(MoveError):
+            read = read_state(self.bucket)
+            if read is None or move.id not in read.state.moves:
+                verb = "undo" if move.is_undo else "apply"
+                approval = self.plan.undo_approval if move.is_undo else self.plan.sha256
+                still = " --consumer-stands-still" if move.is_undo else ""
+                return f"{verb} {self.plan.id}{still} --approve {approval}"
+        return get_resume(move)
+
+    def _make_filter(self, piece: Move) -> Callable[[int], bool]:
+        """Return a function that tells whether a move is about a row: an undo, about what moved."""
+        if not piece.is_undo:
+            return lambda _number: True
+        released = list_pieces(self.bucket, self.main.state.moves[self.plan.id])
+
+        def has_moved(number: int) -> bool:
+            for move in released:
+                if move.start <= number < max(move.end, move.next):
+                    return move.get_state(number) is State.MOVED
+            return False
+
+        return has_moved
+
+    # --- checks before the first announcement of a run ---
+
+    def _check_rows(self, book: Book, piece: Move, carrier: Carrier) -> None:
+        """Look at all rows that wait; leave out what changed, or end the move if that is much.
+
+        Raises
+        ------
+        DriftError
+            When nothing was announced yet, and too much changed.
+        """
+        if piece.is_undo:
+            self._watch_consumer(book, piece)
+            return
+        header = self.plan.header
+        why = ""
+        if self._is_expired():
+            why = f"{self.plan.id} expired at {format_time(header.expires_at)}"
+        elif self.abilities != header.abilities:
+            why = f"the store does not honour what it did when {self.plan.id} was made"
+        changed = {} if why else self._find_changed(book, piece, carrier)
+        allowed = max(_FEW_CHANGED, len(self.plan.rows) // 10)
+        if self.is_strict or not self.operator.hold.holds:
+            allowed = 0
+        if len(changed) > allowed:
+            some = [f"{self.plan.rows[n].key}: {text}" for n, text in sorted(changed.items())[:5]]
+            why = (
+                f"{len(changed)} of {len(self.plan.rows)} planned objects are not what they were: "
+                f"{'; '.join(some)}"
+            )
+            if self.main.state.moves[self.plan.id].announced_at is None:
+                raise DriftError(f"{why}. Nothing was changed; plan again", way_on="plan")
+        if why:
+            carrier.stop(why)
+            self._stopped = why
+            return
+        for number, text in changed.items():
+            piece.rows[number] = Row(State.SKIPPED, why=text)
+
+    def _find_changed(self, book: Book, piece: Move, carrier: Carrier) -> dict[int, str]:
+        """Return which rows that wait may not move, and why; note which destinations are taken."""
+        header = self.plan.header
+        numbers = [*piece.find(State.WAITING), *range(piece.next, piece.end)]
+        rows = self.plan.rows
+        owned = Owned(self.bucket, self.main.state, beside=self.plan.id)
+        changed = {}
+        sources = {rows[number].key: number for number in numbers}
+        for number, seen in scan(self.bucket, header.source, sources, book.renew):
+            place = judge(self.bucket, rows[number], seen, is_source=True)
+            if place is Place.OTHER:
+                changed[number] = "its writer replaced it"
+            elif place is Place.ABSENT:
+                changed[number] = "someone else took it away"
+            elif seen is not None and owned.explain(seen):
+                changed[number] = "an earlier plan holds it"
+        del sources
+        destinations = {rows[number].to: number for number in numbers}
+        for number, seen in scan(self.bucket, header.to, destinations, book.renew):
+            if seen is not None:
+                carrier.unsure.add(number)
+        return changed
+
+    def _watch_consumer(self, book: Book, piece: Move) -> None:
+        """Look twice at what an undo takes back; refuse if something vanishes meanwhile."""
+        is_wanted = self._make_filter(piece)
+        numbers = [*piece.find(State.WAITING), *range(piece.next, piece.end)]
+        keys = {self.plan.rows[number].to: number for number in numbers if is_wanted(number)}
+        looks = []
+        for pause_s in (_WATCH_S, 0):
+            found = scan(self.bucket, self.plan.header.to, keys, book.renew)
+            looks.append({number for number, seen in found if seen is not None})
+            self.operator.clock.sleep(pause_s)
+        vanished = sorted(looks[0] - looks[1])
+        if vanished:
+            some = ", ".join(self.plan.rows[number].to for number in vanished[:5])
+            raise DriftError(
+                f"{len(vanished)} objects vanished within {_WATCH_S:g} s ({some}): something still "
+                "consumes them. Stop it, then try again"
+            )
+
+    # --- the worker ---
+
+    def _hold(self) -> None:
+        """Note the hold, and pause the worker.
+
+        A worker that a person had paused before is not ours to resume: no hold is noted.
+        """
+        hold = self.operator.hold
+        if not hold.holds:
+            hold.check()
+            return
+        state = self.main.state
+        held = state.held
+        is_paused = hold.is_paused()
+        is_new = held is None
+        if held is not None:
+            self._check_name(held)
+        elif not is_paused or self._may_be_late():
+            state.hold = Hold(
+                name=hold.name,
+                words=hold.words,
+                way_back=hold.way_back,
+                by=self.operator.name,
+                since=self.main.stamp,
+                plan=self.plan.id,
+            )
+        self.main.save()
+        if not is_paused:
+            hold.pause()
+            try:
+                self.main.save()
+            except StoppedError as error:
+                text = f"{error}; the worker may have been paused for {self.plan.id} since"
+                raise StoppedError(text) from error
+        if is_new and state.hold is not None and state.held is not None:
+            state.hold = replace(state.hold, is_sure=True)
+        hold.check()
+
+    def _may_be_late(self) -> bool:
+        """Tell whether a run may have paused the worker after the hold of its plan had ended."""
+        hold = self.main.state.hold
+        return hold is not None and not hold.is_sure and hold.name == self.operator.hold.name
+
+    def _check_name(self, held: Hold) -> None:
+        """Refuse to hold or resume another worker than the one that is held."""
+        if held.name != self.operator.hold.name:
+            raise NotReadyError(
+                f"{held.name} is held ({held.words}), and these settings hold "
+                f"{self.operator.hold.name}. {held.way_back}"
+            )
+
+    def _let_go(self) -> None:
+        """Resume the worker, unless something that it could pick up may ship twice."""
+        state = self.main.state
+        held = state.held
+        if held is None:
+            if self._may_be_late() and self.operator.hold.is_paused():
+                self.operator.hold.resume()
+            return
+        move = state.moves.get(held.plan)
+        is_over = move is None or not move.parts or move.is_ended
+        if held.plan != self.plan.id or held.is_kept or not is_over:
+            return
+        self._in_reach = list_in_reach(self.bucket, state)
+        if not self._in_reach:
+            self._check_name(held)
+            self._end_hold(held)
+
+    def _end_hold(self, held: Hold) -> None:
+        """Resume the worker, and note that the hold has ended.
+
+        Raises
+        ------
+        StoppedError
+            When the worker may still be paused.
+        """
+        self.main.save()
+        try:
+            self.operator.hold.resume()
+        except MoveError as error:
+            text = f"the worker may still be paused ({error})"
+            raise StoppedError(text, way_on=f"resume {self.plan.id}") from error
+        self.main.state.hold = replace(held, ended_at=self.main.stamp)
+        self.main.save()
+
+    # --- the end ---
+
+    def _report(self, move: Move) -> MoveResult:
+        """Return what this run and earlier ones did."""
+        state = self.main.state
+        undo = state.moves.get(self.plan.undo_id)
+        pieces = list_pieces(self.bucket, move)
+        if undo is not None and undo is not move:
+            pieces = [*pieces, undo]
+        return sum_up(
+            self.plan,
+            move if undo is None else undo,
+            state,
+            pieces,
+            already=self._already,
+            stopped=self._stopped,
+            in_reach=self._in_reach,
+        )

@@ -1,0 +1,179 @@
+"""A person's answers about objects of which nobody can know whether a consumer took them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .bucket import S3Bucket
+from .errors import NotApprovedError, NotNowError, PlanError
+from .looks import judge, look_surely
+from .plan import Plan
+from .result import list_pieces
+from .state import Answer, Move, Row, Way, read_state
+from .table import Place, State
+
+_ANSWERABLE = (State.UNPROVEN, State.TAKEN, State.FREED)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A row on which a person must answer, or may answer anew.
+
+    Attributes
+    ----------
+    number : of the row in the plan
+    state : unproven, or what was answered before
+    source, parked : what is at its source, and at its parking place
+    evidence : what was known of the object's order before the object was parked
+    why : why nobody can know
+    """
+
+    number: int
+    key: str
+    state: State
+    source: Place
+    parked: Place
+    evidence: str
+    why: str
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer is needed: it has none, and there is an object to decide on."""
+        return self.state is State.UNPROVEN and self.has_object
+
+    @property
+    def has_object(self) -> bool:
+        """Whether the object is at its source or parked, as far as can be read."""
+        places = (Place.SAME, Place.AGAIN, Place.UNKNOWN)
+        return self.source in places or self.parked in places
+
+
+def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
+    """Return the rows of a plan on which a person must or may answer, as they are now. Only reads.
+
+    Raises
+    ------
+    NotNowError
+        When the bucket does not know the plan.
+    StoreError
+        When the bucket cannot be read.
+    """
+    read = read_state(bucket)
+    moves = read.state.moves if read is not None else {}
+    own = [moves[name] for name in (plan.id, plan.undo_id) if name in moves]
+    if not own:
+        raise NotNowError(f"{plan.id} was never begun: nothing was moved")
+    return _look_at_doubts(bucket, plan, own)
+
+
+def _look_at_doubts(bucket: S3Bucket, plan: Plan, moves: Sequence[Move]) -> list[Doubt]:
+    rows: dict[int, Row] = {}
+    for move in moves:
+        for piece in list_pieces(bucket, move):
+            rows.update({number: piece.rows[number] for number in piece.find(*_ANSWERABLE)})
+    planned = {number: plan.rows[number] for number in sorted(rows)}
+    keys = []
+    for row in planned.values():
+        keys += [row.key, plan.header.get_parked_key(row.key)]
+    looks = look_surely(bucket, keys)
+    doubts = []
+    for number, row in planned.items():
+        places = []
+        for key, is_source in ((row.key, True), (plan.header.get_parked_key(row.key), False)):
+            place = Place.UNKNOWN
+            if key in looks:
+                place = judge(bucket, row, looks[key], is_source=is_source)
+            places.append(place)
+        state = rows[number]
+        doubt = Doubt(
+            number=number,
+            key=row.key,
+            state=state.state,
+            source=places[0],
+            parked=places[1],
+            evidence=state.evidence,
+            why=state.why,
+        )
+        if doubt.has_object:
+            doubts.append(doubt)
+    return doubts
+
+
+def digest_answers(
+    plan: Plan, doubts: Sequence[Doubt], *, taken: Sequence[str], not_taken: Sequence[str]
+) -> str:
+    """Return the hash that approves answers; it covers what was shown of each row, too.
+
+    Raises
+    ------
+    PlanError
+        When a key has both answers, or is not one of the rows.
+    """
+    answers = _read_answers(doubts, taken, not_taken)
+    lines = []
+    for doubt in doubts:
+        if doubt.number in answers:
+            words = (doubt.key, answers[doubt.number], doubt.state, doubt.source, doubt.parked)
+            lines.append("\t".join(words))
+    return plan.digest("settle", *lines)
+
+
+def _read_answers(
+    doubts: Sequence[Doubt], taken: Sequence[str], not_taken: Sequence[str]
+) -> dict[int, Answer]:
+    """Return the answer for each row's number."""
+    by_key = {doubt.key: doubt for doubt in doubts}
+    both = set(taken) & set(not_taken)
+    if both:
+        raise PlanError(f"{min(both)!r} cannot be both taken and not taken")
+    answers: dict[int, Answer] = {}
+    named: list[tuple[str, Answer]] = [(key, "taken") for key in taken]
+    named += [(key, "not_taken") for key in not_taken]
+    for key, answer in named:
+        if key not in by_key:
+            some = ", ".join(repr(key) for key in sorted(by_key)[:10]) or "none"
+            raise PlanError(f"{key!r} is not in doubt; in doubt are: {some}")
+        answers[by_key[key].number] = answer
+    return answers
+
+
+def check_answers(
+    bucket: S3Bucket,
+    plan: Plan,
+    moves: Sequence[Move],
+    *,
+    taken: Sequence[str],
+    not_taken: Sequence[str],
+    approve: str,
+) -> Mapping[int, Answer]:
+    """Return the approved answers by the rows' numbers.
+
+    Raises
+    ------
+    NotApprovedError
+        When the approval is of other answers, or something changed since it was shown.
+    """
+    doubts = _look_at_doubts(bucket, plan, moves)
+    needed = digest_answers(plan, doubts, taken=taken, not_taken=not_taken)
+    if approve != needed:
+        text = "the approval is not of these answers, or something changed since: look again"
+        raise NotApprovedError(text, needed=needed, way_on=f"settle {plan.id}")
+    return _read_answers(doubts, taken, not_taken)
+
+
+def answer_row(row: Row, answer: Answer) -> Row:
+    """Return a row as a person's answer makes it: to be parked, brought back, or done.
+
+    *taken* parks the object for good. *not taken* lets a new plan move it.
+    """
+    if row.state not in _ANSWERABLE:
+        return row
+    is_parked = row.lies == "parked"
+    row = replace(row, answer=answer)
+    if answer == "not_taken" and is_parked:
+        return replace(row, state=State.WAITING, way=Way.FREE)
+    if answer == "not_taken":
+        return row.change(State.FREED, row.why)
+    # A row that is said to be taken is parked by ``Carrier.park``, if it is still at its source.
+    return row.change(State.TAKEN, row.why)

@@ -1,0 +1,302 @@
+"""What the bucket knows: lock, moves and hold in one object, ``.runbook/state.json``.
+
+A part of a plan has an object of its own, of the same format. ``book`` reads and writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from .bucket import S3Bucket, Seen
+from .errors import OldReleaseError, PlanError, StoreError
+from .plan import Timestamp
+from .table import OPEN, State
+
+STATE = ".runbook/state.json"
+PLANS = ".runbook/plans/"
+#: Where an unfinished release of version 0.1 lies.
+OLD_RELEASES = ".runbook/releases/"
+_FORMAT = "objectmove/state/1"
+
+
+class Way(StrEnum):
+    """From where to where a row goes: source, destination and parking place are its three keys."""
+
+    THERE = "there"
+    """From the source to the destination: a release."""
+    BACK = "back"
+    """From the destination to the source: an undo."""
+    PARK = "park"
+    """From the source to the parking place."""
+    FREE = "free"
+    """From the parking place to the source."""
+
+
+Answer = Literal["", "taken", "not_taken"]
+Lies = Literal["", "source", "parked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a move that has not simply moved.
+
+    Attributes
+    ----------
+    at : when it was announced, by the store's clock
+    why : why it is in this state
+    evidence : what was known of the object's order before the object was parked
+    answer : what a person said became of the object
+    lies : where the object was seen last; empty: nowhere that decides anything
+    """
+
+    state: State
+    way: Way = Way.THERE
+    at: Timestamp | None = None
+    why: str = ""
+    evidence: str = ""
+    answer: Answer = ""
+    lies: Lies = ""
+
+    def change(self, state: State, why: str = "") -> Row:
+        """Return the row in another state."""
+        return replace(self, state=state, why=why)
+
+
+@dataclass(slots=True)
+class Part:
+    """A range of a plan's rows that one machine carries out."""
+
+    start: int
+    end: int
+    begun: bool = False
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class Move:
+    """What was done about a plan: its release, or its undo.
+
+    Attributes
+    ----------
+    id : of the release, the plan's id; of the undo, ``<plan>-undo``
+    plan, sha256 : the plan's id, and the hash of its bytes
+    is_undo : whether the rows go back
+    by : who approved it
+    start, next, end : rows below ``next`` have been announced; a row below ``next`` that is not in
+        ``rows`` has moved. Rows from ``end`` on are left: this move does not announce them
+    stopped : why rows are left
+    announced_at : when the first row was announced, by the store's clock
+    still_since : since when a person confirmed that nobody takes from where consumers take
+    keep_until : until then the move is not forgotten
+    """
+
+    id: str
+    plan: str
+    sha256: str
+    by: str
+    start: int
+    end: int
+    keep_until: Timestamp
+    is_undo: bool = False
+    next: int = -1
+    stopped: str = ""
+    announced_at: Timestamp | None = None
+    still_since: Timestamp | None = None
+    parts: list[Part] = field(default_factory=list)
+    packed: list[tuple[Row, list[tuple[int, int]]]] = field(default_factory=list)
+    rows: dict[int, Row] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.next = max(self.next, self.start)
+        for row, ranges in self.packed:
+            for first, last in ranges:
+                self.rows.update(dict.fromkeys(range(first, last + 1), row))
+        self.packed = []
+
+    @property
+    def way(self) -> Way:
+        """The way of its rows, parking aside."""
+        return Way.BACK if self.is_undo else Way.THERE
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether no row waits or is open. Unproven rows outlive the move."""
+        if self.parts:
+            return all(part.ended for part in self.parts)
+        if self.next < self.end:
+            return False
+        return not any(
+            row.state in OPEN or row.state is State.WAITING for row in self.rows.values()
+        )
+
+    def get_state(self, number: int) -> State:
+        """Return the state of a row of the plan."""
+        row = self.rows.get(number)
+        if row is not None:
+            return row.state
+        if self.start <= number < self.next:
+            return State.MOVED
+        return State.WAITING if number < self.end else State.LEFT
+
+    def find(self, *states: State) -> list[int]:
+        """Return the numbers of the stored rows in these states, in their order."""
+        return sorted(number for number, row in self.rows.items() if row.state in states)
+
+    def pack(self) -> Move:
+        """Return the move as it is written: equal rows as ranges."""
+        numbers_by_row: dict[Row, list[int]] = {}
+        for number in sorted(self.rows):
+            numbers_by_row.setdefault(self.rows[number], []).append(number)
+        packed = [(row, list(_find_ranges(numbers))) for row, numbers in numbers_by_row.items()]
+        copy = replace(self, rows={})
+        copy.packed = packed
+        return copy
+
+
+def _find_ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield ascending numbers as ranges, both ends included."""
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if number != last + 1:
+            yield first, last
+            first = number
+        last = number
+    yield first, last
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Whom we hold paused.
+
+    Attributes
+    ----------
+    name : of the worker
+    words, way_back : how it is held, and how a person ends that without us
+    plan : the plan for which it was paused
+    is_kept : whether only ``resume PLAN --resume-worker`` ends it, because an undo needs it
+    is_sure : whether a run saw it paused. Else a run may have stopped between note and pause, and
+        may pause it later
+    ended_at : when it was resumed; None while it is held
+    """
+
+    name: str
+    words: str
+    way_back: str
+    by: str
+    since: Timestamp
+    plan: str
+    is_kept: bool = False
+    is_sure: bool = False
+    ended_at: Timestamp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Who works in the bucket; it lapses ``lease_s`` after the object was written last."""
+
+    token: str
+    plan: str
+    by: str
+    host: str
+    lease_s: float
+
+
+@dataclass(slots=True)
+class BucketState:
+    """The content of the object. ``count`` grows with each save."""
+
+    id: str
+    format: Literal["objectmove/state/1"] = "objectmove/state/1"
+    count: int = 0
+    lock: Lock | None = None
+    hold: Hold | None = None
+    moves: dict[str, Move] = field(default_factory=dict)
+
+    @property
+    def held(self) -> Hold | None:
+        """The hold, while the worker is held."""
+        return self.hold if self.hold is not None and self.hold.ended_at is None else None
+
+    @property
+    def unfinished(self) -> Move | None:
+        """The one move that has not ended."""
+        return next((move for move in self.moves.values() if not move.is_ended), None)
+
+    def encode(self) -> bytes:
+        """Return the bytes of the object."""
+        moves = {name: move.pack() for name, move in self.moves.items()}
+        packed = replace(self, moves=moves)
+        content: bytes = _STATE.dump_json(packed, exclude_defaults=True)
+        return content
+
+
+_STATE = TypeAdapter(BucketState)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A state as it was read: its version, and the store's time of the answer."""
+
+    state: BucketState
+    seen: Seen
+    now: datetime
+
+
+def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
+    """Return what the bucket knows; None when the object does not exist. Only reads.
+
+    Raises
+    ------
+    OldReleaseError
+        When there is none, and a release of version 0.1 is not finished.
+    PlanError
+        When it cannot be understood.
+    StoreError
+        When it cannot be read.
+    """
+    read = bucket.read_object(key)
+    if read is None:
+        if key == STATE:
+            check_old_releases(bucket)
+        return None
+    content, seen, now = read
+    try:
+        return Read(_STATE.validate_json(content), seen, now)
+    except ValidationError as error:
+        text = f"{key} cannot be understood: another version wrote it ({error.errors()[0]['msg']})"
+        raise PlanError(text) from error
+
+
+def check_old_releases(bucket: S3Bucket) -> None:
+    """Refuse a bucket in which version 0.1 left a release unfinished."""
+    plans: dict[str, bool] = {}
+    for seen in bucket.list_objects(OLD_RELEASES):
+        plan, _, name = seen.key.removeprefix(OLD_RELEASES).partition("/")
+        plans[plan] = name == "ended.json" or plans.get(plan, False)
+    for plan, is_ended in plans.items():
+        if not is_ended:
+            raise OldReleaseError(
+                f"{plan} was begun by version 0.1 and is not finished: finish it with version 0.1"
+            )
+
+
+def read_part(bucket: S3Bucket, move: Move, number: int) -> Move | None:
+    """Return a part's move as its own object shows it; None when it has not begun. Only reads."""
+    part = move.parts[number - 1]
+    if not part.begun:
+        return None
+    read = read_state(bucket, get_part_key(move.plan, number))
+    if read is None:
+        raise StoreError(f"part {number} of {move.plan} has begun, and its state was removed")
+    return read.state.moves[move.id]
+
+
+def get_part_key(plan: str, number: int) -> str:
+    """Return the key of a part's state object; parts count from 1."""
+    return f".runbook/parts/{plan}-{number}.json"
