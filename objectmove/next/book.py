@@ -17,21 +17,33 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import TypeAdapter
 
 from .bucket import Answer, OnAnswer, Request, S3Bucket, parse_time
 from .errors import HeldError, NotReadyError, StoppedError, StoreError
 from .plan import Timing
-from .state import STATE, BucketState, Lock, Read, check_old_releases, get_part_key, read_state
+from .state import (
+    NEWER,
+    STATE,
+    BucketState,
+    Lock,
+    Read,
+    check_old_releases,
+    find_holder,
+    get_part_key,
+    read_state,
+)
 
 CLAIMS = ".runbook/claims/"
 #: How often a conditional save is sent again when nobody knows what became of it.
 _TRIES = 3
+_FORMAT: Literal["objectmove/state/1"] = "objectmove/state/1"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _UNMET = ("PreconditionFailed", "ConditionalRequestConflict")
 
+Patience = Literal["none", "short", "long"]
 Notice = Callable[[str], None]
 """Called with what is waited for, and for how long."""
 
@@ -59,7 +71,8 @@ class Book:
     plan, by : what is carried out, and by whom: others read this in the lock
     is_conditional : whether the store honours conditions of puts
     part : of the plan whose state it is; 0: the bucket's state
-    is_patient : whether to wait also for a run that works
+    patience : whether to wait for the lock of a run that works (``long``), only of one that may
+        have died (``short``), or not at all
 
     Attributes
     ----------
@@ -80,19 +93,19 @@ class Book:
         by: str,
         is_conditional: bool,
         part: int = 0,
-        is_patient: bool = False,
+        patience: Patience = "short",
     ) -> None:
         self.bucket = bucket
         self.timing = timing
         self.clock = clock
         self.notice = notice
         self.key = get_part_key(plan, part) if part else STATE
-        self.state = BucketState(id="")
+        self.state = BucketState("", _FORMAT)
         self.stamp = _NEVER
         self.is_lost = False
         self.size_bytes = 0
         self._is_conditional = is_conditional
-        self._is_patient = is_patient
+        self._patience = patience
         self._lock = Lock(secrets.token_hex(8), plan, by, socket.gethostname(), timing.lease_s)
         name = self.key.removeprefix(".runbook/").removesuffix(".json").replace("/", "-")
         self._claims = f"{CLAIMS}{name}/"
@@ -120,9 +133,10 @@ class Book:
             text = f"{holder.by} on {holder.host} carries out {holder.plan}"
             lapse_s = holder.lease_s + self.timing.spread_s
             has_saved = first_count is not None and count != first_count
-            is_over = self.clock.monotonic() > began + lapse_s + 30
-            if is_over or (has_saved and not self._is_patient):
-                raise HeldError(f"{text}. Nothing was changed; try again when it has ended.")
+            is_over = self._patience == "none" or self.clock.monotonic() > began + lapse_s + 30
+            if is_over or (has_saved and self._patience == "short"):
+                why = f"{text}, or was killed: then its lock lapses within {lapse_s:g} s. Try again"
+                raise HeldError(why, count=count)
             first_count = count
             self.notice(f"{text}, or was killed: its lock lapses within {lapse_s:g} s")
             # At random: two runs that withdraw at once must not do so for ever.
@@ -151,19 +165,27 @@ class Book:
         """Take the lock; else return who has it, and a count that grows while they work."""
         claimer = None if self._is_conditional else self._claim()
         read = read_state(self.bucket, self.key)
-        holder = claimer or _find_holder(read, self.timing)
+        holder = claimer or self._find_other(read)
+        is_new = read is None and self.key == STATE
+        if is_new:
+            check_old_releases(self.bucket)
         if holder is None and self._take(read):
-            if read is None and self.key == STATE:
-                self._check_old()
+            if is_new:
+                self._keep_old_out()
             return None, 0
         self._withdraw()
         return holder or self._lock, read.state.count if read else -1
+
+    def _find_other(self, read: Read | None) -> Lock | None:
+        """Return who else has the lock, by a state as it was read."""
+        holder = find_holder(read, self.timing.spread_s)
+        return None if holder is None or holder.token == self._lock.token else holder
 
     def _take(self, read: Read | None) -> bool:
         """Write ourselves into the state as it was read; return whether we did."""
         monotonic = self.clock.monotonic()
         if read is None:
-            self.state = BucketState(id=secrets.token_hex(16))
+            self.state = BucketState(secrets.token_hex(16), _FORMAT)
             self._etag = ""
             self._read_at = (self.bucket.read_clock(), monotonic)
         else:
@@ -177,9 +199,10 @@ class Book:
         self.state.lock = self._lock
         return self._save()
 
-    def _check_old(self) -> None:
-        """Look again for releases of version 0.1, which may have begun since the first look."""
+    def _keep_old_out(self) -> None:
+        """Make version 0.1 refuse this bucket; look again whether it began something meanwhile."""
         try:
+            self.send([Request("put", NEWER, body=b"{}")])
             check_old_releases(self.bucket)
         except BaseException:
             self.send([Request("delete", self.key)])
@@ -253,6 +276,9 @@ class Book:
                     return True
             if answer.code in _UNMET:
                 return False
+            if not self._is_conditional and answer.effect == "unknown":
+                # It may still take effect. Our claim stays, and keeps others out until then.
+                raise StoppedError(f"{self.key}: {answer.message}. Try again")
             if answer.effect == "none" and self._is_conditional and answer.code != "NotSent":
                 # Its signature may have been too old: the estimate of the store's time was wrong.
                 self._read_at = (self.bucket.read_clock(), self.clock.monotonic())
@@ -328,12 +354,3 @@ class Book:
             self.notice(f"{why}: {left_s:.0f} s more")
             self.clock.sleep(max(0.2, min(left_s, self.timing.expires_s / 2)))
             self.save()
-
-
-def _find_holder(read: Read | None, timing: Timing) -> Lock | None:
-    """Return who has the lock, by the state; None when it is free or has lapsed."""
-    if read is None or read.state.lock is None:
-        return None
-    lock = read.state.lock
-    lease = timedelta(seconds=lock.lease_s + timing.spread_s)
-    return lock if read.seen.last_modified + lease > read.now else None

@@ -15,7 +15,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -225,7 +224,7 @@ class S3Bucket(Reach):
         self._http = Connections(self._host, self)
 
     def list_objects(
-        self, prefix: str, *, with_folders: bool = False, start: str = ""
+        self, prefix: str, *, with_folders: bool = False, start: str = "", page_size: int = 0
     ) -> Iterator[Seen]:
         """Yield the objects under a prefix, in any order.
 
@@ -234,10 +233,13 @@ class S3Bucket(Reach):
         with_folders : include keys that end with ``/``. A store on a file system lists such keys
             for folders that a bulk delete emptied
         start : leave out most keys before this one, where the store lists keys in their order
+        page_size : how many keys to ask for at a time; 0: as many as the store gives
         """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         if start:
             query["start-after"] = start[:-1]  # sorts before ``start``, so ``start`` is listed
+        if page_size:
+            query["max-keys"] = str(page_size)
         what = f"list {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListBucketResult")
@@ -265,18 +267,25 @@ class S3Bucket(Reach):
             raise StoreError(f"{what}: the answer is not a listing")
         return page
 
-    def look(self, keys: Sequence[str]) -> Look:
+    def look(self, keys: Sequence[str], *, failed: dict[str, StoreError] | None = None) -> Look:
         """Return each object with its metadata; leave out the keys that could not be read.
 
         A 404 counts if it bears the mark of the store. After any other 404, a listing must show
         that nothing is there.
+
+        Parameters
+        ----------
+        failed : is filled: for each key that could not be read, the error
         """
         looks: Look = {}
         heads = [partial(self._make_message, Request("head", key)) for key in keys]
         replies = self._http.exchange(heads, resend=True)
         for key, reply in zip(keys, replies, strict=True):
-            with suppress(StoreError):
+            try:
                 looks[key] = self._read_look(key, reply)
+            except StoreError as error:
+                if failed is not None:
+                    failed[key] = error
         return looks
 
     def _read_look(self, key: str, reply: Reply) -> Seen | None:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from typing import Protocol
 
 from chainlog import ChainedLog, LogError
@@ -207,12 +207,12 @@ class Carrier:
                 has_moved_one = self._get_state(wanted[0]) is State.MOVED
             self.operator.progress(self.move.next - self.move.start, total)
 
-    def park(self) -> list[int]:
+    def park(self, hold: Callable[[], None]) -> None:
         """Park what a person must decide on, or decided to be taken, if it is at its source.
 
-        Returns
-        -------
-        The rows whose object the worker could still pick up.
+        Parameters
+        ----------
+        hold : holds the worker; called before anything is parked
         """
         rows = self.move.rows
         numbers = self.move.find(State.UNPROVEN, State.TAKEN)
@@ -221,14 +221,15 @@ class Carrier:
         for number in numbers:
             planned = self.get_planned(number)
             place = self.looks.judge(planned, planned.key, is_source=True)
-            if place in (Place.SAME, Place.AGAIN, Place.UNKNOWN):
+            if place.is_here or place is Place.UNKNOWN:
                 at_source.append(number)
                 if rows[number].lies != "parked":
                     rows[number] = replace(rows[number], lies="source")
             elif rows[number].lies == "source":
                 rows[number] = replace(rows[number], lies="")
         if not self.abilities.parking or not at_source:
-            return at_source
+            return
+        hold()
         self._note_evidence([number for number in at_source if not rows[number].evidence])
         for number in at_source:
             rows[number] = replace(rows[number], state=State.WAITING, way=Way.PARK)
@@ -238,7 +239,6 @@ class Carrier:
             if row.state is State.WAITING:  # it cannot be parked
                 final = State.TAKEN if row.answer == "taken" else State.UNPROVEN
                 rows[number] = replace(row, state=final, way=self.move.way)
-        return [number for number in at_source if rows[number].lies != "parked"]
 
     def stop(self, why: str) -> None:
         """Announce nothing more: rows that wait are left."""
@@ -405,10 +405,8 @@ class Carrier:
         if not numbers:
             return
         self._check_hold()
-        needs = [self._list_needed(number, is_fresh=is_fresh) for number in numbers]
         self.book.renew()
-        self._looked_at = self.operator.clock.monotonic()
-        self.looks.look(chain.from_iterable(needs))
+        self._look(numbers, is_fresh=is_fresh)
         sends = []
         deletes = []
         for number in numbers:
@@ -430,17 +428,27 @@ class Carrier:
             self.operator.hold.check()
             self._held_at = now
 
-    def _list_needed(self, number: int, *, is_fresh: bool) -> list[str]:
-        """Return the keys that must be looked at before the table is asked about a row."""
-        row = self.move.rows[number]
-        source, destination = get_ends(self.plan.header, self.get_planned(number), row.way)
-        if number in self.unsure:
-            return [source, destination]
-        if is_fresh and row.state is State.WAITING:
-            return [] if self._guards_copies else [destination]
-        if is_fresh and row.state is State.LANDED:
-            return [] if self._guards_deletes else [source]
-        return [source, destination]
+    def _look(self, numbers: Sequence[int], *, is_fresh: bool) -> None:
+        """Look at the ends of rows, as far as the store does not guard what may be sent."""
+        header = self.plan.header
+        sources: list[str] = []
+        destinations: list[str] = []
+        both: list[str] = []
+        for number in numbers:
+            row = self.move.rows[number]
+            planned = self.get_planned(number)
+            if not is_fresh or number in self.unsure:
+                both += get_ends(header, planned, row.way)
+            elif row.state is State.WAITING:
+                destinations.append(planned.to)
+            else:
+                sources.append(planned.key)
+        self._looked_at = self.operator.clock.monotonic()
+        self.looks.look(both)
+        if not self._guards_copies:
+            self.looks.look_in_order(header.to, destinations, believes_absence=True)
+        if not self._guards_deletes:
+            self.looks.look_in_order(header.source, sources, believes_absence=False)
 
     def _decide(self, number: int, *, is_fresh: bool) -> Rule:
         """Ask the table about a row."""
@@ -494,12 +502,15 @@ class Carrier:
                 del self.move.rows[number]
             case self.move.way:
                 place = self.looks.judge(planned, planned.key, is_source=True)
-                lies: Lies = "source" if place in (Place.SAME, Place.AGAIN) else ""
+                lies: Lies = "source" if place.is_here else ""
                 row = replace(row, state=state, why=why, at=None, lies=lies)
                 self.move.rows[number] = row
             case Way.PARK:
                 final = State.TAKEN if row.answer == "taken" else State.UNPROVEN
-                self._end_aside(number, final, "parked" if state is State.MOVED else "")
+                parked = self.plan.header.get_parked_key(planned.key)
+                place = self.looks.judge(planned, parked, is_source=False)
+                is_parked = state is State.MOVED or place.is_here
+                self._end_aside(number, final, "parked" if is_parked else "")
             case Way.FREE if state is State.MOVED:
                 self._end_aside(number, State.FREED, "source")
             case Way.FREE:  # its source is occupied, or the parked object has gone

@@ -112,7 +112,16 @@ class LimitError(RefusedError):
 
 
 class HeldError(RefusedError):
-    """Another run works in the bucket; the message says which."""
+    """Another run works in the bucket; the message says which.
+
+    Attributes
+    ----------
+    count : grows with each save of the other run
+    """
+
+    def __init__(self, message: str, *, count: int = 0) -> None:
+        super().__init__(message)
+        self.count = count
 
 
 class MoversError(RefusedError):

@@ -8,22 +8,22 @@ from pathlib import Path
 from .bucket import S3Bucket, Version
 from .looks import judge, look_surely
 from .plan import Plan, PlanRow, fetch_plan
-from .result import list_pieces
-from .state import PLANS, BucketState, Move
+from .state import PLANS, BucketState, read_stories
 from .table import OPEN, Place, State
 
 _HELD = (*OPEN, State.UNPROVEN, State.TAKEN)
 
 
-def _list_held(bucket: S3Bucket, move: Move) -> Iterator[tuple[State, PlanRow]]:
-    """Yield the rows of a move that nobody else may move, with their states."""
-    plan: Plan | None = None
-    for piece in list_pieces(bucket, move):
-        for number in piece.find(*_HELD):
+def _list_held(bucket: S3Bucket, state: BucketState) -> Iterator[tuple[str, State, PlanRow]]:
+    """Yield the rows that nobody else may move, each after its plan's id and its state."""
+    for story in read_stories(bucket, state):
+        release = story.release
+        plan: Plan | None = None
+        for number, row in story.list_rows(*_HELD):
             if plan is None:
-                path = Path(f"{move.plan}.jsonl")
-                plan = fetch_plan(bucket, PLANS + move.sha256, move.sha256, path)
-            yield piece.rows[number].state, plan.rows[number]
+                path = Path(f"{release.plan}.jsonl")
+                plan = fetch_plan(bucket, PLANS + release.sha256, release.sha256, path)
+            yield release.plan, row.state, plan.rows[number]
 
 
 class Owned:
@@ -36,10 +36,9 @@ class Owned:
 
     def __init__(self, bucket: S3Bucket, state: BucketState, *, beside: str = "") -> None:
         self._by_key: dict[str, tuple[State, Version]] = {}
-        for move in state.moves.values():
-            if move.plan != beside:
-                for row_state, row in _list_held(bucket, move):
-                    self._by_key[row.key] = (row_state, row)
+        for plan, row_state, row in _list_held(bucket, state):
+            if plan != beside:
+                self._by_key[row.key] = (row_state, row)
 
     def explain(self, seen: Version) -> str:
         """Say in a word why an object is held; empty when it is not.
@@ -57,25 +56,22 @@ class Owned:
         return "in_doubt" if state is State.UNPROVEN else "taken"
 
 
-def list_in_reach(bucket: S3Bucket, state: BucketState) -> list[str]:
+def list_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
     """Return the source keys where something lies that the worker may ship a second time.
 
     Of a row that is open, a request may still take effect: it counts in any case.
+
+    Returns
+    -------
+    For each key, the plan that has the row.
     """
-    in_reach = []
-    rows: dict[str, PlanRow] = {}
-    for move in state.moves.values():
-        for row_state, row in _list_held(bucket, move):
-            if row_state in OPEN:
-                in_reach.append(row.key)
-            else:
-                rows[row.key] = row
-    keys = sorted(rows)
-    looks = look_surely(bucket, keys)
-    for key in keys:
+    held = list(_list_held(bucket, state))
+    looks = look_surely(bucket, sorted({row.key for _, _, row in held}))
+    in_reach: dict[str, str] = {}
+    for plan, row_state, row in held:
         place = Place.UNKNOWN
-        if key in looks:
-            place = judge(bucket, rows[key], looks[key], is_source=True)
-        if place in (Place.SAME, Place.AGAIN, Place.UNKNOWN):
-            in_reach.append(key)
-    return sorted(set(in_reach))
+        if row.key in looks and row_state not in OPEN:
+            place = judge(bucket, row, looks[row.key], is_source=True)
+        if place.is_here or place is Place.UNKNOWN:
+            in_reach[row.key] = plan
+    return in_reach

@@ -27,7 +27,6 @@ from .plan import (
     check_prefixes,
     describe_window,
     fetch_plan,
-    save_plan,
     write_plan,
 )
 from .probe import SCRATCH_NAME, check_right_to_delete, probe
@@ -336,8 +335,8 @@ class _Selection:
             return "", "unreadable"
 
 
-def find_plan(bucket: S3Bucket, plan_id: str, folder: Path) -> Plan | None:
-    """Write a plan that the bucket knows into a folder; None when the bucket does not know it.
+def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
+    """Return a plan that the bucket knows, without a folder; None when it does not. Only reads.
 
     Raises
     ------
@@ -348,8 +347,6 @@ def find_plan(bucket: S3Bucket, plan_id: str, folder: Path) -> Plan | None:
     moves = read.state.moves.values() if read is not None else ()
     for move in moves:
         if plan_id in (move.id, move.plan):
-            path = folder / f"{move.plan}.jsonl"
-            plan = fetch_plan(bucket, PLANS + move.sha256, move.sha256, path)
-            save_plan(plan)
-            return plan
+            path = Path(f"{move.plan}.jsonl")
+            return fetch_plan(bucket, PLANS + move.sha256, move.sha256, path)
     return None

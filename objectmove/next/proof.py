@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from .bucket import S3Bucket, Seen
 from .errors import NotNowError
 from .looks import judge, look_surely, scan
 from .plan import Plan
-from .result import list_pieces
-from .state import Move, Way, read_state
+from .state import Move, Story, Way, read_state, read_story
 from .table import Direction, Place, Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
@@ -41,6 +39,7 @@ class MoveProof(NamedTuple):
     approved_by : who approved the plan
     taken_back_by : the undo that took rows back; empty when no undo did
     parked : for each source key, the key where the object is parked; at most 100
+    undo_until : until when the release may be taken back; None when nothing was announced
     """
 
     plan: str
@@ -50,6 +49,7 @@ class MoveProof(NamedTuple):
     approved_by: str
     taken_back_by: str
     parked: dict[str, str]
+    undo_until: datetime | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -57,9 +57,8 @@ class MoveProof(NamedTuple):
 
         After an undo, or if another key was written, no proof is complete.
         """
-        return not any(
-            count for outcome, count in self.counts.items() if outcome not in _AS_PLANNED
-        )
+        lacking = [n for outcome, n in self.counts.items() if outcome not in _AS_PLANNED]
+        return not self.taken_back_by and sum(lacking) == 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the proof as JSON."""
@@ -84,28 +83,26 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         When the bucket cannot be read or understood: nothing is proven then.
     """
     read = read_state(bucket)
-    moves = read.state.moves if read is not None else {}
-    release = moves.get(plan.id)
-    if read is None or release is None:
+    story = read_story(bucket, read.state, plan.id) if read is not None else None
+    if read is None or story is None:
         raise NotNowError(f"{plan.id} was never begun, or its time is over and it was forgotten")
-    undo = moves.get(plan.undo_id)
-    pieces = list_pieces(bucket, release)
     foreign: list[str] = []
     sources = _find_places(bucket, plan, is_source=True, foreign=foreign, began_at=None)
-    began_at = release.announced_at
+    began_at = story.release.announced_at
     destinations = _find_places(bucket, plan, is_source=False, foreign=foreign, began_at=began_at)
-    parked = _look_at_parked(bucket, plan, [*pieces, *([undo] if undo else [])])
+    parked = _look_at_parked(bucket, plan, story)
     outcomes: dict[str, list[str]] = {str(outcome): [] for outcome in Proof}
     outcomes["lost"] = []
     outcomes["foreign_changed"] = foreign
     named_parked: dict[str, str] = {}
     for number, row in enumerate(plan.rows):
-        move = _find_move(number, pieces, undo) or release
+        move = _find_move(number, story)
         stored = move.rows.get(number)
         if stored is not None and stored.lies == "parked" and len(named_parked) < _NAMED:
             named_parked[row.key] = plan.header.get_parked_key(row.key)
         places = _Places(sources[number], destinations[number], parked.get(number, Place.UNKNOWN))
         outcomes[_judge(move, number, places)].append(row.key)
+    undo = story.undo
     return MoveProof(
         plan=plan.id,
         at=read.now,
@@ -115,9 +112,10 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
             for outcome, keys in outcomes.items()
             if keys and outcome != Proof.IN_PLACE
         },
-        approved_by=release.by,
+        approved_by=story.release.by,
         taken_back_by=undo.id if undo is not None and undo.announced_at is not None else "",
         parked=named_parked,
+        undo_until=began_at and began_at + timedelta(seconds=plan.header.undo_s),
     )
 
 
@@ -162,13 +160,12 @@ def _find_places(
     return places
 
 
-def _look_at_parked(bucket: S3Bucket, plan: Plan, moves: Sequence[Move]) -> dict[int, Place]:
+def _look_at_parked(bucket: S3Bucket, plan: Plan, story: Story) -> dict[int, Place]:
     """Return what is at the parking places of rows that were, or are being, parked."""
     numbers = set[int]()
-    for move in moves:
-        for number, row in move.rows.items():
-            if row.lies == "parked" or row.way in (Way.PARK, Way.FREE):
-                numbers.add(number)
+    for number, row in story.list_rows(*State):
+        if row.lies == "parked" or row.way in (Way.PARK, Way.FREE):
+            numbers.add(number)
     keys = {plan.header.get_parked_key(plan.rows[number].key): number for number in numbers}
     looks = look_surely(bucket, list(keys))
     return {
@@ -177,14 +174,12 @@ def _look_at_parked(bucket: S3Bucket, plan: Plan, moves: Sequence[Move]) -> dict
     }
 
 
-def _find_move(number: int, pieces: Sequence[Move], undo: Move | None) -> Move | None:
-    """Return the move that dealt with a row last; None when none did."""
+def _find_move(number: int, story: Story) -> Move:
+    """Return the move that dealt with a row last."""
+    undo = story.undo
     if undo is not None and undo.get_state(number) not in (State.LEFT, State.WAITING):
         return undo
-    for piece in pieces:
-        if piece.start <= number < max(piece.end, piece.next) or len(pieces) == 1:
-            return piece
-    return None
+    return story.find_piece(number)
 
 
 def _judge(move: Move, number: int, places: _Places) -> str:

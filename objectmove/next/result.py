@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from typing import Any
 
 from .bucket import S3Bucket, format_time
 from .plan import Plan
-from .state import BucketState, Move, Row, read_part, read_state
+from .state import BucketState, Move, Story, read_state, read_stories
 from .table import OPEN, State
 
 
@@ -64,95 +64,76 @@ class MoveResult:
 
 
 _UNFINISHED = (State.WAITING, *OPEN)
-_SKIPPED = (State.SKIPPED, State.SHIPPED)
 
 
 def sum_up(
     plan: Plan,
-    move: Move,
+    story: Story,
     state: BucketState,
-    pieces: Sequence[Move],
     *,
     already: int = 0,
     stopped: str = "",
-    in_reach: Sequence[str] = (),
+    in_reach: Mapping[str, str],
 ) -> MoveResult:
     """Return the result of a run.
 
     Parameters
     ----------
-    move : what was done last about the plan: its release, or its undo
-    pieces : the moves of the release's parts that have begun, or the release; and the undo
+    in_reach : the plan of each key that the worker may ship twice
     """
-    rows = _list_rows(pieces)
-    last = [piece for piece in pieces if piece.is_undo is move.is_undo]
-    moved = ahead = 0
-    for piece in last:
-        stored_ahead = sum(number >= piece.next for number in piece.rows)
-        moved += piece.next - piece.start - len(piece.rows) + stored_ahead
-        ahead += piece.end - piece.next - stored_ahead
-    stored = _list_rows(last)
-    unfinished = [(number, row) for number, row in stored if row.state in _UNFINISHED]
-    skipped = [(number, row) for number, row in stored if row.state in _SKIPPED]
-    rest = len(plan.rows) - moved - ahead - len(stored)
-    waiting = ahead + len(unfinished)
-    left = sum(row.state is State.FREED for _, row in rows)
-    if not move.is_ended:
-        waiting += rest
-    elif not move.is_undo:
-        left += rest + sum(row.state is State.LEFT for _, row in stored)
-    unended = [piece for piece in pieces if not piece.is_ended]
-    ways_on = list_ways_on(state, unended[-1] if unended else move, pieces)
-    if not ways_on and (left or skipped) and not move.is_undo:
+    move = story.last
+    counts: Counter[State] = Counter()
+    told: dict[str, list[dict[str, str]]] = {"skipped": [], "conflicts": [], "failed": []}
+    for number in range(len(plan.rows)):
+        piece = move if move.is_undo else story.find_piece(number)
+        counts[piece.get_state(number)] += 1
+        stored = piece.rows.get(number)
+        if stored is None:
+            continue
+        reason = {"key": plan.rows[number].key, "reason": stored.why}
+        if stored.state in (State.SKIPPED, State.SHIPPED):
+            told["skipped"].append(reason)
+            # It is where it was: something else is where it would go.
+            told["conflicts"] += [reason] if stored.lies else []
+        elif stored.state in _UNFINISHED and stored.why:
+            told["failed"].append(reason)
+    left = 0 if move.is_undo else counts[State.LEFT] + counts[State.FREED]
+    ways_on = [f"resume {other}" for other in sorted({*in_reach.values()} - {plan.id})]
+    ways_on += list_ways_on(state, story)
+    if not ways_on and (left or told["skipped"]) and not move.is_undo:
         ways_on = ["plan"]
+    rows = story.list_rows(*State)
     return MoveResult(
         plan=move.id,
-        moved=moved,
+        moved=counts[State.MOVED],
         already=already,
-        skipped=_explain(plan, skipped),
-        # Where the object is where it was, something else is where it would go.
-        conflicts=_explain(plan, [(number, row) for number, row in skipped if row.lies]),
-        failed=_explain(plan, [(number, row) for number, row in unfinished if row.why]),
         unproven=[plan.rows[number].key for number, row in rows if row.state is State.UNPROVEN],
         parked=[plan.rows[number].key for number, row in rows if row.lies == "parked"],
-        waiting=waiting,
+        waiting=sum(counts[name] for name in _UNFINISHED),
         left=left,
         is_held=state.held is not None,
         is_ended=move.is_ended,
         stopped=stopped or move.stopped,
-        in_reach=list(in_reach),
+        in_reach=sorted(in_reach),
         ways_on=ways_on,
+        **told,
     )
 
 
-def _list_rows(pieces: Sequence[Move]) -> list[tuple[int, Row]]:
-    """Return the stored rows of several moves, each with its number."""
-    rows: list[tuple[int, Row]] = []
-    for piece in pieces:
-        rows += sorted(piece.rows.items())
-    return rows
-
-
-def _explain(plan: Plan, rows: Sequence[tuple[int, Row]]) -> list[dict[str, str]]:
-    """Return for each row its key, and why it is in its state."""
-    return [{"key": plan.rows[number].key, "reason": row.why} for number, row in rows]
-
-
-def list_ways_on(state: BucketState, move: Move, pieces: Sequence[Move]) -> list[str]:
-    """Return the commands that lead on from a move, without ``plan``; none when it is over."""
-    if not move.is_ended:
-        return [get_resume(move)]
-    rows = [row for _, row in _list_rows(pieces)]
-    ways_on = []
-    if any(row.state is State.UNPROVEN and row.lies for row in rows):
-        ways_on = [f"settle {move.plan}"]
+def list_ways_on(state: BucketState, story: Story) -> list[str]:
+    """Return the commands that lead on about a plan, without ``plan``; none when it is over."""
+    if story.unended is not None:
+        return [get_resume(story.unended)]
+    plan = story.release.plan
+    in_doubt = story.list_rows(State.UNPROVEN)
+    ways_on = [f"settle {plan}"] if any(row.lies for _, row in in_doubt) else []
     held = state.held
-    if held is None or held.plan != move.plan:
+    if held is None or held.plan != plan:
         return ways_on
-    in_doubt = (State.UNPROVEN, State.TAKEN)
-    is_in_reach = any(row.state in in_doubt and row.lies == "source" for row in rows)
+    rows = [*in_doubt, *story.list_rows(State.TAKEN)]
+    is_in_reach = any(row.lies == "source" for _, row in rows)
     worker = " --resume-worker" if held.is_kept or is_in_reach else ""
-    return [*ways_on, f"resume {move.plan}{worker}"]
+    return [*ways_on, f"resume {plan}{worker}"]
 
 
 def get_resume(move: Move) -> str:
@@ -166,10 +147,11 @@ def get_resume(move: Move) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A move that is not over.
+    """A plan about which something is left to do.
 
     Attributes
     ----------
+    plan : id of its release, or of its undo
     rows : how many rows wait, are open or unproven
     way_on : the command that leads on
     held_by, held_since : who holds the worker for it, and since when; empty when nobody does
@@ -185,47 +167,28 @@ class Unfinished:
 
 
 def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
-    """Return the moves that are not over, with the command that leads on. Only reads.
+    """Return the plans about which something is left to do. Only reads.
 
     Raises
     ------
-    StoreError, PlanError, OldReleaseError
+    StoreError, PlanError
         As ``read_state`` raises them.
     """
     read = read_state(bucket)
     if read is None:
         return []
-    state = read.state
     found = []
-    held = state.held
-    for plan in dict.fromkeys(move.plan for move in state.moves.values()):
-        moves = [move for move in state.moves.values() if move.plan == plan]
-        pieces = list(chain.from_iterable(list_pieces(bucket, move) for move in moves))
-        unended = [move for move in moves if not move.is_ended]
-        move = unended[-1] if unended else moves[-1]
-        ways_on = list_ways_on(state, move, pieces)
+    for story in read_stories(bucket, read.state):
+        ways_on = list_ways_on(read.state, story)
         if not ways_on:
             continue
-        rows = sum(piece.end - piece.next for piece in pieces)
-        rows += sum(len(piece.find(*OPEN, State.WAITING, State.UNPROVEN)) for piece in pieces)
-        is_held = held is not None and held.plan == plan
-        found.append(
-            Unfinished(
-                plan=move.id,
-                by=move.by,
-                state="not finished" if unended else "in doubt",
-                rows=rows,
-                way_on=ways_on[0],
-                held_by=held.by if held is not None and is_held else "",
-                held_since=format_time(held.since) if held is not None and is_held else "",
-            )
-        )
+        move = story.unended or story.last
+        rows = sum(piece.end - piece.next for piece in story.all)
+        rows += len(story.list_rows(*_UNFINISHED, State.UNPROVEN))
+        held = read.state.held
+        holder = {}
+        if held is not None and held.plan == move.plan:
+            holder = {"held_by": held.by, "held_since": format_time(held.since)}
+        state = "in doubt" if move.is_ended else "not finished"
+        found.append(Unfinished(move.id, move.by, state, rows, ways_on[0], **holder))
     return found
-
-
-def list_pieces(bucket: S3Bucket, move: Move) -> list[Move]:
-    """Return the moves of the parts that have begun; without parts, the move itself."""
-    if not move.parts:
-        return [move]
-    parts = [read_part(bucket, move, number) for number in range(1, len(move.parts) + 1)]
-    return [part for part in parts if part is not None]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from .book import Book
+from .book import Book, Patience
 from .bucket import Request, S3Bucket, format_time
 from .carry import Carrier, Operator
 from .errors import (
@@ -35,9 +35,9 @@ from .looks import judge, scan
 from .owned import Owned, list_in_reach
 from .plan import Abilities, Plan
 from .probe import check_right_to_delete, probe
-from .result import MoveResult, get_resume, list_pieces, sum_up
+from .result import MoveResult, get_resume, sum_up
 from .settling import answer_row, check_answers
-from .state import PLANS, Hold, Move, Part, Row, get_part_key, read_state
+from .state import PLANS, Hold, Move, Part, Row, get_part_key, read_state, read_stories, read_story
 from .table import Place, State
 
 #: A release goes on if at most this many of its objects changed, or at most a tenth.
@@ -198,7 +198,8 @@ class Run:
     main: Book = field(init=False)
     _already: int = field(init=False, default=0)
     _stopped: str = field(init=False, default="")
-    _in_reach: list[str] = field(init=False, default_factory=list)
+    _is_held: bool = field(init=False, default=False)
+    _in_reach: dict[str, str] = field(init=False, default_factory=dict)
 
     # --- what a run is asked to do ---
 
@@ -225,25 +226,23 @@ class Run:
         for number in numbers:
             # Another machine may work on a part that was not named.
             with suppress(*(() if part else (HeldError,))):
-                self._work_part(number, may_begin=begins == "release")
-        with self._open(is_patient=True):
+                self._try_part(number, may_begin=begins == "release")
+        with self._open(patience="long"):
             release = self.main.state.moves[self.plan.id]
             self._let_go()
-            return self._report(release)
+            return self._report()
 
     def settle(self, taken: Sequence[str], not_taken: Sequence[str], approve: str) -> MoveResult:
         """Carry out a person's answers."""
         self._probe()
         with self._open():
             move = self._find_release(may_begin=False)
-            self._refuse_other()
+            other = self.main.state.unfinished
+            if other is not None:
+                raise NotNowError(f"{other.id} is not finished", way_on=get_resume(other))
             moves = [move, *filter(None, [self.main.state.moves.get(self.plan.undo_id)])]
-            for each in moves:
-                if not each.is_ended:
-                    text = f"{each.id} is not finished: what is open must be finished first"
-                    raise NotNowError(text, way_on=get_resume(each))
             answers = check_answers(
-                self.bucket, self.plan, moves, taken=taken, not_taken=not_taken, approve=approve
+                self.bucket, self.plan, taken=taken, not_taken=not_taken, approve=approve
             )
             with self._catching(move):
                 self._hold()
@@ -256,17 +255,17 @@ class Run:
                         book.save()
                         self._carry(book, piece, may_announce=False)
                 self._let_go()
-                return self._report(move)
+                return self._report()
 
     def let_worker_go(self, approve: str) -> MoveResult:
         """Resume the worker, whatever may ship twice, if that is approved."""
         with self._open(is_conditional=self.plan.header.abilities.conditional_put):
-            move = self._find_release(may_begin=False)
+            self._find_release(may_begin=False)
             held = self.main.state.held
             if held is None or held.plan != self.plan.id:
                 raise NotNowError(f"the worker is not held for {self.plan.id}")
             self._check_name(held)
-            keys = list_in_reach(self.bucket, self.main.state)
+            keys = sorted(list_in_reach(self.bucket, self.main.state))
             needed = self.plan.digest("resume-worker", *keys)
             if keys and approve != needed:
                 raise NotApprovedError(
@@ -276,7 +275,7 @@ class Run:
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
             self._end_hold(held)
-            return self._report(move)
+            return self._report()
 
     # --- beginning ---
 
@@ -288,12 +287,12 @@ class Run:
 
     @contextmanager
     def _open(
-        self, *, is_patient: bool = False, is_conditional: bool | None = None
+        self, *, patience: Patience = "short", is_conditional: bool | None = None
     ) -> Iterator[Book]:
         """Take the main lock; refuse a bucket that forgot this plan's state."""
         if is_conditional is None:
             is_conditional = self.abilities.conditional_put
-        with self._make_book(is_conditional=is_conditional, is_patient=is_patient) as self.main:
+        with self._make_book(is_conditional=is_conditional, patience=patience) as self.main:
             if self.main.state.id != self.plan.header.bucket_id:
                 raise ForgottenError(
                     f".runbook/ was removed since {self.plan.id} was made: plan again",
@@ -301,7 +300,9 @@ class Run:
                 )
             yield self.main
 
-    def _make_book(self, *, is_conditional: bool, is_patient: bool = False, part: int = 0) -> Book:
+    def _make_book(
+        self, *, is_conditional: bool, patience: Patience = "short", part: int = 0
+    ) -> Book:
         return Book(
             self.bucket,
             self.plan.header.timing,
@@ -310,7 +311,7 @@ class Run:
             plan=self.plan.id,
             by=self.operator.name,
             is_conditional=is_conditional,
-            is_patient=is_patient,
+            patience=patience,
             part=part,
         )
 
@@ -373,29 +374,21 @@ class Run:
             raise NotNowError(f"{other.id} is not finished", way_on=get_resume(other))
 
     def _forget(self) -> None:
-        """Forget moves that are over for good, and what the bucket keeps for them."""
+        """Forget plans that are over for good, and what the bucket keeps for them."""
         state = self.main.state
-        gone: list[Move] = []
-        for move in state.moves.values():
-            pieces = list_pieces(self.bucket, move)
-            is_open = any(piece.find(State.UNPROVEN, State.TAKEN) for piece in pieces)
-            hold = state.hold
-            is_held = False
-            if hold is not None and hold.plan == move.plan:
-                is_held = hold.ended_at is None or not hold.is_sure
-            if move.is_ended and not is_open and not is_held and move.keep_until < self.main.stamp:
-                gone.append(move)
-        plans = {move.plan for move in gone}
-        kept = {move.plan for move in state.moves.values() if move not in gone}
-        for move in gone:
-            if move.plan in kept:
+        for story in read_stories(self.bucket, state):
+            plan = story.release.plan
+            is_held = state.hold is not None and state.hold.plan == plan
+            is_over = not (is_held or story.unended or story.list_rows(State.UNPROVEN, State.TAKEN))
+            if not is_over or any(move.keep_until >= self.main.stamp for move in story.all):
                 continue
-            del state.moves[move.id]
-            keys = [PLANS + move.sha256]
-            keys += [get_part_key(move.plan, number + 1) for number in range(len(move.parts))]
+            for move in (story.release, story.undo):
+                if move is not None:
+                    del state.moves[move.id]
+            keys = [PLANS + story.release.sha256]
+            parts = range(1, len(story.release.parts) + 1)
+            keys += [get_part_key(plan, number) for number in parts]
             self.main.send([Request("delete", key) for key in keys])
-        if state.hold is not None and state.hold.plan in plans - kept:
-            state.hold = None
 
     def _make_undo(self, release: Move) -> Move:
         """Return the move that takes a release back."""
@@ -439,7 +432,7 @@ class Run:
             else:
                 self._carry(self.main, move)
             self._let_go()
-            return self._report(move)
+            return self._report()
 
     def _take_back(self, release: Move, undo: Move) -> MoveResult:
         """End the release, and take back what moved."""
@@ -449,14 +442,13 @@ class Run:
         with self._catching(undo):
             if not (undo.is_ended and release.is_ended):
                 self._hold()
-            if not release.is_ended:
-                self._stop(release)
+            self._stop(release)
             if not release.is_ended:
                 raise StoppedError(f"{release.id} could not be finished: {self._stopped}")
             state.moves[undo.id] = undo
             self._carry(self.main, undo)
             self._let_go()
-            return self._report(undo)
+            return self._report()
 
     def _stop(self, release: Move) -> None:
         """End a release: announce nothing more, and finish what is open."""
@@ -469,6 +461,28 @@ class Run:
                     self._carry(book, piece, is_stop=True)
                     part.ended = piece.is_ended
 
+    def _try_part(self, number: int, *, may_begin: bool) -> None:
+        """Carry out one part; wait for the lock of a run that may have died.
+
+        Meanwhile nobody has the main lock.
+        """
+        timing = self.plan.header.timing
+        clock = self.operator.clock
+        deadline = clock.monotonic() + timing.lease_s + timing.spread_s + 30
+        first_count: int | None = None
+        while True:
+            try:
+                self._work_part(number, may_begin=may_begin)
+            except HeldError as error:
+                has_saved = first_count not in (None, error.count)
+                if has_saved or clock.monotonic() > deadline:
+                    raise
+                first_count = error.count
+                self.operator.notice(str(error))
+                clock.sleep(1.0)
+            else:
+                return
+
     def _work_part(self, number: int, *, may_begin: bool) -> None:
         """Carry out one part, under a lock of its own.
 
@@ -480,14 +494,14 @@ class Run:
         move: Move | None = None
         try:
             with ExitStack() as stack:
-                with self._open(is_patient=True) as main:
+                with self._open(patience="long") as main:
                     move = self._find_release(may_begin=may_begin)
                     part = move.parts[number - 1]
                     if part.ended:
                         return
                     with self._catching(move):
                         self._hold()
-                        opened = self._open_part(move, number)
+                        opened = self._open_part(move, number, patience="none")
                         book, piece = stack.enter_context(opened)
                         part.begun = True
                         self._begin(main, move)
@@ -499,15 +513,17 @@ class Run:
                 error.way_on = error.way_on or way_on
                 raise
             raise InterruptedMoveError(0, way_on=way_on, is_held=True) from error
-        with self._open(is_patient=True) as main:
+        with self._open(patience="long") as main:
             main.state.moves[self.plan.id].parts[number - 1].ended = piece.is_ended
 
     @contextmanager
-    def _open_part(self, move: Move, number: int) -> Iterator[tuple[Book, Move]]:
+    def _open_part(
+        self, move: Move, number: int, *, patience: Patience = "short"
+    ) -> Iterator[tuple[Book, Move]]:
         """Take the lock of a part, and yield its move."""
         part = move.parts[number - 1]
         is_conditional = self.abilities.conditional_put
-        with self._make_book(is_conditional=is_conditional, part=number) as book:
+        with self._make_book(is_conditional=is_conditional, patience=patience, part=number) as book:
             piece = book.state.moves.get(move.id)
             if piece is None and part.begun:
                 raise ForgottenError(f"the state of part {number} of {move.id} was removed")
@@ -535,16 +551,17 @@ class Run:
         except (MoveError, KeyboardInterrupt) as error:
             has_begun = move.announced_at is not None
             with suppress(MoveError, KeyboardInterrupt):
+                self._let_go()
                 if not has_begun:
                     self.main.state.moves.pop(move.id, None)
-                self._let_go()
                 self.main.save()
             way_on = self._name_way_on(move)
             if isinstance(error, KeyboardInterrupt):
-                result = self._report(move)
+                result = self._report()
                 is_held = result.is_held
                 raise InterruptedMoveError(result.moved, way_on=way_on, is_held=is_held) from error
-            if has_begun and isinstance(error, RefusedError | StoreError):
+            is_refusal = isinstance(error, RefusedError) and not isinstance(error, HeldError)
+            if has_begun and (is_refusal or isinstance(error, StoreError)):
                 raise StoppedError(str(error), way_on=error.way_on or way_on) from error
             error.way_on = error.way_on or way_on
             raise
@@ -575,7 +592,7 @@ class Run:
             carrier.believe_log()
             if piece.is_undo and since is None:
                 carrier.turn_round()
-            if is_stop or self.is_stop:
+            if (is_stop or self.is_stop) and not piece.is_ended:
                 carrier.stop("it was stopped by --stop-here")
             carrier.finish()
             if may_announce and not piece.is_ended:
@@ -596,8 +613,10 @@ class Run:
             raise
         finally:
             self._already += carrier.already
-        carrier.park()
+        carrier.park(self._hold)
         book.save()
+        if piece.is_ended:
+            self.operator.note(self.plan.id, "ended", move=piece.id)
 
     def _begin(self, book: Book, move: Move) -> None:
         """Note when the first row of a move is announced: its time for an undo begins.
@@ -614,27 +633,29 @@ class Run:
             self.operator.note(self.plan.id, "begun", move=move.id, by=self.operator.name)
 
     def _name_way_on(self, move: Move) -> str:
-        """Return the command that goes on with a move, or begins it if the bucket lacks it."""
+        """Return the command that goes on with a move.
+
+        Unless the bucket is known to have the move, the command that begins it: that goes on, too.
+        """
         with suppress(MoveError):
             read = read_state(self.bucket)
-            if read is None or move.id not in read.state.moves:
-                verb = "undo" if move.is_undo else "apply"
-                approval = self.plan.undo_approval if move.is_undo else self.plan.sha256
-                still = " --consumer-stands-still" if move.is_undo else ""
-                return f"{verb} {self.plan.id}{still} --approve {approval}"
-        return get_resume(move)
+            if read is not None and move.id in read.state.moves:
+                return get_resume(read.state.moves[move.id])
+        verb = "undo" if move.is_undo else "apply"
+        approval = self.plan.undo_approval if move.is_undo else self.plan.sha256
+        still = " --consumer-stands-still" if move.is_undo else ""
+        return f"{verb} {self.plan.id}{still} --approve {approval}"
 
     def _make_filter(self, piece: Move) -> Callable[[int], bool]:
         """Return a function that tells whether a move is about a row: an undo, about what moved."""
         if not piece.is_undo:
             return lambda _number: True
-        released = list_pieces(self.bucket, self.main.state.moves[self.plan.id])
+        story = read_story(self.bucket, self.main.state, self.plan.id)
+        if story is None:
+            raise StoreError(f"the bucket forgot {self.plan.id}")
 
         def has_moved(number: int) -> bool:
-            for move in released:
-                if move.start <= number < max(move.end, move.next):
-                    return move.get_state(number) is State.MOVED
-            return False
+            return story.find_piece(number).get_state(number) is State.MOVED
 
         return has_moved
 
@@ -724,6 +745,8 @@ class Run:
 
         A worker that a person had paused before is not ours to resume: no hold is noted.
         """
+        if self._is_held:
+            return
         hold = self.operator.hold
         if not hold.holds:
             hold.check()
@@ -754,6 +777,7 @@ class Run:
         if is_new and state.hold is not None and state.held is not None:
             state.hold = replace(state.hold, is_sure=True)
         hold.check()
+        self._is_held = True
 
     def _may_be_late(self) -> bool:
         """Tell whether a run may have paused the worker after the hold of its plan had ended."""
@@ -780,8 +804,13 @@ class Run:
         is_over = move is None or not move.parts or move.is_ended
         if held.plan != self.plan.id or held.is_kept or not is_over:
             return
-        self._in_reach = list_in_reach(self.bucket, state)
-        if not self._in_reach:
+        in_reach = list_in_reach(self.bucket, state)
+        self._in_reach = in_reach
+        for move in state.moves.values():
+            for number in move.find(State.UNPROVEN, State.TAKEN):
+                if move.plan == self.plan.id and self.plan.rows[number].key in in_reach:
+                    move.rows[number] = replace(move.rows[number], lies="source")
+        if not in_reach:
             self._check_name(held)
             self._end_hold(held)
 
@@ -804,18 +833,16 @@ class Run:
 
     # --- the end ---
 
-    def _report(self, move: Move) -> MoveResult:
+    def _report(self) -> MoveResult:
         """Return what this run and earlier ones did."""
         state = self.main.state
-        undo = state.moves.get(self.plan.undo_id)
-        pieces = list_pieces(self.bucket, move)
-        if undo is not None and undo is not move:
-            pieces = [*pieces, undo]
+        story = read_story(self.bucket, state, self.plan.id)
+        if story is None:
+            return MoveResult(self.plan.id, waiting=len(self.plan.rows), is_held=bool(state.held))
         return sum_up(
             self.plan,
-            move if undo is None else undo,
+            story,
             state,
-            pieces,
             already=self._already,
             stopped=self._stopped,
             in_reach=self._in_reach,

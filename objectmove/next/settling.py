@@ -9,8 +9,7 @@ from .bucket import S3Bucket
 from .errors import NotApprovedError, NotNowError, PlanError
 from .looks import judge, look_surely
 from .plan import Plan
-from .result import list_pieces
-from .state import Answer, Move, Row, Way, read_state
+from .state import Answer, Row, Way, read_state, read_story
 from .table import Place, State
 
 _ANSWERABLE = (State.UNPROVEN, State.TAKEN, State.FREED)
@@ -45,8 +44,8 @@ class Doubt:
     @property
     def has_object(self) -> bool:
         """Whether the object is at its source or parked, as far as can be read."""
-        places = (Place.SAME, Place.AGAIN, Place.UNKNOWN)
-        return self.source in places or self.parked in places
+        places = (self.source, self.parked)
+        return any(place.is_here or place is Place.UNKNOWN for place in places)
 
 
 def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
@@ -60,18 +59,10 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
         When the bucket cannot be read.
     """
     read = read_state(bucket)
-    moves = read.state.moves if read is not None else {}
-    own = [moves[name] for name in (plan.id, plan.undo_id) if name in moves]
-    if not own:
+    story = read_story(bucket, read.state, plan.id) if read is not None else None
+    if story is None:
         raise NotNowError(f"{plan.id} was never begun: nothing was moved")
-    return _look_at_doubts(bucket, plan, own)
-
-
-def _look_at_doubts(bucket: S3Bucket, plan: Plan, moves: Sequence[Move]) -> list[Doubt]:
-    rows: dict[int, Row] = {}
-    for move in moves:
-        for piece in list_pieces(bucket, move):
-            rows.update({number: piece.rows[number] for number in piece.find(*_ANSWERABLE)})
+    rows = dict(story.list_rows(*_ANSWERABLE))
     planned = {number: plan.rows[number] for number in sorted(rows)}
     keys = []
     for row in planned.values():
@@ -141,7 +132,6 @@ def _read_answers(
 def check_answers(
     bucket: S3Bucket,
     plan: Plan,
-    moves: Sequence[Move],
     *,
     taken: Sequence[str],
     not_taken: Sequence[str],
@@ -154,7 +144,7 @@ def check_answers(
     NotApprovedError
         When the approval is of other answers, or something changed since it was shown.
     """
-    doubts = _look_at_doubts(bucket, plan, moves)
+    doubts = list_doubts(bucket, plan)
     needed = digest_answers(plan, doubts, taken=taken, not_taken=not_taken)
     if approve != needed:
         text = "the approval is not of these answers, or something changed since: look again"

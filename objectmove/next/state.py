@@ -5,9 +5,9 @@ A part of a plan has an object of its own, of the same format. ``book`` reads an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
@@ -20,9 +20,9 @@ from .table import OPEN, State
 
 STATE = ".runbook/state.json"
 PLANS = ".runbook/plans/"
-#: Where an unfinished release of version 0.1 lies.
+#: Where version 0.1 keeps its releases, and the object that makes it refuse to work here.
 OLD_RELEASES = ".runbook/releases/"
-_FORMAT = "objectmove/state/1"
+NEWER = f"{OLD_RELEASES}made-by-a-newer-version/1.json"
 
 
 class Way(StrEnum):
@@ -137,12 +137,11 @@ class Move:
 
     def get_state(self, number: int) -> State:
         """Return the state of a row of the plan."""
-        row = self.rows.get(number)
-        if row is not None:
-            return row.state
+        if number in self.rows:
+            return self.rows[number].state
         if self.start <= number < self.next:
             return State.MOVED
-        return State.WAITING if number < self.end else State.LEFT
+        return State.LEFT if number >= self.end or self.is_ended else State.WAITING
 
     def find(self, *states: State) -> list[int]:
         """Return the numbers of the stored rows in these states, in their order."""
@@ -212,7 +211,7 @@ class BucketState:
     """The content of the object. ``count`` grows with each save."""
 
     id: str
-    format: Literal["objectmove/state/1"] = "objectmove/state/1"
+    format: Literal["objectmove/state/1"]
     count: int = 0
     lock: Lock | None = None
     hold: Hold | None = None
@@ -231,8 +230,7 @@ class BucketState:
     def encode(self) -> bytes:
         """Return the bytes of the object."""
         moves = {name: move.pack() for name, move in self.moves.items()}
-        packed = replace(self, moves=moves)
-        content: bytes = _STATE.dump_json(packed, exclude_defaults=True)
+        content: bytes = _STATE.dump_json(replace(self, moves=moves), exclude_defaults=True)
         return content
 
 
@@ -253,8 +251,6 @@ def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
 
     Raises
     ------
-    OldReleaseError
-        When there is none, and a release of version 0.1 is not finished.
     PlanError
         When it cannot be understood.
     StoreError
@@ -262,8 +258,6 @@ def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
     """
     read = bucket.read_object(key)
     if read is None:
-        if key == STATE:
-            check_old_releases(bucket)
         return None
     content, seen, now = read
     try:
@@ -273,10 +267,20 @@ def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
         raise PlanError(text) from error
 
 
+def find_holder(read: Read | None, spread_s: float) -> Lock | None:
+    """Return who has the lock, by a state as it was read; None when it is free or has lapsed."""
+    if read is None or read.state.lock is None:
+        return None
+    lease = timedelta(seconds=read.state.lock.lease_s + spread_s)
+    return read.state.lock if read.seen.last_modified + lease > read.now else None
+
+
 def check_old_releases(bucket: S3Bucket) -> None:
     """Refuse a bucket in which version 0.1 left a release unfinished."""
     plans: dict[str, bool] = {}
     for seen in bucket.list_objects(OLD_RELEASES):
+        if seen.key == NEWER:
+            continue
         plan, _, name = seen.key.removeprefix(OLD_RELEASES).partition("/")
         plans[plan] = name == "ended.json" or plans.get(plan, False)
     for plan, is_ended in plans.items():
@@ -286,17 +290,82 @@ def check_old_releases(bucket: S3Bucket) -> None:
             )
 
 
-def read_part(bucket: S3Bucket, move: Move, number: int) -> Move | None:
-    """Return a part's move as its own object shows it; None when it has not begun. Only reads."""
-    part = move.parts[number - 1]
-    if not part.begun:
-        return None
-    read = read_state(bucket, get_part_key(move.plan, number))
-    if read is None:
-        raise StoreError(f"part {number} of {move.plan} has begun, and its state was removed")
-    return read.state.moves[move.id]
-
-
 def get_part_key(plan: str, number: int) -> str:
     """Return the key of a part's state object; parts count from 1."""
     return f".runbook/parts/{plan}-{number}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """All that was done about one plan.
+
+    Attributes
+    ----------
+    release, undo : as the bucket's state has them
+    pieces : of the release, the parts that have begun; without parts, the release
+    """
+
+    release: Move
+    undo: Move | None
+    pieces: Sequence[Move]
+
+    @property
+    def all(self) -> Sequence[Move]:
+        """The pieces, and the undo."""
+        return [*self.pieces, *([self.undo] if self.undo is not None else [])]
+
+    @property
+    def last(self) -> Move:
+        """What was done last."""
+        return self.undo or self.release
+
+    @property
+    def unended(self) -> Move | None:
+        """What has not ended."""
+        return next(
+            (move for move in (self.undo, self.release) if move and not move.is_ended), None
+        )
+
+    def list_rows(self, *states: State) -> list[tuple[int, Row]]:
+        """Return the stored rows in these states, with their numbers."""
+        rows: list[tuple[int, Row]] = []
+        for move in self.all:
+            rows += [(number, move.rows[number]) for number in move.find(*states)]
+        return rows
+
+    def find_piece(self, number: int) -> Move:
+        """Return the piece of the release that has a row."""
+        for piece in self.pieces:
+            if piece.start <= number < max(piece.end, piece.next):
+                return piece
+        return self.release
+
+
+def read_story(bucket: S3Bucket, state: BucketState, plan: str) -> Story | None:
+    """Return what was done about a plan; None when nothing was. Only reads.
+
+    Raises
+    ------
+    StoreError
+        When a part's state cannot be read, or was removed.
+    """
+    moves = [move for move in state.moves.values() if move.plan == plan]
+    if not moves:
+        return None
+    release = next(move for move in moves if not move.is_undo)
+    undo = next((move for move in moves if move.is_undo), None)
+    pieces = [] if release.parts else [release]
+    for number, part in enumerate(release.parts, 1):
+        if part.begun:
+            read = read_state(bucket, get_part_key(plan, number))
+            piece = read.state.moves.get(release.id) if read is not None else None
+            if piece is None:
+                raise StoreError(f"part {number} of {plan} has begun, and its state was removed")
+            pieces.append(piece)
+    return Story(release, undo, pieces)
+
+
+def read_stories(bucket: S3Bucket, state: BucketState) -> list[Story]:
+    """Return what was done about every plan; see ``read_story``."""
+    plans = dict.fromkeys(move.plan for move in state.moves.values())
+    return list(filter(None, [read_story(bucket, state, plan) for plan in plans]))

@@ -78,6 +78,11 @@ class Place(StrEnum):
     ABSENT = "absent"
     UNKNOWN = "unknown"
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the planned content is there."""
+        return self in (Place.SAME, Place.AGAIN)
+
 
 class Act(StrEnum):
     """What to do next with a row. A rule may name a ``State`` instead: the row ends in it."""
