@@ -20,7 +20,9 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 import pytest
@@ -228,10 +230,18 @@ def run_part(
     return judge_part(exit_code, report)
 
 
-def run_lane(lane: Lane) -> dict[str, Outcome]:
-    """Run a lane's parts, one after the other, and return how each ended."""
+def run_lane(lane: Lane, stopped: Event) -> dict[str, Outcome]:
+    """Run a lane's parts, one after the other, and return how each ended.
+
+    Parameters
+    ----------
+    stopped : once it is set, no part begins: Ctrl-C ends only the part that runs
+    """
     outcomes = {}
     for part in lane.parts:
+        if stopped.is_set():
+            outcomes[part.name] = Outcome(broken="not run")
+            continue
         log = None if lane.number == 0 else _REPORTS / f"{part.name}.log"
         outcomes[part.name] = run_part(part.name, part.arguments, lane=lane.number, log=log)
     return outcomes
@@ -253,9 +263,14 @@ def main() -> int:
     shutil.rmtree(_REPORTS, ignore_errors=True)
     _REPORTS.mkdir(parents=True)
     outcomes: dict[str, Outcome] = {}
+    stopped = Event()
     with ThreadPoolExecutor(len(_LANES)) as pool:
-        for outcomes_of_lane in pool.map(run_lane, _LANES):
-            outcomes |= outcomes_of_lane
+        try:
+            for outcomes_of_lane in pool.map(partial(run_lane, stopped=stopped), _LANES):
+                outcomes |= outcomes_of_lane
+        except KeyboardInterrupt:
+            stopped.set()
+            raise
     for log in sorted(_REPORTS.glob("*.log"), key=lambda log: log.stat().st_mtime):
         sys.stdout.write(log.read_text("utf-8", errors="replace"))
     sys.stdout.flush()
