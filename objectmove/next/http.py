@@ -66,7 +66,9 @@ class Connections:
     """Connections to one server, ``host:port``."""
 
     def __init__(self, host: str, reach: Reach) -> None:
-        self.reach = reach
+        # Not ``reach`` itself: a bucket is one, and holds these connections.
+        self._read_s = reach.read_s
+        self._whole_s = reach.connect_s + reach.read_s
         self._prefix = ""
         self._headers = {"host": host}
         login = {}
@@ -134,7 +136,9 @@ class Connections:
                         if resend and reply.error == _LATE:
                             halt.append(_LATE)
                         if resend and reply.status == Reply.NO_ANSWER and not (sink or halt):
-                            reply = self._send(http, messages[index], sink, halt)
+                            again = self._send(http, messages[index], sink, halt)
+                            if again.status != Reply.NOT_SENT:
+                                reply = again
                     with turn:
                         try:
                             take(index, reply)
@@ -184,7 +188,7 @@ class Connections:
                 http.sock = link
             if halt:
                 raise InterruptedError
-            link.sock.settimeout(self.reach.read_s)
+            link.sock.settimeout(self._read_s)
             status = Reply.NO_ANSWER
             link.sock.sendall(request)
             return self._read(link, message.method, sink)
@@ -226,7 +230,7 @@ class Connections:
         ValueError
             When the answer cannot be trusted; says why.
         """
-        late_at = monotonic() + self.reach.connect_s + self.reach.read_s
+        late_at = monotonic() + self._whole_s
         while True:
             response = HTTPResponse(link.sock, method=method)
             response.fp = link

@@ -8,7 +8,7 @@ from pathlib import Path
 from .bucket import S3Bucket, Version
 from .looks import judge, look_surely
 from .plan import Plan, PlanRow, fetch_plan
-from .state import PLANS, BucketState, read_stories
+from .state import PLANS, BucketState, Way, read_stories
 from .table import OPEN, Place, State
 
 _HELD = (*OPEN, State.UNPROVEN, State.TAKEN)
@@ -19,7 +19,9 @@ def _list_held(bucket: S3Bucket, state: BucketState) -> Iterator[tuple[str, Stat
     for story in read_stories(bucket, state):
         release = story.release
         plan: Plan | None = None
-        for number, row in story.list_rows(*_HELD):
+        for number, row in story.list_rows(State.WAITING, *_HELD):
+            if row.state is State.WAITING and row.way is not Way.PARK:
+                continue
             if plan is None:
                 path = Path(f"{release.plan}.jsonl")
                 plan = fetch_plan(bucket, PLANS + release.sha256, release.sha256, path)

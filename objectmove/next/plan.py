@@ -253,10 +253,10 @@ class Plan:
         return hashlib.sha256("\n".join([self.sha256, *words]).encode()).hexdigest()
 
     def get_range(self, part: int) -> tuple[int, int]:
-        """Return the first row of a part, and the first row after it; parts count from 1."""
-        parts = max(1, self.header.parts)
+        """Return the first row of a part, and the first row after it; 0: of the whole plan."""
+        parts = self.header.parts if part else 1
         count = len(self.rows)
-        return count * (part - 1) // parts, count * part // parts
+        return count * max(0, part - 1) // parts, count * max(1, part) // parts
 
 
 class Excluded:

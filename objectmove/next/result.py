@@ -71,6 +71,7 @@ def sum_up(
     story: Story,
     state: BucketState,
     *,
+    part: int = 0,
     already: int = 0,
     stopped: str = "",
     in_reach: Mapping[str, str],
@@ -79,12 +80,13 @@ def sum_up(
 
     Parameters
     ----------
+    part : only of this part; 0: of the whole plan
     in_reach : the plan of each key that the worker may ship twice
     """
     move = story.last
     counts: Counter[State] = Counter()
     told: dict[str, list[dict[str, str]]] = {"skipped": [], "conflicts": [], "failed": []}
-    for number in range(len(plan.rows)):
+    for number in range(*plan.get_range(part)):
         piece = move if move.is_undo else story.find_piece(number)
         counts[piece.get_state(number)] += 1
         stored = piece.rows.get(number)
@@ -99,7 +101,9 @@ def sum_up(
             told["failed"].append(reason)
     left = 0 if move.is_undo else counts[State.LEFT] + counts[State.FREED]
     ways_on = [f"resume {other}" for other in sorted({*in_reach.values()} - {plan.id})]
-    ways_on += list_ways_on(state, story)
+    has_ended = not any(counts[name] for name in _UNFINISHED)
+    if not (part and has_ended):
+        ways_on += list_ways_on(state, story)
     if not ways_on and (left or told["skipped"]) and not move.is_undo:
         ways_on = ["plan"]
     rows = story.list_rows(*State)
@@ -112,7 +116,7 @@ def sum_up(
         waiting=sum(counts[name] for name in _UNFINISHED),
         left=left,
         is_held=state.held is not None,
-        is_ended=move.is_ended,
+        is_ended=has_ended,
         stopped=stopped or move.stopped,
         in_reach=sorted(in_reach),
         ways_on=ways_on,

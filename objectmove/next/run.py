@@ -1,7 +1,7 @@
 """Carry out a plan: release, resume, undo, settle, and let the worker go.
 
-Each takes the lock, refuses what may not begin, notes and pauses the worker, lets ``carry`` do all
-that can be done with the rows, and resumes the worker when nothing that it could pick up may ship
+Each takes the lock, refuses what may not begin, lets ``carry`` do all that can be done with the
+rows while the worker is held, and resumes the worker when nothing that it could pick up may ship
 twice. A later run does the same from the states of the rows: there is no recovery.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -33,23 +33,33 @@ from .errors import (
 )
 from .looks import judge, scan
 from .owned import Owned, list_in_reach
-from .plan import Abilities, Plan
+from .plan import Plan
 from .probe import check_right_to_delete, probe
 from .result import MoveResult, get_resume, sum_up
 from .settling import answer_row, check_answers
-from .state import PLANS, Hold, Move, Part, Row, get_part_key, read_state, read_stories, read_story
+from .state import (
+    PLANS,
+    Hold,
+    Move,
+    Part,
+    Row,
+    get_part_key,
+    read_state,
+    read_stories,
+    read_story,
+)
 from .table import Place, State
 
+#: For ``still_since``: from now on.
+FROM_NOW_ON = datetime.max.replace(tzinfo=UTC)
 #: A release goes on if at most this many of its objects changed, or at most a tenth.
 _FEW_CHANGED = 3
 #: How long the consumer is watched before an undo.
 _WATCH_S = 3.0
 #: How often a run goes through the rows that wait.
 _PASSES = 2
-
-
-#: For ``still_since``: from now on.
-FROM_NOW_ON = datetime.max.replace(tzinfo=UTC)
+#: For how long a look at the worker holds.
+_HOLD_CHECK_S = 2.0
 
 
 def apply_plan(
@@ -89,8 +99,8 @@ def apply_plan(
     if approve != plan.sha256:
         text = f"the approval is not of {plan.id}: its SHA-256 is {plan.sha256}"
         raise NotApprovedError(text, needed=plan.sha256)
-    run = Run(bucket, plan, operator, still_since=still_since, is_strict=strict)
-    return run.go_on("release", part=part)
+    run = Run(bucket, plan, operator, still_since, is_strict=strict)
+    return run.go_on("release", part)
 
 
 def resume_plan(
@@ -112,8 +122,8 @@ def resume_plan(
 
     Other parameters and errors are those of ``apply_plan``; the approval was given.
     """
-    run = Run(bucket, plan, operator, still_since=still_since, is_strict=strict, is_stop=stop_here)
-    return run.go_on(part=part)
+    run = Run(bucket, plan, operator, still_since, is_strict=strict, is_stop=stop_here)
+    return run.go_on("", part)
 
 
 def undo_plan(
@@ -141,7 +151,7 @@ def undo_plan(
     if approve != plan.undo_approval:
         text = f"the approval is not of {plan.undo_id}"
         raise NotApprovedError(text, needed=plan.undo_approval)
-    return Run(bucket, plan, operator, still_since=still_since).go_on("undo")
+    return Run(bucket, plan, operator, still_since).go_on("undo", 0)
 
 
 def settle_plan(
@@ -184,26 +194,44 @@ def resume_worker(
     return Run(bucket, plan, operator).let_worker_go(approve)
 
 
-@dataclass
 class Run:
-    """One run about one plan."""
+    """One run about one plan.
 
-    bucket: S3Bucket
-    plan: Plan
-    operator: Operator
-    still_since: datetime | None = None
-    is_strict: bool = False
-    is_stop: bool = False
-    abilities: Abilities = field(init=False)
-    main: Book = field(init=False)
-    _already: int = field(init=False, default=0)
-    _stopped: str = field(init=False, default="")
-    _is_held: bool = field(init=False, default=False)
-    _in_reach: dict[str, str] = field(init=False, default_factory=dict)
+    Attributes
+    ----------
+    main : the bucket's state, while this run has its lock
+    """
+
+    main: Book
+
+    def __init__(
+        self,
+        bucket: S3Bucket,
+        plan: Plan,
+        operator: Operator,
+        still_since: datetime | None = None,
+        *,
+        is_strict: bool = False,
+        is_stop: bool = False,
+    ) -> None:
+        self.bucket = bucket
+        self.plan = plan
+        self.operator = operator
+        self.abilities = plan.header.abilities
+        self._still_since = still_since
+        self._is_strict = is_strict
+        self._is_stop = is_stop
+        #: Which moves the bucket had when this run took its lock.
+        self._known: set[str] = set()
+        self._already = 0
+        self._stopped = ""
+        self._in_reach: dict[str, str] = {}
+        #: When the worker was last seen paused; None: this run does not hold it yet.
+        self._held_at: float | None = None
 
     # --- what a run is asked to do ---
 
-    def go_on(self, begins: Literal["", "release", "undo"] = "", *, part: int = 0) -> MoveResult:
+    def go_on(self, begins: Literal["", "release", "undo"], part: int) -> MoveResult:
         """Carry out a release or an undo, or go on with what is unfinished of a plan.
 
         Parameters
@@ -219,16 +247,37 @@ class Run:
                 undo = self._make_undo(release)
             if undo is not None:
                 return self._take_back(release, undo)
-            if not release.parts or self.is_stop:
-                return self._work(release)
+            if not release.parts or self._is_stop:
+                with self._catching(release):
+                    self._carry_all(release, is_stop=self._is_stop)
+                    self._let_go()
+                    return self._report()
             numbers = [part] if part else range(1, len(release.parts) + 1)
-            numbers = [number for number in numbers if not release.parts[number - 1].ended]
         for number in numbers:
-            # Another machine may work on a part that was not named.
-            with suppress(*(() if part else (HeldError,))):
-                self._try_part(number, may_begin=begins == "release")
-        with self._open(patience="long"):
-            release = self.main.state.moves[self.plan.id]
+            try:
+                self._work_part(number, may_begin=begins == "release")
+            except HeldError as error:
+                if part:
+                    raise
+                self._stopped = str(error)  # another machine may work on it
+        with self._open("long"):
+            self._let_go()
+            return self._report(part)
+
+    def _take_back(self, release: Move, undo: Move) -> MoveResult:
+        """End the release, and take back what moved."""
+        if not undo.is_ended and self._still_since is None and not self._is_stop:
+            raise NotNowError(
+                f"{undo.id} is safe only while nothing consumes from {self.plan.header.to}: stop "
+                "the consumer, and confirm it with --consumer-stands-still",
+                way_on=self._name_way_on(undo),
+            )
+        with self._catching(undo):
+            self._carry_all(release, is_stop=True)
+            if not release.is_ended:
+                raise StoppedError(f"{release.id} could not be finished: {self._stopped}")
+            self.main.state.moves[undo.id] = undo
+            self._carry(self.main, undo, is_stop=self._is_stop)
             self._let_go()
             return self._report()
 
@@ -236,41 +285,37 @@ class Run:
         """Carry out a person's answers."""
         self._probe()
         with self._open():
-            move = self._find_release(may_begin=False)
-            other = self.main.state.unfinished
-            if other is not None:
-                raise NotNowError(f"{other.id} is not finished", way_on=get_resume(other))
-            moves = [move, *filter(None, [self.main.state.moves.get(self.plan.undo_id)])]
+            release = self._find_release(may_begin=False)
+            self._refuse_unfinished()
             answers = check_answers(
                 self.bucket, self.plan, taken=taken, not_taken=not_taken, approve=approve
             )
-            with self._catching(move):
-                self._hold()
-                for each in moves:
-                    for book, piece in self._each_piece(each):
-                        for number, answer in answers.items():
-                            row = piece.rows.get(number)
-                            if row is not None:
-                                piece.rows[number] = answer_row(row, answer)
+            undo = self.main.state.moves.get(self.plan.undo_id)
+            with self._catching(release):
+                for move in (release, undo) if undo is not None else (release,):
+                    for book, piece in self._each_piece(move):
+                        for doubt, answer in answers.items():
+                            row = piece.rows.get(doubt.number)
+                            if row is not None and row.state is doubt.state:
+                                piece.rows[doubt.number] = answer_row(row, doubt, answer)
                         book.save()
-                        self._carry(book, piece, may_announce=False)
+                        self._carry(book, piece)
                 self._let_go()
                 return self._report()
 
     def let_worker_go(self, approve: str) -> MoveResult:
         """Resume the worker, whatever may ship twice, if that is approved."""
-        with self._open(is_conditional=self.plan.header.abilities.conditional_put):
+        with self._open():
             self._find_release(may_begin=False)
             held = self.main.state.held
             if held is None or held.plan != self.plan.id:
                 raise NotNowError(f"the worker is not held for {self.plan.id}")
-            self._check_name(held)
             keys = sorted(list_in_reach(self.bucket, self.main.state))
             needed = self.plan.digest("resume-worker", *keys)
             if keys and approve != needed:
+                some = ", ".join(keys[:10])
                 raise NotApprovedError(
-                    f"if the worker goes on, {len(keys)} objects may ship twice: "
-                    f"{', '.join(keys[:10])}",
+                    f"if the worker goes on, {len(keys)} objects may ship twice: {some}",
                     needed=needed,
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
@@ -286,23 +331,16 @@ class Run:
         check_right_to_delete(self.bucket, header.source, header.timing)
 
     @contextmanager
-    def _open(
-        self, *, patience: Patience = "short", is_conditional: bool | None = None
-    ) -> Iterator[Book]:
+    def _open(self, patience: Patience = "short") -> Iterator[Book]:
         """Take the main lock; refuse a bucket that forgot this plan's state."""
-        if is_conditional is None:
-            is_conditional = self.abilities.conditional_put
-        with self._make_book(is_conditional=is_conditional, patience=patience) as self.main:
+        with self._make_book(patience) as self.main:
             if self.main.state.id != self.plan.header.bucket_id:
-                raise ForgottenError(
-                    f".runbook/ was removed since {self.plan.id} was made: plan again",
-                    way_on="plan",
-                )
+                text = f".runbook/ was removed since {self.plan.id} was made: plan again"
+                raise ForgottenError(text, way_on="plan")
+            self._known = set(self.main.state.moves)
             yield self.main
 
-    def _make_book(
-        self, *, is_conditional: bool, patience: Patience = "short", part: int = 0
-    ) -> Book:
+    def _make_book(self, patience: Patience, part: int = 0) -> Book:
         return Book(
             self.bucket,
             self.plan.header.timing,
@@ -310,7 +348,7 @@ class Run:
             self.operator.notice,
             plan=self.plan.id,
             by=self.operator.name,
-            is_conditional=is_conditional,
+            is_conditional=self.abilities.conditional_put,
             patience=patience,
             part=part,
         )
@@ -320,58 +358,63 @@ class Run:
 
         Raises
         ------
-        NotNowError, NotApprovedError, ExpiredError
+        NotNowError, NotApprovedError, ExpiredError, NotReadyError
             When it may not begin or go on.
         """
         plan = self.plan
         header = plan.header
-        move = self.main.state.moves.get(plan.id)
+        moves = self.main.state.moves
+        move = moves.get(plan.id)
+        if move is not None and move.sha256 != plan.sha256:
+            raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
+        if move is not None and may_begin and plan.undo_id in moves:
+            raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
         if move is not None:
-            if move.sha256 != plan.sha256:
-                raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
-            if may_begin and plan.undo_id in self.main.state.moves:
-                raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
             return move
+        why = self._find_change()
         if not may_begin:
-            way_on = "plan" if self._is_expired() else f"apply {plan.id}"
+            way_on = "plan" if why else f"apply {plan.id}"
             raise NotNowError(f"{plan.id} was never begun: nothing was moved", way_on=way_on)
-        self._refuse_other()
-        if self._is_expired():
-            until = format_time(header.expires_at)
-            raise ExpiredError(f"{plan.id} expired at {until}: plan again", way_on="plan")
-        if self.abilities != header.abilities:
-            raise NotReadyError(
-                f"the store does not honour what it did when {plan.id} was made: plan again",
-                way_on="plan",
-            )
+        self._refuse_unfinished()
+        if why:
+            raise ExpiredError(f"{why}: plan again", way_on="plan")
         self._forget()
-        move = Move(
-            id=plan.id,
-            plan=plan.id,
-            sha256=plan.sha256,
-            by=self.operator.name,
-            start=0,
-            end=len(plan.rows),
-            keep_until=header.expires_at,
-        )
-        if header.parts:
-            ranges = [plan.get_range(number) for number in range(1, header.parts + 1)]
-            move.parts = [Part(start, end) for start, end in ranges]
+        move = self._make_move(plan.id, header.expires_at)
+        ranges = [plan.get_range(number) for number in range(1, header.parts + 1)]
+        move.parts = [Part(start, end) for start, end in ranges]
         put = Request("put", PLANS + plan.sha256, body=plan.content)
         (answer,) = self.main.send([put])
         if answer.effect != "done":
             raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
-        self.main.state.moves[plan.id] = move
+        moves[plan.id] = move
         return move
 
-    def _is_expired(self) -> bool:
-        return self.operator.clock.now() > self.plan.header.expires_at
+    def _make_move(self, move_id: str, keep_until: datetime) -> Move:
+        return Move(
+            id=move_id,
+            plan=self.plan.id,
+            sha256=self.plan.sha256,
+            by=self.operator.name,
+            start=0,
+            end=len(self.plan.rows),
+            keep_until=keep_until,
+            is_undo=move_id != self.plan.id,
+        )
 
-    def _refuse_other(self) -> None:
-        """Refuse while another plan's move is unfinished."""
-        other = self.main.state.unfinished
-        if other is not None and other.plan != self.plan.id:
-            raise NotNowError(f"{other.id} is not finished", way_on=get_resume(other))
+    def _find_change(self) -> str:
+        """Say why nothing of this plan may be announced any more; empty when it may."""
+        header = self.plan.header
+        if self.operator.clock.now() > header.expires_at:
+            return f"{self.plan.id} expired at {format_time(header.expires_at)}"
+        if self.abilities != header.abilities:
+            return f"the store does not honour what it did when {self.plan.id} was made"
+        return ""
+
+    def _refuse_unfinished(self) -> None:
+        """Refuse while a move is unfinished."""
+        move = self.main.state.unfinished
+        if move is not None:
+            raise NotNowError(f"{move.id} is not finished", way_on=get_resume(move))
 
     def _forget(self) -> None:
         """Forget plans that are over for good, and what the bucket keeps for them."""
@@ -382,9 +425,7 @@ class Run:
             is_over = not (is_held or story.unended or story.list_rows(State.UNPROVEN, State.TAKEN))
             if not is_over or any(move.keep_until >= self.main.stamp for move in story.all):
                 continue
-            for move in (story.release, story.undo):
-                if move is not None:
-                    del state.moves[move.id]
+            state.moves = {name: move for name, move in state.moves.items() if move.plan != plan}
             keys = [PLANS + story.release.sha256]
             parts = range(1, len(story.release.parts) + 1)
             keys += [get_part_key(plan, number) for number in parts]
@@ -393,95 +434,28 @@ class Run:
     def _make_undo(self, release: Move) -> Move:
         """Return the move that takes a release back."""
         plan = self.plan
-        self._refuse_other()
+        if release.is_ended:
+            self._refuse_unfinished()
         if release.announced_at is None:
             raise NotNowError(f"nothing of {plan.id} was moved")
         until = release.announced_at + timedelta(seconds=plan.header.undo_s)
         if self.main.stamp > until:
             text = f"{plan.id} could be taken back until {format_time(until)}"
             raise ExpiredError(f"{text}: what it moved may be in use by now")
-        return Move(
-            id=plan.undo_id,
-            plan=plan.id,
-            sha256=plan.sha256,
-            by=self.operator.name,
-            start=0,
-            end=len(plan.rows),
-            keep_until=until,
-            is_undo=True,
-        )
-
-    def _check_still(self, undo: Move) -> None:
-        """Refuse an undo without a person's confirmation, unless it is stopped."""
-        if self.still_since is None and not self.is_stop:
-            raise NotNowError(
-                f"{undo.id} is safe only while nothing consumes from {self.plan.header.to}: stop "
-                "the consumer, and confirm it with --consumer-stands-still",
-                way_on=self._name_way_on(undo),
-            )
+        return self._make_move(plan.undo_id, until)
 
     # --- work ---
 
-    def _work(self, move: Move) -> MoveResult:
-        """Hold the worker, do all that can be done with the rows, and let the worker go."""
-        with self._catching(move):
-            if not move.is_ended:
-                self._hold()
-            if self.is_stop:
-                self._stop(move)
-            else:
-                self._carry(self.main, move)
-            self._let_go()
-            return self._report()
-
-    def _take_back(self, release: Move, undo: Move) -> MoveResult:
-        """End the release, and take back what moved."""
-        state = self.main.state
-        if not undo.is_ended:
-            self._check_still(undo)
-        with self._catching(undo):
-            if not (undo.is_ended and release.is_ended):
-                self._hold()
-            self._stop(release)
-            if not release.is_ended:
-                raise StoppedError(f"{release.id} could not be finished: {self._stopped}")
-            state.moves[undo.id] = undo
-            self._carry(self.main, undo)
-            self._let_go()
-            return self._report()
-
-    def _stop(self, release: Move) -> None:
-        """End a release: announce nothing more, and finish what is open."""
-        if not release.parts:
-            self._carry(self.main, release, is_stop=True)
-        for number, part in enumerate(release.parts, 1):
+    def _carry_all(self, move: Move, *, is_stop: bool) -> None:
+        """Do all that can be done with the rows of a move whose parts nobody works on."""
+        for number, part in enumerate(move.parts, 1):
             part.ended = True
             if part.begun:
-                with self._open_part(release, number) as (book, piece):
-                    self._carry(book, piece, is_stop=True)
+                with self._open_part(move, number) as (book, piece):
+                    self._carry(book, piece, is_stop=is_stop)
                     part.ended = piece.is_ended
-
-    def _try_part(self, number: int, *, may_begin: bool) -> None:
-        """Carry out one part; wait for the lock of a run that may have died.
-
-        Meanwhile nobody has the main lock.
-        """
-        timing = self.plan.header.timing
-        clock = self.operator.clock
-        deadline = clock.monotonic() + timing.lease_s + timing.spread_s + 30
-        first_count: int | None = None
-        while True:
-            try:
-                self._work_part(number, may_begin=may_begin)
-            except HeldError as error:
-                has_saved = first_count not in (None, error.count)
-                if has_saved or clock.monotonic() > deadline:
-                    raise
-                first_count = error.count
-                self.operator.notice(str(error))
-                clock.sleep(1.0)
-            else:
-                return
+        if not move.parts:
+            self._carry(self.main, move, is_stop=is_stop)
 
     def _work_part(self, number: int, *, may_begin: bool) -> None:
         """Carry out one part, under a lock of its own.
@@ -491,45 +465,35 @@ class Run:
         HeldError
             When somebody else works on it.
         """
-        move: Move | None = None
-        try:
-            with ExitStack() as stack:
-                with self._open(patience="long") as main:
-                    move = self._find_release(may_begin=may_begin)
-                    part = move.parts[number - 1]
-                    if part.ended:
-                        return
-                    with self._catching(move):
-                        self._hold()
-                        opened = self._open_part(move, number, patience="none")
-                        book, piece = stack.enter_context(opened)
-                        part.begun = True
-                        self._begin(main, move)
-                        main.save()
+        with ExitStack() as stack:
+            with self._open("long") as main:
+                move = self._find_release(may_begin=may_begin)
+                part = move.parts[number - 1]
+                if part.ended and may_begin:
+                    return
+                with self._catching(move):
+                    self._hold()
+                    book, piece = stack.enter_context(self._open_part(move, number))
+                    part.begun = True
+                    self._begin(main, move)
+                    main.save()
+            with self._catching(move, is_locked=False):
                 self._carry(book, piece)
-        except (MoveError, KeyboardInterrupt) as error:
-            way_on = self._name_way_on(move) if move else ""
-            if isinstance(error, MoveError):
-                error.way_on = error.way_on or way_on
-                raise
-            raise InterruptedMoveError(0, way_on=way_on, is_held=True) from error
-        with self._open(patience="long") as main:
+        with self._open("long") as main:
             main.state.moves[self.plan.id].parts[number - 1].ended = piece.is_ended
 
     @contextmanager
-    def _open_part(
-        self, move: Move, number: int, *, patience: Patience = "short"
-    ) -> Iterator[tuple[Book, Move]]:
+    def _open_part(self, move: Move, number: int) -> Iterator[tuple[Book, Move]]:
         """Take the lock of a part, and yield its move."""
         part = move.parts[number - 1]
-        is_conditional = self.abilities.conditional_put
-        with self._make_book(is_conditional=is_conditional, patience=patience, part=number) as book:
+        with self._make_book("none", number) as book:
             piece = book.state.moves.get(move.id)
             if piece is None and part.begun:
                 raise ForgottenError(f"the state of part {number} of {move.id} was removed")
             if piece is None:
-                piece = replace(move, start=part.start, next=part.start, end=part.end, parts=[])
-                piece.rows = {}
+                piece = self._make_move(move.id, move.keep_until)
+                piece.start = piece.next = part.start
+                piece.end = part.end
                 book.state.moves[move.id] = piece
                 book.save()
             yield book, piece
@@ -540,21 +504,29 @@ class Run:
             yield self.main, move
         for number, part in enumerate(move.parts, 1):
             if part.begun:
-                with self._open_part(move, number) as (book, piece):
-                    yield book, piece
+                with self._open_part(move, number) as opened:
+                    yield opened
 
     @contextmanager
-    def _catching(self, move: Move) -> Iterator[None]:
-        """Let every error name the command that leads on; drop a move that announced nothing."""
+    def _catching(self, move: Move, *, is_locked: bool = True) -> Iterator[None]:
+        """Let every error name the command that leads on; drop a move that announced nothing.
+
+        Parameters
+        ----------
+        is_locked : whether this run has the main lock
+        """
         try:
             yield
         except (MoveError, KeyboardInterrupt) as error:
             has_begun = move.announced_at is not None
-            with suppress(MoveError, KeyboardInterrupt):
-                self._let_go()
-                if not has_begun:
-                    self.main.state.moves.pop(move.id, None)
-                self.main.save()
+            if is_locked:
+                with suppress(MoveError, KeyboardInterrupt):
+                    self._let_go()
+                    held = self.main.state.held
+                    is_held = held is not None and held.plan == self.plan.id
+                    if not (has_begun or is_held or isinstance(error, HeldError)):
+                        self.main.state.moves.pop(move.id, None)
+                    self.main.save()
             way_on = self._name_way_on(move)
             if isinstance(error, KeyboardInterrupt):
                 result = self._report()
@@ -566,16 +538,14 @@ class Run:
             error.way_on = error.way_on or way_on
             raise
 
-    def _carry(
-        self, book: Book, piece: Move, *, is_stop: bool = False, may_announce: bool = True
-    ) -> None:
+    def _carry(self, book: Book, piece: Move, *, is_stop: bool = False) -> None:
         """Do all that can be done with the rows of a piece, and save it.
 
         Parameters
         ----------
         is_stop : announce nothing more, and end it
         """
-        since = self.still_since
+        since = self._still_since
         if since is not None:
             since = min(since, book.stamp)
         carrier = Carrier(
@@ -586,23 +556,26 @@ class Run:
             piece,
             abilities=self.abilities,
             still_since=since,
+            hold=self._hold,
             is_wanted=self._make_filter(piece),
         )
         try:
             carrier.believe_log()
             if piece.is_undo and since is None:
                 carrier.turn_round()
-            if (is_stop or self.is_stop) and not piece.is_ended:
+            if is_stop and not piece.is_ended:
                 carrier.stop("it was stopped by --stop-here")
             carrier.finish()
-            if may_announce and not piece.is_ended:
+            if not piece.is_ended:
+                self._hold()
                 self._check_rows(book, piece, carrier)
-                if not piece.is_ended:
-                    self._begin(book, piece)
-                    piece.still_since = since
+            if not piece.is_ended:
+                self._begin(book, piece)
+                piece.still_since = since
                 for _ in range(_PASSES):
                     carrier.carry()
                     carrier.finish()
+            carrier.park()
         except (StoppedError, MoversError) as error:
             if book.is_lost:
                 raise
@@ -613,7 +586,6 @@ class Run:
             raise
         finally:
             self._already += carrier.already
-        carrier.park(self._hold)
         book.save()
         if piece.is_ended:
             self.operator.note(self.plan.id, "ended", move=piece.id)
@@ -637,27 +609,23 @@ class Run:
 
         Unless the bucket is known to have the move, the command that begins it: that goes on, too.
         """
+        known = self._known
         with suppress(MoveError):
             read = read_state(self.bucket)
-            if read is not None and move.id in read.state.moves:
-                return get_resume(read.state.moves[move.id])
-        verb = "undo" if move.is_undo else "apply"
-        approval = self.plan.undo_approval if move.is_undo else self.plan.sha256
-        still = " --consumer-stands-still" if move.is_undo else ""
-        return f"{verb} {self.plan.id}{still} --approve {approval}"
+            known = set(read.state.moves) if read is not None else known
+        if move.id in known:
+            return get_resume(move)
+        if move.is_undo:
+            approval = self.plan.undo_approval
+            return f"undo {self.plan.id} --consumer-stands-still --approve {approval}"
+        return f"apply {self.plan.id} --approve {self.plan.sha256}"
 
     def _make_filter(self, piece: Move) -> Callable[[int], bool]:
         """Return a function that tells whether a move is about a row: an undo, about what moved."""
-        if not piece.is_undo:
-            return lambda _number: True
         story = read_story(self.bucket, self.main.state, self.plan.id)
-        if story is None:
-            raise StoreError(f"the bucket forgot {self.plan.id}")
-
-        def has_moved(number: int) -> bool:
-            return story.find_piece(number).get_state(number) is State.MOVED
-
-        return has_moved
+        if story is None or not piece.is_undo:
+            return lambda _number: not piece.is_undo
+        return lambda number: story.find_piece(number).get_state(number) is State.MOVED
 
     # --- checks before the first announcement of a run ---
 
@@ -667,20 +635,17 @@ class Run:
         Raises
         ------
         DriftError
-            When nothing was announced yet, and too much changed.
+            When nothing was announced yet, and too much changed; in an undo, when a consumer takes.
         """
+        numbers = [*piece.find(State.WAITING), *range(piece.next, piece.end)]
         if piece.is_undo:
-            self._watch_consumer(book, piece)
+            is_wanted = self._make_filter(piece)
+            self._watch_consumer(book, [number for number in numbers if is_wanted(number)])
             return
-        header = self.plan.header
-        why = ""
-        if self._is_expired():
-            why = f"{self.plan.id} expired at {format_time(header.expires_at)}"
-        elif self.abilities != header.abilities:
-            why = f"the store does not honour what it did when {self.plan.id} was made"
-        changed = {} if why else self._find_changed(book, piece, carrier)
+        why = self._find_change()
+        changed = {} if why else self._find_changed(book, numbers, carrier)
         allowed = max(_FEW_CHANGED, len(self.plan.rows) // 10)
-        if self.is_strict or not self.operator.hold.holds:
+        if self._is_strict or not self.operator.hold.holds:
             allowed = 0
         if len(changed) > allowed:
             some = [f"{self.plan.rows[n].key}: {text}" for n, text in sorted(changed.items())[:5]]
@@ -697,15 +662,14 @@ class Run:
         for number, text in changed.items():
             piece.rows[number] = Row(State.SKIPPED, why=text)
 
-    def _find_changed(self, book: Book, piece: Move, carrier: Carrier) -> dict[int, str]:
+    def _find_changed(self, book: Book, numbers: Sequence[int], carrier: Carrier) -> dict[int, str]:
         """Return which rows that wait may not move, and why; note which destinations are taken."""
         header = self.plan.header
-        numbers = [*piece.find(State.WAITING), *range(piece.next, piece.end)]
         rows = self.plan.rows
         owned = Owned(self.bucket, self.main.state, beside=self.plan.id)
         changed = {}
-        sources = {rows[number].key: number for number in numbers}
-        for number, seen in scan(self.bucket, header.source, sources, book.renew):
+        keys = {rows[number].key: number for number in numbers}
+        for number, seen in scan(self.bucket, header.source, keys, book.renew):
             place = judge(self.bucket, rows[number], seen, is_source=True)
             if place is Place.OTHER:
                 changed[number] = "its writer replaced it"
@@ -713,26 +677,23 @@ class Run:
                 changed[number] = "someone else took it away"
             elif seen is not None and owned.explain(seen):
                 changed[number] = "an earlier plan holds it"
-        del sources
-        destinations = {rows[number].to: number for number in numbers}
-        for number, seen in scan(self.bucket, header.to, destinations, book.renew):
+        keys = {rows[number].to: number for number in numbers}
+        for number, seen in scan(self.bucket, header.to, keys, book.renew):
             if seen is not None:
                 carrier.unsure.add(number)
         return changed
 
-    def _watch_consumer(self, book: Book, piece: Move) -> None:
+    def _watch_consumer(self, book: Book, numbers: Sequence[int]) -> None:
         """Look twice at what an undo takes back; refuse if something vanishes meanwhile."""
-        is_wanted = self._make_filter(piece)
-        numbers = [*piece.find(State.WAITING), *range(piece.next, piece.end)]
-        keys = {self.plan.rows[number].to: number for number in numbers if is_wanted(number)}
+        keys = {self.plan.rows[number].to: number for number in numbers}
         looks = []
         for pause_s in (_WATCH_S, 0):
             found = scan(self.bucket, self.plan.header.to, keys, book.renew)
             looks.append({number for number, seen in found if seen is not None})
             self.operator.clock.sleep(pause_s)
-        vanished = sorted(looks[0] - looks[1])
+        vanished = looks[0] - looks[1]
         if vanished:
-            some = ", ".join(self.plan.rows[number].to for number in vanished[:5])
+            some = ", ".join(self.plan.rows[number].to for number in sorted(vanished)[:5])
             raise DriftError(
                 f"{len(vanished)} objects vanished within {_WATCH_S:g} s ({some}): something still "
                 "consumes them. Stop it, then try again"
@@ -741,22 +702,27 @@ class Run:
     # --- the worker ---
 
     def _hold(self) -> None:
-        """Note the hold, and pause the worker.
+        """Hold the worker; once it is held, make sure every few seconds that it is paused.
 
         A worker that a person had paused before is not ours to resume: no hold is noted.
         """
-        if self._is_held:
-            return
         hold = self.operator.hold
-        if not hold.holds:
-            hold.check()
+        now = self.operator.clock.monotonic()
+        if self._held_at is None and hold.holds:
+            self._pause()
+        elif self._held_at is not None and now - self._held_at < _HOLD_CHECK_S:
             return
+        hold.check()
+        self._held_at = now
+
+    def _pause(self) -> None:
+        """Note the hold, and pause the worker."""
+        hold = self.operator.hold
         state = self.main.state
-        held = state.held
+        is_new = state.held is None
         is_paused = hold.is_paused()
-        is_new = held is None
-        if held is not None:
-            self._check_name(held)
+        if state.held is not None:
+            self._check_name(state.held)
         elif not is_paused or self._may_be_late():
             state.hold = Hold(
                 name=hold.name,
@@ -774,10 +740,8 @@ class Run:
             except StoppedError as error:
                 text = f"{error}; the worker may have been paused for {self.plan.id} since"
                 raise StoppedError(text) from error
-        if is_new and state.hold is not None and state.held is not None:
-            state.hold = replace(state.hold, is_sure=True)
-        hold.check()
-        self._is_held = True
+        if is_new and state.held is not None:
+            state.hold = replace(state.held, is_sure=True)
 
     def _may_be_late(self) -> bool:
         """Tell whether a run may have paused the worker after the hold of its plan had ended."""
@@ -801,17 +765,16 @@ class Run:
                 self.operator.hold.resume()
             return
         move = state.moves.get(held.plan)
-        is_over = move is None or not move.parts or move.is_ended
-        if held.plan != self.plan.id or held.is_kept or not is_over:
+        is_working = move and move.parts and move.announced_at and not move.is_ended
+        if held.plan != self.plan.id or held.is_kept or is_working:
             return
-        in_reach = list_in_reach(self.bucket, state)
-        self._in_reach = in_reach
-        for move in state.moves.values():
-            for number in move.find(State.UNPROVEN, State.TAKEN):
-                if move.plan == self.plan.id and self.plan.rows[number].key in in_reach:
-                    move.rows[number] = replace(move.rows[number], lies="source")
-        if not in_reach:
-            self._check_name(held)
+        self._in_reach = list_in_reach(self.bucket, state)
+        for each in state.moves.values():
+            for number in each.find(State.UNPROVEN, State.TAKEN):
+                row = each.rows[number]
+                if each.plan == self.plan.id and self.plan.rows[number].key in self._in_reach:
+                    each.rows[number] = replace(row, lies=row.lies or "source")
+        if not self._in_reach:
             self._end_hold(held)
 
     def _end_hold(self, held: Hold) -> None:
@@ -822,6 +785,7 @@ class Run:
         StoppedError
             When the worker may still be paused.
         """
+        self._check_name(held)
         self.main.save()
         try:
             self.operator.hold.resume()
@@ -831,9 +795,7 @@ class Run:
         self.main.state.hold = replace(held, ended_at=self.main.stamp)
         self.main.save()
 
-    # --- the end ---
-
-    def _report(self) -> MoveResult:
+    def _report(self, part: int = 0) -> MoveResult:
         """Return what this run and earlier ones did."""
         state = self.main.state
         story = read_story(self.bucket, state, self.plan.id)
@@ -843,6 +805,7 @@ class Run:
             self.plan,
             story,
             state,
+            part=part,
             already=self._already,
             stopped=self._stopped,
             in_reach=self._in_reach,

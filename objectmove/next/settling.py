@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .bucket import S3Bucket
-from .errors import NotApprovedError, NotNowError, PlanError
+from .errors import NotApprovedError, NotNowError, PlanError, StoreError
 from .looks import judge, look_surely
 from .plan import Plan
 from .state import Answer, Row, Way, read_state, read_story
@@ -136,34 +136,36 @@ def check_answers(
     taken: Sequence[str],
     not_taken: Sequence[str],
     approve: str,
-) -> Mapping[int, Answer]:
-    """Return the approved answers by the rows' numbers.
+) -> Mapping[Doubt, Answer]:
+    """Return the approved answers.
 
     Raises
     ------
     NotApprovedError
         When the approval is of other answers, or something changed since it was shown.
+    StoreError
+        When an object could not be read.
     """
     doubts = list_doubts(bucket, plan)
     needed = digest_answers(plan, doubts, taken=taken, not_taken=not_taken)
     if approve != needed:
         text = "the approval is not of these answers, or something changed since: look again"
         raise NotApprovedError(text, needed=needed, way_on=f"settle {plan.id}")
-    return _read_answers(doubts, taken, not_taken)
+    answers = _read_answers(doubts, taken, not_taken)
+    chosen = {doubt: answers[doubt.number] for doubt in doubts if doubt.number in answers}
+    for doubt in chosen:
+        if Place.UNKNOWN in (doubt.source, doubt.parked):
+            raise StoreError(f"{doubt.key} could not be read: try again")
+    return chosen
 
 
-def answer_row(row: Row, answer: Answer) -> Row:
+def answer_row(row: Row, doubt: Doubt, answer: Answer) -> Row:
     """Return a row as a person's answer makes it: to be parked, brought back, or done.
 
     *taken* parks the object for good. *not taken* lets a new plan move it.
     """
-    if row.state not in _ANSWERABLE:
-        return row
-    is_parked = row.lies == "parked"
-    row = replace(row, answer=answer)
-    if answer == "not_taken" and is_parked:
+    row = replace(row, answer=answer, lies="parked" if doubt.parked.is_here else "source")
+    if answer == "not_taken" and doubt.parked.is_here:
         return replace(row, state=State.WAITING, way=Way.FREE)
-    if answer == "not_taken":
-        return row.change(State.FREED, row.why)
     # A row that is said to be taken is parked by ``Carrier.park``, if it is still at its source.
-    return row.change(State.TAKEN, row.why)
+    return replace(row, state=State.FREED if answer == "not_taken" else State.TAKEN)

@@ -63,9 +63,10 @@ class Row:
     answer: Answer = ""
     lies: Lies = ""
 
-    def change(self, state: State, why: str = "") -> Row:
-        """Return the row in another state."""
-        return replace(self, state=state, why=why)
+    @property
+    def answered(self) -> State:
+        """The state in which a row ends that nobody can prove."""
+        return State.TAKEN if self.answer == "taken" else State.UNPROVEN
 
 
 @dataclass(slots=True)

@@ -1,0 +1,662 @@
+"""Requests over raw sockets: a change is sent once, whatever the server does to its connection."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import select
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from objectmove.next.http import Connections
+from objectmove.next.message import Message, Reach, Reply
+from tests.support.network import (
+    Act,
+    Received,
+    Server,
+    make_answer,
+    make_certificates,
+    run_proxy,
+    run_server,
+)
+
+pytestmark = pytest.mark.process
+
+Told = dict[int, Reply]
+
+
+def connect(endpoint: str, **changes: Any) -> Connections:
+    given: dict[str, Any] = {"connect_s": 5.0, "read_s": 5.0, "connections": 4}
+    return Connections(endpoint, Reach(**given | changes))
+
+
+def ask(http: Connections, *messages: Message, **options: Any) -> Told:
+    """Return what was told of each message; each once."""
+    told: Told = {}
+
+    def take(index: int, reply: Reply) -> None:
+        assert index not in told
+        told[index] = reply
+
+    http.exchange([lambda m=m: m for m in messages], take, **options)
+    assert sorted(told) == list(range(len(messages)))
+    return told
+
+
+def find_resting(http: Connections) -> list[Any]:
+    """Return the kept connections that the next message may be sent over."""
+    links = [line[0].sock for line in http._lines if line[0].sock is not None]
+    return [link for link in links if not select.select([link.sock], [], [], 0)[0]]
+
+
+def gets(count: int) -> list[Message]:
+    return [Message("GET", f"/{n}", {"host": "x"}) for n in range(count)]
+
+
+PUT = Message("PUT", "/put", {"host": "x"}, b"body")
+OK = make_answer(b"ok")
+
+
+def test_a_message_is_sent_as_it_is_and_its_answer_read() -> None:
+    with run_server(lambda _: make_answer(b"body", 201, "X-Odd: \xe9t\xe9")) as server:
+        headers = {"host": "h", "x-a": "b", "x-name": "đơn".encode().decode("latin-1")}
+        message = Message("PUT", "/a%20b?c=d", headers, b"\x00\xff")
+        (reply,) = ask(connect(server.endpoint), message).values()
+    (sent,) = server.received
+    assert (sent.method, sent.target, sent.body) == ("PUT", "/a%20b?c=d", b"\x00\xff")
+    assert {name: sent.headers[name] for name in headers} == headers
+    assert set(sent.headers) - set(headers) == {"content-length"}
+    assert (reply.status, reply.body, reply.error) == (201, b"body", "")
+    assert "x-odd" in reply.headers
+
+
+def test_a_body_may_come_in_chunks_and_a_head_has_none() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
+    with run_server(lambda r: head if r.method == "HEAD" else chunked) as server:
+        http = connect(server.endpoint, connections=1)
+        told = ask(http, *gets(1), Message("HEAD", "/h"), *gets(1))
+    assert [told[n].body for n in range(3)] == [b"abc", b"", b"abc"]
+    assert {r.connection for r in server.received} == {0}
+
+
+def test_a_hundred_messages_go_through_one_connection() -> None:
+    with run_server(lambda r: make_answer(r.target.encode())) as server:
+        told = ask(connect(server.endpoint, connections=1), *gets(100))
+    assert [told[n].body for n in range(100)] == [b"/%d" % n for n in range(100)]
+    assert {r.connection for r in server.received} == {0}
+
+
+def test_several_connections_are_served_at_a_time_and_kept() -> None:
+    together = threading.Barrier(4, timeout=10)
+
+    def answer(_: Received) -> bytes:
+        together.wait()
+        return OK
+
+    with run_server(answer) as server:
+        http = connect(server.endpoint)
+        ask(http, *gets(8))
+        ask(http, *gets(8))
+    assert {r.connection for r in server.received} == {0, 1, 2, 3}
+
+
+BROKEN = {
+    "closed": Act(then="close"),
+    "reset": Act(then="reset"),
+    "half a head": Act(b"HTTP/1.1 200 OK\r\ncontent-le", "close"),
+    "half a body": Act(make_answer(b"whole")[:-2], "close"),
+    "half a chunk": Act(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab", "close"),
+    "no http": Act(b"SSH-2.0-OpenSSH_9.9\r\n", "close"),
+    "no end": Act(b"HTTP/1.1 200 OK\r\n\r\nab", "close"),
+}
+
+
+@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+def test_a_change_is_never_sent_twice(act: Act, is_first: bool, method: str) -> None:
+    with run_server(lambda r: OK if r.method == "GET" else act) as server:
+        http = connect(server.endpoint, connections=1)
+        if not is_first:
+            ask(http, *gets(1))
+        (reply,) = ask(http, Message(method, "/change?secret", {"host": "x"}, b"body")).values()
+        assert (reply.status, bool(reply.error)) == (Reply.NO_ANSWER, True)
+        assert "secret" not in reply.error
+        assert ask(http, *gets(1))[0].status == 200
+    assert server.targets.count("/change?secret") == 1
+
+
+def test_a_body_that_is_not_taken_is_sent_once() -> None:
+    taken: list[int] = []
+
+    def take_little(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                with listener.accept()[0] as client:
+                    taken.append(len(client.recv(1000)))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=take_little, args=[listener], daemon=True)
+        thread.start()
+        http = connect(f"127.0.0.1:{listener.getsockname()[1]}")
+        (reply,) = ask(http, Message("PUT", "/put?secret", {"host": "x"}, bytes(1 << 24))).values()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+    assert (reply.status, "secret" in reply.error) == (Reply.NO_ANSWER, False)
+    assert len(taken) == 1
+
+
+def test_a_large_body_is_sent_whole() -> None:
+    large = Message("PUT", "/put", {"host": "x"}, bytes(range(256)) * (1 << 14))
+    with run_server(lambda _: OK) as server:
+        assert ask(connect(server.endpoint), large)[0].status == 200
+    assert server.received[0].body == large.body
+
+
+@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
+def test_what_comes_after_a_broken_connection_goes_over_another_one(act: Act) -> None:
+    with run_server(lambda r: act if r.target == "/2" else OK) as server:
+        told = ask(connect(server.endpoint, connections=1), *gets(6))
+    assert [told[n].status for n in range(6)] == [200, 200, Reply.NO_ANSWER, 200, 200, 200]
+    assert server.targets == [f"/{n}" for n in range(6)]
+
+
+def test_a_connection_that_the_server_closed_while_it_rested_is_not_used() -> None:
+    with run_server(lambda _: Act(OK, "close")) as server:
+        http = connect(server.endpoint, connections=1)
+        for _ in range(3):
+            assert ask(http, PUT)[0].status == 200
+            wait_for(lambda: not find_resting(http))
+    assert [r.connection for r in server.received] == [0, 1, 2]
+
+
+def test_a_server_that_announces_the_end_is_asked_over_another_connection() -> None:
+    with run_server(lambda _: Act(make_answer(b"ok", 200, "connection: close"))) as server:
+        told = ask(connect(server.endpoint, connections=1), *gets(3))
+    assert [r.status for r in told.values()] == [200] * 3
+    assert [r.connection for r in server.received] == [0, 1, 2]
+
+
+def test_a_connection_that_rested_too_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("objectmove.next.http._IDLE_S", 0.0)
+    with run_server(lambda _: OK) as server:
+        http = connect(server.endpoint)
+        ask(http, PUT)
+        ask(http, PUT)
+    assert [r.connection for r in server.received] == [0, 1]
+
+
+def test_reads_are_sent_again_once_each_when_their_connection_breaks() -> None:
+    broken = {"/1", "/3"}
+
+    def answer(request: Received) -> Act | bytes:
+        return Act(then="close") if request.target in broken else OK
+
+    with run_server(answer) as server:
+        told = ask(connect(server.endpoint, connections=1), *gets(5), resend=True)
+    assert [told[n].status for n in range(5)] == [200, Reply.NO_ANSWER, 200, Reply.NO_ANSWER, 200]
+    assert sorted(server.targets) == ["/0", "/1", "/1", "/2", "/3", "/3", "/4"]
+
+
+@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
+def test_a_read_that_is_sent_again_gets_its_answer(act: Act) -> None:
+    seen: set[str] = set()
+
+    def answer(request: Received) -> Act | bytes:
+        is_new, _ = request.target not in seen, seen.add(request.target)
+        return act if is_new and request.connection == 0 else OK
+
+    with run_server(answer) as server:
+        http = connect(server.endpoint, connections=1)
+        seen.add("/0")
+        told = ask(http, *gets(3), resend=True)
+    assert [r.status for r in told.values()] == [200] * 3
+    assert sorted(server.targets) == ["/0", "/1", "/1", "/2"]
+
+
+def test_a_read_is_sent_again_only_once_and_only_when_it_was_sent() -> None:
+    with run_server(lambda _: Act(then="close")) as server:
+        (reply,) = ask(connect(server.endpoint), *gets(1), resend=True).values()
+    assert reply.status == Reply.NO_ANSWER
+    assert server.targets == ["/0", "/0"]
+    with run_server(lambda _: make_answer(b"no", 407)) as proxy:
+        http = connect("store.example:443", secure=True, proxy_url=f"http://{proxy.endpoint}")
+        (reply,) = ask(http, *gets(1), resend=True).values()
+    assert reply.status == Reply.NOT_SENT
+    assert [r.method for r in proxy.received] == ["CONNECT"]
+
+
+def test_a_body_that_is_read_in_parts_is_not_begun_again() -> None:
+    half = Act(make_answer(b"whole")[:-2], "close")
+    parts: list[bytes] = []
+    with run_server(lambda r: half if r.method == "GET" else OK) as server:
+        http = connect(server.endpoint, connections=1)
+        ask(http, PUT)
+        (reply,) = ask(http, *gets(1), resend=True, sink=parts.append).values()
+    assert (reply.status, b"".join(parts)) == (Reply.NO_ANSWER, b"who")
+    assert server.targets == ["/put", "/0"]
+
+
+def test_a_silent_server_costs_one_time_out() -> None:
+    with run_server(lambda _: Act(then="hang")) as server:
+        http = connect(server.endpoint, read_s=0.2, connections=2)
+        told = ask(http, *gets(50), resend=True)
+    assert [told[n].status for n in (0, 1)] == [Reply.NO_ANSWER] * 2
+    assert {told[n].status for n in range(2, 50)} == {Reply.NOT_SENT}
+    assert told[0].error == "no answer in time"
+    assert len(server.received) == 2
+
+
+def test_each_change_has_a_time_out_of_its_own() -> None:
+    with run_server(lambda r: Act(then="hang") if r.target == "/0" else OK) as server:
+        http = connect(server.endpoint, read_s=1.0, connections=1)
+        told = ask(http, *gets(3))
+    assert [told[n].status for n in range(3)] == [Reply.NO_ANSWER, 200, 200]
+
+
+@pytest.mark.timeout(60)
+def test_a_change_whose_answer_trickles_is_not_waited_for_long() -> None:
+    def answer(request: Received) -> bytes:
+        threading.Thread(target=trickle, args=[request.connection], daemon=True).start()
+        return b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"
+
+    def trickle(number: int) -> None:
+        with suppress(OSError):
+            while not server.closing.wait(0.1):
+                server.connections[number].sendall(b"x")
+
+    with run_server(answer) as server:
+        (reply,) = ask(connect(server.endpoint, connect_s=0.5, read_s=0.5), PUT).values()
+    assert (reply.status, reply.error) == (Reply.NO_ANSWER, "no answer in time")
+
+
+def test_a_long_body_that_is_read_in_parts_may_take_longer() -> None:
+    go_on = threading.Event()
+
+    def answer(_: Received) -> bytes:
+        return b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"
+
+    def drip() -> None:
+        for _ in range(4):
+            go_on.wait(0.3)
+            server.connections[0].sendall(b"x")
+
+    parts: list[bytes] = []
+    with run_server(answer) as server:
+        threading.Thread(target=lambda: (wait_for(lambda: bool(server.received)), drip())).start()
+        told = ask(connect(server.endpoint, read_s=1.0), *gets(1), sink=parts.append)
+    assert (told[0].status, b"".join(parts)) == (200, b"xxxx")
+
+
+def test_a_refused_port_sends_nothing() -> None:
+    with run_server(lambda _: OK) as server:
+        pass
+    told = ask(connect(server.endpoint), PUT, PUT)
+    assert {r.status for r in told.values()} == {Reply.NOT_SENT}
+    assert told[0].error
+
+
+def test_a_character_that_cannot_stand_in_a_request_sends_nothing() -> None:
+    with run_server(lambda _: OK) as server:
+        for name in ("đơn", "\xff"):
+            bad = Message("PUT", "/bad", {"x-amz-meta-name": name})
+            for messages in ([bad], [PUT, bad, PUT]):
+                told = ask(connect(server.endpoint, connections=1), *messages)
+                assert told[messages.index(bad)].status == Reply.NOT_SENT
+    assert server.targets == ["/put"] * 4
+
+
+def test_an_informational_answer_is_not_the_answer() -> None:
+    early = b"HTTP/1.1 103 Early\r\nlink: x\r\n\r\n"
+    with run_server(lambda r: early * 2 + make_answer(r.target.encode())) as server:
+        told = ask(connect(server.endpoint, connections=1), *gets(3))
+    assert [(r.status, r.body) for r in told.values()] == [(200, b"/%d" % n) for n in range(3)]
+    assert "link" not in told[0].headers
+
+
+@pytest.mark.parametrize("second", [make_answer(b"forged"), b"noise"])
+def test_a_second_answer_is_never_taken_for_another_requests(second: bytes) -> None:
+    with run_server(lambda r: make_answer(r.target.encode()) + second) as server:
+        told = ask(connect(server.endpoint, connections=1), *gets(3))
+    assert all(r.body in (b"", b"/%d" % n) for n, r in told.items())
+    assert [r.connection for r in server.received] == [0, 1, 2]
+
+
+def test_the_rest_of_a_second_answer_is_nobodys() -> None:
+    begun, rest = make_answer(b"ok") + b"HTTP/1.1 2", b"00 So\r\ncontent-length: 6\r\n\r\nforged"
+    with run_server(lambda r: begun if r.target == "/0" else Act(rest, "hang")) as server:
+        told = ask(connect(server.endpoint, connections=1), *gets(2))
+    assert [(r.status, r.body) for r in told.values()] == [(Reply.NO_ANSWER, b"")] * 2
+    assert [r.connection for r in server.received] == [0, 1]
+
+
+def test_an_answer_that_nobody_asked_for_is_nobodys() -> None:
+    with run_server(lambda _: OK) as server:
+        http = connect(server.endpoint, connections=1)
+        ask(http, PUT)
+        server.connections[0].sendall(make_answer(b"forged"))
+        wait_for(lambda: not find_resting(http))
+        assert ask(http, *gets(1))[0].body == b"ok"
+    assert [r.connection for r in server.received] == [0, 1]
+
+
+def test_nothing_is_sent_after_take_raised() -> None:
+    def take(index: int, _: Reply) -> None:
+        if index == 2:
+            raise RuntimeError("full")
+
+    with run_server(lambda _: OK) as server:
+        http = connect(server.endpoint, connections=1)
+        with pytest.raises(RuntimeError, match="full"):
+            http.exchange([lambda m=m: m for m in gets(10)], take)
+    assert server.targets == ["/0", "/1", "/2"]
+
+
+@pytest.mark.parametrize("act", BROKEN.values(), ids=BROKEN)
+def test_what_broke_is_told_in_one_line_without_the_address(act: Act) -> None:
+    with run_server(lambda _: act) as server:
+        (reply,) = ask(connect(server.endpoint), Message("GET", "/a?X-Amz-Signature=s")).values()
+    assert reply.error
+    assert "Signature" not in reply.error
+    assert "\n" not in reply.error
+
+
+def interrupt_when(is_time: Callable[[], bool]) -> None:
+    def wait() -> None:
+        wait_for(is_time)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def wait_for(is_true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@contextmanager
+def holding_server(*, answers: int) -> Iterator[tuple[Server, threading.Event]]:
+    """A server that answers some requests at once, and the others when the event is set."""
+    free = threading.Event()
+
+    def answer(request: Received) -> bytes:
+        if request.method == "GET" and int(request.target[1:]) >= answers:
+            free.wait(10)
+        return OK
+
+    with run_server(answer) as server:
+        try:
+            yield server, free
+        finally:
+            free.set()
+
+
+def test_ctrl_c_tells_of_every_message_once_and_sends_nothing_more() -> None:
+    told: list[tuple[int, int]] = []
+    with holding_server(answers=10) as (server, free):
+        http = connect(server.endpoint)
+        interrupt_when(lambda: len(server.received) == 14)
+        with pytest.raises(KeyboardInterrupt):
+            http.exchange(
+                [lambda m=m: m for m in gets(100)], lambda i, reply: told.append((i, reply.status))
+            )
+        # Control came back: what now is answered has no consequence.
+        before = list(told)
+        free.set()
+        assert ask(http, PUT)[0].status == 200
+        assert server.targets[14:] == ["/put"]
+    assert told == before
+    assert sorted(index for index, _ in told) == list(range(100))
+    status = dict(told)
+    assert [status[n] for n in range(10)] == [200] * 10
+    assert sorted(status[n] for n in range(10, 14)) == [Reply.NO_ANSWER] * 4
+    assert {status[n] for n in range(14, 100)} == {Reply.NOT_SENT}
+
+
+def test_ctrl_c_waits_a_moment_for_what_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[int, int] = {}
+    monkeypatch.setattr("objectmove.next.http._GRACE_S", 30.0)
+    with holding_server(answers=0) as (server, free):
+        http = connect(server.endpoint)
+
+        def come_through() -> bool:
+            if len(server.received) == 4:
+                threading.Timer(0.2, free.set).start()
+            return len(server.received) == 4
+
+        interrupt_when(come_through)
+        with pytest.raises(KeyboardInterrupt):
+            http.exchange(
+                [lambda m=m: m for m in gets(20)], lambda i, reply: told.update({i: reply.status})
+            )
+    assert [told[n] for n in range(4)] == [200] * 4
+    assert {told[n] for n in range(4, 20)} == {Reply.NOT_SENT}
+
+
+@pytest.mark.timeout(30)
+def test_ctrl_c_twice_does_not_wait_and_tells_of_every_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr("objectmove.next.http._GRACE_S", 60.0)  # longer than the test may take
+    second = threading.Event()
+
+    def press_again() -> bool:
+        threading.Timer(0.1, second.set).start()
+        return second.wait(5)
+
+    with holding_server(answers=0) as (server, free):
+        http = connect(server.endpoint)
+        interrupt_when(lambda: len(server.received) == 4)
+        interrupt_when(lambda: len(server.received) == 4 and press_again())
+        with pytest.raises(KeyboardInterrupt):
+            http.exchange([lambda m=m: m for m in gets(20)], lambda i, _: told.append(i))
+        assert not free.is_set()
+    assert sorted(told) == list(range(20))
+
+
+def test_ctrl_c_while_take_is_slow_sends_nothing_more() -> None:
+    told: list[int] = []
+    slow = threading.Event()
+
+    def take(index: int, _: Reply) -> None:
+        if index == 0:
+            slow.wait(1.5)  # longer than the moment that is waited
+        told.append(index)
+
+    with run_server(lambda _: OK) as server:
+        http = connect(server.endpoint, connections=1)
+        interrupt_when(lambda: len(server.received) == 1)
+        with pytest.raises(KeyboardInterrupt):
+            http.exchange([lambda m=m: m for m in gets(20)], take)
+        assert ask(http, PUT)[0].status == 200
+        assert server.targets == ["/0", "/put"]
+    assert sorted(told) == list(range(20))
+
+
+def test_a_proxy_gets_whole_addresses_and_its_password() -> None:
+    with run_server(lambda _: OK) as server, run_proxy() as proxy:
+        url = f"http://us%40er:pass%3Aword@{proxy.endpoint}"
+        http = connect(server.endpoint, proxy_url=url, connections=1)
+        (reply,) = ask(http, PUT).values()
+    assert reply.status == 200
+    assert proxy.targets == [f"http://{server.endpoint}/put"]
+    word = base64.b64encode(b"us@er:pass:word").decode()
+    assert proxy.received[0].headers["proxy-authorization"] == f"Basic {word}"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    return make_certificates(tmp_path_factory.mktemp("ca"))
+
+
+def test_tls_trusts_the_named_ca_only(certificates: tuple[Path, ssl.SSLContext]) -> None:
+    ca_file, context = certificates
+    with run_server(lambda _: OK, tls=context) as server:
+        http = connect(server.endpoint, secure=True, ca_file=str(ca_file))
+        assert [r.status for r in ask(http, *gets(10)).values()] == [200] * 10
+        (reply,) = ask(connect(server.endpoint, secure=True), PUT).values()
+    assert (reply.status, "certificate" in reply.error) == (Reply.NOT_SENT, True)
+    assert "/put" not in server.targets
+
+
+def test_a_certificate_of_another_host_is_refused(
+    certificates: tuple[Path, ssl.SSLContext],
+) -> None:
+    ca_file, context = certificates
+    with run_server(lambda _: OK, tls=context) as server:
+        endpoint = server.endpoint.replace("127.0.0.1", "localhost")
+        (reply,) = ask(connect(endpoint, secure=True, ca_file=str(ca_file)), PUT).values()
+    assert (reply.status, server.received) == (Reply.NOT_SENT, [])
+
+
+def test_tls_goes_through_a_tunnel_that_does_not_see_it(
+    certificates: tuple[Path, ssl.SSLContext],
+) -> None:
+    ca_file, context = certificates
+    with run_server(lambda _: OK, tls=context) as server, run_proxy() as proxy:
+        url = f"http://user:word@{proxy.endpoint}"
+        http = connect(
+            server.endpoint, secure=True, ca_file=str(ca_file), proxy_url=url, connections=1
+        )
+        assert [r.status for r in ask(http, *gets(3)).values()] == [200] * 3
+    (line,) = proxy.received
+    assert (line.method, line.target) == ("CONNECT", server.endpoint)
+    assert line.headers["proxy-authorization"].startswith("Basic ")
+    assert all("proxy-authorization" not in r.headers for r in server.received)
+
+
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (make_answer(b"no", 407), "407"),
+        (Act(then="close"), "closed connection"),
+        (Act(then="hang"), "no answer in time"),
+    ],
+)
+def test_a_proxy_that_opens_no_tunnel_sends_nothing(act: Act | bytes, says: str) -> None:
+    with run_server(lambda _: act) as proxy:
+        connect_s = 1.0 if "in time" in says else 10.0
+        url = f"http://{proxy.endpoint}"
+        http = connect("store.example:443", secure=True, proxy_url=url, connect_s=connect_s)
+        (reply,) = ask(http, PUT).values()
+    assert (reply.status, says in reply.error) == (Reply.NOT_SENT, True)
+    assert [r.method for r in proxy.received] == ["CONNECT"]
+
+
+def test_a_silent_network_is_no_connection_in_time() -> None:
+    with run_server(lambda _: Act(then="hang")) as proxy:
+        http = connect(
+            "store.example:443", secure=True, proxy_url=f"http://{proxy.endpoint}", connect_s=0.2
+        )
+        told = ask(http, *gets(40))
+    assert {r.status for r in told.values()} == {Reply.NOT_SENT}
+    assert told[0].error == "no answer in time"
+    assert len(proxy.received) <= 4
+
+
+def test_a_thread_whose_own_loop_runs_may_ask() -> None:
+    async def work() -> Told:
+        return ask(http, *gets(3))
+
+    with run_server(lambda _: OK) as server:
+        http = connect(server.endpoint)
+        told = asyncio.run(work())
+    assert [r.status for r in told.values()] == [200] * 3
+
+
+def test_a_program_ends_without_a_word() -> None:
+    program = """
+from objectmove.next.http import Connections
+from objectmove.next.message import Message, Reach
+for _ in range(2):
+    http = Connections({!r}, Reach())
+    http.exchange([lambda: Message("GET", "/")] * 8, lambda _, reply: print(reply.status))
+"""
+    with run_server(lambda _: OK) as server:
+        command = [
+            sys.executable,
+            "-X",
+            "dev",
+            "-W",
+            "error",
+            "-c",
+            program.format(server.endpoint),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout.split(), done.stderr) == (["200"] * 16, "")
+
+
+def test_two_threads_may_ask_at_the_same_time() -> None:
+    with run_server(lambda r: make_answer(r.target.encode())) as server:
+        http = connect(server.endpoint)
+        wrong: list[int] = []
+
+        def work() -> None:
+            told = ask(http, *gets(50))
+            wrong.extend(n for n in range(50) if told[n].body != b"/%d" % n)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+    assert wrong == []
+    assert len(server.received) == 200
+
+
+def test_a_connection_that_was_reset_while_it_rested_is_not_used() -> None:
+    with run_server(lambda _: Act(OK, "reset")) as server:
+        http = connect(server.endpoint, connections=1)
+        for _ in range(3):
+            assert ask(http, PUT)[0].status == 200
+            wait_for(lambda: not find_resting(http))
+    assert [r.connection for r in server.received] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("line", ["x: y", "connection: close"])
+def test_ctrl_c_ends_an_answer_that_goes_on(line: str) -> None:
+    """A sink has no deadline: only the closed socket ends its answer."""
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n{line}\r\n\r\n12345".encode()
+    parts: list[bytes] = []
+    told: list[int] = []
+    with run_server(lambda _: Act(head, "hang")) as server:
+        http = connect(server.endpoint, read_s=60.0, connections=1)
+        interrupt_when(lambda: bool(parts))
+        with pytest.raises(KeyboardInterrupt):
+            http.exchange(
+                [lambda: gets(1)[0]],
+                lambda _, reply: told.append(reply.status),
+                resend=True,
+                sink=parts.append,
+            )
+        assert len(server.received) == 1
+    assert (told, b"".join(parts)) == ([Reply.NO_ANSWER], b"12345")
+
+
+def test_a_line_break_in_a_header_sends_nothing() -> None:
+    with run_server(lambda _: OK) as server:
+        for text in ("b\r\nx-c: d", "b\n", "b\r"):
+            bad = Message("PUT", "/bad", {"host": "x", "x-a": text})
+            told = ask(connect(server.endpoint, connections=1), bad, PUT)
+            assert [told[n].status for n in range(2)] == [Reply.NOT_SENT, 200]
+    assert server.targets == ["/put"] * 3
+
+
+def test_no_messages_have_no_replies() -> None:
+    assert connect("127.0.0.1:9").exchange([]) == []
