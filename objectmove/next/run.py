@@ -221,8 +221,8 @@ class Run:
         self._still_since = still_since
         self._is_strict = is_strict
         self._is_stop = is_stop
-        #: Which moves the bucket had when this run took its lock.
-        self._known: set[str] = set()
+        #: The command that goes on with each move that the bucket had when this run began.
+        self._ways_on: dict[str, str] = {}
         self._already = 0
         self._stopped = ""
         self._in_reach: dict[str, str] = {}
@@ -260,7 +260,7 @@ class Run:
                 if part:
                     raise
                 self._stopped = str(error)  # another machine may work on it
-        with self._open("long"):
+        with self._open("long"), self._catching(release):
             self._let_go()
             return self._report(part)
 
@@ -306,11 +306,13 @@ class Run:
     def let_worker_go(self, approve: str) -> MoveResult:
         """Resume the worker, whatever may ship twice, if that is approved."""
         with self._open():
-            self._find_release(may_begin=False)
+            release = self._find_release(may_begin=False)
             held = self.main.state.held
-            if held is None or held.plan != self.plan.id:
-                raise NotNowError(f"the worker is not held for {self.plan.id}")
-            keys = sorted(list_in_reach(self.bucket, self.main.state))
+            if held is None:
+                return self._report()
+            if held.plan != self.plan.id:
+                raise NotNowError(f"the worker is held for {held.plan}", way_on="check")
+            keys = self._find_in_reach()
             needed = self.plan.digest("resume-worker", *keys)
             if keys and approve != needed:
                 some = ", ".join(keys[:10])
@@ -319,7 +321,8 @@ class Run:
                     needed=needed,
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
-            self._end_hold(held)
+            with self._catching(release):
+                self._end_hold(held)
             return self._report()
 
     # --- beginning ---
@@ -337,7 +340,8 @@ class Run:
             if self.main.state.id != self.plan.header.bucket_id:
                 text = f".runbook/ was removed since {self.plan.id} was made: plan again"
                 raise ForgottenError(text, way_on="plan")
-            self._known = set(self.main.state.moves)
+            moves = self.main.state.moves
+            self._ways_on = {name: get_resume(each) for name, each in moves.items()}
             yield self.main
 
     def _make_book(self, patience: Patience, part: int = 0) -> Book:
@@ -526,6 +530,7 @@ class Run:
                     is_held = held is not None and held.plan == self.plan.id
                     if not (has_begun or is_held or isinstance(error, HeldError)):
                         self.main.state.moves.pop(move.id, None)
+                        self._ways_on.pop(move.id, None)
                     self.main.save()
             way_on = self._name_way_on(move)
             if isinstance(error, KeyboardInterrupt):
@@ -609,12 +614,13 @@ class Run:
 
         Unless the bucket is known to have the move, the command that begins it: that goes on, too.
         """
-        known = self._known
+        ways_on = self._ways_on
         with suppress(MoveError):
             read = read_state(self.bucket)
-            known = set(read.state.moves) if read is not None else known
-        if move.id in known:
-            return get_resume(move)
+            moves = read.state.moves if read is not None else {}
+            ways_on = {name: get_resume(each) for name, each in moves.items()}
+        if move.id in ways_on:
+            return ways_on[move.id]
         if move.is_undo:
             approval = self.plan.undo_approval
             return f"undo {self.plan.id} --consumer-stands-still --approve {approval}"
@@ -637,7 +643,8 @@ class Run:
         DriftError
             When nothing was announced yet, and too much changed; in an undo, when a consumer takes.
         """
-        numbers = [*piece.find(State.WAITING), *range(piece.next, piece.end)]
+        waiting = [n for n in piece.find(State.WAITING) if piece.rows[n].way is piece.way]
+        numbers = [*waiting, *range(piece.next, piece.end)]
         if piece.is_undo:
             is_wanted = self._make_filter(piece)
             self._watch_consumer(book, [number for number in numbers if is_wanted(number)])
@@ -766,16 +773,21 @@ class Run:
             return
         move = state.moves.get(held.plan)
         is_working = move and move.parts and move.announced_at and not move.is_ended
-        if held.plan != self.plan.id or held.is_kept or is_working:
-            return
+        if held.plan == self.plan.id and not is_working:
+            keys = self._find_in_reach()
+            if not (keys or held.is_kept):
+                self._end_hold(held)
+
+    def _find_in_reach(self) -> list[str]:
+        """Find the source keys where the worker may pick up what may ship twice."""
+        state = self.main.state
         self._in_reach = list_in_reach(self.bucket, state)
-        for each in state.moves.values():
-            for number in each.find(State.UNPROVEN, State.TAKEN):
-                row = each.rows[number]
-                if each.plan == self.plan.id and self.plan.rows[number].key in self._in_reach:
-                    each.rows[number] = replace(row, lies=row.lies or "source")
-        if not self._in_reach:
-            self._end_hold(held)
+        for move in state.moves.values():
+            for number in move.find(State.UNPROVEN, State.TAKEN):
+                row = move.rows[number]
+                if move.plan == self.plan.id and self.plan.rows[number].key in self._in_reach:
+                    move.rows[number] = replace(row, lies=row.lies or "source")
+        return sorted(self._in_reach)
 
     def _end_hold(self, held: Hold) -> None:
         """Resume the worker, and note that the hold has ended.
@@ -787,11 +799,11 @@ class Run:
         """
         self._check_name(held)
         self.main.save()
+        self._held_at = None
         try:
             self.operator.hold.resume()
         except MoveError as error:
-            text = f"the worker may still be paused ({error})"
-            raise StoppedError(text, way_on=f"resume {self.plan.id}") from error
+            raise StoppedError(f"the worker may still be paused ({error})") from error
         self.main.state.hold = replace(held, ended_at=self.main.stamp)
         self.main.save()
 
