@@ -315,7 +315,7 @@ class Book:
 
     def _note_saved(self, etag: str, stamp: datetime, sent_at: float) -> None:
         self._etag = etag
-        self.stamp = stamp
+        self.stamp = max(stamp, self.stamp)  # a Date has whole seconds: an estimate can go back
         self._stamped_at = sent_at
         self._read_at = (stamp, sent_at)
 

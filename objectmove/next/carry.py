@@ -175,6 +175,7 @@ class Carrier:
         self._tried: Counter[int] = Counter()
         self._most = STILL_WINDOW if still_since is not None else WINDOW
         self._width = 1
+        self._has_begun = False
         self._looked_at = float("-inf")
         #: Which kinds of requests need no look before them, because the store guards them.
         self._guards_copies = abilities.rename or abilities.conditional_copy
@@ -498,6 +499,10 @@ class Carrier:
 
     def _send(self, sends: Sequence[_Item], deletes: Sequence[_Item]) -> None:
         """Announce, save, and send copies, renames and deletes; note what each answer proves."""
+        if not self._has_begun:
+            self._has_begun = True
+            by = self._operator.name
+            self._operator.note(self._plan.id, "begun", move=self.move.id, by=by)
         for item in sends:
             is_rename = self._abilities.rename and item.row.state in _NEVER_COPIED
             state = State.RENAMING if is_rename else State.DOUBTFUL

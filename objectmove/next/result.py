@@ -86,7 +86,8 @@ def sum_up(
     move = story.last
     counts: Counter[State] = Counter()
     told: dict[str, list[dict[str, str]]] = {"skipped": [], "conflicts": [], "failed": []}
-    for number in range(*plan.get_range(part)):
+    in_part = range(*plan.get_range(part))
+    for number in in_part:
         piece = move if move.is_undo else story.find_piece(number)
         counts[piece.get_state(number)] += 1
         stored = piece.rows.get(number)
@@ -106,7 +107,7 @@ def sum_up(
         ways_on += list_ways_on(state, story)
     if not ways_on and (left or told["skipped"]) and not move.is_undo:
         ways_on = ["plan"]
-    rows = story.list_rows(*State)
+    rows = [(number, row) for number, row in story.list_rows(*State) if number in in_part]
     return MoveResult(
         plan=move.id,
         moved=counts[State.MOVED],

@@ -291,6 +291,7 @@ class Run:
                 self.bucket, self.plan, taken=taken, not_taken=not_taken, approve=approve
             )
             undo = self.main.state.moves.get(self.plan.undo_id)
+            self.operator.note(self.plan.id, "answered", by=self.operator.name)
             with self._catching(release):
                 for move in (release, undo) if undo is not None else (release,):
                     for book, piece in self._each_piece(move):
@@ -317,10 +318,11 @@ class Run:
             if keys and approve != needed:
                 some = ", ".join(keys[:10])
                 raise NotApprovedError(
-                    f"if the worker goes on, {len(keys)} objects may ship twice: {some}",
+                    f"if the worker is resumed, it may ship twice: {some}",
                     needed=needed,
                     way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
                 )
+            self.operator.note(self.plan.id, "resumed", by=self.operator.name)
             with self._catching(release):
                 self._end_hold(held)
             return self._report()
@@ -480,6 +482,7 @@ class Run:
                     book, piece = stack.enter_context(self._open_part(move, number))
                     part.begun = True
                     self._begin(main, move)
+                    move.still_since = self._find_still(book)
                     main.save()
             with self._catching(move, is_locked=False):
                 self._carry(book, piece)
@@ -543,6 +546,10 @@ class Run:
             error.way_on = error.way_on or way_on
             raise
 
+    def _find_still(self, book: Book) -> datetime | None:
+        """Return since when a person confirmed that nobody takes."""
+        return None if self._still_since is None else min(self._still_since, book.stamp)
+
     def _carry(self, book: Book, piece: Move, *, is_stop: bool = False) -> None:
         """Do all that can be done with the rows of a piece, and save it.
 
@@ -550,9 +557,7 @@ class Run:
         ----------
         is_stop : announce nothing more, and end it
         """
-        since = self._still_since
-        if since is not None:
-            since = min(since, book.stamp)
+        since = self._find_still(book)
         carrier = Carrier(
             self.bucket,
             self.plan,
@@ -607,7 +612,6 @@ class Run:
             move.announced_at = book.stamp
             until = book.stamp + timedelta(seconds=self.plan.header.undo_s)
             move.keep_until = max(move.keep_until, until)
-            self.operator.note(self.plan.id, "begun", move=move.id, by=self.operator.name)
 
     def _name_way_on(self, move: Move) -> str:
         """Return the command that goes on with a move.
@@ -702,8 +706,8 @@ class Run:
         if vanished:
             some = ", ".join(self.plan.rows[number].to for number in sorted(vanished)[:5])
             raise DriftError(
-                f"{len(vanished)} objects vanished within {_WATCH_S:g} s ({some}): something still "
-                "consumes them. Stop it, then try again"
+                f"{some} vanished within {_WATCH_S:g} s: something still consumes them. Stop it, "
+                "then try again"
             )
 
     # --- the worker ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from .bucket import S3Bucket
@@ -147,8 +148,10 @@ def check_answers(
         When an object could not be read.
     """
     doubts = list_doubts(bucket, plan)
-    needed = digest_answers(plan, doubts, taken=taken, not_taken=not_taken)
-    if approve != needed:
+    needed = ""
+    with suppress(PlanError):  # an object has gone since
+        needed = digest_answers(plan, doubts, taken=taken, not_taken=not_taken)
+    if approve != needed or not needed:
         text = "the approval is not of these answers, or something changed since: look again"
         raise NotApprovedError(text, needed=needed, way_on=f"settle {plan.id}")
     answers = _read_answers(doubts, taken, not_taken)
