@@ -9,7 +9,7 @@ INCIDENT ?=
 
 .PHONY: help setup setup-test demo up down status lab investigate drill drills chaos-fulfillment-delay \
 	report samples lock lint unit check test test-long test-faults test-foreign test-model test-airflow test-drills \
-	diagnose-cases diagnose-matrix bench bench-alert clean
+	diagnose-cases diagnose-matrix bench bench-alert mutate clean
 
 help: ## List every target
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-26s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench: setup ## Plan, apply and verify 5,000 labels beside s5cmd, mc and rclone 
 bench-alert: setup-test ## From Alertmanager's firing to the report on the ticket, part by part
 	@python -m bench.alert $(ARGS)
 
+mutate: setup ## Change the code in 200 small ways, and count which the tests notice (ARGS="--seed 1 --list": show them)
+	@python -m tools.mutate $(ARGS)
+
 test-long: setup-test ## All tests with the mark `long`, which `make test` leaves out: over an hour
 	@pytest -m long $(ARGS)
 
@@ -94,7 +97,7 @@ test-drills: setup-test ## Drills that are killed at each phase, and lose their 
 	@pytest tests/drills $(ARGS)
 
 test-model: setup-test ## The move against every interleaving up to the bound: half an hour on two cores
-	@python -m tests.objectmove.explore --full $(ARGS)
+	@python -m tools.explorer.explore --full $(ARGS)
 
 test-airflow: setup ## The pipeline client and the DAGs against a real Airflow with PostgreSQL
 	@sh scripts/airflow/test.sh $(ARGS)

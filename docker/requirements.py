@@ -13,7 +13,7 @@ from pathlib import Path
 
 # What `python -m addons.render` needs beside the exporter.
 RENDER = ("jinja2",)
-EXPORTER = ("aiohttp", "certifi", "prometheus-client", "pydantic", "pydantic-settings", "yarl")
+EXPORTER = ("certifi", "prometheus-client", "pydantic", "pydantic-settings")
 SERVICES = (
     *EXPORTER,
     *("aiosmtpd", "fastapi", "fpdf2", "jinja2", "minio", "python-multipart", "requests", "urllib3"),

@@ -9,7 +9,7 @@ import typer
 
 from runbook_lib.cli import AsJson, IncidentId, parse_minutes, present
 from runbook_lib.errors import UsageError
-from runbook_lib.move_cli import MemoryRemoved, Shards, make_move_commands
+from runbook_lib.move_cli import MemoryRemoved, Parts, Shards, make_move_commands
 from runbook_lib.run.interrupts import hold_interrupts
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def plan(
         int, typer.Option(help="the first N; 0: all, refused over RELEASE_LIMIT_OBJECTS", min=0)
     ] = 0,
     memory_removed: MemoryRemoved = False,
+    parts: Parts = 0,
     shards: Shards = 0,
     incident_id: IncidentId = "",
     as_json: AsJson = False,
@@ -98,7 +99,7 @@ def plan(
             older_than_minutes=older_than_minutes,
             limit=limit,
             memory_removed=memory_removed,
-            shards=shards,
+            parts=parts or shards,
             incident_id=incident_id,
             progress=progress,
         ),

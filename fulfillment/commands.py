@@ -576,7 +576,7 @@ def plan_release(
     older_than_minutes: float = 0,
     limit: int = 0,
     memory_removed: bool = False,
-    shards: int = 0,
+    parts: int = 0,
     incident_id: str,
     progress: Progress,
 ) -> PlanDocument:
@@ -612,7 +612,7 @@ def plan_release(
         older_than_minutes=older_than_minutes,
         limit=limit,
         memory_removed=memory_removed,
-        shards=shards,
+        parts=parts,
     )
     plan = RELEASE.refuse_unless_move(inv.plan(GATE.step))
     effect, effect_reason, oldest_minutes = describe_effect(inv, plan)

@@ -261,14 +261,14 @@ def _finish_releases(drill: Drill) -> list[str]:
         plan_id = str(row["plan"])
         drill.progress(f"go on with {plan_id}")
         with suppress(MoveError, errors.ClientError, errors.SafetyError):
-            RELEASE.resume(drill.settings, plan_id, progress=drill.progress)
+            RELEASE.resume(drill.settings, plan_id, approve="", progress=drill.progress)
     return [str(row["way_on"]) for row in _list_own_releases(drill)]
 
 
 def _list_own_releases(drill: Drill) -> list[dict[str, object]]:
     """Return the unfinished releases whose plans lie in the folder of the drill's incident."""
     try:
-        rows = GATE.list_unfinished(drill.clients, drill.settings.runbook_home)
+        rows = GATE.list_unfinished(drill.clients)
     except MoveError as error:
         raise errors.RevertError(f"releases of {drill.id} cannot be read: {error}") from error
     plans = drill.incident.folder / "plans"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from objectmove.errors import MoveError
-from objectmove.session import list_live_claims
+from objectmove.state import find_holder, read_state
 from runbook_lib import errors
 from runbook_lib.section import attempt
 from runbook_lib.show.text import count_of
@@ -60,7 +60,7 @@ def list_trouble(settings: Settings, clients: Clients, *, now: datetime) -> Iter
         yield str(error)
         return
     yield from _catch_errors(_say_alerts(clients))
-    yield from _catch_errors(_say_claims(settings, clients))
+    yield from _catch_errors(_say_releases(settings, clients))
     yield from _catch_errors(_say_backlog(settings, clients, now))
 
 
@@ -92,16 +92,12 @@ def _say_alerts(clients: Clients) -> Iterator[str]:
             yield f"{alert.name} {verb}"
 
 
-def _say_claims(settings: Settings, clients: Clients) -> Iterator[str]:
-    """Yield each claim on the bucket, and each unfinished release for which the worker is held."""
-    claims = list_live_claims(
-        clients.bucket,
-        lease_s=settings.release_lease_s,
-        spread_s=settings.release_clock_spread_s,
-    )
-    for claim in claims:
-        yield f"{claim.by} on {claim.host} claims the bucket for {claim.plan}"
-    for row in GATE.list_unfinished(clients, settings.runbook_home):
+def _say_releases(settings: Settings, clients: Clients) -> Iterator[str]:
+    """Yield who works in the bucket, and each release for which the worker is held."""
+    lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
+    if lock is not None:
+        yield f"{lock.by} on {lock.host} carries out {lock.plan}"
+    for row in GATE.list_unfinished(clients):
         if row["held_by"]:
             yield f"{row['held_by']} holds the worker for {row['plan']} since {row['held_since']}"
 

@@ -79,7 +79,6 @@ _ACTIONS = {
     "release": "released {objects} by move",
     "undo": "took {objects} back",
     "settle": "settled {objects} by a person's word",
-    "reopen": "took a person's word back",
     "retrigger": "re-triggered the worker {target}",
     "restart": "restarted {target}",
     "start": "started {target}",

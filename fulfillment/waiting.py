@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Literal, NamedTuple
 
 from objectmove.bucket import Seen
+from objectmove.plan import PlanRow
 from objectmove.planning import Judge, Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
@@ -476,6 +477,25 @@ def read_shipment_evidence(client: FulfillmentClient, order_id: str) -> str:
         for status, number in map(_describe_shipment, shipments)
     ]
     return _clean("; ".join(evidence)) or f"order {order_id} has no shipment"
+
+
+def ask_again(
+    settings: Settings, client: FulfillmentClient, rows: Sequence[PlanRow]
+) -> list[str | None]:
+    """Say of planned labels, right before they move, whether their orders still want them.
+
+    Returns
+    -------
+    For each row: empty if it may move, why it must stay, or None if nobody can tell now.
+    """
+    if settings.label_finished != "shipment":
+        return [""] * len(rows)
+    orders = [row.facts.get("order_id", "") for row in rows]
+    try:
+        wanted = _ask_for_orders(client, set(orders))
+    except SafetyError:
+        return [None] * len(rows)
+    return ["" if wanted[order] else "its order does not want it any more" for order in orders]
 
 
 def _describe_shipment(shipment: Mapping[str, Json]) -> tuple[str, str]:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
-from itertools import islice
 from typing import Literal
 from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree as ET
@@ -62,12 +61,12 @@ REFUSED = {
 #: Characters that some requests cannot carry: controls, surrogates, and what XML 1.0 forbids.
 _UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _MD5 = re.compile("[0-9a-f]{32}")
-#: The most keys that ``find_all`` looks at before it calls ``on_way`` again.
-_PORTION = 1000
 #: How long the signature of a read is valid.
 _READ_EXPIRES_S = 900
 #: The HTTP method of each kind of request that is not named after its method.
-_METHODS = {"copy": "PUT", "delete_many": "POST"}
+_METHODS = {"copy": "PUT", "rename": "PUT", "delete_many": "POST"}
+#: The header with the ETag of a source, for each kind of request that has one.
+_CONDITIONS = {"copy": "x-amz-copy-source-if-match", "rename": "x-amz-rename-source-if-match"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +79,10 @@ class Version:
     last_modified: datetime
 
     def is_same(self, other: Version) -> bool:
-        """Tell whether both are the same version: the same ETag, size and LastModified.
-
-        If one of the two times has no fraction of a second, whole seconds are compared.
-        """
-        if not self.has_same_content(other):
-            return False
-        ours = self.last_modified
-        theirs = other.last_modified
-        if 0 in (ours.microsecond, theirs.microsecond):
-            return ours.replace(microsecond=0) == theirs.replace(microsecond=0)
-        return ours == theirs
+        """Tell whether both have the same ETag, size and, to the second, LastModified."""
+        ours = self.last_modified.replace(microsecond=0)
+        theirs = other.last_modified.replace(microsecond=0)
+        return self.has_same_content(other) and ours == theirs
 
     def has_same_content(self, other: Version) -> bool:
         """Tell whether both have the same ETag and size."""
@@ -102,14 +94,12 @@ class Seen(Version):
     """One object as a listing or a HEAD shows it; a HEAD gives its time in whole seconds.
 
     A listing gives no ``metadata`` (names in small letters, without ``x-amz-meta-``) and no
-    ``headers``. Only a listing of versions gives ``version_id``. ``has_etag`` is false if a HEAD
-    showed no ETag. Then ``etag`` is the MD5 of the content, and no request may name it as a
-    condition.
+    ``headers``. ``has_etag`` is false if a HEAD showed no ETag. Then ``etag`` is the MD5 of the
+    content, and no request may name it as a condition.
     """
 
     metadata: Texts | None = None
     headers: Texts = field(default_factory=lambda: _NO_TEXTS)
-    version_id: str = ""
     has_etag: bool = True
 
     @property
@@ -133,24 +123,24 @@ class Request:
     ----------
     kind : what the request does
     key : the object that is changed or read; empty in a bulk delete, and to get a listing
-    source : of a copy: the key to copy from
-    if_match : the ETag that an object must have, else nothing is done: in a copy the object at
-        ``source``, in a delete the object at ``key``; empty: any ETag
-    if_absent : of a copy and a put: do it only if nothing is at ``key``
+    source : of a copy and a rename: the key to take from
+    if_match : the ETag that an object must have, else nothing is done: in a copy and a rename the
+        object at ``source``, else the object at ``key``; empty: any ETag
+    if_absent : of a copy, a rename and a put: do it only if nothing is at ``key``
     body : of a put
     headers : of a put; of a copy, headers that replace the source's, metadata included
-    keys : of a bulk delete
+    keys : of a bulk delete; the values are ETags as in ``if_match``
     query : of a get
     """
 
-    kind: Literal["copy", "put", "delete", "delete_many", "get", "head"]
+    kind: Literal["copy", "rename", "put", "delete", "delete_many", "get", "head"]
     key: str = ""
     source: str = ""
     if_match: str = ""
     if_absent: bool = False
     body: bytes = b""
     headers: Texts = field(default_factory=dict)
-    keys: Sequence[str] = ()
+    keys: Texts = field(default_factory=dict)
     query: Texts = field(default_factory=dict)
 
 
@@ -163,19 +153,17 @@ class Answer:
     effect : ``done`` only by a well-formed answer that says so; ``none`` only when the request was
         refused before the store acted, or never sent; everything else is ``unknown``
     etag : of the object that a copy or a put made
-    last_modified : of the object that a copy made
-    version_id : of the object that a put made, in a bucket that keeps versions
+    date : the store's time of the answer, as its header gives it
     code, message : the store's error, or what broke
     failed : of a bulk delete: for each key that was not deleted, the error code
     """
 
     effect: Literal["done", "none", "unknown"]
     etag: str = ""
-    last_modified: datetime | None = None
     code: str = ""
     message: str = ""
     failed: Texts = field(default_factory=dict)
-    version_id: str = ""
+    date: str = ""
 
 
 OnAnswer = Callable[[int, Answer], None]
@@ -187,50 +175,6 @@ Look = dict[str, Seen | None]
 _NOT_SENT = Answer("none", code="NotSent")
 _NO_ANSWER = Answer("unknown", code="NoAnswer")
 _UNANSWERED = {Reply.NOT_SENT: _NOT_SENT, Reply.NO_ANSWER: _NO_ANSWER}
-
-
-def find_all(
-    bucket: S3Bucket,
-    prefix: str,
-    keys: Sequence[str],
-    *,
-    on_way: Callable[[], None] = lambda: None,
-) -> Look:
-    """Look up many keys under one prefix: by a listing, or one by one if the listing is long.
-
-    A key that a whole listing does not name counts as absent.
-
-    Parameters
-    ----------
-    on_way : called again and again during the search, so that the caller can keep its claim
-    """
-    max_listed = 4 * len(keys) + 1000  # to list more would cost more than to look at each key
-    looks: Look = dict.fromkeys(keys)
-    count = 0
-    for seen in islice(bucket.list_objects(prefix), max_listed):
-        count += 1
-        if seen.key in looks:
-            looks[seen.key] = seen
-        on_way()
-    if count < max_listed:  # the listing came to its end
-        add_missing_etags(bucket, looks)
-        return looks
-    looks = {}
-    for start in range(0, len(keys), _PORTION):
-        portion = keys[start : start + _PORTION]
-        looks.update(bucket.look(portion))
-        on_way()
-    return looks
-
-
-def add_missing_etags(bucket: S3Bucket, looks: Look) -> None:
-    """Look again at objects that a listing shows without an ETag. Changes ``looks``."""
-    keys = [key for key, seen in looks.items() if seen is not None and not seen.etag]
-    if not keys:
-        return
-    for key in keys:
-        del looks[key]
-    looks.update(bucket.look(keys))
 
 
 def is_key_supported(key: str) -> bool:
@@ -280,7 +224,7 @@ class S3Bucket(Reach):
         self._http = Connections(self._host, self)
 
     def list_objects(
-        self, prefix: str, *, with_folders: bool = False, start: str = ""
+        self, prefix: str, *, with_folders: bool = False, start: str = "", page_size: int = 0
     ) -> Iterator[Seen]:
         """Yield the objects under a prefix, in any order.
 
@@ -289,14 +233,17 @@ class S3Bucket(Reach):
         with_folders : include keys that end with ``/``. A store on a file system lists such keys
             for folders that a bulk delete emptied
         start : leave out most keys before this one, where the store lists keys in their order
+        page_size : how many keys to ask for at a time; 0: as many as the store gives
         """
         query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
         if start:
             query["start-after"] = start[:-1]  # sorts before ``start``, so ``start`` is listed
+        if page_size:
+            query["max-keys"] = str(page_size)
         what = f"list {self.name}/{prefix}"
         while True:
             page = self._fetch_page(query, what, "ListBucketResult")
-            for seen in _read_objects(page, "Contents"):
+            for seen in _read_objects(page):
                 if with_folders or not seen.key.endswith("/"):
                     yield seen
             if _text(page, "IsTruncated") != "true":
@@ -305,23 +252,6 @@ class S3Bucket(Reach):
             if not token or query.get("continuation-token") == token:
                 raise StoreError(f"{what}: the listing does not go on")
             query["continuation-token"] = token
-
-    def list_versions(self, prefix: str) -> Iterator[Seen]:
-        """Yield every version of the objects under a prefix; delete markers are left out."""
-        query = {"versions": "", "prefix": prefix, "encoding-type": "url"}
-        what = f"list the versions of {self.name}/{prefix}"
-        while True:
-            page = self._fetch_page(query, what, "ListVersionsResult")
-            yield from _read_objects(page, "Version")
-            if _text(page, "IsTruncated") != "true":
-                return
-            marker = unquote_plus(_text(page, "NextKeyMarker"))
-            version_marker = _text(page, "NextVersionIdMarker")
-            markers = (query.get("key-marker"), query.get("version-id-marker"))
-            if not marker or markers == (marker, version_marker):
-                raise StoreError(f"{what}: the listing does not go on")
-            query["key-marker"] = marker
-            query["version-id-marker"] = version_marker
 
     def _fetch_page(self, query: Texts, what: str, root: str) -> ET.Element:
         """Return one page of a listing.
@@ -337,43 +267,36 @@ class S3Bucket(Reach):
             raise StoreError(f"{what}: the answer is not a listing")
         return page
 
-    def look(
-        self,
-        keys: Sequence[str],
-        *,
-        failed: dict[str, StoreError] | None = None,
-        marks_absence: bool | None = None,
-    ) -> Look:
+    def look(self, keys: Sequence[str], *, failed: dict[str, StoreError] | None = None) -> Look:
         """Return each object with its metadata; leave out the keys that could not be read.
 
-        A 404 counts if it bears the mark of the store, unless ``marks_absence`` is False. After any
-        other 404, a listing must show that nothing is there.
+        A 404 counts if it bears the mark of the store. After any other 404, a listing must show
+        that nothing is there.
 
         Parameters
         ----------
         failed : is filled: for each key that could not be read, the error
-        marks_absence : whether this store's own answers bear ``ABSENCE_MARK``; if so, a 200
-            without the mark counts as not read: something in front of the store may have sent it.
-            None: not known
         """
         looks: Look = {}
         heads = [partial(self._make_message, Request("head", key)) for key in keys]
         replies = self._http.exchange(heads, resend=True)
         for key, reply in zip(keys, replies, strict=True):
             try:
-                is_marked = ABSENCE_MARK in reply.headers
-                if reply.status == 200 and is_marked and not _get_etag(reply.headers):
-                    looks[key] = self._see_without_etag(key)
-                elif reply.status == 200 and (is_marked or not marks_absence):
-                    looks[key] = _to_seen(key, reply.headers)
-                elif self._is_absent(reply, key, marks_absence=marks_absence):
-                    looks[key] = None
-                else:
-                    raise _make_error(reply, f"read {key}")
+                looks[key] = self._read_look(key, reply)
             except StoreError as error:
                 if failed is not None:
                     failed[key] = error
         return looks
+
+    def _read_look(self, key: str, reply: Reply) -> Seen | None:
+        """Return what the answer to a HEAD says is at a key."""
+        if reply.status == 200 and ABSENCE_MARK in reply.headers and not _get_etag(reply.headers):
+            return self._see_without_etag(key)
+        if reply.status == 200:
+            return _to_seen(key, reply.headers)
+        if self._is_absent(reply, key):
+            return None
+        raise _make_error(reply, f"read {key}")
 
     def _see_without_etag(self, key: str) -> Seen:
         """Return an object that has no ETag, with the MD5 of its content instead.
@@ -387,39 +310,21 @@ class S3Bucket(Reach):
         headers = {**reply.headers, "etag": digest.hexdigest()}
         return replace(_to_seen(key, headers), has_etag=False)
 
-    def has_absence_mark(self, key: str) -> bool:
-        """Tell whether the answer to a HEAD of an absent key bears ``ABSENCE_MARK``.
-
-        Only reads.
-
-        Raises
-        ------
-        StoreError
-            When the answer is no 404.
-        """
-        reply = self._read(Request("head", key))
-        if reply.status != 404:
-            raise _make_error(reply, f"read {key}")
-        return ABSENCE_MARK in reply.headers
-
     def _read(self, request: Request, sink: Sink | None = None) -> Reply:
         """Return the answer to one read, whatever its status."""
         make = partial(self._make_message, request)
         (reply,) = self._http.exchange([make], resend=True, sink=sink)
         return reply
 
-    def _is_absent(self, reply: Reply, key: str, *, marks_absence: bool | None = None) -> bool:
+    def _is_absent(self, reply: Reply, key: str) -> bool:
         """Tell whether an answer proves that there is no such object.
 
         A 404 without the store's mark may come from something in front of the store: then a
-        listing decides. A listing always decides where ``marks_absence`` is False: there the mark
-        proves nothing.
+        listing decides.
         """
         if reply.status != 404:
             return False
-        if marks_absence is not False and ABSENCE_MARK in reply.headers:
-            return True
-        return not self._is_listed(key)
+        return ABSENCE_MARK in reply.headers or not self._is_listed(key)
 
     def _is_listed(self, key: str) -> bool:
         """Tell whether the first entry of a listing with the key as prefix is the key itself."""
@@ -429,14 +334,23 @@ class S3Bucket(Reach):
         keys = [unquote_plus(_text(item, "Key")) for item in items]
         return key in keys
 
-    def read(self, key: str) -> bytes | None:
-        """Return an object's content; None when there is no such object."""
+    def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:
+        """Return an object's content, its version, and the store's time of the answer.
+
+        None when there is no such object.
+        """
         reply = self._read(Request("get", key))
         if reply.status == 200:
-            return reply.body
+            date = parse_time(reply.headers.get("date", ""))
+            return reply.body, _to_seen(key, reply.headers), date
         if self._is_absent(reply, key):
             return None
         raise _make_error(reply, f"read {key}")
+
+    def read(self, key: str) -> bytes | None:
+        """Return an object's content; None when there is no such object."""
+        read = self.read_object(key)
+        return None if read is None else read[0]
 
     def read_sha256(self, key: str) -> str:
         """Return the SHA-256 of an object's content, read in parts."""
@@ -538,12 +452,15 @@ class S3Bucket(Reach):
         if request.if_absent:
             headers["if-none-match"] = "*"
         if request.if_match:
-            name = "x-amz-copy-source-if-match" if request.source else "if-match"
+            name = _CONDITIONS.get(request.kind, "if-match")
             headers[name] = f'"{request.if_match}"'
         if request.source:
-            headers["x-amz-copy-source"] = quote(f"/{self.name}/{request.source}", safe="/~")
-            if request.headers:
-                headers["x-amz-metadata-directive"] = "REPLACE"
+            name = "x-amz-rename-source" if request.kind == "rename" else "x-amz-copy-source"
+            headers[name] = quote(f"/{self.name}/{request.source}", safe="/~")
+        if request.kind == "copy" and request.headers:
+            headers["x-amz-metadata-directive"] = "REPLACE"
+        if request.kind == "rename":
+            query = {"renameObject": ""}
         if request.keys:
             query = {"delete": ""}
             body = _write_delete(request.keys)
@@ -616,13 +533,16 @@ def _derive_key(secret_key: str, scope: str) -> bytes:
     return key
 
 
-def _write_delete(keys: Sequence[str]) -> bytes:
+def _write_delete(keys: Texts) -> bytes:
     """Return the body of a bulk delete whose answer names only the keys that failed.
 
     In a full answer, some servers leave out the keys of what they deleted.
     """
-    objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
-    return f"<Delete><Quiet>true</Quiet>{objects}</Delete>".encode()
+    objects = []
+    for key, etag in keys.items():
+        condition = f"<ETag>{escape(etag)}</ETag>" if etag else ""
+        objects.append(f"<Object><Key>{escape(key)}</Key>{condition}</Object>")
+    return f"<Delete><Quiet>true</Quiet>{''.join(objects)}</Delete>".encode()
 
 
 def read_answer(request: Request, reply: Reply) -> Answer:
@@ -643,9 +563,10 @@ def _read_success(request: Request, reply: Reply) -> Answer | None:
     match request.kind, reply.status:
         case "delete", 204:
             return Answer("done")
+        case "rename", 200 if not reply.body:
+            return Answer("done", request.if_match)
         case "put", 200 if not reply.body:
-            etag = reply.headers.get("etag", "").strip('"')
-            return Answer("done", etag, version_id=reply.headers.get("x-amz-version-id", ""))
+            return Answer("done", _get_etag(reply.headers), date=reply.headers.get("date", ""))
         case "copy", 200:
             return _read_copy_result(reply)
         case "delete_many", 200:
@@ -659,13 +580,9 @@ def _read_copy_result(reply: Reply) -> Answer | None:
     if result is None:
         return None
     etag = _text(result, "ETag").strip('"')
-    try:
-        at = parse_time(_text(result, "LastModified"))
-    except StoreError:
-        return None
     if not etag:
-        return Answer("unknown", last_modified=at, code="NoETag", message="no ETag in the answer")
-    return Answer("done", etag, at)
+        return Answer("unknown", code="NoETag", message="no ETag in the answer")
+    return Answer("done", etag)
 
 
 def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
@@ -677,22 +594,21 @@ def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
     for item in result.iterfind("{*}Error"):
         key = _text(item, "Key")
         failed[key] = _text(item, "Code") or "Unknown"
-    if not failed.keys() <= set(request.keys):
+    if not failed.keys() <= request.keys.keys():
         return None
     return Answer("done", failed=failed)
 
 
-def _read_objects(page: ET.Element, tag: str) -> list[Seen]:
-    """Return the objects, or versions of objects, on a page of a listing."""
+def _read_objects(page: ET.Element) -> list[Seen]:
+    """Return the objects on a page of a listing."""
     objects = []
-    for item in page.iterfind(f"{{*}}{tag}"):
+    for item in page.iterfind("{*}Contents"):
         fields = _read_fields(item)
         seen = Seen(
             key=unquote_plus(fields.get("Key", "")),
             etag=fields.get("ETag", "").strip('"'),
             size_bytes=int(fields.get("Size") or 0),
             last_modified=parse_time(fields.get("LastModified", "")),
-            version_id=fields.get("VersionId", ""),
         )
         objects.append(seen)
     return objects

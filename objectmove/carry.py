@@ -1,752 +1,624 @@
-"""Carry objects from key to key: copy, look and delete, window by window; resolve what is in doubt.
+"""The loop over rows: look as far as needed, ask the table, announce, save, send, note the answers.
 
-``table.decide`` says what may be done with an object. One request is sent without asking the table
-again: in a release, a delete that the store itself binds to the planned version.
+Every way and direction goes through ``Carrier._step``. Nothing is sent before a save of the state
+names its row. A release needs no look where the store itself guards the request.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
 
-from .bucket import REFUSED, Answer, Look, Request, S3Bucket, Seen, Version, format_time
-from .errors import StoppedError, StoreError
-from .ledger import CLOSED, HALF_DONE, Ledger, Leg
-from .parking import NAME_ENDING, is_hashed
-from .plan import Abilities
-from .session import STORE_ID, Clock, Session
-from .table import Act, Direction, Place, Rule, State, decide
+from chainlog import ChainedLog, LogError
 
-WINDOW = 16
-"""The most rows whose copies are announced at once: a kill puts no more rows in doubt."""
+from .book import Book, Clock, Notice
+from .bucket import REFUSED, Answer, Request, S3Bucket, Seen, format_time
+from .errors import StoppedError
+from .looks import Looks, get_ends
+from .plan import Abilities, Plan, PlanRow
+from .state import Lies, Move, Row, Way
+from .table import OPEN, Act, Direction, Place, Rule, State, decide
 
-#: How old the last look may be when a request is sent that the store guards by no condition.
+#: The most rows in doubt at once; more while a person confirms that nobody takes them.
+WINDOW = 32
+STILL_WINDOW = 256
+#: How often a row is tried in one run without effect, and how often open rows are gone through.
+_TRIES = 2
+_ROUNDS = 6
+#: How old a look may be when a request is sent that the store guards by no condition.
 _MAX_LOOK_AGE_S = 2.0
-#: How often ``resolve`` waits and looks. In the last round, it sends nothing.
-_ROUNDS = 4
-#: Codes of a store that is overloaded.
+#: Past this size of the state, nothing more is announced.
+_MAX_STATE_BYTES = 1_000_000
+#: A copy of such a row was never announced.
+_NEVER_COPIED = (State.WAITING, State.RENAMING)
 _OVERLOADED = ("SlowDown", "HTTP 503", "ServiceUnavailable")
-#: How many rows to move at once after the store was overloaded. The keys are the numbers before.
-_SLOWER = {16: 4, 4: 1, 1: 1}
+
+Ask = Callable[[Sequence[PlanRow]], Sequence[str | None]]
+"""Takes rows right before they are announced. Returns for each row an empty text (move it), why it
+must stay (it is skipped), or None (nobody knows: it waits for the next run)."""
+
+Evidence = Callable[[Sequence[PlanRow]], Sequence[str]]
+"""Takes rows; returns for each row, in words, what other systems know of its order."""
 
 
-class Hold(Protocol):
-    """Keeps everyone else (the others) from moving objects; the caller provides it.
+class Holder(Protocol):
+    """Holds the worker: keeps everyone else from moving objects; the caller provides it.
 
     Attributes
     ----------
-    words : how the others are held, and at which address; the plan repeats these words
+    name : what is held, the same on every machine
+    words : how it is held; the plan repeats these words
     way_back : how a person ends the hold without us
-    holds : whether this hold can keep others from moving; False where it can watch them at most
+    holds : whether it can keep the worker from moving; False where it can watch at most
     """
 
+    name: str
     words: str
     way_back: str
     holds: bool
 
     def is_paused(self) -> bool:
-        """Tell whether nobody else moves objects now; raise ``MoversError`` if nobody knows."""
+        """Tell whether the worker is paused; raise ``MoversError`` if nobody knows."""
 
     def pause(self) -> None:
-        """Make the others stand still; raise ``MoversError`` when they do not."""
+        """Pause the worker; raise ``MoversError`` when it is not certain that it is paused."""
 
     def check(self) -> None:
-        """Raise ``MoversError`` unless the others stand still, and their last pass has ended."""
+        """Raise ``MoversError`` unless the worker is paused, and its last pass has ended."""
 
     def resume(self) -> None:
-        """Let the others go on; raise a ``MoveError`` when it is not certain that they do."""
+        """Resume the worker; raise a ``MoveError`` when it is not certain that it runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One object to move or to park.
+def _want_all(rows: Sequence[PlanRow]) -> list[str | None]:
+    return [""] * len(rows)
+
+
+def _know_nothing(rows: Sequence[PlanRow]) -> list[str]:
+    return [""] * len(rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """Who carries a plan out, and with what.
 
     Attributes
     ----------
-    row, leg : the number of the plan's row, and whether the row is moved or parked
-    direction : who may take from the destination
-    key, to : keys of source and destination
-    planned : the version to move
-    sha256 : of the planned content, where the ETag is not its MD5; else empty
-    any_version : whether only the content counts, even at the source
+    name : stands in lock, state and log
+    log : returns this machine's log of a plan, by the plan's id
+    notice, progress : called with what is waited for; with the number of rows dealt with, and of
+        all rows
+    age_key : name of the metadata in which an undo keeps since when an object waits; empty: none
     """
 
-    row: int
-    leg: Leg
-    direction: Direction
-    key: str
+    name: str
+    hold: Holder
+    log: Callable[[str], ChainedLog]
+    clock: Clock = field(default_factory=Clock)
+    notice: Notice = lambda _: None
+    progress: Callable[[int, int], None] = lambda _done, _total: None
+    ask: Ask = _want_all
+    evidence: Evidence = _know_nothing
+    age_key: str = ""
+
+    def note(self, plan: str, kind: str, **data: object) -> None:
+        """Write into this machine's log, which is for people; a full disk stops no move."""
+        try:
+            self.log(plan).append(kind, data, sync=False)
+        except LogError as error:
+            self.notice(f"the log of {plan} cannot be written: {error}")
+
+
+class _Item(NamedTuple):
+    """A row in a step: what is stored of it, what was planned, and the keys of its two ends."""
+
+    number: int
+    row: Row
+    planned: PlanRow
+    source: str
     to: str
-    planned: Version
-    sha256: str = ""
-    any_version: bool = False
-
-    @property
-    def is_release(self) -> bool:
-        """Whether the object goes to the consumers; else it is taken back or parked."""
-        return self.direction in (Direction.THERE, Direction.STILL)
 
 
-def compare_with_plan(
-    looks: Look,
-    key: str,
-    planned: Version,
-    *,
-    any_version: bool,
-    etag: str = "",
-) -> Place:
-    """Say what a look at a key means, compared with the planned version.
-
-    Parameters
-    ----------
-    looks : what was at the keys that were looked at
-    any_version : whether only the content counts; else also LastModified must be the planned one
-    etag : the ETag of our copy, which has the same content; empty when not known
-    """
-    if key not in looks:
-        return Place.UNKNOWN
-    present = looks[key]
-    if present is None:
-        return Place.ABSENT
-    if any_version:
-        is_same = present.etag in (planned.etag, etag) and present.size_bytes == planned.size_bytes
-    else:
-        is_same = planned.is_same(present)
-    return Place.SAME if is_same else Place.OTHER
-
-
-def look_surely(
-    bucket: S3Bucket,
-    keys: Sequence[str],
-    *,
-    abilities: Abilities,
-    has_id: bool = True,
-) -> Look:
-    """Look at keys; an absence counts only if the id object was there before and after.
-
-    Something in front of the store may answer 404 for every key. A key whose absence does not count
-    is missing in the result, like a key that could not be read.
-
-    Parameters
-    ----------
-    has_id : whether the store has an id object; if not, every absence counts
-    """
-    marks_absence = abilities.marks_absence
-    if not has_id:
-        return bucket.look(keys, marks_absence=marks_absence)
-    id_before = bucket.look([STORE_ID], marks_absence=marks_absence)
-    looks = bucket.look(keys, marks_absence=marks_absence)
-    if None not in looks.values():
-        return looks
-    id_after = bucket.look([STORE_ID], marks_absence=marks_absence)
-    has_shown_id = id_before.get(STORE_ID) is not None
-    still_shows_id = id_after.get(STORE_ID) is not None
-    if has_shown_id and still_shows_id:
-        return looks
-    return {key: seen for key, seen in looks.items() if seen is not None}
+#: Where an object of an unproven row may lie, by the ends of ``Way.PARK``.
+_ENDS: tuple[Lies, Lies] = ("source", "parked")
+#: The states of a row that got nowhere.
+_STUCK = (State.WAITING, State.UNPROVEN, *OPEN)
 
 
 class Carrier:
-    """Carries jobs within one session.
+    """Carries the rows of one move, or of one part, within one run.
 
     Parameters
     ----------
-    write_record : puts on record what the ledger says
-    make_headers : returns the headers that a copy gets; empty: the copy keeps the source's
+    book : the locked state object in which the rows stand
+    still_since : since when nobody takes from where consumers take, as a person confirmed
+    hold : holds the worker, or makes sure that it is held
+    is_wanted : tells for a row's number whether the move is about it
 
     Attributes
     ----------
-    looks : what the last look at each key found
-    width : how many rows are moved at once
+    already : how many rows a look of this run found at their destination
+    unsure : rows whose ends must be looked at although they wait
     """
 
     def __init__(
         self,
         bucket: S3Bucket,
-        session: Session,
-        ledger: Ledger,
-        hold: Hold,
+        plan: Plan,
+        operator: Operator,
+        book: Book,
+        move: Move,
         *,
         abilities: Abilities,
-        clock: Clock,
-        write_record: Callable[[], None],
-        make_headers: Callable[[Job, Seen | None], dict[str, str]] = lambda _job, _seen: {},
+        still_since: datetime | None,
+        hold: Callable[[], None],
+        is_wanted: Callable[[int], bool],
     ) -> None:
-        self.bucket = bucket
-        self.session = session
-        self.ledger = ledger
-        self.hold = hold
-        self.abilities = abilities
-        self.looks: Look = {}
-        self.width = WINDOW
-        self._clock = clock
-        self._write_record = write_record
-        self._make_headers = make_headers
-        self._looked_at = 0.0
-        self._has_moved_one = False
+        self.move = move
+        self.already = 0
+        self.unsure: set[int] = set()
+        self._plan = plan
+        self._operator = operator
+        self._book = book
+        self._abilities = abilities
+        self._still_since = still_since
+        self._hold = hold
+        self._is_wanted = is_wanted
+        self._looks = Looks(bucket)
+        self._planned: dict[int, PlanRow] = {}
+        self._tried: Counter[int] = Counter()
+        self._most = STILL_WINDOW if still_since is not None else WINDOW
+        self._width = 1
+        self._has_begun = False
+        self._looked_at = float("-inf")
+        #: Which kinds of requests need no look before them, because the store guards them.
+        self._guards_copies = abilities.rename or abilities.conditional_copy
+        self._guards_deletes = abilities.conditional_delete
 
-    def carry(
-        self,
-        jobs: Sequence[Job],
-        progress: Callable[[int, int], None] = lambda _done, _all: None,
-    ) -> None:
-        """Carry jobs that are not half done: the first one to its end, then window after window.
+    # --- what a run does with rows ---
 
-        Parameters
-        ----------
-        progress : called with the number of jobs dealt with, and the number of all jobs
+    def finish(self) -> None:
+        """Go through all open rows, and rows to be parked or brought back, to their end."""
+        rows = self.move.rows
+        waiting = self.move.find(State.WAITING)
+        aside = [number for number in waiting if rows[number].way is not self.move.way]
+        self._resolve([*self.move.find(*OPEN), *aside])
+
+    def carry(self) -> None:
+        """Move the rows that wait: the first one alone, then window after window.
 
         Raises
         ------
         StoppedError
-            When the first object of this session does not move, no copy of a window lands, or our
-            claim lapsed.
+            When the first row of this run does not move, no row of a window does, too many stay in
+            doubt, the state is full, or our lock was lost.
         MoversError
-            When someone else moves.
-        StoreError
-            When the bucket cannot be read.
+            When the worker is not paused any more.
         """
-        start = 0
-        while start < len(jobs):
-            width = self.width if self._has_moved_one else 1
-            window = jobs[start : start + width]
-            start += len(window)
-            self._carry_window(window)
-            if not self._has_moved_one:
-                self._check_first(window[0])
-            progress(start, len(jobs))
-
-    def resolve(self, list_jobs: Callable[[], list[Job]]) -> None:
-        """Resolve jobs that are half done: wait for the fence, look, and do what the table says.
-
-        Leave out rows that this run tries no more (``Ledger.refused``).
-
-        Parameters
-        ----------
-        list_jobs : returns the jobs that are half done when it is called
-        """
-        for number in range(_ROUNDS):
-            jobs = [job for job in list_jobs() if job.row not in self.ledger.refused]
-            if not jobs:
+        queue = self._list_waiting()
+        landed: list[int] = []
+        has_moved_one = False
+        while True:
+            batch = list(islice(queue, self._find_room(landed)))
+            landed = [number for number in landed if number in self.move.rows]
+            if not batch and not landed:
                 return
-            self._wait_for_fence(jobs)
-            self.hold.check()
-            may_send = number < _ROUNDS - 1
-            for window in _cut_windows(jobs):
-                self._resolve_window(window, may_send=may_send)
+            wanted = self._ask(batch)
+            if self.move.way is Way.THERE:
+                self._step([*wanted, *landed], is_fresh=True)
+            if self.move.way is Way.BACK or not has_moved_one:
+                self._resolve(wanted)
+            landed = [number for number in wanted if self._get_state(number) is State.LANDED]
+            stuck = [number for number in wanted if self._get_state(number) in _STUCK]
+            if has_moved_one:
+                stuck = [number for number in stuck if number not in landed]
+            if stuck and stuck == wanted:
+                first = self._get(stuck[0])
+                raise StoppedError(f"no object moved: {first.source}: {first.row.why}")
+            has_moved_one = has_moved_one or bool(wanted)
+            done = self.move.next - self.move.start
+            self._operator.progress(done, self.move.end - self.move.start)
 
-    def look_at(self, keys: Iterable[str]) -> None:
-        """Look at keys anew. Forget the earlier look at a key that cannot be read now."""
-        distinct = list(dict.fromkeys(keys))
-        self._looked_at = self._clock.monotonic()
-        for key in distinct:
-            self.looks.pop(key, None)
-        looks = look_surely(self.bucket, distinct, abilities=self.abilities)
-        self.looks.update(looks)
-
-    def delete_sources(self, jobs: Sequence[Job]) -> None:
-        """Delete the sources of jobs that have landed, if they are the planned versions."""
-        for window in _cut_windows(jobs):
-            self._delete(window)
-
-    def remove_copies(self, jobs: Sequence[Job]) -> None:
-        """Remove our copies of jobs whose source cannot be deleted.
-
-        Those sources stay, and their rows count as refused.
-        """
-        if not jobs:
+    def park(self) -> None:
+        """Park what a person must decide on, or decided to be taken, if it is at its source."""
+        rows = self.move.rows
+        at_source = self._find_lying()
+        if not self._abilities.parking or not at_source:
             return
-        self.session.renew()
-        self.look_at(_list_ends(jobs))
-        removable = []
-        requests = []
-        for job in jobs:
-            if self.judge_source(job) is not Place.SAME:
-                continue
-            if self.judge_destination(job) is not Place.SAME:
-                continue
-            if_match = job.planned.etag if self.abilities.conditional_delete else ""
-            removable.append(job)
-            requests.append(Request("delete", job.to, if_match=if_match))
-        answers = self.session.send(requests)
-        for job, answer in zip(removable, answers, strict=True):
-            if answer.effect == "done":
-                why = self.ledger.get_reasons(job.leg).get(job.row, "its source cannot be deleted")
-                self._note_refused([job.row], job.leg, why, is_final=True)
+        self._hold()
+        self._note_evidence([number for number in at_source if not rows[number].evidence])
+        for number in at_source:
+            rows[number] = replace(rows[number], state=State.WAITING, way=Way.PARK)
+        self._resolve(at_source)
+        for number in at_source:
+            row = rows[number]
+            if row.state is State.WAITING:  # it cannot be parked
+                rows[number] = replace(row, state=row.answered, way=self.move.way)
+        self._find_lying()
 
-    def judge_source(self, job: Job) -> Place:
-        """Say what the last look at a job's source means."""
-        return compare_with_plan(self.looks, job.key, job.planned, any_version=job.any_version)
+    def _find_lying(self) -> list[int]:
+        """Note where the objects of unproven and taken rows lie; return those at their source.
 
-    def judge_destination(self, job: Job) -> Place:
-        """Say what the last look at a job's destination means.
-
-        If the plan holds a SHA-256 of the content, and the ETag there is not that of our copy, this
-        reads the object and hashes it.
+        What could not be read may be there.
         """
-        etag = ""
-        if job.leg is Leg.MOVE and job.row in self.ledger.landings:
-            etag = self.ledger.landings[job.row].etag
-        present = self.looks.get(job.to)
-        has_other_etag = present is not None and present.etag != etag
-        if job.sha256 and has_other_etag:
-            return self._compare_bytes(job)
-        return compare_with_plan(self.looks, job.to, job.planned, any_version=True, etag=etag)
+        items = [self._get(number) for number in self.move.find(State.UNPROVEN, State.TAKEN)]
+        ends = [get_ends(self._plan.header, item.planned, Way.PARK) for item in items]
+        self._looks.look(sum(ends, ()))
+        at_source = []
+        for (number, row, planned, *_), keys in zip(items, ends, strict=True):
+            lies: Lies = ""
+            for key, word in zip(keys, _ENDS, strict=True):
+                place = self._looks.judge(planned, key, is_source=word == "source")
+                if not lies and (place.is_here or place is Place.UNKNOWN):
+                    lies = word
+            self.move.rows[number] = replace(row, lies=lies)
+            if lies == "source":
+                at_source.append(number)
+        return at_source
 
-    def _carry_window(self, jobs: Sequence[Job]) -> None:
-        """Copy a window of jobs, then delete the sources of those that landed.
+    def stop(self, why: str) -> None:
+        """Announce nothing more: rows that wait are left."""
+        self.move.stopped = why
+        self.move.end = self.move.next
+        self._change(State.WAITING, self.move.way, state=State.LEFT, why=why)
 
-        Before the copies of a release, look at the destinations, unless the store guards them by a
-        condition. Before all other copies, look at both ends.
+    def turn_round(self) -> None:
+        """Judge what an undo left open as its release would, because nobody confirmed anything.
+
+        A row whose copy is back, and whose object is where consumers take, stays released.
         """
-        self.hold.check()
-        keys: list[str] = []
-        for job in jobs:
-            if not job.is_release:
-                keys += [job.key, job.to]
-            elif not self.abilities.conditional_copy:
-                keys.append(job.to)
-        if keys:
-            self.look_at(keys)
-        by_act = self._decide_and_note(jobs)
-        self._copy(by_act[Act.COPY])
-        landed = [job for job in jobs if self._get_state(job) is State.LANDED]
-        self._delete(landed)
+        for state in (State.DOUBTFUL, State.LANDED, State.DELETING):
+            self._change(state, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
 
-    def _resolve_window(self, jobs: Sequence[Job], *, may_send: bool) -> None:
-        """Look at jobs that have no request in flight, and do what the table says.
+    def _change(self, old: State, going: Way, **changes: Any) -> None:
+        """Change all rows in a state that go a way."""
+        for number in self.move.find(old):
+            row = self.move.rows[number]
+            if row.way is going:
+                self.move.rows[number] = replace(row, **changes)
 
-        Parameters
-        ----------
-        may_send : False in the last round: after its look, nothing is sent, so that the next run
-            need not wait for a fence
+    def believe_log(self) -> None:
+        """Count copies as landed of which this machine's log holds the answer.
+
+        An old copy of the log can miss an answer, but not make one up.
         """
-        self.look_at(_list_ends(jobs))
-        self._believe_versions(jobs)
-        self._note_undeleted(jobs)
-        by_act = self._decide_and_note(jobs)
-        if may_send:
-            self._copy(by_act[Act.COPY])
-            deletes = by_act[Act.ADOPT] + by_act[Act.DELETE]
-            self._delete(deletes)
+        landed: set[int] = set()
+        with suppress(LogError):
+            for entry in self._operator.log(self._plan.id).scan():
+                if entry.kind == "landed" and entry.data["move"] == self.move.id:
+                    landed.update(entry.data["rows"])
+        for number in landed.intersection(self.move.find(State.DOUBTFUL)):
+            row = self.move.rows[number]
+            if row.way is self.move.way:
+                self.move.rows[number] = replace(row, state=State.LANDED)
 
-    def _note_undeleted(self, jobs: Sequence[Job]) -> None:
-        """Write down which deletes had no effect.
+    def wind_down(self) -> None:
+        """After an interrupt, delete the sources of what has landed; send nothing else."""
+        rows = self.move.rows
+        landed = self.move.find(State.LANDED)
+        self._step([n for n in landed if rows[n].way is Way.THERE], is_fresh=True)
+        self._book.save()
 
-        If such a source vanishes later, someone else took it.
-        """
-        rows = []
-        for job in jobs:
-            is_deleting = self._get_state(job) is State.DELETING
-            if is_deleting and self.judge_source(job) is Place.SAME:
-                rows.append(job.row)
-        if rows:
-            self.ledger.note("undeleted", rows, leg=jobs[0].leg)
+    # --- windows ---
 
-    def _check_first(self, job: Job) -> None:
-        """Resolve the first object; end the run if it did not move, unless others changed it.
+    def _list_waiting(self) -> Iterator[int]:
+        """Yield the rows that wait to go the move's own way."""
+        move = self.move
+        for number in move.find(State.WAITING):
+            if move.rows[number].way is move.way and self._tried[number] < _TRIES:
+                yield number
+        while move.next < move.end:
+            number = move.next
+            move.next += 1
+            if not self._is_wanted(number):
+                move.rows[number] = Row(State.LEFT, move.way)
+            elif number not in move.rows:
+                move.rows[number] = Row(State.WAITING, move.way)
+                yield number
 
-        Until an object has moved, nothing shows that moves work on this store now.
-        """
-
-        def list_while_half_done() -> list[Job]:
-            """Return the job while it is half done."""
-            return [job] if self._get_state(job) in HALF_DONE else []
-
-        self.resolve(list_while_half_done)
-        state = self._get_state(job)
-        if state is State.MOVED:
-            self._has_moved_one = True
-        elif state is not State.SKIPPED:
-            why = self.ledger.get_reasons(job.leg).get(job.row, "nobody knows what became of it")
-            raise StoppedError(f"the first object did not move: {job.key}: {why}")
-
-    def _wait_for_fence(self, jobs: Sequence[Job]) -> None:
-        """Wait until no request about these jobs can take effect any more."""
-        ledger = self.ledger
-        if any(job.row in ledger.in_flight for job in jobs):
-            why = f"{len(jobs)} objects may still change"
-            self.session.wait_until(ledger.fence_at, why)
-            ledger.in_flight.clear()  # ``fence_at`` holds for the requests of all rows
-
-    def _get_state(self, job: Job) -> State:
-        """Return the state of a job's row, on the way that the job is about."""
-        states = self.ledger.get_states(job.leg)
-        return states[job.row]
-
-    def _copy(self, jobs: Sequence[Job]) -> None:
-        """Announce copies, send them, and write down what each answer proves.
-
-        No copy is sent if the store does not guard destinations and the last look is too old.
+    def _find_room(self, landed: Sequence[int]) -> int:
+        """Return how many more rows may be in doubt.
 
         Raises
         ------
         StoppedError
-            When no copy of several landed, although the store is not overloaded.
+            When there is no room, and open rows cannot be closed.
         """
-        if not jobs:
-            return
-        leg = jobs[0].leg
-        rows = [job.row for job in jobs]
-        self._announce(jobs)
-        if not self.abilities.conditional_copy and self._is_look_old():
-            why = "the look at the destination is too old: nothing was sent"
-            self._note_refused(rows, leg, why, is_final=False)
-            return
-        answers = self._send_copies(jobs)
-        is_busy = self._adapt_width(answers)
-        has_landed = any(answer.effect == "done" for answer in answers)
-        if len(jobs) > 1 and not is_busy and not has_landed:
-            # More copies would only leave more rows in doubt.
-            why = self.ledger.get_reasons(leg).get(rows[0], "")
-            raise StoppedError(f"no copy landed: {why}")
+        if self._book.size_bytes > _MAX_STATE_BYTES:
+            text = "too many rows of this plan need an entry of their own: plan fewer, or --parts"
+            raise StoppedError(text)
+        in_doubt = set(self.move.find(*OPEN)).difference(landed)
+        if len(in_doubt) >= self._most:
+            self.finish()
+            in_doubt = set(self.move.find(*OPEN))
+        if len(in_doubt) >= self._most:
+            raise StoppedError(f"{len(in_doubt)} objects are in doubt")
+        return min(self._width, self._most - len(in_doubt))
 
-    def _announce(self, jobs: Sequence[Job]) -> None:
-        """Write into ledger and record that the copies of these jobs are about to be sent.
+    def _ask(self, numbers: Sequence[int]) -> list[int]:
+        """Ask the caller about a release's rows; return those that may move now."""
+        items = [self._get(number) for number in numbers]
+        if self.move.is_undo or not items:
+            return list(numbers)
+        answers = self._operator.ask([item.planned for item in items])
+        wanted = []
+        for item, answer in zip(items, answers, strict=True):
+            if answer:
+                self._close(item, State.SKIPPED, answer)
+            elif answer is None:
+                self._set(item, why="whether it is still wanted is not known")
+            else:
+                wanted.append(item.number)
+        return wanted
 
-        Before that, put the names of objects whose parked key is a hash.
-        """
-        ledger = self.ledger
-        rows = [job.row for job in jobs]
-        self.session.renew()  # the last renewal before the copies: it fixes the copies' fence
-        self._put_names(jobs)
-        ledger.log.reserve()  # so that the outcome can be written even if the disk fills up
-        fence_at = format_time(self.session.fence_at)
-        ledger.note("intent", rows, leg=jobs[0].leg, sync=True, fence_at=fence_at)
-        self._write_record()
-
-    def _send_copies(self, jobs: Sequence[Job]) -> list[Answer]:
-        """Send copies, and write down what each answer proves. Return the answers."""
-        requests = [self._make_copy(job) for job in jobs]
-        answers = self.session.send(
-            requests, lambda index, answer: self._note_copy(jobs[index], answer)
-        )
-        for job, answer in zip(jobs, answers, strict=True):
-            # A copy was done, and is still doubtful, if its ETag is not the planned one.
-            if answer.effect == "done" and self._get_state(job) is State.DOUBTFUL:
-                self._compare_content(job, answer)
-        return answers
-
-    def _make_copy(self, job: Job) -> Request:
-        """Return the request of a copy, bound to the planned ETag unless the source has none."""
-        source = self.looks.get(job.key)
-        is_bound = source is None or source.has_etag
-        return Request(
-            "copy",
-            key=job.to,
-            source=job.key,
-            if_match=job.planned.etag if is_bound else "",
-            if_absent=self.abilities.conditional_copy,
-            headers=self._make_headers(job, source),
-        )
-
-    def _put_names(self, jobs: Sequence[Job]) -> None:
-        """Put the names of objects whose parked key is a hash into the bucket, beside their keys.
-
-        So the bucket knows the names before it holds the parked objects.
-        """
-        for job in jobs:
-            if job.direction is Direction.PARK and is_hashed(job.to):
-                name = job.key.removeprefix(self.ledger.plan.header.source)
-                key = f"{job.to}{NAME_ENDING}"
-                request = Request("put", key, body=name.encode())
-                self.session.change(request)
-
-    def _note_copy(self, job: Job, answer: Answer) -> None:
-        """Write down at once what a copy's answer proves; without a proof, the job is in doubt."""
-        if answer.effect == "done":
-            if answer.etag == job.planned.etag:
-                self._land(job, answer)
-            return  # if the copy has another ETag than planned, its content is compared later
-        text = f"the copy was answered by {answer.code} {answer.message}"
-        why = text.strip()
-        if answer.effect == "none":
-            is_final = answer.code in REFUSED
-            self._note_refused([job.row], job.leg, why, is_final=is_final)
-        else:
-            reasons = {str(job.row): why}
-            self.ledger.note("doubtful", [job.row], leg=job.leg, reasons=reasons)
-
-    def _land(self, job: Job, answer: Answer) -> None:
-        """Write down that a copy landed, by the answer to it."""
-        self.ledger.land(job.row, answer.etag, answer.last_modified, leg=job.leg)
-
-    def _note_refused(
-        self,
-        rows: Sequence[int],
-        leg: Leg,
-        why: str,
-        *,
-        is_final: bool,
-    ) -> None:
-        """Write down that requests had no effect.
-
-        Parameters
-        ----------
-        is_final : whether this run tries these rows no more
-        """
-        reasons = {str(row): why for row in rows}
-        self.ledger.note("refused", rows, leg=leg, reasons=reasons, final=is_final)
-
-    def _compare_content(self, job: Job, answer: Answer) -> None:
-        """Look at a copy that has another ETag than planned: it landed, or it is a conflict.
-
-        If the plan holds a hash of the content, the copy is read and hashed. A copy that has gone,
-        or cannot be read, stays in doubt.
-        """
-        self.look_at([job.to])
-        place = self.judge_destination(job)
-        if place is Place.SAME:
-            self._land(job, answer)
-        elif place is Place.OTHER:
-            why = f"the copy has the ETag {answer.etag}, not {job.planned.etag}: look at both keys"
-            self.ledger.get_reasons(job.leg)[job.row] = why
-            self.ledger.close(State.CONFLICT, [job.row], leg=job.leg)
-
-    def _compare_bytes(self, job: Job) -> Place:
-        """Compare a destination by the SHA-256 of its content: its ETag proves nothing."""
-        try:
-            sha256 = self.bucket.read_sha256(job.to)
-        except StoreError:
-            return Place.UNKNOWN
-        return Place.SAME if sha256 == job.sha256 else Place.OTHER
-
-    def _adapt_width(self, answers: Sequence[Answer]) -> bool:
-        """Move fewer rows at once while the store is overloaded, and more again later.
-
-        Returns
-        -------
-        Whether an answer says that the store is overloaded.
-        """
-        is_busy = any(answer.code in _OVERLOADED for answer in answers)
-        if is_busy:
-            self.width = _SLOWER[self.width]
-        elif self.width < WINDOW:
-            self.width *= 4
-        return is_busy
-
-    def _believe_versions(self, jobs: Sequence[Job]) -> None:
-        """Count a new version of the planned content at the destination as proof of a copy.
-
-        A versioned bucket keeps the version after a consumer took the object.
-        """
-        known = self.ledger.versions
-        if known is None:
-            return
-        for job in jobs:
-            place = self.judge_destination(job)
-            has_no_copy = place in (Place.ABSENT, Place.OTHER)
-            is_doubtful = self._get_state(job) is State.DOUBTFUL
-            if job.is_release and has_no_copy and is_doubtful:
-                known_ids = known.get(job.row, ())
-                self._land_by_version(job, known_ids)
-
-    def _land_by_version(self, job: Job, known_ids: Sequence[str]) -> None:
-        """Write down that a copy landed if the destination has a new version with its content.
-
-        Parameters
-        ----------
-        known_ids : versions of the planned content that were there before the first copy
-        """
-        # ``null`` is the id of every object that is written while the bucket keeps no versions.
-        old_ids = ("", "null", *known_ids)
-        for version in self.bucket.list_versions(job.to):
-            if version.key != job.to or version.version_id in old_ids:
-                continue
-            if version.has_same_content(job.planned):
-                self.ledger.land(job.row, version.etag, version.last_modified)
+    def _resolve(self, numbers: Sequence[int]) -> None:
+        """Go through rows until they have ended, or a round changes none."""
+        rows = self.move.rows
+        for _ in range(_ROUNDS):
+            left = {number: rows[number] for number in numbers if number in rows}
+            left = {
+                number: row
+                for number, row in left.items()
+                if row.state in (State.WAITING, *OPEN) and self._tried[number] < _TRIES
+            }
+            if not left:
+                return
+            self._book.wait(f"{len(left)} objects may still change")
+            for start in range(0, len(left), self._most):
+                self._step(list(left)[start : start + self._most])
+            if all(rows.get(number) == row for number, row in left.items()):
                 return
 
-    def _delete(self, jobs: Sequence[Job]) -> None:
-        """Delete the sources of a window of jobs that have landed.
+    # --- one step ---
 
-        The table must allow the delete, or the store must delete only the planned version.
+    def _get(self, number: int) -> _Item:
+        """Return a row with what was planned; rows in use are parsed once."""
+        row = self.move.rows[number]
+        planned = self._planned.get(number) or self._plan.rows[number]
+        self._planned[number] = planned
+        return _Item(number, row, planned, *get_ends(self._plan.header, planned, row.way))
+
+    def _set(self, item: _Item, **changes: Any) -> None:
+        self.move.rows[item.number] = replace(item.row, **changes)
+
+    def _get_state(self, number: int) -> State:
+        return self.move.get_state(number)
+
+    def _step(self, numbers: Sequence[int], *, is_fresh: bool = False) -> None:
+        """Look at rows, ask the table, and do what it says.
+
+        Parameters
+        ----------
+        is_fresh : they wait and were looked at when this run began, or landed in this run: then a
+            request that the store guards needs no look
         """
-        if not jobs:
+        if not numbers:
             return
-        self.session.renew()
-        deletes = self._choose_deletes(jobs)
-        if not deletes:
-            return
-        ledger = self.ledger
-        leg = deletes[0].leg
-        rows = [job.row for job in deletes]
-        is_looked_at = self._needs_look(deletes[0])
-        fence_at = format_time(self.session.fence_at)
-        ledger.note("deleting", rows, leg=leg, sync=True, fence_at=fence_at)
-        is_release = leg is Leg.MOVE and ledger.plan.header.action == "move"
-        if not is_release:
-            # In a release, the table treats ``landed`` and ``deleting`` alike. On the way back,
-            # whether a delete was sent decides what an absent source means.
-            self._write_record()
-        if is_looked_at and self._is_look_old():
-            ledger.note("undeleted", rows, leg=leg)
-            return  # the next round of ``resolve`` looks again
-        answers = self._send_deletes(deletes)
-        self._note_deletes(deletes, answers)
-
-    def _note_deletes(self, jobs: Sequence[Job], answers: Mapping[int, Answer]) -> None:
-        """Write down what the answers to deletes prove; without a proof, a job stays ``deleting``.
-
-        Parameters
-        ----------
-        answers : for each row, the answer about its source
-        """
-        ledger = self.ledger
-        leg = jobs[0].leg
-        moved = []
-        refused = []
-        reasons_to_note = {}
-        for job in jobs:
-            answer = answers[job.row]
-            if answer.effect == "done":
-                moved.append(job.row)
-                continue
-            text = f"the delete was answered by {answer.code} {answer.message}"
-            why = text.strip()
-            ledger.get_reasons(leg)[job.row] = why
-            if answer.effect == "none":
-                refused.append(job.row)
-                reasons_to_note[str(job.row)] = why
-        ledger.close(State.MOVED, moved, leg=leg)
-        self._forget_looks(jobs)
-        if refused:
-            ledger.note("delete_refused", refused, leg=leg, reasons=reasons_to_note)
-
-    def _forget_looks(self, jobs: Sequence[Job]) -> None:
-        """Forget the looks at jobs that have moved: nobody needs these looks again."""
-        for job in jobs:
-            if self._get_state(job) is State.MOVED:
-                self.looks.pop(job.key, None)
-                self.looks.pop(job.to, None)
-
-    def _needs_look(self, job: Job) -> bool:
-        """Tell whether a job's source must be looked at right before its delete."""
-        return not job.is_release or not self.abilities.conditional_delete
-
-    def _choose_deletes(self, jobs: Sequence[Job]) -> list[Job]:
-        """Return the jobs whose source may be deleted now; look at the sources first if needed.
-
-        Parameters
-        ----------
-        jobs : all of them take objects to consumers, or none does
-        """
-        first = jobs[0]
-        if not self._needs_look(first):
-            return list(jobs)
-        if first.is_release:
-            # What became of a copy that landed does not matter, so its destination is not read.
-            self.look_at([job.key for job in jobs])
-            by_act = self._decide_and_note(jobs, destination=Place.UNKNOWN)
-        else:
-            self.look_at(_list_ends(jobs))
-            by_act = self._decide_and_note(jobs)
-        return by_act[Act.DELETE]
-
-    def _send_deletes(self, jobs: Sequence[Job]) -> dict[int, Answer]:
-        """Send deletes, in one request if the store honours no condition.
-
-        Returns
-        -------
-        For each row, the answer about its source.
-        """
-        if self.abilities.conditional_delete:
-            requests = [Request("delete", job.key, if_match=job.planned.etag) for job in jobs]
-            answers = self.session.send(requests)
-            return {job.row: answer for job, answer in zip(jobs, answers, strict=True)}
-        keys = [job.key for job in jobs]
-        bulk_delete = Request("delete_many", keys=keys)
-        (bulk_answer,) = self.session.send([bulk_delete])
-        return {job.row: _read_bulk_answer(bulk_answer, job.key) for job in jobs}
-
-    def _decide_and_note(
-        self,
-        jobs: Iterable[Job],
-        destination: Place | None = None,
-    ) -> dict[Act | State, list[Job]]:
-        """Ask the table what to do with each job; write down in which state jobs end.
-
-        Parameters
-        ----------
-        jobs : all of one leg
-        destination : what to assume at each destination; None: what the last look says
-
-        Returns
-        -------
-        For each act, the jobs to do it with; for each state, the jobs that end in it.
-        """
-        by_act: dict[Act | State, list[Job]] = defaultdict(list)
-        leg = Leg.MOVE
-        for job in jobs:
-            leg = job.leg
-            rule = decide(
-                direction=job.direction,
-                state=self._get_state(job),
-                source=self.judge_source(job),
-                destination=destination or self.judge_destination(job),
-            )
-            by_act[rule.act].append(job)
-            self._note_decision(job, rule)
-        for state in CLOSED:
-            rows = [job.row for job in by_act[state]]
-            self.ledger.close(state, rows, leg=leg)
-        return by_act
-
-    def _note_decision(self, job: Job, rule: Rule) -> None:
-        """Keep the reason why a job ends; write down that a copy landed if a look found it."""
-        ledger = self.ledger
-        reasons = ledger.get_reasons(job.leg)
-        if rule.act is State.CONFLICT:
-            ends = self._describe_ends(job)
-            reasons[job.row] = f"{rule.reason}: {ends}"
-        elif rule.act in (State.SKIPPED, State.UNPROVEN):
-            reasons[job.row] = rule.reason
-        elif rule.act is Act.ADOPT:
-            seen = self.looks[job.to]
-            etag = seen.etag if seen else ""
-            ledger.land(job.row, etag, None, leg=job.leg)
-
-    def _describe_ends(self, job: Job) -> str:
-        """Describe the planned version, and what is at both ends, in words."""
-        ends = []
-        for key in (job.key, job.to):
-            seen = self.looks.get(key)
-            if seen is not None:
-                version = f"{seen.etag} of {format_time(seen.last_modified)}"
-            elif key in self.looks:
-                version = "nothing"
+        self._hold()
+        self._book.renew()
+        items = [self._get(number) for number in numbers]
+        self._look(items, is_fresh=is_fresh)
+        sends = []
+        deletes = []
+        for item in items:
+            rule = self._decide(item)
+            if rule.act is Act.SEND and self.move.stopped and item.row.way is self.move.way:
+                self._close(item, State.LEFT, self.move.stopped)
+            elif rule.act is Act.SEND:
+                sends.append(item)
+            elif rule.act is Act.DELETE:
+                deletes.append(item)
+            elif isinstance(rule.act, State):
+                self._close(item, rule.act, rule.reason)
             else:
-                version = "not looked at"
-            ends.append(f"at {key}: {version}")
-        return f"planned {job.planned.etag}; {'; '.join(ends)}"
+                self._set(item, why=rule.reason)
+        self._send(sends, deletes)
 
-    def _is_look_old(self) -> bool:
-        """Tell whether the last look is too old for a request that the store does not guard."""
-        age_s = self._clock.monotonic() - self._looked_at
-        return age_s > _MAX_LOOK_AGE_S
+    def _look(self, items: Sequence[_Item], *, is_fresh: bool) -> None:
+        """Look at the ends of rows; where the store guards what may be sent, assume them."""
+        sources: list[str] = []
+        destinations: list[str] = []
+        both: list[str] = []
+        seen = self._looks.seen
+        for item in items:
+            planned = item.planned
+            if not is_fresh or item.number in self.unsure:
+                both += (item.source, item.to)
+                continue
+            seen[item.source] = Seen(
+                planned.key, planned.etag, planned.size_bytes, planned.last_modified
+            )
+            if item.row.state is State.WAITING:
+                seen[item.to] = None
+                destinations.append(item.to)
+            else:
+                self._looks.forget(item.to)
+                sources.append(item.source)
+        self._looked_at = self._operator.clock.monotonic()
+        self._looks.look(both)
+        header = self._plan.header
+        if not self._guards_copies:
+            self._looks.look_in_order(header.to, destinations, believes_absence=True)
+        if not self._guards_deletes:
+            self._looks.look_in_order(header.source, sources, believes_absence=False)
+
+    def _decide(self, item: _Item) -> Rule:
+        """Ask the table about a row, by the last look."""
+        row = item.row
+        is_confirmed = self._still_since is not None and (
+            row.at is None or row.at >= self._still_since
+        )
+        direction = Direction.ASIDE
+        if row.way is Way.BACK:
+            direction = Direction.BACK
+        elif row.way is Way.THERE and is_confirmed and not self.move.is_undo:
+            direction = Direction.STILL
+        elif row.way is Way.THERE or (row.way is Way.FREE and not self._operator.hold.holds):
+            direction = Direction.THERE
+        state = row.state
+        if direction is Direction.BACK and state is State.DELETING and not is_confirmed:
+            state = State.LANDED  # someone may have taken the object before our delete
+        return decide(
+            direction=direction,
+            state=state,
+            source=self._looks.judge(item.planned, item.source, is_source=True),
+            destination=self._looks.judge(item.planned, item.to, is_source=False),
+        )
+
+    def _close(self, item: _Item, state: State, why: str) -> None:
+        """Note that a row came to an end on its way."""
+        row = item.row
+        lies: Lies = ""
+        if state is not State.MOVED:
+            at_source = self._looks.judge(item.planned, item.planned.key, is_source=True)
+            lies = "source" if at_source.is_here else ""
+        if row.way is Way.PARK:
+            state, why = row.answered, row.why
+        elif row.way is Way.FREE and state is State.MOVED:
+            state, why, lies = State.FREED, row.why, "source"
+        elif row.way is Way.FREE:  # its source is occupied, or the parked object has gone
+            row = replace(row, answer="")
+            state = State.UNPROVEN
+        elif row.way is not self.move.way:  # a row of an undo that was turned round
+            state = State.UNPROVEN if state is State.UNPROVEN else State.LEFT
+        if state is State.MOVED:
+            del self.move.rows[item.number]
+        else:
+            way = self.move.way
+            closed = replace(row, state=state, way=way, why=why, at=None, lies=lies)
+            self.move.rows[item.number] = closed
+        self._tried.pop(item.number, None)
+        self._planned.pop(item.number, None)
+        self._looks.forget(item.source, item.to)
+
+    # --- requests ---
+
+    def _send(self, sends: Sequence[_Item], deletes: Sequence[_Item]) -> None:
+        """Announce, save, and send copies, renames and deletes; note what each answer proves."""
+        if not self._has_begun:
+            self._has_begun = True
+            by = self._operator.name
+            self._operator.note(self._plan.id, "begun", move=self.move.id, by=by)
+        for item in sends:
+            is_rename = self._abilities.rename and item.row.state in _NEVER_COPIED
+            state = State.RENAMING if is_rename else State.DOUBTFUL
+            self._set(item, state=state, at=self._book.stamp)
+        is_release = True
+        for item in deletes:
+            is_release = item.row.way is Way.THERE
+            self.already += is_release and item.row.state is not State.LANDED
+            self._set(item, state=State.LANDED if is_release else State.DELETING)
+        if sends or not is_release:
+            self._book.save()
+            self._log("announced", [item.number for item in sends])
+        is_unguarded = (sends and not self._guards_copies) or (deletes and not self._guards_deletes)
+        age_s = self._operator.clock.monotonic() - self._looked_at
+        if is_unguarded and age_s > _MAX_LOOK_AGE_S:
+            for item in (*sends, *deletes):  # nothing was sent: look again
+                self._set(item)
+            return
+        requests: list[tuple[Request, Callable[[Answer], None]]] = []
+        for number in [item.number for item in sends]:
+            item = self._get(number)
+            requests.append((self._make_send(item), partial(self._note_sent, item)))
+        if self._guards_deletes and not self._abilities.conditional_bulk:
+            for item in deletes:
+                delete = Request("delete", item.source, if_match=self._find_etag(item))
+                requests.append((delete, partial(self._note_deleted, [item])))
+        elif deletes:
+            is_bound = self._abilities.conditional_bulk
+            etags = {item.source: self._find_etag(item) if is_bound else "" for item in deletes}
+            delete = Request("delete_many", keys=etags)
+            requests.append((delete, partial(self._note_deleted, deletes)))
+        answers = self._book.send(
+            [request for request, _ in requests],
+            lambda index, answer: requests[index][1](answer),
+        )
+        is_busy = any(answer.code in _OVERLOADED for answer in answers)
+        self._width = max(1, self._width // 4) if is_busy else min(self._most, self._width * 4)
+        landed = [item.number for item in sends if self._get_state(item.number) is State.LANDED]
+        self._log("landed", landed)
+
+    def _find_etag(self, item: _Item) -> str:
+        """Return the ETag that the source of a row must have."""
+        seen = self._looks.seen.get(item.source)
+        if seen is None:
+            return item.planned.etag
+        return seen.etag if seen.has_etag else ""
+
+    def _make_send(self, item: _Item) -> Request:
+        """Return the request of a copy or a rename, bound to what the last look found."""
+        is_copy = item.row.state is State.DOUBTFUL
+        return Request(
+            "copy" if is_copy else "rename",
+            item.to,
+            source=item.source,
+            if_match=self._find_etag(item),
+            if_absent=self._guards_copies,
+            headers=self._make_headers(item) if is_copy else {},
+        )
+
+    def _make_headers(self, item: _Item) -> dict[str, str]:
+        """Return the headers by which an undo keeps since when an object waits.
+
+        Empty where the copy keeps the source's headers.
+        """
+        seen = self._looks.seen.get(item.source)
+        name = self._operator.age_key
+        if item.row.way is not Way.BACK or not name or seen is None:
+            return {}
+        metadata = dict(seen.metadata or {})
+        metadata.setdefault(name, format_time(item.planned.age_start))
+        headers = {f"x-amz-meta-{name}": text for name, text in metadata.items()}
+        headers.update(seen.headers)
+        return headers if all(text.isascii() for text in headers.values()) else {}
+
+    def _note_sent(self, item: _Item, answer: Answer) -> None:
+        """Note what the answer to a copy or a rename proves."""
+        is_rename = item.row.state is State.RENAMING
+        if answer.effect == "done" and is_rename:
+            self._close(item, State.MOVED, "")
+        elif answer.effect == "done":
+            # A copy with another ETag than planned is compared by a look.
+            is_same = answer.etag == item.planned.etag
+            self._set(item, state=State.LANDED if is_same else State.DOUBTFUL)
+        elif answer.effect == "none":
+            self._note_refusal(item.number, answer.code)
+            self._set(item, state=State.WAITING, why=_explain(answer), at=None)
+        else:
+            self._set(item, why=_explain(answer))
+
+    def _note_deleted(self, items: Sequence[_Item], answer: Answer) -> None:
+        """Note what the answer to a delete proves; without a proof, the rows stay as they are."""
+        for item in (self._get(item.number) for item in items):
+            code = answer.failed.get(item.source, "")
+            if answer.effect == "done" and not code:
+                self._close(item, State.MOVED, "")
+                continue
+            self._set(item, why=f"its source was not deleted: {code or _explain(answer)}")
+            if answer.effect == "none" or code:
+                self._note_refusal(item.number, code or answer.code)
+
+    def _note_refusal(self, number: int, code: str) -> None:
+        self._tried[number] += _TRIES if code in REFUSED else 1
+
+    def _note_evidence(self, numbers: Sequence[int]) -> None:
+        """Note what is known of orders before the worker sees the objects vanish."""
+        items = [self._get(number) for number in numbers]
+        texts = self._operator.evidence([item.planned for item in items]) if items else ()
+        for item, text in zip(items, texts, strict=True):
+            self._set(item, evidence=text[:300])
+
+    def _log(self, kind: str, numbers: Sequence[int]) -> None:
+        if numbers and self.move.way is Way.THERE:
+            self._operator.note(self._plan.id, kind, move=self.move.id, rows=list(numbers))
 
 
-def _read_bulk_answer(answer: Answer, key: str) -> Answer:
-    """Return what the answer to a bulk delete says of one key."""
-    code = answer.failed.get(key, "")
-    if not code:
-        return answer
-    # After the signature's expiry a refusal proves nothing: ``Session.send`` made it unknown.
-    if code in REFUSED and answer.effect == "done":
-        return Answer("none", code=code)
-    return Answer("unknown", code=code)
-
-
-def _list_ends(jobs: Iterable[Job]) -> list[str]:
-    """Return the keys of source and destination of each job."""
-    keys = []
-    for job in jobs:
-        keys += [job.key, job.to]
-    return keys
-
-
-def _cut_windows(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-    """Yield the jobs in parts, each with as many jobs as a window may hold."""
-    for start in range(0, len(jobs), WINDOW):
-        yield jobs[start : start + WINDOW]
+def _explain(answer: Answer) -> str:
+    return f"{answer.code} {answer.message}".strip()

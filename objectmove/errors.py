@@ -8,19 +8,23 @@
     │   └── DeniedError      wrong credentials, or no right
     ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
     ├── RefusedError         a safety rule refuses; nothing was changed
-    │   ├── NotApprovedError the approval is missing or names something else, or the plan's state
-    │   │   │                forbids the command
-    │   │   └── NeedsApprovalError  names the command that approves what the plan does not hold
+    │   ├── NotApprovedError the approval is missing or names something else
+    │   ├── NotNowError      the plan's state, or another plan's, forbids the command
+    │   ├── ForgottenError   .runbook/ was removed, or parts of it
+    │   ├── OldReleaseError  version 0.1 left a release unfinished
     │   ├── ExpiredError     the plan is too old, or the time for an undo is over
     │   ├── DriftError       planned objects changed since the plan was made
     │   ├── LimitError       more objects than a plan may hold
-    │   ├── HeldError        another session works in the bucket
+    │   ├── HeldError        another run works in the bucket
     │   ├── MoversError      someone else moves objects, or may be moving them
     │   └── NotReadyError    the store does not do what a move needs, or our rights do not suffice
-    └── StoppedError         the session ended before its work was done; resume the plan
+    └── StoppedError         the run ended before its work was done; resume the plan
 
     KeyboardInterrupt
-    └── InterruptedMoveError a person interrupted the session; says how far the plan came
+    └── InterruptedMoveError a person interrupted the run; says how far the plan came
+
+``way_on`` of an error is the command that leads on, without the program's name, such as
+``resume rel-1``; empty when there is none.
 """
 
 from __future__ import annotations
@@ -30,6 +34,10 @@ class MoveError(Exception):
     """Anything that this package raises on purpose. IPython shows the text without a traceback."""
 
     HEADING = "STOPPED."
+
+    def __init__(self, message: str, *, way_on: str = "") -> None:
+        super().__init__(message)
+        self.way_on = way_on
 
     def _render_traceback_(self) -> list[str]:
         return ["", f"■ {self.HEADING}", "", str(self), ""]
@@ -43,8 +51,8 @@ class StoreError(MoveError):
     code : the store's error code, or ``NotSent`` or ``NoAnswer``; empty when there is none
     """
 
-    def __init__(self, message: str, *, code: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, code: str = "", way_on: str = "") -> None:
+        super().__init__(message, way_on=way_on)
         self.code = code
 
 
@@ -67,22 +75,28 @@ class RefusedError(MoveError):
 
 
 class NotApprovedError(RefusedError):
-    """The approval is missing or names something else, or the plan's state forbids the command."""
-
-
-class NeedsApprovalError(NotApprovedError):
-    """Something that the plan does not hold needs an approval of its own.
+    """The approval is missing or names something else.
 
     Attributes
     ----------
-    reason : why another approval is needed
-    command : gives that approval
+    needed : the hash that would approve it
     """
 
-    def __init__(self, reason: str, *, command: str) -> None:
-        super().__init__(f"{reason} Approve it with: {command}")
-        self.reason = reason
-        self.command = command
+    def __init__(self, message: str, *, needed: str = "", way_on: str = "") -> None:
+        super().__init__(message, way_on=way_on)
+        self.needed = needed
+
+
+class NotNowError(RefusedError):
+    """The plan's state, or another plan's, forbids the command."""
+
+
+class ForgottenError(RefusedError):
+    """``.runbook/`` was removed, or parts of it, since the plan was made."""
+
+
+class OldReleaseError(RefusedError):
+    """Version 0.1 left a release unfinished."""
 
 
 class ExpiredError(RefusedError):
@@ -98,7 +112,16 @@ class LimitError(RefusedError):
 
 
 class HeldError(RefusedError):
-    """Another session works in the bucket; the message says which."""
+    """Another run works in the bucket; the message says which.
+
+    Attributes
+    ----------
+    count : grows with each save of the other run
+    """
+
+    def __init__(self, message: str, *, count: int = 0) -> None:
+        super().__init__(message)
+        self.count = count
 
 
 class MoversError(RefusedError):
@@ -110,22 +133,21 @@ class NotReadyError(RefusedError):
 
 
 class StoppedError(MoveError):
-    """The session ended before its work was done. The ledger says what it did."""
+    """The run ended before its work was done."""
 
 
 class InterruptedMoveError(KeyboardInterrupt):
-    """A person interrupted a session. The ledger says what it did.
+    """A person interrupted a run.
 
     Attributes
     ----------
-    moved, total : how many objects are moved, of how many planned ones
-    way_on : the command that goes on with the plan
-    is_held : whether everyone else who moves objects is still held for the plan
+    moved, planned : how many objects are moved, and how many the plan has
+    is_held : whether the worker is still held
     """
 
-    def __init__(self, *, moved: int, total: int, way_on: str, is_held: bool) -> None:
-        super().__init__(f"Interrupted after {moved:,} of {total:,} objects. Go on with: {way_on}")
+    def __init__(self, moved: int, planned: int, *, way_on: str, is_held: bool) -> None:
+        super().__init__(f"interrupted after {moved:,} of {planned:,} objects")
         self.moved = moved
-        self.total = total
+        self.planned = planned
         self.way_on = way_on
         self.is_held = is_held

@@ -64,4 +64,4 @@ class Reach:
     proxy_url: str = ""
     connect_s: float = 2.0
     read_s: float = 10.0
-    connections: int = 16
+    connections: int = 32

@@ -1,37 +1,36 @@
-"""Make the plan of a move, and of an undo."""
+"""Make the plan of a move."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, NamedTuple
+from typing import Any
 
-from . import plan as plans
-from . import record as records
-from .bucket import S3Bucket, Seen, Version, find_all, format_time, is_key_supported
-from .carry import look_surely
-from .errors import ExpiredError, LimitError, NotApprovedError, PlanError, StoreError
-from .ledger import HALF_DONE, Landing, Ledger, Logs
-from .manifest import MAX_SHARDS, Manifest, Spool, write_shards
-from .memory import ListBegun, Memory, list_none, read_memory
-from .plan import Abilities, Excluded, MovePlan, PlanHeader, PlanRow, Timing
-from .probe import SCRATCH_NAME, check_right_to_delete, probe
-from .same_store import check_same_store
-from .session import ensure_store_id
-from .settling import (
-    SETTLE_LIFETIME,
-    check_all_read,
-    derive_header,
-    make_reopen_plan,
-    name_undo,
+from .book import Book, Clock
+from .bucket import S3Bucket, Seen, is_key_supported
+from .errors import ForgottenError, LimitError, StoreError
+from .looks import look_surely, scan
+from .owned import Owned
+from .plan import (
+    MAX_KEY_BYTES,
+    Abilities,
+    Excluded,
+    Plan,
+    PlanHeader,
+    PlanRow,
+    Timing,
+    check_prefixes,
+    describe_window,
+    fetch_plan,
+    write_plan,
 )
-from .table import State
+from .probe import SCRATCH_NAME, check_right_to_delete, probe
+from .state import PLANS, BucketState, read_state
 
 GIB = 1024**3
 #: The largest object that S3 copies in one request.
@@ -57,7 +56,12 @@ class Judgement:
 
 
 Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
-"""Takes up to a thousand objects with their metadata; returns judgements in the same order."""
+"""Takes up to a thousand objects; returns judgements in the same order. The objects have metadata
+if ``needs_metadata`` says so."""
+
+Begun = Mapping[str, Callable[[], Plan | None]]
+_NONE_BEGUN: Begun = {}
+"""The plans of which this machine's log shows an announcement and no end; see ``list_begun``."""
 
 
 def allow_all(objects: Sequence[Seen]) -> Sequence[Judgement]:
@@ -65,102 +69,126 @@ def allow_all(objects: Sequence[Seen]) -> Sequence[Judgement]:
     return [Judgement(exclude="", age_start=seen.last_modified) for seen in objects]
 
 
-def make_move_plan(
+def make_plan(
     bucket: S3Bucket,
     *,
     header: Mapping[str, Any],
     folder: Path,
-    judge: Judge | None = None,
+    judge: Judge = allow_all,
+    needs_metadata: bool = False,
     match: str = "*",
     first: int | None = None,
-    list_begun: ListBegun = list_none,
+    begun: Begun = _NONE_BEGUN,
     memory_removed: bool = False,
-    shards: int = 0,
-) -> MovePlan | Manifest:
+    clock: Clock | None = None,
+) -> Plan:
     """Write the plan of a move from one prefix to another.
 
     Parameters
     ----------
     header : ``source``, ``to``, ``step``, ``made_at``, ``made_by``, ``expires_at``,
         ``limit_objects`` and ``others``; if they differ from the default also ``timing``,
-        ``selection`` and ``parked``: see ``PlanHeader``
+        ``undo_s``, ``parts``, ``selection`` and ``parked``: see ``PlanHeader``
     folder : where the plan is written
-    judge : the caller's rules; None: ``allow_all``
+    needs_metadata : whether ``judge`` reads metadata; then each object is looked at
     match : shell pattern for the key after the prefix; upper and lower case are the same
     first : plan only so many objects, in the order of the listing; None: all
-    list_begun : lists the plans that were begun on this machine
-    memory_removed : a person's word that objects may be planned although the bucket forgot what
-        became of them
-    shards : cut the plan by key range into so many shards; 0: write one plan. One plan without rows
-        is written if nothing would move
+    memory_removed : plan objects although the bucket forgot what became of them: the plan's rows
+        name the plan that had them
 
     Raises
     ------
     PlanError
-        When one prefix lies in the other, the plan cannot be cut, or a record in the bucket cannot
-        be understood.
+        When one prefix lies in the other, or the bucket's state cannot be understood.
+    ForgottenError
+        When this machine announced rows of a plan that the bucket does not know any more.
     NotReadyError
         When the store does not do what a move needs, or the credentials may not delete.
     LimitError
-        When more would move than the limit allows; with shards, the limit is that of each shard.
+        When more would move than the limit allows.
     StoreError
         When the bucket cannot be read.
 
     Notes
     -----
-    Changes only scratch objects, and removes them. Writes ``.runbook/id`` where there is none.
+    Changes only scratch objects, and removes them. Writes ``.runbook/state.json`` where there is
+    none.
     """
     source = header["source"]
-    to = header["to"]
     timing = header.get("timing") or Timing()
-    limit = header["limit_objects"]
-    parked_prefix = header.get("parked", PlanHeader.model_fields["parked"].default)
-    if shards and (memory_removed or first is not None):
-        raise PlanError("--shards cannot be combined with --limit or --memory-removed")
-    if shards > MAX_SHARDS:
-        raise PlanError(f"a plan is cut into {MAX_SHARDS} shards at most, not {shards}")
-    plans.check_prefixes(source, to)
-    for prefix in (source, to):
-        plans.check_prefixes(prefix, parked_prefix)
-    abilities = probe(bucket, expires_s=timing.expires_s, parked=parked_prefix)
-    check_right_to_delete(bucket, source, expires_s=timing.expires_s)
-    memory = read_memory(bucket, parked_prefix=parked_prefix, list_begun=list_begun)
-    store_id = ensure_store_id(bucket, expires_s=timing.expires_s)
-    selection = _Selection(
-        bucket,
-        source=source,
-        to=to,
-        judge=judge or allow_all,
-        match=match,
-        first=first,
-        memory=memory,
-        memory_removed=memory_removed,
-        abilities=abilities,
-        has_id=bool(store_id),
-    )
+    parked = header.get("parked", "parked/")
+    parts = header.get("parts", 0)
+    limit = header["limit_objects"] * max(1, parts)
+    check_prefixes(source, header["to"], parked)
+    abilities = probe(bucket, timing=timing, parked=parked)
+    check_right_to_delete(bucket, source, timing)
+    state = _ensure_state(bucket, timing, abilities, header["made_by"], clock or Clock())
+    forgotten = _list_forgotten(state, begun)
+    if forgotten and not memory_removed:
+        raise ForgottenError(
+            f"the bucket forgot {', '.join(sorted(set(forgotten.values())))}: .runbook/ was "
+            f"removed meanwhile, and {len(forgotten)} of its files may have been taken",
+            way_on="plan --memory-removed",
+        )
     plan_id = f"rel-{header['made_at']:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     plan_header = PlanHeader.model_validate(
         {
             **header,
             "timing": timing,
             "id": plan_id,
-            "release": plan_id,
-            "action": "move",
             "endpoint": bucket.endpoint,
             "bucket": bucket.name,
-            "store_id": store_id,
+            "bucket_id": state.id,
             "abilities": abilities,
-            "window": plans.describe_window(abilities, timing, parked_prefix),
+            "window": describe_window(abilities, timing, parked),
         }
     )
-    if shards:
-        return _write_shards(bucket, selection, folder=folder, header=plan_header, number=shards)
+    selection = _Selection(
+        bucket,
+        plan_header,
+        judge=judge,
+        needs_metadata=needs_metadata,
+        match=match,
+        first=first,
+        owned=Owned(bucket, state),
+        forgotten=forgotten,
+    )
     for chunk in _list_chunks(bucket, source):
         selection.add(chunk)
         if len(selection.rows) > limit:
             raise LimitError(f"more would move than one plan may hold: {limit} objects")
     selection.leave_out_occupied()
-    return plans.write_plan(folder, plan_header, selection.take_rows(), selection.excluded)
+    return write_plan(folder, plan_header, selection.rows, selection.excluded)
+
+
+def _ensure_state(
+    bucket: S3Bucket, timing: Timing, abilities: Abilities, made_by: str, clock: Clock
+) -> BucketState:
+    """Return what the bucket knows; where there is nothing, write it, so that there is an id."""
+    read = read_state(bucket)
+    if read is not None:
+        return read.state
+    with Book(
+        bucket,
+        timing,
+        clock,
+        lambda _: None,
+        plan="a plan",
+        by=made_by,
+        is_conditional=abilities.conditional_put,
+    ) as book:
+        return book.state
+
+
+def _list_forgotten(state: BucketState, begun: Begun) -> dict[str, str]:
+    """Return the keys whose fate the bucket forgot, each with the plan that had it."""
+    forgotten: dict[str, str] = {}
+    for plan_id, read in begun.items():
+        plan = read()
+        is_known = plan_id in state.moves or (plan and plan.header.bucket_id == state.id)
+        if plan is not None and not is_known:
+            forgotten.update(dict.fromkeys((row.key for row in plan.rows), plan_id))
+    return forgotten
 
 
 def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
@@ -169,397 +197,156 @@ def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
     Left out are our scratch objects, and the object that some tools put at the prefix itself.
     """
     listing = iter(bucket.list_objects(source, with_folders=True))
-    while True:
-        chunk = list(islice(listing, _CHUNK))
-        if not chunk:
-            return
+    chunk = list(islice(listing, _CHUNK))
+    while chunk:
         yield [seen for seen in chunk if seen.key != source and SCRATCH_NAME not in seen.key]
-
-
-def _write_shards(
-    bucket: S3Bucket, selection: _Selection, *, folder: Path, header: PlanHeader, number: int
-) -> MovePlan | Manifest:
-    """Choose the rows, and write them shard by shard; RAM holds the rows of one shard at a time.
-
-    Parameters
-    ----------
-    number : how many shards to make
-    """
-    began_at = bucket.read_clock()
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=folder) as file:
-        spool = Spool(file, most=number * header.limit_objects)
-        for chunk in _list_chunks(bucket, header.source):
-            selection.add(chunk)
-            selection.leave_out_occupied()
-            spool.add(selection.take_rows())
-        # To list millions of objects can last longer than a plan is valid: do not count that time.
-        listing_time = bucket.read_clock() - began_at
-        header = header.model_copy(update={"expires_at": header.expires_at + listing_time})
-        if not spool.count:
-            return plans.write_plan(folder, header, [], selection.excluded)
-        return write_shards(folder, header, spool, number=number, excluded=selection.excluded)
+        chunk = list(islice(listing, _CHUNK))
 
 
 class _Selection:
-    """Chooses the rows of a move, and counts why every other object stays.
-
-    Parameters
-    ----------
-    source, to, judge, match, first, memory_removed : as in ``make_move_plan``
-    memory : what earlier plans did not finish
-    abilities : what the store guards against
-    has_id : whether the store has an id object
-
-    Attributes
-    ----------
-    rows : objects that would move
-    excluded : objects that stay
-    """
+    """Chooses the rows of a move, and counts why every other object stays."""
 
     def __init__(
         self,
         bucket: S3Bucket,
+        header: PlanHeader,
         *,
-        source: str,
-        to: str,
         judge: Judge,
+        needs_metadata: bool,
         match: str,
         first: int | None,
-        memory: Memory,
-        memory_removed: bool,
-        abilities: Abilities,
-        has_id: bool,
+        owned: Owned,
+        forgotten: Mapping[str, str],
     ) -> None:
         self.rows: list[PlanRow] = []
         self.excluded = Excluded()
         self._bucket = bucket
-        self._source = source
-        self._to = to
+        self._header = header
         self._judge = judge
+        # Without hashes as ETags, or with an object that has none, the content is read.
+        self._needs_head = needs_metadata or not header.abilities.hash_etags
         self._match = match.lower()
         self._first = first
-        self._memory = memory
-        self._memory_removed = memory_removed
-        self._abilities = abilities
-        self._has_id = has_id
+        self._owned = owned
+        self._forgotten = forgotten
         self._hashed_bytes = 0
 
     def add(self, listed: Sequence[Seen]) -> None:
-        """Choose rows among listed objects, after a look at each."""
-        heads = self._look(listed)
-        for head, judgement in zip(heads, self._judge(heads), strict=True):
-            # Ask again: enough rows may be chosen by now, or the object may have grown.
-            reason = judgement.exclude or self._explain(head)
-            sha256 = ""
-            etag_is_hash = head.has_hash and self._abilities.hash_etags
-            if not reason and not etag_is_hash:
-                sha256, reason = self._hash(head)
-            if reason:
-                self.excluded.add(reason, head.key)
-                continue
-            row = PlanRow(
-                key=head.key,
-                etag=head.etag,
-                size_bytes=head.size_bytes,
-                last_modified=head.last_modified,
-                to=self._to + head.key.removeprefix(self._source),
-                age_start=judgement.age_start,
-                facts=judgement.facts,
-                sha256=sha256,
-            )
-            self.rows.append(row)
-
-    def take_rows(self) -> list[PlanRow]:
-        """Return the rows, and keep none: RAM cannot hold the rows of a large plan twice."""
-        rows = self.rows
-        self.rows = []
-        return rows
-
-    def leave_out_occupied(self) -> None:
-        """Leave out the rows whose destination is not free."""
-        looks = find_all(self._bucket, self._to, [row.to for row in self.rows])
-        free = []
-        for row in self.rows:
-            reason = _explain_occupied(looks, row)
-            if reason:
-                self.excluded.add(reason, row.key)
-            else:
-                free.append(row)
-        self.rows = free
-
-    def _look(self, listed: Sequence[Seen]) -> list[Seen]:
-        """Return, with their metadata, the objects that no rule excludes by their key or size.
-
-        The others are counted, also those that have gone or cannot be read.
-        """
-        keys = []
+        """Choose rows among listed objects."""
+        candidates = []
         for seen in listed:
             reason = self._explain(seen)
             if reason:
                 self.excluded.add(reason, seen.key)
             else:
-                keys.append(seen.key)
-        looks = look_surely(self._bucket, keys, abilities=self._abilities, has_id=self._has_id)
-        heads = []
-        for key in keys:
-            head = looks.get(key)
-            if head is not None and head.etag:
-                heads.append(head)
-            elif key in looks and head is None:
-                self.excluded.add("gone", key)
-            else:  # not read, or without an ETag
-                self.excluded.add("unreadable", key)
-        return heads
+                candidates.append(seen)
+        candidates = self._look(candidates)
+        for seen, judgement in zip(candidates, self._judge(candidates), strict=True):
+            # Ask again: enough rows may be chosen by now.
+            reason = judgement.exclude or self._explain(seen)
+            sha256 = ""
+            if not reason and not (seen.has_hash and self._header.abilities.hash_etags):
+                sha256, reason = self._hash(seen)
+            if reason:
+                self.excluded.add(reason, seen.key)
+                continue
+            facts = dict(judgement.facts)
+            if seen.key in self._forgotten:
+                facts["memory_removed"] = self._forgotten[seen.key]
+            row = PlanRow(
+                key=seen.key,
+                etag=seen.etag,
+                size_bytes=seen.size_bytes,
+                last_modified=seen.last_modified,
+                to=self._header.to + seen.key.removeprefix(self._header.source),
+                age_start=judgement.age_start,
+                facts=facts,
+                sha256=sha256,
+            )
+            self.rows.append(row)
 
-    def _explain(self, seen: Seen) -> str:  # noqa: PLR0911  # a return for each reason
+    def leave_out_occupied(self) -> None:
+        """Leave out the rows whose destination is not free.
+
+        It is free, too, if the same content lies there, or if a run has to compare contents.
+        """
+        numbers = {row.to: number for number, row in enumerate(self.rows)}
+        reasons = dict.fromkeys(range(len(self.rows)), "unreadable")
+        for number, seen in scan(self._bucket, self._header.to, numbers):
+            row = self.rows[number]
+            is_free = seen is None or seen.has_same_content(row) or bool(row.sha256)
+            reasons[number] = "" if is_free else "destination_taken"
+        free = []
+        for number, row in enumerate(self.rows):
+            if reasons[number]:
+                self.excluded.add(reasons[number], row.key)
+            else:
+                free.append(row)
+        self.rows = free
+
+    def _look(self, listed: Sequence[Seen]) -> list[Seen]:
+        """Return objects with their metadata, where it is needed; count those that cannot be read.
+
+        An object of which the listing says that its ETag is no hash is looked at, too.
+        """
+        keys = [
+            seen.key for seen in listed if self._needs_head or not (seen.etag and seen.has_hash)
+        ]
+        looks = look_surely(self._bucket, keys) if keys else {}
+        seen_objects = []
+        for seen in listed:
+            if seen.key not in keys:
+                seen_objects.append(seen)
+                continue
+            head = looks.get(seen.key)
+            if head is not None:
+                seen_objects.append(head)
+            else:
+                self.excluded.add("gone" if seen.key in looks else "unreadable", seen.key)
+        return seen_objects
+
+    def _explain(self, seen: Seen) -> str:  # a return for each reason
         """Return, in a word, the rule by which an object stays; empty when no rule applies."""
-        rest = seen.key.removeprefix(self._source)
-        ends = {seen.key, self._to + rest}
-        memory = self._memory
+        rest = seen.key.removeprefix(self._header.source)
         if seen.key.endswith("/"):
             return "folder"
         if not fnmatchcase(rest.lower(), self._match):
             return "no_match"
-        if not is_key_supported(seen.key):
+        parked_bytes = len(self._header.get_parked_key(seen.key).encode("utf-8", "replace"))
+        if not is_key_supported(seen.key) or parked_bytes > MAX_KEY_BYTES:
             return "key_not_supported"
         if seen.size_bytes > MAX_COPY_BYTES:
             return "too_large"
-        if ends & memory.owners.keys():
-            return "in_doubt"
-        if rest in memory.parked and not self._memory_removed:
-            return "parked"
-        if ends & memory.forgotten.keys() and not self._memory_removed:
-            return "memory_removed"
         if self._first is not None and len(self.rows) >= self._first:
             return "left_for_later"
-        return ""
+        return self._owned.explain(seen)
 
-    def _hash(self, head: Seen) -> tuple[str, str]:
+    def _hash(self, seen: Seen) -> tuple[str, str]:
         """Return two texts: the SHA-256 of an object's content, and why there is none.
 
         One of the two is empty. A plan reads no more than 1 GiB to hash contents.
         """
-        self._hashed_bytes += head.size_bytes
+        self._hashed_bytes += seen.size_bytes
         if self._hashed_bytes > GIB:
             return "", "hash_limit"
         try:
-            return self._bucket.read_sha256(head.key), ""
+            return self._bucket.read_sha256(seen.key), ""
         except StoreError:
             return "", "unreadable"
 
 
-def _explain_occupied(looks: Mapping[str, Seen | None], row: PlanRow) -> str:
-    """Say in a word why a row's destination is not free; empty when it is free.
-
-    The destination also counts as free if the same content lies there already, or if the row has a
-    SHA-256. The run that moves such a row compares the contents.
-    """
-    if row.to not in looks:
-        return "unreadable"
-    there = looks[row.to]
-    if there is None or there.has_same_content(row) or row.sha256:
-        return ""
-    return "destination_taken"
-
-
-def make_undo_plan(
-    bucket: S3Bucket,
-    plan: MovePlan,
-    *,
-    logs: Logs,
-    made_by: str,
-    others: str,
-    window_s: float,
-    now: datetime,
-    same_store: bool = False,
-) -> MovePlan:
-    """Write the plan that takes a release, or a settling, back.
-
-    If an undo of the release was begun and has not ended, return that undo. If that undo's plan is
-    not on this machine, refuse.
-
-    Parameters
-    ----------
-    others : in words, how everyone else is kept from moving objects meanwhile
-    window_s : how many seconds after its first copy a release may be taken back
-    same_store : a person's word that the plan's endpoint is this store under another name
-
-    Returns
-    -------
-    The plan. The rows of a release's undo are the objects whose copy is still at the destination
-    and certainly ours, whether or not the source is still there. The rows of a settling's undo are
-    those on which a person must decide again.
+def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
+    """Return a plan that the bucket knows, without a folder; None when it does not. Only reads.
 
     Raises
     ------
-    NotApprovedError
-        When the release was never begun, or when it or an earlier undo must be resumed first.
-    ExpiredError
-        When the window is over.
-    PlanError
-        When the plan is neither a release nor a settling, or the bucket has no id.
-    StoreError
-        When the bucket cannot be read.
+    PlanError, StoreError
+        When the bucket cannot be read or understood.
     """
-    check_same_store(bucket, plan, logs(plan.id), same_store=same_store)
-    if plan.header.action == "settle":
-        return make_reopen_plan(bucket, plan, logs=logs, made_by=made_by, now=now)
-    if plan.header.action != "move":
-        raise PlanError(f"{plan.id} is itself of the kind {plan.header.action!r}: plan again")
-    earlier = _list_undos(bucket, plan, logs)
-    unfinished = _find_unfinished(plan, earlier)
-    if unfinished is not None:
-        return unfinished
-    record = records.read_record(bucket, plan.id)
-    later = records.read_later_records(bucket, plan.id)
-    ledger = Ledger(logs(plan.id), plan, record, later)
-    if ledger.rows(*HALF_DONE) or ledger.hold is not None:
-        way_on = f"runbook resume {plan.id}"
-        raise NotApprovedError(f"{plan.id} was cut off. Go on with: {way_on}, then take it back")
-    lifetime = _compute_lifetime(bucket, ledger, window_s=window_s, is_first=not earlier)
-    header = derive_header(
-        bucket,
-        plan,
-        plan_id=name_undo(plan, len(earlier) + 1),
-        step=f"{plan.header.release_step}.1",
-        action="undo",
-        made_by=made_by,
-        made_at=now,
-        expires_at=now + lifetime,
-        others=others,
-        source=plan.header.to,
-        to=plan.header.source,
-    )
-    rows, excluded = _invert(bucket, plan, ledger, header)
-    return plans.write_plan(plan.path.parent, header, rows, excluded)
-
-
-class _Undo(NamedTuple):
-    """An undo that was begun, here or elsewhere.
-
-    ``plan`` is None if the undo's file is not on this machine.
-    """
-
-    id: str
-    plan: MovePlan | None
-    is_ended: bool
-
-
-def _list_undos(bucket: S3Bucket, plan: MovePlan, logs: Logs) -> list[_Undo]:
-    """Return the undos of a plan that were begun, here or elsewhere, in their order."""
-    undos: list[_Undo] = []
-    while True:
-        undo_id = name_undo(plan, len(undos) + 1)
-        path = plan.path.with_name(f"{undo_id}.jsonl")
-        record = records.read_record(bucket, undo_id)
-        undo = plans.parse_plan(path.read_bytes(), path=path) if path.exists() else None
-        kinds = {entry.kind for entry in logs(undo_id).scan()}
-        is_begun = "approved" in kinds or (record is not None and not record.is_unbegun)
-        is_ended = "ended" in kinds or (record is not None and record.ended)
-        if not is_begun:
-            return undos
-        undos.append(_Undo(undo_id, undo, is_ended))
-
-
-def _find_unfinished(plan: MovePlan, undos: Sequence[_Undo]) -> MovePlan | None:
-    """Return the plan of the undo that has not ended; None when every undo of the plan has ended.
-
-    Raises
-    ------
-    NotApprovedError
-        When an undo has not ended, and its plan is not on this machine.
-    """
-    for undo in undos:
-        if undo.is_ended:
-            continue
-        if undo.plan is not None:
-            return undo.plan
-        way_on = f"runbook resume {undo.id} --consumer-stands-still"
-        raise NotApprovedError(f"{plan.id} is being taken back. Go on with: {way_on}")
+    read = read_state(bucket)
+    moves = read.state.moves.values() if read is not None else ()
+    for move in moves:
+        if plan_id in (move.id, move.plan):
+            path = Path(f"{move.plan}.jsonl")
+            return fetch_plan(bucket, PLANS + move.sha256, move.sha256, path)
     return None
-
-
-def _compute_lifetime(
-    bucket: S3Bucket, ledger: Ledger, *, window_s: float, is_first: bool
-) -> timedelta:
-    """Return how long the plan of an undo is valid: until the window of its release is over.
-
-    Parameters
-    ----------
-    ledger : of the release
-    window_s : how many seconds after its first copy the release may be taken back
-    is_first : whether this is the release's first undo. The plan of a later one is valid for
-        ``SETTLE_LIFETIME`` at least: the first undo was begun within the window
-
-    Raises
-    ------
-    NotApprovedError
-        When this machine knows of no copy of the release.
-    ExpiredError
-        When the window is over, and the undo is the first one.
-    """
-    plan = ledger.plan
-    landing_times = [landing.at for landing in ledger.landings.values() if landing.at]
-    if not landing_times:
-        raise NotApprovedError(f"{plan.id} was never begun, or this folder knows of no copy of it")
-    closes_at = min(landing_times) + timedelta(seconds=window_s)
-    lifetime = closes_at - bucket.read_clock()
-    if not is_first:
-        return max(lifetime, SETTLE_LIFETIME)
-    if lifetime < timedelta(0):
-        until = format_time(closes_at)
-        text = f"{plan.id} could be taken back until {until}"
-        raise ExpiredError(f"{text}: the objects that it moved may be in use by now")
-    return lifetime
-
-
-def _invert(
-    bucket: S3Bucket, plan: MovePlan, ledger: Ledger, header: PlanHeader
-) -> tuple[list[PlanRow], Excluded]:
-    """Return the rows of an undo, and what the undo leaves out.
-
-    Its rows are the objects whose copy is still at the destination and certainly ours. If a row of
-    the release is in conflict, something may lie at its source: then the undo parks the copy.
-    """
-    excluded = Excluded()
-    rows: list[PlanRow] = []
-    number_by_key = {plan.rows[number].to: number for number in sorted(ledger.landings)}
-    looks = look_surely(bucket, list(number_by_key), abilities=header.abilities)
-    unread = [key for key in number_by_key if key not in looks]
-    check_all_read(bucket, plan, unread)
-    for key, number in number_by_key.items():
-        row = plan.rows[number]
-        state = ledger.states[number]
-        seen = looks[key]
-        reason = _explain_stay(row, state, ledger.landings[number], seen)
-        if seen is None or reason:
-            excluded.add(reason, key)
-            continue
-        to = row.key
-        if state is State.CONFLICT:
-            to = header.get_parked_key(key.removeprefix(header.source))
-        facts = {**row.facts, "row": str(number), "release_row": str(number)}
-        rows.append(replace(row.with_version(seen), key=key, to=to, facts=facts))
-    return rows, excluded
-
-
-def _explain_stay(row: PlanRow, state: State, landing: Landing, seen: Seen | None) -> str:
-    """Say in a word why a release's copy is not taken back; empty when it is taken back.
-
-    Parameters
-    ----------
-    seen : what is at the destination now; None when nothing is
-    """
-    if state is State.UNDONE:
-        return "taken_back"
-    if state not in (State.MOVED, State.CONFLICT):
-        return "in_doubt"
-    if seen is None:
-        return "taken_by_a_consumer"
-    if landing.at is None:
-        # No answer says that the copy is ours. A look found the planned content, which somebody
-        # else may have put there.
-        return "perhaps_not_our_copy"
-    copy = Version(row.to, landing.etag, row.size_bytes, landing.at)
-    return "" if copy.is_same(seen) else "not_our_copy"

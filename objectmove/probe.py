@@ -1,33 +1,31 @@
-"""Find out what a store guards against: try requests on scratch objects.
+"""Find out what a store honours: try requests on scratch objects.
 
-For each guard, two requests are tried: one that the store must refuse, and one that it must allow.
+For each condition, a request is tried that the store must refuse, and one that it must carry out.
+Every request that must succeed bears conditions that are met, so that a bucket whose policy demands
+conditions can be probed, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from .bucket import REFUSED, Answer, Request, S3Bucket
 from .errors import NotReadyError, StoreError
-from .plan import Abilities
+from .plan import Abilities, Timing
 
 PROBE = ".runbook/probe/"
 SCRATCH_NAME = ".runbook-probe-"
-#: The scratch objects, and what each is for.
-#: a: the source of all copies.
-#: b: must survive expired deletes, then a copy onto it.
-#: c: must survive an expired delete, then a put.
-#: d: must survive a delete that names another ETag. e: is deleted by its own ETag.
-#: f, g: are deleted without a condition.
-#: p, q: must not be made by an expired put and an expired copy.
-#: r: must not be made by a copy that names another version of a.
-#: s: is made by a plain copy.
-#: t, u: are made by a put and a copy on condition that nothing is there.
-_LETTERS = "abcdefgpqrstu"
-_PUT_FIRST = "abcdefg"
+#: The scratch objects that are put first.
+#: a: the source of copies. b, c: must survive expired requests, and what is written onto them.
+#: d, h: must survive deletes that name another ETag. e, f, g: are deleted by their own ETag.
+#: i, l: must survive renames whose conditions are not met; o is the taken destination of one.
+#: m: is renamed to n. k: must survive a put that names another ETag, and is then written anew.
+#: Later ones: p, q must not be made by expired requests, r, j by unmet ones; s is a copy.
+_PUT_FIRST = "abcdefghiklmo"
+_LETTERS = _PUT_FIRST + "jnpqrs"
 #: Codes of a store that refuses a request because the request comes too late.
 _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"}
 #: An ETag that no object has.
@@ -36,7 +34,7 @@ _WRONG = "0" * 32
 _UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
-def check_right_to_delete(bucket: S3Bucket, prefix: str, *, expires_s: int) -> None:
+def check_right_to_delete(bucket: S3Bucket, prefix: str, timing: Timing) -> None:
     """Refuse when the store says that nothing may be deleted under a prefix.
 
     Raises
@@ -46,125 +44,114 @@ def check_right_to_delete(bucket: S3Bucket, prefix: str, *, expires_s: int) -> N
 
     Notes
     -----
-    Changes nothing: there is no such key. A bucket that keeps versions may keep a delete marker.
+    Changes nothing: there is no such key.
     """
     key = f"{prefix}{SCRATCH_NAME}{secrets.token_hex(8)}"
-    now = bucket.read_clock()
-    (answer,) = bucket.send([Request("delete", key)], signed_at=now, expires_s=expires_s)
+    request = Request("delete", key, if_match=_WRONG)
+    (answer,) = bucket.send([request], signed_at=bucket.read_clock(), expires_s=timing.expires_s)
     if answer.effect == "none" and answer.code in REFUSED:
         raise NotReadyError(
             f"these credentials may not delete under {prefix} ({answer.code} {answer.message}): "
-            "nothing would be moved, only copied. Give them that right, or set MINIO_CHANGE_USER."
+            "nothing would be moved, only copied. Give them that right."
         )
 
 
-def probe(bucket: S3Bucket, *, expires_s: int = 20, parked: str = "parked/") -> Abilities:
+def probe(bucket: S3Bucket, *, timing: Timing, parked: str) -> Abilities:
     """Try every kind of request that a move sends: valid, expired, and with unmet conditions.
 
     Parameters
     ----------
-    expires_s : how long the requests of a move are valid, in seconds
+    timing : how long the requests of a move are valid, and how far clocks may differ
     parked : the prefix under which objects are parked: the right to write there is tried, too
 
     Raises
     ------
     NotReadyError
-        When a plain valid request does not work. When the store copies another version than the
-        one that is named. When the scratch objects cannot be removed.
+        When a valid request does not work, or an expired one does. When the store copies another
+        version than the one that is named. When its Date and its LastModified differ by more than
+        clocks may. When the scratch objects cannot be removed.
+    StoreError
+        When a request is not answered: what the store honours is not known then.
 
     Notes
     -----
     Changes scratch objects under ``.runbook/probe/`` and one under ``parked``, and removes them.
-    The one under ``parked`` stays if nothing may be deleted there.
     """
-    scratch = _Scratch(bucket, expires_s)
-    marks_absence = _finds_mark(bucket, scratch.root)
+    scratch = _Scratch(bucket, timing)
     try:
-        puts = [scratch.put(letter) for letter in _PUT_FIRST]
-        put_answers = scratch.send_required(*puts)
-        etags = {}
-        for letter, answer in zip(_PUT_FIRST, put_answers, strict=True):
-            etags[letter] = answer.etag
-        late_answers = scratch.send(
-            scratch.put("p"),
-            scratch.copy("q", etags["a"]),
-            scratch.delete("b"),
-            scratch.delete_many("bc"),
-            is_late=True,
-        )
-        # All at once: none of these requests changes what another one reads or changes.
-        put_over, copied_over, deleted_other, copied_other = scratch.send(
-            scratch.put("c", if_absent=True),
-            scratch.copy("b", etags["a"], if_absent=True),
-            scratch.delete("d", if_match=_WRONG),
-            scratch.copy("r", _WRONG),
-        )
-        plain_copy, *_ = scratch.send_required(
-            scratch.copy("s", etags["a"]),
-            scratch.delete_many("f"),
-            scratch.delete("g"),
-        )
-        put_new, copied_new, deleted_own = scratch.send(
-            scratch.put("t", if_absent=True),
-            scratch.copy("u", etags["a"], if_absent=True),
-            scratch.delete("e", if_match=etags["e"]),
-        )
-        etags_after = scratch.look(marks_absence=marks_absence)
+        return _try_all(scratch, _can_park(bucket, parked, timing))
     finally:
         scratch.remove()
-    if copied_other.effect == "done" or "r" in etags_after:
+
+
+def _try_all(scratch: _Scratch, has_parking: bool) -> Abilities:
+    """Send all requests, and return what the answers and the objects show."""
+    puts = [Request("put", letter, body=letter.encode(), if_absent=True) for letter in _PUT_FIRST]
+    etags = dict(zip(_PUT_FIRST, [answer.etag for answer in scratch.require(*puts)], strict=True))
+    a = etags["a"]
+    late = scratch.send(
+        Request("put", "p", body=b"p"),
+        Request("copy", "q", source="a", if_match=a),
+        Request("delete", "b", if_match=etags["b"]),
+        Request("delete_many", keys={"b": etags["b"], "c": etags["c"]}),
+        is_late=True,
+    )
+    # All at once: no two of these requests are about one object, for which they would wait.
+    put_over, put_onto, copied_over, copied_other, deleted_other, *unmet = scratch.send(
+        Request("put", "c", body=b"x", if_absent=True),
+        Request("put", "k", body=b"x", if_match=_WRONG),
+        Request("copy", "b", source="a", if_match=a, if_absent=True),
+        Request("copy", "r", source="a", if_match=_WRONG, if_absent=True),
+        Request("delete", "d", if_match=_WRONG),
+        Request("delete_many", keys={"h": _WRONG}),
+        Request("rename", "j", source="i", if_match=_WRONG, if_absent=True),
+        Request("rename", "o", source="l", if_match=etags["l"], if_absent=True),
+    )
+    copied, *_ = scratch.require(
+        Request("copy", "s", source="a", if_match=a, if_absent=True),
+        Request("delete", "e", if_match=etags["e"]),
+        Request("delete", "g", if_match=etags["g"]),
+    )
+    put_again, deleted_many, renamed = scratch.send(
+        Request("put", "k", body=b"y", if_match=etags["k"]),
+        Request("delete_many", keys={"f": etags["f"]}),
+        Request("rename", "n", source="m", if_match=etags["m"], if_absent=True),
+    )
+    after = scratch.look()
+    if copied_other.effect == "done" or "r" in after:
         raise NotReadyError("the store copies an object that is not the one that was named")
-    md5 = hashlib.md5(b"a", usedforsecurity=False).hexdigest()
-    refuses_late = _list_codes(late_answers) <= _REFUSED_LATE
-    has_kept = etags_after.keys() >= set("bcs")
-    has_no_other = etags_after.keys().isdisjoint("fgpq")
-    honours_put = _is_honoured(put_over, put_new)
-    honours_copy = _is_honoured(copied_over, copied_new)
-    honours_delete = _is_honoured(deleted_other, deleted_own)
-    is_b_kept = etags_after.get("b") == etags["b"]
+    has_kept = after.keys() >= set("bc") and after.keys().isdisjoint("pq")
+    if not _list_codes(late) <= _REFUSED_LATE or not has_kept:
+        raise NotReadyError(
+            "the store accepts expired requests: a request of ours could take effect much later"
+        )
+    refuses_renames = {answer.code for answer in unmet[1:]} <= _UNMET
+    has_renamed = renamed.effect == "done" and after.get("n") == etags["m"] and "m" not in after
     return Abilities(
-        fence=refuses_late and has_kept and has_no_other,
-        conditional_put=honours_put and "t" in etags_after,
-        conditional_copy=honours_copy and "u" in etags_after and is_b_kept,
-        conditional_delete=honours_delete and "d" in etags_after and "e" not in etags_after,
-        parking=_can_park(bucket, parked, expires_s),
-        hash_etags=etags["a"] == md5 and plain_copy.etag == md5,
-        marks_absence=marks_absence,
-        versions=put_answers[0].version_id not in ("", "null"),
+        conditional_put=put_over.code in _UNMET
+        and put_onto.code in _UNMET
+        and put_again.effect == "done"
+        and after["c"] == etags["c"],
+        conditional_copy=copied_over.code in _UNMET and after["b"] == etags["b"],
+        conditional_delete=deleted_other.code in _UNMET and "d" in after,
+        conditional_bulk="h" in after and deleted_many.effect == "done" and "f" not in after,
+        rename=refuses_renames
+        and has_renamed
+        and after.keys() >= set("il")
+        and after["o"] == etags["o"],
+        parking=has_parking,
+        hash_etags=a == copied.etag == hashlib.md5(b"a", usedforsecurity=False).hexdigest(),
     )
 
 
 class _Scratch:
-    """The scratch objects of one probe, each named by a letter, and requests about them."""
+    """The scratch objects of one probe; requests name them by their letters."""
 
-    def __init__(self, bucket: S3Bucket, expires_s: int) -> None:
-        self.root = f"{PROBE}{secrets.token_hex(8)}-"
+    def __init__(self, bucket: S3Bucket, timing: Timing) -> None:
+        self._root = f"{PROBE}{secrets.token_hex(8)}-"
         self._bucket = bucket
-        self._expires_s = expires_s
-        self._now = bucket.read_clock()
-
-    def put(self, letter: str, *, if_absent: bool = False) -> Request:
-        """Return a request that puts a scratch object, with its letter as content."""
-        return Request("put", self.root + letter, body=letter.encode(), if_absent=if_absent)
-
-    def copy(self, to: str, etag: str, *, if_absent: bool = False) -> Request:
-        """Return a request that copies the object ``a`` if ``a`` has this ETag."""
-        return Request(
-            "copy",
-            self.root + to,
-            source=f"{self.root}a",
-            if_match=etag,
-            if_absent=if_absent,
-        )
-
-    def delete(self, letter: str, *, if_match: str = "") -> Request:
-        """Return a request that deletes one scratch object."""
-        return Request("delete", self.root + letter, if_match=if_match)
-
-    def delete_many(self, letters: str) -> Request:
-        """Return a request that deletes several scratch objects."""
-        keys = [self.root + letter for letter in letters]
-        return Request("delete_many", keys=keys)
+        self._timing = timing
+        self._began = bucket.read_clock()
 
     def send(self, *requests: Request, is_late: bool = False) -> list[Answer]:
         """Send requests, several at a time.
@@ -172,16 +159,27 @@ class _Scratch:
         Parameters
         ----------
         is_late : sign the requests so that they have expired already
+
+        Raises
+        ------
+        StoreError
+            When one of them is not answered.
         """
-        signed_at = self._now
-        expires_s = self._expires_s
+        signed_at = self._began
+        expires_s = self._timing.expires_s
         if is_late:
             signed_at -= timedelta(minutes=10)
             expires_s = 1
-        return self._bucket.send(requests, signed_at=signed_at, expires_s=expires_s)
+        placed = [self._place(request) for request in requests]
+        answers = self._bucket.send(placed, signed_at=signed_at, expires_s=expires_s)
+        for request, answer in zip(requests, answers, strict=True):
+            if answer.code in ("NoAnswer", "NotSent"):
+                why = f"the {request.kind} of a scratch object: {answer.message}"
+                raise StoreError(f"the store does not answer {why}. Try again.", code=answer.code)
+        return answers
 
-    def send_required(self, *requests: Request) -> list[Answer]:
-        """Send plain valid requests.
+    def require(self, *requests: Request) -> list[Answer]:
+        """Send valid requests.
 
         Raises
         ------
@@ -195,68 +193,63 @@ class _Scratch:
                 raise NotReadyError(f"the store does not {request.kind} a scratch object: {why}")
         return answers
 
-    def look(self, *, marks_absence: bool) -> dict[str, str]:
+    def look(self) -> dict[str, str]:
         """Return the letters of the scratch objects that are there, with the ETag of each."""
-        keys = [self.root + letter for letter in _LETTERS]
-        looks = self._bucket.look(keys, marks_absence=marks_absence)
-        if len(looks) != len(keys):
+        looks = self._bucket.look([self._root + letter for letter in _LETTERS])
+        if len(looks) != len(_LETTERS):
             raise NotReadyError("the store does not show its own scratch objects")
+        now = self._bucket.read_clock()
+        spread = timedelta(seconds=self._timing.spread_s + 1)
         etags = {}
         for key, seen in looks.items():
-            if seen is not None:
-                letter = key.removeprefix(self.root)
-                etags[letter] = seen.etag
+            if seen is None:
+                continue
+            etags[key.removeprefix(self._root)] = seen.etag
+            if not self._began - spread <= seen.last_modified <= now + spread:
+                raise NotReadyError("the store's Date and LastModified are not of one clock")
         return etags
 
     def remove(self) -> None:
         """Remove the scratch objects that are left."""
         for _ in range(3):
-            left = [seen.key for seen in self._bucket.list_objects(self.root)]
+            left = list(self._bucket.list_objects(self._root))
             if not left:
                 return
-            requests = [Request("delete", key) for key in left]
-            self.send(*requests)
-        raise NotReadyError(f"scratch objects under {self.root} cannot be removed")
+            requests = [Request("delete", seen.key, if_match=seen.etag) for seen in left]
+            now = self._bucket.read_clock()
+            self._bucket.send(requests, signed_at=now, expires_s=self._timing.expires_s)
+        raise NotReadyError(f"scratch objects under {self._root} cannot be removed")
 
-
-def _is_honoured(unmet: Answer, met: Answer) -> bool:
-    """Tell whether a store honours a condition.
-
-    Parameters
-    ----------
-    unmet, met : the answers to a request whose condition is not met, and to one whose condition is
-        met
-    """
-    return unmet.code in _UNMET and met.effect == "done"
+    def _place(self, request: Request) -> Request:
+        """Return a request about whole keys in place of letters."""
+        keys: Mapping[str, str] = {self._root + key: etag for key, etag in request.keys.items()}
+        return Request(
+            request.kind,
+            self._root + request.key if request.key else "",
+            source=self._root + request.source if request.source else "",
+            if_match=request.if_match,
+            if_absent=request.if_absent,
+            body=request.body,
+            keys=keys,
+        )
 
 
 def _list_codes(answers: Sequence[Answer]) -> set[str]:
     """Return the error codes of answers; of a bulk delete, the codes of its keys that failed."""
     codes: set[str] = set()
     for answer in answers:
-        if answer.failed:
-            codes.update(answer.failed.values())
-        else:
-            codes.add(answer.code)
+        codes.update(answer.failed.values() or [answer.code])
     return codes
 
 
-def _finds_mark(bucket: S3Bucket, root: str) -> bool:
-    """Tell whether the store's own 404 bears ``bucket.ABSENCE_MARK``."""
-    try:
-        return bucket.has_absence_mark(f"{root}absent")
-    except StoreError as error:
-        raise NotReadyError(f"the store does not say what is absent: {error}") from error
-
-
-def _can_park(bucket: S3Bucket, parked: str, expires_s: int) -> bool:
+def _can_park(bucket: S3Bucket, parked: str, timing: Timing) -> bool:
     """Tell whether we may put and delete an object under the parking prefix."""
     key = f"{parked}{SCRATCH_NAME}{secrets.token_hex(8)}"
     now = bucket.read_clock()
-    put = Request("put", key, body=b"a")
-    delete = Request("delete", key)
-    for request in (put, delete):
-        (answer,) = bucket.send([request], signed_at=now, expires_s=expires_s)
-        if answer.effect != "done":
-            return False
-    return True
+    put = Request("put", key, body=b"a", if_absent=True)
+    (answer,) = bucket.send([put], signed_at=now, expires_s=timing.expires_s)
+    if answer.effect != "done":
+        return False
+    delete = Request("delete", key, if_match=answer.etag)
+    (answer,) = bucket.send([delete], signed_at=now, expires_s=timing.expires_s)
+    return answer.effect == "done"

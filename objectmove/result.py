@@ -1,216 +1,200 @@
-"""What became of a plan's rows by the end of a run, in counts and keys."""
+"""What became of a plan by the end of a run, and which commands lead on."""
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
-from .ledger import HALF_DONE, Ledger, Leg
-from .plan import MovePlan, PlanFile, PlanHeader, PlanRow
-from .table import State
-
-T = TypeVar("T")
-
-#: The most conflicts for which a result names a command.
-_NAMED_CONFLICTS = 20
+from .bucket import S3Bucket, format_time
+from .plan import Plan
+from .state import BucketState, Move, Story, read_state, read_stories
+from .table import OPEN, State
 
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """What this run of a plan and earlier ones did; of a manifest, the runs of its shards.
+    """What this run of a plan and earlier ones did.
 
     Attributes
     ----------
-    moved : how many rows moved to their destination, whether or not a consumer took the objects
-    already : at how many of the moved rows' destinations a look found the content: the copy's
-        answer was lost, or the content was there before
-    skipped, conflicts, failed : ``key`` and ``reason`` of rows that did not move; the failed rows
-        may be tried again
-    unproven : keys that a person must settle
-    parked : keys whose object is parked
-    waiting : how many rows are still to be moved or resolved
-    left : how many rows this plan will not move any more, but a new plan may; among them the rows
-        that, by a person's word, were not taken
-    lost_in_window : keys of which a newer version was deleted in the window that the plan states
-    settled : on how many rows a person's word was carried out
-    reversed : how many rows were taken back since, and how many a consumer took by a person's word
-    waits_for : the command that must come first, such as the resume of an undo or a settling that
-        is under way; empty when none must
-    in_reach : keys that may ship twice if the others go on: so the others stay held
-    is_held : whether others are still held for the plan
-    is_ended : whether nothing is left to do but what a person must decide
-    stopped : why the run ended early, in words; empty when it did not
-    ways_on : of a manifest: the commands that go on with its shards
+    plan : id of the move: the plan's, or ``<plan>-undo``
+    moved : how many rows moved, whether or not a consumer took them since
+    already : of how many a look of this run found the content at the destination
+    skipped : ``key`` and ``reason`` of rows that this plan does not move
+    conflicts : those of them whose destination was taken by other content
+    failed : ``key`` and ``reason`` of rows that were tried, and wait or are open
+    unproven : keys of which nobody can know whether a consumer took the object
+    parked : keys of objects that are parked
+    waiting : how many rows still wait or are open
+    left : how many rows a new plan may move
+    is_held : whether the worker is held
+    is_ended : whether no row waits or is open
+    stopped : why the run ended early; empty when it did not
+    in_reach : keys that the worker may ship a second time if it is resumed; so it stays held
+    ways_on : commands that lead on, without the program's name
     """
 
     plan: str
-    moved: int
-    already: int
-    skipped: list[dict[str, str]]
-    conflicts: list[dict[str, str]]
-    failed: list[dict[str, str]]
-    unproven: list[str]
-    parked: list[str]
-    waiting: int
-    left: int
-    lost_in_window: list[str]
-    settled: int
-    reversed: int
-    waits_for: str
-    in_reach: list[str]
-    is_held: bool
-    is_ended: bool
-    stopped: str
+    moved: int = 0
+    already: int = 0
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    conflicts: list[dict[str, str]] = field(default_factory=list)
+    failed: list[dict[str, str]] = field(default_factory=list)
+    unproven: list[str] = field(default_factory=list)
+    parked: list[str] = field(default_factory=list)
+    waiting: int = 0
+    left: int = 0
+    is_held: bool = False
+    is_ended: bool = True
+    stopped: str = ""
+    in_reach: list[str] = field(default_factory=list)
     ways_on: list[str] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to do or to look at.
-
-        Every object that was to move was moved. No object was lost or taken back, and nobody is
-        still held. The run did not stop early, and no undo or settling has to go on first.
-        """
-        lists = (self.skipped, self.conflicts, self.failed, self.unproven, self.lost_in_window)
-        counts = (self.waiting, self.left, self.reversed)
-        return not any((*lists, *counts, self.is_held, self.stopped, self.waits_for))
+        """Whether every row moved, and nobody is held for it any more."""
+        lists = (self.skipped, self.failed, self.unproven)
+        return not any((*lists, self.waiting, self.left, self.stopped, self.in_reach))
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON."""
         return asdict(self)
 
 
+_UNFINISHED = (State.WAITING, *OPEN)
+
+
 def sum_up(
-    ledger: Ledger, *, settled: int, waits_for: str, in_reach: list[str], stopped: str
+    plan: Plan,
+    story: Story,
+    state: BucketState,
+    *,
+    part: int = 0,
+    already: int = 0,
+    stopped: str = "",
+    in_reach: Mapping[str, str],
 ) -> MoveResult:
-    """Return the result of a run: what the ledger says, and what only the run knows.
+    """Return the result of a run.
 
     Parameters
     ----------
-    settled, waits_for, in_reach, stopped : as in ``MoveResult``
+    part : only of this part; 0: of the whole plan
+    in_reach : the plan of each key that the worker may ship twice
     """
-    counts = Counter(ledger.states.values())
-    open_rows = [*ledger.list_waiting(), *ledger.rows(*HALF_DONE)]
-    waiting = len(open_rows)
-    left = counts[State.LEFT] + counts[State.FREED]
-    if ledger.is_ended:  # this plan moves nothing more
-        left += waiting
-        waiting = 0
+    move = story.last
+    counts: Counter[State] = Counter()
+    told: dict[str, list[dict[str, str]]] = {"skipped": [], "conflicts": [], "failed": []}
+    in_part = range(*plan.get_range(part))
+    for number in in_part:
+        piece = move if move.is_undo else story.find_piece(number)
+        counts[piece.get_state(number)] += 1
+        stored = piece.rows.get(number)
+        if stored is None:
+            continue
+        reason = {"key": plan.rows[number].key, "reason": stored.why}
+        if stored.state in (State.SKIPPED, State.SHIPPED):
+            told["skipped"].append(reason)
+            # It is where it was: something else is where it would go.
+            told["conflicts"] += [reason] if stored.lies else []
+        elif stored.state in _UNFINISHED and stored.why:
+            told["failed"].append(reason)
+    left = 0 if move.is_undo else counts[State.LEFT] + counts[State.FREED]
+    ways_on = [f"resume {other}" for other in sorted({*in_reach.values()} - {plan.id})]
+    has_ended = not any(counts[name] for name in _UNFINISHED)
+    if not (part and has_ended):
+        ways_on += list_ways_on(state, story)
+    if not ways_on and (left or told["skipped"]) and not move.is_undo:
+        ways_on = ["plan"]
+    rows = [(number, row) for number, row in story.list_rows(*State) if number in in_part]
     return MoveResult(
-        plan=ledger.plan.id,
+        plan=move.id,
         moved=counts[State.MOVED],
-        already=_count_found_by_look(ledger),
-        skipped=_explain_rows(ledger, ledger.rows(State.SKIPPED)),
-        conflicts=_explain_rows(ledger, ledger.rows(State.CONFLICT)),
-        failed=_explain_rows(ledger, [row for row in open_rows if row in ledger.reasons]),
-        unproven=_list_keys(ledger, ledger.rows(State.UNPROVEN)),
-        parked=_list_keys(ledger, ledger.rows(State.MOVED, leg=Leg.PARK)),
-        waiting=waiting,
+        already=already,
+        unproven=[plan.rows[number].key for number, row in rows if row.state is State.UNPROVEN],
+        parked=[plan.rows[number].key for number, row in rows if row.lies == "parked"],
+        waiting=sum(counts[name] for name in _UNFINISHED),
         left=left,
-        lost_in_window=ledger.lost,
-        settled=settled,
-        waits_for=waits_for,
-        reversed=len(ledger.rows(State.TAKEN, State.UNDONE)),
-        in_reach=in_reach,
-        is_held=ledger.hold is not None,
-        is_ended=ledger.is_ended,
-        stopped=stopped,
-    )
-
-
-def add_up(manifest: str, results: Sequence[MoveResult], ways_on: list[str]) -> MoveResult:
-    """Return one result for a manifest from the results of its shards."""
-    stopped = [f"{result.plan}: {result.stopped}" for result in results if result.stopped]
-    return MoveResult(
-        plan=manifest,
-        moved=sum(result.moved for result in results),
-        already=sum(result.already for result in results),
-        skipped=_join_lists(result.skipped for result in results),
-        conflicts=_join_lists(result.conflicts for result in results),
-        failed=_join_lists(result.failed for result in results),
-        unproven=_join_lists(result.unproven for result in results),
-        parked=_join_lists(result.parked for result in results),
-        waiting=sum(result.waiting for result in results),
-        left=sum(result.left for result in results),
-        lost_in_window=_join_lists(result.lost_in_window for result in results),
-        settled=sum(result.settled for result in results),
-        reversed=sum(result.reversed for result in results),
-        waits_for="",  # ``ways_on`` names what must come first for each shard
-        in_reach=_join_lists(result.in_reach for result in results),
-        is_held=any(result.is_held for result in results),
-        is_ended=all(result.is_ended for result in results),
-        stopped="; ".join(stopped),
+        is_held=state.held is not None,
+        is_ended=has_ended,
+        stopped=stopped or move.stopped,
+        in_reach=sorted(in_reach),
         ways_on=ways_on,
+        **told,
     )
 
 
-def _join_lists(lists: Iterable[list[T]]) -> list[T]:
-    """Return the items of all lists in one list."""
-    return list(chain.from_iterable(lists))
+def list_ways_on(state: BucketState, story: Story) -> list[str]:
+    """Return the commands that lead on about a plan, without ``plan``; none when it is over."""
+    if story.unended is not None:
+        return [get_resume(story.unended)]
+    plan = story.release.plan
+    in_doubt = story.list_rows(State.UNPROVEN)
+    ways_on = [f"settle {plan}"] if any(row.lies for _, row in in_doubt) else []
+    held = state.held
+    if held is None or held.plan != plan:
+        return ways_on
+    rows = [*in_doubt, *story.list_rows(State.TAKEN)]
+    is_in_reach = any(row.lies == "source" for _, row in rows)
+    worker = " --resume-worker" if held.is_kept or is_in_reach else ""
+    return [*ways_on, f"resume {plan}{worker}"]
 
 
-def _count_found_by_look(ledger: Ledger) -> int:
-    """Count the moved rows whose content a look found at the destination (``already``)."""
-    count = 0
-    for row in ledger.rows(State.MOVED):
-        landing = ledger.landings.get(row)
-        if landing is not None and landing.at is None:
-            count += 1
-    return count
+def get_resume(move: Move) -> str:
+    """Return the command that goes on with a move; it repeats what a person confirmed."""
+    command = f"resume {move.plan}"
+    if move.is_ended or (move.still_since is None and not move.is_undo):
+        return command
+    since = f"={format_time(move.still_since)}" if move.still_since is not None else ""
+    return f"{command} --consumer-stands-still{since}"
 
 
-def _explain_rows(ledger: Ledger, rows: Sequence[int]) -> list[dict[str, str]]:
-    """Return for each row its key, and why it did not move."""
-    planned = ledger.plan.rows
-    explained = []
-    for row in rows:
-        reason = ledger.reasons.get(row, "")
-        if row in ledger.park_reasons and ledger.park_states[row] is not State.MOVED:
-            reason = f"{reason}; its copy is not parked: {ledger.park_reasons[row]}"
-        explained.append({"key": planned[row].key, "reason": reason})
-    return explained
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A plan about which something is left to do.
 
-
-def _list_keys(ledger: Ledger, rows: Sequence[int]) -> list[str]:
-    """Return the source keys of rows."""
-    return [ledger.plan.rows[row].key for row in rows]
-
-
-def find_ways_on(plan: PlanFile, result: Mapping[str, Any]) -> list[str]:
-    """Return the commands that go on after a run, in their order; empty when all is done.
-
-    Parameters
+    Attributes
     ----------
-    result : a ``MoveResult`` as JSON
+    plan : id of its release, or of its undo
+    rows : how many rows wait, are open or unproven
+    way_on : the command that leads on
+    held_by, held_since : who holds the worker for it, and since when; empty when nobody does
     """
-    if not isinstance(plan, MovePlan):
-        return list(result.get("ways_on", ()))
-    header = plan.header
-    if not result.get("is_ended") or result.get("is_held"):
-        return [header.resume_command]
-    if result.get("waits_for"):
-        return [result["waits_for"]]
-    # A row that a settling leaves open is settled again through the settling's parent.
-    settled_plan = header.parent if header.action == "settle" else plan.id
-    ways_on: list[str] = []
-    if result.get("unproven"):
-        ways_on.append(f"runbook settle {settled_plan}")
-    source_keys = {row.key: _get_source_key(header, row) for row in plan.rows}
-    for conflict in result.get("conflicts", [])[:_NAMED_CONFLICTS]:
-        key = shlex.quote(source_keys[conflict["key"]])
-        ways_on.append(f"runbook settle {settled_plan} --key {key}")
-    is_freed = header.word == "not_taken" and result.get("settled")
-    if not ways_on and (result.get("left") or result.get("skipped") or is_freed):
-        ways_on.append("runbook plan")
-    return ways_on
+
+    plan: str
+    by: str
+    state: str
+    rows: int
+    way_on: str
+    held_by: str = ""
+    held_since: str = ""
 
 
-def _get_source_key(header: PlanHeader, row: PlanRow) -> str:
-    """Return the key by which ``settle`` names a row: where the row's object waits or waited."""
-    if header.action == "undo":
-        return header.to + row.key.removeprefix(header.source)
-    # A row of a settling, or of its reopening, names that key. In a release, it is the row's own.
-    return row.facts.get("key", row.key)
+def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
+    """Return the plans about which something is left to do. Only reads.
+
+    Raises
+    ------
+    StoreError, PlanError
+        As ``read_state`` raises them.
+    """
+    read = read_state(bucket)
+    if read is None:
+        return []
+    found = []
+    for story in read_stories(bucket, read.state):
+        ways_on = list_ways_on(read.state, story)
+        if not ways_on:
+            continue
+        move = story.unended or story.last
+        rows = sum(piece.end - piece.next for piece in story.all)
+        rows += len(story.list_rows(*_UNFINISHED, State.UNPROVEN))
+        held = read.state.held
+        holder = {}
+        if held is not None and held.plan == move.plan:
+            holder = {"held_by": held.by, "held_since": format_time(held.since)}
+        state = "in doubt" if move.is_ended else "not finished"
+        found.append(Unfinished(move.id, move.by, state, rows, ways_on[0], **holder))
+    # A doubt is settled when nothing is unfinished any more.
+    return sorted(found, key=lambda each: each.state == "in doubt")

@@ -67,8 +67,8 @@ class Plan:
     Attributes
     ----------
     path : of the file; ``id`` is its name without the ending
-    sha256 : the hash that an approval names: of the file's bytes as they were read; for a shard, of
-        its manifest's bytes (empty if the manifest is not at hand)
+    sha256 : the hash that an approval names: of the file's bytes as they were read; of an
+        undo or a settling, what the engine of moves says
     summary : the facts that an approver needs: counts, bytes, what is left out and why
     step, action, target : id of the step, what is done, and to what
     content : what the kind needs to carry the plan out

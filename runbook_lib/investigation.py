@@ -703,7 +703,7 @@ class Investigation(Generic[S, C]):
         if plan.sha256 not in approved:
             return self._write_phase(plan, ActionPhase.PLANNED, "left alone: not in this approval")
         self._write_phase(plan, ActionPhase.APPROVED)
-        # Keep the hash that was typed, not the plan's own: a mover compares the two once more.
+        # Keep the hash that was typed, not the plan's own: the engine compares the two once more.
         position = approved.index(plan.sha256)
         self._approvals[plan.id] = approved[position]
         return self._carry_out(plan, plan.kind.apply)
@@ -779,7 +779,7 @@ class Investigation(Generic[S, C]):
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self._has_begun = False
         try:
-            # Plans of a kind with ``resume`` move objects: their mover makes this check.
+            # Plans of a kind with ``resume`` move objects: their engine makes this check.
             if plan.kind.resume is None:
                 check_use(plan, now=self.now())
             effect = self._change(plan, change)
@@ -804,7 +804,7 @@ class Investigation(Generic[S, C]):
     def _change(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> Effect:
         """Carry the change out, and note that it began, even if it fails.
 
-        A mover notes it itself, before its first change.
+        The engine of a move notes it itself, before its first change.
         """
         try:
             return change(self, plan)

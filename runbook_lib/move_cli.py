@@ -5,11 +5,12 @@ A runbook adds them to its own with ``make_move_commands``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .cli import AsJson, IncidentId, present
 from .errors import UsageError
@@ -19,22 +20,33 @@ from .runbook import find_runbook
 if TYPE_CHECKING:
     from .run.move_commands import MoveCommands
 
-PlanId = Annotated[
-    str, typer.Argument(help="the plan's id, as `runbook plan` printed it; `ID#2`: its shard 2")
-]
+_STILL = "--consumer-stands-still"
+PlanId = Annotated[str, typer.Argument(help="the plan's id, as `runbook plan` printed it")]
 Approval = Annotated[str, typer.Option("--approve", help="the plan's SHA-256: your approval")]
 StandsStill = Annotated[
-    bool, typer.Option(help="your word: nobody takes from the destination until this is done")
-]
-SameStore = Annotated[
-    bool, typer.Option(help="your word: the plan's endpoint is this store by another name")
+    str,
+    typer.Option(
+        _STILL,
+        metavar="[=SINCE]",
+        help="confirm that nothing consumes from the destination while this runs, or since a time",
+    ),
 ]
 Strict = Annotated[bool, typer.Option(help="refuse when any planned object changed")]
-Shards = Annotated[
-    int,
-    typer.Option(min=0, max=256, help="cut by key range into N plans; 0: one plan"),
+Part = Annotated[int, typer.Option(min=0, max=256, help="only this part of the plan; 0: all")]
+Parts = Annotated[
+    int, typer.Option(min=0, max=256, help="cut the plan into N parts for several machines")
 ]
+#: The old name of ``--parts``, for one release.
+Shards = Annotated[int, typer.Option(min=0, max=256, hidden=True)]
 MemoryRemoved = Annotated[bool, typer.Option(help="also objects whose fate the bucket forgot")]
+
+
+class _Since(TyperCommand):
+    """A command whose ``--consumer-stands-still`` may stand without a time."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        return super().parse_args(ctx, [f"{_STILL}=now" if a == _STILL else a for a in args])
 
 
 def make_move_commands(
@@ -48,196 +60,185 @@ def make_move_commands(
     has_own_plan : whether the runbook has a ``plan`` of its own; if so, ``plan`` is left out here
     """
     app = typer.Typer()
+
+    def work(name: str, *words: Any, as_json: bool, **options: Any) -> None:
+        """Do what a command asks for."""
+        with hold_interrupts():
+            commands = load_commands()
+            settings = find_runbook().load_settings()
+        method = getattr(commands, name)
+        present(
+            lambda progress: method(settings, *words, progress=progress, **options),
+            as_json=as_json,
+        )
+
     if not has_own_plan:
-        _add_plan(app, load_commands)
-    _add_apply(app, load_commands)
-    _add_resume(app, load_commands)
-    _add_undo(app, load_commands)
-    _add_settle(app, load_commands)
-    _add_verify(app, load_commands)
+        _add_plan(app, work)
+    _add_apply(app, work)
+    _add_resume(app, work)
+    _add_undo(app, work)
+    _add_settle(app, work)
+
+    @app.command()
+    def verify(plan_id: PlanId, *, as_json: AsJson = False) -> None:
+        """Prove by an independent look where each planned object is. Moves nothing."""
+        work("verify", plan_id, as_json=as_json)
+
     return app
 
 
-def _load(load_commands: Callable[[], MoveCommands]) -> tuple[MoveCommands, Any]:
-    """Return the functions behind the commands, and this runbook's settings."""
-    with hold_interrupts():
-        return load_commands(), find_runbook().load_settings()
-
-
-def _add_plan(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> None:
+def _add_plan(app: typer.Typer, work: Callable[..., None]) -> None:
     @app.command()
     def plan(
         incident_id: IncidentId = "",
         *,
         memory_removed: MemoryRemoved = False,
+        parts: Parts = 0,
         shards: Shards = 0,
         as_json: AsJson = False,
     ) -> None:
         """List exactly what would move, and what not. Moves nothing."""
-        commands, settings = _load(load_commands)
-        present(
-            lambda progress: commands.plan(
-                settings,
-                incident_id=incident_id,
-                memory_removed=memory_removed,
-                shards=shards,
-                progress=progress,
-            ),
+        work(
+            "plan",
+            incident_id=incident_id,
+            memory_removed=memory_removed,
+            parts=parts or shards,
             as_json=as_json,
         )
 
 
-def _add_apply(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> None:
-    @app.command()
+def _add_apply(app: typer.Typer, work: Callable[..., None]) -> None:
+    @app.command(cls=_Since)
     def apply(
         plan_id: PlanId,
         approve: Approval = "",
         *,
         strict: Strict = False,
-        consumer_stands_still: StandsStill = False,
+        consumer_stands_still: StandsStill = "",
+        part: Part = 0,
         as_json: AsJson = False,
     ) -> None:
-        """Carry out an approved plan. Without --approve it stops at the plan."""
-        commands, settings = _load(load_commands)
-        present(
-            lambda progress: commands.apply(
-                settings,
-                plan_id,
-                approve=approve,
-                strict=strict,
-                consumer_stands_still=consumer_stands_still,
-                progress=progress,
-            ),
+        """Carry out an approved plan, or go on with it. Without --approve it stops at the plan."""
+        work(
+            "apply",
+            plan_id,
+            approve=approve,
+            strict=strict,
+            consumer_stands_still=consumer_stands_still,
+            part=part,
             as_json=as_json,
         )
 
 
-def _add_resume(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> None:
-    @app.command()
+def _add_resume(app: typer.Typer, work: Callable[..., None]) -> None:
+    @app.command(cls=_Since)
     def resume(
         plan_id: PlanId,
         approve: Annotated[str, typer.Option(help="the hash that this command asked for")] = "",
         *,
-        consumer_stands_still: StandsStill = False,
+        consumer_stands_still: StandsStill = "",
         stop_here: Annotated[
             bool, typer.Option(help="copy nothing more; finish what has landed")
         ] = False,
-        worker_goes_on: Annotated[
-            bool, typer.Option(help="let the others go on although objects may be taken twice")
+        resume_worker: Annotated[
+            bool, typer.Option(help="only resume the worker, although objects may ship twice")
         ] = False,
-        same_store: SameStore = False,
+        part: Part = 0,
         as_json: AsJson = False,
     ) -> None:
-        """Go on with a plan that was cut off, here or on another machine."""
-        commands, settings = _load(load_commands)
-        present(
-            lambda progress: commands.resume(
-                settings,
-                plan_id,
-                approve=approve,
-                consumer_stands_still=consumer_stands_still,
-                stop_here=stop_here,
-                worker_goes_on=worker_goes_on,
-                same_store=same_store,
-                progress=progress,
-            ),
+        """Go on with what is unfinished of a plan, begun here or on another machine."""
+        work(
+            "resume",
+            plan_id,
+            approve=approve,
+            consumer_stands_still=consumer_stands_still,
+            stop_here=stop_here,
+            resume_worker=resume_worker,
+            part=part,
             as_json=as_json,
         )
 
 
-def _add_undo(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> None:
-    @app.command()
+def _add_undo(app: typer.Typer, work: Callable[..., None]) -> None:
+    @app.command(cls=_Since)
     def undo(
         plan_id: PlanId,
         approve: Approval = "",
         *,
-        consumer_stands_still: StandsStill = False,
-        same_store: SameStore = False,
+        consumer_stands_still: StandsStill = "",
         as_json: AsJson = False,
     ) -> None:
-        """Move a plan's objects back, within its window. Without --approve it stops at the plan.
-
-        With the id of a settling, it takes a person's word back. The objects of that settling wait
-        for a word again.
-        """
-        commands, settings = _load(load_commands)
-        present(
-            lambda progress: commands.undo(
-                settings,
-                plan_id,
-                approve=approve,
-                consumer_stands_still=consumer_stands_still,
-                same_store=same_store,
-                progress=progress,
-            ),
+        """Move a plan's objects back, within its window. Without --approve it stops at the plan."""
+        work(
+            "undo",
+            plan_id,
+            approve=approve,
+            consumer_stands_still=consumer_stands_still,
             as_json=as_json,
         )
 
 
-def _add_settle(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> None:
-    @app.command()
+def _add_settle(app: typer.Typer, work: Callable[..., None]) -> None:
+    @app.command(context_settings={"ignore_unknown_options": True})
     def settle(
         plan_id: PlanId,
-        keys: Annotated[list[str] | None, typer.Argument(help="as `settle` shows them")] = None,
+        answers: Annotated[
+            list[str] | None,
+            typer.Argument(
+                metavar="[--taken [KEY]...] [--not-taken [KEY]...]",
+                help="what became of the objects; without a key: of all that the other one lacks",
+            ),
+        ] = None,
         *,
-        taken: Annotated[
-            bool | None, typer.Option("--taken/--not-taken", help="whether a consumer took them")
-        ] = None,
-        key: Annotated[
-            list[str] | None, typer.Option(help="only this object; may be repeated")
-        ] = None,
         from_file: Annotated[
-            Path | None, typer.Option(help="only the objects in this file, one key a line")
+            Path | None,
+            typer.Option(help="answers, one a line: `taken KEY` or `not-taken KEY`"),
         ] = None,
         approve: Approval = "",
-        same_store: SameStore = False,
         as_json: AsJson = False,
     ) -> None:
-        """Show objects that may or may not have been taken; write down your word.
+        """Show objects that may or may not have been taken; carry out your answers.
 
         Taken: what is left of them stays parked. Not taken: a new plan may move them. After a wrong
-        word, an object is delivered twice, or never.
+        answer, an object is delivered twice, or never.
         """
-        chosen = [*(keys or []), *(key or [])]
+        words = list(answers or [])
         if from_file is not None:
-            chosen += _read_lines(from_file)
-        commands, settings = _load(load_commands)
-        present(
-            lambda progress: commands.settle(
-                settings,
-                plan_id,
-                taken=taken,
-                keys=chosen,
-                approve=approve,
-                same_store=same_store,
-                progress=progress,
-            ),
+            words += _read_answers(from_file)
+        keys: dict[str, list[str]] = {}
+        name = ""
+        for word in words:
+            if word in ("--taken", "--not-taken"):
+                name = word.removeprefix("--").replace("-", "_")
+                keys.setdefault(name, [])
+            elif name:
+                keys[name].append(word)
+            else:
+                raise UsageError(f"say what became of {word}: --taken KEY… or --not-taken KEY…")
+        work(
+            "settle",
+            plan_id,
+            taken=keys.get("taken"),
+            not_taken=keys.get("not_taken"),
+            approve=approve,
             as_json=as_json,
         )
 
 
-def _read_lines(path: Path) -> list[str]:
-    """Return the lines of a file, without the empty ones; blanks around a key are kept."""
+def _read_answers(path: Path) -> Iterable[str]:
+    """Yield the answers of a file as the words of a command line.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be read, or a line is no answer.
+    """
     try:
-        text = path.read_text("utf-8")
+        lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--from-file: {path} cannot be read: {error}") from error
-    return [line for line in text.split("\n") if line]
-
-
-def _add_verify(app: typer.Typer, load_commands: Callable[[], MoveCommands]) -> None:
-    @app.command()
-    def verify(
-        plan_id: PlanId,
-        *,
-        same_store: SameStore = False,
-        as_json: AsJson = False,
-    ) -> None:
-        """Prove by an independent look where each planned object is. Moves nothing."""
-        commands, settings = _load(load_commands)
-        present(
-            lambda progress: commands.verify(
-                settings, plan_id, same_store=same_store, progress=progress
-            ),
-            as_json=as_json,
-        )
+    for number, line in enumerate(lines, 1):
+        answer, _, key = line.partition(" ")
+        if answer not in ("taken", "not-taken") or not key:
+            raise UsageError(f"--from-file: {path}, line {number}: `taken KEY` or `not-taken KEY`")
+        yield from (f"--{answer}", key)

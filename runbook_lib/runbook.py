@@ -53,7 +53,7 @@ class _Process:
     runbook = ""
 
 
-#: A command of the helper, or of a mover, as it stands in texts.
+#: A command of the helper, or of the engine, as it stands in texts.
 _COMMAND = re.compile(
     r"\brunbook (?=(apply|close|history|incidents|investigate|note|plan|report|resume|run|settle"
     r"|undo|verify)\b)"

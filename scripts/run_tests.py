@@ -29,7 +29,7 @@ import pytest
 
 _REPORTS = Path(".pytest_cache/parts")
 _MOST_FLAKY = 2
-_EXPLORER = "tests/objectmove/test_explorer.py"
+_EXPLORER = "tests/tools/test_explorer.py"
 _TRUE_ENDS = "tests/stack/test_true_ends.py"
 #: Folders that have a part of their own, or need another environment.
 _OWN_FOLDERS = (

@@ -1,24 +1,15 @@
-"""Who else moves labels while a plan is carried out: hold the worker, and watch other writes.
-
-``WORKER_CONTROL`` says how the worker is held. A store that speaks MinIO's dialect reports each
-write under a prefix.
-"""
+"""Who else moves labels: how ``WORKER_CONTROL`` holds the worker while a plan is carried out."""
 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
-from urllib.parse import unquote_plus
 
-from objectmove.bucket import Request, S3Bucket, parse_time
-from objectmove.errors import MoveError, MoversError, StoreError
+from objectmove.errors import MoveError, MoversError
 from runbook_lib import errors
-from runbook_lib.model import parse_json
 from runbook_lib.record.journal import utc_now
 from runbook_lib.section import attempt
 
@@ -68,6 +59,7 @@ class WorkerHold:
 
     Attributes
     ----------
+    name : of the worker, the same on every machine
     words : how the worker is held, for the plan
     ask : reads how still the worker stands; raises ``MoversError``, or ``ClientError`` without an
         answer
@@ -82,6 +74,7 @@ class WorkerHold:
     _still : what the last ``check`` saw; None: since pause or resume, no ``check`` succeeded
     """
 
+    name: str
     words: str
     ask: Callable[[], _Stillness]
     sleep: Sleep
@@ -190,6 +183,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
     service = settings.worker_service
     if kind == "none":
         return WorkerHold(
+            name=service,
             words=f"nobody holds the worker: {_TWICE}",
             ask=lambda: _NOT_ASKED,
             sleep=sleep,
@@ -204,6 +198,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
         )
         query = settings.worker_last_move_query
         return WorkerHold(
+            name=service,
             words=words,
             ask=lambda: _read_metric(clients.prometheus, query),
             sleep=sleep,
@@ -214,6 +209,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
         address = f"{worker.url}/fulfillment/worker"
         words = f"each run pauses the worker through {address}, and looks at it before each batch"
         return WorkerHold(
+            name=service,
             words=words,
             ask=lambda: _read_worker(clients, service),
             sleep=sleep,
@@ -225,6 +221,7 @@ def make_hold(settings: Settings, clients: Clients, *, sleep: Sleep) -> WorkerHo
         raise errors.SettingsError(f"WORKER_CONTROL={kind} needs RUNBOOK_SERVICES={kind}")
     stopper = "WORKER_STOP_CMD" if kind == "command" else kind
     return WorkerHold(
+        name=service,
         words=f"each run stops {service} by {stopper}, and looks at it before each batch",
         ask=lambda: _read_service(clients, service),
         sleep=sleep,
@@ -278,65 +275,3 @@ def _read_service(clients: Clients, name: str) -> _Stillness:
     """Read the service's state from what stops and starts it. Stopped counts as paused."""
     service = read_service(clients.find_switch(name), name)
     return _Stillness(paused=service.state in _STOPPED, fully_running=service.running)
-
-
-#: How long to wait for a blank line. The store sends one twice a second when it has no write to
-#: report.
-_BLANK_S = 2.0
-
-
-@contextmanager
-def watch_writes(
-    bucket: S3Bucket, prefix: str
-) -> Iterator[Callable[[Mapping[str, datetime]], set[str]]]:
-    """Watch the writes under a prefix; yield a function that says which keys were written again.
-
-    Call the function with a time for each key: it returns the keys that were written after their
-    time.
-
-    Notes
-    -----
-    Only reads. A thread listens to the store's reports. The answer misses writes when the store
-    reports nothing, or the stream breaks.
-    """
-    writes: list[tuple[str, datetime]] = []
-    blank = threading.Event()
-    is_over = threading.Event()
-    unfinished_line = b""
-
-    def note_writes(part: bytes) -> None:
-        """Note the writes that a part of the stream reports."""
-        nonlocal unfinished_line
-        if is_over.is_set():
-            raise StoreError("the watch is over")
-        *lines, unfinished_line = (unfinished_line + part).split(b"\n")
-        for line in filter(bytes.strip, lines):
-            for write in parse_json(line).get("Records") or ():
-                key = unquote_plus(str(write["s3"]["object"]["key"]))
-                writes.append((key, parse_time(str(write["eventTime"]))))
-        # Nothing is half reported: the part ended with a blank or at the end of a line.
-        if not unfinished_line.strip():
-            blank.set()
-
-    def listen() -> None:
-        """Read the store's reports until the watch is over, or the stream breaks."""
-        # A line that is not a report of writes ends the watch, as a broken stream does.
-        with suppress(StoreError, ValueError, LookupError, TypeError, AttributeError):
-            query = {"events": "s3:ObjectCreated:*", "prefix": prefix, "suffix": ""}
-            bucket.fetch(Request("get", query=query), "listen to writes", note_writes)
-        blank.set()  # the watch has ended: nobody needs to wait for a blank line any more
-
-    def find_newer(times: Mapping[str, datetime]) -> set[str]:
-        """Return the keys that were written after their time, once all reports are in."""
-        blank.clear()
-        if thread.is_alive():
-            blank.wait(_BLANK_S)  # all writes before the blank line have been reported
-        return {key for key, at in writes if key in times and at > times[key]}
-
-    thread = threading.Thread(target=listen, daemon=True, name="watch")
-    thread.start()
-    blank.wait(_BLANK_S)  # the first blank line shows that the store reports writes from now on
-    try:
-        yield find_newer
-    finally:
-        is_over.set()

@@ -1,6 +1,6 @@
 """The release of waiting labels: what this runbook adds to a move of objects.
 
-``runbook_lib.moves`` carries plans of ``objectmove`` through the gate. This module adds what only
+``runbook_lib.moving`` carries plans of ``objectmove`` through the gate. This module adds what only
 this runbook knows: which labels move, how the worker is held, the state of an order, and the words.
 """
 
@@ -10,46 +10,42 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from objectmove import mover
 from objectmove.bucket import S3Bucket, Seen
-from objectmove.errors import InterruptedMoveError, LimitError
-from objectmove.mover import AnyPlan
+from objectmove.errors import LimitError
+from objectmove.plan import Plan as MovePlan
 from objectmove.plan import PlanRow, Timing
 from objectmove.planning import Judgement
-from objectmove.settling import OpenRow
+from objectmove.settling import Doubt
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ClientError, SafetyError, StoreNotReadyError, UsageError
 from runbook_lib.model import Json
-from runbook_lib.moves import MoveGate, MoveParameters
+from runbook_lib.moving import MoveGate, MoveParameters
 from runbook_lib.section import get_parameters
 
 from ..clients import Clients
 from ..investigation import Investigation
 from ..settings import Settings, is_nested
-from ..waiting import explain_left, make_judge, read_shipment_evidence
-from .other_movers import WorkerHold, describe_hold, make_hold, watch_writes
+from ..waiting import ask_again, explain_left, make_judge, read_shipment_evidence
+from .other_movers import WorkerHold, describe_hold, make_hold
 
-#: The metadata in which an undo keeps since when a label waits.
-_AGE_KEY = "pending-since"
 _PROMISES_OF_UNDO = (
     "the approval needs your word that no consumer takes from the destination meanwhile "
     "(--consumer-stands-still). If nobody holds the worker, you also promise that it moves nothing"
 )
 _SPLIT = (
-    "Cut the plan into shards under one approval; the limit is then per shard:\n"
-    "  runbook plan --shards 4\n"
+    "Cut the plan into parts under one approval; the limit is then per part:\n"
+    "  runbook plan --parts 4\n"
     "Or make smaller plans, and apply each before the next:\n  runbook plan --limit {limit}\n"
     "  runbook plan --older-than 30m --limit {limit}\n"
     "or raise RELEASE_LIMIT_OBJECTS (up to 100000)."
 )
 
 #: The columns of the table of labels in doubt, which a person settles.
-TO_SETTLE = ("key", "order", "evidence", "rewritten", "why", "taken_does", "not_taken_does")
+TO_SETTLE = ("key", "order", "evidence", "why", "taken_does", "not_taken_does")
 
 
 class ReleaseParameters(MoveParameters):
@@ -71,28 +67,19 @@ class ReleaseParameters(MoveParameters):
     memory_removed: bool = Field(
         False, description="6.1: also plan labels whose fate the bucket forgot"
     )
-    shards: int = Field(
-        0,
-        ge=0,
-        le=256,
-        description="6.1: cut the plan by key range into this many shards; 0: one plan",
-    )
-    worker_goes_on: bool = Field(
-        False, description="resume: let the worker go on although labels may ship twice"
+    parts: int = Field(
+        0, ge=0, le=256, description="6.1: cut the plan into parts for several machines; 0: one"
     )
 
 
-class ReleaseGate(MoveGate[AnyPlan]):
+class ReleaseGate(MoveGate):
     """The gate for releases: it holds the worker, and knows what became of an order."""
 
     noun = "label"
-    shown_facts = ("order_id", "status", "tracking_number", "evidence")
+    shown_facts = ("order_id", "status", "tracking_number", "memory_removed")
     action = "release"
     held = "the worker is still paused for it"
-    unheld = (
-        "nobody holds the worker: the approval is also your word that the worker moves none of "
-        "these labels until the release is done"
-    )
+    age_key = "pending-since"
 
     def get_store(self, clients: Clients) -> S3Bucket:
         """Return the bucket, with the keys that may change it."""
@@ -108,26 +95,15 @@ class ReleaseGate(MoveGate[AnyPlan]):
         hold.now = inv.now
         return hold
 
-    def check_ready(self, inv: Investigation, move: AnyPlan) -> None:
-        """Refuse unless the store says that it is healthy.
-
-        For a move or an undo, refuse, too, when the keys for changes may not move the labels.
-        """
+    def check_ready(self, inv: Investigation, move: MovePlan, action: str) -> None:
+        """Refuse unless the store says that it is healthy, and the keys may move the labels."""
         check_store(inv.clients)
-        if move.action in ("move", "undo"):
+        if action == "move":
             check_move_rights(inv.clients, move.header.source, move.header.to)
-
-    def plan_undo(self, inv: Investigation, plan: Plan) -> Plan:
-        """Plan to take a release or a settling back.
-
-        For a release, refuse when the keys for changes may not move the labels back.
-        """
-        move: AnyPlan = plan.content
-        if move.action == "move":
+        elif action == "undo":
             check_move_rights(inv.clients, move.header.to, move.header.source)
-        return super().plan_undo(inv, plan)
 
-    def admit(self, move: AnyPlan) -> Plan:
+    def admit(self, move: MovePlan) -> Plan:
         """Return a plan as the gate sees it. Its summary counts the labels by status, if known."""
         plan = super().admit(move)
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
@@ -135,14 +111,9 @@ class ReleaseGate(MoveGate[AnyPlan]):
             plan.summary["shipments"] = dict(statuses)
         return plan
 
-    def get_options(self, inv: Investigation) -> dict[str, Any]:
-        """Return the mover's options: section 6's parameters, and what only this runbook knows."""
-        options = super().get_options(inv)
-        options["goes_on"] = get_parameters(inv, ReleaseParameters).worker_goes_on
-        options["age_key"] = _AGE_KEY
-        options["watch"] = partial(watch_writes, inv.clients.bucket)
-        options["evidence"] = partial(self._list_evidence, inv)
-        return options
+    def ask(self, inv: Investigation, rows: Sequence[PlanRow]) -> Sequence[str | None]:
+        """Ask the shipments once more, right before labels move: an order may be cancelled."""
+        return ask_again(inv.settings, inv.clients.fulfillment, rows)
 
     def get_undo_window(self, inv: Investigation) -> timedelta:
         """Return how long a release may be taken back: RELEASE_UNDO_WINDOW_MINUTES."""
@@ -167,32 +138,17 @@ class ReleaseGate(MoveGate[AnyPlan]):
             by_key[row.key] = by_order[order_id]
         return by_key
 
-    def _list_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> list[str]:
-        """Return the answers of ``read_evidence`` as a list, in the order of the rows."""
-        by_key = self.read_evidence(inv, rows)
-        return [by_key[row.key] for row in rows]
-
-    def describe_open_row(self, open_row: OpenRow, evidence: str) -> dict[str, Json]:
+    def describe_doubt(self, doubt: Doubt, row: PlanRow, evidence: str) -> dict[str, Json]:
         """Describe a label in doubt and its order, in the columns ``TO_SETTLE``."""
-        if open_row.parked:
+        if doubt.parked.is_here:
             # When we park a label, the worker may believe that it moved the label itself.
             evidence += " (read after parking: the status may come from our parking)"
-        described = super().describe_open_row(open_row, evidence)
-        described["order"] = open_row.row.facts.get("order_id", "")
+        described = super().describe_doubt(doubt, row, evidence)
+        described["order"] = row.facts.get("order_id", "")
         return {column: described[column] for column in TO_SETTLE}
 
-    def describe_interruption(self, error: KeyboardInterrupt) -> str:
-        """Say how many labels were moved, whether the worker is still paused, and how to go on."""
-        if not isinstance(error, InterruptedMoveError):
-            return str(error)
-        held = ". The worker is still paused for this plan" if error.is_held else ""
-        return (
-            f"Interrupted after {error.moved:,} of {error.total:,} labels{held}. "
-            f"Go on with: {error.way_on}"
-        )
 
-
-GATE = ReleaseGate(mover, step="6.1")
+GATE = ReleaseGate(step="6.1")
 MOVE = GATE.kind
 
 
@@ -224,7 +180,7 @@ def make_release_plan(
     Notes
     -----
     Changes scratch objects under ``.runbook/probe/`` and the parking prefix, and the incident
-    folder. Writes ``.runbook/id`` if it is missing. Source: the runbook's section 6.1.
+    folder. Source: the runbook's section 6.1.
     """
     parameters = get_parameters(inv, ReleaseParameters)
     settings = inv.settings
@@ -260,8 +216,8 @@ def make_release_plan(
             # Room for twice the object's size is asked for, so that a margin is left.
             if not judgement.exclude and free_bytes < 2 * seen.size_bytes:
                 raise StoreNotReadyError(f"{free_bytes} bytes are free: no room for the copies")
-            # A plan that is cut into shards looks at too many objects to remember each.
-            if judgement.exclude != "synthetic" and not parameters.shards:
+            # A plan that is cut into parts looks at too many objects to remember each.
+            if judgement.exclude != "synthetic" and not parameters.parts:
                 observed.append((seen.key, judgement.age_start))
         inv.progress("listed", len(observed))
         return judgements
@@ -281,6 +237,7 @@ def make_release_plan(
             inv,
             header=header,
             judge=judge,
+            needs_metadata=True,
             match=selection["match"],
             first=parameters.limit or None,
         )

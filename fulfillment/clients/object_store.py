@@ -17,7 +17,16 @@ from datetime import datetime
 from functools import partial
 from itertools import islice
 
-from objectmove.bucket import REFUSED, Request, S3Bucket, Seen, Texts, is_key_supported, parse_time
+from objectmove.bucket import (
+    REFUSED,
+    Request,
+    S3Bucket,
+    Seen,
+    Texts,
+    is_key_supported,
+    parse_time,
+    parse_xml,
+)
 from objectmove.errors import AbsentError, DeniedError, StoreError
 from runbook_lib import errors
 
@@ -134,6 +143,29 @@ class ObjectStore:
         """Return an object's content; None when there is no such object."""
         with _client_errors():
             return self._bucket.read(key)
+
+    def find_expiry_rules(self, prefix: str) -> list[str]:
+        """Return the lifecycle rules that would, or may, remove objects under a prefix.
+
+        Returns
+        -------
+        Names of the rules; empty also when the rules cannot be read.
+        """
+        request = Request("get", query={"lifecycle": ""})
+        try:
+            reply = self._bucket.fetch(request, "read the lifecycle")
+        except StoreError:
+            return []
+        rules = parse_xml(reply.body, "LifecycleConfiguration")
+        names = []
+        for rule in rules.iterfind("{*}Rule") if rules is not None else ():
+            places = ("{*}Filter/{*}Prefix", "{*}Filter/{*}And/{*}Prefix", "{*}Prefix")
+            covered = "".join(rule.findtext(place) or "" for place in places)  # one place, or none
+            is_on = rule.findtext("{*}Status") == "Enabled"
+            expires = rule.find("{*}Expiration") is not None
+            if is_on and expires and prefix.startswith(covered):
+                names.append(rule.findtext("{*}ID") or covered or "without a name")
+        return names
 
     def put_object(self, key: str, content: bytes, metadata: Texts | None = None) -> None:
         """Write an object by one request that is sent once.

@@ -10,7 +10,6 @@ from functools import partial
 from typing import NamedTuple
 
 from objectmove.errors import MoveError
-from objectmove.record import find_expiry_rules
 from runbook_lib import errors
 from runbook_lib.http import HttpClient
 from runbook_lib.model import Conclusion, Json, Outcome, Reading, Role
@@ -517,7 +516,7 @@ _UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
     name="unfinished releases",
     role=Role.GROUND,
     unit="releases",
-    source="the bucket's records under .runbook/releases/",
+    source="the bucket's state, .runbook/state.json",
     threshold="a release is not finished, or unproven",
 )
 def read_unfinished(inv: Investigation) -> Outcome:
@@ -538,8 +537,8 @@ def read_unfinished(inv: Investigation) -> Outcome:
     except errors.RecordError as error:
         problems.append(str(error))
     try:
-        rows += GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
-        rules = find_expiry_rules(inv.clients.bucket)
+        rows += GATE.list_unfinished(inv.clients)
+        rules = inv.clients.store.find_expiry_rules(".runbook/")
     except errors.ClientError as error:
         if not rows and not problems:
             raise
@@ -575,11 +574,7 @@ def _describe_unfinished(row: Mapping[str, Json]) -> str:
     if row["held_by"]:
         held = f", held by {row['held_by']} since {row['held_since']}"
     objects = ""
-    # With ``planned``, ``rows`` are the objects that were begun. For the other cases, see
-    # ``Unfinished`` in objectmove/memory.py.
-    if row.get("planned"):
-        objects = f" ({row['rows']:,} of {count_of(row['planned'], 'object')})"
-    elif row["rows"]:
+    if row["rows"]:
         objects = f" ({count_of(row['rows'], 'object')})"
     return f"{row['plan']}{objects} {row['state']}{held}: {row['way_on']}"
 

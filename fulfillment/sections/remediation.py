@@ -8,7 +8,7 @@ lag and backlog came down, by samples that are newer than the action.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -27,7 +27,7 @@ from runbook_lib.model import (
     Status,
     Verdict,
 )
-from runbook_lib.moves import PlanId, Word, read_keys
+from runbook_lib.moving import PlanId
 from runbook_lib.section import (
     ActionStep,
     attempt,
@@ -77,13 +77,14 @@ class Parameters(ReleaseParameters):
     """Parameters of section 6."""
 
     strict: bool = Field(False, description="6.1: refuse when any planned label changed")
-    consumer_stands_still: bool = Field(
-        False, description="your word that nobody takes from ready/ until this is done"
+    consumer_stands_still: str = Field(
+        "",
+        description="confirm that nothing consumes from ready/: now, or since when",
     )
     undo: PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
     settle: PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
-    settle_word: Word = Field("", description="6.1.2: what became of its labels: taken, not_taken")
-    settle_keys: str = Field("", description="6.1.2: only these keys: a,b or a JSON list")
+    taken: str = Field("", description="6.1.2: files that were taken: a,b or a JSON list; *: all")
+    not_taken: str = Field("", description="6.1.2: files that were not taken, in the same form")
     service_action: _Action = Field(
         "auto", description="6.2: auto takes the action that section 5 advises"
     )
@@ -98,8 +99,6 @@ _MAX_AGE_S = 90.0
 _LIST_EVERY_S = 5.0
 #: The kinds of the plans of 6.1, 6.1.1 and 6.1.2.
 _RELEASE_KINDS = (MOVE, SERVICE)
-#: The actions of releases that a person may settle.
-_CAN_BE_SETTLED = ("move", "reopen", "undo")
 
 
 def _refresh_advice(inv: Investigation) -> Advice:
@@ -160,57 +159,40 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
     return named or None
 
 
-def _load_release(inv: Investigation, step_id: str, plan_id: str, actions: Sequence[str]) -> Plan:
-    """Return the plan that a parameter names, if the step accepts plans of its action.
-
-    Parameters
-    ----------
-    step_id : the step that the parameter belongs to
-    actions : the actions that the step accepts
+def _load_release(inv: Investigation, step_id: str, plan_id: str) -> Plan:
+    """Return the plan of a release by move that a parameter names.
 
     Raises
     ------
     UsageError
-        When the plan's action is not among ``actions``.
+        When it is another plan.
     """
     plan = load_plan(inv.incident.find_plan(plan_id), _RELEASE_KINDS)
-    action = plan.action
-    # A release by move is a ``release`` as a plan, and a ``move`` in the plan's content.
-    if plan.kind is MOVE:
-        action = plan.content.action
-    if action not in actions:
-        raise UsageError(f"{step_id}: {plan_id} is a plan of the kind {action!r}, not of a release")
+    if plan.kind is not MOVE:
+        raise UsageError(f"{step_id}: {plan_id} is not the plan of a release by move")
     return plan
 
 
 def _plan_undo(inv: Investigation) -> Plan:
     plan_id = get_parameters(inv, Parameters).undo
     if not plan_id:
-        return plan_nothing(
-            inv,
-            step="6.1.1",
-            target=inv.settings.ready_prefix,
-            reason="no release was named to take back",
-        )
-    undoable = _load_release(inv, "6.1.1", plan_id, ("move", "settle"))
-    return GATE.plan_undo(inv, undoable)
+        reason = "no release was named to take back"
+        return plan_nothing(inv, step="6.1.1", target=inv.settings.ready_prefix, reason=reason)
+    _load_release(inv, "6.1.1", plan_id)
+    return GATE.plan_undo(inv)
 
 
 def _plan_settling(inv: Investigation) -> Plan:
     parameters = get_parameters(inv, Parameters)
-    if not parameters.settle or not parameters.settle_word:
+    reason = ""
+    if not parameters.settle:
         reason = "no release was named to settle"
-        if parameters.settle:
-            reason = "set settle_word to what became of the labels: taken, or not_taken"
-        return plan_nothing(
-            inv,
-            step="6.1.2",
-            target=inv.settings.ready_prefix,
-            reason=reason,
-        )
-    release = _load_release(inv, "6.1.2", parameters.settle, _CAN_BE_SETTLED)
-    keys = read_keys(parameters.settle_keys)
-    return GATE.plan_settling(inv, release, word=parameters.settle_word, keys=keys)
+    elif not (parameters.taken or parameters.not_taken):
+        reason = "set taken or not_taken to the files of which you know it"
+    if reason:
+        return plan_nothing(inv, step="6.1.2", target=inv.settings.ready_prefix, reason=reason)
+    _load_release(inv, "6.1.2", parameters.settle)
+    return GATE.plan_settling(inv)
 
 
 def _plan_repair(inv: Investigation) -> Plan:
@@ -403,25 +385,25 @@ def _find_newest_plan(inv: Investigation) -> Plan | None:
     name="labels to settle",
     role=Role.EFFECT,
     unit="labels",
-    source="the release's ledger; the bucket; $fulfillment_url (shipments)",
+    source="the bucket; $fulfillment_url (shipments)",
 )
 def read_to_settle(inv: Investigation) -> model.Outcome:
     """List the labels that a person must settle, with what is known of each order. Only reads."""
     plan_id = get_parameters(inv, Parameters).settle
     if not plan_id:
         return model.Outcome().ok("no release is named: set settle to its id")
-    release = _load_release(inv, "6.1.2", plan_id, _CAN_BE_SETTLED)
+    release = _load_release(inv, "6.1.2", plan_id)
     try:
         rows = GATE.list_to_settle(inv, release)
     except StoreError as error:
         return model.Outcome().unknown(f"could not be read: {error}")
     except RefusedError as error:
-        # A release that is not at its end has nothing to settle yet.
+        # A release that was never begun has nothing to settle.
         return model.Outcome().ok(str(error))
     outcome = model.Outcome(value=len(rows), rows=rows, columns=TO_SETTLE)
     if not rows:
         return outcome.ok("nothing is open")
-    return outcome.ok(f"{say_waiting(len(rows), 'label')} for your word: taken, or not taken")
+    return outcome.ok(f"{say_waiting(len(rows), 'label')} for your answer: taken, or not taken")
 
 
 class PlanEffect(NamedTuple):
@@ -448,11 +430,11 @@ def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
 
     The planner does not look at objects whose names do not match, or that are in doubt after
     another plan. They wait, too, so the bucket is listed again if there are any. A plan that was
-    cut into shards has too many objects to compare, so only ``oldest_minutes`` is returned.
+    cut into parts has too many objects to compare, so only ``oldest_minutes`` is returned.
     """
     now = inv.now()
     oldest = plan.content.header.oldest
-    if plan.content.shards and oldest is not None:
+    if plan.content.header.parts and oldest is not None:
         oldest_minutes = (now - oldest).total_seconds() / 60
         return PlanEffect([], "", oldest_minutes)
     waits_minutes = {}

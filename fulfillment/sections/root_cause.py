@@ -285,7 +285,7 @@ def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:
 def _find_own_hold(inv: Investigation) -> str:
     """Return the id of our plan that holds the worker; empty when none is known to hold it."""
     try:
-        unfinished = GATE.list_unfinished(inv.clients, inv.settings.runbook_home)
+        unfinished = GATE.list_unfinished(inv.clients)
     except (ClientError, MoveError):
         return ""
     for plan in unfinished:

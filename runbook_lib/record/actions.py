@@ -70,12 +70,10 @@ class ActionRecord(NamedTuple):
     def state(self) -> str:
         """What a later action changed about it, in words; else its newest phase.
 
-        A reopening that was carried out, and a settling with ``is_settled``, are "done".
+        A settling with ``is_settled`` is "done".
         """
         if self.is_taken_back:
             return "taken back"
-        if self.first.action == "reopen" and self.applied:
-            return "done"  # its check always fails: the objects that it opens again are in doubt
         if self.is_settled:
             return "done" if self.first.action == "settle" else "settled by word"
         return str(self.last.phase)

@@ -359,7 +359,6 @@ _STATUS_OF_CODE = {ExitCode.OK: "ok", ExitCode.REFUSED: "refused"}
 #: Fields that need no line of their own: the answer, a command or a line to paste holds them, or
 #: only programs read them.
 _SKIPPED = {
-    "gone_after_done",
     "schema",
     "unfinished",
     "at",

@@ -5,7 +5,6 @@ Command line and tests call the same methods. Fields of documents are added, nev
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +20,13 @@ from ..errors import (
     ActionInterruptedError,
     ClientError,
     ExitCode,
-    PlanNotApprovedError,
     RunInterruptedError,
     SafetyError,
     UsageError,
 )
 from ..investigation import Investigation
 from ..model import ActionEntry, ActionPhase, Json, Progress, Verdict, format_time
-from ..moves import TROUBLES, MoveGate, count_reopened
+from ..moving import MoveGate, NotApprovedError, count_trouble
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
@@ -57,11 +55,8 @@ class MovePlanDocument(MoveDocument):
     apply : the command that carries the plan out
     reason : what no plan will move, and which setting decides that
     rows : the first objects
-    others : what makes sure that nobody else moves objects
+    others : how the worker is held
     window : what the store cannot guard
-    shards : the parts of a plan that was cut: ``plan`` (the id), ``objects``, ``bytes``, ``first``
-        and ``last`` (keys)
-    apply_shard : the command that carries out only the first shard
     """
 
     sha256: str
@@ -75,31 +70,29 @@ class MovePlanDocument(MoveDocument):
     rows: tuple[dict[str, Json], ...] = ()
     others: str = ""
     window: str = ""
-    shards: tuple[dict[str, Json], ...] = ()
-    apply_shard: str = ""
+    parts: int = 0
 
     @property
     def answer(self) -> str:
         """How much would move, that nothing was changed, and what no plan will move."""
+        reason = f": {self.reason}" if self.reason else ""
+        if not self.apply:
+            return f"There is nothing to do{reason}"
         size = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
-        if self.apply:
-            reason = f". {self.reason}" if self.reason else ""
-            return f"Planned, nothing was changed: {size}{reason}"
-        if self.reason:
-            return f"There is nothing to do: {self.reason}"
-        return "There is nothing to do"
+        return f"Planned, nothing was changed: {size}{reason.replace(':', '.', 1)}"
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """The fields that serve to approve the plan, if it has nothing to do."""
-        return () if self.objects else ("plan", "sha256", "expires_at", "path")
+        """The fields that serve to approve the plan, if it has nothing to do; no parts."""
+        to_approve = () if self.objects else ("plan", "sha256", "expires_at", "path")
+        return to_approve if self.parts else (*to_approve, "parts")
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
-        """The command that approves the plan, and the one that carries out only a shard."""
-        shard_words = "Or carry out one shard alone, so that machines can share the work:"
+        """The command that approves the plan, and the one that carries out only a part."""
         whole = offer(f"To carry it out before {self.expires_at}, paste:", self.apply)
-        return whole + offer(shard_words, self.apply_shard)
+        one = f"{self.apply} --part 1" if self.parts and self.apply else ""
+        return whole + offer("Or one part on each of several machines, such as:", one)
 
 
 class MoveChangeDocument(MoveDocument):
@@ -121,9 +114,12 @@ class MoveChangeDocument(MoveDocument):
     @property
     def standing(self) -> str:
         """The incident's verdict now, and its reason; empty without a verdict."""
-        if self.verdict is None:
-            return ""
-        return f"{VERDICT_WORDS[self.verdict]}: {self.reason}"
+        return f"{VERDICT_WORDS[self.verdict]}: {self.reason}" if self.verdict else ""
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What finishes the plan; if it is finished, the next command."""
+        return self.way_on or tuple(filter(None, (self.next,)))
 
 
 class MoveRunDocument(MoveChangeDocument):
@@ -132,72 +128,63 @@ class MoveRunDocument(MoveChangeDocument):
     Attributes
     ----------
     summary : all of this in words
-    already : how many of ``moved`` a look found at their destination, after an answer was lost
-    skipped, conflicts, failed : a ``key`` and a ``reason`` for each object
+    already : of how many of ``moved`` a look found the content at the destination
+    skipped, conflicts, failed : how many were not moved; of them, how many because their
+        destination is taken; how many were tried, and wait or are open
+    reasons : ``key`` and ``reason`` of these objects
     unproven : keys of the objects that a person must settle
     waiting : how many objects this plan still has to move
-    left : how many objects this plan will not move any more
-    lost_in_window : keys of the objects of which a newer version was lost
-    in_reach : keys of the objects that other movers, if they went on, could deliver twice
-    is_held : whether other movers are still held for the plan
+    left : how many objects a new plan may move
+    in_reach : keys of the objects that may ship twice if the worker is resumed
     stopped : why the run ended early
-    reopened : how many objects are in doubt again because a person's word was taken back
     apply : the command of a further approval, where one is needed
     """
 
     summary: str = ""
     moved: int = 0
     already: int = 0
-    skipped: tuple[Json, ...] = ()
-    conflicts: tuple[Json, ...] = ()
-    failed: tuple[Json, ...] = ()
+    skipped: int = 0
+    conflicts: int = 0
+    failed: int = 0
+    reasons: tuple[dict[str, Json], ...] = ()
     unproven: tuple[str, ...] = ()
     waiting: int = 0
     left: int = 0
-    lost_in_window: tuple[str, ...] = ()
     in_reach: tuple[str, ...] = ()
     is_held: bool = False
     stopped: str = ""
-    reopened: int = 0
     apply: str = ""
-
-    @property
-    def mark(self) -> str:
-        """Whether the work is done. A run that took back a person's word did not fail."""
-        return "taken back" if self.reopened else super().mark
 
     @property
     def answer(self) -> str:
         """How many moved, and whether that is all."""
-        if self.reopened:
-            return f"The word is taken back: {self.summary}"
         word = "Done" if self.exit_code is ExitCode.OK else "NOT ALL DONE"
         return f"{word}: {self.summary}"
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What the answer says; if a word was taken back, also the counts of moved objects."""
-        return ("reopened", "moved", "already") if self.reopened else ("reopened",)
+        """The counts of trouble that are 0."""
+        return tuple(n for n in ("skipped", "conflicts", "failed") if not getattr(self, n))
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """What finishes the plan; if it is finished, what proves it, and the next command."""
+        if self.way_on or self.apply:
+            return self.way_on
+        proof = name_runbook(f"runbook verify {self.plan}")
+        return (proof, self.next) if self.next else (proof,)
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
         """The command of a further approval, where one is needed."""
         return offer("To approve it, paste:", self.apply)
 
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """What finishes the plan; if it is finished, what proves it, and the next command."""
-        if self.way_on:
-            return self.way_on
-        proof = name_runbook(f"runbook verify {self.plan}")
-        return (proof, self.next) if self.next else (proof,)
-
 
 class MoveSettleDocument(MoveChangeDocument):
-    """``settle``: how many rows a person's word settled, and how many are left.
+    """``settle``: how many rows an answer settled, and how many are left.
 
-    If no word was given, ``rows`` are the rows that wait for one: ``key``, ``evidence``,
-    ``rewritten``, ``why``, ``taken_does``, ``not_taken_does``, and what the runbook adds.
+    Without an answer, ``rows`` are those that wait for one: ``key``, ``evidence``, ``why``,
+    ``taken_does``, ``not_taken_does``, and what the runbook adds.
     """
 
     taken: int = 0
@@ -207,35 +194,21 @@ class MoveSettleDocument(MoveChangeDocument):
 
     @property
     def answer(self) -> str:
-        """How many objects are settled, or wait for a word."""
+        """How many objects are settled, or wait for an answer."""
         settled = self.taken + self.not_taken
         if settled:
             return f"{count_of(settled, 'object')} settled, {self.left} left"
         if self.left:
-            return f"{count_of(self.left, 'object')} of {self.plan} wait for your word"
+            return f"{count_of(self.left, 'object')} of {self.plan} wait for your answer"
         return f"Nothing is open in {self.plan}"
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """The commands that give your word (taken or not taken), or that come after it.
-
-        Without such a command: the next command.
-        """
-        if self.way_on or not self.next:
-            return self.way_on
-        return (self.next,)
 
 
 class MoveProofDocument(MoveDocument):
-    """``verify``: the proof, as a number of objects for each status; ``summary`` has the words.
-
-    ``gone_after_done`` is the old name of ``gone_after_landed``, for one release more.
-    """
+    """``verify``: the proof, as a number of objects for each status; ``summary`` has the words."""
 
     summary: str = ""
     in_place: int
     gone_after_landed: int
-    gone_after_done: int
     unproven: int
     waiting: int
     changed_by_others: int
@@ -262,7 +235,7 @@ def offer(words: str, command: str) -> tuple[tuple[str, str], ...]:
 class MoveCommands:
     """The commands of a runbook that moves objects.
 
-    ``MoveParameters`` explains the options that most methods share, such as ``same_store``.
+    ``MoveParameters`` explains the options that most methods share.
 
     Parameters
     ----------
@@ -277,7 +250,7 @@ class MoveCommands:
         sections: Sections,
         *,
         section: str,
-        gate: MoveGate[Any],
+        gate: MoveGate,
         parameters: Mapping[str, Json] = {},
     ) -> None:
         self._sections = sections
@@ -287,20 +260,14 @@ class MoveCommands:
         self._gate = gate
 
     def plan(
-        self,
-        settings: Settings,
-        *,
-        incident_id: str = "",
-        memory_removed: bool = False,
-        shards: int = 0,
-        progress: Progress,
+        self, settings: Settings, *, incident_id: str = "", progress: Progress, **parameters: Any
     ) -> MovePlanDocument:
         """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move.
 
         A look that this call made is closed if the plan has nothing to do.
         """
         incident, is_new = self._opener.find_or_make(settings, incident_id, keeps=True)
-        inv = self._open(settings, incident, progress, memory_removed=memory_removed, shards=shards)
+        inv = self._open(settings, incident, progress, **parameters)
         plan = inv.plan(self._gate.step)
         if is_new and plan.is_empty and not incident.is_open:
             incident.close(Verdict.UNKNOWN)
@@ -309,248 +276,144 @@ class MoveCommands:
         return document.model_copy(update={"exit_code": ExitCode.of(not is_blocked)})
 
     def apply(
-        self,
-        settings: Settings,
-        plan_id: str,
-        *,
-        approve: str,
-        strict: bool = False,
-        consumer_stands_still: bool = False,
-        progress: Progress,
+        self, settings: Settings, plan_id: str, *, approve: str, progress: Progress, **how: Any
     ) -> MoveRunDocument | MovePlanDocument:
-        """Carry out a plan; if ``approve`` is empty, stop at the plan, exit 5.
-
-        Raises
-        ------
-        SafetyError
-            When ``approve`` is not the plan's hash, or a safety rule refuses.
-        """
-        inv, plan = self._open_plan(
-            settings,
-            plan_id,
-            progress,
-            strict=strict,
-            consumer_stands_still=consumer_stands_still,
-        )
+        """Carry out a plan; if ``approve`` is empty, stop at the plan, exit 5."""
+        inv, plan = self._open_plan(settings, plan_id, progress, **how)
         if not approve:
             return self.describe_plan(inv, plan, f"apply {plan.id}")
         entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
         return self._sum_up(inv, "apply", plan, entry)
 
     def resume(
-        self,
-        settings: Settings,
-        plan_id: str,
-        *,
-        approve: str = "",
-        consumer_stands_still: bool = False,
-        stop_here: bool = False,
-        worker_goes_on: bool = False,
-        same_store: bool = False,
-        progress: Progress,
+        self, settings: Settings, plan_id: str, *, approve: str, progress: Progress, **how: Any
     ) -> MoveRunDocument:
-        """Go on with a plan that was cut off, here or on another machine; its approval counts.
+        """Go on with what is unfinished of a plan, or only resume the worker.
 
-        If a further approval is needed, the document names its command, exit 5.
-
-        Parameters
-        ----------
-        worker_goes_on : given to the section only if it is true, because most sections have no such
-            parameter
+        If that needs an approval, the document names its command, exit 5.
         """
-        own_parameters = {"worker_goes_on": True} if worker_goes_on else {}
-        inv, plan = self._open_plan(
-            settings,
-            plan_id,
-            progress,
-            approve=approve,
-            consumer_stands_still=consumer_stands_still,
-            stop_here=stop_here,
-            same_store=same_store,
-            **own_parameters,
-        )
+        inv, plan = self._open_plan(settings, plan_id, progress, approve=approve, **how)
         try:
             entry = self._carry_out(inv, lambda: inv.resume(plan))
-            document = self._sum_up(inv, "resume", plan, entry)
-            return self._leave_out_planning(inv, plan, document)
-        except self._gate.mover.NEEDS_APPROVAL as error:
-            reason, command = self._gate.read_needed_approval(error)
+            return self._sum_up(inv, "resume", plan, entry)
+        except NotApprovedError as error:
+            if not error.needed or approve:
+                raise
             return MoveRunDocument(
                 schema_name="runbook/resume/1",
                 incident=inv.incident.id,
                 exit_code=ExitCode.REFUSED,
                 plan=plan.id,
-                summary=reason,
-                stopped=reason,
-                apply=command,
+                summary=str(error),
+                stopped=str(error),
+                apply=name_runbook(f"runbook {error.way_on}"),
             )
 
     def undo(
-        self,
-        settings: Settings,
-        plan_id: str,
-        *,
-        approve: str,
-        consumer_stands_still: bool = False,
-        same_store: bool = False,
-        progress: Progress,
+        self, settings: Settings, plan_id: str, *, approve: str, progress: Progress, **how: Any
     ) -> MoveRunDocument | MovePlanDocument:
-        """Take back a move, or a settling; if ``approve`` is empty, stop at the plan, exit 5."""
-        inv = self._open_on(
-            settings,
-            plan_id,
-            progress,
-            undo=plan_id,
-            consumer_stands_still=consumer_stands_still,
-            same_store=same_store,
-        )
-        plan = self._plan_about(inv, self._gate.undo_step, plan_id, approve)
-        if approve:
-            entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
-            return self._sum_up(inv, "undo", plan, entry)
-        command = f"undo {plan_id}"
-        # The plan that takes a settling back has another action, and moves nothing.
-        if plan.content.action == "undo":
-            command += " --consumer-stands-still"
-        if same_store:
-            command += " --same-store"
-        return self.describe_plan(inv, plan, command)
+        """Take back a move; if ``approve`` is empty, stop at the plan, exit 5."""
+        inv = self._open_on(settings, plan_id, progress, undo=plan_id, **how)
+        plan = self.refuse_unless_move(inv.plan(self._gate.undo_step))
+        if not approve:
+            return self.describe_plan(inv, plan, f"undo {plan_id} --consumer-stands-still")
+        entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
+        return self._sum_up(inv, "undo", plan, entry)
 
     def settle(
         self,
         settings: Settings,
         plan_id: str,
         *,
-        taken: bool | None,
-        keys: Sequence[str],
+        taken: Sequence[str] | None,
+        not_taken: Sequence[str] | None,
         approve: str,
-        same_store: bool = False,
         progress: Progress,
     ) -> MoveSettleDocument | MovePlanDocument:
-        """Write down a person's word on rows that nothing proves; without a word, show the rows.
+        """Carry out answers about objects that nothing proves; without an answer, show them.
 
         Parameters
         ----------
-        taken : the person's word. True: taken; False: not taken; None: no word yet
-        keys : only these rows; empty: all that are open
+        taken, not_taken : keys; an empty list: all open objects that the other list lacks; None: no
+            such answer
 
         Returns
         -------
-        Without a word: the rows, exit 3, or exit 0 if there are none; for a manifest, the commands
-        that show the rows of its shards. With a word that is not approved: the plan, exit 5. With
-        an approved word: how many rows are settled, and how many are left.
-
-        Raises
-        ------
-        UsageError
-            When the approved plan says the other word.
+        Without an answer: the rows, exit 3, or exit 0 if there are none. With answers that are not
+        approved: the plan, exit 5. With approved ones: how many are settled, and how many are left.
         """
-        inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
-        if plan.content.shards:
-            return self._show_open_shards(inv, plan, taken=taken)
-        # If a reopening, which takes a word back, holds the open rows now, the word is about it.
-        holder = self._gate.find_holder(inv, plan)
-        if holder != plan_id:
-            plan_id = holder
-            inv, plan = self._open_plan(
-                settings, plan_id, progress, look=True, same_store=same_store
+        if taken is None and not_taken is None:
+            inv, plan = self._open_plan(settings, plan_id, progress, look=True)
+            rows = self._gate.list_to_settle(inv, plan)
+            ways_on = [f"runbook settle {plan_id} {word}" for word in ("--not-taken", "--taken")]
+            return MoveSettleDocument(
+                schema_name="runbook/settle/1",
+                incident=inv.incident.id,
+                exit_code=ExitCode.of(not rows),
+                plan=plan_id,
+                left=len(rows),
+                rows=tuple(rows),
+                way_on=tuple(map(name_runbook, ways_on)) if rows else (),
             )
-        if taken is None:
-            return self._show_open_rows(inv, plan, keys, same_store=same_store)
-        word = "taken" if taken else "not_taken"
         inv = self._open_on(
             settings,
             plan_id,
             progress,
             settle=plan_id,
-            settle_word=word,
-            settle_keys=json.dumps(list(keys)) if keys else "",
-            same_store=same_store,
+            taken=_name_keys(taken),
+            not_taken=_name_keys(not_taken),
         )
-        plan = self._plan_about(inv, self._gate.settle_step, plan_id, approve)
-        planned_word = plan.summary["word"]
-        if planned_word != word:
-            raise UsageError(f"{plan.id} says {planned_word}, and you say {word}")
-        if plan.is_empty:
-            return MoveSettleDocument(
-                schema_name="runbook/settle/1", incident=inv.incident.id, plan=plan_id, left=0
-            )
-        if not approve:
-            command = f"settle {plan_id} --{word.replace('_', '-')}"
-            if same_store:
-                command += " --same-store"
-            return self.describe_plan(inv, plan, command)
-        result = self._carry_out(inv, lambda: inv.apply(plan, approve=approve)).result
-        settled = result.get("settled", 0)
-        left = self._count_open_rows(inv, plan_id)
-        ways_on = self._gate.find_ways_on(plan, result)
-        # While rows are open, `settle` comes before a new plan.
-        if left and ways_on in ([], [_plan_again()]):
-            ways_on.insert(0, name_runbook(f"runbook settle {plan_id}"))
-        document = {
-            "schema": "runbook/settle/1",
-            "incident": inv.incident.id,
-            "exit_code": _choose_exit_code(result),
-            "plan": plan_id,
-            "taken": settled if taken else 0,
-            "not_taken": 0 if taken else settled,
-            "left": left,
-            "way_on": tuple(ways_on),
-            **self.look_again(inv, plan),
-        }
-        return MoveSettleDocument.model_validate(document)
+        plan = self.refuse_unless_move(inv.plan(self._gate.settle_step))
+        if approve and approve != plan.sha256:
+            text = "the approval is not of these answers, or something changed since: look again"
+            raise SafetyError(f"{text}: {name_runbook(f'runbook settle {plan_id}')}")
+        if not approve and not plan.is_empty:
+            words = [f"settle {plan_id}"]
+            for option, keys in (("--taken", taken), ("--not-taken", not_taken)):
+                words += [] if keys is None else [option, *map(shlex.quote, keys)]
+            return self.describe_plan(inv, plan, " ".join(words))
+        document: dict[str, Any] = {"incident": inv.incident.id, "plan": plan_id, "left": 0}
+        if not plan.is_empty:
+            entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
+            open_keys = set(entry.result["unproven"])
+            document |= {
+                "taken": len(set(plan.summary["taken"]) - open_keys),
+                "not_taken": len(set(plan.summary["not_taken"]) - open_keys),
+                "left": len(open_keys),
+                "exit_code": ExitCode.of(not (open_keys or entry.result["stopped"])),
+                "way_on": tuple(entry.result["ways_on"]),
+                **self.look_again(inv, plan),
+            }
+        return MoveSettleDocument.model_validate({"schema": "runbook/settle/1", **document})
 
-    def verify(
-        self, settings: Settings, plan_id: str, *, same_store: bool = False, progress: Progress
-    ) -> MoveProofDocument:
+    def verify(self, settings: Settings, plan_id: str, *, progress: Progress) -> MoveProofDocument:
         """Prove by an independent look where each planned object is. Moves nothing."""
         progress("list the bucket")
-        inv, plan = self._open_plan(settings, plan_id, progress, look=True, same_store=same_store)
-        if not plan.trace.exists():
-            raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
+        inv, plan = self._open_plan(settings, plan_id, progress, look=True)
+        if not plan.trace.exists():  # another machine may have carried it out
+            found = self._gate.fetch_plan(inv.clients, plan.id, lambda: inv.incident)
+            if found is None:
+                raise SafetyError(f"{plan.id} was never applied: there is nothing to prove")
         entry = inv.verify(plan)
         ways_on = self.list_ways_on(inv, plan.id)
-        # This plan is over. Objects that still wait need a new plan, unless an undo put them back.
-        if not ways_on and entry.result["waiting"] and not entry.result["taken_back_by"]:
-            # The word of a settling that was not carried out can be said anew.
-            about = plan.summary.get("about")
-            again = name_runbook(f"runbook settle {about}") if about else _plan_again()
-            ways_on = (again,)
-        document = {
+        if entry.result.get("waiting") and not ways_on:
+            ways_on = (name_runbook("runbook plan"),)
+        document: dict[str, Any] = {
             "schema": "runbook/verify/1",
             "incident": inv.incident.id,
             "exit_code": ExitCode.of(entry.phase is ActionPhase.VERIFIED),
             "summary": entry.reason,
-            "gone_after_done": entry.result["gone_after_landed"],
             "way_on": ways_on,
         }
-        detail = {}
-        for name, value in entry.result.items():
-            if name in MoveProofDocument.model_fields:
-                document[name] = value
-            else:
-                detail[name] = value
-        return MoveProofDocument.model_validate({**document, "detail": detail})
-
-    def _open(
-        self, settings: Settings, incident: Incident, progress: Progress, **parameters: Any
-    ) -> Investigation[Any, Any]:
-        """Open an investigation of an incident, in the section that moves objects."""
-        opened: Investigation[Any, Any] = self._opener.open(
-            incident.id,
-            section=self._section,
-            settings=settings,
-            progress=progress,
-            **{**self._parameters, **parameters},
-        )
-        return opened
+        names = MoveProofDocument.model_fields
+        detail = {name: value for name, value in entry.result.items() if name not in names}
+        shared = {name: value for name, value in entry.result.items() if name in names}
+        return MoveProofDocument.model_validate({**document, **shared, "detail": detail})
 
     def describe_plan(
         self, inv: Investigation[Any, Any], plan: Plan, command: str
     ) -> MovePlanDocument:
         """Return what a plan would do, and how to approve it.
-
-        Asks the store which plans are unfinished, unless the plan is about another plan.
 
         Parameters
         ----------
@@ -558,7 +421,7 @@ class MoveCommands:
         """
         summary = plan.summary
         approve = name_runbook(f"runbook {command} --approve {plan.sha256}")
-        is_about_another = plan.content.action != "move"
+        is_move = plan.step == self._gate.step
         return MovePlanDocument(
             schema_name="runbook/plan/1",
             incident=inv.incident.id,
@@ -574,21 +437,15 @@ class MoveCommands:
             path=str(plan.path),
             rows=tuple(self._show_row(row) for row in plan.rows[:_SHOWN]),
             apply="" if plan.is_empty else approve,
-            shards=tuple(_describe_shard(shard) for shard in plan.content.shards),
-            apply_shard="" if is_about_another else _find_shard_command(plan),
+            parts=plan.content.header.parts if is_move else 0,
             reason=str(summary.get("reason") or ""),
-            way_on=() if is_about_another else self.list_ways_on(inv),
+            way_on=self.list_ways_on(inv) if is_move else (),
         )
 
     def list_ways_on(self, inv: Investigation[Any, Any], plan_id: str = "") -> tuple[str, ...]:
-        """Return the commands that finish what was begun, as store and ledgers say.
-
-        Parameters
-        ----------
-        plan_id : only for this plan, its shards, and plans about it; empty: for all plans
-        """
-        rows = self._gate.list_unfinished(inv.clients, inv.settings.runbook_home)
-        return tuple(str(row["way_on"]) for row in rows if _is_about(str(row["plan"]), plan_id))
+        """Return the commands that lead on from what is unfinished; of one plan, or of all."""
+        rows = self._gate.list_unfinished(inv.clients)
+        return tuple(str(row["way_on"]) for row in rows if str(row["plan"]).startswith(plan_id))
 
     def refuse_unless_move(self, plan: Plan) -> Plan:
         """Return a plan of the gate as it is; refuse one that only says why nothing can be done."""
@@ -603,65 +460,21 @@ class MoveCommands:
             "to": row.to,
             "waits since": format_time(row.age_start),
         }
-        for name in self._gate.shown_facts:
-            if name in row.facts:
-                shown[name] = row.facts[name]
-        return shown
+        facts = {name: row.facts[name] for name in self._gate.shown_facts if name in row.facts}
+        return {**shown, **facts}
 
-    def _count_open_rows(self, inv: Investigation[Any, Any], plan_id: str) -> int:
-        """Return how many rows of a plan still wait for a word."""
-        for unfinished in self._gate.list_unfinished(inv.clients, inv.settings.runbook_home):
-            if unfinished["plan"] == plan_id:
-                return int(unfinished["rows"])
-        return 0
-
-    def _show_open_rows(
-        self, inv: Investigation[Any, Any], plan: Plan, keys: Sequence[str], *, same_store: bool
-    ) -> MoveSettleDocument:
-        """Return the rows that wait for a person's word, and the commands that give the word."""
-        rows = self._gate.list_to_settle(inv, plan, keys=keys)
-        options = "".join(f" --key {shlex.quote(key)}" for key in keys)
-        if same_store:
-            options += " --same-store"
-        words = ("--taken", "--not-taken") if rows else ()
-        ways_on = [name_runbook(f"runbook settle {plan.id} {word}{options}") for word in words]
-        return MoveSettleDocument(
-            schema_name="runbook/settle/1",
-            incident=inv.incident.id,
-            exit_code=ExitCode.of(not rows),
-            plan=plan.id,
-            left=len(rows),
-            rows=tuple(rows),
-            way_on=tuple(ways_on),
+    def _open(
+        self, settings: Settings, incident: Incident, progress: Progress, **parameters: Any
+    ) -> Investigation[Any, Any]:
+        """Open an investigation of an incident, in the section that moves objects."""
+        opened: Investigation[Any, Any] = self._opener.open(
+            incident.id,
+            section=self._section,
+            settings=settings,
+            progress=progress,
+            **{**self._parameters, **parameters},
         )
-
-    def _show_open_shards(
-        self, inv: Investigation[Any, Any], plan: Plan, *, taken: bool | None
-    ) -> MoveSettleDocument:
-        """Return the commands that show which rows of each shard wait for a person's word.
-
-        Raises
-        ------
-        UsageError
-            When a word is given: it must be given for one shard.
-        """
-        waiting = []
-        for unfinished in self._gate.list_unfinished(inv.clients, inv.settings.runbook_home):
-            waits_for_word = name_runbook("runbook settle ") in str(unfinished["way_on"])
-            if waits_for_word and _is_about(str(unfinished["plan"]), plan.id):
-                waiting.append(unfinished)
-        ways_on = tuple(str(unfinished["way_on"]) for unfinished in waiting)
-        if taken is not None:
-            named = ", ".join(ways_on) or f"nothing is open in {plan.id}"
-            raise UsageError(f"give your word for one shard: {named}")
-        return MoveSettleDocument(
-            schema_name="runbook/settle/1",
-            incident=inv.incident.id,
-            exit_code=ExitCode.of(not waiting),
-            plan=plan.id,
-            left=sum(int(unfinished["rows"]) for unfinished in waiting),
-            way_on=ways_on,
-        )
+        return opened
 
     def _open_plan(
         self, settings: Settings, plan_id: str, progress: Progress, **options: Any
@@ -739,34 +552,6 @@ class MoveCommands:
         except ClientError:
             return None
 
-    def _plan_about(
-        self, inv: Investigation[Any, Any], step: str, about: str, approve: str
-    ) -> Plan:
-        """Return the plan about an earlier plan that ``approve`` names; without one, make a plan.
-
-        Parameters
-        ----------
-        step : id of the action that makes the plan
-        about : id of the earlier plan
-        approve : SHA-256 of the approved plan's file
-
-        Raises
-        ------
-        PlanNotApprovedError
-            When there are plans about the earlier plan, and ``approve`` is the hash of none of
-            them. Then no plan is made: a new one could take the place of the reviewed one.
-        """
-        hashes = {}
-        for path in sorted(inv.incident.find_plan(about).parent.glob(f"{about}-*.jsonl")):
-            hashes[hashlib.sha256(path.read_bytes()).hexdigest()] = path.stem
-        if approve and hashes and approve not in hashes:
-            choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in hashes.items())
-            raise PlanNotApprovedError(
-                f"{approve[:12]}… matches no plan about {about}. Approve one of these by its whole "
-                f"hash, or plan again:\n\n{choices}"
-            )
-        return self.refuse_unless_move(inv.plan(step, plan=hashes.get(approve, "")))
-
     def _sum_up(
         self, inv: Investigation[Any, Any], command: str, plan: Plan, entry: ActionEntry
     ) -> MoveRunDocument:
@@ -784,13 +569,20 @@ class MoveCommands:
         """
         result = entry.result
         document = {name: result[name] for name in MoveRunDocument.model_fields if name in result}
-        document["schema"] = f"runbook/{command}/1"
-        document["incident"] = inv.incident.id
-        document["exit_code"] = _choose_exit_code(result)
-        document["summary"] = entry.reason
-        document["reopened"] = count_reopened(plan.action, result)
-        way_on = tuple(self._gate.find_ways_on(plan, result))
-        document["way_on"] = way_on
+        reasons: list[dict[str, Json]] = []
+        for name in ("skipped", "conflicts", "failed"):
+            document[name] = count_trouble(result, name)
+            reasons += result.get(name) or [] if name != "conflicts" else []
+        way_on = tuple(result.get("ways_on", ()))
+        is_done = not any(result.get(name) for name in _OPEN)
+        document |= {
+            "schema": f"runbook/{command}/1",
+            "incident": inv.incident.id,
+            "exit_code": ExitCode.of(is_done),
+            "summary": entry.reason,
+            "reasons": reasons,
+            "way_on": way_on,
+        }
         try:
             document.update(self.look_again(inv, plan))
         except KeyboardInterrupt:
@@ -798,25 +590,6 @@ class MoveCommands:
             text = f"Interrupted after this run of {plan.id} had ended: {entry.reason}."
             raise RunInterruptedError(f"{text} Go on with: {following}") from None
         return MoveRunDocument.model_validate(document)
-
-    def _leave_out_planning(
-        self, inv: Investigation[Any, Any], plan: Plan, document: MoveRunDocument
-    ) -> MoveRunDocument:
-        """Drop the advice to plan again if no object of this plan waits any more.
-
-        Changes nothing but the plan's proof in the incident folder, and then the report.
-        """
-        again = _plan_again()
-        has_more_to_do = document.way_on != (again,) or document.skipped
-        if has_more_to_do or plan.content.action != "move":
-            return document
-        proof = plan.kind.verify(inv, plan).result
-        write_outputs(inv.incident, self._sections)  # the manifest has the hash of the proof
-        if proof["waiting"]:
-            return document
-        summary = document.summary.removesuffix(f"; go on with: {again}")
-        summary += ". None of these waits any more: a later plan took them, or somebody else did"
-        return document.model_copy(update={"summary": summary, "way_on": ()})
 
     def _carry_out(
         self, inv: Investigation[Any, Any], change: Callable[[], ActionEntry]
@@ -838,43 +611,15 @@ class MoveCommands:
         return {"report": str(write_outputs(inv.incident, self._sections))}
 
 
-def _is_about(plan_id: str, about: str) -> bool:
-    """Tell whether a plan is the plan ``about``, one of its shards, or a plan about it.
-
-    Always True when ``about`` is empty.
-    """
-    beginnings = (f"{about}-", f"{about}#")
-    return not about or plan_id == about or plan_id.startswith(beginnings)
+#: The facts of a run that show that something is left to do.
+_OPEN = ("skipped", "failed", "unproven", "waiting", "left", "in_reach", "stopped")
 
 
-def _describe_shard(shard: Any) -> dict[str, Json]:
-    """Return a shard as a row of the plan's document."""
-    return {
-        "plan": shard.plan,
-        "objects": shard.objects,
-        "bytes": shard.bytes,
-        "first": shard.first,
-        "last": shard.last,
-    }
-
-
-def _find_shard_command(plan: Plan) -> str:
-    """Return the command that carries out only a plan's first shard; empty without shards."""
-    shards = plan.content.shards
-    if not shards:
+def _name_keys(keys: Sequence[str] | None) -> str:
+    """Return keys as the parameters ``taken`` and ``not_taken`` name them."""
+    if keys is None:
         return ""
-    return name_runbook(f"runbook apply {shards[0].plan} --approve {plan.sha256}")
-
-
-def _plan_again() -> str:
-    """Return the command for objects that wait and that no unfinished plan will move."""
-    return name_runbook("runbook plan")
-
-
-def _choose_exit_code(result: dict[str, Json]) -> ExitCode:
-    """Return OK when a run left nothing open, else NOT_OK."""
-    is_done = not any(result.get(name) for name in (*TROUBLES, "is_held", "stopped"))
-    return ExitCode.of(is_done)
+    return json.dumps(list(keys)) if keys else "*"
 
 
 def _name_similar_plan(home: Path, plan_id: str) -> str:

@@ -339,7 +339,7 @@ def say(words: str, name: str, namespace: MutableMapping[str, Any]) -> Widget:
     Parameters
     ----------
     words : what the person says
-    name : of the parameter that holds the word; the button sets it to True
+    name : of the parameter that holds the word; the button sets it to ``now``
     namespace : ``globals()``
 
     Notes
@@ -348,7 +348,7 @@ def say(words: str, name: str, namespace: MutableMapping[str, Any]) -> Widget:
     """
 
     def choose() -> str:
-        namespace[name] = True
+        namespace[name] = "now"
         return "✓ You said so. Run the next cells."
 
     def list_cards() -> Iterable[Card]:

@@ -227,7 +227,7 @@ def _build_env(home: Path, run: Path, tasks_url: str, database: str) -> dict[str
         "CORE__LOAD_EXAMPLES": False,
         "CORE__EXECUTION_API_SERVER_URL": f"{tasks_url}/execution/",
         "CORE__EXECUTOR": "LocalExecutor",
-        # Four shards, and one more for each of them that is tried again.
+        # Four parts, and one more for each of them that is tried again.
         "CORE__PARALLELISM": 8,
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,
         "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(users),

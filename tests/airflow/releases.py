@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,20 +22,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from minio.versioningconfig import ENABLED, VersioningConfig
 
 from addons.render import render_configs
 from tests.faults.commands import Lane, open_lane
 from tests.support.audit import Label
 from tests.support.gateway import ACCESS_KEY, SECRET_KEY, run_seaweedfs, wait_until
 
-__all__ = ["ENDS_S", "PER_SHARD", "Desk", "Said", "open_desk", "run_alertmanager"]
+__all__ = ["ENDS_S", "PER_PART", "Desk", "Said", "open_desk", "run_alertmanager"]
 
 _ROOT = Path(__file__).parents[2]
-#: How many labels a shard has.
-PER_SHARD = int(os.environ.get("AIRFLOW_TEST_LABELS", "300"))
+#: How many labels a part has.
+PER_PART = int(os.environ.get("AIRFLOW_TEST_LABELS", "300"))
 #: For whatever ends when all labels are through: 20 labels a second, on a machine that is busy.
-ENDS_S = 600 + 4 * PER_SHARD / 20
+ENDS_S = 600 + 4 * PER_PART / 20
 _PUTTERS = 8
 _NOBODY = "PROMETHEUS ALERTMANAGER GRAFANA SUPPORT PIPELINE PROBE NOTIFICATIONS"
 
@@ -86,9 +85,9 @@ class Desk:
         assert program == "runbook", command
         return self.run(*words, operator=operator)
 
-    def plan(self, shards: int) -> dict[str, Any]:
-        """Plan a release of what waits; return the document."""
-        said = self.run("plan", "--shards", str(shards))
+    def plan(self, parts: int) -> dict[str, Any]:
+        """Plan a release of what waits, in so many parts; return the document."""
+        said = self.run("plan", "--parts", str(parts))
         assert said.code == 0, said
         return said.document
 
@@ -106,14 +105,18 @@ class Desk:
         self.lane.shelf._put(f"pending/{name}", body, shown, {})
         return Label(name, hashlib.sha256(body).hexdigest(), shown, {})
 
-    def count_landed(self, shard: str) -> int:
-        """Return how many copies of one shard its ledger says have landed."""
-        ledgers = list(self.home.glob(f"*/ledger/{shard}.jsonl"))
-        return sum(path.read_bytes().count(b'"kind":"landed"') for path in ledgers)
+    def count_announced(self, plan: str, rows: range) -> int:
+        """Return how many of some rows were announced, by this machine's log of the plan."""
+        announced: set[int] = set()
+        for line in self.read_log(plan).splitlines():
+            entry = json.loads(line)
+            if entry["kind"] == "announced":
+                announced.update(entry["data"]["rows"])
+        return len(announced.intersection(rows))
 
-    def read_ledgers(self, shards: Sequence[str]) -> str:
-        """Return the text of some shards' ledgers."""
-        paths = [path for shard in shards for path in self.home.glob(f"*/ledger/{shard}.jsonl")]
+    def read_log(self, plan: str) -> str:
+        """Return the text of this machine's log of a plan."""
+        paths = self.home.glob(f"*/ledger/{plan}.jsonl")
         return "".join(path.read_text("utf-8") for path in paths)
 
 
@@ -123,7 +126,7 @@ def open_desk(
     *,
     seed: int,
     consumers: int,
-    keeps_versions: bool = False,
+    has_renames: bool = True,
     pause_s: float = 0.01,
 ) -> Iterator[Desk]:
     """Start a store of its own, and write the settings into the folder where tasks work.
@@ -131,7 +134,7 @@ def open_desk(
     Parameters
     ----------
     folder : of the store and the consumers
-    keeps_versions : whether the bucket keeps versions
+    has_renames : whether the store renames; else it has to copy
     pause_s : of a consumer, between two looks
     """
     desk = Path(os.environ["AIRFLOW_TEST_RUNBOOK"])
@@ -142,7 +145,7 @@ def open_desk(
     ):
         settings = {
             **{f"{name}_URL": "" for name in _NOBODY.split()},
-            "MINIO_ENDPOINT": server.endpoint,
+            "MINIO_ENDPOINT": server.endpoint if has_renames else lane.proxy.endpoint,
             "MINIO_ROOT_USER": ACCESS_KEY,
             "MINIO_ROOT_PASSWORD": SECRET_KEY,
             "FULFILLMENT_BUCKET": lane.shelf.bucket,
@@ -156,9 +159,7 @@ def open_desk(
             "RELEASE_EFFECT_S": "1",
             "RELEASE_CLOCK_SPREAD_S": "1",
         }
-        if keeps_versions:
-            client = lane.shelf.client
-            client.set_bucket_versioning(lane.shelf.bucket, VersioningConfig(ENABLED))
+        lane.proxy.has_renames = has_renames
         lines = [f"{name}={value}" for name, value in settings.items()]
         (desk / ".env").write_text("\n".join(lines) + "\n", encoding="utf-8")
         yield Desk(lane, desk)

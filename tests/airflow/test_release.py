@@ -1,4 +1,4 @@
-"""A release by shards in a real Airflow: who may approve it, and what becomes of each label."""
+"""A release by parts in a real Airflow: who may approve it, and what becomes of each label."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.real_airflow import Airflow
 DAG_ID = "runbook_release"
 LABELS = 24
 SEED = 23
-#: Airflow's worker holds 143 MiB itself; that is no memory of the shard that it starts.
+#: Airflow's worker holds 143 MiB itself; that is no memory of the command that it starts.
 _WORKER_MIB = 130
 
 pytestmark = [pytest.mark.timeout(900)]
@@ -31,10 +31,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 @pytest.fixture
 def plan(desk: Desk) -> dict[str, Any]:
-    """Plan the release of labels in four shards; return the document."""
+    """Plan the release of labels in four parts; return the document."""
     desk.lane.clear()
     desk.put_labels(LABELS, seed=1)
-    return desk.plan(shards=4)
+    return desk.plan(parts=4)
 
 
 def ask(running: Airflow, plan: dict[str, Any], dag_id: str = DAG_ID) -> Run:
@@ -52,12 +52,13 @@ def expect_refused(desk: Desk, run: Run, code: str, *, attempt: int = 1) -> None
     assert {task.state for task in run.list_tasks("carry_out")} == {"upstream_failed"}
     assert len(desk.lane.shelf.list_keys("pending/")) == LABELS
     assert not desk.lane.shelf.list_keys("ready/")
-    assert not desk.lane.shelf.list_keys(".runbook/releases/")
+    assert not desk.lane.shelf.list_keys(".runbook/parts/")
+    assert not desk.run("check").document["unfinished"]
     assert not desk.lane.worker.is_paused
 
 
 def test_another_plans_hash_is_refused(running: Airflow, desk: Desk, plan: dict[str, Any]) -> None:
-    other = desk.plan(shards=3)
+    other = desk.plan(parts=3)
     run = ask(running, plan)
     assert run.answer(APPROVERS[0], other["sha256"]).ok
     expect_refused(desk, run, "other_hash")
@@ -107,23 +108,22 @@ def test_a_plan_has_one_run(running: Airflow, plan: dict[str, Any]) -> None:
     assert run.wait_for_end() == "failed"
 
 
-def test_who_approved_stands_in_ledgers_journal_and_report(running: Airflow, desk: Desk) -> None:
+def test_who_approved_stands_in_log_journal_and_report(running: Airflow, desk: Desk) -> None:
     desk.lane.clear()
     desk.put_labels(LABELS, seed=2)
     unpause(running, DAG_ID)  # its run is started by another DAG
-    planned = start_run(running, "runbook_plan", conf={"shards": 4})
+    planned = start_run(running, "runbook_plan", conf={"parts": 4})
     assert planned.wait_for_end() == "success"
     run = Run(running, DAG_ID, planned.read_result("plan"))
     run.wait_for_question()
     shown = run.read_result("plan")
     assert run.answer(APPROVERS[1], shown["sha256"]).ok
     assert run.wait_for_end() == "success"
-    shards = [run.read_result("carry_out", index) for index in range(4)]
-    assert sum(shard["moved"] for shard in shards) == LABELS
+    parts = [run.read_result("carry_out", index) for index in range(4)]
+    assert sum(part["moved"] for part in parts) == LABELS
     assert run.read_result("proof")["in_place"] == LABELS
-    assert all(0 < shard["peak_mib"] < _WORKER_MIB for shard in shards)
-    for shard in shown["shards"]:
-        assert f'"{APPROVERS[1]}"' in desk.read_ledgers([shard])
+    assert all(0 < part["peak_mib"] < _WORKER_MIB for part in parts)
+    assert f'"{APPROVERS[1]}"' in desk.read_log(shown["plan"])
     (incident,) = [path.parents[1] for path in desk.home.glob(f"*/plans/{shown['plan']}.jsonl")]
     lines = (incident / "journal.jsonl").read_text("utf-8").splitlines()
     actions = [json.loads(line)["data"].get("action", {}) for line in lines]

@@ -166,7 +166,7 @@ def release_and_undo(settings: Settings) -> list[str]:
         settings,
         plan.plan,
         approve=back.sha256,  # type: ignore[union-attr]
-        consumer_stands_still=True,
+        consumer_stands_still="now",
         **quiet,
     )
     assert undone.exit_code is ExitCode.OK, undone

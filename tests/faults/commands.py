@@ -236,6 +236,7 @@ class Lane:
         self.proxy.calm()
         wait_until(lambda: self.proxy.is_idle, what="the last late request")
         self.proxy.landed.clear()
+        self.proxy.has_renames = True
         self.shelf.clear()
         self.worker.is_paused = False
 
@@ -288,27 +289,36 @@ def read_planned(plan: Outcome) -> set[str]:
 
 
 def go_on(
-    operator: Operator, plan: Outcome, *flags: str, deadline_s: float = 2 * _ENDS_S
+    operator: Operator,
+    plan: Outcome,
+    *flags: str,
+    begin: Sequence[str] = (),
+    deadline_s: float = 2 * _ENDS_S,
 ) -> Outcome:
     """Resume until nothing is left to do but what a person must decide; return the last outcome.
 
-    A release that died before its approval was written is applied; one that is refused for good is
+    A release that died before the bucket knew it is begun again; one that is refused for good is
     at its end too: somebody else moved what it was about. Raises TimeoutError when it does not end.
+
+    Parameters
+    ----------
+    begin : the words that begin it; empty: those of the plan's release
     """
     end, plan_id = time.monotonic() + deadline_s, plan.document["plan"]
+    words = begin or ("apply", plan_id, *flags, *plan.approval)
     refused = ""
     attempts = 0
     while time.monotonic() < end or attempts < _LEAST_ATTEMPTS:
         attempts += 1
         outcome = operator.run("resume", plan_id, *flags)
-        if outcome.code == 5 and "elsewhere" not in outcome.errors:
-            again = operator.run("apply", plan_id, *flags, *plan.approval)
+        if outcome.code == 5:
+            again = operator.run(*words)
             outcome = again if again.code in (0, 3, 5) else outcome
         is_left = any(outcome.get(name) for name in ("failed", "waiting", "error"))
         if outcome.code in (0, 2) or (outcome.code == 3 and not is_left):
             return outcome
         # whoever works in the bucket will end; any other refusal is the end when it stays
-        if outcome.code == 5 and outcome.errors == refused and "try again" not in refused:
+        if outcome.code == 5 and outcome.errors == refused and "try again" not in refused.lower():
             return outcome
         refused = outcome.errors
     raise TimeoutError(f"{plan_id} does not end: {outcome}")
@@ -317,7 +327,7 @@ def go_on(
 def find_wrong(counted: Counted, planned: set[str], outcome: Outcome) -> list[str]:
     """Return what a command said of a release that is not so."""
     wrong, there = [], counted.moved & planned
-    names = ("conflicts", "failed", "unproven")
+    names = ("reasons", "unproven")
     if outcome.code == 0 and there != planned:
         wrong.append(f"exit 0, but {len(planned - there)} of {len(planned)} did not move")
     is_whole = not (outcome.get("waiting") or outcome.get("left"))  # it speaks of each label
@@ -479,7 +489,7 @@ class Round:
         totals.wrong = len(wrong)
         documents = [said.document for _, said in self.outcomes if "moved" in said.document]
         totals.unproven = len({key for document in documents for key in document["unproven"]})
-        totals.conflicts = max((len(document["conflicts"]) for document in documents), default=0)
+        totals.conflicts = max((document["conflicts"] for document in documents), default=0)
         self.said += wrong
         return totals
 
@@ -528,6 +538,7 @@ def run_many(
 def play(lane: Lane, rng: random.Random, *, is_stop: bool) -> tuple[Totals, list[str]]:
     """Play one round; return what it came to, and what was done."""
     lane.clear()
+    lane.proxy.has_renames = rng.random() < 0.5
     put, round_ = lane.shelf.put_labels(30, rng), Round(lane, rng)
     try:
         (round_.stop if is_stop else round_.kill)()

@@ -30,6 +30,7 @@ from tests.support.lossy_proxy import Spoil, Trap
 __all__ = [
     "CHANGES",
     "Tally",
+    "answer",
     "approve",
     "expect_finished",
     "expect_home",
@@ -54,18 +55,18 @@ __all__ = [
 ]
 
 STANDS_STILL = "--consumer-stands-still"
-WORKER_GOES_ON = "--worker-goes-on"
-#: What a proxy sees of a request that changes something but a claim.
-CHANGES = ("copy", "delete", "bulk", "record", "own", "put")
-PLACES = ("pending/", "ready/", "parked/", ".runbook/settled/")
-MOST_AT_ONCE = 16
+RESUME_WORKER = "--resume-worker"
+#: What a proxy sees of a request that changes something but a claim or a probe's object.
+CHANGES = ("copy", "delete", "bulk", "record", "put")
+PLACES = ("pending/", "ready/", "parked/")
+MOST_AT_ONCE = 32
 _MOST_COMMANDS = 15
 _FENCE_S = 3.0
 _OPEN = ("waiting", "failed", "unproven", "conflicts", "left")
 _NO_WAY_ON = ("verify", "plan", "check", "investigate", "report", "note")
 _COMMAND = re.compile(
     r"runbook (?:apply|resume|undo|settle) [A-Za-z0-9][\w.#-]*"
-    r"(?: --(?:approve|key|from-file) (?:'[^']*'|\"[^\"]*\"|[^\s;,`]+)| --[a-z][a-z-]*)*"
+    r"(?: --(?:approve|from-file) (?:'[^']*'|\"[^\"]*\"|[^\s;,`]+)| --[a-z][a-z-]*(?:=[^\s;,`]+)?)*"
 )
 
 
@@ -119,7 +120,7 @@ def pick(printed: Sequence[str], *, words: Collection[str]) -> str:
             continue
         if parts[1] == "settle" and "--approve" not in parts:
             continue  # a person decides
-        said = {STANDS_STILL, WORKER_GOES_ON}.intersection(parts)
+        said = {STANDS_STILL, RESUME_WORKER} & {part.partition("=")[0] for part in parts}
         if said <= set(words):
             return command
     return ""
@@ -245,16 +246,21 @@ def settle_truthfully(operator: Operator, plan_id: str, tally: Tally, labels: li
     """Settle all that nobody can know by what really happened, with the printed commands."""
     open_keys = [row["key"] for row in operator.run("settle", plan_id).document["rows"]]
     shipped = tally.names(labels)
-    for word in ("--taken", "--not-taken"):
-        is_wanted = word == "--taken"
-        keys = [key for key in open_keys if (key.partition("/")[2] in shipped) == is_wanted]
-        if not keys:
-            continue
-        named = [part for key in keys for part in ("--key", key)]
-        settled = paste(operator, approve(operator, "settle", plan_id, word, *named))
+    words = answer(open_keys, {key for key in open_keys if key.partition("/")[2] in shipped})
+    if words:
+        settled = paste(operator, approve(operator, "settle", plan_id, *words))
         assert settled.code == 0, tell(settled)
     left = operator.run("settle", plan_id)
     assert left.code == 0, tell(left)
+
+
+def answer(open_keys: Sequence[str], taken: Collection[str]) -> list[str]:
+    """Return the words of both answers: which of the rows were taken, and which were not."""
+    words = list[str]()
+    for word, is_wanted in (("--taken", True), ("--not-taken", False)):
+        keys = [key for key in open_keys if (key in taken) == is_wanted]
+        words += [word, *keys] if keys else []
+    return words
 
 
 def run_worker_pass(lane: Lane) -> int:

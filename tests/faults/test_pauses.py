@@ -11,8 +11,8 @@ import pytest
 
 from tests.faults.commands import Lane, Operator, Outcome, Running
 from tests.faults.printed import (
+    RESUME_WORKER,
     STANDS_STILL,
-    WORKER_GOES_ON,
     Tally,
     approve,
     expect_finished,
@@ -24,7 +24,6 @@ from tests.faults.printed import (
     paste,
     plan_release,
     release,
-    remove_memory,
     run_worker_pass,
     settle_truthfully,
     ship_the_rest,
@@ -44,12 +43,17 @@ ENDS = (signal.SIGKILL, signal.SIGINT)
 
 
 def end_at_the_pause(
-    lane: Lane, seed: int, how: signal.Signals
+    lane: Lane, seed: int, how: signal.Signals, *, before: int = 0
 ) -> tuple[Operator, str, Outcome, list[Label]]:
-    """End an apply when the worker has just been paused for it, and nothing else has happened."""
+    """End an apply when the worker has just been paused for it, and nothing else has happened.
+
+    Parameters
+    ----------
+    before : how many labels wait already
+    """
     put = lane.shelf.put_labels(LABELS, random.Random(seed))
     ann = lane.hire("ann", worker=True)
-    plan = plan_release(ann, LABELS)
+    plan = plan_release(ann, before + LABELS)
     started: list[Running] = []
     lane.worker.on_pause = lambda: started[0].send(how)
     started.append(start_printed(ann, plan.document["apply"]))
@@ -72,18 +76,6 @@ def test_a_pause_that_is_left_is_shown_on_every_machine(lane: Lane, seed: int) -
     assert f"runbook resume {plan_id}" in str(row["way_on"])
 
 
-def test_a_pause_is_shown_although_the_memory_was_removed(lane: Lane, seed: int) -> None:
-    """The command was shown, but not for whom the worker stood still, and since when."""
-    ann, plan_id, _, _ = end_at_the_pause(lane, seed, signal.SIGKILL)
-    remove_memory(lane)
-    (row,) = list_unfinished(ann)
-    assert row["plan"] == plan_id
-    assert "ann" in row["held_by"]
-    assert datetime.fromisoformat(row["held_since"]).tzinfo is not None
-    follow(ann, paste(ann, str(row["way_on"])))
-    assert not lane.worker.is_paused
-
-
 @pytest.mark.parametrize("how", ENDS)
 @pytest.mark.parametrize("who", ["ann", "bob"])
 def test_the_printed_command_ends_a_pause_that_is_left(
@@ -96,9 +88,8 @@ def test_the_printed_command_ends_a_pause_that_is_left(
         ended = replace(ended, document={}, errors="")
     follow(person, ended, words=())
     assert not lane.worker.is_paused, "the worker was left paused"
-    if "runbook apply" not in ended.errors:  # which begins it anew, and moves them
-        expect_home(lane, put)
     expect_finished(lane, person)
+    ship_the_rest(lane, put, Tally(lane))
 
 
 def test_the_next_release_does_not_leave_the_worker_paused(lane: Lane, seed: int) -> None:
@@ -113,20 +104,27 @@ def test_the_next_release_does_not_leave_the_worker_paused(lane: Lane, seed: int
     ship_the_rest(lane, put, tally)
 
 
-def test_resume_never_begins_a_plan(lane: Lane, seed: int) -> None:
-    """G15: resume of a plan that announced nothing gives the worker back, says so, and ends it."""
-    ann, plan_id, _, put = end_at_the_pause(lane, seed, signal.SIGKILL)
-    resumed = ann.run("resume", plan_id)
-    assert resumed.code in (0, 3), tell(resumed)
+def test_resume_never_begins_a_plan_that_nobody_approved(lane: Lane, seed: int) -> None:
+    """G15: it names the command that begins it; after a pause that was left it goes on."""
+    put = lane.shelf.put_labels(LABELS, random.Random(seed))
+    ann = lane.hire("ann", worker=True)
+    plan_id = plan_release(ann, LABELS).document["plan"]
+    refused = ann.run("resume", plan_id)
+    assert refused.code == 5, tell(refused)
+    assert f"runbook apply {plan_id}" in refused.errors
     assert not lane.worker.is_paused
     expect_home(lane, put)
-    again = ann.run("apply", plan_id)
-    assert again.code == 5, tell(again)
+    _, plan_id, _, more = end_at_the_pause(lane, seed + 1, signal.SIGKILL, before=LABELS)
+    resumed = ann.run("resume", plan_id)
+    assert (resumed.code, resumed.get("moved")) == (0, 2 * LABELS), tell(resumed)
+    assert not lane.worker.is_paused
     expect_finished(lane, ann)
+    ship_the_rest(lane, [*put, *more], Tally(lane))
 
 
 def test_a_killed_release_is_listed_and_its_pause_ends(lane: Lane, seed: int) -> None:
     """G15: kill -9 in the middle: check names it, whose the pause is, and what ends it."""
+    lane.proxy.has_renames = False
     tally = Tally(lane)
     put = lane.shelf.put_labels(LABELS, random.Random(seed))
     ann = lane.hire("ann", worker=True)
@@ -172,6 +170,7 @@ def test_stopping_here_announces_no_copy_and_ends(lane: Lane, seed: int) -> None
 
 def test_an_undo_that_may_not_delete_keeps_the_pause(lane: Lane, seed: int) -> None:
     """G18: the worker goes on while a label lies in ready/ and in pending/, and ships it twice."""
+    lane.proxy.has_renames = False
     tally = Tally(lane)
     put = lane.shelf.put_labels(12, random.Random(seed))
     ann = lane.hire("ann", worker=True)
@@ -185,7 +184,11 @@ def test_an_undo_that_may_not_delete_keeps_the_pause(lane: Lane, seed: int) -> N
     tally.take()
     expect_nothing_twice(lane, put, tally)
     lane.proxy.calm()
-    follow(ann, undone, words=(STANDS_STILL,))
+    # The printed time is not true any more: a consumer took labels since.
+    resumed = ann.run("resume", plan_id, STANDS_STILL)
+    follow(ann, resumed, words=(STANDS_STILL,))
+    assert lane.worker.is_paused, "an undo keeps the worker paused until a person resumes it"
+    follow(ann, ann.run("resume", plan_id, RESUME_WORKER), words=(RESUME_WORKER,))
     assert not lane.worker.is_paused
     run_worker_pass(lane)
     tally.take()
@@ -194,6 +197,7 @@ def test_an_undo_that_may_not_delete_keeps_the_pause(lane: Lane, seed: int) -> N
 
 def test_the_worker_goes_on_by_an_approval_that_names_the_keys(lane: Lane, seed: int) -> None:
     """G18: who cannot end it otherwise approves what may ship twice, key by key."""
+    lane.proxy.has_renames = False
     lane.shelf.put_labels(12, random.Random(seed))
     ann = lane.hire("ann", worker=True)
     plan_id = release(ann, 12).document["plan"]
@@ -203,7 +207,7 @@ def test_the_worker_goes_on_by_an_approval_that_names_the_keys(lane: Lane, seed:
     assert running.wait().code < 0
     assert lane.worker.is_paused
     lane.proxy.spoils.append(Spoil(DELETES, 1.0, ["made-403-xml"] * 2000))
-    shown = ann.run("resume", f"{plan_id}-undo", WORKER_GOES_ON)
+    shown = ann.run("resume", plan_id, RESUME_WORKER)
     assert shown.code == 5, tell(shown)
     both = set(lane.shelf.list_keys("pending/")) - {"pending/notes.txt"}
     assert both

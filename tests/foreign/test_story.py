@@ -61,18 +61,12 @@ def carry_out(operator: Operator, plan: Outcome) -> Outcome:
     return applied
 
 
-def read_hold(operator: Operator, plan: Outcome) -> tuple[float, float]:
-    """Return from when to when the worker was held, and something was done, by the ledger."""
-    (ledger,) = operator.home.rglob(f"ledger/{plan.document['plan']}.jsonl")
-    entries = [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
-    kinds = [entry["kind"] for entry in entries]
-    holds = [entry["data"]["note"] is not None for entry in entries if entry["kind"] == "hold"]
-    assert holds == [True, False]
-    last = len(kinds) - 1 - kinds[::-1].index("hold")
-    times = [
-        parse_time(entry["at"]).timestamp() for entry in entries[kinds.index("approved") : last]
-    ]
-    return times[0], times[-1]
+def read_begin_and_end(operator: Operator, plan: Outcome) -> tuple[float, float]:
+    """Return from when to when labels were moved, by this machine's log: the worker was held."""
+    (log,) = operator.home.rglob(f"ledger/{plan.document['plan']}.jsonl")
+    entries = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    at = {entry["kind"]: parse_time(entry["at"]).timestamp() for entry in entries}
+    return at["begun"], at["ended"]
 
 
 @ON_SEAWEEDFS
@@ -110,7 +104,7 @@ def test_a_backlog_is_released_beside_a_consumer_and_a_worker(foreign: Foreign) 
         assert "WORKER_STOP_CMD" in read_plan(plan)
         applied = carry_out(ann, plan)
         assert applied.get("moved") == len(labels)
-        began, ended = read_hold(ann, plan)
+        began, ended = read_begin_and_end(ann, plan)
         assert foreign.steer("status") == "running"
         more = len(foreign.read_moves())
         wait_until(lambda: len(foreign.read_moves()) > more, what="the worker's next move")
@@ -140,9 +134,15 @@ def test_a_release_is_taken_back_while_the_consumer_stands_still(foreign: Foreig
     still = "--consumer-stands-still"
     undone = ann.run("undo", plan.document["plan"], still, *shown.approval)
     assert undone.code == 0, undone
+    (way_on,) = undone.document["way_on"]
+    assert way_on == f"runbook resume {plan.document['plan']} --resume-worker"
+    assert foreign.steer("status") == "stopped", "what is back would move again at once"
     counted = foreign.count(labels)
     assert counted.pending == {label.name for label in labels}, (counted, undone)
     assert not counted.ready | counted.lost
+    resumed = ann.run(*way_on.split()[1:])
+    assert resumed.code == 0, resumed
+    assert foreign.steer("status") == "running"
     clear(foreign)
 
 

@@ -14,7 +14,7 @@ from fulfillment.drill_guard import check_interlock
 from fulfillment.drill_hours import parse_drill_hours
 from fulfillment.drills import run_drill
 from fulfillment.settings import Settings
-from objectmove.session import CLAIMS, Claim
+from objectmove.state import STATE, BucketState, Lock
 from runbook_lib.errors import SafetyError, SettingsError
 from runbook_lib.model import keep_quiet
 from tests.support.stories import PausedPipeline, make_world, pause_pipeline
@@ -69,9 +69,9 @@ def be_outside_the_hours(world: World) -> None:
     world.settings = world.settings.model_copy(update={"drill_hours": hours})
 
 
-def claim_the_bucket(world: World) -> None:
-    claim = Claim(plan="rel-7", by="ops", host="box")
-    world.put(f"{CLAIMS}one", claim.model_dump_json().encode())
+def take_the_lock(world: World) -> None:
+    lock = Lock(token="one", plan="rel-7", by="ops", host="box", lease_s=60)
+    world.put(STATE, BucketState(id="0" * 32, format="objectmove/state/1", lock=lock).encode())
 
 
 def let_an_alert_be_pending(world: World) -> None:
@@ -83,7 +83,7 @@ AGAINST: dict[str, Callable[[World], Any]] = {
     "FulfillmentDelay fires": lambda world: world.fire(),
     "FulfillmentUploadFailing is pending": let_an_alert_be_pending,
     "1 real label waits": lambda world: world.put_label(25),
-    "ops on box claims the bucket for rel-7": claim_the_bucket,
+    "ops on box carries out rel-7": take_the_lock,
     "outside DRILL_HOURS": be_outside_the_hours,
     "the store does not say that it is well": lambda world: world.down.add("store"),
     "it cannot be seen": lambda world: world.down.add("prometheus"),
@@ -109,9 +109,9 @@ def test_every_reason_is_named_at_once(tmp_path: Path) -> None:
         check_interlock(world.settings, clients, now=world.now)
 
 
-def test_an_alert_about_something_else_and_a_lapsed_claim_keep_no_drill(tmp_path: Path) -> None:
+def test_an_alert_about_something_else_and_a_lapsed_lock_keep_no_drill(tmp_path: Path) -> None:
     world = World(tmp_path)
-    claim_the_bucket(world)
+    take_the_lock(world)
     world.sleep(66)
     world.fire("FulfillmentDrillOverdue")
     clients: Any = FakeClients(world)

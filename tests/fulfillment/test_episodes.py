@@ -466,7 +466,7 @@ def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: Worl
         world.settings,
         plan.plan,
         approve=back.sha256,
-        consumer_stands_still=True,
+        consumer_stands_still="now",
         progress=keep_quiet,
     )
     assert done.incident not in (None, old)
@@ -493,7 +493,7 @@ def test_resume_of_a_finished_plan_of_a_closed_incident_opens_none(
     plan = release_and_close(world)
     before = read_record(world, str(plan.incident))
     caplog.clear()
-    done = RELEASE.resume(world.settings, plan.plan, progress=keep_quiet)
+    done = RELEASE.resume(world.settings, plan.plan, approve="", progress=keep_quiet)
     look = Incident(world.home / str(done.incident), redactor=Redactor())
     assert look.id != plan.incident
     assert (look.state.opened_by, look.state.follows) == ("", ())
@@ -504,8 +504,8 @@ def test_resume_of_a_finished_plan_of_a_closed_incident_opens_none(
     place = f"{plan.incident}/report.html"
     assert f"{world.home}/{place}" in caplog.text
     assert f'href="../{place}"' in (look.folder / "report.html").read_text("utf-8")
-    with pytest.raises(MoveError, match="runbook plan"):
-        RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+    again = RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+    assert "nothing was done now" in again.summary
     assert list_open(world) == []
     assert read_record(world, str(plan.incident)) == before
 
@@ -519,7 +519,7 @@ def test_a_change_by_a_plan_of_a_closed_incident_opens_one_that_says_so(world: W
         world.settings,
         plan.plan,
         approve=back.sha256,
-        consumer_stands_still=True,
+        consumer_stands_still="now",
         progress=keep_quiet,
     )
     new = Incident(world.home / str(done.incident), redactor=Redactor())
@@ -547,10 +547,8 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
                 progress=keep_quiet,
             )
     world.pages = [[]]
-    ended = RELEASE.resume(world.settings, plan.plan, progress=keep_quiet)
-    assert "nothing was done now" in ended.summary
-    assert "None of these waits any more" in ended.summary
-    assert check_report(world.settings, str(ended.incident)).exit_code is ExitCode.OK
+    with pytest.raises(MoveError, match=r"nothing was moved.*runbook plan"):
+        RELEASE.resume(world.settings, plan.plan, approve="", progress=keep_quiet)
     assert list_open(world) == []
     looks = [Incident(folder, redactor=Redactor()) for folder in world.home.glob("inc-*")]
     assert {look.state.follows for look in looks} == {()}
@@ -560,6 +558,7 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
             assert f'href="../{plan.incident}/report.html"' in report
             assert "is carried out here" not in report
             assert "Way back" not in report
+            assert check_report(world.settings, look.id).exit_code is ExitCode.OK
 
 
 @pytest.mark.parametrize("minutes_later", [0, 20])
@@ -617,16 +616,16 @@ def test_a_mistyped_approval_of_an_undo_leaves_the_reviewed_plan_as_it_is(world:
             world.settings,
             plan,
             approve=shown.sha256[:-1],
-            consumer_stands_still=True,
+            consumer_stands_still="now",
             progress=keep_quiet,
         )
     done = RELEASE.undo(
-        world.settings, plan, approve=shown.sha256, consumer_stands_still=True, progress=keep_quiet
+        world.settings, plan, approve=shown.sha256, consumer_stands_still="now", progress=keep_quiet
     )
     assert done.exit_code is ExitCode.OK
 
 
-def test_after_a_release_the_one_that_was_cut_off_comes_next(
+def test_a_release_is_refused_until_the_one_that_was_cut_off_has_ended(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause_pipeline(world)
@@ -650,10 +649,14 @@ def test_after_a_release_the_one_that_was_cut_off_comes_next(
     assert f"{second.excluded['in_doubt']} stay" in second.reason
     rows = {row["what"]: row["now"] for row in second.effect}
     assert rows["objects waiting"] == second.objects + second.excluded["in_doubt"]
+    assert f"runbook resume {first.plan}" in second.way_on
+    with pytest.raises(MoveError, match=f"runbook resume {first.plan}$"):
+        RELEASE.apply(world.settings, str(second.plan), approve=second.sha256, progress=keep_quiet)
+    RELEASE.resume(world.settings, str(first.plan), approve="", progress=keep_quiet)
     done = RELEASE.apply(
         world.settings, str(second.plan), approve=second.sha256, progress=keep_quiet
     )
-    assert done.commands[-1] == f"runbook resume {first.plan}"
+    assert (done.moved, done.skipped) == (1, second.objects - 1)
 
 
 def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
@@ -674,11 +677,13 @@ def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
         patch.setattr(MemoryBucket, "_do", lose)
         RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
     shutil.rmtree(world.home / str(plan.incident))
-    done = RELEASE.resume(world.settings, plan.plan, progress=keep_quiet)
+    done = RELEASE.resume(world.settings, plan.plan, approve="", progress=keep_quiet)
     assert done.incident not in (None, plan.incident)
     assert (world.home / str(done.incident) / "plans" / f"{plan.plan}.jsonl").is_file()
     with pytest.raises(UsageError, match="'rel-unknown'"):
-        RELEASE.resume(world.settings, "rel-unknown", progress=keep_quiet)
+        RELEASE.resume(world.settings, "rel-unknown", approve="", progress=keep_quiet)
+    with pytest.raises(UsageError, match=f"Did you mean {plan.plan}?"):
+        RELEASE.resume(world.settings, f"{plan.plan}0", approve="", progress=keep_quiet)
 
 
 def test_a_new_incident_can_be_opened_by_hand(world: World) -> None:
@@ -855,7 +860,7 @@ def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(wor
     shown = RELEASE.undo(world.settings, plan, approve="", progress=keep_quiet)
     assert isinstance(shown, MovePlanDocument)
     back = RELEASE.undo(
-        world.settings, plan, approve=shown.sha256, consumer_stands_still=True, progress=keep_quiet
+        world.settings, plan, approve=shown.sha256, consumer_stands_still="now", progress=keep_quiet
     )
     assert (shown.incident, back.incident) == (new, new)
     assert (world.home / old / "ledger" / f"{plan}.jsonl").exists()

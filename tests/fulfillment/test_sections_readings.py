@@ -19,7 +19,7 @@ from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, Ser
 from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.sections import SECTIONS, detection, root_cause
 from fulfillment.situation import collect_observations
-from objectmove.record import Record
+from objectmove.state import STATE, BucketState, Move
 from runbook_lib.errors import ConnectionRefusedClientError, WrongSystemError
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict
 from tests.support.golden import expect_golden
@@ -161,21 +161,17 @@ def no_rule(w: World) -> None:
 
 
 def leave_unfinished(world: World) -> None:
-    record = Record(
+    move = Move(
+        id="rel-1",
         plan="rel-1",
-        release="rel-1",
-        parent="",
-        action="move",
-        begun_at=world.now,
         sha256="0" * 64,
         by="ops@box",
-        host="box",
-        begun=2,
-        ledger="1" * 64,
-        fence_at=world.now,
+        start=0,
+        end=2,
+        keep_until=world.now,
     )
-    name = ".runbook/releases/rel-1/0000000001-0a0b0c0d"
-    world.put(name, record.model_dump_json().encode())
+    state = BucketState(id="0" * 32, format="objectmove/state/1", moves={move.id: move})
+    world.put(STATE, state.encode())
 
 
 CASES: dict[str, Case] = {

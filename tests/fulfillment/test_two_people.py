@@ -108,12 +108,16 @@ def test_two_terminals_on_one_plan_each_print_their_own_rows_and_exit_code(
 
         rows = [list_release_rows(outcome) for outcome in outcomes]
         assert [len(own) for own in rows] == [1, 1], rows
-        refused = [own[0]["status"] == "refused" for own in rows]
+        # The one that is second is refused while the other works, or finds that all is done.
         codes = [outcome.code for outcome in outcomes]
-        assert sorted(refused) == [False, True], outcomes
-        assert codes[refused.index(True)] == ExitCode.REFUSED
-        assert rows[refused.index(False)][0]["status"] == "verified"
-        assert codes[refused.index(False)] in (ExitCode.OK, ExitCode.UNKNOWN)
+        statuses = [own[0]["status"] for own in rows]
+        assert "verified" in statuses, outcomes
+        for status, code in zip(statuses, codes, strict=True):
+            if status == "refused":
+                assert code == ExitCode.REFUSED
+            else:
+                assert status == "verified"
+                assert code in (ExitCode.OK, ExitCode.UNKNOWN)
         notebooks = [outcome.document["notebooks"][0]["notebook"] for outcome in outcomes]
         assert len(set(notebooks)) == len(notebooks)
         assert [outcome.document["exit_code"] for outcome in outcomes] == codes

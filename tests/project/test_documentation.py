@@ -13,6 +13,7 @@ from dataflow_stack.faults import FAULTS
 from fulfillment.analysis.causes import Cause
 from fulfillment.drills import list_scenarios
 from fulfillment.settings import Settings
+from objectmove.table import print_rules
 from runbook_lib.cli import build_app
 from runbook_lib.runbook import find_runbook
 from scripts.make_drills_table import PAGE, build_page, read_runs
@@ -64,6 +65,14 @@ def test_the_page_of_the_drills_is_what_the_runs_measured_with_a_row_for_each_sc
     assert page == build_page(read_runs())
     rows = re.findall(r"^\| `(\w+)` \|", page, re.M)
     assert rows == sorted(FAULTS)
+
+
+def test_the_page_of_the_decision_table_is_what_the_code_decides_by(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_rules()
+    page = (ROOT / "docs" / "decision-table.md").read_text("utf-8")
+    assert page[page.index("| direction |") :] == capsys.readouterr().out
 
 
 def test_make_help_lists_every_target_of_the_design() -> None:

@@ -23,6 +23,12 @@ ALLOWED = (
     r"aria-label=",  # HTML's
     r"\bin (\w+ )?order\b|the order in which",  # a sequence
 )
+#: Words of every move, in the modules about moves: who moves objects in ordinary times, and what a
+#: person orders to be done about a plan.
+OF_MOVES = {
+    "worker": ("moving.py", "move_cli.py", "run/move_commands.py"),
+    "orders?": ("moving.py",),
+}
 _TEXTS = {"STRING", "FSTRING_MIDDLE", "COMMENT"}
 
 
@@ -67,4 +73,6 @@ def test_the_helper_names_no_step() -> None:
 
 @pytest.mark.parametrize("word", ["labels?", "orders?", "DAG", "MinIO", "worker", "carrier"])
 def test_the_helper_has_no_word_of_the_domain(word: str) -> None:
-    assert find(rf"\b{word}\b") == []
+    allowed = OF_MOVES.get(word, ())
+    found = [place for place in find(rf"\b{word}\b") if place.partition(":")[0] not in allowed]
+    assert found == []

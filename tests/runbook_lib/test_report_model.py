@@ -664,16 +664,6 @@ def test_a_second_plan_to_settle_waits_only_while_something_is_left(
     assert [action.plan for action in model_of(tell.incident).waiting] == waiting
 
 
-def test_a_word_that_was_taken_back_failed_nowhere(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell_settling(tell, proof={"unproven": 3}, settled=3)
-    undo = {"plan": "rel-a-settle-1-undo", "settled_by_word": 0, "unproven": 3}
-    for phase in (ActionPhase.APPLIED, ActionPhase.FAILED):
-        tell.act(phase, action="reopen", step="6.1.1", result=undo)
-    states = [action.state for action in model_of(tell.incident).actions]
-    assert states == ["failed", "taken back", "done"]
-
-
 def test_a_plan_is_told_by_when_it_was_made_and_not_loaded(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     result = {"made_at": "2026-11-23T01:02:03.000Z"}

@@ -109,22 +109,32 @@ APPLIED = MoveRunDocument(
     summary="70 moved; 4 waiting; go on with: runbook resume rel-1",
     moved=70,
     already=0,
-    conflicts=(),
-    failed=(),
+    conflicts=0,
+    failed=0,
     waiting=4,
     way_on=("runbook resume rel-1",),
 )
 DONE = APPLIED.model_copy(
     update={"exit_code": ExitCode.OK, "way_on": (), "waiting": 0, "summary": "74 moved"}
 )
-REOPENED = MoveRunDocument(
+HELD = MoveRunDocument(
     **HEAD,
     exit_code=ExitCode.NOT_OK,
-    plan="rel-1-settle-1-undo",
-    summary="2 objects are in doubt again; go on with: runbook settle rel-1-settle-1-undo",
-    reopened=2,
+    plan="rel-1",
+    summary="70 moved; 2 unproven; 1 skipped; go on with: runbook settle rel-1",
+    moved=70,
+    skipped=1,
+    reasons=({"key": "pending/3.pdf", "reason": "its writer replaced it"},),
     unproven=("pending/1.pdf", "pending/2.pdf"),
-    way_on=("runbook settle rel-1-settle-1-undo",),
+    way_on=("runbook settle rel-1", "runbook resume rel-1 --resume-worker"),
+)
+LET_GO = MoveRunDocument(
+    **HEAD,
+    exit_code=ExitCode.REFUSED,
+    plan="rel-1",
+    summary="if the worker goes on, 1 objects may ship twice: 'pending/1.pdf'",
+    stopped="if the worker goes on, 1 objects may ship twice: 'pending/1.pdf'",
+    apply=f"runbook resume rel-1 --resume-worker --approve {SHA256}",
 )
 PROOF = MoveProofDocument(
     **HEAD,
@@ -138,7 +148,6 @@ PROOF = MoveProofDocument(
     in_place=70,
     duplicated=0,
     gone_after_landed=3,
-    gone_after_done=3,
     unproven=1,
 )
 
@@ -152,7 +161,8 @@ def test_what_the_terminal_shows_is_on_the_page() -> None:
         "plan of nothing": EMPTY,
         "apply, not all done": APPLIED,
         "apply": DONE,
-        "undo of a settling": REOPENED,
+        "resume, some in doubt": HELD,
+        "resume of the worker alone": LET_GO,
         "verify, not proven": PROOF,
     }
     lines: list[str] = []

@@ -301,21 +301,25 @@ def test_a_release_by_hand_is_bound_to_its_plan_and_proven(
         assert read_bucket(stack, "pending/").items() >= before.items()
 
         code, done = runbook("apply", plan["plan"], "--approve", plan["sha256"])
-        assert (code, done["moved"], done["failed"]) == (0, plan["objects"], [])
+        assert (code, done["moved"], done["failed"]) == (0, plan["objects"], 0)
         ready = read_bucket(stack, "ready/")
         for key in keys:
             assert ready[key.replace("pending/", "ready/", 1)] == before[key]
         code, proof = runbook("verify", plan["plan"])
         assert (code, proof["in_place"]) == (0, plan["objects"])
         assert (proof["lost"], proof["duplicated"], proof["foreign_changed"]) == (0, 0, 0)
-        assert runbook("apply", plan["plan"], "--approve", plan["sha256"])[0] == 5
+        code, again = runbook("apply", plan["plan"], "--approve", plan["sha256"])
+        assert (code, again["moved"], again["already"]) == (0, plan["objects"], 0)
 
         code, undo = runbook("undo", plan["plan"])
         assert (code, undo["objects"]) == (5, plan["objects"])
         still = "--consumer-stands-still"
         code, undone = runbook("undo", plan["plan"], still, "--approve", undo["sha256"])
-        assert (code, undone["moved"]) == (0, plan["objects"])
+        assert (code, undone["moved"], undone["is_held"]) == (0, plan["objects"], True)
         assert read_bucket(stack, "pending/").items() >= {k: before[k] for k in keys}.items()
+        assert undone["way_on"] == [f"runbook resume {plan['plan']} --resume-worker"]
+        code, resumed = runbook("resume", plan["plan"], "--resume-worker")
+        assert (code, resumed["is_held"]) == (0, False)
 
 
 def test_investigate_tells_healthy_incident_and_unreadable_apart(

@@ -6,7 +6,7 @@ n-th request of a kind, right before its effect or right after it. Connections s
 real one's do. The host header is signed, so the store is addressed at the proxy's own address.
 
 It can also be what stands between us and the store and answers by itself, without asking it: the
-fate ``made-404-html`` is a 404 that is an HTML page.
+fate ``made-404-html`` is a 404 that is an HTML page. A rename counts as a copy here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
-__all__ = ["FATES", "LossyProxy", "Spoil", "Trap", "run_lossy_proxy"]
+__all__ = ["FATES", "LossyProxy", "Spoil", "Trap", "is_rename", "run_lossy_proxy"]
 
 Kind = Literal["copy", "put", "delete", "bulk", "claim", "record", "own", "list", "head", "get"]
 _READ_FATES = ("503", "reset_before", "hang", "reset_after", "truncate", "slow")
@@ -108,6 +108,7 @@ class LossyProxy(socketserver.ThreadingTCPServer):
     late_s : the longest time by which a late or slow request is delayed
     rewrite : changes a request before the store gets it
     added : header lines that each answer of the store gets, each with its line end
+    has_renames : whether the store is asked to rename; else it seems to lack that
     """
 
     allow_reuse_address = True
@@ -125,6 +126,7 @@ class LossyProxy(socketserver.ThreadingTCPServer):
         self.late_s = 3.0
         self.rewrite: Callable[[bytes], bytes] | None = None
         self.added = b""
+        self.has_renames = True
         self.closing = threading.Event()
         self._open = 0
         self._random = random.Random(seed)
@@ -193,7 +195,7 @@ class LossyProxy(socketserver.ThreadingTCPServer):
         finally:
             with self._lock:
                 self._open -= changes
-                if request.kind == "copy" and b"CopyObjectResult" in answer:
+                if request.kind == "copy" and _is_success(request, answer):
                     self.landed[request.key] += 1
         return answer
 
@@ -241,6 +243,9 @@ class _Relay(socketserver.StreamRequestHandler):
         """Let a request meet its fate; tell whether the connection lives on."""
         server, fate = self.server, self.server.choose(request)
         server.spring(request, "before")
+        if is_rename(request) and not server.has_renames:
+            self.wfile.write(_answer(501, "NotImplemented", request.key))
+            return True
         if fate in ("503", "reset_before", "hang", "late"):
             return self._end(fate, request)
         if fate.startswith("made-"):
@@ -278,6 +283,18 @@ class _Relay(socketserver.StreamRequestHandler):
         return False
 
 
+def is_rename(request: Request) -> bool:
+    """Tell whether a request moves an object in one step."""
+    return b"renameObject" in request.raw.partition(b"\r\n")[0]
+
+
+def _is_success(request: Request, answer: bytes) -> bool:
+    """Tell whether the store says that it copied or renamed."""
+    if is_rename(request):
+        return b" 200 " in answer.partition(b"\r\n")[0]
+    return b"CopyObjectResult" in answer
+
+
 def _classify(
     method: str, target: str, headers: dict[str, str], body: bytes, raw: bytes
 ) -> Request:
@@ -289,7 +306,7 @@ def _classify(
         kind = "list" if not key and method == "GET" else "head" if method == "HEAD" else "get"
     elif key.startswith(".runbook/claims/"):
         kind = "claim"
-    elif key.startswith(".runbook/releases/"):
+    elif key.startswith((".runbook/state", ".runbook/parts/", ".runbook/plans/")):
         kind = "record"
     elif key.startswith(".runbook/") or ".runbook-probe-" in key or "/absent-" in key:
         kind = "own"  # `absent-…`: a right is tried on what does not exist
@@ -299,7 +316,8 @@ def _classify(
     elif method == "DELETE":
         kind = "delete"
     else:
-        kind = "copy" if "x-amz-copy-source" in headers else "put"
+        sources = {"x-amz-copy-source", "x-amz-rename-source"}
+        kind = "copy" if sources & headers.keys() else "put"
     return Request(kind, key, raw)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from objectmove.bucket import Answer, OnAnswer, Request, Seen
 from objectmove.errors import AbsentError, StoreError
+from runbook_lib.errors import ClientError
 from tests.support.memory_store import MemoryStore, Stored
 
 __all__ = ["MemoryBucket"]
@@ -52,26 +53,30 @@ class MemoryBucket:
         self, prefix: str, *, with_folders: bool = False, start: str = ""
     ) -> Iterator[Seen]:
         """Yield the objects under a prefix."""
-        self.store.fail("list", prefix)
+        self._fail("list", prefix)
         for key in sorted(self.store.objects):
             if key >= start and key.startswith(prefix) and (with_folders or not key.endswith("/")):
                 yield self._see(key)
-
-    def has_absence_mark(self, _key: str) -> bool:
-        """Tell that a 404 bears the store's mark."""
-        return True
 
     def look(
         self,
         keys: Sequence[str],
         *,
-        marks_absence: bool | None = None,  # noqa: ARG002
+        failed: dict[str, StoreError] | None = None,  # noqa: ARG002
     ) -> dict[str, Seen | None]:
         """Return each object, None where there is none."""
         return {key: self._see(key) if key in self.store.objects else None for key in keys}
 
+    def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:
+        """Return an object's content, its version, and the store's time."""
+        self._fail("get", key)
+        if key not in self.store.objects:
+            return None
+        return self.store.objects[key].content, self._see(key), self._now()
+
     def read(self, key: str) -> bytes | None:
         """Return an object's content."""
+        self._fail("get", key)
         return self.store.objects[key].content if key in self.store.objects else None
 
     def read_sha256(self, key: str) -> str:
@@ -116,6 +121,13 @@ class MemoryBucket:
         """Do what a request asks for; for a fate that loses its answer."""
         return self._do(request)
 
+    def _fail(self, method: str, key: str) -> None:
+        """Raise what a bucket raises, when the test wants this request to fail."""
+        try:
+            self.store.fail(method, key)
+        except ClientError as error:
+            raise StoreError(error.message, code="NotSent") from error
+
     def _now(self) -> datetime:
         return self.store.clock() if self.store.clock else self._tick
 
@@ -126,9 +138,14 @@ class MemoryBucket:
 
     def _do(self, request: Request) -> Answer:  # noqa: PLR0911  # one way out a fate
         there = self.store.objects.get(request.key)
+        if request.kind == "rename":
+            return Answer("unknown", code="NotImplemented")
         if self.is_strict and request.if_absent and there is not None:
             return Answer("unknown", code="PreconditionFailed")
         if request.kind == "put":
+            etag = there.info.etag if there else ""
+            if self.is_strict and request.if_match and request.if_match != etag:
+                return Answer("unknown", code="PreconditionFailed")
             return self._put(request.key, request.body, request.headers)
         if request.kind == "copy":
             source = self.store.objects.get(request.source)
@@ -149,7 +166,7 @@ class MemoryBucket:
         metadata = {n[len(_META) :]: v for n, v in headers.items() if n.startswith(_META)}
         etag = hashlib.md5(content).hexdigest()  # noqa: S324
         self._write(key, content, etag, metadata, headers.get("content-type", ""))
-        return Answer("done", etag=etag)
+        return Answer("done", etag=etag, date=self._now().isoformat())
 
     def _copy(self, request: Request, source: Stored) -> Answer:
         metadata = dict(source.info.metadata or {})
@@ -160,8 +177,7 @@ class MemoryBucket:
             content_type = request.headers.get("content-type", "")
         etag = self.etag_of_copy or source.info.etag
         self._write(request.key, source.content, etag, metadata, content_type)
-        at = self.store.objects[request.key].info.last_modified
-        return Answer("done", etag=etag, last_modified=at)
+        return Answer("done", etag=etag)
 
     def _write(
         self, key: str, content: bytes, etag: str, metadata: Mapping[str, str], content_type: str
@@ -172,7 +188,7 @@ class MemoryBucket:
         self.store.objects[key] = Stored(info, content)
 
     def _see(self, key: str) -> Seen:
-        self.store.fail("head", key)
+        self._fail("head", key)
         info = self.store.objects[key].info
         headers = {**self.headers, **info.headers}
         at, size = info.last_modified, info.size_bytes
@@ -194,7 +210,7 @@ def lose_answer(
     left = [times]
 
     def fate(request: Request) -> Answer | None:
-        key = request.key or request.keys[0]
+        key = request.key or next(iter(request.keys))
         if request.kind != kind or key.startswith(".runbook/") or not left[0]:
             return None
         if not of(request):
@@ -204,8 +220,3 @@ def lose_answer(
         return Answer("unknown", code="NoAnswer", message="no answer within 10 s")
 
     bucket.fate = fate
-
-
-def raise_store_error(_method: str, _key: str) -> None:
-    """Fail as a store that is down."""
-    raise StoreError("connection refused", code="NotSent")

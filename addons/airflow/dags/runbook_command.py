@@ -6,7 +6,7 @@ environment variables of Airflow's scheduler, workers and DAG processor:
 - ``RUNBOOK_AIRFLOW_COMMAND``: the command line, such as ``/opt/runbook/.venv/bin/runbook``
 - ``RUNBOOK_AIRFLOW_FOLDER``: where it runs; its ``.env`` holds the settings of ``runbook``
 - ``RUNBOOK_AIRFLOW_APPROVERS``: ids of Airflow's users who may approve, with commas between
-- ``RUNBOOK_AIRFLOW_SHARDS_AT_ONCE``: how many shards of a release are carried out at a time (4)
+- ``RUNBOOK_AIRFLOW_PARTS_AT_ONCE``: how many parts of a release are carried out at a time (4)
 - ``RUNBOOK_AIRFLOW_RETRY_S``: after so many seconds a task that failed is tried again (60)
 - ``RUNBOOK_AIRFLOW_ALERTMANAGER``: who tells the receivers when a task failed; empty: nobody
 - ``RUNBOOK_AIRFLOW_SCENARIO``: what the weekly drill injects; empty: the runbook's default
@@ -115,7 +115,7 @@ def run_runbook(*words: str, operator: str = "") -> Answer:
     Parameters
     ----------
     words : command and arguments
-    operator : who stands in ledger, journal and report; empty: whom the settings name
+    operator : who stands in state, journal and report; empty: whom the settings name
 
     Raises
     ------

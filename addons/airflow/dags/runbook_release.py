@@ -1,7 +1,7 @@
-"""A release by shards: ``plan → approve → carry_out → proof``, one run for each plan.
+"""A release by parts: ``plan → approve → carry_out → proof``, one run for each plan.
 
 The run's id is the plan's id, so a plan has one run, and Airflow refuses a second. The DAG
-``runbook_plan`` makes a plan and triggers its run; ``runbook plan --shards N`` and
+``runbook_plan`` makes a plan and triggers its run; ``runbook plan --parts N`` and
 ``airflow dags trigger runbook_release --run-id PLAN`` do the same.
 """
 
@@ -14,7 +14,7 @@ from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 from runbook_command import ExitCode, run_runbook
 from runbook_failures import tell_receivers
-from runbook_shards import START, make_release_dag
+from runbook_parts import START, make_release_dag
 
 
 @dag(
@@ -22,18 +22,18 @@ from runbook_shards import START, make_release_dag
     schedule=None,
     start_date=START,
     catchup=False,
-    params={"shards": Param(4, type="integer", minimum=1, maximum=256)},
+    params={"parts": Param(4, type="integer", minimum=1, maximum=256)},
     default_args={"on_failure_callback": tell_receivers},
     tags=["runbook"],
 )
 def runbook_plan() -> None:
-    """Plan a release of what waits, cut into shards, and ask for its approval. Moves nothing."""
+    """Plan a release of what waits, cut into parts, and ask for its approval. Moves nothing."""
 
     @task
     def plan(params: dict[str, Any] | None = None) -> str:
         """Return the plan's id."""
-        shards = (params or {})["shards"]
-        answer = run_runbook("plan", "--shards", str(shards))
+        parts = (params or {})["parts"]
+        answer = run_runbook("plan", "--parts", str(parts))
         if answer.code != ExitCode.OK:
             raise answer.fail(is_final=True)
         if not answer.document["apply"]:

@@ -2,15 +2,13 @@
 
 from functools import partial
 
-from objectmove import mover
 from objectmove.errors import MoversError
-from objectmove.mover import AnyPlan
 from runbook_lib.approvals import Plan
-from runbook_lib.moves import MoveGate, WatchedOthers
+from runbook_lib.moving import MoveGate, WatchedWorker
 
 from .look import Investigation, read_silence
 
-_OTHERS = "the approval is your word that the consumer is stopped; its heartbeat is watched"
+_OTHERS = "your approval confirms that the consumer is stopped; its heartbeat is watched"
 
 
 def _check_silent(inv: Investigation) -> None:
@@ -20,21 +18,21 @@ def _check_silent(inv: Investigation) -> None:
         raise MoversError("the consumer works: stop it before you move its files")
 
 
-class InboxGate(MoveGate[AnyPlan]):
+class InboxGate(MoveGate):
     """Lets moves out of the inbox through the gate, while the consumer is silent."""
 
     noun = "file"
 
-    def make_hold(self, inv: Investigation) -> WatchedOthers:
+    def make_hold(self, inv: Investigation) -> WatchedWorker:
         """Return the check that the consumer is silent. It runs before and during a move."""
-        return WatchedOthers(
+        return WatchedWorker(
             check=partial(_check_silent, inv),
             words=_OTHERS,
             way_back="start the consumer",
         )
 
 
-GATE = InboxGate(mover, step="1.3")
+GATE = InboxGate(step="1.3")
 
 
 def plan_move(inv: Investigation) -> Plan:

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from runbook_lib.model import Conclusion, Finding, Status
-from runbook_lib.moves import MoveParameters
+from runbook_lib.moving import MoveParameters
 from runbook_lib.policy import Policy
 from runbook_lib.record.actions import ActionRecord
 from runbook_lib.run.move_commands import MoveCommands

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from runbook_shards import ApproveHash, make_release_dag
+from runbook_parts import ApproveHash, make_release_dag
 
 impatient_release = make_release_dag(
     "impatient_release", answer_within=timedelta(seconds=5), defaults=ApproveHash.APPROVE

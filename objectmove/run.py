@@ -1,0 +1,843 @@
+"""Carry out a plan: release, resume, undo, settle, and let the worker go.
+
+Each takes the lock, refuses what may not begin, lets ``carry`` do all that can be done with the
+rows while the worker is held, and resumes the worker when nothing that it could pick up may ship
+twice. A later run does the same from the states of the rows: there is no recovery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from .book import Book, Patience
+from .bucket import Request, S3Bucket, format_time
+from .carry import Carrier, Operator
+from .errors import (
+    DriftError,
+    ExpiredError,
+    ForgottenError,
+    HeldError,
+    InterruptedMoveError,
+    MoveError,
+    MoversError,
+    NotApprovedError,
+    NotNowError,
+    NotReadyError,
+    RefusedError,
+    StoppedError,
+    StoreError,
+)
+from .looks import judge, scan
+from .owned import Owned, list_in_reach
+from .plan import Plan
+from .probe import check_right_to_delete, probe
+from .result import MoveResult, get_resume, sum_up
+from .settling import answer_row, check_answers
+from .state import (
+    PLANS,
+    Hold,
+    Move,
+    Part,
+    Row,
+    get_part_key,
+    read_state,
+    read_stories,
+    read_story,
+)
+from .table import Place, State
+
+#: For ``still_since``: from now on.
+FROM_NOW_ON = datetime.max.replace(tzinfo=UTC)
+#: A release goes on if at most this many of its objects changed, or at most a tenth.
+_FEW_CHANGED = 3
+#: How long the consumer is watched before an undo.
+_WATCH_S = 3.0
+#: How often a run goes through the rows that wait.
+_PASSES = 2
+#: For how long a look at the worker holds.
+_HOLD_CHECK_S = 2.0
+
+
+def apply_plan(
+    bucket: S3Bucket,
+    plan: Plan,
+    operator: Operator,
+    /,
+    *,
+    approve: str,
+    strict: bool = False,
+    still_since: datetime | None = None,
+    part: int = 0,
+) -> MoveResult:
+    """Carry out an approved release; go on with it if it was begun.
+
+    Parameters
+    ----------
+    approve : the plan's SHA-256, as the operator typed it
+    strict : refuse when any planned object changed
+    still_since : since when nobody takes from where consumers take, until this run has ended, as a
+        person confirmed; ``FROM_NOW_ON``; None: they may take at any time
+    part : carry out only this part; 0: every part that nobody works on
+
+    Raises
+    ------
+    RefusedError
+        When a safety rule refuses; nothing was changed.
+    StoppedError
+        When the run ended early; ``way_on`` leads on.
+    InterruptedMoveError
+        When a person interrupted the run.
+
+    Notes
+    -----
+    Changes the planned objects and ``.runbook/``; undone by ``undo_plan``.
+    """
+    if approve != plan.sha256:
+        text = f"the approval is not of {plan.id}: its SHA-256 is {plan.sha256}"
+        raise NotApprovedError(text, needed=plan.sha256)
+    run = Run(bucket, plan, operator, still_since, is_strict=strict)
+    return run.go_on("release", part)
+
+
+def resume_plan(
+    bucket: S3Bucket,
+    plan: Plan,
+    operator: Operator,
+    /,
+    *,
+    still_since: datetime | None = None,
+    strict: bool = False,
+    stop_here: bool = False,
+    part: int = 0,
+) -> MoveResult:
+    """Go on with what is unfinished of a plan: its undo, else its release.
+
+    Parameters
+    ----------
+    stop_here : announce nothing more; finish what is open, and end it
+
+    Other parameters and errors are those of ``apply_plan``; the approval was given.
+    """
+    run = Run(bucket, plan, operator, still_since, is_strict=strict, is_stop=stop_here)
+    return run.go_on("", part)
+
+
+def undo_plan(
+    bucket: S3Bucket,
+    plan: Plan,
+    operator: Operator,
+    /,
+    *,
+    approve: str,
+    still_since: datetime | None,
+) -> MoveResult:
+    """Take a release back, from any machine: what moved and was not taken goes to its source.
+
+    Parameters
+    ----------
+    approve : ``plan.undo_approval``
+
+    Raises
+    ------
+    ExpiredError
+        When the time for an undo is over.
+
+    Other parameters and errors are those of ``apply_plan``.
+    """
+    if approve != plan.undo_approval:
+        text = f"the approval is not of {plan.undo_id}"
+        raise NotApprovedError(text, needed=plan.undo_approval)
+    return Run(bucket, plan, operator, still_since).go_on("undo", 0)
+
+
+def settle_plan(
+    bucket: S3Bucket,
+    plan: Plan,
+    operator: Operator,
+    /,
+    *,
+    taken: Sequence[str],
+    not_taken: Sequence[str],
+    approve: str,
+) -> MoveResult:
+    """Carry out a person's answers: whether consumers took objects of which nobody can know.
+
+    Parameters
+    ----------
+    taken, not_taken : source keys
+    approve : of ``settling.digest_answers``: it covers the answers and what was shown
+
+    Raises
+    ------
+    NotApprovedError
+        When the approval is of other answers, or something changed since.
+    """
+    return Run(bucket, plan, operator).settle(taken, not_taken, approve)
+
+
+def resume_worker(
+    bucket: S3Bucket, plan: Plan, operator: Operator, /, *, approve: str = ""
+) -> MoveResult:
+    """Resume the worker that a plan holds, although objects may ship twice, if that is approved.
+
+    Raises
+    ------
+    NotApprovedError
+        When objects may ship twice and the approval does not name them; ``needed`` does.
+    NotNowError
+        When the worker is not held for the plan.
+    """
+    return Run(bucket, plan, operator).let_worker_go(approve)
+
+
+class Run:
+    """One run about one plan.
+
+    Attributes
+    ----------
+    main : the bucket's state, while this run has its lock
+    """
+
+    main: Book
+
+    def __init__(
+        self,
+        bucket: S3Bucket,
+        plan: Plan,
+        operator: Operator,
+        still_since: datetime | None = None,
+        *,
+        is_strict: bool = False,
+        is_stop: bool = False,
+    ) -> None:
+        self.bucket = bucket
+        self.plan = plan
+        self.operator = operator
+        self.abilities = plan.header.abilities
+        self._still_since = still_since
+        self._is_strict = is_strict
+        self._is_stop = is_stop
+        #: The command that goes on with each move that the bucket had when this run began.
+        self._ways_on: dict[str, str] = {}
+        self._already = 0
+        self._stopped = ""
+        self._in_reach: dict[str, str] = {}
+        #: When the worker was last seen paused; None: this run does not hold it yet.
+        self._held_at: float | None = None
+
+    # --- what a run is asked to do ---
+
+    def go_on(self, begins: Literal["", "release", "undo"], part: int) -> MoveResult:
+        """Carry out a release or an undo, or go on with what is unfinished of a plan.
+
+        Parameters
+        ----------
+        begins : what may begin now
+        part : carry out only this part of a release; 0: every part that nobody works on
+        """
+        self._probe()
+        with self._open():
+            release = self._find_release(may_begin=begins == "release")
+            undo = self.main.state.moves.get(self.plan.undo_id)
+            if undo is None and begins == "undo":
+                undo = self._make_undo(release)
+            if undo is not None:
+                return self._take_back(release, undo)
+            if not release.parts or self._is_stop:
+                with self._catching(release):
+                    self._carry_all(release, is_stop=self._is_stop)
+                    self._let_go()
+                    return self._report()
+            numbers = [part] if part else range(1, len(release.parts) + 1)
+        for number in numbers:
+            try:
+                self._work_part(number, may_begin=begins == "release")
+            except HeldError as error:
+                if part:
+                    raise
+                self._stopped = str(error)  # another machine may work on it
+        with self._open("long"), self._catching(release):
+            self._let_go()
+            return self._report(part)
+
+    def _take_back(self, release: Move, undo: Move) -> MoveResult:
+        """End the release, and take back what moved."""
+        if not undo.is_ended and self._still_since is None and not self._is_stop:
+            raise NotNowError(
+                f"{undo.id} is safe only while nothing consumes from {self.plan.header.to}: stop "
+                "the consumer, and confirm it with --consumer-stands-still",
+                way_on=self._name_way_on(undo),
+            )
+        with self._catching(undo):
+            self._carry_all(release, is_stop=True)
+            if not release.is_ended:
+                raise StoppedError(f"{release.id} could not be finished: {self._stopped}")
+            self.main.state.moves[undo.id] = undo
+            self._carry(self.main, undo, is_stop=self._is_stop)
+            self._let_go()
+            return self._report()
+
+    def settle(self, taken: Sequence[str], not_taken: Sequence[str], approve: str) -> MoveResult:
+        """Carry out a person's answers."""
+        self._probe()
+        with self._open():
+            release = self._find_release(may_begin=False)
+            self._refuse_unfinished()
+            answers = check_answers(
+                self.bucket, self.plan, taken=taken, not_taken=not_taken, approve=approve
+            )
+            undo = self.main.state.moves.get(self.plan.undo_id)
+            self.operator.note(self.plan.id, "answered", by=self.operator.name)
+            with self._catching(release):
+                for move in (release, undo) if undo is not None else (release,):
+                    for book, piece in self._each_piece(move):
+                        for doubt, answer in answers.items():
+                            row = piece.rows.get(doubt.number)
+                            if row is not None and row.state is doubt.state:
+                                piece.rows[doubt.number] = answer_row(row, doubt, answer)
+                        book.save()
+                        self._carry(book, piece)
+                self._let_go()
+                return self._report()
+
+    def let_worker_go(self, approve: str) -> MoveResult:
+        """Resume the worker, whatever may ship twice, if that is approved."""
+        with self._open():
+            release = self._find_release(may_begin=False)
+            held = self.main.state.held
+            if held is None:
+                return self._report()
+            if held.plan != self.plan.id:
+                raise NotNowError(f"the worker is held for {held.plan}", way_on="check")
+            keys = self._find_in_reach()
+            needed = self.plan.digest("resume-worker", *keys)
+            if keys and approve != needed:
+                some = ", ".join(keys[:10])
+                raise NotApprovedError(
+                    f"if the worker is resumed, it may ship twice: {some}",
+                    needed=needed,
+                    way_on=f"resume {self.plan.id} --resume-worker --approve {needed}",
+                )
+            self.operator.note(self.plan.id, "resumed", by=self.operator.name)
+            with self._catching(release):
+                self._end_hold(held)
+            return self._report()
+
+    # --- beginning ---
+
+    def _probe(self) -> None:
+        """Find out what the store honours now."""
+        header = self.plan.header
+        self.abilities = probe(self.bucket, timing=header.timing, parked=header.parked)
+        check_right_to_delete(self.bucket, header.source, header.timing)
+
+    @contextmanager
+    def _open(self, patience: Patience = "short") -> Iterator[Book]:
+        """Take the main lock; refuse a bucket that forgot this plan's state."""
+        with self._make_book(patience) as self.main:
+            if self.main.state.id != self.plan.header.bucket_id:
+                text = f".runbook/ was removed since {self.plan.id} was made: plan again"
+                raise ForgottenError(text, way_on="plan")
+            moves = self.main.state.moves
+            self._ways_on = {name: get_resume(each) for name, each in moves.items()}
+            yield self.main
+
+    def _make_book(self, patience: Patience, part: int = 0) -> Book:
+        return Book(
+            self.bucket,
+            self.plan.header.timing,
+            self.operator.clock,
+            self.operator.notice,
+            plan=self.plan.id,
+            by=self.operator.name,
+            is_conditional=self.abilities.conditional_put,
+            patience=patience,
+            part=part,
+        )
+
+    def _find_release(self, *, may_begin: bool) -> Move:
+        """Return the release's move; make it if the release may begin.
+
+        Raises
+        ------
+        NotNowError, NotApprovedError, ExpiredError, NotReadyError
+            When it may not begin or go on.
+        """
+        plan = self.plan
+        header = plan.header
+        moves = self.main.state.moves
+        move = moves.get(plan.id)
+        if move is not None and move.sha256 != plan.sha256:
+            raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
+        if move is not None and may_begin and plan.undo_id in moves:
+            raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
+        if move is not None:
+            return move
+        why = self._find_change()
+        if not may_begin:
+            way_on = "plan" if why else f"apply {plan.id}"
+            raise NotNowError(f"{plan.id} was never begun: nothing was moved", way_on=way_on)
+        self._refuse_unfinished()
+        if why:
+            raise ExpiredError(f"{why}: plan again", way_on="plan")
+        self._forget()
+        move = self._make_move(plan.id, header.expires_at)
+        ranges = [plan.get_range(number) for number in range(1, header.parts + 1)]
+        move.parts = [Part(start, end) for start, end in ranges]
+        put = Request("put", PLANS + plan.sha256, body=plan.content)
+        (answer,) = self.main.send([put])
+        if answer.effect != "done":
+            raise StoreError(f"the plan cannot be kept in the bucket: {answer.code}")
+        moves[plan.id] = move
+        return move
+
+    def _make_move(self, move_id: str, keep_until: datetime) -> Move:
+        return Move(
+            id=move_id,
+            plan=self.plan.id,
+            sha256=self.plan.sha256,
+            by=self.operator.name,
+            start=0,
+            end=len(self.plan.rows),
+            keep_until=keep_until,
+            is_undo=move_id != self.plan.id,
+        )
+
+    def _find_change(self) -> str:
+        """Say why nothing of this plan may be announced any more; empty when it may."""
+        header = self.plan.header
+        if self.operator.clock.now() > header.expires_at:
+            return f"{self.plan.id} expired at {format_time(header.expires_at)}"
+        if self.abilities != header.abilities:
+            return f"the store does not honour what it did when {self.plan.id} was made"
+        return ""
+
+    def _refuse_unfinished(self) -> None:
+        """Refuse while a move is unfinished."""
+        move = self.main.state.unfinished
+        if move is not None:
+            raise NotNowError(f"{move.id} is not finished", way_on=get_resume(move))
+
+    def _forget(self) -> None:
+        """Forget plans that are over for good, and what the bucket keeps for them."""
+        state = self.main.state
+        for story in read_stories(self.bucket, state):
+            plan = story.release.plan
+            is_held = state.hold is not None and state.hold.plan == plan
+            is_over = not (is_held or story.unended or story.list_rows(State.UNPROVEN, State.TAKEN))
+            if not is_over or any(move.keep_until >= self.main.stamp for move in story.all):
+                continue
+            state.moves = {name: move for name, move in state.moves.items() if move.plan != plan}
+            keys = [PLANS + story.release.sha256]
+            parts = range(1, len(story.release.parts) + 1)
+            keys += [get_part_key(plan, number) for number in parts]
+            self.main.send([Request("delete", key) for key in keys])
+
+    def _make_undo(self, release: Move) -> Move:
+        """Return the move that takes a release back."""
+        plan = self.plan
+        if release.is_ended:
+            self._refuse_unfinished()
+        if release.announced_at is None:
+            raise NotNowError(f"nothing of {plan.id} was moved")
+        until = release.announced_at + timedelta(seconds=plan.header.undo_s)
+        if self.main.stamp > until:
+            text = f"{plan.id} could be taken back until {format_time(until)}"
+            raise ExpiredError(f"{text}: what it moved may be in use by now")
+        return self._make_move(plan.undo_id, until)
+
+    # --- work ---
+
+    def _carry_all(self, move: Move, *, is_stop: bool) -> None:
+        """Do all that can be done with the rows of a move whose parts nobody works on."""
+        for number, part in enumerate(move.parts, 1):
+            part.ended = True
+            if part.begun:
+                with self._open_part(move, number) as (book, piece):
+                    self._carry(book, piece, is_stop=is_stop)
+                    part.ended = piece.is_ended
+        if not move.parts:
+            self._carry(self.main, move, is_stop=is_stop)
+
+    def _work_part(self, number: int, *, may_begin: bool) -> None:
+        """Carry out one part, under a lock of its own.
+
+        Raises
+        ------
+        HeldError
+            When somebody else works on it.
+        """
+        with ExitStack() as stack:
+            with self._open("long") as main:
+                move = self._find_release(may_begin=may_begin)
+                part = move.parts[number - 1]
+                if part.ended and may_begin:
+                    return
+                with self._catching(move):
+                    self._hold()
+                    book, piece = stack.enter_context(self._open_part(move, number))
+                    part.begun = True
+                    self._begin(main, move)
+                    move.still_since = self._find_still(book)
+                    main.save()
+            with self._catching(move, is_locked=False):
+                self._carry(book, piece)
+        with self._open("long") as main:
+            main.state.moves[self.plan.id].parts[number - 1].ended = piece.is_ended
+
+    @contextmanager
+    def _open_part(self, move: Move, number: int) -> Iterator[tuple[Book, Move]]:
+        """Take the lock of a part, and yield its move."""
+        part = move.parts[number - 1]
+        with self._make_book("none", number) as book:
+            piece = book.state.moves.get(move.id)
+            if piece is None and part.begun:
+                raise ForgottenError(f"the state of part {number} of {move.id} was removed")
+            if piece is None:
+                piece = self._make_move(move.id, move.keep_until)
+                piece.start = piece.next = part.start
+                piece.end = part.end
+                book.state.moves[move.id] = piece
+                book.save()
+            yield book, piece
+
+    def _each_piece(self, move: Move) -> Iterator[tuple[Book, Move]]:
+        """Yield the parts of a move that have begun, each locked; without parts, the move."""
+        if not move.parts:
+            yield self.main, move
+        for number, part in enumerate(move.parts, 1):
+            if part.begun:
+                with self._open_part(move, number) as opened:
+                    yield opened
+
+    @contextmanager
+    def _catching(self, move: Move, *, is_locked: bool = True) -> Iterator[None]:
+        """Let every error name the command that leads on; drop a move that announced nothing.
+
+        Parameters
+        ----------
+        is_locked : whether this run has the main lock
+        """
+        try:
+            yield
+        except (MoveError, KeyboardInterrupt) as error:
+            has_begun = move.announced_at is not None
+            if is_locked:
+                with suppress(MoveError, KeyboardInterrupt):
+                    self._let_go()
+                    held = self.main.state.held
+                    is_held = held is not None and held.plan == self.plan.id
+                    if not (has_begun or is_held or isinstance(error, HeldError)):
+                        self.main.state.moves.pop(move.id, None)
+                        self._ways_on.pop(move.id, None)
+                    self.main.save()
+            way_on = self._name_way_on(move)
+            if isinstance(error, KeyboardInterrupt):
+                result = self._report()
+                raise InterruptedMoveError(
+                    result.moved, len(self.plan.rows), way_on=way_on, is_held=result.is_held
+                ) from error
+            is_refusal = isinstance(error, RefusedError) and not isinstance(error, HeldError)
+            if has_begun and (is_refusal or isinstance(error, StoreError)):
+                raise StoppedError(str(error), way_on=error.way_on or way_on) from error
+            error.way_on = error.way_on or way_on
+            raise
+
+    def _find_still(self, book: Book) -> datetime | None:
+        """Return since when a person confirmed that nobody takes."""
+        return None if self._still_since is None else min(self._still_since, book.stamp)
+
+    def _carry(self, book: Book, piece: Move, *, is_stop: bool = False) -> None:
+        """Do all that can be done with the rows of a piece, and save it.
+
+        Parameters
+        ----------
+        is_stop : announce nothing more, and end it
+        """
+        since = self._find_still(book)
+        carrier = Carrier(
+            self.bucket,
+            self.plan,
+            self.operator,
+            book,
+            piece,
+            abilities=self.abilities,
+            still_since=since,
+            hold=self._hold,
+            is_wanted=self._make_filter(piece),
+        )
+        try:
+            carrier.believe_log()
+            if piece.is_undo and since is None:
+                carrier.turn_round()
+            if is_stop and not piece.is_ended:
+                carrier.stop("it was stopped by --stop-here")
+            carrier.finish()
+            if not piece.is_ended:
+                self._hold()
+                self._check_rows(book, piece, carrier)
+            if not piece.is_ended:
+                self._begin(book, piece)
+                piece.still_since = since
+                self._move_waiting(book, carrier)
+            carrier.park()
+        except (StoppedError, MoversError) as error:
+            if book.is_lost:
+                raise
+            self._stopped = str(error)
+        except KeyboardInterrupt:
+            with suppress(MoveError, KeyboardInterrupt):
+                carrier.wind_down()
+            raise
+        finally:
+            self._already += carrier.already
+        book.save()
+        if piece.is_ended:
+            self.operator.note(self.plan.id, "ended", move=piece.id)
+
+    def _move_waiting(self, book: Book, carrier: Carrier) -> None:
+        """Move the rows that wait, and go through what is open then."""
+        for _ in range(_PASSES):
+            try:
+                carrier.carry()
+            except StoppedError as error:
+                if book.is_lost:
+                    raise
+                self._stopped = str(error)
+            carrier.finish()
+            if self._stopped:
+                return
+
+    def _begin(self, book: Book, move: Move) -> None:
+        """Note when the first row of a move is announced: its time for an undo begins.
+
+        From then on, only ``resume_worker`` ends the hold of an undo.
+        """
+        state = self.main.state
+        if move.is_undo and state.held is not None:
+            state.hold = replace(state.held, is_kept=True, plan=self.plan.id)
+        if move.announced_at is None:
+            move.announced_at = book.stamp
+            until = book.stamp + timedelta(seconds=self.plan.header.undo_s)
+            move.keep_until = max(move.keep_until, until)
+
+    def _name_way_on(self, move: Move) -> str:
+        """Return the command that goes on with a move.
+
+        Unless the bucket is known to have the move, the command that begins it: that goes on, too.
+        """
+        ways_on = self._ways_on
+        with suppress(MoveError):
+            read = read_state(self.bucket)
+            moves = read.state.moves if read is not None else {}
+            ways_on = {name: get_resume(each) for name, each in moves.items()}
+        if move.id in ways_on:
+            return ways_on[move.id]
+        if self._find_change() and not move.is_undo:
+            return "plan"
+        verb, approval = "apply", self.plan.sha256
+        if move.is_undo:
+            verb, approval = "undo", self.plan.undo_approval
+        still = " --consumer-stands-still" if move.is_undo or self._still_since else ""
+        return f"{verb} {self.plan.id}{still} --approve {approval}"
+
+    def _make_filter(self, piece: Move) -> Callable[[int], bool]:
+        """Return a function that tells whether a move is about a row: an undo, about what moved."""
+        story = read_story(self.bucket, self.main.state, self.plan.id)
+        if story is None or not piece.is_undo:
+            return lambda _number: not piece.is_undo
+        return lambda number: story.find_piece(number).get_state(number) is State.MOVED
+
+    # --- checks before the first announcement of a run ---
+
+    def _check_rows(self, book: Book, piece: Move, carrier: Carrier) -> None:
+        """Look at all rows that wait; leave out what changed, or end the move if that is much.
+
+        Raises
+        ------
+        DriftError
+            When nothing was announced yet, and too much changed; in an undo, when a consumer takes.
+        """
+        waiting = [n for n in piece.find(State.WAITING) if piece.rows[n].way is piece.way]
+        numbers = [*waiting, *range(piece.next, piece.end)]
+        if piece.is_undo:
+            is_wanted = self._make_filter(piece)
+            self._watch_consumer(book, [number for number in numbers if is_wanted(number)])
+            return
+        why = self._find_change()
+        changed = {} if why else self._find_changed(book, numbers, carrier)
+        allowed = max(_FEW_CHANGED, len(self.plan.rows) // 10)
+        if self._is_strict or not self.operator.hold.holds:
+            allowed = 0
+        if len(changed) > allowed:
+            some = [f"{self.plan.rows[n].key}: {text}" for n, text in sorted(changed.items())[:5]]
+            why = (
+                f"{len(changed)} of {len(self.plan.rows)} planned objects are not what they were: "
+                f"{'; '.join(some)}"
+            )
+            if self.main.state.moves[self.plan.id].announced_at is None:
+                raise DriftError(f"{why}. Nothing was changed; plan again", way_on="plan")
+        if why:
+            carrier.stop(why)
+            self._stopped = why
+            return
+        for number, text in changed.items():
+            piece.rows[number] = Row(State.SKIPPED, why=text)
+
+    def _find_changed(self, book: Book, numbers: Sequence[int], carrier: Carrier) -> dict[int, str]:
+        """Return which rows that wait may not move, and why; note which destinations are taken."""
+        header = self.plan.header
+        rows = self.plan.rows
+        owned = Owned(self.bucket, self.main.state, beside=self.plan.id)
+        changed = {}
+        keys = {rows[number].key: number for number in numbers}
+        for number, seen in scan(self.bucket, header.source, keys, book.renew):
+            place = judge(self.bucket, rows[number], seen, is_source=True)
+            if place is Place.OTHER:
+                changed[number] = "its writer replaced it"
+            elif place is Place.ABSENT:
+                changed[number] = "someone else took it away"
+            elif seen is not None and owned.explain(seen):
+                changed[number] = "an earlier plan holds it"
+        keys = {rows[number].to: number for number in numbers}
+        for number, seen in scan(self.bucket, header.to, keys, book.renew):
+            if seen is not None:
+                carrier.unsure.add(number)
+        return changed
+
+    def _watch_consumer(self, book: Book, numbers: Sequence[int]) -> None:
+        """Look twice at what an undo takes back; refuse if something vanishes meanwhile."""
+        keys = {self.plan.rows[number].to: number for number in numbers}
+        looks = []
+        for pause_s in (_WATCH_S, 0):
+            found = scan(self.bucket, self.plan.header.to, keys, book.renew)
+            looks.append({number for number, seen in found if seen is not None})
+            self.operator.clock.sleep(pause_s)
+        vanished = looks[0] - looks[1]
+        if vanished:
+            some = ", ".join(self.plan.rows[number].to for number in sorted(vanished)[:5])
+            raise DriftError(
+                f"{some} vanished within {_WATCH_S:g} s: something still consumes them. Stop it, "
+                "then try again"
+            )
+
+    # --- the worker ---
+
+    def _hold(self) -> None:
+        """Hold the worker; once it is held, make sure every few seconds that it is paused.
+
+        A worker that a person had paused before is not ours to resume: no hold is noted.
+        """
+        hold = self.operator.hold
+        now = self.operator.clock.monotonic()
+        if self._held_at is None and hold.holds:
+            self._pause()
+        elif self._held_at is not None and now - self._held_at < _HOLD_CHECK_S:
+            return
+        hold.check()
+        self._held_at = now
+
+    def _pause(self) -> None:
+        """Note the hold, and pause the worker."""
+        hold = self.operator.hold
+        state = self.main.state
+        is_new = state.held is None
+        is_paused = hold.is_paused()
+        if state.held is not None:
+            self._check_name(state.held)
+        elif not is_paused or self._may_be_late():
+            state.hold = Hold(
+                name=hold.name,
+                words=hold.words,
+                way_back=hold.way_back,
+                by=self.operator.name,
+                since=self.main.stamp,
+                plan=self.plan.id,
+            )
+        self.main.save()
+        if not is_paused:
+            hold.pause()
+            try:
+                self.main.save()
+            except StoppedError as error:
+                text = f"{error}; the worker may have been paused for {self.plan.id} since"
+                raise StoppedError(text) from error
+        if is_new and state.held is not None:
+            state.hold = replace(state.held, is_sure=True)
+
+    def _may_be_late(self) -> bool:
+        """Tell whether a run may have paused the worker after the hold of its plan had ended."""
+        hold = self.main.state.hold
+        return hold is not None and not hold.is_sure and hold.name == self.operator.hold.name
+
+    def _check_name(self, held: Hold) -> None:
+        """Refuse to hold or resume another worker than the one that is held."""
+        if held.name != self.operator.hold.name:
+            raise NotReadyError(
+                f"{held.name} is held ({held.words}), and these settings hold "
+                f"{self.operator.hold.name}. {held.way_back}"
+            )
+
+    def _let_go(self) -> None:
+        """Resume the worker, unless something that it could pick up may ship twice."""
+        state = self.main.state
+        held = state.held
+        if held is None:
+            if self._may_be_late() and self.operator.hold.is_paused():
+                self.operator.hold.resume()
+            return
+        move = state.moves.get(held.plan)
+        is_working = move and move.parts and move.announced_at and not move.is_ended
+        if held.plan == self.plan.id and not is_working:
+            keys = self._find_in_reach()
+            if not (keys or held.is_kept):
+                self._end_hold(held)
+
+    def _find_in_reach(self) -> list[str]:
+        """Find the source keys where the worker may pick up what may ship twice."""
+        state = self.main.state
+        self._in_reach = list_in_reach(self.bucket, state)
+        for move in state.moves.values():
+            for number in move.find(State.UNPROVEN, State.TAKEN):
+                row = move.rows[number]
+                if move.plan == self.plan.id and self.plan.rows[number].key in self._in_reach:
+                    move.rows[number] = replace(row, lies=row.lies or "source")
+        return sorted(self._in_reach)
+
+    def _end_hold(self, held: Hold) -> None:
+        """Resume the worker, and note that the hold has ended.
+
+        Raises
+        ------
+        StoppedError
+            When the worker may still be paused.
+        """
+        self._check_name(held)
+        self.main.save()
+        self._held_at = None
+        try:
+            self.operator.hold.resume()
+        except MoveError as error:
+            raise StoppedError(f"the worker may still be paused ({error})") from error
+        self.main.state.hold = replace(held, ended_at=self.main.stamp)
+        self.main.save()
+
+    def _report(self, part: int = 0) -> MoveResult:
+        """Return what this run and earlier ones did."""
+        state = self.main.state
+        story = read_story(self.bucket, state, self.plan.id)
+        if story is None:
+            return MoveResult(self.plan.id, waiting=len(self.plan.rows), is_held=bool(state.held))
+        return sum_up(
+            self.plan,
+            story,
+            state,
+            part=part,
+            already=self._already,
+            stopped=self._stopped,
+            in_reach=self._in_reach,
+        )

@@ -1,0 +1,410 @@
+"""The gate for moves: plans, orders about a plan, proofs, and the commands that they name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from objectmove.bucket import Answer, Request
+from objectmove.errors import DriftError, ExpiredError, NotApprovedError, NotNowError
+from objectmove.run import FROM_NOW_ON
+from runbook_lib import runbook as runbooks
+from runbook_lib.approvals import Plan
+from runbook_lib.cli import app
+from runbook_lib.errors import PlanAlteredError, SafetyError, UsageError
+from runbook_lib.move_cli import make_move_commands
+from runbook_lib.moving import (
+    FollowUp,
+    MoveGate,
+    MoveParameters,
+    WatchedWorker,
+    read_keys,
+    read_since,
+)
+from runbook_lib.record.incident import create_incident
+from runbook_lib.redact import Redactor
+from runbook_lib.runbook import name_runbook
+from tests.support.memory_bucket import MemoryBucket
+from tests.support.memory_store import MemoryStore
+
+NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
+HEADER = {"source": "in/", "to": "out/"}
+
+
+class InboxGate(MoveGate):
+    noun = "file"
+
+    def make_hold(self, _inv: Any) -> WatchedWorker:
+        return WatchedWorker(check=lambda: None, words="nobody moves", way_back="")
+
+
+GATE = InboxGate(step="1.3")
+
+
+class PausedHold:
+    """A worker that can be paused."""
+
+    name = "worker"
+    words = "the worker is paused"
+    way_back = "resume it"
+    holds = True
+
+    def __init__(self) -> None:
+        self.changes: list[str] = []
+        self.is_held = False
+
+    def is_paused(self) -> bool:
+        return self.is_held
+
+    def check(self) -> None:
+        assert self.is_held
+
+    def pause(self) -> None:
+        self.is_held = True
+        self.changes.append("paused")
+
+    def resume(self) -> None:
+        self.is_held = False
+        self.changes.append("resumed")
+
+
+@pytest.fixture
+def inv(tmp_path: Path) -> Any:
+    clock = [NOW]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += timedelta(seconds=seconds)
+
+    store = MemoryStore(clock=lambda: clock[0])
+    for name in "abc":
+        store.put_object(f"in/{name}", name.encode())
+    bucket = MemoryBucket(store)
+    incident = create_incident(tmp_path, redactor=Redactor(()))
+    begun: list[Plan] = []
+    return SimpleNamespace(
+        clients=bucket,
+        store=store,
+        begun=begun,
+        parameters=MoveParameters(),
+        section=None,
+        settings=SimpleNamespace(runbook_home=tmp_path),
+        incident=incident,
+        operator="a person",
+        now=lambda: clock[0],
+        sleep=sleep,
+        progress=lambda *_: None,
+        get_approval=lambda plan: plan.sha256,
+        begin_change=begun.append,
+    )
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process carry out a runbook that is not the default."""
+    monkeypatch.setattr(runbooks._Process, "runbook", "inbox")
+
+
+def plan_move(inv: Any, gate: MoveGate = GATE) -> Plan:
+    return gate.plan_move(inv, header=HEADER)
+
+
+def set_parameters(inv: Any, **changed: Any) -> None:
+    inv.parameters = MoveParameters.model_validate(changed)
+
+
+def lose_answers(inv: Any, *names: str) -> None:
+    """Let copies of these files never happen, and no answer say so."""
+    keys = {f"out/{name}" for name in names}
+
+    def fate(request: Request) -> Answer | None:
+        is_lost = request.kind == "copy" and request.key in keys
+        return Answer("unknown", code="NoAnswer") if is_lost else None
+
+    inv.clients.fate = fate
+
+
+def test_the_gate_sees_of_a_plan_what_its_file_says(inv: Any) -> None:
+    plan = plan_move(inv)
+    assert (plan.step, plan.action) == ("1.3", "move")
+    assert plan.target == "memory:0/fulfillment-artifacts: in/ → out/"
+    assert plan.sha256 == plan.content.sha256
+    assert (len(plan.rows), plan.is_empty) == (3, False)
+    assert (plan.way_back, plan.reversible) == (f"runbook undo {plan.id}", True)
+    parse = GATE.kind.parse
+    assert parse is not None
+    assert parse(plan.path, plan.path.read_bytes()).sha256 == plan.sha256
+
+
+def test_a_move_is_carried_out_with_the_approval_that_was_typed(inv: Any) -> None:
+    plan = plan_move(inv)
+    inv.get_approval = lambda _plan: "0" * 64
+    with pytest.raises(NotApprovedError, match=plan.sha256):
+        plan.kind.apply(inv, plan)
+    assert sorted(key for key in inv.store.objects if key.startswith("in/")) == [
+        "in/a",
+        "in/b",
+        "in/c",
+    ]
+    inv.get_approval = lambda plan: plan.sha256
+    effect = plan.kind.apply(inv, plan)
+    assert (effect.is_ok, effect.reason, effect.result["moved"]) == (True, "3 moved", 3)
+    assert {key for key in inv.store.objects if key.startswith("in/")} == set()
+    log = inv.incident.folder / "ledger" / f"{plan.id}.jsonl"
+    assert '"a person"' in log.read_text("utf-8")
+    assert plan in inv.begun
+
+
+def test_a_refused_move_has_not_begun(inv: Any) -> None:
+    plan = plan_move(inv)
+    set_parameters(inv, strict=True)
+    inv.store.put_object("in/a", b"newer")
+    with pytest.raises(DriftError, match="in/a"):
+        plan.kind.apply(inv, plan)
+    assert inv.begun == []
+
+
+def test_a_run_says_when_it_held_the_worker(inv: Any) -> None:
+    plan = plan_move(inv)
+    assert "hold" not in plan.kind.apply(inv, plan).result
+    gate = InboxGate(step="1.3")
+    hold = PausedHold()
+    gate.make_hold = lambda _inv: hold  # type: ignore[assignment, method-assign, return-value]
+    inv.store.put_object("in/d", b"d")
+    plan = plan_move(inv, gate)
+    assert plan.kind.apply(inv, plan).result["hold"] == "paused, resumed"
+
+
+def interrupt_copies(request: Request) -> Answer | None:
+    if request.kind == "copy" and request.key.startswith("out/"):
+        raise KeyboardInterrupt
+    return None
+
+
+def test_a_plan_that_was_cut_off_is_resumed_without_an_approval(inv: Any) -> None:
+    plan = plan_move(inv)
+    inv.clients.fate = interrupt_copies
+    with pytest.raises(KeyboardInterrupt, match=f"files.*runbook resume {plan.id}"):
+        plan.kind.apply(inv, plan)
+    inv.clients.fate = lambda _: None
+    inv.get_approval = lambda _plan: pytest.fail("it was approved already")
+    assert plan.kind.resume is not None
+    result = plan.kind.resume(inv, plan).result
+    assert result["moved"] + len(result["unproven"]) == 3
+
+
+def test_what_is_not_all_done_says_what_and_the_way_on(inv: Any) -> None:
+    plan = plan_move(inv)
+    inv.store.put_object("out/c", b"of another")
+    lose_answers(inv, "b")
+    effect = plan.kind.apply(inv, plan)
+    assert not effect.is_ok
+    assert effect.reason.startswith("1 moved; 1 skipped; ")
+    assert "1 unproven" in effect.reason
+    assert effect.reason.endswith(f"go on with: runbook settle {plan.id}")
+    (skipped,) = effect.result["skipped"]
+    assert skipped["key"] == "in/c"
+    assert effect.result["unproven"] == ["in/b"]
+
+
+@pytest.mark.usefixtures("named")
+def test_every_command_of_the_helper_and_of_a_move_names_the_runbook() -> None:
+    apps = (app, make_move_commands(lambda: pytest.fail("no command runs")))
+    for command in (command for each in apps for command in each.registered_commands):
+        assert command.callback is not None
+        name = command.callback.__name__.replace("_", "-")
+        assert name_runbook(f"`runbook {name} X`") == f"`runbook --runbook inbox {name} X`"
+
+
+@pytest.mark.usefixtures("named")
+def test_commands_name_a_runbook_that_is_not_the_default(inv: Any) -> None:
+    plan = plan_move(inv)
+    lose_answers(inv, "b")
+    effect = plan.kind.apply(inv, plan)
+    assert effect.reason.count(f"runbook --runbook inbox settle {plan.id}") == 1
+    assert effect.result["ways_on"][0] == f"runbook --runbook inbox settle {plan.id}"
+    inv.clients.fate = interrupt_copies
+    inv.store.put_object("in/d", b"d")
+    plan = plan_move(inv)
+    with pytest.raises(KeyboardInterrupt, match=f"runbook --runbook inbox resume {plan.id}"):
+        plan.kind.apply(inv, plan)
+    (row,) = [row for row in GATE.list_unfinished(inv.clients) if row["plan"] == plan.id]
+    assert row["way_on"] == f"runbook --runbook inbox resume {plan.id}"
+    inv.store.put_object("in/e", b"e")
+    other = plan_move(inv)
+    with pytest.raises(NotNowError, match=f"runbook --runbook inbox resume {plan.id}"):
+        other.kind.apply(inv, other)
+
+
+def test_a_refusal_of_the_move_is_one_of_the_gate() -> None:
+    for refusal in (DriftError, ExpiredError, NotApprovedError, NotNowError, SafetyError):
+        assert issubclass(refusal, GATE.kind.refusals)
+
+
+def test_a_proof_is_kept_as_evidence(inv: Any) -> None:
+    plan = plan_move(inv)
+    plan.kind.apply(inv, plan)
+    assert plan.kind.verify(inv, plan).reason == "proven by listing: 3 in place"
+    del inv.store.objects["out/a"]
+    inv.store.put_object("out/z", b"b")  # what a row had, at a key that no row names
+    effect = plan.kind.verify(inv, plan)
+    assert not effect.is_ok
+    assert "1 foreign changed" in effect.reason
+    assert "1 gone after landed" in effect.reason
+    path = inv.incident.folder / "evidence" / f"proof-{plan.id}.json"
+    kept = json.loads(path.read_text("utf-8"))
+    assert (kept["sha256"], kept["gone_after_landed"]) == (plan.sha256, 1)
+
+
+# --- orders ---
+
+
+def order_undo(inv: Any, plan: Plan) -> Plan:
+    set_parameters(inv, undo=plan.id)
+    return GATE.plan_undo(inv)
+
+
+def order_settling(inv: Any, plan: Plan, **answers: str) -> Plan:
+    set_parameters(inv, settle=plan.id, **answers)
+    return GATE.plan_settling(inv)
+
+
+@pytest.fixture
+def find_plans(inv: Any) -> Callable[[str], Path]:
+    """Let the incident find plans by their ids."""
+
+    def find(plan_id: str) -> Path:
+        return Path(inv.incident.folder / "plans" / f"{plan_id}.jsonl")
+
+    inv.incident.find_plan = find
+    return find
+
+
+@pytest.mark.usefixtures("find_plans")
+def test_an_undo_is_an_order_with_an_approval_of_its_own(inv: Any) -> None:
+    plan = plan_move(inv)
+    plan.kind.apply(inv, plan)
+    order = order_undo(inv, plan)
+    assert (order.id, order.step, order.action) == (f"{plan.id}-undo", "1.3.1", "undo")
+    assert order.sha256 == plan.content.undo_approval != plan.sha256
+    assert order.summary["objects"] == 3
+    with pytest.raises(NotNowError, match="--consumer-stands-still"):
+        order.kind.apply(inv, order)
+    set_parameters(inv, consumer_stands_still="now")
+    effect = order.kind.apply(inv, order)
+    assert effect.result["moved"] == 3
+    assert {key for key in inv.store.objects if key.startswith("out/")} == set()
+    proof = order.kind.verify(inv, order)
+    assert (proof.is_ok, proof.result["taken_back"]) == (True, 3)
+    assert not plan.kind.verify(inv, plan).is_ok
+
+
+@pytest.mark.usefixtures("find_plans")
+def test_what_was_not_moved_or_moved_long_ago_cannot_be_taken_back(inv: Any) -> None:
+    plan = plan_move(inv)
+    with pytest.raises(NotNowError, match=plan.id):
+        order_undo(inv, plan)
+    plan.kind.apply(inv, plan)
+    inv.sleep(15 * 60 + 1)
+    with pytest.raises(ExpiredError, match=plan.id):
+        order_undo(inv, plan)
+
+
+@pytest.mark.usefixtures("find_plans")
+def test_a_settling_is_an_order_that_carries_both_answers(inv: Any) -> None:
+    plan = plan_move(inv)
+    lose_answers(inv, "a", "b", "c")
+    for _ in range(3):  # the first file of a run travels alone
+        result = plan.kind.apply(inv, plan).result
+    lost = result["unproven"]
+    rows = GATE.list_to_settle(inv, plan)
+    assert [row["key"] for row in rows] == lost
+    assert set(rows[0]) == {"key", "evidence", "why", "taken_does", "not_taken_does"}
+    order = order_settling(inv, plan, taken=lost[0], not_taken="*")
+    assert (order.step, order.action) == ("1.3.2", "settle")
+    assert order.id == f"{plan.id}-settle-{order.sha256[:8]}"
+    content = order.content
+    assert isinstance(content, FollowUp)
+    assert (list(content.taken), list(content.not_taken)) == (lost[:1], lost[1:])
+    inv.clients.fate = lambda _: None
+    effect = order.kind.apply(inv, order)
+    assert (effect.is_ok, effect.result["settled"]) == (True, len(lost))
+    assert GATE.list_to_settle(inv, plan) == []
+    assert order.kind.verify(inv, order).is_ok
+    # the other answer, given later, overrules
+    again = order_settling(inv, plan, not_taken=lost[0])
+    assert again.kind.apply(inv, again).result["settled"] == 1
+    assert set(lost) <= set(inv.store.objects)
+
+
+@pytest.mark.usefixtures("find_plans")
+def test_a_settling_is_refused_if_it_was_edited_or_something_changed_since(inv: Any) -> None:
+    plan = plan_move(inv)
+    lose_answers(inv, "b")
+    (lost,) = plan.kind.apply(inv, plan).result["unproven"]
+    order = order_settling(inv, plan, not_taken=lost)
+    edited = order.path.read_bytes().replace(b'"not_taken": ', b'"taken": ')
+    edited = edited.replace(b'"taken": []', b'"not_taken": []')
+    parse = GATE.kind.parse
+    assert parse is not None
+    with pytest.raises(NotApprovedError, match=f"settle {plan.id}"):
+        order.kind.apply(inv, parse(order.path, edited))
+    inv.store.put_object("in/b", b"put again")
+    with pytest.raises(NotApprovedError, match=f"settle {plan.id}"):
+        order.kind.apply(inv, order)
+
+
+@pytest.mark.usefixtures("find_plans")
+@pytest.mark.parametrize(
+    ("answers", "word"),
+    [
+        ({"taken": "*", "not_taken": "*"}, "both answers"),
+        ({"taken": "in/a", "not_taken": "in/a"}, "both taken and not taken"),
+        ({"taken": "in/z"}, "in/z"),
+    ],
+)
+def test_answers_that_contradict_or_name_nothing_are_wrong_usage(
+    inv: Any, answers: dict[str, str], word: str
+) -> None:
+    plan = plan_move(inv)
+    lose_answers(inv, "a")
+    plan.kind.apply(inv, plan)
+    with pytest.raises(UsageError, match=word):
+        order_settling(inv, plan, **answers)
+
+
+@pytest.mark.usefixtures("find_plans")
+def test_an_order_that_is_torn_or_lacks_its_plan_is_refused(inv: Any) -> None:
+    plan = plan_move(inv)
+    plan.kind.apply(inv, plan)
+    order = order_undo(inv, plan)
+    parse = GATE.kind.parse
+    assert parse is not None
+    content = order.path.read_bytes()
+    assert parse(order.path, content).sha256 == order.sha256
+    with pytest.raises(PlanAlteredError, match=order.path.name):
+        parse(order.path, content[:-3] + b"\n")
+    plan.path.unlink()
+    with pytest.raises(PlanAlteredError, match=order.path.name):
+        parse(order.path, content)
+
+
+def test_since_when_nothing_consumes_is_now_or_a_time() -> None:
+    assert read_since("") is None
+    assert read_since("now") is FROM_NOW_ON
+    assert read_since("2026-11-24T03:14:00Z") == NOW
+    with pytest.raises(UsageError, match="--consumer-stands-still"):
+        read_since("yesterday")
+
+
+def test_keys_are_a_list_with_commas_or_json() -> None:
+    assert read_keys("in/a, in/b") == ["in/a", "in/b"]
+    assert read_keys('["in/a,b", "in/c"]') == ["in/a,b", "in/c"]
+    for text in ('["in/a"', "[1]"):
+        with pytest.raises(UsageError):
+            read_keys(text)

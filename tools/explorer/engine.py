@@ -1,0 +1,45 @@
+"""The engine that is explored: the one place that names its package."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import objectmove as package
+from objectmove import (
+    book,
+    bucket,
+    carry,
+    errors,
+    message,
+    plan,
+    planning,
+    probe,
+    proof,
+    result,
+    run,
+    settling,
+    table,
+)
+
+__all__ = [
+    "book",
+    "bucket",
+    "carry",
+    "errors",
+    "message",
+    "plan",
+    "planning",
+    "probe",
+    "proof",
+    "result",
+    "run",
+    "settling",
+    "table",
+]
+
+
+def list_modules() -> list[ModuleType]:
+    """Return the engine's modules."""
+    prefix = f"{package.__name__}."
+    return [module for name, module in sorted(sys.modules.items()) if name.startswith(prefix)]
