@@ -165,7 +165,7 @@ class Settings(base.Settings):
     release_clock_spread_s: float = Field(
         5, ge=0, description="the clocks of the store's nodes differ by at most so many seconds"
     )
-    release_lease_s: float = Field(60, gt=0, description="a claim lapses after so many seconds")
+    release_lease_s: float = Field(60, gt=0, description="a lock lapses after so many seconds")
     release_undo_window_minutes: float = Field(15, gt=0)
 
     lag_threshold_minutes: float = Field(10, gt=0)
@@ -203,7 +203,7 @@ class Settings(base.Settings):
         if self.release_lease_s <= longest_request_s:
             wrong.append(
                 "RELEASE_LEASE_S: must be more than RELEASE_EFFECT_S + RELEASE_CLOCK_SPREAD_S + 2: "
-                "every request must be over before the claim lapses"
+                "every request must be over before the lock lapses"
             )
         if wrong:
             raise ValueError("; ".join(wrong))

@@ -37,7 +37,7 @@ DELAY_ALERT = "FulfillmentDelay"
 UPLOAD_ALERT = "FulfillmentUploadFailing"
 #: The roles of the needed readings.
 NEEDED_ROLES = (Role.ALERT, Role.BACKLOG, Role.SYMPTOM)
-#: Actions that have a ledger and a proof of each object, and that can be resumed.
+#: Actions that have a log and a proof of each object, and that can be resumed.
 MOVES = ("release", "undo", "settle")
 #: The steps whose actions are the remedy: labels are moved, or a service is brought back.
 _REMEDIES = ("6.1", "6.2")

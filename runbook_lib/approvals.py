@@ -1,7 +1,7 @@
 """What a plan is, and the gate's rules: a plan is carried out when its SHA-256 is approved.
 
 A plan is the file ``plans/<id>.jsonl``, and the SHA-256 of its bytes is the approval. A plan that
-can be resumed keeps a ledger. Any other plan is carried out once, and the file
+can be resumed keeps a log. Any other plan is carried out once, and the file
 ``plans/<id>.applied.json`` marks it as used.
 """
 
@@ -104,7 +104,7 @@ class Plan:
 
     @property
     def trace(self) -> Path:
-        """The file that shows that the plan was begun: its ledger, or the mark of its use."""
+        """The file that shows that the plan was begun: its log, or the mark of its use."""
         if self.kind.resume is not None:
             return self.path.parents[1] / "ledger" / self.path.name
         return self.path.with_name(f"{self.id}.applied.json")

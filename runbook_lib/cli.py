@@ -398,7 +398,7 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
 
 
 def _say_repair(error: LogDamagedError) -> str:
-    """Say what to do about a damaged ledger."""
+    """Say what to do about a damaged log of a plan."""
     incident_id = Path(error.path).parents[1].name  # <incident>/ledger/<plan>.jsonl
     repair = f"Put the file back from {incident_id}.zip or a backup."
     return f"{repair} To see what else was altered: runbook verify-report {incident_id}"

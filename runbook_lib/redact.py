@@ -1,6 +1,6 @@
 """Hide secrets in texts. What shows, stores or sends text calls this first.
 
-Plans, ledgers and proofs are stored as they are: they must name objects exactly.
+Plans, logs of moves and proofs are stored as they are: they must name objects exactly.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ def make_release_plan(
 
 
 def _get_timing(settings: Settings) -> Timing:
-    """Return the times of a claim and of the store, as the settings say."""
+    """Return the times of the lock and of the store, as the settings say."""
     return Timing(
         lease_s=settings.release_lease_s,
         effect_s=settings.release_effect_s,

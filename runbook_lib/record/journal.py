@@ -132,8 +132,8 @@ class Journal:
     Notes
     -----
     Several processes and threads may use it at once. After a failed write the journal reads the
-    file anew, and accepts entries again when the disk has room. A ledger, in contrast, accepts
-    nothing after a failed write.
+    file anew, and accepts entries again when the disk has room. A ``ChainedLog`` accepts nothing
+    after a failed write.
     """
 
     def __init__(self, path: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
