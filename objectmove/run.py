@@ -253,13 +253,21 @@ class Run:
                     self._let_go()
                     return self._report()
             numbers = [part] if part else range(1, len(release.parts) + 1)
+        held = []
         for number in numbers:
             try:
                 self._work_part(number, may_begin=begins == "release")
-            except HeldError as error:
+            except HeldError:
                 if part:
                     raise
-                self._stopped = str(error)  # another machine may work on it
+                held.append(number)
+        for number in held:
+            try:
+                with self._make_book("short", number):
+                    pass  # the run that had its lock was killed
+                self._work_part(number, may_begin=begins == "release")
+            except HeldError as error:
+                self._stopped = str(error)  # another machine works on it
         with self._open("long"), self._catching(release):
             self._let_go()
             return self._report(part)
