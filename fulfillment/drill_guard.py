@@ -93,13 +93,15 @@ def _say_alerts(clients: Clients) -> Iterator[str]:
 
 
 def _say_releases(settings: Settings, clients: Clients) -> Iterator[str]:
-    """Yield who works in the bucket, and each release for which the worker is held."""
+    """Yield who works in the bucket, and each release that is unfinished or holds the worker."""
     lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
     if lock is not None:
         yield f"{lock.by} on {lock.host} carries out {lock.plan}"
     for row in GATE.list_unfinished(clients):
         if row["held_by"]:
             yield f"{row['held_by']} holds the worker for {row['plan']} since {row['held_since']}"
+        elif row["state"] == "not finished":
+            yield f"{row['plan']} is not finished: {row['way_on']}"
 
 
 def _say_backlog(settings: Settings, clients: Clients, now: datetime) -> Iterator[str]:

@@ -678,7 +678,7 @@ class Run:
             return
         why = self._find_change()
         changed = {} if why else self._find_changed(book, numbers, carrier)
-        allowed = max(_FEW_CHANGED, len(self.plan.rows) // 10)
+        allowed = max(_FEW_CHANGED, (piece.end - piece.start) // 10)
         if self._is_strict or not self.operator.hold.holds:
             allowed = 0
         if len(changed) > allowed:

@@ -283,7 +283,8 @@ def check_old_releases(bucket: S3Bucket) -> None:
         if seen.key == NEWER:
             continue
         plan, _, name = seen.key.removeprefix(OLD_RELEASES).partition("/")
-        plans[plan] = name == "ended.json" or plans.get(plan, False)
+        if name != "plan.jsonl":  # a plan alone was never begun
+            plans[plan] = name == "ended.json" or plans.get(plan, False)
     for plan, is_ended in plans.items():
         if not is_ended:
             raise OldReleaseError(
