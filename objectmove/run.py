@@ -594,7 +594,7 @@ class Run:
                 self._move_waiting(book, carrier)
             carrier.park()
         except (StoppedError, MoversError) as error:
-            if book.is_lost:
+            if book.is_lost or self.main.state.moves[piece.id].announced_at is None:
                 raise
             self._stopped = str(error)
         except KeyboardInterrupt:
@@ -711,6 +711,8 @@ class Run:
                 changed[number] = "someone else took it away"
             elif seen is not None and owned.explain(seen):
                 changed[number] = "an earlier plan holds it"
+            elif seen is not None and not seen.has_etag:
+                carrier.unsure.add(number)
         keys = {rows[number].to: number for number in numbers}
         for number, seen in scan(self.bucket, header.to, keys, book.renew):
             if seen is not None:
