@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from .bucket import REFUSED, Answer, Request, S3Bucket
@@ -46,9 +47,8 @@ def check_right_to_delete(bucket: S3Bucket, prefix: str, timing: Timing) -> None
     -----
     Changes nothing: there is no such key.
     """
-    key = f"{prefix}{SCRATCH_NAME}{secrets.token_hex(8)}"
-    request = Request("delete", key, if_match=_WRONG)
-    (answer,) = bucket.send([request], signed_at=bucket.read_clock(), expires_s=timing.expires_s)
+    request = Request("delete", _name_scratch(prefix), if_match=_WRONG)
+    answer = _send_now(bucket, timing, request)
     if answer.effect == "none" and answer.code in REFUSED:
         raise NotReadyError(
             f"these credentials may not delete under {prefix} ({answer.code} {answer.message}): "
@@ -222,15 +222,11 @@ class _Scratch:
 
     def _place(self, request: Request) -> Request:
         """Return a request about whole keys in place of letters."""
-        keys: Mapping[str, str] = {self._root + key: etag for key, etag in request.keys.items()}
-        return Request(
-            request.kind,
-            self._root + request.key if request.key else "",
+        return replace(
+            request,
+            key=self._root + request.key if request.key else "",
             source=self._root + request.source if request.source else "",
-            if_match=request.if_match,
-            if_absent=request.if_absent,
-            body=request.body,
-            keys=keys,
+            keys={self._root + key: etag for key, etag in request.keys.items()},
         )
 
 
@@ -244,12 +240,20 @@ def _list_codes(answers: Sequence[Answer]) -> set[str]:
 
 def _can_park(bucket: S3Bucket, parked: str, timing: Timing) -> bool:
     """Tell whether we may put and delete an object under the parking prefix."""
-    key = f"{parked}{SCRATCH_NAME}{secrets.token_hex(8)}"
-    now = bucket.read_clock()
-    put = Request("put", key, body=b"a", if_absent=True)
-    (answer,) = bucket.send([put], signed_at=now, expires_s=timing.expires_s)
-    if answer.effect != "done":
+    key = _name_scratch(parked)
+    put = _send_now(bucket, timing, Request("put", key, body=b"a", if_absent=True))
+    if put.effect != "done":
         return False
-    delete = Request("delete", key, if_match=answer.etag)
-    (answer,) = bucket.send([delete], signed_at=now, expires_s=timing.expires_s)
-    return answer.effect == "done"
+    deleted = _send_now(bucket, timing, Request("delete", key, if_match=put.etag))
+    return deleted.effect == "done"
+
+
+def _name_scratch(prefix: str) -> str:
+    """Return a key under a prefix that nobody else has."""
+    return f"{prefix}{SCRATCH_NAME}{secrets.token_hex(8)}"
+
+
+def _send_now(bucket: S3Bucket, timing: Timing, request: Request) -> Answer:
+    """Send one request, signed with the store's time."""
+    (answer,) = bucket.send([request], signed_at=bucket.read_clock(), expires_s=timing.expires_s)
+    return answer
