@@ -40,6 +40,7 @@ CLAIMS = ".runbook/claims/"
 #: How often a conditional save is sent again when nobody knows what became of it.
 _TRIES = 3
 _FORMAT: Literal["objectmove/state/1"] = "objectmove/state/1"
+_TOO_OLD = Answer("none", code="NotSent", message="our signature is too old")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _UNMET = ("PreconditionFailed", "ConditionalRequestConflict")
 
@@ -165,7 +166,9 @@ class Book:
         """Take the lock; else return who has it, and a count that grows while they work."""
         claimer = None if self._is_conditional else self._claim()
         read = read_state(self.bucket, self.key)
-        holder = claimer or self._find_other(read)
+        holder = claimer or find_holder(read, self.timing.spread_s)
+        if holder is not None and holder.token == self._lock.token:
+            holder = None
         is_new = read is None and self.key == STATE
         if is_new:
             check_old_releases(self.bucket)
@@ -175,11 +178,6 @@ class Book:
             return None, 0
         self._withdraw()
         return holder or self._lock, read.state.count if read else -1
-
-    def _find_other(self, read: Read | None) -> Lock | None:
-        """Return who else has the lock, by a state as it was read."""
-        holder = find_holder(read, self.timing.spread_s)
-        return None if holder is None or holder.token == self._lock.token else holder
 
     def _take(self, read: Read | None) -> bool:
         """Write ourselves into the state as it was read; return whether we did."""
@@ -295,7 +293,7 @@ class Book:
         elif sent_at - self._stamped_at < self.timing.expires_s:
             date = self.stamp
         else:
-            return Answer("none", code="NotSent", message="our signature is too old")
+            return _TOO_OLD
         (answer,) = self.bucket.send([put], signed_at=date, expires_s=self.timing.expires_s)
         if answer.effect == "done":
             elapsed = timedelta(seconds=self.clock.monotonic() - sent_at)
@@ -326,8 +324,7 @@ class Book:
     ) -> list[Answer]:
         """Send changes, each once; send none when their signatures would have expired already."""
         expires_s = self.timing.expires_s
-        answers = [Answer("none", code="NotSent", message="our signature is too old")]
-        answers *= len(requests)
+        answers = [_TOO_OLD] * len(requests)
 
         def take(index: int, answer: Answer) -> None:
             """Keep an answer; a refusal that came after the signature expired proves nothing."""
