@@ -21,7 +21,7 @@ from typing import Literal, Self
 
 from pydantic import TypeAdapter
 
-from .bucket import Answer, OnAnswer, Request, S3Bucket, parse_time
+from .bucket import UNMET, Answer, OnAnswer, Request, S3Bucket, parse_time
 from .errors import HeldError, NotReadyError, StoppedError, StoreError
 from .plan import Timing
 from .state import (
@@ -42,7 +42,6 @@ _TRIES = 3
 _FORMAT: Literal["objectmove/state/1"] = "objectmove/state/1"
 _TOO_OLD = Answer("none", code="NotSent", message="our signature is too old")
 _NEVER = datetime.min.replace(tzinfo=UTC)
-_UNMET = ("PreconditionFailed", "ConditionalRequestConflict")
 
 Patience = Literal["none", "short", "long"]
 Notice = Callable[[str], None]
@@ -137,7 +136,7 @@ class Book:
             is_over = self._patience == "none" or self.clock.monotonic() > began + lapse_s + 30
             if is_over or (has_saved and self._patience == "short"):
                 why = f"{text}, or was killed: then its lock lapses within {lapse_s:g} s. Try again"
-                raise HeldError(why, count=count)
+                raise HeldError(why)
             first_count = count
             self.notice(f"{text}, or was killed: its lock lapses within {lapse_s:g} s")
             # At random: two runs that withdraw at once must not do so for ever.
@@ -151,11 +150,6 @@ class Book:
             self.state.lock = None
             self.save()
             self._withdraw()
-
-    @property
-    def fence_at(self) -> datetime:
-        """The store's time after which no request that is signed now can take effect."""
-        return self.stamp + timedelta(seconds=self.timing.fence_s)
 
     @property
     def has_unknown_change(self) -> bool:
@@ -272,7 +266,7 @@ class Book:
             with suppress(StoreError):
                 if self._read_back():
                     return True
-            if answer.code in _UNMET:
+            if answer.code in UNMET:
                 return False
             if not self._is_conditional and answer.effect == "unknown":
                 # It may still take effect. Our claim stays, and keeps others out until then.
@@ -304,9 +298,10 @@ class Book:
         """Tell whether the state is what we wrote last."""
         sent_at = self.clock.monotonic()
         read = read_state(self.bucket, self.key)
-        if read is None or read.state.lock is None or read.state.count != self.state.count:
+        if read is None or read.state.lock is None:
             return False
-        if read.state.lock.token != self._lock.token:
+        ours = (self._lock.token, self.state.count)
+        if (read.state.lock.token, read.state.count) != ours:
             return False
         self._note_saved(read.seen.etag, read.seen.last_modified, sent_at)
         return True
@@ -333,7 +328,8 @@ class Book:
             if is_late and is_refusal:
                 answer = replace(answer, effect="unknown")
             if answer.effect == "unknown":
-                self._unknown_until = max(self._unknown_until, self.fence_at)
+                fence_at = self.stamp + timedelta(seconds=self.timing.fence_s)
+                self._unknown_until = max(self._unknown_until, fence_at)
             answers[index] = answer
             on_answer(index, answer)
 

@@ -29,8 +29,6 @@ from .message import Message, Reach, Reply, Sink
 
 Texts = Mapping[str, str]
 
-_NO_TEXTS: Texts = {}
-
 _META = "x-amz-meta-"
 _ENCRYPTION = "x-amz-server-side-encryption"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
@@ -58,8 +56,11 @@ REFUSED = {
     "SignatureDoesNotMatch",
 }
 """Codes of a 403 by which the store says that it checked signature and rights, and did nothing."""
-#: Characters that some requests cannot carry: controls, surrogates, and what XML 1.0 forbids.
-_UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+#: Codes of a store that refuses a request because its condition is not met.
+UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
+#: What some requests cannot carry: controls, surrogates, and what XML 1.0 forbids; a segment that
+#: is empty, ``.`` or ``..``.
+_UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]|(^|/)\.{0,2}(/|$)")
 _MD5 = re.compile("[0-9a-f]{32}")
 #: How long the signature of a read is valid.
 _READ_EXPIRES_S = 900
@@ -99,7 +100,7 @@ class Seen(Version):
     """
 
     metadata: Texts | None = None
-    headers: Texts = field(default_factory=lambda: _NO_TEXTS)
+    headers: Texts = field(default_factory=dict)
     has_etag: bool = True
 
     @property
@@ -181,10 +182,7 @@ def is_key_supported(key: str) -> bool:
     Clients and servers remove empty segments and the segments ``.`` and ``..``: the request would
     name another key. Control characters cannot stand in the XML of a bulk delete.
     """
-    if _UNSUPPORTED.search(key) is not None:
-        return False
-    segments = key.split("/")
-    return not any(segment in ("", ".", "..") for segment in segments)
+    return _UNSUPPORTED.search(key) is None
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -371,8 +369,7 @@ class S3Bucket(Reach):
         StoreError
             When there is no answer.
         """
-        message = Message("GET", path, {"host": self._host})
-        (reply,) = self._http.exchange([lambda: message], resend=True)
+        (reply,) = self._http.exchange([partial(Message, "GET", path)], resend=True)
         if reply.status < 1:  # NOT_SENT or NO_ANSWER
             raise _make_error(reply, f"GET {self.url}{path}")
         return reply

@@ -60,7 +60,6 @@ Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
 if ``needs_metadata`` says so."""
 
 Begun = Mapping[str, Callable[[], Plan | None]]
-_NONE_BEGUN: Begun = {}
 """The plans of which this machine's log shows an announcement and no end; see ``list_begun``."""
 
 
@@ -78,9 +77,9 @@ def make_plan(
     needs_metadata: bool = False,
     match: str = "*",
     first: int | None = None,
-    begun: Begun = _NONE_BEGUN,
-    memory_removed: bool = False,
-    clock: Clock | None = None,
+    begun: Begun,
+    memory_removed: bool,
+    clock: Clock,
 ) -> Plan:
     """Write the plan of a move from one prefix to another.
 
@@ -122,7 +121,7 @@ def make_plan(
     check_prefixes(source, header["to"], parked)
     abilities = probe(bucket, timing=timing, parked=parked)
     check_right_to_delete(bucket, source, timing)
-    state = _ensure_state(bucket, timing, abilities, header["made_by"], clock or Clock())
+    state = _ensure_state(bucket, timing, abilities, header["made_by"], clock)
     forgotten = _list_forgotten(state, begun)
     if forgotten and not memory_removed:
         raise ForgottenError(
@@ -275,7 +274,7 @@ class _Selection:
         An object of which the listing says that its ETag is no hash is looked at, too.
         """
         keys = [seen.key for seen in listed if self.needs_head or not (seen.etag and seen.has_hash)]
-        looks = look_surely(self.bucket, keys) if keys else {}
+        looks = look_surely(self.bucket, keys)
         seen_objects = []
         for seen in listed:
             head = looks.get(seen.key) if seen.key in keys else seen

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from .bucket import REFUSED, Answer, Request, S3Bucket
+from .bucket import REFUSED, UNMET, Answer, Request, S3Bucket
 from .errors import NotReadyError, StoreError
 from .plan import Abilities, Timing
 
@@ -31,8 +31,6 @@ _LETTERS = _PUT_FIRST + "jnpqrs"
 _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"}
 #: An ETag that no object has.
 _WRONG = "0" * 32
-#: Codes of a store that refuses a request because its condition is not met.
-_UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
 def check_right_to_delete(bucket: S3Bucket, prefix: str, timing: Timing) -> None:
@@ -125,15 +123,15 @@ def _try_all(scratch: _Scratch, has_parking: bool) -> Abilities:
         raise NotReadyError(
             "the store accepts expired requests: a request of ours could take effect much later"
         )
-    refuses_renames = {answer.code for answer in unmet[1:]} <= _UNMET
+    refuses_renames = {answer.code for answer in unmet[1:]} <= UNMET
     has_renamed = renamed.effect == "done" and after.get("n") == etags["m"] and "m" not in after
     return Abilities(
-        conditional_put=put_over.code in _UNMET
-        and put_onto.code in _UNMET
+        conditional_put=put_over.code in UNMET
+        and put_onto.code in UNMET
         and put_again.effect == "done"
         and after["c"] == etags["c"],
-        conditional_copy=copied_over.code in _UNMET and after["b"] == etags["b"],
-        conditional_delete=deleted_other.code in _UNMET and "d" in after,
+        conditional_copy=copied_over.code in UNMET and after["b"] == etags["b"],
+        conditional_delete=deleted_other.code in UNMET and "d" in after,
         conditional_bulk="h" in after and deleted_many.effect == "done" and "f" not in after,
         rename=refuses_renames
         and has_renamed
