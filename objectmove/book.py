@@ -21,7 +21,7 @@ from typing import Literal, Self
 
 from pydantic import TypeAdapter
 
-from .bucket import Answer, OnAnswer, Request, S3Bucket, parse_time
+from .bucket import UNMET, Answer, OnAnswer, Request, S3Bucket, parse_time
 from .errors import HeldError, NotReadyError, StoppedError, StoreError
 from .plan import Timing
 from .state import (
@@ -40,8 +40,8 @@ CLAIMS = ".runbook/claims/"
 #: How often a conditional save is sent again when nobody knows what became of it.
 _TRIES = 3
 _FORMAT: Literal["objectmove/state/1"] = "objectmove/state/1"
+_TOO_OLD = Answer("none", code="NotSent", message="our signature is too old")
 _NEVER = datetime.min.replace(tzinfo=UTC)
-_UNMET = ("PreconditionFailed", "ConditionalRequestConflict")
 
 Patience = Literal["none", "short", "long"]
 Notice = Callable[[str], None]
@@ -136,7 +136,7 @@ class Book:
             is_over = self._patience == "none" or self.clock.monotonic() > began + lapse_s + 30
             if is_over or (has_saved and self._patience == "short"):
                 why = f"{text}, or was killed: then its lock lapses within {lapse_s:g} s. Try again"
-                raise HeldError(why, count=count)
+                raise HeldError(why)
             first_count = count
             self.notice(f"{text}, or was killed: its lock lapses within {lapse_s:g} s")
             # At random: two runs that withdraw at once must not do so for ever.
@@ -152,11 +152,6 @@ class Book:
             self._withdraw()
 
     @property
-    def fence_at(self) -> datetime:
-        """The store's time after which no request that is signed now can take effect."""
-        return self.stamp + timedelta(seconds=self.timing.fence_s)
-
-    @property
     def has_unknown_change(self) -> bool:
         """Whether a change of ours has no certain answer, and may still take effect."""
         return self.stamp < self._unknown_until
@@ -165,7 +160,9 @@ class Book:
         """Take the lock; else return who has it, and a count that grows while they work."""
         claimer = None if self._is_conditional else self._claim()
         read = read_state(self.bucket, self.key)
-        holder = claimer or self._find_other(read)
+        holder = claimer or find_holder(read, self.timing.spread_s)
+        if holder is not None and holder.token == self._lock.token:
+            holder = None
         is_new = read is None and self.key == STATE
         if is_new:
             check_old_releases(self.bucket)
@@ -175,11 +172,6 @@ class Book:
             return None, 0
         self._withdraw()
         return holder or self._lock, read.state.count if read else -1
-
-    def _find_other(self, read: Read | None) -> Lock | None:
-        """Return who else has the lock, by a state as it was read."""
-        holder = find_holder(read, self.timing.spread_s)
-        return None if holder is None or holder.token == self._lock.token else holder
 
     def _take(self, read: Read | None) -> bool:
         """Write ourselves into the state as it was read; return whether we did."""
@@ -274,7 +266,7 @@ class Book:
             with suppress(StoreError):
                 if self._read_back():
                     return True
-            if answer.code in _UNMET:
+            if answer.code in UNMET:
                 return False
             if not self._is_conditional and answer.effect == "unknown":
                 # It may still take effect. Our claim stays, and keeps others out until then.
@@ -295,7 +287,7 @@ class Book:
         elif sent_at - self._stamped_at < self.timing.expires_s:
             date = self.stamp
         else:
-            return Answer("none", code="NotSent", message="our signature is too old")
+            return _TOO_OLD
         (answer,) = self.bucket.send([put], signed_at=date, expires_s=self.timing.expires_s)
         if answer.effect == "done":
             elapsed = timedelta(seconds=self.clock.monotonic() - sent_at)
@@ -306,9 +298,10 @@ class Book:
         """Tell whether the state is what we wrote last."""
         sent_at = self.clock.monotonic()
         read = read_state(self.bucket, self.key)
-        if read is None or read.state.lock is None or read.state.count != self.state.count:
+        if read is None or read.state.lock is None:
             return False
-        if read.state.lock.token != self._lock.token:
+        ours = (self._lock.token, self.state.count)
+        if (read.state.lock.token, read.state.count) != ours:
             return False
         self._note_saved(read.seen.etag, read.seen.last_modified, sent_at)
         return True
@@ -326,8 +319,7 @@ class Book:
     ) -> list[Answer]:
         """Send changes, each once; send none when their signatures would have expired already."""
         expires_s = self.timing.expires_s
-        answers = [Answer("none", code="NotSent", message="our signature is too old")]
-        answers *= len(requests)
+        answers = [_TOO_OLD] * len(requests)
 
         def take(index: int, answer: Answer) -> None:
             """Keep an answer; a refusal that came after the signature expired proves nothing."""
@@ -336,7 +328,8 @@ class Book:
             if is_late and is_refusal:
                 answer = replace(answer, effect="unknown")
             if answer.effect == "unknown":
-                self._unknown_until = max(self._unknown_until, self.fence_at)
+                fence_at = self.stamp + timedelta(seconds=self.timing.fence_s)
+                self._unknown_until = max(self._unknown_until, fence_at)
             answers[index] = answer
             on_answer(index, answer)
 

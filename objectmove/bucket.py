@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import lru_cache, partial
+from functools import partial
 from typing import Literal
 from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree as ET
@@ -28,8 +28,6 @@ from .errors import AbsentError, DeniedError, StoreError
 from .message import Message, Reach, Reply, Sink
 
 Texts = Mapping[str, str]
-
-_NO_TEXTS: Texts = {}
 
 _META = "x-amz-meta-"
 _ENCRYPTION = "x-amz-server-side-encryption"
@@ -58,15 +56,18 @@ REFUSED = {
     "SignatureDoesNotMatch",
 }
 """Codes of a 403 by which the store says that it checked signature and rights, and did nothing."""
-#: Characters that some requests cannot carry: controls, surrogates, and what XML 1.0 forbids.
-_UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+#: Codes of a store that refuses a request because its condition is not met.
+UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
+#: What some requests cannot carry: controls, surrogates, and what XML 1.0 forbids; a segment that
+#: is empty, ``.`` or ``..``.
+_UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]|(^|/)\.{0,2}(/|$)")
 _MD5 = re.compile("[0-9a-f]{32}")
 #: How long the signature of a read is valid.
 _READ_EXPIRES_S = 900
 #: The HTTP method of each kind of request that is not named after its method.
 _METHODS = {"copy": "PUT", "rename": "PUT", "delete_many": "POST"}
-#: The header with the ETag of a source, for each kind of request that has one.
-_CONDITIONS = {"copy": "x-amz-copy-source-if-match", "rename": "x-amz-rename-source-if-match"}
+#: The header that names the source, for each kind of request that has one.
+_SOURCES = {"copy": "x-amz-copy-source", "rename": "x-amz-rename-source"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Seen(Version):
     """
 
     metadata: Texts | None = None
-    headers: Texts = field(default_factory=lambda: _NO_TEXTS)
+    headers: Texts = field(default_factory=dict)
     has_etag: bool = True
 
     @property
@@ -172,9 +173,7 @@ OnAnswer = Callable[[int, Answer], None]
 Look = dict[str, Seen | None]
 """What is at each key; None where nothing is. A key that could not be read is missing."""
 
-_NOT_SENT = Answer("none", code="NotSent")
-_NO_ANSWER = Answer("unknown", code="NoAnswer")
-_UNANSWERED = {Reply.NOT_SENT: _NOT_SENT, Reply.NO_ANSWER: _NO_ANSWER}
+_UNANSWERED = {Reply.NOT_SENT: "NotSent", Reply.NO_ANSWER: "NoAnswer"}
 
 
 def is_key_supported(key: str) -> bool:
@@ -183,10 +182,7 @@ def is_key_supported(key: str) -> bool:
     Clients and servers remove empty segments and the segments ``.`` and ``..``: the request would
     name another key. Control characters cannot stand in the XML of a bulk delete.
     """
-    if _UNSUPPORTED.search(key) is not None:
-        return False
-    segments = key.split("/")
-    return not any(segment in ("", ".", "..") for segment in segments)
+    return _UNSUPPORTED.search(key) is None
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -242,7 +238,10 @@ class S3Bucket(Reach):
             query["max-keys"] = str(page_size)
         what = f"list {self.name}/{prefix}"
         while True:
-            page = self._fetch_page(query, what, "ListBucketResult")
+            reply = self.fetch(Request("get", query=query), what)
+            page = parse_xml(reply.body, "ListBucketResult")
+            if page is None:
+                raise StoreError(f"{what}: the answer is not a listing")
             for seen in _read_objects(page):
                 if with_folders or not seen.key.endswith("/"):
                     yield seen
@@ -252,20 +251,6 @@ class S3Bucket(Reach):
             if not token or query.get("continuation-token") == token:
                 raise StoreError(f"{what}: the listing does not go on")
             query["continuation-token"] = token
-
-    def _fetch_page(self, query: Texts, what: str, root: str) -> ET.Element:
-        """Return one page of a listing.
-
-        Parameters
-        ----------
-        what : what the request does, in words
-        root : the name of the XML's root element
-        """
-        reply = self.fetch(Request("get", query=query), what)
-        page = parse_xml(reply.body, root)
-        if page is None:
-            raise StoreError(f"{what}: the answer is not a listing")
-        return page
 
     def look(self, keys: Sequence[str], *, failed: dict[str, StoreError] | None = None) -> Look:
         """Return each object with its metadata; leave out the keys that could not be read.
@@ -322,17 +307,11 @@ class S3Bucket(Reach):
         A 404 without the store's mark may come from something in front of the store: then a
         listing decides.
         """
-        if reply.status != 404:
-            return False
-        return ABSENCE_MARK in reply.headers or not self._is_listed(key)
-
-    def _is_listed(self, key: str) -> bool:
-        """Tell whether the first entry of a listing with the key as prefix is the key itself."""
-        query = {"list-type": "2", "prefix": key, "max-keys": "1", "encoding-type": "url"}
-        page = self._fetch_page(query, f"list {self.name}/{key}", "ListBucketResult")
-        items = page.iterfind("{*}Contents")
-        keys = [unquote_plus(_text(item, "Key")) for item in items]
-        return key in keys
+        if reply.status != 404 or ABSENCE_MARK in reply.headers:
+            return reply.status == 404
+        # The key itself is the first that a listing can have with the key as prefix.
+        first = next(self.list_objects(key, with_folders=True, page_size=1), None)
+        return first is None or first.key != key
 
     def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:
         """Return an object's content, its version, and the store's time of the answer.
@@ -355,8 +334,7 @@ class S3Bucket(Reach):
     def read_sha256(self, key: str) -> str:
         """Return the SHA-256 of an object's content, read in parts."""
         digest = hashlib.sha256()
-        request = Request("get", key)
-        self.fetch(request, f"read {key}", digest.update)
+        self.fetch(Request("get", key), f"read {key}", digest.update)
         return digest.hexdigest()
 
     def fetch(self, request: Request, what: str, sink: Sink | None = None) -> Reply:
@@ -380,10 +358,8 @@ class S3Bucket(Reach):
     def read_clock(self) -> datetime:
         """Return the store's time in whole seconds, from the Date header of a signed answer."""
         query = {"list-type": "2", "max-keys": "1", "prefix": ".runbook/"}
-        request = Request("get", query=query)
-        reply = self.fetch(request, "read the clock")
-        date = reply.headers.get("date", "")
-        return parse_time(date)
+        reply = self.fetch(Request("get", query=query), "read the clock")
+        return parse_time(reply.headers.get("date", ""))
 
     def ask(self, path: str) -> Reply:
         """Return the answer to an unsigned GET of one of the server's own pages.
@@ -393,8 +369,7 @@ class S3Bucket(Reach):
         StoreError
             When there is no answer.
         """
-        message = Message("GET", path, {"host": self._host})
-        (reply,) = self._http.exchange([lambda: message], resend=True)
+        (reply,) = self._http.exchange([partial(Message, "GET", path)], resend=True)
         if reply.status < 1:  # NOT_SENT or NO_ANSWER
             raise _make_error(reply, f"GET {self.url}{path}")
         return reply
@@ -421,16 +396,14 @@ class S3Bucket(Reach):
             After ``on_answer`` was called for every request. The effect of a request that was not
             sent is ``none``, of one without an answer ``unknown``.
         """
-        answers = [_NOT_SENT] * len(requests)
+        answers = [Answer("none")] * len(requests)
 
         def take(index: int, reply: Reply) -> None:
             """Keep what a reply proves, and pass it on."""
             answers[index] = read_answer(requests[index], reply)
             on_answer(index, answers[index])
 
-        makers = [
-            partial(self._make_message, request, signed_at, expires_s) for request in requests
-        ]
+        makers = [partial(self._make_message, each, signed_at, expires_s) for each in requests]
         self._http.exchange(makers, take)
         return answers
 
@@ -451,12 +424,13 @@ class S3Bucket(Reach):
         body = request.body
         if request.if_absent:
             headers["if-none-match"] = "*"
-        if request.if_match:
-            name = _CONDITIONS.get(request.kind, "if-match")
-            headers[name] = f'"{request.if_match}"'
+        condition = "if-match"
         if request.source:
-            name = "x-amz-rename-source" if request.kind == "rename" else "x-amz-copy-source"
+            name = _SOURCES[request.kind]
+            condition = f"{name}-if-match"
             headers[name] = quote(f"/{self.name}/{request.source}", safe="/~")
+        if request.if_match:
+            headers[condition] = f'"{request.if_match}"'
         if request.kind == "copy" and request.headers:
             headers["x-amz-metadata-directive"] = "REPLACE"
         if request.kind == "rename":
@@ -469,13 +443,8 @@ class S3Bucket(Reach):
         method = _METHODS.get(request.kind, request.kind.upper())
         path = f"{self._root}/{request.key}" if request.key else self._root or "/"
         path = quote(path, safe="/~")
-        signed_query = self._sign(
-            f"{method}\n{path}",
-            query,
-            headers,
-            at or datetime.now(UTC),
-            expires_s,
-        )
+        signed_at = at or datetime.now(UTC)
+        signed_query = self._sign(f"{method}\n{path}", query, headers, signed_at, expires_s)
         return Message(method, f"{path}?{signed_query}", headers, body)
 
     def _sign(
@@ -494,8 +463,7 @@ class S3Bucket(Reach):
         """
         date = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         scope = f"{date[:8]}/{self.region}/s3/aws4_request"
-        names = sorted(headers)
-        signed_names = ";".join(names)
+        signed_names = ";".join(sorted(headers))
         query = {
             **query,
             "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
@@ -506,31 +474,17 @@ class S3Bucket(Reach):
         }
         if self.session_token:
             query["X-Amz-Security-Token"] = self.session_token
-        encoded = _encode_query(tuple(sorted(query.items())))
-        lines = [f"{name}:{headers[name].strip()}" for name in names]
+        encoded = urlencode(sorted(query.items()), safe="~", quote_via=quote)
+        lines = [f"{name}:{text.strip()}" for name, text in sorted(headers.items())]
         request = "\n".join(
             [method_and_path, encoded, *lines, "", signed_names, "UNSIGNED-PAYLOAD"]
         )
         digest = hashlib.sha256(request.encode("latin-1")).hexdigest()
         signed_text = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n{digest}"
-        key = _derive_key(self.secret_key, scope)
-        signature = hmac.digest(key, signed_text.encode(), "sha256")
-        return f"{encoded}&X-Amz-Signature={signature.hex()}"
-
-
-@lru_cache(maxsize=64)
-def _encode_query(query: tuple[tuple[str, str], ...]) -> str:
-    """Return a query as it is signed. Requests of one kind and date share one cached query."""
-    return urlencode(query, safe="~", quote_via=quote)
-
-
-@lru_cache(maxsize=8)
-def _derive_key(secret_key: str, scope: str) -> bytes:
-    """Return the key that signs requests of one day (AWS signature version 4)."""
-    key = f"AWS4{secret_key}".encode()
-    for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    return key
+        key = f"AWS4{self.secret_key}".encode()
+        for part in [*scope.split("/"), signed_text]:
+            key = hmac.digest(key, part.encode(), "sha256")
+        return f"{encoded}&X-Amz-Signature={key.hex()}"
 
 
 def _write_delete(keys: Texts) -> bytes:
@@ -547,15 +501,13 @@ def _write_delete(keys: Texts) -> bytes:
 
 def read_answer(request: Request, reply: Reply) -> Answer:
     """Return what an HTTP reply proves of a changing request's effect. Pure."""
-    if reply.status in _UNANSWERED:
-        return replace(_UNANSWERED[reply.status], message=reply.error)
     answer = _read_success(request, reply)
     if answer is not None:
         return answer
-    code, message = _parse_error(reply.body)
-    if reply.status == 403 and code in REFUSED:
-        return Answer("none", code=code, message=message)
-    return Answer("unknown", code=code or f"HTTP {reply.status}", message=message)
+    code, message = _parse_error(reply)
+    is_refused = reply.status == Reply.NOT_SENT or (reply.status == 403 and code in REFUSED)
+    effect: Literal["none", "unknown"] = "none" if is_refused else "unknown"
+    return Answer(effect, code=code or f"HTTP {reply.status}", message=message)
 
 
 def _read_success(request: Request, reply: Reply) -> Answer | None:
@@ -591,7 +543,7 @@ def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
     if result is None:
         return None
     failed = {}
-    for item in result.iterfind("{*}Error"):
+    for item in result.iterfind("Error"):
         key = _text(item, "Key")
         failed[key] = _text(item, "Code") or "Unknown"
     if not failed.keys() <= request.keys.keys():
@@ -602,49 +554,46 @@ def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
 def _read_objects(page: ET.Element) -> list[Seen]:
     """Return the objects on a page of a listing."""
     objects = []
-    for item in page.iterfind("{*}Contents"):
-        fields = _read_fields(item)
+    for item in page.iterfind("Contents"):
         seen = Seen(
-            key=unquote_plus(fields.get("Key", "")),
-            etag=fields.get("ETag", "").strip('"'),
-            size_bytes=int(fields.get("Size") or 0),
-            last_modified=parse_time(fields.get("LastModified", "")),
+            key=unquote_plus(_text(item, "Key")),
+            etag=_text(item, "ETag").strip('"'),
+            size_bytes=int(_text(item, "Size") or 0),
+            last_modified=parse_time(_text(item, "LastModified")),
         )
         objects.append(seen)
     return objects
 
 
-def _read_fields(element: ET.Element) -> dict[str, str]:
-    """Return the texts of an element's children; the keys are their names without namespace."""
-    texts = {}
-    for child in element:
-        _, _, name = child.tag.rpartition("}")
-        texts[name] = child.text or ""
-    return texts
-
-
 def _text(element: ET.Element, name: str) -> str:
     """Return the text of an element's child; empty when there is none."""
-    return element.findtext(f"{{*}}{name}") or ""
+    return element.findtext(name, "")
 
 
-def _parse_error(body: bytes) -> tuple[str, str]:
-    """Return code and message of a store's error; two empty texts for any other answer."""
-    error = parse_xml(body, "Error")
+def _parse_error(reply: Reply) -> tuple[str, str]:
+    """Return code and message of a failed request; two empty texts if the answer has none."""
+    if reply.status in _UNANSWERED:
+        return _UNANSWERED[reply.status], reply.error
+    error = parse_xml(reply.body, "Error")
     if error is None:
         return "", ""
     return _text(error, "Code"), _text(error, "Message")
 
 
 def parse_xml(body: bytes, root: str) -> ET.Element | None:
-    """Return the root element; None unless the body is XML and the root has this name."""
+    """Return the root element; None unless the body is XML and the root has this name.
+
+    All names are without their namespace.
+    """
     if body.lstrip()[:1] != b"<":
         return None
     try:
         element = ET.fromstring(body)  # noqa: S314  # expat 2.4 and newer bounds entities
     except ET.ParseError:
         return None
-    return element if element.tag.rpartition("}")[2] == root else None
+    for each in element.iter():
+        _, _, each.tag = each.tag.rpartition("}")
+    return element if element.tag == root else None
 
 
 def format_time(at: datetime) -> str:
@@ -704,15 +653,12 @@ def _make_error(reply: Reply, what: str) -> StoreError:
     ----------
     what : what the request does, in words
     """
-    if reply.status < 1:  # NOT_SENT or NO_ANSWER
-        code = _UNANSWERED[reply.status].code
-        return StoreError(f"{what}: {reply.error}", code=code)
-    code, message = _parse_error(reply.body)
-    reason = code or reply.status
-    text = f"{what}: {reason} {message}".strip()
+    code, message = _parse_error(reply)
+    if reply.status in _UNANSWERED:
+        return StoreError(f"{what}: {message}", code=code)
+    text = f"{what}: {code or reply.status} {message}".strip()
     if reply.status == 403:
-        date = reply.headers.get("date", "")
-        text += _describe_clock(date)
+        text += _describe_clock(reply.headers.get("date", ""))
     if reply.status == 404 and code:
         return AbsentError(text, code=code)
     if reply.status in (401, 403):

@@ -112,16 +112,7 @@ class LimitError(RefusedError):
 
 
 class HeldError(RefusedError):
-    """Another run works in the bucket; the message says which.
-
-    Attributes
-    ----------
-    count : grows with each save of the other run
-    """
-
-    def __init__(self, message: str, *, count: int = 0) -> None:
-        super().__init__(message)
-        self.count = count
+    """Another run works in the bucket; the message says which."""
 
 
 class MoversError(RefusedError):

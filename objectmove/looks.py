@@ -34,6 +34,8 @@ def look_surely(bucket: S3Bucket, keys: list[str]) -> Look:
     Something in front of the store may answer 404 for every key. A key whose absence does not count
     is missing in the result, like a key that could not be read.
     """
+    if not keys:
+        return {}
     looks = bucket.look([STATE, *keys])
     has_state = looks.pop(STATE, None) is not None
     if None not in looks.values():
@@ -41,32 +43,6 @@ def look_surely(bucket: S3Bucket, keys: list[str]) -> Look:
     if has_state and bucket.look([STATE]).get(STATE) is not None:
         return looks
     return {key: seen for key, seen in looks.items() if seen is not None}
-
-
-def look_in_order(
-    bucket: S3Bucket, prefix: str, keys: list[str], *, believes_absence: bool
-) -> Look:
-    """Look at keys under a prefix by a short listing; one by one where it does not show them.
-
-    Parameters
-    ----------
-    keys : ascending
-    believes_absence : whether a key that the listing lacks is absent. Else it is looked at, too
-    """
-    looks: Look = {}
-    last = ""
-    most = 2 * len(keys)
-    listed = list(islice(bucket.list_objects(prefix, start=keys[0], page_size=most), most))
-    for seen in listed:
-        believes_absence = believes_absence and seen.key > last  # else it has another order
-        last = seen.key
-        if seen.key in keys and seen.etag:
-            looks[last] = seen
-    unlisted = [key for key in keys if key not in looks]
-    is_whole = last >= keys[-1] or len(listed) < most
-    if believes_absence and is_whole and all(seen.etag for seen in listed):
-        return {**dict.fromkeys(unlisted), **looks}
-    return {**looks, **look_surely(bucket, unlisted)}
 
 
 def scan(
@@ -148,18 +124,36 @@ class Looks:
     def look(self, keys: Iterable[str]) -> None:
         """Look at keys anew."""
         distinct = list(dict.fromkeys(keys))
-        self._take(distinct, look_surely(self._bucket, distinct) if distinct else {})
+        self.forget(*distinct)
+        self.seen.update(look_surely(self._bucket, distinct))
 
     def look_in_order(self, prefix: str, keys: list[str], *, believes_absence: bool) -> None:
-        """Look anew at keys under a prefix; see the function of this name."""
-        if keys:
-            keys.sort()
-            looks = look_in_order(self._bucket, prefix, keys, believes_absence=believes_absence)
-            self._take(keys, looks)
+        """Look anew at keys under a prefix by a short listing; one by one where it lacks them.
 
-    def _take(self, keys: list[str], looks: Look) -> None:
+        Parameters
+        ----------
+        believes_absence : whether a key that the listing lacks is absent. Else it is looked at, too
+        """
+        if not keys:
+            return
+        keys.sort()
         self.forget(*keys)
-        self.seen.update(looks)
+        last = ""
+        most = 2 * len(keys)
+        listing = self._bucket.list_objects(prefix, start=keys[0], page_size=most)
+        listed = list(islice(listing, most))
+        for seen in listed:
+            # Without an order, or an ETag, a listing proves no absence.
+            believes_absence = believes_absence and seen.key > last and bool(seen.etag)
+            last = seen.key
+            if last in keys and seen.etag:
+                self.seen[last] = seen
+        unlisted = [key for key in keys if key not in self.seen]
+        is_whole = last >= keys[-1] or len(listed) < most
+        if believes_absence and is_whole:
+            self.seen.update(dict.fromkeys(unlisted))
+        else:
+            self.seen.update(look_surely(self._bucket, unlisted))
 
     def forget(self, *keys: str) -> None:
         """Forget looks."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from array import array
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -190,19 +188,13 @@ _ROW = TypeAdapter(PlanRow)
 
 
 class Rows(Sequence[PlanRow]):
-    """The rows of a plan, each parsed when it is asked for."""
+    """The rows of a plan, each parsed when it is asked for; ``lines`` are those of the file."""
 
     def __init__(self, content: bytes) -> None:
-        self._content = content
-        self._starts = array("q")
-        at = content.find(b"\n") + 1
-        while 0 < at < len(content):
-            self._starts.append(at)
-            at = content.find(b"\n", at) + 1
-        self._starts.append(len(content))
+        self.lines = content.splitlines(keepends=True)[1:]
 
     def __len__(self) -> int:
-        return len(self._starts) - 1
+        return len(self.lines)
 
     @overload
     def __getitem__(self, number: int) -> PlanRow: ...
@@ -210,17 +202,8 @@ class Rows(Sequence[PlanRow]):
     def __getitem__(self, number: slice) -> list[PlanRow]: ...
     def __getitem__(self, number: int | slice) -> PlanRow | list[PlanRow]:
         if isinstance(number, slice):
-            return [self[each] for each in range(*number.indices(len(self)))]
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        return _ROW.validate_json(self.get_line(number))
-
-    def __iter__(self) -> Iterator[PlanRow]:
-        return (self[number] for number in range(len(self)))
-
-    def get_line(self, number: int) -> bytes:
-        """Return a row's line as it stands in the file."""
-        return self._content[self._starts[number] : self._starts[number + 1]]
+            return [_ROW.validate_json(line) for line in self.lines[number]]
+        return _ROW.validate_json(self.lines[number])
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,29 +242,18 @@ class Plan:
         return count * max(0, part - 1) // parts, count * max(1, part) // parts
 
 
-class Excluded:
-    """What a plan leaves out: for each reason, how many objects, and a few of their keys."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.samples: dict[str, list[str]] = defaultdict(list)
-
-    def add(self, reason: str, key: str) -> None:
-        """Count one key."""
-        self.counts[reason] += 1
-        if len(self.samples[reason]) < _SAMPLE_KEYS:
-            self.samples[reason].append(key)
-
-
 def write_plan(
-    folder: Path, header: PlanHeader, rows: Sequence[PlanRow], excluded: Excluded
+    folder: Path,
+    header: PlanHeader,
+    rows: Sequence[PlanRow],
+    excluded: Mapping[str, Sequence[str]],
 ) -> Plan:
     """Write a plan under ``folder`` and return it.
 
     Parameters
     ----------
     rows : in any order; the file has them by key
-    excluded : what was left out
+    excluded : for each reason, the keys that were left out
 
     Raises
     ------
@@ -293,8 +265,8 @@ def write_plan(
             "objects": len(rows),
             "bytes": sum(row.size_bytes for row in rows),
             "oldest": min((row.age_start for row in rows), default=None),
-            "excluded": dict(excluded.counts),
-            "excluded_sample": {why: tuple(keys) for why, keys in excluded.samples.items()},
+            "excluded": {why: len(keys) for why, keys in excluded.items()},
+            "excluded_sample": {why: tuple(keys[:_SAMPLE_KEYS]) for why, keys in excluded.items()},
         }
     )
     lines = [_write_header(header)]
@@ -337,11 +309,11 @@ def parse_plan(content: bytes, *, path: Path) -> Plan:
         When the file was renamed, a line is not exactly what this module writes, or the rows do not
         agree with the header.
     """
-    head = content[: content.find(b"\n") + 1]
+    head, ending, _ = content.partition(b"\n")
     try:
         header = PlanHeader.model_validate_json(head)
         plan = _make_plan(content, header, path)
-        _check(plan, head)
+        _check(plan, head + ending)
     except ValueError as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise PlanError(f"{path.name} is not a plan ({reason}). Make a new one.") from error
@@ -358,8 +330,8 @@ def _check(plan: Plan, head: bytes) -> None:
     check_prefixes(header.source, header.to, header.parked)
     last = ""
     size_bytes = 0
-    for number, row in enumerate(plan.rows):
-        if _ROW.dump_json(row) + b"\n" != plan.rows.get_line(number):
+    for row, line in zip(plan.rows, plan.rows.lines, strict=True):
+        if _ROW.dump_json(row) + b"\n" != line:
             raise ValueError("a line is not as `plan` writes it")
         rest = row.key.removeprefix(header.source)
         if row.key != header.source + rest or row.to != header.to + rest:
@@ -403,8 +375,3 @@ def fetch_plan(bucket: S3Bucket, key: str, sha256: str, path: Path) -> Plan:
     if content is None or hashlib.sha256(content).hexdigest() != sha256:
         raise StoreError(f"the bucket does not have the bytes of {path.stem}: {key} was changed")
     return parse_plan(content, path=path)
-
-
-def list_keys(rows: Iterable[PlanRow]) -> list[str]:
-    """Return the source keys of rows."""
-    return [row.key for row in rows]

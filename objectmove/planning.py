@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +20,6 @@ from .owned import Owned
 from .plan import (
     MAX_KEY_BYTES,
     Abilities,
-    Excluded,
     Plan,
     PlanHeader,
     PlanRow,
@@ -60,7 +60,6 @@ Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
 if ``needs_metadata`` says so."""
 
 Begun = Mapping[str, Callable[[], Plan | None]]
-_NONE_BEGUN: Begun = {}
 """The plans of which this machine's log shows an announcement and no end; see ``list_begun``."""
 
 
@@ -78,9 +77,9 @@ def make_plan(
     needs_metadata: bool = False,
     match: str = "*",
     first: int | None = None,
-    begun: Begun = _NONE_BEGUN,
-    memory_removed: bool = False,
-    clock: Clock | None = None,
+    begun: Begun,
+    memory_removed: bool,
+    clock: Clock,
 ) -> Plan:
     """Write the plan of a move from one prefix to another.
 
@@ -122,7 +121,7 @@ def make_plan(
     check_prefixes(source, header["to"], parked)
     abilities = probe(bucket, timing=timing, parked=parked)
     check_right_to_delete(bucket, source, timing)
-    state = _ensure_state(bucket, timing, abilities, header["made_by"], clock or Clock())
+    state = _ensure_state(bucket, timing, abilities, header["made_by"], clock)
     forgotten = _list_forgotten(state, begun)
     if forgotten and not memory_removed:
         raise ForgottenError(
@@ -130,12 +129,11 @@ def make_plan(
             f"removed meanwhile, and {len(forgotten)} of its files may have been taken",
             way_on="plan --memory-removed",
         )
-    plan_id = f"rel-{header['made_at']:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     plan_header = PlanHeader.model_validate(
         {
             **header,
             "timing": timing,
-            "id": plan_id,
+            "id": f"rel-{header['made_at']:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
             "endpoint": bucket.endpoint,
             "bucket": bucket.name,
             "bucket_id": state.id,
@@ -144,11 +142,12 @@ def make_plan(
         }
     )
     selection = _Selection(
-        bucket,
-        plan_header,
+        bucket=bucket,
+        header=plan_header,
         judge=judge,
-        needs_metadata=needs_metadata,
-        match=match,
+        # Without hashes as ETags, or with an object that has none, the content is read.
+        needs_head=needs_metadata or not abilities.hash_etags,
+        match=match.lower(),
         first=first,
         owned=Owned(bucket, state),
         forgotten=forgotten,
@@ -196,40 +195,26 @@ def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
 
     Left out are our scratch objects, and the object that some tools put at the prefix itself.
     """
-    listing = iter(bucket.list_objects(source, with_folders=True))
-    chunk = list(islice(listing, _CHUNK))
-    while chunk:
+    listing = bucket.list_objects(source, with_folders=True)
+    for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
         yield [seen for seen in chunk if seen.key != source and SCRATCH_NAME not in seen.key]
-        chunk = list(islice(listing, _CHUNK))
 
 
+@dataclass(kw_only=True)
 class _Selection:
-    """Chooses the rows of a move, and counts why every other object stays."""
+    """Chooses the rows of a move, and keeps for each reason the keys of the objects that stay."""
 
-    def __init__(
-        self,
-        bucket: S3Bucket,
-        header: PlanHeader,
-        *,
-        judge: Judge,
-        needs_metadata: bool,
-        match: str,
-        first: int | None,
-        owned: Owned,
-        forgotten: Mapping[str, str],
-    ) -> None:
-        self.rows: list[PlanRow] = []
-        self.excluded = Excluded()
-        self._bucket = bucket
-        self._header = header
-        self._judge = judge
-        # Without hashes as ETags, or with an object that has none, the content is read.
-        self._needs_head = needs_metadata or not header.abilities.hash_etags
-        self._match = match.lower()
-        self._first = first
-        self._owned = owned
-        self._forgotten = forgotten
-        self._hashed_bytes = 0
+    bucket: S3Bucket
+    header: PlanHeader
+    judge: Judge
+    needs_head: bool
+    match: str
+    first: int | None
+    owned: Owned
+    forgotten: Mapping[str, str]
+    rows: list[PlanRow] = field(default_factory=list)
+    excluded: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    hashed_bytes: int = 0
 
     def add(self, listed: Sequence[Seen]) -> None:
         """Choose rows among listed objects."""
@@ -237,28 +222,28 @@ class _Selection:
         for seen in listed:
             reason = self._explain(seen)
             if reason:
-                self.excluded.add(reason, seen.key)
+                self.excluded[reason].append(seen.key)
             else:
                 candidates.append(seen)
         candidates = self._look(candidates)
-        for seen, judgement in zip(candidates, self._judge(candidates), strict=True):
+        for seen, judgement in zip(candidates, self.judge(candidates), strict=True):
             # Ask again: enough rows may be chosen by now.
             reason = judgement.exclude or self._explain(seen)
             sha256 = ""
-            if not reason and not (seen.has_hash and self._header.abilities.hash_etags):
+            if not reason and not (seen.has_hash and self.header.abilities.hash_etags):
                 sha256, reason = self._hash(seen)
             if reason:
-                self.excluded.add(reason, seen.key)
+                self.excluded[reason].append(seen.key)
                 continue
             facts = dict(judgement.facts)
-            if seen.key in self._forgotten:
-                facts["memory_removed"] = self._forgotten[seen.key]
+            if seen.key in self.forgotten:
+                facts["memory_removed"] = self.forgotten[seen.key]
             row = PlanRow(
                 key=seen.key,
                 etag=seen.etag,
                 size_bytes=seen.size_bytes,
                 last_modified=seen.last_modified,
-                to=self._header.to + seen.key.removeprefix(self._header.source),
+                to=self.header.to + seen.key.removeprefix(self.header.source),
                 age_start=judgement.age_start,
                 facts=facts,
                 sha256=sha256,
@@ -271,17 +256,16 @@ class _Selection:
         It is free, too, if the same content lies there, or if a run has to compare contents.
         """
         numbers = {row.to: number for number, row in enumerate(self.rows)}
-        reasons = dict.fromkeys(range(len(self.rows)), "unreadable")
-        for number, seen in scan(self._bucket, self._header.to, numbers):
-            row = self.rows[number]
-            is_free = seen is None or seen.has_same_content(row) or bool(row.sha256)
-            reasons[number] = "" if is_free else "destination_taken"
+        found = dict(scan(self.bucket, self.header.to, numbers))
         free = []
         for number, row in enumerate(self.rows):
-            if reasons[number]:
-                self.excluded.add(reasons[number], row.key)
-            else:
+            seen = found.get(number)
+            if number not in found:
+                self.excluded["unreadable"].append(row.key)
+            elif seen is None or row.sha256 or seen.has_same_content(row):
                 free.append(row)
+            else:
+                self.excluded["destination_taken"].append(row.key)
         self.rows = free
 
     def _look(self, listed: Sequence[Seen]) -> list[Seen]:
@@ -289,48 +273,43 @@ class _Selection:
 
         An object of which the listing says that its ETag is no hash is looked at, too.
         """
-        keys = [
-            seen.key for seen in listed if self._needs_head or not (seen.etag and seen.has_hash)
-        ]
-        looks = look_surely(self._bucket, keys) if keys else {}
+        keys = [seen.key for seen in listed if self.needs_head or not (seen.etag and seen.has_hash)]
+        looks = look_surely(self.bucket, keys)
         seen_objects = []
         for seen in listed:
-            if seen.key not in keys:
-                seen_objects.append(seen)
-                continue
-            head = looks.get(seen.key)
+            head = looks.get(seen.key) if seen.key in keys else seen
             if head is not None:
                 seen_objects.append(head)
             else:
-                self.excluded.add("gone" if seen.key in looks else "unreadable", seen.key)
+                self.excluded["gone" if seen.key in looks else "unreadable"].append(seen.key)
         return seen_objects
 
-    def _explain(self, seen: Seen) -> str:  # a return for each reason
+    def _explain(self, seen: Seen) -> str:
         """Return, in a word, the rule by which an object stays; empty when no rule applies."""
-        rest = seen.key.removeprefix(self._header.source)
+        rest = seen.key.removeprefix(self.header.source)
         if seen.key.endswith("/"):
             return "folder"
-        if not fnmatchcase(rest.lower(), self._match):
+        if not fnmatchcase(rest.lower(), self.match):
             return "no_match"
-        parked_bytes = len(self._header.get_parked_key(seen.key).encode("utf-8", "replace"))
+        parked_bytes = len(self.header.get_parked_key(seen.key).encode("utf-8", "replace"))
         if not is_key_supported(seen.key) or parked_bytes > MAX_KEY_BYTES:
             return "key_not_supported"
         if seen.size_bytes > MAX_COPY_BYTES:
             return "too_large"
-        if self._first is not None and len(self.rows) >= self._first:
+        if self.first is not None and len(self.rows) >= self.first:
             return "left_for_later"
-        return self._owned.explain(seen)
+        return self.owned.explain(seen)
 
     def _hash(self, seen: Seen) -> tuple[str, str]:
         """Return two texts: the SHA-256 of an object's content, and why there is none.
 
         One of the two is empty. A plan reads no more than 1 GiB to hash contents.
         """
-        self._hashed_bytes += seen.size_bytes
-        if self._hashed_bytes > GIB:
+        self.hashed_bytes += seen.size_bytes
+        if self.hashed_bytes > GIB:
             return "", "hash_limit"
         try:
-            return self._bucket.read_sha256(seen.key), ""
+            return self.bucket.read_sha256(seen.key), ""
         except StoreError:
             return "", "unreadable"
 
@@ -344,8 +323,7 @@ def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
         When the bucket cannot be read or understood.
     """
     read = read_state(bucket)
-    moves = read.state.moves.values() if read is not None else ()
-    for move in moves:
+    for move in read.state.moves.values() if read is not None else ():
         if plan_id in (move.id, move.plan):
             path = Path(f"{move.plan}.jsonl")
             return fetch_plan(bucket, PLANS + move.sha256, move.sha256, path)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
-from .bucket import REFUSED, Answer, Request, S3Bucket
+from .bucket import REFUSED, UNMET, Answer, Request, S3Bucket
 from .errors import NotReadyError, StoreError
 from .plan import Abilities, Timing
 
@@ -30,8 +31,6 @@ _LETTERS = _PUT_FIRST + "jnpqrs"
 _REFUSED_LATE = {"AccessDenied", "RequestTimeTooSkewed", "ExpiredToken", "RequestExpired"}
 #: An ETag that no object has.
 _WRONG = "0" * 32
-#: Codes of a store that refuses a request because its condition is not met.
-_UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
 def check_right_to_delete(bucket: S3Bucket, prefix: str, timing: Timing) -> None:
@@ -46,9 +45,8 @@ def check_right_to_delete(bucket: S3Bucket, prefix: str, timing: Timing) -> None
     -----
     Changes nothing: there is no such key.
     """
-    key = f"{prefix}{SCRATCH_NAME}{secrets.token_hex(8)}"
-    request = Request("delete", key, if_match=_WRONG)
-    (answer,) = bucket.send([request], signed_at=bucket.read_clock(), expires_s=timing.expires_s)
+    request = Request("delete", _name_scratch(prefix), if_match=_WRONG)
+    answer = _send_now(bucket, timing, request)
     if answer.effect == "none" and answer.code in REFUSED:
         raise NotReadyError(
             f"these credentials may not delete under {prefix} ({answer.code} {answer.message}): "
@@ -125,15 +123,15 @@ def _try_all(scratch: _Scratch, has_parking: bool) -> Abilities:
         raise NotReadyError(
             "the store accepts expired requests: a request of ours could take effect much later"
         )
-    refuses_renames = {answer.code for answer in unmet[1:]} <= _UNMET
+    refuses_renames = {answer.code for answer in unmet[1:]} <= UNMET
     has_renamed = renamed.effect == "done" and after.get("n") == etags["m"] and "m" not in after
     return Abilities(
-        conditional_put=put_over.code in _UNMET
-        and put_onto.code in _UNMET
+        conditional_put=put_over.code in UNMET
+        and put_onto.code in UNMET
         and put_again.effect == "done"
         and after["c"] == etags["c"],
-        conditional_copy=copied_over.code in _UNMET and after["b"] == etags["b"],
-        conditional_delete=deleted_other.code in _UNMET and "d" in after,
+        conditional_copy=copied_over.code in UNMET and after["b"] == etags["b"],
+        conditional_delete=deleted_other.code in UNMET and "d" in after,
         conditional_bulk="h" in after and deleted_many.effect == "done" and "f" not in after,
         rename=refuses_renames
         and has_renamed
@@ -222,15 +220,11 @@ class _Scratch:
 
     def _place(self, request: Request) -> Request:
         """Return a request about whole keys in place of letters."""
-        keys: Mapping[str, str] = {self._root + key: etag for key, etag in request.keys.items()}
-        return Request(
-            request.kind,
-            self._root + request.key if request.key else "",
+        return replace(
+            request,
+            key=self._root + request.key if request.key else "",
             source=self._root + request.source if request.source else "",
-            if_match=request.if_match,
-            if_absent=request.if_absent,
-            body=request.body,
-            keys=keys,
+            keys={self._root + key: etag for key, etag in request.keys.items()},
         )
 
 
@@ -244,12 +238,20 @@ def _list_codes(answers: Sequence[Answer]) -> set[str]:
 
 def _can_park(bucket: S3Bucket, parked: str, timing: Timing) -> bool:
     """Tell whether we may put and delete an object under the parking prefix."""
-    key = f"{parked}{SCRATCH_NAME}{secrets.token_hex(8)}"
-    now = bucket.read_clock()
-    put = Request("put", key, body=b"a", if_absent=True)
-    (answer,) = bucket.send([put], signed_at=now, expires_s=timing.expires_s)
-    if answer.effect != "done":
+    key = _name_scratch(parked)
+    put = _send_now(bucket, timing, Request("put", key, body=b"a", if_absent=True))
+    if put.effect != "done":
         return False
-    delete = Request("delete", key, if_match=answer.etag)
-    (answer,) = bucket.send([delete], signed_at=now, expires_s=timing.expires_s)
-    return answer.effect == "done"
+    deleted = _send_now(bucket, timing, Request("delete", key, if_match=put.etag))
+    return deleted.effect == "done"
+
+
+def _name_scratch(prefix: str) -> str:
+    """Return a key under a prefix that nobody else has."""
+    return f"{prefix}{SCRATCH_NAME}{secrets.token_hex(8)}"
+
+
+def _send_now(bucket: S3Bucket, timing: Timing, request: Request) -> Answer:
+    """Send one request, signed with the store's time."""
+    (answer,) = bucket.send([request], signed_at=bucket.read_clock(), expires_s=timing.expires_s)
+    return answer

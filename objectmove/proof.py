@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from .bucket import S3Bucket, Seen
 from .errors import NotNowError
-from .looks import judge, look_surely, scan
-from .plan import Plan
+from .looks import get_ends, judge, look_surely, scan
+from .plan import Plan, PlanHeader, PlanRow
 from .state import Move, Story, Way, read_state, read_story
 from .table import Direction, Place, Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
 _NAMED = 100
 #: Outcomes that are as planned.
-_AS_PLANNED = (Proof.IN_PLACE, Proof.GONE_AFTER_LANDED)
+_AS_PLANNED = {Proof.IN_PLACE, Proof.GONE_AFTER_LANDED}
 _NOT_THERE = (Place.ABSENT, Place.OTHER)
 _DIRECTIONS = {
     Way.THERE: Direction.THERE,
@@ -57,8 +58,8 @@ class MoveProof(NamedTuple):
 
         After an undo, or if another key was written, no proof is complete.
         """
-        lacking = [n for outcome, n in self.counts.items() if outcome not in _AS_PLANNED]
-        return not self.taken_back_by and sum(lacking) == 0
+        lacking = {outcome for outcome, count in self.counts.items() if count}
+        return not self.taken_back_by and lacking <= _AS_PLANNED
 
     def to_json(self) -> dict[str, Any]:
         """Return the proof as JSON."""
@@ -86,22 +87,44 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     story = read_story(bucket, read.state, plan.id) if read is not None else None
     if read is None or story is None:
         raise NotNowError(f"{plan.id} was never begun, or its time is over and it was forgotten")
-    foreign: list[str] = []
-    sources = _find_places(bucket, plan, is_source=True, foreign=foreign, began_at=None)
+    header = plan.header
+    rows = plan.rows
     began_at = story.release.announced_at
-    destinations = _find_places(bucket, plan, is_source=False, foreign=foreign, began_at=began_at)
-    parked = _look_at_parked(bucket, plan, story)
+    foreign: list[str] = []
+    contents = {(row.etag, row.size_bytes) for row in rows}
+
+    def note_foreign(seen: Seen) -> None:
+        """Note content of a row, written since the release began, that nobody planned there."""
+        is_ours = (seen.etag, seen.size_bytes) in contents
+        if is_ours and began_at is not None and seen.last_modified >= began_at:
+            foreign.append(seen.key)
+
+    places: dict[str, Place] = {}
+    sources = {row.key: number for number, row in enumerate(rows)}
+    for number, seen in scan(bucket, header.source, sources):
+        row = rows[number]
+        places[row.key] = judge(bucket, row, seen, is_source=True)
+    destinations = {row.to: number for number, row in enumerate(rows)}
+    for number, seen in scan(bucket, header.to, destinations, on_other=note_foreign):
+        row = rows[number]
+        places[row.to] = judge(bucket, row, seen, is_source=False)
+    aside = {}
+    for number, stored in story.list_rows(*State):
+        if stored.lies == "parked" or stored.way in (Way.PARK, Way.FREE):
+            row = rows[number]
+            aside[header.get_parked_key(row.key)] = row
+    for key, seen in look_surely(bucket, list(aside)).items():
+        places[key] = judge(bucket, aside[key], seen, is_source=False)
     outcomes: dict[str, list[str]] = {str(outcome): [] for outcome in Proof}
     outcomes["lost"] = []
     outcomes["foreign_changed"] = foreign
-    named_parked: dict[str, str] = {}
-    for number, row in enumerate(plan.rows):
+    parked: dict[str, str] = {}
+    for number, row in enumerate(rows):
         move = _find_move(number, story)
-        stored = move.rows.get(number)
-        if stored is not None and stored.lies == "parked" and len(named_parked) < _NAMED:
-            named_parked[row.key] = plan.header.get_parked_key(row.key)
-        places = _Places(sources[number], destinations[number], parked.get(number, Place.UNKNOWN))
-        outcomes[_judge(move, number, places)].append(row.key)
+        known = move.rows.get(number)
+        if known is not None and known.lies == "parked" and len(parked) < _NAMED:
+            parked[row.key] = header.get_parked_key(row.key)
+        outcomes[_judge(header, row, move, number, places)].append(row.key)
     undo = story.undo
     return MoveProof(
         plan=plan.id,
@@ -114,64 +137,9 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         },
         approved_by=story.release.by,
         taken_back_by=undo.id if undo is not None and undo.announced_at is not None else "",
-        parked=named_parked,
+        parked=parked,
         undo_until=began_at and began_at + timedelta(seconds=plan.header.undo_s),
     )
-
-
-class _Places(NamedTuple):
-    """What a look found at the three keys of a row."""
-
-    source: Place
-    destination: Place
-    parked: Place
-
-
-def _find_places(
-    bucket: S3Bucket,
-    plan: Plan,
-    *,
-    is_source: bool,
-    foreign: list[str],
-    began_at: datetime | None,
-) -> list[Place]:
-    """Return what is at one end of every row.
-
-    Parameters
-    ----------
-    foreign : is filled with the keys of content of a row that no row names, written since the
-        release began
-    began_at : None: no such keys are looked for
-    """
-    rows = plan.rows
-    numbers = {row.key if is_source else row.to: number for number, row in enumerate(rows)}
-    contents = {(row.etag, row.size_bytes) for row in rows} if began_at else set()
-
-    def note_foreign(seen: Seen) -> None:
-        """Note content of ours that nobody planned there."""
-        is_ours = (seen.etag, seen.size_bytes) in contents
-        if is_ours and began_at is not None and seen.last_modified >= began_at:
-            foreign.append(seen.key)
-
-    places = [Place.UNKNOWN] * len(rows)
-    prefix = plan.header.source if is_source else plan.header.to
-    for number, seen in scan(bucket, prefix, numbers, on_other=note_foreign):
-        places[number] = judge(bucket, rows[number], seen, is_source=is_source)
-    return places
-
-
-def _look_at_parked(bucket: S3Bucket, plan: Plan, story: Story) -> dict[int, Place]:
-    """Return what is at the parking places of rows that were, or are being, parked."""
-    numbers = set[int]()
-    for number, row in story.list_rows(*State):
-        if row.lies == "parked" or row.way in (Way.PARK, Way.FREE):
-            numbers.add(number)
-    keys = {plan.header.get_parked_key(plan.rows[number].key): number for number in numbers}
-    looks = look_surely(bucket, list(keys))
-    return {
-        keys[key]: judge(bucket, plan.rows[keys[key]], seen, is_source=False)
-        for key, seen in looks.items()
-    }
 
 
 def _find_move(number: int, story: Story) -> Move:
@@ -182,23 +150,29 @@ def _find_move(number: int, story: Story) -> Move:
     return story.find_piece(number)
 
 
-def _judge(move: Move, number: int, places: _Places) -> str:
-    """Say what the looks and the state prove of a row."""
+def _judge(
+    header: PlanHeader, planned: PlanRow, move: Move, number: int, places: Mapping[str, Place]
+) -> str:
+    """Say what the looks and the state prove of a row.
+
+    Parameters
+    ----------
+    places : what the looks found at each key; a key that could not be read is missing
+    """
     row = move.rows.get(number)
     state = move.get_state(number)
-    way = row.way if row is not None else move.way
     if row is not None and row.lies == "parked":
-        is_gone = places.parked in (Place.ABSENT, Place.OTHER) and places.source in _NOT_THERE
-        if is_gone:
+        ends = get_ends(header, planned, Way.PARK)
+        if all(places.get(key) in _NOT_THERE for key in ends):
             return "lost"
-    ends = {
-        Way.THERE: (places.source, places.destination),
-        Way.BACK: (places.destination, places.source),
-        Way.PARK: (places.source, places.parked),
-        Way.FREE: (places.parked, places.source),
-    }
-    source, destination = ends[way]
-    rule = decide(direction=_DIRECTIONS[way], state=state, source=source, destination=destination)
+    way = row.way if row is not None else move.way
+    source, destination = get_ends(header, planned, way)
+    rule = decide(
+        direction=_DIRECTIONS[way],
+        state=state,
+        source=places.get(source, Place.UNKNOWN),
+        destination=places.get(destination, Place.UNKNOWN),
+    )
     if move.is_undo and state is State.MOVED and rule.proof is not Proof.DUPLICATED:
         return Proof.TAKEN_BACK
     return rule.proof

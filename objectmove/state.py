@@ -130,11 +130,7 @@ class Move:
         """Whether no row waits or is open. Unproven rows outlive the move."""
         if self.parts:
             return all(part.ended for part in self.parts)
-        if self.next < self.end:
-            return False
-        return not any(
-            row.state in OPEN or row.state is State.WAITING for row in self.rows.values()
-        )
+        return self.next >= self.end and not self.find(State.WAITING, *OPEN)
 
     def get_state(self, number: int) -> State:
         """Return the state of a row of the plan."""
