@@ -258,7 +258,7 @@ def depends_on_time(entry: Entry) -> bool:
         return bool(entry.data["action"]["step"] == "4.1")  # refused once a label waits too long
     # a look without trouble ends with its command; a person's kernel stays
     # whichever section first sees a label that is late opens the incident
-    return entry.kind in ("notebook", "closed", "reported", "opened", "adopted")
+    return entry.kind in ("notebook", "closed", "opened", "adopted")
 
 
 def describe(entry: Entry) -> tuple[object, ...]:
