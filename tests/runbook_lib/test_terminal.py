@@ -14,7 +14,6 @@ from rich.console import Console
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.commands import PlanDocument
-from fulfillment.tickets import TicketsDocument
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import CauseStatus, Finding, Observed, Status, Verdict
 from runbook_lib.run.documents import (
@@ -320,7 +319,5 @@ def test_what_all_rows_say_alike_is_told_once() -> None:
     assert (text.count("handed over"), text.count("in doubt")) == (1, 1)
 
 
-def test_what_nobody_knows_is_no_success() -> None:
-    none = TicketsDocument(schema_name="x", tickets=())
-    assert not show(none)[0].startswith("✓")
+def test_a_list_without_incidents_is_told() -> None:
     assert show(IncidentsDocument(**HEAD, incidents=()))
