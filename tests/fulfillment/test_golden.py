@@ -110,7 +110,7 @@ def _say_journal(story: Story) -> Iterator[str]:
             yield from (_row("    finding", finding, *names) for finding in told["findings"])
             events = told["timeline"]
             yield from (_row("    event", event, "at", "kind", "text") for event in events)
-            yield _row("    rest", told, "forecast", "clear", "follow_ups")
+            yield _row("    rest", told, "clear", "follow_ups")
         else:
             yield f"{entry.kind} {_compact(told)}"
 
