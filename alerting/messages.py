@@ -10,7 +10,6 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.model import Status, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
-from runbook_lib.report.changes import compute_changes
 from runbook_lib.runbook import find_runbook, load_policy
 from runbook_lib.show.text import count_of, visible
 
@@ -75,9 +74,7 @@ def make_text(occasion: Occasion, incident: Incident | None, redactor: Redactor)
         lines[1:1] = _say_earlier_trouble(occasion.alerts, incident)
         if look.verdict == Verdict.HEALTHY and not look.error:
             lines.append(_say_why_healthy(incident))
-        if occasion.is_follow_up:
-            lines += _list_changes(incident)
-        else:
+        if not occasion.is_follow_up:
             lines += _list_handovers(incident)
         lines += _read_summary(incident.folder)
         if look.next:
@@ -126,15 +123,6 @@ def _say_earlier_trouble(alerts: Sequence[KnownAlert], incident: Incident) -> li
     if since is None or len(ends) < len(alerts) or max(ends) >= since:
         return []
     return [f"The trouble of {incident.id} began after these alerts had ended."]
-
-
-def _list_changes(incident: Incident) -> list[str]:
-    """Return what changed since the last report, line by line; empty without a readable journal."""
-    try:
-        journal = incident.journal.view()
-    except RunbookError:
-        return []
-    return compute_changes(journal, load_policy()).lines
 
 
 def _list_handovers(incident: Incident) -> list[str]:

@@ -117,8 +117,7 @@ class InitDocument(Document):
 class PlanDocument(MovePlanDocument):
     """``plan``: what would move, and what would stay, by reason; ``apply`` carries out the plan.
 
-    ``effect`` holds the backlog now and after the plan. ``effect_reason`` says the same in words,
-    or says what could not be read.
+    ``effect`` holds the backlog now and after the plan. ``effect_reason`` says the same in words.
     """
 
     effect: tuple[dict[str, Json], ...] = ()

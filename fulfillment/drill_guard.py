@@ -18,7 +18,6 @@ from runbook_lib.show.text import count_of
 from .change.release import GATE, check_store
 from .change.synthetic import count_overdue
 from .clients import Clients
-from .drill_hours import parse_drill_hours
 from .sections.signals import BLIND_ALERT
 from .settings import Settings
 from .situation import DELAY_ALERT, UPLOAD_ALERT
@@ -36,11 +35,7 @@ def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> N
     SafetyError
         Names every reason, and the next command.
     """
-    hours = parse_drill_hours(settings.drill_hours)
-    local = now.astimezone()
     reasons = list(list_trouble(settings, clients, now=now))
-    if hours is not None and not hours.contains(local):
-        reasons.append(f"it is {local:%a %H:%M}, outside DRILL_HOURS ({settings.drill_hours})")
     if reasons:
         text = "; ".join(reasons)
         raise errors.SafetyError(

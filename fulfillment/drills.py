@@ -580,8 +580,8 @@ def run_drill(
         Outside a marked local or demo environment.
     SafetyError
         When the fault of a killed drill is still there, an alert about labels is pending or fires,
-        real labels wait too long, a release works in the bucket or holds the worker, the store is
-        not well, or it is outside DRILL_HOURS. Also when one of these cannot be read.
+        real labels wait too long, a release works in the bucket or holds the worker, or the store
+        is not well. Also when one of these cannot be read.
     DrillError
         When another drill runs, the environment lacks what the scenario needs, or the system is not
         in its steady state.

@@ -9,11 +9,10 @@ from runbook_lib.errors import ExitCode
 from runbook_lib.runbook import Runbook
 
 from .cli import app, chaos_app, release_app
-from .ticket_cli import app as ticket_app
 
 RUNBOOK = Runbook(
     summary="The fulfilment backlog runbook: look, plan, change, prove.",
-    commands=(("", app), ("", release_app), ("", ticket_app), ("chaos", chaos_app)),
+    commands=(("", app), ("", release_app), ("chaos", chaos_app)),
     errors={
         RefusedError: ExitCode.REFUSED,
         PlanError: ExitCode.USAGE,

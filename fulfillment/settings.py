@@ -12,8 +12,6 @@ from pydantic import AfterValidator, Field, SecretStr, create_model, model_valid
 
 from runbook_lib import settings as base
 
-from .drill_hours import check_drill_hours
-
 #: How DataFlow names a label: ``<order id>-<12 hex>.pdf``.
 ORDER_ID_IN_KEY = r"^(\d+)-[0-9a-f]{12}\.\w+$"
 #: Systems that many environments do not have. No verdict needs a step that reads them.
@@ -81,7 +79,6 @@ _FINISHED = _must_match(
 _Finished = Annotated[str, _FINISHED, AfterValidator(str.lower)]
 _OrderIdFrom = Annotated[str, AfterValidator(_check_order_id_from)]
 _Command = Annotated[str, AfterValidator(_check_command)]
-_DrillHours = Annotated[str, AfterValidator(check_drill_hours)]
 
 S = TypeVar("S", bound=base.Settings)
 
@@ -173,7 +170,6 @@ class Settings(base.Settings):
     recovered_minutes: float = Field(5, gt=0)
     recovered_scrapes: int = Field(2, ge=1)
     timeline_stale_minutes: float = Field(15, gt=0)
-    drill_hours: _DrillHours = Field("", description="Mon-Fri 09:00-17:00; empty: any time")
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

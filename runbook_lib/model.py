@@ -276,19 +276,6 @@ class ClearTime:
     parts: dict[str, float]
 
 
-class DrainForecast(_Journalled):
-    """How fast objects come and leave, and when the queue is empty, in words and numbers.
-
-    ``empty_in_minutes`` is None when the queue is empty or never empties, and when its length or a
-    rate is not known.
-    """
-
-    arrival_per_min: float | None
-    drain_per_min: float | None
-    empty_in_minutes: float | None
-    text: str
-
-
 class _Entry(_Journalled):
     """What every entry of the journal has: its number, and when it was written."""
 
@@ -332,7 +319,6 @@ class Outcome(BaseModel):
     rows, columns, text, facts, plot : what people look at; rows are shown unfolded when ``columns``
         names the columns to show
     events : what happened in the window; events of the kind ``unknown`` say what could not be read
-    forecast : forecast of the drain
     clear : when the alert will clear after the last action
     ways_on : commands that finish what was begun; people must run them before anything else
     alerts : a mapping from the name of each of the runbook's alerts to what Prometheus says of it
@@ -361,7 +347,6 @@ class Outcome(BaseModel):
     facts: dict[str, Json] = {}
     plot: Plot | None = None
     events: tuple[Event, ...] = ()
-    forecast: DrainForecast | None = None
     clear: ClearTime | None = None
     ways_on: tuple[str, ...] = ()
     alerts: dict[str, AlertState] = {}
@@ -526,7 +511,6 @@ class Conclusion(_Entry):
     ----------
     unknown_steps : ids of the steps that have no reading, or one that is ``unknown``
     timeline : what happened, oldest first, by this machine's clock; and what could not be read
-    forecast : forecast of the drain
     clear : when the alert will clear; set when the trouble is fixed and the alert still fires
     advice : what to do now, one thing after the other
     follow_ups : what is left to do after the incident
@@ -538,7 +522,6 @@ class Conclusion(_Entry):
     findings: tuple[Finding, ...] = ()
     unknown_steps: tuple[str, ...] = ()
     timeline: tuple[Event, ...] = ()
-    forecast: DrainForecast | None = None
     clear: ClearTime | None = None
     advice: tuple[str, ...] = ()
     follow_ups: tuple[str, ...] = ()

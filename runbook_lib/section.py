@@ -5,6 +5,7 @@ The ``inv`` that steps and actions are given is the runbook's own ``Investigatio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass
 from difflib import get_close_matches
@@ -27,8 +28,7 @@ P = TypeVar("P", bound="SectionParameters")
 class SectionParameters(BaseModel):
     """Parameters that every section has; a section's own class adds to them.
 
-    The field descriptions are the help texts of the form, and the comments in the notebooks'
-    parameters cells.
+    The field descriptions are the comments in the notebooks' parameters cells.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
@@ -331,6 +331,38 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
         advice = "Correct it where the parameters are set, and run again."
         names = ", ".join(fields)
         raise UsageError(f"{section.NAME}: {text}. {advice} The parameters are: {names}.") from None
+
+
+def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checked parameters of a notebook, with defaults for those that it lacks.
+
+    Parameters
+    ----------
+    namespace : ``globals()`` of the notebook, where the parameters are variables
+
+    Raises
+    ------
+    UsageError
+        When a value is wrong. Also when a name that is not a parameter is set by the parameters
+        cell, or by the cell with papermill's values.
+    """
+    cells = namespace.get("In", ())
+    own = _find_newest(cells, r"(?m)^incident_id *=")
+    injected = _find_newest(cells, r"(?m)^# Parameters$")
+    # `check_parameters` refuses a name that is set, but is not a parameter.
+    names = re.findall(r"(?m)^(\w+) *=(?!=)", f"{own}\n{injected}")
+    given: dict[str, Any] = dict.fromkeys(names)
+    for name, info in section.Parameters.model_fields.items():
+        given[name] = namespace.get(name, info.default)
+    return check_parameters(section, given).model_dump()
+
+
+def _find_newest(cells: Sequence[str], pattern: str) -> str:
+    """Return the newest cell that has a match of the pattern; empty when none has."""
+    for cell in reversed(cells):
+        if re.search(pattern, cell):
+            return cell
+    return ""
 
 
 def split_list(text: str) -> list[str]:

@@ -39,9 +39,9 @@ from runbook_lib.section import (
 )
 from runbook_lib.show.text import say_left_out
 
-from ..analysis.causes import STANDSTILL, Advice
-from ..analysis.forecasts import BacklogForecast, Stages, compute_clear_time, forecast_backlog
-from ..analysis.samples import Rate, Sample
+from ..analysis.causes import Advice
+from ..analysis.forecasts import Stages, compute_clear_time
+from ..analysis.samples import Sample
 from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_nothing, plan_service
 from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
@@ -66,7 +66,6 @@ from .root_cause import STEPS as CAUSE_STEPS
 from .signals import ALERT, ALERTS, LAG, draw_line, is_drill, read_samples
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline
-from .worker_metrics import RATE_WINDOW_WORDS, Rates, read_rates
 
 NAME = "06_remediation"
 TITLE = "Remediation"
@@ -333,16 +332,10 @@ ACTIONS = by_id(
     name="what the plan would change",
     role=Role.EFFECT,
     unit="min of lag less",
-    source="journal; listing of the bucket; $prometheus_url (counters)",
+    source="journal; listing of the bucket",
 )
 def read_plan_effect(inv: Investigation) -> model.Outcome:
-    """Compute what the newest plan of 6.1 would change, from a listing and the counters.
-
-    Notes
-    -----
-    Only reads. A rate that cannot be read is ``unknown`` in its row. Without a listing the whole
-    reading is ``unknown``.
-    """
+    """Compute what the newest plan of 6.1 would change, from a listing. Only reads."""
     plan = _find_newest_plan(inv)
     if plan is None or plan.kind is not MOVE or plan.is_empty:
         return model.Outcome().ok("no release by move is planned: nothing to compare")
@@ -350,7 +343,7 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
     staying_minutes = _list_staying(waits_minutes, plan)
     if len(staying_minutes) == len(waits_minutes):
         return model.Outcome().ok("nothing that was planned waits any more: nothing to compare")
-    effect = _compare(inv, waits_minutes, plan)
+    effect = _compare(waits_minutes, plan)
     lag_decrease = _find_longest(waits_minutes) - _find_longest(staying_minutes)
     outcome = model.Outcome(
         value=round(lag_decrease, 1),
@@ -444,7 +437,7 @@ def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     if not _UNSEEN.isdisjoint(plan.content.header.excluded):
         listed, _ = attempt(lambda: _list_real(inv, plan))
         waits_minutes = listed or waits_minutes
-    return _compare(inv, waits_minutes, plan)
+    return _compare(waits_minutes, plan)
 
 
 def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
@@ -453,7 +446,7 @@ def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
     return {label.info.key: label.minutes for label in waiting.real}
 
 
-def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan) -> PlanEffect:
+def _compare(waits_minutes: Mapping[str, float], plan: Plan) -> PlanEffect:
     """Compare the backlog now and after the plan.
 
     Parameters
@@ -463,46 +456,16 @@ def _compare(inv: Investigation, waits_minutes: Mapping[str, float], plan: Plan)
     staying_minutes = _list_staying(waits_minutes, plan)
     count = len(waits_minutes)
     staying_count = len(staying_minutes)
-    causes = judge_causes(inv).advice.causes
-    is_stopped = not STANDSTILL.isdisjoint(causes)
-    known_rates, error = attempt(lambda: read_rates(inv, is_stopped=is_stopped))
-    rates = known_rates or Rates()
-    forecast_now = forecast_backlog(count, rates.arrival, rates.drain)
-    forecast_after = forecast_backlog(staying_count, rates.arrival, rates.drain)
-    arrival = _say_rate(rates.arrival)
-    drain = _say_rate(rates.drain)
-    longest = _find_longest(waits_minutes)
     rows = [
         _row("objects waiting", count, staying_count),
         _row(
             "oldest waits, minutes (by pending-since or upload)",
-            longest,
+            _find_longest(waits_minutes),
             _find_longest(staying_minutes),
         ),
-        _row("arrive per minute", arrival, arrival),
-        _row("leave per minute", drain, drain),
-        _row(
-            "empty in, by this plan alone",
-            _say_time_to_empty(forecast_now),
-            _say_time_to_empty(forecast_after) if staying_count else "empty at once",
-        ),
     ]
-    words = f"{say_waiting(count, 'object')} now, {staying_count:,} right after the plan. "
-    outlook = _OUTLOOKS[forecast_after.outlook]
-    if forecast_after.outlook == "never" and not staying_count:
-        outlook = "The queue is empty then, and fills again"
-    words += f"{outlook}: {forecast_after.reason}"
-    words += f"; the rates could not be read: {error}" if error else f"; {RATE_WINDOW_WORDS}"
+    words = f"{say_waiting(count, 'object')} now, {staying_count:,} right after the plan"
     return PlanEffect(rows, words, max(waits_minutes.values(), default=0.0))
-
-
-#: What becomes of the queue after the plan, in words.
-_OUTLOOKS = {
-    "empty": "Then the queue is empty",
-    "draining": "Then the queue drains",
-    "never": "By this plan alone, the queue does not drain",
-    "unknown": "What becomes of the queue then is not known",
-}
 
 
 def _list_staying(waits_minutes: Mapping[str, float], plan: Plan) -> dict[str, float]:
@@ -519,22 +482,6 @@ def _find_longest(waits_minutes: Mapping[str, float]) -> float:
 def _row(what: str, now: Json, after: Json) -> dict[str, Json]:
     """Return a row of the table in ``PlanEffect``."""
     return {"what": what, "now": now, "after the plan": after}
-
-
-def _say_rate(rate: Rate | None) -> str:
-    if rate is None:
-        return "no steady rate is known"
-    return f"{rate.per_minute:.1f} ({rate.low:.1f}–{rate.high:.1f})"
-
-
-def _say_time_to_empty(forecast: BacklogForecast) -> str:
-    """Say in how many minutes the backlog will be empty, with bounds; else say the outlook."""
-    if forecast.minutes_to_empty is None:
-        return forecast.outlook
-    high = "never"
-    if forecast.high_minutes is not None:
-        high = f"{forecast.high_minutes:.1f}"
-    return f"{forecast.minutes_to_empty:.1f} min ({forecast.low_minutes:.1f}–{high})"
 
 
 @step(

@@ -32,7 +32,6 @@ from ..analysis.causes import (
     advise,
     diagnose,
 )
-from ..analysis.forecasts import forecast_backlog
 from ..change.release import GATE
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState, try_time
@@ -43,16 +42,15 @@ from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
 from .recovery import find_close_before
-from .signals import BACKLOG, read_lines, read_samples
+from .signals import read_lines, read_samples
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline, read_events
 from .worker_metrics import (
-    RATE_WINDOW_WORDS,
     WorkerMetrics,
+    count_flow,
     draw_throughput,
     is_catching_up,
     observe_reasons,
-    read_rates,
     read_worker_metrics,
 )
 
@@ -557,15 +555,14 @@ def read_room(inv: Investigation) -> model.Outcome:
     threshold="the DAG is paused or broken, its file is gone, or its newest run failed",
 )
 def read_pipeline(inv: Investigation) -> model.Outcome:
-    """Tell whether the DAG that releases labels runs, and when the backlog will be empty."""
+    """Tell whether the DAG that releases labels runs, and how many came and left."""
     dag = inv.clients.pipeline.read_dag()
     # The newest run comes first.
     runs = inv.clients.pipeline.list_runs(limit=10)
     ended_runs = [run for run in runs if run.state in ("success", "failed")]
     newest_failed = list(takewhile(lambda run: run.state == "failed", ended_runs))
     is_broken = dag.has_import_errors or dag.is_stale
-    is_stopped = dag.is_paused or is_broken
-    forecast, _ = attempt(lambda: _forecast_drain(inv, is_stopped=is_stopped))
+    flow, _ = attempt(lambda: count_flow(inv))
     value = "paused"
     if not dag.is_paused:
         value = ended_runs[0].state if ended_runs else "no run"
@@ -586,7 +583,7 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         value=value,
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
         plot=draw_throughput(inv),
-        forecast=forecast,
+        facts=flow or {},
         first_seen=_drop_unknown(first_signs),
         events=events,
         observations={
@@ -609,27 +606,6 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     began_at = ended_runs[0].started_at
     which = f"its newest run, of {began_at:%H:%M:%SZ}," if began_at else "its newest run"
     return outcome.ok(f"the DAG is not paused, and {which} succeeded")
-
-
-def _forecast_drain(inv: Investigation, *, is_stopped: bool) -> model.DrainForecast:
-    """Forecast when the backlog is empty, by Prometheus.
-
-    Parameters
-    ----------
-    is_stopped : whether no label can leave now
-    """
-    arrival, drain = read_rates(inv, is_stopped=is_stopped)
-    backlog = BACKLOG % inv.settings.pending_prefix
-    waiting = inv.clients.prometheus.query(f"sum({backlog})")
-    count = waiting[0].samples[-1].value if waiting else None
-    forecast = forecast_backlog(count, arrival, drain)
-    minutes = forecast.minutes_to_empty
-    return model.DrainForecast(
-        arrival_per_min=round(arrival.per_minute, 2) if arrival else None,
-        drain_per_min=round(drain.per_minute, 2) if drain else None,
-        empty_in_minutes=round(minutes, 1) if minutes else None,
-        text=f"{forecast.outlook}: {forecast.reason}; {RATE_WINDOW_WORDS}",
-    )
 
 
 @step(
@@ -872,7 +848,6 @@ def conclude(inv: Investigation) -> model.Conclusion:
         summary=summary,
         findings=findings,
         timeline=build_timeline(inv, findings),
-        forecast=next((r.forecast for r in readings.values() if r.forecast), None),
         advice=advice.words if supported or verdict in IN_TROUBLE else (),
     )
 

@@ -15,14 +15,11 @@ from runbook_lib.show.text import format_duration
 
 from ..analysis.causes import CAUSES, MAX_FAILED_SHARE, STANDSTILL
 from ..analysis.samples import (
-    Rate,
     Sample,
     compute_increase,
     compute_interval_s,
-    compute_rate,
     find_beginning,
     find_end,
-    find_steady,
     list_growth,
 )
 from ..clients.http_systems import Series
@@ -37,9 +34,6 @@ _MOVED = "fulfillment_artifacts_moved_total"
 _LAST_RUN = "fulfillment_worker_last_run_timestamp_seconds"
 #: The steps whose actions make labels move again, or stop them.
 _REMEDIES = ("6.1", "6.2")
-#: Over how long rates of arrival and drain are measured at most, and the same in words.
-_RATE_WINDOW = timedelta(minutes=2)
-RATE_WINDOW_WORDS = "rates of the last 2 min at most; one burst of arrivals is left out"
 #: Failures, carrier requests and moves count as recent for this long, or for four scrape intervals
 #: if those are longer.
 _RECENT_S = 30.0
@@ -421,41 +415,14 @@ def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
     return any(ended_at > start for ended_at in metrics.ended.values())
 
 
-class Rates(NamedTuple):
-    """How fast labels arrive and leave; None when not known, such as with too few samples."""
-
-    arrival: Rate | None = None
-    drain: Rate | None = None
-
-
-def read_rates(inv: Investigation, *, is_stopped: bool) -> Rates:
-    """Return the rates of arrival and drain: of two minutes at most.
-
-    What left before the last action, or before the DAG was last paused, says nothing about what
-    leaves now. A burst of arrivals does not go on: see ``find_steady``.
-
-    Parameters
-    ----------
-    is_stopped : whether no label can leave now; then a known ``drain`` is 0, whatever left before
-
-    Raises
-    ------
-    ClientError
-        When Prometheus does not answer.
-    """
-    now = inv.now()
-    pause, _ = attempt(inv.clients.pipeline.find_last_pause)
-    paused_at = pause.at if pause else None
-    changes = (now - _RATE_WINDOW, _find_last_remedy_at(inv), paused_at)
-    drain_window = now - max(filter(None, changes))
-    query = inv.clients.prometheus.query_samples
-    arrived = query(_ARRIVED, _RATE_WINDOW.total_seconds())
-    arrival = compute_rate(*(find_steady(counter.samples) for counter in arrived))
-    moved = query(_MOVED, max(1.0, drain_window.total_seconds()))
-    drain = compute_rate(*(counter.samples for counter in moved))
-    if drain and is_stopped:
-        drain = Rate(0.0, 0.0, 0.0)
-    return Rates(arrival, drain)
+def count_flow(inv: Investigation) -> dict[str, Json]:
+    """Return how many labels arrived and left in the investigation's window."""
+    since = inv.now() - inv.window
+    counts: dict[str, Json] = {}
+    for what, counter in {"arrived_in_window": _ARRIVED, "left_in_window": _MOVED}.items():
+        series = inv.clients.prometheus.query_samples(counter, inv.window.total_seconds())
+        counts[what] = round(_sum_increase(series, since))
+    return counts
 
 
 def draw_throughput(inv: Investigation) -> Plot:

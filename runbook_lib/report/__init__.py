@@ -7,12 +7,11 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from ..errors import RecordError, RunbookError
+from ..errors import RunbookError
 from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, write_attachment, write_manifest
 from ..section import Sections
 from ..show import plots
-from .changes import REPORTED, needs_mark
 from .export import convert, export_notebooks, load_exporter
 from .export import warm_up as warm_up_export
 from .model import ReportModel
@@ -64,8 +63,7 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     """Export the executed notebooks, write report, summary, manifest, and a zip of it all.
 
     The files of a closed incident stay as they were last written, byte for byte. If the opening of
-    this incident closed another one, the other one gets its last report here. The report of
-    an open incident is noted in its journal, if anything is new since the last one.
+    this incident closed another one, the other one gets its last report here.
 
     Parameters
     ----------
@@ -89,8 +87,6 @@ def _write_outputs(incident: Incident, sections: Sections, *, packs: bool) -> No
     """Write what ``write_outputs`` writes. The caller holds the report's lock."""
     with suppress(RunbookError):  # this report does not depend on the previous incident's
         _write_previous(incident, sections)
-    with suppress(RecordError):  # a damaged folder stays as it is; its report says so
-        _mark_report(incident)
     model = ReportModel(incident, sections)
     export_notebooks(incident, model)
     write_report(incident, model)
@@ -98,19 +94,6 @@ def _write_outputs(incident: Incident, sections: Sections, *, packs: bool) -> No
     (incident.folder / f"{incident.id}.zip").unlink(missing_ok=True)
     if packs:
         write_attachment(incident)
-
-
-def _mark_report(incident: Incident) -> None:
-    """Note a report in an open incident's journal: the next report says what changed since.
-
-    Nothing is noted when nothing was read, changed or concluded since the last report. A drill has
-    only one report, so nothing is noted there either.
-    """
-    with incident.keep_open():
-        state = incident.state
-        is_last = state.is_closed or state.drill
-        if not is_last and needs_mark(incident.journal.view()):
-            incident.journal.append(REPORTED, {"section": ""})
 
 
 def _write_previous(incident: Incident, sections: Sections) -> None:

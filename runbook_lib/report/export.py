@@ -98,7 +98,7 @@ def _filter(_tag: str, attribute: str, value: str) -> str | None:
 #: What reading raises if the file is no notebook.
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 #: Tags of cells that set parameters.
-_PARAMETERS = {"parameters", "injected-parameters", "form"}
+_PARAMETERS = {"parameters", "injected-parameters", "check-parameters"}
 #: Stands in the rendered page where the notebook's cells go.
 _BODY = Markup("<!-- body -->")
 _BOX = Markup('<pre style="background-color:#fdedc3;border-radius:4px">{}</pre>')

@@ -22,7 +22,6 @@ from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
 from ..show.text import VERDICT_WORDS
-from .changes import compute_changes
 
 _ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 #: How a run ended, in words, by its status; any other status is its own word.
@@ -165,7 +164,6 @@ class ReportModel:
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
         was read yet
     causes : those that the policy names, the most supported first
-    changes : what changed since the last report
     since, until : when the trouble began, and the first sample after which all stayed well; None:
         not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
@@ -195,7 +193,6 @@ class ReportModel:
         self.verdict = self.judgement.verdict if self.judgement else None
         self.until = self.judgement.until if self.judgement else None
         self.causes = self.policy.list_causes(self.journal)
-        self.changes = compute_changes(self.journal, self.policy)
         self.since = self.journal.since()
         self.is_good = self.verdict in ENDED_WELL
         self.sections: dict[str, ReportSection] = {}

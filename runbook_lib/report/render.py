@@ -194,7 +194,6 @@ class _Page:
             delivery=self._list_deliveries(),
             diagnosis=model.section_with(Role.CAUSE),
             checklist=self._list_checklist(),
-            forecast=self._find_forecast(),
             effect=self._find_effect(),
             follow_ups=self._list_follow_ups(),
             journal=self._shown_entries,
@@ -273,13 +272,6 @@ class _Page:
             section = self._model.find_section_of(step.id)
             points.append((step, section.number))
         return points
-
-    def _find_forecast(self) -> Conclusion | None:
-        """Return the first conclusion with a forecast."""
-        for conclusion in self._model.journal.conclusions:
-            if conclusion.forecast:
-                return conclusion
-        return None
 
     def _find_effect(self) -> Reading | None:
         """Return the newest reading of the effect that a plan would have; None without any."""

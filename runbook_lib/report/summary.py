@@ -44,7 +44,6 @@ from ..record.notes import list_follow_ups
 from ..record.view import get_number
 from ..runbook import name_runbook
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
-from .changes import GONE
 from .model import ReportModel
 
 T = TypeVar("T")
@@ -56,6 +55,8 @@ _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Ver
 #: Roles of the steps that leave something open while they cannot be read.
 _MUST_BE_READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
 _NO_CAUSE = "the cause is not proven"
+#: The statuses of a cause that is no longer there.
+_GONE = (CauseStatus.PAST, CauseStatus.REFUTED)
 _MOST_ROWS = 20
 #: How long before the opening an alert may have fired, and have made somebody look.
 _BEFORE_OPENING = timedelta(minutes=1)
@@ -452,7 +453,7 @@ def _say_reason(model: ReportModel, cause: Finding) -> str:
 
 def _list_past(model: ReportModel) -> set[str]:
     """Return the names of the causes that the newest diagnosis found past, or refuted."""
-    return {finding.name for finding in model.journal.findings() if finding.status in GONE}
+    return {finding.name for finding in model.journal.findings() if finding.status in _GONE}
 
 
 def _describe_start(model: ReportModel) -> Fact:

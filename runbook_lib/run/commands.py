@@ -45,7 +45,6 @@ from ..record.notes import list_late_notes
 from ..record.view import JournalView, say_as_of
 from ..redact import Redactor
 from ..report import preload, prepare, write_outputs
-from ..report.changes import compute_changes
 from ..runbook import load_policy, name_runbook
 from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
@@ -217,7 +216,6 @@ def investigate(
     if verdict is not Verdict.HEALTHY and section:
         next_command = name_runbook(f"runbook run {section[:2]}")
     own = journal.of_runs(_list_run_marks(done.runs))
-    changes = compute_changes(journal, policy)
     code = compute_exit_code(verdict)
     # Trouble that was seen decides the exit code, even if a notebook failed.
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
@@ -240,8 +238,6 @@ def investigate(
         next=next_command,
         unfinished=journal.ways_on,
         became=tuple(_say_what_became(own)),
-        changed=changes.changed,
-        changed_since=changes.since,
     )
 
 

@@ -18,7 +18,6 @@ from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
 from ..record.history import DrillTrend, HistoryRow
 from ..record.journal import utc_now
-from ..report.changes import Change, Changes
 from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
 from ..show.text import VERDICT_WORDS, count_of, visible
 
@@ -60,11 +59,6 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
     def commands(self) -> tuple[str, ...]:
         """What to type next."""
         return ()
-
-    @property
-    def news(self) -> list[str]:
-        """What is new, line by line."""
-        return []
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
@@ -115,8 +109,6 @@ class InvestigateDocument(Document):
     next : the next command
     unfinished : the commands that finish what was begun before
     became : what became of the incident, such as that it was opened or took up an alert
-    changed : what changed since the last report
-    changed_since : when that report was written; None: this report is the first
     """
 
     readings: tuple[Observed, ...]
@@ -131,13 +123,6 @@ class InvestigateDocument(Document):
     next: str = ""
     unfinished: tuple[str, ...] = ()
     became: tuple[str, ...] = ()
-    changed: tuple[Change, ...] = ()
-    changed_since: Timestamp | None = None
-
-    @property
-    def news(self) -> list[str]:
-        """What changed since the last report, line by line."""
-        return Changes(self.changed_since, self.changed).lines
 
     @property
     def answer(self) -> str:
@@ -375,8 +360,6 @@ _SKIPPED = {
     "reason",
     "entry",
     "late",
-    "changed",
-    "changed_since",
 }
 #: Statuses whose rows need no line of their own: the answer says so already.
 _SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
@@ -428,9 +411,6 @@ def print_document(document: Document, console: Console) -> None:
         _print(console, f"{icon} {document.standing}", style=_STYLES[tone], is_prose=True)
     for command in document.commands:
         _print(console, f"\n  {_wrap(command)}\n")
-    if document.news:
-        news = "\n".join(document.news)
-        _print(console, f"{news}\n", is_prose=True)
     values = document.model_dump(by_alias=True)
     for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
         value = values[name]

@@ -1,4 +1,4 @@
-"""What a notebook shows: tables, plots, forms. Values in, safe HTML and text out."""
+"""What a notebook shows: tables, plots, the gate of a plan. Values in, safe HTML and text out."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ from typing import Any
 _HOMES = {
     "confirm": "widgets",
     "file_link": "display",
-    "form": "widgets",
-    "live": "widgets",
     "overview": "display",
     "plans": "display",
     "plot_history": "plots",
     "plot_reading": "plots",
     "plot_step": "plots",
-    "say": "widgets",
-    "take_back": "widgets",
-    "write_down": "widgets",
 }
 __all__ = list(_HOMES)
 

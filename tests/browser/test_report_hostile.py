@@ -121,10 +121,9 @@ def tell_one(tell: Teller, text: str) -> None:
         next_step=text,
     )
     event = {"at": "2026-11-24T03:14:00Z", "kind": text, "text": text, "source": text}
-    numbers = {"arrival_per_min": 1, "drain_per_min": 2, "empty_in_minutes": 3}
     tell.conclude(
         Verdict.INCIDENT, text, findings=(finding,), unknown_steps=(text,), timeline=[event],
-        follow_ups=[text], forecast={**numbers, "text": text},
+        follow_ups=[text],
     )  # fmt: skip
     tell.record("note", {"text": text})
     tell.record("torn_tail", {"kept_as": text})

@@ -20,8 +20,8 @@ PLANS = (f"verify {RELEASE}", f"resume {RELEASE}", f"undo {RELEASE}", f"settle {
 READERS = {
     ".drill.json": ("drill --revert", "check"),
     "history.sqlite3": ("incidents", "history", "check"),
-    "inc-*/incident.json": (*LOOKS, f"note remark --incident {INCIDENT}", "tickets"),
-    "inc-*/journal.jsonl": (*LOOKS, f"note remark --incident {INCIDENT}", "tickets"),
+    "inc-*/incident.json": (*LOOKS, f"note remark --incident {INCIDENT}"),
+    "inc-*/journal.jsonl": (*LOOKS, f"note remark --incident {INCIDENT}"),
     "inc-*/manifest.json": LOOKS[2:],
     "inc-*/inc-*.zip": (f"verify-report {INCIDENT}/{INCIDENT}.zip",),
     "inc-*/notebooks/*.html": LOOKS[2:],

@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fulfillment import cli, drill_commands, drill_guard, drill_watch, drills
+from fulfillment import cli, drill_commands, drill_watch, drills
 from fulfillment.analysis.causes import Cause
 from fulfillment.change.drill_record import (
     REVERT_COMMAND,
@@ -26,7 +25,6 @@ from fulfillment.change.drill_record import (
 )
 from fulfillment.commands import check
 from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill, revert_until
-from fulfillment.drill_hours import DrillHours
 from fulfillment.drills import Scenario, be_only_drill
 from fulfillment.sections import SECTIONS, purpose
 from objectmove.errors import StoreError
@@ -162,30 +160,6 @@ def test_a_drill_that_cannot_begin_after_another_is_a_row_with_the_reason(
     stays, refused = document.rows
     assert (stays.end, refused.end) == ("FAILED", "refused")
     assert document.commands == (REVERT_COMMAND,)
-
-
-def test_hours_that_end_between_two_drills_are_not_waited_for(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calm: list[bool] = []
-    run_drill = drill_commands.run_drill
-
-    def run_until_the_hours_end(*given: Any, **named: Any) -> Any:
-        document = run_drill(*given, **named)
-        hours = DrillHours(0, 6, time(0, 0), time(0, 0))
-        monkeypatch.setattr(drill_guard, "parse_drill_hours", lambda _: hours)
-        return document
-
-    def look_once(check: Callable[[], bool], **_: float) -> bool:
-        calm.append(check())
-        return calm[-1]
-
-    offer(monkeypatch, PausedPipeline(world=world), Interrupted(world=world))
-    monkeypatch.setattr(drill_commands, "run_drill", run_until_the_hours_end)
-    monkeypatch.setattr(drill_commands, "wait_for", look_once)
-    document = drill_all(world.settings, progress=keep_quiet, watch=nobody)
-    assert calm == [True]
-    assert [row.end for row in document.rows] == ["passed", "refused"]
 
 
 def test_ctrl_c_in_one_of_all_takes_its_fault_back_and_begins_no_other(

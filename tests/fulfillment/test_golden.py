@@ -10,22 +10,17 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import format_time
-from runbook_lib.report.changes import ChangeKind
 from runbook_lib.report.model import ReportModel
-from runbook_lib.run.commands import investigate
 from tests.support.golden import expect_golden
-from tests.support.stories import Story, make_world, pause_pipeline, tell_drill, tell_incident
+from tests.support.stories import Story, tell_drill, tell_incident
 
 ROOT = Path(__file__).parents[2]
 _BLOCKS = {"h1", "h2", "h3", "h4", "caption", "summary", "tr", "li", "p", "dt", "dd", "figure"}
@@ -79,30 +74,6 @@ def test_journal_report_documents_and_section_7_say_the_same(
     assert said == {story.documents[-1].verdict}
 
 
-def test_a_second_look_says_what_changed_since_the_first_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = make_world(tmp_path, monkeypatch)
-    pause_pipeline(world)
-    first = investigate(world.settings, SECTIONS)
-    world.now += timedelta(minutes=2)
-    for number in range(4, 8):
-        world.put_label(11, number)
-    world.dag = replace(world.dag, is_paused=False)
-    second = investigate(world.settings, SECTIONS)
-
-    assert (first.changed, first.changed_since) == ((), None)
-    assert second.incident == first.incident
-    assert second.changed_since is not None
-    assert first.at <= second.changed_since + timedelta(seconds=1)
-    names = {change.kind: change.name for change in second.changed}
-    assert names[ChangeKind.CAUSE_GONE] == Cause.PIPELINE_PAUSED
-    assert "2.3" in [c.name for c in second.changed if c.kind is ChangeKind.NUMBER]
-    assert len(second.changed) <= 6
-    summary = Path(second.report).with_name("summary.txt").read_text("utf-8")
-    assert not any(change.text in summary for change in second.changed)
-
-
 def _name_entries(story: Story) -> dict[str, str]:
     """Return a name for each journal line's number.
 
@@ -139,7 +110,7 @@ def _say_journal(story: Story) -> Iterator[str]:
             yield from (_row("    finding", finding, *names) for finding in told["findings"])
             events = told["timeline"]
             yield from (_row("    event", event, "at", "kind", "text") for event in events)
-            yield _row("    rest", told, "forecast", "clear", "follow_ups")
+            yield _row("    rest", told, "clear", "follow_ups")
         else:
             yield f"{entry.kind} {_compact(told)}"
 

@@ -14,7 +14,6 @@ from fulfillment import commands
 from fulfillment.analysis.causes import CAUSES, Cause
 from fulfillment.change.release import MOVE
 from fulfillment.change.synthetic import JUST_WRITTEN
-from fulfillment.clients.http_systems import DagChange
 from fulfillment.investigation import Investigation
 from fulfillment.outcome import Backlog
 from fulfillment.policy import POLICY
@@ -26,7 +25,7 @@ from fulfillment.sections import (
     remediation,
     root_cause,
 )
-from fulfillment.sections.remediation import describe_effect, put_in_order
+from fulfillment.sections.remediation import put_in_order
 from objectmove.bucket import Answer, Request
 from objectmove.errors import ExpiredError, NotNowError
 from runbook_lib.errors import (
@@ -45,7 +44,6 @@ from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, TICKET, FakeClients, World
 
 #: What a plan's effect says of a rate that nobody knows.
-_NO_RATE = "no steady rate is known"
 
 
 @pytest.fixture
@@ -190,7 +188,6 @@ def test_what_a_plan_would_change_is_read_before_the_gate(world: World) -> None:
     rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert rows["objects waiting"] == (3, 2)
     assert rows["oldest waits, minutes (by pending-since or upload)"] == (25.0, 12.0)
-    assert rows["leave per minute"][0] == rows["leave per minute"][1] != _NO_RATE
     assert "when planned, left out: 1 incomplete" in reading.reason
 
 
@@ -201,53 +198,6 @@ def test_what_a_plan_would_change_is_not_told_after_it_was_carried_out(world: Wo
     world.put_label(3, 3)
     reading = inv.read_step("6.1")
     assert (reading.status, reading.value, reading.rows) == (Status.OK, None, ())
-
-
-def test_what_a_plan_would_change_says_what_could_not_be_read(world: World) -> None:
-    world.put_label(25)
-    inv = world.open(remediation, way="release")
-    inv.plan("6.1")
-    world.down.add("prometheus")
-    reading = inv.read_step("6.1")
-    rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
-    assert rows["objects waiting"] == (1, 0)
-    assert rows["arrive per minute"] == (_NO_RATE, _NO_RATE)
-    assert rows["empty in, by this plan alone"] == ("unknown", "empty at once")
-    assert "prometheus" in reading.reason
-
-
-def test_a_plan_behind_a_paused_pipeline_says_that_the_backlog_comes_back(world: World) -> None:
-    world.put_label(25)
-    world.dag = replace(world.dag, is_paused=True)
-    # paused a moment ago: most of what left in the rates' window left before
-    for name in ("arrived", "moved"):
-        values = {"label": [0.0, 10.0, 20.0, 30.0, 40.0]}
-        world.count(f"fulfillment_artifacts_{name}_total", "kind", values)
-    inv = world.open(remediation)
-    inv.plan("6.1")
-    reading = inv.read_step("6.1")
-    both = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
-    assert both["objects waiting"] == (1, 0)
-    rows = {row["what"]: row["after the plan"] for row in reading.rows}
-    assert (rows["leave per minute"], rows["empty in, by this plan alone"]) == (
-        "0.0 (0.0–0.0)",
-        "empty at once",
-    )
-    assert "fills again" in reading.reason
-
-
-@pytest.mark.parametrize(("paused_s_ago", "leaves"), [(15, "0.0 (0.0–23.5)"), (5, _NO_RATE)])
-def test_what_left_before_the_pause_does_not_go_on(
-    world: World, paused_s_ago: int, leaves: str
-) -> None:
-    world.put_label(25)
-    world.count("fulfillment_artifacts_moved_total", "kind", {"label": [0.0, 40.0, 40.0]})
-    paused_at = world.now - timedelta(seconds=paused_s_ago)
-    world.pause = DagChange(paused_at, "planner", '{"is_paused": true}')
-    inv = world.open(remediation, way="release")
-    plan = inv.plan("6.1")
-    rows = {row["what"]: row["after the plan"] for row in describe_effect(inv, plan).rows}
-    assert rows["leave per minute"] == leaves
 
 
 def test_a_plan_is_loaded_by_its_id_and_by_its_own_step_only(world: World) -> None:

@@ -358,7 +358,7 @@ def test_plain_papermill_fails_the_first_cell_with_a_sentence(
         papermill.execute_notebook(source, saved, parameters=parameters, progress_bar=False)
     codes = [c for c in nbformat.read(saved, as_version=4).cells if c.cell_type == "code"]
     (failed,) = [c for c in codes if any(o.output_type == "error" for o in c.outputs)]
-    assert failed.id == "form"
+    assert failed.id == "check-parameters"
     told = "\n".join(failed.outputs[-1].traceback)
     assert words in " ".join(told.split())
     assert "Traceback" not in told

@@ -199,7 +199,7 @@ def test_a_page_says_which_run_it_is_and_its_parameters_once(incident: Incident)
     save(incident, cells=[
         new_code_cell("window_minutes = 60", metadata={"tags": ["parameters"]}),
         new_code_cell("window_minutes = 17.5", metadata={"tags": ["injected-parameters"]}),
-        new_code_cell("form", metadata={"tags": ["form"]},
+        new_code_cell("check", metadata={"tags": ["check-parameters"]},
                       outputs=[new_output("stream", name="stdout", text="window_minutes 17.5")]),
     ])  # fmt: skip
 
@@ -234,9 +234,9 @@ def test_html_keeps_text_and_loses_what_acts(dirty: str, clean: str) -> None:
 def test_an_error_of_use_stands_in_a_box_of_its_own(incident: Incident) -> None:
     told = ["", "■ STOPPED AT THE PLAN. Nothing was changed.", "", "Approve <it>.", ""]
     error = new_output("error", ename="E", evalue="x", traceback=told)
-    refused = new_code_cell("form = 1", outputs=[error], metadata={"tags": ["form"]})
+    refused = new_code_cell("x = 1", outputs=[error], metadata={"tags": ["check-parameters"]})
     save(incident, error, cells=[refused])
     page = export(incident)
-    assert page.count("■ STOPPED AT THE PLAN.") == 2  # a form that was refused is shown, too
+    assert page.count("■ STOPPED AT THE PLAN.") == 2  # refused parameters are shown, too
     assert 'background-color:#fdedc3;border-radius:4px">■ STOPPED AT THE PLAN.' in page
     assert "Approve &lt;it&gt;." in page

@@ -21,6 +21,7 @@ from runbook_lib.section import (
     by_id,
     find_unknown,
     get_step,
+    read_parameters,
     step,
 )
 from tests.support.world import World
@@ -131,3 +132,28 @@ def test_code_outside_the_sections_names_roles_and_no_step() -> None:
         for told in re.findall(r"""["'#-][1-8]\.[1-9](?=["'])""", path.read_text("utf-8"))
     }
     assert found == set()
+
+
+class TestParametersOfANotebook:
+    def test_its_values_are_checked_and_defaults_fill_in(self) -> None:
+        found = read_parameters(detection, {"window_minutes": 30, "count": 5})
+        assert found == {"incident_id": "", "ticket_id": "", "window_minutes": 30}
+
+    @pytest.mark.parametrize(
+        "cell",
+        ['incident_id = ""\nwindw_minutes = 90', "# Parameters\nwindw_minutes = 90"],
+    )
+    def test_a_mistyped_name_is_refused_by_hand_and_by_papermill(self, cell: str) -> None:
+        names = {"In": ["", "x = 1", cell, "read_parameters(detection, globals())"]}
+        with pytest.raises(UsageError, match=r"windw_minutes.*\bwindow_minutes"):
+            read_parameters(detection, names)
+
+    def test_a_corrected_cell_and_names_of_ones_own_are_no_parameters(self) -> None:
+        wrong, right = 'incident_id = ""\nwindw_minutes = 90', 'incident_id = ""'
+        names = {"In": ["", wrong, right, "count = 5"], "windw_minutes": 90, "count": 5}
+        assert read_parameters(detection, names)["window_minutes"] == 60
+
+    @pytest.mark.parametrize("value", [0, "soon"])
+    def test_a_wrong_value_is_refused(self, value: object) -> None:
+        with pytest.raises(UsageError, match="window_minutes"):
+            read_parameters(detection, {"window_minutes": value})

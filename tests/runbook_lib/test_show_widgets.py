@@ -1,4 +1,4 @@
-"""Forms, gates, live readings and notes: nothing happens before somebody presses a button."""
+"""The gate and the cards: nothing is approved before somebody types the hash."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
 from runbook_lib import show
 from runbook_lib.approvals import Plan
-from runbook_lib.errors import ClientTimeoutError, UsageError
 from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Outcome, Role, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.section import ActionStep, SectionModule, SectionParameters, by_id, step
@@ -89,111 +88,6 @@ def test_every_name_of_show_can_be_called_also_when_it_is_asked_for_again() -> N
     for _ in range(2):
         for name in show.__all__:
             assert callable(getattr(show, name)), name
-
-
-class TestForm:
-    def test_the_tagged_cells_values_are_in_use_until_the_button_is_pressed(self) -> None:
-        names = {"incident_id": "", "ticket_id": "abc", "window_minutes": 30}
-        made = show.form(DETECTION, names)
-        made._fields["window_minutes"].value = "90"
-
-        assert made.values == {"incident_id": "", "ticket_id": "abc", "window_minutes": 30}
-        made.button.click()
-        assert names["window_minutes"] == 90
-
-    def test_a_wrong_value_changes_nothing_and_is_said_beside_its_field(self) -> None:
-        names: dict[str, Any] = {"window_minutes": 60}
-        made = show.form(DETECTION, names)
-        made._fields["window_minutes"].value = "0"
-        made._fields["ticket_id"].value = "x y"
-
-        made.button.click()
-        assert names == {"window_minutes": 60}
-        assert "✖" in made._notes["window_minutes"].value
-        assert "✖" in made._notes["ticket_id"].value
-        assert "✖" not in made._notes["incident_id"].value
-
-    @pytest.mark.parametrize(
-        "cell",
-        ['incident_id = ""\nwindw_minutes = 90', "# Parameters\nwindw_minutes = 90"],
-    )
-    def test_a_mistyped_name_is_refused_by_hand_and_by_papermill(self, cell: str) -> None:
-        names = {"In": ["", "x = 1", cell, "form = show.form(detection, globals())"]}
-        with pytest.raises(UsageError, match=r"windw_minutes.*\bwindow_minutes"):
-            show.form(DETECTION, names)
-
-    def test_a_corrected_cell_and_names_of_ones_own_are_no_parameters(self) -> None:
-        wrong, right = 'incident_id = ""\nwindw_minutes = 90', 'incident_id = ""'
-        names = {"In": ["", wrong, right, "count = 5"], "windw_minutes": 90, "count": 5}
-        assert show.form(DETECTION, names).values["window_minutes"] == 60
-
-    @pytest.mark.parametrize("value", [0, "soon"])
-    def test_a_wrong_value_of_the_cell_is_refused(self, value: object) -> None:
-        with pytest.raises(UsageError, match="window_minutes"):
-            show.form(DETECTION, {"window_minutes": value})
-
-    def test_it_says_which_cells_to_run_again(self) -> None:
-        made = show.form(DETECTION, {})
-        before = made.answer.value
-        made.button.click()
-        assert made.answer.value != before
-
-    def test_parameters_of_one_step_are_folded(self) -> None:
-        made = show.form(SECTIONS["06_remediation"], {})
-        (fold,) = [c for c in made.box.children if hasattr(c, "selected_index")]
-        assert fold.selected_index is None
-        folded = [row.children[0].description for row in fold.children[0].children]
-        assert {"taken", "not_taken"} <= set(folded)
-        assert not {"plan", "approve", "window_minutes"} & set(folded)
-
-    def test_a_value_that_changed_after_the_button_is_said_to_be_not_in_use(self) -> None:
-        names: dict[str, Any] = {"window_minutes": 60}
-        made = show.form(DETECTION, names)
-        made.button.click()
-        in_use = made.answer.value
-        made._fields["window_minutes"].value = "90"
-
-        assert made.answer.value != in_use
-        assert names["window_minutes"] == 60
-
-    def test_without_widgets_it_is_a_table_and_a_text_of_the_values(self) -> None:
-        section = SECTIONS["06_remediation"]
-        bundle = show.form(section, {"match": "<b>"})._repr_mimebundle_()
-
-        assert "&lt;b&gt;" in bundle["text/html"]
-        assert "window_minutes" in bundle["text/html"]
-        assert "match: <b>" in bundle["text/plain"]
-        assert "application/vnd.jupyter.widget-view+json" in bundle
-
-    @pytest.mark.parametrize("name", SECTIONS)
-    def test_every_section_has_a_form_whose_defaults_are_accepted(self, name: str) -> None:
-        names: dict[str, Any] = {}
-        made = show.form(SECTIONS[name], names)
-
-        assert made.use().startswith("✓ ")
-        assert names == SECTIONS[name].Parameters().model_dump()
-
-    def test_what_a_parameter_is_for_stands_beside_the_field(self) -> None:
-        made = show.form(DETECTION, {})
-        texts = [row.children[1].value for row in made.box.children[:-1]]
-
-        field = DETECTION.Parameters.model_fields["window_minutes"]
-        assert field.description
-        assert any(field.description in text for text in texts)
-
-
-class TestTakeBack:
-    def test_the_button_names_the_release_and_changes_nothing_else(self) -> None:
-        names: dict[str, Any] = {"undo": "", "approve": ""}
-        offer = show.take_back(PLAN, names)
-        assert "rel-1" not in offer._repr_mimebundle_()["text/plain"]
-        offer.button.click()
-        assert names == {"undo": "rel-1", "approve": ""}
-        assert "rel-1" in offer._repr_mimebundle_()["text/html"]
-
-    def test_what_is_no_release_cannot_be_chosen(self) -> None:
-        plan = replace(PLAN, action="retrigger")
-        assert show.take_back(plan, {}).button.disabled
 
 
 class TestConfirmation:
@@ -284,65 +178,6 @@ def test_after_an_approval_the_page_says_what_happened_and_what_comes_next() -> 
     assert len(nexts) == 3
 
 
-class TestLive:
-    def test_a_status_is_journalled_when_it_changes_only(self, tmp_path: Path) -> None:
-        ok, breach = Outcome().ok("r"), Outcome().breach("r")
-        outcomes = iter([ok, ok, breach, breach, ok])
-        inv = open_on(tmp_path, lambda _: next(outcomes))
-        view = show.live(inv, "2.1")
-        for _ in range(4):
-            view.button.click()
-
-        found = [e.data["reading"]["status"] for e in inv.incident.journal.view().entries]
-        assert found == ["ok", "breach", "ok"]
-
-    def test_what_cannot_be_read_is_unknown_with_the_reason(self, tmp_path: Path) -> None:
-        def fail(_: Investigation) -> Outcome:
-            raise ClientTimeoutError("slow", system="prometheus")
-
-        text = show.live(open_on(tmp_path, fail), "2.1")._repr_mimebundle_()["text/plain"]
-
-        assert text.startswith("? unknown")
-        assert "slow" in text
-
-    def test_a_value_from_outside_is_escaped(self, tmp_path: Path) -> None:
-        inv = open_on(tmp_path, lambda _: Outcome(value="<b>").ok("<i>"))
-
-        html = show.live(inv, "2.1")._repr_mimebundle_()["text/html"]
-        assert "<i>" not in html
-        assert "&lt;i&gt;" in html
-        assert "&lt;b&gt;" in html
-
-
-class TestWriting:
-    def test_answers_become_notes_and_nobodys_words_are_overwritten(self, tmp_path: Path) -> None:
-        inv = open_on(tmp_path, lambda _: Outcome().ok(""))
-        inv.note("a colleague's words", checklist="2.1")
-        seen: list[str] = []
-        made = show.write_down(
-            inv,
-            {"2.1": "What changes?", "2.2": "Which probe?"},
-            export=lambda _incident, _sections: seen.append(inv.journal.note("2.1")),
-            sections=SECTIONS,
-        )
-        assert kinds(inv) == ["note"]
-        made.box.children[0].children[1].value = "  an alert on a paused DAG  "
-        made.button.click()
-        made.button.click()
-
-        notes = [(note.checklist, note.text) for note in inv.journal.notes]
-        assert notes == [("2.1", "a colleague's words"), ("2.1", "an alert on a paused DAG")]
-        assert "an alert on a paused DAG" in made._repr_mimebundle_()["text/html"]
-        # the point that was answered is read again before the report is written, with the words
-        assert kinds(inv) == ["note", "note", "reading", "conclusion"]
-        assert seen == ["an alert on a paused DAG"]
-
-
-def _opened(incident: Incident) -> Investigation:
-    journal = incident.journal.view()
-    return cast(Investigation, SimpleNamespace(incident=incident, journal=journal))
-
-
 def look_at(incident: Incident) -> Investigation:
     """Return as much of an investigation as an overview asks for."""
     parts = SimpleNamespace(
@@ -395,10 +230,3 @@ def test_the_words_of_the_cards_are_on_the_page() -> None:
         lines += [f"# {phase}", describe(entry).to_text()]
     lines += ["# no way back", describe(RESTART).to_text()]
     expect_golden("runbook_lib/cards.txt", "\n".join(lines))
-
-
-def test_a_word_is_said_by_a_button_and_stands_in_its_parameter() -> None:
-    names: dict[str, Any] = {"stands_still": ""}
-    offer = show.say("Nobody takes from there", "stands_still", names)
-    offer.button.click()
-    assert names["stands_still"] == "now"

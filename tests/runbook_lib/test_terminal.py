@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,8 @@ from rich.console import Console
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.commands import PlanDocument
-from fulfillment.tickets import TicketsDocument
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import CauseStatus, Finding, Observed, Status, Verdict
-from runbook_lib.report.changes import Change, ChangeKind
 from runbook_lib.run.documents import (
     Document,
     IncidentsDocument,
@@ -87,18 +85,6 @@ INVESTIGATED = InvestigateDocument(
     advice=("1. 6.2 start the worker", "2. 6.1 re-trigger it"),
     next="runbook run 06",
 )
-AGAIN = INVESTIGATED.model_copy(
-    update={
-        "changed_since": AT - timedelta(minutes=10),
-        "changed": (
-            Change(
-                kind=ChangeKind.VERDICT, name="incident", text="Verdict: Incident. Before: Healthy."
-            ),
-            Change(kind=ChangeKind.NUMBER, name="2.3", text="Backlog: 74 objects at 04:00:00Z."),
-        ),
-    }
-)
-SAME = AGAIN.model_copy(update={"changed": ()})
 EMPTY = PLAN.model_copy(
     update={"apply": "", "objects": 0, "rows": (), "reason": "all are incomplete"}
 )
@@ -155,8 +141,6 @@ PROOF = MoveProofDocument(
 def test_what_the_terminal_shows_is_on_the_page() -> None:
     pages = {
         "investigate": INVESTIGATED,
-        "investigate, again": AGAIN,
-        "investigate, nothing changed": SAME,
         "plan": PLAN,
         "plan of nothing": EMPTY,
         "apply, not all done": APPLIED,
@@ -169,14 +153,6 @@ def test_what_the_terminal_shows_is_on_the_page() -> None:
     for name, document in pages.items():
         lines += [f"# {name}", *show(document), ""]
     expect_golden("runbook_lib/terminal.txt", "\n".join(lines))
-
-
-def test_what_changed_stands_between_the_next_command_and_the_advice() -> None:
-    lines = show(AGAIN)
-    command = lines.index(f"  {AGAIN.next}")
-    advice = lines.index("advice:")
-    for change in AGAIN.changed:
-        assert command < lines.index(f"- {change.text}") < advice
 
 
 def test_investigate_begins_with_verdict_cause_and_next_command() -> None:
@@ -343,7 +319,5 @@ def test_what_all_rows_say_alike_is_told_once() -> None:
     assert (text.count("handed over"), text.count("in doubt")) == (1, 1)
 
 
-def test_what_nobody_knows_is_no_success() -> None:
-    none = TicketsDocument(schema_name="x", tickets=())
-    assert not show(none)[0].startswith("✓")
+def test_a_list_without_incidents_is_told() -> None:
     assert show(IncidentsDocument(**HEAD, incidents=()))

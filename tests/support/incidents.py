@@ -287,12 +287,6 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
             ),
         ),
         advice=("1. 6.2 unpause the pipeline", "2. 6.1 re-trigger the worker"),
-        forecast={
-            "arrival_per_min": 2.4,
-            "drain_per_min": 0.0,
-            "empty_in_minutes": None,
-            "text": "never: labels arrive faster than they leave",
-        },
     )
     tell.start("06_remediation", plan="", approve="")
     facts = {"objects": 74, "size_bytes": 4_812_800, "excluded": {"incomplete": 2, "synthetic": 0}}
