@@ -20,6 +20,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
+from weakref import finalize
 
 import certifi
 
@@ -40,9 +41,8 @@ class _Link(BufferedReader):
     def __init__(self, sock: socket) -> None:
         super().__init__(SocketIO(sock, "r"))
         self.sock = sock
-
-    def __del__(self) -> None:
-        self.sock.close()
+        # Not ``__del__``: in a circle of references, the socket may be collected before it.
+        finalize(self, sock.close)
 
     def close(self) -> None:
         """Do nothing: each answer closes what it is read from."""
@@ -183,6 +183,7 @@ class Connections:
             link = http.sock
             is_fresh = link and monotonic() - link.used_at < _IDLE_S and link.look() is None
             if not (is_fresh or halt):
+                http.close()
                 http.connect()
                 link = _Link(http.sock)
                 http.sock = link
@@ -195,6 +196,7 @@ class Connections:
         except BaseException as error:  # noqa: BLE001  # a sink may raise any
             http.close()
             text = " ".join(str(error).split()) or repr(error)
+            text = text.replace("Tunnel connection failed:", "the proxy answered")
             if isinstance(error, TimeoutError):
                 text = _LATE
             if halt:
@@ -246,10 +248,10 @@ class Connections:
         body = b"".join(parts)
         if link.look():
             raise ValueError("a second answer came on this connection, so neither can be used")
-        if not response.chunked and response.length != 0:
-            raise ValueError("the answer has no length, or was cut off")
         if response.status == 400 and b"HTTP request" in body and b"HTTPS" in body:
             raise ValueError("this port wants TLS, and the request came without")
+        if not response.chunked and response.length != 0:
+            raise ValueError("the answer has no length, or was cut off")
         if not response.will_close:
             link.used_at = monotonic()
         headers = {name.lower(): text for name, text in response.getheaders()}
