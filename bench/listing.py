@@ -31,7 +31,7 @@ def measure(*, waiting: int, ready: int) -> str:
         bucket = S3Bucket(
             endpoint=server.endpoint, bucket=BUCKET, access_key=ACCESS_KEY, secret_key=SECRET_KEY
         )
-        fill(bucket, waiting, has_since=True)
+        fill(bucket, waiting)
         _fill_ready(bucket, ready)
         settings = ExporterSettings(
             minio_endpoint=server.endpoint,

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,44 +41,45 @@ from tests.support.slow_link import run_slow_link
 SERVERS = {"juicefs": run_juicefs, "seaweedfs": run_seaweedfs}
 
 
-class Setup(NamedTuple):
-    """What is measured: a server, the labels, the link, and the most that the whole way may take.
+STEPS = ("plan", "apply", "verify")
+WHOLE = " + ".join(STEPS)
+STOPPED = ", consumer stopped"
 
-    ``goal`` is a ratio to the fastest tool; ``delay_ms`` is what the link adds each way.
+
+class Setup(NamedTuple):
+    """What is measured: a server, the link, and the most that the whole way may take.
+
+    Attributes
+    ----------
+    goals : ratio to the fastest tool, for each of our ways
+    link_ms : there and back
     """
 
     kind: str
-    goal: float
-    has_since: bool = False
-    delay_ms: float = 0
+    goals: dict[str, float]
+    link_ms: float = 0
 
     @property
     def title(self) -> str:
         """Its name in the tables."""
-        words = [self.kind]
-        if self.has_since:
-            words.append("with `pending-since`")
-        if self.delay_ms:
-            words.append(f"behind a link that adds {self.delay_ms:g} ms each way")
-        return ", ".join(words)
+        return f"{self.kind}, behind a link of {self.link_ms:g} ms" if self.link_ms else self.kind
 
 
+_LINK_GOALS = {WHOLE: 2.5, WHOLE + STOPPED: 1.5}
 SETUPS = {
-    "juicefs": Setup("juicefs", 1.6),
-    "juicefs-since": Setup("juicefs", 1.6, has_since=True),
-    "seaweedfs": Setup("seaweedfs", 1.3),
-    "seaweedfs-since": Setup("seaweedfs", 1.3, has_since=True),
-    "slow-link": Setup("seaweedfs", 1.2, delay_ms=5),
+    "juicefs": Setup("juicefs", {WHOLE: 2.0}),
+    "seaweedfs": Setup("seaweedfs", {WHOLE: 1.0}),
+    "juicefs-link": Setup("juicefs", _LINK_GOALS, link_ms=10),
+    "seaweedfs-link": Setup("seaweedfs", _LINK_GOALS, link_ms=10),
 }
-STEPS = ("plan", "apply", "verify")
-WHOLE = " + ".join(STEPS)
-#: How many labels the growth is measured with, and the most memory that a command may take.
-GROWTH = (5_000, 100_000)
-_MOST_MIB = 350
+#: Of the growth: how many labels, and the most memory.
+GROWTH = (10_000, 100_000)
+_MOST_MIB = 250
 _PATHS = f"{BUCKET}/pending/", f"{BUCKET}/ready/"
-#: The names of each tool's program, and its arguments for a move; ours are three commands.
+#: Our ways, and what each adds to ``runbook apply``.
+OURS = {WHOLE: (), WHOLE + STOPPED: ("--consumer-stands-still",)}
+#: The names of each tool's program, and its arguments for a move.
 TOOLS = {
-    "runbook": (("runbook",), ""),
     "s5cmd mv": (("s5cmd",), "--numworkers 64 mv s3://{}* s3://{}"),
     "mc mv": (("mcli", "minio-client", "mc"), "mv --recursive bench/{} bench/{}"),
     "rclone move": (("rclone",), "move --transfers 64 --checkers 64 :s3:{} :s3:{}"),
@@ -92,9 +93,19 @@ SETTINGS = {
     **{f"{system}_URL": "" for system in SYSTEMS.split()},
 }
 LABEL_BYTES = 1000
-#: Labels of a backlog have been there for a while: `runbook` looks twice at what was just written.
-_SETTLE_S = 11
+_REST_S = 2
 _TIMEOUT_S = 900
+#: Starts a command: to Linux, a command's peak is at least that of the process that starts it.
+_LAUNCHER = """
+import os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(process.pid, 0)
+wall_s = time.perf_counter() - start
+with open(sys.argv[1], "w") as file:
+    print(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, file=file)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 
 
 class Cost(NamedTuple):
@@ -149,32 +160,31 @@ def run(server: StoreServer, command: list[str], environment: dict[str, str]) ->
         used = server_process.cpu_times()
         return used.user + used.system
 
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        measured = Path(folder) / "measured"
+        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(measured)]
         served = read_server_cpu_s()
-        process = subprocess.Popen(
-            command, env=environment, cwd=environment["HOME"], stdout=out, stderr=errors
+        done = subprocess.run(
+            [*launcher, *command],
+            env=environment,
+            cwd=environment["HOME"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
         served = read_server_cpu_s() - served
-        out.seek(0)
-        errors.seek(0)
-        said = out.read().decode()
-        if process.returncode != 0:
-            told = f"{said[-2000:]}\n{errors.read().decode()[-2000:]}"
-            raise RuntimeError(f"{' '.join(command)}: exit {process.returncode}: {told}")
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return Cost(wall, cpu_s, served, usage.ru_maxrss / unit), said
+        if done.returncode != 0:
+            told = f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+            raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}: {told}")
+        wall_s, cpu_s, peak_kib = map(float, measured.read_text("utf-8").split())
+    return Cost(wall_s, cpu_s, served, peak_kib / 1024), done.stdout
 
 
 def release(
-    server: StoreServer, program: str, environment: dict[str, str], count: int
+    server: StoreServer, options: Sequence[str], environment: dict[str, str], count: int
 ) -> dict[str, Cost]:
-    """Plan, apply and verify, each as a person types it."""
+    """Plan, apply (with options) and verify, each as a person types it."""
+    program = find_program("runbook") or "runbook"
     costs = {}
 
     def take(step: str, field: str, *arguments: str) -> dict[str, str]:
@@ -186,17 +196,14 @@ def release(
         return dict(document)
 
     plan = take("plan", "objects")
-    take("apply", "moved", plan["plan"], "--approve", plan["sha256"])
+    take("apply", "moved", plan["plan"], "--approve", plan["sha256"], *options)
     take("verify", "in_place", plan["plan"])
     return costs
 
 
-def fill(bucket: S3Bucket, count: int, *, has_since: bool) -> dict[str, str]:
+def fill(bucket: S3Bucket, count: int) -> dict[str, str]:
     """Put finished labels under ``pending/``; return each one's ETag by its name."""
-    since = (datetime.now(UTC) - timedelta(minutes=20)).strftime("%Y-%m-%dT%H:%M:%SZ")
     same = {"content-type": "application/pdf"}
-    if has_since:
-        same["x-amz-meta-pending-since"] = since
     puts, etags = [], {}
     for n in range(count):
         name, body = f"{n:07d}-0123456789ab.pdf", random.randbytes(LABEL_BYTES)
@@ -209,10 +216,8 @@ def fill(bucket: S3Bucket, count: int, *, has_since: bool) -> dict[str, str]:
     return etags
 
 
-def measure(setup: Setup, tool: str, *, count: int) -> dict[str, Cost]:
-    """Return the cost of each of the tool's commands on a fresh server; check what they moved."""
-    names, arguments = TOOLS[tool]
-    program = find_program(*names) or names[0]
+def measure(setup: Setup, way: str, *, count: int) -> dict[str, Cost]:
+    """Return the costs of a way of ours or a tool, on a fresh server; check what it moved."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         server = stack.enter_context(SERVERS[setup.kind](folder / "store"))
@@ -221,61 +226,83 @@ def measure(setup: Setup, tool: str, *, count: int) -> dict[str, Cost]:
         bucket = S3Bucket(
             endpoint=server.endpoint, bucket=BUCKET, access_key=ACCESS_KEY, secret_key=SECRET_KEY
         )
-        labels = fill(bucket, count, has_since=setup.has_since)
+        labels = fill(bucket, count)
         endpoint = server.endpoint
-        if setup.delay_ms:
-            link = stack.enter_context(run_slow_link(endpoint, setup.delay_ms / 1000))
+        if setup.link_ms:
+            link = stack.enter_context(run_slow_link(endpoint, setup.link_ms / 2000))
             endpoint = link.endpoint
         environment = make_environment(endpoint, home, count)
-        time.sleep(_SETTLE_S)
-        if tool == "runbook":
-            costs = release(server, program, environment, count)
+        time.sleep(_REST_S)
+        if way in OURS:
+            taken = release(server, OURS[way], environment, count)
+            suffix = way.removeprefix(WHOLE)
+            costs = {f"{step}{suffix}": cost for step, cost in taken.items()}
+            costs[way] = _add(list(taken.values()))
         else:
-            command = [program, *arguments.format(*_PATHS).split()]
+            names, arguments = TOOLS[way]
+            command = [find_program(*names) or names[0], *arguments.format(*_PATHS).split()]
             cost, _ = run(server, command, environment)
-            costs = {tool: cost}
+            costs = {way: cost}
         left = sum(1 for _ in bucket.list_objects("pending/"))
         landed = {seen.key: seen.etag for seen in bucket.list_objects("ready/")}
     if left or landed != {f"ready/{name}": etag for name, etag in labels.items()}:
-        raise RuntimeError(f"{tool}: {left} labels left, {len(landed)} of {count} under ready/")
+        raise RuntimeError(f"{way}: {left} labels left, {len(landed)} of {count} under ready/")
     return costs
 
 
-def compare(setup: Setup, tools: list[str], *, count: int, rounds: int) -> str:
-    """Run each tool in turn, every other round in reverse order; return a table."""
-    costs: dict[str, list[Cost]] = {name: [] for name in (*STEPS, WHOLE)}
+def compare(
+    setup: Setup, tools: list[str], *, count: int, rounds: int
+) -> tuple[str, list[list[str]]]:
+    """Run ours and each tool in turn; return a table, and the summary's rows."""
+    ways = [*setup.goals, *tools]
+    costs: dict[str, list[Cost]] = {}
+    loads = []
     for number in range(rounds):
-        for tool in tools if number % 2 == 0 else tools[::-1]:
-            taken = measure(setup, tool, count=count)
+        for way in ways if number % 2 == 0 else ways[::-1]:
+            loads.append(os.getloadavg()[0])
+            taken = measure(setup, way, count=count)
             for command, cost in taken.items():
                 costs.setdefault(command, []).append(cost)
             said = ", ".join(f"{command} {cost.wall_s:.2f} s" for command, cost in taken.items())
-            where = f"{setup.title}, round {number + 1}, load {os.getloadavg()[0]:.1f}"
+            where = f"{setup.title}, round {number + 1}, load {loads[-1]:.1f}"
             print(f"  {where}: {said}", file=sys.stderr, flush=True)
-    costs[WHOLE] = [_add(one) for one in zip(*(costs[step] for step in STEPS), strict=True)]
     medians = {name: _take_medians(measured) for name, measured in costs.items()}
-    fastest = min(tools[1:], key=lambda tool: medians[tool].wall_s, default=WHOLE)
-    titles = ["", "s", "least to most", f"ratio to {fastest}", "goal"]
+    fastest = min(tools, key=lambda tool: medians[tool].wall_s, default=WHOLE)
+    base_s = medians[fastest].wall_s
+    titles = ["", "s", "least to most", f"ratio to {fastest}"]
     rows = [[*titles, "client CPU s", "server CPU s", "peak MiB"]]
-    for name, median in medians.items():
+    for name in sorted(costs, key=lambda name: (name in tools, STOPPED in name)):
         walls = [cost.wall_s for cost in costs[name]]
+        median = medians[name]
         rows.append(
             [
                 name,
                 f"{median.wall_s:.2f}",
                 f"{min(walls):.2f} to {max(walls):.2f}",
-                f"{median.wall_s / medians[fastest].wall_s:.2f}",
-                f"≤ {setup.goal}" if name == WHOLE else "",
+                f"{median.wall_s / base_s:.2f}",
                 f"{median.client_cpu_s:.2f}",
                 f"{median.server_cpu_s:.2f}",
                 f"{median.peak_mib:.0f}",
             ]
         )
-    return tabulate(rows)
+    summary = []
+    for way, goal in setup.goals.items():
+        ratio = medians[way].wall_s / base_s
+        summary.append(
+            [
+                setup.title + way.removeprefix(WHOLE),
+                f"{medians[way].wall_s:.2f}",
+                f"{fastest}, {base_s:.2f}",
+                f"{ratio:.2f}",
+                f"≤ {goal}",
+                "reached" if ratio <= goal else "**missed**",
+                f"{min(loads):.1f} to {max(loads):.1f}",
+            ]
+        )
+    return tabulate(rows), summary
 
 
 def _add(costs: Sequence[Cost]) -> Cost:
-    """Return what commands took that ran one after the other."""
     return Cost(
         sum(cost.wall_s for cost in costs),
         sum(cost.client_cpu_s for cost in costs),
@@ -290,13 +317,22 @@ def _take_medians(costs: Sequence[Cost]) -> Cost:
 
 def measure_growth(counts: Sequence[int]) -> str:
     """Release more and more labels from SeaweedFS, once each; return a table."""
-    titles = ["labels", *(f"{step} s" for step in STEPS), "peak MiB", "goal"]
-    rows = [titles]
+    steps = [f"{step} s" for step in STEPS]
+    rows = [["labels", *steps, "ms a label", "peak MiB", "goal", "load"]]
     for count in counts:
-        costs = measure(SETUPS["seaweedfs"], "runbook", count=count)
-        seconds = [f"{costs[step].wall_s:.1f}" for step in STEPS]
-        peak = f"{_add(list(costs.values())).peak_mib:.0f}"
-        rows.append([f"{count:,}", *seconds, peak, f"≤ {_MOST_MIB}"])
+        load = os.getloadavg()[0]
+        costs = measure(SETUPS["seaweedfs"], WHOLE, count=count)
+        whole = costs[WHOLE]
+        rows.append(
+            [
+                f"{count:,}",
+                *(f"{costs[step].wall_s:.1f}" for step in STEPS),
+                f"{1000 * whole.wall_s / count:.2f}",
+                f"{whole.peak_mib:.0f}",
+                f"≤ {_MOST_MIB}",
+                f"{load:.1f}",
+            ]
+        )
         print(f"  growth: {rows[-1]}", file=sys.stderr, flush=True)
     return tabulate(rows)
 
@@ -308,26 +344,6 @@ def tabulate(rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["-" * width for width in widths], *body]
     padded = ([text.ljust(w) for text, w in zip(row, widths, strict=True)] for row in lines)
     return "\n".join(f"| {' | '.join(row)} |" for row in padded)
-
-
-def profile_start() -> str:
-    """Return how long a command takes before it does anything: interpreter and imports."""
-    said = []
-    with tempfile.TemporaryDirectory() as folder:
-        environment = make_environment("127.0.0.1:1", Path(folder))
-        # The last one reads the settings and finds no such plan.
-        for text in ("python -c pass", "runbook --help", "runbook verify none"):
-            name, *arguments = text.split()
-            command = [find_program(name) or name, *arguments]
-            walls = []
-            for _ in range(5):
-                start = time.perf_counter()
-                subprocess.run(
-                    command, env=environment, cwd=folder, capture_output=True, check=False
-                )
-                walls.append(time.perf_counter() - start)
-            said.append(f"`{text}` {statistics.median(walls):.2f} s")
-    return f"Start and imports, which each command pays: {', '.join(said)}."
 
 
 def read_versions() -> str:
@@ -348,33 +364,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.release", description=__doc__)
     parser.add_argument("--objects", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="*", choices=[*SETUPS, "growth"], help="some of the parts")
+    parser.add_argument("--only", nargs="*", choices=[*SETUPS, "growth"])
     parser.add_argument("--write", type=Path, help="a Markdown file for what is printed")
     options = parser.parse_args()
     tools = [tool for tool, (names, _) in TOOLS.items() if find_program(*names)]
-    if missing := ", ".join(TOOLS.keys() - tools):
-        print(f"not installed, left out: {missing}", file=sys.stderr)
     settings = " ".join(f"`{name}={text}`" for name, text in SETTINGS.items())
     said = [
         "# How fast a release is, beside three tools",
         f"`make bench`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores. {read_versions()}.",
         f"{options.objects} labels of {LABEL_BYTES} bytes, median of {options.rounds} rounds. In "
-        f"each round, every tool had a fresh server and labels that were {_SETTLE_S} s old; every "
-        "second round ran the tools in reverse order. The server's CPU counts while a command "
-        "runs.",
+        "each round, every tool had a fresh server; every second round ran the tools in reverse "
+        "order. The server's CPU counts while a command runs.",
         f"Settings: {settings}.",
-        profile_start(),
     ]
+    if missing := ", ".join(TOOLS.keys() - tools):
+        said.append(f"Not installed: {missing}.")
     print("\n\n".join(said), flush=True)
-    wanted = options.only or [*SETUPS, "growth"]
-    for name in wanted:
+    summary = [["", "runbook s", "fastest tool, s", "ratio", "goal", "", "load"]]
+    tables = []
+    for name in options.only or [*SETUPS, "growth"]:
         if name == "growth":
-            said += ["## More labels, on seaweedfs", measure_growth(GROWTH)]
+            tables += ["## More labels, on seaweedfs", measure_growth(GROWTH)]
         else:
             setup = SETUPS[name]
-            table = compare(setup, tools, count=options.objects, rounds=options.rounds)
-            said += [f"## {setup.title}", table]
-        print(f"\n{said[-2]}\n\n{said[-1]}", flush=True)
+            table, reached = compare(setup, tools, count=options.objects, rounds=options.rounds)
+            summary += reached
+            tables += [f"## {setup.title}", table]
+        print(f"\n{tables[-2]}\n\n{tables[-1]}", flush=True)
+    goals = ["## Goals", tabulate(summary)] if summary[1:] else []
+    print("\n\n".join(["", *goals]), flush=True)
+    said += [*goals, *tables]
     if options.write:
         options.write.write_text("\n\n".join(said) + "\n", "utf-8")
 

@@ -2,7 +2,7 @@
 # Brings the programs that no wheel carries, when they are missing:
 #   prometheus.sh            Prometheus and Alertmanager
 #   prometheus.sh --test     and Chromium, docker-compose, faketime (tests)
-#   prometheus.sh --bench    and minio-client, rclone (benchmarks)
+#   prometheus.sh --bench    and minio-client (benchmarks)
 # Debian: apt-get as root or with sudo. macOS: brew. Elsewhere it says what to install.
 # Nothing that it installs is left running: the stack starts its own processes.
 set -eu
@@ -20,8 +20,7 @@ amtool|amtool|prometheus-alertmanager|alertmanager'
 test_wanted='chromium|chromium|chromium|--cask chromium
 docker-compose|docker-compose|docker-compose|docker-compose
 faketime|faketime|faketime|libfaketime'
-bench_wanted='minio-client|minio-client mcli|minio-client|minio-mc
-rclone|rclone|rclone|rclone'
+bench_wanted='minio-client|minio-client mcli|minio-client|minio-mc'
 
 say() { printf '%s\n' "$*"; }
 fail() {
