@@ -203,7 +203,9 @@ def test_run_all_stops_at_the_plan_and_a_typed_hash_releases_the_labels_and_take
     left_alone = [e.data["action"] for e in journal(lab) if e.kind == "action"]
     assert not [a for a in left_alone if a["step"] == "6.2" and a["phase"] == "applied"]
 
-    (plan,) = {a["plan"] for a in left_alone if a["step"] == "6.1" and a["phase"] == "applied"}
+    (plan,) = {
+        a["result"]["plan"] for a in left_alone if a["step"] == "6.1" and a["phase"] == "applied"
+    }
     add_lines(page, "incident_id = ", f'undo = "{plan}"\nconsumer_stands_still = "now"')
     run_from(page, lab, "incident_id = ")
     run_from(page, lab, "back = inv.plan")
