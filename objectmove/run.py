@@ -643,6 +643,9 @@ class Run:
             read = read_state(self.bucket)
             moves = read.state.moves if read is not None else {}
             ways_on = {name: get_resume(each) for name, each in moves.items()}
+            other = read.state.unfinished if read is not None else None
+            if other is not None and move.id not in moves:
+                return get_resume(other)  # until that is finished, nothing else may begin
         if move.id in ways_on:
             return ways_on[move.id]
         if self._find_change() and not move.is_undo:
