@@ -18,9 +18,9 @@ from runbook_lib.show.text import count_of
 from .change.release import GATE, check_store
 from .change.synthetic import count_overdue
 from .clients import Clients
+from .convert import DELAY_ALERT, UPLOAD_ALERT
 from .sections.signals import BLIND_ALERT
 from .settings import Settings
-from .situation import DELAY_ALERT, UPLOAD_ALERT
 
 #: Alerts about labels. The alert that a drill is overdue is not among them: it must not prevent the
 #: drill.

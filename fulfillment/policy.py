@@ -6,6 +6,7 @@ Pure: the journal and the time are arguments.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from runbook_lib.model import (
     SYMPTOMS,
     ActionPhase,
     CauseStatus,
+    ClearTime,
     Event,
     Finding,
     Reading,
@@ -23,46 +25,44 @@ from runbook_lib.model import (
     parse_time,
 )
 from runbook_lib.policy import Impact, Judgement, NextStep, Policy, clip_target
+from runbook_lib.record import entries, folds
 from runbook_lib.record.actions import ActionRecord
+from runbook_lib.record.entries import Entry
 from runbook_lib.record.view import JournalView, get_number, to_number
 from runbook_lib.show.text import count_of
 
-from .analysis.causes import CAUSES, Cause
-from .outcome import Backlog, Causes, Decision, Next, Now, Uploads, decide
-from .situation import (
-    IN_TROUBLE,
-    NEEDED_ROLES,
-    UPLOAD_ALERT,
-    Assessment,
-    count_unsettled,
-    find_end,
-    is_unfinished,
-    read_situation,
-)
+from .analysis.causes import CAUSES, Cause, diagnose
+from .convert import convert, convert_action
+from .outcome import Backlog, Uploads
+from .quantities import QUANTITIES, Quantity
+from .situation import collect_observations, find_clear_time, has_moved
 
 #: The number of the section that diagnoses.
 _DIAGNOSIS = "05"
 #: The step whose action mends a cause.
 _REPAIR = "6.2"
 
+#: For each rule of ``folds.judge``: the section to go to, and why.
 _NEXT = {
-    Next.LOOK: NextStep(
-        "03_immediate_actions",
-        "Whether the store is well is not known now. Look at store and worker.",
-    ),
-    Next.DIAGNOSE: NextStep("05_root_cause", "Find out why."),
-    Next.REPAIR: NextStep("06_remediation", "Plan what helps."),
-    Next.RESUME: NextStep("06_remediation", "An action was cut off. Finish it first."),
-    Next.VERIFY: NextStep("06_remediation", "What was done is not proven. Verify it."),
-    Next.MEASURE: NextStep("06_remediation", "Measure again: it needs a minute or two."),
-    Next.WAIT: NextStep("07_postmortem", "It is fixed; the alert is still clearing."),
-    Next.LEARN: NextStep("07_postmortem", "It is fixed. Write down what was learned."),
-    Next.REFERENCES: NextStep(
+    "symptom": NextStep("06_remediation", "Plan what helps."),
+    "cause": NextStep("06_remediation", "Plan what helps."),
+    "unfinished": NextStep("06_remediation", "An action was cut off. Finish it first."),
+    "alert": NextStep("05_root_cause", "Find out why."),
+    "alert_late": NextStep("05_root_cause", "Find out why."),
+    "cause_unknown": NextStep("05_root_cause", "Find out why."),
+    "unproven": NextStep("06_remediation", "What was done is not proven. Verify it."),
+    "recovery": NextStep("06_remediation", "Measure again: it needs a minute or two."),
+    "alert_clears": NextStep("07_postmortem", "It is fixed; the alert is still clearing."),
+    "fixed": NextStep("07_postmortem", "It is fixed. Write down what was learned."),
+    "calm": NextStep(
         "08_references", "Nothing waits too long. Check the references if you have time."
     ),
 }
-
-#: These three replace the step of ``Next.LOOK`` when something else than the store was not read.
+_DIAGNOSE = _NEXT["alert"]
+#: These four say what to do about a reading that a verdict lacks.
+_LOOK = NextStep(
+    "03_immediate_actions", "Whether the store is well is not known now. Look at store and worker."
+)
 _READ_AGAIN = NextStep("02_signals_detection", "The signals are old, or were not read. Read them.")
 _BLIND = NextStep(
     "06_remediation",
@@ -73,6 +73,30 @@ _UNREADABLE = NextStep(
     "Mend what cannot be read, and read it again. If you cannot mend it, `runbook close` ends "
     "the incident with this verdict.",
 )
+#: For each rule, why the verdict is what it is.
+_REASONS = {
+    "symptom": "there is trouble",
+    "cause": "a cause is there that stops labels",
+    "unfinished": "an action was cut off",
+    "alert": "an alert fires",
+    "alert_late": "the alert should have cleared by now",
+    "missing": "what a verdict needs was not read",
+    "cause_unknown": "the symptom is gone; whether the cause is gone is not known",
+    "unproven": "all is well, but what was done is not proven",
+    "recovery": "recovery is not measured yet",
+    "alert_clears": "symptom and cause are gone, and the alert is clearing",
+    "fixed": "symptom, cause and alert are gone",
+    "calm": "no label waits too long",
+}
+#: The quantities that a verdict needs, by the role of the step that reads them.
+_NEEDED = {
+    Role.ALERT: (Quantity.LAG, Quantity.ALERT),
+    Role.BACKLOG: (Quantity.BACKLOG,),
+    Role.SYMPTOM: (Quantity.STORE,),
+}
+
+#: Verdicts that say that something is wrong.
+_IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 #: What was done, in the past tense, by the action's name.
 _ACTIONS = {
@@ -107,7 +131,7 @@ class FulfillmentPolicy(Policy):
         now: datetime | None = None,
         roles: Collection[Role] | None = None,
     ) -> Judgement | None:
-        """Return the verdict table's judgement of the journal.
+        """Return what ``folds.judge`` says of the journal, with words for it.
 
         None while no symptom was read, unless the incident is closed. A closed incident keeps the
         verdict that it was closed with.
@@ -122,27 +146,77 @@ class FulfillmentPolicy(Policy):
         is_symptom_read = any(reading.role in SYMPTOMS for reading in journal.readings)
         if at is None or (closing_verdict is None and not is_symptom_read):
             return None
-        causes = {finding.name for finding in self.list_causes(journal)}
-        needed = NEEDED_ROLES if roles is None else roles
-        assessment = read_situation(journal, now=at, causes_before=causes, roles=needed)
-        decision = decide(assessment.situation)
-        step = _NEXT[decision.next]
-        if decision.next is Next.LOOK:
-            step = _choose_look(assessment)
-        until = find_end(journal) if decision.has_until else None
-        reason = _explain(decision, assessment)
+        converted = convert(journal)
+        quantities = QUANTITIES
+        if roles is not None:
+            needed = frozenset(name for role in roles for name in _NEEDED.get(role, ()))
+            quantities = replace(QUANTITIES, needed=needed)
+        looked = self._judge_causes(journal, converted, at)
+        clear = find_clear_time(journal)
+        judged = folds.judge(
+            converted,
+            now=at,
+            quantities=quantities,
+            causes=looked.causes,
+            is_diagnosed=looked.is_diagnosed,
+            clears_by=clear.deadline if clear is not None else None,
+        )
+        step = _choose_next(judged, looked, folds.read_now(converted, at))
+        as_of = journal.readings[-1].at if journal.readings else at
+        has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
+        until = folds.find_ends(converted, QUANTITIES).until if has_ended else None
+        reason = _explain(judged, converted, at, clear)
         applied = journal.list_actions(ActionPhase.APPLIED)
         if until is not None and applied and all(action.at > until for action in applied):
             reason += "; what was done came after the trouble had ended"
-        as_of = journal.readings[-1].at if journal.readings else at
         return Judgement(
-            verdict=closing_verdict or decision.verdict,
+            verdict=closing_verdict or judged.verdict,
             reason=reason,
             next=NextStep(step.section, f"{step.reason} (as of {as_of:%H:%M:%S} UTC)"),
             since=journal.since(),
             until=until,
-            may_close=decision.may_close,
+            may_close=judged.verdict is Verdict.FIXED,
         )
+
+    def _judge_causes(
+        self, journal: JournalView, converted: Sequence[Entry], now: datetime
+    ) -> _Looked:
+        """Judge the causes that stop labels by what was read since the last change.
+
+        A cause that was read before the last symptom ended may be gone by now.
+        """
+        current = journal.list_current(now).values()
+        observations = collect_observations(current)
+        known = {finding.name for finding in self.list_causes(journal)}
+        causes: dict[str, CauseStatus] = {}
+        findings = diagnose(observations)
+        for finding in findings:
+            is_supported = finding.status is CauseStatus.SUPPORTED
+            if CAUSES[finding.name].stops_labels and (is_supported or finding.name in known):
+                causes[finding.name] = finding.status
+        looks = [reading.observed_at for reading in current if reading.role is Role.CAUSE]
+        symptom_ends = [
+            span.end
+            for span in folds.list_spans(converted)
+            if span.quantity in (Quantity.LAG, Quantity.UPLOADS)
+            and span.status is Status.BREACH
+            and span.end is not None
+        ]
+        is_diagnosed = bool(looks)
+        if CauseStatus.SUPPORTED in causes.values() and symptom_ends:
+            is_diagnosed = min(looks, default=now) >= max(symptom_ends)
+        if not is_diagnosed:
+            causes = dict.fromkeys(causes, CauseStatus.UNDECIDED)
+        if has_moved(journal, observations):
+            causes = {
+                name: CauseStatus.REFUTED if status is CauseStatus.UNDECIDED else status
+                for name, status in causes.items()
+            }
+        is_blind = any(
+            finding.name == Cause.METRICS_BLIND and finding.status is CauseStatus.SUPPORTED
+            for finding in findings
+        )
+        return _Looked(causes, is_diagnosed, is_blind)
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
         """Return every cause that a diagnosis of this incident supported, also if it is gone now.
@@ -156,7 +230,7 @@ class FulfillmentPolicy(Policy):
         causes: dict[str, Finding] = {}
         for conclusion in journal.conclusions:
             is_diagnosis = conclusion.section.startswith(_DIAGNOSIS)
-            counts_as_diagnosis = conclusion.verdict in IN_TROUBLE and not causes
+            counts_as_diagnosis = conclusion.verdict in _IN_TROUBLE and not causes
             if not (is_diagnosis or counts_as_diagnosis):
                 continue
             supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
@@ -173,9 +247,7 @@ class FulfillmentPolicy(Policy):
 
     def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
         """Return what helps, by the newest diagnosis; empty when somebody must diagnose anew."""
-        causes = {finding.name for finding in self.list_causes(journal)}
-        situation = read_situation(journal, now=now, causes_before=causes).situation
-        if situation.causes is Causes.UNREAD:
+        if not self._judge_causes(journal, convert(journal), now).is_diagnosed:
             return ()
         return super().list_advice(journal, now=now)
 
@@ -266,70 +338,82 @@ class FulfillmentPolicy(Policy):
 
     def list_unfinished(self, action: ActionRecord, actions: Sequence[ActionRecord]) -> list[str]:
         """Say what is left to do: labels to settle, or a move to resume."""
+        changes = [convert_action(entry) for each in actions for entry in each.phases]
         unfinished = []
-        unsettled = count_unsettled(action, actions)
-        if unsettled:
-            labels = count_of(unsettled, "label")
-            command = f"runbook settle {action.plan} --taken|--not-taken [KEY…]"
-            unfinished.append(f"nobody can know whether {labels} shipped. {command}")
-        if is_unfinished(action) and not action.is_taken_back:
-            unfinished.append(f"{action.plan} is not finished: runbook resume {action.plan}")
+        for plan in folds.list_plans(changes):
+            if plan.plan != action.plan:
+                continue
+            if plan.doubtful:
+                labels = count_of(plan.doubtful, "label")
+                command = f"runbook settle {plan.plan} --taken|--not-taken [KEY…]"
+                unfinished.append(f"nobody can know whether {labels} shipped. {command}")
+            if plan.left and not plan.is_taken_back:
+                unfinished.append(f"{plan.plan} is not finished: runbook resume {plan.plan}")
         return unfinished
 
 
 POLICY = FulfillmentPolicy()
 
 
-def _choose_look(assessment: Assessment) -> NextStep:
-    """Return the step that reads what a verdict lacks, or that says why it cannot be read."""
-    missing = assessment.missing
-    if any(reading.role is Role.SYMPTOM for reading in missing):
-        return _NEXT[Next.LOOK]
-    if not any(reading.was_tried for reading in missing):
-        return _READ_AGAIN
-    for finding in assessment.findings:
-        if finding.name == Cause.METRICS_BLIND and finding.status is CauseStatus.SUPPORTED:
-            return _BLIND
-    if assessment.situation.causes is Causes.UNREAD:
-        return _NEXT[Next.DIAGNOSE]
-    return _UNREADABLE
+class _Looked(NamedTuple):
+    """What is known of the causes that stop labels.
 
-
-def _explain(decision: Decision, assessment: Assessment) -> str:
-    """Explain a decision: in trouble by what is wrong now, else by the rule's reason and details.
-
-    The verdict ``NOT_FIXED`` in trouble gets both: the rule's reason, and what is wrong now.
+    Attributes
+    ----------
+    causes : those that this incident found, with their status now
+    is_diagnosed : whether somebody looked for causes since the last change and the last symptom
+    is_blind : whether the metrics are blind
     """
-    if decision.now is Now.TROUBLE:
-        troubles = [
-            breach.reason or f"{breach.name}: {breach.value}" for breach in assessment.breaches
-        ]
-        is_alert_named = any(UPLOAD_ALERT in trouble for trouble in troubles)
-        if assessment.situation.uploads is Uploads.FAILING and not is_alert_named:
-            troubles.insert(0, "uploads fail")
-        text = "; ".join(troubles) or decision.now_reason
-        if decision.verdict is Verdict.NOT_FIXED:
-            return f"{decision.reason}: {text}"
-        return text
-    details: list[str] = []
-    if decision.now is Now.UNREAD:
-        details += [reading.words for reading in assessment.missing]
-    if decision.now is Now.ABOVE and assessment.above:
-        details.append(assessment.above)
-    # An alert does not clear while its cause is there.
-    may_clear = assessment.situation.causes is not Causes.SUPPORTED
-    clear = assessment.clear
-    fired_at = assessment.alerts_at
-    if decision.now is Now.ALERT and may_clear and clear and fired_at:
-        deadline = format_time(clear.deadline)
-        channels = format_time(clear.channels_latest)
-        words = f"it still fired at {fired_at:%H:%M:%SZ}; by its rule it clears by {deadline}"
-        details.append(f"{words}, and the channels say so by {channels}")
-    if assessment.causes_at and not may_clear:
-        details.append(f"the cause was last looked for at {assessment.causes_at:%H:%M:%SZ}")
-    if not details:
-        return decision.reason
-    return f"{decision.reason}: {'; '.join(details)}"
+
+    causes: dict[str, CauseStatus]
+    is_diagnosed: bool
+    is_blind: bool
+
+
+def _choose_next(
+    judged: folds.Judgement, looked: _Looked, current: Mapping[folds.Key, entries.Reading]
+) -> NextStep:
+    """Return where to go from here."""
+    if judged.rule == "missing":
+        if any(key.quantity == Quantity.STORE for key in judged.keys):
+            return _LOOK
+        if not any(key in current and current[key].message.id != "stale" for key in judged.keys):
+            return _READ_AGAIN
+        if looked.is_blind:
+            return _BLIND
+        return _UNREADABLE if looked.is_diagnosed else _DIAGNOSE
+    if judged.rule == "symptom" and not looked.is_diagnosed:
+        return _DIAGNOSE
+    return _NEXT[judged.rule]
+
+
+def _explain(
+    judged: folds.Judgement, read: Sequence[Entry], now: datetime, clear: ClearTime | None
+) -> str:
+    """Say why the verdict is what it is, and by which readings."""
+    reason = _REASONS[judged.rule]
+    if judged.verdict is Verdict.MITIGATED:
+        return "the symptom is gone, and the cause is still there"
+    current = folds.read_now(read, now)
+    texts: dict[str, None] = {}
+    for key in judged.keys:
+        reading = current.get(key)
+        if reading is None:
+            texts[f"the {key.quantity} was not read"] = None
+        elif reading.message.id == "stale":
+            texts[f"{reading.step} was read at {reading.at:%H:%M:%SZ}, which is too old"] = None
+        elif judged.rule == "alert_clears" and clear is not None:
+            deadline = format_time(clear.deadline)
+            words = f"it still fired at {reading.at:%H:%M:%SZ}; by its rule it clears by {deadline}"
+            channels = format_time(clear.channels_latest)
+            texts[f"{words}, and the channels say so by {channels}"] = None
+        else:
+            text = str(reading.message.values["text"])
+            texts[text or f"{key.quantity}: {reading.value}"] = None
+    details = "; ".join(texts)
+    if judged.rule == "symptom" and judged.verdict is Verdict.INCIDENT:
+        return details
+    return f"{reason}: {details}" if details else reason
 
 
 class Affected(NamedTuple):

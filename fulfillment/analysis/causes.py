@@ -24,8 +24,6 @@ from typing import Literal, NamedTuple
 
 from runbook_lib.model import CauseStatus, Finding, Json
 
-from ..outcome import Return, Way, Worker, choose_way
-
 #: If a larger share of carrier requests fails, the carrier is at fault.
 MAX_FAILED_SHARE = 0.2
 #: If the store has fewer free bytes, it is nearly full.
@@ -38,12 +36,6 @@ _HINT_SCORE = 0.2
 Strategy = Literal["release", "retrigger", "none"]
 #: Actions of 6.2 after which the worker runs again.
 _BRINGS_BACK = ("start", "resume", "restart")
-#: The strategy of the advice for each way of the verdict table.
-_STRATEGIES: Mapping[Way, Strategy] = {
-    Way.RELEASE: "release",
-    Way.RETRIGGER: "retrigger",
-    Way.NONE: "none",
-}
 
 
 class Observation(NamedTuple):
@@ -726,18 +718,13 @@ def _fit_strategy(
     """
     # A worker that does not answer counts as running, too. The plan of its re-trigger then says
     # that it does not answer.
-    worker = Worker.RUNS
+    if wanted != "retrigger":
+        return wanted, why_wanted
     if values.get("worker_has_api") is False:
-        worker = Worker.ABSENT
-    elif values.get("worker_paused"):
-        worker = Worker.PAUSED
-    elif values.get("worker_answers") is None:
-        worker = Worker.UNSEEN
-    rule = choose_way(Way(wanted), worker, Return.COMES_BACK if brings_back else Return.STAYS)
-    fitted = _STRATEGIES[rule.way]
-    if fitted == wanted:
-        return fitted, why_wanted
-    return fitted, rule.reason
+        return "release", "there is no API that asks the worker"
+    if values.get("worker_paused") and not brings_back:
+        return "release", "the worker is paused, and would refuse"
+    return wanted, why_wanted
 
 
 def choose_strategy(  # noqa: PLR0911  # a return for each reason

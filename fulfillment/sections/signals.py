@@ -16,8 +16,8 @@ from runbook_lib.section import attempt
 
 from ..analysis.samples import Sample, clean
 from ..clients.http_systems import Alert, Series
+from ..convert import DELAY_ALERT, UPLOAD_ALERT
 from ..investigation import Investigation
-from ..situation import DELAY_ALERT, UPLOAD_ALERT
 
 ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"
