@@ -22,6 +22,8 @@ UPLOAD_ALERT = "FulfillmentUploadFailing"
 _REMEDIES = ("6.1", "6.2")
 #: Counts of a proof. If one is not 0, the move is not proven.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
+#: Actions that can be resumed.
+_MOVES = ("release", "undo", "settle")
 _QUANTITIES = {
     "2.2": Quantity.PANEL,
     "2.5": Quantity.TIMELINE,
@@ -38,10 +40,15 @@ _UPLOADS = {
     Uploads.FAILING: Status.BREACH,
     Uploads.NONE: Status.BREACH,
 }
+_UPLOAD_WORDS = {
+    Uploads.SUCCEEDING: "uploads succeed",
+    Uploads.UNASKED: "no order wanted a label lately",
+    Uploads.FAILING: "uploads fail",
+    Uploads.NONE: "no label arrives although orders want one",
+}
 _BACKLOGS = {
     Backlog.USUAL: Status.OK,
     Backlog.ABOVE: Status.BREACH,
-    Backlog.OVERDUE: Status.BREACH,
 }
 _ALERTS = {
     AlertState.FIRING: Status.BREACH,
@@ -65,12 +72,19 @@ def _convert_reading(reading: Reading) -> Iterator[entries.Reading]:
     """Yield the quantities that a step's reading shows."""
 
     def make(
-        quantity: Quantity, status: Status, value: Json = None, subject: str = ""
+        quantity: Quantity, status: Status, value: Json = None, *, subject: str = "", text: str = ""
     ) -> entries.Reading:
-        has_since = quantity is Quantity.LAG and status is Status.BREACH
-        since = reading.since if has_since else None
+        """Return what the reading says of one quantity.
+
+        Parameters
+        ----------
+        text : why it has this status; empty: the reading's reason
+        """
+        since = None
         if status is Status.OK and quantity is not Quantity.STORE:
             since = reading.well_since
+        elif status is Status.BREACH and quantity is Quantity.LAG:
+            since = reading.since
         return entries.Reading(
             at=reading.observed_at,
             step=reading.step,
@@ -79,13 +93,15 @@ def _convert_reading(reading: Reading) -> Iterator[entries.Reading]:
             status=status,
             value=value,
             since=since,
-            message=Message(id="quote", values={"text": reading.reason}),
+            message=Message(id="quote", values={"text": text or reading.reason}),
             source=reading.source,
         )
 
     observed = reading.observations
     if reading.role is Role.ALERT:
         yield make(Quantity.LAG, _judge_lag(reading), reading.value)
+        if reading.well_since:
+            yield make(Quantity.BACKLOG, Status.OK)
         if not reading.alerts:
             status = reading.status
             is_known = status in (Status.UNKNOWN, Status.LEFT_OUT)
@@ -94,9 +110,11 @@ def _convert_reading(reading: Reading) -> Iterator[entries.Reading]:
         quantity = _QUANTITIES.get(reading.step, _BY_ROLE[reading.role])
         yield make(quantity, reading.status, reading.value)
     for name, state in reading.alerts.items():
-        yield make(Quantity.ALERT, _ALERTS[state], str(state), name)
+        text = f"{name}: {state}"
+        yield make(Quantity.ALERT, _ALERTS[state], str(state), subject=name, text=text)
     if "uploads" in observed:
-        yield make(Quantity.UPLOADS, _UPLOADS[Uploads(observed["uploads"])])
+        uploads = Uploads(observed["uploads"])
+        yield make(Quantity.UPLOADS, _UPLOADS[uploads], str(uploads), text=_UPLOAD_WORDS[uploads])
     is_recovery = reading.role is Role.RECOVERY
     if "lag_is_low" in observed:
         is_low = observed["lag_is_low"]
@@ -131,10 +149,11 @@ def convert_action(action: ActionEntry) -> Change:
         elif isinstance(count, int):
             counts[name] = int(count)
     phase = Phase(action.phase)
-    # A check may fail although every label is proven: others took some first.
-    is_proof = action.phase is ActionPhase.FAILED and "lost" in counts
-    if is_proof and not any(counts.get(name) for name in _UNPROVEN):
-        phase = Phase.VERIFIED
+    if action.phase is ActionPhase.FAILED and "lost" not in counts and action.action in _MOVES:
+        phase = Phase.INTERRUPTED  # the failure is of the move itself, not of a proof
+    elif phase is Phase.FAILED and not any(counts.get(name) for name in _UNPROVEN):
+        # A proof may fail although every label is accounted for: others took some first.
+        phase = Phase.VERIFIED if "lost" in counts else phase
     return Change(
         at=action.at,
         step=action.step,

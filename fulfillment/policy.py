@@ -394,6 +394,8 @@ def _explain(
     reason = _REASONS[judged.rule]
     if judged.verdict is Verdict.MITIGATED:
         return "the symptom is gone, and the cause is still there"
+    if judged.rule == "recovery" and judged.verdict is Verdict.NOT_FIXED:
+        reason = "more labels wait than in the hour before"
     current = folds.read_now(read, now)
     texts: dict[str, None] = {}
     for key in judged.keys:

@@ -55,10 +55,10 @@ GROUPS: Mapping[str, Group] = {
     ),
     "verdict": Group(
         size=70,
-        sources="fulfillment/ policy outcome situation analysis/causes",
-        tests="tests/fulfillment/ outcome policy situation advice clear_time unserved "
+        sources="runbook_lib/ record/folds fulfillment/ policy convert situation analysis/causes",
+        tests="tests/runbook_lib/ folds tests/fulfillment/ policy situation advice clear_time unserved "
         "sections_verdicts sections_timeline sections_actions sections_readings causes true_ends",
-        pages="tests/fulfillment/ outcome advice sections_readings golden",
+        pages="tests/fulfillment/ advice sections_readings golden",
     ),
     "gate": Group(
         size=50,
@@ -70,9 +70,6 @@ GROUPS: Mapping[str, Group] = {
 #: Tables that are strings with a rule in each line, and the columns of which words are swapped.
 TABLE_COLUMNS: Mapping[str, Sequence[int]] = {
     "_TABLE": (2, 3, 4, 5),  # of the decision table: both places, act and proof
-    "NOW_TABLE": (5,),
-    "VERDICT_TABLE": (5, 6, 7, 8),
-    "WAY_TABLE": (3,),
 }
 #: Tests that compare with a page or a golden file; tests that compare two ways to search.
 _PAGES = "test_the_docs_show or on_the_page or test_golden"

@@ -7,8 +7,10 @@ timeline and report are computed from these, so they cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple
 
 from ..model import CauseStatus, Status, Verdict
@@ -17,6 +19,8 @@ from .entries import Change, Entry, Message, Part, Phase, Quantities, Reading
 #: An older reading says nothing of the present.
 FRESH = timedelta(minutes=10)
 _BAD = (Status.BREACH, Status.UNKNOWN)
+#: A breach of these parts begins the trouble.
+_TROUBLE = (Part.SYMPTOM, Part.ALERT, Part.CAUSE)
 
 
 class Key(NamedTuple):
@@ -33,7 +37,7 @@ class Span:
     Attributes
     ----------
     start, end : from when until when; the end is None while the status lasts
-    seen_at : when it was first seen
+    seen_at : when it was last seen
     """
 
     quantity: str
@@ -76,7 +80,8 @@ class PlanOutcome:
     @property
     def is_unfinished(self) -> bool:
         """Whether somebody must go on with it: it left objects, or was cut off."""
-        is_cut_off = self.is_tried and self.applied_at is None
+        begun = (Phase.APPROVED, Phase.INTERRUPTED)
+        is_cut_off = self.applied_at is None and self.phase in begun
         return not self.is_taken_back and (self.left > 0 or is_cut_off)
 
 
@@ -105,34 +110,27 @@ def read_now(entries: Sequence[Entry], now: datetime) -> dict[Key, Reading]:
 
 
 def list_spans(entries: Sequence[Entry]) -> list[Span]:
-    """Return each status of each quantity and subject, from when to when, in their order.
+    """Return each status of each quantity and subject, from when to when, by their starts.
 
     A span starts when its first reading says that the status began, else when that was read. An
     unknown reading ends no span: what was so before may still be so.
     """
-    spans: list[Span] = []
-    open_spans: dict[Key, int] = {}
+    spans: dict[Key, list[Span]] = {}
     for entry in entries:
         if not isinstance(entry, Reading) or entry.status in (Status.UNKNOWN, Status.LEFT_OUT):
             continue
         key = Key(entry.quantity, entry.subject)
+        own = spans.setdefault(key, [])
+        lasting = own.pop() if own and own[-1].status is entry.status else None
         start = entry.since or entry.at
-        number = open_spans.get(key)
-        if number is not None:
-            last = spans[number]
-            if last.status is entry.status:
-                if start < last.start:
-                    spans[number] = _end(last, start=start)
-                continue
-            start = max(start, last.start)
-            spans[number] = _end(last, end=start)
-        open_spans[key] = len(spans)
-        spans.append(Span(*key, entry.status, start, None, entry.at))
-    return spans
-
-
-def _end(span: Span, *, start: datetime | None = None, end: datetime | None = None) -> Span:
-    return Span(span.quantity, span.subject, span.status, start or span.start, end, span.seen_at)
+        if own and start < own[-1].seen_at:
+            start = entry.at  # what was seen counts more than what a source says
+        if lasting is not None:
+            start = min(start, lasting.start)
+        if own:
+            own[-1] = replace(own[-1], end=start)
+        own.append(Span(*key, entry.status, start, None, entry.at))
+    return sorted(chain.from_iterable(spans.values()), key=attrgetter("start"))
 
 
 def list_plans(entries: Sequence[Entry]) -> list[PlanOutcome]:
@@ -201,7 +199,7 @@ class Judgement(NamedTuple):
     keys: tuple[Key, ...] = ()
 
 
-def judge(  # noqa: PLR0911  # a return for each rule
+def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     entries: Sequence[Entry],
     *,
     now: datetime,
@@ -257,6 +255,8 @@ def judge(  # noqa: PLR0911  # a return for each rule
     if is_unfinished:
         return Judgement(Verdict.NOT_FIXED, "unfinished")
     if firing and clears_by is not None and now > clears_by:
+        if all(current[key].at <= clears_by for key in firing):
+            return Judgement(Verdict.UNKNOWN, "missing", firing)
         return Judgement(trouble, "alert_late", firing)
     if not was_bad:
         return Judgement(Verdict.HEALTHY, "calm")
@@ -306,16 +306,11 @@ class Ends(NamedTuple):
 
 def find_ends(entries: Sequence[Entry], quantities: Quantities) -> Ends:
     """Return the start of the first breaching span, and the end of the last one."""
-    breaches = [
-        span
-        for span in list_spans(entries)
-        if span.status is Status.BREACH
-        and quantities.get_part(span.quantity) in (Part.SYMPTOM, Part.ALERT, Part.CAUSE)
-    ]
-    if not breaches:
+    spans = [span for span in list_spans(entries) if span.status is Status.BREACH]
+    starts = [s.start for s in spans if quantities.get_part(s.quantity) in _TROUBLE]
+    if not starts:
         return Ends(None, None)
-    ends = [span.end for span in breaches]
-    closed = [end for end in ends if end is not None]
-    return Ends(
-        min(span.start for span in breaches), max(closed) if len(closed) == len(ends) else None
-    )
+    ends = [s.end for s in spans if quantities.get_part(s.quantity) is not Part.NONE]
+    known = [end for end in ends if end is not None]
+    until = max(known) if len(known) == len(ends) else None
+    return Ends(min(starts), until)

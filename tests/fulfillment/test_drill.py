@@ -147,7 +147,7 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     # The drill repaired it, and its report says so.
     assert f"verified in another incident: ../{document.incident}/" in lines["Action"]
     conclusions = Incident(seen, redactor=Redactor()).journal.view().conclusions
-    assert "nothing was repaired in this incident" in conclusions[-1].summary
+    assert "nothing was changed in this incident" in conclusions[-1].summary
     for folder in folders:
         journal = Incident(folder, redactor=Redactor()).journal.view()
         assert document.incident in list_triggers(journal)[0].text
