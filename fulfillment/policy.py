@@ -222,9 +222,8 @@ class FulfillmentPolicy(Policy):
         """Return every cause that a diagnosis of this incident supported, also if it is gone now.
 
         While no cause is known, any section's conclusion during the trouble counts as a diagnosis.
-        Each cause has its highest score; the highest comes first. If a later diagnosis refuted a
-        cause in favour of another before anything was changed, the refuted cause was an error: it
-        is left out.
+        If a later diagnosis refuted a cause in favour of another before anything was changed, the
+        refuted cause was an error: it is left out.
         """
         applied = journal.list_actions(ActionPhase.APPLIED)
         causes: dict[str, Finding] = {}
@@ -240,10 +239,8 @@ class FulfillmentPolicy(Policy):
                     if finding.status is CauseStatus.REFUTED:
                         causes.pop(finding.name, None)
             for finding in supported:
-                known = causes.get(finding.name)
-                if known is None or finding.score > known.score:
-                    causes[finding.name] = finding
-        return sorted(causes.values(), key=lambda finding: -finding.score)
+                causes.setdefault(finding.name, finding)
+        return list(causes.values())
 
     def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
         """Return what helps, by the newest diagnosis; empty when somebody must diagnose anew."""

@@ -391,7 +391,7 @@ class Finding(_Journalled):
     Attributes
     ----------
     words : what the cause is
-    score : the weight of what supports the cause minus that of what refutes it, from -1 to 1
+    has_signs : whether some sign of the cause is there
     evidence : references into the journal: a step id, or ``#<seq>``
     reason : why the cause has this status, in words
     next_step : the step that helps, with its command; or why none helps
@@ -401,7 +401,7 @@ class Finding(_Journalled):
     name: str
     words: str = ""
     status: CauseStatus
-    score: float = 0.0
+    has_signs: bool = False
     evidence: tuple[str, ...] = ()
     reason: str = ""
     next_step: str = ""

@@ -168,16 +168,13 @@ class Policy:
         return judgement.next
 
     def list_causes(self, journal: JournalView) -> list[Finding]:
-        """Return why the incident happened: for each cause, the last finding that supports it.
-
-        The finding with the highest score comes first.
-        """
+        """Return why the incident happened: for each cause, the last finding that supports it."""
         causes = {}
         for conclusion in journal.conclusions:
             for finding in conclusion.findings:
                 if finding.status is CauseStatus.SUPPORTED:
                     causes[finding.name] = finding
-        return sorted(causes.values(), key=lambda finding: -finding.score)
+        return list(causes.values())
 
     def list_advice(self, journal: JournalView, *, now: datetime) -> tuple[str, ...]:
         """Return what helps, by the newest diagnosis; empty when that is too old."""

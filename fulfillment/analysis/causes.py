@@ -1,12 +1,11 @@
 """Why labels wait: each cause in one record, how causes are judged, what to do about them. Pure.
 
-The score of a cause is the sum of the weights of its rules that hold. The first of these that
-applies is the status of the cause:
+The first of these that applies is the status of a cause:
 
-- *supported*: the score is 0.6 or more;
-- *undecided*: an observation that could decide the cause is unknown;
+- *supported*: all signs of one of its options are there, and nothing that excuses them;
+- *undecided*: a needed observation is unknown;
 - *past*: failures were counted for the cause, and have ended;
-- *undecided*: the score is 0.2 or more;
+- *undecided*: the first sign of an option is there;
 - *refuted*.
 
 Some causes, such as a store that is down, make the observations of other causes meaningless. While
@@ -19,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
-from functools import partial
 from typing import Literal, NamedTuple
 
 from runbook_lib.model import CauseStatus, Finding, Json
@@ -28,10 +26,6 @@ from runbook_lib.model import CauseStatus, Finding, Json
 MAX_FAILED_SHARE = 0.2
 #: If the store has fewer free bytes, it is nearly full.
 MIN_FREE_BYTES = 2**31
-#: The least score of a supported cause.
-_SUPPORTED_SCORE = 0.6
-#: The least score of a cause that stays undecided although everything is known.
-_HINT_SCORE = 0.2
 
 Strategy = Literal["release", "retrigger", "none"]
 #: Actions of 6.2 after which the worker runs again.
@@ -48,28 +42,24 @@ class Observation(NamedTuple):
     evidence: str
 
 
-class Rule(NamedTuple):
-    """What one observation says about a cause.
-
-    Attributes
-    ----------
-    name : the name of the observation
-    holds : tests the observation's value
-    weight : above 0 supports the cause, below 0 refutes it
-    says : in words, what is so when the rule holds
-    decides : whether the cause stays undecided while the observation is unknown, unless the other
-        rules support it
-    """
+class Sign(NamedTuple):
+    """What one observation says: its name, a test of its value, and what is so, in words."""
 
     name: str
     holds: Callable[[Json], bool]
-    weight: float
     says: str
-    decides: bool = True
 
 
-#: Makes a rule whose observation may stay unknown: the cause is decided without it.
-hint = partial(Rule, decides=False)
+class Option(NamedTuple):
+    """A way to tell a cause: all of ``signs`` are there, and none of ``unless``."""
+
+    signs: tuple[Sign, ...]
+    unless: tuple[Sign, ...] = ()
+
+
+def when(*signs: Sign, unless: Sequence[Sign] = ()) -> Option:
+    """Return an option."""
+    return Option(signs, tuple(unless))
 
 
 def is_true(value: Json) -> bool:
@@ -100,20 +90,6 @@ def is_over(limit: float) -> Callable[[Json], bool]:
 def is_under(limit: float) -> Callable[[Json], bool]:
     """Return a test for a number under a limit."""
     return lambda value: isinstance(value, int | float) and value < limit
-
-
-def make_failure_rules(reason: str, says: str) -> tuple[Rule, Rule]:
-    """Return the two rules of a failure reason: it was counted lately; the log names it.
-
-    Parameters
-    ----------
-    reason : as the worker's counter of failures and its log name it
-    says : the first rule in words
-    """
-    return (
-        Rule(f"failures_{reason}", is_over(0), 0.7, says),
-        hint(f"logged_{reason}", is_true, 0.3, "the worker's log names it"),
-    )
 
 
 class Repair(NamedTuple):
@@ -148,7 +124,9 @@ class CauseRecord:
     Attributes
     ----------
     words : the cause in words
-    rules : the evidence for it and against it
+    options : the ways to tell it
+    needs : names of the observations without which it is not refuted; the signs of the first option
+        are needed, too
     repair : a function that chooses the repair by what was observed; where no action of 6.2 helps,
         a text that says what a person does
     follow_ups : what to change so that it does not come back; empty: no change in operations
@@ -163,7 +141,7 @@ class CauseRecord:
     """
 
     words: str
-    rules: tuple[Rule, ...]
+    options: tuple[Option, ...]
     repair: Callable[[Values], Repair] | str
     follow_ups: tuple[str, ...]
     strategy: Strategy = "retrigger"
@@ -171,6 +149,7 @@ class CauseRecord:
     stops_labels: bool = True
     counted_as: str = ""
     hidden_by: tuple[str, ...] = ()
+    needs: tuple[Sign, ...] = ()
 
     def find_repair(self, values: Values) -> Repair:
         """Return what helps against the cause, by what was observed."""
@@ -188,8 +167,8 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 
     Returns
     -------
-    One finding per cause: supported first, then undecided, past, refuted. Among findings of one
-    status the highest score comes first.
+    One finding per cause: supported first, then undecided, past, refuted; of one status in the
+    order of the records.
     """
     judged: dict[str, Finding] = {}
     for cause, record in CAUSES.items():
@@ -197,88 +176,67 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
         hiding = [c for c in record.hidden_by if judged[c].status is CauseStatus.SUPPORTED]
         judged[cause] = _judge(cause, observations, hiding)
     order = list(CauseStatus)
-    return tuple(sorted(judged.values(), key=lambda f: (order.index(f.status), -f.score)))
+    return tuple(sorted(judged.values(), key=lambda finding: order.index(finding.status)))
 
 
 def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence[str]) -> Finding:
     """Judge one cause; ``hiding`` names the supported causes that hide it."""
     record = CAUSES[cause]
-    known = {
-        name: observation
-        for name, observation in observations.items()
-        if observation.value is not None
-    }
-    true_rules = [rule for rule in record.rules if rule.name in known and _holds(rule, known)]
-    weight = sum(rule.weight for rule in true_rules)
-    score = round(max(-1.0, min(1.0, weight)), 2)
-    judgement = _decide(record, known, true_rules, score)
-    status = judgement.status
-    reason = judgement.reason
+
+    def is_unknown(name: str) -> bool:
+        return name not in observations or observations[name].value is None
+
+    def list_seen(signs: Iterable[Sign]) -> list[Sign]:
+        """Return the signs that are there."""
+        known = [sign for sign in signs if not is_unknown(sign.name)]
+        return [sign for sign in known if sign.holds(observations[sign.name].value)]
+
+    found: dict[Sign, None] = {}
+    hints: dict[Sign, None] = {}
+    for option in record.options:
+        seen = dict.fromkeys(list_seen(option.signs))
+        if option.signs[0] in seen:
+            hints |= seen
+        if len(seen) == len(option.signs) and not list_seen(option.unless):
+            found |= seen
+    needed = (*record.options[0].signs, *record.needs)
+    unknown = [sign for sign in needed if is_unknown(sign.name)]
+    ended = f"ended_{record.counted_as}"
+    rests_on: Iterable[str] = [sign.name for sign in (*hints, *needed)]
     if hiding:
         status = CauseStatus.UNDECIDED
         reason = f"cannot be judged because of {CAUSES[hiding[0]].words}"
-    evidence = {known[name].evidence for name in judgement.observed if name in known}
+    elif found:
+        status = CauseStatus.SUPPORTED
+        reason = _say(found)
+        rests_on = [sign.name for sign in found]
+    elif unknown:
+        status = CauseStatus.UNDECIDED
+        reason = f"not known: whether {_say(unknown)}"
+    elif not is_unknown(ended):
+        status = CauseStatus.PAST
+        reason = f"last counted at {observations[ended].value}, and not since"
+        rests_on = [ended]
+    elif hints:
+        status = CauseStatus.UNDECIDED
+        reason = f"only a hint: {_say(hints)}"
+    else:
+        status = CauseStatus.REFUTED
+        reason = "nothing speaks for it"
+    evidence = {observations[name].evidence for name in rests_on if name in observations}
     return Finding(
         name=cause,
         words=record.words,
         status=status,
-        score=score,
+        has_signs=bool(hints),
         evidence=tuple(sorted(evidence)),
         reason=reason,
     )
 
 
-def _holds(rule: Rule, known: Mapping[str, Observation]) -> bool:
-    return rule.holds(known[rule.name].value)
-
-
-class _Judgement(NamedTuple):
-    """A cause's status, the reason, and the names of the observations that it rests on."""
-
-    status: CauseStatus
-    reason: str
-    observed: set[str]
-
-
-def _decide(
-    record: CauseRecord, known: Mapping[str, Observation], true_rules: Sequence[Rule], score: float
-) -> _Judgement:
-    """Decide a cause by its own rules, as the text at the top of this module says.
-
-    Parameters
-    ----------
-    known : the observations that are known
-    true_rules : the rules that hold
-    score : the sum of the weights of ``true_rules``, from -1 to 1
-    """
-    all_names = {rule.name for rule in record.rules}
-    support = "; ".join(rule.says for rule in true_rules if rule.weight > 0)
-    if score >= _SUPPORTED_SCORE:
-        return _Judgement(CauseStatus.SUPPORTED, support, {rule.name for rule in true_rules})
-    unknown = _list_unknown(record, known)
-    if unknown:
-        reason = f"not known: whether {'; '.join(unknown)}"
-        return _Judgement(CauseStatus.UNDECIDED, reason, all_names)
-    end_name = f"ended_{record.counted_as}"
-    if end_name in known:
-        reason = f"last counted at {known[end_name].value}, and not since"
-        return _Judgement(CauseStatus.PAST, reason, {end_name})
-    if score >= _HINT_SCORE:
-        return _Judgement(CauseStatus.UNDECIDED, f"only a hint: {support}", all_names)
-    against = "; ".join(rule.says for rule in true_rules if rule.weight < 0)
-    return _Judgement(CauseStatus.REFUTED, against or "nothing speaks for it", all_names)
-
-
-def _list_unknown(record: CauseRecord, known: Mapping[str, Observation]) -> list[str]:
-    """Return, in words, the unknown observations that could decide a cause.
-
-    The words are those of the first rule that decides by the observation.
-    """
-    words: dict[str, str] = {}
-    for rule in record.rules:
-        if rule.decides and rule.name not in known:
-            words.setdefault(rule.name, rule.says)
-    return list(words.values())
+def _say(signs: Iterable[Sign]) -> str:
+    """Return what signs say, each once."""
+    return "; ".join(dict.fromkeys(sign.says for sign in signs))
 
 
 class Cause(StrEnum):
@@ -375,6 +333,16 @@ def _resume_or_start_worker(values: Values) -> Repair:
     return Repair("start", worker, correction)
 
 
+def _count(reason: str, says: str) -> Sign:
+    """Return the sign that the worker counted failures for a reason lately."""
+    return Sign(f"failures_{reason}", is_over(0), says)
+
+
+def _log(reason: str) -> Sign:
+    """Return the sign that the worker's log names a reason."""
+    return Sign(f"logged_{reason}", is_true, "the worker's log names it")
+
+
 def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> CauseRecord:
     """Return the record of a cause that lies with the carrier.
 
@@ -382,30 +350,41 @@ def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> C
     ----------
     words : the cause in words
     outcome : of a carrier request, as the worker counts and logs it
-    says : the first rule in words
+    says : the sign in words
     measure : what an alert should watch
     """
     return CauseRecord(
         words=words,
-        rules=(
-            Rule(f"carrier_{outcome}_share", is_over(MAX_FAILED_SHARE), 0.8, says),
-            hint(f"logged_carrier_{outcome}", is_true, 0.3, "the worker's log says so"),
-            hint("waiting_incomplete", is_over(0), 0.1, "objects without tracking number wait"),
-        ),
+        options=(when(Sign(f"carrier_{outcome}_share", is_over(MAX_FAILED_SHARE), says)),),
         repair="call the carrier: labels without tracking number wait for it; no restart helps",
         follow_ups=("retry the carrier with backoff", f"alert on the carrier's {measure}"),
         counted_as=f"carrier_{outcome}",
     )
 
 
+_STORE_DOWN = Sign("store_live", is_false, "the object store does not answer, or is not well")
+_REFRESH_STOPPED = Sign("exporter_refresh_age_s", is_over(60), "the exporter stopped refreshing")
+_PAUSED = Sign("worker_paused_by_others", is_true, "somebody paused the worker")
+_ANSWERS = Sign("worker_answers", is_true, "the worker's API answers")
+_SILENT = Sign("worker_answers", is_false, "the worker's API does not answer")
+_LATE = Sign("overdue_real", is_over(0), "labels wait too long")
+_UNREACHABLE = _count("store_unreachable", "the worker waits for the store")
+_BAD_KEY = _count("bad_credentials", "the store rejects the worker's key or signature")
+_KEY_MATCHES = Sign("credentials_match", is_true, "the worker has the store's secret")
+_KEYLESS = Sign("keyless_denials", is_over(0), "the store denies a worker without a key")
+_DENIED = _count("access_denied", "the store denies the worker a right")
+_NO_ROOM = _count("storage_full", "writes are refused for want of room")
+_REFRESH_FAILED = Sign("probe_refresh_failed", is_true, "the probe's timeline refresh fails")
+_COLLECTS_NOTHING = Sign(
+    "support_failures", is_over(0), "support could not collect shipments lately"
+)
+_FAILED_BEFORE = Sign("probe_failed_before", is_true, "the probe fails before the refresh")
+_SOURCE_DOWN = Sign("worker_answers", is_false, "the service that support asks is down itself")
+
 CAUSES: Mapping[str, CauseRecord] = {
     Cause.STORE_DOWN: CauseRecord(
         words="an object store that is down",
-        rules=(
-            Rule("store_live", is_false, 0.9, "the object store does not answer, or is not well"),
-            Rule("store_live", is_true, -0.6, "the object store is live"),
-            hint("failures_store_unreachable", is_over(0), 0.3, "the worker cannot reach it"),
-        ),
+        options=(when(_STORE_DOWN),),
         repair=_start_first(STORE_SERVICES, otherwise=Repair(person=_STORE_ELSEWHERE)),
         follow_ups=("alert on the store's live endpoint", "restart the store by itself"),
         strategy="none",
@@ -413,13 +392,21 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.METRICS_BLIND: CauseRecord(
         words="metrics that are blind",
-        rules=(
-            Rule("prometheus_answers", is_false, 0.9, "Prometheus does not answer"),
-            hint("exporter_up", is_false, 0.9, "Prometheus cannot scrape the exporter"),
-            hint("lag_present", is_false, 0.3, "there is no fresh value of the lag"),
-            hint("exporter_refresh_age_s", is_over(60), 0.4, "the exporter stopped refreshing"),
-            hint("store_live", is_false, -0.5, "without the store no exporter can see anything"),
-            hint("exporter_up", is_true, -0.1, "the exporter is scraped"),
+        options=(
+            # Without the store no exporter can see anything.
+            when(
+                Sign("prometheus_answers", is_false, "Prometheus does not answer"),
+                unless=[_STORE_DOWN],
+            ),
+            when(
+                Sign("exporter_up", is_false, "Prometheus cannot scrape the exporter"),
+                unless=[_STORE_DOWN],
+            ),
+            when(
+                Sign("lag_present", is_false, "there is no fresh value of the lag"),
+                _REFRESH_STOPPED,
+                unless=[_STORE_DOWN],
+            ),
         ),
         repair=_start_first(
             ("artifact-exporter", "prometheus"), otherwise=Repair(person=_METRICS_ELSEWHERE)
@@ -430,28 +417,34 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.WORKER_STOPPED: CauseRecord(
         words="a stopped worker",
-        rules=(
-            Rule("worker_running", is_false, 0.9, "the worker's service does not run"),
-            hint("worker_paused_by_others", is_true, 0.9, "somebody paused the worker"),
-            hint("worker_listed", is_false, 0.4, "no such service is listed any more"),
-            hint("worker_answers", is_false, 0.3, "the worker's API does not answer"),
-            hint("worker_answers", is_true, -0.5, "the worker's API answers"),
+        options=(
+            when(
+                Sign("worker_running", is_false, "the worker's service does not run"),
+                unless=[_ANSWERS],
+            ),
+            when(_PAUSED),
+            when(
+                Sign("worker_listed", is_false, "no such service is listed any more"),
+                _SILENT,
+            ),
         ),
         repair=_resume_or_start_worker,
         follow_ups=("restart the worker by itself", "alert when the worker is down"),
     ),
     Cause.WORKER_STUCK: CauseRecord(
         words="a worker that hangs",
-        rules=(
-            # Under 0.6, so that a second sign is needed, such as a late label. A worker that waits
-            # for an answer begins no pass, either, but its time-out ends the wait before a label
-            # is late.
-            Rule("worker_stands_still", is_true, 0.5, "the worker runs, but begins no new pass"),
-            hint("overdue_real", is_over(0), 0.3, "labels wait too long"),
-            Rule("worker_stands_still", is_false, -0.6, "the worker's newest pass is recent"),
-            hint("worker_hangs", is_true, 0.9, "its process runs, and answers nobody"),
-            hint("failures_store_unreachable", is_over(0), -0.4, "the worker waits for the store"),
-            hint("waiting_finished", is_nothing, -0.3, "no finished object waits"),
+        options=(
+            # A worker that waits for an answer begins no pass, either, but its time-out ends the
+            # wait before a label is late.
+            when(
+                Sign("worker_stands_still", is_true, "the worker runs, but begins no new pass"),
+                _LATE,
+                unless=[
+                    _UNREACHABLE,
+                    Sign("waiting_finished", is_nothing, "no finished object waits"),
+                ],
+            ),
+            when(Sign("worker_hangs", is_true, "its process runs, and answers nobody")),
         ),
         repair=_restart_worker,
         follow_ups=("a time-out for the run lock", "alert when no pass begins"),
@@ -460,21 +453,19 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.PIPELINE_PAUSED: CauseRecord(
         words="a paused pipeline",
-        rules=(
-            Rule("dag_paused", is_true, 0.9, "the DAG that releases labels is paused"),
-            Rule("dag_paused", is_false, -0.6, "the DAG is not paused"),
-        ),
+        options=(when(Sign("dag_paused", is_true, "the DAG that releases labels is paused")),),
         repair=lambda values: Repair("unpause", values["dag"]),
         follow_ups=("alert when the DAG is paused", "a reason and an end for each pause"),
         strategy="release",
     ),
     Cause.PIPELINE_FAILING: CauseRecord(
         words="a pipeline whose runs fail",
-        rules=(
-            Rule("dag_failed_runs", is_over(1), 0.8, "its newest runs failed"),
-            Rule("dag_failed_runs", is_over(0), 0.2, "its newest run failed"),
-            hint("dag_import_errors", is_true, 0.8, "the DAG cannot be loaded"),
-            Rule("dag_failed_runs", is_nothing, -0.6, "its newest run did not fail"),
+        options=(
+            when(
+                Sign("dag_failed_runs", is_over(0), "its newest run failed"),
+                Sign("dag_failed_runs", is_over(1), "and the run before"),
+            ),
+            when(Sign("dag_import_errors", is_true, "the DAG cannot be loaded")),
         ),
         repair="the DAG's own logs say why its runs fail: the runbook cannot repair them",
         follow_ups=("alert on failed runs of the DAG", "retries for its tasks"),
@@ -482,13 +473,14 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.BAD_CREDENTIALS: CauseRecord(
         words="wrong credentials of the worker",
-        rules=(
-            *make_failure_rules(
-                "bad_credentials", "the store rejects the worker's key or signature"
+        options=(
+            when(_BAD_KEY, unless=[_KEY_MATCHES]),
+            when(_KEYLESS, unless=[_KEY_MATCHES]),
+            when(_BAD_KEY, _log("bad_credentials")),
+            when(
+                Sign("credentials_match", is_false, "the worker's secret is not the store's"),
+                _log("bad_credentials"),
             ),
-            hint("credentials_match", is_false, 0.3, "the worker's secret is not the store's"),
-            hint("credentials_match", is_true, -0.4, "the worker has the store's secret"),
-            hint("keyless_denials", is_over(0), 0.7, "the store denies a worker without a key"),
         ),
         repair=_restart_after(_KEY_FIRST),
         follow_ups=("check credentials at start", "a checklist for key rotation"),
@@ -498,12 +490,9 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.NO_PERMISSION: CauseRecord(
         words="a permission that the worker lacks",
-        rules=(
-            *make_failure_rules("access_denied", "the store denies the worker a right"),
-            hint(
-                "failures_bad_credentials", is_over(0), -0.3, "the worker's key itself is rejected"
-            ),
-            hint("keyless_denials", is_over(0), -1.0, "the worker has no key at all"),
+        options=(
+            when(_DENIED, unless=[_BAD_KEY, _KEYLESS]),
+            when(_DENIED, _log("access_denied"), unless=[_KEYLESS]),
         ),
         repair="give the worker's user its right back: no restart helps",
         follow_ups=("check rights at start", "review of policy changes"),
@@ -513,23 +502,19 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.BAD_PREFIX: CauseRecord(
         words="a worker that watches another prefix",
-        rules=(
-            Rule("worker_place", is_some, 0.9, "the worker watches or fills another place"),
-            Rule("worker_place", is_nothing, -0.6, "the worker's prefixes and bucket are right"),
-            hint("failures_no_such_bucket", is_over(0), 0.3, "the worker names a missing bucket"),
-        ),
+        options=(when(Sign("worker_place", is_some, "the worker watches or fills another place")),),
         repair=_restart_after(_PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
     ),
     Cause.STORAGE_FULL: CauseRecord(
         words="a full object store",
-        rules=(
-            *make_failure_rules("storage_full", "writes are refused for want of room"),
-            Rule(
-                "failures_storage_full", is_nothing, -0.1, "no write was refused for want of room"
+        options=(
+            when(_NO_ROOM),
+            when(
+                _log("storage_full"),
+                Sign("store_free_bytes", is_under(MIN_FREE_BYTES), "under 2 GiB are free"),
             ),
-            hint("store_free_bytes", is_under(MIN_FREE_BYTES), 0.4, "under 2 GiB are free"),
         ),
         repair="free or add capacity: a move needs room for the copies, and no restart helps",
         follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
@@ -548,18 +533,20 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.SURGE: CauseRecord(
         words="labels that arrive faster than a healthy worker drains them",
-        rules=(
-            Rule("surplus_objects", is_over(50), 0.7, "more labels arrive than leave"),
-            Rule("drain_per_minute", is_nothing, -0.7, "no label leaves"),
-            hint(
-                "catching_up",
-                is_true,
-                -0.8,
-                "labels that were kept back until now are no surge",
+        options=(
+            when(
+                Sign("surplus_objects", is_over(50), "more labels arrive than leave"),
+                unless=[
+                    Sign("drain_per_minute", is_nothing, "no label leaves"),
+                    Sign("catching_up", is_true, "labels that were kept back are no surge"),
+                    Sign("waiting_finished", is_under(20), "no finished objects queue up"),
+                    Sign("overdue_real", is_nothing, "no label waits too long"),
+                ],
             ),
-            hint("waiting_finished", is_over(50), 0.2, "finished objects queue up"),
-            Rule("waiting_finished", is_under(20), -0.6, "no finished objects queue up"),
-            hint("overdue_real", is_nothing, -0.5, "no label waits too long"),
+        ),
+        needs=(
+            Sign("drain_per_minute", is_some, "labels leave"),
+            Sign("waiting_finished", is_some, "finished objects queue up"),
         ),
         repair="the worker drains the queue: a restart only costs time",
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
@@ -569,11 +556,13 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.SYNTHETIC: CauseRecord(
         words="synthetic objects alone",
-        rules=(
-            Rule("overdue_synthetic", is_over(0), 0.8, "synthetic objects wait over the threshold"),
-            Rule("overdue_real", is_over(0), -0.5, "real objects wait over the threshold, too"),
-            hint("drill_alert_firing", is_true, 0.1, "a drill's alert fires"),
+        options=(
+            when(
+                Sign("overdue_synthetic", is_over(0), "synthetic objects wait over the threshold"),
+                unless=[_LATE],
+            ),
         ),
+        needs=(Sign("overdue_real", is_nothing, "no real object waits over the threshold"),),
         repair="6.3 clean up the chaos objects (runbook run 06)",
         follow_ups=(),
         stops_labels=False,
@@ -581,14 +570,15 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.SUPPORT_DOWN: CauseRecord(
         words="a support service that is down",
-        rules=(
-            # A worker that is down, too, takes off 0.5. The 0.7 that remain are still enough.
-            Rule("support_answers", is_false, 1.2, "the support service does not answer"),
-            hint("support_failures", is_over(0), 0.4, "support could not collect shipments lately"),
-            hint("probe_refresh_failed", is_true, 0.4, "the probe's timeline refresh fails"),
-            hint("probe_failed_before", is_true, 0.2, "the probe fails before the refresh"),
-            hint("timeline_behind_minutes", is_over(15), 0.6, "the timeline is behind"),
-            hint("worker_answers", is_false, -0.5, "the service that support asks is down itself"),
+        options=(
+            when(Sign("support_answers", is_false, "the support service does not answer")),
+            when(
+                Sign("timeline_behind_minutes", is_over(15), "the timeline is behind"),
+                unless=[_SOURCE_DOWN],
+            ),
+            when(_COLLECTS_NOTHING, _REFRESH_FAILED, unless=[_SOURCE_DOWN]),
+            when(_COLLECTS_NOTHING, _FAILED_BEFORE, unless=[_SOURCE_DOWN]),
+            when(_REFRESH_FAILED, _FAILED_BEFORE, unless=[_SOURCE_DOWN]),
         ),
         repair=_start_first((_SUPPORT,), otherwise=Repair("restart", _SUPPORT)),
         follow_ups=("alert on collection failures of support",),
@@ -596,10 +586,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.CLOCK_SKEW: CauseRecord(
         words="a service whose clock is off",
-        rules=(
-            Rule("clock_skewed", is_some, 0.8, "a system's clock is off"),
-            hint("future_pending_since", is_over(0), 0.2, "labels wait since a time in the future"),
-        ),
+        options=(when(Sign("clock_skewed", is_some, "a system's clock is off")),),
         repair="set the clock right (a restart does not help); trust no ages from that system",
         follow_ups=("time synchronisation on every host", "alert on clock skew"),
         stops_labels=False,

@@ -840,7 +840,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
         summary = "there is an incident, and no cause is supported now"
     else:
         summary = f"no cause is supported; {reason}"
-    hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.score > 0]
+    hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.has_signs]
     if hints and not supported and verdict is not Verdict.HEALTHY:
         summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
     return model.Conclusion(

@@ -376,10 +376,14 @@ class _Page:
             candidates = [diagnosis for diagnosis in diagnoses if diagnosis.seq < first.seq]
         causes = {cause.name for cause in self._model.causes}
 
-        # How much a diagnosis supports these causes; of equals, the newest weighs most.
-        def weigh(conclusion: Conclusion) -> tuple[float, int]:
-            scores = [f.score for f in conclusion.findings if f.name in causes]
-            return sum(scores), conclusion.seq
+        # Of diagnoses that support equally many of these causes, the newest.
+        def weigh(conclusion: Conclusion) -> tuple[int, int]:
+            supported = [
+                finding
+                for finding in conclusion.findings
+                if finding.name in causes and finding.status is CauseStatus.SUPPORTED
+            ]
+            return len(supported), conclusion.seq
 
         return max(candidates or diagnoses, key=weigh)
 

@@ -136,7 +136,6 @@ def tabulate_findings(
         {
             "cause": finding.name,
             "status": finding.status,
-            "score (−1 to 1)": f"{finding.score:+.2f}",
             "why": finding.reason,
         }
         for finding in sort_findings(findings)
@@ -147,11 +146,7 @@ def tabulate_findings(
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings, the most supported first."""
     order = list(CauseStatus)
-
-    def rank(finding: Finding) -> tuple[int, float]:
-        return order.index(finding.status), -finding.score
-
-    return sorted(findings, key=rank)
+    return sorted(findings, key=lambda finding: order.index(finding.status))
 
 
 def tabulate_readings(readings: Iterable[Observed]) -> Table:

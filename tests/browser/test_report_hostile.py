@@ -115,7 +115,6 @@ def tell_one(tell: Teller, text: str) -> None:
     finding = Finding(
         name=Cause.CARRIER_ERRORS,
         status=CauseStatus.SUPPORTED,
-        score=0.5,
         evidence=(text, "#1", "2.1"),
         reason=text,
         next_step=text,

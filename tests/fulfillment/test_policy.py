@@ -45,8 +45,8 @@ def view_of(tell: Teller) -> JournalView:
     return tell.incident.journal.view()
 
 
-def finding(name: str, status: str = "supported", score: float = 0.9) -> Finding:
-    return Finding(name=Cause(name), status=CauseStatus(status), score=score)
+def finding(name: str, status: str = "supported") -> Finding:
+    return Finding(name=Cause(name), status=CauseStatus(status))
 
 
 def diagnose(tell: Teller, *findings: Finding) -> None:
@@ -64,18 +64,17 @@ def find_plan(tell: Teller, plan: str) -> folds.PlanOutcome:
 
 
 class TestCauses:
-    def test_a_cause_stays_after_its_remedy_with_its_strongest_sign(self, tell: Teller) -> None:
-        diagnose(tell, finding("pipeline_paused", score=0.6))
-        diagnose(tell, finding("pipeline_paused", score=0.9))
+    def test_a_cause_stays_after_its_remedy(self, tell: Teller) -> None:
+        diagnose(tell, finding("pipeline_paused"))
         tell.act(ActionPhase.APPLIED)
-        diagnose(tell, finding("pipeline_paused", "refuted", -0.6), finding("surge", score=0.5))
+        diagnose(tell, finding("pipeline_paused", "refuted"), finding("surge"))
 
-        found = [(f.name, f.score) for f in POLICY.list_causes(view_of(tell))]
-        assert found == [("pipeline_paused", 0.9), ("surge", 0.5)]
+        found = [finding.name for finding in POLICY.list_causes(view_of(tell))]
+        assert found == ["pipeline_paused", "surge"]
 
     def test_a_fault_that_ended_by_itself_was_the_cause(self, tell: Teller) -> None:
         diagnose(tell, finding("store_down"))
-        diagnose(tell, finding("store_down", "refuted", -0.6))
+        diagnose(tell, finding("store_down", "refuted"))
 
         assert [f.name for f in POLICY.list_causes(view_of(tell))] == ["store_down"]
         assert [f.status for f in view_of(tell).findings()] == ["refuted"]
@@ -89,7 +88,7 @@ class TestCauses:
 
     def test_a_diagnosis_that_was_revised_is_none(self, tell: Teller) -> None:
         diagnose(tell, finding("metrics_blind"))
-        diagnose(tell, finding("metrics_blind", "refuted", -0.6), finding("bad_prefix"))
+        diagnose(tell, finding("metrics_blind", "refuted"), finding("bad_prefix"))
 
         assert [f.name for f in POLICY.list_causes(view_of(tell))] == ["bad_prefix"]
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from fulfillment.analysis import causes as evidence
-from fulfillment.analysis.causes import CAUSES
+from fulfillment.analysis.causes import CAUSES, Sign
 from fulfillment.analysis.samples import Sample
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, Series, WorkerState
@@ -299,14 +299,19 @@ def test_the_words_of_every_case_are_on_the_page(tmp_path: Path) -> None:
 
 
 def test_every_clue_of_a_cause_is_what_a_reading_says(world: World) -> None:
-    """A rule on an observation that nobody makes would never hold, and nobody would notice."""
+    """A sign on an observation that nobody makes would never hold, and nobody would notice."""
     section, made = SECTIONS.find("root_cause"), set[str]()
     failed_before = ProbeStatus("error", (ProbeStep("login", "error", "refused"),), world.now)
     for probe in (world.probe, failed_before):
         world.probe = probe
         for step in section.STEPS:
             made |= world.take(section, step, ticket_id=TICKET).observations.keys()
-    assert {rule.name for cause in CAUSES.values() for rule in cause.rules} - made == set()
+    signs: list[Sign] = []
+    for record in CAUSES.values():
+        signs += record.needs
+        for option in record.options:
+            signs += (*option.signs, *option.unless)
+    assert {sign.name for sign in signs} - made == set()
 
 
 @pytest.mark.parametrize("step", [s for s in CASES if s not in (*_OK_BY_NOTE, "8.1", "8.2")])

@@ -66,7 +66,7 @@ def test_readings_of_an_hour_ago_do_not_judge(tell: Teller) -> None:
 
 def test_its_words_fit_any_runbook(tell: Teller) -> None:
     tell.read("2.1", "lag", "breach")
-    cause = Finding(name="full", words="a full disk", status=CauseStatus.SUPPORTED, score=0.9)
+    cause = Finding(name="full", words="a full disk", status=CauseStatus.SUPPORTED)
     tell.conclude(Verdict.INCIDENT, "why", findings=(cause,))
     tell.act(ActionPhase.APPLIED, action="clean_up", target="old files")
     tell.act(ActionPhase.VERIFIED, action="clean_up", target="old files")

@@ -287,7 +287,7 @@ def test_what_each_channel_got_stays_once_the_alert_is_over(tmp_path: Path) -> N
 
 def test_a_cause_that_is_gone_is_named_beside_the_verdict(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
-    gone = Finding(name="pipeline_paused", words="a paused pipeline", status="past", score=0.0)
+    gone = Finding(name="pipeline_paused", words="a paused pipeline", status="past")
     tell.conclude(Verdict.FIXED, "none is supported", findings=(gone,))
 
     html, _ = render(tell.incident)
@@ -299,8 +299,12 @@ def test_a_cause_that_is_gone_is_named_beside_the_verdict(tmp_path: Path) -> Non
 
 def test_the_diagnosis_stands_as_of_when_it_mattered_beside_the_end(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
-    refuted = Finding(name="pipeline_paused", words="a paused pipeline", status="refuted",
-                      score=-0.6, reason="the DAG is not paused")  # fmt: skip
+    refuted = Finding(
+        name="pipeline_paused",
+        words="a paused pipeline",
+        status="refuted",
+        reason="the DAG is not paused",
+    )
     tell.start("06_remediation")
     tell.conclude(Verdict.FIXED, "it is gone", findings=(refuted,))
 

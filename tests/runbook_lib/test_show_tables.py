@@ -119,7 +119,7 @@ def test_a_status_is_word_and_icon_and_colour(status: Status) -> None:
 
 def test_findings_come_most_supported_first() -> None:
     names = {"refuted": "surge", "undecided": "bad_prefix", "supported": "store_down"}
-    found = [Finding(name=n, status=s, score=0.1) for s, n in names.items()]  # type: ignore[arg-type]
+    found = [Finding(name=n, status=s) for s, n in names.items()]  # type: ignore[arg-type]
 
     causes = [row["cause"] for row in tabulate_findings(found, "Causes").rows]
     assert causes == ["store_down", "bad_prefix", "surge"]
@@ -169,15 +169,6 @@ def test_one_row_is_no_rows_and_none_is_no_table() -> None:
     assert "2.1 lag: 1 row<" in one
     assert "1 rows" not in one
     assert "<table" not in describe(reading()).to_html()
-
-
-def test_a_score_has_its_scale() -> None:
-    found = [Finding(name=Cause.SURGE, status=CauseStatus.SUPPORTED, score=0.7, evidence=("#143",))]
-    html = tabulate_findings(found, "Causes").to_html()
-
-    assert "score (−1 to 1)" in html
-    assert "+0.70" in html
-    assert "#143" not in html  # there is nothing to click
 
 
 def test_what_is_refuted_is_behind_a_fold_and_not_in_the_text() -> None:

@@ -268,7 +268,6 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
                 name=Cause.PIPELINE_PAUSED,
                 words="a paused pipeline",
                 status=CauseStatus.SUPPORTED,
-                score=0.95,
                 evidence=("5.3", "2.3", "#4"),
                 reason="The DAG fulfillment_release is paused and the worker says so.",
                 next_step="6.2: unpause the pipeline, then 6.1: re-trigger the worker",
@@ -277,12 +276,11 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
             Finding(
                 name=Cause.SURGE,
                 status=CauseStatus.UNDECIDED,
-                score=0.1,
                 evidence=("2.3",),
                 reason="Nothing drains, so the rates say little.",
             ),
             *(
-                Finding(name=c, status=CauseStatus.REFUTED, score=-0.8, evidence=("5.1",))
+                Finding(name=c, status=CauseStatus.REFUTED, evidence=("5.1",))
                 for c in (Cause.CARRIER_TIMEOUT, Cause.STORAGE_FULL, Cause.BAD_CREDENTIALS)
             ),
         ),
