@@ -615,14 +615,18 @@ def test_what_is_usual_is_not_known_of_a_time_before_the_metric(
         assert "in the 19 min before the incident" in reading.reason
 
 
-@pytest.mark.parametrize("worker", ["paused", "absent"])
-def test_a_worker_that_would_refuse_is_not_re_triggered(world: World, worker: str) -> None:
+def test_a_worker_that_somebody_paused_is_resumed_before_it_is_re_triggered(world: World) -> None:
     world.put_label(25)
-    if worker == "paused":
-        assert world.worker is not None
-        world.worker = replace(world.worker, paused=True)
-    else:
-        world.worker = None
+    assert world.worker is not None
+    world.worker = replace(world.worker, paused=True)
+    resume, retrigger = look(world).advice
+    assert "6.2 resume" in resume
+    assert "6.1 re-trigger" in retrigger
+
+
+def test_a_worker_that_is_not_there_is_not_re_triggered(world: World) -> None:
+    world.put_label(25)
+    world.worker = None
     conclusion = look(world)
     assert conclusion.advice
     assert not [text for text in conclusion.advice if "re-trigger" in text]
