@@ -20,6 +20,7 @@ from objectmove.planning import Judge, Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import Json, format_time
+from runbook_lib.record.journal import get_run
 from runbook_lib.show.text import count_of
 
 from .analysis.artifacts import (
@@ -40,6 +41,7 @@ _CHUNK = 500
 #: How often a label that was just written is looked at again, a second apart.
 _LOOKS_AGAIN = 4
 _JUST_WRITTEN = timedelta(seconds=10)
+_RECENT = timedelta(seconds=30)
 #: If a label's wait began so long before its object was written, the text says when that was.
 _MUCH_EARLIER = timedelta(minutes=5)
 _QUESTIONS_AT_A_TIME = 8
@@ -231,6 +233,36 @@ def iter_with_metadata(store: ObjectStore, prefix: str) -> Iterator[Seen]:
             current = heads.get(info.key, info)
             if current is not None:
                 yield current
+
+
+class _Listing(NamedTuple):
+    """What waited at one time; ``seq`` is the number of the last change before it."""
+
+    incident: str
+    seq: int
+    at: datetime
+    waiting: Waiting
+
+
+#: The newest listing of this process, which runs several notebooks one after the other.
+_newest: list[_Listing] = []
+
+
+def recall_waiting(inv: Investigation) -> Waiting:
+    """Return what waits: in a run of notebooks by its last listing, if that is half a minute old.
+
+    Errors are those of ``read_waiting``.
+    """
+    applied = inv.journal.last_applied
+    seq = applied.seq if applied is not None else 0
+    for listing in _newest:
+        is_recent = inv.now() - listing.at < _RECENT
+        if is_recent and (listing.incident, listing.seq) == (inv.incident.id, seq):
+            return listing.waiting
+    waiting = read_waiting(inv)
+    if get_run():
+        _newest[:] = [_Listing(inv.incident.id, seq, inv.now(), waiting)]
+    return waiting
 
 
 def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:

@@ -38,7 +38,7 @@ from ..waiting import (
     Label,
     Waiting,
     list_prefixes,
-    read_waiting,
+    recall_waiting,
     say_age_source,
 )
 from .recovery import (
@@ -339,7 +339,7 @@ def _read_lag(inv: Investigation, for_s: float) -> _Lag:
 
 def _list_lag(inv: Investigation) -> _Lag:
     """Return how long the oldest label waits, by a listing of the bucket."""
-    waiting, error = attempt(lambda: read_waiting(inv))
+    waiting, error = attempt(lambda: recall_waiting(inv))
     if waiting is None:
         return _Lag([], [], None, list_error=error)
     listed = [Sample(inv.now(), waiting.longest_minutes)]
@@ -508,7 +508,7 @@ _Unit = Literal["objects", "bytes"]
 def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
     """List what waits, and compare the listing with the metric of this unit."""
     plot = _draw_backlog(inv, unit)  # before the listing: the reading's time is its end
-    waiting = read_waiting(inv)
+    waiting = recall_waiting(inv)
     listed = _measure(waiting.objects, unit)
     metric_words = _compare_metric(inv, unit, listed)
     synthetic_since = [label.info.last_modified for label in waiting.synthetic]
@@ -658,7 +658,7 @@ def read_ticket(inv: Investigation) -> Outcome:
     event_times = [entry.at for entry in case.timeline if entry.type == "shipment" and entry.at]
     newest_at = max(event_times, default=None)
     age_minutes = (inv.now() - newest_at).total_seconds() / 60 if newest_at else None
-    waiting = read_waiting(inv)
+    waiting = recall_waiting(inv)
     order_ids = {str(order_id) for order_id in case.order_ids}
     own_labels = [label for label in waiting.real if label.order_id in order_ids]
     without_order_count = sum(not label.order_id for label in waiting.real)

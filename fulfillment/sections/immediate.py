@@ -22,7 +22,7 @@ from ..analysis.log_groups import LogGroup, group_lines
 from ..analysis.samples import list_growth
 from ..clients.http_systems import Notification, RoutedAlert, Series
 from ..investigation import Investigation
-from ..waiting import WAITING_COLUMNS, Label, Waiting, list_prefixes, read_waiting
+from ..waiting import WAITING_COLUMNS, Label, Waiting, list_prefixes, recall_waiting
 from . import detection
 from .detection import LISTING
 from .recovery import find_close_before, find_last_upload
@@ -324,7 +324,7 @@ def _read_longest_wait(inv: Investigation) -> Outcome:
 
     A breach: a real label waits over the threshold. A panel that cannot be read is no breach.
     """
-    waiting = read_waiting(inv)
+    waiting = recall_waiting(inv)
     rows = _list_prefix_rows(waiting, list_prefixes(inv.settings))
     lines: tuple[Line, ...] = ()
     show, panel_error = attempt(lambda: read_panel(inv))
@@ -427,7 +427,7 @@ def read_store_health(inv: Investigation) -> Outcome:
 )
 def _read_sample(inv: Investigation) -> Outcome:
     """List the ten objects that wait longest. This step has no breach."""
-    waiting = read_waiting(inv)
+    waiting = recall_waiting(inv)
     rows = waiting.rows(10)
     reason = f"the {len(rows)} that wait longest, of {len(waiting.objects):,}"
     if not rows:

@@ -765,3 +765,17 @@ def test_what_arrived_before_the_close_of_a_drill_is_about_that_drill(world: Wor
     world.fire()
     reading = world.take(postmortem, "7.1")
     assert [row["channel"] for row in reading.rows] == ["slack"]
+
+
+def test_a_run_of_notebooks_lists_what_waits_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fulfillment.waiting.get_run", lambda: "a run")
+    world.put_label(25)
+    counts = []
+    for number, (section, step) in enumerate(((detection, "2.3"), (immediate, "3.2")), 2):
+        counts.append(world.take(section, step).observations["listed"])
+        world.put_label(25, number)
+    world.now += timedelta(seconds=31)
+    counts.append(world.take(immediate, "3.2").observations["listed"])
+    assert counts == [1, 1, 3]
