@@ -618,7 +618,9 @@ def check_report(settings: Settings, incident_or_path: str) -> documents.ReportD
 def close_incident(
     settings: Settings, sections: Sections, incident_id: str
 ) -> documents.CloseDocument:
-    """Close an incident by hand and write its last report; the exit code is the verdict's.
+    """Read what a verdict needs, close an incident by hand, and write its last report.
+
+    The exit code is the verdict's: what cannot be read now makes it unknown.
 
     Raises
     ------
@@ -630,6 +632,7 @@ def close_incident(
     closed_at = incident.state.closed_at
     if closed_at is not None:
         raise UsageError(f"{incident.id} was closed at {format_time(closed_at)}")
+    _read_again(settings, sections, incident)
     judgement = judge_incident(incident)
     verdict = judgement.verdict
     journal = incident.journal.view()
@@ -658,6 +661,19 @@ def close_incident(
         unfinished=unfinished,
         next=name_runbook("runbook investigate") if note else "",
     )
+
+
+def _read_again(settings: Settings, sections: Sections, incident: Incident) -> None:
+    """Read the causes, and every step that a verdict needs, once each."""
+    kind = sections.investigation or Investigation
+    done: set[str] = set()
+    for module in sections.values():
+        inv = kind(incident, section=module, settings=settings)
+        for step_id, declared in module.STEPS.items():
+            is_judged = declared.needed or declared.role is Role.CAUSE
+            if is_judged and step_id not in done:
+                done.add(step_id)
+                inv.read_step(step_id)
 
 
 def list_incidents(settings: Settings) -> documents.IncidentsDocument:

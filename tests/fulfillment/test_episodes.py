@@ -272,6 +272,14 @@ def test_an_incident_opened_by_a_breach_adopts_the_first_alert(world: World) -> 
     assert open_(world, first).state.episode.key.startswith("FulfillmentDelay")
 
 
+def test_a_close_reads_what_it_judges(world: World) -> None:
+    kept = look(world, "new")
+    assert kept.verdict is Verdict.HEALTHY
+    pause_pipeline(world)
+    closed = close_incident(world.settings, SECTIONS, str(kept.incident))
+    assert closed.verdict is Verdict.INCIDENT
+
+
 def test_closing_by_hand_freezes_the_report(world: World) -> None:
     pause_pipeline(world)
     first = look(world)

@@ -23,6 +23,7 @@ from runbook_lib.report import ReportModel, write_outputs
 from runbook_lib.report.summary import list_facts, summarise, tabulate_follow_ups
 from runbook_lib.run.commands import close_incident, rebuild_report
 from runbook_lib.run.notes import add_note
+from runbook_lib.section import Sections
 from tests.support.incidents import START, Teller, make_incident
 from tests.support.world import make_settings
 
@@ -45,6 +46,8 @@ def read_page(incident: Incident) -> str:
     return write_outputs(incident, SECTIONS).read_text("utf-8")
 
 
+#: Closes an incident without a look at its systems.
+NOTHING_TO_READ = Sections([], notebooks=SECTIONS.notebooks, read_only=())
 FOLLOW_UP = Note(text="Alert on a paused DAG.", owner="ops", due=date(2026, 12, 4), ticket="OPS-7")
 
 
@@ -86,7 +89,7 @@ def test_a_lesson_is_no_follow_up_and_no_remark(tell: Teller) -> None:
 def test_a_note_after_the_close_is_marked_and_leaves_the_report(
     tell: Teller, settings: Settings
 ) -> None:
-    close_incident(settings, SECTIONS, tell.incident.id)
+    close_incident(settings, NOTHING_TO_READ, tell.incident.id)
     report = tell.incident.folder / "report.html"
     before = report.read_bytes()
 
@@ -100,7 +103,7 @@ def test_a_note_after_the_close_is_marked_and_leaves_the_report(
 
 
 def test_without_an_open_incident_a_note_names_the_newest(tell: Teller, settings: Settings) -> None:
-    close_incident(settings, SECTIONS, tell.incident.id)
+    close_incident(settings, NOTHING_TO_READ, tell.incident.id)
 
     with pytest.raises(UsageError, match=f"--incident {tell.incident.id}$"):
         add_note(settings, SECTIONS, Note(text="where to?"))
