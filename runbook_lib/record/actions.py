@@ -123,11 +123,13 @@ class ActionRecord(NamedTuple):
 
     @property
     def approver(self) -> str:
-        """Who approved or did it; empty when the journal does not say it."""
-        for entry in reversed(self.phases):
-            if entry.operator:
-                return entry.operator
-        return ""
+        """Who approved it first, else who did it; empty when the journal does not say it.
+
+        Whoever goes on with it later approves nothing new.
+        """
+        by = [entry.operator for entry in self.phases if entry.operator]
+        approvers = [e.operator for e in self.phases if e.phase is ActionPhase.APPROVED]
+        return next(filter(None, (*approvers, *by)), "")
 
     def get(self, phase: str) -> ActionEntry | None:
         """Return the newest entry of a phase; None without one."""

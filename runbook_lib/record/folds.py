@@ -174,7 +174,7 @@ def _sum_up(
         verb=first.verb,
         target=first.target,
         about=first.about,
-        by=approvers[-1] if approvers else "",
+        by=approvers[0] if approvers else "",
         phase=changes[-1].phase,
         is_remedy=first.is_remedy,
         is_tried=_find_last(changes, Phase.APPROVED) > _find_last(changes, Phase.REFUSED),

@@ -54,6 +54,7 @@ def runbook(
 ) -> Runbook:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
+    monkeypatch.setenv("RUNBOOK_SERVICES", "none")
     return Runbook(tmp_path, capsys)
 
 

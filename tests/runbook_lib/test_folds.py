@@ -194,6 +194,7 @@ def test_an_approval_belongs_to_the_plan_that_it_approved() -> None:
         [
             change(Phase.APPROVED, plan="rel-1", by="first"),
             change(Phase.APPLIED, plan="rel-1"),
+            change(Phase.APPROVED, plan="rel-1", by="second"),
             change(Phase.APPROVED, plan="rel-2", by="second"),
         ]
     )
