@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from dataflow_stack.cli import app as stack_commands
 from runbook_lib import errors
 from runbook_lib.cli import build_app, run_command
-from runbook_lib.errors import ExitCode, compute_exit_code, exit_code_of_error
+from runbook_lib.errors import ExitCode, compute_exit_code
 from runbook_lib.model import Verdict
 from runbook_lib.runbook import find_runbook
 from tests.support.golden import expect_golden
@@ -63,22 +63,6 @@ def test_every_verdict_has_an_exit_code() -> None:
         ExitCode.NOT_OK,
         ExitCode.UNKNOWN,
     }
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (errors.UsageError("x"), 2),
-        (errors.SettingsError("x"), 2),
-        (errors.PlanUsedError("x"), 5),
-        (errors.PlanNotApprovedError("x"), 5),
-        (errors.DrillError("x"), 1),
-        (errors.BadAnswerError("x"), 1),
-        (KeyboardInterrupt(), 130),
-    ],
-)
-def test_every_error_has_an_exit_code(error: BaseException, code: int) -> None:
-    assert exit_code_of_error(error) == code
 
 
 def test_every_error_is_in_the_tree_of_the_docstring() -> None:
