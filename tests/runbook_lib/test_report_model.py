@@ -29,7 +29,6 @@ from tests.support.incidents import (
     PLAN,
     SHA256,
     START,
-    TICKET,
     Teller,
     make_incident,
     tell_incident,
@@ -42,23 +41,6 @@ def model_of(incident: Incident) -> ReportModel:
 
 def facts_of(model: ReportModel) -> dict[str, str]:
     return {name: " ".join(fact).strip() for name, fact in list_facts(model).items()}
-
-
-def test_the_first_screen_answers_every_question_of_a_postmortem(tmp_path: Path) -> None:
-    model = model_of(tell_incident(tmp_path).incident)
-
-    facts = facts_of(model)
-    assert "74 labels" in facts["What happened"]
-    assert facts["Since"].startswith("2026-11-24 02:43:00Z")
-    assert facts["Until"].startswith("2026-11-24 03:17")
-    assert "FulfillmentDelay" in facts["Severity"]
-    assert model.impact.affected == 74
-    assert facts["Tickets"] == TICKET
-    assert [cause.name for cause in model.causes] == [Cause.PIPELINE_PAUSED]
-    assert model.causes[0].reason in facts["Cause"]
-    assert [action.result("planned")["plan"] for action in model.remedies] == [PLAN, "svc-1"]
-    assert "ops@box" in facts["What was done"]
-    assert model.verdict is Verdict.FIXED
 
 
 def tell_nothing(folder: Path) -> Incident:
@@ -170,12 +152,6 @@ def test_alerts_that_were_received_stand_beside_an_unknown_severity(tmp_path: Pa
     assert severity.note == f"{before.note}; 2 alerts received"
 
 
-def test_what_is_open_names_unticked_points_and_unread_steps(tmp_path: Path) -> None:
-    found = list_open(model_of(tell_incident(tmp_path).incident))
-
-    assert {steps for _, steps in found} == {("7.3",), ("7.4",)}
-
-
 @pytest.mark.parametrize(
     ("verdict", "is_open"),
     [(Verdict.FIXED, True), (Verdict.HEALTHY, False), (Verdict.NOT_FIXED, False)],
@@ -243,12 +219,6 @@ def test_orders_that_got_nothing_count_for_what_was_worst(tmp_path: Path) -> Non
     assert reading.unserved == 10
 
 
-def test_what_was_not_read_is_open_while_nothing_was_done(tmp_path: Path) -> None:
-    found = list_open(model_of(tell_incident(tmp_path, until="plan").incident))
-
-    assert ("2.2",) in [steps for _, steps in found]
-
-
 def test_what_happened_does_not_say_that_nothing_was_read_beside_a_reading(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     assert facts_of(model_of(tell.incident))["What happened"] == "nothing was read yet"
@@ -279,19 +249,6 @@ def test_an_alert_that_still_fires_is_open_once(tmp_path: Path) -> None:
     tell.read("7.1", "alert cleared", "breach", reason="it still fires")
 
     assert [ids for _, ids in list_open(model_of(tell.incident))] == [("2.1",)]
-
-
-def test_times_are_told_in_utc_and_as_the_clock_on_the_wall(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "ICT-7")
-        time.tzset()
-        facts = facts_of(model_of(tell_incident(tmp_path).incident))
-    time.tzset()
-
-    for name, utc, local in (("Since", "02:43:00Z", "09:43:00"), ("Until", "03:17", "10:17")):
-        assert all(part in facts[name] for part in (utc, local, "UTC+07:00"))
 
 
 def test_what_was_wrong_is_told_although_no_symptom_was_seen(tmp_path: Path) -> None:
@@ -334,28 +291,6 @@ def test_where_most_waited_after_the_last_look_a_note_says_how_many(tmp_path: Pa
     tell.read("2.3", "backlog objects", "ok", value=0, unit="objects")
     happened = facts_of(model_of(tell.incident))["What happened"]
     assert "Z: 50 objects; last reading of 2.3, " in happened
-
-
-def test_what_was_done_but_not_proven_says_so(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.act(ActionPhase.APPLIED, result={"moved": 1})
-    applied = facts_of(model_of(tell.incident))["What was done"]
-    tell.act(ActionPhase.FAILED, reason="lost")
-    failed = facts_of(model_of(tell.incident))["What was done"]
-
-    assert "not verified" in applied
-    assert "ops@box" in applied
-    assert "failed" in failed
-
-
-def test_a_plan_that_waits_is_open_and_nothing_was_changed(tmp_path: Path) -> None:
-    model = model_of(tell_incident(tmp_path, until="plan").incident)
-
-    assert [action.applied for action in model.actions] == [None] * len(model.actions)
-    (step,) = {action.first.step for action in model.waiting}
-    assert (step,) in [steps for _, steps in list_open(model)]
-    assert model.verdict is Verdict.INCIDENT
-    assert model.until is None
 
 
 def test_a_plan_that_was_not_carried_out_does_not_hide_what_was_done(tmp_path: Path) -> None:
@@ -402,20 +337,6 @@ def test_actions_are_told_apart_by_their_plan(tmp_path: Path) -> None:
     assert second.result("applied")["moved"] == 1
 
 
-@pytest.mark.parametrize("phase", [ActionPhase.REFUSED, ActionPhase.FAILED])
-def test_a_refused_or_failed_action_is_open_with_its_reason(
-    tmp_path: Path, phase: ActionPhase
-) -> None:
-    tell = make_incident(tmp_path)
-    tell.act(ActionPhase.PLANNED)
-    tell.act(phase, reason="the plan expired")
-
-    ((text, steps),) = list_open(model_of(tell.incident))
-    assert steps == ("6.1",)
-    assert phase in text
-    assert text.endswith("the plan expired")
-
-
 def test_labels_that_nobody_can_know_are_open_until_they_are_settled(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     done = {"plan": "rel-a", "moved": 3, "unproven": ["pending/1.pdf"], "waiting": 0}
@@ -431,14 +352,6 @@ def test_labels_that_nobody_can_know_are_open_until_they_are_settled(tmp_path: P
     assert not any(command in text for text, _ in list_open(model_of(tell.incident)))
 
 
-def test_a_release_that_is_not_finished_is_open(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.act(ActionPhase.PLANNED, result={"plan": "rel-a"})
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-a", "moved": 3, "waiting": 2})
-    texts = [text for text, _ in list_open(model_of(tell.incident))]
-    assert [text for text in texts if text.endswith("runbook resume rel-a")]
-
-
 def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
     model = model_of(make_incident(tmp_path).incident)
 
@@ -447,20 +360,6 @@ def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
     assert all(facts_of(model).values())
     assert tell_timeline(model) == []
     assert list_open(model) == []
-
-
-def test_an_entry_of_another_shape_is_counted_and_the_rest_is_told(tmp_path: Path) -> None:
-    tell = tell_incident(tmp_path)
-    for data in ({}, {"reading": 3}, {"reading": {"step": "2.1"}}, {"reading": None}):
-        tell.record("reading", data)
-    tell.record("action", {"action": []})
-    tell.record("conclusion", {"conclusion": "x"})
-
-    model = model_of(tell.incident)
-
-    assert len(model.journal.unreadable) == 6
-    assert any(text.startswith("6 lines") for text, _ in list_open(model))
-    assert model.verdict is Verdict.FIXED
 
 
 def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) -> None:
@@ -472,16 +371,6 @@ def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) ->
 
     assert model.steps["2.99"].status == "breach"
     assert model.steps["9.1"].status == "ok"
-
-
-def test_an_interruption_is_told(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.record("interrupted", {})
-
-    model = model_of(tell.incident)
-
-    assert [row.tone for row in tell_timeline(model)] == ["failed"]
-    assert any("interrupted" in text for text, _ in list_open(model))
 
 
 def interrupt(tell: Teller) -> None:
@@ -672,32 +561,6 @@ def test_a_plan_is_told_by_when_it_was_made_and_not_loaded(tmp_path: Path) -> No
     tell.act(ActionPhase.APPLIED)
     (row,) = [row for row in tell_timeline(model_of(tell.incident)) if row.tone == "applied"]
     assert "01:02:03Z" in row.note
-
-
-def test_a_notebook_that_failed_is_open_with_its_error(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    run = {"notebook": "02.ipynb", "status": "failed", "duration_s": 1.0, "error": "KeyError: 'x'"}
-    tell.record("notebook", run)
-
-    assert any("KeyError" in text for text, _ in list_open(model_of(tell.incident)))
-
-
-def test_the_timeline_is_what_a_person_would_tell(tmp_path: Path) -> None:
-    rows = tell_timeline(model_of(tell_incident(tmp_path).incident))
-
-    assert [row.tone for row in rows] == [
-        "breach",
-        "cause",
-        "incident",
-        "cause",
-        "verified",
-        "verified",
-        "ok",
-        "fixed",
-    ]
-    assert "ops@box" in rows[4].note
-    assert "proven" in rows[4].note
-    assert [row.at for row in rows] == sorted(row.at for row in rows)
 
 
 def test_a_long_night_is_told_in_twenty_rows(tmp_path: Path) -> None:

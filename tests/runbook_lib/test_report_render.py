@@ -127,12 +127,6 @@ def test_plan_hash_head_commit_versions_and_parameters_are_printed(tmp_path: Pat
         assert text in html
 
 
-@pytest.mark.parametrize("until", ["plan", "end"])
-def test_the_file_stays_under_two_megabytes(tmp_path: Path, until: str) -> None:
-    incident = tell_incident(tmp_path, until=until).incident
-    assert write_report(incident, ReportModel(incident, SECTIONS)).stat().st_size < 500_000
-
-
 def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     rows = [{"key": f"pending/{i}-{'x' * 200}.pdf", "size_bytes": i} for i in range(200)]
