@@ -222,19 +222,6 @@ def pipeline_of(server: HTTPServer, **more: Any) -> PipelineClient:
     return PipelineClient(server.url_for(""), dag_id="fulfillment_release", timeout_s=5, **more)
 
 
-def test_a_dag_is_read_and_unpaused(httpserver: HTTPServer) -> None:
-    path = "/api/v2/dags/fulfillment_release"
-    httpserver.expect_request(path, method="GET").respond_with_json(DAG)
-    httpserver.expect_request(path, method="PATCH", json={"is_paused": False}).respond_with_json(
-        {**DAG, "is_paused": False, "next_dagrun_run_after": "2026-11-24T03:15:00Z"}
-    )
-    client = pipeline_of(httpserver)
-    assert client.read_dag().is_paused
-    after = client.set_paused(False)
-    assert not after.is_paused
-    assert after.next_run_at == datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
-
-
 def test_runs_are_listed_newest_first_as_asked(httpserver: HTTPServer) -> None:
     runs = [
         {"dag_run_id": "r2", "state": "running", "start_date": "2026-11-24T03:14:00Z",
