@@ -216,15 +216,6 @@ def test_an_unknown_plan_id_is_a_usage_error(world: World) -> None:
         world.open(remediation, plan="rel-x").plan("6.1")
 
 
-def test_a_healthy_worker_is_re_triggered(world: World) -> None:
-    world.put_label(25)
-    inv = world.open(remediation)
-    plan = inv.plan("6.1")
-    assert plan.action == "retrigger"
-    assert carry_out(inv, "6.1").phase is ActionPhase.VERIFIED
-    assert world.calls == ["trigger"]
-
-
 def test_a_re_trigger_that_moved_nothing_is_not_offered_again(world: World) -> None:
     world.put_label(25)
     assert world.worker is not None
@@ -572,46 +563,6 @@ def conclude(world: World, inv: Investigation) -> Verdict:
     return inv.conclude().verdict
 
 
-def test_it_is_fixed_when_symptom_cause_and_alert_are_gone(world: World) -> None:
-    inv = remedy(world)
-    world.alerts.clear()
-    world.put_lag(0.0, 0.0, 0.0)
-    assert conclude(world, inv) is Verdict.FIXED
-
-
-def test_it_is_mitigated_while_the_cause_is_still_there(world: World) -> None:
-    inv = remedy(world)
-    world.alerts.clear()
-    world.put_lag(0.0, 0.0, 0.0)
-    world.dag = replace(world.dag, is_paused=True)
-    assert conclude(world, inv) is Verdict.MITIGATED
-
-
-def test_it_is_not_fixed_while_a_label_waits(world: World) -> None:
-    inv = remedy(world)
-    world.put_label(30, number=9)
-    world.put_lag(30.0, 30.0, 30.0)
-    assert conclude(world, inv) is Verdict.NOT_FIXED
-
-
-def test_no_sample_after_the_action_is_never_a_pass(world: World) -> None:
-    inv = remedy(world)
-    world.alerts.clear()
-    world.down.add("prometheus")
-    world.pages = [[]]
-    assert conclude(world, inv) is Verdict.UNKNOWN
-
-
-def test_the_alert_may_decay_for_as_long_as_predicted(world: World) -> None:
-    inv = remedy(world)
-    world.put_lag(0.0, 0.0, 0.0)
-    world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
-    assert conclude(world, inv) is Verdict.FIXED_ALERT_DECAYING
-    clear = inv.conclude().clear
-    assert clear is not None
-    assert clear.latest < clear.channels_latest
-
-
 def test_a_recovery_is_as_new_as_the_reading_that_found_it(world: World) -> None:
     inv = remedy(world)
     world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
@@ -733,11 +684,6 @@ def test_without_a_sample_of_before_the_incident_the_age_alone_decides(world: Wo
     world.put_label(7, 99)
     reading = world.take(remediation, "6.5", wait_s=0)
     assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
-
-
-def test_readings_from_before_the_action_prove_nothing(world: World) -> None:
-    inv = remedy(world)
-    assert inv.conclude().verdict is Verdict.UNKNOWN
 
 
 def test_without_an_action_section_6_only_tells_the_symptoms(world: World) -> None:
