@@ -428,23 +428,3 @@ def test_a_folder_that_is_not_there_is_an_error_of_the_tree(inv: Investigation, 
     (inv.incident.folder / "plans").rmdir()
     with pytest.raises(RecordError, match="plans"):
         make(inv, "restart")
-
-
-def test_the_fake_clients_have_what_real_clients_have() -> None:
-    from fulfillment.clients.http_systems import FulfillmentClient, PipelineClient, SupportClient
-    from fulfillment.clients.services import ServicesClient
-
-    real = SimpleNamespace(
-        services=ServicesClient, pipeline=PipelineClient, fulfillment=FulfillmentClient,
-        support=SupportClient,
-    )  # fmt: skip
-    used = {
-        "services": ("list_services", "restart", "start", "stop"),
-        "pipeline": ("read_dag", "set_paused"),
-        "fulfillment": ("read_worker", "trigger_worker", "resume_worker"),
-        "support": ("read_case", "read_collection_failures", "refresh_timeline"),
-    }
-    for name, methods in used.items():
-        for method in methods:
-            assert callable(getattr(getattr(real, name), method))
-            assert callable(getattr(World, method))

@@ -185,13 +185,6 @@ def test_a_malformed_setting_names_the_variable_and_not_its_value(runbook: Runbo
     assert "tenfold-secret" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [(), ("stack",), ("chaos",)])
-def test_help_lists_the_commands(runbook: Runbook, command: tuple[str, ...]) -> None:
-    done = runbook.run(*command, "--help")
-    assert done.code == 0
-    assert "Commands" in done.stdout
-
-
 HEAVY = {
     *("pandas", "matplotlib", "IPython", "papermill", "ipywidgets", "requests", "urllib3"),
     *("minio", "supervisor", "nbformat"),
@@ -240,12 +233,6 @@ def test_what_carries_requests_to_the_store_is_loaded_when_the_first_is_sent(
     imported = imported_by(tmp_path, "run", "no-such-section")
     assert "fulfillment.sections.remediation" in imported
     assert imported & {"pandas", "matplotlib", "papermill.execute"} == set()
-
-
-def test_help_names_every_command_and_the_stack(runbook: Runbook) -> None:
-    shown = runbook.run("--help").stdout
-    for name in ("check", "investigate", "plan", "apply", "drill", "chaos", "stack"):
-        assert f" {name} " in shown
 
 
 def test_a_stack_whose_programs_are_not_installed_says_what_to_install(

@@ -326,32 +326,6 @@ def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
     assert list_open(model_of(tell.incident)) == []
 
 
-def test_actions_are_told_apart_by_their_plan(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    for plan in ("rel-a", "rel-b"):
-        tell.act(ActionPhase.PLANNED, result={"plan": plan, "objects": 1})
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-b", "moved": 1})
-
-    first, second = model_of(tell.incident).actions
-    assert (first.applied, bool(second.applied)) == (None, True)
-    assert second.result("applied")["moved"] == 1
-
-
-def test_labels_that_nobody_can_know_are_open_until_they_are_settled(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    done = {"plan": "rel-a", "moved": 3, "unproven": ["pending/1.pdf"], "waiting": 0}
-    tell.act(ActionPhase.PLANNED, result={"plan": "rel-a"})
-    tell.act(ActionPhase.APPLIED, result=done)
-    command = "runbook settle rel-a "
-    (open_,) = [text for text, _ in list_open(model_of(tell.incident)) if command in text]
-    assert "1 label " in open_
-    assert "--taken|--not-taken" in open_
-    word = {"plan": "rel-a-settle-1", "settled": 1}
-    tell.act(ActionPhase.PLANNED, step="6.1.2", action="settle", result=word)
-    tell.act(ActionPhase.APPLIED, step="6.1.2", action="settle", result=word)
-    assert not any(command in text for text, _ in list_open(model_of(tell.incident)))
-
-
 def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
     model = model_of(make_incident(tmp_path).incident)
 
@@ -785,15 +759,6 @@ def test_what_an_incident_was_closed_with_is_its_verdict(tmp_path: Path) -> None
     tell.record("closed", {"verdict": "mitigated"})
 
     assert model_of(tell.incident).verdict is Verdict.MITIGATED
-
-
-def test_the_model_of_the_same_folder_is_the_same(tmp_path: Path) -> None:
-    incident = tell_incident(tmp_path).incident
-    one, two = model_of(incident), model_of(incident)
-
-    assert facts_of(one) == facts_of(two)
-    assert tell_timeline(one) == tell_timeline(two)
-    assert [a.first.result["plan"] for a in one.actions] == [PLAN, "svc-1"]
 
 
 def test_what_was_mistyped_is_a_note_and_not_open(tmp_path: Path) -> None:

@@ -140,13 +140,6 @@ def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_p
     )
 
 
-def test_the_page_tells_the_backlog_before_and_after_the_plan(tmp_path: Path) -> None:
-    html, _ = render(tell_incident(tmp_path).incident)
-    backlog = html[html.index('<section id="forecast">') : html.index('<section id="checklist">')]
-
-    assert backlog.index(">what<") < backlog.index(">now<") < backlog.index(">after the plan<")
-
-
 def test_of_two_plans_the_effect_of_the_last_one_is_told(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     for count in (41, 69):
