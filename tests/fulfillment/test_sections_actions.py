@@ -41,9 +41,7 @@ from runbook_lib.errors import (
 from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verdict
 from runbook_lib.section import SectionModule
 from tests.support.memory_bucket import MemoryBucket
-from tests.support.world import ORDER, TICKET, FakeClients, World
-
-#: What a plan's effect says of a rate that nobody knows.
+from tests.support.world import ORDER, PEAKS, TICKET, FakeClients, World
 
 
 @pytest.fixture
@@ -650,9 +648,7 @@ def test_what_was_mended_is_past_and_shown_so(world: World) -> None:
 def climb(world: World) -> None:
     """Let nothing wait until half an hour ago, and ever more since; metrics are 35 min old."""
     waited = [0.0] * 10 + [7.1 * n for n in range(61)]
-    name = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
-    name = f"max_over_time({name}[30s:5s])"
-    world.series[name] = [world.line(waited, step_s=30)]
+    world.series[PEAKS] = [world.line(waited, step_s=30)]
 
 
 def test_the_baseline_is_of_the_hour_before_the_first_label_came_to_wait(world: World) -> None:
@@ -671,9 +667,7 @@ def test_the_baseline_is_of_the_hour_before_the_first_label_came_to_wait(world: 
 def test_without_a_sample_of_before_the_incident_the_age_alone_decides(world: World) -> None:
     climb(world)
     (line,) = world.series.popitem()[1]
-    name = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
-    name = f"max_over_time({name}[30s:5s])"
-    world.series[name] = [replace(line, samples=line.samples[-40:])]
+    world.series[PEAKS] = [replace(line, samples=line.samples[-40:])]
     world.put_lag(*[float(n) for n in range(31)], step_s=60)
     world.take(detection, "2.1", window_minutes=60)
     world.put_lag(*[0.1] * 40)
