@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -42,12 +41,6 @@ from runbook_lib.model import ActionPhase, CauseStatus, Conclusion, Status, Verd
 from runbook_lib.section import SectionModule
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.world import ORDER, PEAKS, TICKET, FakeClients, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Return a healthy world."""
-    return World(tmp_path)
 
 
 def carry_out(inv: Investigation, step: str) -> Any:

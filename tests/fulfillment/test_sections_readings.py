@@ -31,12 +31,6 @@ ROOT = Path(__file__).parents[2]
 DATAFLOW = ROOT / "tests" / "foreign" / "dataflow"
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Return a healthy world."""
-    return World(tmp_path)
-
-
 @dataclass(frozen=True)
 class Case:
     """How to bring a step to each status."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count
-from pathlib import Path
 
 import pytest
 from prometheus_client.samples import Sample as MetricSample
@@ -34,12 +33,6 @@ from runbook_lib.section import SectionModule
 from tests.support.world import NOW, TICKET, World, make_case
 
 READ_ONLY: tuple[SectionModule, ...] = (purpose, detection, immediate, root_cause, references)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Return a healthy world."""
-    return World(tmp_path)
 
 
 def run(world: World, section: SectionModule) -> Verdict:

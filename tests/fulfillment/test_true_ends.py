@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -39,12 +38,6 @@ ARRIVED = "fulfillment_artifacts_arrived_total"
 ORDERS = "fulfillment_orders_received_total"
 REASONS = "fulfillment_artifacts_failed_total"
 LOOK = (detection, immediate, root_cause)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Return a healthy world."""
-    return World(tmp_path)
 
 
 def look(world: World, *sections: SectionModule) -> Conclusion:
@@ -480,16 +473,6 @@ def test_a_moment_after_an_action_says_nothing_of_the_carrier(world: World) -> N
     report = (world.incident.folder / "report.html").read_text("utf-8")
     assert "errors of the carrier: not decided at" in report
     assert "not found any more" not in report
-
-
-def test_a_carrier_is_judged_once_enough_time_has_passed(world: World) -> None:
-    fail_carrier_and_pause(world)
-    look(world)
-    unpause(world, seconds_ago=60)
-    world.count("fulfillment_carrier_request_seconds_count", "outcome", {"error": [2, 9, 20]})
-    look(world)
-    statuses = {f.name: f.status for f in world.incident.journal.view().findings()}
-    assert statuses[Cause.CARRIER_ERRORS] is CauseStatus.SUPPORTED
 
 
 def test_few_answers_right_after_an_action_do_not_acquit_the_carrier(world: World) -> None:

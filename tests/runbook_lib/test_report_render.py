@@ -18,7 +18,7 @@ from runbook_lib.record.manifest import verify_incident
 from runbook_lib.report import ReportModel, write_outputs, write_report
 from runbook_lib.report.render import CSP
 from runbook_lib.report.summary import list_open, write_headline
-from tests.support.incidents import PLAN, SHA256, START, make_incident, tell_incident
+from tests.support.incidents import PLAN, SHA256, START, Teller, make_incident, tell_incident
 
 
 class Page(HTMLParser):
@@ -127,8 +127,7 @@ def test_plan_hash_head_commit_versions_and_parameters_are_printed(tmp_path: Pat
         assert text in html
 
 
-def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
+def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tell: Teller) -> None:
     rows = [{"key": f"pending/{i}-{'x' * 200}.pdf", "size_bytes": i} for i in range(200)]
     for step in sorted(all_steps()):
         tell.read(step, "a reading", "ok", rows=rows, text="line\n" * 5_000)
@@ -140,8 +139,7 @@ def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_p
     )
 
 
-def test_of_two_plans_the_effect_of_the_last_one_is_told(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
+def test_of_two_plans_the_effect_of_the_last_one_is_told(tell: Teller) -> None:
     for count in (41, 69):
         rows = [{"what": "objects waiting", "now": count, "after the plan": count - 1}]
         columns = list(rows[0])
@@ -159,8 +157,7 @@ def test_a_step_that_plans_has_the_state_of_its_action(tmp_path: Path) -> None:
     assert "planned" in step
 
 
-def test_an_unknown_verdict_says_why_beside_it(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
+def test_an_unknown_verdict_says_why_beside_it(tell: Teller) -> None:
     tell.start("02_signals_detection")
     tell.read("2.1", "alert", "unknown", reason="no answer")
     html, _ = render(tell.incident)
@@ -326,8 +323,7 @@ def test_the_summary_stands_beside_the_report(tmp_path: Path) -> None:
     assert summary[5] == f"Report: {report.as_uri()}"
 
 
-def test_what_is_left_out_is_said_to_be_and_is_not_open(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
+def test_what_is_left_out_is_said_to_be_and_is_not_open(tell: Teller) -> None:
     tell.read("2.2", "panel", Status("left_out"), reason="GRAFANA_URL is empty")
 
     html, _ = render(tell.incident)
@@ -337,9 +333,8 @@ def test_what_is_left_out_is_said_to_be_and_is_not_open(tmp_path: Path) -> None:
 
 
 def test_only_a_point_of_the_checklist_that_was_read_and_is_open_is_called_open(
-    tmp_path: Path,
+    tell: Teller,
 ) -> None:
-    tell = make_incident(tmp_path)
     tell.read("7.1", "alert cleared", "left_out", reason="nothing to clear")
     tell.read("7.2", "incident log", "unknown", reason="no cause yet")
     html, _ = render(tell.incident)
