@@ -8,41 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_httpserver import HTTPServer
 
-from fulfillment.investigation import Investigation
-from fulfillment.sections import detection, immediate
 from runbook_lib.errors import ExitCode
-from runbook_lib.model import Reading, Status
 from tests.faults.commands import Outcome, open_lane
 from tests.support.gateway import run_juicefs
-from tests.support.world import make_settings
 
 LABELS = 40
-Both = tuple[Investigation, Investigation]
-
-
-@pytest.fixture
-def both(tmp_path: Path, httpserver: HTTPServer) -> Both:
-    """Open one incident twice, as two kernels do: nothing is shared but the folder."""
-    settings = make_settings(tmp_path, probe_url=httpserver.url_for(""))
-    one = Investigation.open(section=detection, settings=settings)
-    return one, Investigation.open(one.incident.id, section=immediate, settings=settings)
-
-
-def test_a_reading_of_one_is_reused_by_the_other(both: Both) -> None:
-    one, two = both
-    reading = Reading(
-        step="2.3",
-        name="backlog",
-        value=3,
-        status=Status.OK,
-        observed_at=one.now(),
-        source="listing",
-    )
-    one.record("reading", {"reading": reading.model_dump(mode="json")})
-
-    assert two.latest()["2.3"].value == 3
 
 
 @pytest.mark.process
