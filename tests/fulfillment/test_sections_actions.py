@@ -369,12 +369,6 @@ def test_a_ticket_that_cannot_be_read_is_no_plan_and_says_so(world: World) -> No
     assert TICKET in str(plan.summary["reason"])
 
 
-def test_a_refreshed_timeline_is_checked(world: World) -> None:
-    inv = world.open(remediation, ticket_id=TICKET)
-    assert carry_out(inv, "6.4").phase is ActionPhase.VERIFIED
-    assert world.calls == [f"refresh {TICKET}"]
-
-
 def test_a_timeline_that_was_just_refreshed_is_not_refreshed_again(world: World) -> None:
     carry_out(world.open(remediation, ticket_id=TICKET), "6.4")
     again = world.open(remediation, ticket_id=TICKET).plan("6.4")

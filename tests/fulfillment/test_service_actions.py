@@ -26,7 +26,6 @@ from runbook_lib.errors import (
     PlanNotApprovedError,
     PlanUsedError,
     RecordError,
-    SafetyError,
     UsageError,
 )
 from runbook_lib.model import ActionPhase
@@ -210,14 +209,6 @@ def test_a_refresh_that_brought_nothing_new_says_so(inv: Investigation, world: A
     assert "nothing new" in checked.reason
 
 
-def test_starting_a_service_that_is_down(inv: Investigation, world: Any) -> None:
-    world.running = False
-    plan = make(inv, "start")
-    assert plan.content["state"]["state"] == "FATAL"
-    apply(inv, plan)
-    assert verify(inv, plan).is_ok
-
-
 def test_stopping_a_service_and_the_way_back(inv: Investigation, world: Any) -> None:
     plan = make(inv, "stop")
     assert (plan.way_back, plan.content["reversible"]) == ("start worker", True)
@@ -258,33 +249,12 @@ def test_what_is_so_already_is_an_empty_plan(
     assert world.done == []
 
 
-def test_nothing_to_do_is_a_plan_that_does_nothing(inv: Investigation, world: Any) -> None:
-    plan = make(inv, "none", "")
-    assert plan.is_empty
-    apply(inv, plan)
-    assert inv.verify(plan).phase is ActionPhase.VERIFIED
-    assert world.done == []
-
-
 def test_what_came_true_since_the_plan_is_not_done_again(inv: Investigation, world: Any) -> None:
     plan = make(inv, "unpause", "release")
     world.paused_dag = False
     apply(inv, plan)
     assert world.done == []
     assert verify(inv, plan).is_ok
-
-
-def test_a_re_trigger_waits_for_the_plan_that_resumes_the_worker(
-    inv: Investigation, world: Any
-) -> None:
-    about = {"action": "retrigger", "target": "worker", "reason": "it is paused"}
-    plan = plan_service(inv, step="6.1", **about, needs_repair=True)
-    with pytest.raises(SafetyError, match="approve 6"):
-        apply(inv, plan)
-    assert world.done == []
-    apply(inv, make(inv, "resume"))
-    apply(inv, plan)
-    assert world.done == ["resume", "trigger"]
 
 
 def test_a_plan_is_applied_once(inv: Investigation, world: Any) -> None:

@@ -130,14 +130,6 @@ def test_a_cell_that_takes_too_long_is_failed(incident: Incident, tmp_path: Path
     assert "over 2 s" in done.error
 
 
-def test_a_cell_that_is_interrupted_ends_the_run_and_stands_in_the_journal(
-    incident: Incident, tmp_path: Path
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(incident, tmp_path, "raise KeyboardInterrupt")
-    assert last_entry(incident)["status"] == "interrupted"
-
-
 def test_no_kernel_runs_while_an_interrupted_run_writes_its_report(
     incident: Incident, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
