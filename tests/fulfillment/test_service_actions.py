@@ -26,6 +26,7 @@ from runbook_lib.errors import (
     PlanNotApprovedError,
     PlanUsedError,
     RecordError,
+    SafetyError,
     UsageError,
 )
 from runbook_lib.model import ActionPhase
@@ -255,6 +256,19 @@ def test_what_came_true_since_the_plan_is_not_done_again(inv: Investigation, wor
     apply(inv, plan)
     assert world.done == []
     assert verify(inv, plan).is_ok
+
+
+def test_a_re_trigger_waits_for_the_plan_that_resumes_the_worker(
+    inv: Investigation, world: Any
+) -> None:
+    about = {"action": "retrigger", "target": "worker", "reason": "it is paused"}
+    plan = plan_service(inv, step="6.1", **about, needs_repair=True)
+    with pytest.raises(SafetyError, match="approve 6"):
+        apply(inv, plan)
+    assert world.done == []
+    apply(inv, make(inv, "resume"))
+    apply(inv, plan)
+    assert world.done == ["resume", "trigger"]
 
 
 def test_a_plan_is_applied_once(inv: Investigation, world: Any) -> None:

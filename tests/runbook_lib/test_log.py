@@ -82,6 +82,13 @@ def test_a_torn_tail_is_left_out_and_journalled_with_the_next_entry(log: Journal
     assert [entry.kind for entry in log.view().entries[2:]] == ["torn_tail", "note"]
 
 
+def test_a_log_continues_where_another_process_stopped(log: Journal) -> None:
+    write_three(log)
+    entry = open_log(log.path).append("note", {"n": 4})
+    assert entry.seq == 4
+    assert log.append("note", {"n": 5}).prev == entry.hash
+
+
 def test_a_full_disk_appends_nothing(log: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     write_three(log)
     before = log.path.read_bytes()
