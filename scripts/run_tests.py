@@ -30,7 +30,6 @@ import pytest
 _REPORTS = Path(".pytest_cache/parts")
 _MOST_FLAKY = 2
 _EXPLORER = "tests/tools/test_explorer.py"
-_TRUE_ENDS = "tests/stack/test_true_ends.py"
 #: Folders that have a part of their own, or need another environment.
 _OWN_FOLDERS = (
     "airflow",
@@ -93,7 +92,7 @@ _LANES = (
     Lane(
         0,
         (
-            Part("stack", (f"--ignore={_TRUE_ENDS}", "tests/stack")),
+            Part("stack", ("tests/stack",)),
             Part("drills", ("tests/drills",)),
         ),
     ),
@@ -104,7 +103,6 @@ _LANES = (
         (
             Part("browser", ("tests/browser",)),
             Part("notebooks", ("tests/notebooks",)),
-            Part("true_ends", (_TRUE_ENDS,)),
             Part("library", ("tests/runbook_lib",)),
             Part("elsewhere", _ELSEWHERE),
         ),

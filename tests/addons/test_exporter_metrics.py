@@ -157,17 +157,6 @@ def test_health_is_503_until_the_first_refresh_has_ended(
     )
 
 
-def test_health_stays_good_and_names_the_failure_when_the_store_is_down(
-    refresher: Refresher, collector: BacklogCollector, store: FakeArtifactStore
-) -> None:
-    app = cast("Callable[..., Any]", make_app(collector, is_refreshing=lambda: True))
-    store.listing_error = StoreReadError("store_unreachable", "refused")
-    refresher.refresh()
-    status, body = call(app, "/health")
-    assert status.startswith("200")
-    assert b'"lastFailure": "store_unreachable"' in body
-
-
 def test_health_is_503_when_refreshing_has_stopped(
     refresher: Refresher, collector: BacklogCollector
 ) -> None:

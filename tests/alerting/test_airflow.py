@@ -18,16 +18,16 @@ from werkzeug import Request, Response
 from alerting.airflow import AirflowClient, connect_airflow
 from alerting.settings import ServeSettings
 from runbook_lib.errors import AccessDeniedError, BadAnswerError, ClientError, NotFoundError
-from tests.alerting.test_kills import check_once, find_told, get_settings, list_reports
+from tests.alerting.test_kills import check_once, find_told, list_reports
 from tests.support.gateway import StoreServer
 from tests.support.serving import (
     CASE,
     Receivers,
     Service,
+    get_settings,
     make_alert,
     make_payload,
     make_service,
-    run_receivers,
     wait_for,
 )
 
@@ -83,12 +83,6 @@ def client(airflow: FakeAirflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     connected = connect_airflow(ServeSettings.load())
     assert connected is not None
     return connected
-
-
-@pytest.fixture
-def receivers() -> Iterator[Receivers]:
-    with run_receivers() as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email
 import email.policy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,10 @@ from alerting.targets import (
     Target,
     connect_targets,
 )
-from tests.support.serving import CASE, Receivers, make_service, run_receivers
+from tests.support.serving import CASE, Receivers, make_service
 
 pytestmark = pytest.mark.process
 NAMES = ("ticket", "slack", "teams", "mail")
-
-
-@pytest.fixture
-def receivers() -> Iterator[Receivers]:
-    with run_receivers() as running:
-        yield running
 
 
 @pytest.fixture

@@ -30,10 +30,10 @@ from tests.support.serving import (
     ROOT,
     Receivers,
     Service,
+    get_settings,
     make_alert,
     make_payload,
     make_service,
-    run_receivers,
     wait_for,
 )
 
@@ -61,25 +61,11 @@ receivers:
 
 
 @pytest.fixture
-def receivers() -> Iterator[Receivers]:
-    with run_receivers() as running:
-        yield running
-
-
-@pytest.fixture
 def service(receivers: Receivers, juicefs: StoreServer, tmp_path: Path) -> Iterator[Service]:
     made = make_service(tmp_path, receivers, get_settings(juicefs))
     made.start()
     yield made
     made.stop()
-
-
-def get_settings(store: StoreServer) -> dict[str, str]:
-    return {
-        "MINIO_ENDPOINT": store.endpoint,
-        "MINIO_ROOT_USER": "admin",
-        "MINIO_ROOT_PASSWORD": "admin12345",
-    }
 
 
 @pytest.fixture

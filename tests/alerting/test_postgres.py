@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.alerting.test_kills import check_once, find_told, get_settings
+from tests.alerting.test_kills import check_once, find_told
 from tests.support.gateway import StoreServer, find_free_ports
 from tests.support.postgres import run_postgres
 from tests.support.serving import (
@@ -16,20 +16,14 @@ from tests.support.serving import (
     CLOSELY_S,
     Receivers,
     Service,
+    get_settings,
     make_alert,
     make_payload,
     make_service,
-    run_receivers,
     wait_for,
 )
 
 pytestmark = [pytest.mark.process, pytest.mark.faults, pytest.mark.timeout(400)]
-
-
-@pytest.fixture
-def receivers() -> Iterator[Receivers]:
-    with run_receivers() as running:
-        yield running
 
 
 @pytest.fixture

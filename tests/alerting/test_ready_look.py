@@ -15,7 +15,6 @@ from tests.support.serving import (
     make_alert,
     make_payload,
     make_service,
-    run_receivers,
     wait_for,
 )
 
@@ -26,12 +25,6 @@ NO_STORE = {
     "MINIO_ROOT_USER": "admin",
     "MINIO_ROOT_PASSWORD": "admin12345",
 }
-
-
-@pytest.fixture
-def receivers() -> Iterator[Receivers]:
-    with run_receivers() as running:
-        yield running
 
 
 @pytest.fixture

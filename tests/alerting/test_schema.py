@@ -10,22 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway import StoreServer
-from tests.support.serving import TOKEN, Service, make_service, run_receivers
+from tests.support.serving import TOKEN, Service, get_settings, make_service, run_receivers
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
 def service(juicefs: StoreServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    store = {
-        "MINIO_ENDPOINT": juicefs.endpoint,
-        "MINIO_ROOT_USER": "admin",
-        "MINIO_ROOT_PASSWORD": "admin12345",
-        "SERVE_QUEUE_LIMIT": "1000000",  # a full queue would be 503, as it should
-    }
     with run_receivers() as receivers:
         folder = tmp_path_factory.mktemp("schema")
-        running = make_service(folder, receivers, store, token=TOKEN)
+        # A full queue would be 503, as it should.
+        limits = {"SERVE_QUEUE_LIMIT": "1000000"}
+        running = make_service(folder, receivers, get_settings(juicefs), token=TOKEN, **limits)
         running.start()
         yield running
         running.stop()

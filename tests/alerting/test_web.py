@@ -19,6 +19,7 @@ from tests.support.serving import (
     TOKEN,
     Receivers,
     Service,
+    get_settings,
     make_alert,
     make_payload,
     make_service,
@@ -37,14 +38,6 @@ ROUTES = (
 )
 
 
-def store_settings(store: StoreServer) -> dict[str, str]:
-    return {
-        "MINIO_ENDPOINT": store.endpoint,
-        "MINIO_ROOT_USER": "admin",
-        "MINIO_ROOT_PASSWORD": "admin12345",
-    }
-
-
 @pytest.fixture(scope="module")
 def receivers() -> Iterator[Receivers]:
     with run_receivers() as running:
@@ -57,7 +50,7 @@ def service(
 ) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("serve")
     limits = {"SERVE_ALERT_LIMIT": "500"}
-    running = make_service(folder, receivers, store_settings(juicefs), token=TOKEN, **limits)
+    running = make_service(folder, receivers, get_settings(juicefs), token=TOKEN, **limits)
     running.start()
     yield running
     assert running.stop() == 0

@@ -131,23 +131,6 @@ def test_the_first_screen_shows_verdict_and_headline_and_facts(
     page.close()
 
 
-def test_it_is_readable_without_scripts(report: Path, browser: Browser) -> None:
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(f"file://{report}")
-
-    assert page.locator("h1").inner_text() == "Fixed: a paused pipeline"
-    for heading in (
-        "Timeline",
-        "Signals",
-        "Diagnosis",
-        "Checklist and follow-ups",
-        "How to check this report",
-    ):
-        assert page.get_by_role("heading", name=heading, exact=True).count() == 1
-    context.close()
-
-
 def test_a_link_to_a_step_opens_the_fold_that_holds_it(report: Path, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(f"file://{report}#step-3.2")

@@ -114,8 +114,14 @@ def test_missing_swapped_and_doubled_lines_are_damage(
 
 
 @pytest.mark.parametrize(
-    "line", [b"\n", b"{}\n", b"[]\n", b"null\n", b"\xff\n", b'{"hash":1}\n', b"[" * 100_000 + b"\n"]
-)
+    "line",
+    [
+        b"\n", b"{}\n", b"[]\n", b"null\n", b"\x00\x00\x00\n", b'{"hash":1}\n', b"\xff\n",
+        b'{"seq":4,"at":"0001-01-01T00:00:00+01:00","kind":"x","data":{},"prev":"","hash":""}\n',
+        b'{"seq":4,"at":7,"kind":"x","data":{},"prev":"","hash":""}\n',
+        b"[" * 100_000 + b"\n",
+    ],
+)  # fmt: skip
 def test_nothing_is_appended_to_a_damaged_log(log: ChainedLog, line: bytes) -> None:
     write_three(log)
     before = log.path.read_bytes() + line

@@ -86,10 +86,6 @@ def run_with_policies(folder: Path) -> Iterator[StoreServer]:
         for name in ("look", "change"):
             text = (ROOT / "docker" / "store" / f"{name}.json").read_text("utf-8")
             policy = json.loads(text.replace("BUCKET", BUCKET))
-            assert policy["Version"] == "2012-10-17"
-            for statement in policy["Statement"]:
-                assert statement.keys() == {"Effect", "Action", "Resource"}
-                assert all(r.startswith("arn:aws:s3:::") for r in statement["Resource"])
             admin.user_add(f"runbook-{name}", f"change-me-{name}")
             admin.policy_add(name, policy=policy)
             admin.policy_set(name, user=f"runbook-{name}")

@@ -67,11 +67,6 @@ def artifact(key: str) -> ListedArtifact:
     )
 
 
-def test_an_empty_listing_is_no_object(httpserver: HTTPServer, store: S3Store) -> None:
-    httpserver.expect_request(BUCKET).respond_with_response(listing())
-    assert list(store.list_artifacts("pending/")) == []
-
-
 def test_keys_are_decoded_and_folder_placeholders_left_out(
     httpserver: HTTPServer, store: S3Store
 ) -> None:
@@ -141,24 +136,6 @@ def test_a_refused_connection_is_an_unreachable_store() -> None:
         with pytest.raises(StoreReadError) as raised:
             list(store.list_artifacts("pending/"))
     assert raised.value.reason == "store_unreachable"
-
-
-def test_metadata_is_read_without_prefix_and_in_lower_case(
-    httpserver: HTTPServer, store: S3Store
-) -> None:
-    httpserver.expect_request(f"{BUCKET}/pending/3.pdf", method="HEAD").respond_with_data(
-        headers={
-            "ETag": f'"{ETAG}"',
-            "Last-Modified": "Tue, 24 Nov 2026 15:05:39 GMT",
-            "X-Amz-Meta-Chaos-Scenario": "fulfillment-delay",
-            "x-amz-meta-hold-until": "2026-11-24T15:05:39.058575+00:00",
-            "X-Amz-Request-Id": "18EB040F4AF72C44",
-        }
-    )
-    assert store.read_metadata("pending/3.pdf") == {
-        "chaos-scenario": "fulfillment-delay",
-        "hold-until": "2026-11-24T15:05:39.058575+00:00",
-    }
 
 
 def test_an_object_that_is_gone_has_no_metadata(httpserver: HTTPServer, store: S3Store) -> None:

@@ -14,7 +14,6 @@ from dataflow_stack.faults import FAULTS
 from dataflow_stack.places import build_env
 from dataflow_stack.supervisor import Program, write_conf
 from dataflow_stack.topology import SERVICES
-from fulfillment.analysis.causes import Cause
 from fulfillment.settings import Settings
 from runbook_lib.errors import EnvironmentForbidsError, SettingsError
 
@@ -93,10 +92,6 @@ def test_overrides_of_faults_reach_the_program(tmp_path: Path) -> None:
     layout.write_overrides(config, {"carrier-api": {"SERVICE_CLOCK_OFFSET_S": "120"}})
     layout.write_layout(config)
     assert 'SERVICE_CLOCK_OFFSET_S="120"' in config.conf.read_text()
-
-
-def test_there_is_a_fault_for_every_cause() -> None:
-    assert set(FAULTS) == {str(cause) for cause in Cause}
 
 
 def test_a_fault_is_refused_outside_local_and_demo(

@@ -40,7 +40,6 @@ RECORDS = Path(__file__).parent / "runs"
 #: So long section 5 is asked at least: what is wrong may be supported late, or for a moment.
 _WATCHED_S = 25.0
 _APART_S = 3.0
-_COMMAND_LIMIT_S = 180.0
 _SHOWN = 400
 _Run = dict[str, Any]
 
@@ -86,9 +85,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         choices=["first", "later"],
         default="later",
         help="the column of a complete run",
-    )
-    parser.add_argument(
-        "--command", action="store_true", help="look by `runbook investigate --json`: 15 s a look"
     )
     parser.add_argument("--table-only", action="store_true", help="write the document, run nothing")
     return parser.parse_args(argv)
@@ -139,7 +135,7 @@ def _play_and_look(
     with patch.dict(os.environ, variables | stage.operator):
         inv = open_diagnosis(Settings.load())
         while True:
-            look = _run_command() if options.command else _ask_section(inv)
+            look = _ask_section(inv)
             elapsed_s = round(time.monotonic() - began, 1)
             looks.append({"after_s": elapsed_s, **look})
             is_named = elapsed_s > _WATCHED_S and case.is_named(look["supported"])
@@ -155,27 +151,6 @@ def _ask_section(inv: Investigation) -> _Run:
         "supported": sorted(list_causes(conclusion, CauseStatus.SUPPORTED)),
         "undecided": sorted(list_causes(conclusion, CauseStatus.UNDECIDED)),
         "summary": conclusion.summary[:_SHOWN],
-    }
-
-
-def _run_command() -> _Run:
-    """Let the whole command look; return what it says of causes."""
-    done = subprocess.run(
-        [sys.executable, "-m", "runbook_lib", "investigate", "--json"],
-        capture_output=True,
-        text=True,
-        timeout=_COMMAND_LIMIT_S,
-        check=False,
-    )
-    if not done.stdout:
-        raise ValueError(f"no answer, exit {done.returncode}: {done.stderr[-_SHOWN:]}")
-    answer = json.loads(done.stdout)
-    causes = answer["causes"]
-    return {
-        "verdict": answer["verdict"],
-        "supported": sorted(c["name"] for c in causes if c["status"] == "supported"),
-        "undecided": sorted(c["name"] for c in causes if c["status"] == "undecided"),
-        "summary": str(answer["reason"])[:_SHOWN],
     }
 
 

@@ -93,20 +93,6 @@ def list_steps(advice: Advice) -> list[str]:
     return [match[0] if match else "" for match in found]
 
 
-@pytest.mark.parametrize(
-    ("causes", "steps"),
-    [
-        ((Cause.PIPELINE_PAUSED,), ["6.1", "6.2"]),
-        ((Cause.WORKER_STOPPED,), ["6.2", "6.1"]),
-        ((Cause.BAD_CREDENTIALS,), ["6.1", "6.2"]),
-        ((Cause.CARRIER_TIMEOUT,), ["", "6.1"]),
-        ((), ["6.1"]),
-    ],
-)
-def test_one_cause_is_told_in_its_order(causes: tuple[Cause, ...], steps: list[str]) -> None:
-    assert list_steps(say(*causes)) == steps
-
-
 def test_while_only_a_person_helps_the_advice_ends_with_a_new_measurement() -> None:
     advice = say(Cause.CARRIER_ERRORS, waiting_finished=0)
     assert [step.words.partition(":")[0] for step in advice.steps] == [
@@ -142,12 +128,6 @@ def test_a_full_store_and_a_paused_pipeline_do_not_contradict_each_other() -> No
     assert [text.endswith("(runbook run 06)") for text in both.words] == [False, False, True, True]
     assert "6.1" not in both.about(Cause.PIPELINE_PAUSED)
     assert "6.1" not in both.about(Cause.STORAGE_FULL)
-
-
-def test_a_carrier_and_a_paused_pipeline_are_one_plan() -> None:
-    both = say(Cause.PIPELINE_PAUSED, Cause.CARRIER_ERRORS)
-    assert list_steps(both) == ["6.1", "6.2", ""]
-    assert both.about(Cause.CARRIER_ERRORS).startswith("6.1 release")
 
 
 def test_nothing_is_advised_while_nothing_waits_too_long() -> None:

@@ -307,13 +307,6 @@ def test_a_drill_that_is_under_way_is_not_told_as_killed(world: World) -> None:
     assert find_killed_drill(world.home) == record
 
 
-def test_the_watchdog_sees_the_record_of_a_drill(world: World) -> None:
-    assert not drill_watch._has_drill_record(world.home)
-    record = DrillRecord(incident="inc-x", drill="d1", scenario="surge", began_at=world.now)
-    write_record(world.home, record)
-    assert drill_watch._has_drill_record(world.home)
-
-
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"drill": "d1"}', b"[" * 100_000])
 def test_the_watchdog_says_in_one_sentence_that_the_record_is_damaged(
     content: bytes,

@@ -12,7 +12,7 @@ import pytest
 from fulfillment.drill_guard import check_interlock
 from fulfillment.drills import run_drill
 from objectmove.state import STATE, BucketState, Lock
-from runbook_lib.errors import SafetyError
+from runbook_lib.errors import EnvironmentForbidsError, SafetyError
 from runbook_lib.model import keep_quiet
 from tests.support.stories import PausedPipeline, make_world, pause_pipeline
 from tests.support.world import FakeClients, World
@@ -77,6 +77,14 @@ def test_a_drill_that_the_interlock_refuses_injects_nothing_and_leaves_no_incide
     assert world.store.objects == before
     assert list(world.home.glob("inc-*")) == []
     assert not (world.home / ".drill.json").exists()
+
+
+def test_no_drill_begins_in_production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch)
+    settings = world.settings.model_copy(update={"runbook_environment": "production"})
+    with pytest.raises(EnvironmentForbidsError):
+        run_drill(settings, PausedPipeline(world=world), progress=keep_quiet)
+    assert list(world.home.glob("inc-*")) == []
 
 
 def test_an_alert_that_stays_pending_refuses_a_drill(

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -50,8 +51,8 @@ from runbook_lib.run.commands import (
     run_chosen,
     write_history,
 )
-from runbook_lib.run.documents import InvestigateDocument
-from runbook_lib.run.move_commands import MovePlanDocument
+from runbook_lib.run.documents import Document, InvestigateDocument, RunDocument
+from runbook_lib.run.move_commands import MovePlanDocument, MoveRunDocument
 from tests.support.incidents import damage_journal
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.stories import make_world, pause_pipeline
@@ -69,9 +70,53 @@ def look(world: World, incident_id: str = "") -> InvestigateDocument:
     return investigate(world.settings, SECTIONS, incident_id=incident_id)
 
 
-def open_(world: World, document: InvestigateDocument) -> Incident:
+def open_(world: World, document: Document) -> Incident:
     """Return the incident that a document names."""
     return Incident(world.home / str(document.incident), redactor=Redactor())
+
+
+def run(world: World, *sections: str) -> RunDocument:
+    """Run sections without an approval."""
+    return run_chosen(world.settings, SECTIONS, sections, parameters={})
+
+
+def plan_by_hand(world: World) -> PlanDocument:
+    """Plan a release of what waits."""
+    return plan_release(world.settings, incident_id="", progress=keep_quiet)
+
+
+def apply(world: World, plan: PlanDocument, **how: Any) -> MoveRunDocument:
+    """Carry out a plan, approved."""
+    done = RELEASE.apply(
+        world.settings, str(plan.plan), approve=plan.sha256, progress=keep_quiet, **how
+    )
+    assert isinstance(done, MoveRunDocument)
+    return done
+
+
+def resume(world: World, plan: str) -> MoveRunDocument:
+    """Go on with a plan, without an approval."""
+    return RELEASE.resume(world.settings, plan, approve="", progress=keep_quiet)
+
+
+def show_undo(world: World, plan: PlanDocument) -> MovePlanDocument:
+    """Plan the way back of a release."""
+    shown = RELEASE.undo(world.settings, str(plan.plan), approve="", progress=keep_quiet)
+    assert isinstance(shown, MovePlanDocument)
+    return shown
+
+
+def undo(world: World, plan: PlanDocument, approve: str) -> MoveRunDocument:
+    """Take a release back while the consumer is stopped."""
+    done = RELEASE.undo(
+        world.settings,
+        str(plan.plan),
+        approve=approve,
+        consumer_stands_still="now",
+        progress=keep_quiet,
+    )
+    assert isinstance(done, MoveRunDocument)
+    return done
 
 
 def recover(world: World) -> None:
@@ -97,11 +142,8 @@ def read_record(world: World, incident: str) -> dict[str, bytes]:
 
 def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) -> None:
     assert look(world).verdict is Verdict.HEALTHY
-    run_chosen(world.settings, SECTIONS, ["02", "06"], parameters={})
-    plan_release(
-        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0, memory_removed=False,
-    )  # fmt: skip
+    run(world, "02", "06")
+    plan_by_hand(world)
     assert list_incidents(world.settings).incidents == ()
 
 
@@ -137,19 +179,16 @@ def test_a_look_that_began_before_the_incident_of_its_trouble_stays_a_look(world
 
 def test_a_plan_of_a_look_that_is_left_is_carried_out_in_the_incident(world: World) -> None:
     world.put_label(4)  # none is late yet: the plan is one of a look
-    plan = plan_release(
-        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0, memory_removed=False,
-    )  # fmt: skip
+    plan = plan_by_hand(world)
     assert list_open(world) == []
-    begun = Incident(world.home / str(plan.incident), redactor=Redactor())
+    begun = open_(world, plan)
     other, _ = Investigation.find_or_make(world.settings, "new")
     assert other.id != begun.id
     pause_pipeline(world)
     inv = Investigation(begun, section=detection, settings=world.settings)
     assert inv.read_step("2.1").status is Status.BREACH
     assert begun.state.same_as == other.id
-    done = RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+    done = apply(world, plan)
     assert done.incident == other.id
     assert list_open(world) == [other.id]
     assert other.state.follows == (begun.id,)
@@ -160,14 +199,11 @@ def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World
         world.put_label(25, number)
     reads = Counter[str]()
     world.store.fail = lambda method, key: reads.update([key] * (method == "head"))
-    plan = plan_release(
-        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0, memory_removed=False,
-    )  # fmt: skip
+    plan = plan_by_hand(world)
     # the plan's listing and its look; nobody looks for the incident's sake
     assert {n for key, n in reads.items() if key.startswith("pending/")} == {2}
     assert (plan.objects, list_open(world)) == (4, [plan.incident])
-    incident = Incident(world.home / str(plan.incident), redactor=Redactor())
+    incident = open_(world, plan)
     assert incident.state.opened_by == "2.3"
 
 
@@ -351,7 +387,7 @@ def test_who_goes_on_with_what_another_person_began_is_told(world: World) -> Non
 
 
 def test_what_comes_next_is_accepted_after_a_look_that_is_over(world: World) -> None:
-    done = run_chosen(world.settings, SECTIONS, ["06", "07"], parameters={})
+    done = run(world, "06", "07")
     assert open_(world, look(world)).is_closed
     assert done.next == "runbook run 08"
 
@@ -359,7 +395,7 @@ def test_what_comes_next_is_accepted_after_a_look_that_is_over(world: World) -> 
 def test_an_open_incident_without_trouble_names_its_close(world: World) -> None:
     incident = Investigation.open(section=detection, settings=world.settings).incident
     incident.open("by hand")
-    done = run_chosen(world.settings, SECTIONS, ["02", "03", "05", "07"], parameters={})
+    done = run(world, "02", "03", "05", "07")
     assert (done.incident, done.verdict) == (incident.id, Verdict.HEALTHY)
     assert list_open(world) == [incident.id]
     assert done.next == f"runbook close {incident.id}"
@@ -374,7 +410,7 @@ def test_an_incident_that_section_7_does_not_close_says_why(world: World) -> Non
     world.now += timedelta(minutes=2)
     look(world)
     world.down.add("notifications")
-    done = run_chosen(world.settings, SECTIONS, ["07"], parameters={})
+    done = run(world, "07")
     assert list_open(world) == [done.incident]
     assert any("7.1" in sentence for sentence in done.became)
     assert any(f"runbook close {done.incident}" in sentence for sentence in done.became)
@@ -383,17 +419,17 @@ def test_an_incident_that_section_7_does_not_close_says_why(world: World) -> Non
 def test_the_advice_of_an_earlier_diagnosis_ends_with_the_symptom(world: World) -> None:
     pause_pipeline(world)
     look(world)
-    assert run_chosen(world.settings, SECTIONS, ["02"], parameters={}).advice
+    assert run(world, "02").advice
     recover(world)
     world.now += timedelta(minutes=2)
-    done = run_chosen(world.settings, SECTIONS, ["02"], parameters={})
+    done = run(world, "02")
     assert (done.verdict, done.advice) == (Verdict.UNKNOWN, ())
     assert done.next.startswith("runbook run 05")
 
 
 def test_a_plan_of_section_6_alone_leaves_the_cause_in_the_report(world: World) -> None:
     pause_pipeline(world)
-    run_chosen(world.settings, SECTIONS, ["06"], parameters={})
+    run(world, "06")
     (row,) = list_incidents(world.settings).incidents
     assert row.cause_found == "pipeline_paused"
 
@@ -405,7 +441,7 @@ def test_a_cause_that_is_over_before_a_plan_is_named_neither_in_the_title_nor_as
     look(world)
     world.dag = replace(world.dag, is_paused=False)
     world.now += timedelta(minutes=2)
-    run_chosen(world.settings, SECTIONS, ["06"], parameters={})
+    run(world, "06")
     (open_id,) = list_open(world)
     incident = Incident(world.home / open_id, redactor=Redactor())
     (finding,) = [f for f in incident.journal.view().findings() if f.name == Cause.PIPELINE_PAUSED]
@@ -417,14 +453,14 @@ def test_a_cause_that_is_over_before_a_plan_is_named_neither_in_the_title_nor_as
 def test_a_section_that_judges_no_symptom_says_what_the_incident_says(world: World) -> None:
     pause_pipeline(world)
     look(world)
-    done = run_chosen(world.settings, SECTIONS, ["08"], parameters={})
+    done = run(world, "08")
     assert (done.verdict, done.exit_code) == (Verdict.INCIDENT, ExitCode.NOT_OK)
 
 
 def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: World) -> None:
     pause_pipeline(world)
     first = look(world)
-    planned = run_chosen(world.settings, SECTIONS, ["06"], parameters={})
+    planned = run(world, "06")
     chosen = [plan for plan in planned.plans if plan["step"] in ("6.1", "6.2")]
     approval = {
         "plan": ",".join(plan["plan"] for plan in chosen),
@@ -432,7 +468,7 @@ def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: Wo
     }
     run_chosen(world.settings, SECTIONS, ["06"], parameters=approval)
     world.now += timedelta(minutes=2)
-    done = run_chosen(world.settings, SECTIONS, ["06", "07"], parameters={})
+    done = run(world, "06", "07")
     assert done.incident == first.incident
     assert list_open(world) == []
     assert "07_postmortem" in Path(done.report).read_text("utf-8")
@@ -458,38 +494,11 @@ def test_a_later_note_is_marked_and_nothing_else_is_written(world: World) -> Non
     assert late.read_step("2.1").observed_at < world.now + timedelta(seconds=1)
 
 
-def test_undo_after_closing_writes_the_old_ledger_and_a_new_incident(world: World) -> None:
-    pause_pipeline(world)
-    plan = plan_release(
-        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0, memory_removed=False,
-    )  # fmt: skip
-    old = str(plan.incident)
-    RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
-    close_incident(world.settings, SECTIONS, old)
-    before = read_record(world, old)
-    back = RELEASE.undo(world.settings, plan.plan, approve="", progress=keep_quiet)
-    assert isinstance(back, MovePlanDocument)
-    done = RELEASE.undo(
-        world.settings,
-        plan.plan,
-        approve=back.sha256,
-        consumer_stands_still="now",
-        progress=keep_quiet,
-    )
-    assert done.incident not in (None, old)
-    new = Incident(world.home / str(done.incident), redactor=Redactor())
-    assert new.state.follows == (old,)
-    assert new.is_open
-    assert (world.home / old / "ledger" / f"{back.plan}.jsonl").is_file()
-    assert read_record(world, old) == before
-
-
 def release_and_close(world: World) -> PlanDocument:
     """Release what waits, recover, and close the incident; return the plan."""
     pause_pipeline(world)
-    plan = plan_release(world.settings, incident_id="", progress=keep_quiet)
-    RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+    plan = plan_by_hand(world)
+    apply(world, plan)
     recover(world)
     close_incident(world.settings, SECTIONS, str(plan.incident))
     return plan
@@ -501,8 +510,8 @@ def test_resume_of_a_finished_plan_of_a_closed_incident_opens_none(
     plan = release_and_close(world)
     before = read_record(world, str(plan.incident))
     caplog.clear()
-    done = RELEASE.resume(world.settings, plan.plan, approve="", progress=keep_quiet)
-    look = Incident(world.home / str(done.incident), redactor=Redactor())
+    done = resume(world, plan.plan)
+    look = open_(world, done)
     assert look.id != plan.incident
     assert (look.state.opened_by, look.state.follows) == ("", ())
     assert look.journal.view().actions == []
@@ -512,7 +521,7 @@ def test_resume_of_a_finished_plan_of_a_closed_incident_opens_none(
     place = f"{plan.incident}/report.html"
     assert f"{world.home}/{place}" in caplog.text
     assert f'href="../{place}"' in (look.folder / "report.html").read_text("utf-8")
-    again = RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+    again = apply(world, plan)
     assert "nothing was done now" in again.summary
     assert list_open(world) == []
     assert read_record(world, str(plan.incident)) == before
@@ -520,43 +529,33 @@ def test_resume_of_a_finished_plan_of_a_closed_incident_opens_none(
 
 def test_a_change_by_a_plan_of_a_closed_incident_opens_one_that_says_so(world: World) -> None:
     plan = release_and_close(world)
-    back = RELEASE.undo(world.settings, plan.plan, approve="", progress=keep_quiet)
-    assert isinstance(back, MovePlanDocument)
+    before = read_record(world, str(plan.incident))
+    back = show_undo(world, plan)
     assert list_open(world) == []
-    done = RELEASE.undo(
-        world.settings,
-        plan.plan,
-        approve=back.sha256,
-        consumer_stands_still="now",
-        progress=keep_quiet,
-    )
-    new = Incident(world.home / str(done.incident), redactor=Redactor())
+    new = open_(world, undo(world, plan, back.sha256))
     assert list_open(world) == [new.id]
     assert (new.state.opened_by, new.state.follows) == ("hand", (plan.incident,))
     (opened,) = [entry for entry in new.journal.view().entries if entry.kind == "opened"]
     assert f"{back.plan}, a plan of {plan.incident}," in str(opened.data["reason"])
+    old = world.home / str(plan.incident)
+    assert (old / "ledger" / f"{back.plan}.jsonl").is_file()
+    assert read_record(world, str(plan.incident)) == before
 
 
 def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_command(
     world: World,
 ) -> None:
     pause_pipeline(world)
-    plan = plan_release(world.settings, incident_id="", progress=keep_quiet)
+    plan = plan_by_hand(world)
     recover(world)
     close_incident(world.settings, SECTIONS, str(plan.incident))
     for minutes in (0, 20):  # first it is not too old, but what it would move is gone
         world.now += timedelta(minutes=minutes)
         with pytest.raises(MoveError, match="runbook plan"):
-            RELEASE.apply(
-                world.settings,
-                plan.plan,
-                approve=plan.sha256,
-                strict=True,
-                progress=keep_quiet,
-            )
+            apply(world, plan, strict=True)
     world.pages = [[]]
     with pytest.raises(MoveError, match=r"nothing was moved.*runbook plan"):
-        RELEASE.resume(world.settings, plan.plan, approve="", progress=keep_quiet)
+        resume(world, plan.plan)
     assert list_open(world) == []
     looks = [Incident(folder, redactor=Redactor()) for folder in world.home.glob("inc-*")]
     assert {look.state.follows for look in looks} == {()}
@@ -615,21 +614,11 @@ def test_no_trouble_goes_on_in_an_incident_that_a_person_opens(world: World) -> 
 def test_a_mistyped_approval_of_an_undo_leaves_the_reviewed_plan_as_it_is(world: World) -> None:
     pause_pipeline(world)
     planned = plan_by_hand(world)
-    plan = str(planned.plan)
-    RELEASE.apply(world.settings, plan, approve=planned.sha256, progress=keep_quiet)
-    shown = RELEASE.undo(world.settings, plan, approve="", progress=keep_quiet)
-    assert isinstance(shown, MovePlanDocument)
+    apply(world, planned)
+    shown = show_undo(world, planned)
     with pytest.raises(PlanNotApprovedError, match=shown.sha256):
-        RELEASE.undo(
-            world.settings,
-            plan,
-            approve=shown.sha256[:-1],
-            consumer_stands_still="now",
-            progress=keep_quiet,
-        )
-    done = RELEASE.undo(
-        world.settings, plan, approve=shown.sha256, consumer_stands_still="now", progress=keep_quiet
-    )
+        undo(world, planned, shown.sha256[:-1])
+    done = undo(world, planned, shown.sha256)
     assert done.exit_code is ExitCode.OK
 
 
@@ -648,9 +637,7 @@ def test_a_release_is_refused_until_the_one_that_was_cut_off_has_ended(
     with monkeypatch.context() as patch:
         patch.setattr(MemoryBucket, "_do", interrupt)
         with pytest.raises(ActionInterruptedError):
-            RELEASE.apply(
-                world.settings, str(first.plan), approve=first.sha256, progress=keep_quiet
-            )
+            apply(world, first)
     world.put_label(25, 7)
     second = plan_by_hand(world)
     assert "in_doubt" in second.excluded
@@ -659,11 +646,9 @@ def test_a_release_is_refused_until_the_one_that_was_cut_off_has_ended(
     assert rows["objects waiting"] == second.objects + second.excluded["in_doubt"]
     assert f"runbook resume {first.plan}" in second.way_on
     with pytest.raises(MoveError, match=f"runbook resume {first.plan}$"):
-        RELEASE.apply(world.settings, str(second.plan), approve=second.sha256, progress=keep_quiet)
-    RELEASE.resume(world.settings, str(first.plan), approve="", progress=keep_quiet)
-    done = RELEASE.apply(
-        world.settings, str(second.plan), approve=second.sha256, progress=keep_quiet
-    )
+        apply(world, second)
+    resume(world, str(first.plan))
+    done = apply(world, second)
     assert (done.moved, done.skipped) == (1, second.objects - 1)
 
 
@@ -671,10 +656,7 @@ def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause_pipeline(world)
-    plan = plan_release(
-        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0, memory_removed=False,
-    )  # fmt: skip
+    plan = plan_by_hand(world)
     do = MemoryBucket._do
 
     def lose(bucket: MemoryBucket, request: Request) -> Answer:
@@ -683,15 +665,15 @@ def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
 
     with monkeypatch.context() as patch:
         patch.setattr(MemoryBucket, "_do", lose)
-        RELEASE.apply(world.settings, plan.plan, approve=plan.sha256, progress=keep_quiet)
+        apply(world, plan)
     shutil.rmtree(world.home / str(plan.incident))
-    done = RELEASE.resume(world.settings, plan.plan, approve="", progress=keep_quiet)
+    done = resume(world, plan.plan)
     assert done.incident not in (None, plan.incident)
     assert (world.home / str(done.incident) / "plans" / f"{plan.plan}.jsonl").is_file()
     with pytest.raises(UsageError, match="'rel-unknown'"):
-        RELEASE.resume(world.settings, "rel-unknown", approve="", progress=keep_quiet)
+        resume(world, "rel-unknown")
     with pytest.raises(UsageError, match=f"Did you mean {plan.plan}?"):
-        RELEASE.resume(world.settings, f"{plan.plan}0", approve="", progress=keep_quiet)
+        resume(world, f"{plan.plan}0")
 
 
 def test_a_new_incident_can_be_opened_by_hand(world: World) -> None:
@@ -710,14 +692,14 @@ def test_not_connected_is_one_sentence_and_nothing_is_written(world: World, brea
         world.down |= {"store", "prometheus", "alertmanager", "fulfillment", "support", "pipeline"}
         world.down |= {"grafana", "probe", "notifications"}
     before = list(world.home.rglob("*"))
-    runs: list[Callable[[], object]] = [
+    attempts: list[Callable[[], object]] = [
         lambda: look(world),
-        lambda: run_chosen(world.settings, SECTIONS, ["02"], parameters={}),
+        lambda: run(world, "02"),
         lambda: Investigation.open(section=detection, settings=world.settings),
     ]
-    for run in runs:
+    for attempt in attempts:
         with pytest.raises(NotConnectedError) as caught:
-            run()
+            attempt()
         assert exit_code_of_error(caught.value) is ExitCode.UNKNOWN
         assert "\n" not in str(caught.value)
     assert list(world.home.rglob("*")) == before
@@ -765,14 +747,6 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     kept = (path for path in files if path.parent.name not in ("plans", "ledger"))
     return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
-
-
-def plan_by_hand(world: World) -> PlanDocument:
-    """Plan a release of what waits."""
-    return plan_release(
-        world.settings, incident_id="", progress=keep_quiet, prefix="", to="", match="",
-        older_than_minutes=0, limit=0,
-    )  # fmt: skip
 
 
 def list_damages(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -860,16 +834,13 @@ def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(wor
     old, plan = str(planned.incident), str(planned.plan)
     damage_journal(world.home / old, line=2)
     before = read_folder(world.home / old)
-    done = RELEASE.apply(world.settings, plan, approve=planned.sha256, progress=keep_quiet)
+    done = apply(world, planned)
     new = str(done.incident)
     assert new != old
     proof = RELEASE.verify(world.settings, plan, progress=keep_quiet)
     assert (proof.incident, proof.exit_code) == (new, ExitCode.OK)
-    shown = RELEASE.undo(world.settings, plan, approve="", progress=keep_quiet)
-    assert isinstance(shown, MovePlanDocument)
-    back = RELEASE.undo(
-        world.settings, plan, approve=shown.sha256, consumer_stands_still="now", progress=keep_quiet
-    )
+    shown = show_undo(world, planned)
+    back = undo(world, planned, shown.sha256)
     assert (shown.incident, back.incident) == (new, new)
     assert (world.home / old / "ledger" / f"{plan}.jsonl").exists()
     assert read_folder(world.home / old) == before
@@ -879,7 +850,7 @@ def test_verify_alone_of_a_plan_in_a_damaged_incident_makes_one_look(world: Worl
     pause_pipeline(world)
     planned = plan_by_hand(world)
     plan = str(planned.plan)
-    RELEASE.apply(world.settings, plan, approve=planned.sha256, progress=keep_quiet)
+    apply(world, planned)
     damage_journal(world.home / str(planned.incident))
     first, second = (
         RELEASE.verify(world.settings, plan, progress=keep_quiet).incident for _ in range(2)

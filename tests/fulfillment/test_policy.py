@@ -21,7 +21,7 @@ from runbook_lib.model import (
     Verdict,
     format_time,
 )
-from runbook_lib.policy import make_log_entry
+from runbook_lib.policy import Judgement, make_log_entry
 from runbook_lib.record import folds
 from runbook_lib.record.actions import ActionRecord, group_actions
 from runbook_lib.record.view import JournalView
@@ -63,6 +63,13 @@ def find_plan(tell: Teller, plan: str) -> folds.PlanOutcome:
     return next(outcome for outcome in plans if outcome.plan == plan)
 
 
+def judge(tell: Teller) -> Judgement:
+    """Judge the journal as of now."""
+    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
+    assert judgement is not None
+    return judgement
+
+
 class TestCauses:
     def test_a_cause_stays_after_its_remedy(self, tell: Teller) -> None:
         diagnose(tell, finding("pipeline_paused"))
@@ -97,6 +104,12 @@ QUIET = {"FulfillmentDelay": "resolved", "FulfillmentUploadFailing": "resolved"}
 FIRING = {**QUIET, "FulfillmentDelay": "firing"}
 LOW = {"lag_is_over": False, "lag_is_low": True, "uploads": "succeeding"}
 GONE = {"dag_paused": False, "dag_failed_runs": 0, "dag_import_errors": False}
+
+
+def play(tell: Teller, story: str) -> None:
+    """Take the readings of a story, word by word."""
+    for word in story.split():
+        read(tell, word)
 
 
 def read(tell: Teller, word: str) -> None:
@@ -184,8 +197,7 @@ def read(tell: Teller, word: str) -> None:
 def test_the_verdict_follows_from_the_readings_of_now(
     tell: Teller, story: str, verdict: str | None
 ) -> None:
-    for word in story.split():
-        read(tell, word)
+    play(tell, story)
     assert POLICY.compute_verdict(view_of(tell), now=tell.clock.at) == verdict
 
 
@@ -200,10 +212,8 @@ def test_the_verdict_follows_from_the_readings_of_now(
     ],
 )
 def test_an_end_is_told_only_of_what_is_over(tell: Teller, story: str, until: bool) -> None:
-    for word in story.split():
-        read(tell, word)
-    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
-    assert judgement is not None
+    play(tell, story)
+    judgement = judge(tell)
     assert judgement.reason
     assert judgement.since is not None
     found = [reading.well_since for reading in view_of(tell).readings if reading.well_since]
@@ -213,8 +223,7 @@ def test_an_end_is_told_only_of_what_is_over(tell: Teller, story: str, until: bo
 def test_an_alert_that_clears_was_seen_to_fire_at_a_time_before_the_clear_time(
     tell: Teller,
 ) -> None:
-    for word in ["late", "paused", "act", "alert", "runs", "clears"]:
-        read(tell, word)
+    play(tell, "late paused act alert runs clears")
     journal = view_of(tell)
     judgement = POLICY.judge(journal, now=tell.clock.at)
     fired = [reading.observed_at for reading in journal.readings if reading.alerts][-1]
@@ -227,8 +236,7 @@ def test_an_alert_that_clears_was_seen_to_fire_at_a_time_before_the_clear_time(
 
 
 def test_an_alert_that_was_not_read_since_its_time_to_clear_is_read_again(tell: Teller) -> None:
-    for word in ["late", "paused", "act", "alert", "runs", "clears"]:
-        read(tell, word)
+    play(tell, "late paused act alert runs clears")
     clear = view_of(tell).readings[-1].clear
     assert clear is not None
     later = clear.deadline + timedelta(seconds=1)
@@ -243,8 +251,7 @@ def test_the_end_comes_after_a_look_that_still_found_more_than_usual(
     tell: Teller, *, is_above: bool
 ) -> None:
     """The samples of lag and alerts are well first."""
-    for word in ("late", "paused", "act"):
-        read(tell, word)
+    play(tell, "late paused act")
     sampled = tell.clock.at
     if is_above:
         tell.read("2.3", "backlog", "ok", value=18, observations={"waiting": "above"})
@@ -252,15 +259,13 @@ def test_the_end_comes_after_a_look_that_still_found_more_than_usual(
     last = tell.read("2.3", "backlog", "ok", value=0, observations={"waiting": "usual"})
     tell.read("3.3", "store", "ok")
     read(tell, "runs")
-    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
-    assert judgement is not None
+    judgement = judge(tell)
     assert judgement.verdict is Verdict.FIXED
     assert judgement.until == (last.observed_at if is_above else sampled)
 
 
 def test_the_end_comes_after_an_alert_that_a_later_look_saw_fire(tell: Teller) -> None:
-    for word in ("late", "paused", "act", "well"):
-        read(tell, word)
+    play(tell, "late paused act well")
     sampled = view_of(tell).well_since()
     firing = {"FulfillmentDelay": "firing"}
     tell.read("2.1", "lag", "breach", value=12, alerts=firing)
@@ -284,16 +289,13 @@ def test_a_section_alone_needs_only_what_it_reads(tell: Teller) -> None:
 def test_a_stale_reading_is_told_with_its_age(tell: Teller) -> None:
     read(tell, "late")
     read(tell, "wait")
-    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
-    assert judgement is not None
-    assert re.search(r"2\.1 was read at [\d:]+Z, which is too old", judgement.reason)
+    assert re.search(r"2\.1 was read at [\d:]+Z, which is too old", judge(tell).reason)
 
 
 def test_a_reading_from_before_the_last_change_says_nothing_of_now(tell: Teller) -> None:
     read(tell, "late")
     read(tell, "act")
-    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
-    assert judgement is not None
+    judgement = judge(tell)
     assert judgement.verdict is Verdict.UNKNOWN
     assert re.search(r"2\.3 was read at [\d:]+Z, which is too old", judgement.reason)
 
@@ -356,8 +358,7 @@ def test_a_change_after_the_end_is_not_told_as_what_ended_it(
     end = view_of(tell).well_since()
     read(tell, "well")
     tell.read("2.1", "lag", "ok", value=0, alerts=QUIET, observations=LOW, well_since=end)
-    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
-    assert judgement is not None
+    judgement = judge(tell)
     assert (judgement.verdict, judgement.until) == (Verdict.FIXED, end)
     assert ("after the trouble had ended" in judgement.reason) is not acted_first
 
@@ -554,28 +555,23 @@ def test_a_note_long_after_the_last_look_changes_no_verdict(tell: Teller) -> Non
 def test_failing_uploads_are_named_beside_another_breach(tell: Teller) -> None:
     read(tell, "uploads")
     tell.read("2.6", "probe", "breach", reason="the timeline refresh failed")
-    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
-    assert judgement is not None
+    judgement = judge(tell)
     assert judgement.reason == "uploads fail; the timeline refresh failed"
 
 
 def test_that_more_waits_than_usual_is_said_with_the_numbers(tell: Teller) -> None:
-    for word in ("late", "paused", "act", "well", "runs"):
-        read(tell, word)
+    play(tell, "late paused act well runs")
     above = {"lag_is_low": True, "waiting": "above", "uploads": "succeeding"}
     tell.read("6.5", "recovery", "breach", reason="9 wait, 1 before", observations=above)
-    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
-    assert judgement is not None
+    judgement = judge(tell)
     assert judgement.reason == "more labels wait than in the hour before: 9 wait, 1 before"
 
 
 def test_a_backlog_that_6_5_listed_away_does_not_stand_against_a_fix(tell: Teller) -> None:
-    for word in ("late", "paused", "act", "late", "runs"):
-        read(tell, word)
+    play(tell, "late paused act late runs")
     low = {"lag_is_low": True, "waiting": "usual", "uploads": "succeeding"}
     tell.read("6.5", "recovery", "ok", value=0, observations=low)
-    judgement = POLICY.judge(view_of(tell), now=tell.clock.at)
-    assert judgement is not None
+    judgement = judge(tell)
     assert judgement.verdict is not Verdict.NOT_FIXED
     above = {**low, "waiting": "above"}
     tell.read("6.5", "recovery", "breach", value=0, observations=above)
@@ -604,8 +600,7 @@ def test_who_had_something_done_is_told_once_each(tell: Teller) -> None:
     ],
 )
 def test_where_to_go_next_follows_from_the_table(tell: Teller, story: str, section: str) -> None:
-    for word in story.split():
-        read(tell, word)
+    play(tell, story)
     assert POLICY.choose_next(view_of(tell), now=tell.clock.at).section == section
 
 

@@ -26,11 +26,6 @@ TABLES = [
 CELLS = [(detection, "frame-2-3"), (immediate, "frame-3-4"), (root_cause, "frame-5-1")]
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(home=tmp_path)
-
-
 def describe_carrier_failure(order_id: int) -> str:
     """Return the worker's log line, as the local stack's service writes it."""
     message = "carrier request failed: carrier_timeout: no answer within 5 s"

@@ -32,12 +32,6 @@ ROW = {
 }
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Return a healthy world."""
-    return World(tmp_path)
-
-
 def read_timeline(world: World) -> Conclusion:
     inv = world.open(root_cause)
     for step in root_cause.STEPS:

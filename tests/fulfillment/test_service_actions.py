@@ -210,14 +210,6 @@ def test_a_refresh_that_brought_nothing_new_says_so(inv: Investigation, world: A
     assert "nothing new" in checked.reason
 
 
-def test_starting_a_service_that_is_down(inv: Investigation, world: Any) -> None:
-    world.running = False
-    plan = make(inv, "start")
-    assert plan.content["state"]["state"] == "FATAL"
-    apply(inv, plan)
-    assert verify(inv, plan).is_ok
-
-
 def test_stopping_a_service_and_the_way_back(inv: Investigation, world: Any) -> None:
     plan = make(inv, "stop")
     assert (plan.way_back, plan.content["reversible"]) == ("start worker", True)
@@ -255,14 +247,6 @@ def test_what_is_so_already_is_an_empty_plan(
     plan = make(inv, action, target)
     assert plan.is_empty
     assert inv.apply(plan, approve=plan.sha256).phase is ActionPhase.VERIFIED
-    assert world.done == []
-
-
-def test_nothing_to_do_is_a_plan_that_does_nothing(inv: Investigation, world: Any) -> None:
-    plan = make(inv, "none", "")
-    assert plan.is_empty
-    apply(inv, plan)
-    assert inv.verify(plan).phase is ActionPhase.VERIFIED
     assert world.done == []
 
 
@@ -428,23 +412,3 @@ def test_a_folder_that_is_not_there_is_an_error_of_the_tree(inv: Investigation, 
     (inv.incident.folder / "plans").rmdir()
     with pytest.raises(RecordError, match="plans"):
         make(inv, "restart")
-
-
-def test_the_fake_clients_have_what_real_clients_have() -> None:
-    from fulfillment.clients.http_systems import FulfillmentClient, PipelineClient, SupportClient
-    from fulfillment.clients.services import ServicesClient
-
-    real = SimpleNamespace(
-        services=ServicesClient, pipeline=PipelineClient, fulfillment=FulfillmentClient,
-        support=SupportClient,
-    )  # fmt: skip
-    used = {
-        "services": ("list_services", "restart", "start", "stop"),
-        "pipeline": ("read_dag", "set_paused"),
-        "fulfillment": ("read_worker", "trigger_worker", "resume_worker"),
-        "support": ("read_case", "read_collection_failures", "refresh_timeline"),
-    }
-    for name, methods in used.items():
-        for method in methods:
-            assert callable(getattr(getattr(real, name), method))
-            assert callable(getattr(World, method))

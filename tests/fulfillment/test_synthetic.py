@@ -19,8 +19,7 @@ from fulfillment.change.synthetic import (
     revert_backlog,
     sweep_expired,
 )
-from fulfillment.clients.http_systems import FulfillmentClient
-from fulfillment.waiting import iter_with_metadata, list_prefixes, make_judge
+from fulfillment.waiting import iter_with_metadata, list_prefixes
 from runbook_lib.errors import (
     AccessDeniedError,
     ConnectionRefusedClientError,
@@ -29,7 +28,6 @@ from runbook_lib.errors import (
     UsageError,
 )
 from runbook_lib.model import parse_time
-from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
 from tests.support.world import make_settings
 
@@ -76,15 +74,6 @@ def test_documents_have_the_size_that_was_asked_for(store: MemoryStore) -> None:
     assert {len(c) for c in contents} == {2048}
     assert all(c.startswith(b"%PDF-") and c.rstrip().endswith(b"%%EOF") for c in contents)
     assert [label["sizeBytes"] for label in made] == [2048] * 3
-
-
-@pytest.mark.parametrize("rule", ["always", "shipment", "metadata:order-id"])
-def test_synthetic_objects_never_enter_a_release_plan(store: MemoryStore, rule: str) -> None:
-    create(store, prefix="pending/")
-    seen = MemoryBucket(store).look(keys(store, "pending/")).values()
-    settings = SETTINGS.model_copy(update={"label_finished": rule})
-    judge = make_judge(settings, FulfillmentClient("", timeout_s=1), now=NOW)
-    assert [one.exclude for one in judge([s for s in seen if s])] == ["synthetic"] * 3
 
 
 @pytest.mark.parametrize(
@@ -152,12 +141,6 @@ def test_a_revert_leaves_real_objects_and_other_drills(store: MemoryStore) -> No
     assert len(keys(store)) == 4
     assert revert_backlog(store, PREFIX).removed == 3
     assert keys(store) == [look_alike]
-
-
-def test_a_revert_takes_what_dataflows_own_script_made(store: MemoryStore) -> None:
-    metadata = {"chaos-scenario": "fulfillment-delay", "hold-until": NOW.isoformat()}
-    store.put_object(f"{PREFIX}4242-0123456789ab.pdf", b"x", metadata=metadata)
-    assert revert_backlog(store, PREFIX).removed == 1
 
 
 def test_a_dry_run_of_the_revert_only_counts(store: MemoryStore) -> None:

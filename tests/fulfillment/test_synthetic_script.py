@@ -123,24 +123,20 @@ def test_the_document_has_every_field_of_dataflow(run: Any, world: World) -> Non
     assert document["events"][2]["details"] == document["results"]["backlog"]
 
 
-def test_a_revert_has_every_field_of_dataflow(run: Any) -> None:
+def test_a_revert_has_every_field_of_dataflow_and_tells_what_it_removed(
+    run: Any, world: World
+) -> None:
     run("--count", "2", "--object-size-kb", "1")
-    for more in ([], ["--dry-run"]):
-        code, document = run("--revert", *reversed(more))
-        assert code == 0
-        if not more:
-            check_shape(document, REVERT)
-        assert document["results"]["support"] is None
-    assert [event["step"] for event in document["events"]][-1] == "remove-backlog"
-
-
-def test_a_dry_run_names_what_it_would_make(run: Any, world: World) -> None:
-    code, document = run("--dry-run", "--count", "6", "--object-size-kb", "1")
-    assert code == 0
-    check_shape(document["results"]["backlog"], BACKLOG)
-    assert len(document["results"]["backlog"]["sample"]) == 5
-    assert document["results"]["backlog"]["totalBytes"] == 6 * 1024
+    code, document = run("--revert")
+    assert (code, document["mode"]) == (0, "revert")
+    check_shape(document, REVERT)
+    removal = document["results"]["removal"]
+    assert (removal["removed"], removal["candidates"], removal["totalBytes"]) == (2, 2, 2048)
     assert chaos_keys(world) == []
+    code, document = run("--revert", "--dry-run")
+    assert code == 0
+    assert document["results"]["support"] is None
+    assert [event["step"] for event in document["events"]][-1] == "remove-backlog"
 
 
 def test_the_newest_event_of_the_fulfilment_service_is_shown_as_it_is() -> None:
@@ -184,23 +180,19 @@ def test_a_prefix_and_several_compose_files_are_taken_as_dataflow_takes_them(
     assert seen == ["a:b", "c.yml:d.yml"]
 
 
-def test_revert_tells_what_it_removed(world: World, run: Any) -> None:
-    run("--count", "2", "--object-size-kb", "1")
-    code, document = run("--revert")
-    assert (code, document["mode"]) == (0, "revert")
-    removal = document["results"]["removal"]
-    assert (removal["removed"], removal["candidates"], removal["totalBytes"]) == (2, 2, 2048)
-    assert chaos_keys(world) == []
-
-
-def test_a_dry_run_creates_nothing_and_shows_what_waits(world: World, run: Any) -> None:
+def test_a_dry_run_creates_nothing_and_shows_what_it_would_make_and_what_waits(
+    world: World, run: Any
+) -> None:
     keys = [world.put_label(3, number=n) for n in range(1, 8)]
     before = dict(world.store.objects)
-    code, document = run("--dry-run", "--prefix", "pending/", "--count", "5")
-    backlog = document["results"]["backlog"]
+    argv = ("--prefix", "pending/", "--count", "6", "--object-size-kb", "1")
+    code, document = run("--dry-run", *argv)
     assert code == 0
-    assert (backlog["objectsCreated"], backlog["objectsPlanned"]) == (0, 5)
-    assert [w["key"] for w in backlog["waiting"]] == keys[:5]
+    backlog = document["results"]["backlog"]
+    check_shape(backlog, BACKLOG)
+    assert (backlog["objectsCreated"], backlog["objectsPlanned"]) == (0, 6)
+    assert (len(backlog["sample"]), backlog["totalBytes"]) == (5, 6 * 1024)
+    assert [w["key"] for w in backlog["waiting"]] == keys[:6]
     assert world.store.objects == before
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +16,6 @@ from runbook_lib.redact import Redactor
 from tests.support.world import NOW, World
 
 PAUSED_AT = NOW - timedelta(minutes=9)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path / "home")
 
 
 def list_triggers(reading: Reading) -> list[Event]:

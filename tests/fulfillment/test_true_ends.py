@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -26,23 +25,18 @@ from runbook_lib.model import (
     Verdict,
     format_time,
 )
+from runbook_lib.policy import Judgement
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.section import SectionModule
-from tests.support.world import LAG, NOW, World
+from tests.support.world import BACKLOG, FIRING, LAG, NOW, PEAKS, World
 
 FAILED = 'fulfillment_artifacts_failed_total{stage="upload"}'
 ARRIVED = "fulfillment_artifacts_arrived_total"
 ORDERS = "fulfillment_orders_received_total"
 REASONS = "fulfillment_artifacts_failed_total"
 LOOK = (detection, immediate, root_cause)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Return a healthy world."""
-    return World(tmp_path)
 
 
 def look(world: World, *sections: SectionModule) -> Conclusion:
@@ -55,8 +49,11 @@ def look(world: World, *sections: SectionModule) -> Conclusion:
     return conclusion
 
 
-def judge(world: World) -> Verdict | None:
-    return POLICY.compute_verdict(world.incident.journal.view(), now=world.now)
+def judge(world: World) -> Judgement:
+    """Judge the journal as of now."""
+    judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
+    assert judgement is not None
+    return judgement
 
 
 def count(world: World, failed: Iterable[float], arrived: Iterable[float]) -> None:
@@ -131,13 +128,10 @@ def test_what_was_healed_by_hand_is_fixed_until_a_sample(world: World) -> None:
     reject_the_key(world)
     look(world)
     accept_the_key(world)
-    world.series['ALERTS{alertname=~"FulfillmentDelay|FulfillmentUploadFailing"'
-                 ',alertstate="firing",drill!="true"}'] = [
-        replace(world.line([1.0]), samples=world.line([1.0] * 5, step_s=20).samples[:2])
-    ]  # fmt: skip
+    fired = world.line([1.0] * 5, step_s=20)
+    world.series[FIRING] = [replace(fired, samples=fired.samples[:2])]
     assert look(world).verdict is Verdict.FIXED
-    judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
-    assert judgement is not None
+    judgement = judge(world)
     samples = [sample.at for sample in world.series[LAG][0].samples]
     assert judgement.until in samples
     assert judgement.since is not None
@@ -209,9 +203,7 @@ def test_the_end_does_not_move_once_a_look_saw_that_all_is_well(world: World) ->
     look(world)
     accept_the_key(world)
     world.put_lag(*[0.0] * 8)
-    fired = 'ALERTS{alertname=~"FulfillmentDelay|FulfillmentUploadFailing",'
-    fired += 'alertstate="firing",drill!="true"}'
-    world.series[fired] = [world.line([1.0, 1.0], step_s=10)]
+    world.series[FIRING] = [world.line([1.0, 1.0], step_s=10)]
     world.now += timedelta(seconds=2)
     first = world.take(detection, "2.1").well_since
     assert first == world.now
@@ -225,15 +217,11 @@ def test_all_is_well_from_the_first_sample_after_the_backlog(world: World) -> No
     world.put_label(25)
     look(world)
     world.store.objects.clear()
-    backlog = 'fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"}'
-    usual = f"max_over_time(sum({backlog})[30s:5s])"
-    world.series[usual] = [world.line([2.0] * 100, step_s=30)]
+    world.series[PEAKS] = [world.line([2.0] * 100, step_s=30)]
     world.now += timedelta(seconds=50)
     world.put_lag(0.0, 0.0, 0.0, 0.0, step_s=10)
-    world.series[backlog] = [world.line([64.0, 62.0, 7.0, 0.0], step_s=10)]
-    firing = 'ALERTS{alertname=~"FulfillmentDelay|FulfillmentUploadFailing",'
-    firing += 'alertstate="firing",drill!="true"}'
-    world.series[firing] = [world.line([1.0] + [0.0] * 3, step_s=10)]
+    world.series[BACKLOG] = [world.line([64.0, 62.0, 7.0, 0.0], step_s=10)]
+    world.series[FIRING] = [world.line([1.0] + [0.0] * 3, step_s=10)]
     reading = world.take(remediation, "6.5", wait_s=0)
     assert reading.status is Status.OK
     ended_at = world.now - timedelta(seconds=10)
@@ -241,7 +229,7 @@ def test_all_is_well_from_the_first_sample_after_the_backlog(world: World) -> No
     # Once a look saw that all is well, a peak of the traffic does not move the end.
     world.now += timedelta(seconds=20)
     world.put_lag(*[0.0] * 6, step_s=10)
-    world.series[backlog] = [world.line([64.0, 62.0, 7.0, 0.0, 9.0, 0.0], step_s=10)]
+    world.series[BACKLOG] = [world.line([64.0, 62.0, 7.0, 0.0, 9.0, 0.0], step_s=10)]
     assert world.take(remediation, "6.5", wait_s=0).well_since == ended_at
 
 
@@ -285,7 +273,7 @@ def test_an_old_breach_of_recovery_does_not_stand_beside_a_fix(world: World) -> 
     world.take(remediation, "6.5", wait_s=0)
     accept_the_key(world)
     look(world)
-    assert judge(world) is Verdict.FIXED
+    assert judge(world).verdict is Verdict.FIXED
 
 
 def test_a_lag_that_6_5_saw_fall_is_not_held_against_the_fix(world: World) -> None:
@@ -297,22 +285,20 @@ def test_a_lag_that_6_5_saw_fall_is_not_held_against_the_fix(world: World) -> No
     world.store.objects.clear()
     world.dag = replace(world.dag, is_paused=False)
     look(world)
-    assert judge(world) is Verdict.INCIDENT
+    assert judge(world).verdict is Verdict.INCIDENT
     world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
     world.put_lag(0.0, 0.0, 0.0)
     world.now += timedelta(seconds=1)
     world.incident.update(opened_at=world.now - timedelta(seconds=40))
     assert world.take(remediation, "6.5", wait_s=0).status is Status.OK
-    assert judge(world) is Verdict.FIXED_ALERT_DECAYING
+    assert judge(world).verdict is Verdict.FIXED_ALERT_DECAYING
 
 
 def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
     world.put_label(25)
     look(world)
     world.store.objects.clear()
-    backlog = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
-    backlog = f"max_over_time({backlog}[30s:5s])"
-    world.series[backlog] = [world.line([4.0] * 60 + [5.0] * 40, step_s=30)]
+    world.series[PEAKS] = [world.line([4.0] * 60 + [5.0] * 40, step_s=30)]
     world.now += timedelta(minutes=2)
     world.put_lag(0.0, 0.0, 0.0)
     for number in range(8):
@@ -340,9 +326,9 @@ def test_section_7_does_not_say_that_an_alert_fires_which_it_saw_cleared(world: 
     world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
     world.take(postmortem, "6.5")
     world.take(postmortem, "7.1")
-    assert judge(world) is Verdict.UNKNOWN
+    assert judge(world).verdict is Verdict.UNKNOWN
     look(world, root_cause)
-    assert judge(world) is Verdict.FIXED
+    assert judge(world).verdict is Verdict.FIXED
 
 
 class TestWithoutExporter:
@@ -366,11 +352,11 @@ class TestWithoutExporter:
         inv.apply(plan, approve=plan.sha256)
         assert inv.verify(plan).phase is ActionPhase.VERIFIED
         look(world, remediation)
-        assert judge(world) is Verdict.UNKNOWN
+        assert judge(world).verdict is Verdict.UNKNOWN
         world.alerts.clear()
         world.routed.clear()
         look(world)
-        assert judge(world) is Verdict.FIXED
+        assert judge(world).verdict is Verdict.FIXED
         world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
         assert world.take(postmortem, "7.1").status is Status.OK
 
@@ -380,8 +366,7 @@ class TestWithoutExporter:
         world.take(detection, "2.1")
         world.now += timedelta(minutes=11)
         world.take(immediate, "3.3")
-        judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
-        assert judgement is not None
+        judgement = judge(world)
         assert judgement.next.section == "02_signals_detection"
 
     def test_where_the_exporter_does_not_answer_the_next_step_says_what_is_blind(
@@ -392,8 +377,7 @@ class TestWithoutExporter:
         sections = []
         for section in (detection, root_cause):
             look(world, immediate, section)
-            judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
-            assert judgement is not None
+            judgement = judge(world)
             assert judgement.verdict is Verdict.UNKNOWN
             sections.append(judgement.next.section)
         assert sections == ["05_root_cause", "06_remediation"]
@@ -478,8 +462,7 @@ def test_a_moment_after_an_action_says_nothing_of_the_carrier(world: World) -> N
     statuses = {finding.name: finding.status for finding in view.findings()}
     assert statuses[Cause.CARRIER_ERRORS] is CauseStatus.UNDECIDED
     assert statuses[Cause.PIPELINE_PAUSED] is CauseStatus.PAST
-    judgement = POLICY.judge(view, now=world.now)
-    assert judgement is not None
+    judgement = judge(world)
     assert judgement.next.section == "06_remediation"
     (advice,) = view.advice(world.now)
     assert "measure again" in advice
@@ -488,16 +471,6 @@ def test_a_moment_after_an_action_says_nothing_of_the_carrier(world: World) -> N
     report = (world.incident.folder / "report.html").read_text("utf-8")
     assert "errors of the carrier: not decided at" in report
     assert "not found any more" not in report
-
-
-def test_a_carrier_is_judged_once_enough_time_has_passed(world: World) -> None:
-    fail_carrier_and_pause(world)
-    look(world)
-    unpause(world, seconds_ago=60)
-    world.count("fulfillment_carrier_request_seconds_count", "outcome", {"error": [2, 9, 20]})
-    look(world)
-    statuses = {f.name: f.status for f in world.incident.journal.view().findings()}
-    assert statuses[Cause.CARRIER_ERRORS] is CauseStatus.SUPPORTED
 
 
 def test_few_answers_right_after_an_action_do_not_acquit_the_carrier(world: World) -> None:
@@ -544,8 +517,7 @@ def test_a_cause_of_before_the_uploads_succeed_is_not_there_now(world: World) ->
     world.fire("FulfillmentUploadFailing")
     assert world.take(postmortem, "6.5").observations["uploads"] == Uploads.SUCCEEDING
     view = world.incident.journal.view()
-    judgement = POLICY.judge(view, now=world.now)
-    assert judgement is not None
+    judgement = judge(world)
     assert judgement.verdict is Verdict.INCIDENT
     assert "its cause is there" not in judgement.reason
     assert judgement.next.section == "05_root_cause"
@@ -559,8 +531,7 @@ def test_an_alert_whose_cause_is_there_does_not_clear(world: World) -> None:
     look(world)
     world.put_lag(*[0.0] * 8)
     assert world.take(postmortem, "6.5").clear is not None
-    judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
-    assert judgement is not None
+    judgement = judge(world)
     assert judgement.verdict is Verdict.INCIDENT
     assert "clears" not in judgement.reason
 
@@ -577,12 +548,10 @@ def test_the_backlog_of_an_earlier_incident_is_not_usual(world: World, minutes_a
     before.update(opened_by="hand", closed_at=format_time(closed_at))
     world.dag = replace(world.dag, is_paused=True)
     look(world)
-    backlog = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
-    backlog = f"max_over_time({backlog}[30s:5s])"
     # 182 waited while the earlier incident was open, and 1 since.
     earlier_minutes = 60 - minutes_ago
     waited = [182.0] * (2 * earlier_minutes) + [1.0] * (2 * minutes_ago)
-    world.series[backlog] = [world.line(waited, step_s=30)]
+    world.series[PEAKS] = [world.line(waited, step_s=30)]
     world.put_lag(*[0.0] * 8)
     for number in range(30):
         world.put_label(1, number)
@@ -601,9 +570,7 @@ def test_what_is_usual_is_not_known_of_a_time_before_the_metric(
 ) -> None:
     world.dag = replace(world.dag, is_paused=True)
     look(world)
-    backlog = 'sum(fulfillment_artifacts_backlog_objects{origin="real",prefix="pending/"})'
-    backlog = f"max_over_time({backlog}[30s:5s])"
-    world.series[backlog] = [world.line([0.0] * (2 * counted_minutes), step_s=30)]
+    world.series[PEAKS] = [world.line([0.0] * (2 * counted_minutes), step_s=30)]
     world.put_lag(*[0.0] * 8)
     reading = world.take(remediation, "6.5", wait_s=0)
     if counted_minutes == 2:

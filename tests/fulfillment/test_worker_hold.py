@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -347,23 +346,6 @@ def test_the_words_of_every_hold_are_on_the_page() -> None:
         lines += [f"# {kind}", worlds["it works"].hold(kind).words]
         lines += [f"{name}: {describe_hold(world.hold(kind))}" for name, world in worlds.items()]
     expect_golden("fulfillment/worker_hold.txt", "\n".join(lines))
-
-
-@pytest.mark.parametrize(
-    ("world", "kind", "wanted"),
-    [
-        (World(), "api", "it is not paused now"),
-        (World(paused=True), "api", "stands still"),
-        (World(state="STOPPED"), "command", "stands still"),
-        (World(error=NotFoundError("404")), "api", "`apply` will be refused: .*WORKER_CONTROL"),
-        (World(services_error=BadAnswerError("?")), "command", "`apply` will be refused: .*known"),
-        (World(), "none", "nobody holds"),
-    ],
-)
-def test_a_plan_says_how_it_is_held_and_how_it_stands(world: World, kind: str, wanted: str) -> None:
-    told = describe_hold(world.hold(kind))
-    assert re.search(wanted, told)
-    assert not re.search("stop|start|pause$", " ".join(world.calls))
 
 
 def test_where_nobody_sees_services_a_refusal_proves_nothing() -> None:

@@ -17,8 +17,8 @@ from papermill.exceptions import PapermillExecutionError
 from pytest_httpserver import HTTPServer
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.errors import ExitCode, RunInterruptedError, UsageError
-from runbook_lib.model import ActionPhase, Reading, Status, Verdict
+from runbook_lib.errors import ExitCode, RunInterruptedError
+from runbook_lib.model import Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, export_notebooks
@@ -128,14 +128,6 @@ def test_a_cell_that_takes_too_long_is_failed(incident: Incident, tmp_path: Path
     done = run(incident, tmp_path, "import threading; threading.Event().wait()", cell_timeout_s=2)
     assert done.status is RunStatus.FAILED
     assert "over 2 s" in done.error
-
-
-def test_a_cell_that_is_interrupted_ends_the_run_and_stands_in_the_journal(
-    incident: Incident, tmp_path: Path
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(incident, tmp_path, "raise KeyboardInterrupt")
-    assert last_entry(incident)["status"] == "interrupted"
 
 
 def test_no_kernel_runs_while_an_interrupted_run_writes_its_report(
@@ -285,18 +277,6 @@ def test_secrets_are_gone_from_a_notebook_while_it_is_saved(
 
 
 @pytest.mark.parametrize(
-    "parameters",
-    [{"window_minutes": "soon"}, {"window_minutes": 0}, {"no_such": 1}, {"print('x'); z": 1}],
-)
-def test_a_wrong_parameter_stops_before_a_kernel_starts(
-    incident: Incident, parameters: dict[str, object]
-) -> None:
-    with pytest.raises(UsageError):
-        run_notebook(SECTIONS, DETECTION.NAME, incident, parameters)
-    assert not list((incident.folder / "notebooks").iterdir())
-
-
-@pytest.mark.parametrize(
     "name",
     [
         "01_purpose",
@@ -324,22 +304,6 @@ def test_a_notebook_runs_to_its_end_when_next_to_nothing_answers(
         assert done.conclusion.verdict in (Verdict.UNKNOWN, Verdict.INCIDENT)
     if name == "02_signals_detection":
         assert {r.status for r in readings} == {Status.UNKNOWN}
-
-
-def test_section_6_plans_no_release_when_the_store_is_down(incident: Incident) -> None:
-    done = run_notebook(SECTIONS, "06_remediation", incident, {"way": "release"})
-    assert done.status is RunStatus.DONE
-    journal = incident.journal.view()
-    planned = [a for a in journal.list_actions(ActionPhase.PLANNED) if a.step == "6.1"]
-    assert planned[0].result["is_empty"] is True
-    assert "store" in planned[0].result["reason"]
-    assert journal.list_actions(ActionPhase.APPLIED) == []
-
-
-def test_section_4_refuses_in_production(incident: Incident) -> None:
-    done = run_notebook(SECTIONS, "04_chaos_verification", incident)
-    assert done.status is RunStatus.REFUSED
-    assert "RUNBOOK_ENVIRONMENT" in done.error
 
 
 @pytest.mark.parametrize(

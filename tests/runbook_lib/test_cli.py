@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from dataflow_stack.cli import app as stack_commands
 from runbook_lib import errors
 from runbook_lib.cli import build_app, run_command
-from runbook_lib.errors import ExitCode, compute_exit_code, exit_code_of_error
+from runbook_lib.errors import ExitCode, compute_exit_code
 from runbook_lib.model import Verdict
 from runbook_lib.runbook import find_runbook
 from tests.support.golden import expect_golden
@@ -66,22 +66,6 @@ def test_every_verdict_has_an_exit_code() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (errors.UsageError("x"), 2),
-        (errors.SettingsError("x"), 2),
-        (errors.PlanUsedError("x"), 5),
-        (errors.PlanNotApprovedError("x"), 5),
-        (errors.DrillError("x"), 1),
-        (errors.BadAnswerError("x"), 1),
-        (KeyboardInterrupt(), 130),
-    ],
-)
-def test_every_error_has_an_exit_code(error: BaseException, code: int) -> None:
-    assert exit_code_of_error(error) == code
-
-
 def test_every_error_is_in_the_tree_of_the_docstring() -> None:
     assert errors.__doc__ is not None
     kinds = (kind for kind in vars(errors).values() if isinstance(kind, type))
@@ -124,6 +108,7 @@ def test_what_is_said_of_errors_is_on_the_page(runbook: Runbook) -> None:
     theirs = "Input should be a valid number, unable to parse string as a number"
     hide = {str(runbook.folder): "HOME", theirs: "WHAT PYDANTIC SAYS"}
     expect_golden("runbook_lib/errors.txt", "\n".join(lines), hide=hide)
+    assert list(runbook.folder.iterdir()) == []
 
 
 def list_help(command: Any, name: str) -> list[str]:
@@ -143,17 +128,6 @@ def list_help(command: Any, name: str) -> list[str]:
 def test_the_words_of_help_are_on_the_page() -> None:
     command = get_command(build_app(find_runbook()))
     expect_golden("runbook_lib/help.txt", "\n".join(list_help(command, "runbook")))
-
-
-@pytest.mark.parametrize("command", ["investigate", "plan"])
-def test_without_credentials_it_is_one_sentence_and_leaves_nothing(
-    runbook: Runbook, command: str
-) -> None:
-    done = runbook.run(command)
-    assert (done.code, done.stdout, list(runbook.folder.iterdir())) == (4, "", [])
-    (sentence,) = [line for line in done.stderr.splitlines() if not line.startswith("…")]
-    assert sentence.startswith("runbook: ")
-    assert "MINIO_ROOT_USER" in sentence
 
 
 def test_a_plan_that_is_not_here_is_not_denied_while_the_store_is_down(
@@ -176,12 +150,12 @@ def test_incidents_close_and_history_tell_what_is_there(runbook: Runbook) -> Non
     incident = make_incident(runbook.folder / "reports").incident.id
     listed = json.loads(runbook.run("incidents", "--json").stdout)
     assert [row["incident"] for row in listed["incidents"]] == [incident]
-    assert runbook.run("close", incident).code == 4  # nothing was read: unknown
+    assert runbook.run("close", incident).code == 3  # the store does not answer
     assert runbook.run("close", incident).code == 2
     again = json.loads(runbook.run("report", incident, "--json").stdout)
     assert again["note"].startswith("closed: ")
     told = json.loads(runbook.run("history", "--json").stdout)
-    assert [row["verdict"] for row in told["history"]] == ["unknown"]
+    assert [row["verdict"] for row in told["history"]] == ["incident"]
     assert Path(told["plot"]).is_file()
     shown = runbook.run("incidents").stdout
     assert incident in shown
@@ -192,21 +166,6 @@ def test_an_error_with_json_is_one_document(runbook: Runbook) -> None:
     document = json.loads(done.stdout)
     assert (document["schema"], document["exit_code"]) == ("runbook/error/1", 2)
     assert "nope" in document["error"]
-
-
-def test_a_malformed_setting_names_the_variable_and_not_its_value(runbook: Runbook) -> None:
-    (runbook.folder / ".env").write_text("LAG_THRESHOLD_MINUTES=tenfold-secret\n")
-    done = runbook.run("check")
-    assert done.code == 2
-    assert "LAG_THRESHOLD_MINUTES" in done.stderr
-    assert "tenfold-secret" not in done.stderr
-
-
-@pytest.mark.parametrize("command", [(), ("stack",), ("chaos",)])
-def test_help_lists_the_commands(runbook: Runbook, command: tuple[str, ...]) -> None:
-    done = runbook.run(*command, "--help")
-    assert done.code == 0
-    assert "Commands" in done.stdout
 
 
 HEAVY = {
@@ -257,12 +216,6 @@ def test_what_carries_requests_to_the_store_is_loaded_when_the_first_is_sent(
     imported = imported_by(tmp_path, "run", "no-such-section")
     assert "fulfillment.sections.remediation" in imported
     assert imported & {"pandas", "matplotlib", "papermill.execute"} == set()
-
-
-def test_help_names_every_command_and_the_stack(runbook: Runbook) -> None:
-    shown = runbook.run("--help").stdout
-    for name in ("check", "investigate", "plan", "apply", "drill", "chaos", "stack"):
-        assert f" {name} " in shown
 
 
 def test_a_stack_whose_programs_are_not_installed_says_what_to_install(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -135,17 +134,6 @@ def test_settings_that_are_no_text_are_one_sentence(run: Run, tmp_path: Path) ->
 def test_empty_values_comments_and_exports_are_no_damage(run: Run, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# a comment\n\nPROXY_URL=\nexport HTTP_TIMEOUT_S=4 # s\n")
     assert run("incidents").code == 0
-
-
-@pytest.mark.parametrize("content", ["", '{"cells": [{"ce', "[1]", '{"cells": 7}', "{}"])
-def test_a_torn_executed_notebook_is_said_on_its_page(
-    run: Run, incident: Incident, content: str
-) -> None:
-    torn = incident.folder / "notebooks" / "02_signals_detection.ipynb"
-    torn.write_text(content)
-    assert run("report", incident.id).code == 0
-    page = torn.with_suffix(".html").read_text("utf-8")
-    assert "02_signals_detection.ipynb" in re.sub(r"<[^>]+>", " ", page)
 
 
 @pytest.mark.parametrize("content", ["", '{"cells": [{"ce', "[1]", '{"cells": 7}', None])

@@ -185,13 +185,6 @@ def test_a_home_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:
     assert list(list_incidents(tmp_path / "home")) == []
 
 
-def test_the_journal_is_in_the_folder_and_redacts(tmp_path: Path) -> None:
-    incident = create(tmp_path)
-    incident.journal.append("note", {"text": "admin12345"})
-    line = json.loads((incident.folder / "journal.jsonl").read_text())
-    assert line["data"] == {"text": MASK}
-
-
 def test_an_old_folder_loads_and_what_is_not_known_stays(tmp_path: Path) -> None:
     incident = create(tmp_path)
     path = incident.folder / "incident.json"

@@ -17,12 +17,6 @@ from runbook_lib.redact import MASK, Redactor
 from tests.support.incidents import START, Teller, make_incident, tell_incident
 
 
-@pytest.fixture
-def tell(tmp_path: Path) -> Teller:
-    """Return an incident of which nothing was said yet."""
-    return make_incident(tmp_path)
-
-
 def view_of(tell: Teller) -> JournalView:
     return tell.incident.journal.view()
 

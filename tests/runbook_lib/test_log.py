@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chainlog import GENESIS, ChainedLog, LogDamagedError
+from chainlog import ChainedLog, LogDamagedError
 from runbook_lib.errors import RecordError
 from runbook_lib.record.journal import Journal
 from runbook_lib.redact import MASK, Redactor
@@ -37,13 +37,6 @@ def write_three(log: Journal) -> list[bytes]:
     for number in (1, 2, 3):
         log.append("note", {"n": number})
     return log.path.read_bytes().splitlines(keepends=True)
-
-
-def test_entries_come_back_in_order_with_a_chain(log: Journal) -> None:
-    first = log.append("note", {"text": "xin chào"})
-    second = log.append("note", {"deep": [1, {"a": None}]})
-    assert (first.seq, second.seq, first.prev, second.prev) == (1, 2, GENESIS, first.hash)
-    assert log.view().entries == [first, second]
 
 
 def test_an_absent_log_has_no_entries(log: Journal) -> None:
@@ -68,52 +61,25 @@ def test_numbers_that_are_none_become_text_so_that_each_line_is_json(log: Journa
     assert len(log.view().entries) == 1
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_an_altered_line_is_named(log: Journal, number: int) -> None:
+def test_damage_is_an_error_of_the_tree_that_names_the_line(log: Journal) -> None:
     lines = write_three(log)
-    wanted = lines[number - 1]
-    lines[number - 1] = wanted.replace(f'"n":{number}'.encode(), b'"n":9')
+    lines[1] = lines[1].replace(b'"n":2', b'"n":9')
     log.path.write_bytes(b"".join(lines))
-    with pytest.raises(RecordError, match=rf"line {number}: ") as caught:
+    with pytest.raises(RecordError, match=r"line 2: ") as caught:
         log.view()
     assert isinstance(caught.value.__cause__, LogDamagedError)
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_missing_line_is_named(log: Journal, number: int) -> None:
-    lines = write_three(log)
-    del lines[number - 1]
-    log.path.write_bytes(b"".join(lines))
-    with pytest.raises(RecordError, match=f"line {number}: "):
-        log.view()
-
-
-def test_swapped_and_doubled_lines_are_damage(log: Journal) -> None:
-    lines = write_three(log)
-    for order in ((1, 0, 2), (0, 1, 1, 2), (0, 0)):
-        log.path.write_bytes(b"".join(lines[i] for i in order))
-        with pytest.raises(RecordError):
-            log.view()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"\n", b"{}\n", b"[]\n", b"null\n", b"\x00\x00\x00\n", b'{"hash": 1}\n', b"\xff\n",
-        b'{"seq":4,"at":"0001-01-01T00:00:00+01:00","kind":"x","data":{},"prev":"","hash":""}\n',
-        b'{"seq":4,"at":7,"kind":"x","data":{},"prev":"","hash":""}\n',
-        b"[" * 100_000 + b"\n",
-    ],
-)  # fmt: skip
-def test_what_is_no_entry_is_damage_and_nothing_is_appended(log: Journal, line: bytes) -> None:
-    write_three(log)
-    before = log.path.read_bytes() + line
-    log.path.write_bytes(before)
-    with pytest.raises(RecordError, match="line 4"):
-        log.view()
-    with pytest.raises(RecordError):
+    before = log.path.read_bytes()
+    with pytest.raises(RecordError, match=r"line 2: "):
         log.append("note", {})
     assert log.path.read_bytes() == before
+
+
+def test_a_torn_tail_is_left_out_and_journalled_with_the_next_entry(log: Journal) -> None:
+    lines = write_three(log)
+    log.path.write_bytes(b"".join(lines[:2]) + lines[2][:-20])
+    assert len(log.view().entries) == 2
+    assert log.append("note", {"n": 4}).seq == 4
+    assert [entry.kind for entry in log.view().entries[2:]] == ["torn_tail", "note"]
 
 
 def test_a_log_continues_where_another_process_stopped(log: Journal) -> None:
@@ -121,36 +87,6 @@ def test_a_log_continues_where_another_process_stopped(log: Journal) -> None:
     entry = open_log(log.path).append("note", {"n": 4})
     assert entry.seq == 4
     assert log.append("note", {"n": 5}).prev == entry.hash
-
-
-@pytest.mark.parametrize("cut", [1, 20, 150])
-def test_a_torn_tail_is_set_aside_and_journalled(log: Journal, cut: int) -> None:
-    lines = write_three(log)
-    torn = lines[2][:-cut]
-    log.path.write_bytes(b"".join(lines[:2]) + torn)
-    assert len(log.view().entries) == 2
-    entry = open_log(log.path).append("note", {"n": 4})
-    assert entry.seq == 4
-    kinds = [(e.kind, e.data) for e in log.view().entries[2:]]
-    assert kinds == [("torn_tail", {"kept_as": "journal.jsonl.torn-1"}), ("note", {"n": 4})]
-    assert log.path.with_name("journal.jsonl.torn-1").read_bytes() == torn
-
-
-def test_torn_tails_do_not_overwrite_each_other(log: Journal) -> None:
-    write_three(log)
-    for number in (1, 2):
-        with log.path.open("ab") as file:
-            file.write(b'{"torn":')
-        log.append("note", {})
-        assert log.path.with_name(f"journal.jsonl.torn-{number}").exists()
-    assert [e.kind for e in log.view().entries].count("torn_tail") == 2
-
-
-def test_a_log_that_is_only_a_torn_line_starts_anew(log: Journal) -> None:
-    log.path.parent.mkdir()
-    log.path.write_bytes(b'{"seq":1')
-    log.append("note", {})
-    assert [e.kind for e in log.view().entries] == ["torn_tail", "note"]
 
 
 def test_a_full_disk_appends_nothing(log: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,33 +139,6 @@ def test_a_write_that_stops_in_the_middle_leaves_whole_lines(tmp_path: Path) -> 
     assert path.read_bytes().endswith(b"\n")
 
 
-WRITER = """
-import sys
-from pathlib import Path
-from runbook_lib.record.journal import Journal
-from runbook_lib.redact import Redactor
-
-log = Journal(Path(sys.argv[1]), redactor=Redactor())
-for number in range(25):
-    log.append("note", {"who": sys.argv[2], "n": number})
-"""
-
-
-@pytest.mark.process
-def test_several_processes_append_to_one_chain(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(path), who], env=environment)
-        for who in ("a", "b", "c")
-    ]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
-    entries = open_log(path).view().entries
-    assert [e.seq for e in entries] == list(range(1, 76))
-    for who in ("a", "b", "c"):
-        assert [e.data["n"] for e in entries if e.data.get("who") == who] == list(range(25))
-
-
 def test_several_threads_append_to_one_chain(log: Journal) -> None:
     threads = [
         threading.Thread(target=lambda: [log.append("note", {}) for _ in range(20)])
@@ -266,24 +175,6 @@ def test_threads_that_read_what_is_new_count_nothing_twice(log: Journal) -> None
     assert all(one == list(range(1, len(one) + 1)) for one in seen)
 
 
-def test_a_lock_that_is_not_released_is_an_error(
-    log: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from filelock import FileLock
-
-    write_three(log)
-    log._file.log._lock.timeout = 0.1
-    with FileLock(f"{log.path}.lock"), pytest.raises(RecordError, match=log.path.name):
-        log.append("note", {})
-    assert log.append("note", {}).seq == 4
-
-
-def test_a_folder_that_cannot_be_made_is_an_error_of_the_tree(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RecordError, match="cannot lock"):
-        open_log(tmp_path / "file" / "journal.jsonl").append("note", {})
-
-
 def test_a_log_that_is_a_folder_is_an_error_of_the_tree(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=tmp_path.name):
         open_log(tmp_path).view()
@@ -305,9 +196,3 @@ def test_whatever_is_written_is_read_back_and_checks(
     written = [log.append("note", item) for item in data]
     assert log.view().entries == written
     assert len(log.path.read_bytes().splitlines()) >= len(data)
-
-
-def test_lone_surrogates_and_line_separators_survive(log: Journal) -> None:
-    text = "a\u2028b\x85c\ud800\r\n\x00"
-    log.append("note", {"text": text})
-    assert log.view().entries[0].data == {"text": text}

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Status, Verdict
 from runbook_lib.policy import Impact, Policy, make_log_entry
 from runbook_lib.record.actions import group_actions
-from tests.support.incidents import Teller, make_incident
+from tests.support.incidents import Teller
 
 POLICY = Policy(needed=["2.1", "2.3"])
-
-
-@pytest.fixture
-def tell(tmp_path: Path) -> Teller:
-    """Return an incident of which nothing was said yet."""
-    return make_incident(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from runbook_lib.report.export import convert, sanitize_html
 from runbook_lib.report.render import CSP
 from runbook_lib.show import plots
 from runbook_lib.show.plots import Picture
-from tests.support.incidents import make_incident
+from tests.support.incidents import Teller, make_incident
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -82,9 +82,8 @@ def test_a_page_is_written_again_only_when_its_notebook_or_its_head_changed(
 
 
 def test_a_report_draws_no_picture_that_was_drawn_while_its_notebooks_ran(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tell: Teller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell = make_incident(tmp_path)
     mark_run("02_signals_detection.ipynb")
     points = [["2026-11-24T03:14:00Z", 1], ["2026-11-24T03:15:00Z", 2]]
     plot = {"title": "Lag", "lines": [{"name": "lag", "points": points}]}

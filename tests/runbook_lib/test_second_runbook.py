@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import io
 import json
-import re
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +14,7 @@ from typing import Any
 import pytest
 from minio import Minio
 
-from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, wait_until
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer
 from tests.support.second_runbook import (
     COMMAND,
     EXAMPLE,
@@ -26,15 +24,14 @@ from tests.support.second_runbook import (
     INBOX,
     hide_packages,
     link_packages,
+    list_foreign,
     make_environment,
+    read_words,
     register,
     run_command,
 )
 
 pytestmark = pytest.mark.process
-
-#: Words of the first runbook, which the second must not say.
-_FOREIGN = r"(?i)\b(labels?|orders?|DAGs?|MinIO|workers?|carriers?|shipments?|parcels?|pending)\b"
 
 
 @pytest.fixture
@@ -86,12 +83,6 @@ def list_keys(client: Minio, store: StoreServer) -> list[str]:
     return sorted(key for key in keys if not key.startswith(".runbook/"))
 
 
-def read_words(page: str) -> str:
-    """Return the words of a page."""
-    text = re.sub(r"(?s)<style>.*?</style>", "", page)
-    return re.sub(r"<[^>]+>", " ", text)
-
-
 def test_the_second_runbook_imports_the_helper_and_the_move_alone() -> None:
     allowed = {*HELPER, "inbox", "pydantic", *sys.stdlib_module_names}
     for path in EXAMPLE.rglob("*.py"):
@@ -131,7 +122,7 @@ def test_a_second_runbook_looks_plans_changes_proves_and_reports(
     report = read_words(Path(fixed["report"]).read_text("utf-8"))
     for words in ("2 files", "moved 2 files to the standby consumer", "never wrote a heartbeat"):
         assert words.lower() in report.lower()
-    assert re.findall(_FOREIGN, report.replace("resume worker", "")) == []  # a move's parameter
+    assert list_foreign(report) == []
     again = runbook(alone, "verify-report", fixed["incident"], store=seaweedfs)
     assert again.returncode == 0, again.stderr
 
@@ -161,43 +152,6 @@ def test_a_move_is_taken_back_by_the_printed_commands(both: Path, seaweedfs: Sto
     assert list_keys(client, seaweedfs) == ["inbox/a.csv", "inbox/b.csv"]
 
 
-def test_a_move_that_is_interrupted_goes_on_with_the_printed_command(
-    both: Path, seaweedfs: StoreServer
-) -> None:
-    client = fill(seaweedfs, *(f"inbox/{number:03}.csv" for number in range(400)))
-    inbox = ("--runbook", "inbox")
-    plan = read_json(runbook(both, *inbox, "plan", "--json", store=seaweedfs))
-    apply = [sys.executable, "-m", "runbook_lib", *inbox, "apply", plan["plan"]]
-    with subprocess.Popen(
-        [*apply, "--approve", plan["sha256"]],
-        cwd=both,
-        env=make_environment(both, seaweedfs),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        wait_until(
-            lambda: any(key.startswith("retry/") for key in list_keys(client, seaweedfs)),
-            what="the first file at its destination",
-        )
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
-    assert process.returncode == 130, said
-    way_on = f"runbook --runbook inbox resume {plan['plan']}"
-    assert way_on in " ".join(said.split())
-
-    command = way_on.split()[1:]
-    resumed = read_json(runbook(both, *command, "--json", store=seaweedfs))
-    # A copy whose answer the interrupt cut off may stay in doubt: at most one window of them.
-    doubts = len(resumed["unproven"])
-    assert doubts <= 16
-    assert resumed["moved"] == 400 - doubts
-    assert resumed["exit_code"] == (3 if doubts else 0)
-    proven = read_json(runbook(both, *inbox, "verify", plan["plan"], "--json", store=seaweedfs))
-    assert (proven["exit_code"], proven["in_place"]) == (resumed["exit_code"], 400 - doubts)
-    assert not any(key.startswith("inbox/") for key in list_keys(client, seaweedfs))
-
-
 def test_a_notebook_that_is_opened_by_hand_finds_its_own_runbook(
     both: Path, seaweedfs: StoreServer
 ) -> None:
@@ -220,7 +174,7 @@ def test_its_command_has_what_it_brings_and_nothing_of_the_first(alone: Path) ->
         assert f" {name} " in shown
     for name in ("drill", "chaos", "stack"):
         assert f" {name} " not in shown
-    assert re.findall(_FOREIGN, shown) == []
+    assert list_foreign(shown) == []
 
 
 def test_without_keys_a_look_says_that_it_is_not_connected(alone: Path) -> None:

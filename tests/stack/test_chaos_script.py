@@ -97,27 +97,3 @@ def _put(stack: RunningStack, key: str) -> None:
     stack.store.put_object(
         "fulfillment-artifacts", key, io.BytesIO(b"real"), 4, metadata={"order-id": "9000001"}
     )
-
-
-def test_the_dry_run_of_the_runbook_lists_and_creates_nothing(stack: RunningStack) -> None:
-    before = list_keys(stack, PREFIX)
-    code, document = run(stack, "--dry-run", "--prefix", "pending/", "--count", "5")
-    assert code == 0, document
-    assert document["results"]["backlog"]["objectsCreated"] == 0
-    assert document["results"]["backlog"]["objectsPlanned"] == 5
-    assert isinstance(document["results"]["backlog"]["waiting"], list)
-    assert list_keys(stack, PREFIX) == before
-
-
-def test_production_is_refused_and_nothing_is_made(stack: RunningStack) -> None:
-    before = list_keys(stack, PREFIX)
-    code, document = run(stack, "--count", "1", RUNBOOK_ENVIRONMENT="production")
-    assert (code, document["status"]) == (2, "error")
-    assert list_keys(stack, PREFIX) == before
-
-
-def test_a_wrong_secret_is_an_expected_failure(stack: RunningStack) -> None:
-    code, document = run(stack, "--count", "1", MINIO_ROOT_PASSWORD="wrong-secret-1")
-    assert code == 2
-    assert "SignatureDoesNotMatch" in document["message"]
-    assert "wrong-secret-1" not in json.dumps(document)

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import pytest
-import requests
 
-from fulfillment.analysis.log_groups import group_lines
 from fulfillment.change.service_actions import plan_service
 from fulfillment.clients import Clients
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
-from runbook_lib.errors import NotFoundError
 from runbook_lib.model import ActionPhase
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
@@ -90,57 +86,6 @@ def test_every_http_system_tells_its_time(clients: Clients) -> None:
     ):  # fmt: skip
         assert abs(client.read_clock() - datetime.now(UTC)) < timedelta(seconds=30)
         assert client.read_health()
-
-
-def test_dataflows_services_are_understood(clients: Clients) -> None:
-    worker = clients.fulfillment.read_worker()
-    assert (worker.pending_prefix, worker.raw["credentials"]) == ("pending/", "present")
-    assert not clients.pipeline.read_dag().is_paused
-    wait_until(lambda: bool(clients.pipeline.list_runs()), what="a run of the DAG")
-    assert {run.state for run in clients.pipeline.list_runs(3)} == {"success"}
-    wait_until(lambda: clients.probe.read_status().ran_at is not None, what="the probe ran")
-    assert any(step.name == "timeline_refresh" for step in clients.probe.read_status().steps)
-    assert isinstance(clients.notifications.list_notifications(datetime.now(UTC)), list)
-    with pytest.raises(NotFoundError):
-        clients.support.read_case("00000000-0000-4000-8000-000000000000")
-
-
-def test_a_ticket_lives_through_its_calls(clients: Clients) -> None:
-    shipments = partial(clients.fulfillment.get, "/fulfillment/shipments", dict, {"limit": 1})
-    wait_until(lambda: bool(shipments()["items"]), what="a shipment")
-    order = int(shipments()["items"][0]["orderId"])
-    support = clients.support
-    case = support.create_case("Where is it?", order_ids=(order,))
-    assert case.order_ids == (order,)
-    base, message = f"/support/cases/{case.id}", {"authorType": "agent", "message": "looking"}
-    support.post(f"{base}/messages", object, message)
-    file = {"file": ("report.html", b"<html></html>")}
-    requests.post(f"{support.url}{base}/attachments", files=file, timeout=20).raise_for_status()
-    timeline = support.refresh_timeline(case.id).timeline
-    assert {"shipment", "conversation", "attachment"} <= {entry.type for entry in timeline}
-    assert all(entry.at is not None for entry in timeline)
-    support.close_case(case.id)
-    assert support.read_case(case.id).status == "closed"
-    assert "shipments" in support.read_collection_failures()
-
-
-def test_services_are_listed_with_logs_and_settings(clients: Clients, stack: RunningStack) -> None:
-    services = clients.services
-    states = {state.name: state for state in services.list_services()}
-    assert states["fulfillment-service"].running
-    assert states["fulfillment-service"].since
-    since = datetime.now(UTC) - timedelta(hours=1)
-    wait_until(
-        lambda: bool(services.read_logs("fulfillment-service", since=since)),
-        what="a line of the log",
-    )
-    lines = services.read_logs("fulfillment-service", since=since)
-    assert any(line.at is not None for line in lines)
-    assert group_lines((line.at, line.text) for line in lines)
-    settings = services.read_effective_settings("fulfillment-service")
-    assert settings["MINIO_ROOT_PASSWORD"] == "equal to the store's"
-    assert settings["PENDING_PREFIX"] == "pending/"
-    assert stack.env["MINIO_ROOT_PASSWORD"] not in str(settings)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from chainlog import read_entries
 from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
-from dataflow_stack.supervisor import Supervisor
 from fulfillment.analysis.causes import CAUSES
 from fulfillment.sections import SECTIONS
 from runbook_lib.record.manifest import verify_incident
@@ -88,17 +86,6 @@ def broken(stack: RunningStack, fault: str) -> Iterator[None]:
         FAULTS[fault].restore(config)
         wait_until(lambda: not stack.list_keys("pending/1"), what="the orders' labels leave")
         wait_until(lambda: not stack.list_keys("pending/1"), what="the orders' labels leave")
-
-
-@contextmanager
-def stopped(stack: RunningStack, service: str) -> Iterator[None]:
-    """Stop a service of the stack, and start it again whatever happens."""
-    supervisor = Supervisor(load_config(home=stack.home).remembered())
-    supervisor.stop(service)
-    try:
-        yield
-    finally:
-        supervisor.start(service)
 
 
 def stuck_labels(stack: RunningStack, orders: int = 4) -> list[str]:
@@ -322,31 +309,6 @@ def test_a_release_by_hand_is_bound_to_its_plan_and_proven(
         assert (code, resumed["is_held"]) == (0, False)
 
 
-def test_investigate_tells_healthy_incident_and_unreadable_apart(
-    stack: RunningStack, runbook: Runbook
-) -> None:
-    code, healthy = runbook("investigate")
-    assert (code, healthy["verdict"]) == (0, "healthy"), healthy
-    with stopped(stack, "prometheus"):
-        code, blind = runbook("investigate")
-        assert (code, blind["verdict"]) == (4, "unknown"), blind
-        assert {"1.3", "2.1"} <= {u["step"] for u in blind["unknown"]}
-        assert all(u["reason"] for u in blind["unknown"])
-        with broken(stack, "pipeline_paused"):
-            stuck_labels(stack)
-            code, proven = runbook("investigate")
-            assert (code, proven["verdict"]) == (3, "incident")
-            status = {r["step"]: r["status"] for r in proven["readings"]}
-            assert (status["2.1"], status["2.3"]) == ("unknown", "breach")
-    with broken(stack, "pipeline_paused"):
-        stuck_labels(stack)
-        wait_until(lambda: is_firing(stack), what="FulfillmentDelay fires")
-        code, incident = runbook("investigate")
-        assert (code, incident["verdict"]) == (3, "incident")
-        supported = [c["name"] for c in incident["causes"] if c["status"] == "supported"]
-        assert supported == ["pipeline_paused"]
-
-
 def test_the_synthetic_drill_needs_nothing_of_our_own_stack(
     stack: RunningStack, runbook: Runbook
 ) -> None:
@@ -363,70 +325,3 @@ def test_the_synthetic_drill_needs_nothing_of_our_own_stack(
     assert (drill["objects_lost"], drill["reverted"]) == (None, True)  # nothing was moved
     assert read_bucket(stack, "chaos/") == {}
     assert {k: v for k, v in read_bucket(stack, "").items() if k in before} == before
-
-
-def test_section_6_stops_at_the_plan_without_an_approval(
-    stack: RunningStack, runbook: Runbook
-) -> None:
-    with broken(stack, "pipeline_paused"):
-        keys = stuck_labels(stack)
-        code, done = runbook("run", "05", "06")
-        assert code == 5
-        assert done["notebooks"][-1]["status"] == "stopped_at_plan"
-        assert {"6.1", "6.2"} <= {plan["step"] for plan in done["plans"]}
-        assert set(keys) <= set(read_bucket(stack, "pending/"))
-
-
-def test_production_forbids_chaos_and_drills(runbook: Runbook) -> None:
-    for arguments in (("drill",), ("chaos", "create", "--count", "1")):
-        code, document = runbook(*arguments, RUNBOOK_ENVIRONMENT="production")
-        assert (code, document["schema"]) == (5, "runbook/error/1")
-
-
-def test_ctrl_c_ends_with_130_and_a_report(stack: RunningStack, runbook: Runbook) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runbook_lib", "investigate", "--json"],
-        env=runbook.environment,
-        cwd=runbook.home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_until(lambda: any(runbook.home.glob("inc-*/notebooks/02_*.ipynb")), what="a notebook runs")
-    process.send_signal(signal.SIGINT)
-    out, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
-    assert "Task exception" not in told
-    assert json.loads(out)["exit_code"] == 130
-    folder = next(runbook.home.glob("inc-*"))
-    assert (folder / "report.html").stat().st_size > 0
-    assert [e.kind for e in read_entries(folder / "journal.jsonl")][-1] == "interrupted"
-
-
-def test_ctrl_c_in_a_drill_takes_its_fault_back_and_says_so(
-    stack: RunningStack, runbook: Runbook
-) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runbook_lib", "drill", "--scenario", "synthetic"],
-        env=runbook.environment,
-        cwd=runbook.home,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    notebook = "inc-*/notebooks/02_*.ipynb"
-    wait_until(lambda: any(runbook.home.glob(notebook)), what="a notebook runs", deadline_s=120)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=90)
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
-    assert "Task exception" not in told
-    again = "Do it again with: runbook drill --scenario synthetic"
-    sentence = f"runbook: Interrupted. The drill's fault is taken back. {again}"
-    assert told.splitlines()[-1] == sentence
-    assert read_bucket(stack, "chaos/") == {}
-    folder = next(folder.parents[1] for folder in runbook.home.glob(notebook))
-    kinds = [entry.kind for entry in read_entries(folder / "journal.jsonl")]
-    assert kinds.count("interrupted") == 1
-    assert (folder / "report.html").stat().st_size > 0

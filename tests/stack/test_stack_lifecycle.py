@@ -12,7 +12,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import requests
 from typer.testing import CliRunner
 
 from dataflow_stack import local
@@ -101,36 +100,6 @@ def test_labels_flow_from_pending_to_ready_and_the_shipment_follows(stack: Runni
         bucket_name=stack.env["FULFILLMENT_BUCKET"], object_name=min(wanted)
     )
     assert body.content_type == "application/pdf"
-
-
-def test_a_paused_dag_really_stops_releases(stack: RunningStack) -> None:
-    url, dag = stack.env["FULFILLMENT_URL"], f"/api/v2/dags/{stack.env['PIPELINE_DAG_ID']}"
-
-    def set_paused(paused: bool) -> None:
-        answer = requests.patch(
-            stack.env["PIPELINE_URL"] + dag, json={"is_paused": paused}, timeout=10
-        )
-        answer.raise_for_status()
-
-    set_paused(True)
-    try:
-        keys = set(wait_for_artifacts(url, inject_orders(url, 2)))
-        passes_after = stack.get("FULFILLMENT_URL", "/fulfillment/worker")["lastRunAt"]
-        for _ in range(3):
-            answer = requests.post(f"{url}/fulfillment/worker/run", timeout=10)
-            assert answer.status_code == 202
-            seen = passes_after
-
-            def ran_again(seen: str = seen) -> bool:
-                now = stack.get("FULFILLMENT_URL", "/fulfillment/worker")["lastRunAt"]
-                return bool(now > seen)
-
-            wait_until(ran_again, what="the worker made another pass")
-            passes_after = stack.get("FULFILLMENT_URL", "/fulfillment/worker")["lastRunAt"]
-        assert keys <= set(stack.list_keys("pending/"))
-    finally:
-        set_paused(False)
-    wait_until(lambda: not keys & set(stack.list_keys("pending/")), what="the labels left")
 
 
 def test_data_survives_down_and_up(tmp_path: Path) -> None:

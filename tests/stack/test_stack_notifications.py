@@ -11,7 +11,6 @@ import requests
 
 from dataflow_stack.config import load_config
 from dataflow_stack.faults import FAULTS
-from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from tests.support.stack import RunningStack, stack, wait_until
 
 __all__ = ["stack"]
@@ -32,24 +31,6 @@ def is_delay(status: str, *, drill: bool) -> Callable[[dict[str, Any]], bool]:
         item["status"] == status
         and "FulfillmentDelay" in item["alertnames"]
         and item["drill"] == drill
-    )
-
-
-def test_late_labels_that_wait_page_on_all_channels_and_resolve(stack: RunningStack) -> None:
-    config, since = load_config(stack.home).remembered(), datetime.now(UTC)
-    url = stack.env["FULFILLMENT_URL"]
-    FAULTS["pipeline_paused"].on(config)
-    try:
-        wait_for_artifacts(url, inject_orders(url, 3))
-        wait_until(
-            lambda: heard(stack, since, is_delay("firing", drill=False)) == CHANNELS,
-            what="the alert reached all channels",
-        )
-    finally:
-        FAULTS["pipeline_paused"].off(config)
-    wait_until(
-        lambda: heard(stack, since, is_delay("resolved", drill=False)) == CHANNELS,
-        what="its resolution reached all channels",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,20 @@ COMMAND = "[console_scripts]\nrunbook = runbook_lib.cli:main\n"
 FIRST_RUNBOOK = "[runbook]\nfulfillment = fulfillment.runbook:RUNBOOK\n"
 FIRST_RUNBOOK += "[runbook.commands]\nstack = dataflow_stack.cli:app\n"
 INBOX = "[runbook]\ninbox = inbox.runbook:RUNBOOK\n"
+
+
+#: Words of the first runbook, which the second must not say.
+_FOREIGN = r"(?i)\b(labels?|orders?|DAGs?|MinIO|workers?|carriers?|shipments?|parcels?|pending)\b"
+
+
+def read_words(page: str) -> str:
+    """Return the words of a page."""
+    return re.sub(r"(?s)<style>.*?</style>|<[^>]+>", " ", page)
+
+
+def list_foreign(text: str) -> list[str]:
+    """Return the words of the first runbook; a move has a parameter that is named like one."""
+    return re.findall(_FOREIGN, text.replace("resume worker", ""))
 
 
 def link_packages(site: Path, names: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ import requests
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from tests.support.gateway import find_free_ports
+from tests.support.gateway import ACCESS_KEY, SECRET_KEY, StoreServer, find_free_ports
 from tests.support.stack import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -311,6 +311,15 @@ class Service:
             return all(line.endswith(" 0.0") for line in lines)
 
         wait_until(is_done, what=f"all is delivered\n{self.log}", deadline_s=deadline_s)
+
+
+def get_settings(store: StoreServer) -> dict[str, str]:
+    """Return the settings by which a service finds a store."""
+    return {
+        "MINIO_ENDPOINT": store.endpoint,
+        "MINIO_ROOT_USER": ACCESS_KEY,
+        "MINIO_ROOT_PASSWORD": SECRET_KEY,
+    }
 
 
 def make_service(

@@ -1,0 +1,15 @@
+"""An incident to tell of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.incidents import Teller, make_incident
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Teller:
+    """Return an incident of which nothing was said yet."""
+    return make_incident(tmp_path)
