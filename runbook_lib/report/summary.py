@@ -32,12 +32,9 @@ from ..model import (
 from ..policy import say_causes, say_main_causes
 from ..record.actions import ActionRecord, say_cut_off
 from ..record.detection import (
-    Moment,
     find_detection,
-    find_slowest,
     list_moments,
     list_triggers,
-    say_faster,
 )
 from ..record.incident import ENDED_WELL
 from ..record.notes import list_follow_ups
@@ -240,13 +237,6 @@ def _say_span(start: datetime, end: datetime) -> str:
     return format_duration(max(end - start, timedelta(0)))
 
 
-def _say_slowest(moment: Moment) -> str:
-    """Return how long it took until a moment; empty for the first moment."""
-    if moment.after is None:
-        return ""
-    return f"the slowest part took {format_duration(moment.after)}: until {moment.name}"
-
-
 def tabulate_detection(model: ReportModel) -> list[dict[str, str]]:
     """Return a row for each moment of the detection that is known."""
     rows = []
@@ -259,17 +249,6 @@ def tabulate_detection(model: ReportModel) -> list[dict[str, str]]:
         }
         rows.append(row)
     return rows
-
-
-def say_how_faster(model: ReportModel) -> str:
-    """Say which part of the detection took longest, and what makes it faster.
-
-    Empty when no part took any time.
-    """
-    slowest = find_slowest(list_moments(model.journal))
-    if slowest is None:
-        return ""
-    return f"{_capitalise(_say_slowest(slowest))}. {say_faster(slowest)}"
 
 
 def tabulate_follow_ups(model: ReportModel) -> list[dict[str, str]]:

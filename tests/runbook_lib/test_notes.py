@@ -14,7 +14,7 @@ from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
 from runbook_lib.errors import UsageError
 from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Lesson, Note, Verdict
-from runbook_lib.record.detection import find_slowest, list_moments, list_triggers
+from runbook_lib.record.detection import list_moments, list_triggers
 from runbook_lib.record.history import list_history
 from runbook_lib.record.incident import HAND, Incident, create_incident
 from runbook_lib.record.notes import list_follow_ups, list_lessons, parse_due, write_note
@@ -212,13 +212,6 @@ class TestDetection:
         assert row.detect_s == 120
         fact = list_facts(ReportModel(tell.incident, SECTIONS))["Detected"]
         assert fact.text.startswith("2 min after")
-
-    def test_the_slowest_moment_has_the_longest_time_before_it(self, tell: Teller) -> None:
-        self.tell_all(tell)
-
-        slowest = find_slowest(list_moments(tell.incident.journal.view()))
-        assert slowest is not None
-        assert slowest.name == "somebody looked"
 
     @pytest.mark.parametrize("by", ["3.3", HAND])
     def test_the_trouble_began_no_later_than_the_step_that_opened_the_incident(
