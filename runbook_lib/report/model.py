@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..errors import RecordError
 from ..model import SIGNS, Conclusion, Json, NotebookEntry, Reading, Role, Status
 from ..policy import Policy
 from ..record.actions import ActionRecord, group_actions
-from ..record.incident import ENDED_WELL, Incident, list_incidents
+from ..record.incident import ENDED_WELL, Incident
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
@@ -157,8 +156,6 @@ class ReportModel:
     tried : actions that were approved, refused, carried out, or failed, sorted by when that
         happened
     remedies : those of ``tried`` that belong to the section that reads recovery; if none does, all
-    repaired_in : places of the reports of incidents with a verified remedy that was carried out
-        between ``since`` and ``until``
     waiting : actions that wait for approval: the newest of each step; none once the verdict is good
         or the incident is closed
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
@@ -206,7 +203,6 @@ class ReportModel:
         self.tried.sort(key=lambda action: action.decisive.seq)
         remedies = [action for action in self.tried if self._is_remedy(action)]
         self.remedies = remedies or self.tried
-        self.repaired_in = self._list_repaired_in(incident)
         self.waiting = self._list_waiting()
         self.drill = [entry for entry in self.journal.entries if entry.kind == "drill"]
         self.begin = datetime.min.replace(tzinfo=UTC)
@@ -271,25 +267,6 @@ class ReportModel:
         """Tell whether an action belongs to the section that reads recovery."""
         section = self.find_section_of(action.first.step)
         return section is self.section_with(Role.RECOVERY)
-
-    def _list_repaired_in(self, incident: Incident) -> list[str]:
-        """Return the places of reports of incidents with a verified remedy during this trouble."""
-        if self.since is None or self.until is None:
-            return []
-        places = []
-        for folder in list_incidents(incident.folder.parent):
-            other = Incident(folder, redactor=incident.redactor)
-            with suppress(RecordError):
-                closed_at = other.state.closed_at
-                if closed_at is not None and closed_at < self.since:
-                    continue
-                for action in group_actions(other.journal.view().actions):
-                    applied = action.applied if action.is_verified else None
-                    is_in_time = applied and self.since <= applied.at <= self.until
-                    if is_in_time and self._is_remedy(action):
-                        places.append(f"../{folder.name}/report.html")
-                        break
-        return places
 
     def _list_waiting(self) -> list[ActionRecord]:
         """Return the newest action of each step that waits for its approval.

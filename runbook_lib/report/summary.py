@@ -528,10 +528,7 @@ def _describe_changes(model: ReportModel) -> Fact:
         main = [action for action in done if action in model.remedies]
         fact = _describe_done(model, main or done)
         begun = [action for action in cut_off if action in model.remedies]
-        texts = [str(fact), *_list_begun(model, begun), *_list_mended_elsewhere(model)]
-        taken_back = _find_taken_back(model)
-        if taken_back and (model.until is None or taken_back <= model.until):
-            texts.append(_say_taken_back(taken_back))
+        texts = [str(fact), *_list_begun(model, begun)]
         return Fact("; ".join(texts))
     if cut_off:
         text = "; ".join(_list_begun(model, cut_off))
@@ -539,42 +536,7 @@ def _describe_changes(model: ReportModel) -> Fact:
         return Fact(_capitalise(text), newest.reason)
     if model.waiting:
         return Fact("nothing yet", _count_waiting(model))
-    return Fact("nothing was changed in this incident", _say_how_it_ended(model))
-
-
-def _say_how_it_ended(model: ReportModel) -> str:
-    """Say what ended trouble without a change of ours; empty: nothing says that it ended."""
-    taken_back = _find_taken_back(model)
-    if taken_back:
-        return _say_taken_back(taken_back)
-    if model.repaired_in:
-        places = ", ".join(model.repaired_in)
-        return f"a repair was carried out and verified in another incident: {places}"
-    if model.facts.get("fault_drill"):
-        return "the trouble came from a drill's fault; the drill's report says how it ended"
-    if model.verdict is Verdict.FIXED:
-        return "no action of this incident ended it"
-    return ""
-
-
-def _find_taken_back(model: ReportModel) -> datetime | None:
-    """Return when this drill took its fault back; None: it did not."""
-    times = [entry.at for entry in model.drill if entry.data.get("event") == "reverted"]
-    return min(times, default=None)
-
-
-def _say_taken_back(at: datetime) -> str:
-    return f"the drill took its fault back at {at:%H:%M:%SZ}"
-
-
-def _list_mended_elsewhere(model: ReportModel) -> Iterator[str]:
-    """Say which causes ended without an action of this incident; nothing while there is trouble.
-
-    A drill takes its fault back itself, and its timeline says so.
-    """
-    causes = model.policy.list_mended_elsewhere(model.journal)
-    if causes and model.is_good and not model.drill:
-        yield f"{say_causes(causes)}: ended without an action of this incident"
+    return Fact("nothing was changed in this incident")
 
 
 def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
