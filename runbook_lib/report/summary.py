@@ -26,7 +26,6 @@ from ..model import (
     Role,
     Status,
     Verdict,
-    format_time,
     parse_time,
 )
 from ..policy import say_causes, say_main_causes
@@ -520,60 +519,26 @@ def _describe_actions(model: ReportModel) -> Fact:
 
 
 def _describe_changes(model: ReportModel) -> Fact:
-    """Return what was carried out and what was cut off; without any, what waits for approval."""
-    done = [action for action in model.tried if action.applied]
-    cut_off = [action for action in model.tried if action.is_cut_off]
-    if done:
-        # Actions that are no remedy, such as an exercise, are named only if no remedy was done.
-        main = [action for action in done if action in model.remedies]
-        fact = _describe_done(model, main or done)
-        begun = [action for action in cut_off if action in model.remedies]
-        texts = [str(fact), *_list_begun(model, begun)]
-        return Fact("; ".join(texts))
-    if cut_off:
-        text = "; ".join(_list_begun(model, cut_off))
-        newest = cut_off[-1].last
-        return Fact(_capitalise(text), newest.reason)
+    """Return what was carried out or begun; without any, how many plans wait for approval."""
+    begun = [action for action in model.tried if action.applied or action.is_cut_off]
+    # Actions that are no remedy, such as an exercise, are named only if no remedy was begun.
+    main = [action for action in begun if action in model.remedies]
+    if begun:
+        return _describe_begun(model, main or begun)
     if model.waiting:
-        return Fact("nothing yet", _count_waiting(model))
+        count = count_of(len(model.waiting), "plan")
+        return Fact("nothing yet", f"{count} waiting for approval")
     return Fact("nothing was changed in this incident")
 
 
-def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
-    """Say of each action that was cut off what it was, and what became of it."""
-    describe = model.policy.describe_action
-    return [f"{describe(action)}: {say_cut_off(action)}" for action in actions]
-
-
-def _count_waiting(model: ReportModel) -> str:
-    """Return how many plans wait for approval, and how many expired without approval."""
-    expired = [action for action in model.waiting if _has_expired(model, action)]
-    waiting = len(model.waiting) - len(expired)
-    parts = []
-    if waiting:
-        verb = "waits" if waiting == 1 else "wait"
-        parts.append(f"{count_of(waiting, 'plan')} {verb} for approval")
-    if expired:
-        parts.append(f"{count_of(len(expired), 'plan')} expired without approval")
-    return ", ".join(parts)
-
-
-def _has_expired(model: ReportModel, action: ActionRecord) -> bool:
-    """Tell whether a plan had expired by the time of the journal's newest entry."""
-    expires_at = str(action.result(ActionPhase.PLANNED).get("expires_at") or "")
-    newest_at = model.journal.last_at
-    if not expires_at or newest_at is None:
-        return False
-    return expires_at < format_time(newest_at)
-
-
-def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
-    """Return what was carried out, how far it is proven, and who approved it."""
+def _describe_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
+    """Return what each action did, how far it is proven or came, and who approved it."""
     sentences = []
     approvers = []
     for action in actions:
         change = model.policy.describe_action(action)
-        proof = model.policy.describe_proof(action)
+        is_cut_off = action.is_cut_off
+        proof = say_cut_off(action) if is_cut_off else model.policy.describe_proof(action)
         sentences.append(f"{change} ({proof})")
         if action.approver:
             approvers.append(action.approver)
@@ -971,7 +936,7 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
     yield from begun
     words_said = {word for text, _ in begun for word in text.split()}
     for action in model.waiting:
-        yield _say_waiting(model, action), (action.first.step,)
+        yield _say_waiting(action), (action.first.step,)
     newest = {action.first.step: action for action in model.tried}
     for action in model.tried:
         last = action.last
@@ -987,16 +952,13 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
             yield text, steps
 
 
-def _say_waiting(model: ReportModel, action: ActionRecord) -> str:
-    """Say until when a plan waits for approval, or that it has expired."""
-    text = f"{action.first.action} on {action.first.target} is planned"
-    expires_at = action.result(ActionPhase.PLANNED).get("expires_at", "")
-    time_of_day = str(expires_at)[11:19]
-    if _has_expired(model, action):
-        return f"{text}, and the plan expired at {time_of_day}Z: plan again"
-    if time_of_day:
-        return f"{text} and waits for approval until {time_of_day}Z"
-    return f"{text} and waits for approval"
+def _say_waiting(action: ActionRecord) -> str:
+    """Say until when a plan waits for approval."""
+    text = f"{action.first.action} on {action.first.target} is planned and waits for approval"
+    expires_at = action.result(ActionPhase.PLANNED).get("expires_at")
+    if expires_at:
+        text += f" until {parse_time(str(expires_at)):%H:%M:%SZ}"
+    return text
 
 
 def _list_open_steps(model: ReportModel) -> Iterator[Open]:
