@@ -37,7 +37,6 @@ from ..record.detection import (
 )
 from ..record.incident import ENDED_WELL
 from ..record.notes import list_follow_ups
-from ..record.view import get_number
 from ..runbook import name_runbook
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
 from .model import ReportModel
@@ -316,75 +315,30 @@ def _capitalise(text: str) -> str:
 
 
 def _describe_event(model: ReportModel) -> Fact:
-    """Return what happened, in the words of one look at the signals.
-
-    The look is the first after the highest backlog that concluded that there is an incident;
-    without one, the newest that did, and then the note begins with that backlog. The note says how
-    much waited at the last reading. If no look saw an incident, the text is the first two breaches;
-    without breaches, what the newest look concluded. If all is well, and no symptom was seen, the
-    note is what was wrong all the same.
-    """
+    """Return what the first look that saw an incident concluded; if all is well, why."""
+    look = _find_first_sight(model)
+    if look is not None:
+        return Fact(look.summary)
     if model.verdict is Verdict.HEALTHY and model.judgement is not None:
-        return Fact(model.judgement.reason, _say_what_was_wrong(model))
-    # A conclusion with findings is a diagnosis: it says why, not what happened.
-    looks = [look for look in model.journal.conclusions if not look.findings]
+        return Fact(model.judgement.reason)
+    if model.journal.readings:
+        return Fact("no look concluded that there is an incident")
+    return Fact("nothing was read yet")
+
+
+def _find_first_sight(model: ReportModel) -> Conclusion | None:
+    """Return the first conclusion that saw an incident; if it can, of the section with the alert.
+
+    A conclusion with findings is a diagnosis: it says why, not what happened.
+    """
+    looks = model.journal.conclusions
     signals = model.section_with(Role.ALERT)
     if signals is not None and signals.conclusions:
         looks = signals.conclusions
-    incidents = [look for look in looks if look.verdict is Verdict.INCIDENT]
-    breaches = [reading for reading in model.journal.readings if reading.status is Status.BREACH]
-    if incidents:
-        peak = _find_peak(breaches)
-        peak_seq = peak.seq if peak else 0
-        after_peak = [look for look in incidents if look.seq > peak_seq]
-        chosen = after_peak[0] if after_peak else incidents[-1]
-        notes = [_say_last_backlog(model, chosen.seq)]
-        if peak and not after_peak:
-            at = f"{peak.observed_at:%H:%M:%SZ}"
-            most = f"highest reading of {peak.step}, {at}: {say_reading(peak)}"
-            newest = [r for r in model.journal.readings if r.role is Role.BACKLOG][-1]
-            # If the highest backlog is the last one, it is not said twice.
-            notes = [most] if newest is peak else [most, *notes]
-        return Fact(chosen.summary, "; ".join(note for note in notes if note))
-    if breaches:
-        sentences = [
-            f"{breach.name}: {say_reading(breach)} at {breach.observed_at:%H:%M:%SZ}"
-            for breach in breaches[:2]
-        ]
-        notes = [breaches[0].reason, _say_last_backlog(model, breaches[0].seq)]
-        return Fact("; ".join(sentences), "; ".join(note for note in notes if note))
-    if looks:
-        return Fact(looks[-1].summary)
-    return Fact("no breach was read" if model.journal.readings else "nothing was read yet")
-
-
-def _say_what_was_wrong(model: ReportModel) -> str:
-    """Return the first breach of a step that others rest on, and the first reading that failed.
-
-    A reading that failed counts only if a verdict needs it.
-    """
-    readings = model.journal.readings
-    grounds = [r for r in readings if r.status is Status.BREACH and r.role is Role.GROUND]
-    unread = [r for r in readings if r.status is Status.UNKNOWN and r.is_needed]
-    wrong = (*grounds[:1], *unread[:1])
-    return "; ".join(f"{r.name} at {r.observed_at:%H:%M:%SZ}: {r.reason}" for r in wrong)
-
-
-def _say_last_backlog(model: ReportModel, seq: int) -> str:
-    """Return how much waited when it was last read; empty if that is older than entry ``seq``."""
-    backlog = [r for r in model.journal.readings if r.role is Role.BACKLOG]
-    if not backlog or backlog[-1].seq < seq:
-        return ""
-    newest = backlog[-1]
-    words, _, _ = newest.reason.partition("; ")
-    last = f"last reading of {newest.step}, {newest.observed_at:%H:%M:%SZ}"
-    return f"{last}: {words or say_reading(newest)}"
-
-
-def _find_peak(breaches: Sequence[Reading]) -> Reading | None:
-    """Return the first breach that shows the highest backlog; None without one."""
-    backlog = [breach for breach in breaches if breach.role is Role.BACKLOG]
-    return max(backlog, key=get_number, default=None)
+    for look in looks:
+        if look.verdict is Verdict.INCIDENT and not look.findings:
+            return look
+    return None
 
 
 def _describe_cause(model: ReportModel) -> Fact:
@@ -700,23 +654,10 @@ def _list_recent(model: ReportModel) -> list[Event]:
 
 
 def _list_incident_seen(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield the first conclusion that saw an incident; nothing if an alert shows it already.
-
-    A conclusion with findings is left out: ``_list_cause`` shows it.
-    """
-    for event in list_observed(model):
-        if event.kind == "alert" and "firing" in event.text:
-            return
-    for conclusion in model.journal.conclusions:
-        if conclusion.verdict is Verdict.INCIDENT and not conclusion.findings:
-            yield TimelineRow(
-                at=conclusion.at,
-                tone="incident",
-                text="Incident seen",
-                note=conclusion.summary,
-                seq=conclusion.seq,
-            )
-            return
+    """Yield the first conclusion that saw an incident."""
+    look = _find_first_sight(model)
+    if look is not None:
+        yield TimelineRow(look.at, "incident", "Incident seen", look.summary, look.seq)
 
 
 def _list_cause(model: ReportModel, cause: Finding) -> Iterator[TimelineRow]:
