@@ -50,8 +50,6 @@ _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Ver
 #: Roles of the steps that leave something open while they cannot be read.
 _MUST_BE_READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
 _NO_CAUSE = "the cause is not proven"
-#: The statuses of a cause that is no longer there.
-_GONE = (CauseStatus.PAST, CauseStatus.REFUTED)
 _MOST_ROWS = 20
 #: How long before the opening an alert may have fired, and have made somebody look.
 _BEFORE_OPENING = timedelta(minutes=1)
@@ -347,12 +345,6 @@ def _describe_cause(model: ReportModel) -> Fact:
         causes = say_causes(model.causes)
         return Fact(_capitalise(causes), _explain_causes(model))
     if model.verdict is Verdict.HEALTHY:
-        open_then: list[str] = []
-        for entry in model.journal.entries:
-            open_then += entry.data.get("open_then") or ()
-        if open_then:
-            names = ", ".join(dict.fromkeys(open_then))
-            return Fact("there was no trouble any more", f"open while the alerts fired: {names}")
         return Fact("there was no trouble")
     if model.journal.findings():
         return Fact(_NO_CAUSE)
@@ -375,17 +367,11 @@ def _explain_causes(model: ReportModel) -> str:
 
 
 def _say_reason(model: ReportModel, cause: Finding) -> str:
-    """Return when a conclusion first gave a cause's reason, the reason, and whether it is past."""
-    ending = ", past at the last look" if cause.name in _list_past(model) else ""
+    """Return a cause's reason, and when a conclusion first gave it."""
     for conclusion in model.journal.conclusions:
         if cause in conclusion.findings:
-            return f"found at {conclusion.at:%H:%M:%SZ}{ending}: {cause.reason}"
+            return f"found at {conclusion.at:%H:%M:%SZ}: {cause.reason}"
     return cause.reason
-
-
-def _list_past(model: ReportModel) -> set[str]:
-    """Return the names of the causes that the newest diagnosis found past, or refuted."""
-    return {finding.name for finding in model.journal.findings() if finding.status in _GONE}
 
 
 def _describe_start(model: ReportModel) -> Fact:
