@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 from chainlog import Entry
@@ -35,9 +35,7 @@ from ..record.detection import (
     list_moments,
     list_triggers,
 )
-from ..record.incident import ENDED_WELL
 from ..record.notes import list_follow_ups
-from ..runbook import name_runbook
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
 from .model import ReportModel
 
@@ -389,7 +387,7 @@ def _format_local(at: datetime) -> str:
 
 
 def _describe_end(model: ReportModel) -> Fact:
-    """Return from when on all stayed well; else that this is not known, or not yet so."""
+    """Return when the last symptom or alert had ended; else that this is not known, or not yet."""
     since = model.since
     end = model.until
     if since is None:
@@ -399,27 +397,9 @@ def _describe_end(model: ReportModel) -> Fact:
         duration = format_duration(end.replace(microsecond=0) - since.replace(microsecond=0))
         note = f"{_format_local(end)}; {duration} until the last symptom or alert had ended"
         return Fact(format_value(end), note)
-    if model.verdict is Verdict.FIXED_ALERT_DECAYING:
-        return Fact("not yet", "the symptom is over, and an alert still fires")
     if model.verdict is Verdict.FIXED:
-        return Fact("not known", f"no metric tells since when all is well{_say_found_well(model)}")
-    newest_at = model.journal.readings[-1].at
-    duration = format_duration(newest_at - since)
-    note = f"no recovery measured; last look at {newest_at:%H:%M:%SZ}, {duration} after it began"
-    # The page names these incidents anyway, and no incident goes on with a drill's trouble.
-    named = ("followed_by", "same_as", "drill")
-    needs_no_advice = any(model.facts.get(name) for name in named)
-    if model.facts.get("closed_at") and not needs_no_advice:
-        look_up = name_runbook("`runbook incidents` names where")
-        note += f"; closed all the same. If the trouble went on, {look_up}"
-    return Fact("not yet", note)
-
-
-def _say_found_well(model: ReportModel) -> str:
-    """Say when a conclusion first found all well, and none found trouble later; may be empty."""
-    newest_first = reversed(model.journal.conclusions)
-    well = list(takewhile(lambda conclusion: conclusion.verdict in ENDED_WELL, newest_first))
-    return f"; a look found it so at {well[-1].at:%H:%M:%SZ}" if well else ""
+        return Fact("not known", "no metric tells since when all is well")
+    return Fact("not yet")
 
 
 def _describe_severity(model: ReportModel) -> Fact:

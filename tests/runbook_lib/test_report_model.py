@@ -1053,31 +1053,6 @@ def test_one_trigger_of_several_causes_does_not_stand_for_all(
     assert words in list_facts(model_of(tell.incident))["Trigger"].note
 
 
-def test_an_end_that_no_metric_tells_is_told_by_the_look_that_found_it(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.read("2.1", "lag", "breach")
-    times = []
-    for verdict in (Verdict.FIXED, Verdict.NOT_FIXED, Verdict.FIXED, Verdict.FIXED):
-        tell.conclude(verdict, "so it is")
-        times.append(tell.incident.journal.view().conclusions[-1].at)
-    model = model_of(tell.incident)
-    model.verdict = Verdict.FIXED
-    until = list_facts(model)["Until"]
-    assert until.text == "not known"
-    assert until.note.endswith(f"at {times[2]:%H:%M:%SZ}")
-
-
-def test_a_close_in_the_middle_of_trouble_says_where_it_may_go_on(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.read("2.1", "lag", "breach")
-    before = list_facts(model_of(tell.incident))["Until"]
-    tell.incident.close(Verdict.INCIDENT)
-    after = list_facts(model_of(tell.incident))["Until"]
-    assert (before.text, after.text) == ("not yet", "not yet")
-    assert "`runbook incidents`" not in before.note
-    assert "`runbook incidents`" in after.note
-
-
 def test_what_alerts_did_before_a_look_that_saw_no_trouble_is_another_story(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     events = [
