@@ -191,44 +191,25 @@ def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
 def _describe_trigger(model: ReportModel) -> Fact:
     """Return the first change that began the trouble, if a system recorded one."""
     triggers = list_triggers(model.journal)
-    if not triggers:
-        if model.verdict is Verdict.HEALTHY:
-            return Fact("–")
-        return Fact("not known", "no system tells who or what began it")
-    first = triggers[0]
-    note = f"{format_value(first.at)}, as {first.source} says"
-    # Two systems may report one event. So the triggers of a single cause are not counted.
-    if len(model.causes) > 1:
-        known = count_of(len(triggers), "trigger")
-        note += f"; {known} known, of {count_of(len(model.causes), 'cause')}"
-    return Fact(_capitalise(first.text), note)
+    if triggers:
+        first = triggers[0]
+        return Fact(_capitalise(first.text), f"{format_value(first.at)}, as {first.source} says")
+    if model.verdict is Verdict.HEALTHY:
+        return Fact("–")
+    return Fact("not known", "no system tells who or what began it")
 
 
 def _describe_detection(model: ReportModel) -> Fact:
-    """Return what detected the trouble, how long after the first sign, and the other moments."""
+    """Return what detected the trouble, and how long after the first sign."""
     if model.is_continued:
         return Fact("by the incident before this one", str(model.facts.get("previous") or ""))
     moments = list_moments(model.journal)
     first = find_detection(moments)
     if first is None:
         return Fact("–")
-    began_at = moments[0].at
-    notes = [
-        f"{moment.name} after {_say_span(began_at, moment.at)}"
-        for moment in moments[1:]
-        if moment is not first
-    ]
-    triggers = list_triggers(model.journal)
-    if triggers and triggers[0].at < began_at:
-        span = _say_span(triggers[0].at, began_at)
-        notes.append(f"that sign came {span} after the trigger")
-    text = f"{_say_span(began_at, first.at)} after the first sign of trouble: {first.name}"
-    return Fact(text, "; ".join(notes))
-
-
-def _say_span(start: datetime, end: datetime) -> str:
-    """Return how much later one time is than another; 0 s if it is earlier."""
-    return format_duration(max(end - start, timedelta(0)))
+    # A look may have come before the first sign.
+    span = max(first.at - moments[0].at, timedelta(0))
+    return Fact(f"{format_duration(span)} after the first sign of trouble: {first.name}")
 
 
 def tabulate_detection(model: ReportModel) -> list[dict[str, str]]:

@@ -1008,16 +1008,6 @@ def test_while_there_is_trouble_the_title_names_only_causes_that_are_still_there
     assert write_headline(model).endswith(": errors and a pause")
 
 
-def test_one_event_that_is_told_twice_is_no_second_trigger(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    for text in ("paused by the drill", "paused"):
-        event = {"at": format_time(START), "kind": "trigger", "text": text}
-        tell.read("5.3", "pipeline", "breach", events=[event])
-    findings = (Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED),)
-    tell.conclude(Verdict.INCIDENT, "why", findings=findings)
-    assert "known" not in list_facts(model_of(tell.incident))["Trigger"].note
-
-
 def test_a_look_that_saw_no_trouble_needs_no_cause_and_was_no_incident(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.incident.update(opened_by="")
@@ -1035,22 +1025,6 @@ def test_a_look_that_saw_no_trouble_needs_no_cause_and_was_no_incident(tmp_path:
     assert "The look was over" in [row.text for row in tell_timeline(model)]
     tell.incident.update(opened_by="2.1")
     assert "The incident was closed" in [row.text for row in tell_timeline(model_of(tell.incident))]
-
-
-@pytest.mark.parametrize(
-    ("triggers", "words"), [(1, "1 trigger known, of 2 causes"), (3, "3 triggers known")]
-)
-def test_one_trigger_of_several_causes_does_not_stand_for_all(
-    tmp_path: Path, triggers: int, words: str
-) -> None:
-    tell = make_incident(tmp_path)
-    events = [
-        {"at": format_time(START - timedelta(minutes=n)), "kind": "trigger", "text": f"pause {n}"}
-        for n in range(triggers)
-    ]
-    tell.read("5.3", "pipeline", "breach", events=events)
-    tell_two_causes(tell)
-    assert words in list_facts(model_of(tell.incident))["Trigger"].note
 
 
 def test_what_alerts_did_before_a_look_that_saw_no_trouble_is_another_story(tmp_path: Path) -> None:
