@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 from chainlog import Entry
@@ -495,7 +494,6 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
     for cause in model.causes:
         yield from _list_cause(model, cause)
     for action in model.remedies:
-        yield from _list_cut_off(model, action)
         yield _describe_action_row(model, action)
     if model.until:
         yield TimelineRow(model.until, "ok", _say_well_from(model, model.until))
@@ -661,27 +659,6 @@ def _find_shown_seq(action: ActionRecord) -> int:
     """Return the number of the entry that an action's row of the timeline leads to: its proof."""
     entry = action.last if action.is_verified else action.decisive
     return entry.seq
-
-
-def _list_cut_off(model: ReportModel, action: ActionRecord) -> Iterator[TimelineRow]:
-    """Yield when an action failed, or was interrupted, before it was carried out after all.
-
-    A run that was killed wrote no end. A later run that began before the next phase shows it.
-    """
-    if action.applied is None:
-        return
-    # A failure with one of these reasons has a row already, by the entry `interrupted`.
-    shown = [e.data.get("reason") for e in model.journal.entries if e.kind == "interrupted"]
-    section = model.find_section_of(action.first.step).name
-    starts = [start.seq for start in model.journal.starts if start.section == section]
-    for entry, later in pairwise(action.phases):
-        is_approval = entry.phase is ActionPhase.APPROVED
-        was_killed = is_approval and any(entry.seq < seq < later.seq for seq in starts)
-        failed_before = entry.phase is ActionPhase.FAILED and entry.seq < action.applied.seq
-        if was_killed or (failed_before and entry.reason not in shown):
-            text = f"The {action.first.action.replace('_', ' ')} stopped before its end"
-            note = entry.reason or "it began at this time; when it stopped is not recorded"
-            yield TimelineRow(entry.at, "failed", text, note, entry.seq)
 
 
 def _say_review(action: ActionRecord) -> str:

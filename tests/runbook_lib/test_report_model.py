@@ -548,31 +548,6 @@ def test_what_was_killed_after_its_approval_is_begun_and_waits_for_none(tmp_path
     assert row.note.endswith(say_cut_off(model.tried[0]))
 
 
-def test_an_interruption_stands_in_the_timeline_after_the_resume(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.start("06_remediation")
-    tell.act(ActionPhase.APPROVED)
-    tell.act(ActionPhase.FAILED, reason="Interrupted after 17 of 136")
-    tell.act(ActionPhase.APPLIED)
-    rows = [row for row in tell_timeline(model_of(tell.incident)) if row.tone == "failed"]
-    assert [row.note for row in rows] == ["Interrupted after 17 of 136"]
-
-
-def test_a_run_that_was_killed_stands_in_the_timeline_after_the_resume(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.start("06_remediation")
-    tell.act(ActionPhase.APPROVED)
-    tell.start("02_signals_detection")
-    tell.section = "06_remediation"
-    tell.act(ActionPhase.APPLIED)
-    assert "failed" not in [row.tone for row in tell_timeline(model_of(tell.incident))]
-    tell.act(ActionPhase.APPROVED, result={"plan": "rel-2"})
-    tell.start("06_remediation")
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-2"})
-    rows = [row for row in tell_timeline(model_of(tell.incident)) if row.tone == "failed"]
-    assert [row.text for row in rows] == ["The release stopped before its end"]
-
-
 def test_a_second_approval_after_a_kill_does_not_hide_the_first(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.start("06_remediation")
