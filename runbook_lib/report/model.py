@@ -227,17 +227,6 @@ class ReportModel:
         """Whether the trouble began in an incident that was closed before this one."""
         return self.journal.is_continued
 
-    @property
-    def is_look(self) -> bool:
-        """Whether no incident was opened, no trouble of its own was seen, and it is no drill.
-
-        False for a damaged journal: what it recorded is not known.
-        """
-        is_left = self.facts.get("same_as")  # its trouble is that of another incident
-        saw_trouble = self.since and not is_left
-        is_incident = self.facts.get("opened_by") or self.facts.get("drill") or saw_trouble
-        return not (is_incident or self.damage)
-
     def section(self, name: str) -> ReportSection:
         """Return a section; if the model has none of this name yet, add an empty one."""
         return self.sections.setdefault(name, ReportSection(name, name))

@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 #: The statuses of notebooks that did not break off.
 _RAN_WELL = ("done", "stopped_at_plan", "by_hand")
+#: The same, and those that were interrupted: an entry of its own says so.
+_NOT_FAILED = (*_RAN_WELL, "interrupted")
 #: Verdicts about what an action achieved.
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
 #: Roles of the steps that leave something open while they cannot be read.
@@ -83,7 +85,7 @@ _BY_KIND = {
     "joined": _Words("note", "Somebody else goes on"),
     "interrupted": _Words("failed", "The run was interrupted"),
     "journal_damaged": _Words("failed", "The journal before this one is damaged"),
-    "closed": _Words("closed", "The incident was closed"),
+    "closed": _Words("closed", "Closed"),
     "handed_over": _Words("note", "The incident before this one was closed"),
 }
 #: Entries of a drill that stand in the timeline, by their event.
@@ -510,34 +512,19 @@ def _say_well_from(model: ReportModel, end: datetime) -> str:
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield a row for each entry in ``_BY_KIND`` or ``_BY_EVENT``, and each run that went wrong."""
-    interrupted_seq = _find_last_interruption(model)
     for entry in model.journal.entries:
         words = _find_words(entry)
         if words is not None:
             reason = str(entry.data.get("reason") or "")
-            text = words.text
-            if entry.kind == "closed" and model.is_look:
-                text = "The look was over"
-            yield TimelineRow(entry.at, words.tone, text, reason, entry.seq)
-        elif entry.kind == "notebook":
-            notebook = entry.data.get("notebook")
-            status = entry.data.get("status")
-            error = str(entry.data.get("error") or "")
-            if entry.data.get("is_typo") is True:
-                first, _, _ = error.partition("\n")
-                text = "Something was mistyped; nothing was changed"
-                yield TimelineRow(entry.at, "note", text, first, entry.seq)
-            elif status == "interrupted" and entry.seq < interrupted_seq:
-                continue  # the entry `interrupted` says so already
-            elif status not in _RAN_WELL:
-                text = f"Notebook {notebook}: {status}"
-                yield TimelineRow(entry.at, "failed", text, error, entry.seq)
-
-
-def _find_last_interruption(model: ReportModel) -> int:
-    """Return the number of the newest entry that says that a run was interrupted; 0 without one."""
-    entries = [entry.seq for entry in model.journal.entries if entry.kind == "interrupted"]
-    return max(entries, default=0)
+            yield TimelineRow(entry.at, words.tone, words.text, reason, entry.seq)
+    for run in model.journal.runs:
+        if run.is_typo:
+            first, _, _ = run.error.partition("\n")
+            text = "Something was mistyped; nothing was changed"
+            yield TimelineRow(run.at, "note", text, first, run.seq)
+        elif run.status not in _NOT_FAILED:
+            text = f"Notebook {run.notebook}: {run.status}"
+            yield TimelineRow(run.at, "failed", text, run.error, run.seq)
 
 
 def _find_words(entry: Entry) -> _Words | None:
@@ -769,9 +756,7 @@ def _list_open_record(model: ReportModel) -> Iterator[Open]:
         if not section.runs:
             continue
         run = section.runs[-1].entry
-        if run.status == "interrupted" and run.seq < _find_last_interruption(model):
-            continue  # the entry `interrupted` says so already
-        if run.status not in _RAN_WELL and not run.is_typo:
+        if run.status not in _NOT_FAILED and not run.is_typo:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()
 
 
