@@ -29,10 +29,9 @@ from ..model import (
     Note,
     Reading,
     Role,
-    Verdict,
     parse_time,
 )
-from ..policy import say_causes, say_main_causes
+from ..policy import say_causes
 from ..record.actions import ActionRecord
 from ..record.history import PHASES, HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
@@ -185,7 +184,6 @@ class _Page:
             model=model,
             tone=tone,
             outcome=outcome,
-            verdict_reason=self._explain_verdict(),
             summary=summary,
             describe_action=model.policy.describe_action,
             name_runbook=name_runbook,
@@ -227,43 +225,6 @@ class _Page:
         """Return the notes of one lesson: what went well, what went badly, or where luck helped."""
         notes = list_lessons(self._model.journal, lesson)
         return shorten(notes, self._budget.journal_lines)
-
-    def _explain_verdict(self) -> str:
-        """Return why an unknown verdict is unknown; else the newest diagnosis with the verdict.
-
-        If that diagnosis supports no cause, the causes from before are named. Empty when no
-        diagnosis has the verdict.
-        """
-        judgement = self._model.judgement
-        if judgement is not None and judgement.verdict is Verdict.UNKNOWN:
-            return judgement.reason
-        for conclusion in reversed(self._model.journal.conclusions):
-            if conclusion.verdict is self._model.verdict and conclusion.findings:
-                return self._explain_diagnosis(conclusion)
-        return ""
-
-    def _explain_diagnosis(self, diagnosis: Conclusion) -> str:
-        """Return a diagnosis's summary; if it supports no cause, what became of earlier ones.
-
-        If causes were read after the diagnosis, a cause that it supports may be gone. Then return
-        the reason of the verdict.
-        """
-        judgement = self._model.judgement
-        supported = [f for f in diagnosis.findings if f.status is CauseStatus.SUPPORTED]
-        readings = self._model.journal.readings
-        is_old = any(r.role is Role.CAUSE and r.seq > diagnosis.seq for r in readings)
-        if supported and is_old and judgement is not None:
-            return judgement.reason
-        if supported or judgement is None or not self._model.causes:
-            return diagnosis.summary
-        causes = say_main_causes(self._model.causes)
-        undecided_names = {f.name for f in diagnosis.findings if f.status is CauseStatus.UNDECIDED}
-        undecided_causes = [cause for cause in self._model.causes if cause.name in undecided_names]
-        state = "not found any more"
-        if undecided_causes:
-            state = f"{say_main_causes(undecided_causes)}: not decided"
-        at = f"{diagnosis.at:%H:%M:%SZ}"
-        return f"found before: {causes}; {state} at {at}; {judgement.reason}"
 
     def _list_checklist(self) -> list[tuple[ReportStep, str]]:
         """Return the points of the checklist, each with the number of its section."""

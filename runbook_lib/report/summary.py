@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeVar
 from chainlog import Entry
 
 from ..model import (
-    SIGNS,
     SYMPTOMS,
     ActionPhase,
     CauseStatus,
@@ -46,8 +45,6 @@ _RAN_WELL = ("done", "stopped_at_plan", "by_hand")
 _NOT_FAILED = (*_RAN_WELL, "interrupted")
 #: Verdicts about what an action achieved.
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
-#: Roles of the steps that leave something open while they cannot be read.
-_MUST_BE_READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
 _NO_CAUSE = "the cause is not proven"
 _MOST_ROWS = 20
 #: How long before the opening an alert may have fired, and have made somebody look.
@@ -293,12 +290,10 @@ def _capitalise(text: str) -> str:
 
 
 def _describe_event(model: ReportModel) -> Fact:
-    """Return what the first look that saw an incident concluded; if all is well, why."""
+    """Return what the first look that saw an incident concluded."""
     look = _find_first_sight(model)
     if look is not None:
         return Fact(look.summary)
-    if model.verdict is Verdict.HEALTHY and model.judgement is not None:
-        return Fact(model.judgement.reason)
     if model.journal.readings:
         return Fact("no look concluded that there is an incident")
     return Fact("nothing was read yet")
@@ -726,7 +721,7 @@ def _drop_replaced_peaks(events: Sequence[Event]) -> list[Event]:
 
 def list_open(model: ReportModel) -> list[Open]:
     """Return what is still open, each with the ids of the steps that say so."""
-    points = [*_list_open_record(model), *_list_open_actions(model), *_list_open_steps(model)]
+    points = [*_list_open_record(model), *_list_open_actions(model), *_list_open_points(model)]
     if not model.facts.get("closed_at"):
         return points
     # An earlier message may name a command on this incident: closed, it would be refused.
@@ -811,65 +806,29 @@ def _say_waiting(action: ActionRecord) -> str:
     return text
 
 
-def _list_open_steps(model: ReportModel) -> Iterator[Open]:
-    """Yield the newest breaches, what could not be read, and points that are not ticked.
+def _list_open_points(model: ReportModel) -> Iterator[Open]:
+    """Yield what comes next, and the points of the checklist that are not ticked.
 
     Points that nobody looked at are open once the trouble is over.
     """
-    judged_seq = _find_judged_action_seq(model)
-    open_roles = {Role.RECOVERY}
-    if not model.is_good:
-        open_roles |= SIGNS | {Role.CAUSE}
-    breach_roles = set()
-    unread = []
-    for step in model.steps.values():
-        reading = step.latest
-        if reading is None:
-            continue
-        if step.role in SIGNS | {Role.CAUSE} and reading.seq < judged_seq:
-            continue  # the reading is older than an action whose effect was judged later
-        if reading.status is Status.BREACH and step.role in open_roles:
-            breach_roles.add(step.role)
-            yield _say_breach(reading), (step.id,)
-        # Once the trouble is over, nobody needs to find its cause any more, nor to read a sign that
-        # no verdict rests on.
-        is_unneeded_sign = step.role in SIGNS and not reading.is_needed
-        is_needless = model.is_good and (step.role is Role.CAUSE or is_unneeded_sign)
-        if reading.status is Status.UNKNOWN and step.role in _MUST_BE_READ and not is_needless:
-            unread.append(step.id)
-    if unread:
-        yield "not decided:", tuple(unread)
-    for step in model.of(Role.CLEARED, Role.CHECKLIST):
-        if step.role is Role.CLEARED and Role.ALERT in breach_roles:
-            continue  # the firing alert is among the breaches above
+    roles = {Role.CHECKLIST}
+    if model.is_good:
+        roles.add(Role.CLEARED)
+    elif model.facts.get("closed_at"):
+        yield "closed before all was well", ()
+    elif model.judgement is not None:
+        section, reason = model.judgement.next
+        yield f"next, in {section}: {reason}", ()
+    points = model.of(*roles)
+    for step in points:
         if step.latest and step.latest.status.is_open:
             yield f"{step.title}: {step.latest.reason}", (step.id,)
-    points = [step for step in model.of(Role.CLEARED, Role.CHECKLIST) if step.status == "not run"]
+    unread = [step.id for step in points if step.status == "not run"]
     # ``healthy`` says that there never was a symptom: then no point needs a look.
     # Of a drill's fault, the drill's own incident has the checklist.
     has_own_points = model.verdict is not Verdict.HEALTHY and not model.facts.get("fault_drill")
-    if points and model.is_good and has_own_points:
-        yield "not run yet:", tuple(step.id for step in points)
-
-
-def _say_breach(reading: Reading) -> str:
-    """Return a breach with its value, its time, and the threshold."""
-    text = f"{reading.name}: {say_reading(reading)} at {reading.observed_at:%H:%M:%SZ}"
-    if reading.threshold:
-        text += f" (breach when {reading.threshold})"
-    return text
-
-
-def _find_judged_action_seq(model: ReportModel) -> int:
-    """Return the entry number of the last action if recovery was judged after it, else 0."""
-    section = model.section_with(Role.RECOVERY)
-    last = model.journal.last_applied
-    if last is None or section is None or not section.conclusions:
-        return 0
-    conclusion = section.conclusions[-1]
-    if conclusion.seq < last.seq:
-        return 0
-    return last.seq
+    if unread and model.is_good and has_own_points:
+        yield "not run yet:", tuple(unread)
 
 
 def say_reading(reading: Reading) -> str:

@@ -192,25 +192,6 @@ def test_points_that_nobody_looked_at_are_open_once_the_trouble_is_over(
 
 
 @pytest.mark.parametrize(
-    ("verdict", "is_open"), [(Verdict.FIXED, False), (Verdict.NOT_FIXED, True)]
-)
-def test_once_all_is_well_only_the_recovery_has_to_be_decided(
-    tmp_path: Path, verdict: Verdict, is_open: bool
-) -> None:
-    tell = make_incident(tmp_path)
-    tell.read("5.1", "worker and carrier", "unknown", reason="too few requests yet")
-    tell.read("2.5", "ticket timeline", "unknown", reason="no ticket given")
-    tell.read("6.5", "recovery", "unknown", reason="too few samples yet")
-    tell.incident.close(verdict)
-
-    [undecided] = [
-        ids for text, ids in list_open(model_of(tell.incident)) if text == "not decided:"
-    ]
-
-    assert undecided == (("2.5", "5.1", "6.5") if is_open else ("6.5",))
-
-
-@pytest.mark.parametrize(
     ("readings", "worst"),
     [
         ([("ok", 49, 0), ("ok", 51, 0), ("ok", 0, 0)], 51),
@@ -243,12 +224,6 @@ def test_orders_that_got_nothing_count_for_what_was_worst(tmp_path: Path) -> Non
     assert reading.unserved == 10
 
 
-def test_what_was_not_read_is_open_while_nothing_was_done(tmp_path: Path) -> None:
-    found = list_open(model_of(tell_incident(tmp_path, until="plan").incident))
-
-    assert ("2.2",) in [steps for _, steps in found]
-
-
 def test_what_happened_does_not_say_that_nothing_was_read_beside_a_reading(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     assert facts_of(model_of(tell.incident))["What happened"] == "nothing was read yet"
@@ -256,29 +231,21 @@ def test_what_happened_does_not_say_that_nothing_was_read_beside_a_reading(tmp_p
     assert facts_of(model_of(tell.incident))["What happened"] != "nothing was read yet"
 
 
-def test_symptoms_older_than_an_action_that_section_6_judged_are_not_open(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.read("2.1", "lag", "breach")
-    tell.read("3.2", "longest wait", "breach")
-    tell.act(ActionPhase.PLANNED)
-    tell.act(ActionPhase.APPLIED, result={"moved": 1})
-    steps_before = {s for _, ids in list_open(model_of(tell.incident)) for s in ids}
-    tell.read("3.2", "longest wait", "breach")
-    tell.start("06_remediation")
-    tell.conclude(Verdict.MITIGATED, "the cause is still there")
-
-    found = {s for _, ids in list_open(model_of(tell.incident)) for s in ids}
-
-    assert steps_before == {"2.1", "3.2"}
-    assert found == {"3.2"}
-
-
-def test_an_alert_that_still_fires_is_open_once(tmp_path: Path) -> None:
+def test_while_there_is_trouble_what_comes_next_is_open_once(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.read("2.1", "lag", "breach")
     tell.read("7.1", "alert cleared", "breach", reason="it still fires")
+    model = model_of(tell.incident)
+    assert model.judgement is not None
 
-    assert [ids for _, ids in list_open(model_of(tell.incident))] == [("2.1",)]
+    ((text, steps),) = list_open(model)
+
+    assert text == f"next, in {model.judgement.next.section}: {model.judgement.next.reason}"
+    assert steps == ()
+    tell.incident.close(Verdict.INCIDENT)
+    assert [text for text, _ in list_open(model_of(tell.incident))] == [
+        "closed before all was well"
+    ]
 
 
 def test_times_are_told_in_utc_and_as_the_clock_on_the_wall(

@@ -285,18 +285,6 @@ def test_what_each_channel_got_stays_once_the_alert_is_over(tmp_path: Path) -> N
     assert "slack-critical" in html
 
 
-def test_a_cause_that_is_gone_is_named_beside_the_verdict(tmp_path: Path) -> None:
-    tell = tell_incident(tmp_path)
-    gone = Finding(name="pipeline_paused", words="a paused pipeline", status="past", score=0.0)
-    tell.conclude(Verdict.FIXED, "none is supported", findings=(gone,))
-
-    html, _ = render(tell.incident)
-
-    (verdict,) = re.findall(r'<p class="verdict">.*?</p>', html, re.DOTALL)
-    assert "a paused pipeline" in verdict
-    assert "none is supported" not in verdict
-
-
 def test_the_diagnosis_stands_as_of_when_it_mattered_beside_the_end(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
     refuted = Finding(name="pipeline_paused", words="a paused pipeline", status="refuted",
