@@ -22,7 +22,6 @@ from ..model import (
     SIGNS,
     ActionPhase,
     CauseStatus,
-    Conclusion,
     Finding,
     Json,
     Lesson,
@@ -298,51 +297,31 @@ class _Page:
     def tabulate_causes(self) -> list[tuple[int, Markup]]:
         """Return two tables, each with its number of rows: open causes, and refuted ones.
 
-        Each cause is shown, with the evidence, as the decisive diagnosis found it ("when it
-        mattered"), and as the newest one did ("at the end"). A cause is in the second table only
-        if both refute it. The list is empty without a diagnosis.
+        A cause has the last finding that supports it; if none does, its newest one. The tables are
+        empty without a diagnosis.
         """
-        diagnoses = [c for c in self._model.journal.conclusions if c.findings]
-        if not diagnoses:
-            return []
-        decisive = self._find_decisive(diagnoses)
-        newest = diagnoses[-1]
-        newest_findings = {finding.name: finding for finding in newest.findings}
-        open_rows: list[dict[str, Json]] = []
-        refuted_rows: list[dict[str, Json]] = []
-        for finding in sort_findings(decisive.findings):
-            at_the_end = newest_findings.get(finding.name, finding)
-            row: dict[str, Json] = {"cause": say_causes([finding])}
-            row[f"when it mattered, {decisive.at:%H:%M:%SZ}"] = self._say_finding(finding)
-            if newest is not decisive:
-                row[f"at the end, {newest.at:%H:%M:%SZ}"] = self._say_finding(at_the_end)
-            if {finding.status, at_the_end.status} == {CauseStatus.REFUTED}:
-                refuted_rows.append(row)
-            else:
-                open_rows.append(row)
-        open_table = scroll(Table("Causes, the most supported first", open_rows))
-        refuted_table = scroll(Table("Causes that the evidence refutes", refuted_rows))
-        return [(len(open_rows), open_table), (len(refuted_rows), refuted_table)]
+        findings: dict[str, Finding] = {}
+        for conclusion in self._model.journal.conclusions:
+            for finding in conclusion.findings:
+                known = findings.get(finding.name)
+                is_supported = finding.status is CauseStatus.SUPPORTED
+                if is_supported or known is None or known.status is not CauseStatus.SUPPORTED:
+                    findings[finding.name] = finding
+        shown = sort_findings(findings.values())
+        refuted = [finding for finding in shown if finding.status is CauseStatus.REFUTED]
+        open_causes = [finding for finding in shown if finding not in refuted]
+        return [
+            self._tabulate_findings(open_causes, "Causes, the most supported first"),
+            self._tabulate_findings(refuted, "Causes that the evidence refutes"),
+        ]
 
-    def _find_decisive(self, diagnoses: list[Conclusion]) -> Conclusion:
-        """Return the diagnosis that supports the incident's causes most; of equals, the newest.
-
-        If there are diagnoses from before the first change, only they count: a change may hide a
-        cause.
-        """
-        applied = self._model.journal.list_actions(ActionPhase.APPLIED)
-        candidates = diagnoses
-        if applied:
-            first = applied[0]
-            candidates = [diagnosis for diagnosis in diagnoses if diagnosis.seq < first.seq]
-        causes = {cause.name for cause in self._model.causes}
-
-        # How much a diagnosis supports these causes; of equals, the newest weighs most.
-        def weigh(conclusion: Conclusion) -> tuple[float, int]:
-            scores = [f.score for f in conclusion.findings if f.name in causes]
-            return sum(scores), conclusion.seq
-
-        return max(candidates or diagnoses, key=weigh)
+    def _tabulate_findings(self, findings: list[Finding], caption: str) -> tuple[int, Markup]:
+        """Return how many findings there are, and a table of them with their evidence."""
+        rows = []
+        for finding in findings:
+            row = {"cause": say_causes([finding]), "what was found": self._say_finding(finding)}
+            rows.append(row)
+        return len(rows), scroll(Table(caption, rows))
 
     def _say_finding(self, finding: Finding) -> Markup:
         """Return a finding's status and reason, and below them the evidence, a line each."""

@@ -285,7 +285,7 @@ def test_what_each_channel_got_stays_once_the_alert_is_over(tmp_path: Path) -> N
     assert "slack-critical" in html
 
 
-def test_the_diagnosis_stands_as_of_when_it_mattered_beside_the_end(tmp_path: Path) -> None:
+def test_a_cause_stands_with_the_last_finding_that_supports_it(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
     refuted = Finding(name="pipeline_paused", words="a paused pipeline", status="refuted",
                       score=-0.6, reason="the DAG is not paused")  # fmt: skip
@@ -296,9 +296,9 @@ def test_the_diagnosis_stands_as_of_when_it_mattered_beside_the_end(tmp_path: Pa
     diagnosis = html[html.index('<section id="diagnosis">') : html.index('<section id="actions">')]
     shown = diagnosis[: diagnosis.index("<details")]
 
-    for text in ("when it mattered, 03:1", "at the end, 03:1", "supported", "not paused",
-                 "pipeline: paused"):  # fmt: skip
+    for text in ("a paused pipeline", "supported", "pipeline: paused"):
         assert text in shown, text
+    assert "the DAG is not paused" not in shown
     assert "storage" not in shown
 
 
@@ -334,7 +334,7 @@ def test_what_is_left_out_is_said_to_be_and_is_not_open(tmp_path: Path) -> None:
     html, _ = render(tell.incident)
 
     assert "left out" in html
-    assert list_open(ReportModel(tell.incident, SECTIONS)) == []
+    assert not [text for text, steps in list_open(ReportModel(tell.incident, SECTIONS)) if steps]
 
 
 def test_only_a_point_of_the_checklist_that_was_read_and_is_open_is_called_open(
