@@ -32,7 +32,6 @@ from ..model import (
 )
 from ..policy import say_causes
 from ..record.actions import ActionRecord
-from ..record.history import PHASES, HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
 from ..record.journal import utc_now
 from ..record.notes import list_lessons, list_other_notes
@@ -61,14 +60,6 @@ _LESSONS = {
     Lesson.WELL: "What went well",
     Lesson.BADLY: "What went badly",
     Lesson.LUCK: "Where we were lucky",
-}
-#: The phases of a drill, with what each is measured from.
-_PHASE_WORDS = {
-    "detect_s": "detect, from the beginning of the injection",
-    "notify_s": "notify, from the beginning of the injection",
-    "diagnose_s": "diagnose, from its own beginning",
-    "remediate_s": "remediate, from its own beginning",
-    "clear_s": "clear, from the last action or from taking the fault back",
 }
 #: A longer field of a journal entry is cut off.
 _ENTRY_CHARS = 200
@@ -119,12 +110,12 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     Notes
     -----
     Changes these two files in the incident's folder, each in one step, the pictures that the folder
-    keeps, and the index of the history. Every string of the model has passed the incident's
+    keeps. Every string of the model has passed the incident's
     redactor. The templates escape every string.
     """
     target = incident.folder / "report.html"
     for budget in _BUDGETS:
-        page = _Page(model, incident, budget)
+        page = _Page(model, budget)
         html = _link_reports(page.render(), own_id=incident.id)
         content = html.encode("utf-8", "backslashreplace")
         if len(content) <= _LIMIT_BYTES:
@@ -155,12 +146,10 @@ class _Page:
     A reference into the journal is ``#`` with an entry's number, or the id of a step.
     """
 
-    def __init__(self, model: ReportModel, incident: Incident, budget: _Budget) -> None:
+    def __init__(self, model: ReportModel, budget: _Budget) -> None:
         self._model = model
-        self._incident = incident
         self._budget = budget
         self._shown_entries = model.journal.entries[: budget.journal_lines]
-        self._history = list_history(incident.folder.parent, model.policy)
         # The anchor and the reading of each reference.
         self._anchors = {f"#{entry.seq}": f"entry-{entry.seq}" for entry in self._shown_entries}
         self._readings = {f"#{reading.seq}": reading for reading in model.journal.readings}
@@ -174,8 +163,6 @@ class _Page:
         model = self._model
         whole_journal = model.journal
         outcome = self._name_outcome()
-        begun_at = parse_time(self._incident.id[4:20])  # as in inc-20261124T031400Z-7f3a
-        earlier = [row for row in self._history if row.closed_at and row.closed_at < begun_at]
         tone, _ = get_tone(outcome or "unknown")
         return render_page(
             "report.html",
@@ -196,7 +183,6 @@ class _Page:
             journal=self._shown_entries,
             head=whole_journal.entries[-1] if whole_journal.entries else _NO_ENTRY,
             versions=read_versions(),
-            last_drill=describe_last_drill(earlier, utc_now()),
             made_at=utc_now(),
             table=_tabulate_rows,
             describe_entry=_describe_entry,
@@ -260,39 +246,6 @@ class _Page:
             }
             rows.append(row)
         return scroll(Table("What was seen, and who was told", rows))
-
-    def tabulate_trend(self) -> Markup:
-        """Return this drill's durations beside those of the same scenario's previous drill."""
-        drill = self._find_own_row()
-        drill_before = None
-        if drill is not None:
-            drill_before = self._find_drill_before(drill)
-        column = "the drill before: none"
-        if drill_before is not None:
-            column = f"the drill before: {drill_before.incident}"
-        rows = []
-        for phase in PHASES:
-            row = {
-                "what": _PHASE_WORDS[phase],
-                "this drill": _say_duration(drill, phase),
-                column: _say_duration(drill_before, phase),
-            }
-            rows.append(row)
-        return scroll(Table("How long it took, beside the drill before", rows))
-
-    def _find_own_row(self) -> HistoryRow | None:
-        """Return this incident's row of the history; None without one."""
-        for row in self._history:
-            if row.incident == self._incident.id:
-                return row
-        return None
-
-    def _find_drill_before(self, drill: HistoryRow) -> HistoryRow | None:
-        """Return the newest row of the same scenario that is older than a drill's; or None."""
-        for row in self._history:
-            if row.scenario == drill.scenario and row.incident < drill.incident:
-                return row
-        return None
 
     def tabulate_causes(self) -> list[tuple[int, Markup]]:
         """Return two tables, each with its number of rows: open causes, and refuted ones.
@@ -498,14 +451,6 @@ def _read_commit() -> str:
         )
         return done.stdout.strip() or "not a git checkout"
     return "not known: git did not answer"
-
-
-def _say_duration(drill: HistoryRow | None, phase: str) -> str:
-    """Return how long a phase of a drill took; a dash where that is not known."""
-    seconds = getattr(drill, phase, None)
-    if seconds is None:
-        return "–"
-    return f"{seconds:g} s"
 
 
 def _say_reason(step: ReportStep) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from fulfillment.policy import POLICY
-from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Status, Verdict
 from runbook_lib.record.history import (
     OVERDUE,
@@ -21,7 +20,6 @@ from runbook_lib.record.history import (
 )
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.report import ReportModel, write_report
 from runbook_lib.run.commands import draw_trends
 from tests.support.incidents import START, Clock, Teller, make_incident, tell_incident
 
@@ -127,15 +125,6 @@ def test_the_last_good_drill_is_named_with_its_age(tmp_path: Path) -> None:
     assert drill in text
     later = START + timedelta(days=3, hours=1)
     assert describe_last_drill(rows, later).startswith("surge, 3 days")
-
-
-def test_a_drill_beside_an_incident_is_not_its_last_good_drill(tmp_path: Path) -> None:
-    earlier = tell_drill(tmp_path, START - timedelta(days=1))
-    tell = make_incident(tmp_path)
-    beside = tell_drill(tmp_path, START + timedelta(minutes=1))
-    page = write_report(tell.incident, ReportModel(tell.incident, SECTIONS)).read_text("utf-8")
-    assert earlier in page
-    assert beside not in page
 
 
 def test_the_gauges_say_when_a_drill_was_good_and_how_long_it_took(tmp_path: Path) -> None:

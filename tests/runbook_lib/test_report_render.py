@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +17,7 @@ from runbook_lib.record.manifest import verify_incident
 from runbook_lib.report import ReportModel, write_outputs, write_report
 from runbook_lib.report.render import CSP
 from runbook_lib.report.summary import list_open, write_headline
-from tests.support.incidents import PLAN, SHA256, START, make_incident, tell_incident
+from tests.support.incidents import PLAN, SHA256, make_incident, tell_incident
 
 
 class Page(HTMLParser):
@@ -243,25 +242,6 @@ def test_a_drills_objectives_stand_on_the_first_screen_in_a_readers_order(tmp_pa
     assert heads == sorted(heads)
     assert "within 60 s" in first
     assert "pipeline_paused" not in re.sub(r'id="[^"]*"', "", html).split("Everything:")[0]
-
-
-def test_a_drill_is_held_against_the_drill_before(tmp_path: Path) -> None:
-    drills = {9.5: "pipeline_paused", 99.0: "worker_stuck", 7.25: "pipeline_paused"}
-    for day, (seconds, scenario) in enumerate(drills.items()):
-        tell = make_incident(tmp_path, drill=True, at=START + timedelta(days=day))
-        tell.incident.update(scenario=scenario)
-        phases = {"detect_s": seconds, "notify_s": {"slack": 2.0, "email": None}, "clear_s": 3}
-        objectives = [{"name": "alert fires", "met": True}]
-        tell.record("drill", {"event": "scored", "objectives": objectives, "phases": phases})
-
-    html, _ = render(tell.incident)
-    trend = html[html.index("beside the drill before") : html.index("</header>")]
-
-    assert trend.index("7.25 s") < trend.index("9.5 s")
-    # in the order in which they happen
-    assert trend.index("detect") < trend.index("notify") < trend.index("clear")
-    assert "2 s" in trend
-    assert "99 s" not in trend
 
 
 @pytest.mark.parametrize("phases", [None, 3, "x", ["detect_s"], {"detect_s": "soon"}])
