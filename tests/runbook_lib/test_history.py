@@ -1,8 +1,7 @@
-"""The index of incidents and drills: from the folders, and again from the folders."""
+"""The history of incidents and drills, read from their folders."""
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,8 +21,6 @@ from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import draw_trends
 from tests.support.incidents import START, Clock, Teller, make_incident, tell_incident
-
-INDEX = "history.sqlite3"
 
 
 def tell_drill(home: Path, at: datetime, *, met: bool = True, detect_s: float = 9.5) -> str:
@@ -72,21 +69,6 @@ def test_lost_objects_are_counted_by_the_newest_proof_of_each_plan(tmp_path: Pat
     tell.act(ActionPhase.FAILED, result={"lost": 2})
     tell.act(ActionPhase.VERIFIED, result={"plan": "another", "lost": 0})
     assert [row.lost for row in list_history(tmp_path, POLICY)] == [2]
-
-
-@pytest.mark.parametrize("damage", ["gone", "no database", "another version"])
-def test_the_index_can_be_rebuilt_from_the_folders(tmp_path: Path, damage: str) -> None:
-    tell_drill(tmp_path, START)
-    before = list_history(tmp_path, POLICY)
-    (tmp_path / INDEX).unlink()
-    if damage == "no database":
-        (tmp_path / INDEX).write_text("not SQLite at all, but long enough to look at" * 50)
-    elif damage == "another version":
-        with sqlite3.connect(tmp_path / INDEX) as db:
-            db.execute("CREATE TABLE history (incident TEXT)")
-        db.close()
-    assert list_history(tmp_path, POLICY) == before
-    assert (tmp_path / INDEX).is_file()
 
 
 def test_what_changed_in_a_folder_is_read_again_and_what_is_gone_is_left_out(
