@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,9 +19,7 @@ from ..record.incident import ENDED_WELL, Incident
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
-from ..show.text import VERDICT_WORDS
 
-_ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 #: How a run ended, in words, by its status; any other status is its own word.
 _ENDED = {"stopped_at_plan": "stopped at the plan", "by_hand": "by hand"}
 
@@ -329,57 +326,17 @@ class ReportModel:
         return self.steps[step_id]
 
     def _list_runs(self, section: ReportSection) -> list[ReportRun]:
-        """Return the runs of a section's notebook, each with a title of its own."""
-        runs = [run for run in self.journal.runs if run.section == section.name]
+        """Return the runs of a section's notebook, each with the parameters that it began with."""
         starts = [start for start in self.journal.starts if start.section == section.name]
-        titled_runs = []
-        for number, run in enumerate(runs, start=1):
-            begin_seq = 0
-            parameters: dict[str, Json] = {}
-            next_begin_seq = sys.maxsize
-            for start in starts:
-                if start.seq > run.seq:
-                    next_begin_seq = start.seq
-                    break
-                begin_seq = start.seq
-                parameters = start.parameters
-            end_seq = run.seq
-            if run.status == "by_hand":
-                # A run by hand is noted when it begins. It ends where the next run begins.
-                end_seq = next_begin_seq
-            title = section.words
-            if len(runs) > 1:
-                ordinal = _ORDINALS.get(number, f"{number}th")
-                title += f", {ordinal} run"
-            ending = self._describe_end(section, run.status, begin_seq, end_seq)
-            titled_run = ReportRun(run, f"{title}: {ending}", parameters)
-            titled_runs.append(titled_run)
-        return titled_runs
-
-    def _describe_end(
-        self,
-        section: ReportSection,
-        status: str,
-        begin_seq: int,
-        end_seq: int,
-    ) -> str:
-        """Return how a run ended: that it changed something, else its verdict, else its status.
-
-        Parameters
-        ----------
-        begin_seq, end_seq : the numbers of the entries with which the run begins and ends
-        """
-        changes = [action for action in self.actions if action.applied]
-        applied = [action for action in changes if begin_seq < action.decisive.seq < end_seq]
-        if applied:
-            if all(action.is_verified for action in applied):
-                return "approved and applied"
-            return "approved and applied, and not all of it proven"
-        conclusions = [c for c in section.conclusions if begin_seq < c.seq < end_seq]
-        if conclusions and status in ("done", "by_hand"):
-            verdict = conclusions[-1].verdict
-            return VERDICT_WORDS[verdict].lower()
-        return _ENDED.get(status, status)
+        runs = []
+        for run in self.journal.runs:
+            if run.section != section.name:
+                continue
+            begun = [start.parameters for start in starts if start.seq < run.seq]
+            parameters = begun[-1] if begun else {}
+            ending = _ENDED.get(run.status, run.status)
+            runs.append(ReportRun(run, f"{section.words}: {ending}", parameters))
+        return runs
 
 
 def _read_facts(incident: Incident) -> tuple[dict[str, Json], str]:
