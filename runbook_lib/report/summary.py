@@ -687,7 +687,7 @@ def list_observed(model: ReportModel) -> list[Event]:
     """Return the events that systems recorded since a drill began, sorted by time, each once.
 
     Without a drill these are all that systems recorded. Of an event that several looks counted, the
-    newest count stands. Of the peaks of a rise that several looks saw, the last one stands.
+    newest count stands.
     """
     events: dict[tuple[str, str], Event] = {}
     for conclusion in model.journal.conclusions:
@@ -697,26 +697,7 @@ def list_observed(model: ReportModel) -> list[Event]:
             # To the second. A later look may have counted more of the same.
             key = (f"{event.at:%c}", _COUNTED.sub("", event.text, count=1))
             events[key] = event
-    return _drop_replaced_peaks(sorted(events.values(), key=lambda event: event.at))
-
-
-def _drop_replaced_peaks(events: Sequence[Event]) -> list[Event]:
-    """Leave out each peak of a series that has a later peak before the series falls back.
-
-    The look that named the earlier peak had not seen the later one yet. A series is named by its
-    events' kind.
-    """
-    kept = []
-    with_later_peak: set[str] = set()
-    for event in reversed(events):
-        if " is back to " in event.text:
-            with_later_peak.discard(event.kind)
-        if event.value is not None:  # only a peak has a value
-            if event.kind in with_later_peak:
-                continue
-            with_later_peak.add(event.kind)
-        kept.append(event)
-    return kept[::-1]
+    return sorted(events.values(), key=lambda event: event.at)
 
 
 def list_open(model: ReportModel) -> list[Open]:

@@ -1002,19 +1002,3 @@ def list_plans(tell: Teller) -> dict[str, tuple[bool, bool]]:
     """Return for each plan of a run whether its row says that it is old, and offers it."""
     rows = _list_plans(tell.incident, tell.incident.journal.view(), is_over=False)
     return {row["plan"]: (bool(row["why"]), bool(row["apply"])) for row in rows}
-
-
-def test_a_series_has_one_peak_until_it_falls_back(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-
-    def see(second: int, text: str, value: float | None = None) -> dict[str, object]:
-        at = f"2026-11-24T04:00:{second:02}Z"
-        return {"at": at, "kind": "lag", "text": f"lag {text}", "source": "a clock", "value": value}
-
-    first = see(1, "reaches 38 min", 38.0)
-    second = see(3, "reaches 39 min", 39.0)
-    again = [see(5, "is back to 0 min"), see(7, "reaches 12 min", 12.0)]
-    tell.conclude(Verdict.INCIDENT, "", timeline=[first])
-    tell.conclude(Verdict.INCIDENT, "", timeline=[second, *again])
-    peaks = [event.value for event in list_observed(model_of(tell.incident)) if event.value]
-    assert peaks == [39.0, 12.0]
