@@ -47,8 +47,6 @@ _NOT_FAILED = (*_RAN_WELL, "interrupted")
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
 _NO_CAUSE = "the cause is not proven"
 _MOST_ROWS = 20
-#: How long before the opening an alert may have fired, and have made somebody look.
-_BEFORE_OPENING = timedelta(minutes=1)
 #: How often something was counted, at the beginning of an event's text.
 _COUNTED = re.compile(r"\b\d+× ")
 _MOST_REMARKS = 3
@@ -493,16 +491,8 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
     for action in model.remedies:
         yield _describe_action_row(model, action)
     if model.until:
-        yield TimelineRow(model.until, "ok", _say_well_from(model, model.until))
+        yield TimelineRow(model.until, "ok", "The last symptom or alert had ended")
     yield from _list_outcomes(model)
-
-
-def _say_well_from(model: ReportModel, end: datetime) -> str:
-    """Say what was over from ``end`` on: all of the trouble, or only the symptom."""
-    # Only a breach tells: a later conclusion may rest on readings from before the end.
-    if any(breach.observed_at > end for breach in model.journal.breaches(SYMPTOMS)):
-        return "The symptom stayed away from here on; a later look found other trouble"
-    return "No symptom or alert from here on"
 
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
@@ -564,19 +554,13 @@ def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_recent(model: ReportModel) -> list[Event]:
-    """Return the events that systems recorded since the trouble began.
+    """Return the events that systems recorded since the trouble began; without trouble, none.
 
-    Where no trouble was seen, these are the events since the first sign of a cause, or since a
-    minute before the opening, whichever is earlier. What an alert did before that belongs to other
-    incidents.
+    What an alert did before that belongs to other incidents.
     """
     since = model.since
     if since is None:
-        starts = [cause.first_seen for cause in model.causes if cause.first_seen]
-        opened_at = model.facts.get("opened_at")
-        if opened_at:
-            starts.append(parse_time(str(opened_at)) - _BEFORE_OPENING)
-        since = min(starts, default=model.begin)
+        return []
     return [event for event in list_observed(model) if event.at >= since]
 
 
@@ -662,25 +646,14 @@ def _say_review(action: ActionRecord) -> str:
 
 
 def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield each change of the verdict on what was done.
-
-    "The alert is still clearing" is left out if the alert has cleared.
-    """
-    outcomes = [outcome for outcome in model.journal.conclusions if outcome.verdict in _OUTCOMES]
-    is_cleared = any(outcome.verdict is Verdict.FIXED for outcome in outcomes)
+    """Yield each change of the verdict on what was done."""
     verdict_before = None
-    for outcome in outcomes:
+    for outcome in model.journal.conclusions:
         verdict = outcome.verdict
-        is_superseded = is_cleared and verdict is Verdict.FIXED_ALERT_DECAYING
-        if verdict is not verdict_before and not is_superseded:
-            yield TimelineRow(
-                at=outcome.at,
-                tone=str(verdict),
-                text=VERDICT_WORDS[verdict],
-                note=outcome.summary,
-                seq=outcome.seq,
-            )
-        verdict_before = verdict
+        if verdict in _OUTCOMES and verdict is not verdict_before:
+            text = VERDICT_WORDS[verdict]
+            yield TimelineRow(outcome.at, str(verdict), text, outcome.summary, outcome.seq)
+            verdict_before = verdict
 
 
 def list_observed(model: ReportModel) -> list[Event]:
