@@ -20,7 +20,6 @@ from chainlog import GENESIS, Entry
 from ..errors import disk_errors
 from ..model import (
     SIGNS,
-    ActionPhase,
     CauseStatus,
     Finding,
     Json,
@@ -28,7 +27,6 @@ from ..model import (
     Note,
     Reading,
     Role,
-    parse_time,
 )
 from ..policy import say_causes
 from ..record.actions import ActionRecord
@@ -313,26 +311,12 @@ class _Page:
         return Markup('<a href="#{}">{}</a>').format(anchor, words)
 
     def tabulate_phases(self, action: ActionRecord) -> Markup:
-        """Return an action's phases as a table: the first plan, and the newest of each other phase.
-
-        A run that reads a plan back writes the plan into the journal once more: those entries are
-        left out.
-        """
+        """Return an action's phases as a table: a row for each entry of the journal."""
         rows = []
-        planned = [entry for entry in action.phases if entry.phase is ActionPhase.PLANNED]
         for entry in action.phases:
-            shown = action.get(entry.phase)
-            if entry.phase is ActionPhase.PLANNED:
-                shown = planned[0]
-            if entry is not shown:
-                continue
-            at = entry.at
-            made_at = entry.result.get("made_at")
-            if entry.phase is ActionPhase.PLANNED and made_at:
-                at = parse_time(str(made_at))  # the entry is later if the plan was read back
             row = {
                 "phase": str(entry.phase),
-                "when": f"{at:%H:%M:%SZ}",
+                "when": f"{entry.at:%H:%M:%SZ}",
                 "by": entry.operator or "–",
                 "what": entry.reason,
                 "entry": self.link(f"#{entry.seq}"),

@@ -432,9 +432,7 @@ def _describe_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact
     approvers = []
     for action in actions:
         change = model.policy.describe_action(action)
-        is_cut_off = action.is_cut_off
-        proof = say_cut_off(action) if is_cut_off else model.policy.describe_proof(action)
-        sentences.append(f"{change} ({proof})")
+        sentences.append(f"{change} ({_say_proof(model, action)})")
         if action.approver:
             approvers.append(action.approver)
     text = _capitalise("; ".join(sentences))
@@ -599,50 +597,26 @@ def _find_support(conclusion: Conclusion, name: str) -> Finding | None:
 
 def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRow:
     """Return an action's row of the timeline: what it did, who approved it, how it ended."""
-    note = action.last.reason
-    if action.applied:
-        note = model.policy.describe_proof(action)
-    if action.is_verified:
-        note += f" at {action.last.at:%H:%M:%SZ}"
-    if action.is_taken_back:
-        note = "an undo took it back later"
-    elif action.is_cut_off and not note:
-        note = say_cut_off(action)
-    review = _say_review(action)
-    if review:
-        note = f"{review}; {note}" if note else review
-    text = model.policy.describe_action(action)
-    return TimelineRow(
-        at=action.decisive.at,
-        tone=action.state,
-        text=_capitalise(text),
-        note=note,
-        seq=_find_shown_seq(action),
-    )
+    note = _say_proof(model, action)
+    if action.approver:
+        note = f"approved by {action.approver}; {note}"
+    text = _capitalise(model.policy.describe_action(action))
+    return TimelineRow(action.decisive.at, action.state, text, note, _find_shown_seq(action))
+
+
+def _say_proof(model: ReportModel, action: ActionRecord) -> str:
+    """Return how far an action is proven; if it changed nothing, how it ended."""
+    if action.is_cut_off:
+        return action.last.reason or say_cut_off(action)
+    if action.applied is None:
+        return action.last.reason or action.state
+    return model.policy.describe_proof(action)
 
 
 def _find_shown_seq(action: ActionRecord) -> int:
     """Return the number of the entry that an action's row of the timeline leads to: its proof."""
     entry = action.last if action.is_verified else action.decisive
     return entry.seq
-
-
-def _say_review(action: ActionRecord) -> str:
-    """Return when an action was planned, and when and by whom it was approved."""
-    parts = []
-    first = action.first
-    made_at = first.result.get("made_at")
-    if made_at:
-        # A plan may have been loaded from another incident, long after it was made.
-        parts.append(f"planned {parse_time(str(made_at)):%H:%M:%S}Z")
-    elif first.phase is ActionPhase.PLANNED:
-        parts.append(f"planned {first.at:%H:%M:%S}Z")
-    approved = [entry for entry in action.phases if entry.phase is ActionPhase.APPROVED]
-    # Whoever goes on with `apply` after a kill approves the plan once more.
-    at = " and".join(f" {entry.at:%H:%M:%S}Z" for entry in approved)
-    if action.approver:
-        parts.append(f"approved{at} by {action.approver}")
-    return ", ".join(parts)
 
 
 def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
