@@ -12,7 +12,7 @@ from typing import NamedTuple
 from chainlog import LogDamagedError, LogError, read_entries
 
 from ..errors import RecordError
-from ..model import SIGNS, Conclusion, Json, NotebookEntry, Reading, Role, Status
+from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status
 from ..policy import Policy
 from ..record.actions import ActionRecord, group_actions
 from ..record.incident import ENDED_WELL, Incident
@@ -43,21 +43,13 @@ class ReportStep:
 
     @property
     def worst(self) -> Reading | None:
-        """The breach with the highest value, else the newest unknown, else the newest reading.
-
-        A step with one of the roles ``SIGNS`` may have neither breach nor unknown. Then it is the
-        reading with the highest value, to which ``unserved`` is added; of equals, the one with the
-        most rows.
-        """
+        """The breach with the highest value, else the newest unknown, else the newest reading."""
         breaches = self._list_readings(Status.BREACH)
         if breaches:
             return max(breaches, key=get_number)
         unknown = self._list_readings(Status.UNKNOWN)
         if unknown:
             return unknown[-1]
-        if self.role in SIGNS:
-            newest_first = reversed(self._list_readings(Status.OK))
-            return max(newest_first, key=_get_size, default=self.latest)
         return self.latest
 
     def _list_readings(self, status: Status) -> list[Reading]:
@@ -78,10 +70,6 @@ class ReportStep:
         if self.latest is None:
             return "not run"
         return str(self.latest.status)
-
-
-def _get_size(reading: Reading) -> tuple[float, int]:
-    return get_number(reading) + (reading.unserved or 0), len(reading.rows)
 
 
 class ReportRun(NamedTuple):

@@ -239,8 +239,8 @@ class _Page:
                 "step": self.link(step.id),
                 "what": step.title,
                 "worst reading": _say_status(step.worst),
-                "last read": _say_status(step.latest, step.worst),
-                "why": _say_reason(step),
+                "last read": _say_status(step.latest),
+                "why": step.worst.reason if step.worst else "",
             }
             rows.append(row)
         return scroll(Table("What was seen, and who was told", rows))
@@ -437,33 +437,13 @@ def _read_commit() -> str:
     return "not known: git did not answer"
 
 
-def _say_reason(step: ReportStep) -> str:
-    """Return the reason of the worst reading, and of the newest where its status differs."""
-    worst = step.worst
-    if worst is None:
-        return "the journal has no entry for this"
-    latest = step.latest
-    if latest is None or latest.status is worst.status:
-        return worst.reason
-    return f"{worst.reason}. Last: {latest.reason}"
-
-
-def _say_status(reading: Reading | None, shown: Reading | None = None) -> Markup:
-    """Return a reading's status, value and time.
-
-    Parameters
-    ----------
-    shown : the reading that the row shows already. If ``reading`` is that one, and is a breach or
-        unknown, only its time is said
-    """
+def _say_status(reading: Reading | None) -> Markup:
+    """Return a reading's status, value and time."""
     if reading is None:
         return pill("not run")
-    at = f"{reading.observed_at:%H:%M:%SZ}"
-    if reading is shown and reading.status.is_open:
-        return Markup("not read again after {}").format(at)
     status = pill(str(reading.status))
     value = safe(say_reading(reading), 200)
-    return Markup("{} {} at {}").format(status, value, at)
+    return Markup("{} {} at {}").format(status, value, f"{reading.observed_at:%H:%M:%SZ}")
 
 
 def _describe_entry(entry: Entry) -> str:

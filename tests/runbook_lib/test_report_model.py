@@ -194,13 +194,12 @@ def test_points_that_nobody_looked_at_are_open_once_the_trouble_is_over(
 @pytest.mark.parametrize(
     ("readings", "worst"),
     [
-        ([("ok", 49, 0), ("ok", 51, 0), ("ok", 0, 0)], 51),
-        ([("ok", "received", 3), ("ok", "quiet", 0)], "received"),
+        ([("ok", 49, 0), ("ok", 51, 0), ("ok", 0, 0)], 0),
         ([("ok", 2, 0), ("unknown", None, 0), ("ok", 1, 0)], None),
         ([("breach", 7, 0), ("ok", 9, 0)], 7),
     ],
 )
-def test_at_its_worst_is_the_highest_where_all_was_well(
+def test_at_its_worst_is_the_highest_breach_or_what_was_not_read(
     tmp_path: Path, readings: list[tuple[str, int | str | None, int]], worst: int | str | None
 ) -> None:
     tell = make_incident(tmp_path)
@@ -211,17 +210,6 @@ def test_at_its_worst_is_the_highest_where_all_was_well(
 
     assert reading is not None
     assert reading.value == worst
-
-
-def test_orders_that_got_nothing_count_for_what_was_worst(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    for value, unserved in ((0, 0), (0, 10), (2, None)):
-        tell.read("2.3", "backlog", "ok", value=value, unserved=unserved)
-
-    reading = model_of(tell.incident).steps["2.3"].worst
-
-    assert reading is not None
-    assert reading.unserved == 10
 
 
 def test_what_happened_does_not_say_that_nothing_was_read_beside_a_reading(tmp_path: Path) -> None:
