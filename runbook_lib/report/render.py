@@ -235,11 +235,12 @@ class _Page:
         roles = SIGNS - {Role.LOG}
         rows = []
         for step in self._model.of(*roles):
+            is_read_again = step.latest is not step.worst
             row = {
                 "step": self.link(step.id),
                 "what": step.title,
                 "worst reading": _say_status(step.worst),
-                "last read": _say_status(step.latest),
+                "read again": _say_status(step.latest) if is_read_again else "",
                 "why": step.worst.reason if step.worst else "",
             }
             rows.append(row)
