@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeVar
 from chainlog import Entry
 
 from ..model import (
-    SYMPTOMS,
     ActionPhase,
     CauseStatus,
     Conclusion,
@@ -140,9 +139,7 @@ def write_headline(model: ReportModel) -> str:
             return "Drill failed: it broke off"
         return f"Drill failed: {len(missed)} of {len(model.objectives)} objectives missed"
     if model.verdict is None:
-        if model.journal.entries:
-            return "Nothing was concluded yet"
-        return "Nothing was recorded yet"
+        return "Nothing was concluded yet"
     words, _, _ = VERDICT_WORDS[model.verdict].partition(";")
     causes_now = model.causes
     if not model.is_good:
@@ -178,9 +175,6 @@ def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
         other = str(model.facts.get(name) or "")
         if other:
             neighbours[heading] = Fact(other)
-    others = [str(other) for other in model.facts.get("follows") or ()]
-    if others:
-        neighbours["Carries out plans of"] = Fact(", ".join(others))
     return neighbours
 
 
@@ -321,22 +315,18 @@ def _describe_cause(model: ReportModel) -> Fact:
         return Fact("there was no trouble")
     if model.journal.findings():
         return Fact(_NO_CAUSE)
-    section = model.section_with(Role.CAUSE)
-    if section is None or not section.number:
-        return Fact("not looked for yet")
-    return Fact(f"not looked for yet (section {section.number})")
+    return Fact("not looked for yet")
 
 
 def _explain_causes(model: ReportModel) -> str:
-    """Return the reason of the only cause; of several causes, each one with its reason.
-
-    A reason was true when a conclusion gave it, so the text says when that was.
-    """
+    """Return the reason of the only cause; of several causes, each one with its reason."""
     reasons = [_say_reason(model, cause) for cause in model.causes]
     if len(reasons) == 1:
         return reasons[0]
-    words = [_capitalise(say_causes([cause])) for cause in model.causes]
-    return ". ".join(f"{name}, {reason}" for name, reason in zip(words, reasons, strict=True))
+    parts = []
+    for cause, reason in zip(model.causes, reasons, strict=True):
+        parts.append(f"{_capitalise(say_causes([cause]))}, {reason}")
+    return ". ".join(parts)
 
 
 def _say_reason(model: ReportModel, cause: Finding) -> str:
@@ -349,8 +339,7 @@ def _say_reason(model: ReportModel, cause: Finding) -> str:
 
 def _describe_start(model: ReportModel) -> Fact:
     if model.since is None:
-        was_read = any(reading.role in SYMPTOMS for reading in model.journal.readings)
-        return Fact("no symptom was seen" if was_read else "no symptom was read")
+        return Fact("no symptom was seen")
     return Fact(format_value(model.since), _format_local(model.since))
 
 
@@ -391,13 +380,7 @@ def _describe_severity(model: ReportModel) -> Fact:
         alert = firing[0].get("alert")
         owner = " (drill)" if firing[0].get("drill") else ""
         return Fact(str(firing[0]["severity"]), f"by the alert {alert}{owner}")
-    note = "no look saw an alert fire"
-    keys: set[str] = set()
-    for entry in model.journal.entries:
-        keys.update(entry.data.get("alerts") or ())
-    if keys:
-        note += f"; {count_of(len(keys), 'alert')} received"
-    return Fact("not known", note)
+    return Fact("not known", "no look saw an alert fire")
 
 
 def _describe_impact(model: ReportModel) -> Fact:
@@ -671,10 +654,6 @@ def _list_open_record(model: ReportModel) -> Iterator[Open]:
             if reason:
                 text += f": {reason}"
             yield text, ()
-    for entry in model.journal.entries:
-        if entry.kind == "journal_damaged":
-            reason = entry.data.get("reason")
-            yield str(reason), ()
     for section in model.sections.values():
         if not section.runs:
             continue

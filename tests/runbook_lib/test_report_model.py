@@ -158,18 +158,6 @@ def test_a_severity_is_that_of_an_alert_that_any_look_saw_firing(
     assert fact.note.endswith(name)
 
 
-def test_alerts_that_were_received_stand_beside_an_unknown_severity(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    before = list_facts(model_of(tell.incident))["Severity"]
-    for alerts in (["a 1", "b 1"], ["b 1"]):
-        tell.record("note", {"text": "Alerts received", "alerts": alerts})
-
-    severity = list_facts(model_of(tell.incident))["Severity"]
-
-    assert severity.text == before.text == "not known"
-    assert severity.note == f"{before.note}; 2 alerts received"
-
-
 def test_what_is_open_names_unticked_points_and_unread_steps(tmp_path: Path) -> None:
     found = list_open(model_of(tell_incident(tmp_path).incident))
 
