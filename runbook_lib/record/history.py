@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -32,7 +32,7 @@ from .journal import utc_now
 from .view import JournalView
 
 
-class Judge(Protocol):
+class Judge(Hashable, Protocol):
     """The part of a runbook's policy that the history uses."""
 
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:

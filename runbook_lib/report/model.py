@@ -207,11 +207,6 @@ class ReportModel:
         for step in module.STEPS.values():
             self.titles[step.id] = step.title
 
-    @property
-    def is_continued(self) -> bool:
-        """Whether the trouble began in an incident that was closed before this one."""
-        return self.journal.is_continued
-
     def section(self, name: str) -> ReportSection:
         """Return a section; if the model has none of this name yet, add an empty one."""
         return self.sections.setdefault(name, ReportSection(name, name))

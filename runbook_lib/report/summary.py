@@ -191,7 +191,7 @@ def _describe_trigger(model: ReportModel) -> Fact:
 
 def _describe_detection(model: ReportModel) -> Fact:
     """Return what detected the trouble, and how long after the first sign."""
-    if model.is_continued:
+    if model.journal.is_continued:
         return Fact("by the incident before this one", str(model.facts.get("previous") or ""))
     moments = list_moments(model.journal)
     first = find_detection(moments)
