@@ -61,7 +61,7 @@ class Row(NamedTuple):
 
 
 class Page:
-    """Shows the incidents under RUNBOOK_HOME. Writes nothing but the index of the history."""
+    """Shows the incidents under RUNBOOK_HOME. Only reads."""
 
     def __init__(self, settings: ServeSettings) -> None:
         self._home = settings.runbook_home.resolve()

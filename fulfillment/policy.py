@@ -39,8 +39,6 @@ from .situation import collect_observations, find_clear_time, has_moved
 
 #: The number of the section that diagnoses.
 _DIAGNOSIS = "05"
-#: The step whose action mends a cause.
-_REPAIR = "6.2"
 
 #: For each rule of ``folds.judge``: the section to go to, and why.
 _NEXT = {
@@ -312,26 +310,6 @@ class FulfillmentPolicy(Policy):
         if action.state == "settled by word":
             return "proven, but for what a person settled"
         return super().describe_proof(action)
-
-    def list_mended_elsewhere(self, journal: JournalView) -> list[Finding]:
-        """Return the causes that stopped labels and have ended, though not by an action of 6.2.
-
-        Once 6.2 changed something in this incident, it counts as the end of every cause that an
-        action of 6.2 can end.
-        """
-        applied = journal.list_actions(ActionPhase.APPLIED)
-        has_repair = any(action.step == _REPAIR for action in applied)
-        newest = {finding.name: finding.status for finding in journal.findings()}
-        mended = []
-        for cause in self.list_causes(journal):
-            record = CAUSES.get(cause.name)
-            has_ended = newest.get(cause.name) in (CauseStatus.PAST, CauseStatus.REFUTED)
-            if record is None or not record.stops_labels or not has_ended:
-                continue
-            needs_person = isinstance(record.repair, str)
-            if needs_person or not has_repair:
-                mended.append(cause)
-        return mended
 
     def list_unfinished(self, action: ActionRecord, actions: Sequence[ActionRecord]) -> list[str]:
         """Say what is left to do: labels to settle, or a move to resume."""

@@ -216,13 +216,6 @@ class Policy:
             return "the check afterwards failed"
         return "verified" if action.is_verified else "not verified"
 
-    def list_mended_elsewhere(self, journal: JournalView) -> list[Finding]:  # noqa: ARG002
-        """Return the causes that ended although no action of the incident ends such a cause.
-
-        The neutral policy knows none.
-        """
-        return []
-
     def list_unfinished(
         self,
         action: ActionRecord,  # noqa: ARG002

@@ -1,1 +1,1 @@
-"""What happened, on disk: incident folders with journal and manifest, and the index of all."""
+"""What happened, on disk: incident folders with journal and manifest, and the history of all."""

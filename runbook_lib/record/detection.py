@@ -1,4 +1,4 @@
-"""What began an incident, how it was detected, and where time was lost. From the journal alone."""
+"""What began an incident, and how it was detected. From the journal alone."""
 
 from __future__ import annotations
 
@@ -12,17 +12,6 @@ from .view import JournalView
 
 #: The one moment that detects nothing: it says when the cause of the trouble became known.
 CAUSE_NAMED = "the cause was named"
-#: A mapping from the name of a moment to what decides how soon it comes, or what makes it sooner.
-_FASTER = {
-    "the alert fired": "The alert's threshold and its `for` decide how soon.",
-    "a channel was told": "The alert's route decides how soon: its group_wait and its receivers.",
-    "somebody looked": "A receiver that wakes a person is faster. `runbook serve` looks by itself.",
-    "somebody joined": "A receiver that wakes a person is faster.",
-    "an automatic look began": "The alert's route to `runbook serve` decides how soon.",
-    CAUSE_NAMED: "A look that names the cause right after the first breach is faster.",
-}
-
-
 #: Kind of the journal's entries in which whoever began the trouble says so; see ``list_triggers``.
 TRIGGER = "trigger"
 
@@ -121,18 +110,3 @@ def _names_cause(conclusion: Conclusion) -> bool:
 def find_detection(moments: list[Moment]) -> Moment | None:
     """Return the moment that detected the trouble; None if none did."""
     return next((moment for moment in moments[1:] if moment.name != CAUSE_NAMED), None)
-
-
-def find_slowest(moments: list[Moment]) -> Moment | None:
-    """Return the moment with the longest time before it; None if no moment took any time."""
-    delayed = [moment for moment in moments if moment.after]
-    return max(delayed, key=_get_after, default=None)
-
-
-def _get_after(moment: Moment) -> timedelta:
-    return moment.after or timedelta(0)
-
-
-def say_faster(moment: Moment) -> str:
-    """Say what would make a moment of the detection come sooner."""
-    return _FASTER.get(moment.name, "")

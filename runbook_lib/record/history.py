@@ -1,11 +1,11 @@
-"""Every incident and drill in one SQLite index, which is rebuilt from the folders."""
+"""Every incident and drill as a row, read from the folders."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import lru_cache
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -32,8 +32,8 @@ from .journal import utc_now
 from .view import JournalView
 
 
-class Judge(Protocol):
-    """The part of a runbook's policy that the index uses."""
+class Judge(Hashable, Protocol):
+    """The part of a runbook's policy that the history uses."""
 
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:
         """Return the causes that the policy names."""
@@ -42,7 +42,6 @@ class Judge(Protocol):
         """Return the policy's verdict as of the newest look."""
 
 
-_INDEX = "history.sqlite3"
 #: How long a scenario may go without a drill that met every objective; as in the alert's rule.
 OVERDUE = timedelta(days=35)
 #: The durations in a row, in the order in which the phases follow each other.
@@ -112,42 +111,14 @@ class HistoryRow(BaseModel, frozen=True):
 def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
     """Return every incident and drill, the newest first; looks are left out.
 
+    Only reads. This process keeps what it read of a folder until the folder changes.
+
     Parameters
     ----------
     judge : the runbook's policy
-
-    Notes
-    -----
-    Changes only the index. A damaged index, or one of another version, is built anew. The list is
-    empty if even an index in the process's own memory cannot be built.
     """
-    index = home / _INDEX
-    # If the index cannot be used, delete it and build it again. If that fails, too, build one in
-    # the process's own memory.
-    for place in (index, index, Path(":memory:")):
-        with suppress(sqlite3.Error, ValueError):
-            return _update_index(home, place, judge)
-        with suppress(OSError):
-            index.unlink()
-    return []
-
-
-def _update_index(home: Path, place: Path, judge: Judge) -> list[HistoryRow]:
-    """Bring the index at a place up to date, and return its rows, the newest first."""
-    with closing(sqlite3.connect(place, timeout=10)) as db, db:
-        db.execute("CREATE TABLE IF NOT EXISTS history (incident PRIMARY KEY, stamp, row)")
-        known = dict(db.execute("SELECT incident, stamp FROM history"))
-        stamps = {folder.name: _stamp(folder) for folder in list_incidents(home)}
-        for name in known.keys() - stamps.keys():
-            db.execute("DELETE FROM history WHERE incident = ?", (name,))
-        for name, stamp in stamps.items():
-            if known.get(name) == stamp:
-                continue
-            row = _read_row(home / name, judge)
-            values = (name, stamp, row.model_dump_json())
-            db.execute("REPLACE INTO history VALUES (?, ?, ?)", values)
-        texts = db.execute("SELECT row FROM history ORDER BY incident DESC")
-        rows = [HistoryRow.model_validate_json(text) for (text,) in texts]
+    rows = [_read_row(folder, judge, _stamp(folder)) for folder in list_incidents(home)]
+    rows.sort(key=lambda row: row.incident, reverse=True)
     return _name_followers([row for row in rows if row.opened_by])
 
 
@@ -172,8 +143,12 @@ def _stamp(folder: Path) -> str:
     return " ".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
 
 
-def _read_row(folder: Path, judge: Judge) -> HistoryRow:
-    """Return an incident's row, without what cannot be read."""
+@lru_cache(maxsize=1_000)
+def _read_row(folder: Path, judge: Judge, _changed: str) -> HistoryRow:
+    """Return an incident's row, without what cannot be read.
+
+    A folder that changed has another ``_changed``, so the cache misses it.
+    """
     row: dict[str, Json] = {
         "incident": folder.name,
         "opened_at": parse_time(folder.name[4:20]),  # as in inc-20261124T031400Z-7f3a

@@ -144,7 +144,7 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
 def _is_exported(source: Path, target: Path, head: str) -> bool:
     """Tell whether a page is newer than its notebook, and begins with this head.
 
-    The head holds the run's title, which may change when the section runs again.
+    The head says how the run ended, which is not known before the run's entry in the journal.
     """
     begin = head.encode("utf-8", "backslashreplace")
     try:

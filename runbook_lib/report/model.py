@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,16 +12,14 @@ from typing import NamedTuple
 from chainlog import LogDamagedError, LogError, read_entries
 
 from ..errors import RecordError
-from ..model import SIGNS, Conclusion, Json, NotebookEntry, Reading, Role, Status
+from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status
 from ..policy import Policy
 from ..record.actions import ActionRecord, group_actions
-from ..record.incident import ENDED_WELL, Incident, list_incidents
+from ..record.incident import ENDED_WELL, Incident
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
-from ..show.text import VERDICT_WORDS
 
-_ORDINALS = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth"}
 #: How a run ended, in words, by its status; any other status is its own word.
 _ENDED = {"stopped_at_plan": "stopped at the plan", "by_hand": "by hand"}
 
@@ -47,21 +43,13 @@ class ReportStep:
 
     @property
     def worst(self) -> Reading | None:
-        """The breach with the highest value, else the newest unknown, else the newest reading.
-
-        A step with one of the roles ``SIGNS`` may have neither breach nor unknown. Then it is the
-        reading with the highest value, to which ``unserved`` is added; of equals, the one with the
-        most rows.
-        """
+        """The breach with the highest value, else the newest unknown, else the newest reading."""
         breaches = self._list_readings(Status.BREACH)
         if breaches:
             return max(breaches, key=get_number)
         unknown = self._list_readings(Status.UNKNOWN)
         if unknown:
             return unknown[-1]
-        if self.role in SIGNS:
-            newest_first = reversed(self._list_readings(Status.OK))
-            return max(newest_first, key=_get_size, default=self.latest)
         return self.latest
 
     def _list_readings(self, status: Status) -> list[Reading]:
@@ -82,10 +70,6 @@ class ReportStep:
         if self.latest is None:
             return "not run"
         return str(self.latest.status)
-
-
-def _get_size(reading: Reading) -> tuple[float, int]:
-    return get_number(reading) + (reading.unserved or 0), len(reading.rows)
 
 
 class ReportRun(NamedTuple):
@@ -157,8 +141,6 @@ class ReportModel:
     tried : actions that were approved, refused, carried out, or failed, sorted by when that
         happened
     remedies : those of ``tried`` that belong to the section that reads recovery; if none does, all
-    repaired_in : places of the reports of incidents with a verified remedy that was carried out
-        between ``since`` and ``until``
     waiting : actions that wait for approval: the newest of each step; none once the verdict is good
         or the incident is closed
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
@@ -206,7 +188,6 @@ class ReportModel:
         self.tried.sort(key=lambda action: action.decisive.seq)
         remedies = [action for action in self.tried if self._is_remedy(action)]
         self.remedies = remedies or self.tried
-        self.repaired_in = self._list_repaired_in(incident)
         self.waiting = self._list_waiting()
         self.drill = [entry for entry in self.journal.entries if entry.kind == "drill"]
         self.begin = datetime.min.replace(tzinfo=UTC)
@@ -225,22 +206,6 @@ class ReportModel:
             self.steps[own_step.id] = own_step
         for step in module.STEPS.values():
             self.titles[step.id] = step.title
-
-    @property
-    def is_continued(self) -> bool:
-        """Whether the trouble began in an incident that was closed before this one."""
-        return self.journal.is_continued
-
-    @property
-    def is_look(self) -> bool:
-        """Whether no incident was opened, no trouble of its own was seen, and it is no drill.
-
-        False for a damaged journal: what it recorded is not known.
-        """
-        is_left = self.facts.get("same_as")  # its trouble is that of another incident
-        saw_trouble = self.since and not is_left
-        is_incident = self.facts.get("opened_by") or self.facts.get("drill") or saw_trouble
-        return not (is_incident or self.damage)
 
     def section(self, name: str) -> ReportSection:
         """Return a section; if the model has none of this name yet, add an empty one."""
@@ -271,25 +236,6 @@ class ReportModel:
         """Tell whether an action belongs to the section that reads recovery."""
         section = self.find_section_of(action.first.step)
         return section is self.section_with(Role.RECOVERY)
-
-    def _list_repaired_in(self, incident: Incident) -> list[str]:
-        """Return the places of reports of incidents with a verified remedy during this trouble."""
-        if self.since is None or self.until is None:
-            return []
-        places = []
-        for folder in list_incidents(incident.folder.parent):
-            other = Incident(folder, redactor=incident.redactor)
-            with suppress(RecordError):
-                closed_at = other.state.closed_at
-                if closed_at is not None and closed_at < self.since:
-                    continue
-                for action in group_actions(other.journal.view().actions):
-                    applied = action.applied if action.is_verified else None
-                    is_in_time = applied and self.since <= applied.at <= self.until
-                    if is_in_time and self._is_remedy(action):
-                        places.append(f"../{folder.name}/report.html")
-                        break
-        return places
 
     def _list_waiting(self) -> list[ActionRecord]:
         """Return the newest action of each step that waits for its approval.
@@ -363,57 +309,17 @@ class ReportModel:
         return self.steps[step_id]
 
     def _list_runs(self, section: ReportSection) -> list[ReportRun]:
-        """Return the runs of a section's notebook, each with a title of its own."""
-        runs = [run for run in self.journal.runs if run.section == section.name]
+        """Return the runs of a section's notebook, each with the parameters that it began with."""
         starts = [start for start in self.journal.starts if start.section == section.name]
-        titled_runs = []
-        for number, run in enumerate(runs, start=1):
-            begin_seq = 0
-            parameters: dict[str, Json] = {}
-            next_begin_seq = sys.maxsize
-            for start in starts:
-                if start.seq > run.seq:
-                    next_begin_seq = start.seq
-                    break
-                begin_seq = start.seq
-                parameters = start.parameters
-            end_seq = run.seq
-            if run.status == "by_hand":
-                # A run by hand is noted when it begins. It ends where the next run begins.
-                end_seq = next_begin_seq
-            title = section.words
-            if len(runs) > 1:
-                ordinal = _ORDINALS.get(number, f"{number}th")
-                title += f", {ordinal} run"
-            ending = self._describe_end(section, run.status, begin_seq, end_seq)
-            titled_run = ReportRun(run, f"{title}: {ending}", parameters)
-            titled_runs.append(titled_run)
-        return titled_runs
-
-    def _describe_end(
-        self,
-        section: ReportSection,
-        status: str,
-        begin_seq: int,
-        end_seq: int,
-    ) -> str:
-        """Return how a run ended: that it changed something, else its verdict, else its status.
-
-        Parameters
-        ----------
-        begin_seq, end_seq : the numbers of the entries with which the run begins and ends
-        """
-        changes = [action for action in self.actions if action.applied]
-        applied = [action for action in changes if begin_seq < action.decisive.seq < end_seq]
-        if applied:
-            if all(action.is_verified for action in applied):
-                return "approved and applied"
-            return "approved and applied, and not all of it proven"
-        conclusions = [c for c in section.conclusions if begin_seq < c.seq < end_seq]
-        if conclusions and status in ("done", "by_hand"):
-            verdict = conclusions[-1].verdict
-            return VERDICT_WORDS[verdict].lower()
-        return _ENDED.get(status, status)
+        runs = []
+        for run in self.journal.runs:
+            if run.section != section.name:
+                continue
+            begun = [start.parameters for start in starts if start.seq < run.seq]
+            parameters = begun[-1] if begun else {}
+            ending = _ENDED.get(run.status, run.status)
+            runs.append(ReportRun(run, f"{section.words}: {ending}", parameters))
+        return runs
 
 
 def _read_facts(incident: Incident) -> tuple[dict[str, Json], str]:

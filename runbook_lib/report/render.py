@@ -20,21 +20,16 @@ from chainlog import GENESIS, Entry
 from ..errors import disk_errors
 from ..model import (
     SIGNS,
-    ActionPhase,
     CauseStatus,
-    Conclusion,
     Finding,
     Json,
     Lesson,
     Note,
     Reading,
     Role,
-    Verdict,
-    parse_time,
 )
-from ..policy import say_causes, say_main_causes
+from ..policy import say_causes
 from ..record.actions import ActionRecord
-from ..record.history import PHASES, HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_file
 from ..record.journal import utc_now
 from ..record.notes import list_lessons, list_other_notes
@@ -63,14 +58,6 @@ _LESSONS = {
     Lesson.WELL: "What went well",
     Lesson.BADLY: "What went badly",
     Lesson.LUCK: "Where we were lucky",
-}
-#: The phases of a drill, with what each is measured from.
-_PHASE_WORDS = {
-    "detect_s": "detect, from the beginning of the injection",
-    "notify_s": "notify, from the beginning of the injection",
-    "diagnose_s": "diagnose, from its own beginning",
-    "remediate_s": "remediate, from its own beginning",
-    "clear_s": "clear, from the last action or from taking the fault back",
 }
 #: A longer field of a journal entry is cut off.
 _ENTRY_CHARS = 200
@@ -121,12 +108,12 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
     Notes
     -----
     Changes these two files in the incident's folder, each in one step, the pictures that the folder
-    keeps, and the index of the history. Every string of the model has passed the incident's
+    keeps. Every string of the model has passed the incident's
     redactor. The templates escape every string.
     """
     target = incident.folder / "report.html"
     for budget in _BUDGETS:
-        page = _Page(model, incident, budget)
+        page = _Page(model, budget)
         html = _link_reports(page.render(), own_id=incident.id)
         content = html.encode("utf-8", "backslashreplace")
         if len(content) <= _LIMIT_BYTES:
@@ -157,12 +144,10 @@ class _Page:
     A reference into the journal is ``#`` with an entry's number, or the id of a step.
     """
 
-    def __init__(self, model: ReportModel, incident: Incident, budget: _Budget) -> None:
+    def __init__(self, model: ReportModel, budget: _Budget) -> None:
         self._model = model
-        self._incident = incident
         self._budget = budget
         self._shown_entries = model.journal.entries[: budget.journal_lines]
-        self._history = list_history(incident.folder.parent, model.policy)
         # The anchor and the reading of each reference.
         self._anchors = {f"#{entry.seq}": f"entry-{entry.seq}" for entry in self._shown_entries}
         self._readings = {f"#{reading.seq}": reading for reading in model.journal.readings}
@@ -176,8 +161,6 @@ class _Page:
         model = self._model
         whole_journal = model.journal
         outcome = self._name_outcome()
-        begun_at = parse_time(self._incident.id[4:20])  # as in inc-20261124T031400Z-7f3a
-        earlier = [row for row in self._history if row.closed_at and row.closed_at < begun_at]
         tone, _ = get_tone(outcome or "unknown")
         return render_page(
             "report.html",
@@ -185,7 +168,6 @@ class _Page:
             model=model,
             tone=tone,
             outcome=outcome,
-            verdict_reason=self._explain_verdict(),
             summary=summary,
             describe_action=model.policy.describe_action,
             name_runbook=name_runbook,
@@ -199,7 +181,6 @@ class _Page:
             journal=self._shown_entries,
             head=whole_journal.entries[-1] if whole_journal.entries else _NO_ENTRY,
             versions=read_versions(),
-            last_drill=describe_last_drill(earlier, utc_now()),
             made_at=utc_now(),
             table=_tabulate_rows,
             describe_entry=_describe_entry,
@@ -228,43 +209,6 @@ class _Page:
         notes = list_lessons(self._model.journal, lesson)
         return shorten(notes, self._budget.journal_lines)
 
-    def _explain_verdict(self) -> str:
-        """Return why an unknown verdict is unknown; else the newest diagnosis with the verdict.
-
-        If that diagnosis supports no cause, the causes from before are named. Empty when no
-        diagnosis has the verdict.
-        """
-        judgement = self._model.judgement
-        if judgement is not None and judgement.verdict is Verdict.UNKNOWN:
-            return judgement.reason
-        for conclusion in reversed(self._model.journal.conclusions):
-            if conclusion.verdict is self._model.verdict and conclusion.findings:
-                return self._explain_diagnosis(conclusion)
-        return ""
-
-    def _explain_diagnosis(self, diagnosis: Conclusion) -> str:
-        """Return a diagnosis's summary; if it supports no cause, what became of earlier ones.
-
-        If causes were read after the diagnosis, a cause that it supports may be gone. Then return
-        the reason of the verdict.
-        """
-        judgement = self._model.judgement
-        supported = [f for f in diagnosis.findings if f.status is CauseStatus.SUPPORTED]
-        readings = self._model.journal.readings
-        is_old = any(r.role is Role.CAUSE and r.seq > diagnosis.seq for r in readings)
-        if supported and is_old and judgement is not None:
-            return judgement.reason
-        if supported or judgement is None or not self._model.causes:
-            return diagnosis.summary
-        causes = say_main_causes(self._model.causes)
-        undecided_names = {f.name for f in diagnosis.findings if f.status is CauseStatus.UNDECIDED}
-        undecided_causes = [cause for cause in self._model.causes if cause.name in undecided_names]
-        state = "not found any more"
-        if undecided_causes:
-            state = f"{say_main_causes(undecided_causes)}: not decided"
-        at = f"{diagnosis.at:%H:%M:%SZ}"
-        return f"found before: {causes}; {state} at {at}; {judgement.reason}"
-
     def _list_checklist(self) -> list[tuple[ReportStep, str]]:
         """Return the points of the checklist, each with the number of its section."""
         points = []
@@ -291,101 +235,45 @@ class _Page:
         roles = SIGNS - {Role.LOG}
         rows = []
         for step in self._model.of(*roles):
+            is_read_again = step.latest is not step.worst
             row = {
                 "step": self.link(step.id),
                 "what": step.title,
                 "worst reading": _say_status(step.worst),
-                "last read": _say_status(step.latest, step.worst),
-                "why": _say_reason(step),
+                "read again": _say_status(step.latest) if is_read_again else "",
+                "why": step.worst.reason if step.worst else "",
             }
             rows.append(row)
         return scroll(Table("What was seen, and who was told", rows))
 
-    def tabulate_trend(self) -> Markup:
-        """Return this drill's durations beside those of the same scenario's previous drill."""
-        drill = self._find_own_row()
-        drill_before = None
-        if drill is not None:
-            drill_before = self._find_drill_before(drill)
-        column = "the drill before: none"
-        if drill_before is not None:
-            column = f"the drill before: {drill_before.incident}"
-        rows = []
-        for phase in PHASES:
-            row = {
-                "what": _PHASE_WORDS[phase],
-                "this drill": _say_duration(drill, phase),
-                column: _say_duration(drill_before, phase),
-            }
-            rows.append(row)
-        return scroll(Table("How long it took, beside the drill before", rows))
-
-    def _find_own_row(self) -> HistoryRow | None:
-        """Return this incident's row of the history; None without one."""
-        for row in self._history:
-            if row.incident == self._incident.id:
-                return row
-        return None
-
-    def _find_drill_before(self, drill: HistoryRow) -> HistoryRow | None:
-        """Return the newest row of the same scenario that is older than a drill's; or None."""
-        for row in self._history:
-            if row.scenario == drill.scenario and row.incident < drill.incident:
-                return row
-        return None
-
     def tabulate_causes(self) -> list[tuple[int, Markup]]:
         """Return two tables, each with its number of rows: open causes, and refuted ones.
 
-        Each cause is shown, with the evidence, as the decisive diagnosis found it ("when it
-        mattered"), and as the newest one did ("at the end"). A cause is in the second table only
-        if both refute it. The list is empty without a diagnosis.
+        A cause has the last finding that supports it; if none does, its newest one. The tables are
+        empty without a diagnosis.
         """
-        diagnoses = [c for c in self._model.journal.conclusions if c.findings]
-        if not diagnoses:
-            return []
-        decisive = self._find_decisive(diagnoses)
-        newest = diagnoses[-1]
-        newest_findings = {finding.name: finding for finding in newest.findings}
-        open_rows: list[dict[str, Json]] = []
-        refuted_rows: list[dict[str, Json]] = []
-        for finding in sort_findings(decisive.findings):
-            at_the_end = newest_findings.get(finding.name, finding)
-            row: dict[str, Json] = {"cause": say_causes([finding])}
-            row[f"when it mattered, {decisive.at:%H:%M:%SZ}"] = self._say_finding(finding)
-            if newest is not decisive:
-                row[f"at the end, {newest.at:%H:%M:%SZ}"] = self._say_finding(at_the_end)
-            if {finding.status, at_the_end.status} == {CauseStatus.REFUTED}:
-                refuted_rows.append(row)
-            else:
-                open_rows.append(row)
-        open_table = scroll(Table("Causes, the most supported first", open_rows))
-        refuted_table = scroll(Table("Causes that the evidence refutes", refuted_rows))
-        return [(len(open_rows), open_table), (len(refuted_rows), refuted_table)]
+        findings: dict[str, Finding] = {}
+        for conclusion in self._model.journal.conclusions:
+            for finding in conclusion.findings:
+                known = findings.get(finding.name)
+                is_supported = finding.status is CauseStatus.SUPPORTED
+                if is_supported or known is None or known.status is not CauseStatus.SUPPORTED:
+                    findings[finding.name] = finding
+        shown = sort_findings(findings.values())
+        refuted = [finding for finding in shown if finding.status is CauseStatus.REFUTED]
+        open_causes = [finding for finding in shown if finding not in refuted]
+        return [
+            self._tabulate_findings(open_causes, "Causes, the most supported first"),
+            self._tabulate_findings(refuted, "Causes that the evidence refutes"),
+        ]
 
-    def _find_decisive(self, diagnoses: list[Conclusion]) -> Conclusion:
-        """Return the diagnosis that supports the incident's causes most; of equals, the newest.
-
-        If there are diagnoses from before the first change, only they count: a change may hide a
-        cause.
-        """
-        applied = self._model.journal.list_actions(ActionPhase.APPLIED)
-        candidates = diagnoses
-        if applied:
-            first = applied[0]
-            candidates = [diagnosis for diagnosis in diagnoses if diagnosis.seq < first.seq]
-        causes = {cause.name for cause in self._model.causes}
-
-        # Of diagnoses that support equally many of these causes, the newest.
-        def weigh(conclusion: Conclusion) -> tuple[int, int]:
-            supported = [
-                finding
-                for finding in conclusion.findings
-                if finding.name in causes and finding.status is CauseStatus.SUPPORTED
-            ]
-            return len(supported), conclusion.seq
-
-        return max(candidates or diagnoses, key=weigh)
+    def _tabulate_findings(self, findings: list[Finding], caption: str) -> tuple[int, Markup]:
+        """Return how many findings there are, and a table of them with their evidence."""
+        rows = []
+        for finding in findings:
+            row = {"cause": say_causes([finding]), "what was found": self._say_finding(finding)}
+            rows.append(row)
+        return len(rows), scroll(Table(caption, rows))
 
     def _say_finding(self, finding: Finding) -> Markup:
         """Return a finding's status and reason, and below them the evidence, a line each."""
@@ -424,26 +312,12 @@ class _Page:
         return Markup('<a href="#{}">{}</a>').format(anchor, words)
 
     def tabulate_phases(self, action: ActionRecord) -> Markup:
-        """Return an action's phases as a table: the first plan, and the newest of each other phase.
-
-        A run that reads a plan back writes the plan into the journal once more: those entries are
-        left out.
-        """
+        """Return an action's phases as a table: a row for each entry of the journal."""
         rows = []
-        planned = [entry for entry in action.phases if entry.phase is ActionPhase.PLANNED]
         for entry in action.phases:
-            shown = action.get(entry.phase)
-            if entry.phase is ActionPhase.PLANNED:
-                shown = planned[0]
-            if entry is not shown:
-                continue
-            at = entry.at
-            made_at = entry.result.get("made_at")
-            if entry.phase is ActionPhase.PLANNED and made_at:
-                at = parse_time(str(made_at))  # the entry is later if the plan was read back
             row = {
                 "phase": str(entry.phase),
-                "when": f"{at:%H:%M:%SZ}",
+                "when": f"{entry.at:%H:%M:%SZ}",
                 "by": entry.operator or "–",
                 "what": entry.reason,
                 "entry": self.link(f"#{entry.seq}"),
@@ -564,41 +438,13 @@ def _read_commit() -> str:
     return "not known: git did not answer"
 
 
-def _say_duration(drill: HistoryRow | None, phase: str) -> str:
-    """Return how long a phase of a drill took; a dash where that is not known."""
-    seconds = getattr(drill, phase, None)
-    if seconds is None:
-        return "–"
-    return f"{seconds:g} s"
-
-
-def _say_reason(step: ReportStep) -> str:
-    """Return the reason of the worst reading, and of the newest where its status differs."""
-    worst = step.worst
-    if worst is None:
-        return "the journal has no entry for this"
-    latest = step.latest
-    if latest is None or latest.status is worst.status:
-        return worst.reason
-    return f"{worst.reason}. Last: {latest.reason}"
-
-
-def _say_status(reading: Reading | None, shown: Reading | None = None) -> Markup:
-    """Return a reading's status, value and time.
-
-    Parameters
-    ----------
-    shown : the reading that the row shows already. If ``reading`` is that one, and is a breach or
-        unknown, only its time is said
-    """
+def _say_status(reading: Reading | None) -> Markup:
+    """Return a reading's status, value and time."""
     if reading is None:
         return pill("not run")
-    at = f"{reading.observed_at:%H:%M:%SZ}"
-    if reading is shown and reading.status.is_open:
-        return Markup("not read again after {}").format(at)
     status = pill(str(reading.status))
     value = safe(say_reading(reading), 200)
-    return Markup("{} {} at {}").format(status, value, at)
+    return Markup("{} {} at {}").format(status, value, f"{reading.observed_at:%H:%M:%SZ}")
 
 
 def _describe_entry(entry: Entry) -> str:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise, takewhile
 from typing import NamedTuple, TypeVar
 
 from chainlog import Entry
 
 from ..model import (
-    SIGNS,
-    SYMPTOMS,
     ActionPhase,
     CauseStatus,
     Conclusion,
@@ -26,23 +23,16 @@ from ..model import (
     Role,
     Status,
     Verdict,
-    format_time,
     parse_time,
 )
 from ..policy import say_causes, say_main_causes
 from ..record.actions import ActionRecord, say_cut_off
 from ..record.detection import (
-    Moment,
     find_detection,
-    find_slowest,
     list_moments,
     list_triggers,
-    say_faster,
 )
-from ..record.incident import ENDED_WELL
 from ..record.notes import list_follow_ups
-from ..record.view import get_number
-from ..runbook import name_runbook
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
 from .model import ReportModel
 
@@ -50,16 +40,12 @@ T = TypeVar("T")
 
 #: The statuses of notebooks that did not break off.
 _RAN_WELL = ("done", "stopped_at_plan", "by_hand")
+#: The same, and those that were interrupted: an entry of its own says so.
+_NOT_FAILED = (*_RAN_WELL, "interrupted")
 #: Verdicts about what an action achieved.
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
-#: Roles of the steps that leave something open while they cannot be read.
-_MUST_BE_READ = SIGNS | {Role.CAUSE, Role.EFFECT, Role.RECOVERY}
 _NO_CAUSE = "the cause is not proven"
-#: The statuses of a cause that is no longer there.
-_GONE = (CauseStatus.PAST, CauseStatus.REFUTED)
 _MOST_ROWS = 20
-#: How long before the opening an alert may have fired, and have made somebody look.
-_BEFORE_OPENING = timedelta(minutes=1)
 #: How often something was counted, at the beginning of an event's text.
 _COUNTED = re.compile(r"\b\d+× ")
 _MOST_REMARKS = 3
@@ -93,7 +79,7 @@ _BY_KIND = {
     "joined": _Words("note", "Somebody else goes on"),
     "interrupted": _Words("failed", "The run was interrupted"),
     "journal_damaged": _Words("failed", "The journal before this one is damaged"),
-    "closed": _Words("closed", "The incident was closed"),
+    "closed": _Words("closed", "Closed"),
     "handed_over": _Words("note", "The incident before this one was closed"),
 }
 #: Entries of a drill that stand in the timeline, by their event.
@@ -153,9 +139,7 @@ def write_headline(model: ReportModel) -> str:
             return "Drill failed: it broke off"
         return f"Drill failed: {len(missed)} of {len(model.objectives)} objectives missed"
     if model.verdict is None:
-        if model.journal.entries:
-            return "Nothing was concluded yet"
-        return "Nothing was recorded yet"
+        return "Nothing was concluded yet"
     words, _, _ = VERDICT_WORDS[model.verdict].partition(";")
     causes_now = model.causes
     if not model.is_good:
@@ -191,60 +175,31 @@ def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
         other = str(model.facts.get(name) or "")
         if other:
             neighbours[heading] = Fact(other)
-    others = [str(other) for other in model.facts.get("follows") or ()]
-    if others:
-        neighbours["Carries out plans of"] = Fact(", ".join(others))
     return neighbours
 
 
 def _describe_trigger(model: ReportModel) -> Fact:
     """Return the first change that began the trouble, if a system recorded one."""
     triggers = list_triggers(model.journal)
-    if not triggers:
-        if model.verdict is Verdict.HEALTHY:
-            return Fact("–")
-        return Fact("not known", "no system tells who or what began it")
-    first = triggers[0]
-    note = f"{format_value(first.at)}, as {first.source} says"
-    # Two systems may report one event. So the triggers of a single cause are not counted.
-    if len(model.causes) > 1:
-        known = count_of(len(triggers), "trigger")
-        note += f"; {known} known, of {count_of(len(model.causes), 'cause')}"
-    return Fact(_capitalise(first.text), note)
+    if triggers:
+        first = triggers[0]
+        return Fact(_capitalise(first.text), f"{format_value(first.at)}, as {first.source} says")
+    if model.verdict is Verdict.HEALTHY:
+        return Fact("–")
+    return Fact("not known", "no system tells who or what began it")
 
 
 def _describe_detection(model: ReportModel) -> Fact:
-    """Return what detected the trouble, how long after the first sign, and the other moments."""
-    if model.is_continued:
+    """Return what detected the trouble, and how long after the first sign."""
+    if model.journal.is_continued:
         return Fact("by the incident before this one", str(model.facts.get("previous") or ""))
     moments = list_moments(model.journal)
     first = find_detection(moments)
     if first is None:
         return Fact("–")
-    began_at = moments[0].at
-    notes = [
-        f"{moment.name} after {_say_span(began_at, moment.at)}"
-        for moment in moments[1:]
-        if moment is not first
-    ]
-    triggers = list_triggers(model.journal)
-    if triggers and triggers[0].at < began_at:
-        span = _say_span(triggers[0].at, began_at)
-        notes.append(f"that sign came {span} after the trigger")
-    text = f"{_say_span(began_at, first.at)} after the first sign of trouble: {first.name}"
-    return Fact(text, "; ".join(notes))
-
-
-def _say_span(start: datetime, end: datetime) -> str:
-    """Return how much later one time is than another; 0 s if it is earlier."""
-    return format_duration(max(end - start, timedelta(0)))
-
-
-def _say_slowest(moment: Moment) -> str:
-    """Return how long it took until a moment; empty for the first moment."""
-    if moment.after is None:
-        return ""
-    return f"the slowest part took {format_duration(moment.after)}: until {moment.name}"
+    # A look may have come before the first sign.
+    span = max(first.at - moments[0].at, timedelta(0))
+    return Fact(f"{format_duration(span)} after the first sign of trouble: {first.name}")
 
 
 def tabulate_detection(model: ReportModel) -> list[dict[str, str]]:
@@ -259,17 +214,6 @@ def tabulate_detection(model: ReportModel) -> list[dict[str, str]]:
         }
         rows.append(row)
     return rows
-
-
-def say_how_faster(model: ReportModel) -> str:
-    """Say which part of the detection took longest, and what makes it faster.
-
-    Empty when no part took any time.
-    """
-    slowest = find_slowest(list_moments(model.journal))
-    if slowest is None:
-        return ""
-    return f"{_capitalise(_say_slowest(slowest))}. {say_faster(slowest)}"
 
 
 def tabulate_follow_ups(model: ReportModel) -> list[dict[str, str]]:
@@ -338,75 +282,28 @@ def _capitalise(text: str) -> str:
 
 
 def _describe_event(model: ReportModel) -> Fact:
-    """Return what happened, in the words of one look at the signals.
+    """Return what the first look that saw an incident concluded."""
+    look = _find_first_sight(model)
+    if look is not None:
+        return Fact(look.summary)
+    if model.journal.readings:
+        return Fact("no look concluded that there is an incident")
+    return Fact("nothing was read yet")
 
-    The look is the first after the highest backlog that concluded that there is an incident;
-    without one, the newest that did, and then the note begins with that backlog. The note says how
-    much waited at the last reading. If no look saw an incident, the text is the first two breaches;
-    without breaches, what the newest look concluded. If all is well, and no symptom was seen, the
-    note is what was wrong all the same.
+
+def _find_first_sight(model: ReportModel) -> Conclusion | None:
+    """Return the first conclusion that saw an incident; if it can, of the section with the alert.
+
+    A conclusion with findings is a diagnosis: it says why, not what happened.
     """
-    if model.verdict is Verdict.HEALTHY and model.judgement is not None:
-        return Fact(model.judgement.reason, _say_what_was_wrong(model))
-    # A conclusion with findings is a diagnosis: it says why, not what happened.
-    looks = [look for look in model.journal.conclusions if not look.findings]
+    looks = model.journal.conclusions
     signals = model.section_with(Role.ALERT)
     if signals is not None and signals.conclusions:
         looks = signals.conclusions
-    incidents = [look for look in looks if look.verdict is Verdict.INCIDENT]
-    breaches = [reading for reading in model.journal.readings if reading.status is Status.BREACH]
-    if incidents:
-        peak = _find_peak(breaches)
-        peak_seq = peak.seq if peak else 0
-        after_peak = [look for look in incidents if look.seq > peak_seq]
-        chosen = after_peak[0] if after_peak else incidents[-1]
-        notes = [_say_last_backlog(model, chosen.seq)]
-        if peak and not after_peak:
-            at = f"{peak.observed_at:%H:%M:%SZ}"
-            most = f"highest reading of {peak.step}, {at}: {say_reading(peak)}"
-            newest = [r for r in model.journal.readings if r.role is Role.BACKLOG][-1]
-            # If the highest backlog is the last one, it is not said twice.
-            notes = [most] if newest is peak else [most, *notes]
-        return Fact(chosen.summary, "; ".join(note for note in notes if note))
-    if breaches:
-        sentences = [
-            f"{breach.name}: {say_reading(breach)} at {breach.observed_at:%H:%M:%SZ}"
-            for breach in breaches[:2]
-        ]
-        notes = [breaches[0].reason, _say_last_backlog(model, breaches[0].seq)]
-        return Fact("; ".join(sentences), "; ".join(note for note in notes if note))
-    if looks:
-        return Fact(looks[-1].summary)
-    return Fact("no breach was read" if model.journal.readings else "nothing was read yet")
-
-
-def _say_what_was_wrong(model: ReportModel) -> str:
-    """Return the first breach of a step that others rest on, and the first reading that failed.
-
-    A reading that failed counts only if a verdict needs it.
-    """
-    readings = model.journal.readings
-    grounds = [r for r in readings if r.status is Status.BREACH and r.role is Role.GROUND]
-    unread = [r for r in readings if r.status is Status.UNKNOWN and r.is_needed]
-    wrong = (*grounds[:1], *unread[:1])
-    return "; ".join(f"{r.name} at {r.observed_at:%H:%M:%SZ}: {r.reason}" for r in wrong)
-
-
-def _say_last_backlog(model: ReportModel, seq: int) -> str:
-    """Return how much waited when it was last read; empty if that is older than entry ``seq``."""
-    backlog = [r for r in model.journal.readings if r.role is Role.BACKLOG]
-    if not backlog or backlog[-1].seq < seq:
-        return ""
-    newest = backlog[-1]
-    words, _, _ = newest.reason.partition("; ")
-    last = f"last reading of {newest.step}, {newest.observed_at:%H:%M:%SZ}"
-    return f"{last}: {words or say_reading(newest)}"
-
-
-def _find_peak(breaches: Sequence[Reading]) -> Reading | None:
-    """Return the first breach that shows the highest backlog; None without one."""
-    backlog = [breach for breach in breaches if breach.role is Role.BACKLOG]
-    return max(backlog, key=get_number, default=None)
+    for look in looks:
+        if look.verdict is Verdict.INCIDENT and not look.findings:
+            return look
+    return None
 
 
 def _describe_cause(model: ReportModel) -> Fact:
@@ -415,51 +312,34 @@ def _describe_cause(model: ReportModel) -> Fact:
         causes = say_causes(model.causes)
         return Fact(_capitalise(causes), _explain_causes(model))
     if model.verdict is Verdict.HEALTHY:
-        open_then: list[str] = []
-        for entry in model.journal.entries:
-            open_then += entry.data.get("open_then") or ()
-        if open_then:
-            names = ", ".join(dict.fromkeys(open_then))
-            return Fact("there was no trouble any more", f"open while the alerts fired: {names}")
         return Fact("there was no trouble")
     if model.journal.findings():
         return Fact(_NO_CAUSE)
-    section = model.section_with(Role.CAUSE)
-    if section is None or not section.number:
-        return Fact("not looked for yet")
-    return Fact(f"not looked for yet (section {section.number})")
+    return Fact("not looked for yet")
 
 
 def _explain_causes(model: ReportModel) -> str:
-    """Return the reason of the only cause; of several causes, each one with its reason.
-
-    A reason was true when a conclusion gave it, so the text says when that was.
-    """
+    """Return the reason of the only cause; of several causes, each one with its reason."""
     reasons = [_say_reason(model, cause) for cause in model.causes]
     if len(reasons) == 1:
         return reasons[0]
-    words = [_capitalise(say_causes([cause])) for cause in model.causes]
-    return ". ".join(f"{name}, {reason}" for name, reason in zip(words, reasons, strict=True))
+    parts = []
+    for cause, reason in zip(model.causes, reasons, strict=True):
+        parts.append(f"{_capitalise(say_causes([cause]))}, {reason}")
+    return ". ".join(parts)
 
 
 def _say_reason(model: ReportModel, cause: Finding) -> str:
-    """Return when a conclusion first gave a cause's reason, the reason, and whether it is past."""
-    ending = ", past at the last look" if cause.name in _list_past(model) else ""
+    """Return a cause's reason, and when a conclusion first gave it."""
     for conclusion in model.journal.conclusions:
         if cause in conclusion.findings:
-            return f"found at {conclusion.at:%H:%M:%SZ}{ending}: {cause.reason}"
+            return f"found at {conclusion.at:%H:%M:%SZ}: {cause.reason}"
     return cause.reason
-
-
-def _list_past(model: ReportModel) -> set[str]:
-    """Return the names of the causes that the newest diagnosis found past, or refuted."""
-    return {finding.name for finding in model.journal.findings() if finding.status in _GONE}
 
 
 def _describe_start(model: ReportModel) -> Fact:
     if model.since is None:
-        was_read = any(reading.role in SYMPTOMS for reading in model.journal.readings)
-        return Fact("no symptom was seen" if was_read else "no symptom was read")
+        return Fact("no symptom was seen")
     return Fact(format_value(model.since), _format_local(model.since))
 
 
@@ -471,7 +351,7 @@ def _format_local(at: datetime) -> str:
 
 
 def _describe_end(model: ReportModel) -> Fact:
-    """Return from when on all stayed well; else that this is not known, or not yet so."""
+    """Return when the last symptom or alert had ended; else that this is not known, or not yet."""
     since = model.since
     end = model.until
     if since is None:
@@ -481,27 +361,9 @@ def _describe_end(model: ReportModel) -> Fact:
         duration = format_duration(end.replace(microsecond=0) - since.replace(microsecond=0))
         note = f"{_format_local(end)}; {duration} until the last symptom or alert had ended"
         return Fact(format_value(end), note)
-    if model.verdict is Verdict.FIXED_ALERT_DECAYING:
-        return Fact("not yet", "the symptom is over, and an alert still fires")
     if model.verdict is Verdict.FIXED:
-        return Fact("not known", f"no metric tells since when all is well{_say_found_well(model)}")
-    newest_at = model.journal.readings[-1].at
-    duration = format_duration(newest_at - since)
-    note = f"no recovery measured; last look at {newest_at:%H:%M:%SZ}, {duration} after it began"
-    # The page names these incidents anyway, and no incident goes on with a drill's trouble.
-    named = ("followed_by", "same_as", "drill")
-    needs_no_advice = any(model.facts.get(name) for name in named)
-    if model.facts.get("closed_at") and not needs_no_advice:
-        look_up = name_runbook("`runbook incidents` names where")
-        note += f"; closed all the same. If the trouble went on, {look_up}"
-    return Fact("not yet", note)
-
-
-def _say_found_well(model: ReportModel) -> str:
-    """Say when a conclusion first found all well, and none found trouble later; may be empty."""
-    newest_first = reversed(model.journal.conclusions)
-    well = list(takewhile(lambda conclusion: conclusion.verdict in ENDED_WELL, newest_first))
-    return f"; a look found it so at {well[-1].at:%H:%M:%SZ}" if well else ""
+        return Fact("not known", "no metric tells since when all is well")
+    return Fact("not yet")
 
 
 def _describe_severity(model: ReportModel) -> Fact:
@@ -518,13 +380,7 @@ def _describe_severity(model: ReportModel) -> Fact:
         alert = firing[0].get("alert")
         owner = " (drill)" if firing[0].get("drill") else ""
         return Fact(str(firing[0]["severity"]), f"by the alert {alert}{owner}")
-    note = "no look saw an alert fire"
-    keys: set[str] = set()
-    for entry in model.journal.entries:
-        keys.update(entry.data.get("alerts") or ())
-    if keys:
-        note += f"; {count_of(len(keys), 'alert')} received"
-    return Fact("not known", note)
+    return Fact("not known", "no look saw an alert fire")
 
 
 def _describe_impact(model: ReportModel) -> Fact:
@@ -541,99 +397,25 @@ def _describe_actions(model: ReportModel) -> Fact:
 
 
 def _describe_changes(model: ReportModel) -> Fact:
-    """Return what was carried out and what was cut off; without any, what waits for approval."""
-    done = [action for action in model.tried if action.applied]
-    cut_off = [action for action in model.tried if action.is_cut_off]
-    if done:
-        # Actions that are no remedy, such as an exercise, are named only if no remedy was done.
-        main = [action for action in done if action in model.remedies]
-        fact = _describe_done(model, main or done)
-        begun = [action for action in cut_off if action in model.remedies]
-        texts = [str(fact), *_list_begun(model, begun), *_list_mended_elsewhere(model)]
-        taken_back = _find_taken_back(model)
-        if taken_back and (model.until is None or taken_back <= model.until):
-            texts.append(_say_taken_back(taken_back))
-        return Fact("; ".join(texts))
-    if cut_off:
-        text = "; ".join(_list_begun(model, cut_off))
-        newest = cut_off[-1].last
-        return Fact(_capitalise(text), newest.reason)
+    """Return what was carried out or begun; without any, how many plans wait for approval."""
+    begun = [action for action in model.tried if action.applied or action.is_cut_off]
+    # Actions that are no remedy, such as an exercise, are named only if no remedy was begun.
+    main = [action for action in begun if action in model.remedies]
+    if begun:
+        return _describe_begun(model, main or begun)
     if model.waiting:
-        return Fact("nothing yet", _count_waiting(model))
-    return Fact("nothing was changed in this incident", _say_how_it_ended(model))
+        count = count_of(len(model.waiting), "plan")
+        return Fact("nothing yet", f"{count} waiting for approval")
+    return Fact("nothing was changed in this incident")
 
 
-def _say_how_it_ended(model: ReportModel) -> str:
-    """Say what ended trouble without a change of ours; empty: nothing says that it ended."""
-    taken_back = _find_taken_back(model)
-    if taken_back:
-        return _say_taken_back(taken_back)
-    if model.repaired_in:
-        places = ", ".join(model.repaired_in)
-        return f"a repair was carried out and verified in another incident: {places}"
-    if model.facts.get("fault_drill"):
-        return "the trouble came from a drill's fault; the drill's report says how it ended"
-    if model.verdict is Verdict.FIXED:
-        return "no action of this incident ended it"
-    return ""
-
-
-def _find_taken_back(model: ReportModel) -> datetime | None:
-    """Return when this drill took its fault back; None: it did not."""
-    times = [entry.at for entry in model.drill if entry.data.get("event") == "reverted"]
-    return min(times, default=None)
-
-
-def _say_taken_back(at: datetime) -> str:
-    return f"the drill took its fault back at {at:%H:%M:%SZ}"
-
-
-def _list_mended_elsewhere(model: ReportModel) -> Iterator[str]:
-    """Say which causes ended without an action of this incident; nothing while there is trouble.
-
-    A drill takes its fault back itself, and its timeline says so.
-    """
-    causes = model.policy.list_mended_elsewhere(model.journal)
-    if causes and model.is_good and not model.drill:
-        yield f"{say_causes(causes)}: ended without an action of this incident"
-
-
-def _list_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> list[str]:
-    """Say of each action that was cut off what it was, and what became of it."""
-    describe = model.policy.describe_action
-    return [f"{describe(action)}: {say_cut_off(action)}" for action in actions]
-
-
-def _count_waiting(model: ReportModel) -> str:
-    """Return how many plans wait for approval, and how many expired without approval."""
-    expired = [action for action in model.waiting if _has_expired(model, action)]
-    waiting = len(model.waiting) - len(expired)
-    parts = []
-    if waiting:
-        verb = "waits" if waiting == 1 else "wait"
-        parts.append(f"{count_of(waiting, 'plan')} {verb} for approval")
-    if expired:
-        parts.append(f"{count_of(len(expired), 'plan')} expired without approval")
-    return ", ".join(parts)
-
-
-def _has_expired(model: ReportModel, action: ActionRecord) -> bool:
-    """Tell whether a plan had expired by the time of the journal's newest entry."""
-    expires_at = str(action.result(ActionPhase.PLANNED).get("expires_at") or "")
-    newest_at = model.journal.last_at
-    if not expires_at or newest_at is None:
-        return False
-    return expires_at < format_time(newest_at)
-
-
-def _describe_done(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
-    """Return what was carried out, how far it is proven, and who approved it."""
+def _describe_begun(model: ReportModel, actions: Sequence[ActionRecord]) -> Fact:
+    """Return what each action did, how far it is proven or came, and who approved it."""
     sentences = []
     approvers = []
     for action in actions:
         change = model.policy.describe_action(action)
-        proof = model.policy.describe_proof(action)
-        sentences.append(f"{change} ({proof})")
+        sentences.append(f"{change} ({_say_proof(model, action)})")
         if action.approver:
             approvers.append(action.approver)
     text = _capitalise("; ".join(sentences))
@@ -688,51 +470,27 @@ def _list_rows(model: ReportModel) -> Iterator[TimelineRow]:
     for cause in model.causes:
         yield from _list_cause(model, cause)
     for action in model.remedies:
-        yield from _list_cut_off(model, action)
         yield _describe_action_row(model, action)
     if model.until:
-        yield TimelineRow(model.until, "ok", _say_well_from(model, model.until))
+        yield TimelineRow(model.until, "ok", "The last symptom or alert had ended")
     yield from _list_outcomes(model)
-
-
-def _say_well_from(model: ReportModel, end: datetime) -> str:
-    """Say what was over from ``end`` on: all of the trouble, or only the symptom."""
-    # Only a breach tells: a later conclusion may rest on readings from before the end.
-    if any(breach.observed_at > end for breach in model.journal.breaches(SYMPTOMS)):
-        return "The symptom stayed away from here on; a later look found other trouble"
-    return "No symptom or alert from here on"
 
 
 def _list_entries(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield a row for each entry in ``_BY_KIND`` or ``_BY_EVENT``, and each run that went wrong."""
-    interrupted_seq = _find_last_interruption(model)
     for entry in model.journal.entries:
         words = _find_words(entry)
         if words is not None:
             reason = str(entry.data.get("reason") or "")
-            text = words.text
-            if entry.kind == "closed" and model.is_look:
-                text = "The look was over"
-            yield TimelineRow(entry.at, words.tone, text, reason, entry.seq)
-        elif entry.kind == "notebook":
-            notebook = entry.data.get("notebook")
-            status = entry.data.get("status")
-            error = str(entry.data.get("error") or "")
-            if entry.data.get("is_typo") is True:
-                first, _, _ = error.partition("\n")
-                text = "Something was mistyped; nothing was changed"
-                yield TimelineRow(entry.at, "note", text, first, entry.seq)
-            elif status == "interrupted" and entry.seq < interrupted_seq:
-                continue  # the entry `interrupted` says so already
-            elif status not in _RAN_WELL:
-                text = f"Notebook {notebook}: {status}"
-                yield TimelineRow(entry.at, "failed", text, error, entry.seq)
-
-
-def _find_last_interruption(model: ReportModel) -> int:
-    """Return the number of the newest entry that says that a run was interrupted; 0 without one."""
-    entries = [entry.seq for entry in model.journal.entries if entry.kind == "interrupted"]
-    return max(entries, default=0)
+            yield TimelineRow(entry.at, words.tone, words.text, reason, entry.seq)
+    for run in model.journal.runs:
+        if run.is_typo:
+            first, _, _ = run.error.partition("\n")
+            text = "Something was mistyped; nothing was changed"
+            yield TimelineRow(run.at, "note", text, first, run.seq)
+        elif run.status not in _NOT_FAILED:
+            text = f"Notebook {run.notebook}: {run.status}"
+            yield TimelineRow(run.at, "failed", text, run.error, run.seq)
 
 
 def _find_words(entry: Entry) -> _Words | None:
@@ -777,40 +535,21 @@ def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
 
 
 def _list_recent(model: ReportModel) -> list[Event]:
-    """Return the events that systems recorded since the trouble began.
+    """Return the events that systems recorded since the trouble began; without trouble, none.
 
-    Where no trouble was seen, these are the events since the first sign of a cause, or since a
-    minute before the opening, whichever is earlier. What an alert did before that belongs to other
-    incidents.
+    What an alert did before that belongs to other incidents.
     """
     since = model.since
     if since is None:
-        starts = [cause.first_seen for cause in model.causes if cause.first_seen]
-        opened_at = model.facts.get("opened_at")
-        if opened_at:
-            starts.append(parse_time(str(opened_at)) - _BEFORE_OPENING)
-        since = min(starts, default=model.begin)
+        return []
     return [event for event in list_observed(model) if event.at >= since]
 
 
 def _list_incident_seen(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield the first conclusion that saw an incident; nothing if an alert shows it already.
-
-    A conclusion with findings is left out: ``_list_cause`` shows it.
-    """
-    for event in list_observed(model):
-        if event.kind == "alert" and "firing" in event.text:
-            return
-    for conclusion in model.journal.conclusions:
-        if conclusion.verdict is Verdict.INCIDENT and not conclusion.findings:
-            yield TimelineRow(
-                at=conclusion.at,
-                tone="incident",
-                text="Incident seen",
-                note=conclusion.summary,
-                seq=conclusion.seq,
-            )
-            return
+    """Yield the first conclusion that saw an incident."""
+    look = _find_first_sight(model)
+    if look is not None:
+        yield TimelineRow(look.at, "incident", "Incident seen", look.summary, look.seq)
 
 
 def _list_cause(model: ReportModel, cause: Finding) -> Iterator[TimelineRow]:
@@ -841,26 +580,20 @@ def _find_support(conclusion: Conclusion, name: str) -> Finding | None:
 
 def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRow:
     """Return an action's row of the timeline: what it did, who approved it, how it ended."""
-    note = action.last.reason
-    if action.applied:
-        note = model.policy.describe_proof(action)
-    if action.is_verified:
-        note += f" at {action.last.at:%H:%M:%SZ}"
-    if action.is_taken_back:
-        note = "an undo took it back later"
-    elif action.is_cut_off and not note:
-        note = say_cut_off(action)
-    review = _say_review(action)
-    if review:
-        note = f"{review}; {note}" if note else review
-    text = model.policy.describe_action(action)
-    return TimelineRow(
-        at=action.decisive.at,
-        tone=action.state,
-        text=_capitalise(text),
-        note=note,
-        seq=_find_shown_seq(action),
-    )
+    note = _say_proof(model, action)
+    if action.approver:
+        note = f"approved by {action.approver}; {note}"
+    text = _capitalise(model.policy.describe_action(action))
+    return TimelineRow(action.decisive.at, action.state, text, note, _find_shown_seq(action))
+
+
+def _say_proof(model: ReportModel, action: ActionRecord) -> str:
+    """Return how far an action is proven; if it changed nothing, how it ended."""
+    if action.is_cut_off:
+        return action.last.reason or say_cut_off(action)
+    if action.applied is None:
+        return action.last.reason or action.state
+    return model.policy.describe_proof(action)
 
 
 def _find_shown_seq(action: ActionRecord) -> int:
@@ -869,72 +602,22 @@ def _find_shown_seq(action: ActionRecord) -> int:
     return entry.seq
 
 
-def _list_cut_off(model: ReportModel, action: ActionRecord) -> Iterator[TimelineRow]:
-    """Yield when an action failed, or was interrupted, before it was carried out after all.
-
-    A run that was killed wrote no end. A later run that began before the next phase shows it.
-    """
-    if action.applied is None:
-        return
-    # A failure with one of these reasons has a row already, by the entry `interrupted`.
-    shown = [e.data.get("reason") for e in model.journal.entries if e.kind == "interrupted"]
-    section = model.find_section_of(action.first.step).name
-    starts = [start.seq for start in model.journal.starts if start.section == section]
-    for entry, later in pairwise(action.phases):
-        is_approval = entry.phase is ActionPhase.APPROVED
-        was_killed = is_approval and any(entry.seq < seq < later.seq for seq in starts)
-        failed_before = entry.phase is ActionPhase.FAILED and entry.seq < action.applied.seq
-        if was_killed or (failed_before and entry.reason not in shown):
-            text = f"The {action.first.action.replace('_', ' ')} stopped before its end"
-            note = entry.reason or "it began at this time; when it stopped is not recorded"
-            yield TimelineRow(entry.at, "failed", text, note, entry.seq)
-
-
-def _say_review(action: ActionRecord) -> str:
-    """Return when an action was planned, and when and by whom it was approved."""
-    parts = []
-    first = action.first
-    made_at = first.result.get("made_at")
-    if made_at:
-        # A plan may have been loaded from another incident, long after it was made.
-        parts.append(f"planned {parse_time(str(made_at)):%H:%M:%S}Z")
-    elif first.phase is ActionPhase.PLANNED:
-        parts.append(f"planned {first.at:%H:%M:%S}Z")
-    approved = [entry for entry in action.phases if entry.phase is ActionPhase.APPROVED]
-    # Whoever goes on with `apply` after a kill approves the plan once more.
-    at = " and".join(f" {entry.at:%H:%M:%S}Z" for entry in approved)
-    if action.approver:
-        parts.append(f"approved{at} by {action.approver}")
-    return ", ".join(parts)
-
-
 def _list_outcomes(model: ReportModel) -> Iterator[TimelineRow]:
-    """Yield each change of the verdict on what was done.
-
-    "The alert is still clearing" is left out if the alert has cleared.
-    """
-    outcomes = [outcome for outcome in model.journal.conclusions if outcome.verdict in _OUTCOMES]
-    is_cleared = any(outcome.verdict is Verdict.FIXED for outcome in outcomes)
+    """Yield each change of the verdict on what was done."""
     verdict_before = None
-    for outcome in outcomes:
+    for outcome in model.journal.conclusions:
         verdict = outcome.verdict
-        is_superseded = is_cleared and verdict is Verdict.FIXED_ALERT_DECAYING
-        if verdict is not verdict_before and not is_superseded:
-            yield TimelineRow(
-                at=outcome.at,
-                tone=str(verdict),
-                text=VERDICT_WORDS[verdict],
-                note=outcome.summary,
-                seq=outcome.seq,
-            )
-        verdict_before = verdict
+        if verdict in _OUTCOMES and verdict is not verdict_before:
+            text = VERDICT_WORDS[verdict]
+            yield TimelineRow(outcome.at, str(verdict), text, outcome.summary, outcome.seq)
+            verdict_before = verdict
 
 
 def list_observed(model: ReportModel) -> list[Event]:
     """Return the events that systems recorded since a drill began, sorted by time, each once.
 
     Without a drill these are all that systems recorded. Of an event that several looks counted, the
-    newest count stands. Of the peaks of a rise that several looks saw, the last one stands.
+    newest count stands.
     """
     events: dict[tuple[str, str], Event] = {}
     for conclusion in model.journal.conclusions:
@@ -944,31 +627,12 @@ def list_observed(model: ReportModel) -> list[Event]:
             # To the second. A later look may have counted more of the same.
             key = (f"{event.at:%c}", _COUNTED.sub("", event.text, count=1))
             events[key] = event
-    return _drop_replaced_peaks(sorted(events.values(), key=lambda event: event.at))
-
-
-def _drop_replaced_peaks(events: Sequence[Event]) -> list[Event]:
-    """Leave out each peak of a series that has a later peak before the series falls back.
-
-    The look that named the earlier peak had not seen the later one yet. A series is named by its
-    events' kind.
-    """
-    kept = []
-    with_later_peak: set[str] = set()
-    for event in reversed(events):
-        if " is back to " in event.text:
-            with_later_peak.discard(event.kind)
-        if event.value is not None:  # only a peak has a value
-            if event.kind in with_later_peak:
-                continue
-            with_later_peak.add(event.kind)
-        kept.append(event)
-    return kept[::-1]
+    return sorted(events.values(), key=lambda event: event.at)
 
 
 def list_open(model: ReportModel) -> list[Open]:
     """Return what is still open, each with the ids of the steps that say so."""
-    points = [*_list_open_record(model), *_list_open_actions(model), *_list_open_steps(model)]
+    points = [*_list_open_record(model), *_list_open_actions(model), *_list_open_points(model)]
     if not model.facts.get("closed_at"):
         return points
     # An earlier message may name a command on this incident: closed, it would be refused.
@@ -990,17 +654,11 @@ def _list_open_record(model: ReportModel) -> Iterator[Open]:
             if reason:
                 text += f": {reason}"
             yield text, ()
-    for entry in model.journal.entries:
-        if entry.kind == "journal_damaged":
-            reason = entry.data.get("reason")
-            yield str(reason), ()
     for section in model.sections.values():
         if not section.runs:
             continue
         run = section.runs[-1].entry
-        if run.status == "interrupted" and run.seq < _find_last_interruption(model):
-            continue  # the entry `interrupted` says so already
-        if run.status not in _RAN_WELL and not run.is_typo:
+        if run.status not in _NOT_FAILED and not run.is_typo:
             yield f"notebook {run.notebook} ended as {run.status}: {run.error}", ()
 
 
@@ -1030,7 +688,7 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
     yield from begun
     words_said = {word for text, _ in begun for word in text.split()}
     for action in model.waiting:
-        yield _say_waiting(model, action), (action.first.step,)
+        yield _say_waiting(action), (action.first.step,)
     newest = {action.first.step: action for action in model.tried}
     for action in model.tried:
         last = action.last
@@ -1046,77 +704,38 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
             yield text, steps
 
 
-def _say_waiting(model: ReportModel, action: ActionRecord) -> str:
-    """Say until when a plan waits for approval, or that it has expired."""
-    text = f"{action.first.action} on {action.first.target} is planned"
-    expires_at = action.result(ActionPhase.PLANNED).get("expires_at", "")
-    time_of_day = str(expires_at)[11:19]
-    if _has_expired(model, action):
-        return f"{text}, and the plan expired at {time_of_day}Z: plan again"
-    if time_of_day:
-        return f"{text} and waits for approval until {time_of_day}Z"
-    return f"{text} and waits for approval"
-
-
-def _list_open_steps(model: ReportModel) -> Iterator[Open]:
-    """Yield the newest breaches, what could not be read, and points that are not ticked.
-
-    Points that nobody looked at are open once the trouble is over.
-    """
-    judged_seq = _find_judged_action_seq(model)
-    open_roles = {Role.RECOVERY}
-    if not model.is_good:
-        open_roles |= SIGNS | {Role.CAUSE}
-    breach_roles = set()
-    unread = []
-    for step in model.steps.values():
-        reading = step.latest
-        if reading is None:
-            continue
-        if step.role in SIGNS | {Role.CAUSE} and reading.seq < judged_seq:
-            continue  # the reading is older than an action whose effect was judged later
-        if reading.status is Status.BREACH and step.role in open_roles:
-            breach_roles.add(step.role)
-            yield _say_breach(reading), (step.id,)
-        # Once the trouble is over, nobody needs to find its cause any more, nor to read a sign that
-        # no verdict rests on.
-        is_unneeded_sign = step.role in SIGNS and not reading.is_needed
-        is_needless = model.is_good and (step.role is Role.CAUSE or is_unneeded_sign)
-        if reading.status is Status.UNKNOWN and step.role in _MUST_BE_READ and not is_needless:
-            unread.append(step.id)
-    if unread:
-        yield "not decided:", tuple(unread)
-    for step in model.of(Role.CLEARED, Role.CHECKLIST):
-        if step.role is Role.CLEARED and Role.ALERT in breach_roles:
-            continue  # the firing alert is among the breaches above
-        if step.latest and step.latest.status.is_open:
-            yield f"{step.title}: {step.latest.reason}", (step.id,)
-    points = [step for step in model.of(Role.CLEARED, Role.CHECKLIST) if step.status == "not run"]
-    # ``healthy`` says that there never was a symptom: then no point needs a look.
-    # Of a drill's fault, the drill's own incident has the checklist.
-    has_own_points = model.verdict is not Verdict.HEALTHY and not model.facts.get("fault_drill")
-    if points and model.is_good and has_own_points:
-        yield "not run yet:", tuple(step.id for step in points)
-
-
-def _say_breach(reading: Reading) -> str:
-    """Return a breach with its value, its time, and the threshold."""
-    text = f"{reading.name}: {say_reading(reading)} at {reading.observed_at:%H:%M:%SZ}"
-    if reading.threshold:
-        text += f" (breach when {reading.threshold})"
+def _say_waiting(action: ActionRecord) -> str:
+    """Say until when a plan waits for approval."""
+    text = f"{action.first.action} on {action.first.target} is planned and waits for approval"
+    expires_at = action.result(ActionPhase.PLANNED).get("expires_at")
+    if expires_at:
+        text += f" until {parse_time(str(expires_at)):%H:%M:%SZ}"
     return text
 
 
-def _find_judged_action_seq(model: ReportModel) -> int:
-    """Return the entry number of the last action if recovery was judged after it, else 0."""
-    section = model.section_with(Role.RECOVERY)
-    last = model.journal.last_applied
-    if last is None or section is None or not section.conclusions:
-        return 0
-    conclusion = section.conclusions[-1]
-    if conclusion.seq < last.seq:
-        return 0
-    return last.seq
+def _list_open_points(model: ReportModel) -> Iterator[Open]:
+    """Yield what comes next, and the points of the checklist that are not ticked.
+
+    Points that nobody looked at are open once the trouble is over.
+    """
+    roles = {Role.CHECKLIST}
+    if model.is_good:
+        roles.add(Role.CLEARED)
+    elif model.facts.get("closed_at"):
+        yield "closed before all was well", ()
+    elif model.judgement is not None:
+        section, reason = model.judgement.next
+        yield f"next, in {section}: {reason}", ()
+    points = model.of(*roles)
+    for step in points:
+        if step.latest and step.latest.status.is_open:
+            yield f"{step.title}: {step.latest.reason}", (step.id,)
+    unread = [step.id for step in points if step.status == "not run"]
+    # ``healthy`` says that there never was a symptom: then no point needs a look.
+    # Of a drill's fault, the drill's own incident has the checklist.
+    has_own_points = model.verdict is not Verdict.HEALTHY and not model.facts.get("fault_drill")
+    if unread and model.is_good and has_own_points:
+        yield "not run yet:", tuple(unread)
 
 
 def say_reading(reading: Reading) -> str:

@@ -191,10 +191,7 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
 
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
-    """Return a card of this incident, the newest ones, the last drill, and where to go next.
-
-    Changes only the index of the history.
-    """
+    """Return a card of this incident, the newest ones, the last drill, and where to go next."""
     drills = []
     incidents = []
     for row in _list_history(inv):

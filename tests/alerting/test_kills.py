@@ -450,8 +450,8 @@ def test_killed_while_somebody_closes_its_incident_it_looks_in_another(
     assert checked["problems"] == checked["newer"] == []
     check = json.loads(end_runbook(start_runbook(service, "check", "--json")))
     assert check["unfinished"] == []
-    report = (service.home / closed / "report.html").read_text("utf-8")
-    assert "The look was over" in report, "it was closed before it opened an incident"
+    facts = json.loads((service.home / closed / "incident.json").read_text("utf-8"))
+    assert not facts.get("opened_by"), "it was closed before it opened an incident"
 
 
 def list_children(service: Service) -> list[int]:

@@ -1,15 +1,13 @@
-"""The index of incidents and drills: from the folders, and again from the folders."""
+"""The history of incidents and drills, read from their folders."""
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from fulfillment.policy import POLICY
-from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Status, Verdict
 from runbook_lib.record.history import (
     OVERDUE,
@@ -21,11 +19,8 @@ from runbook_lib.record.history import (
 )
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.report import ReportModel, write_report
 from runbook_lib.run.commands import draw_trends
 from tests.support.incidents import START, Clock, Teller, make_incident, tell_incident
-
-INDEX = "history.sqlite3"
 
 
 def tell_drill(home: Path, at: datetime, *, met: bool = True, detect_s: float = 9.5) -> str:
@@ -76,21 +71,6 @@ def test_lost_objects_are_counted_by_the_newest_proof_of_each_plan(tmp_path: Pat
     assert [row.lost for row in list_history(tmp_path, POLICY)] == [2]
 
 
-@pytest.mark.parametrize("damage", ["gone", "no database", "another version"])
-def test_the_index_can_be_rebuilt_from_the_folders(tmp_path: Path, damage: str) -> None:
-    tell_drill(tmp_path, START)
-    before = list_history(tmp_path, POLICY)
-    (tmp_path / INDEX).unlink()
-    if damage == "no database":
-        (tmp_path / INDEX).write_text("not SQLite at all, but long enough to look at" * 50)
-    elif damage == "another version":
-        with sqlite3.connect(tmp_path / INDEX) as db:
-            db.execute("CREATE TABLE history (incident TEXT)")
-        db.close()
-    assert list_history(tmp_path, POLICY) == before
-    assert (tmp_path / INDEX).is_file()
-
-
 def test_what_changed_in_a_folder_is_read_again_and_what_is_gone_is_left_out(
     tmp_path: Path,
 ) -> None:
@@ -127,15 +107,6 @@ def test_the_last_good_drill_is_named_with_its_age(tmp_path: Path) -> None:
     assert drill in text
     later = START + timedelta(days=3, hours=1)
     assert describe_last_drill(rows, later).startswith("surge, 3 days")
-
-
-def test_a_drill_beside_an_incident_is_not_its_last_good_drill(tmp_path: Path) -> None:
-    earlier = tell_drill(tmp_path, START - timedelta(days=1))
-    tell = make_incident(tmp_path)
-    beside = tell_drill(tmp_path, START + timedelta(minutes=1))
-    page = write_report(tell.incident, ReportModel(tell.incident, SECTIONS)).read_text("utf-8")
-    assert earlier in page
-    assert beside not in page
 
 
 def test_the_gauges_say_when_a_drill_was_good_and_how_long_it_took(tmp_path: Path) -> None:

@@ -76,9 +76,9 @@ def test_a_page_is_written_again_only_when_its_notebook_or_its_head_changed(
     save(incident, text="inv.read_step('2.2')")
     assert "2.2" in export(incident)
 
-    run = {"notebook": "again.ipynb", "status": "done", "duration_s": 1.0, "error": ""}
+    run = {"notebook": first.name, "status": "stopped_at_plan", "duration_s": 1.0, "error": ""}
     incident.journal.append("notebook", {"section": "02_signals_detection", **run})
-    assert "second run" in export(incident)
+    assert "stopped at the plan" in export(incident)
 
 
 def test_a_report_draws_no_picture_that_was_drawn_while_its_notebooks_ran(
