@@ -27,11 +27,7 @@ from ..model import (
 )
 from ..policy import say_causes, say_main_causes
 from ..record.actions import ActionRecord, say_cut_off
-from ..record.detection import (
-    find_detection,
-    list_moments,
-    list_triggers,
-)
+from ..record.detection import find_detection, list_moments, list_triggers
 from ..record.notes import list_follow_ups
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
 from .model import ReportModel
