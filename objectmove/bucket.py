@@ -15,7 +15,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -95,13 +95,12 @@ class Seen(Version):
     """One object as a listing or a HEAD shows it; a HEAD gives its time in whole seconds.
 
     A listing gives no ``metadata`` (names in small letters, without ``x-amz-meta-``) and no
-    ``headers``. ``has_etag`` is false if a HEAD showed no ETag. Then ``etag`` is the MD5 of the
-    content, and no request may name it as a condition.
+    ``headers``. An empty ``etag`` means that it has none: on the JuiceFS gateway, a copy may
+    have none if its source was deleted at that moment.
     """
 
     metadata: Texts | None = None
     headers: Texts = field(default_factory=dict)
-    has_etag: bool = True
 
     @property
     def has_hash(self) -> bool:
@@ -275,25 +274,11 @@ class S3Bucket(Reach):
 
     def _read_look(self, key: str, reply: Reply) -> Seen | None:
         """Return what the answer to a HEAD says is at a key."""
-        if reply.status == 200 and ABSENCE_MARK in reply.headers and not _get_etag(reply.headers):
-            return self._see_without_etag(key)
         if reply.status == 200:
             return _to_seen(key, reply.headers)
         if self._is_absent(reply, key):
             return None
         raise _make_error(reply, f"read {key}")
-
-    def _see_without_etag(self, key: str) -> Seen:
-        """Return an object that has no ETag, with the MD5 of its content instead.
-
-        On the JuiceFS gateway, a copy may have no ETag if its source was deleted at that moment.
-        """
-        digest = hashlib.md5(usedforsecurity=False)
-        reply = self.fetch(Request("get", key), f"read {key}", digest.update)
-        if ABSENCE_MARK not in reply.headers:
-            raise StoreError(f"read {key}: the answer is not the store's")
-        headers = {**reply.headers, "etag": digest.hexdigest()}
-        return replace(_to_seen(key, headers), has_etag=False)
 
     def _read(self, request: Request, sink: Sink | None = None) -> Reply:
         """Return the answer to one read, whatever its status."""
@@ -331,9 +316,9 @@ class S3Bucket(Reach):
         read = self.read_object(key)
         return None if read is None else read[0]
 
-    def read_sha256(self, key: str) -> str:
-        """Return the SHA-256 of an object's content, read in parts."""
-        digest = hashlib.sha256()
+    def read_hash(self, key: str, algorithm: str) -> str:
+        """Return a hash of an object's content, which is read in parts."""
+        digest = hashlib.new(algorithm, usedforsecurity=False)
         self.fetch(Request("get", key), f"read {key}", digest.update)
         return digest.hexdigest()
 
@@ -633,7 +618,8 @@ def _to_seen(key: str, headers: Texts) -> Seen:
     """
     etag = _get_etag(headers)
     length = headers.get("content-length", "")
-    if not etag or not length.isdecimal():
+    is_stores = bool(etag) or ABSENCE_MARK in headers
+    if not is_stores or not length.isdecimal():
         raise StoreError(f"read {key}: the answer is not about an object")
     metadata = {}
     kept = {}

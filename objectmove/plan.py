@@ -30,8 +30,6 @@ _UNGUARDED = {
     "{seconds:g} s after our last look can be deleted",
     "conditional_copy": "this store copies without a condition: a file that somebody else writes "
     "to the destination within {seconds:g} s after our look can be overwritten",
-    "parking": "these credentials may not write under {parked}: a file in doubt stays where it is, "
-    "and keeps the worker paused until you settle it",
 }
 _NOT_PROMISED = (
     "not guarded against: a proxy that repeats requests; someone who moves files and is not held; "
@@ -58,7 +56,6 @@ class Abilities(FrozenModel):
     conditional_delete : a delete with ``If-Match`` deletes only an object with that ETag
     conditional_bulk : a bulk delete with ETags deletes only objects with these ETags
     rename : ``renameObject`` moves an object in one request, on both conditions
-    parking : objects may be put and removed under the parking prefix
     hash_etags : the ETag of a plain put and of its copy is the MD5 of the content
     """
 
@@ -67,7 +64,6 @@ class Abilities(FrozenModel):
     conditional_delete: bool
     conditional_bulk: bool = False
     rename: bool = False
-    parking: bool = True
     hash_etags: bool = True
 
 
@@ -100,12 +96,12 @@ class Timing(FrozenModel):
         return self.expires_s + self.effect_s + self.spread_s
 
 
-def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
+def describe_window(abilities: Abilities, timing: Timing) -> str:
     """Say what the store's abilities leave unguarded, and for how many seconds."""
     parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
     parts.append(_NOT_PROMISED)
     seconds = 2 + timing.fence_s  # a look may be 2 s old when a request that rests on it is sent
-    return "; ".join(parts).format(seconds=seconds, parked=parked)
+    return "; ".join(parts).format(seconds=seconds)
 
 
 class PlanHeader(FrozenModel):

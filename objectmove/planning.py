@@ -29,7 +29,7 @@ from .plan import (
     fetch_plan,
     write_plan,
 )
-from .probe import SCRATCH_NAME, check_right_to_delete, probe
+from .probe import probe
 from .state import PLANS, BucketState, read_state
 
 GIB = 1024**3
@@ -119,8 +119,7 @@ def make_plan(
     parts = header.get("parts", 0)
     limit = header["limit_objects"] * max(1, parts)
     check_prefixes(source, header["to"], parked)
-    abilities = probe(bucket, timing=timing, parked=parked)
-    check_right_to_delete(bucket, source, timing)
+    abilities = probe(bucket, timing=timing, source=source)
     state = _ensure_state(bucket, timing, abilities, header["made_by"], clock)
     forgotten = _list_forgotten(state, begun)
     if forgotten and not memory_removed:
@@ -138,14 +137,14 @@ def make_plan(
             "bucket": bucket.name,
             "bucket_id": state.id,
             "abilities": abilities,
-            "window": describe_window(abilities, timing, parked),
+            "window": describe_window(abilities, timing),
         }
     )
     selection = _Selection(
         bucket=bucket,
         header=plan_header,
         judge=judge,
-        # Without hashes as ETags, or with an object that has none, the content is read.
+        # Without hashes as ETags, the content is read.
         needs_head=needs_metadata or not abilities.hash_etags,
         match=match.lower(),
         first=first,
@@ -191,13 +190,9 @@ def _list_forgotten(state: BucketState, begun: Begun) -> dict[str, str]:
 
 
 def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
-    """Yield the objects under a prefix, a thousand at a time.
-
-    Left out are our scratch objects, and the object that some tools put at the prefix itself.
-    """
-    listing = bucket.list_objects(source, with_folders=True)
-    for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
-        yield [seen for seen in chunk if seen.key != source and SCRATCH_NAME not in seen.key]
+    """Yield the objects under a prefix, a thousand at a time."""
+    listing = bucket.list_objects(source)
+    yield from iter(lambda: list(islice(listing, _CHUNK)), [])
 
 
 @dataclass(kw_only=True)
@@ -273,7 +268,7 @@ class _Selection:
 
         An object of which the listing says that its ETag is no hash is looked at, too.
         """
-        keys = [seen.key for seen in listed if self.needs_head or not (seen.etag and seen.has_hash)]
+        keys = [seen.key for seen in listed if self.needs_head or not seen.has_hash]
         looks = look_surely(self.bucket, keys)
         seen_objects = []
         for seen in listed:
@@ -287,8 +282,8 @@ class _Selection:
     def _explain(self, seen: Seen) -> str:
         """Return, in a word, the rule by which an object stays; empty when no rule applies."""
         rest = seen.key.removeprefix(self.header.source)
-        if seen.key.endswith("/"):
-            return "folder"
+        if not seen.etag:
+            return "no_etag"
         if not fnmatchcase(rest.lower(), self.match):
             return "no_match"
         parked_bytes = len(self.header.get_parked_key(seen.key).encode("utf-8", "replace"))
@@ -309,7 +304,7 @@ class _Selection:
         if self.hashed_bytes > GIB:
             return "", "hash_limit"
         try:
-            return self.bucket.read_sha256(seen.key), ""
+            return self.bucket.read_hash(seen.key, "sha256"), ""
         except StoreError:
             return "", "unreadable"
 

@@ -34,7 +34,7 @@ from .errors import (
 from .looks import judge, scan
 from .owned import Owned, list_in_reach
 from .plan import Plan
-from .probe import check_right_to_delete, probe
+from .probe import probe
 from .result import MoveResult, get_resume, sum_up
 from .settling import answer_row, check_answers
 from .state import (
@@ -340,8 +340,7 @@ class Run:
     def _probe(self) -> None:
         """Find out what the store honours now."""
         header = self.plan.header
-        self.abilities = probe(self.bucket, timing=header.timing, parked=header.parked)
-        check_right_to_delete(self.bucket, header.source, header.timing)
+        self.abilities = probe(self.bucket, timing=header.timing, source=header.source)
 
     @contextmanager
     def _open(self, patience: Patience = "short") -> Iterator[Book]:
@@ -714,8 +713,6 @@ class Run:
                 changed[number] = "someone else took it away"
             elif seen is not None and owned.explain(seen):
                 changed[number] = "an earlier plan holds it"
-            elif seen is not None and not seen.has_etag:
-                carrier.unsure.add(number)
         keys = {rows[number].to: number for number in numbers}
         for number, seen in scan(self.bucket, header.to, keys, book.renew):
             if seen is not None:

@@ -79,11 +79,11 @@ class MemoryBucket:
         self._fail("get", key)
         return self.store.objects[key].content if key in self.store.objects else None
 
-    def read_sha256(self, key: str) -> str:
-        """Return the SHA-256 of an object's content."""
+    def read_hash(self, key: str, algorithm: str) -> str:
+        """Return a hash of an object's content."""
         if (content := self.read(key)) is None:
             raise AbsentError(f"read {key}: NoSuchKey", code="NoSuchKey")
-        return hashlib.sha256(content).hexdigest()
+        return hashlib.new(algorithm, content).hexdigest()
 
     def read_clock(self) -> datetime:
         """Return the store's time."""
