@@ -16,7 +16,7 @@ import hmac
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Literal
@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from .errors import AbsentError, DeniedError, StoreError
+from .errors import StoreError
 from .message import Message, Reach, Reply, Sink
 
 Texts = Mapping[str, str]
@@ -34,8 +34,6 @@ _ENCRYPTION = "x-amz-server-side-encryption"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 ABSENCE_MARK = "x-amz-request-id"
 """A 404 that bears this header comes from the store, not from something in front of it."""
-#: If our clock and the store's differ by at least this, the error of a 403 says so.
-_CLOCK_OFF = timedelta(minutes=4)
 #: A copy with headers of its own must repeat these headers of its source.
 _KEPT_HEADERS = {
     "cache-control",
@@ -218,15 +216,14 @@ class S3Bucket(Reach):
             self._root = f"/{self.name}"
         self._http = Connections(self._host, self)
 
-    def list_objects(
-        self, prefix: str, *, with_folders: bool = False, start: str = "", page_size: int = 0
-    ) -> Iterator[Seen]:
+    def list_objects(self, prefix: str, *, start: str = "", page_size: int = 0) -> Iterator[Seen]:
         """Yield the objects under a prefix, in any order.
+
+        Keys that end with ``/`` are left out. A store on a file system lists such keys for folders
+        that a bulk delete emptied.
 
         Parameters
         ----------
-        with_folders : include keys that end with ``/``. A store on a file system lists such keys
-            for folders that a bulk delete emptied
         start : leave out most keys before this one, where the store lists keys in their order
         page_size : how many keys to ask for at a time; 0: as many as the store gives
         """
@@ -242,7 +239,7 @@ class S3Bucket(Reach):
             if page is None:
                 raise StoreError(f"{what}: the answer is not a listing")
             for seen in _read_objects(page):
-                if with_folders or not seen.key.endswith("/"):
+                if not seen.key.endswith("/"):
                     yield seen
             if _text(page, "IsTruncated") != "true":
                 return
@@ -266,17 +263,26 @@ class S3Bucket(Reach):
         replies = self._http.exchange(heads, resend=True)
         for key, reply in zip(keys, replies, strict=True):
             try:
-                looks[key] = self._read_look(key, reply)
+                looks[key] = self._find(key, reply)
             except StoreError as error:
                 if failed is not None:
                     failed[key] = error
         return looks
 
-    def _read_look(self, key: str, reply: Reply) -> Seen | None:
-        """Return what the answer to a HEAD says is at a key."""
+    def _find(self, key: str, reply: Reply) -> Seen | None:
+        """Return which object the answer to a read shows; None when there is no such object.
+
+        A 404 without the store's mark may come from something in front of the store: then a
+        listing decides.
+        """
         if reply.status == 200:
             return _to_seen(key, reply.headers)
-        if self._is_absent(reply, key):
+        is_absent = reply.status == 404
+        if is_absent and ABSENCE_MARK not in reply.headers:
+            # The key itself is the first that a listing can have with the key as prefix.
+            first = next(self.list_objects(key, page_size=1), None)
+            is_absent = first is None or first.key != key
+        if is_absent:
             return None
         raise _make_error(reply, f"read {key}")
 
@@ -286,30 +292,16 @@ class S3Bucket(Reach):
         (reply,) = self._http.exchange([make], resend=True, sink=sink)
         return reply
 
-    def _is_absent(self, reply: Reply, key: str) -> bool:
-        """Tell whether an answer proves that there is no such object.
-
-        A 404 without the store's mark may come from something in front of the store: then a
-        listing decides.
-        """
-        if reply.status != 404 or ABSENCE_MARK in reply.headers:
-            return reply.status == 404
-        # The key itself is the first that a listing can have with the key as prefix.
-        first = next(self.list_objects(key, with_folders=True, page_size=1), None)
-        return first is None or first.key != key
-
     def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:
         """Return an object's content, its version, and the store's time of the answer.
 
         None when there is no such object.
         """
         reply = self._read(Request("get", key))
-        if reply.status == 200:
-            date = parse_time(reply.headers.get("date", ""))
-            return reply.body, _to_seen(key, reply.headers), date
-        if self._is_absent(reply, key):
+        seen = self._find(key, reply)
+        if seen is None:
             return None
-        raise _make_error(reply, f"read {key}")
+        return reply.body, seen, parse_time(reply.headers.get("date", ""))
 
     def read(self, key: str) -> bytes | None:
         """Return an object's content; None when there is no such object."""
@@ -486,54 +478,30 @@ def _write_delete(keys: Texts) -> bytes:
 
 def read_answer(request: Request, reply: Reply) -> Answer:
     """Return what an HTTP reply proves of a changing request's effect. Pure."""
-    answer = _read_success(request, reply)
-    if answer is not None:
-        return answer
-    code, message = _parse_error(reply)
-    is_refused = reply.status == Reply.NOT_SENT or (reply.status == 403 and code in REFUSED)
-    effect: Literal["none", "unknown"] = "none" if is_refused else "unknown"
-    return Answer(effect, code=code or f"HTTP {reply.status}", message=message)
-
-
-def _read_success(request: Request, reply: Reply) -> Answer | None:
-    """Return the answer if the reply is a well-formed success; None for any other reply."""
+    is_done = False
+    etag = _get_etag(reply.headers)
+    failed = {}
     match request.kind, reply.status:
         case "delete", 204:
-            return Answer("done")
-        case "rename", 200 if not reply.body:
-            return Answer("done", request.if_match)
-        case "put", 200 if not reply.body:
-            return Answer("done", _get_etag(reply.headers), date=reply.headers.get("date", ""))
+            is_done = True
+        case "put" | "rename", 200:
+            is_done = not reply.body
         case "copy", 200:
-            return _read_copy_result(reply)
+            result = parse_xml(reply.body, "CopyObjectResult")
+            if result is not None:
+                etag = _text(result, "ETag").strip('"')
+                is_done = etag != ""
         case "delete_many", 200:
-            return _read_delete_result(request, reply)
-    return None
-
-
-def _read_copy_result(reply: Reply) -> Answer | None:
-    """Return what the result of a copy says; None when the body is no such result."""
-    result = parse_xml(reply.body, "CopyObjectResult")
-    if result is None:
-        return None
-    etag = _text(result, "ETag").strip('"')
-    if not etag:
-        return Answer("unknown", code="NoETag", message="no ETag in the answer")
-    return Answer("done", etag)
-
-
-def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
-    """Return what the result of a bulk delete says; None when it is not about this request."""
-    result = parse_xml(reply.body, "DeleteResult")
-    if result is None:
-        return None
-    failed = {}
-    for item in result.iterfind("Error"):
-        key = _text(item, "Key")
-        failed[key] = _text(item, "Code") or "Unknown"
-    if not failed.keys() <= request.keys.keys():
-        return None
-    return Answer("done", failed=failed)
+            result = parse_xml(reply.body, "DeleteResult")
+            if result is not None:
+                for item in result.iterfind("Error"):
+                    failed[_text(item, "Key")] = _text(item, "Code") or "Unknown"
+                is_done = failed.keys() <= request.keys.keys()
+    if is_done:
+        return Answer("done", etag, failed=failed, date=reply.headers.get("date", ""))
+    code, message = _parse_error(reply)
+    is_refused = reply.status == Reply.NOT_SENT or (reply.status == 403 and code in REFUSED)
+    return Answer("none" if is_refused else "unknown", code=code, message=message)
 
 
 def _read_objects(page: ET.Element) -> list[Seen]:
@@ -556,12 +524,12 @@ def _text(element: ET.Element, name: str) -> str:
 
 
 def _parse_error(reply: Reply) -> tuple[str, str]:
-    """Return code and message of a failed request; two empty texts if the answer has none."""
+    """Return code and message of a request that failed."""
     if reply.status in _UNANSWERED:
         return _UNANSWERED[reply.status], reply.error
     error = parse_xml(reply.body, "Error")
-    if error is None:
-        return "", ""
+    if error is None or not _text(error, "Code"):
+        return f"HTTP {reply.status}", ""
     return _text(error, "Code"), _text(error, "Message")
 
 
@@ -640,33 +608,4 @@ def _make_error(reply: Reply, what: str) -> StoreError:
     what : what the request does, in words
     """
     code, message = _parse_error(reply)
-    if reply.status in _UNANSWERED:
-        return StoreError(f"{what}: {message}", code=code)
-    text = f"{what}: {code or reply.status} {message}".strip()
-    if reply.status == 403:
-        text += _describe_clock(reply.headers.get("date", ""))
-    if reply.status == 404 and code:
-        return AbsentError(text, code=code)
-    if reply.status in (401, 403):
-        return DeniedError(text, code=code)
-    return StoreError(text, code=code)
-
-
-def _describe_clock(date: str) -> str:
-    """Say how far this machine's clock is off.
-
-    Empty when it is off by less than ``_CLOCK_OFF``, and when ``date`` is no time.
-
-    Parameters
-    ----------
-    date : the store's time, as an HTTP header gives it
-    """
-    try:
-        ahead = datetime.now(UTC) - parse_time(date)
-    except StoreError:
-        return ""
-    if abs(ahead) < _CLOCK_OFF:
-        return ""
-    minutes = abs(ahead).total_seconds() / 60
-    side = "ahead of" if ahead > timedelta(0) else "behind"
-    return f". The clock of this machine is {minutes:.0f} min {side} the store's: correct it"
+    return StoreError(f"{what}: {code} {message}".strip(), code=code)

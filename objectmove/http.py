@@ -246,8 +246,6 @@ class Connections:
             if monotonic() > late_at and not sink:
                 raise TimeoutError
         body = b"".join(parts)
-        if link.look():
-            raise ValueError("a second answer came on this connection, so neither can be used")
         if response.status == 400 and b"HTTP request" in body and b"HTTPS" in body:
             raise ValueError("this port wants TLS, and the request came without")
         if not response.chunked and response.length != 0:

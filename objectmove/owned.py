@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from .bucket import S3Bucket, Version
-from .looks import judge, look_surely
+from .looks import Looks
 from .plan import Plan, PlanRow, fetch_plan
-from .state import PLANS, BucketState, Way, read_stories
+from .state import BucketState, Way, read_stories
 from .table import OPEN, Place, State
 
 _HELD = (*OPEN, State.UNPROVEN, State.TAKEN)
@@ -23,8 +22,7 @@ def _list_held(bucket: S3Bucket, state: BucketState) -> Iterator[tuple[str, Stat
             if row.state is State.WAITING and row.way is not Way.PARK:
                 continue
             if plan is None:
-                path = Path(f"{release.plan}.jsonl")
-                plan = fetch_plan(bucket, PLANS + release.sha256, release.sha256, path)
+                plan = fetch_plan(bucket, release.plan, release.sha256)
             yield release.plan, row.state, plan.rows[number]
 
 
@@ -68,12 +66,11 @@ def list_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
     For each key, the plan that has the row.
     """
     held = list(_list_held(bucket, state))
-    looks = look_surely(bucket, sorted({row.key for _, _, row in held}))
+    looks = Looks(bucket)
+    looks.look(row.key for _, _, row in held)
     in_reach: dict[str, str] = {}
     for plan, row_state, row in held:
-        place = Place.UNKNOWN
-        if row.key in looks and row_state not in OPEN:
-            place = judge(bucket, row, looks[row.key], is_source=True)
-        if place.is_here or place is Place.UNKNOWN:
+        place = looks.judge(row, row.key, is_source=True)
+        if row_state in OPEN or place.is_here or place is Place.UNKNOWN:
             in_reach[row.key] = plan
     return in_reach

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .book import Book, Clock
-from .bucket import S3Bucket, Seen, is_key_supported
+from .bucket import Look, S3Bucket, Seen, is_key_supported
 from .errors import ForgottenError, LimitError, StoreError
 from .looks import look_surely, scan
 from .owned import Owned
@@ -24,13 +24,12 @@ from .plan import (
     PlanHeader,
     PlanRow,
     Timing,
-    check_prefixes,
     describe_window,
     fetch_plan,
     write_plan,
 )
 from .probe import probe
-from .state import PLANS, BucketState, read_state
+from .state import BucketState, read_state
 
 GIB = 1024**3
 #: The largest object that S3 copies in one request.
@@ -113,13 +112,8 @@ def make_plan(
     Changes only scratch objects, and removes them. Writes ``.runbook/state.json`` where there is
     none.
     """
-    source = header["source"]
     timing = header.get("timing") or Timing()
-    parked = header.get("parked", "parked/")
-    parts = header.get("parts", 0)
-    limit = header["limit_objects"] * max(1, parts)
-    check_prefixes(source, header["to"], parked)
-    abilities = probe(bucket, timing=timing, source=source)
+    abilities = probe(bucket, timing=timing, source=header["source"])
     state = _ensure_state(bucket, timing, abilities, header["made_by"], clock)
     forgotten = _list_forgotten(state, begun)
     if forgotten and not memory_removed:
@@ -151,7 +145,9 @@ def make_plan(
         owned=Owned(bucket, state),
         forgotten=forgotten,
     )
-    for chunk in _list_chunks(bucket, source):
+    limit = plan_header.limit_objects * max(1, plan_header.parts)
+    listing = bucket.list_objects(plan_header.source)
+    for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
         selection.add(chunk)
         if len(selection.rows) > limit:
             raise LimitError(f"more would move than one plan may hold: {limit} objects")
@@ -189,12 +185,6 @@ def _list_forgotten(state: BucketState, begun: Begun) -> dict[str, str]:
     return forgotten
 
 
-def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
-    """Yield the objects under a prefix, a thousand at a time."""
-    listing = bucket.list_objects(source)
-    yield from iter(lambda: list(islice(listing, _CHUNK)), [])
-
-
 @dataclass(kw_only=True)
 class _Selection:
     """Chooses the rows of a move, and keeps for each reason the keys of the objects that stay."""
@@ -213,14 +203,22 @@ class _Selection:
 
     def add(self, listed: Sequence[Seen]) -> None:
         """Choose rows among listed objects."""
-        candidates = []
+        looks: Look = {}
+        unsure = []
         for seen in listed:
             reason = self._explain(seen)
             if reason:
                 self.excluded[reason].append(seen.key)
-            else:
-                candidates.append(seen)
-        candidates = self._look(candidates)
+                continue
+            looks[seen.key] = seen
+            if self.needs_head or not seen.has_hash:
+                unsure.append(seen.key)
+        heads = look_surely(self.bucket, unsure)
+        for key in unsure:
+            looks[key] = heads.get(key)
+            if looks[key] is None:
+                self.excluded["gone" if key in heads else "unreadable"].append(key)
+        candidates = [seen for seen in looks.values() if seen is not None]
         for seen, judgement in zip(candidates, self.judge(candidates), strict=True):
             # Ask again: enough rows may be chosen by now.
             reason = judgement.exclude or self._explain(seen)
@@ -263,22 +261,6 @@ class _Selection:
                 self.excluded["destination_taken"].append(row.key)
         self.rows = free
 
-    def _look(self, listed: Sequence[Seen]) -> list[Seen]:
-        """Return objects with their metadata, where it is needed; count those that cannot be read.
-
-        An object of which the listing says that its ETag is no hash is looked at, too.
-        """
-        keys = [seen.key for seen in listed if self.needs_head or not seen.has_hash]
-        looks = look_surely(self.bucket, keys)
-        seen_objects = []
-        for seen in listed:
-            head = looks.get(seen.key) if seen.key in keys else seen
-            if head is not None:
-                seen_objects.append(head)
-            else:
-                self.excluded["gone" if seen.key in looks else "unreadable"].append(seen.key)
-        return seen_objects
-
     def _explain(self, seen: Seen) -> str:
         """Return, in a word, the rule by which an object stays; empty when no rule applies."""
         rest = seen.key.removeprefix(self.header.source)
@@ -320,6 +302,5 @@ def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
     read = read_state(bucket)
     for move in read.state.moves.values() if read is not None else ():
         if plan_id in (move.id, move.plan):
-            path = Path(f"{move.plan}.jsonl")
-            return fetch_plan(bucket, PLANS + move.sha256, move.sha256, path)
+            return fetch_plan(bucket, move.plan, move.sha256)
     return None

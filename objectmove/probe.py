@@ -100,14 +100,13 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
     NotReadyError
         When a valid request does not work, or an expired one does. When nothing may be deleted
         under ``source``. When the store copies another version than the one that is named. When its
-        Date and its LastModified differ by more than clocks may. When the scratch objects cannot be
-        removed.
+        Date and its LastModified differ by more than clocks may.
     StoreError
         When a request is not answered: what the store honours is not known then.
 
     Notes
     -----
-    Changes scratch objects under ``.runbook/probe/``, and removes them.
+    Changes scratch objects under ``.runbook/probe/``, and removes them; what is left of them does nothing.
     """
     scratch = _Scratch(bucket, timing)
     try:
@@ -225,11 +224,7 @@ class _Scratch:
 
     def remove(self) -> None:
         """Remove the scratch objects that are left."""
-        for _ in range(3):
-            left = list(self._bucket.list_objects(self._root))
-            if not left:
-                return
-            requests = [Request("delete", seen.key, if_match=seen.etag) for seen in left]
-            now = self._bucket.read_clock()
-            self._bucket.send(requests, signed_at=now, expires_s=self._timing.expires_s)
-        raise NotReadyError(f"scratch objects under {self._root} cannot be removed")
+        left = self._bucket.list_objects(self._root)
+        requests = [Request("delete", seen.key, if_match=seen.etag) for seen in left]
+        now = self._bucket.read_clock()
+        self._bucket.send(requests, signed_at=now, expires_s=self._timing.expires_s)

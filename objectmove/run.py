@@ -33,12 +33,11 @@ from .errors import (
 )
 from .looks import judge, scan
 from .owned import Owned, list_in_reach
-from .plan import Plan
+from .plan import PLANS, Plan
 from .probe import probe
 from .result import MoveResult, get_resume, sum_up
 from .settling import answer_row, check_answers
 from .state import (
-    PLANS,
     Hold,
     Move,
     Part,

@@ -324,7 +324,8 @@ class MoveGate:
         doubts = self.list_doubts(inv, plan)
         taken, not_taken = _choose_keys(doubts, parameters.taken, parameters.not_taken)
         try:
-            approval = settling.digest_answers(move, doubts, taken=taken, not_taken=not_taken)
+            answers = settling.choose_answers(doubts, taken, not_taken)
+            approval = settling.digest_answers(move, answers)
         except PlanError as error:
             raise UsageError(str(error)) from error
         hold = self.make_hold(inv)

@@ -27,7 +27,7 @@ from objectmove.bucket import (
     parse_time,
     parse_xml,
 )
-from objectmove.errors import AbsentError, DeniedError, StoreError
+from objectmove.errors import StoreError
 from runbook_lib import errors
 
 from ..settings import Settings
@@ -136,7 +136,7 @@ class ObjectStore:
         with _client_errors():
             seen = self._bucket.look([key], failed=failed).get(key)
             if seen is None:
-                raise failed.get(key, AbsentError(f"read {key}: NoSuchKey"))
+                raise failed.get(key, StoreError(f"read {key}: no such object", code="NoSuchKey"))
             return seen
 
     def read(self, key: str) -> bytes | None:
@@ -371,9 +371,9 @@ def _to_client_error(error: StoreError) -> errors.ClientError:
     text = str(error)
     code = error.code
     kind: type[errors.ClientError] = errors.BadAnswerError
-    if isinstance(error, AbsentError) or code in _ABSENT:
+    if code in _ABSENT:
         kind = errors.NotFoundError
-    elif isinstance(error, DeniedError) or code in _DENIED:
+    elif code in _DENIED:
         kind = errors.AccessDeniedError
     elif code in _CHANGED:
         kind = errors.PreconditionFailedError

@@ -314,7 +314,7 @@ def test_a_refused_port_is_a_refused_connection() -> None:
     ("status", "kind", "says"),
     [
         (503, BadAnswerError, "/minio/health/live answered 503"),
-        (403, AccessDeniedError, "list fulfillment-artifacts/.runbook/: 403"),
+        (403, AccessDeniedError, "list fulfillment-artifacts/.runbook/: HTTP 403"),
     ],
 )
 def test_a_store_that_is_not_well_says_why(status: int, kind: type[ClientError], says: str) -> None:

@@ -232,7 +232,8 @@ class Desk:
             if not doubt.is_open and is_taken == (doubt.state == "taken"):
                 continue  # it was answered so before
             (taken if is_taken else not_taken).append(doubt.key)
-        approval = settling.digest_answers(planned, doubts, taken=taken, not_taken=not_taken)
+        answers = settling.choose_answers(doubts, taken, not_taken)
+        approval = settling.digest_answers(planned, answers)
         for verb, keys in (("taken", taken), ("not_taken", not_taken)):
             for key in keys:
                 self.world.say(verb, key, planned.id)
