@@ -59,7 +59,7 @@ UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
 #: What some requests cannot carry: controls, surrogates, and what XML 1.0 forbids; a segment that
 #: is empty, ``.`` or ``..``.
 _UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]|(^|/)\.{0,2}(/|$)")
-_MD5 = re.compile("[0-9a-f]{32}")
+_MD5 = re.compile("[0-9a-fA-F]{32}")
 #: How long the signature of a read is valid.
 _READ_EXPIRES_S = 900
 #: The HTTP method of each kind of request that is not named after its method.
@@ -80,8 +80,7 @@ class Version:
     def is_same(self, other: Version) -> bool:
         """Tell whether both have the same ETag, size and, to the second, LastModified."""
         ours = self.last_modified.replace(microsecond=0)
-        theirs = other.last_modified.replace(microsecond=0)
-        return self.has_same_content(other) and ours == theirs
+        return self.has_same_content(other) and ours == other.last_modified.replace(microsecond=0)
 
     def has_same_content(self, other: Version) -> bool:
         """Tell whether both have the same ETag and size."""
@@ -107,7 +106,7 @@ class Seen(Version):
         After a multipart upload, and when an object is encrypted with a KMS key or a client's key,
         the ETag is no MD5. The probe finds out whether this store's other ETags are MD5s.
         """
-        is_md5 = _MD5.fullmatch(self.etag.lower()) is not None
+        is_md5 = _MD5.fullmatch(self.etag) is not None
         encryption = self.headers.get(_ENCRYPTION, "")
         has_own_key = _CUSTOMER_KEY in self.headers or encryption.startswith("aws:kms")
         return is_md5 and not has_own_key
@@ -169,8 +168,6 @@ OnAnswer = Callable[[int, Answer], None]
 
 Look = dict[str, Seen | None]
 """What is at each key; None where nothing is. A key that could not be read is missing."""
-
-_UNANSWERED = {Reply.NOT_SENT: "NotSent", Reply.NO_ANSWER: "NoAnswer"}
 
 
 def is_key_supported(key: str) -> bool:
@@ -244,7 +241,7 @@ class S3Bucket(Reach):
             if _text(page, "IsTruncated") != "true":
                 return
             token = _text(page, "NextContinuationToken")
-            if not token or query.get("continuation-token") == token:
+            if not token:
                 raise StoreError(f"{what}: the listing does not go on")
             query["continuation-token"] = token
 
@@ -286,9 +283,8 @@ class S3Bucket(Reach):
             return None
         raise _make_error(reply, f"read {key}")
 
-    def _read(self, request: Request, sink: Sink | None = None) -> Reply:
+    def _read(self, make: Callable[[], Message], sink: Sink | None = None) -> Reply:
         """Return the answer to one read, whatever its status."""
-        make = partial(self._make_message, request)
         (reply,) = self._http.exchange([make], resend=True, sink=sink)
         return reply
 
@@ -297,7 +293,7 @@ class S3Bucket(Reach):
 
         None when there is no such object.
         """
-        reply = self._read(Request("get", key))
+        reply = self._read(partial(self._make_message, Request("get", key)))
         seen = self._find(key, reply)
         if seen is None:
             return None
@@ -327,7 +323,7 @@ class S3Bucket(Reach):
         StoreError
             When the status is not 200.
         """
-        reply = self._read(request, sink)
+        reply = self._read(partial(self._make_message, request), sink)
         if reply.status != 200:
             raise _make_error(reply, what)
         return reply
@@ -346,7 +342,7 @@ class S3Bucket(Reach):
         StoreError
             When there is no answer.
         """
-        (reply,) = self._http.exchange([partial(Message, "GET", path)], resend=True)
+        reply = self._read(partial(Message, "GET", path))
         if reply.status < 1:  # NOT_SENT or NO_ANSWER
             raise _make_error(reply, f"GET {self.url}{path}")
         return reply
@@ -479,7 +475,7 @@ def _write_delete(keys: Texts) -> bytes:
 def read_answer(request: Request, reply: Reply) -> Answer:
     """Return what an HTTP reply proves of a changing request's effect. Pure."""
     is_done = False
-    etag = _get_etag(reply.headers)
+    etag = reply.headers.get("etag", "").strip('"')
     failed = {}
     match request.kind, reply.status:
         case "delete", 204:
@@ -525,8 +521,10 @@ def _text(element: ET.Element, name: str) -> str:
 
 def _parse_error(reply: Reply) -> tuple[str, str]:
     """Return code and message of a request that failed."""
-    if reply.status in _UNANSWERED:
-        return _UNANSWERED[reply.status], reply.error
+    if reply.status == Reply.NOT_SENT:
+        return "NotSent", reply.error
+    if reply.status == Reply.NO_ANSWER:
+        return "NoAnswer", reply.error
     error = parse_xml(reply.body, "Error")
     if error is None or not _text(error, "Code"):
         return f"HTTP {reply.status}", ""
@@ -571,11 +569,6 @@ def parse_time(text: str) -> datetime:
     return at.astimezone(UTC)
 
 
-def _get_etag(headers: Texts) -> str:
-    """Return the ETag without quotes; empty when there is none."""
-    return headers.get("etag", "").strip('"')
-
-
 def _to_seen(key: str, headers: Texts) -> Seen:
     """Return the object that the headers of an answer describe.
 
@@ -584,7 +577,7 @@ def _to_seen(key: str, headers: Texts) -> Seen:
     StoreError
         When the headers are not about an object.
     """
-    etag = _get_etag(headers)
+    etag = headers.get("etag", "").strip('"')
     length = headers.get("content-length", "")
     is_stores = bool(etag) or ABSENCE_MARK in headers
     if not is_stores or not length.isdecimal():

@@ -50,8 +50,8 @@ class StoreError(MoveError):
         ``NoAnswer``; empty when it is about no single answer
     """
 
-    def __init__(self, message: str, *, code: str = "", way_on: str = "") -> None:
-        super().__init__(message, way_on=way_on)
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
         self.code = code
 
 

@@ -86,9 +86,9 @@ class Timing(FrozenModel):
     spread_s : the store's nodes agree on the time within this
     """
 
-    lease_s: float = Field(60, gt=0)
-    effect_s: float = Field(10, ge=0)
-    spread_s: float = Field(5, ge=0)
+    lease_s: float = 60
+    effect_s: float = 10
+    spread_s: float = 5
 
     @property
     def expires_s(self) -> int:
@@ -318,7 +318,7 @@ def parse_plan(content: bytes, *, path: Path) -> Plan:
     Raises
     ------
     PlanError
-        When the file was renamed, is not exactly what this module writes, or has rows that may not
+        When the file is not exactly what this module writes, or has rows that may not
         be moved.
     """
     head, *lines = content.splitlines() or [b""]
@@ -336,10 +336,7 @@ def parse_plan(content: bytes, *, path: Path) -> Plan:
 def _check(plan: Plan) -> None:
     """Raise ``ValueError`` unless all rows are as this module writes them, and may be moved."""
     header = plan.header
-    if plan.path.stem != header.id:
-        raise ValueError(f"it was renamed: it is {header.id}")
     last = ""
-    size_bytes = 0
     for row, line in zip(plan.rows, plan.rows.lines, strict=True):
         rest = row.key.removeprefix(header.source)
         if row.key != header.source + rest or row.to != header.to + rest:
@@ -349,9 +346,6 @@ def _check(plan: Plan) -> None:
         if _ROW.dump_json(row) != line or row.key <= last:
             raise ValueError(f"the line of {row.key!r} is not as `plan` writes it")
         last = row.key
-        size_bytes += row.size_bytes
-    if (len(plan.rows), size_bytes) != (header.objects, header.bytes):
-        raise ValueError("its totals are not those of its rows")
 
 
 def fetch_plan(bucket: S3Bucket, plan_id: str, sha256: str) -> Plan:

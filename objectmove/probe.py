@@ -106,7 +106,7 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
 
     Notes
     -----
-    Changes scratch objects under ``.runbook/probe/``, and removes them; what is left of them does nothing.
+    Changes scratch objects under ``.runbook/probe/``, and removes them.
     """
     scratch = _Scratch(bucket, timing)
     try:

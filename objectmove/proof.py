@@ -26,7 +26,6 @@ class MoveProof(NamedTuple):
 
     Attributes
     ----------
-    plan : id of the move: the plan's, or ``<plan>-undo``
     at : the store's time of the look
     counts : how many objects have each outcome: those of ``table.Proof``, and two more. ``lost``:
         we parked it, and it is not there any more. ``foreign_changed``: content of a row was
@@ -36,10 +35,9 @@ class MoveProof(NamedTuple):
     undo_until : until when the release may be taken back; None when nothing was announced
     """
 
-    plan: str
     at: datetime
     counts: dict[str, int]
-    keys: dict[str, tuple[str, ...]]
+    keys: dict[str, list[str]]
     taken_back_by: str
     undo_until: datetime | None = None
 
@@ -55,9 +53,8 @@ class MoveProof(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Return the proof as JSON."""
         return {
-            "plan": self.plan,
             **self.counts,
-            "keys": {outcome: list(keys) for outcome, keys in self.keys.items()},
+            "keys": self.keys,
             "taken_back_by": self.taken_back_by,
         }
 
@@ -104,11 +101,10 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     for number, row in enumerate(rows):
         outcomes[_judge(header, row, number, story, looks)].append(row.key)
     return MoveProof(
-        plan=plan.id,
         at=read.now,
         counts={outcome: len(keys) for outcome, keys in outcomes.items()},
         keys={
-            outcome: tuple(keys[:_NAMED])
+            outcome: keys[:_NAMED]
             for outcome, keys in outcomes.items()
             if keys and outcome != Proof.IN_PLACE
         },

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from .bucket import S3Bucket
 from .errors import NotApprovedError, NotNowError, PlanError, StoreError
@@ -16,37 +17,26 @@ from .table import Place, State
 _ANSWERABLE = (State.UNPROVEN, State.TAKEN, State.FREED)
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """A row on which a person must answer, or may answer anew.
+class Doubt(NamedTuple):
+    """A row on which a person must answer, or may answer anew: its object is there to decide on.
 
     Attributes
     ----------
     number : of the row in the plan
-    state : unproven, or what was answered before
+    row : what is stored of it: unproven, or what was answered before
     source, parked : what is at its source, and at its parking place
-    evidence : what was known of the object's order before the object was parked
-    why : why nobody can know
     """
 
     number: int
     key: str
-    state: State
+    row: Row
     source: Place
     parked: Place
-    evidence: str
-    why: str
 
     @property
     def is_open(self) -> bool:
-        """Whether an answer is needed: it has none, and there is an object to decide on."""
-        return self.state is State.UNPROVEN and self.has_object
-
-    @property
-    def has_object(self) -> bool:
-        """Whether the object is at its source or parked, as far as can be read."""
-        places = (self.source, self.parked)
-        return any(place.is_here or place is Place.UNKNOWN for place in places)
+        """Whether an answer is needed, because there is none."""
+        return self.row.state is State.UNPROVEN
 
 
 def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
@@ -70,18 +60,10 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
     looks.look([*(row.key for row in planned.values()), *parked.values()])
     doubts = []
     for number, row in planned.items():
-        stored = rows[number]
-        doubt = Doubt(
-            number=number,
-            key=row.key,
-            state=stored.state,
-            source=looks.judge(row, row.key, is_source=True),
-            parked=looks.judge(row, parked[number], is_source=False),
-            evidence=stored.evidence,
-            why=stored.why,
-        )
-        if doubt.has_object:
-            doubts.append(doubt)
+        source = looks.judge(row, row.key, is_source=True)
+        aside = looks.judge(row, parked[number], is_source=False)
+        if any(place.is_here or place is Place.UNKNOWN for place in (source, aside)):
+            doubts.append(Doubt(number, row.key, rows[number], source, aside))
     return doubts
 
 
@@ -102,9 +84,10 @@ def choose_answers(
         if key in given:
             raise PlanError(f"{key!r} cannot be both taken and not taken")
         given[key] = "not_taken"
-    answers = {doubt: given.pop(doubt.key) for doubt in doubts if doubt.key in given}
-    if given:
-        raise PlanError(f"{min(given)!r} is not in doubt")
+    answers = {doubt: given[doubt.key] for doubt in doubts if doubt.key in given}
+    unknown = given.keys() - {doubt.key for doubt in answers}
+    if unknown:
+        raise PlanError(f"{min(unknown)!r} is not in doubt")
     for doubt in answers:
         if Place.UNKNOWN in (doubt.source, doubt.parked):
             raise StoreError(f"{doubt.key} could not be read: try again")
@@ -115,7 +98,7 @@ def digest_answers(plan: Plan, answers: Mapping[Doubt, Answer]) -> str:
     """Return the hash that approves answers; it covers what was shown of each row, too."""
     lines = []
     for doubt, answer in answers.items():
-        lines.append("\t".join((doubt.key, answer, doubt.state, doubt.source, doubt.parked)))
+        lines.append("\t".join((doubt.key, answer, doubt.row.state, doubt.source, doubt.parked)))
     return plan.digest("settle", *lines)
 
 

@@ -379,10 +379,7 @@ def _to_client_error(error: StoreError) -> errors.ClientError:
         kind = errors.PreconditionFailedError
     elif code in _SILENT and "certificate" in text.lower():
         text += ". CA_BUNDLE says whom to trust."
-    elif code in _SILENT and "wants TLS" in text:
-        text += ". Set MINIO_SECURE=true."
-        kind = errors.ConnectionRefusedClientError
-    elif code in _SILENT and "reset by peer" in text:
+    elif code in _SILENT and ("reset by peer" in text or "no length" in text):
         text += ". If this port wants TLS, set MINIO_SECURE=true; if it does not, false."
         kind = errors.ConnectionRefusedClientError
     elif code in _SILENT and any(word in text for word in _LATE):

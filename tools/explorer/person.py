@@ -229,7 +229,7 @@ class Desk:
         for doubt in doubts:
             label = self.world.goals[planned.id][doubt.key]
             is_taken = audits.was_taken(self.world, label) != self.lies
-            if not doubt.is_open and is_taken == (doubt.state == "taken"):
+            if not doubt.is_open and is_taken == (doubt.row.state == "taken"):
                 continue  # it was answered so before
             (taken if is_taken else not_taken).append(doubt.key)
         answers = settling.choose_answers(doubts, taken, not_taken)
@@ -326,7 +326,7 @@ def read_told(said: result.MoveResult, planned: Plan, part: int) -> Told:
         unproven=said.unproven,
         open=said.waiting + said.left,
         is_complete=said.is_complete,
-        is_ended=said.is_ended,
+        is_ended=not said.waiting,
         is_held=said.is_held,
     )
 
