@@ -52,7 +52,7 @@ _MAX_EVIDENCE_CHARS = 300
 _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 #: Reasons to leave an object out of a plan that need no explanation: it is not real, it is gone, or
 #: it is left for a later plan.
-_NOT_EXPLAINED = ("synthetic", "gone", "left_for_later")
+_NOT_EXPLAINED = ("synthetic", "left_for_later")
 #: Reasons that do not end by themselves. These objects keep the alert firing until a person takes
 #: them away, changes which names match, or goes on with the plan that touched them.
 _KEEP_ALERT_FIRING = ("in_doubt", "no_match", "not_wanted")

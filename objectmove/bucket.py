@@ -15,8 +15,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Literal
@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote_plus, urlencode
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from .errors import AbsentError, DeniedError, StoreError
+from .errors import StoreError
 from .message import Message, Reach, Reply, Sink
 
 Texts = Mapping[str, str]
@@ -34,8 +34,6 @@ _ENCRYPTION = "x-amz-server-side-encryption"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 ABSENCE_MARK = "x-amz-request-id"
 """A 404 that bears this header comes from the store, not from something in front of it."""
-#: If our clock and the store's differ by at least this, the error of a 403 says so.
-_CLOCK_OFF = timedelta(minutes=4)
 #: A copy with headers of its own must repeat these headers of its source.
 _KEPT_HEADERS = {
     "cache-control",
@@ -61,7 +59,7 @@ UNMET = {"PreconditionFailed", "ConditionalRequestConflict"}
 #: What some requests cannot carry: controls, surrogates, and what XML 1.0 forbids; a segment that
 #: is empty, ``.`` or ``..``.
 _UNSUPPORTED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]|(^|/)\.{0,2}(/|$)")
-_MD5 = re.compile("[0-9a-f]{32}")
+_MD5 = re.compile("[0-9a-fA-F]{32}")
 #: How long the signature of a read is valid.
 _READ_EXPIRES_S = 900
 #: The HTTP method of each kind of request that is not named after its method.
@@ -82,8 +80,7 @@ class Version:
     def is_same(self, other: Version) -> bool:
         """Tell whether both have the same ETag, size and, to the second, LastModified."""
         ours = self.last_modified.replace(microsecond=0)
-        theirs = other.last_modified.replace(microsecond=0)
-        return self.has_same_content(other) and ours == theirs
+        return self.has_same_content(other) and ours == other.last_modified.replace(microsecond=0)
 
     def has_same_content(self, other: Version) -> bool:
         """Tell whether both have the same ETag and size."""
@@ -95,13 +92,12 @@ class Seen(Version):
     """One object as a listing or a HEAD shows it; a HEAD gives its time in whole seconds.
 
     A listing gives no ``metadata`` (names in small letters, without ``x-amz-meta-``) and no
-    ``headers``. ``has_etag`` is false if a HEAD showed no ETag. Then ``etag`` is the MD5 of the
-    content, and no request may name it as a condition.
+    ``headers``. An empty ``etag`` means that it has none: on the JuiceFS gateway, a copy may
+    have none if its source was deleted at that moment.
     """
 
     metadata: Texts | None = None
     headers: Texts = field(default_factory=dict)
-    has_etag: bool = True
 
     @property
     def has_hash(self) -> bool:
@@ -110,7 +106,7 @@ class Seen(Version):
         After a multipart upload, and when an object is encrypted with a KMS key or a client's key,
         the ETag is no MD5. The probe finds out whether this store's other ETags are MD5s.
         """
-        is_md5 = _MD5.fullmatch(self.etag.lower()) is not None
+        is_md5 = _MD5.fullmatch(self.etag) is not None
         encryption = self.headers.get(_ENCRYPTION, "")
         has_own_key = _CUSTOMER_KEY in self.headers or encryption.startswith("aws:kms")
         return is_md5 and not has_own_key
@@ -173,8 +169,6 @@ OnAnswer = Callable[[int, Answer], None]
 Look = dict[str, Seen | None]
 """What is at each key; None where nothing is. A key that could not be read is missing."""
 
-_UNANSWERED = {Reply.NOT_SENT: "NotSent", Reply.NO_ANSWER: "NoAnswer"}
-
 
 def is_key_supported(key: str) -> bool:
     """Tell whether every request (copy, bulk delete, listing) can name the key exactly.
@@ -219,15 +213,14 @@ class S3Bucket(Reach):
             self._root = f"/{self.name}"
         self._http = Connections(self._host, self)
 
-    def list_objects(
-        self, prefix: str, *, with_folders: bool = False, start: str = "", page_size: int = 0
-    ) -> Iterator[Seen]:
+    def list_objects(self, prefix: str, *, start: str = "", page_size: int = 0) -> Iterator[Seen]:
         """Yield the objects under a prefix, in any order.
+
+        Keys that end with ``/`` are left out. A store on a file system lists such keys for folders
+        that a bulk delete emptied.
 
         Parameters
         ----------
-        with_folders : include keys that end with ``/``. A store on a file system lists such keys
-            for folders that a bulk delete emptied
         start : leave out most keys before this one, where the store lists keys in their order
         page_size : how many keys to ask for at a time; 0: as many as the store gives
         """
@@ -243,12 +236,12 @@ class S3Bucket(Reach):
             if page is None:
                 raise StoreError(f"{what}: the answer is not a listing")
             for seen in _read_objects(page):
-                if with_folders or not seen.key.endswith("/"):
+                if not seen.key.endswith("/"):
                     yield seen
             if _text(page, "IsTruncated") != "true":
                 return
             token = _text(page, "NextContinuationToken")
-            if not token or query.get("continuation-token") == token:
+            if not token:
                 raise StoreError(f"{what}: the listing does not go on")
             query["continuation-token"] = token
 
@@ -267,73 +260,53 @@ class S3Bucket(Reach):
         replies = self._http.exchange(heads, resend=True)
         for key, reply in zip(keys, replies, strict=True):
             try:
-                looks[key] = self._read_look(key, reply)
+                looks[key] = self._find(key, reply)
             except StoreError as error:
                 if failed is not None:
                     failed[key] = error
         return looks
 
-    def _read_look(self, key: str, reply: Reply) -> Seen | None:
-        """Return what the answer to a HEAD says is at a key."""
-        if reply.status == 200 and ABSENCE_MARK in reply.headers and not _get_etag(reply.headers):
-            return self._see_without_etag(key)
-        if reply.status == 200:
-            return _to_seen(key, reply.headers)
-        if self._is_absent(reply, key):
-            return None
-        raise _make_error(reply, f"read {key}")
-
-    def _see_without_etag(self, key: str) -> Seen:
-        """Return an object that has no ETag, with the MD5 of its content instead.
-
-        On the JuiceFS gateway, a copy may have no ETag if its source was deleted at that moment.
-        """
-        digest = hashlib.md5(usedforsecurity=False)
-        reply = self.fetch(Request("get", key), f"read {key}", digest.update)
-        if ABSENCE_MARK not in reply.headers:
-            raise StoreError(f"read {key}: the answer is not the store's")
-        headers = {**reply.headers, "etag": digest.hexdigest()}
-        return replace(_to_seen(key, headers), has_etag=False)
-
-    def _read(self, request: Request, sink: Sink | None = None) -> Reply:
-        """Return the answer to one read, whatever its status."""
-        make = partial(self._make_message, request)
-        (reply,) = self._http.exchange([make], resend=True, sink=sink)
-        return reply
-
-    def _is_absent(self, reply: Reply, key: str) -> bool:
-        """Tell whether an answer proves that there is no such object.
+    def _find(self, key: str, reply: Reply) -> Seen | None:
+        """Return which object the answer to a read shows; None when there is no such object.
 
         A 404 without the store's mark may come from something in front of the store: then a
         listing decides.
         """
-        if reply.status != 404 or ABSENCE_MARK in reply.headers:
-            return reply.status == 404
-        # The key itself is the first that a listing can have with the key as prefix.
-        first = next(self.list_objects(key, with_folders=True, page_size=1), None)
-        return first is None or first.key != key
+        if reply.status == 200:
+            return _to_seen(key, reply.headers)
+        is_absent = reply.status == 404
+        if is_absent and ABSENCE_MARK not in reply.headers:
+            # The key itself is the first that a listing can have with the key as prefix.
+            first = next(self.list_objects(key, page_size=1), None)
+            is_absent = first is None or first.key != key
+        if is_absent:
+            return None
+        raise _make_error(reply, f"read {key}")
+
+    def _read(self, make: Callable[[], Message], sink: Sink | None = None) -> Reply:
+        """Return the answer to one read, whatever its status."""
+        (reply,) = self._http.exchange([make], resend=True, sink=sink)
+        return reply
 
     def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:
         """Return an object's content, its version, and the store's time of the answer.
 
         None when there is no such object.
         """
-        reply = self._read(Request("get", key))
-        if reply.status == 200:
-            date = parse_time(reply.headers.get("date", ""))
-            return reply.body, _to_seen(key, reply.headers), date
-        if self._is_absent(reply, key):
+        reply = self._read(partial(self._make_message, Request("get", key)))
+        seen = self._find(key, reply)
+        if seen is None:
             return None
-        raise _make_error(reply, f"read {key}")
+        return reply.body, seen, parse_time(reply.headers.get("date", ""))
 
     def read(self, key: str) -> bytes | None:
         """Return an object's content; None when there is no such object."""
         read = self.read_object(key)
         return None if read is None else read[0]
 
-    def read_sha256(self, key: str) -> str:
-        """Return the SHA-256 of an object's content, read in parts."""
-        digest = hashlib.sha256()
+    def read_hash(self, key: str, algorithm: str) -> str:
+        """Return a hash of an object's content, which is read in parts."""
+        digest = hashlib.new(algorithm, usedforsecurity=False)
         self.fetch(Request("get", key), f"read {key}", digest.update)
         return digest.hexdigest()
 
@@ -350,7 +323,7 @@ class S3Bucket(Reach):
         StoreError
             When the status is not 200.
         """
-        reply = self._read(request, sink)
+        reply = self._read(partial(self._make_message, request), sink)
         if reply.status != 200:
             raise _make_error(reply, what)
         return reply
@@ -369,7 +342,7 @@ class S3Bucket(Reach):
         StoreError
             When there is no answer.
         """
-        (reply,) = self._http.exchange([partial(Message, "GET", path)], resend=True)
+        reply = self._read(partial(Message, "GET", path))
         if reply.status < 1:  # NOT_SENT or NO_ANSWER
             raise _make_error(reply, f"GET {self.url}{path}")
         return reply
@@ -501,54 +474,30 @@ def _write_delete(keys: Texts) -> bytes:
 
 def read_answer(request: Request, reply: Reply) -> Answer:
     """Return what an HTTP reply proves of a changing request's effect. Pure."""
-    answer = _read_success(request, reply)
-    if answer is not None:
-        return answer
-    code, message = _parse_error(reply)
-    is_refused = reply.status == Reply.NOT_SENT or (reply.status == 403 and code in REFUSED)
-    effect: Literal["none", "unknown"] = "none" if is_refused else "unknown"
-    return Answer(effect, code=code or f"HTTP {reply.status}", message=message)
-
-
-def _read_success(request: Request, reply: Reply) -> Answer | None:
-    """Return the answer if the reply is a well-formed success; None for any other reply."""
+    is_done = False
+    etag = reply.headers.get("etag", "").strip('"')
+    failed = {}
     match request.kind, reply.status:
         case "delete", 204:
-            return Answer("done")
-        case "rename", 200 if not reply.body:
-            return Answer("done", request.if_match)
-        case "put", 200 if not reply.body:
-            return Answer("done", _get_etag(reply.headers), date=reply.headers.get("date", ""))
+            is_done = True
+        case "put" | "rename", 200:
+            is_done = not reply.body
         case "copy", 200:
-            return _read_copy_result(reply)
+            result = parse_xml(reply.body, "CopyObjectResult")
+            if result is not None:
+                etag = _text(result, "ETag").strip('"')
+                is_done = etag != ""
         case "delete_many", 200:
-            return _read_delete_result(request, reply)
-    return None
-
-
-def _read_copy_result(reply: Reply) -> Answer | None:
-    """Return what the result of a copy says; None when the body is no such result."""
-    result = parse_xml(reply.body, "CopyObjectResult")
-    if result is None:
-        return None
-    etag = _text(result, "ETag").strip('"')
-    if not etag:
-        return Answer("unknown", code="NoETag", message="no ETag in the answer")
-    return Answer("done", etag)
-
-
-def _read_delete_result(request: Request, reply: Reply) -> Answer | None:
-    """Return what the result of a bulk delete says; None when it is not about this request."""
-    result = parse_xml(reply.body, "DeleteResult")
-    if result is None:
-        return None
-    failed = {}
-    for item in result.iterfind("Error"):
-        key = _text(item, "Key")
-        failed[key] = _text(item, "Code") or "Unknown"
-    if not failed.keys() <= request.keys.keys():
-        return None
-    return Answer("done", failed=failed)
+            result = parse_xml(reply.body, "DeleteResult")
+            if result is not None:
+                for item in result.iterfind("Error"):
+                    failed[_text(item, "Key")] = _text(item, "Code") or "Unknown"
+                is_done = failed.keys() <= request.keys.keys()
+    if is_done:
+        return Answer("done", etag, failed=failed, date=reply.headers.get("date", ""))
+    code, message = _parse_error(reply)
+    is_refused = reply.status == Reply.NOT_SENT or (reply.status == 403 and code in REFUSED)
+    return Answer("none" if is_refused else "unknown", code=code, message=message)
 
 
 def _read_objects(page: ET.Element) -> list[Seen]:
@@ -571,12 +520,14 @@ def _text(element: ET.Element, name: str) -> str:
 
 
 def _parse_error(reply: Reply) -> tuple[str, str]:
-    """Return code and message of a failed request; two empty texts if the answer has none."""
-    if reply.status in _UNANSWERED:
-        return _UNANSWERED[reply.status], reply.error
+    """Return code and message of a request that failed."""
+    if reply.status == Reply.NOT_SENT:
+        return "NotSent", reply.error
+    if reply.status == Reply.NO_ANSWER:
+        return "NoAnswer", reply.error
     error = parse_xml(reply.body, "Error")
-    if error is None:
-        return "", ""
+    if error is None or not _text(error, "Code"):
+        return f"HTTP {reply.status}", ""
     return _text(error, "Code"), _text(error, "Message")
 
 
@@ -618,11 +569,6 @@ def parse_time(text: str) -> datetime:
     return at.astimezone(UTC)
 
 
-def _get_etag(headers: Texts) -> str:
-    """Return the ETag without quotes; empty when there is none."""
-    return headers.get("etag", "").strip('"')
-
-
 def _to_seen(key: str, headers: Texts) -> Seen:
     """Return the object that the headers of an answer describe.
 
@@ -631,9 +577,10 @@ def _to_seen(key: str, headers: Texts) -> Seen:
     StoreError
         When the headers are not about an object.
     """
-    etag = _get_etag(headers)
+    etag = headers.get("etag", "").strip('"')
     length = headers.get("content-length", "")
-    if not etag or not length.isdecimal():
+    is_stores = bool(etag) or ABSENCE_MARK in headers
+    if not is_stores or not length.isdecimal():
         raise StoreError(f"read {key}: the answer is not about an object")
     metadata = {}
     kept = {}
@@ -654,33 +601,4 @@ def _make_error(reply: Reply, what: str) -> StoreError:
     what : what the request does, in words
     """
     code, message = _parse_error(reply)
-    if reply.status in _UNANSWERED:
-        return StoreError(f"{what}: {message}", code=code)
-    text = f"{what}: {code or reply.status} {message}".strip()
-    if reply.status == 403:
-        text += _describe_clock(reply.headers.get("date", ""))
-    if reply.status == 404 and code:
-        return AbsentError(text, code=code)
-    if reply.status in (401, 403):
-        return DeniedError(text, code=code)
-    return StoreError(text, code=code)
-
-
-def _describe_clock(date: str) -> str:
-    """Say how far this machine's clock is off.
-
-    Empty when it is off by less than ``_CLOCK_OFF``, and when ``date`` is no time.
-
-    Parameters
-    ----------
-    date : the store's time, as an HTTP header gives it
-    """
-    try:
-        ahead = datetime.now(UTC) - parse_time(date)
-    except StoreError:
-        return ""
-    if abs(ahead) < _CLOCK_OFF:
-        return ""
-    minutes = abs(ahead).total_seconds() / 60
-    side = "ahead of" if ahead > timedelta(0) else "behind"
-    return f". The clock of this machine is {minutes:.0f} min {side} the store's: correct it"
+    return StoreError(f"{what}: {code} {message}".strip(), code=code)

@@ -229,7 +229,7 @@ class Carrier:
         """Park what a person must decide on, or decided to be taken, if it is at its source."""
         rows = self.move.rows
         at_source = self._find_lying()
-        if not self._abilities.parking or not at_source:
+        if not at_source:
             return
         self._hold()
         self._note_evidence([number for number in at_source if not rows[number].evidence])
@@ -548,9 +548,7 @@ class Carrier:
     def _find_etag(self, item: _Item) -> str:
         """Return the ETag that the source of a row must have."""
         seen = self._looks.seen.get(item.source)
-        if seen is None:
-            return item.planned.etag
-        return seen.etag if seen.has_etag else ""
+        return seen.etag if seen is not None else item.planned.etag
 
     def _make_send(self, item: _Item) -> Request:
         """Return the request of a copy or a rename, bound to what the last look found."""

@@ -4,8 +4,6 @@
 
     MoveError
     ├── StoreError           the store could not be read or changed; says which request
-    │   ├── AbsentError      the object, or the bucket, does not exist
-    │   └── DeniedError      wrong credentials, or no right
     ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
     ├── RefusedError         a safety rule refuses; nothing was changed
     │   ├── NotApprovedError the approval is missing or names something else
@@ -48,20 +46,13 @@ class StoreError(MoveError):
 
     Attributes
     ----------
-    code : the store's error code, or ``NotSent`` or ``NoAnswer``; empty when there is none
+    code : the store's error code, ``HTTP`` and the status if the answer has none, ``NotSent``, or
+        ``NoAnswer``; empty when it is about no single answer
     """
 
-    def __init__(self, message: str, *, code: str = "", way_on: str = "") -> None:
-        super().__init__(message, way_on=way_on)
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
         self.code = code
-
-
-class AbsentError(StoreError):
-    """The object does not exist, or the bucket."""
-
-
-class DeniedError(StoreError):
-    """Wrong credentials, or no right."""
 
 
 class PlanError(MoveError):

@@ -136,9 +136,7 @@ class Connections:
                         if resend and reply.error == _LATE:
                             halt.append(_LATE)
                         if resend and reply.status == Reply.NO_ANSWER and not (sink or halt):
-                            again = self._send(http, messages[index], sink, halt)
-                            if again.status != Reply.NOT_SENT:
-                                reply = again
+                            reply = self._send(http, messages[index], sink, halt)
                     with turn:
                         try:
                             take(index, reply)
@@ -196,7 +194,6 @@ class Connections:
         except BaseException as error:  # noqa: BLE001  # a sink may raise any
             http.close()
             text = " ".join(str(error).split()) or repr(error)
-            text = text.replace("Tunnel connection failed:", "the proxy answered")
             if isinstance(error, TimeoutError):
                 text = _LATE
             if halt:
@@ -245,14 +242,9 @@ class Connections:
             take(part)
             if monotonic() > late_at and not sink:
                 raise TimeoutError
-        body = b"".join(parts)
-        if link.look():
-            raise ValueError("a second answer came on this connection, so neither can be used")
-        if response.status == 400 and b"HTTP request" in body and b"HTTPS" in body:
-            raise ValueError("this port wants TLS, and the request came without")
         if not response.chunked and response.length != 0:
             raise ValueError("the answer has no length, or was cut off")
         if not response.will_close:
             link.used_at = monotonic()
         headers = {name.lower(): text for name, text in response.getheaders()}
-        return Reply(response.status, headers, body)
+        return Reply(response.status, headers, b"".join(parts))

@@ -69,7 +69,7 @@ def scan(
     """
     max_listed = 4 * len(numbers) + 1000  # to list more would cost more than to look at each key
     left = dict(numbers)
-    unsure = []
+    unlisted: list[str] = []
     count = 0
     for seen in islice(bucket.list_objects(prefix), max_listed):
         count += 1
@@ -78,24 +78,22 @@ def scan(
         number = left.pop(seen.key, None)
         if number is None:
             on_other(seen)
-        elif seen.etag:
-            yield number, seen
         else:
-            unsure.append(seen.key)
+            yield number, seen
     if count == max_listed:
-        unsure += left
+        unlisted = list(left)
     elif left and bucket.look([STATE]).get(STATE) is None:
         raise StoreError(f"the bucket does not show {STATE}: what a listing lacks is not known")
     else:
         yield from ((number, None) for number in left.values())
-    for start in range(0, len(unsure), _PORTION):
+    for start in range(0, len(unlisted), _PORTION):
         on_way()
-        looks = look_surely(bucket, unsure[start : start + _PORTION])
+        looks = look_surely(bucket, unlisted[start : start + _PORTION])
         yield from ((numbers[key], seen) for key, seen in looks.items())
 
 
 def judge(bucket: S3Bucket, row: PlanRow, seen: Seen | None, *, is_source: bool) -> Place:
-    """Say what a look means for a row; read the content where ETags are no hashes.
+    """Say what a look means for a row; read the content where the ETag does not tell.
 
     Parameters
     ----------
@@ -104,9 +102,11 @@ def judge(bucket: S3Bucket, row: PlanRow, seen: Seen | None, *, is_source: bool)
     if seen is None:
         return Place.ABSENT
     is_same = seen.has_same_content(row)
-    if row.sha256 and seen.size_bytes == row.size_bytes and not (is_source and is_same):
+    has_hash = seen.etag and not row.sha256
+    if seen.size_bytes == row.size_bytes and not (has_hash or (is_source and is_same)):
+        algorithm = "sha256" if row.sha256 else "md5"
         try:
-            is_same = bucket.read_sha256(seen.key) == row.sha256
+            is_same = bucket.read_hash(seen.key, algorithm) == (row.sha256 or row.etag)
         except StoreError:
             return Place.UNKNOWN
     if not is_same:
@@ -143,10 +143,10 @@ class Looks:
         listing = self._bucket.list_objects(prefix, start=keys[0], page_size=most)
         listed = list(islice(listing, most))
         for seen in listed:
-            # Without an order, or an ETag, a listing proves no absence.
-            believes_absence = believes_absence and seen.key > last and bool(seen.etag)
+            # Without an order, a listing proves no absence.
+            believes_absence = believes_absence and seen.key > last
             last = seen.key
-            if last in keys and seen.etag:
+            if last in keys:
                 self.seen[last] = seen
         unlisted = [key for key in keys if key not in self.seen]
         is_whole = last >= keys[-1] or len(listed) < most

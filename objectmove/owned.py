@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 from .bucket import S3Bucket, Version
-from .looks import judge, look_surely
-from .plan import Plan, PlanRow, fetch_plan
-from .state import PLANS, BucketState, Way, read_stories
+from .looks import Looks
+from .plan import PlanRow, fetch_plan
+from .state import BucketState, Way, read_stories
 from .table import OPEN, Place, State
 
 _HELD = (*OPEN, State.UNPROVEN, State.TAKEN)
@@ -18,44 +17,36 @@ def _list_held(bucket: S3Bucket, state: BucketState) -> Iterator[tuple[str, Stat
     """Yield the rows that nobody else may move, each after its plan's id and its state."""
     for story in read_stories(bucket, state):
         release = story.release
-        plan: Plan | None = None
-        for number, row in story.list_rows(State.WAITING, *_HELD):
-            if row.state is State.WAITING and row.way is not Way.PARK:
-                continue
-            if plan is None:
-                path = Path(f"{release.plan}.jsonl")
-                plan = fetch_plan(bucket, PLANS + release.sha256, release.sha256, path)
+        rows = story.list_rows(*_HELD)
+        rows += [each for each in story.list_rows(State.WAITING) if each[1].way is Way.PARK]
+        if rows:
+            plan = fetch_plan(bucket, release.plan, release.sha256)
+        for number, row in rows:
             yield release.plan, row.state, plan.rows[number]
 
 
-class Owned:
-    """What the moves of a bucket hold, by source key.
+def make_explain(
+    bucket: S3Bucket, state: BucketState, *, beside: str = ""
+) -> Callable[[Version], str]:
+    """Return a function that says in a word why moves hold an object; empty when none does.
+
+    Other content than an unproven or taken row had is another object.
 
     Parameters
     ----------
     beside : the id of a plan whose own moves do not count
     """
+    held: dict[tuple[object, ...], str] = {}
+    for plan, row_state, row in _list_held(bucket, state):
+        if plan != beside:
+            content = () if row_state in OPEN else (row.etag, row.size_bytes)
+            held[(row.key, *content)] = "taken" if row_state is State.TAKEN else "in_doubt"
 
-    def __init__(self, bucket: S3Bucket, state: BucketState, *, beside: str = "") -> None:
-        self._by_key: dict[str, tuple[State, Version]] = {}
-        for plan, row_state, row in _list_held(bucket, state):
-            if plan != beside:
-                self._by_key[row.key] = (row_state, row)
+    def explain(seen: Version) -> str:
+        content = (seen.key, seen.etag, seen.size_bytes)
+        return held.get((seen.key,)) or held.get(content, "")
 
-    def explain(self, seen: Version) -> str:
-        """Say in a word why an object is held; empty when it is not.
-
-        Other content than an unproven or taken row had is another object.
-        """
-        held = self._by_key.get(seen.key)
-        if held is None:
-            return ""
-        state, row = held
-        if state in OPEN:
-            return "in_doubt"
-        if not seen.has_same_content(row):
-            return ""
-        return "in_doubt" if state is State.UNPROVEN else "taken"
+    return explain
 
 
 def list_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
@@ -68,12 +59,11 @@ def list_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
     For each key, the plan that has the row.
     """
     held = list(_list_held(bucket, state))
-    looks = look_surely(bucket, sorted({row.key for _, _, row in held}))
+    looks = Looks(bucket)
+    looks.look(row.key for _, _, row in held)
     in_reach: dict[str, str] = {}
     for plan, row_state, row in held:
-        place = Place.UNKNOWN
-        if row.key in looks and row_state not in OPEN:
-            place = judge(bucket, row, looks[row.key], is_source=True)
-        if place.is_here or place is Place.UNKNOWN:
+        place = looks.judge(row, row.key, is_source=True)
+        if row_state in OPEN or place.is_here or place is Place.UNKNOWN:
             in_reach[row.key] = plan
     return in_reach

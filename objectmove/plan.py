@@ -2,7 +2,7 @@
 
 The file is a header, with the totals, and one line per object, ordered by key. A line that is not
 written exactly as this module writes it is refused, so that what an approver sees in the file is
-all that there is. Rows are parsed when they are needed: a large plan is kept as bytes.
+all that there is.
 """
 
 from __future__ import annotations
@@ -13,13 +13,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from .bucket import S3Bucket, Version, format_time, is_key_supported
 from .errors import PlanError, StoreError
 
+PLANS = ".runbook/plans/"
 #: The most keys that a plan names for each reason why objects were left out.
 _SAMPLE_KEYS = 10
 #: The longest key of S3.
@@ -30,8 +39,6 @@ _UNGUARDED = {
     "{seconds:g} s after our last look can be deleted",
     "conditional_copy": "this store copies without a condition: a file that somebody else writes "
     "to the destination within {seconds:g} s after our look can be overwritten",
-    "parking": "these credentials may not write under {parked}: a file in doubt stays where it is, "
-    "and keeps the worker paused until you settle it",
 }
 _NOT_PROMISED = (
     "not guarded against: a proxy that repeats requests; someone who moves files and is not held; "
@@ -58,7 +65,6 @@ class Abilities(FrozenModel):
     conditional_delete : a delete with ``If-Match`` deletes only an object with that ETag
     conditional_bulk : a bulk delete with ETags deletes only objects with these ETags
     rename : ``renameObject`` moves an object in one request, on both conditions
-    parking : objects may be put and removed under the parking prefix
     hash_etags : the ETag of a plain put and of its copy is the MD5 of the content
     """
 
@@ -67,7 +73,6 @@ class Abilities(FrozenModel):
     conditional_delete: bool
     conditional_bulk: bool = False
     rename: bool = False
-    parking: bool = True
     hash_etags: bool = True
 
 
@@ -81,9 +86,9 @@ class Timing(FrozenModel):
     spread_s : the store's nodes agree on the time within this
     """
 
-    lease_s: float = Field(60, gt=0)
-    effect_s: float = Field(10, ge=0)
-    spread_s: float = Field(5, ge=0)
+    lease_s: float = 60
+    effect_s: float = 10
+    spread_s: float = 5
 
     @property
     def expires_s(self) -> int:
@@ -100,12 +105,12 @@ class Timing(FrozenModel):
         return self.expires_s + self.effect_s + self.spread_s
 
 
-def describe_window(abilities: Abilities, timing: Timing, parked: str) -> str:
+def describe_window(abilities: Abilities, timing: Timing) -> str:
     """Say what the store's abilities leave unguarded, and for how many seconds."""
     parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
     parts.append(_NOT_PROMISED)
     seconds = 2 + timing.fence_s  # a look may be 2 s old when a request that rests on it is sent
-    return "; ".join(parts).format(seconds=seconds, parked=parked)
+    return "; ".join(parts).format(seconds=seconds)
 
 
 class PlanHeader(FrozenModel):
@@ -155,6 +160,20 @@ class PlanHeader(FrozenModel):
     excluded: dict[str, int] = {}
     excluded_sample: dict[str, tuple[str, ...]] = {}
 
+    @model_validator(mode="after")
+    def _check_prefixes(self) -> Self:
+        """Refuse prefixes when one lies in another, or when one is not a prefix."""
+        prefixes = (self.source, self.to, self.parked)
+        for number, prefix in enumerate(prefixes):
+            if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
+                raise PlanError(f"{prefix!r} is not a prefix: a prefix is a key that ends with '/'")
+            for other in prefixes[:number]:
+                if prefix.startswith(other) or other.startswith(prefix):
+                    raise PlanError(
+                        f"{other!r} and {prefix!r} overlap: a move onto itself would delete objects"
+                    )
+        return self
+
     def get_parked_key(self, key: str) -> str:
         """Return where the object with this source key is parked."""
         return f"{self.parked}{self.id}/{key.removeprefix(self.source)}"
@@ -190,20 +209,16 @@ _ROW = TypeAdapter(PlanRow)
 class Rows(Sequence[PlanRow]):
     """The rows of a plan, each parsed when it is asked for; ``lines`` are those of the file."""
 
-    def __init__(self, content: bytes) -> None:
-        self.lines = content.splitlines(keepends=True)[1:]
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self.lines = lines
 
     def __len__(self) -> int:
         return len(self.lines)
 
-    @overload
-    def __getitem__(self, number: int) -> PlanRow: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[PlanRow]: ...
-    def __getitem__(self, number: int | slice) -> PlanRow | list[PlanRow]:
-        if isinstance(number, slice):
-            return [_ROW.validate_json(line) for line in self.lines[number]]
-        return _ROW.validate_json(self.lines[number])
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [_ROW.validate_json(line) for line in self.lines[index]]
+        return _ROW.validate_json(self.lines[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,20 +284,17 @@ def write_plan(
             "excluded_sample": {why: tuple(keys[:_SAMPLE_KEYS]) for why, keys in excluded.items()},
         }
     )
-    lines = [_write_header(header)]
-    lines += [_ROW.dump_json(row) + b"\n" for row in sorted(rows, key=lambda row: row.key)]
-    plan = _make_plan(b"".join(lines), header, folder / f"{header.id}.jsonl")
+    ordered = sorted(rows, key=lambda row: row.key)
+    lines = [_ROW.dump_json(row) for row in ordered]
+    plan = _make_plan(folder / f"{header.id}.jsonl", header, lines)
     save_plan(plan)
     return plan
 
 
-def _write_header(header: PlanHeader) -> bytes:
-    return header.model_dump_json(by_alias=True).encode() + b"\n"
-
-
-def _make_plan(content: bytes, header: PlanHeader, path: Path) -> Plan:
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Plan(path=path, content=content, sha256=sha256, header=header, rows=Rows(content))
+def _make_plan(path: Path, header: PlanHeader, lines: Sequence[bytes]) -> Plan:
+    """Return the plan of these lines, as this module writes it."""
+    content = b"\n".join([header.model_dump_json(by_alias=True).encode(), *lines, b""])
+    return Plan(path, content, hashlib.sha256(content).hexdigest(), header, Rows(lines))
 
 
 def save_plan(plan: Plan) -> None:
@@ -306,72 +318,45 @@ def parse_plan(content: bytes, *, path: Path) -> Plan:
     Raises
     ------
     PlanError
-        When the file was renamed, a line is not exactly what this module writes, or the rows do not
-        agree with the header.
+        When the file is not exactly what this module writes, or has rows that may not
+        be moved.
     """
-    head, ending, _ = content.partition(b"\n")
+    head, *lines = content.splitlines() or [b""]
     try:
-        header = PlanHeader.model_validate_json(head)
-        plan = _make_plan(content, header, path)
-        _check(plan, head + ending)
+        plan = _make_plan(path, PlanHeader.model_validate_json(head), lines)
+        if plan.content != content:
+            raise ValueError("it is not as `plan` writes it")
+        _check(plan)
     except ValueError as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise PlanError(f"{path.name} is not a plan ({reason}). Make a new one.") from error
     return plan
 
 
-def _check(plan: Plan, head: bytes) -> None:
-    """Raise ``ValueError`` unless all lines are as this module writes them, and may be moved."""
+def _check(plan: Plan) -> None:
+    """Raise ``ValueError`` unless all rows are as this module writes them, and may be moved."""
     header = plan.header
-    if plan.path.stem != header.id:
-        raise ValueError(f"it was renamed: it is {header.id}")
-    if head != _write_header(header):
-        raise ValueError("its header is not as `plan` writes it")
-    check_prefixes(header.source, header.to, header.parked)
     last = ""
-    size_bytes = 0
     for row, line in zip(plan.rows, plan.rows.lines, strict=True):
-        if _ROW.dump_json(row) + b"\n" != line:
-            raise ValueError("a line is not as `plan` writes it")
         rest = row.key.removeprefix(header.source)
         if row.key != header.source + rest or row.to != header.to + rest:
             raise ValueError(f"{row.key!r} is outside of the plan's prefixes")
-        if not row.etag or not is_key_supported(row.key) or row.size_bytes < 0:
+        if not row.etag or not is_key_supported(row.key):
             raise ValueError(f"{row.key!r} cannot be moved")
-        if row.key <= last:
-            raise ValueError("its rows are not ordered by key")
+        if _ROW.dump_json(row) != line or row.key <= last:
+            raise ValueError(f"the line of {row.key!r} is not as `plan` writes it")
         last = row.key
-        size_bytes += row.size_bytes
-    if (len(plan.rows), size_bytes) != (header.objects, header.bytes):
-        raise ValueError("its totals are not those of its rows")
 
 
-def check_prefixes(*prefixes: str) -> None:
-    """Refuse prefixes when one lies in another, or when one is not a prefix.
-
-    Raises
-    ------
-    PlanError
-        Says what is wrong.
-    """
-    for number, prefix in enumerate(prefixes):
-        if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
-            raise PlanError(f"{prefix!r} is not a prefix: a prefix is a key that ends with '/'")
-        for other in prefixes[:number]:
-            if prefix.startswith(other) or other.startswith(prefix):
-                text = f"{other!r} and {prefix!r} overlap: a move onto itself would delete objects"
-                raise PlanError(text)
-
-
-def fetch_plan(bucket: S3Bucket, key: str, sha256: str, path: Path) -> Plan:
-    """Return a plan that the bucket keeps; writes no file.
+def fetch_plan(bucket: S3Bucket, plan_id: str, sha256: str) -> Plan:
+    """Return a plan that the bucket keeps; writes no file, and names none of a folder.
 
     Raises
     ------
     StoreError
         When the bucket does not have these bytes.
     """
-    content = bucket.read(key)
+    content = bucket.read(PLANS + sha256)
     if content is None or hashlib.sha256(content).hexdigest() != sha256:
-        raise StoreError(f"the bucket does not have the bytes of {path.stem}: {key} was changed")
-    return parse_plan(content, path=path)
+        raise StoreError(f"the bucket does not have the bytes of {plan_id} any more")
+    return parse_plan(content, path=Path(f"{plan_id}.jsonl"))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .book import Book, Clock
 from .bucket import S3Bucket, Seen, is_key_supported
 from .errors import ForgottenError, LimitError, StoreError
 from .looks import look_surely, scan
-from .owned import Owned
+from .owned import make_explain
 from .plan import (
     MAX_KEY_BYTES,
     Abilities,
@@ -24,23 +23,20 @@ from .plan import (
     PlanHeader,
     PlanRow,
     Timing,
-    check_prefixes,
     describe_window,
     fetch_plan,
     write_plan,
 )
-from .probe import SCRATCH_NAME, check_right_to_delete, probe
-from .state import PLANS, BucketState, read_state
+from .probe import probe
+from .state import BucketState, read_state
 
-GIB = 1024**3
 #: The largest object that S3 copies in one request.
-MAX_COPY_BYTES = 5 * GIB
+MAX_COPY_BYTES = 5 * 1024**3
 #: How many objects are judged at a time.
 _CHUNK = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What the caller says of one waiting object.
 
     Attributes
@@ -52,12 +48,11 @@ class Judgement:
 
     exclude: str
     age_start: datetime
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = {}
 
 
 Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
-"""Takes up to a thousand objects; returns judgements in the same order. The objects have metadata
-if ``needs_metadata`` says so."""
+"""Takes up to a thousand objects, with metadata; returns judgements in the same order."""
 
 Begun = Mapping[str, Callable[[], Plan | None]]
 """The plans of which this machine's log shows an announcement and no end; see ``list_begun``."""
@@ -74,7 +69,6 @@ def make_plan(
     header: Mapping[str, Any],
     folder: Path,
     judge: Judge = allow_all,
-    needs_metadata: bool = False,
     match: str = "*",
     first: int | None = None,
     begun: Begun,
@@ -89,7 +83,6 @@ def make_plan(
         ``limit_objects`` and ``others``; if they differ from the default also ``timing``,
         ``undo_s``, ``parts``, ``selection`` and ``parked``: see ``PlanHeader``
     folder : where the plan is written
-    needs_metadata : whether ``judge`` reads metadata; then each object is looked at
     match : shell pattern for the key after the prefix; upper and lower case are the same
     first : plan only so many objects, in the order of the listing; None: all
     memory_removed : plan objects although the bucket forgot what became of them: the plan's rows
@@ -113,14 +106,8 @@ def make_plan(
     Changes only scratch objects, and removes them. Writes ``.runbook/state.json`` where there is
     none.
     """
-    source = header["source"]
     timing = header.get("timing") or Timing()
-    parked = header.get("parked", "parked/")
-    parts = header.get("parts", 0)
-    limit = header["limit_objects"] * max(1, parts)
-    check_prefixes(source, header["to"], parked)
-    abilities = probe(bucket, timing=timing, parked=parked)
-    check_right_to_delete(bucket, source, timing)
+    abilities = probe(bucket, timing=timing, source=header["source"])
     state = _ensure_state(bucket, timing, abilities, header["made_by"], clock)
     forgotten = _list_forgotten(state, begun)
     if forgotten and not memory_removed:
@@ -138,26 +125,19 @@ def make_plan(
             "bucket": bucket.name,
             "bucket_id": state.id,
             "abilities": abilities,
-            "window": describe_window(abilities, timing, parked),
+            "window": describe_window(abilities, timing),
         }
     )
-    selection = _Selection(
-        bucket=bucket,
-        header=plan_header,
+    rows, excluded = _choose(
+        bucket,
+        plan_header,
         judge=judge,
-        # Without hashes as ETags, or with an object that has none, the content is read.
-        needs_head=needs_metadata or not abilities.hash_etags,
         match=match.lower(),
         first=first,
-        owned=Owned(bucket, state),
+        explain_held=make_explain(bucket, state),
         forgotten=forgotten,
     )
-    for chunk in _list_chunks(bucket, source):
-        selection.add(chunk)
-        if len(selection.rows) > limit:
-            raise LimitError(f"more would move than one plan may hold: {limit} objects")
-    selection.leave_out_occupied()
-    return write_plan(folder, plan_header, selection.rows, selection.excluded)
+    return write_plan(folder, plan_header, rows, excluded)
 
 
 def _ensure_state(
@@ -190,128 +170,95 @@ def _list_forgotten(state: BucketState, begun: Begun) -> dict[str, str]:
     return forgotten
 
 
-def _list_chunks(bucket: S3Bucket, source: str) -> Iterator[list[Seen]]:
-    """Yield the objects under a prefix, a thousand at a time.
+def _choose(
+    bucket: S3Bucket,
+    header: PlanHeader,
+    *,
+    judge: Judge,
+    match: str,
+    first: int | None,
+    explain_held: Callable[[Seen], str],
+    forgotten: Mapping[str, str],
+) -> tuple[list[PlanRow], dict[str, list[str]]]:
+    """Return the rows of a move, and for each reason the keys of the objects that stay."""
+    limit = header.limit_objects * max(1, header.parts)
+    rows: list[PlanRow] = []
+    excluded: defaultdict[str, list[str]] = defaultdict(list)
 
-    Left out are our scratch objects, and the object that some tools put at the prefix itself.
-    """
-    listing = bucket.list_objects(source, with_folders=True)
-    for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
-        yield [seen for seen in chunk if seen.key != source and SCRATCH_NAME not in seen.key]
-
-
-@dataclass(kw_only=True)
-class _Selection:
-    """Chooses the rows of a move, and keeps for each reason the keys of the objects that stay."""
-
-    bucket: S3Bucket
-    header: PlanHeader
-    judge: Judge
-    needs_head: bool
-    match: str
-    first: int | None
-    owned: Owned
-    forgotten: Mapping[str, str]
-    rows: list[PlanRow] = field(default_factory=list)
-    excluded: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    hashed_bytes: int = 0
-
-    def add(self, listed: Sequence[Seen]) -> None:
-        """Choose rows among listed objects."""
-        candidates = []
-        for seen in listed:
-            reason = self._explain(seen)
-            if reason:
-                self.excluded[reason].append(seen.key)
-            else:
-                candidates.append(seen)
-        candidates = self._look(candidates)
-        for seen, judgement in zip(candidates, self.judge(candidates), strict=True):
-            # Ask again: enough rows may be chosen by now.
-            reason = judgement.exclude or self._explain(seen)
-            sha256 = ""
-            if not reason and not (seen.has_hash and self.header.abilities.hash_etags):
-                sha256, reason = self._hash(seen)
-            if reason:
-                self.excluded[reason].append(seen.key)
-                continue
-            facts = dict(judgement.facts)
-            if seen.key in self.forgotten:
-                facts["memory_removed"] = self.forgotten[seen.key]
-            row = PlanRow(
-                key=seen.key,
-                etag=seen.etag,
-                size_bytes=seen.size_bytes,
-                last_modified=seen.last_modified,
-                to=self.header.to + seen.key.removeprefix(self.header.source),
-                age_start=judgement.age_start,
-                facts=facts,
-                sha256=sha256,
-            )
-            self.rows.append(row)
-
-    def leave_out_occupied(self) -> None:
-        """Leave out the rows whose destination is not free.
-
-        It is free, too, if the same content lies there, or if a run has to compare contents.
-        """
-        numbers = {row.to: number for number, row in enumerate(self.rows)}
-        found = dict(scan(self.bucket, self.header.to, numbers))
-        free = []
-        for number, row in enumerate(self.rows):
-            seen = found.get(number)
-            if number not in found:
-                self.excluded["unreadable"].append(row.key)
-            elif seen is None or row.sha256 or seen.has_same_content(row):
-                free.append(row)
-            else:
-                self.excluded["destination_taken"].append(row.key)
-        self.rows = free
-
-    def _look(self, listed: Sequence[Seen]) -> list[Seen]:
-        """Return objects with their metadata, where it is needed; count those that cannot be read.
-
-        An object of which the listing says that its ETag is no hash is looked at, too.
-        """
-        keys = [seen.key for seen in listed if self.needs_head or not (seen.etag and seen.has_hash)]
-        looks = look_surely(self.bucket, keys)
-        seen_objects = []
-        for seen in listed:
-            head = looks.get(seen.key) if seen.key in keys else seen
-            if head is not None:
-                seen_objects.append(head)
-            else:
-                self.excluded["gone" if seen.key in looks else "unreadable"].append(seen.key)
-        return seen_objects
-
-    def _explain(self, seen: Seen) -> str:
+    def explain(seen: Seen) -> str:
         """Return, in a word, the rule by which an object stays; empty when no rule applies."""
-        rest = seen.key.removeprefix(self.header.source)
-        if seen.key.endswith("/"):
-            return "folder"
-        if not fnmatchcase(rest.lower(), self.match):
+        if not seen.etag:
+            return "no_etag"
+        if not fnmatchcase(seen.key.removeprefix(header.source).lower(), match):
             return "no_match"
-        parked_bytes = len(self.header.get_parked_key(seen.key).encode("utf-8", "replace"))
-        if not is_key_supported(seen.key) or parked_bytes > MAX_KEY_BYTES:
+        parked = header.get_parked_key(seen.key)
+        if not is_key_supported(seen.key) or len(parked.encode()) > MAX_KEY_BYTES:
             return "key_not_supported"
         if seen.size_bytes > MAX_COPY_BYTES:
             return "too_large"
-        if self.first is not None and len(self.rows) >= self.first:
+        if len(rows) == first:
             return "left_for_later"
-        return self.owned.explain(seen)
+        return explain_held(seen)
 
-    def _hash(self, seen: Seen) -> tuple[str, str]:
-        """Return two texts: the SHA-256 of an object's content, and why there is none.
+    def list_candidates(listed: Sequence[Seen]) -> list[Seen]:
+        """Return the objects that no rule leaves out, with their metadata."""
+        keys = []
+        for seen in listed:
+            reason = explain(seen)
+            if reason:
+                excluded[reason].append(seen.key)
+            else:
+                keys.append(seen.key)
+        looks = look_surely(bucket, keys)
+        for key in keys:
+            if key not in looks:
+                excluded["unreadable"].append(key)
+        return [seen for seen in looks.values() if seen is not None]
 
-        One of the two is empty. A plan reads no more than 1 GiB to hash contents.
-        """
-        self.hashed_bytes += seen.size_bytes
-        if self.hashed_bytes > GIB:
-            return "", "hash_limit"
-        try:
-            return self.bucket.read_sha256(seen.key), ""
-        except StoreError:
-            return "", "unreadable"
+    listing = bucket.list_objects(header.source)
+    for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
+        candidates = list_candidates(chunk)
+        for seen, judgement in zip(candidates, judge(candidates), strict=True):
+            # Ask again: enough rows may be chosen by now.
+            reason = judgement.exclude or explain(seen)
+            sha256 = ""
+            if not reason and not (seen.has_hash and header.abilities.hash_etags):
+                try:
+                    sha256 = bucket.read_hash(seen.key, "sha256")
+                except StoreError:
+                    reason = "unreadable"
+            if reason:
+                excluded[reason].append(seen.key)
+                continue
+            facts = dict(judgement.facts)
+            if seen.key in forgotten:
+                facts["memory_removed"] = forgotten[seen.key]
+            rows.append(
+                PlanRow(
+                    key=seen.key,
+                    etag=seen.etag,
+                    size_bytes=seen.size_bytes,
+                    last_modified=seen.last_modified,
+                    to=header.to + seen.key.removeprefix(header.source),
+                    age_start=judgement.age_start,
+                    facts=facts,
+                    sha256=sha256,
+                )
+            )
+        if len(rows) > limit:
+            raise LimitError(f"more would move than one plan may hold: {limit} objects")
+    # A destination is free, too, if the same content lies there, or if a run has to compare it.
+    found = dict(scan(bucket, header.to, {row.to: number for number, row in enumerate(rows)}))
+    free = []
+    for number, row in enumerate(rows):
+        there = found.get(number)
+        if number not in found:
+            excluded["unreadable"].append(row.key)
+        elif there is None or row.sha256 or there.has_same_content(row):
+            free.append(row)
+        else:
+            excluded["destination_taken"].append(row.key)
+    return free, excluded
 
 
 def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
@@ -325,6 +272,5 @@ def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
     read = read_state(bucket)
     for move in read.state.moves.values() if read is not None else ():
         if plan_id in (move.id, move.plan):
-            path = Path(f"{move.plan}.jsonl")
-            return fetch_plan(bucket, PLANS + move.sha256, move.sha256, path)
+            return fetch_plan(bucket, move.plan, move.sha256)
     return None

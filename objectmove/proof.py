@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from .bucket import S3Bucket, Seen
 from .errors import NotNowError
-from .looks import get_ends, judge, look_surely, scan
+from .looks import Looks, get_ends, scan
 from .plan import Plan, PlanHeader, PlanRow
-from .state import Move, Story, Way, read_state, read_story
+from .state import Row, Story, Way, read_state, read_story
 from .table import Direction, Place, Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
 _NAMED = 100
 #: Outcomes that are as planned.
 _AS_PLANNED = {Proof.IN_PLACE, Proof.GONE_AFTER_LANDED}
-_NOT_THERE = (Place.ABSENT, Place.OTHER)
-_DIRECTIONS = {
-    Way.THERE: Direction.THERE,
-    Way.BACK: Direction.BACK,
-    Way.PARK: Direction.ASIDE,
-    Way.FREE: Direction.ASIDE,
-}
+#: Of the ways that go to or from a parking place: aside.
+_DIRECTIONS = {Way.THERE: Direction.THERE, Way.BACK: Direction.BACK}
+_FOREIGN = "foreign_changed"
 
 
 class MoveProof(NamedTuple):
@@ -31,25 +26,19 @@ class MoveProof(NamedTuple):
 
     Attributes
     ----------
-    plan : id of the move: the plan's, or ``<plan>-undo``
     at : the store's time of the look
     counts : how many objects have each outcome: those of ``table.Proof``, and two more. ``lost``:
         we parked it, and it is not there any more. ``foreign_changed``: content of a row was
         written under the destination, at a key that no row names, since the move began
     keys : for each outcome but ``in_place``, at most 100 keys
-    approved_by : who approved the plan
     taken_back_by : the undo that took rows back; empty when no undo did
-    parked : for each source key, the key where the object is parked; at most 100
     undo_until : until when the release may be taken back; None when nothing was announced
     """
 
-    plan: str
     at: datetime
     counts: dict[str, int]
-    keys: dict[str, tuple[str, ...]]
-    approved_by: str
+    keys: dict[str, list[str]]
     taken_back_by: str
-    parked: dict[str, str]
     undo_until: datetime | None = None
 
     @property
@@ -64,12 +53,9 @@ class MoveProof(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Return the proof as JSON."""
         return {
-            "plan": self.plan,
             **self.counts,
-            "keys": {outcome: list(keys) for outcome, keys in self.keys.items()},
-            "approved_by": self.approved_by,
+            "keys": self.keys,
             "taken_back_by": self.taken_back_by,
-            "parked": self.parked,
         }
 
 
@@ -89,90 +75,63 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         raise NotNowError(f"{plan.id} was never begun, or its time is over and it was forgotten")
     header = plan.header
     rows = plan.rows
+    undo = story.undo
     began_at = story.release.announced_at
-    foreign: list[str] = []
+    outcomes: dict[str, list[str]] = {outcome: [] for outcome in (*Proof, "lost", _FOREIGN)}
     contents = {(row.etag, row.size_bytes) for row in rows}
 
     def note_foreign(seen: Seen) -> None:
         """Note content of a row, written since the release began, that nobody planned there."""
-        is_ours = (seen.etag, seen.size_bytes) in contents
+        is_ours = seen.key.startswith(header.to) and (seen.etag, seen.size_bytes) in contents
         if is_ours and began_at is not None and seen.last_modified >= began_at:
-            foreign.append(seen.key)
+            outcomes[_FOREIGN].append(seen.key)
 
-    places: dict[str, Place] = {}
-    sources = {row.key: number for number, row in enumerate(rows)}
-    for number, seen in scan(bucket, header.source, sources):
-        row = rows[number]
-        places[row.key] = judge(bucket, row, seen, is_source=True)
-    destinations = {row.to: number for number, row in enumerate(rows)}
-    for number, seen in scan(bucket, header.to, destinations, on_other=note_foreign):
-        row = rows[number]
-        places[row.to] = judge(bucket, row, seen, is_source=False)
-    aside = {}
+    looks = Looks(bucket)
+    for way in (Way.THERE, Way.BACK):
+        keys = [get_ends(header, row, way)[0] for row in rows]
+        numbers = {key: number for number, key in enumerate(keys)}
+        prefix = header.source if way is Way.THERE else header.to
+        for number, seen in scan(bucket, prefix, numbers, on_other=note_foreign):
+            looks.seen[keys[number]] = seen
+    aside = []
     for number, stored in story.list_rows(*State):
         if stored.lies == "parked" or stored.way in (Way.PARK, Way.FREE):
-            row = rows[number]
-            aside[header.get_parked_key(row.key)] = row
-    for key, seen in look_surely(bucket, list(aside)).items():
-        places[key] = judge(bucket, aside[key], seen, is_source=False)
-    outcomes: dict[str, list[str]] = {str(outcome): [] for outcome in Proof}
-    outcomes["lost"] = []
-    outcomes["foreign_changed"] = foreign
-    parked: dict[str, str] = {}
+            aside.append(header.get_parked_key(rows[number].key))
+    looks.look(aside)
     for number, row in enumerate(rows):
-        move = _find_move(number, story)
-        known = move.rows.get(number)
-        if known is not None and known.lies == "parked" and len(parked) < _NAMED:
-            parked[row.key] = header.get_parked_key(row.key)
-        outcomes[_judge(header, row, move, number, places)].append(row.key)
-    undo = story.undo
+        outcomes[_judge(header, row, number, story, looks)].append(row.key)
     return MoveProof(
-        plan=plan.id,
         at=read.now,
         counts={outcome: len(keys) for outcome, keys in outcomes.items()},
         keys={
-            outcome: tuple(keys[:_NAMED])
+            outcome: keys[:_NAMED]
             for outcome, keys in outcomes.items()
             if keys and outcome != Proof.IN_PLACE
         },
-        approved_by=story.release.by,
         taken_back_by=undo.id if undo is not None and undo.announced_at is not None else "",
-        parked=parked,
-        undo_until=began_at and began_at + timedelta(seconds=plan.header.undo_s),
+        undo_until=began_at and began_at + timedelta(seconds=header.undo_s),
     )
 
 
-def _find_move(number: int, story: Story) -> Move:
-    """Return the move that dealt with a row last."""
+def _judge(header: PlanHeader, planned: PlanRow, number: int, story: Story, looks: Looks) -> str:
+    """Say what the looks and the state of the move that dealt with a row last prove of it."""
+    move = story.find_piece(number)
     undo = story.undo
     if undo is not None and undo.get_state(number) not in (State.LEFT, State.WAITING):
-        return undo
-    return story.find_piece(number)
-
-
-def _judge(
-    header: PlanHeader, planned: PlanRow, move: Move, number: int, places: Mapping[str, Place]
-) -> str:
-    """Say what the looks and the state prove of a row.
-
-    Parameters
-    ----------
-    places : what the looks found at each key; a key that could not be read is missing
-    """
-    row = move.rows.get(number)
+        move = undo
     state = move.get_state(number)
-    if row is not None and row.lies == "parked":
-        ends = get_ends(header, planned, Way.PARK)
-        if all(places.get(key) in _NOT_THERE for key in ends):
-            return "lost"
-    way = row.way if row is not None else move.way
-    source, destination = get_ends(header, planned, way)
-    rule = decide(
-        direction=_DIRECTIONS[way],
-        state=state,
-        source=places.get(source, Place.UNKNOWN),
-        destination=places.get(destination, Place.UNKNOWN),
-    )
+    row = move.rows.get(number) or Row(state, move.way)
+
+    def look(way: Way) -> list[Place]:
+        """Return what is at both ends of a way."""
+        keys = get_ends(header, planned, way)
+        return [looks.judge(planned, key, is_source=key == planned.key) for key in keys]
+
+    if row.lies == "parked" and set(look(Way.PARK)) <= {Place.ABSENT, Place.OTHER}:
+        return "lost"
+    source, destination = look(row.way)
+    direction = _DIRECTIONS.get(row.way, Direction.ASIDE)
+    rule = decide(direction=direction, state=state, source=source, destination=destination)
     if move.is_undo and state is State.MOVED and rule.proof is not Proof.DUPLICATED:
         return Proof.TAKEN_BACK
     return rule.proof

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .bucket import S3Bucket, format_time
 from .plan import Plan
-from .state import BucketState, Move, Story, read_state, read_stories
+from .state import BucketState, Move, Row, Story, read_state, read_stories
 from .table import OPEN, State
 
 
@@ -30,7 +30,6 @@ class MoveResult:
     waiting : how many rows still wait or are open
     left : how many rows a new plan may move
     is_held : whether the worker is held
-    is_ended : whether no row waits or is open
     stopped : why the run ended early; empty when it did not
     in_reach : keys that the worker may ship a second time if it is resumed; so it stays held
     ways_on : commands that lead on, without the program's name
@@ -47,7 +46,6 @@ class MoveResult:
     waiting: int = 0
     left: int = 0
     is_held: bool = False
-    is_ended: bool = True
     stopped: str = ""
     in_reach: list[str] = field(default_factory=list)
     ways_on: list[str] = field(default_factory=list)
@@ -57,10 +55,6 @@ class MoveResult:
         """Whether every row moved, and nobody is held for it any more."""
         lists = (self.skipped, self.failed, self.unproven)
         return not any((*lists, self.waiting, self.left, self.stopped, self.in_reach))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON."""
-        return asdict(self)
 
 
 _UNFINISHED = (State.WAITING, *OPEN)
@@ -84,45 +78,51 @@ def sum_up(
     in_reach : the plan of each key that the worker may ship twice
     """
     move = story.last
+    numbers = range(*plan.get_range(part))
     counts: Counter[State] = Counter()
-    told: dict[str, list[dict[str, str]]] = {"skipped": [], "conflicts": [], "failed": []}
-    in_part = range(*plan.get_range(part))
-    for number in in_part:
+    for number in numbers:
         piece = move if move.is_undo else story.find_piece(number)
         counts[piece.get_state(number)] += 1
-        stored = piece.rows.get(number)
-        if stored is None:
-            continue
-        reason = {"key": plan.rows[number].key, "reason": stored.why}
-        if stored.state in (State.SKIPPED, State.SHIPPED):
-            told["skipped"].append(reason)
-            # It is where it was: something else is where it would go.
-            told["conflicts"] += [reason] if stored.lies else []
-        elif stored.state in _UNFINISHED and stored.why:
-            told["failed"].append(reason)
-    left = 0 if move.is_undo else counts[State.LEFT] + counts[State.FREED]
-    ways_on = [f"resume {other}" for other in sorted({*in_reach.values()} - {plan.id})]
-    has_ended = not any(counts[name] for name in _UNFINISHED)
-    if not (part and has_ended):
-        ways_on += list_ways_on(state, story)
-    if not ways_on and (left or told["skipped"]) and not move.is_undo:
-        ways_on = ["plan"]
-    rows = [(number, row) for number, row in story.list_rows(*State) if number in in_part]
-    return MoveResult(
+    waiting = sum(counts[name] for name in _UNFINISHED)
+    result = MoveResult(
         plan=move.id,
         moved=counts[State.MOVED],
         already=already,
-        unproven=[plan.rows[number].key for number, row in rows if row.state is State.UNPROVEN],
-        parked=[plan.rows[number].key for number, row in rows if row.lies == "parked"],
-        waiting=sum(counts[name] for name in _UNFINISHED),
-        left=left,
+        waiting=waiting,
+        left=0 if move.is_undo else counts[State.LEFT] + counts[State.FREED],
         is_held=state.held is not None,
-        is_ended=has_ended,
         stopped=stopped or move.stopped,
         in_reach=sorted(in_reach),
-        ways_on=ways_on,
-        **told,
+        ways_on=[f"resume {other}" for other in sorted({*in_reach.values()} - {plan.id})],
     )
+    for piece in story.all:
+        for number in sorted(piece.rows.keys() & numbers):
+            _add(result, plan.rows[number].key, piece.rows[number], piece.is_undo == move.is_undo)
+    if waiting or not part:
+        result.ways_on.extend(list_ways_on(state, story))
+    if not (result.ways_on or move.is_undo) and (result.left or result.skipped):
+        result.ways_on.append("plan")
+    return result
+
+
+def _add(result: MoveResult, key: str, row: Row, is_last: bool) -> None:
+    """Add a stored row to the lists of a result.
+
+    Parameters
+    ----------
+    is_last : whether the row is of the move that was carried out last
+    """
+    told = {"key": key, "reason": row.why}
+    if row.state is State.UNPROVEN:
+        result.unproven.append(key)
+    if row.lies == "parked":
+        result.parked.append(key)
+    if is_last and row.state in (State.SKIPPED, State.SHIPPED):
+        result.skipped.append(told)
+        if row.lies:  # it is where it was: something else is where it would go
+            result.conflicts.append(told)
+    elif is_last and row.state in _UNFINISHED and row.why:
+        result.failed.append(told)
 
 
 def list_ways_on(state: BucketState, story: Story) -> list[str]:
@@ -150,8 +150,7 @@ def get_resume(move: Move) -> str:
     return f"{command} --consumer-stands-still{since}"
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(NamedTuple):
     """A plan about which something is left to do.
 
     Attributes

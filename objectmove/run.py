@@ -32,13 +32,12 @@ from .errors import (
     StoreError,
 )
 from .looks import judge, scan
-from .owned import Owned, list_in_reach
-from .plan import Plan
-from .probe import check_right_to_delete, probe
+from .owned import list_in_reach, make_explain
+from .plan import PLANS, Plan
+from .probe import probe
 from .result import MoveResult, get_resume, sum_up
 from .settling import answer_row, check_answers
 from .state import (
-    PLANS,
     Hold,
     Move,
     Part,
@@ -305,7 +304,7 @@ class Run:
                     for book, piece in self._each_piece(move):
                         for doubt, answer in answers.items():
                             row = piece.rows.get(doubt.number)
-                            if row is not None and row.state is doubt.state:
+                            if row is not None and row.state is doubt.row.state:
                                 piece.rows[doubt.number] = answer_row(row, doubt, answer)
                         book.save()
                         self._carry(book, piece)
@@ -340,8 +339,7 @@ class Run:
     def _probe(self) -> None:
         """Find out what the store honours now."""
         header = self.plan.header
-        self.abilities = probe(self.bucket, timing=header.timing, parked=header.parked)
-        check_right_to_delete(self.bucket, header.source, header.timing)
+        self.abilities = probe(self.bucket, timing=header.timing, source=header.source)
 
     @contextmanager
     def _open(self, patience: Patience = "short") -> Iterator[Book]:
@@ -703,7 +701,7 @@ class Run:
         """Return which rows that wait may not move, and why; note which destinations are taken."""
         header = self.plan.header
         rows = self.plan.rows
-        owned = Owned(self.bucket, self.main.state, beside=self.plan.id)
+        explain = make_explain(self.bucket, self.main.state, beside=self.plan.id)
         changed = {}
         keys = {rows[number].key: number for number in numbers}
         for number, seen in scan(self.bucket, header.source, keys, book.renew):
@@ -712,10 +710,8 @@ class Run:
                 changed[number] = "its writer replaced it"
             elif place is Place.ABSENT:
                 changed[number] = "someone else took it away"
-            elif seen is not None and owned.explain(seen):
+            elif seen is not None and explain(seen):
                 changed[number] = "an earlier plan holds it"
-            elif seen is not None and not seen.has_etag:
-                carrier.unsure.add(number)
         keys = {rows[number].to: number for number in numbers}
         for number, seen in scan(self.bucket, header.to, keys, book.renew):
             if seen is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from .bucket import S3Bucket
 from .errors import NotApprovedError, NotNowError, PlanError, StoreError
-from .looks import judge, look_surely
+from .looks import Looks
 from .plan import Plan
 from .state import Answer, Row, Way, read_state, read_story
 from .table import Place, State
@@ -16,37 +17,26 @@ from .table import Place, State
 _ANSWERABLE = (State.UNPROVEN, State.TAKEN, State.FREED)
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """A row on which a person must answer, or may answer anew.
+class Doubt(NamedTuple):
+    """A row on which a person must answer, or may answer anew: its object is there to decide on.
 
     Attributes
     ----------
     number : of the row in the plan
-    state : unproven, or what was answered before
+    row : what is stored of it: unproven, or what was answered before
     source, parked : what is at its source, and at its parking place
-    evidence : what was known of the object's order before the object was parked
-    why : why nobody can know
     """
 
     number: int
     key: str
-    state: State
+    row: Row
     source: Place
     parked: Place
-    evidence: str
-    why: str
 
     @property
     def is_open(self) -> bool:
-        """Whether an answer is needed: it has none, and there is an object to decide on."""
-        return self.state is State.UNPROVEN and self.has_object
-
-    @property
-    def has_object(self) -> bool:
-        """Whether the object is at its source or parked, as far as can be read."""
-        places = (self.source, self.parked)
-        return any(place.is_here or place is Place.UNKNOWN for place in places)
+        """Whether an answer is needed, because there is none."""
+        return self.row.state is State.UNPROVEN
 
 
 def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
@@ -65,69 +55,51 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
         raise NotNowError(f"{plan.id} was never begun: nothing was moved")
     rows = dict(story.list_rows(*_ANSWERABLE))
     planned = {number: plan.rows[number] for number in sorted(rows)}
-    keys = []
-    for row in planned.values():
-        keys += [row.key, plan.header.get_parked_key(row.key)]
-    looks = look_surely(bucket, keys)
+    parked = {number: plan.header.get_parked_key(row.key) for number, row in planned.items()}
+    looks = Looks(bucket)
+    looks.look([*(row.key for row in planned.values()), *parked.values()])
     doubts = []
     for number, row in planned.items():
-        places = []
-        for key, is_source in ((row.key, True), (plan.header.get_parked_key(row.key), False)):
-            place = Place.UNKNOWN
-            if key in looks:
-                place = judge(bucket, row, looks[key], is_source=is_source)
-            places.append(place)
-        state = rows[number]
-        doubt = Doubt(
-            number=number,
-            key=row.key,
-            state=state.state,
-            source=places[0],
-            parked=places[1],
-            evidence=state.evidence,
-            why=state.why,
-        )
-        if doubt.has_object:
-            doubts.append(doubt)
+        source = looks.judge(row, row.key, is_source=True)
+        aside = looks.judge(row, parked[number], is_source=False)
+        if any(place.is_here or place is Place.UNKNOWN for place in (source, aside)):
+            doubts.append(Doubt(number, row.key, rows[number], source, aside))
     return doubts
 
 
-def digest_answers(
-    plan: Plan, doubts: Sequence[Doubt], *, taken: Sequence[str], not_taken: Sequence[str]
-) -> str:
-    """Return the hash that approves answers; it covers what was shown of each row, too.
+def choose_answers(
+    doubts: Sequence[Doubt], taken: Sequence[str], not_taken: Sequence[str]
+) -> dict[Doubt, Answer]:
+    """Return the rows on which answers are given, each with its answer.
 
     Raises
     ------
     PlanError
-        When a key has both answers, or is not one of the rows.
+        When a key has both answers, or is not in doubt.
+    StoreError
+        When an object could not be read.
     """
-    answers = _read_answers(doubts, taken, not_taken)
-    lines = []
-    for doubt in doubts:
-        if doubt.number in answers:
-            words = (doubt.key, answers[doubt.number], doubt.state, doubt.source, doubt.parked)
-            lines.append("\t".join(words))
-    return plan.digest("settle", *lines)
-
-
-def _read_answers(
-    doubts: Sequence[Doubt], taken: Sequence[str], not_taken: Sequence[str]
-) -> dict[int, Answer]:
-    """Return the answer for each row's number."""
-    by_key = {doubt.key: doubt for doubt in doubts}
-    both = set(taken) & set(not_taken)
-    if both:
-        raise PlanError(f"{min(both)!r} cannot be both taken and not taken")
-    answers: dict[int, Answer] = {}
-    named: list[tuple[str, Answer]] = [(key, "taken") for key in taken]
-    named += [(key, "not_taken") for key in not_taken]
-    for key, answer in named:
-        if key not in by_key:
-            some = ", ".join(repr(key) for key in sorted(by_key)[:10]) or "none"
-            raise PlanError(f"{key!r} is not in doubt; in doubt are: {some}")
-        answers[by_key[key].number] = answer
+    given: dict[str, Answer] = dict.fromkeys(taken, "taken")
+    for key in not_taken:
+        if key in given:
+            raise PlanError(f"{key!r} cannot be both taken and not taken")
+        given[key] = "not_taken"
+    answers = {doubt: given[doubt.key] for doubt in doubts if doubt.key in given}
+    unknown = given.keys() - {doubt.key for doubt in answers}
+    if unknown:
+        raise PlanError(f"{min(unknown)!r} is not in doubt")
+    for doubt in answers:
+        if Place.UNKNOWN in (doubt.source, doubt.parked):
+            raise StoreError(f"{doubt.key} could not be read: try again")
     return answers
+
+
+def digest_answers(plan: Plan, answers: Mapping[Doubt, Answer]) -> str:
+    """Return the hash that approves answers; it covers what was shown of each row, too."""
+    lines = []
+    for doubt, answer in answers.items():
+        lines.append("\t".join((doubt.key, answer, doubt.row.state, doubt.source, doubt.parked)))
+    return plan.digest("settle", *lines)
 
 
 def check_answers(
@@ -147,19 +119,14 @@ def check_answers(
     StoreError
         When an object could not be read.
     """
-    doubts = list_doubts(bucket, plan)
-    needed = ""
+    answers: dict[Doubt, Answer] = {}
     with suppress(PlanError):  # an object has gone since
-        needed = digest_answers(plan, doubts, taken=taken, not_taken=not_taken)
-    if approve != needed or not needed:
+        answers = choose_answers(list_doubts(bucket, plan), taken, not_taken)
+    needed = digest_answers(plan, answers)
+    if approve != needed:
         text = "the approval is not of these answers, or something changed since: look again"
         raise NotApprovedError(text, needed=needed, way_on=f"settle {plan.id}")
-    answers = _read_answers(doubts, taken, not_taken)
-    chosen = {doubt: answers[doubt.number] for doubt in doubts if doubt.number in answers}
-    for doubt in chosen:
-        if Place.UNKNOWN in (doubt.source, doubt.parked):
-            raise StoreError(f"{doubt.key} could not be read: try again")
-    return chosen
+    return answers
 
 
 def answer_row(row: Row, doubt: Doubt, answer: Answer) -> Row:

@@ -19,7 +19,6 @@ from .plan import Timestamp
 from .table import OPEN, State
 
 STATE = ".runbook/state.json"
-PLANS = ".runbook/plans/"
 #: Where version 0.1 keeps its releases, and the object that makes it refuse to work here.
 OLD_RELEASES = ".runbook/releases/"
 NEWER = f"{OLD_RELEASES}made-by-a-newer-version/1.json"

@@ -229,7 +229,6 @@ class MoveGate:
         *,
         header: Mapping[str, Any],
         judge: planning.Judge = planning.allow_all,
-        needs_metadata: bool = False,
         match: str = "*",
         first: int | None = None,
     ) -> Plan:
@@ -258,7 +257,6 @@ class MoveGate:
                 header={**defaults, **header},
                 folder=inv.incident.folder / "plans",
                 judge=judge,
-                needs_metadata=needs_metadata,
                 match=match,
                 first=first,
                 begun=list_begun(inv.settings.runbook_home.resolve()),
@@ -324,7 +322,8 @@ class MoveGate:
         doubts = self.list_doubts(inv, plan)
         taken, not_taken = _choose_keys(doubts, parameters.taken, parameters.not_taken)
         try:
-            approval = settling.digest_answers(move, doubts, taken=taken, not_taken=not_taken)
+            answers = settling.choose_answers(doubts, taken, not_taken)
+            approval = settling.digest_answers(move, answers)
         except PlanError as error:
             raise UsageError(str(error)) from error
         hold = self.make_hold(inv)
@@ -453,8 +452,8 @@ class MoveGate:
         brings = f"the {self.noun} waits again, and a new plan may move it"
         return {
             "key": doubt.key,
-            "evidence": doubt.evidence or evidence,
-            "why": doubt.why,
+            "evidence": doubt.row.evidence or evidence,
+            "why": doubt.row.why,
             "taken_does": f"{parks}; nothing is delivered",
             "not_taken_does": f"brings it back: {brings}" if is_parked else brings,
         }
@@ -469,7 +468,7 @@ class MoveGate:
         """
         unfinished = result.list_unfinished(self.get_store_to_look(clients))
         return [
-            {**asdict(move), "way_on": name_runbook(f"runbook {move.way_on}")}
+            {**move._asdict(), "way_on": name_runbook(f"runbook {move.way_on}")}
             for move in unfinished
         ]
 
@@ -574,7 +573,7 @@ class MoveGate:
 
     def _describe_run(self, plan: Plan, done: MoveResult, changes: Sequence[str]) -> Effect:
         """Say what a run did, what is left, and which command leads on."""
-        facts: dict[str, Json] = done.to_json()
+        facts: dict[str, Json] = asdict(done)
         ways_on = [name_runbook(f"runbook {command}") for command in done.ways_on]
         facts["ways_on"] = ways_on
         facts["plan"] = plan.id

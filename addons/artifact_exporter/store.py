@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from addons.artifact_exporter.settings import ExporterSettings
 from objectmove.bucket import S3Bucket, is_key_supported
-from objectmove.errors import DeniedError, StoreError
+from objectmove.errors import StoreError
 
 __all__ = [
     "FAILURE_REASONS",
@@ -32,6 +32,8 @@ FAILURE_REASONS: tuple[FailureReason, ...] = (
 )
 _REASON_BY_CODE: Mapping[str, FailureReason] = {
     "AccessDenied": "access_denied",
+    "HTTP 401": "access_denied",
+    "HTTP 403": "access_denied",
     "InvalidAccessKeyId": "bad_credentials",
     "NoAnswer": "store_unreachable",
     "NoSuchBucket": "no_such_bucket",
@@ -110,6 +112,4 @@ class S3Store:
 
 
 def _read_error(error: StoreError) -> StoreReadError:
-    is_denied = isinstance(error, DeniedError) and not error.code
-    reason = "access_denied" if is_denied else _REASON_BY_CODE.get(error.code, "other")
-    return StoreReadError(reason, str(error))
+    return StoreReadError(_REASON_BY_CODE.get(error.code, "other"), str(error))

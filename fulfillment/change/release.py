@@ -179,7 +179,7 @@ def make_release_plan(
 
     Notes
     -----
-    Changes scratch objects under ``.runbook/probe/`` and the parking prefix, and the incident
+    Changes scratch objects under ``.runbook/probe/``, and the incident
     folder. Source: the runbook's section 6.1.
     """
     parameters = get_parameters(inv, ReleaseParameters)
@@ -237,7 +237,6 @@ def make_release_plan(
             inv,
             header=header,
             judge=judge,
-            needs_metadata=True,
             match=selection["match"],
             first=parameters.limit or None,
         )

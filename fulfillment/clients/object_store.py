@@ -27,7 +27,7 @@ from objectmove.bucket import (
     parse_time,
     parse_xml,
 )
-from objectmove.errors import AbsentError, DeniedError, StoreError
+from objectmove.errors import StoreError
 from runbook_lib import errors
 
 from ..settings import Settings
@@ -136,7 +136,7 @@ class ObjectStore:
         with _client_errors():
             seen = self._bucket.look([key], failed=failed).get(key)
             if seen is None:
-                raise failed.get(key, AbsentError(f"read {key}: NoSuchKey"))
+                raise failed.get(key, StoreError(f"read {key}: no such object", code="NoSuchKey"))
             return seen
 
     def read(self, key: str) -> bytes | None:
@@ -371,18 +371,15 @@ def _to_client_error(error: StoreError) -> errors.ClientError:
     text = str(error)
     code = error.code
     kind: type[errors.ClientError] = errors.BadAnswerError
-    if isinstance(error, AbsentError) or code in _ABSENT:
+    if code in _ABSENT:
         kind = errors.NotFoundError
-    elif isinstance(error, DeniedError) or code in _DENIED:
+    elif code in _DENIED:
         kind = errors.AccessDeniedError
     elif code in _CHANGED:
         kind = errors.PreconditionFailedError
     elif code in _SILENT and "certificate" in text.lower():
         text += ". CA_BUNDLE says whom to trust."
-    elif code in _SILENT and "wants TLS" in text:
-        text += ". Set MINIO_SECURE=true."
-        kind = errors.ConnectionRefusedClientError
-    elif code in _SILENT and "reset by peer" in text:
+    elif code in _SILENT and ("reset by peer" in text or "no length" in text):
         text += ". If this port wants TLS, set MINIO_SECURE=true; if it does not, false."
         kind = errors.ConnectionRefusedClientError
     elif code in _SILENT and any(word in text for word in _LATE):

@@ -280,7 +280,7 @@ def test_what_waits_for_less_long_is_too_young() -> None:
         ({"no_order_id": 7, "too_young": 0}, "shipment", "ORDER_ID_FROM=metadata:order-id"),
         ({"no_match": 7}, "shipment", "RELEASE_MATCH=*.pdf"),
         ({"no_match": 7, "synthetic": 3}, "shipment", "RELEASE_MATCH=*.pdf"),
-        ({"unreadable": 7, "gone": 1}, "always", "MINIO_CHANGE_USER"),
+        ({"unreadable": 7}, "always", "MINIO_CHANGE_USER"),
         ({"too_young": 7}, "always", "--older-than"),
         ({"hash_limit": 7}, "always", "hash_limit"),
     ],
@@ -313,7 +313,7 @@ def test_labels_that_no_order_wants_are_named_although_others_move() -> None:
     assert "out of pending/" in told
 
 
-@pytest.mark.parametrize("excluded", [{}, {"synthetic": 3}, {"gone": 1, "incomplete": 0}])
+@pytest.mark.parametrize("excluded", [{}, {"synthetic": 3}, {"left_for_later": 1, "incomplete": 0}])
 def test_where_nothing_stays_there_is_nothing_to_explain(excluded: dict[str, int]) -> None:
     assert explain_left(excluded, {}, Settings(), nothing_moves=True) == ""
 

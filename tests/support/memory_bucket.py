@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from objectmove.bucket import Answer, OnAnswer, Request, Seen
-from objectmove.errors import AbsentError, StoreError
+from objectmove.errors import StoreError
 from runbook_lib.errors import ClientError
 from tests.support.memory_store import MemoryStore, Stored
 
@@ -49,13 +49,11 @@ class MemoryBucket:
     def __post_init__(self) -> None:
         self._tick = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 
-    def list_objects(
-        self, prefix: str, *, with_folders: bool = False, start: str = ""
-    ) -> Iterator[Seen]:
+    def list_objects(self, prefix: str, *, start: str = "") -> Iterator[Seen]:
         """Yield the objects under a prefix."""
         self._fail("list", prefix)
         for key in sorted(self.store.objects):
-            if key >= start and key.startswith(prefix) and (with_folders or not key.endswith("/")):
+            if key >= start and key.startswith(prefix) and not key.endswith("/"):
                 yield self._see(key)
 
     def look(
@@ -79,11 +77,11 @@ class MemoryBucket:
         self._fail("get", key)
         return self.store.objects[key].content if key in self.store.objects else None
 
-    def read_sha256(self, key: str) -> str:
-        """Return the SHA-256 of an object's content."""
+    def read_hash(self, key: str, algorithm: str) -> str:
+        """Return a hash of an object's content."""
         if (content := self.read(key)) is None:
-            raise AbsentError(f"read {key}: NoSuchKey", code="NoSuchKey")
-        return hashlib.sha256(content).hexdigest()
+            raise StoreError(f"read {key}: NoSuchKey", code="NoSuchKey")
+        return hashlib.new(algorithm, content).hexdigest()
 
     def read_clock(self) -> datetime:
         """Return the store's time."""

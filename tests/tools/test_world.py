@@ -80,10 +80,8 @@ def rename(world: World, **conditions: str) -> Request:
 
 
 def test_the_probe_finds_what_a_search_takes_for_known(world: World) -> None:
-    found = probe.probe(start(world).bucket, timing=plan.Timing(), parked="parked/")
-    assert found == make_abilities(
-        is_strict=world.is_strict, has_rename=world.kind == "rename", has_parking=True
-    )
+    found = probe.probe(start(world).bucket, timing=plan.Timing(), source="pending/")
+    assert found == make_abilities(is_strict=world.is_strict, has_rename=world.kind == "rename")
     assert list(world.objects) == ["pending/a"]
 
 

@@ -57,14 +57,11 @@ def _recall_abilities(
     return make_abilities(
         is_strict=world.is_strict,
         has_rename=world.kind == "rename",
-        has_parking=world.has_parking,
     )
 
 
 @cache
-def make_abilities(
-    *, is_strict: bool, has_rename: bool, has_parking: bool
-) -> engine.plan.Abilities:
+def make_abilities(*, is_strict: bool, has_rename: bool) -> engine.plan.Abilities:
     """Return what a kind of store honours."""
     return engine.plan.Abilities(
         conditional_copy=is_strict,
@@ -72,7 +69,6 @@ def make_abilities(
         conditional_delete=is_strict,
         conditional_bulk=is_strict,
         rename=has_rename,
-        parking=has_parking,
     )
 
 
@@ -83,8 +79,6 @@ def _do_nothing(*_: object, **__: object) -> None:
 #: Of each module: what is drawn by chance there, and the modules from which it is drawn.
 _CHANCES = ("secrets", "os", "socket")
 _STANDINS = {
-    # The rights are known, too: what a refusal of them does is a test of its own.
-    "check_right_to_delete": _do_nothing,
     "probe": _recall_abilities,
     "save_plan": _do_nothing,
 }

@@ -229,10 +229,11 @@ class Desk:
         for doubt in doubts:
             label = self.world.goals[planned.id][doubt.key]
             is_taken = audits.was_taken(self.world, label) != self.lies
-            if not doubt.is_open and is_taken == (doubt.state == "taken"):
+            if not doubt.is_open and is_taken == (doubt.row.state == "taken"):
                 continue  # it was answered so before
             (taken if is_taken else not_taken).append(doubt.key)
-        approval = settling.digest_answers(planned, doubts, taken=taken, not_taken=not_taken)
+        answers = settling.choose_answers(doubts, taken, not_taken)
+        approval = settling.digest_answers(planned, answers)
         for verb, keys in (("taken", taken), ("not_taken", not_taken)):
             for key in keys:
                 self.world.say(verb, key, planned.id)
@@ -325,7 +326,7 @@ def read_told(said: result.MoveResult, planned: Plan, part: int) -> Told:
         unproven=said.unproven,
         open=said.waiting + said.left,
         is_complete=said.is_complete,
-        is_ended=said.is_ended,
+        is_ended=not said.waiting,
         is_held=said.is_held,
     )
 
