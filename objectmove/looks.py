@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection
 from itertools import islice
 
-from .bucket import Look, S3Bucket, Seen
+from .bucket import Look, S3Bucket
 from .errors import StoreError
 from .plan import PlanHeader, PlanRow
 from .state import STATE, Way
-from .table import Place
+from .table import Direction, Place
 
 #: The most keys that ``scan`` looks at before it calls ``on_way`` again.
 _PORTION = 1000
+#: The direction of each way, unless a person confirmed more.
+DIRECTIONS = {
+    Way.THERE: Direction.THERE,
+    Way.BACK: Direction.BACK,
+    Way.PARK: Direction.ASIDE,
+    Way.FREE: Direction.ASIDE,
+}
 
 
 def get_ends(header: PlanHeader, row: PlanRow, way: Way) -> tuple[str, str]:
@@ -48,120 +55,82 @@ def look_surely(bucket: S3Bucket, keys: list[str]) -> Look:
 def scan(
     bucket: S3Bucket,
     prefix: str,
-    numbers: Mapping[str, int],
+    keys: Collection[str],
     on_way: Callable[[], None] = lambda: None,
-    on_other: Callable[[Seen], None] = lambda _seen: None,
-) -> Iterator[tuple[int, Seen | None]]:
-    """Yield what is at many keys under one prefix: by a listing, or one by one if that is long.
+) -> Look:
+    """Look at many keys under one prefix: by a listing, and one by one where that is no proof.
 
-    A key that could not be read is left out.
+    Of keys in one folder, the listing begins at the first one and ends behind the last. It proves
+    no absence once it shows that the store has another order, and none when it is cut, because to
+    look at each key costs less. A key that could not be read is missing in the result.
 
     Parameters
     ----------
-    numbers : the values are yielded in place of the keys
     on_way : called again and again, so that the caller can keep its lock
-    on_other : called with each listed object that has no number
 
     Raises
     ------
     StoreError
-        When the bucket cannot be listed, or does not show our state afterwards.
+        When the bucket cannot be listed.
     """
-    max_listed = 4 * len(numbers) + 1000  # to list more would cost more than to look at each key
-    left = dict(numbers)
+    if not keys:
+        return {}
+    wanted = set(keys)
+    final = max(wanted)
+    folders = {_get_folder(key) for key in wanted}
+    is_ordered = len(folders) == 1
+    start = min(wanted) if is_ordered else ""
+    most = 4 * len(wanted)  # to list more would cost more than to look at each key
+    looks: Look = {}
     unsure = []
+    last = ""
     count = 0
-    for seen in islice(bucket.list_objects(prefix), max_listed):
+    listing = bucket.list_objects(prefix, start=start, page_size=min(most, _PORTION))
+    for seen in islice(listing, most):
         count += 1
         if count % _PORTION == 0:
             on_way()
-        number = left.pop(seen.key, None)
-        if number is None:
-            on_other(seen)
-        elif seen.etag:
-            yield number, seen
-        else:
-            unsure.append(seen.key)
-    if count == max_listed:
-        unsure += left
-    elif left and bucket.look([STATE]).get(STATE) is None:
-        raise StoreError(f"the bucket does not show {STATE}: what a listing lacks is not known")
-    else:
-        yield from ((number, None) for number in left.values())
-    for start in range(0, len(unsure), _PORTION):
+        is_ordered = is_ordered and seen.key > last and _get_folder(seen.key) in folders
+        last = seen.key
+        if last in wanted and seen.etag:
+            looks[last] = seen
+        elif last in wanted:
+            unsure.append(last)
+        if is_ordered and last >= final:
+            break
+    is_whole = count < most and (is_ordered or not start)
+    missing = sorted(wanted.difference(looks, unsure))
+    if not (is_whole or (is_ordered and last >= final)):
+        unsure += missing
+    elif missing and bucket.look([STATE]).get(STATE) is not None:
+        looks.update(dict.fromkeys(missing))
+    for first in range(0, len(unsure), _PORTION):
         on_way()
-        looks = look_surely(bucket, unsure[start : start + _PORTION])
-        yield from ((numbers[key], seen) for key, seen in looks.items())
+        looks.update(look_surely(bucket, unsure[first : first + _PORTION]))
+    return looks
 
 
-def judge(bucket: S3Bucket, row: PlanRow, seen: Seen | None, *, is_source: bool) -> Place:
-    """Say what a look means for a row; read the content where ETags are no hashes.
+def _get_folder(key: str) -> str:
+    return key.rpartition("/")[0]
 
-    Parameters
-    ----------
-    is_source : whether the row comes from there: then its ETag tells the planned version
+
+def judge(bucket: S3Bucket, row: PlanRow, looks: Look, key: str) -> Place:
+    """Say what the look at one of a row's keys means; read the content where ETags are no hashes.
+
+    At its source, a row's ETag tells the planned version.
     """
+    if key not in looks:
+        return Place.UNKNOWN
+    seen = looks[key]
     if seen is None:
         return Place.ABSENT
+    is_source = key == row.key
     is_same = seen.has_same_content(row)
     if row.sha256 and seen.size_bytes == row.size_bytes and not (is_source and is_same):
         try:
-            is_same = bucket.read_sha256(seen.key) == row.sha256
+            is_same = bucket.read_sha256(key) == row.sha256
         except StoreError:
             return Place.UNKNOWN
     if not is_same:
         return Place.OTHER
     return Place.AGAIN if is_source and not row.is_same(seen) else Place.SAME
-
-
-class Looks:
-    """What the last look found at each key. A key that could not be read is missing."""
-
-    def __init__(self, bucket: S3Bucket) -> None:
-        self.seen: Look = {}
-        self._bucket = bucket
-
-    def look(self, keys: Iterable[str]) -> None:
-        """Look at keys anew."""
-        distinct = list(dict.fromkeys(keys))
-        self.forget(*distinct)
-        self.seen.update(look_surely(self._bucket, distinct))
-
-    def look_in_order(self, prefix: str, keys: list[str], *, believes_absence: bool) -> None:
-        """Look anew at keys under a prefix by a short listing; one by one where it lacks them.
-
-        Parameters
-        ----------
-        believes_absence : whether a key that the listing lacks is absent. Else it is looked at, too
-        """
-        if not keys:
-            return
-        keys.sort()
-        self.forget(*keys)
-        last = ""
-        most = 2 * len(keys)
-        listing = self._bucket.list_objects(prefix, start=keys[0], page_size=most)
-        listed = list(islice(listing, most))
-        for seen in listed:
-            # Without an order, or an ETag, a listing proves no absence.
-            believes_absence = believes_absence and seen.key > last and bool(seen.etag)
-            last = seen.key
-            if last in keys and seen.etag:
-                self.seen[last] = seen
-        unlisted = [key for key in keys if key not in self.seen]
-        is_whole = last >= keys[-1] or len(listed) < most
-        if believes_absence and is_whole:
-            self.seen.update(dict.fromkeys(unlisted))
-        else:
-            self.seen.update(look_surely(self._bucket, unlisted))
-
-    def forget(self, *keys: str) -> None:
-        """Forget looks."""
-        for key in keys:
-            self.seen.pop(key, None)
-
-    def judge(self, row: PlanRow, key: str, *, is_source: bool) -> Place:
-        """Say what the last look at a key means for a row."""
-        if key not in self.seen:
-            return Place.UNKNOWN
-        return judge(self._bucket, row, self.seen[key], is_source=is_source)

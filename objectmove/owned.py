@@ -72,8 +72,8 @@ def list_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
     in_reach: dict[str, str] = {}
     for plan, row_state, row in held:
         place = Place.UNKNOWN
-        if row.key in looks and row_state not in OPEN:
-            place = judge(bucket, row, looks[row.key], is_source=True)
-        if place.is_here or place is Place.UNKNOWN:
+        if row_state not in OPEN:
+            place = judge(bucket, row, looks, row.key)
+        if place.may_be_here:
             in_reach[row.key] = plan
     return in_reach

@@ -255,12 +255,11 @@ class _Selection:
 
         It is free, too, if the same content lies there, or if a run has to compare contents.
         """
-        numbers = {row.to: number for number, row in enumerate(self.rows)}
-        found = dict(scan(self.bucket, self.header.to, numbers))
+        looks = scan(self.bucket, self.header.to, [row.to for row in self.rows])
         free = []
-        for number, row in enumerate(self.rows):
-            seen = found.get(number)
-            if number not in found:
+        for row in self.rows:
+            seen = looks.get(row.to)
+            if row.to not in looks:
                 self.excluded["unreadable"].append(row.key)
             elif seen is None or row.sha256 or seen.has_same_content(row):
                 free.append(row)

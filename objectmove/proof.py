@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from .bucket import S3Bucket, Seen
+from .bucket import Look, S3Bucket
 from .errors import NotNowError
-from .looks import get_ends, judge, look_surely, scan
-from .plan import Plan, PlanHeader, PlanRow
+from .looks import DIRECTIONS, get_ends, judge, look_surely, scan
+from .plan import Plan
 from .state import Move, Story, Way, read_state, read_story
-from .table import Direction, Place, Proof, State, decide
+from .table import Place, Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
 _NAMED = 100
 #: Outcomes that are as planned.
 _AS_PLANNED = {Proof.IN_PLACE, Proof.GONE_AFTER_LANDED}
 _NOT_THERE = (Place.ABSENT, Place.OTHER)
-_DIRECTIONS = {
-    Way.THERE: Direction.THERE,
-    Way.BACK: Direction.BACK,
-    Way.PARK: Direction.ASIDE,
-    Way.FREE: Direction.ASIDE,
-}
 
 
 class MoveProof(NamedTuple):
@@ -84,37 +77,28 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         When the bucket cannot be read or understood: nothing is proven then.
     """
     read = read_state(bucket)
-    story = read_story(bucket, read.state, plan.id) if read is not None else None
-    if read is None or story is None:
-        raise NotNowError(f"{plan.id} was never begun, or its time is over and it was forgotten")
+    if read is None:
+        raise NotNowError(f"{plan.id} was never begun: nothing was moved")
+    story = read_story(bucket, read.state, plan.id)
     header = plan.header
     rows = plan.rows
     began_at = story.release.announced_at
-    foreign: list[str] = []
     contents = {(row.etag, row.size_bytes) for row in rows}
-
-    def note_foreign(seen: Seen) -> None:
-        """Note content of a row, written since the release began, that nobody planned there."""
-        is_ours = (seen.etag, seen.size_bytes) in contents
+    destinations = {row.to for row in rows}
+    foreign = []
+    for seen in bucket.list_objects(header.to):
+        is_ours = (seen.etag, seen.size_bytes) in contents and seen.key not in destinations
         if is_ours and began_at is not None and seen.last_modified >= began_at:
             foreign.append(seen.key)
-
-    places: dict[str, Place] = {}
-    sources = {row.key: number for number, row in enumerate(rows)}
-    for number, seen in scan(bucket, header.source, sources):
-        row = rows[number]
-        places[row.key] = judge(bucket, row, seen, is_source=True)
-    destinations = {row.to: number for number, row in enumerate(rows)}
-    for number, seen in scan(bucket, header.to, destinations, on_other=note_foreign):
-        row = rows[number]
-        places[row.to] = judge(bucket, row, seen, is_source=False)
-    aside = {}
+    aside = []
     for number, stored in story.list_rows(*State):
         if stored.lies == "parked" or stored.way in (Way.PARK, Way.FREE):
-            row = rows[number]
-            aside[header.get_parked_key(row.key)] = row
-    for key, seen in look_surely(bucket, list(aside)).items():
-        places[key] = judge(bucket, aside[key], seen, is_source=False)
+            aside.append(header.get_parked_key(rows[number].key))
+    looks = {
+        **scan(bucket, header.source, [row.key for row in rows]),
+        **scan(bucket, header.to, destinations),
+        **look_surely(bucket, aside),
+    }
     outcomes: dict[str, list[str]] = {str(outcome): [] for outcome in Proof}
     outcomes["lost"] = []
     outcomes["foreign_changed"] = foreign
@@ -124,7 +108,7 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         known = move.rows.get(number)
         if known is not None and known.lies == "parked" and len(parked) < _NAMED:
             parked[row.key] = header.get_parked_key(row.key)
-        outcomes[_judge(header, row, move, number, places)].append(row.key)
+        outcomes[_judge(bucket, plan, number, move, looks)].append(row.key)
     undo = story.undo
     return MoveProof(
         plan=plan.id,
@@ -150,28 +134,22 @@ def _find_move(number: int, story: Story) -> Move:
     return story.find_piece(number)
 
 
-def _judge(
-    header: PlanHeader, planned: PlanRow, move: Move, number: int, places: Mapping[str, Place]
-) -> str:
-    """Say what the looks and the state prove of a row.
-
-    Parameters
-    ----------
-    places : what the looks found at each key; a key that could not be read is missing
-    """
+def _judge(bucket: S3Bucket, plan: Plan, number: int, move: Move, looks: Look) -> str:
+    """Say what the looks and the state prove of a row."""
+    planned = plan.rows[number]
     row = move.rows.get(number)
     state = move.get_state(number)
     if row is not None and row.lies == "parked":
-        ends = get_ends(header, planned, Way.PARK)
-        if all(places.get(key) in _NOT_THERE for key in ends):
+        ends = get_ends(plan.header, planned, Way.PARK)
+        if all(judge(bucket, planned, looks, key) in _NOT_THERE for key in ends):
             return "lost"
     way = row.way if row is not None else move.way
-    source, destination = get_ends(header, planned, way)
+    source, destination = get_ends(plan.header, planned, way)
     rule = decide(
-        direction=_DIRECTIONS[way],
+        direction=DIRECTIONS[way],
         state=state,
-        source=places.get(source, Place.UNKNOWN),
-        destination=places.get(destination, Place.UNKNOWN),
+        source=judge(bucket, planned, looks, source),
+        destination=judge(bucket, planned, looks, destination),
     )
     if move.is_undo and state is State.MOVED and rule.proof is not Proof.DUPLICATED:
         return Proof.TAKEN_BACK

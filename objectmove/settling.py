@@ -45,8 +45,7 @@ class Doubt:
     @property
     def has_object(self) -> bool:
         """Whether the object is at its source or parked, as far as can be read."""
-        places = (self.source, self.parked)
-        return any(place.is_here or place is Place.UNKNOWN for place in places)
+        return self.source.may_be_here or self.parked.may_be_here
 
 
 def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
@@ -60,9 +59,9 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
         When the bucket cannot be read.
     """
     read = read_state(bucket)
-    story = read_story(bucket, read.state, plan.id) if read is not None else None
-    if story is None:
+    if read is None:
         raise NotNowError(f"{plan.id} was never begun: nothing was moved")
+    story = read_story(bucket, read.state, plan.id)
     rows = dict(story.list_rows(*_ANSWERABLE))
     planned = {number: plan.rows[number] for number in sorted(rows)}
     keys = []
@@ -71,19 +70,13 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
     looks = look_surely(bucket, keys)
     doubts = []
     for number, row in planned.items():
-        places = []
-        for key, is_source in ((row.key, True), (plan.header.get_parked_key(row.key), False)):
-            place = Place.UNKNOWN
-            if key in looks:
-                place = judge(bucket, row, looks[key], is_source=is_source)
-            places.append(place)
         state = rows[number]
         doubt = Doubt(
             number=number,
             key=row.key,
             state=state.state,
-            source=places[0],
-            parked=places[1],
+            source=judge(bucket, row, looks, row.key),
+            parked=judge(bucket, row, looks, plan.header.get_parked_key(row.key)),
             evidence=state.evidence,
             why=state.why,
         )

@@ -50,7 +50,12 @@ class MemoryBucket:
         self._tick = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 
     def list_objects(
-        self, prefix: str, *, with_folders: bool = False, start: str = ""
+        self,
+        prefix: str,
+        *,
+        with_folders: bool = False,
+        start: str = "",
+        page_size: int = 0,  # noqa: ARG002
     ) -> Iterator[Seen]:
         """Yield the objects under a prefix."""
         self._fail("list", prefix)
