@@ -46,17 +46,13 @@ Notice = Callable[[str], None]
 """Called with what is waited for, and for how long."""
 
 
+@dataclass(frozen=True, slots=True)
 class Clock:
     """The machine's own clock. The caller may bring another ``now``, in UTC, and ``sleep``."""
 
-    def __init__(
-        self,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.now = now
-        self.monotonic = time.monotonic
-        self.sleep = sleep
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
 
 
 @dataclass
@@ -120,15 +116,15 @@ class Book:
             holder, count = self._try()
             if holder is None:
                 return self
-            text = f"{holder.by} on {holder.host} carries out {holder.plan}"
+            who = f"{holder.by} on {holder.host} carries out {holder.plan}"
             lapse_s = holder.lease_s + self.timing.spread_s
+            text = f"{who}, or was killed: then its lock lapses within {lapse_s:g} s"
             has_saved = first_count is not None and count != first_count
             is_over = self.patience == "none" or self.clock.monotonic() > began + lapse_s + 30
             if is_over or (has_saved and self.patience == "short"):
-                why = f"{text}, or was killed: then its lock lapses within {lapse_s:g} s. Try again"
-                raise HeldError(why)
+                raise HeldError(f"{text}. Try again")
             first_count = count
-            self.notice(f"{text}, or was killed: its lock lapses within {lapse_s:g} s")
+            self.notice(text)
             # At random: two runs that withdraw at once must not do so for ever.
             self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
 
@@ -152,7 +148,7 @@ class Book:
         claimer = None if self.is_conditional else self._put_claim()
         read = read_state(self.bucket, self.key)
         holder = claimer or find_holder(read, self.timing.spread_s)
-        if holder is not None and holder.token == self._lock.token:
+        if holder == self._lock:
             holder = None
         is_new = read is None and self.key == STATE
         if is_new:

@@ -11,7 +11,7 @@ from .plan import PlanHeader, PlanRow
 from .state import STATE, Way
 from .table import Direction, Place
 
-#: The most keys that ``scan`` looks at before it calls ``on_way`` again.
+#: The most keys that ``scan`` asks for at a time.
 _PORTION = 1000
 #: The direction of each way, unless a person confirmed more.
 DIRECTIONS = {
@@ -60,9 +60,10 @@ def scan(
 ) -> Look:
     """Look at many keys under one prefix: by a listing, and one by one where that is no proof.
 
-    Of keys in one folder, the listing begins at the first one and ends behind the last. It proves
-    no absence once it shows that the store has another order, and none when it is cut, because to
-    look at each key costs less. A key that could not be read is missing in the result.
+    The listing begins at the first key, and ends behind the last. It proves no absence if there are
+    several folders, because some stores list folder by folder; nor when it shows that the store has
+    another order, or is cut, because to look at each key costs less. Of many keys in several
+    folders, everything is listed. A key that could not be read is missing in the result.
 
     Parameters
     ----------
@@ -79,7 +80,7 @@ def scan(
     final = max(wanted)
     folders = {_get_folder(key) for key in wanted}
     is_ordered = len(folders) == 1
-    start = min(wanted) if is_ordered else ""
+    start = min(wanted) if is_ordered or len(wanted) < _PORTION else ""
     most = 4 * len(wanted)  # to list more would cost more than to look at each key
     looks: Look = {}
     unsure = []
@@ -88,8 +89,7 @@ def scan(
     listing = bucket.list_objects(prefix, start=start, page_size=min(most, _PORTION))
     for seen in islice(listing, most):
         count += 1
-        if count % _PORTION == 0:
-            on_way()
+        on_way()
         is_ordered = is_ordered and seen.key > last and _get_folder(seen.key) in folders
         last = seen.key
         if last in wanted and seen.etag:
