@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from itertools import islice
 
 from .bucket import Look, S3Bucket
 from .errors import StoreError
@@ -24,15 +23,14 @@ DIRECTIONS = {
 
 def get_ends(header: PlanHeader, row: PlanRow, way: Way) -> tuple[str, str]:
     """Return the keys from which and to which a row goes."""
-    match way:
-        case Way.THERE:
-            return row.key, row.to
-        case Way.BACK:
-            return row.to, row.key
-        case Way.PARK:
-            return row.key, header.get_parked_key(row.key)
-        case Way.FREE:
-            return header.get_parked_key(row.key), row.key
+    parked = header.get_parked_key(row.key)
+    ends = {
+        Way.THERE: (row.key, row.to),
+        Way.BACK: (row.to, row.key),
+        Way.PARK: (row.key, parked),
+        Way.FREE: (parked, row.key),
+    }
+    return ends[way]
 
 
 def look_surely(bucket: S3Bucket, keys: list[str]) -> Look:
@@ -45,11 +43,9 @@ def look_surely(bucket: S3Bucket, keys: list[str]) -> Look:
         return {}
     looks = bucket.look([STATE, *keys])
     has_state = looks.pop(STATE, None) is not None
-    if None not in looks.values():
-        return looks
-    if has_state and bucket.look([STATE]).get(STATE) is not None:
-        return looks
-    return {key: seen for key, seen in looks.items() if seen is not None}
+    if None in looks.values() and not (has_state and bucket.look([STATE]).get(STATE)):
+        looks = {key: seen for key, seen in looks.items() if seen is not None}
+    return looks
 
 
 def scan(
@@ -83,27 +79,24 @@ def scan(
     start = min(wanted) if is_ordered or len(wanted) < _PORTION else ""
     most = 4 * len(wanted)  # to list more would cost more than to look at each key
     looks: Look = {}
-    unsure = []
+    absent = set(wanted)
     last = ""
-    count = 0
     listing = bucket.list_objects(prefix, start=start, page_size=min(most, _PORTION))
-    for seen in islice(listing, most):
-        count += 1
+    for count, seen in enumerate(listing, 1):
         on_way()
         is_ordered = is_ordered and seen.key > last and _get_folder(seen.key) in folders
         last = seen.key
+        absent.discard(last)
         if last in wanted and seen.etag:
             looks[last] = seen
-        elif last in wanted:
-            unsure.append(last)
-        if is_ordered and last >= final:
+        is_whole = is_ordered and last >= final
+        if is_whole or count == most:
             break
-    is_whole = count < most and (is_ordered or not start)
-    missing = sorted(wanted.difference(looks, unsure))
-    if not (is_whole or (is_ordered and last >= final)):
-        unsure += missing
-    elif missing and bucket.look([STATE]).get(STATE) is not None:
-        looks.update(dict.fromkeys(missing))
+    else:
+        is_whole = is_ordered or not start
+    if is_whole and absent and bucket.look([STATE]).get(STATE):
+        looks.update(dict.fromkeys(absent))
+    unsure = sorted(wanted.difference(looks))
     for first in range(0, len(unsure), _PORTION):
         on_way()
         looks.update(look_surely(bucket, unsure[first : first + _PORTION]))

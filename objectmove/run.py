@@ -299,11 +299,11 @@ class Run:
         header = plan.header
         moves = self.main.state.moves
         move = moves.get(plan.id)
-        if move is not None and move.sha256 != plan.sha256:
-            raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
-        if move is not None and may_begin and plan.undo_id in moves:
-            raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
         if move is not None:
+            if move.sha256 != plan.sha256:
+                raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
+            if may_begin and plan.undo_id in moves:
+                raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
             return move
         why = self._find_change()
         if not may_begin:
@@ -314,8 +314,8 @@ class Run:
             raise ExpiredError(f"{why}: plan again", way_on="plan")
         self._forget()
         move = self._make_move(plan.id, header.expires_at)
-        ranges = [plan.get_range(number) for number in range(1, header.parts + 1)]
-        move.parts = [Part(start, end) for start, end in ranges]
+        numbers = range(1, header.parts + 1)
+        move.parts = [Part(*plan.get_range(number)) for number in numbers]
         put = Request("put", PLANS + plan.sha256, body=plan.content)
         (answer,) = self.main.send([put])
         if answer.effect != "done":
