@@ -27,7 +27,6 @@ from .state import (
     STATE,
     BucketState,
     Lock,
-    Read,
     check_old_releases,
     find_holder,
     get_part_key,
@@ -153,22 +152,16 @@ class Book:
         is_new = read is None and self.key == STATE
         if is_new:
             check_old_releases(self.bucket)
-        if holder is None and self._take(read):
-            if is_new:
-                self._keep_old_out()
-            return None, 0
+        if holder is None:
+            self.state = read.state if read else BucketState(secrets.token_hex(16), _FORMAT)
+            self.state.lock = self._lock
+            self._etag = read.seen.etag if read else ""
+            if self._save():
+                if is_new:
+                    self._keep_old_out()
+                return None, 0
         self._withdraw()
         return holder or self._lock, read.state.count if read else -1
-
-    def _take(self, read: Read | None) -> bool:
-        """Write ourselves into the state as it was read; return whether we did."""
-        self.state = BucketState(secrets.token_hex(16), _FORMAT)
-        self._etag = ""
-        if read is not None:
-            self.state = read.state
-            self._etag = read.seen.etag
-        self.state.lock = self._lock
-        return self._save()
 
     def _keep_old_out(self) -> None:
         """Make version 0.1 refuse this bucket; look again whether it began something meanwhile."""
