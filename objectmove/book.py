@@ -15,21 +15,18 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
-from pydantic import TypeAdapter
-
 from .bucket import UNMET, Answer, OnAnswer, Request, S3Bucket, parse_time
-from .errors import HeldError, NotReadyError, StoppedError, StoreError
+from .errors import HeldError, StoppedError, StoreError
 from .plan import Timing
 from .state import (
     NEWER,
     STATE,
     BucketState,
     Lock,
-    Read,
     check_old_releases,
     find_holder,
     get_part_key,
@@ -47,22 +44,17 @@ Patience = Literal["none", "short", "long"]
 Notice = Callable[[str], None]
 """Called with what is waited for, and for how long."""
 
-_LOCK = TypeAdapter(Lock)
 
-
+@dataclass(frozen=True, slots=True)
 class Clock:
     """The machine's own clock. The caller may bring another ``now``, in UTC, and ``sleep``."""
 
-    def __init__(
-        self,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.now = now
-        self.monotonic = time.monotonic
-        self.sleep = sleep
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
 
 
+@dataclass
 class Book:
     """A state object that this run has locked; a context manager.
 
@@ -82,36 +74,29 @@ class Book:
     size_bytes : of the object that was saved last
     """
 
-    def __init__(
-        self,
-        bucket: S3Bucket,
-        timing: Timing,
-        clock: Clock,
-        notice: Notice,
-        *,
-        plan: str,
-        by: str,
-        is_conditional: bool,
-        part: int = 0,
-        patience: Patience = "short",
-    ) -> None:
-        self.bucket = bucket
-        self.timing = timing
-        self.clock = clock
-        self.notice = notice
-        self.key = get_part_key(plan, part) if part else STATE
+    bucket: S3Bucket
+    timing: Timing
+    clock: Clock
+    notice: Notice
+    _: KW_ONLY
+    plan: str
+    by: str
+    is_conditional: bool
+    part: int = 0
+    patience: Patience = "short"
+
+    def __post_init__(self) -> None:
+        self.key = get_part_key(self.plan, self.part) if self.part else STATE
         self.state = BucketState("", _FORMAT)
         self.stamp = _NEVER
         self.is_lost = False
         self.size_bytes = 0
-        self._is_conditional = is_conditional
-        self._patience = patience
-        self._lock = Lock(secrets.token_hex(8), plan, by, socket.gethostname(), timing.lease_s)
-        name = self.key.removeprefix(".runbook/").removesuffix(".json").replace("/", "-")
-        self._claims = f"{CLAIMS}{name}/"
+        token = secrets.token_hex(8)
+        self._lock = Lock(token, self.plan, self.by, socket.gethostname(), self.timing.lease_s)
+        name = self.key.removeprefix(".runbook/").removesuffix(".json")
+        self._claim = f"{CLAIMS}{name}/{token}"
         self._etag = ""
         self._stamped_at = 0.0
-        self._read_at = (_NEVER, 0.0)
         self._unknown_until = _NEVER
 
     def __enter__(self) -> Self:
@@ -130,26 +115,26 @@ class Book:
             holder, count = self._try()
             if holder is None:
                 return self
-            text = f"{holder.by} on {holder.host} carries out {holder.plan}"
+            who = f"{holder.by} on {holder.host} carries out {holder.plan}"
             lapse_s = holder.lease_s + self.timing.spread_s
+            text = f"{who}, or was killed: then its lock lapses within {lapse_s:g} s"
             has_saved = first_count is not None and count != first_count
-            is_over = self._patience == "none" or self.clock.monotonic() > began + lapse_s + 30
-            if is_over or (has_saved and self._patience == "short"):
-                why = f"{text}, or was killed: then its lock lapses within {lapse_s:g} s. Try again"
-                raise HeldError(why)
+            is_over = self.patience == "none" or self.clock.monotonic() > began + lapse_s + 30
+            if is_over or (has_saved and self.patience == "short"):
+                raise HeldError(f"{text}. Try again")
             first_count = count
-            self.notice(f"{text}, or was killed: its lock lapses within {lapse_s:g} s")
+            self.notice(text)
             # At random: two runs that withdraw at once must not do so for ever.
             self.clock.sleep(0.5 + int.from_bytes(os.urandom(1)) / 256)
 
     def __exit__(self, *_: object) -> None:
         """Give the lock back, unless a change of ours may still take effect: then it lapses."""
-        if self.is_lost or self.has_unknown_change:
-            return
-        with suppress(StoreError, StoppedError):
-            self.state.lock = None
-            self.save()
-            self._withdraw()
+        if not (self.is_lost or self.has_unknown_change):
+            with suppress(StoreError, StoppedError):
+                self.state.lock = None
+                self.save()
+                self._withdraw()
+        self.is_lost = True
 
     @property
     def has_unknown_change(self) -> bool:
@@ -158,38 +143,25 @@ class Book:
 
     def _try(self) -> tuple[Lock | None, int]:
         """Take the lock; else return who has it, and a count that grows while they work."""
-        claimer = None if self._is_conditional else self._claim()
+        self._read_clock()
+        claimer = None if self.is_conditional else self._put_claim()
         read = read_state(self.bucket, self.key)
         holder = claimer or find_holder(read, self.timing.spread_s)
-        if holder is not None and holder.token == self._lock.token:
+        if holder == self._lock:
             holder = None
         is_new = read is None and self.key == STATE
         if is_new:
             check_old_releases(self.bucket)
-        if holder is None and self._take(read):
-            if is_new:
-                self._keep_old_out()
-            return None, 0
+        if holder is None:
+            self.state = read.state if read else BucketState(secrets.token_hex(16), _FORMAT)
+            self.state.lock = self._lock
+            self._etag = read.seen.etag if read else ""
+            if self._save():
+                if is_new:
+                    self._keep_old_out()
+                return None, 0
         self._withdraw()
         return holder or self._lock, read.state.count if read else -1
-
-    def _take(self, read: Read | None) -> bool:
-        """Write ourselves into the state as it was read; return whether we did."""
-        monotonic = self.clock.monotonic()
-        if read is None:
-            self.state = BucketState(secrets.token_hex(16), _FORMAT)
-            self._etag = ""
-            self._read_at = (self.bucket.read_clock(), monotonic)
-        else:
-            # The lock lapses by LastModified, and requests expire by Date.
-            spread = timedelta(seconds=self.timing.spread_s + 1)
-            if read.seen.last_modified > read.now + spread:
-                raise NotReadyError("the store's Date is behind its LastModified")
-            self.state = read.state
-            self._etag = read.seen.etag
-            self._read_at = (read.now, monotonic)
-        self.state.lock = self._lock
-        return self._save()
 
     def _keep_old_out(self) -> None:
         """Make version 0.1 refuse this bucket; look again whether it began something meanwhile."""
@@ -202,31 +174,30 @@ class Book:
             self._withdraw()
             raise
 
-    def _claim(self) -> Lock | None:
-        """Put a claim; return a live claim of someone else, if there is one."""
-        self.stamp = self.bucket.read_clock()
+    def _read_clock(self) -> None:
+        """Estimate the store's time."""
         self._stamped_at = self.clock.monotonic()
-        put = Request("put", self._claims + self._lock.token, body=_LOCK.dump_json(self._lock))
-        (answer,) = self.send([put])
+        self.stamp = self.bucket.read_clock()
+
+    def _put_claim(self) -> Lock | None:
+        """Put a claim; return a live claim of someone else, if there is one."""
+        body = BucketState("", _FORMAT, lock=self._lock).encode()
+        (answer,) = self.send([Request("put", self._claim, body=body)])
         if answer.effect != "done":
             raise StoppedError(f"the lock could not be taken ({answer.code} {answer.message})")
-        for listed in list(self.bucket.list_objects(self._claims)):
-            content = self.bucket.read(listed.key)
-            if content is None:
+        for listed in list(self.bucket.list_objects(self._claim.removesuffix(self._lock.token))):
+            if listed.key == self._claim:
                 continue
-            other = _LOCK.validate_json(content)
-            lease = timedelta(seconds=other.lease_s + self.timing.spread_s)
-            if other.token == self._lock.token:
-                continue
-            if listed.last_modified + lease > self.stamp:
-                return other
+            holder = find_holder(read_state(self.bucket, listed.key), self.timing.spread_s)
+            if holder is not None:
+                return holder
             self.send([Request("delete", listed.key)])
         return None
 
     def _withdraw(self) -> None:
         """Remove our claim; a claim that stays lapses."""
-        if not self._is_conditional:
-            self.send([Request("delete", self._claims + self._lock.token)])
+        if not self.is_conditional:
+            self.send([Request("delete", self._claim)])
 
     def renew(self) -> None:
         """Save if requests have lost half of their validity; raises as ``save`` does."""
@@ -259,7 +230,7 @@ class Book:
         self.state.count += 1
         body = self.state.encode()
         self.size_bytes = len(body)
-        for _ in range(_TRIES if self._is_conditional else 1):
+        for _ in range(_TRIES if self.is_conditional else 1):
             answer = self._put(body)
             if answer.effect == "done":
                 return True
@@ -268,25 +239,22 @@ class Book:
                     return True
             if answer.code in UNMET:
                 return False
-            if not self._is_conditional and answer.effect == "unknown":
+            if not self.is_conditional and answer.effect == "unknown":
                 # It may still take effect. Our claim stays, and keeps others out until then.
                 raise StoppedError(f"{self.key}: {answer.message}. Try again")
-            if answer.effect == "none" and self._is_conditional and answer.code != "NotSent":
-                # Its signature may have been too old: the estimate of the store's time was wrong.
-                self._read_at = (self.bucket.read_clock(), self.clock.monotonic())
+            if answer.effect == "none" and self.is_conditional and answer.code != "NotSent":
+                self._read_clock()  # its signature may have been too old
         return False
 
     def _put(self, body: bytes) -> Answer:
         """Send the state once: a conditional save signed afresh, any other with our stamp."""
         sent_at = self.clock.monotonic()
         put = Request("put", self.key, body=body)
-        if self._is_conditional:
+        date = self.stamp
+        if self.is_conditional:
             put = replace(put, if_match=self._etag, if_absent=not self._etag)
-            at, monotonic = self._read_at
-            date = at + timedelta(seconds=sent_at - monotonic)
-        elif sent_at - self._stamped_at < self.timing.expires_s:
-            date = self.stamp
-        else:
+            date += timedelta(seconds=sent_at - self._stamped_at)
+        elif sent_at - self._stamped_at >= self.timing.expires_s:
             return _TOO_OLD
         (answer,) = self.bucket.send([put], signed_at=date, expires_s=self.timing.expires_s)
         if answer.effect == "done":
@@ -298,10 +266,8 @@ class Book:
         """Tell whether the state is what we wrote last."""
         sent_at = self.clock.monotonic()
         read = read_state(self.bucket, self.key)
-        if read is None or read.state.lock is None:
-            return False
-        ours = (self._lock.token, self.state.count)
-        if (read.state.lock.token, read.state.count) != ours:
+        ours = (self.state.lock, self.state.count)
+        if read is None or (read.state.lock, read.state.count) != ours:
             return False
         self._note_saved(read.seen.etag, read.seen.last_modified, sent_at)
         return True
@@ -310,7 +276,6 @@ class Book:
         self._etag = etag
         self.stamp = max(stamp, self.stamp)  # a Date has whole seconds: an estimate can go back
         self._stamped_at = sent_at
-        self._read_at = (stamp, sent_at)
 
     def send(
         self,

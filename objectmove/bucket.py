@@ -241,7 +241,7 @@ class S3Bucket(Reach):
             if _text(page, "IsTruncated") != "true":
                 return
             token = _text(page, "NextContinuationToken")
-            if not token:
+            if not token or query.get("continuation-token") == token:
                 raise StoreError(f"{what}: the listing does not go on")
             query["continuation-token"] = token
 

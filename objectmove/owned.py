@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .bucket import S3Bucket, Version
-from .looks import Looks
+from .looks import judge, look_surely
 from .plan import PlanRow, fetch_plan
 from .state import BucketState, Way, read_stories
-from .table import OPEN, Place, State
+from .table import OPEN, State
 
 _HELD = (*OPEN, State.UNPROVEN, State.TAKEN)
 
@@ -59,11 +59,10 @@ def list_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
     For each key, the plan that has the row.
     """
     held = list(_list_held(bucket, state))
-    looks = Looks(bucket)
-    looks.look(row.key for _, _, row in held)
+    looks = look_surely(bucket, sorted({row.key for _, _, row in held}))
     in_reach: dict[str, str] = {}
     for plan, row_state, row in held:
-        place = looks.judge(row, row.key, is_source=True)
-        if row_state in OPEN or place.is_here or place is Place.UNKNOWN:
+        place = judge(bucket, row, looks, row.key)
+        if row_state in OPEN or place.may_be_here:
             in_reach[row.key] = plan
     return in_reach

@@ -337,6 +337,7 @@ def _check(plan: Plan) -> None:
     """Raise ``ValueError`` unless all rows are as this module writes them, and may be moved."""
     header = plan.header
     last = ""
+    size_bytes = 0
     for row, line in zip(plan.rows, plan.rows.lines, strict=True):
         rest = row.key.removeprefix(header.source)
         if row.key != header.source + rest or row.to != header.to + rest:
@@ -346,6 +347,9 @@ def _check(plan: Plan) -> None:
         if _ROW.dump_json(row) != line or row.key <= last:
             raise ValueError(f"the line of {row.key!r} is not as `plan` writes it")
         last = row.key
+        size_bytes += row.size_bytes
+    if (len(plan.rows), size_bytes) != (header.objects, header.bytes):
+        raise ValueError("its totals are not those of its rows")
 
 
 def fetch_plan(bucket: S3Bucket, plan_id: str, sha256: str) -> Plan:

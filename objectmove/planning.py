@@ -248,11 +248,11 @@ def _choose(
         if len(rows) > limit:
             raise LimitError(f"more would move than one plan may hold: {limit} objects")
     # A destination is free, too, if the same content lies there, or if a run has to compare it.
-    found = dict(scan(bucket, header.to, {row.to: number for number, row in enumerate(rows)}))
+    found = scan(bucket, header.to, [row.to for row in rows])
     free = []
-    for number, row in enumerate(rows):
-        there = found.get(number)
-        if number not in found:
+    for row in rows:
+        there = found.get(row.to)
+        if row.to not in found:
             excluded["unreadable"].append(row.key)
         elif there is None or row.sha256 or there.has_same_content(row):
             free.append(row)

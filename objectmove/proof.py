@@ -5,19 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from .bucket import S3Bucket, Seen
+from .bucket import Look, S3Bucket
 from .errors import NotNowError
-from .looks import Looks, get_ends, scan
-from .plan import Plan, PlanHeader, PlanRow
+from .looks import DIRECTIONS, get_ends, judge, look_surely, scan
+from .plan import Plan, PlanRow
 from .state import Row, Story, Way, read_state, read_story
-from .table import Direction, Place, Proof, State, decide
+from .table import Place, Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
 _NAMED = 100
 #: Outcomes that are as planned.
 _AS_PLANNED = {Proof.IN_PLACE, Proof.GONE_AFTER_LANDED}
-#: Of the ways that go to or from a parking place: aside.
-_DIRECTIONS = {Way.THERE: Direction.THERE, Way.BACK: Direction.BACK}
 _FOREIGN = "foreign_changed"
 
 
@@ -70,36 +68,33 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         When the bucket cannot be read or understood: nothing is proven then.
     """
     read = read_state(bucket)
-    story = read_story(bucket, read.state, plan.id) if read is not None else None
-    if read is None or story is None:
-        raise NotNowError(f"{plan.id} was never begun, or its time is over and it was forgotten")
+    if read is None:
+        raise NotNowError(f"{plan.id} was never begun: nothing was moved")
+    story = read_story(bucket, read.state, plan.id)
     header = plan.header
     rows = plan.rows
     undo = story.undo
     began_at = story.release.announced_at
-    outcomes: dict[str, list[str]] = {outcome: [] for outcome in (*Proof, "lost", _FOREIGN)}
     contents = {(row.etag, row.size_bytes) for row in rows}
-
-    def note_foreign(seen: Seen) -> None:
-        """Note content of a row, written since the release began, that nobody planned there."""
-        is_ours = seen.key.startswith(header.to) and (seen.etag, seen.size_bytes) in contents
+    destinations = {row.to for row in rows}
+    foreign = []
+    for seen in bucket.list_objects(header.to):
+        is_ours = (seen.etag, seen.size_bytes) in contents and seen.key not in destinations
         if is_ours and began_at is not None and seen.last_modified >= began_at:
-            outcomes[_FOREIGN].append(seen.key)
-
-    looks = Looks(bucket)
-    for way in (Way.THERE, Way.BACK):
-        keys = [get_ends(header, row, way)[0] for row in rows]
-        numbers = {key: number for number, key in enumerate(keys)}
-        prefix = header.source if way is Way.THERE else header.to
-        for number, seen in scan(bucket, prefix, numbers, on_other=note_foreign):
-            looks.seen[keys[number]] = seen
+            foreign.append(seen.key)
     aside = []
     for number, stored in story.list_rows(*State):
         if stored.lies == "parked" or stored.way in (Way.PARK, Way.FREE):
             aside.append(header.get_parked_key(rows[number].key))
-    looks.look(aside)
+    looks = {
+        **scan(bucket, header.source, [row.key for row in rows]),
+        **scan(bucket, header.to, destinations),
+        **look_surely(bucket, aside),
+    }
+    outcomes: dict[str, list[str]] = {outcome: [] for outcome in (*Proof, "lost")}
+    outcomes[_FOREIGN] = foreign
     for number, row in enumerate(rows):
-        outcomes[_judge(header, row, number, story, looks)].append(row.key)
+        outcomes[_judge(bucket, plan, row, number, story=story, looks=looks)].append(row.key)
     return MoveProof(
         at=read.now,
         counts={outcome: len(keys) for outcome, keys in outcomes.items()},
@@ -113,7 +108,9 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     )
 
 
-def _judge(header: PlanHeader, planned: PlanRow, number: int, story: Story, looks: Looks) -> str:
+def _judge(
+    bucket: S3Bucket, plan: Plan, planned: PlanRow, number: int, *, story: Story, looks: Look
+) -> str:
     """Say what the looks and the state of the move that dealt with a row last prove of it."""
     move = story.find_piece(number)
     undo = story.undo
@@ -124,13 +121,13 @@ def _judge(header: PlanHeader, planned: PlanRow, number: int, story: Story, look
 
     def look(way: Way) -> list[Place]:
         """Return what is at both ends of a way."""
-        keys = get_ends(header, planned, way)
-        return [looks.judge(planned, key, is_source=key == planned.key) for key in keys]
+        keys = get_ends(plan.header, planned, way)
+        return [judge(bucket, planned, looks, key) for key in keys]
 
     if row.lies == "parked" and set(look(Way.PARK)) <= {Place.ABSENT, Place.OTHER}:
         return "lost"
     source, destination = look(row.way)
-    direction = _DIRECTIONS.get(row.way, Direction.ASIDE)
+    direction = DIRECTIONS[row.way]
     rule = decide(direction=direction, state=state, source=source, destination=destination)
     if move.is_undo and state is State.MOVED and rule.proof is not Proof.DUPLICATED:
         return Proof.TAKEN_BACK

@@ -131,7 +131,11 @@ def list_ways_on(state: BucketState, story: Story) -> list[str]:
         return [get_resume(story.unended)]
     plan = story.release.plan
     in_doubt = story.list_rows(State.UNPROVEN)
-    ways_on = [f"settle {plan}"] if any(row.lies for _, row in in_doubt) else []
+    ways_on = []
+    if any(row.lies for _, row in in_doubt):
+        # While another plan is unfinished, nothing can be settled.
+        other = state.unfinished
+        ways_on.append(get_resume(other) if other is not None else f"settle {plan}")
     held = state.held
     if held is None or held.plan != plan:
         return ways_on

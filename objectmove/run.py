@@ -7,11 +7,10 @@ twice. A later run does the same from the states of the rows: there is no recove
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 from .book import Book, Patience
 from .bucket import Request, S3Bucket, format_time
@@ -33,15 +32,17 @@ from .errors import (
 )
 from .looks import judge, scan
 from .owned import list_in_reach, make_explain
-from .plan import PLANS, Plan
+from .plan import PLANS, Abilities, Plan
 from .probe import probe
 from .result import MoveResult, get_resume, sum_up
-from .settling import answer_row, check_answers
+from .settling import Doubt, answer_row, check_answers
 from .state import (
+    Answer,
     Hold,
     Move,
     Part,
     Row,
+    Way,
     get_part_key,
     read_state,
     read_stories,
@@ -61,26 +62,17 @@ _PASSES = 2
 _HOLD_CHECK_S = 2.0
 
 
-def apply_plan(
-    bucket: S3Bucket,
-    plan: Plan,
-    operator: Operator,
-    /,
-    *,
-    approve: str,
-    strict: bool = False,
-    still_since: datetime | None = None,
-    part: int = 0,
-) -> MoveResult:
-    """Carry out an approved release; go on with it if it was begun.
+@dataclass(slots=True)
+class Run:
+    """One run about one plan: one of its methods is called, once.
 
     Parameters
     ----------
-    approve : the plan's SHA-256, as the operator typed it
-    strict : refuse when any planned object changed
     still_since : since when nobody takes from where consumers take, until this run has ended, as a
         person confirmed; ``FROM_NOW_ON``; None: they may take at any time
-    part : carry out only this part; 0: every part that nobody works on
+    is_strict : refuse when any planned object changed
+    stop_here : announce nothing more; finish what is open, and end it
+    part : carry out only this part of a release; 0: every part that nobody works on
 
     Raises
     ------
@@ -91,228 +83,102 @@ def apply_plan(
     InterruptedMoveError
         When a person interrupted the run.
 
-    Notes
-    -----
-    Changes the planned objects and ``.runbook/``; undone by ``undo_plan``.
-    """
-    if approve != plan.sha256:
-        text = f"the approval is not of {plan.id}: its SHA-256 is {plan.sha256}"
-        raise NotApprovedError(text, needed=plan.sha256)
-    run = Run(bucket, plan, operator, still_since, is_strict=strict)
-    return run.go_on("release", part)
-
-
-def resume_plan(
-    bucket: S3Bucket,
-    plan: Plan,
-    operator: Operator,
-    /,
-    *,
-    still_since: datetime | None = None,
-    strict: bool = False,
-    stop_here: bool = False,
-    part: int = 0,
-) -> MoveResult:
-    """Go on with what is unfinished of a plan: its undo, else its release.
-
-    Parameters
-    ----------
-    stop_here : announce nothing more; finish what is open, and end it
-
-    Other parameters and errors are those of ``apply_plan``; the approval was given.
-    """
-    run = Run(bucket, plan, operator, still_since, is_strict=strict, is_stop=stop_here)
-    return run.go_on("", part)
-
-
-def undo_plan(
-    bucket: S3Bucket,
-    plan: Plan,
-    operator: Operator,
-    /,
-    *,
-    approve: str,
-    still_since: datetime | None,
-) -> MoveResult:
-    """Take a release back, from any machine: what moved and was not taken goes to its source.
-
-    Parameters
-    ----------
-    approve : ``plan.undo_approval``
-
-    Raises
-    ------
-    ExpiredError
-        When the time for an undo is over.
-
-    Other parameters and errors are those of ``apply_plan``.
-    """
-    if approve != plan.undo_approval:
-        text = f"the approval is not of {plan.undo_id}"
-        raise NotApprovedError(text, needed=plan.undo_approval)
-    return Run(bucket, plan, operator, still_since).go_on("undo", 0)
-
-
-def settle_plan(
-    bucket: S3Bucket,
-    plan: Plan,
-    operator: Operator,
-    /,
-    *,
-    taken: Sequence[str],
-    not_taken: Sequence[str],
-    approve: str,
-) -> MoveResult:
-    """Carry out a person's answers: whether consumers took objects of which nobody can know.
-
-    Parameters
-    ----------
-    taken, not_taken : source keys
-    approve : of ``settling.digest_answers``: it covers the answers and what was shown
-
-    Raises
-    ------
-    NotApprovedError
-        When the approval is of other answers, or something changed since.
-    """
-    return Run(bucket, plan, operator).settle(taken, not_taken, approve)
-
-
-def resume_worker(
-    bucket: S3Bucket, plan: Plan, operator: Operator, /, *, approve: str = ""
-) -> MoveResult:
-    """Resume the worker that a plan holds, although objects may ship twice, if that is approved.
-
-    Raises
-    ------
-    NotApprovedError
-        When objects may ship twice and the approval does not name them; ``needed`` does.
-    NotNowError
-        When the worker is not held for the plan.
-    """
-    return Run(bucket, plan, operator).let_worker_go(approve)
-
-
-class Run:
-    """One run about one plan.
-
     Attributes
     ----------
+    abilities : what the store honours now
+    answers : a person's answers
     main : the bucket's state, while this run has its lock
+    held_at : when the worker was last seen paused; None: this run does not hold it yet
     """
 
-    main: Book
-
-    def __init__(
-        self,
-        bucket: S3Bucket,
-        plan: Plan,
-        operator: Operator,
-        still_since: datetime | None = None,
-        *,
-        is_strict: bool = False,
-        is_stop: bool = False,
-    ) -> None:
-        self.bucket = bucket
-        self.plan = plan
-        self.operator = operator
-        self.abilities = plan.header.abilities
-        self._still_since = still_since
-        self._is_strict = is_strict
-        self._is_stop = is_stop
-        #: The command that goes on with each move that the bucket had when this run began.
-        self._ways_on: dict[str, str] = {}
-        self._already = 0
-        self._stopped = ""
-        self._in_reach: dict[str, str] = {}
-        #: When the worker was last seen paused; None: this run does not hold it yet.
-        self._held_at: float | None = None
+    bucket: S3Bucket
+    plan: Plan
+    operator: Operator
+    still_since: datetime | None = None
+    is_strict: bool = False
+    stop_here: bool = False
+    part: int = 0
+    abilities: Abilities = field(init=False)
+    main: Book = field(init=False)
+    already: int = 0
+    stopped: str = ""
+    in_reach: Mapping[str, str] = field(default_factory=dict)
+    held_at: float | None = None
+    answers: Mapping[Doubt, Answer] = field(default_factory=dict)
 
     # --- what a run is asked to do ---
 
-    def go_on(self, begins: Literal["", "release", "undo"], part: int) -> MoveResult:
-        """Carry out a release or an undo, or go on with what is unfinished of a plan.
+    def apply(self, approve: str) -> MoveResult:
+        """Carry out an approved release; go on with it if it was begun.
 
         Parameters
         ----------
-        begins : what may begin now
-        part : carry out only this part of a release; 0: every part that nobody works on
-        """
-        self._probe()
-        with self._open():
-            release = self._find_release(may_begin=begins == "release")
-            undo = self.main.state.moves.get(self.plan.undo_id)
-            if undo is None and begins == "undo":
-                undo = self._make_undo(release)
-            if undo is not None:
-                return self._take_back(release, undo)
-            if not release.parts or self._is_stop:
-                with self._catching(release):
-                    self._carry_all(release, is_stop=self._is_stop)
-                    self._let_go()
-                    return self._report()
-            numbers = [part] if part else range(1, len(release.parts) + 1)
-        held = []
-        for number in numbers:
-            try:
-                self._work_part(number, may_begin=begins == "release")
-            except HeldError:
-                if part:
-                    raise
-                held.append(number)
-        for number in held:
-            try:
-                with self._make_book("short", number):
-                    pass  # the run that had its lock was killed
-                self._work_part(number, may_begin=begins == "release")
-            except HeldError as error:
-                self._stopped = str(error)  # another machine works on it
-        with self._open("long"), self._catching(release):
-            self._let_go()
-            return self._report(part)
+        approve : the plan's SHA-256, as the operator typed it
 
-    def _take_back(self, release: Move, undo: Move) -> MoveResult:
-        """End the release, and take back what moved."""
-        if not undo.is_ended and self._still_since is None and not self._is_stop:
-            raise NotNowError(
-                f"{undo.id} is safe only while nothing consumes from {self.plan.header.to}: stop "
-                "the consumer, and confirm it with --consumer-stands-still",
-                way_on=self._name_way_on(undo),
-            )
-        with self._catching(undo):
-            self._carry_all(release, is_stop=True)
-            if not release.is_ended:
-                raise StoppedError(f"{release.id} could not be finished: {self._stopped}")
-            self.main.state.moves[undo.id] = undo
-            self._carry(self.main, undo, is_stop=self._is_stop)
-            self._let_go()
-            return self._report()
+        Notes
+        -----
+        Changes the planned objects and ``.runbook/``; undone by ``undo``.
+        """
+        return self._go_on("apply", approve, self.plan.sha256)
+
+    def resume(self) -> MoveResult:
+        """Go on with what is unfinished of a plan: its undo, else its release."""
+        return self._go_on("resume")
+
+    def undo(self, approve: str) -> MoveResult:
+        """Take a release back, from any machine: what moved and was not taken goes to its source.
+
+        Parameters
+        ----------
+        approve : ``plan.undo_approval``
+
+        Raises
+        ------
+        ExpiredError
+            When the time for an undo is over.
+        """
+        return self._go_on("undo", approve, self.plan.undo_approval)
 
     def settle(self, taken: Sequence[str], not_taken: Sequence[str], approve: str) -> MoveResult:
-        """Carry out a person's answers."""
+        """Carry out a person's answers: whether consumers took objects of which nobody can know.
+
+        Parameters
+        ----------
+        taken, not_taken : source keys
+        approve : of ``settling.digest_answers``: it covers the answers and what was shown
+
+        Raises
+        ------
+        NotApprovedError
+            When the approval is of other answers, or something changed since.
+        """
         self._probe()
         with self._open():
             release = self._find_release(may_begin=False)
             self._refuse_unfinished()
-            answers = check_answers(
+            self.answers = check_answers(
                 self.bucket, self.plan, taken=taken, not_taken=not_taken, approve=approve
             )
-            undo = self.main.state.moves.get(self.plan.undo_id)
             self.operator.note(self.plan.id, "answered", by=self.operator.name)
             with self._catching(release):
-                for move in (release, undo) if undo is not None else (release,):
-                    for book, piece in self._each_piece(move):
-                        for doubt, answer in answers.items():
-                            row = piece.rows.get(doubt.number)
-                            if row is not None and row.state is doubt.row.state:
-                                piece.rows[doubt.number] = answer_row(row, doubt, answer)
-                        book.save()
-                        self._carry(book, piece)
+                self._carry_all(release)
+                undo = self.main.state.moves.get(self.plan.undo_id)
+                if undo is not None:
+                    self._carry_all(undo)
                 self._let_go()
                 return self._report()
 
-    def let_worker_go(self, approve: str) -> MoveResult:
-        """Resume the worker, whatever may ship twice, if that is approved."""
+    def resume_worker(self, approve: str) -> MoveResult:
+        """Resume the worker that a plan holds, whatever may ship twice, if that is approved.
+
+        Raises
+        ------
+        NotApprovedError
+            When objects may ship twice and the approval does not name them; ``needed`` does.
+        NotNowError
+            When the worker is not held for the plan.
+        """
+        self._probe()
         with self._open():
             release = self._find_release(may_begin=False)
             held = self.main.state.held
@@ -334,6 +200,62 @@ class Run:
                 self._end_hold(held)
             return self._report()
 
+    def _go_on(self, verb: str, approve: str = "", needed: str = "") -> MoveResult:
+        """Begin what a verb says, or go on with what is unfinished of a plan."""
+        if approve != needed:
+            text = f"this does not approve to {verb} {self.plan.id}: {needed} does"
+            raise NotApprovedError(text, needed=needed)
+        may_begin = verb == "apply"
+        self._probe()
+        with self._open():
+            release = self._find_release(may_begin=may_begin)
+            undo = self.main.state.moves.get(self.plan.undo_id)
+            if undo is None and verb == "undo":
+                undo = self._make_undo(release)
+            if undo is not None:
+                return self._take_back(release, undo)
+            if not release.parts or self.stop_here:
+                with self._catching(release):
+                    self._carry_all(release, is_stop=self.stop_here)
+                    self._let_go()
+                    return self._report()
+        numbers = [self.part] if self.part else range(1, len(release.parts) + 1)
+        ended = {}
+        for number in numbers:
+            try:
+                with self._make_book("short", number):
+                    pass  # wait for the lock of a run that was killed
+                ended[number] = self._work_part(number, may_begin=may_begin)
+            except HeldError as error:
+                if self.part:
+                    raise
+                self.stopped = str(error)  # another machine works on it
+        with self._open("long"):
+            release = self._find_release(may_begin=False)
+            with self._catching(release):
+                for number, is_ended in ended.items():
+                    release.parts[number - 1].ended = is_ended
+                self._let_go()
+                return self._report()
+
+    def _take_back(self, release: Move, undo: Move) -> MoveResult:
+        """End the release, and take back what moved."""
+        if not undo.is_ended and self.still_since is None and not self.stop_here:
+            raise NotNowError(
+                f"{undo.id} is safe only while nothing consumes from {self.plan.header.to}: stop "
+                "the consumer, and confirm it with --consumer-stands-still",
+                way_on=self._name_way_on(undo),
+            )
+        with self._catching(undo):
+            self._carry_all(release, is_stop=True)
+            if not release.is_ended:
+                raise StoppedError(f"{release.id} could not be finished: {self.stopped}")
+            if undo.id not in self.main.state.moves:
+                self._leave_unmoved(undo)
+            self._carry_all(undo, is_stop=self.stop_here)
+            self._let_go()
+            return self._report()
+
     # --- beginning ---
 
     def _probe(self) -> None:
@@ -348,8 +270,6 @@ class Run:
             if self.main.state.id != self.plan.header.bucket_id:
                 text = f".runbook/ was removed since {self.plan.id} was made: plan again"
                 raise ForgottenError(text, way_on="plan")
-            moves = self.main.state.moves
-            self._ways_on = {name: get_resume(each) for name, each in moves.items()}
             yield self.main
 
     def _make_book(self, patience: Patience, part: int = 0) -> Book:
@@ -377,11 +297,11 @@ class Run:
         header = plan.header
         moves = self.main.state.moves
         move = moves.get(plan.id)
-        if move is not None and move.sha256 != plan.sha256:
-            raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
-        if move is not None and may_begin and plan.undo_id in moves:
-            raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
         if move is not None:
+            if move.sha256 != plan.sha256:
+                raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
+            if may_begin and plan.undo_id in moves:
+                raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
             return move
         why = self._find_change()
         if not may_begin:
@@ -392,8 +312,8 @@ class Run:
             raise ExpiredError(f"{why}: plan again", way_on="plan")
         self._forget()
         move = self._make_move(plan.id, header.expires_at)
-        ranges = [plan.get_range(number) for number in range(1, header.parts + 1)]
-        move.parts = [Part(start, end) for start, end in ranges]
+        numbers = range(1, header.parts + 1)
+        move.parts = [Part(*plan.get_range(number)) for number in numbers]
         put = Request("put", PLANS + plan.sha256, body=plan.content)
         (answer,) = self.main.send([put])
         if answer.effect != "done":
@@ -434,13 +354,14 @@ class Run:
         for story in read_stories(self.bucket, state):
             plan = story.release.plan
             is_held = state.hold is not None and state.hold.plan == plan
-            is_over = not (is_held or story.unended or story.list_rows(State.UNPROVEN, State.TAKEN))
-            if not is_over or any(move.keep_until >= self.main.stamp for move in story.all):
+            is_open = story.unended or story.list_rows(State.UNPROVEN, State.TAKEN)
+            is_young = any(move.keep_until >= self.main.stamp for move in story.all)
+            if is_held or is_open or is_young:
                 continue
             state.moves = {name: move for name, move in state.moves.items() if move.plan != plan}
             keys = [PLANS + story.release.sha256]
-            parts = range(1, len(story.release.parts) + 1)
-            keys += [get_part_key(plan, number) for number in parts]
+            for number, _ in enumerate(story.release.parts, 1):
+                keys.append(get_part_key(plan, number))
             self.main.send([Request("delete", key) for key in keys])
 
     def _make_undo(self, release: Move) -> Move:
@@ -456,21 +377,35 @@ class Run:
             raise ExpiredError(f"{text}: what it moved may be in use by now")
         return self._make_move(plan.undo_id, until)
 
+    def _leave_unmoved(self, undo: Move) -> None:
+        """Begin an undo, without what the release did not move."""
+        self.main.state.moves[undo.id] = undo
+        story = read_story(self.bucket, self.main.state, self.plan.id)
+        for number in range(undo.end):
+            if story.find_piece(number).get_state(number) is not State.MOVED:
+                undo.rows[number] = Row(State.LEFT, Way.BACK)
+
     # --- work ---
 
-    def _carry_all(self, move: Move, *, is_stop: bool) -> None:
-        """Do all that can be done with the rows of a move whose parts nobody works on."""
+    def _carry_all(self, move: Move, *, is_stop: bool = False) -> None:
+        """Do all that can be done with the rows of a move whose parts nobody works on.
+
+        Parameters
+        ----------
+        is_stop : announce nothing more, and end it
+        """
         for number, part in enumerate(move.parts, 1):
-            part.ended = True
             if part.begun:
                 with self._open_part(move, number) as (book, piece):
                     self._carry(book, piece, is_stop=is_stop)
                     part.ended = piece.is_ended
+            else:
+                part.ended = part.ended or is_stop
         if not move.parts:
             self._carry(self.main, move, is_stop=is_stop)
 
-    def _work_part(self, number: int, *, may_begin: bool) -> None:
-        """Carry out one part, under a lock of its own.
+    def _work_part(self, number: int, *, may_begin: bool) -> bool:
+        """Carry out one part, under a lock of its own; return whether it has ended.
 
         Raises
         ------
@@ -482,7 +417,7 @@ class Run:
                 move = self._find_release(may_begin=may_begin)
                 part = move.parts[number - 1]
                 if part.ended and may_begin:
-                    return
+                    return True
                 with self._catching(move):
                     self._hold()
                     book, piece = stack.enter_context(self._open_part(move, number))
@@ -490,10 +425,9 @@ class Run:
                     self._begin(main, move)
                     move.still_since = self._find_still(book)
                     main.save()
-            with self._catching(move, is_locked=False):
+            with self._catching(move):
                 self._carry(book, piece)
-        with self._open("long") as main:
-            main.state.moves[self.plan.id].parts[number - 1].ended = piece.is_ended
+        return piece.is_ended
 
     @contextmanager
     def _open_part(self, move: Move, number: int) -> Iterator[tuple[Book, Move]]:
@@ -511,70 +445,54 @@ class Run:
                 book.save()
             yield book, piece
 
-    def _each_piece(self, move: Move) -> Iterator[tuple[Book, Move]]:
-        """Yield the parts of a move that have begun, each locked; without parts, the move."""
-        if not move.parts:
-            yield self.main, move
-        for number, part in enumerate(move.parts, 1):
-            if part.begun:
-                with self._open_part(move, number) as opened:
-                    yield opened
-
     @contextmanager
-    def _catching(self, move: Move, *, is_locked: bool = True) -> Iterator[None]:
-        """Let every error name the command that leads on; drop a move that announced nothing.
-
-        Parameters
-        ----------
-        is_locked : whether this run has the main lock
-        """
+    def _catching(self, move: Move) -> Iterator[None]:
+        """Let every error name the command that leads on; drop a move that announced nothing."""
         try:
             yield
         except (MoveError, KeyboardInterrupt) as error:
             has_begun = move.announced_at is not None
-            if is_locked:
+            moved = self._report().moved if isinstance(error, KeyboardInterrupt) else 0
+            if not self.main.is_lost:
                 with suppress(MoveError, KeyboardInterrupt):
                     self._let_go()
                     held = self.main.state.held
                     is_held = held is not None and held.plan == self.plan.id
                     if not (has_begun or is_held or isinstance(error, HeldError)):
                         self.main.state.moves.pop(move.id, None)
-                        self._ways_on.pop(move.id, None)
                     self.main.save()
             way_on = self._name_way_on(move)
             if isinstance(error, KeyboardInterrupt):
-                result = self._report()
+                is_held = self.main.state.held is not None
                 raise InterruptedMoveError(
-                    result.moved, len(self.plan.rows), way_on=way_on, is_held=result.is_held
+                    moved, len(self.plan.rows), way_on=way_on, is_held=is_held
                 ) from error
-            is_refusal = isinstance(error, RefusedError) and not isinstance(error, HeldError)
-            if has_begun and (is_refusal or isinstance(error, StoreError)):
-                raise StoppedError(str(error), way_on=error.way_on or way_on) from error
             error.way_on = error.way_on or way_on
+            is_failure = isinstance(error, RefusedError | StoreError)
+            if has_begun and is_failure and not isinstance(error, HeldError):
+                raise StoppedError(str(error), way_on=error.way_on) from error
             raise
 
     def _find_still(self, book: Book) -> datetime | None:
         """Return since when a person confirmed that nobody takes."""
-        return None if self._still_since is None else min(self._still_since, book.stamp)
+        return None if self.still_since is None else min(self.still_since, book.stamp)
 
     def _carry(self, book: Book, piece: Move, *, is_stop: bool = False) -> None:
-        """Do all that can be done with the rows of a piece, and save it.
-
-        Parameters
-        ----------
-        is_stop : announce nothing more, and end it
-        """
+        """Do all that can be done with the rows of a piece, and save it."""
+        for doubt, answer in self.answers.items():
+            row = piece.rows.get(doubt.number)
+            if row is not None and row.state is doubt.row.state:
+                piece.rows[doubt.number] = answer_row(row, doubt, answer)
         since = self._find_still(book)
         carrier = Carrier(
-            self.bucket,
-            self.plan,
-            self.operator,
-            book,
-            piece,
+            bucket=self.bucket,
+            plan=self.plan,
+            operator=self.operator,
+            book=book,
+            move=piece,
             abilities=self.abilities,
             still_since=since,
             hold=self._hold,
-            is_wanted=self._make_filter(piece),
         )
         try:
             carrier.believe_log()
@@ -594,13 +512,9 @@ class Run:
         except (StoppedError, MoversError) as error:
             if book.is_lost or self.main.state.moves[piece.id].announced_at is None:
                 raise
-            self._stopped = str(error)
-        except KeyboardInterrupt:
-            with suppress(MoveError, KeyboardInterrupt):
-                carrier.wind_down()
-            raise
+            self.stopped = str(error)
         finally:
-            self._already += carrier.already
+            self.already += carrier.already
         book.save()
         if piece.is_ended:
             self.operator.note(self.plan.id, "ended", move=piece.id)
@@ -613,9 +527,9 @@ class Run:
             except StoppedError as error:
                 if book.is_lost:
                     raise
-                self._stopped = str(error)
+                self.stopped = str(error)
             carrier.finish()
-            if self._stopped:
+            if self.stopped:
                 return
 
     def _begin(self, book: Book, move: Move) -> None:
@@ -634,32 +548,22 @@ class Run:
     def _name_way_on(self, move: Move) -> str:
         """Return the command that goes on with a move.
 
-        Unless the bucket is known to have the move, the command that begins it: that goes on, too.
+        If the bucket does not have it, that is the command that begins it: it goes on, too.
         """
-        ways_on = self._ways_on
         with suppress(MoveError):
             read = read_state(self.bucket)
-            moves = read.state.moves if read is not None else {}
-            ways_on = {name: get_resume(each) for name, each in moves.items()}
-            other = read.state.unfinished if read is not None else None
-            if other is not None and move.id not in moves:
-                return get_resume(other)  # until that is finished, nothing else may begin
-        if move.id in ways_on:
-            return ways_on[move.id]
-        if self._find_change() and not move.is_undo:
+            if read is not None:
+                known = read.state.moves.get(move.id) or read.state.unfinished
+                if known is not None:
+                    return get_resume(known)
+        is_undo = move.is_undo or self.plan.undo_id in self.main.state.moves
+        if self._find_change() and not is_undo:
             return "plan"
         verb, approval = "apply", self.plan.sha256
-        if move.is_undo:
+        if is_undo:
             verb, approval = "undo", self.plan.undo_approval
-        still = " --consumer-stands-still" if move.is_undo or self._still_since else ""
+        still = " --consumer-stands-still" if is_undo or self.still_since else ""
         return f"{verb} {self.plan.id}{still} --approve {approval}"
-
-    def _make_filter(self, piece: Move) -> Callable[[int], bool]:
-        """Return a function that tells whether a move is about a row: an undo, about what moved."""
-        story = read_story(self.bucket, self.main.state, self.plan.id)
-        if story is None or not piece.is_undo:
-            return lambda _number: not piece.is_undo
-        return lambda number: story.find_piece(number).get_state(number) is State.MOVED
 
     # --- checks before the first announcement of a run ---
 
@@ -671,16 +575,14 @@ class Run:
         DriftError
             When nothing was announced yet, and too much changed; in an undo, when a consumer takes.
         """
-        waiting = [n for n in piece.find(State.WAITING) if piece.rows[n].way is piece.way]
-        numbers = [*waiting, *range(piece.next, piece.end)]
+        numbers = piece.list_waiting()
         if piece.is_undo:
-            is_wanted = self._make_filter(piece)
-            self._watch_consumer(book, [number for number in numbers if is_wanted(number)])
+            self._watch_consumer(book, numbers)
             return
         why = self._find_change()
         changed = {} if why else self._find_changed(book, numbers, carrier)
         allowed = max(_FEW_CHANGED, (piece.end - piece.start) // 10)
-        if self._is_strict or not self.operator.hold.holds:
+        if self.is_strict or not self.operator.hold.holds:
             allowed = 0
         if len(changed) > allowed:
             some = [f"{self.plan.rows[n].key}: {text}" for n, text in sorted(changed.items())[:5]]
@@ -692,7 +594,7 @@ class Run:
                 raise DriftError(f"{why}. Nothing was changed; plan again", way_on="plan")
         if why:
             carrier.stop(why)
-            self._stopped = why
+            self.stopped = why
             return
         for number, text in changed.items():
             piece.rows[number] = Row(State.SKIPPED, why=text)
@@ -703,32 +605,32 @@ class Run:
         rows = self.plan.rows
         explain = make_explain(self.bucket, self.main.state, beside=self.plan.id)
         changed = {}
-        keys = {rows[number].key: number for number in numbers}
-        for number, seen in scan(self.bucket, header.source, keys, book.renew):
-            place = judge(self.bucket, rows[number], seen, is_source=True)
+        looks = scan(self.bucket, header.source, [rows[n].key for n in numbers], book.renew)
+        looks |= scan(self.bucket, header.to, [rows[n].to for n in numbers], book.renew)
+        for number in numbers:
+            row = rows[number]
+            place = judge(self.bucket, row, looks, row.key)
+            seen = looks.get(row.key)
             if place is Place.OTHER:
                 changed[number] = "its writer replaced it"
             elif place is Place.ABSENT:
                 changed[number] = "someone else took it away"
             elif seen is not None and explain(seen):
                 changed[number] = "an earlier plan holds it"
-        keys = {rows[number].to: number for number in numbers}
-        for number, seen in scan(self.bucket, header.to, keys, book.renew):
-            if seen is not None:
+            is_known = seen is not None and row.to in looks
+            if not is_known or looks[row.to] is not None:
                 carrier.unsure.add(number)
         return changed
 
     def _watch_consumer(self, book: Book, numbers: Sequence[int]) -> None:
         """Look twice at what an undo takes back; refuse if something vanishes meanwhile."""
-        keys = {self.plan.rows[number].to: number for number in numbers}
-        looks = []
-        for pause_s in (_WATCH_S, 0):
-            found = scan(self.bucket, self.plan.header.to, keys, book.renew)
-            looks.append({number for number, seen in found if seen is not None})
-            self.operator.clock.sleep(pause_s)
-        vanished = looks[0] - looks[1]
+        keys = [self.plan.rows[number].to for number in numbers]
+        before = scan(self.bucket, self.plan.header.to, keys, book.renew)
+        self.operator.clock.sleep(_WATCH_S)
+        after = scan(self.bucket, self.plan.header.to, keys, book.renew)
+        vanished = [key for key in keys if before.get(key) and not after.get(key)]
         if vanished:
-            some = ", ".join(self.plan.rows[number].to for number in sorted(vanished)[:5])
+            some = ", ".join(vanished[:5])
             raise DriftError(
                 f"{some} vanished within {_WATCH_S:g} s: something still consumes them. Stop it, "
                 "then try again"
@@ -743,12 +645,12 @@ class Run:
         """
         hold = self.operator.hold
         now = self.operator.clock.monotonic()
-        if self._held_at is None and hold.holds:
+        if self.held_at is None and hold.holds:
             self._pause()
-        elif self._held_at is not None and now - self._held_at < _HOLD_CHECK_S:
+        elif self.held_at is not None and now - self.held_at < _HOLD_CHECK_S:
             return
         hold.check()
-        self._held_at = now
+        self.held_at = now
 
     def _pause(self) -> None:
         """Note the hold, and pause the worker."""
@@ -809,13 +711,13 @@ class Run:
     def _find_in_reach(self) -> list[str]:
         """Find the source keys where the worker may pick up what may ship twice."""
         state = self.main.state
-        self._in_reach = list_in_reach(self.bucket, state)
+        self.in_reach = list_in_reach(self.bucket, state)
         for move in state.moves.values():
             for number in move.find(State.UNPROVEN, State.TAKEN):
                 row = move.rows[number]
-                if move.plan == self.plan.id and self.plan.rows[number].key in self._in_reach:
+                if move.plan == self.plan.id and self.plan.rows[number].key in self.in_reach:
                     move.rows[number] = replace(row, lies=row.lies or "source")
-        return sorted(self._in_reach)
+        return sorted(self.in_reach)
 
     def _end_hold(self, held: Hold) -> None:
         """Resume the worker, and note that the hold has ended.
@@ -827,7 +729,7 @@ class Run:
         """
         self._check_name(held)
         self.main.save()
-        self._held_at = None
+        self.held_at = None
         try:
             self.operator.hold.resume()
         except MoveError as error:
@@ -835,18 +737,16 @@ class Run:
         self.main.state.hold = replace(held, ended_at=self.main.stamp)
         self.main.save()
 
-    def _report(self, part: int = 0) -> MoveResult:
+    def _report(self) -> MoveResult:
         """Return what this run and earlier ones did."""
         state = self.main.state
         story = read_story(self.bucket, state, self.plan.id)
-        if story is None:
-            return MoveResult(self.plan.id, waiting=len(self.plan.rows), is_held=bool(state.held))
         return sum_up(
             self.plan,
             story,
             state,
-            part=part,
-            already=self._already,
-            stopped=self._stopped,
-            in_reach=self._in_reach,
+            part=self.part,
+            already=self.already,
+            stopped=self.stopped,
+            in_reach=self.in_reach,
         )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .bucket import S3Bucket
 from .errors import NotApprovedError, NotNowError, PlanError, StoreError
-from .looks import Looks
+from .looks import judge, look_surely
 from .plan import Plan
 from .state import Answer, Row, Way, read_state, read_story
 from .table import Place, State
@@ -50,19 +50,18 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
         When the bucket cannot be read.
     """
     read = read_state(bucket)
-    story = read_story(bucket, read.state, plan.id) if read is not None else None
-    if story is None:
+    if read is None:
         raise NotNowError(f"{plan.id} was never begun: nothing was moved")
+    story = read_story(bucket, read.state, plan.id)
     rows = dict(story.list_rows(*_ANSWERABLE))
     planned = {number: plan.rows[number] for number in sorted(rows)}
     parked = {number: plan.header.get_parked_key(row.key) for number, row in planned.items()}
-    looks = Looks(bucket)
-    looks.look([*(row.key for row in planned.values()), *parked.values()])
+    looks = look_surely(bucket, [*(row.key for row in planned.values()), *parked.values()])
     doubts = []
     for number, row in planned.items():
-        source = looks.judge(row, row.key, is_source=True)
-        aside = looks.judge(row, parked[number], is_source=False)
-        if any(place.is_here or place is Place.UNKNOWN for place in (source, aside)):
+        source = judge(bucket, row, looks, row.key)
+        aside = judge(bucket, row, looks, parked[number])
+        if source.may_be_here or aside.may_be_here:
             doubts.append(Doubt(number, row.key, rows[number], source, aside))
     return doubts
 

@@ -5,7 +5,7 @@ A part of a plan has an object of its own, of the same format. ``book`` reads an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from .bucket import S3Bucket, Seen
-from .errors import OldReleaseError, PlanError, StoreError
+from .errors import NotNowError, OldReleaseError, PlanError, StoreError
 from .plan import Timestamp
 from .table import OPEN, State
 
@@ -104,19 +104,17 @@ class Move:
     end: int
     keep_until: Timestamp
     is_undo: bool = False
-    next: int = -1
+    next: int = 0
     stopped: str = ""
     announced_at: Timestamp | None = None
     still_since: Timestamp | None = None
     parts: list[Part] = field(default_factory=list)
-    packed: list[tuple[Row, list[tuple[int, int]]]] = field(default_factory=list)
+    packed: list[tuple[int, int, Row]] = field(default_factory=list)
     rows: dict[int, Row] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.next = max(self.next, self.start)
-        for row, ranges in self.packed:
-            for first, last in ranges:
-                self.rows.update(dict.fromkeys(range(first, last + 1), row))
+        for first, last, row in self.packed:
+            self.rows.update(dict.fromkeys(range(first, last + 1), row))
         self.packed = []
 
     @property
@@ -143,26 +141,23 @@ class Move:
         """Return the numbers of the stored rows in these states, in their order."""
         return sorted(number for number, row in self.rows.items() if row.state in states)
 
+    def list_waiting(self) -> list[int]:
+        """Return the rows that wait to go the way of the move."""
+        waiting = [n for n in self.find(State.WAITING) if self.rows[n].way is self.way]
+        return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
+
     def pack(self) -> Move:
         """Return the move as it is written: equal rows as ranges."""
-        numbers_by_row: dict[Row, list[int]] = {}
+        packed: list[tuple[int, int, Row]] = []
         for number in sorted(self.rows):
-            numbers_by_row.setdefault(self.rows[number], []).append(number)
-        packed = [(row, list(_find_ranges(numbers))) for row, numbers in numbers_by_row.items()]
+            row = self.rows[number]
+            first = number
+            if packed and packed[-1][1:] == (number - 1, row):
+                first = packed.pop()[0]
+            packed.append((first, number, row))
         copy = replace(self, rows={})
         copy.packed = packed
         return copy
-
-
-def _find_ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield ascending numbers as ranges, both ends included."""
-    first = last = numbers[0]
-    for number in numbers[1:]:
-        if number != last + 1:
-            yield first, last
-            first = number
-        last = number
-    yield first, last
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,19 +333,21 @@ class Story:
         return self.release
 
 
-def read_story(bucket: S3Bucket, state: BucketState, plan: str) -> Story | None:
-    """Return what was done about a plan; None when nothing was. Only reads.
+def read_story(bucket: S3Bucket, state: BucketState, plan: str) -> Story:
+    """Return what was done about a plan. Only reads.
 
     Raises
     ------
+    NotNowError
+        When nothing was, or it was forgotten.
     StoreError
         When a part's state cannot be read, or was removed.
     """
-    moves = [move for move in state.moves.values() if move.plan == plan]
-    if not moves:
-        return None
-    release = next(move for move in moves if not move.is_undo)
-    undo = next((move for move in moves if move.is_undo), None)
+    release = state.moves.get(plan)
+    if release is None:
+        raise NotNowError(f"{plan} was never begun, or its time is over and it was forgotten")
+    undos = (move for move in state.moves.values() if move.is_undo and move.plan == plan)
+    undo = next(undos, None)
     pieces = [] if release.parts else [release]
     for number, part in enumerate(release.parts, 1):
         if part.begun:
@@ -364,5 +361,5 @@ def read_story(bucket: S3Bucket, state: BucketState, plan: str) -> Story | None:
 
 def read_stories(bucket: S3Bucket, state: BucketState) -> list[Story]:
     """Return what was done about every plan; see ``read_story``."""
-    plans = dict.fromkeys(move.plan for move in state.moves.values())
-    return list(filter(None, [read_story(bucket, state, plan) for plan in plans]))
+    releases = [move for move in state.moves.values() if not move.is_undo]
+    return [read_story(bucket, state, move.id) for move in releases]

@@ -83,6 +83,11 @@ class Place(StrEnum):
         """Whether the planned content is there."""
         return self in (Place.SAME, Place.AGAIN)
 
+    @property
+    def may_be_here(self) -> bool:
+        """Whether the planned content is there, or nobody knows."""
+        return self.is_here or self is Place.UNKNOWN
+
 
 class Act(StrEnum):
     """What to do next with a row. A rule may name a ``State`` instead: the row ends in it."""
@@ -139,7 +144,6 @@ _PLACES = {
     "any": list(Place),
     "here": [Place.SAME, Place.AGAIN],
     "gone": [Place.OTHER, Place.ABSENT],
-    "seen": [Place.SAME, Place.AGAIN, Place.OTHER, Place.ABSENT],
 }
 
 
@@ -181,7 +185,7 @@ still+back+aside renaming other absent SKIPPED CHANGED_BY_OTHERS nobody took it,
 any renaming gone here MOVED IN_PLACE it moved
 any renaming absent absent UNPROVEN UNPROVEN it is at neither end: nobody can know who took it
 any renaming again+gone other UNPROVEN UNPROVEN other content is there: nobody can know what was there before
-any renaming seen unknown LOOK UNPROVEN the destination could not be read
+any renaming here+gone unknown LOOK UNPROVEN the destination could not be read
 
 there+still landed+deleting here here DELETE DUPLICATED the copy is there: delete the source
 there+still landed+deleting here absent DELETE WAITING a consumer took the copy: the source would ship twice

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from pydantic import Field
 
 from chainlog import ChainedLog, Entry
 from objectmove import plan as plans
-from objectmove import planning, proof, result, run, settling
+from objectmove import planning, proof, result, settling
 from objectmove.book import Clock
 from objectmove.bucket import S3Bucket, format_time, parse_time
 from objectmove.carry import Holder, Operator
@@ -35,6 +36,7 @@ from objectmove.errors import (
 from objectmove.plan import PlanRow
 from objectmove.proof import MoveProof
 from objectmove.result import MoveResult
+from objectmove.run import FROM_NOW_ON, Run
 from objectmove.settling import Doubt
 
 from .approvals import Effect, Plan, PlanKind, load_plan
@@ -158,14 +160,12 @@ class MoveGate:
     shown_facts : names of the facts of each row of a plan that a command shows
     action : what a move is called in journal and report
     held : the words that say that the worker is still held
-    age_key : name of the metadata in which an undo keeps since when an object waits; empty: none
     """
 
     noun = "object"
     shown_facts: tuple[str, ...] = ("memory_removed",)
     action = "move"
     held = "the worker is still held"
-    age_key = ""
 
     def __init__(self, *, step: str) -> None:
         self.step = step
@@ -502,44 +502,24 @@ class MoveGate:
         """Carry out an approved plan; go on with it when it was cut off."""
         move = _get_move(plan)
         follow_up = plan.content
-        parameters = get_parameters(inv, MoveParameters)
         approve = inv.get_approval(plan)
         self.check_ready(inv, move, follow_up.action if isinstance(follow_up, FollowUp) else "move")
-        since = read_since(parameters.consumer_stands_still)
         if not isinstance(follow_up, FollowUp):
-            carry_out = partial(
-                run.apply_plan,
-                approve=approve,
-                strict=parameters.strict,
-                still_since=since,
-                part=parameters.part,
-            )
+            carry_out = methodcaller("apply", approve)
         elif follow_up.action == "undo":
-            carry_out = partial(run.undo_plan, approve=approve, still_since=since)
+            carry_out = methodcaller("undo", approve)
         else:
-            carry_out = partial(
-                run.settle_plan,
-                taken=follow_up.taken,
-                not_taken=follow_up.not_taken,
-                approve=approve,
-            )
+            carry_out = methodcaller("settle", follow_up.taken, follow_up.not_taken, approve)
         return self._run(carry_out, inv, plan)
 
     def _resume(self, inv: Any, plan: Plan) -> Effect:
         """Go on with what is unfinished of a plan, or only resume the worker."""
         parameters = get_parameters(inv, MoveParameters)
         if parameters.resume_worker:
-            return self._run(partial(run.resume_worker, approve=parameters.approve), inv, plan)
-        carry_out = partial(
-            run.resume_plan,
-            still_since=read_since(parameters.consumer_stands_still),
-            strict=parameters.strict,
-            stop_here=parameters.stop_here,
-            part=parameters.part,
-        )
-        return self._run(carry_out, inv, plan)
+            return self._run(methodcaller("resume_worker", parameters.approve), inv, plan)
+        return self._run(Run.resume, inv, plan)
 
-    def _run(self, carry_out: Callable[..., MoveResult], inv: Any, plan: Plan) -> Effect:
+    def _run(self, carry_out: Callable[[Run], MoveResult], inv: Any, plan: Plan) -> Effect:
         """Carry something out, and say what came of it."""
         hold = self.make_hold(inv)
         begin = partial(inv.begin_change, plan)
@@ -560,13 +540,22 @@ class MoveGate:
             progress=partial(inv.progress, "dealt with"),
             ask=ask,
             evidence=list_evidence,
-            age_key=self.age_key,
         )
         if isinstance(plan.content, FollowUp) and not plan.trace.exists():
             ChainedLog(plan.trace).append("follow_up", {"about": plan.content.plan.id})
+        parameters = get_parameters(inv, MoveParameters)
         try:
             with naming_commands():
-                done = carry_out(self.get_store(inv.clients), _get_move(plan), operator)
+                run = Run(
+                    self.get_store(inv.clients),
+                    _get_move(plan),
+                    operator,
+                    still_since=read_since(parameters.consumer_stands_still),
+                    is_strict=parameters.strict,
+                    stop_here=parameters.stop_here,
+                    part=parameters.part,
+                )
+                done = carry_out(run)
         except InterruptedMoveError as error:
             raise KeyboardInterrupt(self.describe_interruption(error)) from error
         return self._describe_run(plan, done, getattr(hold, "changes", ()))
@@ -705,7 +694,7 @@ def read_since(text: str) -> datetime | None:
     if not text:
         return None
     if text == "now":
-        return run.FROM_NOW_ON
+        return FROM_NOW_ON
     try:
         return parse_time(text)
     except StoreError as error:

@@ -79,7 +79,6 @@ class ReleaseGate(MoveGate):
     shown_facts = ("order_id", "status", "tracking_number", "memory_removed")
     action = "release"
     held = "the worker is still paused for it"
-    age_key = "pending-since"
 
     def get_store(self, clients: Clients) -> S3Bucket:
         """Return the bucket, with the keys that may change it."""

@@ -110,7 +110,7 @@ class Desk:
         announced: set[int] = set()
         for line in self.read_log(plan).splitlines():
             entry = json.loads(line)
-            if entry["kind"] == "announced":
+            if entry["kind"] == "begun":
                 announced.update(entry["data"]["rows"])
         return len(announced.intersection(rows))
 

@@ -49,7 +49,13 @@ class MemoryBucket:
     def __post_init__(self) -> None:
         self._tick = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
 
-    def list_objects(self, prefix: str, *, start: str = "") -> Iterator[Seen]:
+    def list_objects(
+        self,
+        prefix: str,
+        *,
+        start: str = "",
+        page_size: int = 0,  # noqa: ARG002
+    ) -> Iterator[Seen]:
         """Yield the objects under a prefix."""
         self._fail("list", prefix)
         for key in sorted(self.store.objects):

@@ -13,7 +13,7 @@ import pytest
 
 from tools.explorer import audits
 from tools.explorer.chance import without_chance
-from tools.explorer.engine import carry, run, table
+from tools.explorer.engine import carry, run, state, table
 from tools.explorer.explore import compare, list_tasks, main, search_all, shrink
 from tools.explorer.person import Line, read_line
 from tools.explorer.process import CHANGE_FATES, COPY_FATES, LOOK_FATES, SimHold
@@ -83,16 +83,18 @@ def resume_too_early() -> Iterator[None]:
 @contextmanager
 def forget_rows_of_an_undo() -> Iterator[None]:
     """Take back the first row, and say nothing of the others."""
-    sum_up, make_filter = run.sum_up, run.Run._make_filter
+    sum_up, leave_unmoved = run.sum_up, run.Run._leave_unmoved
 
-    def forget(self: Any, piece: Any) -> Any:
-        return (lambda number: number == 0) if piece.is_undo else make_filter(self, piece)
+    def forget(self: Any, undo: Any) -> None:
+        leave_unmoved(self, undo)
+        left = dict.fromkeys(range(1, undo.end), state.Row(State.LEFT, state.Way.BACK))
+        undo.rows.update(left)
 
     def leave_out(*args: Any, **how: Any) -> Any:
         return replace(sum_up(*args, **how), left=0)
 
     with (
-        mock.patch.object(run.Run, "_make_filter", forget),
+        mock.patch.object(run.Run, "_leave_unmoved", forget),
         mock.patch.object(run, "sum_up", leave_out),
     ):
         yield
@@ -154,7 +156,7 @@ FOUND = [
     # a state without an answer took effect late, over newer ones: a label was lost
     ("stop-loose", "1.put@state=late"),
     # the worker was resumed for one part, and the next one moved
-    ("parts-loose", "1.read@claim#3=router-404"),
+    ("parts-loose", "1.list@claim#3=router-404"),
     ("parts-strict", "1.put@part1=die-late"),
     # the worker was held for a move that had been dropped, and nothing said so
     ("polled-strict", "1.asked#2=blind 1<resume=kill-bare"),
@@ -186,7 +188,7 @@ def test_naive_and_reduced_search_agree_on_what_is_broken() -> None:
 
 
 def test_a_script_is_shrunk_to_what_breaks_a_promise() -> None:
-    script = parse_script("1<start=jump 1<announced@log=foreign:a 1.copy@ready/a=lost")
+    script = parse_script("1<start=jump 1<begun@log=foreign:a 1.copy@ready/a=lost")
     with send_again_after_doubt():
         kind = "promise 2: a1 was put at ready/a again by us"
         assert shrink(SCENARIOS["polled-strict"], script, kind) == script[2:]
@@ -230,7 +232,7 @@ def test_every_fate_of_the_simulation_is_offered() -> None:
 
 
 def test_a_run_is_determined_by_its_script(capsys: pytest.CaptureFixture[str]) -> None:
-    line = ["--scenario", "two-loose", "--choices", "1<announced@log=kill 2.copy@ready/b=late"]
+    line = ["--scenario", "two-loose", "--choices", "1<begun@log=kill 2.copy@ready/b=late"]
     texts = []
     for _ in range(2):
         assert main(line) == 0

@@ -19,6 +19,7 @@ from objectmove import (
     result,
     run,
     settling,
+    state,
     table,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "result",
     "run",
     "settling",
+    "state",
     "table",
 ]
 

@@ -134,31 +134,26 @@ class Desk:
             return self.make_plan(process, memory_removed="--memory-removed" in line.flags)
         planned = self.find_plan(process, line.plan)
         operator = make_operator(process)
-        since = _confirm(line)
+        moving = run.Run(
+            process.bucket,
+            planned,
+            operator,
+            still_since=_confirm(line),
+            stop_here="--stop-here" in line.flags,
+            part=line.part,
+        )
         if line.verb == "apply":
-            return run.apply_plan(
-                process.bucket,
-                planned,
-                operator,
-                approve=planned.sha256,
-                still_since=since,
-                part=line.part,
-            )
+            return moving.apply(planned.sha256)
         if line.verb == "undo":
             self.world.say("undo", "", planned.id)
-            return run.undo_plan(
-                process.bucket, planned, operator, approve=planned.undo_approval, still_since=since
-            )
+            return moving.undo(planned.undo_approval)
         if line.verb == "settle":
-            return self._settle(process, planned, operator)
+            return self._settle(process, planned, moving)
         if "--resume-worker" in line.flags:
             for key in self.world.goals[planned.id] if line.approval else ():
                 self.world.say("let_go", key, planned.id)
-            return run.resume_worker(process.bucket, planned, operator, approve=line.approval)
-        stop_here = "--stop-here" in line.flags
-        return run.resume_plan(
-            process.bucket, planned, operator, still_since=since, stop_here=stop_here
-        )
+            return moving.resume_worker(line.approval)
+        return moving.resume()
 
     def find_plan(self, process: Process, plan_id: str) -> Plan:
         """Return a plan from the machine's folder, else from the bucket."""
@@ -220,7 +215,7 @@ class Desk:
         planned = self.find_plan(process, plan_id)
         return settling.list_doubts(process.bucket, planned)
 
-    def _settle(self, process: Process, planned: Plan, operator: carry.Operator) -> Word:
+    def _settle(self, process: Process, planned: Plan, moving: run.Run) -> Word:
         """Answer truly, of each object that is shown, whether a consumer took it."""
         doubts = settling.list_doubts(process.bucket, planned)
         self.is_stuck = any(doubt.source == "other" for doubt in doubts)
@@ -237,14 +232,7 @@ class Desk:
         for verb, keys in (("taken", taken), ("not_taken", not_taken)):
             for key in keys:
                 self.world.say(verb, key, planned.id)
-        return run.settle_plan(
-            process.bucket,
-            planned,
-            operator,
-            taken=taken,
-            not_taken=not_taken,
-            approve=approval,
-        )
+        return moving.settle(taken, not_taken, approval)
 
     # --- what is shown ---
 
