@@ -319,6 +319,7 @@ def test_the_synthetic_drill_needs_nothing_of_our_own_stack(
     code, refused = runbook("drill", "--scenario", "pipeline_paused", **others)
     assert (code, "--scenario synthetic" in refused["error"]) == (1, True), refused
     code, drill = runbook("drill", "--scenario", "synthetic", **others)
+    assert "objectives" in drill, drill
     missed = [o for o in drill["objectives"] if not o["met"]]
     assert (code, drill["verdict"], missed) == (0, "healthy", []), drill
     assert drill["cause_found"] == ["synthetic"]
