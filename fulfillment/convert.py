@@ -41,8 +41,6 @@ _UPLOADS = {
     Uploads.NONE: Status.BREACH,
 }
 _UPLOAD_WORDS = {
-    Uploads.SUCCEEDING: "uploads succeed",
-    Uploads.UNASKED: "no order wanted a label lately",
     Uploads.FAILING: "uploads fail",
     Uploads.NONE: "no label arrives although orders want one",
 }
@@ -114,7 +112,9 @@ def _convert_reading(reading: Reading) -> Iterator[entries.Reading]:
         yield make(Quantity.ALERT, _ALERTS[state], str(state), subject=name, text=text)
     if "uploads" in observed:
         uploads = Uploads(observed["uploads"])
-        yield make(Quantity.UPLOADS, _UPLOADS[uploads], str(uploads), text=_UPLOAD_WORDS[uploads])
+        yield make(
+            Quantity.UPLOADS, _UPLOADS[uploads], str(uploads), text=_UPLOAD_WORDS.get(uploads, "")
+        )
     is_recovery = reading.role is Role.RECOVERY
     if "lag_is_low" in observed:
         is_low = observed["lag_is_low"]

@@ -31,11 +31,10 @@ from runbook_lib.record.entries import Entry
 from runbook_lib.record.view import JournalView, get_number, to_number
 from runbook_lib.show.text import count_of
 
-from .analysis.causes import CAUSES, Cause, diagnose
+from .analysis.causes import CAUSES, Cause, Observation, collect_observations, diagnose
 from .convert import convert, convert_action
 from .outcome import Backlog, Uploads
 from .quantities import QUANTITIES, Quantity
-from .situation import collect_observations, find_clear_time, has_moved
 
 #: The number of the section that diagnoses.
 _DIAGNOSIS = "05"
@@ -94,7 +93,7 @@ _NEEDED = {
 }
 
 #: Verdicts that say that something is wrong.
-_IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
+IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 #: What was done, in the past tense, by the action's name.
 _ACTIONS = {
@@ -205,7 +204,7 @@ class FulfillmentPolicy(Policy):
             is_diagnosed = min(looks, default=now) >= max(symptom_ends)
         if not is_diagnosed:
             causes = dict.fromkeys(causes, CauseStatus.UNDECIDED)
-        if has_moved(journal, observations):
+        if _has_moved(journal, observations):
             causes = {
                 name: CauseStatus.REFUTED if status is CauseStatus.UNDECIDED else status
                 for name, status in causes.items()
@@ -227,7 +226,7 @@ class FulfillmentPolicy(Policy):
         causes: dict[str, Finding] = {}
         for conclusion in journal.conclusions:
             is_diagnosis = conclusion.section.startswith(_DIAGNOSIS)
-            counts_as_diagnosis = conclusion.verdict in _IN_TROUBLE and not causes
+            counts_as_diagnosis = conclusion.verdict in IN_TROUBLE and not causes
             if not (is_diagnosis or counts_as_diagnosis):
                 continue
             supported = [f for f in conclusion.findings if f.status is CauseStatus.SUPPORTED]
@@ -328,6 +327,26 @@ class FulfillmentPolicy(Policy):
 
 
 POLICY = FulfillmentPolicy()
+
+
+def _has_moved(journal: JournalView, observations: Mapping[str, Observation]) -> bool:
+    """Tell whether the worker moved something since the last action."""
+    acted_at = journal.last_applied_at
+    last_move = observations.get("worker_last_move")
+    if acted_at is None or last_move is None or last_move.value is None:
+        return False
+    return parse_time(str(last_move.value)) > acted_at
+
+
+def find_clear_time(journal: JournalView) -> ClearTime | None:
+    """Return when the alert clears, by the newest reading since the last action that says so."""
+    acted = journal.last_applied
+    for reading in reversed(journal.readings):
+        if acted is not None and reading.seq < acted.seq:
+            return None
+        if reading.clear is not None:
+            return reading.clear
+    return None
 
 
 class _Looked(NamedTuple):

@@ -246,7 +246,14 @@ class Event:
 
     ``kind`` is a word such as alert, lag, backlog, restart, error, notice, trigger or action. The
     kind ``unknown`` stands for what could not be read. ``source`` names the system whose clock gave
-    ``at``. ``value`` is set only for a peak: the highest value that a series had.
+    ``at``.
+
+    Attributes
+    ----------
+    value : of a peak: the highest value that a series had
+    subject : of an alert and a notice, the alert; of a log line, what it says
+    state : of an alert and a notice, such as firing; an alert's begins or, with ``is_end``, ends
+    channel : of a notice, who got it
     """
 
     at: Timestamp
@@ -254,6 +261,10 @@ class Event:
     text: str
     source: str = ""
     value: float | None = None
+    subject: str = ""
+    state: str = ""
+    is_end: bool = False
+    channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)

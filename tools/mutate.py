@@ -55,9 +55,9 @@ GROUPS: Mapping[str, Group] = {
     ),
     "verdict": Group(
         size=70,
-        sources="runbook_lib/ record/folds fulfillment/ policy convert situation analysis/causes",
+        sources="runbook_lib/ record/folds fulfillment/ policy convert analysis/causes",
         tests="tests/runbook_lib/ folds "
-        "tests/fulfillment/ policy situation advice clear_time unserved "
+        "tests/fulfillment/ policy observations advice clear_time unserved "
         "sections_verdicts sections_timeline sections_actions sections_readings causes true_ends",
         pages="tests/fulfillment/ advice sections_readings golden",
     ),

@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
-from runbook_lib.model import CauseStatus, Finding, Json
+from runbook_lib.model import CauseStatus, Finding, Json, Reading
 
 #: If a larger share of carrier requests fails, the carrier is at fault.
 MAX_FAILED_SHARE = 0.2
@@ -40,6 +41,21 @@ class Observation(NamedTuple):
 
     value: Json
     evidence: str
+
+
+def collect_observations(readings: Iterable[Reading]) -> dict[str, Observation]:
+    """Return the named observations of readings, each with its journal entry.
+
+    If two steps observed the same, the later reading counts. A known value is never replaced by an
+    unknown one.
+    """
+    observations: dict[str, Observation] = {}
+    for reading in sorted(readings, key=attrgetter("observed_at")):
+        evidence = f"#{reading.seq}" if reading.seq else reading.step
+        for name, value in reading.observations.items():
+            if value is not None or name not in observations:
+                observations[name] = Observation(value, evidence)
+    return observations
 
 
 class Sign(NamedTuple):

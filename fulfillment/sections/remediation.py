@@ -48,7 +48,7 @@ from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from ..outcome import Backlog, Uploads
-from ..situation import find_clear_time
+from ..policy import IN_TROUBLE, find_clear_time
 from ..waiting import read_waiting, say_waiting
 from .purpose import read_unfinished
 from .recovery import (
@@ -61,8 +61,8 @@ from .recovery import (
     read_uploads,
     read_well_since,
 )
-from .root_cause import IN_TROUBLE, judge_causes, record_diagnosis
 from .root_cause import STEPS as CAUSE_STEPS
+from .root_cause import judge_causes, record_diagnosis
 from .signals import ALERT, ALERTS, LAG, draw_line, is_drill, read_samples
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline

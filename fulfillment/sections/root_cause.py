@@ -30,13 +30,14 @@ from ..analysis.causes import (
     Cause,
     Observation,
     advise,
+    collect_observations,
     diagnose,
 )
 from ..change.release import GATE
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState, try_time
 from ..investigation import Investigation
-from ..situation import collect_observations
+from ..policy import IN_TROUBLE
 from . import detection, immediate
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
@@ -716,8 +717,6 @@ COLUMNS: Mapping[str, Mapping[str, Dtype]] = {
     "5.3": {"run": TEXT, "state": TEXT, "started": TIME, "ended": TIME},
     "5.4": {"setting": TEXT, "worker": TEXT, "runbook": TEXT},
 }
-#: With any of these verdicts there is something to do, whether a cause is known or not.
-IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 
 
 class Diagnosis(NamedTuple):

@@ -87,9 +87,9 @@ def _get_value(sample: Sample) -> float:
 
 
 def find_alert_changes(
-    samples: Iterable[Sample], *, name: str, interval_s: float, now: datetime
+    samples: Iterable[Sample], *, name: str, state: str, interval_s: float, now: datetime
 ) -> list[Event]:
-    """Find when an alert begins and ends. It ends with the first evaluation after its last sample.
+    """Find when an alert's state begins and ends: with the first evaluation after its last sample.
 
     Parameters
     ----------
@@ -103,24 +103,27 @@ def find_alert_changes(
     until_next = timedelta(seconds=round(interval_s))  # two looks may measure it a bit differently
     changes: list[Event] = []
 
-    def add(at: datetime, change: str) -> None:
-        changes.append(Event(at, "alert", f"{name} {change}", _CLOCK))
+    def add(at: datetime, *, is_end: bool = False) -> None:
+        """Note that the state begins or ends."""
+        text = f"{name} {state} {'ends' if is_end else 'begins'}"
+        event = Event(at, "alert", text, _CLOCK, subject=name, state=state, is_end=is_end)
+        changes.append(event)
 
     if points and points[0].value:
-        add(points[0].at, "begins")
+        add(points[0].at)
     for old, new in pairwise(points):
         pause_s = (new.at - old.at).total_seconds()
         goes_on = old.value and new.value and pause_s <= gap_s
         if goes_on:
             continue
         if old.value:
-            add(old.at + until_next, "ends")
+            add(old.at + until_next, is_end=True)
         if new.value:
-            add(new.at, "begins")
+            add(new.at)
     if points and points[-1].value:
         silent_s = (now - points[-1].at).total_seconds()
         if silent_s > gap_s:
-            add(points[-1].at + until_next, "ends")
+            add(points[-1].at + until_next, is_end=True)
     return changes
 
 
@@ -202,12 +205,16 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
     usual_s = max(intervals_s, default=compute_interval_s(()))
     for series in states:
         labels = series.labels
-        name = f"{labels.get('alertname')} {labels.get('alertstate')}"
+        name = str(labels.get("alertname"))
         if is_drill(labels):
             name += " (drill)"
         interval_s = compute_interval_s(series.samples) if len(series.samples) > 1 else usual_s
         yield from find_alert_changes(
-            series.samples, name=name, interval_s=interval_s, now=inv.now()
+            series.samples,
+            name=name,
+            state=str(labels.get("alertstate")),
+            interval_s=interval_s,
+            now=inv.now(),
         )
 
 
@@ -281,7 +288,8 @@ def _read_errors_of(inv: Investigation, service: str, max_lines: int) -> list[Ev
     for group in group_lines(lines):
         if group.first and group.level in ("error", "warning"):
             text = f"{prefix}{group.count}× in all; the first: {group.example}"
-            events.append(Event(group.first, group.level, text, clock))
+            event = Event(group.first, group.level, text, clock, subject=group.example)
+            events.append(event)
     return events[:_MAX_KINDS]
 
 
@@ -297,8 +305,15 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
         names = ", ".join(notice.alertnames)
         if notice.is_drill:
             names += " (drill)"
-        text = f"{notice.channel} receives {names}: {notice.status}"
-        yield Event(notice.received_at, "notice", text, "notifications")
+        yield Event(
+            notice.received_at,
+            "notice",
+            f"{notice.channel} receives {names}: {notice.status}",
+            "notifications",
+            subject=names,
+            state=notice.status,
+            channel=notice.channel,
+        )
 
 
 def _list_actions(inv: Investigation) -> Iterator[Event]:

@@ -71,6 +71,10 @@ def list_moments(journal: JournalView) -> list[Moment]:
     return moments
 
 
+def _is_firing(event: Event) -> bool:
+    return event.kind == "alert" and event.state == "firing" and not event.is_end
+
+
 def _list_later_moments(
     journal: JournalView, since: datetime
 ) -> Iterator[tuple[str, datetime | None]]:
@@ -78,9 +82,9 @@ def _list_later_moments(
     events: list[Event] = []
     for conclusion in journal.conclusions:
         events += [event for event in conclusion.timeline if event.at >= since]
-    firing = [e.at for e in events if e.kind == "alert" and e.text.endswith("firing begins")]
+    firing = [e.at for e in events if _is_firing(e)]
     yield "the alert fired", min(firing, default=None)
-    notices = [e.at for e in events if e.kind == "notice" and not e.text.endswith("resolved")]
+    notices = [e.at for e in events if e.kind == "notice" and e.state != "resolved"]
     yield "a channel was told", min(notices, default=None)
     look_name = "somebody looked"
     if _is_begun_by_alerts(journal):

@@ -5,7 +5,6 @@ From the model alone: no HTML, no clock.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
@@ -42,8 +41,6 @@ _NOT_FAILED = (*_RAN_WELL, "interrupted")
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
 _NO_CAUSE = "the cause is not proven"
 _MOST_ROWS = 20
-#: How often something was counted, at the beginning of an event's text.
-_COUNTED = re.compile(r"\b\d+× ")
 _MOST_REMARKS = 3
 #: What is open, and the ids of the steps that say so.
 Open = tuple[str, tuple[str, ...]]
@@ -499,15 +496,13 @@ def _find_words(entry: Entry) -> _Words | None:
 
 def _list_alerts(model: ReportModel) -> Iterator[TimelineRow]:
     """Yield when an alert fired, and when it no longer did."""
-    states: dict[str, str] = {}
+    ended: dict[str, bool] = {}
     for event in _list_recent(model):
-        # The text ends with "firing begins" or "firing ends".
-        alert, _, state = event.text.rpartition(" ")
-        if event.kind != "alert" or "firing" not in alert:
+        if event.kind != "alert" or event.state != "firing":
             continue
         # A repeated state is no change: the samples of another look begin there.
-        if states.get(alert) != state:
-            states[alert] = state
+        if ended.get(event.subject) is not event.is_end:
+            ended[event.subject] = event.is_end
             yield TimelineRow(event.at, "alert", event.text)
 
 
@@ -518,13 +513,13 @@ def _list_notices(model: ReportModel) -> Iterator[TimelineRow]:
     for event in _list_recent(model):
         if event.kind != "notice":
             continue
-        channel, _, text = event.text.partition(" receives ")
+        text = f"{event.subject}: {event.state}"
         notice = newest.get(text)
-        if notice is None or channel in notice.channels:
+        if notice is None or event.channel in notice.channels:
             notice = _Notice(event.at, text, [])
             newest[text] = notice
             notices.append(notice)
-        notice.channels.append(channel)
+        notice.channels.append(event.channel)
     for notice in notices:
         names = ", ".join(notice.channels)
         yield TimelineRow(notice.at, "notice", f"{names} received: {notice.text}")
@@ -615,14 +610,15 @@ def list_observed(model: ReportModel) -> list[Event]:
     Without a drill these are all that systems recorded. Of an event that several looks counted, the
     newest count stands.
     """
-    events: dict[tuple[str, str], Event] = {}
+    events: dict[tuple[str | bool, ...], Event] = {}
     for conclusion in model.journal.conclusions:
         for event in conclusion.timeline:
             if event.kind in ("action", "drill") or event.at < model.begin:
                 continue
             # To the second. A later look may have counted more of the same.
-            key = (f"{event.at:%c}", _COUNTED.sub("", event.text, count=1))
-            events[key] = event
+            said = event.subject or event.text
+            second = f"{event.at:%c}"
+            events[second, event.kind, said, event.state, event.is_end, event.channel] = event
     return sorted(events.values(), key=lambda event: event.at)
 
 

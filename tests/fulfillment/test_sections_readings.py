@@ -12,13 +12,12 @@ from typing import Any, cast
 import pytest
 
 from fulfillment.analysis import causes as evidence
-from fulfillment.analysis.causes import CAUSES, Sign
+from fulfillment.analysis.causes import CAUSES, Sign, collect_observations
 from fulfillment.analysis.samples import Sample
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, Series, WorkerState
 from fulfillment.clients.services import LogLine, ServiceState
 from fulfillment.sections import SECTIONS, detection, root_cause
-from fulfillment.situation import collect_observations
 from objectmove.state import STATE, BucketState, Move
 from runbook_lib.errors import ConnectionRefusedClientError, WrongSystemError
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict

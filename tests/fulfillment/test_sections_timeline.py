@@ -75,7 +75,7 @@ def test_a_drills_alert_is_called_one(world: World) -> None:
     states = {"alertname": "FulfillmentDelay", "alertstate": "firing", "drill": "true"}
     world.series[ALERTS] = [world.line([1.0, 1.0], **states)]
     ((_, text),) = find(read_timeline(world), "alert")
-    assert text.startswith("FulfillmentDelay firing (drill) ")
+    assert text.startswith("FulfillmentDelay (drill) firing ")
 
 
 def test_restarts_and_what_they_brought(world: World) -> None:

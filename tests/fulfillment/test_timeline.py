@@ -52,7 +52,7 @@ def test_a_peak_counts_while_the_lag_is_over_its_limit() -> None:
 
 def test_a_state_begins_and_ends_where_samples_stop() -> None:
     points = [Sample(at(m), 1.0) for m in (1, 2, 3, 8, 9)]
-    events = find_alert_changes(points, name="A firing", interval_s=60, now=at(9))
+    events = find_alert_changes(points, name="A", state="firing", interval_s=60, now=at(9))
     assert [(e.at, e.text) for e in events] == [
         (at(1), "A firing begins"),
         (at(4), "A firing ends"),
@@ -63,7 +63,7 @@ def test_a_state_begins_and_ends_where_samples_stop() -> None:
 
 def test_an_alert_without_a_new_sample_has_ended() -> None:
     points = [Sample(at(1), 1.0), Sample(at(2), 1.0)]
-    events = find_alert_changes(points, name="A firing", interval_s=60, now=at(6))
+    events = find_alert_changes(points, name="A", state="firing", interval_s=60, now=at(6))
     assert [(e.at, e.text) for e in events] == [
         (at(1), "A firing begins"),
         (at(3), "A firing ends"),
@@ -71,8 +71,13 @@ def test_an_alert_without_a_new_sample_has_ended() -> None:
 
 
 def test_a_zero_ends_a_state() -> None:
-    events = find_alert_changes(series(0, 1, 1, 0, 0), name="up", interval_s=60, now=at(90))
-    assert [(e.at, e.text) for e in events] == [(at(1), "up begins"), (at(3), "up ends")]
+    events = find_alert_changes(
+        series(0, 1, 1, 0, 0), name="up", state="firing", interval_s=60, now=at(90)
+    )
+    assert [(e.at, e.text) for e in events] == [
+        (at(1), "up firing begins"),
+        (at(3), "up firing ends"),
+    ]
 
 
 def test_events_are_in_order_on_one_clock_without_duplicates() -> None:

@@ -136,10 +136,8 @@ class TestDetection:
         """Tell an alert 6 min after the first sign, a notice 1 min later, and a look after 2."""
         fired = START - timedelta(minutes=5) + timedelta(minutes=6)
         timeline = (
-            Event(fired, "alert", "FulfillmentDelay firing begins", "prometheus"),
-            Event(
-                fired + timedelta(minutes=1), "notice", "slack receives FulfillmentDelay: firing"
-            ),
+            Event(fired, "alert", "FulfillmentDelay firing begins", state="firing"),
+            Event(fired + timedelta(minutes=1), "notice", "slack receives it", state="firing"),
         )
         tell.conclude(Verdict.INCIDENT, "why", timeline=timeline)
 
@@ -198,7 +196,7 @@ class TestDetection:
 
     def test_the_history_measures_the_detection_that_the_report_names(self, tell: Teller) -> None:
         fired = START - timedelta(minutes=3)
-        alert = Event(fired, "alert", "FulfillmentDelay firing begins", "prometheus")
+        alert = Event(fired, "alert", "FulfillmentDelay firing begins", state="firing")
         tell.conclude(Verdict.INCIDENT, "why", timeline=(alert,))
 
         [row] = list_history(tell.incident.folder.parent, POLICY)

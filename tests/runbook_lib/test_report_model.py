@@ -431,15 +431,18 @@ def test_in_a_long_night_the_cause_that_was_named_is_told(tmp_path: Path) -> Non
     assert "cause" in {row.tone for row in tell_timeline(model_of(tell.incident))}
 
 
+def make_event(minutes: int, kind: str, text: str, **fields: object) -> dict[str, object]:
+    """Return an event of an alert that fires, so many minutes after the start."""
+    at = format_time(START + timedelta(minutes=minutes))
+    return {"at": at, "kind": kind, "text": text, "subject": "Delay", "state": "firing", **fields}
+
+
 def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     events = [
-        {"at": format_time(START), "kind": "alert", "text": "FulfillmentDelay firing begins"},
-        *(
-            {"at": format_time(START), "kind": "notice", "text": f"{c} receives Delay: firing"}
-            for c in ("email", "slack")
-        ),
-        {"at": format_time(START), "kind": "restart", "text": "minio started"},
+        make_event(0, "alert", "FulfillmentDelay firing begins"),
+        *(make_event(0, "notice", f"{c} receives it", channel=c) for c in ("email", "slack")),
+        make_event(0, "restart", "minio started"),
     ]
     tell.read("2.1", "lag", "breach", since=format_time(START))
     for _ in range(2):  # each conclusion tells of its whole window
@@ -456,9 +459,9 @@ def test_channels_that_are_told_the_same_are_one_row(tmp_path: Path) -> None:
 def test_channels_that_are_told_again_are_another_row(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     events = [
-        {"at": format_time(START + timedelta(seconds=seconds)), "kind": "notice", "text": text}
-        for seconds in (0, 90)
-        for text in ("email receives Delay: firing", "slack receives Delay: firing")
+        make_event(minutes, "notice", f"{channel} receives it", channel=channel)
+        for minutes in (0, 2)
+        for channel in ("email", "slack")
     ]
     tell.read("2.1", "lag", "breach", since=format_time(START))
     tell.conclude(Verdict.INCIDENT, "labels wait", timeline=events)
@@ -466,17 +469,17 @@ def test_channels_that_are_told_again_are_another_row(tmp_path: Path) -> None:
     rows = tell_timeline(model_of(tell.incident))
 
     told = [row.at for row in rows if row.tone == "notice"]
-    assert told == [START, START + timedelta(seconds=90)]
+    assert told == [START, START + timedelta(minutes=2)]
 
 
 def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.read("2.1", "lag", "breach", since=format_time(START - timedelta(minutes=1)))
     events = [
-        {"at": format_time(START - timedelta(minutes=minutes)), "kind": "alert", "text": text}
-        for minutes, text in ((9, "Delay firing begins"), (5, "Delay firing ends"))
+        make_event(-9, "alert", "begins"),
+        make_event(-5, "alert", "ends", is_end=True),
+        make_event(0, "alert", "begins again"),
     ]
-    events += [{"at": format_time(START), "kind": "alert", "text": "Delay firing begins"}]
     tell.conclude(Verdict.INCIDENT, "labels wait", timeline=events)
 
     rows = tell_timeline(model_of(tell.incident))
@@ -752,7 +755,8 @@ def test_an_event_that_two_looks_counted_stands_once_with_the_newest_count(tmp_p
     at = format_time(START)
     for count in (1, 2):
         text = f"{count}× from here: dag unpaused"
-        tell.conclude(Verdict.HEALTHY, "", timeline=[{"at": at, "kind": "warning", "text": text}])
+        event = {"at": at, "kind": "warning", "text": text, "subject": "dag unpaused"}
+        tell.conclude(Verdict.HEALTHY, "", timeline=[event])
     (event,) = list_observed(model_of(tell.incident))
     assert event.text == "2× from here: dag unpaused"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
-from fulfillment.situation import collect_observations
+from fulfillment.analysis.causes import collect_observations
 from runbook_lib.model import Reading, Role, Status
 
 AT = datetime(2026, 11, 28, 5, 0, tzinfo=UTC)
