@@ -107,7 +107,7 @@ class ReleaseGate(MoveGate):
         plan = super().admit(move)
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
         if statuses:
-            plan.summary["shipments"] = dict(statuses)
+            plan.summary["by_status"] = dict(statuses)
         return plan
 
     def ask(self, inv: Investigation, rows: Sequence[PlanRow]) -> Sequence[str | None]:

@@ -456,9 +456,9 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
             if row["status"] not in _SAID_BY_THE_ANSWER:
                 yield f"{row['notebook']}: {row['error'] or row['status']}"
     elif name == "rows" and is_list:
-        # A plan's document has only the first rows, and counts all of them in `objects`.
+        # A plan's document has only some rows, and counts all of them in `objects`.
         total = getattr(document, "objects", 0)
-        yield from _lay_out_rows(value, max(total, len(value)))
+        yield Table(f"{len(value)} of {total:,} rows" if len(value) < total else "rows", value)
     elif is_list and isinstance(value[0], dict):
         rows = [row for row in value if row.get("status") not in _SAID_BY_THE_ANSWER]
         yield Table(label, rows, _COLUMNS.get(name, ()))
@@ -469,25 +469,6 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
         text = say_value(value, name)
         between = "\n" if _HASH.search(text) else " "
         yield f"{label}:{between}{text}"
-
-
-def _lay_out_rows(rows: Sequence[Mapping[str, Json]], total: int) -> Iterator[Table | str]:
-    """Yield a table of what differs from row to row, and lines with what all rows share.
-
-    Parameters
-    ----------
-    total : how many rows there are; ``rows`` are the first of them
-    """
-    shared = []
-    for name, value in rows[0].items():
-        if len(rows) > 1 and all(row[name] == value for row in rows):
-            shared.append(name)
-    shown = [{name: row[name] for name in row if name not in shared} for row in rows]
-    caption = "rows" if len(rows) == total else f"the first {len(rows)} of {total:,} rows"
-    yield Table(caption, shown)
-    for name in shared:
-        if rows[0][name]:
-            yield f"{name.replace('_', ' ')}: {say_value(rows[0][name], name)}"
 
 
 def _lay_out_readings(readings: Sequence[Observed]) -> Iterator[Table | str]:

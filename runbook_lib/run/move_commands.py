@@ -54,7 +54,8 @@ class MovePlanDocument(MoveDocument):
     ----------
     apply : the command that carries the plan out
     reason : what no plan will move, and which setting decides that
-    rows : the first objects
+    by_status : how many objects have each status, where the runbook knows one
+    rows : some objects, those with the rarest status first
     others : how the worker is held
     window : what the store cannot guard
     """
@@ -63,6 +64,7 @@ class MovePlanDocument(MoveDocument):
     objects: int
     bytes: int
     expires_at: str
+    by_status: dict[str, int] = Field(default={})
     excluded: dict[str, int]
     path: str
     apply: str = ""
@@ -230,6 +232,13 @@ class MoveProofDocument(MoveDocument):
 def offer(words: str, command: str) -> tuple[tuple[str, str], ...]:
     """Return a command to paste, under its words; nothing where there is no command."""
     return ((words, command),) if command else ()
+
+
+def _choose_rows(rows: Sequence[Any], by_status: Mapping[str, int]) -> list[Any]:
+    """Return the rows that a person sees: a few, those with the rarest status first."""
+    if len(by_status) < 2:
+        return list(rows[:_SHOWN])
+    return sorted(rows, key=lambda row: by_status[row.facts["status"]])[:_SHOWN]
 
 
 class MoveCommands:
@@ -420,6 +429,7 @@ class MoveCommands:
         command : carries the plan out, without ``runbook`` and the approval
         """
         summary = plan.summary
+        by_status = summary.get("by_status") or {}
         approve = name_runbook(f"runbook {command} --approve {plan.sha256}")
         is_move = plan.step == self._gate.step
         return MovePlanDocument(
@@ -431,11 +441,12 @@ class MoveCommands:
             objects=summary["objects"],
             bytes=summary["bytes"],
             expires_at=summary["expires_at"],
+            by_status=by_status,
             excluded=summary["excluded"],
             window=summary["window"],
             others=summary["who else moves"],
             path=str(plan.path),
-            rows=tuple(self._show_row(row) for row in plan.rows[:_SHOWN]),
+            rows=tuple(map(self._show_row, _choose_rows(plan.rows, by_status))),
             apply="" if plan.is_empty else approve,
             parts=plan.content.header.parts if is_move else 0,
             reason=str(summary.get("reason") or ""),

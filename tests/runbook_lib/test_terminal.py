@@ -24,7 +24,7 @@ from runbook_lib.run.documents import (
     RunDocument,
     print_document,
 )
-from runbook_lib.run.move_commands import MoveProofDocument, MoveRunDocument, MoveSettleDocument
+from runbook_lib.run.move_commands import MoveProofDocument, MoveRunDocument
 from tests.support.golden import expect_golden
 from tests.support.stories import tell_incident
 
@@ -257,17 +257,6 @@ def test_what_comes_next_after_a_change_stands_before_a_plan_that_still_waits(
     told = {"advice": "1. set the key" in lines, "next": document.next in " ".join(lines)}
     assert told == dict.fromkeys(("advice", "next"), not is_stopped)
     assert pasted(lines)[-1][-1] == f"approve={SHA256}"
-
-
-def test_what_all_rows_say_alike_is_told_once() -> None:
-    rows = [
-        {"key": f"pending/{number}-{'a' * 40}.pdf", "evidence": "handed over", "why": "in doubt"}
-        for number in range(3)
-    ]
-    lines = show(MoveSettleDocument(**HEAD, plan="rel-1", left=3, rows=tuple(rows)))
-    text = "\n".join(lines)
-    assert all(row["key"] in text for row in rows)
-    assert (text.count("handed over"), text.count("in doubt")) == (1, 1)
 
 
 def test_a_list_without_incidents_is_told() -> None:
