@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -19,6 +18,7 @@ from ..frames import to_rows
 from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Json, Reading
 from ..policy import make_log_entry
+from ..record.actions import group_actions
 from ..record.history import HistoryRow, describe_last_drill, list_history
 from ..record.incident import Incident, write_json
 from .progress import make_bars
@@ -180,11 +180,14 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
     all_plans = tabulate_plans(inv.journal)
     ids = {plan.id for plan in made}
     rows = [row for row in all_plans.rows if row["plan"] in ids]
-    states = Counter(row["status"] for row in rows)
-    planned = count_of(states[ActionPhase.PLANNED], "plan")
-    done = states[ActionPhase.APPLIED] + states[ActionPhase.VERIFIED]
-    text = f"{planned} to approve, {done} carried out."
-    if not done:
+    actions = [action for action in group_actions(inv.journal.actions) if action.plan in ids]
+    planned = [a for a in actions if a.state == ActionPhase.PLANNED and not a.is_empty]
+    done = [action for action in actions if action.applied is not None]
+    unproven = [action for action in done if not (action.is_verified or action.is_settled)]
+    text = f"{count_of(len(planned), 'plan')} to approve, {len(done)} carried out."
+    if unproven:
+        text += f" {len(unproven)} not proven."
+    if not (done or any(action.is_cut_off for action in actions)):
         text += " Nothing was changed."
     table = all_plans._replace(rows=rows)
     return Card(text=text, tables=(table,))

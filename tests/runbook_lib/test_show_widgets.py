@@ -140,8 +140,9 @@ def test_one_table_says_what_each_plan_is_how_much_its_hash_and_where_it_stands(
         told = {**plan.summary, "is_empty": plan.is_empty}
         entry = plan.make_entry(ActionPhase.PLANNED, result=told)
         inv.record("action", {"action": entry.model_dump(mode="json")})
-    entry = done.make_entry(ActionPhase.VERIFIED)
-    inv.record("action", {"action": entry.model_dump(mode="json")})
+    for phase in (ActionPhase.APPLIED, ActionPhase.VERIFIED):
+        entry = done.make_entry(phase)
+        inv.record("action", {"action": entry.model_dump(mode="json")})
     card = show.plans(inv, PLAN, done, empty)
 
     (table,) = card.tables
@@ -150,7 +151,10 @@ def test_one_table_says_what_each_plan_is_how_much_its_hash_and_where_it_stands(
     assert [row["hash"] for row in table.rows] == ["9d5ed678", "abababab", ""]
     assert PLAN.sha256 not in card.to_html()
     assert "1 plan to approve, 1 carried out" in card.to_html()
-    assert "0 carried out" in show.plans(inv, PLAN).to_text()
+    assert "0 carried out. Nothing was changed." in show.plans(inv, PLAN).to_text()
+    entry = done.make_entry(ActionPhase.FAILED)
+    inv.record("action", {"action": entry.model_dump(mode="json")})
+    assert "1 carried out. 1 not proven." in show.plans(inv, done).to_text()
 
 
 def test_the_box_stands_beside_the_hash_that_it_asks_for() -> None:
