@@ -254,14 +254,6 @@ class FulfillmentPolicy(Policy):
         details = []
         if counts.released:
             details.append(f"{counts.released:,} released by move")
-            others = (counts.affected or 0) - counts.released
-            events = [entry.data.get("event") for entry in journal.entries]
-            # A drill releases only labels of orders that it injected.
-            if others:
-                own = ", all of orders of the drill;" if "injected" in events else ","
-                nothing_stays = counts.waiting == 0 and not counts.unserved
-                how = "left without a move" if nothing_stays else "not"
-                details[-1] += f"{own} the other {others:,} {how}"
         if counts.waiting:
             details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")
         if counts.late_orders:

@@ -575,7 +575,8 @@ CAUSES: Mapping[str, CauseRecord] = {
         options=(
             when(
                 Sign("overdue_synthetic", is_over(0), "synthetic objects wait over the threshold"),
-                unless=[_LATE],
+                # Leftovers do not explain an incident in which real labels were late.
+                unless=[_LATE, Sign("real_were_overdue", is_true, "real labels waited too long")],
             ),
         ),
         needs=(Sign("overdue_real", is_nothing, "no real object waits over the threshold"),),

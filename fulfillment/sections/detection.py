@@ -522,6 +522,9 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         first_seen={Cause.SYNTHETIC: min(synthetic_since)} if synthetic_since else {},
         observations={**waiting.observations, **waiting.counts},
     )
+    outcome.observations["real_were_overdue"] = bool(waiting.overdue) or any(
+        reading.observations.get("overdue_real") for reading in inv.journal.readings
+    )
     reason = f"{waiting.describe()}; {metric_words}"
     unserved = _read_unserved(inv, waiting) if unit == "objects" else None
     if unserved is not None:

@@ -40,6 +40,7 @@ HEALTHY: dict[str, Any] = {
     "waiting_incomplete": 0,
     "overdue_real": 0,
     "overdue_synthetic": 0,
+    "real_were_overdue": False,
     "surplus_objects": 1.0,
     "drain_per_minute": 12.0,
     "support_answers": True,
@@ -167,6 +168,11 @@ def test_an_exporter_blinded_by_the_store_is_not_the_cause() -> None:
 
 def test_real_objects_over_the_threshold_are_not_explained_by_synthetic_ones() -> None:
     assert supported(judge(overdue_synthetic=5, overdue_real=5)) == set()
+
+
+def test_leftovers_do_not_explain_an_incident_in_which_real_labels_were_late() -> None:
+    assert supported(judge(overdue_synthetic=3)) == {Cause.SYNTHETIC}
+    assert supported(judge(overdue_synthetic=3, real_were_overdue=True)) == set()
 
 
 def test_a_standstill_is_no_surge() -> None:

@@ -329,18 +329,6 @@ def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Te
         assert count in str(impact)
 
 
-def test_of_a_drill_the_impact_splits_its_own_labels_from_those_of_others(tell: Teller) -> None:
-    tell.read("2.3", "backlog", "breach", value=28)
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 12})
-    words = "28 affected; 12 released by move, the other 16 not; 28 waiting"
-    assert str(POLICY.compute_impact(view_of(tell))).startswith(words)
-    tell.record("drill", {"event": "injected"})
-    words = "28 affected; 12 released by move, all of orders of the drill; the other 16 not; 28"
-    assert str(POLICY.compute_impact(view_of(tell))).startswith(words)
-    tell.read("2.3", "backlog", "ok", value=0)
-    assert "the other 16 left without a move" in str(POLICY.compute_impact(view_of(tell)))
-
-
 def test_what_waits_is_dated_by_its_listing(tell: Teller) -> None:
     listed_at = format_time(tell.clock.at - timedelta(seconds=4))
     listed = {"listed": 5, "listed_late": 5, "listed_at": listed_at}
