@@ -479,7 +479,7 @@ CAUSES: Mapping[str, CauseRecord] = {
         options=(
             when(
                 Sign("dag_failed_runs", is_over(0), "its newest run failed"),
-                Sign("dag_failed_runs", is_over(1), "and the run before"),
+                Sign("dag_failed_runs", is_over(1), "the run before failed, too"),
             ),
             when(Sign("dag_import_errors", is_true, "the DAG cannot be loaded")),
         ),

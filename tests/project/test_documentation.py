@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from objectmove.table import print_rules
 from runbook_lib.cli import build_app
 from runbook_lib.runbook import find_runbook
 from scripts.make_drills_table import PAGE, build_page, read_runs
+from scripts.print_causes import print_causes
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -67,12 +69,19 @@ def test_the_page_of_the_drills_is_what_the_runs_measured_with_a_row_for_each_sc
     assert rows == sorted(FAULTS)
 
 
-def test_the_page_of_the_decision_table_is_what_the_code_decides_by(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    ("name", "first", "write"),
+    [
+        ("decision-table", "| direction |", print_rules),
+        ("causes", "| cause |", print_causes),
+    ],
+)
+def test_a_page_with_a_table_shows_what_the_code_decides_by(
+    name: str, first: str, write: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_rules()
-    page = (ROOT / "docs" / "decision-table.md").read_text("utf-8")
-    assert page[page.index("| direction |") :] == capsys.readouterr().out
+    write()
+    page = (ROOT / "docs" / f"{name}.md").read_text("utf-8")
+    assert page[page.index(first) :] == capsys.readouterr().out
 
 
 def test_make_help_lists_every_target_of_the_design() -> None:
