@@ -330,7 +330,7 @@ class Carrier:
         """Return a row with what was planned."""
         row = self.move.rows[number]
         planned = self.plan.rows[number]
-        return _Item(number, row, planned, *get_ends(self.plan.header, planned, row.way))
+        return _Item(number, row, planned, *get_ends(self.plan, planned, row.way))
 
     def _set(self, item: _Item, **changes: Any) -> _Item:
         """Change what is stored of a row."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from .bucket import Look, S3Bucket, Version
 from .errors import StoreError
-from .plan import Plan, PlanHeader, PlanRow, fetch_plan
+from .plan import Plan, PlanRow, fetch_plan
 from .state import STATE, BucketState, Move, Way, read_stories
 from .table import OPEN, Direction, Place, State
 
@@ -24,9 +24,9 @@ DIRECTIONS = {
 }
 
 
-def get_ends(header: PlanHeader, row: PlanRow, way: Way) -> tuple[str, str]:
+def get_ends(plan: Plan, row: PlanRow, way: Way) -> tuple[str, str]:
     """Return the keys from which and to which a row goes."""
-    parked = header.get_parked_key(row.key)
+    parked = plan.header.get_parked_key(row.key)
     ends = {
         Way.THERE: (row.key, row.to),
         Way.BACK: (row.to, row.key),
@@ -58,7 +58,7 @@ def look_aside(
     rows = {number: plan.rows[number] for number in numbers}
     keys: list[str] = []
     for row in rows.values():
-        keys += get_ends(plan.header, row, Way.PARK)
+        keys += get_ends(plan, row, Way.PARK)
     looks = look_surely(bucket, keys)
     return {n: judge_ends(bucket, plan, row, Way.PARK, looks) for n, row in rows.items()}
 
@@ -150,7 +150,7 @@ def judge_ends(
     bucket: S3Bucket, plan: Plan, row: PlanRow, way: Way, looks: Look
 ) -> tuple[Place, Place]:
     """Say what looks at both ends of a row's way mean."""
-    source, to = get_ends(plan.header, row, way)
+    source, to = get_ends(plan, row, way)
     return judge(bucket, row, looks, source), judge(bucket, row, looks, to)
 
 

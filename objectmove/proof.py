@@ -35,7 +35,7 @@ class MoveProof(NamedTuple):
     counts: dict[str, int]
     keys: dict[str, list[str]]
     taken_back_by: str
-    undo_until: datetime | None = None
+    undo_until: datetime | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the proof as JSON."""
@@ -107,7 +107,6 @@ def _judge(
         move = undo
     state = move.get_state(number)
     row = move.rows.get(number) or Row(state, move.way)
-
     if row.lies == "parked":
         aside = judge_ends(bucket, plan, planned, Way.PARK, looks)
         if not any(place.may_be_here for place in aside):
