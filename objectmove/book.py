@@ -237,26 +237,24 @@ class Book:
             with suppress(StoreError):
                 if self._read_back():
                     return True
+                self._read_clock()  # our signature may have been too old
             if answer.code in UNMET:
                 return False
             if not self.is_conditional and answer.effect == "unknown":
                 # It may still take effect. Our claim stays, and keeps others out until then.
                 raise StoppedError(f"{self.key}: {answer.message}. Try again")
-            if answer.effect == "none" and self.is_conditional and answer.code != "NotSent":
-                self._read_clock()  # its signature may have been too old
         return False
 
     def _put(self, body: bytes) -> Answer:
-        """Send the state once: a conditional save signed afresh, any other with our stamp."""
+        """Send the state once: a conditional save signed afresh, any other like a change."""
         sent_at = self.clock.monotonic()
         put = Request("put", self.key, body=body)
-        date = self.stamp
         if self.is_conditional:
             put = replace(put, if_match=self._etag, if_absent=not self._etag)
-            date += timedelta(seconds=sent_at - self._stamped_at)
-        elif sent_at - self._stamped_at >= self.timing.expires_s:
-            return _TOO_OLD
-        (answer,) = self.bucket.send([put], signed_at=date, expires_s=self.timing.expires_s)
+            date = self.stamp + timedelta(seconds=sent_at - self._stamped_at)
+            (answer,) = self.bucket.send([put], signed_at=date, expires_s=self.timing.expires_s)
+        else:
+            (answer,) = self.send([put])
         if answer.effect == "done":
             elapsed = timedelta(seconds=self.clock.monotonic() - sent_at)
             self._note_saved(answer.etag, parse_time(answer.date) - elapsed, sent_at)

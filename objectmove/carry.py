@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -18,11 +17,10 @@ from chainlog import ChainedLog, LogError
 
 from .book import Book, Clock, Notice
 from .bucket import Answer, Look, Request, S3Bucket, Seen
-from .errors import StoppedError
-from .looks import DIRECTIONS, get_ends, judge, look_surely, scan
+from .looks import DIRECTIONS, get_ends, judge, judge_ends, look_aside, look_surely, scan
 from .plan import Abilities, Plan, PlanRow
 from .state import Lies, Move, Row, Way
-from .table import OPEN, Act, Direction, Place, Rule, State, decide
+from .table import OPEN, Act, Direction, Rule, State, decide
 
 #: The most rows in doubt at once; more while a person confirms that nobody takes them.
 WINDOW = 32
@@ -131,6 +129,7 @@ class Carrier:
     Attributes
     ----------
     already : how many rows a look of this run found at their destination
+    stopped : why nothing more is announced in this run
     unsure : rows whose ends must be looked at although they wait
     """
 
@@ -145,6 +144,7 @@ class Carrier:
 
     def __post_init__(self) -> None:
         self.already = 0
+        self.stopped = ""
         self.unsure: set[int] = set()
         self._seen: Look = {}
         self._most = STILL_WINDOW if self.still_since is not None else WINDOW
@@ -164,11 +164,13 @@ class Carrier:
     def carry(self) -> None:
         """Move the rows that wait: the first one alone, then window after window.
 
+        It is ``stopped`` when no row of a window moves, too many stay in doubt, or the state is
+        full.
+
         Raises
         ------
         StoppedError
-            When the first row of this run does not move, no row of a window does, too many stay in
-            doubt, the state is full, or our lock was lost.
+            When our lock was lost.
         MoversError
             When the worker is not paused any more.
         """
@@ -176,7 +178,10 @@ class Carrier:
         wanted: list[int] = []
         is_first = True
         while True:
-            batch = list(islice(queue, self._find_room()))
+            room = self._find_room()
+            if self.stopped:
+                return
+            batch = list(islice(queue, room))
             landed = [number for number in wanted if self.move.get_state(number) is State.LANDED]
             wanted = self._ask(batch)
             self._step([*wanted, *landed], is_fresh=self.move.way is Way.THERE)
@@ -187,7 +192,8 @@ class Carrier:
             stuck = [number for number in wanted if self.move.get_state(number) in _STUCK]
             if wanted and stuck == wanted:
                 first = self._get(stuck[0])
-                raise StoppedError(f"no object moved: {first.source}: {first.row.why}")
+                self.stopped = f"no object moved: {first.source}: {first.row.why}"
+                return
             is_first = is_first and not wanted
             done = self.move.next - self.move.start
             self.operator.progress(done, self.move.end - self.move.start)
@@ -199,16 +205,16 @@ class Carrier:
         if not at_source:
             return
         self.hold()
-        items = [self._get(number) for number in at_source]
         # Note what is known of orders before the worker sees the objects vanish.
-        texts = self.operator.evidence([item.planned for item in items])
-        for item, text in zip(items, texts, strict=True):
-            evidence = item.row.evidence or text[:300]
-            self._set(item, state=State.WAITING, way=Way.PARK, evidence=evidence)
+        texts = self.operator.evidence([self.plan.rows[number] for number in at_source])
+        for number, text in zip(at_source, texts, strict=True):
+            evidence = rows[number].evidence or text[:300]
+            row = replace(rows[number], state=State.WAITING, way=Way.PARK, evidence=evidence)
+            rows[number] = row
         self._resolve(at_source)
-        for number in at_source:
+        for number in self.move.find(State.WAITING):
             row = rows[number]
-            if row.state is State.WAITING:  # it cannot be parked
+            if row.way is Way.PARK:  # it cannot be parked
                 rows[number] = replace(row, state=row.answered, way=self.move.way)
         self._find_lying()
 
@@ -217,38 +223,31 @@ class Carrier:
 
         What could not be read may be there.
         """
-        items = [self._get(number) for number in self.move.find(State.UNPROVEN, State.TAKEN)]
-        ends = [get_ends(self.plan.header, item.planned, Way.PARK) for item in items]
-        self._seen = look_surely(self.bucket, list(sum(ends, ())))
+        rows = self.move.rows
         at_source = []
-        for item, (source, parked) in zip(items, ends, strict=True):
-            lies: Lies = "parked" if self._judge(item, parked).may_be_here else ""
-            if self._judge(item, source).may_be_here:
+        numbers = self.move.find(State.UNPROVEN, State.TAKEN)
+        for number, (source, parked) in look_aside(self.bucket, self.plan, numbers).items():
+            lies: Lies = "parked" if parked.may_be_here else ""
+            if source.may_be_here:
                 lies = "source"
-                at_source.append(item.number)
-            self._set(item, lies=lies)
+                at_source.append(number)
+            rows[number] = replace(rows[number], lies=lies)
         return at_source
 
     def stop(self, why: str) -> None:
         """Announce nothing more: rows that wait are left."""
         self.move.stopped = why
         self.move.end = self.move.next
-        self._change(State.WAITING, self.move.way, state=State.LEFT, why=why)
+        waiting = self.move.find(State.WAITING)
+        self._change(waiting, self.move.way, state=State.LEFT, why=why)
 
     def turn_round(self) -> None:
         """Judge what an undo left open as its release would, because nobody confirmed anything.
 
         A row whose copy is back, and whose object is where consumers take, stays released.
         """
-        for state in (State.DOUBTFUL, State.LANDED, State.DELETING):
-            self._change(state, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
-
-    def _change(self, old: State, going: Way, **changes: Any) -> None:
-        """Change all rows in a state that go a way."""
-        for number in self.move.find(old):
-            row = self.move.rows[number]
-            if row.way is going:
-                self.move.rows[number] = replace(row, **changes)
+        unended = self.move.find(State.DOUBTFUL, State.LANDED, State.DELETING)
+        self._change(unended, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
 
     def believe_log(self) -> None:
         """Count copies as landed of which this machine's log holds the answer.
@@ -260,10 +259,15 @@ class Carrier:
             for entry in self.operator.log(self.plan.id).scan():
                 if entry.kind == "landed" and entry.data["move"] == self.move.id:
                     landed.update(entry.data["rows"])
-        for number in landed.intersection(self.move.find(State.DOUBTFUL)):
+        landed.intersection_update(self.move.find(State.DOUBTFUL))
+        self._change(landed, self.move.way, state=State.LANDED)
+
+    def _change(self, numbers: Collection[int], going: Way, **changes: Any) -> None:
+        """Change those of some rows that go a way."""
+        for number in numbers:
             row = self.move.rows[number]
-            if row.way is self.move.way:
-                self.move.rows[number] = replace(row, state=State.LANDED)
+            if row.way is going:
+                self.move.rows[number] = replace(row, **changes)
 
     # --- windows ---
 
@@ -277,23 +281,17 @@ class Carrier:
         move.next = move.end
 
     def _find_room(self) -> int:
-        """Return how many more rows may be in doubt.
-
-        Raises
-        ------
-        StoppedError
-            When there is no room, and open rows cannot be closed.
-        """
-        if self.book.size_bytes > _MAX_STATE_BYTES:
-            text = "too many rows of this plan need an entry of their own: plan fewer, or --parts"
-            raise StoppedError(text)
-        in_doubt = self.move.find(*_IN_DOUBT)
-        if len(in_doubt) >= self._most:
+        """Return how many more rows may be in doubt; without room, the run is ``stopped``."""
+        if len(self.move.find(*_IN_DOUBT)) >= self._most:
             self.finish()
-            in_doubt = self.move.find(*_IN_DOUBT)
-        if len(in_doubt) >= self._most:
-            raise StoppedError(f"{len(in_doubt)} objects are in doubt")
-        return min(self._width, self._most - len(in_doubt))
+        in_doubt = len(self.move.find(*_IN_DOUBT))
+        if in_doubt >= self._most:
+            self.stopped = f"{in_doubt} objects are in doubt"
+        if self.book.size_bytes > _MAX_STATE_BYTES:
+            self.stopped = (
+                "too many rows of this plan need an entry of their own: plan fewer, or --parts"
+            )
+        return min(self._width, self._most - in_doubt)
 
     def _ask(self, numbers: Sequence[int]) -> list[int]:
         """Ask the caller about a release's rows; return those that may move now."""
@@ -332,7 +330,7 @@ class Carrier:
         """Return a row with what was planned."""
         row = self.move.rows[number]
         planned = self.plan.rows[number]
-        return _Item(number, row, planned, *get_ends(self.plan.header, planned, row.way))
+        return _Item(number, row, planned, *get_ends(self.plan, planned, row.way))
 
     def _set(self, item: _Item, **changes: Any) -> _Item:
         """Change what is stored of a row."""
@@ -394,10 +392,6 @@ class Carrier:
             sources = scan(self.bucket, header.source, sources)
         self._seen = {**assumed, **look_surely(self.bucket, keys), **sources, **destinations}
 
-    def _judge(self, item: _Item, key: str) -> Place:
-        """Say what the last look at a key means for a row."""
-        return judge(self.bucket, item.planned, self._seen, key)
-
     def _decide(self, item: _Item) -> Rule:
         """Ask the table about a row, by the last look."""
         row = item.row
@@ -412,33 +406,29 @@ class Carrier:
         state = row.state
         if direction is Direction.BACK and state is State.DELETING and not is_confirmed:
             state = State.LANDED  # someone may have taken the object before our delete
-        return decide(
-            direction=direction,
-            state=state,
-            source=self._judge(item, item.source),
-            destination=self._judge(item, item.to),
-        )
+        source, destination = judge_ends(self.bucket, self.plan, item.planned, row.way, self._seen)
+        return decide(direction=direction, state=state, source=source, destination=destination)
 
     def _close(self, item: _Item, state: State, why: str) -> None:
         """Note that a row came to an end on its way."""
         row = item.row
-        lies: Lies = ""
-        if state is not State.MOVED:
-            lies = "source" if self._judge(item, item.planned.key).is_here else ""
+        planned = item.planned
+        is_moved = state is State.MOVED
+        is_at_source = row.way is Way.FREE
+        if not is_moved:
+            is_at_source = judge(self.bucket, planned, self._seen, planned.key).is_here
+        lies: Lies = "source" if is_at_source else ""
         if row.way is Way.PARK:
-            state, why = row.answered, row.why
-        elif row.way is Way.FREE and state is State.MOVED:
-            state, why, lies = State.FREED, row.why, "source"
-        elif row.way is Way.FREE:  # its source is occupied, or the parked object has gone
-            state = State.UNPROVEN
-        elif row.way is not self.move.way:  # a row of an undo that was turned round
-            state = State.UNPROVEN if state is State.UNPROVEN else State.LEFT
+            state = row.answered
+            why = row.why
+        elif row.way is Way.FREE:  # else its source is occupied, or the parked object has gone
+            state = State.FREED if is_moved else State.UNPROVEN
+        elif row.way is not self.move.way and state is not State.UNPROVEN:
+            state = State.LEFT  # a row of an undo that was turned round
         if state is State.MOVED:
             del self.move.rows[item.number]
         else:
-            way = self.move.way
-            closed = replace(row, state=state, way=way, why=why, at=None, lies=lies)
-            self.move.rows[item.number] = closed
+            self._set(item, state=state, way=self.move.way, why=why, at=None, lies=lies)
 
     # --- requests ---
 
@@ -462,20 +452,29 @@ class Carrier:
             for item in (*sends, *deletes):  # nothing was sent: look again
                 self._set(item)
             return
-        requests: list[tuple[Request, Callable[[Answer], None]]]
-        requests = [(self._make_send(item), partial(self._note_sent, item)) for item in announced]
+        subjects = [[item] for item in announced]
+        requests = [
+            Request(
+                "copy" if item.row.state is State.DOUBTFUL else "rename",
+                item.to,
+                source=item.source,
+                if_match=self._find_etag(item),
+                if_absent=self._guards_copies,
+            )
+            for item in announced
+        ]
         is_bulk = self.abilities.conditional_bulk
         if self._guards_deletes and not is_bulk:
             for item in deleting:
+                subjects.append([item])
                 delete = Request("delete", item.source, if_match=self._find_etag(item))
-                requests.append((delete, partial(self._note_deleted, [item])))
+                requests.append(delete)
         elif deleting:
+            subjects.append(deleting)
             etags = {item.source: self._find_etag(item) if is_bulk else "" for item in deleting}
-            delete = Request("delete_many", keys=etags)
-            requests.append((delete, partial(self._note_deleted, deleting)))
+            requests.append(Request("delete_many", keys=etags))
         answers = self.book.send(
-            [request for request, _ in requests],
-            lambda index, answer: requests[index][1](answer),
+            requests, lambda index, answer: self._note(subjects[index], answer)
         )
         is_busy = any(answer.code in _OVERLOADED for answer in answers)
         self._width = max(1, self._width // 4) if is_busy else min(self._most, self._width * 4)
@@ -488,43 +487,22 @@ class Carrier:
         seen = self._seen.get(item.source)
         return seen.etag if seen is not None else item.planned.etag
 
-    def _make_send(self, item: _Item) -> Request:
-        """Return the request of a copy or a rename, bound to what the last look found."""
-        return Request(
-            "copy" if item.row.state is State.DOUBTFUL else "rename",
-            item.to,
-            source=item.source,
-            if_match=self._find_etag(item),
-            if_absent=self._guards_copies,
-        )
-
-    def _note_sent(self, item: _Item, answer: Answer) -> None:
-        """Note what the answer to a copy or a rename proves."""
-        is_done = answer.effect == "done"
-        state = item.row.state
-        if is_done and state is State.RENAMING:
-            self._close(item, State.MOVED, "")
-            return
-        if is_done and answer.etag == item.planned.etag:
-            state = State.LANDED  # a copy with another ETag is compared by a look
-        elif answer.effect == "none":
-            state = State.WAITING
-        self._set(item, state=state, why=_explain(answer))
-
-    def _note_deleted(self, items: Sequence[_Item], answer: Answer) -> None:
-        """Note what the answer to a delete proves; without a proof, the rows stay as they are."""
+    def _note(self, items: Sequence[_Item], answer: Answer) -> None:
+        """Note what an answer proves; without a proof, the rows stay as they are."""
         for item in items:
             code = answer.failed.get(item.source, "")
-            if answer.effect == "done" and not code:
+            is_done = answer.effect == "done" and not code
+            state = item.row.state
+            if is_done and state is not State.DOUBTFUL:  # renamed or deleted
                 self._close(item, State.MOVED, "")
-            else:
-                self._set(item, why=f"its source was not deleted: {code or _explain(answer)}")
+                continue
+            if is_done and answer.etag == item.planned.etag:
+                state = State.LANDED  # a copy with another ETag is compared by a look
+            elif answer.effect == "none" and state is not State.DELETING:
+                state = State.WAITING
+            self._set(item, state=state, why=code or f"{answer.code} {answer.message}".strip())
 
     def _log(self, kind: str, items: Sequence[_Item]) -> None:
         rows = [item.number for item in items]
         by = self.operator.name
         self.operator.note(self.plan.id, kind, move=self.move.id, rows=rows, by=by)
-
-
-def _explain(answer: Answer) -> str:
-    return f"{answer.code} {answer.message}".strip()

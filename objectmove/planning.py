@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 from .book import Book, Clock
 from .bucket import S3Bucket, Seen, is_key_supported
 from .errors import ForgottenError, LimitError, StoreError
-from .looks import look_surely, scan
-from .owned import make_explain
+from .looks import look_surely, make_explain, scan
 from .plan import (
     MAX_KEY_BYTES,
     Abilities,

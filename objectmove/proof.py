@@ -7,15 +7,13 @@ from typing import Any, NamedTuple
 
 from .bucket import Look, S3Bucket
 from .errors import NotNowError
-from .looks import DIRECTIONS, get_ends, judge, look_surely, scan
+from .looks import DIRECTIONS, judge_ends, look_surely, scan
 from .plan import Plan, PlanRow
 from .state import Row, Story, Way, read_state, read_story
-from .table import Place, Proof, State, decide
+from .table import Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
 _NAMED = 100
-#: Outcomes that are as planned.
-_AS_PLANNED = {Proof.IN_PLACE, Proof.GONE_AFTER_LANDED}
 _FOREIGN = "foreign_changed"
 
 
@@ -37,16 +35,7 @@ class MoveProof(NamedTuple):
     counts: dict[str, int]
     keys: dict[str, list[str]]
     taken_back_by: str
-    undo_until: datetime | None = None
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every planned object is in place, or was taken after our copy was confirmed.
-
-        After an undo, or if another key was written, no proof is complete.
-        """
-        lacking = {outcome for outcome, count in self.counts.items() if count}
-        return not self.taken_back_by and lacking <= _AS_PLANNED
+    undo_until: datetime | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the proof as JSON."""
@@ -118,15 +107,11 @@ def _judge(
         move = undo
     state = move.get_state(number)
     row = move.rows.get(number) or Row(state, move.way)
-
-    def look(way: Way) -> list[Place]:
-        """Return what is at both ends of a way."""
-        keys = get_ends(plan.header, planned, way)
-        return [judge(bucket, planned, looks, key) for key in keys]
-
-    if row.lies == "parked" and set(look(Way.PARK)) <= {Place.ABSENT, Place.OTHER}:
-        return "lost"
-    source, destination = look(row.way)
+    if row.lies == "parked":
+        aside = judge_ends(bucket, plan, planned, Way.PARK, looks)
+        if not any(place.may_be_here for place in aside):
+            return "lost"
+    source, destination = judge_ends(bucket, plan, planned, row.way, looks)
     direction = DIRECTIONS[row.way]
     rule = decide(direction=direction, state=state, source=source, destination=destination)
     if move.is_undo and state is State.MOVED and rule.proof is not Proof.DUPLICATED:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .bucket import S3Bucket, format_time
 from .plan import Plan
-from .state import BucketState, Move, Row, Story, read_state, read_stories
+from .state import BucketState, Move, Story, read_state, read_stories
 from .table import OPEN, State
 
 
@@ -26,7 +26,6 @@ class MoveResult:
     conflicts : those of them whose destination was taken by other content
     failed : ``key`` and ``reason`` of rows that were tried, and wait or are open
     unproven : keys of which nobody can know whether a consumer took the object
-    parked : keys of objects that are parked
     waiting : how many rows still wait or are open
     left : how many rows a new plan may move
     is_held : whether the worker is held
@@ -42,19 +41,12 @@ class MoveResult:
     conflicts: list[dict[str, str]] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
     unproven: list[str] = field(default_factory=list)
-    parked: list[str] = field(default_factory=list)
     waiting: int = 0
     left: int = 0
     is_held: bool = False
     stopped: str = ""
     in_reach: list[str] = field(default_factory=list)
     ways_on: list[str] = field(default_factory=list)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every row moved, and nobody is held for it any more."""
-        lists = (self.skipped, self.failed, self.unproven)
-        return not any((*lists, self.waiting, self.left, self.stopped, self.in_reach))
 
 
 _UNFINISHED = (State.WAITING, *OPEN)
@@ -77,7 +69,7 @@ def sum_up(
     part : only of this part; 0: of the whole plan
     in_reach : the plan of each key that the worker may ship twice
     """
-    move = story.last
+    move = story.undo or story.release
     numbers = range(*plan.get_range(part))
     counts: Counter[State] = Counter()
     for number in numbers:
@@ -96,33 +88,23 @@ def sum_up(
         ways_on=[f"resume {other}" for other in sorted({*in_reach.values()} - {plan.id})],
     )
     for piece in story.all:
+        is_last = piece.is_undo == move.is_undo
         for number in sorted(piece.rows.keys() & numbers):
-            _add(result, plan.rows[number].key, piece.rows[number], piece.is_undo == move.is_undo)
+            row = piece.rows[number]
+            told = {"key": plan.rows[number].key, "reason": row.why}
+            if row.state is State.UNPROVEN:
+                result.unproven.append(told["key"])
+            elif is_last and row.state in (State.SKIPPED, State.SHIPPED):
+                result.skipped.append(told)
+                if row.lies:  # it is where it was: something else is where it would go
+                    result.conflicts.append(told)
+            elif is_last and row.state in _UNFINISHED and row.why:
+                result.failed.append(told)
     if waiting or not part:
         result.ways_on.extend(list_ways_on(state, story))
     if not (result.ways_on or move.is_undo) and (result.left or result.skipped):
         result.ways_on.append("plan")
     return result
-
-
-def _add(result: MoveResult, key: str, row: Row, is_last: bool) -> None:
-    """Add a stored row to the lists of a result.
-
-    Parameters
-    ----------
-    is_last : whether the row is of the move that was carried out last
-    """
-    told = {"key": key, "reason": row.why}
-    if row.state is State.UNPROVEN:
-        result.unproven.append(key)
-    if row.lies == "parked":
-        result.parked.append(key)
-    if is_last and row.state in (State.SKIPPED, State.SHIPPED):
-        result.skipped.append(told)
-        if row.lies:  # it is where it was: something else is where it would go
-            result.conflicts.append(told)
-    elif is_last and row.state in _UNFINISHED and row.why:
-        result.failed.append(told)
 
 
 def list_ways_on(state: BucketState, story: Story) -> list[str]:
@@ -170,8 +152,8 @@ class Unfinished(NamedTuple):
     state: str
     rows: int
     way_on: str
-    held_by: str = ""
-    held_since: str = ""
+    held_by: str
+    held_since: str
 
 
 def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
@@ -190,14 +172,14 @@ def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
         ways_on = list_ways_on(read.state, story)
         if not ways_on:
             continue
-        move = story.unended or story.last
+        move = story.unended or story.undo or story.release
         rows = sum(piece.end - piece.next for piece in story.all)
         rows += len(story.list_rows(*_UNFINISHED, State.UNPROVEN))
         held = read.state.held
-        holder = {}
+        holder = ("", "")
         if held is not None and held.plan == move.plan:
-            holder = {"held_by": held.by, "held_since": format_time(held.since)}
+            holder = (held.by, format_time(held.since))
         state = "in doubt" if move.is_ended else "not finished"
-        found.append(Unfinished(move.id, move.by, state, rows, ways_on[0], **holder))
+        found.append(Unfinished(move.id, move.by, state, rows, ways_on[0], *holder))
     # A doubt is settled when nothing is unfinished any more.
     return sorted(found, key=lambda each: each.state == "in doubt")

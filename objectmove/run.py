@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Literal
 
 from .book import Book, Patience
 from .bucket import Request, S3Bucket, format_time
@@ -26,16 +28,16 @@ from .errors import (
     NotApprovedError,
     NotNowError,
     NotReadyError,
+    PlanError,
     RefusedError,
     StoppedError,
     StoreError,
 )
-from .looks import judge, scan
-from .owned import list_in_reach, make_explain
+from .looks import judge, make_explain, note_in_reach, scan
 from .plan import PLANS, Abilities, Plan
 from .probe import probe
 from .result import MoveResult, get_resume, sum_up
-from .settling import Doubt, answer_row, check_answers
+from .settling import Doubt, answer_row, choose_answers, digest_answers, list_doubts
 from .state import (
     Answer,
     Hold,
@@ -62,7 +64,7 @@ _PASSES = 2
 _HOLD_CHECK_S = 2.0
 
 
-@dataclass(slots=True)
+@dataclass
 class Run:
     """One run about one plan: one of its methods is called, once.
 
@@ -85,7 +87,6 @@ class Run:
 
     Attributes
     ----------
-    abilities : what the store honours now
     answers : a person's answers
     main : the bucket's state, while this run has its lock
     held_at : when the worker was last seen paused; None: this run does not hold it yet
@@ -98,7 +99,6 @@ class Run:
     is_strict: bool = False
     stop_here: bool = False
     part: int = 0
-    abilities: Abilities = field(init=False)
     main: Book = field(init=False)
     already: int = 0
     stopped: str = ""
@@ -108,36 +108,62 @@ class Run:
 
     # --- what a run is asked to do ---
 
-    def apply(self, approve: str) -> MoveResult:
-        """Carry out an approved release; go on with it if it was begun.
+    def carry_out(self, verb: Literal["apply", "resume", "undo"], approve: str = "") -> MoveResult:
+        """Begin a release or an undo, or go on with what is unfinished of a plan.
 
         Parameters
         ----------
-        approve : the plan's SHA-256, as the operator typed it
-
-        Notes
-        -----
-        Changes the planned objects and ``.runbook/``; undone by ``undo``.
-        """
-        return self._go_on("apply", approve, self.plan.sha256)
-
-    def resume(self) -> MoveResult:
-        """Go on with what is unfinished of a plan: its undo, else its release."""
-        return self._go_on("resume")
-
-    def undo(self, approve: str) -> MoveResult:
-        """Take a release back, from any machine: what moved and was not taken goes to its source.
-
-        Parameters
-        ----------
-        approve : ``plan.undo_approval``
+        verb : ``apply`` carries the release out; if it was begun, it goes on. ``undo`` takes the
+            release back, from any machine: what moved and was not taken goes to its source.
+            ``resume`` begins nothing, and goes on with the undo, else with the release
+        approve : of a release, the plan's SHA-256, as the operator typed it; of an undo,
+            ``plan.undo_approval``; of ``resume``, nothing
 
         Raises
         ------
         ExpiredError
-            When the time for an undo is over.
+            When the plan is too old, or the time for an undo is over.
+
+        Notes
+        -----
+        Changes the planned objects and ``.runbook/``; a release is undone by ``undo``.
         """
-        return self._go_on("undo", approve, self.plan.undo_approval)
+        approvals = {"apply": self.plan.sha256, "undo": self.plan.undo_approval}
+        needed = approvals.get(verb, "")
+        if approve != needed:
+            text = f"this does not approve to {verb} {self.plan.id}: {needed} does"
+            raise NotApprovedError(text, needed=needed)
+        may_begin = verb == "apply"
+        with self._open(may_begin=may_begin) as release:
+            undo = self.main.state.moves.get(self.plan.undo_id)
+            if undo is None and verb == "undo":
+                undo = self._make_undo(release)
+            needs_still = undo is not None and not undo.is_ended and not self.stop_here
+            if needs_still and self.still_since is None:
+                raise NotNowError(
+                    f"{self.plan.undo_id} is safe only while nothing consumes from "
+                    f"{self.plan.header.to}: stop the consumer, and confirm it with "
+                    "--consumer-stands-still",
+                    way_on=self._name_way_on(undo or release),
+                )
+            if undo is not None or not release.parts or self.stop_here:
+                return self._finish(release, undo)
+        numbers = [self.part] if self.part else range(1, len(release.parts) + 1)
+        ended = {}
+        for number in numbers:
+            try:
+                with self._make_book("short", number):
+                    pass  # wait for the lock of a run that was killed
+                ended[number] = self._work_part(number, may_begin=may_begin)
+            except HeldError as error:
+                if self.part:
+                    raise
+                self.stopped = str(error)  # another machine works on it
+        with self._open("long") as release, self._catching(release):
+            for number, is_ended in ended.items():
+                release.parts[number - 1].ended = is_ended
+            self._let_go()
+            return self._report()
 
     def settle(self, taken: Sequence[str], not_taken: Sequence[str], approve: str) -> MoveResult:
         """Carry out a person's answers: whether consumers took objects of which nobody can know.
@@ -152,21 +178,18 @@ class Run:
         NotApprovedError
             When the approval is of other answers, or something changed since.
         """
-        self._probe()
-        with self._open():
-            release = self._find_release(may_begin=False)
+        with self._open() as release:
             self._refuse_unfinished()
-            self.answers = check_answers(
-                self.bucket, self.plan, taken=taken, not_taken=not_taken, approve=approve
-            )
+            with suppress(PlanError):  # an object has gone since
+                doubts = list_doubts(self.bucket, self.plan)
+                self.answers = choose_answers(doubts, taken, not_taken)
+            needed = digest_answers(self.plan, self.answers)
+            if approve != needed:
+                text = "the approval is not of these answers, or something changed since"
+                way_on = f"settle {self.plan.id}"
+                raise NotApprovedError(f"{text}: look again", needed=needed, way_on=way_on)
             self.operator.note(self.plan.id, "answered", by=self.operator.name)
-            with self._catching(release):
-                self._carry_all(release)
-                undo = self.main.state.moves.get(self.plan.undo_id)
-                if undo is not None:
-                    self._carry_all(undo)
-                self._let_go()
-                return self._report()
+            return self._finish(release, self.main.state.moves.get(self.plan.undo_id))
 
     def resume_worker(self, approve: str) -> MoveResult:
         """Resume the worker that a plan holds, whatever may ship twice, if that is approved.
@@ -178,15 +201,14 @@ class Run:
         NotNowError
             When the worker is not held for the plan.
         """
-        self._probe()
-        with self._open():
-            release = self._find_release(may_begin=False)
+        with self._open() as release:
             held = self.main.state.held
             if held is None:
                 return self._report()
             if held.plan != self.plan.id:
                 raise NotNowError(f"the worker is held for {held.plan}", way_on="check")
-            keys = self._find_in_reach()
+            self.in_reach = note_in_reach(self.bucket, self.main.state)
+            keys = sorted(self.in_reach)
             needed = self.plan.digest("resume-worker", *keys)
             if keys and approve != needed:
                 some = ", ".join(keys[:10])
@@ -200,77 +222,45 @@ class Run:
                 self._end_hold(held)
             return self._report()
 
-    def _go_on(self, verb: str, approve: str = "", needed: str = "") -> MoveResult:
-        """Begin what a verb says, or go on with what is unfinished of a plan."""
-        if approve != needed:
-            text = f"this does not approve to {verb} {self.plan.id}: {needed} does"
-            raise NotApprovedError(text, needed=needed)
-        may_begin = verb == "apply"
-        self._probe()
-        with self._open():
-            release = self._find_release(may_begin=may_begin)
-            undo = self.main.state.moves.get(self.plan.undo_id)
-            if undo is None and verb == "undo":
-                undo = self._make_undo(release)
+    def _finish(self, release: Move, undo: Move | None) -> MoveResult:
+        """Go on with the release; before an undo goes on, end the release."""
+        with self._catching(undo or release):
+            self._carry_all(release, is_stop=self.stop_here or undo is not None)
             if undo is not None:
-                return self._take_back(release, undo)
-            if not release.parts or self.stop_here:
-                with self._catching(release):
-                    self._carry_all(release, is_stop=self.stop_here)
-                    self._let_go()
-                    return self._report()
-        numbers = [self.part] if self.part else range(1, len(release.parts) + 1)
-        ended = {}
-        for number in numbers:
-            try:
-                with self._make_book("short", number):
-                    pass  # wait for the lock of a run that was killed
-                ended[number] = self._work_part(number, may_begin=may_begin)
-            except HeldError as error:
-                if self.part:
-                    raise
-                self.stopped = str(error)  # another machine works on it
-        with self._open("long"):
-            release = self._find_release(may_begin=False)
-            with self._catching(release):
-                for number, is_ended in ended.items():
-                    release.parts[number - 1].ended = is_ended
-                self._let_go()
-                return self._report()
-
-    def _take_back(self, release: Move, undo: Move) -> MoveResult:
-        """End the release, and take back what moved."""
-        if not undo.is_ended and self.still_since is None and not self.stop_here:
-            raise NotNowError(
-                f"{undo.id} is safe only while nothing consumes from {self.plan.header.to}: stop "
-                "the consumer, and confirm it with --consumer-stands-still",
-                way_on=self._name_way_on(undo),
-            )
-        with self._catching(undo):
-            self._carry_all(release, is_stop=True)
-            if not release.is_ended:
-                raise StoppedError(f"{release.id} could not be finished: {self.stopped}")
-            if undo.id not in self.main.state.moves:
-                self._leave_unmoved(undo)
-            self._carry_all(undo, is_stop=self.stop_here)
+                if not release.is_ended:
+                    raise StoppedError(f"{release.id} could not be finished: {self.stopped}")
+                if undo.id not in self.main.state.moves:
+                    self._leave_unmoved(undo)
+                self._carry_all(undo, is_stop=self.stop_here)
             self._let_go()
             return self._report()
 
     # --- beginning ---
 
-    def _probe(self) -> None:
-        """Find out what the store honours now."""
+    @cached_property
+    def _abilities(self) -> Abilities:
+        """What the store honours now."""
         header = self.plan.header
-        self.abilities = probe(self.bucket, timing=header.timing, source=header.source)
+        return probe(self.bucket, timing=header.timing, source=header.source)
 
     @contextmanager
-    def _open(self, patience: Patience = "short") -> Iterator[Book]:
-        """Take the main lock; refuse a bucket that forgot this plan's state."""
+    def _open(self, patience: Patience = "short", *, may_begin: bool = False) -> Iterator[Move]:
+        """Take the main lock, and yield the release's move; make it if the release may begin.
+
+        Raises
+        ------
+        ForgottenError
+            When the bucket forgot this plan's state.
+        NotNowError, NotApprovedError, ExpiredError, NotReadyError
+            When the release may not begin or go on.
+        """
         with self._make_book(patience) as self.main:
             if self.main.state.id != self.plan.header.bucket_id:
                 text = f".runbook/ was removed since {self.plan.id} was made: plan again"
                 raise ForgottenError(text, way_on="plan")
-            yield self.main
+            if self.still_since is not None:
+                self.still_since = min(self.still_since, self.main.stamp)
+            yield self._find_release(may_begin=may_begin)
 
     def _make_book(self, patience: Patience, part: int = 0) -> Book:
         return Book(
@@ -280,19 +270,13 @@ class Run:
             self.operator.notice,
             plan=self.plan.id,
             by=self.operator.name,
-            is_conditional=self.abilities.conditional_put,
+            is_conditional=self._abilities.conditional_put,
             patience=patience,
             part=part,
         )
 
     def _find_release(self, *, may_begin: bool) -> Move:
-        """Return the release's move; make it if the release may begin.
-
-        Raises
-        ------
-        NotNowError, NotApprovedError, ExpiredError, NotReadyError
-            When it may not begin or go on.
-        """
+        """Return the release's move; make it if the release may begin."""
         plan = self.plan
         header = plan.header
         moves = self.main.state.moves
@@ -312,8 +296,7 @@ class Run:
             raise ExpiredError(f"{why}: plan again", way_on="plan")
         self._forget()
         move = self._make_move(plan.id, header.expires_at)
-        numbers = range(1, header.parts + 1)
-        move.parts = [Part(*plan.get_range(number)) for number in numbers]
+        move.parts = [Part() for _ in range(header.parts)]
         put = Request("put", PLANS + plan.sha256, body=plan.content)
         (answer,) = self.main.send([put])
         if answer.effect != "done":
@@ -321,14 +304,16 @@ class Run:
         moves[plan.id] = move
         return move
 
-    def _make_move(self, move_id: str, keep_until: datetime) -> Move:
+    def _make_move(self, move_id: str, keep_until: datetime, part: int = 0) -> Move:
+        start, end = self.plan.get_range(part)
         return Move(
             id=move_id,
             plan=self.plan.id,
             sha256=self.plan.sha256,
             by=self.operator.name,
-            start=0,
-            end=len(self.plan.rows),
+            start=start,
+            next=start,
+            end=end,
             keep_until=keep_until,
             is_undo=move_id != self.plan.id,
         )
@@ -338,7 +323,7 @@ class Run:
         header = self.plan.header
         if self.operator.clock.now() > header.expires_at:
             return f"{self.plan.id} expired at {format_time(header.expires_at)}"
-        if self.abilities != header.abilities:
+        if self._abilities != header.abilities:
             return f"the store does not honour what it did when {self.plan.id} was made"
         return ""
 
@@ -413,18 +398,16 @@ class Run:
             When somebody else works on it.
         """
         with ExitStack() as stack:
-            with self._open("long") as main:
-                move = self._find_release(may_begin=may_begin)
+            with self._open("long", may_begin=may_begin) as move:
                 part = move.parts[number - 1]
-                if part.ended and may_begin:
+                if part.ended and (may_begin or not part.begun):
                     return True
                 with self._catching(move):
                     self._hold()
                     book, piece = stack.enter_context(self._open_part(move, number))
                     part.begun = True
-                    self._begin(main, move)
-                    move.still_since = self._find_still(book)
-                    main.save()
+                    self._begin(move)
+                    self.main.save()
             with self._catching(move):
                 self._carry(book, piece)
         return piece.is_ended
@@ -438,9 +421,7 @@ class Run:
             if piece is None and part.begun:
                 raise ForgottenError(f"the state of part {number} of {move.id} was removed")
             if piece is None:
-                piece = self._make_move(move.id, move.keep_until)
-                piece.start = piece.next = part.start
-                piece.end = part.end
+                piece = self._make_move(move.id, move.keep_until, number)
                 book.state.moves[move.id] = piece
                 book.save()
             yield book, piece
@@ -452,7 +433,6 @@ class Run:
             yield
         except (MoveError, KeyboardInterrupt) as error:
             has_begun = move.announced_at is not None
-            moved = self._report().moved if isinstance(error, KeyboardInterrupt) else 0
             if not self.main.is_lost:
                 with suppress(MoveError, KeyboardInterrupt):
                     self._let_go()
@@ -463,9 +443,11 @@ class Run:
                     self.main.save()
             way_on = self._name_way_on(move)
             if isinstance(error, KeyboardInterrupt):
-                is_held = self.main.state.held is not None
                 raise InterruptedMoveError(
-                    moved, len(self.plan.rows), way_on=way_on, is_held=is_held
+                    self._report().moved if has_begun else 0,
+                    len(self.plan.rows),
+                    way_on=way_on,
+                    is_held=self.main.state.held is not None,
                 ) from error
             error.way_on = error.way_on or way_on
             is_failure = isinstance(error, RefusedError | StoreError)
@@ -473,76 +455,61 @@ class Run:
                 raise StoppedError(str(error), way_on=error.way_on) from error
             raise
 
-    def _find_still(self, book: Book) -> datetime | None:
-        """Return since when a person confirmed that nobody takes."""
-        return None if self.still_since is None else min(self.still_since, book.stamp)
-
     def _carry(self, book: Book, piece: Move, *, is_stop: bool = False) -> None:
         """Do all that can be done with the rows of a piece, and save it."""
-        for doubt, answer in self.answers.items():
-            row = piece.rows.get(doubt.number)
-            if row is not None and row.state is doubt.row.state:
-                piece.rows[doubt.number] = answer_row(row, doubt, answer)
-        since = self._find_still(book)
         carrier = Carrier(
             bucket=self.bucket,
             plan=self.plan,
             operator=self.operator,
             book=book,
             move=piece,
-            abilities=self.abilities,
-            still_since=since,
+            abilities=self._abilities,
+            still_since=self.still_since,
             hold=self._hold,
         )
         try:
             carrier.believe_log()
-            if piece.is_undo and since is None:
+            if piece.is_undo and self.still_since is None:
                 carrier.turn_round()
             if is_stop and not piece.is_ended:
                 carrier.stop("it was stopped by --stop-here")
+            for doubt, answer in self.answers.items():
+                row = piece.rows.get(doubt.number)
+                if row is not None and row.state is doubt.row.state:
+                    piece.rows[doubt.number] = answer_row(row, doubt, answer)
             carrier.finish()
             if not piece.is_ended:
                 self._hold()
                 self._check_rows(book, piece, carrier)
             if not piece.is_ended:
-                self._begin(book, piece)
-                piece.still_since = since
-                self._move_waiting(book, carrier)
+                self._begin(piece)
+                for _ in range(_PASSES):
+                    if not carrier.stopped:
+                        carrier.carry()
+                        carrier.finish()
             carrier.park()
-        except (StoppedError, MoversError) as error:
-            if book.is_lost or self.main.state.moves[piece.id].announced_at is None:
+        except MoversError as error:
+            if self.main.state.moves[piece.id].announced_at is None:
                 raise
-            self.stopped = str(error)
-        finally:
-            self.already += carrier.already
+            carrier.stopped = str(error)
+        self.already += carrier.already
+        self.stopped = carrier.stopped or self.stopped
         book.save()
         if piece.is_ended:
             self.operator.note(self.plan.id, "ended", move=piece.id)
 
-    def _move_waiting(self, book: Book, carrier: Carrier) -> None:
-        """Move the rows that wait, and go through what is open then."""
-        for _ in range(_PASSES):
-            try:
-                carrier.carry()
-            except StoppedError as error:
-                if book.is_lost:
-                    raise
-                self.stopped = str(error)
-            carrier.finish()
-            if self.stopped:
-                return
-
-    def _begin(self, book: Book, move: Move) -> None:
+    def _begin(self, move: Move) -> None:
         """Note when the first row of a move is announced: its time for an undo begins.
 
         From then on, only ``resume_worker`` ends the hold of an undo.
         """
         state = self.main.state
+        move.still_since = self.still_since
         if move.is_undo and state.held is not None:
             state.hold = replace(state.held, is_kept=True, plan=self.plan.id)
         if move.announced_at is None:
-            move.announced_at = book.stamp
-            until = book.stamp + timedelta(seconds=self.plan.header.undo_s)
+            move.announced_at = self.main.stamp
+            until = self.main.stamp + timedelta(seconds=self.plan.header.undo_s)
             move.keep_until = max(move.keep_until, until)
 
     def _name_way_on(self, move: Move) -> str:
@@ -552,18 +519,16 @@ class Run:
         """
         with suppress(MoveError):
             read = read_state(self.bucket)
-            if read is not None:
-                known = read.state.moves.get(move.id) or read.state.unfinished
-                if known is not None:
-                    return get_resume(known)
-        is_undo = move.is_undo or self.plan.undo_id in self.main.state.moves
-        if self._find_change() and not is_undo:
+            known = read and (read.state.moves.get(move.id) or read.state.unfinished)
+            if known:
+                return get_resume(known)
+        plan = self.plan
+        if move.is_undo or plan.undo_id in self.main.state.moves:
+            return f"undo {plan.id} --consumer-stands-still --approve {plan.undo_approval}"
+        if self._find_change():
             return "plan"
-        verb, approval = "apply", self.plan.sha256
-        if is_undo:
-            verb, approval = "undo", self.plan.undo_approval
-        still = " --consumer-stands-still" if is_undo or self.still_since else ""
-        return f"{verb} {self.plan.id}{still} --approve {approval}"
+        still = " --consumer-stands-still" if self.still_since else ""
+        return f"apply {plan.id}{still} --approve {plan.sha256}"
 
     # --- checks before the first announcement of a run ---
 
@@ -594,7 +559,7 @@ class Run:
                 raise DriftError(f"{why}. Nothing was changed; plan again", way_on="plan")
         if why:
             carrier.stop(why)
-            self.stopped = why
+            carrier.stopped = why
             return
         for number, text in changed.items():
             piece.rows[number] = Row(State.SKIPPED, why=text)
@@ -645,9 +610,10 @@ class Run:
         """
         hold = self.operator.hold
         now = self.operator.clock.monotonic()
-        if self.held_at is None and hold.holds:
-            self._pause()
-        elif self.held_at is not None and now - self.held_at < _HOLD_CHECK_S:
+        if self.held_at is None:
+            if hold.holds:
+                self._pause()
+        elif now - self.held_at < _HOLD_CHECK_S:
             return
         hold.check()
         self.held_at = now
@@ -704,20 +670,9 @@ class Run:
         move = state.moves.get(held.plan)
         is_working = move and move.parts and move.announced_at and not move.is_ended
         if held.plan == self.plan.id and not is_working:
-            keys = self._find_in_reach()
-            if not (keys or held.is_kept):
+            self.in_reach = note_in_reach(self.bucket, state)
+            if not (self.in_reach or held.is_kept):
                 self._end_hold(held)
-
-    def _find_in_reach(self) -> list[str]:
-        """Find the source keys where the worker may pick up what may ship twice."""
-        state = self.main.state
-        self.in_reach = list_in_reach(self.bucket, state)
-        for move in state.moves.values():
-            for number in move.find(State.UNPROVEN, State.TAKEN):
-                row = move.rows[number]
-                if move.plan == self.plan.id and self.plan.rows[number].key in self.in_reach:
-                    move.rows[number] = replace(row, lies=row.lies or "source")
-        return sorted(self.in_reach)
 
     def _end_hold(self, held: Hold) -> None:
         """Resume the worker, and note that the hold has ended.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
 from .bucket import S3Bucket
-from .errors import NotApprovedError, NotNowError, PlanError, StoreError
-from .looks import judge, look_surely
+from .errors import NotNowError, PlanError, StoreError
+from .looks import look_aside
 from .plan import Plan
 from .state import Answer, Row, Way, read_state, read_story
 from .table import Place, State
@@ -54,15 +53,11 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
         raise NotNowError(f"{plan.id} was never begun: nothing was moved")
     story = read_story(bucket, read.state, plan.id)
     rows = dict(story.list_rows(*_ANSWERABLE))
-    planned = {number: plan.rows[number] for number in sorted(rows)}
-    parked = {number: plan.header.get_parked_key(row.key) for number, row in planned.items()}
-    looks = look_surely(bucket, [*(row.key for row in planned.values()), *parked.values()])
+    places = look_aside(bucket, plan, sorted(rows))
     doubts = []
-    for number, row in planned.items():
-        source = judge(bucket, row, looks, row.key)
-        aside = judge(bucket, row, looks, parked[number])
-        if source.may_be_here or aside.may_be_here:
-            doubts.append(Doubt(number, row.key, rows[number], source, aside))
+    for number, (source, parked) in places.items():
+        if source.may_be_here or parked.may_be_here:
+            doubts.append(Doubt(number, plan.rows[number].key, rows[number], source, parked))
     return doubts
 
 
@@ -99,33 +94,6 @@ def digest_answers(plan: Plan, answers: Mapping[Doubt, Answer]) -> str:
     for doubt, answer in answers.items():
         lines.append("\t".join((doubt.key, answer, doubt.row.state, doubt.source, doubt.parked)))
     return plan.digest("settle", *lines)
-
-
-def check_answers(
-    bucket: S3Bucket,
-    plan: Plan,
-    *,
-    taken: Sequence[str],
-    not_taken: Sequence[str],
-    approve: str,
-) -> Mapping[Doubt, Answer]:
-    """Return the approved answers.
-
-    Raises
-    ------
-    NotApprovedError
-        When the approval is of other answers, or something changed since it was shown.
-    StoreError
-        When an object could not be read.
-    """
-    answers: dict[Doubt, Answer] = {}
-    with suppress(PlanError):  # an object has gone since
-        answers = choose_answers(list_doubts(bucket, plan), taken, not_taken)
-    needed = digest_answers(plan, answers)
-    if approve != needed:
-        text = "the approval is not of these answers, or something changed since: look again"
-        raise NotApprovedError(text, needed=needed, way_on=f"settle {plan.id}")
-    return answers
 
 
 def answer_row(row: Row, doubt: Doubt, answer: Answer) -> Row:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -72,8 +72,6 @@ class Row:
 class Part:
     """A range of a plan's rows that one machine carries out."""
 
-    start: int
-    end: int
     begun: bool = False
     ended: bool = False
 
@@ -228,8 +226,7 @@ class BucketState:
 _STATE = TypeAdapter(BucketState)
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """A state as it was read: its version, and the store's time of the answer."""
 
     state: BucketState
@@ -268,18 +265,18 @@ def find_holder(read: Read | None, spread_s: float) -> Lock | None:
 
 def check_old_releases(bucket: S3Bucket) -> None:
     """Refuse a bucket in which version 0.1 left a release unfinished."""
-    plans: dict[str, bool] = {}
+    begun = set()
+    ended = set()
     for seen in bucket.list_objects(OLD_RELEASES):
-        if seen.key == NEWER:
-            continue
         plan, _, name = seen.key.removeprefix(OLD_RELEASES).partition("/")
-        if name != "plan.jsonl":  # a plan alone was never begun
-            plans[plan] = name == "ended.json" or plans.get(plan, False)
-    for plan, is_ended in plans.items():
-        if not is_ended:
-            raise OldReleaseError(
-                f"{plan} was begun by version 0.1 and is not finished: finish it with version 0.1"
-            )
+        if name == "ended.json":
+            ended.add(plan)
+        elif name != "plan.jsonl" and seen.key != NEWER:  # a plan alone was never begun
+            begun.add(plan)
+    for plan in begun - ended:
+        raise OldReleaseError(
+            f"{plan} was begun by version 0.1 and is not finished: finish it with version 0.1"
+        )
 
 
 def get_part_key(plan: str, number: int) -> str:
@@ -287,8 +284,7 @@ def get_part_key(plan: str, number: int) -> str:
     return f".runbook/parts/{plan}-{number}.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
+class Story(NamedTuple):
     """All that was done about one plan.
 
     Attributes
@@ -305,11 +301,6 @@ class Story:
     def all(self) -> Sequence[Move]:
         """The pieces, and the undo."""
         return [*self.pieces, *([self.undo] if self.undo is not None else [])]
-
-    @property
-    def last(self) -> Move:
-        """What was done last."""
-        return self.undo or self.release
 
     @property
     def unended(self) -> Move | None:

@@ -9,10 +9,10 @@ the rules.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Direction(StrEnum):
@@ -129,30 +129,21 @@ class Rule(NamedTuple):
     proof: Proof
     reason: str
 
-    def list_cells(self) -> Iterator[tuple[Direction, State, Place, Place]]:
+    def list_cells(self) -> Iterator[tuple[str, ...]]:
         """Yield every cell that the rule decides."""
-        directions = list(Direction)
-        if self.direction != "any":
-            directions = [Direction(name) for name in self.direction.split("+")]
-        states = [State(name) for name in self.state.split("+")]
-        sources = _read_places(self.source)
-        destinations = _read_places(self.destination)
-        return product(directions, states, sources, destinations)
+        kinds = (Direction, State, Place, Place)
+        return product(*map(_read_names, self, kinds))
 
 
-_PLACES = {
-    "any": list(Place),
-    "here": [Place.SAME, Place.AGAIN],
-    "gone": [Place.OTHER, Place.ABSENT],
-}
+_PLACES = {"here": [Place.SAME, Place.AGAIN], "gone": [Place.OTHER, Place.ABSENT]}
 
 
-def _read_places(word: str) -> list[Place]:
-    """Return the places that a rule names for one end."""
-    places: list[Place] = []
-    for name in word.split("+"):
-        places += _PLACES.get(name) or [Place(name)]
-    return places
+def _read_names(column: Any, kind: Iterable[str]) -> list[str]:
+    """Return the values that a rule names in one column."""
+    names: list[str] = []
+    for name in column.split("+"):
+        names += kind if name == "any" else _PLACES.get(name, [name])
+    return names
 
 
 # Columns: direction, state, source, destination, act or state, proof, reason.
@@ -236,7 +227,7 @@ def _parse(line: str) -> Rule:
 
 RULES: tuple[Rule, ...] = tuple(_parse(line) for line in _TABLE.split("\n") if line)
 
-_BY_CELL: dict[tuple[Direction, State, Place, Place], Rule] = {}
+_BY_CELL: dict[tuple[str, ...], Rule] = {}
 for _rule in RULES:
     _BY_CELL.update(dict.fromkeys(_rule.list_cells(), _rule))
 

@@ -47,6 +47,7 @@ from .runbook import name_runbook
 from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
 
 __all__ = [
+    "OPEN",
     "TROUBLES",
     "FollowUp",
     "MoveGate",
@@ -67,12 +68,14 @@ _LIFETIME = timedelta(minutes=15)
 #: The most objects of a plan, unless the runbook's ``header`` says otherwise.
 _LIMIT_OBJECTS = 1000
 #: Outcomes of a proof that are as planned; for an undo; for a settling.
-_AS_PLANNED = ("in_place", "gone_after_landed")
-_AS_UNDONE = ("taken_back", "gone_after_landed", "skipped", "waiting", "settled_by_word")
+_AS_PLANNED = {"in_place", "gone_after_landed"}
+_AS_UNDONE = {"taken_back", "gone_after_landed", "skipped", "waiting", "settled_by_word"}
 _FOLLOW_UP = "objectmove/follow-up/1"
 PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
 #: Names of the numbers and lists in a run's facts that say what is not as planned.
 TROUBLES = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
+#: The facts of a run that show that something is left to do.
+OPEN = (*TROUBLES, "stopped")
 
 
 class MoveParameters(ChangeParameters):
@@ -505,9 +508,9 @@ class MoveGate:
         approve = inv.get_approval(plan)
         self.check_ready(inv, move, follow_up.action if isinstance(follow_up, FollowUp) else "move")
         if not isinstance(follow_up, FollowUp):
-            carry_out = methodcaller("apply", approve)
+            carry_out = methodcaller("carry_out", "apply", approve)
         elif follow_up.action == "undo":
-            carry_out = methodcaller("undo", approve)
+            carry_out = methodcaller("carry_out", "undo", approve)
         else:
             carry_out = methodcaller("settle", follow_up.taken, follow_up.not_taken, approve)
         return self._run(carry_out, inv, plan)
@@ -517,7 +520,7 @@ class MoveGate:
         parameters = get_parameters(inv, MoveParameters)
         if parameters.resume_worker:
             return self._run(methodcaller("resume_worker", parameters.approve), inv, plan)
-        return self._run(Run.resume, inv, plan)
+        return self._run(methodcaller("carry_out", "resume"), inv, plan)
 
     def _run(self, carry_out: Callable[[Run], MoveResult], inv: Any, plan: Plan) -> Effect:
         """Carry something out, and say what came of it."""
@@ -587,7 +590,7 @@ class MoveGate:
             parts.append(f"go on with: {ways_on[0]}")
         if changes:
             facts["hold"] = ", ".join(changes)
-        is_ok = not done.unproven if is_settling else done.is_complete
+        is_ok = not (done.unproven if is_settling else any(facts[name] for name in OPEN))
         return Effect("; ".join(parts), facts, is_ok=is_ok)
 
     # --- proof ---
@@ -611,10 +614,11 @@ class MoveGate:
         with inv.incident.keep_open() as may_write:
             if may_write:
                 write_json(path, {**head, **facts})
-        is_ok = found.is_complete
+        outcomes = {name for name, count in found.counts.items() if count}
+        is_ok = outcomes <= _AS_PLANNED and not found.taken_back_by
         follow_up = plan.content
         if isinstance(follow_up, FollowUp) and follow_up.action == "undo":
-            is_ok = not any(n for name, n in found.counts.items() if name not in _AS_UNDONE)
+            is_ok = outcomes <= _AS_UNDONE
         elif isinstance(follow_up, FollowUp):
             is_ok = not found.counts["unproven"]
         return Effect(_describe_proof(found), facts, is_ok=is_ok)

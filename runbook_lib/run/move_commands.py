@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..investigation import Investigation
 from ..model import ActionEntry, ActionPhase, Json, Progress, Verdict, format_time
-from ..moving import MoveGate, NotApprovedError, count_trouble
+from ..moving import OPEN, MoveGate, NotApprovedError, count_trouble
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
 from ..report import write_outputs
@@ -585,7 +585,7 @@ class MoveCommands:
             document[name] = count_trouble(result, name)
             reasons += result.get(name) or [] if name != "conflicts" else []
         way_on = tuple(result.get("ways_on", ()))
-        is_done = not any(result.get(name) for name in _OPEN)
+        is_done = not any(result.get(name) for name in OPEN)
         document |= {
             "schema": f"runbook/{command}/1",
             "incident": inv.incident.id,
@@ -620,10 +620,6 @@ class MoveCommands:
         A runbook overrides this method with one that first looks whether the change helped.
         """
         return {"report": str(write_outputs(inv.incident, self._sections))}
-
-
-#: The facts of a run that show that something is left to do.
-_OPEN = ("skipped", "failed", "unproven", "waiting", "left", "in_reach", "stopped")
 
 
 def _name_keys(keys: Sequence[str] | None) -> str:

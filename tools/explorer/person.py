@@ -143,17 +143,17 @@ class Desk:
             part=line.part,
         )
         if line.verb == "apply":
-            return moving.apply(planned.sha256)
+            return moving.carry_out("apply", planned.sha256)
         if line.verb == "undo":
             self.world.say("undo", "", planned.id)
-            return moving.undo(planned.undo_approval)
+            return moving.carry_out("undo", planned.undo_approval)
         if line.verb == "settle":
             return self._settle(process, planned, moving)
         if "--resume-worker" in line.flags:
             for key in self.world.goals[planned.id] if line.approval else ():
                 self.world.say("let_go", key, planned.id)
             return moving.resume_worker(line.approval)
-        return moving.resume()
+        return moving.carry_out("resume")
 
     def find_plan(self, process: Process, plan_id: str) -> Plan:
         """Return a plan from the machine's folder, else from the bucket."""
@@ -305,6 +305,7 @@ def is_begun(entries: Sequence[Any]) -> bool:
 def read_told(said: result.MoveResult, planned: Plan, part: int) -> Told:
     """Return what a result says, of a part or of all, as an audit reads it."""
     rows = planned.rows[slice(*planned.get_range(part))] if part else []
+    lists = (said.skipped, said.failed, said.unproven, said.in_reach)
     return Told(
         plan=planned.id,
         about=[row.key for row in rows],
@@ -313,7 +314,7 @@ def read_told(said: result.MoveResult, planned: Plan, part: int) -> Told:
         skipped=[told["key"] for told in said.skipped],
         unproven=said.unproven,
         open=said.waiting + said.left,
-        is_complete=said.is_complete,
+        is_complete=not any((*lists, said.waiting, said.left, said.stopped)),
         is_ended=not said.waiting,
         is_held=said.is_held,
     )

@@ -827,10 +827,12 @@ class Run:
             self._tell(f"no proof of {plan_id}", error)
             return
         self._tell(f"proof of {plan_id}", said)
+        outcomes = {outcome for outcome, count in said.counts.items() if count}
+        is_as_planned = outcomes <= {"in_place", "gone_after_landed"}
         told = audits.Told(
             plan=plan_id,
             moved=said.counts.get("in_place", 0) + said.counts.get("gone_after_landed", 0),
-            is_complete=said.is_complete,
+            is_complete=is_as_planned and not said.taken_back_by,
             taken_back=bool(said.taken_back_by),
         )
         self._find(audits.check_told(self.world, told, "the proof"))
