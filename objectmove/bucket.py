@@ -25,7 +25,7 @@ from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 from .errors import StoreError
-from .message import Message, Reach, Reply, Sink
+from .http import Connections, Message, Reach, Reply, Sink
 
 Texts = Mapping[str, str]
 
@@ -34,15 +34,6 @@ _ENCRYPTION = "x-amz-server-side-encryption"
 _CUSTOMER_KEY = "x-amz-server-side-encryption-customer-algorithm"
 ABSENCE_MARK = "x-amz-request-id"
 """A 404 that bears this header comes from the store, not from something in front of it."""
-#: A copy with headers of its own must repeat these headers of its source.
-_KEPT_HEADERS = {
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "content-type",
-    "expires",
-}
 REFUSED = {
     "AccessDenied",
     "AllAccessDisabled",
@@ -70,7 +61,7 @@ _SOURCES = {"copy": "x-amz-copy-source", "rename": "x-amz-rename-source"}
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of an object; ``etag`` is without quotes, ``last_modified`` is UTC."""
+    """One version of an object; ``etag`` is without quotes, ``last_modified`` has a zone."""
 
     key: str
     etag: str
@@ -91,9 +82,9 @@ class Version:
 class Seen(Version):
     """One object as a listing or a HEAD shows it; a HEAD gives its time in whole seconds.
 
-    A listing gives no ``metadata`` (names in small letters, without ``x-amz-meta-``) and no
-    ``headers``. An empty ``etag`` means that it has none: on the JuiceFS gateway, a copy may
-    have none if its source was deleted at that moment.
+    ``headers`` are those of the answer to a HEAD, and ``metadata`` (names in small letters, without
+    ``x-amz-meta-``) is a part of them; a listing gives neither. An empty ``etag`` means that it has
+    none: on the JuiceFS gateway, a copy may have none if its source was deleted at that moment.
     """
 
     metadata: Texts | None = None
@@ -125,7 +116,7 @@ class Request:
         object at ``source``, else the object at ``key``; empty: any ETag
     if_absent : of a copy, a rename and a put: do it only if nothing is at ``key``
     body : of a put
-    headers : of a put; of a copy, headers that replace the source's, metadata included
+    headers : of a put
     keys : of a bulk delete; the values are ETags as in ``if_match``
     query : of a get
     """
@@ -200,8 +191,6 @@ class S3Bucket(Reach):
     virtual_host: bool = False
 
     def __post_init__(self) -> None:
-        from .http import Connections  # imported late: its libraries take a while to load
-
         scheme = "https" if self.secure else "http"
         self.name = self.bucket
         self.url = f"{scheme}://{self.endpoint}"
@@ -233,11 +222,18 @@ class S3Bucket(Reach):
         while True:
             reply = self.fetch(Request("get", query=query), what)
             page = parse_xml(reply.body, "ListBucketResult")
-            if page is None:
+            if not page.tag:
                 raise StoreError(f"{what}: the answer is not a listing")
-            for seen in _read_objects(page):
-                if not seen.key.endswith("/"):
-                    yield seen
+            for item in page.iterfind("Contents"):
+                key = unquote_plus(_text(item, "Key"))
+                if key.endswith("/"):
+                    continue
+                yield Seen(
+                    key,
+                    _text(item, "ETag").strip('"'),
+                    int(_text(item, "Size") or 0),
+                    parse_time(_text(item, "LastModified")),
+                )
             if _text(page, "IsTruncated") != "true":
                 return
             token = _text(page, "NextContinuationToken")
@@ -256,8 +252,7 @@ class S3Bucket(Reach):
         failed : is filled: for each key that could not be read, the error
         """
         looks: Look = {}
-        heads = [partial(self._make_message, Request("head", key)) for key in keys]
-        replies = self._http.exchange(heads, resend=True)
+        replies = self._ask([Request("head", key) for key in keys])
         for key, reply in zip(keys, replies, strict=True):
             try:
                 looks[key] = self._find(key, reply)
@@ -272,37 +267,43 @@ class S3Bucket(Reach):
         A 404 without the store's mark may come from something in front of the store: then a
         listing decides.
         """
-        if reply.status == 200:
-            return _to_seen(key, reply.headers)
+        headers = reply.headers
         is_absent = reply.status == 404
-        if is_absent and ABSENCE_MARK not in reply.headers:
+        if is_absent and ABSENCE_MARK not in headers:
             # The key itself is the first that a listing can have with the key as prefix.
             first = next(self.list_objects(key, page_size=1), None)
             is_absent = first is None or first.key != key
         if is_absent:
             return None
-        raise _make_error(reply, f"read {key}")
+        if reply.status != 200:
+            raise _make_error(reply, f"read {key}")
+        etag = headers.get("etag", "").strip('"')
+        length = headers.get("content-length", "")
+        is_stores = bool(etag) or ABSENCE_MARK in headers
+        if not is_stores or not length.isdecimal():
+            raise StoreError(f"read {key}: the answer is not about an object")
+        metadata = {}
+        for name, text in headers.items():
+            if name.startswith(_META):
+                metadata[name.removeprefix(_META)] = text
+        at = parse_time(headers.get("last-modified", ""))
+        return Seen(key, etag, int(length), at, metadata, headers)
 
-    def _read(self, make: Callable[[], Message], sink: Sink | None = None) -> Reply:
-        """Return the answer to one read, whatever its status."""
-        (reply,) = self._http.exchange([make], resend=True, sink=sink)
-        return reply
+    def _ask(self, requests: Sequence[Request], sink: Sink | None = None) -> list[Reply]:
+        """Return the answers to reads, whatever their status."""
+        makers = [partial(self._make_message, request) for request in requests]
+        return self._http.exchange(makers, resend=True, sink=sink)
 
     def read_object(self, key: str) -> tuple[bytes, Seen, datetime] | None:
         """Return an object's content, its version, and the store's time of the answer.
 
         None when there is no such object.
         """
-        reply = self._read(partial(self._make_message, Request("get", key)))
+        (reply,) = self._ask([Request("get", key)])
         seen = self._find(key, reply)
         if seen is None:
             return None
         return reply.body, seen, parse_time(reply.headers.get("date", ""))
-
-    def read(self, key: str) -> bytes | None:
-        """Return an object's content; None when there is no such object."""
-        read = self.read_object(key)
-        return None if read is None else read[0]
 
     def read_hash(self, key: str, algorithm: str) -> str:
         """Return a hash of an object's content, which is read in parts."""
@@ -323,7 +324,7 @@ class S3Bucket(Reach):
         StoreError
             When the status is not 200.
         """
-        reply = self._read(partial(self._make_message, request), sink)
+        (reply,) = self._ask([request], sink)
         if reply.status != 200:
             raise _make_error(reply, what)
         return reply
@@ -342,7 +343,7 @@ class S3Bucket(Reach):
         StoreError
             When there is no answer.
         """
-        reply = self._read(partial(Message, "GET", path))
+        (reply,) = self._http.exchange([partial(Message, "GET", path)], resend=True)
         if reply.status < 1:  # NOT_SENT or NO_ANSWER
             raise _make_error(reply, f"GET {self.url}{path}")
         return reply
@@ -404,8 +405,6 @@ class S3Bucket(Reach):
             headers[name] = quote(f"/{self.name}/{request.source}", safe="/~")
         if request.if_match:
             headers[condition] = f'"{request.if_match}"'
-        if request.kind == "copy" and request.headers:
-            headers["x-amz-metadata-directive"] = "REPLACE"
         if request.kind == "rename":
             query = {"renameObject": ""}
         if request.keys:
@@ -483,35 +482,18 @@ def read_answer(request: Request, reply: Reply) -> Answer:
         case "put" | "rename", 200:
             is_done = not reply.body
         case "copy", 200:
-            result = parse_xml(reply.body, "CopyObjectResult")
-            if result is not None:
-                etag = _text(result, "ETag").strip('"')
-                is_done = etag != ""
+            etag = _text(parse_xml(reply.body, "CopyObjectResult"), "ETag").strip('"')
+            is_done = etag != ""
         case "delete_many", 200:
             result = parse_xml(reply.body, "DeleteResult")
-            if result is not None:
-                for item in result.iterfind("Error"):
-                    failed[_text(item, "Key")] = _text(item, "Code") or "Unknown"
-                is_done = failed.keys() <= request.keys.keys()
+            for item in result.iterfind("Error"):
+                failed[_text(item, "Key")] = _text(item, "Code") or "Unknown"
+            is_done = result.tag != "" and failed.keys() <= request.keys.keys()
     if is_done:
         return Answer("done", etag, failed=failed, date=reply.headers.get("date", ""))
     code, message = _parse_error(reply)
     is_refused = reply.status == Reply.NOT_SENT or (reply.status == 403 and code in REFUSED)
     return Answer("none" if is_refused else "unknown", code=code, message=message)
-
-
-def _read_objects(page: ET.Element) -> list[Seen]:
-    """Return the objects on a page of a listing."""
-    objects = []
-    for item in page.iterfind("Contents"):
-        seen = Seen(
-            key=unquote_plus(_text(item, "Key")),
-            etag=_text(item, "ETag").strip('"'),
-            size_bytes=int(_text(item, "Size") or 0),
-            last_modified=parse_time(_text(item, "LastModified")),
-        )
-        objects.append(seen)
-    return objects
 
 
 def _text(element: ET.Element, name: str) -> str:
@@ -526,25 +508,22 @@ def _parse_error(reply: Reply) -> tuple[str, str]:
     if reply.status == Reply.NO_ANSWER:
         return "NoAnswer", reply.error
     error = parse_xml(reply.body, "Error")
-    if error is None or not _text(error, "Code"):
-        return f"HTTP {reply.status}", ""
-    return _text(error, "Code"), _text(error, "Message")
+    return _text(error, "Code") or f"HTTP {reply.status}", _text(error, "Message")
 
 
-def parse_xml(body: bytes, root: str) -> ET.Element | None:
-    """Return the root element; None unless the body is XML and the root has this name.
+def parse_xml(body: bytes, root: str) -> ET.Element:
+    """Return the root element; one without a name unless the body is XML and the root has this one.
 
     All names are without their namespace.
     """
-    if body.lstrip()[:1] != b"<":
-        return None
+    nothing = ET.Element("")
     try:
         element = ET.fromstring(body)  # noqa: S314  # expat 2.4 and newer bounds entities
     except ET.ParseError:
-        return None
+        return nothing
     for each in element.iter():
         _, _, each.tag = each.tag.rpartition("}")
-    return element if element.tag == root else None
+    return element if element.tag == root else nothing
 
 
 def format_time(at: datetime) -> str:
@@ -553,7 +532,7 @@ def format_time(at: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Parse ISO 8601, or the form of HTTP headers, into UTC. A time without a zone is UTC.
+    """Parse ISO 8601, or the form of HTTP headers. A time without a zone is UTC.
 
     Raises
     ------
@@ -564,33 +543,7 @@ def parse_time(text: str) -> datetime:
         at = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
     except ValueError as error:
         raise StoreError(f"{text!r} is not a time") from error
-    if at.tzinfo is None:
-        return at.replace(tzinfo=UTC)
-    return at.astimezone(UTC)
-
-
-def _to_seen(key: str, headers: Texts) -> Seen:
-    """Return the object that the headers of an answer describe.
-
-    Raises
-    ------
-    StoreError
-        When the headers are not about an object.
-    """
-    etag = headers.get("etag", "").strip('"')
-    length = headers.get("content-length", "")
-    is_stores = bool(etag) or ABSENCE_MARK in headers
-    if not is_stores or not length.isdecimal():
-        raise StoreError(f"read {key}: the answer is not about an object")
-    metadata = {}
-    kept = {}
-    for name, text in headers.items():
-        if name.startswith(_META):
-            metadata[name.removeprefix(_META)] = text
-        if name in _KEPT_HEADERS or _ENCRYPTION in name:
-            kept[name] = text
-    at = parse_time(headers.get("last-modified", ""))
-    return Seen(key, etag, int(length), at, metadata, kept)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _make_error(reply: Reply, what: str) -> StoreError:

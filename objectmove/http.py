@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import ssl
 from base64 import b64encode
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
-from io import BufferedReader
-from socket import SHUT_RDWR, SocketIO, gaierror, socket
+from socket import SHUT_RDWR, gaierror, socket
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 from weakref import finalize
 
 import certifi
-
-from .message import Message, Reach, Reply, Sink
+from urllib3.util import wait_for_read
 
 #: How long a connection may have been idle.
 _IDLE_S = 2.0
@@ -32,34 +30,73 @@ _IDLE_S = 2.0
 _GRACE_S = 0.7
 _LATE = "no answer in time"
 
-
-class _Link(BufferedReader):
-    """An open connection; what the server sends after an answer stays in its buffer."""
-
-    used_at = 0.0
-
-    def __init__(self, sock: socket) -> None:
-        super().__init__(SocketIO(sock, "r"))
-        self.sock = sock
-        # Not ``__del__``: in a circle of references, the socket may be collected before it.
-        finalize(self, sock.close)
-
-    def close(self) -> None:
-        """Do nothing: each answer closes what it is read from."""
-
-    def look(self) -> bytes | None:
-        """Return a byte that nobody asked for; None when none came, empty at the end."""
-        self.sock.settimeout(0)
-        try:
-            return self.read(1)
-        except ssl.SSLWantReadError:
-            return None
-        except OSError:
-            return b""
+Sink = Callable[[bytes], Any]
+"""Takes the body of a reply in parts, as they come."""
 
 
-#: An ``HTTPConnection`` whose socket is None or a ``_Link``, and what must be held to use it.
-_Line = tuple[Any, Lock]
+class Message(NamedTuple):
+    """One request; ``target`` is the path with its query.
+
+    Each character of a header's text stands for one byte (Latin-1).
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for one request.
+
+    Attributes
+    ----------
+    status : the HTTP status; ``NOT_SENT`` when nothing left this machine, ``NO_ANSWER`` when no
+        whole answer came
+    headers : the keys are the headers' names in small letters
+    error : why there is no answer; empty when there is an answer
+    """
+
+    NOT_SENT = 0
+    NO_ANSWER = -1
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    error: str = ""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class Reach:
+    """How a server is reached.
+
+    Parameters
+    ----------
+    secure : whether to use TLS
+    ca_file : the certificates to trust; empty: certifi's list
+    proxy_url : ``http://[user:password@]host:port``; empty: no proxy
+    connect_s : the most seconds that connecting may take
+    read_s : the most seconds without a byte of the answer; an answer that no sink takes must be
+        complete within twice as long
+    connections : the most requests at a time
+    """
+
+    secure: bool = False
+    ca_file: str = ""
+    proxy_url: str = ""
+    connect_s: float = 2.0
+    read_s: float = 10.0
+    connections: int = 32
+
+
+@dataclass
+class _Line:
+    """A connection: one request at a time."""
+
+    http: Any
+    lock: Lock
+    used_at: float = -_IDLE_S
 
 
 class Connections:
@@ -68,7 +105,6 @@ class Connections:
     def __init__(self, host: str, reach: Reach) -> None:
         # Not ``reach`` itself: a bucket is one, and holds these connections.
         self._read_s = reach.read_s
-        self._whole_s = reach.connect_s + reach.read_s
         self._prefix = ""
         self._headers = {"host": host}
         login = {}
@@ -88,7 +124,8 @@ class Connections:
             http = make(proxy or host, timeout=reach.connect_s)
             if proxy and reach.secure:
                 http.set_tunnel(host, headers=login)
-            self._lines.append((http, Lock()))
+            finalize(self, http.close)
+            self._lines.append(_Line(http, Lock()))
 
     def exchange(
         self,
@@ -108,7 +145,7 @@ class Connections:
         resend : for reads only: a read is sent once more when its connection breaks, unless there
             is a ``sink``. After a time-out nothing more is sent, so that a silent server costs one
             time-out
-        sink : takes the body of a 200 in parts; the reply then has no body
+        sink : takes the body in parts; the reply then has none
 
         Raises
         ------
@@ -119,47 +156,45 @@ class Connections:
         Exception
             The error that ``take`` raised first.
         """
-        waiting = deque(range(len(messages)))
+        waiting = iter(range(len(messages)))
         replies: dict[int, Reply] = {}
         errors: list[BaseException] = []
         halt: list[str] = []  # why nothing more is sent; empty while messages are sent
         turn = Lock()
         ended = Event()
 
-        def work(http: Any, lock: Lock) -> None:
+        def work(line: _Line) -> None:
             """Send the messages that wait, one after the other."""
-            with suppress(IndexError):
-                while True:
-                    index = waiting.popleft()
-                    with lock:
-                        reply = self._send(http, messages[index], sink, halt)
-                        if resend and reply.error == _LATE:
-                            halt.append(_LATE)
-                        if resend and reply.status == Reply.NO_ANSWER and not (sink or halt):
-                            reply = self._send(http, messages[index], sink, halt)
-                    with turn:
-                        try:
-                            take(index, reply)
-                        except BaseException as error:  # noqa: BLE001
-                            errors.append(error)
-                            halt.append("stopped")
-                        replies[index] = reply
+            for index in waiting:
+                with line.lock:
+                    reply = self._send(line, messages[index], sink, halt)
+                    if resend and reply.error == _LATE:
+                        halt.append(_LATE)
+                    if resend and reply.status == Reply.NO_ANSWER and not (sink or halt):
+                        reply = self._send(line, messages[index], sink, halt)
+                with turn:
+                    try:
+                        take(index, reply)
+                    except BaseException as error:  # noqa: BLE001
+                        errors.append(error)
+                        halt.append("stopped")
+                    replies[index] = reply
             if len(replies) == len(messages):
                 ended.set()
 
         try:
             for line in self._lines[: len(messages) or 1]:
-                Thread(target=work, args=line, daemon=True).start()
+                Thread(target=work, args=[line], daemon=True).start()
             ended.wait()
         except BaseException:
             halt.append("interrupted")
             with suppress(KeyboardInterrupt):  # a second Ctrl-C ends the wait
                 ended.wait(_GRACE_S)
-            for http, _ in self._lines:
-                with suppress(AttributeError, OSError):
-                    socket.shutdown(http.sock.sock, SHUT_RDWR)
+            for line in self._lines:
+                with suppress(TypeError, OSError):
+                    socket.shutdown(line.http.sock, SHUT_RDWR)
             # The interrupt may have come before the first thread was started.
-            Thread(target=work, args=self._lines[0], daemon=True).start()
+            Thread(target=work, args=self._lines[:1], daemon=True).start()
             ended.wait()
             raise
         for error in errors:
@@ -168,36 +203,34 @@ class Connections:
 
     def _send(
         self,
-        http: Any,
+        line: _Line,
         make: Callable[[], Message],
         sink: Sink | None,
         halt: list[str],
     ) -> Reply:
         """Send one message once; return its reply. A failure is a reply, too."""
+        http = line.http
+        is_idle = monotonic() - line.used_at >= _IDLE_S
+        line.used_at = -_IDLE_S  # until an answer is read to its end
         status = Reply.NOT_SENT
         try:
             message = make()
             request = self._write(message)
-            link = http.sock
-            is_fresh = link and monotonic() - link.used_at < _IDLE_S and link.look() is None
-            if not (is_fresh or halt):
+            # What can be read is the end, or an answer that nobody asked for.
+            if not halt and (is_idle or wait_for_read(http.sock, timeout=0)):
                 http.close()
                 http.connect()
-                link = _Link(http.sock)
-                http.sock = link
+                http.sock.settimeout(self._read_s)
             if halt:
-                raise InterruptedError
-            link.sock.settimeout(self._read_s)
+                raise InterruptedError(halt[0])
             status = Reply.NO_ANSWER
-            link.sock.sendall(request)
-            return self._read(link, message.method, sink)
+            http.sock.sendall(request)
+            return self._read(line, message.method, sink)
         except BaseException as error:  # noqa: BLE001  # a sink may raise any
             http.close()
             text = " ".join(str(error).split()) or repr(error)
             if isinstance(error, TimeoutError):
                 text = _LATE
-            if halt:
-                text = halt[-1]
             if status == Reply.NOT_SENT and isinstance(error, TimeoutError | gaierror):
                 halt.append(text)
             return Reply(status, error=text)
@@ -208,7 +241,7 @@ class Connections:
         Raises
         ------
         ValueError
-            When it cannot be sent: it must be valid UTF-8, without more lines than headers.
+            When it cannot be sent: it must be Latin-1, without more lines than headers.
         """
         headers = {**self._headers, **message.headers}
         if message.method not in ("GET", "HEAD"):
@@ -216,12 +249,11 @@ class Connections:
         lines = [f"{message.method} {self._prefix}{message.target} HTTP/1.1"]
         lines += [f"{name}: {text}" for name, text in headers.items()]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        head.decode()
         if len(head.splitlines()) != len(lines) + 1:
             raise ValueError("a header has a line break")
         return head + message.body
 
-    def _read(self, link: _Link, method: str, sink: Sink | None) -> Reply:
+    def _read(self, line: _Line, method: str, sink: Sink | None) -> Reply:
         """Read an answer to its end.
 
         Raises
@@ -229,22 +261,19 @@ class Connections:
         ValueError
             When the answer cannot be trusted; says why.
         """
-        late_at = monotonic() + self._whole_s
-        while True:
-            response = HTTPResponse(link.sock, method=method)
-            response.fp = link
-            response.begin()
-            if response.status >= 200:  # others are informational, and the answer follows
-                break
+        late_at = monotonic() + 2 * self._read_s
+        response = HTTPResponse(line.http.sock, method=method)
+        response.begin()
         parts: list[bytes] = []
-        take = sink if sink and response.status == 200 else parts.append
+        take = sink or parts.append
         for part in iter(partial(response.read1, 1 << 16), b""):
             take(part)
             if monotonic() > late_at and not sink:
                 raise TimeoutError
-        if not response.chunked and response.length != 0:
-            raise ValueError("the answer has no length, or was cut off")
+        is_cut = not response.chunked and response.length != 0
+        if is_cut or response.status < 200:
+            raise ValueError("the answer has no length, was cut off, or does not come yet")
         if not response.will_close:
-            link.used_at = monotonic()
+            line.used_at = monotonic()
         headers = {name.lower(): text for name, text in response.getheaders()}
         return Reply(response.status, headers, b"".join(parts))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -29,10 +29,6 @@ from .bucket import S3Bucket, Version, format_time, is_key_supported
 from .errors import PlanError, StoreError
 
 PLANS = ".runbook/plans/"
-#: The most keys that a plan names for each reason why objects were left out.
-_SAMPLE_KEYS = 10
-#: The longest key of S3.
-MAX_KEY_BYTES = 1024
 #: For each ability, what an approver must know of a store that lacks it.
 _UNGUARDED = {
     "conditional_delete": "this store deletes without a condition: a file that is rewritten within "
@@ -105,14 +101,6 @@ class Timing(FrozenModel):
         return self.expires_s + self.effect_s + self.spread_s
 
 
-def describe_window(abilities: Abilities, timing: Timing) -> str:
-    """Say what the store's abilities leave unguarded, and for how many seconds."""
-    parts = [text for name, text in _UNGUARDED.items() if not getattr(abilities, name)]
-    parts.append(_NOT_PROMISED)
-    seconds = 2 + timing.fence_s  # a look may be 2 s old when a request that rests on it is sent
-    return "; ".join(parts).format(seconds=seconds)
-
-
 class PlanHeader(FrozenModel):
     """What the plan is about.
 
@@ -124,7 +112,6 @@ class PlanHeader(FrozenModel):
     limit_objects : the most objects that the plan, or each of its parts, may hold
     parts : into how many ranges of rows the plan is cut, for several machines; 0: one machine
     others : how everyone else is kept from moving objects
-    window : what the store's abilities leave unguarded
     selection : how the rows were chosen
     bucket_id : of the bucket's state when the plan was made
     parked : the prefix under which objects are parked
@@ -134,7 +121,7 @@ class PlanHeader(FrozenModel):
     excluded_sample : for each reason, a few keys of these objects
     """
 
-    format: Literal["objectmove/plan/6"] = Field("objectmove/plan/6", alias="schema")
+    format: Literal["objectmove/plan/7"] = Field("objectmove/plan/7", alias="schema")
     id: PlanId
     step: str
     endpoint: str
@@ -149,7 +136,6 @@ class PlanHeader(FrozenModel):
     parts: int = 0
     abilities: Abilities
     timing: Timing
-    window: str
     others: str
     selection: dict[str, str] = {}
     bucket_id: str
@@ -164,15 +150,21 @@ class PlanHeader(FrozenModel):
     def _check_prefixes(self) -> Self:
         """Refuse prefixes when one lies in another, or when one is not a prefix."""
         prefixes = (self.source, self.to, self.parked)
-        for number, prefix in enumerate(prefixes):
-            if not prefix.endswith("/") or not is_key_supported(prefix[:-1]):
-                raise PlanError(f"{prefix!r} is not a prefix: a prefix is a key that ends with '/'")
-            for other in prefixes[:number]:
-                if prefix.startswith(other) or other.startswith(prefix):
-                    raise PlanError(
-                        f"{other!r} and {prefix!r} overlap: a move onto itself would delete objects"
-                    )
+        for prefix in prefixes:
+            inside = [each for each in prefixes if each.startswith(prefix)]
+            if not prefix.endswith("/") or not is_key_supported(prefix[:-1]) or len(inside) > 1:
+                raise PlanError(
+                    f"{prefix!r} cannot be used: a prefix ends with '/', and no other one "
+                    "may lie in it"
+                )
         return self
+
+    @property
+    def window(self) -> str:
+        """What the store's abilities leave unguarded, and for how many seconds."""
+        parts = [text for name, text in _UNGUARDED.items() if not getattr(self.abilities, name)]
+        # A look may be 2 s old when a request that rests on it is sent.
+        return "; ".join([*parts, _NOT_PROMISED]).format(seconds=2 + self.timing.fence_s)
 
     def get_parked_key(self, key: str) -> str:
         """Return where the object with this source key is parked."""
@@ -206,21 +198,6 @@ class PlanRow(Version):
 _ROW = TypeAdapter(PlanRow)
 
 
-class Rows(Sequence[PlanRow]):
-    """The rows of a plan, each parsed when it is asked for; ``lines`` are those of the file."""
-
-    def __init__(self, lines: Sequence[bytes]) -> None:
-        self.lines = lines
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [_ROW.validate_json(line) for line in self.lines[index]]
-        return _ROW.validate_json(self.lines[index])
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A plan's file as it was read: exactly the bytes that were hashed are carried out."""
@@ -229,7 +206,7 @@ class Plan:
     content: bytes = field(repr=False)
     sha256: str
     header: PlanHeader
-    rows: Rows = field(repr=False)
+    rows: Sequence[PlanRow] = field(repr=False)
 
     @property
     def id(self) -> str:
@@ -257,44 +234,20 @@ class Plan:
         return count * max(0, part - 1) // parts, count * max(1, part) // parts
 
 
-def write_plan(
-    folder: Path,
-    header: PlanHeader,
-    rows: Sequence[PlanRow],
-    excluded: Mapping[str, Sequence[str]],
-) -> Plan:
-    """Write a plan under ``folder`` and return it.
-
-    Parameters
-    ----------
-    rows : in any order; the file has them by key
-    excluded : for each reason, the keys that were left out
-
-    Raises
-    ------
-    PlanError
-        When the file cannot be written.
-    """
+def build_plan(path: Path, header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
+    """Return the plan of these rows: its file has them by key, and their totals in its header."""
+    by_key = {row.key: row for row in rows}
+    ordered = [by_key[key] for key in sorted(by_key)]
     header = header.model_copy(
         update={
-            "objects": len(rows),
-            "bytes": sum(row.size_bytes for row in rows),
-            "oldest": min((row.age_start for row in rows), default=None),
-            "excluded": {why: len(keys) for why, keys in excluded.items()},
-            "excluded_sample": {why: tuple(keys[:_SAMPLE_KEYS]) for why, keys in excluded.items()},
+            "objects": len(ordered),
+            "bytes": sum(row.size_bytes for row in ordered),
+            "oldest": min((row.age_start for row in ordered), default=None),
         }
     )
-    ordered = sorted(rows, key=lambda row: row.key)
     lines = [_ROW.dump_json(row) for row in ordered]
-    plan = _make_plan(folder / f"{header.id}.jsonl", header, lines)
-    save_plan(plan)
-    return plan
-
-
-def _make_plan(path: Path, header: PlanHeader, lines: Sequence[bytes]) -> Plan:
-    """Return the plan of these lines, as this module writes it."""
     content = b"\n".join([header.model_dump_json(by_alias=True).encode(), *lines, b""])
-    return Plan(path, content, hashlib.sha256(content).hexdigest(), header, Rows(lines))
+    return Plan(path, content, hashlib.sha256(content).hexdigest(), header, ordered)
 
 
 def save_plan(plan: Plan) -> None:
@@ -323,33 +276,19 @@ def parse_plan(content: bytes, *, path: Path) -> Plan:
     """
     head, *lines = content.splitlines() or [b""]
     try:
-        plan = _make_plan(path, PlanHeader.model_validate_json(head), lines)
+        header = PlanHeader.model_validate_json(head)
+        plan = build_plan(path, header, map(_ROW.validate_json, lines))
         if plan.content != content:
             raise ValueError("it is not as `plan` writes it")
-        _check(plan)
+        for row in plan.rows:
+            to = header.to + row.key.removeprefix(header.source)
+            is_inside = row.key.startswith(header.source) and row.to == to
+            if not (is_inside and row.etag and is_key_supported(row.key)):
+                raise ValueError(f"{row.key!r} cannot be moved")
     except ValueError as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise PlanError(f"{path.name} is not a plan ({reason}). Make a new one.") from error
     return plan
-
-
-def _check(plan: Plan) -> None:
-    """Raise ``ValueError`` unless all rows are as this module writes them, and may be moved."""
-    header = plan.header
-    last = ""
-    size_bytes = 0
-    for row, line in zip(plan.rows, plan.rows.lines, strict=True):
-        rest = row.key.removeprefix(header.source)
-        if row.key != header.source + rest or row.to != header.to + rest:
-            raise ValueError(f"{row.key!r} is outside of the plan's prefixes")
-        if not row.etag or not is_key_supported(row.key):
-            raise ValueError(f"{row.key!r} cannot be moved")
-        if _ROW.dump_json(row) != line or row.key <= last:
-            raise ValueError(f"the line of {row.key!r} is not as `plan` writes it")
-        last = row.key
-        size_bytes += row.size_bytes
-    if (len(plan.rows), size_bytes) != (header.objects, header.bytes):
-        raise ValueError("its totals are not those of its rows")
 
 
 def fetch_plan(bucket: S3Bucket, plan_id: str, sha256: str) -> Plan:
@@ -360,7 +299,7 @@ def fetch_plan(bucket: S3Bucket, plan_id: str, sha256: str) -> Plan:
     StoreError
         When the bucket does not have these bytes.
     """
-    content = bucket.read(PLANS + sha256)
-    if content is None or hashlib.sha256(content).hexdigest() != sha256:
+    read = bucket.read_object(PLANS + sha256)
+    if read is None or hashlib.sha256(read[0]).hexdigest() != sha256:
         raise StoreError(f"the bucket does not have the bytes of {plan_id} any more")
-    return parse_plan(content, path=Path(f"{plan_id}.jsonl"))
+    return parse_plan(read[0], path=Path(f"{plan_id}.jsonl"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -12,25 +12,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .book import Book, Clock
-from .bucket import S3Bucket, Seen, is_key_supported
+from .bucket import S3Bucket, Seen, Texts, is_key_supported
 from .errors import ForgottenError, LimitError, StoreError
 from .looks import look_surely, make_explain, scan
 from .plan import (
-    MAX_KEY_BYTES,
-    Abilities,
     Plan,
     PlanHeader,
     PlanRow,
     Timing,
-    describe_window,
+    build_plan,
     fetch_plan,
-    write_plan,
+    save_plan,
 )
 from .probe import probe
-from .state import BucketState, read_state
+from .state import read_state
 
+#: The longest key of S3.
+MAX_KEY_BYTES = 1024
 #: The largest object that S3 copies in one request.
 MAX_COPY_BYTES = 5 * 1024**3
+#: The most keys that a plan names for each reason why objects were left out.
+_SAMPLE_KEYS = 10
 #: How many objects are judged at a time.
 _CHUNK = 1000
 
@@ -53,9 +55,6 @@ class Judgement(NamedTuple):
 Judge = Callable[[Sequence[Seen]], Sequence[Judgement]]
 """Takes up to a thousand objects, with metadata; returns judgements in the same order."""
 
-Begun = Mapping[str, Callable[[], Plan | None]]
-"""The plans of which this machine's log shows an announcement and no end; see ``list_begun``."""
-
 
 def allow_all(objects: Sequence[Seen]) -> Sequence[Judgement]:
     """Judge that each object may move, and has waited since its LastModified."""
@@ -67,10 +66,10 @@ def make_plan(
     *,
     header: Mapping[str, Any],
     folder: Path,
-    judge: Judge = allow_all,
-    match: str = "*",
-    first: int | None = None,
-    begun: Begun,
+    judge: Judge,
+    match: str,
+    first: int | None,
+    begun: Iterable[Plan],
     memory_removed: bool,
     clock: Clock,
 ) -> Plan:
@@ -84,6 +83,7 @@ def make_plan(
     folder : where the plan is written
     match : shell pattern for the key after the prefix; upper and lower case are the same
     first : plan only so many objects, in the order of the listing; None: all
+    begun : the plans of which this machine's log shows an announcement and no end
     memory_removed : plan objects although the bucket forgot what became of them: the plan's rows
         name the plan that had them
 
@@ -107,12 +107,29 @@ def make_plan(
     """
     timing = header.get("timing") or Timing()
     abilities = probe(bucket, timing=timing, source=header["source"])
-    state = _ensure_state(bucket, timing, abilities, header["made_by"], clock)
-    forgotten = _list_forgotten(state, begun)
+    read = read_state(bucket)
+    if read is not None:
+        state = read.state
+    else:
+        with Book(
+            bucket,
+            timing,
+            clock,
+            lambda _: None,
+            plan="a plan",
+            by=header["made_by"],
+            is_conditional=abilities.conditional_put,
+        ) as book:
+            state = book.state
+    forgotten: dict[str, Texts] = {}
+    for plan in begun:
+        if plan.id not in state.moves and plan.header.bucket_id != state.id:
+            for row in plan.rows:
+                forgotten[row.key] = {"memory_removed": plan.id}
     if forgotten and not memory_removed:
         raise ForgottenError(
-            f"the bucket forgot {', '.join(sorted(set(forgotten.values())))}: .runbook/ was "
-            f"removed meanwhile, and {len(forgotten)} of its files may have been taken",
+            f"the bucket forgot what became of {len(forgotten)} files: .runbook/ was removed "
+            "meanwhile, and they may have been taken",
             way_on="plan --memory-removed",
         )
     plan_header = PlanHeader.model_validate(
@@ -124,62 +141,40 @@ def make_plan(
             "bucket": bucket.name,
             "bucket_id": state.id,
             "abilities": abilities,
-            "window": describe_window(abilities, timing),
         }
     )
-    rows, excluded = _choose(
+    plan = _choose(
         bucket,
         plan_header,
+        folder,
         judge=judge,
         match=match.lower(),
         first=first,
         explain_held=make_explain(bucket, state),
         forgotten=forgotten,
     )
-    return write_plan(folder, plan_header, rows, excluded)
-
-
-def _ensure_state(
-    bucket: S3Bucket, timing: Timing, abilities: Abilities, made_by: str, clock: Clock
-) -> BucketState:
-    """Return what the bucket knows; where there is nothing, write it, so that there is an id."""
-    read = read_state(bucket)
-    if read is not None:
-        return read.state
-    with Book(
-        bucket,
-        timing,
-        clock,
-        lambda _: None,
-        plan="a plan",
-        by=made_by,
-        is_conditional=abilities.conditional_put,
-    ) as book:
-        return book.state
-
-
-def _list_forgotten(state: BucketState, begun: Begun) -> dict[str, str]:
-    """Return the keys whose fate the bucket forgot, each with the plan that had it."""
-    forgotten: dict[str, str] = {}
-    for plan_id, read in begun.items():
-        plan = read()
-        is_known = plan_id in state.moves or (plan and plan.header.bucket_id == state.id)
-        if plan is not None and not is_known:
-            forgotten.update(dict.fromkeys((row.key for row in plan.rows), plan_id))
-    return forgotten
+    save_plan(plan)
+    return plan
 
 
 def _choose(
     bucket: S3Bucket,
     header: PlanHeader,
+    folder: Path,
     *,
     judge: Judge,
     match: str,
     first: int | None,
     explain_held: Callable[[Seen], str],
-    forgotten: Mapping[str, str],
-) -> tuple[list[PlanRow], dict[str, list[str]]]:
-    """Return the rows of a move, and for each reason the keys of the objects that stay."""
+    forgotten: Mapping[str, Texts],
+) -> Plan:
+    """Return the plan of the objects that may move.
+
+    Parameters
+    ----------
+    explain_held : returns why other moves hold an object; empty when none does
+    forgotten : for each key whose fate the bucket forgot, the facts of its row
+    """
     limit = header.limit_objects * max(1, header.parts)
     rows: list[PlanRow] = []
     excluded: defaultdict[str, list[str]] = defaultdict(list)
@@ -199,24 +194,19 @@ def _choose(
             return "left_for_later"
         return explain_held(seen)
 
-    def list_candidates(listed: Sequence[Seen]) -> list[Seen]:
-        """Return the objects that no rule leaves out, with their metadata."""
-        keys = []
-        for seen in listed:
-            reason = explain(seen)
-            if reason:
-                excluded[reason].append(seen.key)
-            else:
-                keys.append(seen.key)
-        looks = look_surely(bucket, keys)
-        for key in keys:
-            if key not in looks:
-                excluded["unreadable"].append(key)
-        return [seen for seen in looks.values() if seen is not None]
+    def leave_out(key: str, reason: str) -> bool:
+        """Note why an object stays; return whether it does."""
+        if reason:
+            excluded[reason].append(key)
+        return reason != ""
 
     listing = bucket.list_objects(header.source)
     for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
-        candidates = list_candidates(chunk)
+        keys = [seen.key for seen in chunk if not leave_out(seen.key, explain(seen))]
+        looks = look_surely(bucket, keys)
+        for key in keys:
+            leave_out(key, "" if key in looks else "unreadable")
+        candidates = [seen for seen in looks.values() if seen is not None]
         for seen, judgement in zip(candidates, judge(candidates), strict=True):
             # Ask again: enough rows may be chosen by now.
             reason = judgement.exclude or explain(seen)
@@ -226,38 +216,35 @@ def _choose(
                     sha256 = bucket.read_hash(seen.key, "sha256")
                 except StoreError:
                     reason = "unreadable"
-            if reason:
-                excluded[reason].append(seen.key)
+            if leave_out(seen.key, reason):
                 continue
-            facts = dict(judgement.facts)
-            if seen.key in forgotten:
-                facts["memory_removed"] = forgotten[seen.key]
-            rows.append(
-                PlanRow(
-                    key=seen.key,
-                    etag=seen.etag,
-                    size_bytes=seen.size_bytes,
-                    last_modified=seen.last_modified,
-                    to=header.to + seen.key.removeprefix(header.source),
-                    age_start=judgement.age_start,
-                    facts=facts,
-                    sha256=sha256,
-                )
+            row = PlanRow(
+                key=seen.key,
+                etag=seen.etag,
+                size_bytes=seen.size_bytes,
+                last_modified=seen.last_modified,
+                to=header.to + seen.key.removeprefix(header.source),
+                age_start=judgement.age_start,
+                facts={**judgement.facts, **forgotten.get(seen.key, {})},
+                sha256=sha256,
             )
+            rows.append(row)
         if len(rows) > limit:
             raise LimitError(f"more would move than one plan may hold: {limit} objects")
-    # A destination is free, too, if the same content lies there, or if a run has to compare it.
     found = scan(bucket, header.to, [row.to for row in rows])
     free = []
     for row in rows:
         there = found.get(row.to)
-        if row.to not in found:
-            excluded["unreadable"].append(row.key)
-        elif there is None or row.sha256 or there.has_same_content(row):
+        # If a run has to compare the content, it may be the same.
+        if there is None or row.sha256 or there.has_same_content(row):
             free.append(row)
         else:
-            excluded["destination_taken"].append(row.key)
-    return free, excluded
+            leave_out(row.key, "destination_taken")
+    samples = {why: tuple(keys[:_SAMPLE_KEYS]) for why, keys in excluded.items()}
+    counts = {why: len(keys) for why, keys in excluded.items()}
+    update = {"excluded": counts, "excluded_sample": samples}
+    path = folder / f"{header.id}.jsonl"
+    return build_plan(path, header.model_copy(update=update), free)
 
 
 def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:

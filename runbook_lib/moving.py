@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -636,24 +636,16 @@ def _describe_target(move: plans.Plan) -> str:
     return f"{header.endpoint}/{header.bucket}: {header.source} → {header.to}"
 
 
-def list_begun(home: Path) -> dict[str, Callable[[], plans.Plan | None]]:
-    """Return the plans of which this machine's log shows a beginning and no end. Only reads."""
-    begun: dict[str, Callable[[], plans.Plan | None]] = {}
+def list_begun(home: Path) -> Iterator[plans.Plan]:
+    """Yield the plans of which this machine's log shows a beginning and no end. Only reads."""
     for folder in list_incidents(home):
-        for path in sorted((folder / "ledger").glob("*.jsonl")):
-            begun[path.stem] = partial(_read_begun, folder / "plans" / path.name, path)
-    return begun
-
-
-def _read_begun(path: Path, log: Path) -> plans.Plan | None:
-    """Return a plan that was begun here and has not ended here; None for any other."""
-    kinds = [entry.kind for entry in ChainedLog(log).scan()]
-    if [kind for kind in kinds if kind in ("begun", "ended")][-1:] != ["begun"]:
-        return None
-    try:
-        return plans.parse_plan(path.read_bytes(), path=path)
-    except (OSError, PlanError):
-        return None
+        for log in sorted((folder / "ledger").glob("*.jsonl")):
+            kinds = [entry.kind for entry in ChainedLog(log).scan()]
+            if [kind for kind in kinds if kind in ("begun", "ended")][-1:] != ["begun"]:
+                continue
+            path = folder / "plans" / log.name
+            with suppress(OSError, PlanError):
+                yield plans.parse_plan(path.read_bytes(), path=path)
 
 
 class _WatchedLog(ChainedLog):

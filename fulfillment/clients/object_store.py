@@ -142,7 +142,8 @@ class ObjectStore:
     def read(self, key: str) -> bytes | None:
         """Return an object's content; None when there is no such object."""
         with _client_errors():
-            return self._bucket.read(key)
+            read = self._bucket.read_object(key)
+            return None if read is None else read[0]
 
     def find_expiry_rules(self, prefix: str) -> list[str]:
         """Return the lifecycle rules that would, or may, remove objects under a prefix.
@@ -158,7 +159,7 @@ class ObjectStore:
             return []
         rules = parse_xml(reply.body, "LifecycleConfiguration")
         names = []
-        for rule in rules.iterfind("{*}Rule") if rules is not None else ():
+        for rule in rules.iterfind("{*}Rule"):
             places = ("{*}Filter/{*}Prefix", "{*}Filter/{*}And/{*}Prefix", "{*}Prefix")
             covered = "".join(rule.findtext(place) or "" for place in places)  # one place, or none
             is_on = rule.findtext("{*}Status") == "Enabled"

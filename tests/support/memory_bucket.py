@@ -175,10 +175,6 @@ class MemoryBucket:
     def _copy(self, request: Request, source: Stored) -> Answer:
         metadata = dict(source.info.metadata or {})
         content_type = source.info.headers.get("content-type", "")
-        if request.headers:
-            items = request.headers.items()
-            metadata = {n[len(_META) :]: v for n, v in items if n.startswith(_META)}
-            content_type = request.headers.get("content-type", "")
         etag = self.etag_of_copy or source.info.etag
         self._write(request.key, source.content, etag, metadata, content_type)
         return Answer("done", etag=etag)

@@ -6,7 +6,7 @@ simulation it is known who took what.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -198,6 +198,7 @@ class Desk:
             folder=_FOLDER,
             judge=_judge,
             match=match,
+            first=None,
             begun=list_begun(process.machine),
             memory_removed=memory_removed,
             clock=process.clock,  # type: ignore[arg-type]
@@ -287,12 +288,12 @@ def _judge(seen: Sequence[bucket.Seen]) -> list[planning.Judgement]:
     return [planning.Judgement("", one.last_modified) for one in seen]
 
 
-def list_begun(machine: Machine) -> Mapping[str, Callable[[], Plan]]:
+def list_begun(machine: Machine) -> list[Plan]:
     """Return the plans that a machine announced and did not end, by its logs."""
-    begun = {}
+    begun = []
     for plan_id, disk in machine.folder.disks.items():
         if plan_id in machine.folder.plans and is_begun(disk.entries):
-            begun[plan_id] = partial(machine.folder.plans.__getitem__, plan_id)
+            begun.append(machine.folder.plans[plan_id])
     return begun
 
 

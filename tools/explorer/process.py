@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from chainlog import GENESIS, Entry, LogError
 
 from . import wire
-from .engine import bucket, errors, message
+from .engine import bucket, errors, http
 from .wire import Call, to_datetime
 from .world import EFFECT_MS, OURS, SPREAD_MS, Event, Machine, Sending, World
 
@@ -46,13 +46,13 @@ _LOOK_OPTIONS = " ".join(LOOK_FATES)
 _OVERSLEPT_S = 33.0
 _REQUEST_MS, _READ_MS, _TIMEOUT_MS, _REPLAY_MS = 4, 2, 10_000, 3_000
 
-Reply = message.Reply
+Reply = http.Reply
 _NOT_SENT = Reply(Reply.NOT_SENT, error="connection refused")
 _INTERRUPTED = Reply(Reply.NOT_SENT, error="interrupted")
 _SILENT = Reply(Reply.NO_ANSWER, error="no answer in time")
 _NOT_ASKED = Reply(Reply.NOT_SENT, error="no answer in time")
 #: Fates in which the request does not reach the store, or has no effect there.
-_WITHOUT_EFFECT: Mapping[str, message.Reply] = {
+_WITHOUT_EFFECT: Mapping[str, http.Reply] = {
     "refused": _NOT_SENT,
     "dropped": wire.UNAVAILABLE,
     # MinIO takes its rename back before it answers so: nobody sees it
@@ -60,11 +60,11 @@ _WITHOUT_EFFECT: Mapping[str, message.Reply] = {
     **wire.ROUTER,
 }
 #: Fates in which it takes effect at once, and something else is answered.
-_OTHER_ANSWER: Mapping[str, message.Reply] = {
+_OTHER_ANSWER: Mapping[str, http.Reply] = {
     "lost": wire.NO_ANSWER,
     "router-after": wire.ROUTER["router-404"],
 }
-_BLIND: Mapping[str, message.Reply] = {
+_BLIND: Mapping[str, http.Reply] = {
     "blind": wire.NO_ANSWER,
     "silent": _SILENT,
     **wire.ROUTER,
@@ -315,7 +315,7 @@ def _make_settings(name: str) -> dict[str, Any]:
     return vars(made)
 
 
-_reads: dict[tuple[object, ...], message.Message] = {}
+_reads: dict[tuple[object, ...], http.Message] = {}
 """Every read that was asked, and its message: runs have nearly all of them in common."""
 
 
@@ -329,7 +329,7 @@ class SimBucket(bucket.S3Bucket):
 
     def _make_message(
         self, request: bucket.Request, at: datetime | None = None, expires_s: int = 900
-    ) -> message.Message:
+    ) -> http.Message:
         """Return a message; a read's is made once, since nothing depends on its signature."""
         if at is not None:
             return super()._make_message(request, at, expires_s)
@@ -367,12 +367,12 @@ class SimConnections:
 
     def exchange(
         self,
-        messages: Sequence[Callable[[], message.Message]],
-        take: Callable[[int, message.Reply], None] = lambda _index, _reply: None,
+        messages: Sequence[Callable[[], http.Message]],
+        take: Callable[[int, http.Reply], None] = lambda _index, _reply: None,
         *,
         resend: bool = False,
-        sink: message.Sink | None = None,
-    ) -> list[message.Reply]:
+        sink: http.Sink | None = None,
+    ) -> list[http.Reply]:
         """Send messages one by one, changes in the order that the director wants."""
         process, world = self._process, self._world
         process.touch()
@@ -428,7 +428,7 @@ class SimConnections:
         chosen = self._process.choose("order", keys, " ".join(orders))
         return orders.get(chosen, places)
 
-    def _read(self, call: Call) -> message.Reply:
+    def _read(self, call: Call) -> http.Reply:
         process, keys = self._process, call.touched
         process.begin(call.verb, keys)
         self._world.advance(_READ_MS)
@@ -442,7 +442,7 @@ class SimConnections:
             process.see_gone(keys)
         return self._world.read(call)
 
-    def _change(self, call: Call, sending: Sending) -> message.Reply:
+    def _change(self, call: Call, sending: Sending) -> http.Reply:
         process, world, keys = self._process, self._world, call.touched
         process.begin(call.kind, keys)
         options = _COPY_OPTIONS if call.source else _CHANGE_OPTIONS
@@ -482,7 +482,7 @@ class SimConnections:
         ms = EFFECT_MS - 100
         if fate == "slow":
             source = world.find_source(call) if call.source else None
-            if isinstance(source, message.Reply):
+            if isinstance(source, http.Reply):
                 return
             captured = source if call.kind == "copy" else None
         else:

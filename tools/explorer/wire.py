@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from .engine import message
+from .engine import http
 
 CHANGES = ("copy", "rename", "put", "delete", "delete_many")
 EPOCH = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
@@ -34,10 +34,10 @@ _STATUS = {
     "SlowDown": 503,
 }
 
-Reply = message.Reply
+Reply = http.Reply
 
 #: What something between us and the store makes up: nothing here bears the store's request id.
-ROUTER: Mapping[str, message.Reply] = MappingProxyType(
+ROUTER: Mapping[str, http.Reply] = MappingProxyType(
     {
         "router-200": Reply(200, {"content-type": "text/html"}, b"<html>Log in</html>"),
         "router-403": Reply(403, {"content-type": "text/html"}, b"<html>Forbidden</html>"),
@@ -154,7 +154,7 @@ def sign(query: Mapping[str, str], at: datetime, expires_s: int) -> str:
     return f"{''.join(parts)}date={(at - EPOCH) // _SECOND}&expires={expires_s}"
 
 
-def read_message(sent: message.Message, bucket: str) -> tuple[Call, int]:
+def read_message(sent: http.Message, bucket: str) -> tuple[Call, int]:
     """Read a message whose query ``sign`` made; return the call, and when it expires, in ms.
 
     Raises
@@ -245,7 +245,7 @@ def _read_keys(body: bytes) -> dict[str, str]:
 
 def answer(
     status: int, store_ms: int, body: str | bytes = b"", headers: Mapping[str, str] | None = None
-) -> message.Reply:
+) -> http.Reply:
     """Return an answer of the store itself: it bears its request id."""
     content = body.encode() if isinstance(body, str) else body
     told = {
@@ -260,7 +260,7 @@ def answer(
     return Reply(status, told, content)
 
 
-def answer_error(code: str, store_ms: int, *, key: str = "", text: str = "") -> message.Reply:
+def answer_error(code: str, store_ms: int, *, key: str = "", text: str = "") -> http.Reply:
     """Return an error of the store."""
     body = f"<Error><Code>{code}</Code><Message>{text}</Message><Key>{escape(key)}</Key></Error>"
     return answer(_STATUS[code], store_ms, body)
@@ -269,7 +269,7 @@ def answer_error(code: str, store_ms: int, *, key: str = "", text: str = "") -> 
 SLOW_DOWN = answer_error("SlowDown", 0, text="Please reduce your request rate")
 
 
-def answer_object(version: Version, store_ms: int, *, is_head: bool) -> message.Reply:
+def answer_object(version: Version, store_ms: int, *, is_head: bool) -> http.Reply:
     """Return an object, LastModified in whole seconds; of a HEAD without its content."""
     headers = {
         "etag": f'"{version.etag}"',
@@ -282,7 +282,7 @@ def answer_object(version: Version, store_ms: int, *, is_head: bool) -> message.
     return answer(200, store_ms, b"" if is_head else version.body, headers)
 
 
-def answer_copy(made: Version, store_ms: int) -> message.Reply:
+def answer_copy(made: Version, store_ms: int) -> http.Reply:
     """Return what a copy made."""
     inner = (
         f"<LastModified>{_write_iso(made.at_ms)}</LastModified><ETag>&#34;{made.etag}&#34;</ETag>"
@@ -291,7 +291,7 @@ def answer_copy(made: Version, store_ms: int) -> message.Reply:
     return answer(200, store_ms, body)
 
 
-def answer_deletes(failed: Mapping[str, str], store_ms: int) -> message.Reply:
+def answer_deletes(failed: Mapping[str, str], store_ms: int) -> http.Reply:
     """Return what became of a quiet bulk delete: error code by key, of what failed."""
     errors = "".join(
         f"<Error><Key>{escape(key)}</Key><Code>{code}</Code></Error>"

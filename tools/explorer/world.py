@@ -14,7 +14,7 @@ from typing import Any, Literal
 from chainlog import Entry
 
 from . import wire
-from .engine import message
+from .engine import http
 from .wire import Call, Version
 
 #: G and S: the most that an effect may come after its acceptance, and clocks of nodes differ.
@@ -289,7 +289,7 @@ class World:
 
     # --- the store ---
 
-    def read(self, call: Call) -> message.Reply:
+    def read(self, call: Call) -> http.Reply:
         """Answer a request that only reads."""
         if call.kind == "list":
             return wire.answer(200, self.store_ms, self._list(call))
@@ -318,7 +318,7 @@ class World:
 
     def carry_out(
         self, call: Call, sending: Sending, captured: Version | None = None
-    ) -> message.Reply:
+    ) -> http.Reply:
         """Let a request that was accepted take effect, and answer."""
         if call.kind == "copy":
             return self._copy(call, sending, captured)
@@ -349,13 +349,13 @@ class World:
         """Tell whether the store accepts no more what was signed then."""
         return self.store_ms > sending.expires_at_ms
 
-    def refuse_late(self, call: Call) -> message.Reply:
+    def refuse_late(self, call: Call) -> http.Reply:
         """Answer a request that has expired."""
         if call.kind == "delete_many":
             return wire.answer_deletes(dict.fromkeys(call.keys, "AccessDenied"), self.store_ms)
         return self._refuse("AccessDenied", call.key, "Request has expired")
 
-    def find_source(self, call: Call) -> Version | message.Reply:
+    def find_source(self, call: Call) -> Version | http.Reply:
         """Return what a copy or a rename would take, or why it does not."""
         source = self.objects.get(call.source)
         if source is None:
@@ -364,11 +364,11 @@ class World:
             return self._refuse("PreconditionFailed", call.key)
         return source
 
-    def answer_ghost(self, call: Call) -> message.Reply:
+    def answer_ghost(self, call: Call) -> http.Reply:
         """Answer as the gateway does when a copy was taken before it looked at it."""
         return self._refuse("NoSuchKey", call.key)
 
-    def _refuse(self, code: str, key: str, text: str = "") -> message.Reply:
+    def _refuse(self, code: str, key: str, text: str = "") -> http.Reply:
         return wire.answer_error(code, self.store_ms, key=key, text=text)
 
     def _replay(self, call: Call, sending: Sending) -> None:
@@ -377,7 +377,7 @@ class World:
             self.has_replayed = True
             self.carry_out(call, replace(sending, is_replay=True))
 
-    def _put(self, call: Call, sending: Sending) -> message.Reply:
+    def _put(self, call: Call, sending: Sending) -> http.Reply:
         old = self.objects.get(call.key)
         if self.is_strict and call.if_match and old is None:
             return self._refuse("NoSuchKey", call.key)
@@ -397,9 +397,9 @@ class World:
         self._store(call.key, made)
         return wire.answer(200, self.store_ms, b"", {"etag": f'"{made.etag}"'})
 
-    def _copy(self, call: Call, sending: Sending, captured: Version | None) -> message.Reply:
+    def _copy(self, call: Call, sending: Sending, captured: Version | None) -> http.Reply:
         source = captured or self.find_source(call)
-        if isinstance(source, message.Reply):
+        if isinstance(source, http.Reply):
             return source
         if call.if_absent and self.is_strict and call.key in self.objects:
             return self._refuse("PreconditionFailed", call.key)
@@ -414,7 +414,7 @@ class World:
         self._store(call.key, made, sending)
         return wire.answer_copy(made, self.store_ms)
 
-    def _rename(self, call: Call, sending: Sending) -> message.Reply:
+    def _rename(self, call: Call, sending: Sending) -> http.Reply:
         """Move an object in one step: it keeps ETag, LastModified and metadata.
 
         A store that does not know renames refuses, or takes the request for a put without content.
@@ -424,7 +424,7 @@ class World:
         if self.kind == "loose":
             return self._put(call, sending)
         source = self.find_source(call)
-        if isinstance(source, message.Reply):
+        if isinstance(source, http.Reply):
             return source
         if call.if_absent and call.key in self.objects:
             return self._refuse("PreconditionFailed", call.key)
