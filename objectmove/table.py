@@ -192,7 +192,8 @@ back+aside doubtful+landed+deleting here here DELETE DUPLICATED the copy is ther
 back+aside doubtful+landed+deleting here other SKIPPED CHANGED_BY_OTHERS other content is where it would go, so it stays
 back+aside doubtful+landed+deleting here unknown LOOK UNPROVEN no source is deleted before a look found the copy
 back doubtful+landed gone here UNPROVEN CHANGED_BY_OTHERS someone took the source: our copy must not ship
-back doubtful+landed gone gone SHIPPED GONE_AFTER_LANDED someone took it, and no copy of ours is left
+back doubtful gone gone SHIPPED GONE_AFTER_LANDED someone took it, and no copy of ours is left
+back landed gone gone UNPROVEN UNPROVEN it is at neither end: someone took it, or we deleted it and our copy is gone
 aside doubtful+landed gone here MOVED IN_PLACE the copy is there, and the source is gone
 aside doubtful+landed gone gone SKIPPED CHANGED_BY_OTHERS someone took it, and no copy of ours is left
 back+aside doubtful+landed gone unknown LOOK UNPROVEN whether a copy of ours is left could not be read
