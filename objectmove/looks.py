@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 
 from .bucket import Look, S3Bucket, Version
@@ -13,8 +13,9 @@ from .table import OPEN, Direction, Place, State
 
 #: The states of a row whose object nobody else may move.
 _HELD = (*OPEN, State.UNPROVEN, State.TAKEN)
-#: The most keys that ``scan`` asks for at a time.
+#: The most keys that ``scan`` asks for at a time, and the most rows that ``scan_rows`` looks at.
 _PORTION = 1000
+_ROWS = 5_000
 #: The direction of each way, unless a person confirmed more.
 DIRECTIONS = {
     Way.THERE: Direction.THERE,
@@ -116,6 +117,18 @@ def scan(
         on_way()
         looks.update(look_surely(bucket, unsure[first : first + _PORTION]))
     return looks
+
+
+def scan_rows(
+    bucket: S3Bucket, plan: Plan, numbers: Sequence[int], on_way: Callable[[], None] = lambda: None
+) -> Iterator[tuple[int, PlanRow, Look]]:
+    """Yield rows, each after its number and with the looks at its source and its destination."""
+    for first in range(0, len(numbers), _ROWS):
+        rows = {number: plan.rows[number] for number in numbers[first : first + _ROWS]}
+        looks = scan(bucket, plan.header.source, [row.key for row in rows.values()], on_way)
+        looks |= scan(bucket, plan.header.to, [row.to for row in rows.values()], on_way)
+        for number, row in rows.items():
+            yield number, row, looks
 
 
 def _get_folder(key: str) -> str:

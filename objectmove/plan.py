@@ -198,6 +198,21 @@ class PlanRow(Version):
 _ROW = TypeAdapter(PlanRow)
 
 
+class Rows(Sequence[PlanRow]):
+    """The rows of a plan, each parsed when it is asked for: a large plan is kept as bytes."""
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self.lines = lines
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [_ROW.validate_json(line) for line in self.lines[index]]
+        return _ROW.validate_json(self.lines[index])
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A plan's file as it was read: exactly the bytes that were hashed are carried out."""
@@ -206,7 +221,7 @@ class Plan:
     content: bytes = field(repr=False)
     sha256: str
     header: PlanHeader
-    rows: Sequence[PlanRow] = field(repr=False)
+    rows: Rows = field(repr=False)
 
     @property
     def id(self) -> str:
@@ -245,9 +260,13 @@ def build_plan(path: Path, header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
             "oldest": min((row.age_start for row in ordered), default=None),
         }
     )
-    lines = [_ROW.dump_json(row) for row in ordered]
+    return _make_plan(path, header, [_ROW.dump_json(row) for row in ordered])
+
+
+def _make_plan(path: Path, header: PlanHeader, lines: Sequence[bytes]) -> Plan:
+    """Return the plan of these lines, as this module writes it."""
     content = b"\n".join([header.model_dump_json(by_alias=True).encode(), *lines, b""])
-    return Plan(path, content, hashlib.sha256(content).hexdigest(), header, ordered)
+    return Plan(path, content, hashlib.sha256(content).hexdigest(), header, Rows(lines))
 
 
 def save_plan(plan: Plan) -> None:
@@ -276,19 +295,32 @@ def parse_plan(content: bytes, *, path: Path) -> Plan:
     """
     head, *lines = content.splitlines() or [b""]
     try:
-        header = PlanHeader.model_validate_json(head)
-        plan = build_plan(path, header, map(_ROW.validate_json, lines))
+        plan = _make_plan(path, PlanHeader.model_validate_json(head), lines)
         if plan.content != content:
             raise ValueError("it is not as `plan` writes it")
-        for row in plan.rows:
-            to = header.to + row.key.removeprefix(header.source)
-            is_inside = row.key.startswith(header.source) and row.to == to
-            if not (is_inside and row.etag and is_key_supported(row.key)):
-                raise ValueError(f"{row.key!r} cannot be moved")
+        _check(plan)
     except ValueError as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise PlanError(f"{path.name} is not a plan ({reason}). Make a new one.") from error
     return plan
+
+
+def _check(plan: Plan) -> None:
+    """Raise ``ValueError`` unless all rows are as this module writes them, and may be moved."""
+    header = plan.header
+    last = ""
+    size_bytes = 0
+    for row, line in zip(plan.rows, plan.rows.lines, strict=True):
+        to = header.to + row.key.removeprefix(header.source)
+        is_inside = row.key.startswith(header.source) and row.to == to
+        if not (is_inside and row.etag and is_key_supported(row.key)):
+            raise ValueError(f"{row.key!r} cannot be moved")
+        if _ROW.dump_json(row) != line or row.key <= last:
+            raise ValueError(f"the line of {row.key!r} is not as `plan` writes it")
+        last = row.key
+        size_bytes += row.size_bytes
+    if (len(plan.rows), size_bytes) != (header.objects, header.bytes):
+        raise ValueError("its totals are not those of its rows")
 
 
 def fetch_plan(bucket: S3Bucket, plan_id: str, sha256: str) -> Plan:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .bucket import Look, S3Bucket
 from .errors import NotNowError
-from .looks import DIRECTIONS, judge_ends, look_surely, scan
+from .looks import DIRECTIONS, judge_ends, look_surely, scan_rows
 from .plan import Plan, PlanRow
 from .state import Row, Story, Way, read_state, read_story
 from .table import Proof, State, decide
@@ -75,14 +75,12 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     for number, stored in story.list_rows(*State):
         if stored.lies == "parked" or stored.way in (Way.PARK, Way.FREE):
             aside.append(header.get_parked_key(rows[number].key))
-    looks = {
-        **scan(bucket, header.source, [row.key for row in rows]),
-        **scan(bucket, header.to, destinations),
-        **look_surely(bucket, aside),
-    }
+    parked = look_surely(bucket, aside)
     outcomes: dict[str, list[str]] = {outcome: [] for outcome in (*Proof, "lost")}
     outcomes[_FOREIGN] = foreign
-    for number, row in enumerate(rows):
+    for number, row, looks in scan_rows(bucket, plan, range(len(rows))):
+        if parked:
+            looks.update(parked)
         outcomes[_judge(bucket, plan, row, number, story=story, looks=looks)].append(row.key)
     return MoveProof(
         at=read.now,

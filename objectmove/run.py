@@ -33,7 +33,7 @@ from .errors import (
     StoppedError,
     StoreError,
 )
-from .looks import judge, make_explain, note_in_reach, scan
+from .looks import judge, make_explain, note_in_reach, scan, scan_rows
 from .plan import PLANS, Abilities, Plan
 from .probe import probe
 from .result import MoveResult, get_resume, sum_up
@@ -566,14 +566,9 @@ class Run:
 
     def _find_changed(self, book: Book, numbers: Sequence[int], carrier: Carrier) -> dict[int, str]:
         """Return which rows that wait may not move, and why; note which destinations are taken."""
-        header = self.plan.header
-        rows = self.plan.rows
         explain = make_explain(self.bucket, self.main.state, beside=self.plan.id)
         changed = {}
-        looks = scan(self.bucket, header.source, [rows[n].key for n in numbers], book.renew)
-        looks |= scan(self.bucket, header.to, [rows[n].to for n in numbers], book.renew)
-        for number in numbers:
-            row = rows[number]
+        for number, row, looks in scan_rows(self.bucket, self.plan, numbers, book.renew):
             place = judge(self.bucket, row, looks, row.key)
             seen = looks.get(row.key)
             if place is Place.OTHER:
