@@ -568,7 +568,9 @@ class Run:
         """Return which rows that wait may not move, and why; note which destinations are taken."""
         explain = make_explain(self.bucket, self.main.state, beside=self.plan.id)
         changed = {}
+        youngest = book.stamp
         for number, row, looks in scan_rows(self.bucket, self.plan, numbers, book.renew):
+            youngest = max(youngest, row.last_modified + timedelta(seconds=1))
             place = judge(self.bucket, row, looks, row.key)
             seen = looks.get(row.key)
             if place is Place.OTHER:
@@ -580,6 +582,10 @@ class Run:
             is_known = seen is not None and row.to in looks
             if not is_known or looks[row.to] is not None:
                 carrier.unsure.add(number)
+        # A HEAD tells whole seconds: what is put again from now on must have a later one.
+        wait_s = (youngest - book.stamp).total_seconds()
+        if 0 < wait_s <= self.plan.header.timing.spread_s:
+            self.operator.clock.sleep(wait_s)
         return changed
 
     def _watch_consumer(self, book: Book, numbers: Sequence[int]) -> None:
