@@ -10,7 +10,7 @@ from operator import itemgetter
 
 from runbook_lib.model import ActionEntry, ActionPhase, AlertState, Json, Reading, Role, Status
 from runbook_lib.record import entries
-from runbook_lib.record.entries import Change, Entry, Message, Phase
+from runbook_lib.record.entries import Change, Entry, Message
 from runbook_lib.record.view import JournalView
 
 from .outcome import Backlog, Uploads
@@ -148,12 +148,12 @@ def convert_action(action: ActionEntry) -> Change:
             counts[name] = len(count)
         elif isinstance(count, int):
             counts[name] = int(count)
-    phase = Phase(action.phase)
+    phase = action.phase
     if action.phase is ActionPhase.FAILED and "lost" not in counts and action.action in _MOVES:
-        phase = Phase.INTERRUPTED  # the failure is of the move itself, not of a proof
-    elif phase is Phase.FAILED and not any(counts.get(name) for name in _UNPROVEN):
+        phase = ActionPhase.INTERRUPTED  # the failure is of the move itself, not of a proof
+    elif phase is ActionPhase.FAILED and not any(counts.get(name) for name in _UNPROVEN):
         # A proof may fail although every label is accounted for: others took some first.
-        phase = Phase.VERIFIED if "lost" in counts else phase
+        phase = ActionPhase.VERIFIED if "lost" in counts else phase
     return Change(
         at=action.at,
         step=action.step,

@@ -191,6 +191,7 @@ class ActionPhase(StrEnum):
     VERIFIED = "verified"
     REFUSED = "refused"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"
 
 
 class _Journalled(BaseModel):

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..model import Json, Status, Timestamp
+from ..model import ActionPhase, Json, Status, Timestamp
 
 
 class Part(StrEnum):
@@ -42,18 +42,6 @@ class Quantities:
     def get_part(self, quantity: str) -> Part:
         """Return a quantity's part; ``NONE`` for one that the runbook does not know (any more)."""
         return self.parts.get(quantity, Part.NONE)
-
-
-class Phase(StrEnum):
-    """How far a change has come."""
-
-    PLANNED = "planned"
-    APPROVED = "approved"
-    APPLIED = "applied"
-    VERIFIED = "verified"
-    REFUSED = "refused"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
 
 
 class _Frozen(BaseModel):
@@ -116,7 +104,7 @@ class Change(_Frozen):
     about: str = ""
     verb: str
     target: str = ""
-    phase: Phase
+    phase: ActionPhase
     is_remedy: bool = False
     by: str = ""
     counts: dict[str, int] = {}

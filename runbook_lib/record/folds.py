@@ -13,8 +13,8 @@ from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
-from ..model import CauseStatus, Status, Verdict
-from .entries import Change, Entry, Message, Part, Phase, Quantities, Reading
+from ..model import ActionPhase, CauseStatus, Status, Verdict
+from .entries import Change, Entry, Message, Part, Quantities, Reading
 
 #: An older reading says nothing of the present.
 FRESH = timedelta(minutes=10)
@@ -68,7 +68,7 @@ class PlanOutcome:
     target: str
     about: str
     by: str
-    phase: Phase
+    phase: ActionPhase
     is_remedy: bool
     is_tried: bool
     is_proven: bool
@@ -80,7 +80,7 @@ class PlanOutcome:
     @property
     def is_unfinished(self) -> bool:
         """Whether somebody must go on with it: it left objects, or was cut off."""
-        begun = (Phase.APPROVED, Phase.INTERRUPTED)
+        begun = (ActionPhase.APPROVED, ActionPhase.INTERRUPTED)
         is_cut_off = self.applied_at is None and self.phase in begun
         return not self.is_taken_back and (self.left > 0 or is_cut_off)
 
@@ -98,7 +98,7 @@ def read_now(entries: Sequence[Entry], now: datetime) -> dict[Key, Reading]:
             key = Key(entry.quantity, entry.subject)
             newest[key] = entry
             stale.discard(key)
-        elif isinstance(entry, Change) and entry.phase is Phase.APPLIED:
+        elif isinstance(entry, Change) and entry.phase is ActionPhase.APPLIED:
             stale.update(newest)
     for key, reading in newest.items():
         is_left_out = reading.status is Status.LEFT_OUT
@@ -142,12 +142,12 @@ def list_plans(entries: Sequence[Entry]) -> list[PlanOutcome]:
     undone = {
         changes[0].about
         for changes in phases.values()
-        if changes[0].verb == "undo" and _find_last(changes, Phase.APPLIED) >= 0
+        if changes[0].verb == "undo" and _find_last(changes, ActionPhase.APPLIED) >= 0
     }
     return [_sum_up(changes, phases, undone) for changes in phases.values()]
 
 
-def _find_last(changes: Sequence[Change], *phases: Phase) -> int:
+def _find_last(changes: Sequence[Change], *phases: ActionPhase) -> int:
     """Return the index of the newest change in one of these phases; -1: there is none."""
     found = [number for number, change in enumerate(changes) if change.phase in phases]
     return found[-1] if found else -1
@@ -157,17 +157,17 @@ def _sum_up(
     changes: Sequence[Change], phases: Mapping[str, Sequence[Change]], undone: set[str]
 ) -> PlanOutcome:
     first = changes[0]
-    applied = _find_last(changes, Phase.APPLIED)
-    verified = _find_last(changes, Phase.VERIFIED)
-    failed = _find_last(changes, Phase.FAILED)
+    applied = _find_last(changes, ActionPhase.APPLIED)
+    verified = _find_last(changes, ActionPhase.VERIFIED)
+    failed = _find_last(changes, ActionPhase.FAILED)
     counts = changes[applied].counts if applied >= 0 else {}
     settled = 0
     for others in phases.values():
-        last = _find_last(others, Phase.APPLIED)
+        last = _find_last(others, ActionPhase.APPLIED)
         if others[0].about == first.plan and others[0].verb == "settle" and last >= 0:
             settled += others[last].counts.get("settled", 0)
     doubtful = max(0, counts.get("unproven", 0) - settled)
-    approvers = [change.by for change in changes if change.phase is Phase.APPROVED]
+    approvers = [change.by for change in changes if change.phase is ActionPhase.APPROVED]
     return PlanOutcome(
         plan=first.plan,
         step=first.step,
@@ -177,7 +177,8 @@ def _sum_up(
         by=approvers[0] if approvers else "",
         phase=changes[-1].phase,
         is_remedy=first.is_remedy,
-        is_tried=_find_last(changes, Phase.APPROVED) > _find_last(changes, Phase.REFUSED),
+        is_tried=_find_last(changes, ActionPhase.APPROVED)
+        > _find_last(changes, ActionPhase.REFUSED),
         is_proven=0 <= applied < verified and failed < verified and not doubtful,
         is_taken_back=first.plan in undone,
         applied_at=changes[applied].at if applied >= 0 else None,

@@ -9,8 +9,8 @@ from itertools import pairwise, product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.model import CauseStatus, Status, Verdict
-from runbook_lib.record.entries import Change, Entry, Part, Phase, Quantities, Reading
+from runbook_lib.model import ActionPhase, CauseStatus, Status, Verdict
+from runbook_lib.record.entries import Change, Entry, Part, Quantities, Reading
 from runbook_lib.record.folds import FRESH, find_ends, judge, list_plans, list_spans, read_now
 
 START = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)
@@ -28,10 +28,10 @@ GOOD = (*ENDED_WELL, Verdict.FIXED_ALERT_DECAYING)
 #: How far a change came, phase by phase.
 WAYS = (
     (),
-    (Phase.APPROVED,),
-    (Phase.APPROVED, Phase.APPLIED),
-    (Phase.APPROVED, Phase.APPLIED, Phase.VERIFIED),
-    (Phase.APPROVED, Phase.APPLIED, Phase.FAILED),
+    (ActionPhase.APPROVED,),
+    (ActionPhase.APPROVED, ActionPhase.APPLIED),
+    (ActionPhase.APPROVED, ActionPhase.APPLIED, ActionPhase.VERIFIED),
+    (ActionPhase.APPROVED, ActionPhase.APPLIED, ActionPhase.FAILED),
 )
 
 
@@ -43,12 +43,14 @@ def read(quantity: str, status: Status, minutes: float, since: datetime | None =
     return Reading(at=at(minutes), step="2.1", quantity=quantity, status=status, since=since)
 
 
-def change(phase: Phase, minutes: float = 1, **fields: object) -> Change:
+def change(phase: ActionPhase, minutes: float = 1, **fields: object) -> Change:
     known = {"plan": "rel-1", "step": "6.1", "verb": "release", "is_remedy": True}
     return Change.model_validate({"at": at(minutes), "phase": phase, **known, **fields})
 
 
-def list_journals() -> Iterator[tuple[list[Entry], dict[str, Status | None], tuple[Phase, ...]]]:
+def list_journals() -> Iterator[
+    tuple[list[Entry], dict[str, Status | None], tuple[ActionPhase, ...]]
+]:
     """Yield every combination of what was so before, what was changed, and what is so now."""
     statuses = (*Status, None)
     for before, phases, lag, uploads, alert, usual in product(
@@ -58,7 +60,7 @@ def list_journals() -> Iterator[tuple[list[Entry], dict[str, Status | None], tup
         entries += [change(phase) for phase in phases]
         now = {"lag": lag, "uploads": uploads, "alert": alert, "usual": usual}
         entries += [read(name, status, 2) for name, status in now.items() if status is not None]
-        if lag is None and Phase.APPLIED not in phases:
+        if lag is None and ActionPhase.APPLIED not in phases:
             now["lag"] = before  # that reading is of now, too
         yield entries, now, phases
 
@@ -99,7 +101,7 @@ def list_broken(
     *,
     entries: list[Entry],
     now: dict[str, Status | None],
-    phases: tuple[Phase, ...],
+    phases: tuple[ActionPhase, ...],
     causes: dict[str, CauseStatus],
     clears_by: datetime | None,
 ) -> Iterator[str]:
@@ -120,7 +122,7 @@ def list_broken(
     if verdict in (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING):
         if not {CauseStatus.SUPPORTED, CauseStatus.UNDECIDED}.isdisjoint(causes.values()):
             yield "a fix took the cause away"
-        if Phase.APPROVED in phases and Phase.VERIFIED not in phases:
+        if ActionPhase.APPROVED in phases and ActionPhase.VERIFIED not in phases:
             yield "a fix is finished and proven"
         if now["usual"] not in (Status.OK, Status.LEFT_OUT):
             yield "a fix is measured"
@@ -133,7 +135,11 @@ def list_broken(
 
 
 def test_an_old_reading_and_one_from_before_the_last_change_say_nothing_of_now() -> None:
-    entries = [read("lag", Status.OK, 0), change(Phase.APPLIED), read("uploads", Status.OK, 2)]
+    entries = [
+        read("lag", Status.OK, 0),
+        change(ActionPhase.APPLIED),
+        read("uploads", Status.OK, 2),
+    ]
     current = {key.quantity: reading.status for key, reading in read_now(entries, at(3)).items()}
     assert current == {"lag": Status.UNKNOWN, "uploads": Status.OK}
     later = at(2) + FRESH + timedelta(seconds=1)
@@ -192,20 +198,24 @@ def test_spans_of_a_quantity_follow_each_other(
 def test_an_approval_belongs_to_the_plan_that_it_approved() -> None:
     plans = list_plans(
         [
-            change(Phase.APPROVED, plan="rel-1", by="first"),
-            change(Phase.APPLIED, plan="rel-1"),
-            change(Phase.APPROVED, plan="rel-1", by="second"),
-            change(Phase.APPROVED, plan="rel-2", by="second"),
+            change(ActionPhase.APPROVED, plan="rel-1", by="first"),
+            change(ActionPhase.APPLIED, plan="rel-1"),
+            change(ActionPhase.APPROVED, plan="rel-1", by="second"),
+            change(ActionPhase.APPROVED, plan="rel-2", by="second"),
         ]
     )
     assert [(plan.plan, plan.by) for plan in plans] == [("rel-1", "first"), ("rel-2", "second")]
 
 
 def test_what_a_person_settled_is_not_in_doubt_any_more() -> None:
-    release = change(Phase.APPLIED, counts={"unproven": 3})
+    release = change(ActionPhase.APPLIED, counts={"unproven": 3})
     settling = change(
-        Phase.APPLIED, plan="rel-1-settle", about="rel-1", verb="settle", counts={"settled": 2}
+        ActionPhase.APPLIED,
+        plan="rel-1-settle",
+        about="rel-1",
+        verb="settle",
+        counts={"settled": 2},
     )
     assert [plan.doubtful for plan in list_plans([release, settling])] == [1, 0]
-    undo = change(Phase.APPLIED, plan="rel-1-undo", about="rel-1", verb="undo")
+    undo = change(ActionPhase.APPLIED, plan="rel-1-undo", about="rel-1", verb="undo")
     assert [plan.is_taken_back for plan in list_plans([release, undo])] == [True, False]
