@@ -316,6 +316,7 @@ class Run:
             end=end,
             keep_until=keep_until,
             is_undo=move_id != self.plan.id,
+            still_since=self.still_since,
         )
 
     def _find_change(self) -> str:
@@ -623,10 +624,12 @@ class Run:
         """Note the hold, and pause the worker."""
         hold = self.operator.hold
         state = self.main.state
-        is_new = state.held is None
+        held = state.held
+        is_sure = held is None or held.is_sure
         is_paused = hold.is_paused()
-        if state.held is not None:
-            self._check_name(state.held)
+        if held is not None:
+            self._check_name(held)
+            state.hold = replace(held, is_sure=is_sure and is_paused)
         elif not is_paused or self._may_be_late():
             state.hold = Hold(
                 name=hold.name,
@@ -644,8 +647,8 @@ class Run:
             except StoppedError as error:
                 text = f"{error}; the worker may have been paused for {self.plan.id} since"
                 raise StoppedError(text) from error
-        if is_new and state.held is not None:
-            state.hold = replace(state.held, is_sure=True)
+        if state.held is not None:
+            state.hold = replace(state.held, is_sure=is_sure)
 
     def _may_be_late(self) -> bool:
         """Tell whether a run may have paused the worker after the hold of its plan had ended."""
