@@ -143,7 +143,7 @@ def test_a_folder_that_is_copied_at_any_point_ships_nothing_twice(
 def strong_lane(lane: Lane, server: StoreServer) -> Lane:
     """One whose store honours conditions, and can lose them."""
     if server.kind != "seaweedfs":
-        pytest.skip("the gateway honours no conditions that it could lose")
+        pytest.skip("only SeaweedFS honours conditions, so only it can stop doing so")
     return lane
 
 
