@@ -22,7 +22,7 @@ from greenlet import greenlet  # type: ignore[import-untyped]
 
 from . import audits, chance
 from .audits import Finding
-from .engine import errors, plan, proof, result
+from .engine import errors, plan, proof, result, state
 from .person import LAPSE_MS, Desk, Line, Word, find_way_on, read_line, read_told
 from .process import Killed, Process, Quiet
 from .scenarios import Scenario
@@ -222,6 +222,7 @@ class Run:
         # Nobody takes since some seconds before; times in commands are the store's whole seconds.
         self._still_since = to_datetime(self.world.store_ms - 10_000).isoformat()
         self._disturbances = 0
+        self._is_overtaken = False
         self._makings = 0
         self._is_stuck = False
         self._has_early_reader = False
@@ -582,11 +583,12 @@ class Run:
             if step:
                 self._note_restart()
             before = self._measure()
+            was_overtaken = self._is_overtaken
             self._line = line
             if line.verb == "settle":
                 self._check_question(line)
             word = self._run_line(line)
-            is_undisturbed = disturbances == self._disturbances
+            is_undisturbed = disturbances == self._disturbances and not was_overtaken
             disturbances = self._disturbances
             is_waiting = isinstance(word, errors.HeldError)
             # That a plan never began is no promise: its objects may have changed before.
@@ -699,6 +701,10 @@ class Run:
                 self._fail(4, f"{len(word.unproven)} objects are in doubt after one kill")
         self._find(audits.find_reach(self.world, who))
         if is_main:
+            # What is printed now, the second operator may make untrue before it is typed.
+            saved = self.world.objects.get(state.STATE)
+            is_mine = process.saved_at == 0 or saved is None or saved.by == process.name
+            self._is_overtaken = self._second is not None or not is_mine
             while self._second is not None:
                 self._second.switch()
             if isinstance(word, errors.HeldError | Killed):
