@@ -138,11 +138,11 @@ class FulfillmentPolicy(Policy):
         now : the time by which readings are current, or too old; default: when the newest look was
         roles : only needed readings of these roles must be there; None: of all roles
         """
-        at = now or journal.last_look_at or journal.last_at
         closing_verdict = journal.closing_verdict()
         is_symptom_read = any(reading.role in SYMPTOMS for reading in journal.readings)
-        if at is None or (closing_verdict is None and not is_symptom_read):
+        if closing_verdict is None and not is_symptom_read:
             return None
+        at = now or journal.last_look_at or journal.entries[-1].at
         converted = convert(journal)
         quantities = QUANTITIES
         if roles is not None:

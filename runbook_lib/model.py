@@ -202,8 +202,7 @@ class _Journalled(BaseModel):
 class Episode(_Journalled):
     """One stretch of trouble that an alert shows.
 
-    ``key`` identifies the alert. ``start`` is when the trouble began. ``Incident.is_over`` says
-    when an episode has ended.
+    ``key`` identifies the alert. ``start`` is when the trouble began.
     """
 
     key: str
@@ -436,6 +435,22 @@ class Finding(_Journalled):
             evidence=(reading.step,),
             reason=reading.reason,
         )
+
+
+class Mark(_Entry):
+    """Something that happened to the incident, such as its opening or its close.
+
+    Attributes
+    ----------
+    reason : in words
+    facts : what is so from then on; see ``IncidentState``
+    run : the run that wrote the mark; empty: not known
+    """
+
+    what: str
+    reason: str = ""
+    facts: dict[str, Json] = {}
+    run: str = ""
 
 
 class Start(_Entry):

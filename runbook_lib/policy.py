@@ -142,7 +142,7 @@ class Policy:
         """Return the judgement for a verdict, with words for it, and times from the journal."""
         until = None
         if verdict is Verdict.FIXED:
-            until = journal.well_since() or journal.recovered_at()
+            until = journal.well_since()
         words = verdict.replace("_", " ")
         return Judgement(
             verdict=verdict,

@@ -54,11 +54,10 @@ def list_triggers(journal: JournalView) -> list[Event]:
 def list_moments(journal: JournalView) -> list[Moment]:
     """Return when the trouble began, then the other moments of its detection, sorted by time.
 
-    Moments that are not known are left out. The list is empty when no trouble was seen, or when the
-    trouble goes on from an earlier incident.
+    Moments that are not known are left out. The list is empty when no trouble was seen.
     """
     since = journal.since()
-    if since is None or journal.is_continued:
+    if since is None:
         return []
     pairs = _list_later_moments(journal, since)
     later = [Moment(name, at) for name, at in pairs if at is not None]
@@ -88,7 +87,7 @@ def _list_later_moments(
     yield "a channel was told", min(notices, default=None)
     look_name = "somebody looked"
     if _is_begun_by_alerts(journal):
-        joined = [entry.at for entry in journal.entries if entry.kind == "joined"]
+        joined = [mark.at for mark in journal.marks if mark.what == "joined"]
         yield "somebody joined", min(joined, default=None)
         look_name = "an automatic look began"
     if any(entry.kind == "drill" for entry in journal.entries):
@@ -103,7 +102,8 @@ def _is_begun_by_alerts(journal: JournalView) -> bool:
 
     Whoever joins before the first reading did not begin it.
     """
-    before = takewhile(lambda entry: entry.kind not in ("reading", "joined"), journal.entries)
+    people = [mark.seq for mark in journal.marks if mark.what == "joined"]
+    before = takewhile(lambda e: e.kind != "reading" and e.seq not in people, journal.entries)
     return any(entry.data.get("alerts") for entry in before)
 
 

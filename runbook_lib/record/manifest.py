@@ -6,7 +6,6 @@ The manifest shows accidents and edits. It does not stop someone who rewrites ev
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import zipfile
 import zlib
@@ -20,7 +19,7 @@ from chainlog import GENESIS, LogDamagedError, read_entries
 
 from ..errors import RecordError, disk_errors
 from ..model import Json, format_time, parse_json
-from .incident import Incident, write_json
+from .incident import Incident, read_state, write_json
 from .journal import utc_now
 
 _NAME = "manifest.json"
@@ -93,18 +92,15 @@ def write_manifest(incident: Incident) -> Path:
     return target
 
 
-def is_frozen(incident: Incident) -> bool:
-    """Tell whether the last report of a closed incident is written, so that it must not change.
-
-    The command that closed the incident may still change it. A manifest that cannot be read
-    freezes nothing.
-    """
-    with suppress(RecordError, OSError, ValueError, KeyError, TypeError):
-        manifest: Json = parse_json((incident.folder / _NAME).read_bytes())
-        reported_seq = int(manifest["journal"]["seq"])
-        closed_seq = incident.state.closed_seq or math.inf  # an open incident is not frozen
-        return reported_seq >= closed_seq and not incident.closed_here
-    return False
+def is_reported(folder: Path) -> bool:
+    """Tell whether an incident has a manifest that is not older than its close."""
+    try:
+        manifest = _read_manifest(folder)
+    except RecordError:
+        return False
+    with suppress(RecordError):
+        return manifest.seq >= (read_state(folder).closed_seq or 0)
+    return True
 
 
 def verify_incident(folder: Path) -> Verification:
@@ -123,7 +119,7 @@ def verify_incident(folder: Path) -> Verification:
     manifest = _read_manifest(folder)
     present = dict(_list_files(folder))
     problems, newer = _check_journal(folder, manifest, is_present=_JOURNAL in present)
-    if _is_older_than_close(folder, manifest):
+    if not is_reported(folder):
         # What changed between the last report and the close cannot be told from an edit.
         advice = f"`runbook report {folder.name}` writes the last one"
         text = f"report.html: is from before the close, which was cut off or still writes; {advice}"
@@ -142,14 +138,6 @@ def verify_incident(folder: Path) -> Verification:
             newer.append(f"{name}: grew since")
     newer += [f"{name}: is new" for name in sorted(present.keys() - manifest.files.keys())]
     return Verification(manifest.incident, tuple(problems), tuple(newer))
-
-
-def _is_older_than_close(folder: Path, manifest: _Manifest) -> bool:
-    """Tell whether an incident was closed after its manifest was written."""
-    with suppress(OSError, ValueError, AttributeError, TypeError):
-        facts: Json = parse_json((folder / "incident.json").read_bytes())
-        return int(facts.get("closed_seq") or 0) > manifest.seq
-    return False
 
 
 def _read_manifest(folder: Path) -> _Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..errors import RecordError
 from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status
 from ..policy import Policy
 from ..record.actions import ActionRecord, group_actions
-from ..record.incident import ENDED_WELL, Incident
+from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
@@ -125,13 +126,14 @@ class ReportModel:
 
     Parameters
     ----------
-    incident : its ``incident.json`` and its journal may be missing or damaged
+    incident : its journal may be missing or damaged
     modules : the runbook's sections
     policy : the runbook's; default: the installed one's
 
     Attributes
     ----------
-    facts : the content of ``incident.json``; may be empty
+    facts : the incident's state; may be empty
+    neighbours : ids of other incidents that were open at the same time
     journal : the journal's entries, up to the first damage
     damage : what is wrong with the journal or the folder, in words
     sections, steps : the runbook's, one after the other, by name and by id; then those of the
@@ -167,10 +169,12 @@ class ReportModel:
         self.incident_id = incident.id
         self.pictures = incident.pictures
         self.policy = policy or load_policy()
-        self.facts, facts_damage = _read_facts(incident)
-        self.journal, journal_damage = _read_journal(incident)
-        damages = [facts_damage, journal_damage]
-        self.damage = "; ".join(damage for damage in damages if damage)
+        self.facts: dict[str, Json] = {}
+        self.neighbours: list[str] = []
+        with suppress(RecordError):
+            self.facts = incident.redactor.json(incident.state.to_json())
+            self.neighbours = [other.id for other in list_neighbours(incident)]
+        self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
         self.verdict = self.judgement.verdict if self.judgement else None
         self.until = self.judgement.until if self.judgement else None
@@ -320,15 +324,6 @@ class ReportModel:
             ending = _ENDED.get(run.status, run.status)
             runs.append(ReportRun(run, f"{section.words}: {ending}", parameters))
         return runs
-
-
-def _read_facts(incident: Incident) -> tuple[dict[str, Json], str]:
-    """Return the content of ``incident.json``, and what is wrong with it; empty: nothing."""
-    try:
-        facts: dict[str, Json] = incident.redactor.json(incident.state.to_json())
-    except RecordError:
-        return {}, "incident.json cannot be read"
-    return facts, ""
 
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
