@@ -460,8 +460,7 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        If another command closed the incident, the step's newest reading is returned as it is. A
-        step that has none is read, and its reading is not journalled.
+        If another command closed the incident, the reading is not journalled.
         """
         reused = self._find_reusable(step_id, max_age_s, only_ok=only_ok)
         if reused is not None:
@@ -475,22 +474,14 @@ class Investigation(Generic[S, C]):
         self, step_id: str, max_age_s: float | None, *, only_ok: bool
     ) -> Reading | None:
         """Return the journal's reading that may stand for a new one; None: read the step anew."""
-        if self.incident.is_late:
-            return self.latest().get(step_id)
-        if max_age_s is None:
-            return None
         known = self.latest().get(step_id)
-        if known is None or known.status is Status.UNKNOWN:
+        if known is None or max_age_s is None or known.status is Status.UNKNOWN:
             return None
         if only_ok and known.status is not Status.OK:
             return None
         oldest_allowed = self.now() - timedelta(seconds=max_age_s)
-        acted_at = self.journal.last_applied_at
-        if acted_at is not None:
-            oldest_allowed = max(oldest_allowed, acted_at)
-        if known.observed_at < oldest_allowed:
-            return None
-        return known
+        acted_at = self.journal.last_applied_at or oldest_allowed
+        return known if known.observed_at >= max(oldest_allowed, acted_at) else None
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""
@@ -512,8 +503,7 @@ class Investigation(Generic[S, C]):
     def conclude(self) -> model.Conclusion:
         """Draw the section's findings and verdict from the journal, and write them to the journal.
 
-        If this section read that the alert is over, and the policy allows it, the incident is
-        closed as fixed; a drill's incident is not.
+        If this section read that the alert is over, a fixed incident is closed; a drill's is not.
         """
         drawn = self.section.conclude(self)
         unknown_steps = find_unknown(self.section.STEPS, self.latest())
@@ -523,9 +513,8 @@ class Investigation(Generic[S, C]):
         self.record("conclusion", {"conclusion": content})
         if self.incident.is_late:
             return conclusion
-        judgement = self.policy.judge(self.journal, now=self.now())
-        may_close = judgement is not None and judgement.may_close
-        if may_close and self._sees_cleared() and not self.incident.state.drill:
+        is_fixed = self.policy.compute_verdict(self.journal, now=self.now()) is Verdict.FIXED
+        if is_fixed and self._sees_cleared() and not self.incident.state.drill:
             self.incident.close(Verdict.FIXED)
         return conclusion
 

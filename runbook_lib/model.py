@@ -321,7 +321,7 @@ class Outcome(BaseModel):
     threshold, source : set where they differ from reading to reading
     since : when the breach began
     orders : how many customers' requests are affected; None: not counted
-    unserved : how many customers' requests got nothing at all; None: not counted
+    order_ids : their ids
     longest_minutes : how long the request that waits longest has waited; None: not known
     ticket : the ticket that the reading is about; empty: none
     episode : the episode that a breach belongs to; None: no alert shows it
@@ -346,7 +346,7 @@ class Outcome(BaseModel):
     source: str = ""
     since: Timestamp | None = None
     orders: int | None = None
-    unserved: int | None = None
+    order_ids: tuple[str, ...] = ()
     longest_minutes: float | None = None
     ticket: str = ""
     episode: Episode | None = None

@@ -217,8 +217,7 @@ class JournalView:
     def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
         """Return a mapping from a plan's id to the newest entry that says that it was planned.
 
-        The plans are sorted by their first such entries. An entry with a reason is left out: it
-        says only why a plan was left alone.
+        The plans are sorted by their first such entries.
 
         Parameters
         ----------
@@ -226,7 +225,8 @@ class JournalView:
         """
         plans = {}
         for entry in self.list_actions(ActionPhase.PLANNED, after=after):
-            if "plan" in entry.result and not entry.reason:
+            is_left = entry.reason or entry.result.get("is_empty")  # as the older version wrote
+            if "plan" in entry.result and not is_left:
                 plan_id = str(entry.result["plan"])
                 plans[plan_id] = entry
         return plans

@@ -60,14 +60,11 @@ class ReportStep:
     def status(self) -> str:
         """The state of the newest action, else the status of the newest reading, or ``not run``.
 
-        A plan that nobody tried to carry out counts only if no other plan was tried. A plan with
-        nothing to do counts only if there is no other plan.
+        A plan that nobody tried to carry out counts only if no other plan was tried.
         """
         if self.actions:  # a reading of the same step only prepares the action
             tried = [action for action in self.actions if action.was_tried]
-            with_changes = [action for action in self.actions if not action.is_empty]
-            counted = tried or with_changes
-            return counted[-1].state if counted else "nothing to do"
+            return (tried or self.actions)[-1].state
         if self.latest is None:
             return "not run"
         return str(self.latest.status)
@@ -244,19 +241,12 @@ class ReportModel:
     def _list_waiting(self) -> list[ActionRecord]:
         """Return the newest action of each step that waits for its approval.
 
-        Left out are plans that were tried, that are empty, or whose entry gives a reason why they
-        were left alone. A second plan to settle what was settled meanwhile is left out, too.
+        Left out are plans that were tried, or whose entry gives a reason why they were left alone.
         """
         if self.is_good or self.facts.get("closed_at"):
             return []
         newest = {action.first.step: action for action in self.actions}
-        settled = {action.plan for action in self.actions if action.is_settled}
-        waiting = []
-        for action in newest.values():
-            is_over = action.was_tried or action.is_empty or action.last.reason
-            if not is_over and action.settles not in settled:
-                waiting.append(action)
-        return waiting
+        return [a for a in newest.values() if not a.was_tried and not a.last.reason]
 
     def _list_tickets(self) -> list[str]:
         """Return every ticket once, the incident's own first."""

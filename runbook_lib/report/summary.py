@@ -25,7 +25,7 @@ from ..model import (
     parse_time,
 )
 from ..policy import say_causes, say_main_causes
-from ..record.actions import ActionRecord, say_cut_off
+from ..record.actions import ActionRecord
 from ..record.detection import find_detection, list_moments, list_triggers
 from ..record.notes import list_follow_ups
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
@@ -572,7 +572,8 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
 def _say_proof(model: ReportModel, action: ActionRecord) -> str:
     """Return how far an action is proven; if it changed nothing, how it ended."""
     if action.is_cut_off:
-        return action.last.reason or say_cut_off(action)
+        how_far = action.state if action.is_taken_back else "begun, and not ended"
+        return action.last.reason or how_far
     if action.applied is None:
         return action.last.reason or action.state
     return model.policy.describe_proof(action)
@@ -683,7 +684,7 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
             yield f"{last.action} was refused: {last.reason}", steps
         if action.state == ActionPhase.FAILED and is_to_say:
             yield f"{last.action} failed: {last.reason}", steps
-        for text in model.policy.list_unfinished(action, model.tried):
+        for text in model.policy.list_unfinished(action):
             yield text, steps
 
 

@@ -637,7 +637,7 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     new = str(look(world).incident)
     assert plan_by_hand(world).incident == look(world).incident == new != old
     damage = "line 3 was altered after it was written"
-    (sentence,) = list_damages(caplog)
+    sentence = list_damages(caplog)[0]
     assert old in sentence
     assert damage in sentence
     assert read_folder(world.home / old) == before

@@ -135,7 +135,6 @@ def test_what_was_healed_by_hand_is_fixed_until_a_sample(world: World) -> None:
     assert judgement.until in samples
     assert judgement.since is not None
     assert judgement.since < judgement.until < world.now
-    assert judgement.may_close
 
 
 def test_section_7_sees_by_itself_that_it_is_fixed_and_closes(world: World) -> None:
