@@ -156,18 +156,12 @@ class FulfillmentPolicy(Policy):
             is_diagnosed=looked.is_diagnosed,
             clears_by=clear.deadline if clear is not None else None,
         )
-        step = _choose_next(judged, looked, folds.read_now(converted, at))
-        as_of = journal.readings[-1].at if journal.readings else at
         has_ended = judged.verdict in (Verdict.FIXED, Verdict.MITIGATED)
         until = folds.find_ends(converted, QUANTITIES).until if has_ended else None
-        reason = _explain(judged, converted, at, clear)
-        applied = journal.list_actions(ActionPhase.APPLIED)
-        if until is not None and applied and all(action.at > until for action in applied):
-            reason += "; what was done came after the trouble had ended"
         return Judgement(
             verdict=closing_verdict or judged.verdict,
-            reason=reason,
-            next=NextStep(step.section, f"{step.reason} (as of {as_of:%H:%M:%S} UTC)"),
+            reason=_explain(judged, converted, at, clear),
+            next=_choose_next(judged, looked, folds.read_now(converted, at)),
             since=journal.since(),
             until=until,
         )

@@ -616,19 +616,15 @@ class Investigation(Generic[S, C]):
     def _check_approved(self, approved: list[str], plan: Plan) -> None:
         """Refuse approved hashes if one belongs to no plan that was made or named in this run."""
         plans = [*self.load_named_plans(), *self._plans.values(), plan]
-        known_hashes = {known.sha256 for known in plans}
-        ids_to_approve = {known.sha256: known.id for known in plans if not known.is_empty}
+        known = {made.sha256: made for made in plans}
         for typed_hash in approved:
-            if typed_hash in known_hashes:
-                continue
-            # Show the whole hash: its first characters may be those of the right hash.
-            text = f"{typed_hash} is the hash of no plan that was made or named in this run."
-            if not ids_to_approve:
-                raise errors.PlanNotApprovedError(f"{text} No plan waits: plan again.")
-            pairs = ids_to_approve.items()
-            choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in pairs)
-            advice = "Approve one of these by its whole hash, or plan again:"
-            raise errors.PlanNotApprovedError(f"{text} {advice}\n\n{choices}")
+            if typed_hash not in known:
+                # Show the whole hash: its first characters may be those of the right hash.
+                text = f"{typed_hash} is the hash of no plan that was made or named in this run."
+                advice = "Approve one of these by its whole hash, or plan again:"
+                choices = [f"{p.id}\n{p.sha256}" for p in known.values() if not p.is_empty]
+                lines = [f"{text} {advice}", "", *choices]
+                raise errors.PlanNotApprovedError("\n".join(lines))
 
     def get_approval(self, plan: Plan) -> str:
         """Return the hash that approved a plan, as it was typed; empty before the approval."""

@@ -119,12 +119,13 @@ class Policy:
         if verdict is None:
             return None
         words = verdict.replace("_", " ")
+        steps = {reading.step for reading in journal.readings if reading.role in SYMPTOMS}
         return Judgement(
             verdict=verdict,
             reason=f"the newest readings say {words}",
             next=NextStep("", f"The verdict is: {words}."),
             since=journal.since(),
-            until=journal.well_since() if verdict is Verdict.FIXED else None,
+            until=journal.ok_since(steps) if verdict is Verdict.FIXED else None,
         )
 
     def _judge_symptoms(self, journal: JournalView, now: datetime | None) -> Verdict | None:

@@ -31,14 +31,26 @@ from .journal import utc_now
 from .view import JournalView
 
 
+class Judged(Protocol):
+    """The part of a judgement that the history uses."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict."""
+
+    @property
+    def until(self) -> datetime | None:
+        """When the trouble had ended; None: not known, or not yet."""
+
+
 class Judge(Hashable, Protocol):
     """The part of a runbook's policy that the history uses."""
 
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:
         """Return the causes that the policy names."""
 
-    def compute_verdict(self, journal: JournalView) -> Verdict | None:
-        """Return the policy's verdict as of the newest look."""
+    def judge(self, journal: JournalView) -> Judged | None:
+        """Return the policy's judgement as of the newest look."""
 
 
 #: How long a scenario may go without a drill that met every objective; as in the alert's rule.
@@ -161,14 +173,15 @@ def _read_journal(incident: Incident, judge: Judge) -> dict[str, Json]:
         "lost": _count_lost(journal),
     }
     state = incident.state
-    row["verdict"] = state.verdict or judge.compute_verdict(journal)
+    judgement = judge.judge(journal)
+    row["verdict"] = state.verdict or (judgement.verdict if judgement else None)
     is_calm = row["verdict"] in (None, Verdict.HEALTHY, Verdict.UNKNOWN)
     row["is_quiet"] = is_calm and not (state.drill_id or journal.actions or journal.since())
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
     if scores:
         row.update(_read_score(scores[-1]))
     elif not state.drill:
-        row.update(_measure(journal))
+        row.update(_measure(journal, judgement.until if judgement else None))
     return row
 
 
@@ -201,7 +214,7 @@ def _read_score(score: dict[str, Json]) -> dict[str, Json]:
     return row
 
 
-def _measure(journal: JournalView) -> dict[str, float]:
+def _measure(journal: JournalView, ended_at: datetime | None) -> dict[str, float]:
     """Return an incident's durations by their fields in a row, as far as its journal knows them."""
     diagnoses_at = [c.at for c in journal.conclusions if _names_cause(c)]
     first_look_at = journal.first_look_at()
@@ -209,7 +222,6 @@ def _measure(journal: JournalView) -> dict[str, float]:
     change_at = journal.last_applied_at
     moments = list_moments(journal)
     detection = find_detection(moments)
-    ended_at = journal.well_since()
     durations = {
         "detect_s": _measure_span(moments[0].at, detection.at) if detection else None,
         "diagnose_s": _measure_span(first_look_at, diagnosis_at),

@@ -13,7 +13,6 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock
@@ -368,26 +367,22 @@ def list_incidents(home: Path) -> Iterator[Path]:
             yield folder
 
 
-def list_neighbours(incident: Incident) -> list[Incident]:
-    """Return the other incidents that were open at a time at which this one was, the newest first.
+def list_neighbours(incident: Incident) -> list[str]:
+    """Return the ids of other incidents that were open while this one was, the newest first.
 
     Drills are left out, and so is what cannot be read.
     """
+    own = incident.state
     neighbours = []
     for folder in list_incidents(incident.folder.parent):
-        other = Incident(folder, redactor=incident.redactor)
         with suppress(RecordError):
-            is_beside = other.id != incident.id and not other.state.drill
-            if is_beside and _overlap(other.state, incident.state):
-                neighbours.append(other)
+            other = read_state(folder)
+            ended_before = other.closed_at is not None and other.closed_at < own.opened_at
+            began_after = own.closed_at is not None and other.opened_at > own.closed_at
+            is_beside = not (ended_before or began_after or other.drill)
+            if is_beside and folder != incident.folder:
+                neighbours.append(folder.name)
     return neighbours
-
-
-def _overlap(one: IncidentState, other: IncidentState) -> bool:
-    """Tell whether two incidents were open at one time."""
-    latest = datetime.max.replace(tzinfo=one.opened_at.tzinfo)
-    ends_after = (one.closed_at or latest) >= other.opened_at
-    return ends_after and (other.closed_at or latest) >= one.opened_at
 
 
 def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> Incident | None:

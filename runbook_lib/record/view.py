@@ -254,25 +254,15 @@ class JournalView:
 
         None when one of these steps is not ok now, or was not read.
         """
-        starts = []
-        for step in steps:
-            own = [reading for reading in self.readings if reading.step == step]
-            start = _find_ok_start(own)
-            if start is None:
-                return None
-            starts.append(start)
-        return max(starts, default=None)
-
-    def well_since(self) -> datetime | None:
-        """Return since when all is well; None: not all is well, or that is not known.
-
-        The newest reading of alert or recovery may say it. Otherwise it is the time from which
-        recovery was read as ok.
-        """
-        told = [r.well_since for r in self.readings if r.role in (Role.ALERT, Role.RECOVERY)]
-        if told and told[-1] is not None:
-            return told[-1]
-        return _find_ok_start([r for r in self.readings if r.role is Role.RECOVERY])
+        starts: dict[str, datetime] = {}
+        for reading in self.readings:
+            if reading.status is Status.OK:
+                starts.setdefault(reading.step, reading.at)
+            else:
+                starts.pop(reading.step, None)
+        if not starts.keys() >= set(steps):
+            return None
+        return max((starts[step] for step in steps), default=None)
 
     @property
     def last_diagnosis(self) -> Conclusion | None:
@@ -319,17 +309,6 @@ def _get_start(breach: Reading) -> datetime:
     if breach.role is Role.ALERT and breach.since:
         return breach.since
     return breach.at
-
-
-def _find_ok_start(readings: Iterable[Reading]) -> datetime | None:
-    """Return since when readings, given in sequence, are ok; None if the last is not."""
-    start = None
-    for reading in readings:
-        if reading.status is not Status.OK:
-            start = None
-        elif start is None:
-            start = reading.at
-    return start
 
 
 def get_content(entry: Entry) -> dict[str, Json]:

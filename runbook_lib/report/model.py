@@ -170,7 +170,7 @@ class ReportModel:
         self.neighbours: list[str] = []
         with suppress(RecordError):
             self.facts = incident.redactor.json(incident.state.to_json())
-            self.neighbours = [other.id for other in list_neighbours(incident)]
+            self.neighbours = list_neighbours(incident)
         self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
         self.verdict = self.judgement.verdict if self.judgement else None

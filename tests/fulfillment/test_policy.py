@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -109,6 +109,11 @@ def play(tell: Teller, story: str) -> None:
     """Take the readings of a story, word by word."""
     for word in story.split():
         read(tell, word)
+
+
+def find_well_since(tell: Teller) -> datetime | None:
+    """Return since when all is well, as the newest reading of 2.1 says."""
+    return [r.well_since for r in view_of(tell).readings if r.step == "2.1"][-1]
 
 
 def read(tell: Teller, word: str) -> None:
@@ -265,7 +270,7 @@ def test_the_end_comes_after_a_look_that_still_found_more_than_usual(
 
 def test_the_end_comes_after_an_alert_that_a_later_look_saw_fire(tell: Teller) -> None:
     play(tell, "late paused act well")
-    sampled = view_of(tell).well_since()
+    sampled = find_well_since(tell)
     firing = {"FulfillmentDelay": "firing"}
     tell.read("2.1", "lag", "breach", value=12, alerts=firing)
     last = tell.read("2.1", "lag", "ok", value=0, observations=LOW, well_since=sampled)
@@ -300,18 +305,15 @@ def test_a_reading_from_before_the_last_change_says_nothing_of_now(tell: Teller)
 
 
 @pytest.mark.parametrize("acted_first", [True, False])
-def test_a_change_after_the_end_is_not_told_as_what_ended_it(
-    tell: Teller, *, acted_first: bool
-) -> None:
+def test_a_change_after_the_end_does_not_move_the_end(tell: Teller, *, acted_first: bool) -> None:
     words = ["act", "well"] if acted_first else ["well", "act"]
     for word in ("late", *words, "runs"):
         read(tell, word)
-    end = view_of(tell).well_since()
+    end = find_well_since(tell)
     read(tell, "well")
     tell.read("2.1", "lag", "ok", value=0, alerts=QUIET, observations=LOW, well_since=end)
     judgement = judge(tell)
     assert (judgement.verdict, judgement.until) == (Verdict.FIXED, end)
-    assert ("after the trouble had ended" in judgement.reason) is not acted_first
 
 
 def test_each_order_that_a_look_found_late_is_counted_once(tell: Teller) -> None:

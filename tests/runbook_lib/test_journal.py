@@ -159,9 +159,9 @@ def test_recovery_counts_while_it_lasts(tmp_path: Path) -> None:
     tell.read("6.5", "recovery", "ok")
     at = view_of(tell).readings[-1].at
     tell.read("6.5", "recovery", "ok")
-    assert view_of(tell).well_since() == at
+    assert view_of(tell).ok_since(["6.5"]) == at
     tell.read("6.5", "recovery", "breach")
-    assert view_of(tell).well_since() is None
+    assert view_of(tell).ok_since(["6.5"]) is None
 
 
 def test_a_plot_of_another_versions_part_spoils_no_reading(tell: Teller) -> None:
