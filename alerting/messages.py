@@ -131,12 +131,10 @@ def _list_handovers(incident: Incident) -> list[str]:
     Empty when none ended then, or the journal cannot be read.
     """
     try:
-        entries = incident.journal.view().entries
+        marks = incident.journal.view().marks
     except RunbookError:
         return []
-    reasons = [str(entry.data["reason"]) for entry in entries if entry.kind == "handed_over"]
-    # The path of the ended incident's report is cut off: it means nothing on other machines.
-    return [reason.partition(" ../")[0] for reason in reasons]
+    return [mark.reason for mark in marks if mark.what == "took_over"]
 
 
 def _read_summary(folder: Path) -> list[str]:

@@ -200,13 +200,8 @@ class Work:
         if incident is not None and incident.is_closed:
             incident = None
         if incident is None and episode.is_drill:
-            incident = make_incident(
-                self._settings, drill=True, scenario="alert", opened_by="", kept=False
-            )
-        name = ""
-        # If the folder of a real episode never became an incident, ``runbook investigate`` chooses.
-        if incident is not None and (episode.is_drill or incident.is_open):
-            name = incident.id
+            incident = make_incident(self._settings, drill=True, scenario="alert")
+        name = incident.id if incident is not None else ""
         return {"incident": name, "after": after}
 
     def _investigate(self, episode_id: int, chosen: Mapping[str, str]) -> dict[str, Json]:
@@ -225,27 +220,8 @@ class Work:
             after=chosen["after"],
             ticket=cases[0] if cases else "",
         )
-        look = self._follow_to_incident(look, alerts)
         self._metrics.count_look(look.verdict if not look.error else "failed")
         return {**look._asdict(), "alerts": [_key_of(alert) for alert in alerts]}
-
-    def _follow_to_incident(self, look: Look, alerts: list[KnownAlert]) -> Look:
-        """Return a look as one of the incident that was open for its trouble, if there was one.
-
-        Then the alerts stand in that incident's report, too, and the look's own folder is closed.
-        If the report does not take them, the look stays as it is.
-        """
-        incident = self._find_incident(look.incident)
-        if incident is None or not incident.state.same_as:
-            return look
-        other = incident.state.same_as
-        error = self._looker.add_alerts(other, alerts)
-        if not error and not incident.is_closed:
-            error = self._looker.close(incident.id)
-        if error:
-            _log.warning("%s stays the place of its look: %s", incident.id, error)
-            return look
-        return look._replace(incident=other)
 
     def _report_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
         """Write down the messages of a look, and that its alerts are reported.
@@ -318,18 +294,18 @@ class Work:
     def _finish_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
         """Write down that the look is over; then close folders that nobody else closes.
 
-        ``_close_unless_incident`` decides it for the previous episode's folder, and for this
+        ``_close_if_quiet`` decides it for the previous episode's folder, and for this
         episode's if all its alerts are resolved and the verdict is healthy.
         """
         self._book.end_look(episode_id, look=look, incident=result["incident"])
         episode = self._book.read_episode(episode_id)
         previous = self._book.find_previous(episode)
         if previous is not None:
-            self._close_unless_incident(previous)
+            self._close_if_quiet(previous)
         alerts = self._book.list_alerts(episode_id)
         is_resolved = all(alert.ended_at is not None for alert in alerts)
         if is_resolved and result["verdict"] == Verdict.HEALTHY:
-            self._close_unless_incident(episode)
+            self._close_if_quiet(episode)
 
     def _find_incident_to_end(self, episode: Episode) -> str:
         """Return the previous episode's open incident, if this episode ends it; empty: none.
@@ -349,15 +325,15 @@ class Work:
             return ""
         return incident.id
 
-    def _close_unless_incident(self, episode: Episode) -> None:
-        """Close the folder of a drill, or of an episode whose folder is no open incident.
+    def _close_if_quiet(self, episode: Episode) -> None:
+        """Close the incident of a drill, or of an episode in which no trouble was seen.
 
-        Then the episode is over. Without a folder, or with a closed one, nothing happens.
+        Then the episode is over. Without an incident, or with a closed one, nothing happens.
         """
         incident = self._find_incident(episode.incident)
         if incident is None or incident.is_closed:
             return
-        if incident.is_open and not episode.is_drill:
+        if not episode.is_drill and incident.journal.view().since() is not None:
             return  # the runbook's own rules say when an incident is over
         error = self._looker.close(incident.id)
         if error:
@@ -372,7 +348,7 @@ class Work:
         try:
             incident = open_incident(self._home, name, redactor=self._redactor)
             if incident is not None:
-                _ = incident.state  # raises if the incident is damaged
+                incident.journal.view()  # raises if the journal is damaged
         except RunbookError as error:
             _log.warning("%s", error)
             return None

@@ -20,9 +20,8 @@ from objectmove.errors import MoveError
 from runbook_lib import errors, model
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ExitCode
-from runbook_lib.investigation import make_incident, name_command
+from runbook_lib.investigation import close_if_quiet, make_incident, name_command
 from runbook_lib.model import Json, Progress, keep_quiet
-from runbook_lib.record.incident import lock_home
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.documents import Document, Part
@@ -38,7 +37,6 @@ from .change.release import GATE
 from .clients import Clients
 from .investigation import Investigation
 from .sections import SECTIONS, remediation
-from .sections.detection import read_backlog_objects
 from .sections.purpose import describe_access, list_obstacles, read_rights, read_unfinished
 from .sections.remediation import describe_effect, read_recovery
 from .sections.root_cause import STEPS as CAUSE_STEPS
@@ -588,15 +586,9 @@ def plan_release(
 
     Notes
     -----
-    Opens the incident when a label waits longer than the threshold, unless another one is open. If
-    nothing is to be moved, the
-    incident that was made for this plan is closed, unless a breach has opened it.
+    If nothing is to be moved, the incident that was made for this plan is closed.
     """
-    backlog = get_step(read_backlog_objects).id
-    # The plan below lists what waits anyway. If its oldest label is late, the incident is opened.
-    incident, is_new = Investigation.find_or_make(
-        settings, incident_id, keeps=True, skip_step=backlog
-    )
+    incident, is_new = Investigation.find_or_make(settings, incident_id)
     progress("list what waits")
     inv = Investigation.open(
         incident.id,
@@ -614,12 +606,9 @@ def plan_release(
         parts=parts,
     )
     plan = RELEASE.refuse_unless_move(inv.plan(GATE.step))
-    effect, effect_reason, oldest_minutes = describe_effect(inv, plan)
-    if oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
-        with lock_home(incident.folder.parent):
-            incident.open(backlog, why=f"the oldest label waits {oldest_minutes:.1f} min")
-    if is_new and plan.is_empty and not incident.is_open:
-        incident.close(model.Verdict.UNKNOWN)
+    effect, effect_reason, _ = describe_effect(inv, plan)
+    if is_new:
+        close_if_quiet(incident)
     why_labels_stay = plan.summary.get("reason")
     document = RELEASE.describe_plan(inv, plan, f"apply {plan.id}")
     fields = {

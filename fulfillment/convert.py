@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import itemgetter
 
-from runbook_lib.model import ActionEntry, ActionPhase, AlertState, Json, Reading, Role, Status
+from runbook_lib.model import AlertState, Json, Reading, Role, Status
 from runbook_lib.record import entries
-from runbook_lib.record.entries import Change, Entry, Message
+from runbook_lib.record.actions import to_change
+from runbook_lib.record.entries import Entry, Message
 from runbook_lib.record.view import JournalView
 
 from .outcome import Backlog, Uploads
@@ -18,12 +19,6 @@ from .quantities import Quantity
 
 DELAY_ALERT = "FulfillmentDelay"
 UPLOAD_ALERT = "FulfillmentUploadFailing"
-#: The steps whose actions are the remedy: labels are moved, or a service is brought back.
-_REMEDIES = ("6.1", "6.2")
-#: Counts of a proof. If one is not 0, the move is not proven.
-_UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
-#: Actions that can be resumed.
-_MOVES = ("release", "undo", "settle")
 _QUANTITIES = {
     "2.2": Quantity.PANEL,
     "2.5": Quantity.TIMELINE,
@@ -62,7 +57,7 @@ def convert(journal: JournalView) -> list[Entry]:
     converted: list[tuple[int, Entry]] = []
     for reading in journal.readings:
         converted += [(reading.seq, shown) for shown in _convert_reading(reading)]
-    converted += [(action.seq, convert_action(action)) for action in journal.actions]
+    converted += [(action.seq, to_change(action)) for action in journal.actions]
     return [entry for _, entry in sorted(converted, key=itemgetter(0))]
 
 
@@ -135,35 +130,3 @@ def _judge_lag(reading: Reading) -> Status:
     if reading.status is Status.BREACH and is_low:
         return Status.OK
     return reading.status
-
-
-def convert_action(action: ActionEntry) -> Change:
-    """Return a phase of a plan."""
-    result = action.result
-    plan = str(result.get("plan") or action.source or action.step)
-    about = plan.rpartition("-undo")[0] or plan.rpartition("-settle")[0]
-    counts = {}
-    for name, count in result.items():
-        if isinstance(count, list):
-            counts[name] = len(count)
-        elif isinstance(count, int):
-            counts[name] = int(count)
-    phase = action.phase
-    if action.phase is ActionPhase.FAILED and "lost" not in counts and action.action in _MOVES:
-        phase = ActionPhase.INTERRUPTED  # the failure is of the move itself, not of a proof
-    elif phase is ActionPhase.FAILED and not any(counts.get(name) for name in _UNPROVEN):
-        # A proof may fail although every label is accounted for: others took some first.
-        phase = ActionPhase.VERIFIED if "lost" in counts else phase
-    return Change(
-        at=action.at,
-        step=action.step,
-        plan=plan,
-        about=about,
-        verb=action.action,
-        target=action.target,
-        phase=phase,
-        is_remedy=action.step.startswith(_REMEDIES) and action.action != "none",
-        by=action.operator,
-        counts=counts,
-        message=Message(id="quote", values={"text": action.reason}),
-    )

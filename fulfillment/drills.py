@@ -403,7 +403,7 @@ class Drill:
             self.id = self.incident.state.drill_id
             self.order_ids.update(self.incident.state.drill_orders)
             return
-        self.incident = make_incident(self.settings, drill=True, opened_by="drill")
+        self.incident = make_incident(self.settings, drill=True)
         self.id = "d" + self.incident.id.removeprefix("inc-").lower()
         self.incident.update(drill_id=self.id, scenario=self.scenario.name, drill_orders=[])
 
@@ -788,8 +788,7 @@ def _say_interrupted(drill: Drill, change_message: str, again: str) -> str:
             f"The drill's fault could not be taken back: {drill.card.revert_error}. "
             f"Take it back with: {REVERT_COMMAND}."
         )
-    others = [other for other in _list_other_incidents(drill) if other.is_open]
-    for other in others:
+    for other in _list_other_incidents(drill):
         fault_state += (
             f" {other.id}, which was opened because of the fault, is still open. Once its alert "
             f"has cleared, measure and close it with: runbook run 06 07 --incident {other.id}."
@@ -1103,9 +1102,8 @@ def _close_other_incidents(drill: Drill) -> None:
 def _list_other_incidents(drill: Drill) -> list[Incident]:
     """Return the incidents that others, such as ``runbook serve``, began after the fault.
 
-    Only those count that are not closed. A look that opened no incident counts, too, if its folder
-    is kept for later commands. One in which somebody planned a change belongs to that person, and
-    is left out.
+    Only those count that are not closed. One in which somebody planned a change belongs to that
+    person, and is left out.
     """
     others = []
     for folder in list_incidents(drill.incident.folder.parent):
@@ -1115,7 +1113,7 @@ def _list_other_incidents(drill: Drill) -> list[Incident]:
         with suppress(errors.RecordError):
             state = other.state
             is_later = state.opened_at >= drill.injected_at
-            is_unfinished = state.is_open or (state.kept and not state.is_closed)
+            is_unfinished = state.closed_at is None
             if is_unfinished and is_later and not other.journal.view().actions:
                 others.append(other)
     return others

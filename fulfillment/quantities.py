@@ -66,4 +66,5 @@ def _make_parts() -> dict[str, Part]:
 QUANTITIES = Quantities(
     parts=_make_parts(),
     needed=frozenset({Quantity.LAG, Quantity.BACKLOG, Quantity.STORE, Quantity.ALERT}),
+    remedies=frozenset({"6.1", "6.1.1", "6.1.2", "6.2"}),
 )

@@ -19,7 +19,7 @@ from objectmove.plan import PlanRow
 from objectmove.planning import Judge, Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import Json, format_time
+from runbook_lib.model import Json
 from runbook_lib.record.journal import get_run
 from runbook_lib.show.text import count_of
 
@@ -141,17 +141,6 @@ class Waiting:
             "overdue_real": len(self.overdue),
             "overdue_synthetic": self.overdue_synthetic,
             "future_pending_since": reasons.count("in_the_future"),
-        }
-
-    @property
-    def counts(self) -> dict[str, Json]:
-        """The real labels of this listing, as the impact counts them. No cause's rule uses them."""
-        return {
-            "listed": len(self.real),
-            "listed_at": format_time(self.listed_at) if self.listed_at else None,
-            "listed_late": len(self.overdue),
-            "listed_longest_minutes": round(self.longest_minutes, 1),
-            "listed_longest_is_backdated": bool(self.real and _is_backdated(self.real[0])),
         }
 
     def describe(self) -> str:

@@ -235,7 +235,7 @@ def incidents(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def close(incident_id: Incident, *, as_json: AsJson = False) -> None:
-    """Close an incident: its report is written a last time, and stays as it is."""
+    """Close an incident, and write its report a last time."""
     with hold_interrupts():
         from .run.commands import close_incident
 

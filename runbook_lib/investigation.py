@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
@@ -19,13 +18,11 @@ from typing_extensions import TypeVar
 
 from . import errors, model
 from .approvals import Effect, Plan, PlanKind, check_use, load_plan
-from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
+from .model import SYMPTOMS, ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import Judgement, NextStep, Policy
 from .record.incident import (
-    HAND,
     Incident,
     create_incident,
-    find_unreadable,
     lock_home,
     open_incident,
 )
@@ -47,7 +44,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-#: In place of an incident's id: make a new incident, opened by hand.
+#: In place of an incident's id: make a new incident.
 NEW = "new"
 
 S = TypeVar("S", bound=Settings, default=Settings)
@@ -99,26 +96,29 @@ def check_undamaged(incident: Incident) -> None:
     raise errors.UsageError(f"{text} It stays as it is. {advice}")
 
 
-def _say_damaged(damaged: Incident, damage: str, replacement: Incident) -> None:
-    """Say on stderr, and in the new incident's journal, which damaged incident it replaces."""
-    problem = f"The journal of {damaged.id} is damaged ({damage})."
-    text = f"{problem} It stays as it is; this look goes on in {replacement.id}."
-    replacement.journal.append("journal_damaged", {"section": "", "reason": text})
-    _log.warning(text)
-
-
 def _hand_over(ended: Incident, successor: Incident) -> None:
     """Close an incident whose episode has ended; say so on stderr and in both journals."""
     verdict = judge_incident(ended).verdict
+    ended.close(verdict, reason=f"Another episode has begun: {successor.id}.")
     words = verdict.replace("_", " ")
-    reason = f"The next episode is {successor.id} (../{successor.id}/report.html)."
-    ended.close(verdict, reason=reason, followed_by=successor.id)
-    closed = f"{ended.id} is closed as {words}: another episode has begun."
-    text = f"{closed} That episode's incident is {successor.id}."
-    successor.journal.append(
-        "handed_over", {"section": "", "reason": f"{text} ../{ended.id}/report.html"}
-    )
-    _log.warning(text)
+    text = f"{ended.id} is closed as {words}: another episode has begun, in {successor.id}."
+    successor.tell("took_over", text)
+
+
+def close_if_quiet(incident: Incident) -> None:
+    """Close an open incident in which no trouble was seen, and no plan waits or was carried out."""
+    journal = incident.journal.view()
+    newest = {action.result.get("plan"): action for action in journal.actions}
+    has_work = any(action.phase is not ActionPhase.REFUSED for action in newest.values())
+    verdict = judge_incident(incident).verdict
+    saw_trouble = journal.since() is not None or verdict in _TROUBLE_VERDICTS
+    if incident.is_open and not (saw_trouble or has_work):
+        incident.close(verdict)
+
+
+def _say_why_empty(plan: Plan) -> str:
+    """Return why a plan has nothing to do."""
+    return str(plan.summary.get("reason") or "nothing to do")
 
 
 def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> str:
@@ -133,10 +133,10 @@ def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> s
 def name_command(command: str, incident: Incident) -> str:
     """Return a command as it is typed, with the incident's id; without, if the incident is closed.
 
-    A closed incident takes no such command, and a look that left its trouble to an incident should
-    take none. Without an id, the command works on the open incident, or on a new one.
+    A closed incident takes no such command: the next one works on the open incident, or on a new
+    one.
     """
-    if incident.is_closed or incident.state.same_as:
+    if incident.is_closed:
         return name_runbook(f"runbook {command}")
     return name_runbook(f"runbook {command} --incident {incident.id}")
 
@@ -204,25 +204,16 @@ class Investigation(Generic[S, C]):
         settings: S,
         incident_id: str = "",
         *,
-        keeps: bool = False,
-        skip_step: str = "",
         after: str = "",
         on_accepted: Callable[[], None] = lambda: None,
     ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it was made by this call.
 
-        A *look* is an incident's folder in which no trouble was seen yet.
-
         Parameters
         ----------
-        incident_id : id of an existing incident; ``new``: a new one, opened by hand; empty: the
-            open one, or a new one if another episode has begun. Where none is open: a look that
-            was kept, else a new look
-        keeps : whether a new look is kept, so that a later call can go on with it
-        skip_step : a step that this call does not read. The caller reads it, and opens the incident
-            when the reading is a breach
-        after : id of an incident whose episode has ended. If that incident is open, it is closed,
-            and a new one follows
+        incident_id : id of an existing incident; ``new``: a new one; empty: the open one, or a new
+            one if none is open
+        after : id of an incident whose episode has ended
         on_accepted : called after the checks, to start background work; not called when
             ``incident_id`` names an existing incident
 
@@ -235,81 +226,38 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        Reads the needed symptoms of a look, and opens it when one of them is a breach. When the
-        next episode has begun, the open incident is closed, and a new one is made for that episode.
-        An incident whose journal is damaged stays as it is, as evidence: a new incident replaces
-        it, and says so in its own journal.
+        When the open incident's episode has ended and the next one has begun, that incident is
+        closed, and a new one is made. So it is when the open incident is ``after``, or when a new
+        one is asked for.
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
-        if incident_id not in ("", NEW):
-            named = open_incident(home, incident_id, redactor=redactor)
-            if named is not None:
-                check_undamaged(named)
-                cls.check_connected(settings)
-                named.join(settings.operator)
-                return named, False
+        is_named = incident_id not in ("", NEW)
+        current = open_incident(home, incident_id, redactor=redactor) if is_named else None
+        if current is not None:
+            check_undamaged(current)
         cls.check_connected(settings)
+        if current is not None:
+            current.join(settings.operator)
+            return current, False
         on_accepted()
         with lock_home(home):
-            is_by_hand = incident_id == NEW
-            incident, is_new = cls._choose_or_make(
-                settings, is_by_hand=is_by_hand, keeps=keeps, after=after
-            )
-            incident.join(settings.operator)
-            if is_by_hand:
-                incident.open(HAND)
-            if not incident.is_open:
-                breach = cls._find_breach_now(incident, settings, skip_step)
-                if breach is not None:
-                    incident.open(breach.step, breach.episode, why=breach.reason)
-        return incident, is_new
-
-    @classmethod
-    def _choose_or_make(
-        cls, settings: S, *, is_by_hand: bool, keeps: bool, after: str
-    ) -> tuple[Incident, bool]:
-        """Return the incident to work on, and whether it is new, for ``find_or_make``.
-
-        The open incident comes first, else the look that was kept, else a new look. A new one
-        replaces the open incident or the kept look if its journal is damaged. A new one also
-        replaces the open incident if its episode has ended, if its id is ``after``, or if somebody
-        opens an incident by hand. The caller holds the home's lock.
-        """
-        make = partial(make_incident, settings, opened_by="", kept=keeps)
-        home = settings.runbook_home.resolve()
-        redactor = Redactor(settings.secrets)
-        current = open_incident(home, redactor=redactor)  # the open one, else the newest kept look
-        if current is None:
-            unreadable = find_unreadable(home, redactor=redactor)
-            if unreadable is not None:
-                return make(previous=unreadable.id), True
-            return make(), True
-        damage = current.find_damage()
-        if damage:
-            ticket_id = current.state.ticket_id
-            made = make(previous=current.id, previous_damage=damage, ticket_id=ticket_id)
-            _say_damaged(current, damage, made)
-            return made, True
-        if current.is_open:
-            must_end = is_by_hand or current.id == after
-            if must_end or cls._sees_other_trouble(current, settings):
-                made = make(previous=current.id)
+            current = open_incident(home, redactor=redactor)
+            if current is not None:
+                must_end = incident_id == NEW or current.id == after
+                if not must_end and not cls._has_next_episode(current, settings):
+                    current.join(settings.operator)
+                    return current, False
+            made = make_incident(settings)
+            if current is not None:
                 _hand_over(current, made)
-                return made, True
-        elif is_by_hand:  # the look that was kept stays as it is
-            return make(), True
-        return current, False
+            made.join(settings.operator)
+        return made, True
 
     @classmethod
-    def _find_breach_now(
-        cls, incident: Incident, settings: S, skip_step: str = ""
-    ) -> Reading | None:
+    def _find_breach_now(cls, incident: Incident, settings: S) -> Reading | None:
         """Read the needed symptoms now, and return the first breach. Writes nothing."""
-        sections = find_runbook().load_sections()
-        for step, section in sections.list_needed().items():
-            if step == skip_step:
-                continue
+        for step, section in find_runbook().load_sections().list_needed().items():
             inv = cls(incident, section=section, settings=settings)
             reading = inv.observe(step)
             if reading.status is Status.BREACH:
@@ -317,45 +265,31 @@ class Investigation(Generic[S, C]):
         return None
 
     @classmethod
-    def _sees_other_trouble(cls, incident: Incident, settings: S) -> bool:
-        """Tell whether something is wrong now that belongs to another episode than the incident's.
+    def _has_next_episode(cls, incident: Incident, settings: S) -> bool:
+        """Tell whether there is trouble now that began after the incident's own had ended.
 
-        Reads the needed symptoms, but only when the journal alone cannot decide.
+        The incident's trouble had ended when all that a verdict needs had been read as ok for the
+        calm time. If it had an alert and another one began, it is enough that no symptom was read
+        as a breach for that time. While current readings say that the trouble is there, a new
+        fault is a second cause of it.
         """
-        sections = find_runbook().load_sections()
-        needed = sections.list_needed()
+        journal = incident.journal.view()
+        if load_policy().compute_verdict(journal, now=utc_now()) in _TROUBLE_VERDICTS:
+            return False
         calm = cls.read_calm(settings)
-        if cls._is_in_trouble(incident):
-            return False
-        # If even an alert that begins now would belong to this incident, nothing needs to be read.
-        may_be_over = incident.is_over(
-            utc_now(),
-            is_alert=True,
-            needed=needed,
-            calm=calm,
-        )
-        if not may_be_over:
-            return False
+        ok_since = journal.ok_since(find_runbook().load_sections().list_needed())
+        breaches = journal.breaches(SYMPTOMS)
+        has_alert = any(breach.episode for breach in breaches)
+        quiet_since = breaches[-1].at if has_alert else None
+        ends = [end for end in (ok_since, quiet_since) if end is not None]
+        if not ends or utc_now() - min(ends) < calm:
+            return False  # whatever began since then belongs to this incident
         breach = cls._find_breach_now(incident, settings)
         if breach is None:
             return False
-        episode = breach.episode
-        began = episode.start if episode else breach.observed_at
-        return incident.is_over(
-            began,
-            is_alert=bool(episode),
-            needed=needed,
-            calm=calm,
-        )
-
-    @classmethod
-    def _is_in_trouble(cls, incident: Incident) -> bool:
-        """Tell whether current readings still say that the incident's trouble is there.
-
-        If so, a new fault is a second cause of the same episode, not another episode.
-        """
-        verdict = load_policy().compute_verdict(incident.journal.view(), now=utc_now())
-        return verdict in _TROUBLE_VERDICTS
+        if breach.episode is not None:
+            return breach.episode.start - min(ends) >= calm
+        return ok_since is not None and breach.observed_at - ok_since >= calm
 
     @classmethod
     def open(
@@ -392,7 +326,7 @@ class Investigation(Generic[S, C]):
         parameters["incident_id"] = incident_id
         checked = check_parameters(section, parameters)
         cls.check_ticket(settings, checked.ticket_id)
-        incident, _ = cls.find_or_make(settings, incident_id, keeps=True)
+        incident, _ = cls.find_or_make(settings, incident_id)
         if checked.ticket_id and not incident.is_closed:
             incident.update(ticket_id=checked.ticket_id)
         inv = cls(
@@ -526,8 +460,7 @@ class Investigation(Generic[S, C]):
 
         Notes
         -----
-        If another command closed the incident, the step's newest reading is returned as it is. A
-        step that has none is read, and its reading is not journalled.
+        If another command closed the incident, the reading is not journalled.
         """
         reused = self._find_reusable(step_id, max_age_s, only_ok=only_ok)
         if reused is not None:
@@ -535,40 +468,20 @@ class Investigation(Generic[S, C]):
         reading = self.observe(step_id)
         content = reading.model_dump(mode="json")
         seq = self.record("reading", {"reading": content})
-        is_breach = reading.status is Status.BREACH and reading.role in model.SYMPTOMS
-        was_journalled = seq > 0
-        if was_journalled and is_breach:
-            self._open_incident(step_id, reading.reason, reading.episode)
         return reading.model_copy(update={"seq": seq})
-
-    def _open_incident(self, by: str, why: str, episode: model.Episode | None = None) -> None:
-        """Make an incident of a look, or note the alert of an incident; see ``Incident.open``."""
-        if self.incident.is_open:
-            self.incident.open(by, episode, why=why)
-            return
-        with lock_home(self.incident.folder.parent):
-            self.incident.open(by, episode, why=why)
 
     def _find_reusable(
         self, step_id: str, max_age_s: float | None, *, only_ok: bool
     ) -> Reading | None:
         """Return the journal's reading that may stand for a new one; None: read the step anew."""
-        if self.incident.is_late:
-            return self.latest().get(step_id)
-        if max_age_s is None:
-            return None
         known = self.latest().get(step_id)
-        if known is None or known.status is Status.UNKNOWN:
+        if known is None or max_age_s is None or known.status is Status.UNKNOWN:
             return None
         if only_ok and known.status is not Status.OK:
             return None
         oldest_allowed = self.now() - timedelta(seconds=max_age_s)
-        acted_at = self.journal.last_applied_at
-        if acted_at is not None:
-            oldest_allowed = max(oldest_allowed, acted_at)
-        if known.observed_at < oldest_allowed:
-            return None
-        return known
+        acted_at = self.journal.last_applied_at or oldest_allowed
+        return known if known.observed_at >= max(oldest_allowed, acted_at) else None
 
     def latest(self) -> dict[str, Reading]:
         """Return the newest reading of each step in the journal."""
@@ -590,8 +503,7 @@ class Investigation(Generic[S, C]):
     def conclude(self) -> model.Conclusion:
         """Draw the section's findings and verdict from the journal, and write them to the journal.
 
-        If this section read that the alert is over, and the policy allows it, the incident is
-        closed as fixed; a drill's incident is not.
+        If this section read that the alert is over, a fixed incident is closed; a drill's is not.
         """
         drawn = self.section.conclude(self)
         unknown_steps = find_unknown(self.section.STEPS, self.latest())
@@ -601,11 +513,8 @@ class Investigation(Generic[S, C]):
         self.record("conclusion", {"conclusion": content})
         if self.incident.is_late:
             return conclusion
-        if conclusion.verdict is Verdict.INCIDENT:
-            self._open_incident(self.section.NAME, conclusion.summary)
-        judgement = self.policy.judge(self.journal, now=self.now())
-        may_close = judgement is not None and judgement.may_close
-        if may_close and self._sees_cleared() and not self.incident.state.drill:
+        is_fixed = self.policy.compute_verdict(self.journal, now=self.now()) is Verdict.FIXED
+        if is_fixed and self._sees_cleared() and not self.incident.state.drill:
             self.incident.close(Verdict.FIXED)
         return conclusion
 
@@ -659,8 +568,8 @@ class Investigation(Generic[S, C]):
         named_plans = [plan for plan in self.load_named_plans() if plan.step == step_id]
         plan = named_plans[0] if named_plans else action.plan(self)
         self._plans[plan.sha256] = plan
-        result = {**plan.summary, "is_empty": plan.is_empty}
-        self._write_phase(plan, ActionPhase.PLANNED, result=result)
+        if not plan.is_empty:
+            self._write_phase(plan, ActionPhase.PLANNED, result=plan.summary)
         return plan
 
     def apply(self, plan: Plan, *, approve: str = "", may_wait: bool = False) -> ActionEntry:
@@ -689,19 +598,15 @@ class Investigation(Generic[S, C]):
         approved = split_list(approve)
         self._check_approved(approved, plan)
         if plan.is_empty:
-            reason = plan.summary.get("reason") or "nothing to do"
-            return self._write_phase(plan, ActionPhase.VERIFIED, str(reason))
-        if not approved and may_wait:
-            return self._write_phase(
-                plan, ActionPhase.PLANNED, "left alone: it may wait for an approval"
-            )
+            return plan.make_entry(ActionPhase.PLANNED, reason=_say_why_empty(plan))
+        may_be_left = bool(approved) or may_wait
+        if plan.sha256 not in approved and may_be_left:
+            return plan.make_entry(ActionPhase.PLANNED, reason="left alone: it is not approved")
         if not approved:
             state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
             advice = "To carry it out, approve it there and run this cell again, or set:"
             code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
             raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
-        if plan.sha256 not in approved:
-            return self._write_phase(plan, ActionPhase.PLANNED, "left alone: not in this approval")
         self._write_phase(plan, ActionPhase.APPROVED)
         # Keep the hash that was typed, not the plan's own: the engine compares the two once more.
         position = approved.index(plan.sha256)
@@ -711,19 +616,15 @@ class Investigation(Generic[S, C]):
     def _check_approved(self, approved: list[str], plan: Plan) -> None:
         """Refuse approved hashes if one belongs to no plan that was made or named in this run."""
         plans = [*self.load_named_plans(), *self._plans.values(), plan]
-        known_hashes = {known.sha256 for known in plans}
-        ids_to_approve = {known.sha256: known.id for known in plans if not known.is_empty}
+        known = {made.sha256: made for made in plans}
         for typed_hash in approved:
-            if typed_hash in known_hashes:
-                continue
-            # Show the whole hash: its first characters may be those of the right hash.
-            text = f"{typed_hash} is the hash of no plan that was made or named in this run."
-            if not ids_to_approve:
-                raise errors.PlanNotApprovedError(f"{text} No plan waits: plan again.")
-            pairs = ids_to_approve.items()
-            choices = "\n".join(f"{plan_id}\n{sha256}" for sha256, plan_id in pairs)
-            advice = "Approve one of these by its whole hash, or plan again:"
-            raise errors.PlanNotApprovedError(f"{text} {advice}\n\n{choices}")
+            if typed_hash not in known:
+                # Show the whole hash: its first characters may be those of the right hash.
+                text = f"{typed_hash} is the hash of no plan that was made or named in this run."
+                advice = "Approve one of these by its whole hash, or plan again:"
+                choices = [f"{p.id}\n{p.sha256}" for p in known.values() if not p.is_empty]
+                lines = [f"{text} {advice}", "", *choices]
+                raise errors.PlanNotApprovedError("\n".join(lines))
 
     def get_approval(self, plan: Plan) -> str:
         """Return the hash that approved a plan, as it was typed; empty before the approval."""
@@ -735,34 +636,20 @@ class Investigation(Generic[S, C]):
             raise errors.UsageError(f"{plan.id} is carried out once: it cannot be resumed")
         return self._carry_out(plan, plan.kind.resume)
 
-    def begin_change(self, plan: Plan) -> None:
-        """Make an incident of a look: a plan passed its last check, and changes something now.
-
-        If the plan is another incident's, say so. A second call for the same run does nothing.
-        """
-        if self._has_begun:
-            return
+    def begin_change(self) -> None:
+        """Note that the plan that is carried out passed its last check, and changes something."""
         self._has_begun = True
-        owner = plan.path.parents[1].name
-        is_own = owner == self.incident.id
-        whose = "" if is_own else f", a plan of {owner},"
-        self.incident.open(HAND, why=f"{plan.id}{whose} is carried out")
-        if not is_own:
-            self.incident.follow(owner, plan.id)
 
     def verify(self, plan: Plan) -> ActionEntry:
         """Read the world again, and journal whether the plan's effect is there.
 
-        The effect of what an earlier incident did is returned, and not journalled here.
+        The effect of what an earlier incident did is returned, and not journalled here. Where there
+        is no effect, nothing is journalled.
         """
         if plan.is_empty:
-            text = "nothing to do"
-            reason = plan.summary.get("reason")
-            if reason:
-                text = f"nothing was done: {reason}"
-            return self._write_phase(plan, ActionPhase.VERIFIED, text)
+            return plan.make_entry(ActionPhase.PLANNED, reason=_say_why_empty(plan))
         if not plan.trace.exists():
-            return self._write_phase(plan, ActionPhase.PLANNED, "not applied: nothing to verify")
+            return plan.make_entry(ActionPhase.PLANNED, reason="not applied: nothing to verify")
         effect = plan.kind.verify(self, plan)
         phase = ActionPhase.VERIFIED if effect.is_ok else ActionPhase.FAILED
         if not self._is_followed(plan):
@@ -772,8 +659,7 @@ class Investigation(Generic[S, C]):
     def _carry_out(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> ActionEntry:
         """Change the world by ``change``, and journal what came of the plan, even a failure.
 
-        A look becomes an incident, unless nothing is changed. What an earlier incident did is not
-        journalled as an action of this one.
+        What an earlier incident did is not journalled as an action of this one.
         """
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
@@ -782,7 +668,7 @@ class Investigation(Generic[S, C]):
             # Plans of a kind with ``resume`` move objects: their engine makes this check.
             if plan.kind.resume is None:
                 check_use(plan, now=self.now())
-            effect = self._change(plan, change)
+            effect = change(self, plan)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
             text = str(error) or say_interrupted(plan, self.incident, self.section)
@@ -795,28 +681,20 @@ class Investigation(Generic[S, C]):
             reason = str(error) or type(error).__name__
             self._write_phase(plan, phase, reason)
             raise
-        # Nothing was done now, and the plan is another incident's: its journal has the action.
-        if not self._has_begun and not self._is_followed(plan):
+        # The engine of a move says when it begins. If it did not, there was nothing left to do.
+        has_begun = self._has_begun or plan.kind.resume is None
+        if not has_begun and not self._is_followed(plan):
             reason = f"nothing was done now; so far {effect.reason}"
             return plan.make_entry(ActionPhase.APPLIED, reason=reason, result=effect.result)
         return self._write_phase(plan, ActionPhase.APPLIED, effect.reason, effect.result)
 
-    def _change(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> Effect:
-        """Carry the change out, and note that it began, even if it fails.
-
-        The engine of a move notes it itself, before its first change.
-        """
-        try:
-            return change(self, plan)
-        finally:
-            # The mark that the plan is used is written right before the change.
-            if plan.kind.resume is None and plan.trace.exists():
-                self.begin_change(plan)
-
     def _is_followed(self, plan: Plan) -> bool:
-        """Tell whether a plan is this incident's own, or of an incident that this one follows."""
-        owner = plan.path.parents[1].name
-        return owner == self.incident.id or owner in self.incident.state.follows
+        """Tell whether a plan is this incident's own, or was carried out in it before."""
+        if plan.path.parents[1].name == self.incident.id:
+            return True
+        begun = (ActionPhase.APPLIED, ActionPhase.FAILED)
+        actions = self.journal.actions
+        return any(a.result.get("plan") == plan.id and a.phase in begun for a in actions)
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""

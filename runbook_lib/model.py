@@ -202,8 +202,7 @@ class _Journalled(BaseModel):
 class Episode(_Journalled):
     """One stretch of trouble that an alert shows.
 
-    ``key`` identifies the alert. ``start`` is when the trouble began. ``Incident.is_over`` says
-    when an episode has ended.
+    ``key`` identifies the alert. ``start`` is when the trouble began.
     """
 
     key: str
@@ -322,7 +321,7 @@ class Outcome(BaseModel):
     threshold, source : set where they differ from reading to reading
     since : when the breach began
     orders : how many customers' requests are affected; None: not counted
-    unserved : how many customers' requests got nothing at all; None: not counted
+    order_ids : their ids
     longest_minutes : how long the request that waits longest has waited; None: not known
     ticket : the ticket that the reading is about; empty: none
     episode : the episode that a breach belongs to; None: no alert shows it
@@ -347,7 +346,7 @@ class Outcome(BaseModel):
     source: str = ""
     since: Timestamp | None = None
     orders: int | None = None
-    unserved: int | None = None
+    order_ids: tuple[str, ...] = ()
     longest_minutes: float | None = None
     ticket: str = ""
     episode: Episode | None = None
@@ -436,6 +435,22 @@ class Finding(_Journalled):
             evidence=(reading.step,),
             reason=reading.reason,
         )
+
+
+class Mark(_Entry):
+    """Something that happened to the incident, such as its opening or its close.
+
+    Attributes
+    ----------
+    reason : in words
+    facts : what is so from then on; see ``IncidentState``
+    run : the run that wrote the mark; empty: not known
+    """
+
+    what: str
+    reason: str = ""
+    facts: dict[str, Json] = {}
+    run: str = ""
 
 
 class Start(_Entry):

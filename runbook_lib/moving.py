@@ -525,7 +525,7 @@ class MoveGate:
     def _run(self, carry_out: Callable[[Run], MoveResult], inv: Any, plan: Plan) -> Effect:
         """Carry something out, and say what came of it."""
         hold = self.make_hold(inv)
-        begin = partial(inv.begin_change, plan)
+        begin = inv.begin_change
 
         def ask(rows: Sequence[PlanRow]) -> Sequence[str | None]:
             return self.ask(inv, rows)

@@ -49,7 +49,6 @@ class Judgement(NamedTuple):
     next : where to go from here
     since, until : when the trouble began, and the time of the first sample after which all stayed
         well; None: not known, or there is no such time
-    may_close : whether the section that reads that the alert is over may close the incident
     """
 
     verdict: Verdict
@@ -57,7 +56,6 @@ class Judgement(NamedTuple):
     next: NextStep
     since: datetime | None = None
     until: datetime | None = None
-    may_close: bool = False
 
 
 class Impact(NamedTuple):
@@ -87,10 +85,12 @@ class Policy:
     Attributes
     ----------
     impact_heading : stands above the impact in the report
+    healthy_words : stands beside the verdict *healthy*
     first_step : where to go before anything was read
     """
 
     impact_heading = "Impact"
+    healthy_words = "nothing is wrong"
     first_step = NextStep("", "Nothing was read yet.")
 
     def __init__(self, needed: Collection[str] = ()) -> None:
@@ -105,7 +105,7 @@ class Policy:
     ) -> Judgement | None:
         """Return what the newest readings of symptoms say; None before any symptom was read.
 
-        The verdict of a close stands, until a section concludes again.
+        A closed incident keeps the verdict that it was closed with.
 
         Parameters
         ----------
@@ -114,44 +114,35 @@ class Policy:
         roles : only needed readings of these roles must be there; None: all that are needed. The
             neutral policy ignores this, and needs all
         """
-        closed = journal.closing_verdict()
-        if closed is not None:
-            return self._make_judgement(journal, closed)
-        symptoms = [reading for reading in journal.latest().values() if reading.role in SYMPTOMS]
-        at = now or journal.last_look_at
-        if not symptoms or at is None:
+        verdict = journal.closing_verdict()
+        verdict = verdict or self._judge_symptoms(journal, now or journal.last_look_at)
+        if verdict is None:
             return None
-        last_applied = journal.last_applied
-        statuses = {
-            reading.step: reading.status
-            for reading in journal.list_current(at).values()
-            if reading.role in SYMPTOMS
-        }
-        if Status.BREACH in statuses.values():
-            return self._make_judgement(
-                journal, Verdict.NOT_FIXED if last_applied else Verdict.INCIDENT
-            )
-        is_missing = any(step not in statuses for step in self._needed)
-        if is_missing or not statuses or Status.UNKNOWN in statuses.values():
-            return self._make_judgement(journal, Verdict.UNKNOWN)
-        was_trouble = bool(journal.breaches(SYMPTOMS))
-        is_fix = last_applied is not None or was_trouble
-        return self._make_judgement(journal, Verdict.FIXED if is_fix else Verdict.HEALTHY)
-
-    def _make_judgement(self, journal: JournalView, verdict: Verdict) -> Judgement:
-        """Return the judgement for a verdict, with words for it, and times from the journal."""
-        until = None
-        if verdict is Verdict.FIXED:
-            until = journal.well_since() or journal.recovered_at()
         words = verdict.replace("_", " ")
+        steps = {reading.step for reading in journal.readings if reading.role in SYMPTOMS}
         return Judgement(
             verdict=verdict,
             reason=f"the newest readings say {words}",
             next=NextStep("", f"The verdict is: {words}."),
             since=journal.since(),
-            until=until,
-            may_close=verdict is Verdict.FIXED,
+            until=journal.ok_since(steps) if verdict is Verdict.FIXED else None,
         )
+
+    def _judge_symptoms(self, journal: JournalView, now: datetime | None) -> Verdict | None:
+        """Return the verdict that current readings of symptoms give; None if none was ever read."""
+        if now is None or not any(reading.role in SYMPTOMS for reading in journal.readings):
+            return None
+        current = journal.list_current(now)
+        statuses = {step: r.status for step, r in current.items() if r.role in SYMPTOMS}
+        is_changed = journal.last_applied is not None
+        if Status.BREACH in statuses.values():
+            return Verdict.NOT_FIXED if is_changed else Verdict.INCIDENT
+        is_missing = any(step not in statuses for step in self._needed)
+        if is_missing or not statuses or Status.UNKNOWN in statuses.values():
+            return Verdict.UNKNOWN
+        if is_changed or journal.breaches(SYMPTOMS):
+            return Verdict.FIXED
+        return Verdict.HEALTHY
 
     def compute_verdict(
         self, journal: JournalView, *, now: datetime | None = None
@@ -189,7 +180,7 @@ class Policy:
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
         """Return what stands beside the verdict in the report's title, such as the causes."""
         if verdict is Verdict.HEALTHY:
-            return "nothing is wrong"
+            return self.healthy_words
         if causes:
             return say_main_causes(causes)
         if verdict is Verdict.UNKNOWN:
@@ -216,17 +207,8 @@ class Policy:
             return "the check afterwards failed"
         return "verified" if action.is_verified else "not verified"
 
-    def list_unfinished(
-        self,
-        action: ActionRecord,  # noqa: ARG002
-        actions: Sequence[ActionRecord],  # noqa: ARG002
-    ) -> list[str]:
-        """Return what an action left to do, each with its command; the neutral policy: nothing.
-
-        Parameters
-        ----------
-        actions : every action of the incident: a later one may have done what was left
-        """
+    def list_unfinished(self, _action: ActionRecord) -> list[str]:
+        """Return what an action left to do, each with its command; the neutral policy: nothing."""
         return []
 
 

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     """Copy, and become JupyterLab; ``arguments`` are handed to it."""
     settings, sections = RUNBOOK.load_settings(), RUNBOOK.load_sections()
     try:
-        incident, _ = sections.investigation.find_or_make(settings, keeps=True)
+        incident, _ = sections.investigation.find_or_make(settings)
     except NotConnectedError as error:
         sys.exit(str(error))
     folder = copy_notebooks(incident, sections.notebooks)

@@ -1,7 +1,7 @@
 """Keep the journals that tests write: a corpus that a redesign is compared with.
 
 As pytest's plugin this copies every incident that a test leaves into the folder that
-``KEEP_JOURNALS`` names: its ``incident.json`` and its journal. As a command it writes the kept
+``KEEP_JOURNALS`` names: its state and its journal. As a command it writes the kept
 journals into one compressed file, each with the verdict, since and until that today's code gives::
 
     KEEP_JOURNALS=/tmp/kept python -m pytest -p tools.corpus tests/fulfillment
@@ -29,8 +29,9 @@ import pytest
 
 from chainlog import LogError, read_entries
 from fulfillment.policy import POLICY
+from runbook_lib.errors import RecordError
 from runbook_lib.model import format_time
-from runbook_lib.record.incident import IncidentState
+from runbook_lib.record.incident import read_state
 from runbook_lib.record.view import JournalView
 
 CORPUS = Path(__file__).parents[1] / "tests/corpus/journals.jsonl.xz"
@@ -48,7 +49,7 @@ class Journal(NamedTuple):
     Attributes
     ----------
     test : id of the test that wrote it
-    incident : the content of ``incident.json``
+    incident : the incident's state
     journal : the lines of ``journal.jsonl``
     today : verdict, since and until, as the code gave them that wrote the journal; each may be None
     """
@@ -80,13 +81,13 @@ def keep_incidents(place: Path, test: str) -> None:
     """Copy the incidents under a folder to ``KEEP_JOURNALS``, each content once."""
     kept = Path(os.environ["KEEP_JOURNALS"])
     for folder, folders, files in os.walk(place):
-        if _JOURNAL not in files or _FACTS not in files:
+        if _JOURNAL not in files:
             continue
         folders.clear()
         try:
-            facts = (Path(folder) / _FACTS).read_bytes()
+            facts = json.dumps(read_state(Path(folder)).to_json()).encode()
             journal = (Path(folder) / _JOURNAL).read_bytes()
-        except OSError:
+        except (OSError, RecordError):
             continue  # the test made it unreadable, or still removes it
         target = kept / hashlib.sha256(facts + journal).hexdigest()[:24]
         if not target.exists():
@@ -129,7 +130,6 @@ def read_kept(folder: Path) -> Journal:
         When a line was altered or is missing.
     """
     facts = (folder / _FACTS).read_text("utf-8")
-    IncidentState.model_validate_json(facts)
     text = (folder / _JOURNAL).read_text("utf-8")
     if not text.endswith("\n"):
         raise ValueError("empty or torn")

@@ -300,7 +300,6 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
         "at": format_time(inv.now()),
         "before": before,
     }
-    inv.begin_change(plan)
     mark_applied(plan, result)
     if not service_action.is_done(before):
         service_action.apply(inv.clients, plan.target)

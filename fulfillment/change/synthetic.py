@@ -396,7 +396,6 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
     """Remove or create the synthetic objects, as the plan says."""
     store = inv.clients.store
     facts = plan.content["facts"]
-    inv.begin_change(plan)
     mark_applied(plan, {"at": format_time(inv.now())})
     if plan.action == _REVERT:  # allowed in every environment
         removal = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"])

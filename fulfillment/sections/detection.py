@@ -517,22 +517,23 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
         rows=waiting.rows(50),
         plot=plot,
         since=waiting.since,
-        orders=_count_orders(waiting),
         longest_minutes=round(waiting.longest_minutes, 1),
         first_seen={Cause.SYNTHETIC: min(synthetic_since)} if synthetic_since else {},
-        observations={**waiting.observations, **waiting.counts},
+        observations=waiting.observations,
     )
     outcome.observations["real_were_overdue"] = bool(waiting.overdue) or any(
         reading.observations.get("overdue_real") for reading in inv.journal.readings
     )
     reason = f"{waiting.describe()}; {metric_words}"
-    unserved = _read_unserved(inv, waiting) if unit == "objects" else None
-    if unserved is not None:
-        outcome.unserved = unserved.orders
-        longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes)
-        outcome.longest_minutes = round(longest_minutes, 1)
-        reason += f"; {count_of(unserved.orders, 'order')} without any label"
-        if unserved.orders:
+    if unit == "objects":
+        unserved = _read_unserved(inv, waiting)
+        outcome.order_ids = (*_list_orders(waiting), *(unserved.orders if unserved else ()))
+        if unserved or outcome.order_ids:
+            outcome.orders = len(outcome.order_ids)
+        if unserved and unserved.orders:
+            longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes)
+            outcome.longest_minutes = round(longest_minutes, 1)
+            reason += f"; {count_of(len(unserved.orders), 'order')} without any label"
             reason += f" (longest {unserved.longest_minutes:.1f} min)"
     if waiting.overdue:
         return outcome.breach(reason)
@@ -544,14 +545,16 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> Outcome:
 
 
 def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
-    """Count the orders without any label, if 2.1 says that uploads fail or that no label gets in.
+    """List the orders without any label, if 2.1 says that uploads fail or that no label gets in.
 
-    None if 2.1 says neither, or if nobody can know which orders have no label.
+    None if nobody can know which orders have no label.
     """
     alert_reading = inv.latest().get("2.1")
     uploads = alert_reading.observations.get("uploads") if alert_reading else None
     patience = _PATIENCE.get(str(uploads))
-    if patience is None or not inv.settings.fulfillment_url:
+    if patience is None:
+        return Unserved((), 0.0)
+    if not inv.settings.fulfillment_url:
         return None
     unserved, _ = attempt(lambda: read_unserved(inv, waiting, patience=patience))
     return unserved
@@ -563,9 +566,9 @@ def _measure(labels: Sequence[Label], unit: _Unit) -> int:
     return sum(label.info.size_bytes for label in labels)
 
 
-def _count_orders(waiting: Waiting) -> int:
-    """Count the orders that wait too long; a label of an unknown order counts as one order."""
-    return len({label.order_id or label.info.key for label in waiting.overdue})
+def _list_orders(waiting: Waiting) -> tuple[str, ...]:
+    """Return the orders that wait too long; the key of a label stands for an unknown order."""
+    return tuple({label.order_id or label.info.key: None for label in waiting.overdue})
 
 
 def _compare_metric(inv: Investigation, unit: _Unit, listed: int) -> str:

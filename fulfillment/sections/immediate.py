@@ -342,7 +342,6 @@ def _read_longest_wait(inv: Investigation) -> Outcome:
         rows=rows,
         plot=Plot(title=title, unit="objects", lines=lines, ages=_count_ages(waiting)),
         since=waiting.since,
-        observations=waiting.counts,
     )
     reason = f"{waiting.describe()}; {panel_words}"
     if waiting.overdue:
@@ -432,7 +431,7 @@ def _read_sample(inv: Investigation) -> Outcome:
     reason = f"the {len(rows)} that wait longest, of {len(waiting.objects):,}"
     if not rows:
         reason = "nothing waits"
-    return Outcome(value=len(rows), rows=rows, observations=waiting.counts).ok(reason)
+    return Outcome(value=len(rows), rows=rows).ok(reason)
 
 
 @step(

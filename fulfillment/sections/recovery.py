@@ -242,8 +242,8 @@ class Comparison(NamedTuple):
 
 
 def may_compare(inv: Investigation) -> bool:
-    """Tell whether there is an incident or trouble: before a look there is no calm to compare."""
-    return inv.incident.is_open or inv.journal.since() is not None
+    """Tell whether trouble was seen: without trouble there is no calm before it to compare."""
+    return inv.journal.since() is not None
 
 
 def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:

@@ -350,12 +350,6 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
         rows=effect.rows,
         columns=list(effect.rows[0]),
         facts={"plan": plan.id},
-        observations={
-            "listed": len(waits_minutes),
-            "listed_late": sum(
-                minutes > inv.settings.lag_threshold_minutes for minutes in waits_minutes.values()
-            ),
-        },
     )
     left_out = say_left_out(plan.content.header.excluded)
     return outcome.ok(f"{effect.words}; when planned, {left_out}" if left_out else effect.words)
@@ -529,7 +523,6 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             "lag_is_low": is_low(recovery),
             "waiting": comparison.backlog,
             "uploads": uploads,
-            **waiting.counts,
         },
     )
     reason = f"{recovery.reason}; {comparison.words}"

@@ -92,10 +92,10 @@ def conclude_symptoms(
 def conclude_without_symptoms(inv: Investigation, verdict: Verdict, summary: str) -> Conclusion:
     """Draw the conclusion of a section that judges no symptom.
 
-    While an incident is open, the conclusion has the incident's verdict, not ``verdict``. Otherwise
+    Once trouble was seen, the conclusion has the incident's verdict, not ``verdict``. Otherwise
     section 8 would say *healthy* in the middle of an incident, because its references are right.
     """
-    if not inv.incident.is_open:
+    if inv.journal.since() is None:
         return Conclusion(verdict=verdict, summary=summary)
     judgement = inv.policy.judge(inv.journal, now=inv.now())
     if judgement is None:

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
 
 from ..model import ActionEntry, ActionPhase, Json
+from .entries import Change, Message
+from .folds import PlanOutcome, list_plans
 
-#: The id of a plan that takes another one back is the other plan's id and this. From the second
-#: time on, a number follows: ``rel-1-undo-2``.
-_UNDO = "-undo"
-#: The id of a plan for a person's word on another plan is the other plan's id, this, and a random
-#: ending: ``rel-1-settle-3f2a``.
-_SETTLE = "-settle"
-#: Counts of a proof that no person's word can explain. An action is settled only if all are 0.
+#: The id of a plan that takes another one back is the other plan's id, ``-undo``, and an ending.
+#: That of a plan for a person's word on another plan has ``-settle``.
+_ABOUT = ("-undo", "-settle")
+#: Actions that can be resumed.
+_MOVES = ("release", "undo", "settle")
+#: Counts of a proof. If one is not 0, the move is not proven.
+_UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
+#: Counts of a proof that no person's word can explain.
 _UNEXPLAINED = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")
 
 
-class ActionRecord(NamedTuple):
-    """One action: its entries in the journal, and what later actions changed about it.
+@dataclass(frozen=True, slots=True)
+class ActionRecord(PlanOutcome):
+    """What became of one plan, and its entries in the journal.
 
-    Attributes
-    ----------
-    phases : the entries, in sequence; each says that the action reached a phase
-    is_taken_back : whether an undo took it back
-    is_settled : whether a person said what became of all that its check could not prove
+    ``phases`` are the entries, in sequence; each says that the action reached a phase.
     """
 
-    phases: list[ActionEntry]
-    is_taken_back: bool = False
-    is_settled: bool = False
+    phases: tuple[ActionEntry, ...]
 
     @property
     def first(self) -> ActionEntry:
@@ -38,13 +36,9 @@ class ActionRecord(NamedTuple):
 
     @property
     def last(self) -> ActionEntry:
-        """The newest entry."""
-        return self.phases[-1]
-
-    @property
-    def plan(self) -> str:
-        """The id of its plan; empty when the journal does not say it."""
-        return str(self.first.result.get("plan", ""))
+        """The newest entry; of an action that was carried out, a second try does not count."""
+        again = (ActionPhase.APPROVED, ActionPhase.REFUSED) if self.applied else ()
+        return next(entry for entry in reversed(self.phases) if entry.phase not in again)
 
     @property
     def applied(self) -> ActionEntry | None:
@@ -53,30 +47,30 @@ class ActionRecord(NamedTuple):
 
     @property
     def decisive(self) -> ActionEntry:
-        """The entry that stands for the action: the newest that says that it changed the world.
+        """The entry that stands for the action: ``applied``, else the newest."""
+        return self.applied or self.last
 
-        Without one, the first failure after the newest approval. Without that, the newest entry.
-        """
-        if self.applied is not None:
-            return self.applied
-        approved = self.get(ActionPhase.APPROVED)
-        for entry in self.phases:
-            is_after_approval = approved is not None and entry.seq > approved.seq
-            if is_after_approval and entry.phase is ActionPhase.FAILED:
-                return entry
-        return self.last
+    @property
+    def is_settled(self) -> bool:
+        """Whether a person's word explains all that its failed check could not prove."""
+        proof = self.last.result
+        # A check after the settling counts the same objects as settled by word, not as unproven.
+        in_doubt: int = proof.get("unproven", 0) + proof.get("settled_by_word", 0)
+        is_failed = self.last.phase is ActionPhase.FAILED
+        is_explained = not any(proof.get(name) for name in _UNEXPLAINED)
+        return is_failed and is_explained and 0 < in_doubt <= self.settled
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether its newest entry is of a check that found its effect."""
+        return self.is_proven and self.last.phase is ActionPhase.VERIFIED
 
     @property
     def state(self) -> str:
-        """What a later action changed about it, in words; else its newest phase.
-
-        A settling with ``is_settled`` is "done".
-        """
+        """What a later action changed about it, in words; else its newest phase."""
         if self.is_taken_back:
             return "taken back"
-        if self.is_settled:
-            return "done" if self.first.action == "settle" else "settled by word"
-        return str(self.last.phase)
+        return "settled by word" if self.is_settled else str(self.last.phase)
 
     @property
     def is_cut_off(self) -> bool:
@@ -86,123 +80,62 @@ class ActionRecord(NamedTuple):
 
     @property
     def was_tried(self) -> bool:
-        """Whether the action was approved, refused, applied, or failed.
-
-        A plan with nothing to do is verified at once, which is no try. An action that was killed
-        may have only an approval: the journal does not say how far the action came.
-        """
-        untried = (ActionPhase.PLANNED, ActionPhase.VERIFIED)
-        return any(entry.phase not in untried for entry in self.phases)
-
-    @property
-    def is_verified(self) -> bool:
-        """Whether a check after the newest change found its effect, and no check failed since."""
-        verified = self.get(ActionPhase.VERIFIED)
-        if self.applied is None or verified is None:
-            return False
-        if self.last.phase is ActionPhase.FAILED:
-            return False
-        return verified.seq > self.applied.seq
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether its plan has nothing to do."""
-        return any(entry.result.get("is_empty") is True for entry in self.phases)
-
-    @property
-    def settles(self) -> str:
-        """The id of the plan that it settles by a person's word; empty: it settles none."""
-        if self.first.action != "settle":
-            return ""
-        return self.plan.rpartition(_SETTLE)[0]
-
-    @property
-    def way_back(self) -> str:
-        """How to take it back, in words that follow ``Way back:``."""
-        return self.first.undo or "there is none"
-
-    @property
-    def approver(self) -> str:
-        """Who approved it first, else who did it; empty when the journal does not say it.
-
-        Whoever goes on with it later approves nothing new.
-        """
-        by = [entry.operator for entry in self.phases if entry.operator]
-        approvers = [e.operator for e in self.phases if e.phase is ActionPhase.APPROVED]
-        return next(filter(None, (*approvers, *by)), "")
+        """Whether the action came further than its plan."""
+        return self.last.phase is not ActionPhase.PLANNED
 
     def get(self, phase: str) -> ActionEntry | None:
         """Return the newest entry of a phase; None without one."""
-        for entry in reversed(self.phases):
-            if entry.phase == phase:
-                return entry
-        return None
+        return next((entry for entry in reversed(self.phases) if entry.phase == phase), None)
 
     def result(self, phase: str) -> dict[str, Json]:
         """Return the result that the newest entry of a phase holds; empty without one."""
         entry = self.get(phase)
-        if entry is None:
-            return {}
-        return entry.result
-
-
-def _list_taken_back(actions: Iterable[ActionRecord]) -> set[str]:
-    """Return the ids of the plans that an undo took back."""
-    taken_back = set()
-    for action in actions:
-        # The id of a second undo of the same plan ends with `-undo-2`, and so on.
-        plan, _, number = action.plan.rpartition(_UNDO)
-        if plan and action.applied and (not number or number.startswith("-")):
-            taken_back.add(plan)
-    return taken_back
-
-
-def say_cut_off(action: ActionRecord) -> str:
-    """Say what became of an action that was cut off."""
-    if action.is_taken_back:
-        return "cut off, and taken back"
-    return "begun, and not ended"
+        return entry.result if entry else {}
 
 
 def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
-    """Return an action for each step and plan that entries name, sorted by their first entries.
+    """Return an action for each plan that entries name, sorted by their first entries.
 
-    For an entry that names no plan, its source stands for the plan. If a plan that was carried out
-    is approved again, and refused, that changes nothing: those two entries are left out.
+    Plans that had nothing to do, which the older version journalled, are left out.
     """
-    actions: dict[tuple[str, str], list[ActionEntry]] = {}
+    phases: dict[str, list[ActionEntry]] = {}
     for entry in entries:
-        plan = entry.result.get("plan") or entry.source
-        key = (entry.step, str(plan))
-        phases = actions.setdefault(key, [])
-        was_applied = any(earlier.phase is ActionPhase.APPLIED for earlier in phases)
-        if was_applied and entry.phase is ActionPhase.REFUSED:
-            if phases[-1].phase is ActionPhase.APPROVED:
-                phases.pop()
-            continue
-        phases.append(entry)
-    records = [ActionRecord(phases) for phases in actions.values()]
-    taken_back = _list_taken_back(records)
-    records = [record._replace(is_taken_back=record.plan in taken_back) for record in records]
-    return [record._replace(is_settled=_is_settled(record, records)) for record in records]
+        phases.setdefault(name_plan(entry), []).append(entry)
+    made = {plan: own for plan, own in phases.items() if not own[0].result.get("is_empty")}
+    outcomes = list_plans([to_change(entry) for own in made.values() for entry in own])
+    return [ActionRecord(**asdict(o), phases=tuple(made[o.plan])) for o in outcomes]
 
 
-def _is_settled(action: ActionRecord, actions: Iterable[ActionRecord]) -> bool:
-    """Tell whether a person's word explains all that an action's failed check could not prove."""
-    proof = action.last.result
-    if action.last.phase is not ActionPhase.FAILED or "settled_by_word" not in proof:
-        return False
-    if any(proof.get(name) for name in _UNEXPLAINED):
-        return False
-    if action.first.action == "settle":
-        # A settling holds the word itself, so no other action has to explain its proof.
-        return bool(proof.get("settled_by_word")) and not proof.get("unproven")
-    settled: int = 0
-    for other in actions:
-        is_about = other.plan.startswith(f"{action.plan}{_SETTLE}")
-        if is_about and other.first.action == "settle" and not other.is_taken_back:
-            settled += other.result(ActionPhase.APPLIED).get("settled", 0)
-    # A check after the settling counts the same objects as settled by word, no longer as unproven.
-    in_doubt: int = proof.get("unproven", 0) + proof.get("settled_by_word", 0)
-    # If nothing is in doubt, the check failed for another reason.
-    return 0 < in_doubt <= settled
+def name_plan(entry: ActionEntry) -> str:
+    """Return the id of an entry's plan; where the entry names none, its source or its step."""
+    return str(entry.result.get("plan") or entry.source or entry.step)
+
+
+def to_change(action: ActionEntry) -> Change:
+    """Return an entry as a phase of a plan."""
+    plan = name_plan(action)
+    abouts = [plan.rpartition(ending)[0] for ending in _ABOUT]
+    counts = {}
+    for name, count in action.result.items():
+        if isinstance(count, list):
+            counts[name] = len(count)
+        elif isinstance(count, int):
+            counts[name] = int(count)
+    phase = action.phase
+    if phase is ActionPhase.FAILED and "lost" not in counts and action.action in _MOVES:
+        phase = ActionPhase.INTERRUPTED  # the failure is of the move itself, not of a proof
+    elif phase is ActionPhase.FAILED and not any(counts.get(name) for name in _UNPROVEN):
+        # A proof may fail although every object is accounted for: others took some first.
+        phase = ActionPhase.VERIFIED if "lost" in counts else phase
+    return Change(
+        at=action.at,
+        step=action.step,
+        plan=plan,
+        about=next(filter(None, abouts), ""),
+        verb=action.action,
+        target=action.target,
+        phase=phase,
+        by=action.operator,
+        counts=counts,
+        message=Message(id="quote", values={"text": action.reason}),
+    )

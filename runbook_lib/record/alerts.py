@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ..errors import RecordError, UsageError
+from ..errors import UsageError
 from ..model import Json, Timestamp, format_time
-from .incident import Incident, list_incidents
+from .incident import Incident
 
-#: A note of alerts has about this many characters at most. The report cuts a note off after 6,000.
-_MOST_CHARS = 1_800
+#: A note holds at most so many alerts. The report cuts a note off after 6,000 characters.
+_MOST_ALERTS = 8
 
 
 class ReceivedAlert(BaseModel, frozen=True):
@@ -64,63 +64,20 @@ def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
 
 def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
     """Write into an incident's journal the alerts that it does not hold yet."""
-    if not alerts:
-        return
     known: set[str] = set()
     for entry in incident.journal.view().entries:
         known.update(entry.data.get("alerts") or ())
     new = [alert for alert in alerts if alert.key not in known]
-    for part in _split(new):
-        text = "Alerts received: " + "; ".join(alert.line for alert in part)
-        open_then = _list_open_then(incident, part)
-        if open_then:
-            text += f". Open while they fired: {', '.join(open_then)}"
+    for start in range(0, len(new), _MOST_ALERTS):
+        part = new[start : start + _MOST_ALERTS]
         data: dict[str, Json] = {
             "section": "",
-            "text": text,
+            "text": "Alerts received: " + "; ".join(alert.line for alert in part),
             "alerts": [alert.key for alert in part],
-            "open_then": list(open_then),
+            "late": incident.is_late,
         }
-        with incident.keep_open() as may_write:
-            if not may_write:
-                data["late"] = True
-            incident.journal.append("note", data)
-
-
-def _list_open_then(incident: Incident, alerts: Sequence[ReceivedAlert]) -> list[str]:
-    """Return the other incidents that were open while one of these alerts fired that has ended."""
-    open_then = []
-    for folder in list_incidents(incident.folder.parent):
-        other = Incident(folder, redactor=incident.redactor)
-        try:
-            state = other.state
-        except RecordError:
-            continue
-        if other.id == incident.id:
-            continue
-        for alert in alerts:
-            is_before_close = state.closed_at is None or alert.starts_at <= state.closed_at
-            is_after_opening = alert.ends_at is not None and alert.ends_at >= state.opened_at
-            if state.opened_by and is_before_close and is_after_opening:
-                open_then.append(other.id)
-                break
-    return open_then
+        incident.journal.append("note", data)
 
 
 def _clip(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def _split(alerts: Sequence[ReceivedAlert]) -> Iterator[list[ReceivedAlert]]:
-    """Yield alerts in groups, each short enough for one note; one long alert is a group, too."""
-    part: list[ReceivedAlert] = []
-    size = 0
-    for alert in alerts:
-        if part and size + len(alert.line) > _MOST_CHARS:
-            yield part
-            part = []
-            size = 0
-        part.append(alert)
-        size += len(alert.line) + 2  # and "; " before the next one
-    if part:
-        yield part

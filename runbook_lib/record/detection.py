@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from itertools import takewhile
 from typing import NamedTuple
 
 from ..model import ActionPhase, CauseStatus, Conclusion, Event, parse_time
@@ -36,29 +35,26 @@ def list_triggers(journal: JournalView) -> list[Event]:
     of the kind ``TRIGGER`` has ``at``, ``text`` and ``source``.
     """
     applied = journal.list_actions(ActionPhase.APPLIED)
-    events: dict[tuple[datetime, str], Event] = {}
-    reported: list[Event] = []
-    for reading in journal.readings:
-        reported += reading.events
+    events = [event for reading in journal.readings for event in reading.events]
     for entry in journal.entries:
         if entry.kind == TRIGGER:
             at = parse_time(str(entry.data["at"]))
-            reported.append(Event(at, TRIGGER, str(entry.data["text"]), str(entry.data["source"])))
-    for event in reported:
-        is_too_late = bool(applied) and event.at >= applied[0].at
-        if event.kind == TRIGGER and not is_too_late:
-            events[event.at, event.text] = event
-    return [events[key] for key in sorted(events)]
+            events.append(Event(at, TRIGGER, str(entry.data["text"]), str(entry.data["source"])))
+    triggers = {
+        (event.at, event.text): event
+        for event in events
+        if event.kind == TRIGGER and not (applied and event.at >= applied[0].at)
+    }
+    return [triggers[key] for key in sorted(triggers)]
 
 
 def list_moments(journal: JournalView) -> list[Moment]:
     """Return when the trouble began, then the other moments of its detection, sorted by time.
 
-    Moments that are not known are left out. The list is empty when no trouble was seen, or when the
-    trouble goes on from an earlier incident.
+    Moments that are not known are left out. The list is empty when no trouble was seen.
     """
     since = journal.since()
-    if since is None or journal.is_continued:
+    if since is None:
         return []
     pairs = _list_later_moments(journal, since)
     later = [Moment(name, at) for name, at in pairs if at is not None]
@@ -71,10 +67,6 @@ def list_moments(journal: JournalView) -> list[Moment]:
     return moments
 
 
-def _is_firing(event: Event) -> bool:
-    return event.kind == "alert" and event.state == "firing" and not event.is_end
-
-
 def _list_later_moments(
     journal: JournalView, since: datetime
 ) -> Iterator[tuple[str, datetime | None]]:
@@ -82,29 +74,13 @@ def _list_later_moments(
     events: list[Event] = []
     for conclusion in journal.conclusions:
         events += [event for event in conclusion.timeline if event.at >= since]
-    firing = [e.at for e in events if _is_firing(e)]
+    firing = [e.at for e in events if e.kind == "alert" and e.state == "firing" and not e.is_end]
     yield "the alert fired", min(firing, default=None)
     notices = [e.at for e in events if e.kind == "notice" and e.state != "resolved"]
     yield "a channel was told", min(notices, default=None)
-    look_name = "somebody looked"
-    if _is_begun_by_alerts(journal):
-        joined = [entry.at for entry in journal.entries if entry.kind == "joined"]
-        yield "somebody joined", min(joined, default=None)
-        look_name = "an automatic look began"
-    if any(entry.kind == "drill" for entry in journal.entries):
-        look_name = "the drill looked"
-    yield look_name, journal.first_look_at()
+    yield "the runbook saw it", journal.first_look_at()
     named = [conclusion.at for conclusion in journal.conclusions if _names_cause(conclusion)]
     yield CAUSE_NAMED, min(named, default=None)
-
-
-def _is_begun_by_alerts(journal: JournalView) -> bool:
-    """Tell whether received alerts, not a person, began the first look, as with `runbook serve`.
-
-    Whoever joins before the first reading did not begin it.
-    """
-    before = takewhile(lambda entry: entry.kind not in ("reading", "joined"), journal.entries)
-    return any(entry.data.get("alerts") for entry in before)
 
 
 def _names_cause(conclusion: Conclusion) -> bool:

@@ -34,10 +34,12 @@ class Quantities:
     ----------
     parts : the part of each quantity, by name
     needed : the quantities without which no verdict says that all is well
+    remedies : the steps whose actions are meant to end the trouble
     """
 
     parts: Mapping[str, Part]
     needed: frozenset[str]
+    remedies: frozenset[str] = frozenset()
 
     def get_part(self, quantity: str) -> Part:
         """Return a quantity's part; ``NONE`` for one that the runbook does not know (any more)."""
@@ -91,7 +93,6 @@ class Change(_Frozen):
     ----------
     about : the plan that this one takes back or settles
     verb, target : what is done, and to what
-    is_remedy : whether it is meant to end the trouble
     by : who approved it, or did it
     counts : how many objects, by outcome
     """
@@ -105,7 +106,6 @@ class Change(_Frozen):
     verb: str
     target: str = ""
     phase: ActionPhase
-    is_remedy: bool = False
     by: str = ""
     counts: dict[str, int] = {}
     message: Message = Message()

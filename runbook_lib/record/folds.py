@@ -54,11 +54,13 @@ class PlanOutcome:
 
     Attributes
     ----------
+    approver : who approved it first, else who did it; empty: not known
     applied_at : when it last changed something; None: it never did
     is_tried : whether it was approved, and not refused
     is_proven : whether a check after the last change found the effect, and none failed since
     is_taken_back : whether a later plan took it back
     left : how many objects it still has to move
+    settled : of how many objects a person has said what became of them
     doubtful : how many objects it left of which nobody can know, and no person has said since
     """
 
@@ -67,14 +69,14 @@ class PlanOutcome:
     verb: str
     target: str
     about: str
-    by: str
+    approver: str
     phase: ActionPhase
-    is_remedy: bool
     is_tried: bool
     is_proven: bool
     is_taken_back: bool
     applied_at: datetime | None
     left: int
+    settled: int
     doubtful: int
 
     @property
@@ -174,15 +176,15 @@ def _sum_up(
         verb=first.verb,
         target=first.target,
         about=first.about,
-        by=approvers[0] if approvers else "",
+        approver=next(filter(None, [*approvers, *(change.by for change in changes)]), ""),
         phase=changes[-1].phase,
-        is_remedy=first.is_remedy,
         is_tried=_find_last(changes, ActionPhase.APPROVED)
         > _find_last(changes, ActionPhase.REFUSED),
         is_proven=0 <= applied < verified and failed < verified and not doubtful,
         is_taken_back=first.plan in undone,
         applied_at=changes[applied].at if applied >= 0 else None,
         left=counts.get("waiting", 0),
+        settled=settled,
         doubtful=doubtful,
     )
 
@@ -220,8 +222,13 @@ def judge(  # noqa: PLR0911, PLR0912  # a rule after the other
     clears_by : when a firing alert should have cleared; None: not known
     """
     current = read_now(entries, now)
-    remedies = [plan for plan in list_plans(entries) if plan.is_remedy and not plan.is_taken_back]
-    newest = {plan.step: plan for plan in remedies if plan.is_tried or plan.applied_at}
+    newest = {
+        plan.step: plan
+        for plan in list_plans(entries)
+        if plan.step in quantities.remedies
+        and not plan.is_taken_back
+        and (plan.is_tried or plan.applied_at)
+    }
     applied = [plan for plan in newest.values() if plan.applied_at is not None]
     is_unfinished = any(plan.is_unfinished for plan in newest.values())
     has_acted = bool(applied) or is_unfinished

@@ -12,11 +12,10 @@ from statistics import median
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
-from pydantic import BaseModel, computed_field
+from pydantic import BaseModel, Field, computed_field
 
 from ..errors import JournalDamagedError, RecordError
 from ..model import (
-    AlertState,
     CauseStatus,
     Conclusion,
     Finding,
@@ -32,14 +31,26 @@ from .journal import utc_now
 from .view import JournalView
 
 
+class Judged(Protocol):
+    """The part of a judgement that the history uses."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict."""
+
+    @property
+    def until(self) -> datetime | None:
+        """When the trouble had ended; None: not known, or not yet."""
+
+
 class Judge(Hashable, Protocol):
     """The part of a runbook's policy that the history uses."""
 
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:
         """Return the causes that the policy names."""
 
-    def compute_verdict(self, journal: JournalView) -> Verdict | None:
-        """Return the policy's verdict as of the newest look."""
+    def judge(self, journal: JournalView) -> Judged | None:
+        """Return the policy's judgement as of the newest look."""
 
 
 #: How long a scenario may go without a drill that met every objective; as in the alert's rule.
@@ -60,21 +71,17 @@ class HistoryRow(BaseModel, frozen=True):
 
     Attributes
     ----------
-    opened_by : as in ``IncidentState``
     cause_found : names of the causes, separated by commas
     lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
     verdict : of the close; before that, as of the newest look
     is_good : whether a drill met every objective; None: it is no drill, or was not scored
-    damage : what is wrong with ``incident.json`` or the journal; empty: nothing. The row then lacks
-        what the damaged file holds
-    previous, goes_on_in : the incident before, and after, this one with the same trouble; empty:
-        none
+    is_quiet : whether no trouble was seen, and nothing was planned or done
+    damage : what is wrong with the journal; empty: nothing. The row then lacks what it holds
     """
 
     incident: str
     opened_at: Timestamp
     closed_at: Timestamp | None = None
-    opened_by: str = "hand"
     scenario: str = ""
     cause_found: str = ""
     detect_s: float | None = None
@@ -86,8 +93,7 @@ class HistoryRow(BaseModel, frozen=True):
     verdict: Verdict | None = None
     is_good: bool | None = None
     damage: str = ""
-    previous: str = ""
-    goes_on_in: str = ""
+    is_quiet: bool = Field(False, exclude=True)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -109,7 +115,7 @@ class HistoryRow(BaseModel, frozen=True):
 
 
 def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
-    """Return every incident and drill, the newest first; looks are left out.
+    """Return every incident and drill, the newest first; closed ones that were quiet are left out.
 
     Only reads. This process keeps what it read of a folder until the folder changes.
 
@@ -119,28 +125,16 @@ def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
     """
     rows = [_read_row(folder, judge, _stamp(folder)) for folder in list_incidents(home)]
     rows.sort(key=lambda row: row.incident, reverse=True)
-    return _name_followers([row for row in rows if row.opened_by])
-
-
-def _name_followers(rows: Sequence[HistoryRow]) -> list[HistoryRow]:
-    """Name in each row the incident in which its trouble goes on.
-
-    Only the ``incident.json`` of the later incident names the other one: the earlier incident was
-    closed before the later one existed.
-    """
-    followers = {row.previous: row.incident for row in rows if row.previous}
-    linked = []
-    for row in rows:
-        changes = {"goes_on_in": followers.get(row.incident, "")}
-        linked.append(row.model_copy(update=changes))
-    return linked
+    return [row for row in rows if row.is_open or not row.is_quiet]
 
 
 def _stamp(folder: Path) -> str:
-    """Return a stamp that changes when ``incident.json`` or the journal of a folder changes."""
-    files = (folder / "incident.json", folder / "journal.jsonl")
-    stats = [file.stat() for file in files if file.exists()]
-    return " ".join(f"{stat.st_mtime_ns}:{stat.st_size}" for stat in stats)
+    """Return a stamp that changes when the journal of a folder changes."""
+    path = folder / "journal.jsonl"
+    if not path.exists():
+        return ""
+    stat = path.stat()
+    return f"{stat.st_mtime_ns}:{stat.st_size}"
 
 
 @lru_cache(maxsize=1_000)
@@ -157,7 +151,7 @@ def _read_row(folder: Path, judge: Judge, _changed: str) -> HistoryRow:
     try:
         state = incident.state
     except RecordError:
-        row["damage"] = "incident.json cannot be read"
+        row["damage"] = "its state cannot be read"
         return HistoryRow.model_validate(row)
     with suppress(RecordError, ValueError, KeyError, TypeError, AttributeError):
         facts = {name: value for name, value in state.to_json().items() if value is not None}
@@ -178,16 +172,16 @@ def _read_journal(incident: Incident, judge: Judge) -> dict[str, Json]:
         "cause_found": ", ".join(causes),
         "lost": _count_lost(journal),
     }
-    if any(entry.kind == "handed_over" for entry in journal.entries):
-        # The earlier incident was closed because another episode began: no trouble goes on here.
-        row["previous"] = ""
-    if not incident.is_closed:
-        row["verdict"] = judge.compute_verdict(journal)
+    state = incident.state
+    judgement = judge.judge(journal)
+    row["verdict"] = state.verdict or (judgement.verdict if judgement else None)
+    is_calm = row["verdict"] in (None, Verdict.HEALTHY, Verdict.UNKNOWN)
+    row["is_quiet"] = is_calm and not (state.drill_id or journal.actions or journal.since())
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
     if scores:
         row.update(_read_score(scores[-1]))
-    elif not incident.state.drill:
-        row.update(_measure(journal))
+    elif not state.drill:
+        row.update(_measure(journal, judgement.until if judgement else None))
     return row
 
 
@@ -220,7 +214,7 @@ def _read_score(score: dict[str, Json]) -> dict[str, Json]:
     return row
 
 
-def _measure(journal: JournalView) -> dict[str, float]:
+def _measure(journal: JournalView, ended_at: datetime | None) -> dict[str, float]:
     """Return an incident's durations by their fields in a row, as far as its journal knows them."""
     diagnoses_at = [c.at for c in journal.conclusions if _names_cause(c)]
     first_look_at = journal.first_look_at()
@@ -228,11 +222,6 @@ def _measure(journal: JournalView) -> dict[str, float]:
     change_at = journal.last_applied_at
     moments = list_moments(journal)
     detection = find_detection(moments)
-    ended_at = journal.well_since()
-    states = [reading.alerts for reading in journal.readings if reading.alerts]
-    is_cleared = not states or set(states[-1].values()) == {AlertState.RESOLVED}
-    if ended_at is None and is_cleared:
-        ended_at = journal.recovered_at()
     durations = {
         "detect_s": _measure_span(moments[0].at, detection.at) if detection else None,
         "diagnose_s": _measure_span(first_look_at, diagnosis_at),

@@ -1,19 +1,16 @@
 """The file of an incident's journal: a ``chainlog`` with redaction.
 
-Parsed lines are kept in memory, so that mostly only new lines are parsed. Errors of the disk and of
-the log are raised as ``RecordError``.
+Errors of the disk and of the log are raised as ``RecordError``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 
 from chainlog import ChainedLog, Entry, LogDamagedError, LogError
 
@@ -23,10 +20,6 @@ from ..redact import Redactor
 from .view import JournalView
 
 Clock = Callable[[], datetime]
-
-#: Bytes that are read and compared at once. For much larger parts Python would ask the system for
-#: new memory each time.
-_PART_BYTES = 1 << 16
 
 
 def utc_now() -> datetime:
@@ -58,12 +51,12 @@ def get_run() -> str:
 
 
 class _File:
-    """What was read of a journal's file: its log, the view of its entries, and their bytes.
+    """What was read of a journal's file, so that mostly only new lines are parsed.
 
     Attributes
     ----------
-    verified_parts : the bytes of the lines that ``view`` holds, in parts
-    mutex : held while the other attributes are filled from the file, dropped or copied
+    content : the file's bytes when it was read last
+    mutex : held while the other attributes change
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -76,44 +69,22 @@ class _File:
         """Drop what was read, so that the whole file is read again next time."""
         self.log = ChainedLog(self._path, clock=self._clock)
         self.view = JournalView()
-        self.verified_parts: list[bytes] = []
+        self.content = b""
 
-    def still_begins(self, content: BinaryIO) -> bool:
-        """Tell whether the file still begins with the verified lines.
-
-        Parameters
-        ----------
-        content : the open file, at its start; its position moves
-        """
-        return all(content.read(len(part)) == part for part in self.verified_parts)
-
-    def read_on(self, content: BinaryIO) -> JournalView:
-        """Parse the lines past the verified ones, and return the view of all lines."""
-        verified_before = self.verified_parts
-        # An exception below leaves nothing verified, so that the next call reads the whole file.
-        self.verified_parts = []
-        size_before = sum(len(part) for part in verified_before)
-        content.seek(size_before)
-        added = content.read()
-        entries = self.log.read()
-        view = self.view
-        lines_read = view.last_seq + added.count(b"\n")
-        view.add(entries[view.last_seq : lines_read])
-        self.verified_parts = [*verified_before, *_split(added)]
-        if len(entries) != view.last_seq:
-            # Another process appended a line between the two reads: ``added`` does not have it.
-            self.forget()
-        return view
-
-
-def _split(content: bytes) -> list[bytes]:
-    """Return bytes up to the end of the last whole line, cut into parts."""
-    end = content.rfind(b"\n") + 1
-    parts = []
-    for start in range(0, end, _PART_BYTES):
-        part_end = min(start + _PART_BYTES, end)
-        parts.append(content[start:part_end])
-    return parts
+    def read(self) -> JournalView:
+        """Return the view of all lines. What was altered since the last call is damage."""
+        with self.mutex:
+            content = self._path.read_bytes() if self._path.exists() else b""
+            if not content.startswith(self.content):
+                self.forget()
+            try:
+                entries = self.log.read()
+                self.view.add(entries[self.view.last_seq :])
+            except BaseException:  # also an interrupt, which may leave half a view
+                self.forget()
+                raise
+            self.content = content
+            return self.view
 
 
 #: Shared by all who open a journal in this process: the sections of a run read it once.
@@ -151,17 +122,9 @@ class Journal:
         JournalDamagedError
             When the file is damaged; then, too, nothing was appended.
         """
+        marked = {**data, "run": _Process.run} if _Process.run else data
         with self._explain_errors(". Nothing was appended."):
-            if not self._file.verified_parts:
-                # Otherwise the whole file would be read twice: now by the log, later by ``view``.
-                self._catch_up()
-            marked = {**data, "run": _Process.run} if _Process.run else data
-            redacted = self._redactor.json(marked)
-            entry = self._file.log.append(kind, redacted)
-        # The next ``view`` raises the error that is suppressed here.
-        with suppress(RecordError), self._explain_errors():
-            self._catch_up(compares=False)
-        return entry
+            return self._file.log.append(kind, self._redactor.json(marked))
 
     def view(self) -> JournalView:
         """Return what the journal holds by now; an absent file holds nothing.
@@ -174,42 +137,14 @@ class Journal:
             At the first altered or missing line, which it names.
         """
         with self._explain_errors():
-            return self._catch_up()
-
-    def _catch_up(self, *, compares: bool = True) -> JournalView:
-        """Read the lines that were appended since the last call, and return the view of all lines.
-
-        Parameters
-        ----------
-        compares : whether the lines that were read before are compared with the file. If they
-            differ, the whole file is read again
-        """
-        with self._file.mutex, self._open_content() as content:
-            is_known = bool(self._file.verified_parts)
-            if is_known and compares:
-                is_known = self._file.still_begins(content)
-            if not is_known:
-                self._file.forget()
-            return self._file.read_on(content)
-
-    def _open_content(self) -> BinaryIO:
-        """Open the file for reading; an absent one is empty."""
-        if not self.path.exists():
-            return BytesIO()
-        return self.path.open("rb")
+            return self._file.read()
 
     def redacted(self) -> JournalView:
         """Return what ``view`` holds now, without the secrets that this redactor knows.
 
         Other processes write to the journal, too, and their redactors may know fewer secrets.
         """
-        whole = self.view()
-        with self._file.mutex:
-            whole = whole.copy()
-        entries = list(self.redact(whole.entries))
-        if entries == whole.entries:
-            return whole
-        return JournalView(entries)
+        return JournalView(self.redact(list(self.view().entries)))
 
     def redact(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """Yield entries without the secrets that this redactor knows."""

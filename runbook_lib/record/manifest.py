@@ -6,7 +6,6 @@ The manifest shows accidents and edits. It does not stop someone who rewrites ev
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import zipfile
 import zlib
@@ -16,11 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from chainlog import GENESIS, LogDamagedError, read_entries
+from chainlog import GENESIS, LogError, read_entries
 
 from ..errors import RecordError, disk_errors
 from ..model import Json, format_time, parse_json
-from .incident import Incident, write_json
+from .incident import Incident, read_state, write_json
 from .journal import utc_now
 
 _NAME = "manifest.json"
@@ -37,8 +36,7 @@ class Verification(NamedTuple):
     Attributes
     ----------
     incident : id of the incident that the manifest names
-    problems : what is wrong: first the journal's first altered line, then each altered or missing
-        file
+    problems : what is wrong: the journal's first altered line, then each altered or missing file
     newer : what came after the manifest was written; not a problem
     """
 
@@ -53,16 +51,11 @@ class _Digest(NamedTuple):
 
 
 class _Manifest(NamedTuple):
-    """A manifest as it was read.
-
-    ``seq`` and ``head`` are the number and the hash of the journal's line that was the last one
-    when the manifest was written.
-    """
+    """A manifest as it was read; ``seq`` is the number of the journal's last line then."""
 
     incident: str
     files: dict[str, _Digest]
     seq: int
-    head: str
 
 
 def write_manifest(incident: Incident) -> Path:
@@ -76,13 +69,12 @@ def write_manifest(incident: Incident) -> Path:
     """
     target = incident.folder / _NAME
     entries = incident.journal.view().entries
-    made_at = format_time(utc_now())
     with disk_errors(f"cannot write {target}"):
         digests = {name: _measure(path.read_bytes()) for name, path in _list_files(incident.folder)}
         manifest = {
             "schema": "runbook/manifest/1",
             "incident": incident.id,
-            "made_at": made_at,
+            "made_at": format_time(utc_now()),
             "journal": {
                 "seq": entries[-1].seq if entries else 0,
                 "hash": entries[-1].hash if entries else GENESIS,
@@ -93,63 +85,53 @@ def write_manifest(incident: Incident) -> Path:
     return target
 
 
-def is_frozen(incident: Incident) -> bool:
-    """Tell whether the last report of a closed incident is written, so that it must not change.
-
-    The command that closed the incident may still change it. A manifest that cannot be read
-    freezes nothing.
-    """
-    with suppress(RecordError, OSError, ValueError, KeyError, TypeError):
-        manifest: Json = parse_json((incident.folder / _NAME).read_bytes())
-        reported_seq = int(manifest["journal"]["seq"])
-        closed_seq = incident.state.closed_seq or math.inf  # an open incident is not frozen
-        return reported_seq >= closed_seq and not incident.closed_here
-    return False
+def is_reported(folder: Path) -> bool:
+    """Tell whether an incident has a manifest that is not older than its close."""
+    try:
+        manifest = _read_manifest(folder)
+    except RecordError:
+        return False
+    with suppress(RecordError):
+        return manifest.seq >= (read_state(folder).closed_seq or 0)
+    return True
 
 
 def verify_incident(folder: Path) -> Verification:
-    """Compare a folder with its manifest, and check the chain of its journal.
+    """Compare a folder with its manifest, and check the chain of its journal. Only reads.
+
+    A log that only grew is newer, not altered: it must still begin with the bytes that the manifest
+    measured.
 
     Raises
     ------
     RecordError
         When there is no manifest that can be read.
-
-    Notes
-    -----
-    Only reads. A log that only grew is newer, not altered: it must still begin with the bytes that
-    the manifest measured.
     """
     manifest = _read_manifest(folder)
-    present = dict(_list_files(folder))
-    problems, newer = _check_journal(folder, manifest, is_present=_JOURNAL in present)
-    if _is_older_than_close(folder, manifest):
+    problems = []
+    newer = []
+    try:
+        for _ in read_entries(folder / _JOURNAL):
+            pass  # each line is checked as it is read
+    except LogError as error:
+        problems.append(str(error).removeprefix(f"{folder}{os.sep}"))
+    if not is_reported(folder):
         # What changed between the last report and the close cannot be told from an edit.
-        advice = f"`runbook report {folder.name}` writes the last one"
-        text = f"report.html: is from before the close, which was cut off or still writes; {advice}"
-        return Verification(manifest.incident, (*problems, text), tuple(newer))
+        text = "report.html: is from before the close, which was cut off or still writes"
+        problems.append(f"{text}; `runbook report {folder.name}` writes the last one")
+        return Verification(manifest.incident, tuple(problems), ())
+    present = dict(_list_files(folder))
     is_chain_broken = bool(problems)
     for name, digest in sorted(manifest.files.items()):
-        if name not in present:
-            problems.append(f"{name}: is missing")
+        if name == _JOURNAL and is_chain_broken:
             continue
         problem = _compare(folder / name, digest)
-        if name == _JOURNAL and (is_chain_broken or not problem):
-            continue  # `_check_journal` has named the damage, or the lines that were appended
         if problem:
             problems.append(f"{name}: {problem}")
         elif (folder / name).stat().st_size > digest.size_bytes:
             newer.append(f"{name}: grew since")
     newer += [f"{name}: is new" for name in sorted(present.keys() - manifest.files.keys())]
     return Verification(manifest.incident, tuple(problems), tuple(newer))
-
-
-def _is_older_than_close(folder: Path, manifest: _Manifest) -> bool:
-    """Tell whether an incident was closed after its manifest was written."""
-    with suppress(OSError, ValueError, AttributeError, TypeError):
-        facts: Json = parse_json((folder / "incident.json").read_bytes())
-        return int(facts.get("closed_seq") or 0) > manifest.seq
-    return False
 
 
 def _read_manifest(folder: Path) -> _Manifest:
@@ -160,42 +142,10 @@ def _read_manifest(folder: Path) -> _Manifest:
             name: _Digest(str(file["sha256"]), int(file["size_bytes"]))
             for name, file in content["files"].items()
         }
-        journal = content["journal"]
-        return _Manifest(
-            incident=str(content.get("incident")),
-            files=files,
-            seq=int(journal["seq"]),
-            head=str(journal["hash"]),
-        )
+        return _Manifest(str(content.get("incident")), files, int(content["journal"]["seq"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         advice = f"`runbook report {folder.name}` writes a new one."
         raise RecordError(f"{folder / _NAME} cannot be read. {advice}") from error
-
-
-def _check_journal(
-    folder: Path, manifest: _Manifest, *, is_present: bool
-) -> tuple[list[str], list[str]]:
-    """Return what is wrong with the journal's chain, and what was appended since the manifest."""
-    problems = []
-    newer = []
-    seq = 0
-    where = f"{_JOURNAL}, line"
-    try:
-        entries = read_entries(folder / _JOURNAL) if is_present else ()
-        for entry in entries:
-            seq = entry.seq
-            if seq == manifest.seq and entry.hash != manifest.head:
-                problems.append(f"{where} {seq}: is not the line that the manifest names")
-    except LogDamagedError as error:
-        problems.append(f"{where} {error.line}: {error.reason}")
-    if seq < manifest.seq and not problems:
-        missing = f"is missing; the manifest names {manifest.seq} lines"
-        problems.append(f"{where} {seq + 1}: {missing}")
-    if seq > manifest.seq:
-        added = seq - manifest.seq
-        lines = "1 line was" if added == 1 else f"{added:,} lines were"
-        newer.append(f"{_JOURNAL}: {lines} appended since")
-    return problems, newer
 
 
 def write_attachment(incident: Incident) -> Path:
@@ -248,16 +198,12 @@ def verify_attachment(path: Path) -> Verification:
 
 def _compare(path: Path, expected: _Digest) -> str:
     """Return what is wrong with a file; empty: nothing. A log may grow, but a plan may not."""
+    if not path.is_file():
+        return "is missing"
     content = path.read_bytes()
-    size_bytes = len(content)
-    if size_bytes < expected.size_bytes:
-        return f"is shorter than the manifest says ({size_bytes} of {expected.size_bytes} bytes)"
-    may_grow = path.suffix == ".jsonl" and path.parent.name != "plans"
-    if size_bytes > expected.size_bytes and not may_grow:
-        return f"is longer than the manifest says ({size_bytes}, not {expected.size_bytes} bytes)"
-    if _measure(content[: expected.size_bytes]).sha256 != expected.sha256:
-        return "was altered since"
-    return ""
+    if path.suffix == ".jsonl" and path.parent.name != "plans":
+        content = content[: expected.size_bytes]
+    return "" if _measure(content) == expected else "was altered since"
 
 
 def _measure(content: bytes) -> _Digest:

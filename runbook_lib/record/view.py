@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -20,6 +21,7 @@ from ..model import (
     Conclusion,
     Finding,
     Json,
+    Mark,
     Note,
     NotebookEntry,
     Reading,
@@ -40,7 +42,21 @@ _SHAPES: dict[str, type[BaseModel]] = {
     "section_started": Start,
     "note": Note,
     "notebook": NotebookEntry,
+    "mark": Mark,
 }
+#: In the older version these entries were what marks are now, each of a kind of its own.
+_OLD_MARKS = (
+    "opened",
+    "closed",
+    "joined",
+    "adopted",
+    "left_to",
+    "followed",
+    "continued",
+    "handed_over",
+    "plan_of_closed",
+    "journal_damaged",
+)
 
 
 def say_as_of(readings: Iterable[Reading]) -> str:
@@ -60,7 +76,7 @@ class JournalView:
     Attributes
     ----------
     entries : all of them, in sequence
-    readings, actions, conclusions, starts, notes : the entries of one kind, in sequence
+    readings, actions, conclusions, starts, notes, marks : the entries of one kind, in sequence
     runs : the entries of the notebooks' runs, in sequence
     unreadable : numbers of the entries that do not have the shape of their kind
     """
@@ -73,8 +89,18 @@ class JournalView:
         self.starts: list[Start] = []
         self.notes: list[Note] = []
         self.runs: list[NotebookEntry] = []
+        self.marks: list[Mark] = []
         self.unreadable: list[int] = []
         self._newest: dict[str, Reading] = {}
+        self._lists: dict[type[BaseModel], list[Any]] = {
+            Reading: self.readings,
+            ActionEntry: self.actions,
+            Conclusion: self.conclusions,
+            Start: self.starts,
+            Note: self.notes,
+            NotebookEntry: self.runs,
+            Mark: self.marks,
+        }
         self.add(entries)
 
     @property
@@ -88,49 +114,23 @@ class JournalView:
         """Append entries. If one lacks the shape of its kind, note its number in ``unreadable``."""
         for entry in entries:
             self.entries.append(entry)
+            fields = dict(get_content(entry))
             shape = _SHAPES.get(entry.kind)
+            if entry.kind in _OLD_MARKS:
+                shape = Mark
+                fields = {**fields, "what": entry.kind, "facts": fields}
             if shape is None:
                 continue
-            fields = dict(get_content(entry))
             fields["seq"] = entry.seq
             fields["at"] = entry.at
             try:
                 value = shape.model_validate(fields)
             except ValueError:
                 self.unreadable.append(entry.seq)
-            else:
-                self._keep(value)
-
-    def _keep(self, value: BaseModel) -> None:
-        """Append a parsed entry to the list of its kind."""
-        match value:
-            case Reading():
-                self.readings.append(value)
+                continue
+            self._lists[shape].append(value)
+            if isinstance(value, Reading):
                 self._newest[value.step] = value
-            case ActionEntry():
-                self.actions.append(value)
-            case Conclusion():
-                self.conclusions.append(value)
-            case Start():
-                self.starts.append(value)
-            case Note():
-                self.notes.append(value)
-            case NotebookEntry():
-                self.runs.append(value)
-
-    def copy(self) -> JournalView:
-        """Return a view of the same entries that does not grow with this one."""
-        other = JournalView()
-        other.entries.extend(self.entries)
-        other.readings.extend(self.readings)
-        other.actions.extend(self.actions)
-        other.conclusions.extend(self.conclusions)
-        other.starts.extend(self.starts)
-        other.notes.extend(self.notes)
-        other.runs.extend(self.runs)
-        other.unreadable.extend(self.unreadable)
-        other._newest.update(self._newest)
-        return other
 
     def of_runs(self, runs: Collection[str]) -> JournalView:
         """Return a view of only the entries that some runs appended.
@@ -168,18 +168,6 @@ class JournalView:
         for reading in self.latest().values():
             commands.update(dict.fromkeys(reading.ways_on))
         return tuple(commands)
-
-    @property
-    def is_continued(self) -> bool:
-        """Whether the trouble began in an incident that was closed before this one."""
-        return any(entry.kind == "continued" for entry in self.entries)
-
-    @property
-    def last_at(self) -> datetime | None:
-        """The time of the newest entry; None without one."""
-        if not self.entries:
-            return None
-        return self.entries[-1].at
 
     @property
     def last_look_at(self) -> datetime | None:
@@ -229,8 +217,7 @@ class JournalView:
     def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
         """Return a mapping from a plan's id to the newest entry that says that it was planned.
 
-        The plans are sorted by their first such entries. An entry with a reason is left out: it
-        says only why a plan was left alone.
+        The plans are sorted by their first such entries.
 
         Parameters
         ----------
@@ -238,46 +225,25 @@ class JournalView:
         """
         plans = {}
         for entry in self.list_actions(ActionPhase.PLANNED, after=after):
-            if "plan" in entry.result and not entry.reason:
+            is_left = entry.reason or entry.result.get("is_empty")  # as the older version wrote
+            if "plan" in entry.result and not is_left:
                 plan_id = str(entry.result["plan"])
                 plans[plan_id] = entry
         return plans
 
     def since(self) -> datetime | None:
-        """Return when the trouble began.
+        """Return when the trouble began: the earliest start of a breach; None without one.
 
-        None when no step with one of the roles ``SIGNS``, or with the role ``CAUSE``, read a
-        breach. Otherwise it is the earliest of:
-
-        - ``since`` of a breach of the alert's step: the alert's start, or the first sample over the
-          threshold after the last good one
-        - the time at which another such step read a breach, however long something had waited by
-          then
-        - the time of the first conclusion that saw an incident
-        - the opening, if a step that saw trouble opened the incident: the step's reading is written
-          down a little later
+        Breaches of steps with one of the roles ``SIGNS``, or with the role ``CAUSE``, count. The
+        alert's step says when its breach began. Any other breach counts from its reading, however
+        long something had waited by then.
         """
         signs = self.breaches(SIGNS | {Role.CAUSE})
-        if not signs:
-            return None
-        conclusion_times = [c.at for c in self.conclusions if c.verdict is Verdict.INCIDENT]
-        opened = [entry for entry in self.entries if entry.kind == "opened"]
-        opening_times = [entry.at for entry in opened if entry.data.get("saw_trouble") is True]
-        return min([*(_get_start(sign) for sign in signs), *conclusion_times, *opening_times])
+        return min((_get_start(sign) for sign in signs), default=None)
 
     def first_look_at(self) -> datetime | None:
-        """Return when somebody first saw the trouble; None: nobody did.
-
-        That is the time of the first breach of a symptom, or of the incident's opening if that was
-        earlier. For a command may write its readings a little after the opening. An opening from
-        before the beginning of the trouble does not count.
-        """
-        looks = [reading.at for reading in self.breaches(SYMPTOMS)]
-        since = self.since()
-        if since is not None:
-            opened = [entry.at for entry in self.entries if entry.kind == "opened"]
-            looks += [at for at in opened if at >= since]
-        return min(looks, default=None)
+        """Return when somebody first read a breach of a symptom; None: nobody did."""
+        return min((reading.at for reading in self.breaches(SYMPTOMS)), default=None)
 
     def breaches(self, roles: Collection[Role | None]) -> list[Reading]:
         """Return the breaches that steps of some roles read, in sequence."""
@@ -288,29 +254,15 @@ class JournalView:
 
         None when one of these steps is not ok now, or was not read.
         """
-        starts = []
-        for step in steps:
-            own = [reading for reading in self.readings if reading.step == step]
-            start = _find_ok_start(own)
-            if start is None:
-                return None
-            starts.append(start)
-        return max(starts, default=None)
-
-    def well_since(self) -> datetime | None:
-        """Return since when all is well, by the newest reading of alert or recovery.
-
-        None if that reading knows no such time, or if there is no such reading.
-        """
-        for reading in reversed(self.readings):
-            if reading.role in (Role.ALERT, Role.RECOVERY):
-                return reading.well_since
-        return None
-
-    def recovered_at(self) -> datetime | None:
-        """Return since when recovery is read as ok; None if its newest reading is not ok."""
-        recovery = [reading for reading in self.readings if reading.role is Role.RECOVERY]
-        return _find_ok_start(recovery)
+        starts: dict[str, datetime] = {}
+        for reading in self.readings:
+            if reading.status is Status.OK:
+                starts.setdefault(reading.step, reading.at)
+            else:
+                starts.pop(reading.step, None)
+        if not starts.keys() >= set(steps):
+            return None
+        return max((starts[step] for step in steps), default=None)
 
     @property
     def last_diagnosis(self) -> Conclusion | None:
@@ -342,21 +294,11 @@ class JournalView:
         return tuple(dict.fromkeys(names))
 
     def closing_verdict(self) -> Verdict | None:
-        """Return the verdict of the close; None if there is none, or a section concluded later."""
-        for entry in reversed(self.entries):
-            if entry.kind == "conclusion":
-                return None
-            if entry.kind == "closed":
-                return _parse_verdict(entry.data.get("verdict"))
+        """Return the verdict of the close; None without one."""
+        for mark in self.marks:
+            if mark.what == "closed":
+                return Verdict(mark.facts["verdict"])
         return None
-
-
-def _parse_verdict(word: Json) -> Verdict | None:
-    """Return the verdict that a word names; None for any other value."""
-    for verdict in Verdict:
-        if word == verdict:
-            return verdict
-    return None
 
 
 def _get_start(breach: Reading) -> datetime:
@@ -367,17 +309,6 @@ def _get_start(breach: Reading) -> datetime:
     if breach.role is Role.ALERT and breach.since:
         return breach.since
     return breach.at
-
-
-def _find_ok_start(readings: Iterable[Reading]) -> datetime | None:
-    """Return since when readings, given in sequence, are ok; None if the last is not."""
-    start = None
-    for reading in readings:
-        if reading.status is not Status.OK:
-            start = None
-        elif start is None:
-            start = reading.at
-    return start
 
 
 def get_content(entry: Entry) -> dict[str, Json]:

@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 
 from ..errors import RunbookError
-from ..record.incident import Incident, open_incident
-from ..record.manifest import is_frozen, write_attachment, write_manifest
+from ..record.incident import Incident
+from ..record.manifest import is_reported, write_attachment, write_manifest
 from ..section import Sections
 from ..show import plots
 from .export import convert, export_notebooks, load_exporter
@@ -62,8 +62,7 @@ def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:
     """Export the executed notebooks, write report, summary, manifest, and a zip of it all.
 
-    The files of a closed incident stay as they were last written, byte for byte. If the opening of
-    this incident closed another one, the other one gets its last report here.
+    If the opening of this incident closed another one, that one gets its last report here.
 
     Parameters
     ----------
@@ -74,36 +73,22 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     The report's path.
     """
     path = incident.folder / "report.html"
-    if is_frozen(incident):
-        return path
     with incident.lock(path.name, timeout_s=_LONGEST_WRITE_S):
-        # Another command may have closed the incident while this one waited.
-        if not is_frozen(incident):
-            _write_outputs(incident, sections, packs=packs)
+        model = ReportModel(incident, sections)
+        export_notebooks(incident, model)
+        write_report(incident, model)
+        write_manifest(incident)
+        (incident.folder / f"{incident.id}.zip").unlink(missing_ok=True)
+        if packs:
+            write_attachment(incident)
+    for name in model.neighbours:
+        with suppress(RunbookError):  # this report does not depend on the neighbours' reports
+            folder = incident.folder.with_name(name)
+            _write_last(Incident(folder, redactor=incident.redactor), sections)
     return path
 
 
-def _write_outputs(incident: Incident, sections: Sections, *, packs: bool) -> None:
-    """Write what ``write_outputs`` writes. The caller holds the report's lock."""
-    with suppress(RunbookError):  # this report does not depend on the previous incident's
-        _write_previous(incident, sections)
-    model = ReportModel(incident, sections)
-    export_notebooks(incident, model)
-    write_report(incident, model)
-    write_manifest(incident)
-    (incident.folder / f"{incident.id}.zip").unlink(missing_ok=True)
-    if packs:
-        write_attachment(incident)
-
-
-def _write_previous(incident: Incident, sections: Sections) -> None:
-    """Write the previous incident's last report if that incident is closed.
-
-    It may still be open: an incident whose journal is damaged stays as it is.
-    """
-    name = incident.state.previous
-    if not name:
-        return
-    previous = open_incident(incident.folder.parent, name, redactor=incident.redactor)
-    if previous is not None and previous.is_closed:
-        write_outputs(previous, sections)
+def _write_last(incident: Incident, sections: Sections) -> None:
+    """Write the last report of an incident that was closed and has none."""
+    if incident.is_closed and not is_reported(incident.folder):
+        write_outputs(incident, sections)

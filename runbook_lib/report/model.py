@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..errors import RecordError
 from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status
 from ..policy import Policy
 from ..record.actions import ActionRecord, group_actions
-from ..record.incident import ENDED_WELL, Incident
+from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
@@ -59,14 +60,11 @@ class ReportStep:
     def status(self) -> str:
         """The state of the newest action, else the status of the newest reading, or ``not run``.
 
-        A plan that nobody tried to carry out counts only if no other plan was tried. A plan with
-        nothing to do counts only if there is no other plan.
+        A plan that nobody tried to carry out counts only if no other plan was tried.
         """
         if self.actions:  # a reading of the same step only prepares the action
             tried = [action for action in self.actions if action.was_tried]
-            with_changes = [action for action in self.actions if not action.is_empty]
-            counted = tried or with_changes
-            return counted[-1].state if counted else "nothing to do"
+            return (tried or self.actions)[-1].state
         if self.latest is None:
             return "not run"
         return str(self.latest.status)
@@ -125,13 +123,14 @@ class ReportModel:
 
     Parameters
     ----------
-    incident : its ``incident.json`` and its journal may be missing or damaged
+    incident : its journal may be missing or damaged
     modules : the runbook's sections
     policy : the runbook's; default: the installed one's
 
     Attributes
     ----------
-    facts : the content of ``incident.json``; may be empty
+    facts : the incident's state; may be empty
+    neighbours : ids of other incidents that were open at the same time
     journal : the journal's entries, up to the first damage
     damage : what is wrong with the journal or the folder, in words
     sections, steps : the runbook's, one after the other, by name and by id; then those of the
@@ -167,10 +166,12 @@ class ReportModel:
         self.incident_id = incident.id
         self.pictures = incident.pictures
         self.policy = policy or load_policy()
-        self.facts, facts_damage = _read_facts(incident)
-        self.journal, journal_damage = _read_journal(incident)
-        damages = [facts_damage, journal_damage]
-        self.damage = "; ".join(damage for damage in damages if damage)
+        self.facts: dict[str, Json] = {}
+        self.neighbours: list[str] = []
+        with suppress(RecordError):
+            self.facts = incident.redactor.json(incident.state.to_json())
+            self.neighbours = list_neighbours(incident)
+        self.journal, self.damage = _read_journal(incident)
         self.judgement = self.policy.judge(self.journal, now=self.journal.last_look_at)
         self.verdict = self.judgement.verdict if self.judgement else None
         self.until = self.judgement.until if self.judgement else None
@@ -240,19 +241,12 @@ class ReportModel:
     def _list_waiting(self) -> list[ActionRecord]:
         """Return the newest action of each step that waits for its approval.
 
-        Left out are plans that were tried, that are empty, or whose entry gives a reason why they
-        were left alone. A second plan to settle what was settled meanwhile is left out, too.
+        Left out are plans that were tried, or whose entry gives a reason why they were left alone.
         """
         if self.is_good or self.facts.get("closed_at"):
             return []
         newest = {action.first.step: action for action in self.actions}
-        settled = {action.plan for action in self.actions if action.is_settled}
-        waiting = []
-        for action in newest.values():
-            is_over = action.was_tried or action.is_empty or action.last.reason
-            if not is_over and action.settles not in settled:
-                waiting.append(action)
-        return waiting
+        return [a for a in newest.values() if not a.was_tried and not a.last.reason]
 
     def _list_tickets(self) -> list[str]:
         """Return every ticket once, the incident's own first."""
@@ -320,15 +314,6 @@ class ReportModel:
             ending = _ENDED.get(run.status, run.status)
             runs.append(ReportRun(run, f"{section.words}: {ending}", parameters))
         return runs
-
-
-def _read_facts(incident: Incident) -> tuple[dict[str, Json], str]:
-    """Return the content of ``incident.json``, and what is wrong with it; empty: nothing."""
-    try:
-        facts: dict[str, Json] = incident.redactor.json(incident.state.to_json())
-    except RecordError:
-        return {}, "incident.json cannot be read"
-    return facts, ""
 
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:

@@ -25,7 +25,7 @@ from ..model import (
     parse_time,
 )
 from ..policy import say_causes, say_main_causes
-from ..record.actions import ActionRecord, say_cut_off
+from ..record.actions import ActionRecord
 from ..record.detection import find_detection, list_moments, list_triggers
 from ..record.notes import list_follow_ups
 from ..show.text import VERDICT_WORDS, count_of, format_duration, format_value, visible
@@ -48,9 +48,6 @@ Open = tuple[str, tuple[str, ...]]
 
 #: Headings of the first screen, each with the fact that names the other incident.
 _NEIGHBOURS = {
-    "Incident of this trouble": "same_as",
-    "Previous incident": "previous",
-    "Next incident": "followed_by",
     "Fault of the drill": "fault_drill",
     "Also opened for this fault": "opened_beside",
 }
@@ -61,19 +58,13 @@ class _Words(NamedTuple):
     text: str
 
 
-#: Kinds of entries that stand in the timeline, in words.
+#: Marks and other entries that stand in the timeline, in words.
 _BY_KIND = {
-    "opened": _Words("incident", "The incident was opened"),
-    "left_to": _Words("note", "Another incident is open for this trouble"),
-    "adopted": _Words("note", "An alert was taken up as this incident's"),
     "plan_of_closed": _Words("note", "Somebody asked for a plan of a closed incident"),
-    "followed": _Words("note", "A plan of an earlier incident is carried out here"),
-    "continued": _Words("note", "The trouble of an earlier incident goes on here"),
-    "joined": _Words("note", "Somebody else goes on"),
+    "joined": _Words("note", "Somebody else joined"),
     "interrupted": _Words("failed", "The run was interrupted"),
-    "journal_damaged": _Words("failed", "The journal before this one is damaged"),
     "closed": _Words("closed", "Closed"),
-    "handed_over": _Words("note", "The incident before this one was closed"),
+    "took_over": _Words("note", "The incident before this one was closed"),
 }
 #: Entries of a drill that stand in the timeline, by their event.
 _BY_EVENT = {
@@ -162,8 +153,10 @@ def list_facts(model: ReportModel) -> dict[str, Fact]:
 
 
 def _list_neighbours(model: ReportModel) -> dict[str, Fact]:
-    """Return the incidents that this one is linked to; a page makes links of their ids."""
+    """Return the incidents beside this one; a page makes links of their ids."""
     neighbours = {}
+    if model.neighbours:
+        neighbours["At the same time"] = Fact(", ".join(model.neighbours))
     for heading, name in _NEIGHBOURS.items():
         other = str(model.facts.get(name) or "")
         if other:
@@ -184,8 +177,6 @@ def _describe_trigger(model: ReportModel) -> Fact:
 
 def _describe_detection(model: ReportModel) -> Fact:
     """Return what detected the trouble, and how long after the first sign."""
-    if model.journal.is_continued:
-        return Fact("by the incident before this one", str(model.facts.get("previous") or ""))
     moments = list_moments(model.journal)
     first = find_detection(moments)
     if first is None:
@@ -491,7 +482,7 @@ def _find_words(entry: Entry) -> _Words | None:
     if entry.kind == "drill":
         event = str(entry.data.get("event"))
         return _BY_EVENT.get(event)
-    return _BY_KIND.get(entry.kind)
+    return _BY_KIND.get(str(entry.data.get("what", entry.kind)))
 
 
 def _list_alerts(model: ReportModel) -> Iterator[TimelineRow]:
@@ -581,7 +572,8 @@ def _describe_action_row(model: ReportModel, action: ActionRecord) -> TimelineRo
 def _say_proof(model: ReportModel, action: ActionRecord) -> str:
     """Return how far an action is proven; if it changed nothing, how it ended."""
     if action.is_cut_off:
-        return action.last.reason or say_cut_off(action)
+        how_far = action.state if action.is_taken_back else "begun, and not ended"
+        return action.last.reason or how_far
     if action.applied is None:
         return action.last.reason or action.state
     return model.policy.describe_proof(action)
@@ -692,7 +684,7 @@ def _list_open_actions(model: ReportModel) -> Iterator[Open]:
             yield f"{last.action} was refused: {last.reason}", steps
         if action.state == ActionPhase.FAILED and is_to_say:
             yield f"{last.action} failed: {last.reason}", steps
-        for text in model.policy.list_unfinished(action, model.tried):
+        for text in model.policy.list_unfinished(action):
             yield text, steps
 
 

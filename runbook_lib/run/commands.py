@@ -18,7 +18,13 @@ from ..errors import (
     UsageError,
     compute_exit_code,
 )
-from ..investigation import Investigation, check_undamaged, judge_incident, name_command
+from ..investigation import (
+    Investigation,
+    check_undamaged,
+    close_if_quiet,
+    judge_incident,
+    name_command,
+)
 from ..model import (
     SYMPTOMS,
     Conclusion,
@@ -40,7 +46,7 @@ from ..record.history import PHASES, HistoryRow, compute_trends, list_history, w
 from ..record.incident import ENDED_WELL, Incident, open_incident
 from ..record.incident import list_incidents as list_folders
 from ..record.journal import utc_now
-from ..record.manifest import is_frozen, verify_attachment, verify_incident
+from ..record.manifest import verify_attachment, verify_incident
 from ..record.notes import list_late_notes
 from ..record.view import JournalView, say_as_of
 from ..redact import Redactor
@@ -177,9 +183,9 @@ def investigate(
 
     Parameters
     ----------
-    alerts_file : a JSON file of alerts, which ``read_alerts`` reads. With such a file, a look that
-        saw nothing wrong stays open, since more alerts may join its report. The caller closes
-        the look
+    alerts_file : a JSON file of alerts, which ``read_alerts`` reads. With such a file, an incident
+        that saw nothing wrong stays open, since more alerts may join its report. The caller closes
+        it
     after : id of the incident that ended when another episode began. If that incident is still
         open, it is closed here
 
@@ -326,12 +332,12 @@ def _say_what_became(own: JournalView) -> Iterator[str]:
     ----------
     own : only what the command's own notebooks wrote
     """
-    for entry in own.entries:
-        if entry.kind == "closed":
-            verdict = str(entry.data.get("verdict")).replace("_", " ")
-            yield f"The incident is closed as {verdict}. Its report stays as it is."
-        elif entry.kind in ("opened", "left_to", "adopted", "followed", "continued", "joined"):
-            yield str(entry.data.get("reason"))
+    for mark in own.marks:
+        if mark.what == "closed":
+            verdict = str(mark.facts["verdict"]).replace("_", " ")
+            yield f"The incident is closed as {verdict}."
+        elif mark.what in ("took_over", "joined"):
+            yield mark.reason
 
 
 def _say_why_open(done: _Done, sections: Sections, own: JournalView) -> Iterator[str]:
@@ -452,13 +458,13 @@ def _carry_out(
 ) -> _Done:
     """Find the incident, run sections on it and write the report.
 
-    If these runs closed the incident, the report is its last one. A look that this command made is
-    closed when nothing was wrong and no plan waits.
+    If these runs closed the incident, the report is its last one. An incident that this command
+    made is closed when nothing was wrong and no plan waits.
 
     Parameters
     ----------
     command, options : as in ``run_sections``
-    alerts : written to the journal; if there are any, a look stays open
+    alerts : written to the journal; if there are any, the incident stays open
     after : as in ``investigate``
     """
     opener = sections.investigation or Investigation
@@ -470,7 +476,7 @@ def _carry_out(
         )
         if incident.is_closed:
             advice = "leave --incident out, or write --incident new"
-            text = f"incident {incident.id} is closed, and its report stays as it is; {advice}"
+            text = f"incident {incident.id} is closed; {advice}"
             raise UsageError(text)
         note_alerts(incident, alerts)
         runs = run_sections(
@@ -504,16 +510,11 @@ def _finish(
 
     Parameters
     ----------
-    may_close : whether a look is closed before that; if one of its plans waits, the look is kept
-        for later commands instead
+    may_close : whether an incident without trouble is closed before that
     """
     kernel.begin_to_stop()
-    if may_close and not (incident.is_open or incident.is_closed):
-        plans = incident.journal.view().list_plans().values()
-        if all(plan.result.get("is_empty") for plan in plans):
-            incident.close(judge_incident(incident).verdict)
-        else:
-            incident.update(kept=True)
+    if may_close:
+        close_if_quiet(incident)
     return write_outputs(incident, sections, packs=incident.is_closed)
 
 
@@ -563,7 +564,7 @@ def rebuild_report(
     *,
     alerts_file: Path | None = None,
 ) -> documents.ReportDocument:
-    """Build a report again from its journal. The report of a closed incident stays as it is.
+    """Build a report again from its journal.
 
     Parameters
     ----------
@@ -572,12 +573,10 @@ def rebuild_report(
     alerts = read_alerts(alerts_file)
     incident = _open(settings, incident_id)
     note_alerts(incident, alerts)
-    note = "closed: its report stays as it is" if is_frozen(incident) else ""
     return documents.ReportDocument(
         schema_name="runbook/report/1",
         incident=incident.id,
         report=str(write_outputs(incident, sections)),
-        note=note,
         late_notes=_list_late_notes(incident),
     )
 
@@ -648,8 +647,7 @@ def close_incident(
     incident.close(verdict, reason=f"{settings.operator} closed it as {words}: {reason}")
     note = ""
     if verdict not in ENDED_WELL:
-        note = "If trouble goes on, the next look opens a new incident. "
-        note += "Within an hour, or for the same alert, the new one names this one."
+        note = "If trouble goes on, the next command opens a new incident."
     return documents.CloseDocument(
         schema_name="runbook/close/1",
         incident=incident.id,
@@ -683,14 +681,13 @@ def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     still_open = [row for row in rows if row.is_open]
     over = [row for row in rows if not row.is_open and not row.scenario]
     ended_drills = len(rows) - len(still_open) - len(over)
-    # A look has a folder and no row.
-    looks = sum(1 for _ in list_folders(home)) - len(rows)
+    quiet = sum(1 for _ in list_folders(home)) - len(rows)
     notes = []
     if ended_drills:
         count = count_of(ended_drills, "ended drill")
         notes.append(name_runbook(f"{count} (`runbook history` lists them, too)"))
-    if looks > 0:
-        notes.append(f"{count_of(looks, 'look')} that opened no incident")
+    if quiet > 0:
+        notes.append(f"{count_of(quiet, 'run')} that found nothing wrong")
     note = f"not shown: {', and '.join(notes)}" if notes else ""
     return documents.IncidentsDocument(
         schema_name="runbook/incidents/1", incidents=(*still_open, *over), note=note

@@ -366,7 +366,7 @@ _SAID_BY_THE_ANSWER = ("done", "stopped_at_plan")
 #: The columns of a field's table; a field that is not listed shows all columns.
 _COLUMNS = {
     "earlier": ("step", "status", "age_minutes", "reason"),
-    "incidents": ("incident", "is_open", "verdict", "cause_found", "goes_on_in", "damage"),
+    "incidents": ("incident", "is_open", "verdict", "cause_found", "damage"),
     "history": ("incident", "scenario", "cause_found", "lost", "verdict", "took_s", "damage"),
     "drills": (
         "scenario",

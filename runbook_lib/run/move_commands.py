@@ -24,8 +24,8 @@ from ..errors import (
     SafetyError,
     UsageError,
 )
-from ..investigation import Investigation
-from ..model import ActionEntry, ActionPhase, Json, Progress, Verdict, format_time
+from ..investigation import Investigation, close_if_quiet
+from ..model import ActionEntry, ActionPhase, Json, Progress, format_time
 from ..moving import OPEN, MoveGate, NotApprovedError, count_trouble
 from ..record.incident import Incident, list_incidents
 from ..redact import Redactor
@@ -273,13 +273,13 @@ class MoveCommands:
     ) -> MovePlanDocument:
         """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move.
 
-        A look that this call made is closed if the plan has nothing to do.
+        An incident that this call made is closed if the plan has nothing to do.
         """
-        incident, is_new = self._opener.find_or_make(settings, incident_id, keeps=True)
+        incident, is_new = self._opener.find_or_make(settings, incident_id)
         inv = self._open(settings, incident, progress, **parameters)
         plan = inv.plan(self._gate.step)
-        if is_new and plan.is_empty and not incident.is_open:
-            incident.close(Verdict.UNKNOWN)
+        if is_new:
+            close_if_quiet(incident)
         is_blocked = plan.is_empty and bool(plan.summary["excluded"])
         document = self.describe_plan(inv, plan, f"apply {plan.id}")
         return document.model_copy(update={"exit_code": ExitCode.of(not is_blocked)})
@@ -530,19 +530,12 @@ class MoveCommands:
             hint = _name_similar_plan(home, plan_id)
             raise UsageError(f"no incident under {home} has a plan {plan_id!r}{hint}")
         incident = Incident(folder, redactor=Redactor(settings.secrets))
-        is_damaged = incident.is_damaged
-        # A look that left its trouble to an incident: its plans go on in that incident.
-        is_left = not is_damaged and bool(incident.state.same_as)
-        is_over = is_left or (not is_damaged and incident.is_closed)
-        if is_damaged or (is_over and not look):
-            # A look that is made here is kept if the plan's incident is damaged: `verify` opens no
-            # incident, and the next command goes on in the same look.
-            incident, _ = self._opener.find_or_make(settings, keeps=is_damaged)
-            if not (is_damaged or is_left):
-                place = f"../{folder.name}/report.html"
-                with incident.keep_open():
-                    text = f"{plan_id} is a plan of a closed incident: {place}"
-                    incident.tell("plan_of_closed", text)
+        is_damaged = bool(incident.find_damage())
+        if is_damaged or (incident.is_closed and not look):
+            incident, _ = self._opener.find_or_make(settings)
+            state = "damaged" if is_damaged else "closed"
+            text = f"{plan_id} is a plan of a {state} incident: ../{folder.name}/report.html"
+            incident.tell("plan_of_closed", text)
         return self._open(settings, incident, progress, **parameters)
 
     def _fetch_plan(self, settings: Settings, plan_id: str) -> Path | None:
@@ -555,7 +548,7 @@ class MoveCommands:
         """
 
         def find_incident() -> Incident:
-            incident, _ = self._opener.find_or_make(settings, keeps=True)
+            incident, _ = self._opener.find_or_make(settings)
             return incident
 
         try:
@@ -613,6 +606,9 @@ class MoveCommands:
             with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
                 write_outputs(inv.incident, self._sections)
             raise
+        finally:
+            if not inv.journal.readings:  # the incident is a new one
+                close_if_quiet(inv.incident)
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
         """Write the report, and return the fields of ``MoveChangeDocument`` about the incident.

@@ -32,7 +32,7 @@ class NoteDocument(Document):
         """Where the note was written, and whether the report shows it."""
         where = f"Noted in {self.incident}"
         if self.late:
-            return f"{where}, marked as after the close. The report stays as it is."
+            return f"{where}, marked as after the close. The report was written anew."
         return f"{where}. The report was written anew, and shows the note."
 
 
@@ -74,8 +74,7 @@ def _find(settings: Settings, incident_id: str) -> Incident:
     if incident is not None:
         return incident
     text = f"No incident is open under {settings.runbook_home}."
-    for folder in list_incidents(home):
-        if Incident(folder, redactor=Redactor(settings.secrets)).state.opened_by:
-            text = f"{text} For the newest one, add to this command: --incident {folder.name}"
-            break
+    newest = next(list_incidents(home), None)
+    if newest is not None:
+        text = f"{text} For the newest one, add to this command: --incident {newest.name}"
     raise UsageError(text)

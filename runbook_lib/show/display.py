@@ -181,7 +181,7 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
     ids = {plan.id for plan in made}
     rows = [row for row in all_plans.rows if row["plan"] in ids]
     actions = [action for action in group_actions(inv.journal.actions) if action.plan in ids]
-    planned = [a for a in actions if a.state == ActionPhase.PLANNED and not a.is_empty]
+    planned = [a for a in actions if a.state == ActionPhase.PLANNED]
     done = [action for action in actions if action.applied is not None]
     unproven = [action for action in done if not (action.is_verified or action.is_settled)]
     text = f"{count_of(len(planned), 'plan')} to approve, {len(done)} carried out."

@@ -180,22 +180,16 @@ def tabulate_plans(journal: JournalView) -> Table:
         sha256 = entry.result["sha256"]
         row = {
             "step": entry.step,
-            "status": "nothing to do",
-            "what": "",
-            "how_many": "",
-            "hash": "",
+            "status": actions[plan_id].state,
+            "what": f"{entry.action} on {entry.target}",
+            "how_many": _say_size(entry.result),
+            "hash": sha256[:SHORT_HASH],
             "why": entry.result.get("reason") or say_left_out(entry.result.get("excluded") or {}),
             "plan": plan_id,
             "sha256": sha256,
             "action": entry.action,
             "target": entry.target,
         }
-        action = actions[plan_id]
-        if not action.is_empty:
-            row["status"] = action.state
-            row["what"] = f"{entry.action} on {entry.target}"
-            row["how_many"] = _say_size(entry.result)
-            row["hash"] = sha256[:SHORT_HASH]
         rows.append(row)
     rows.sort(key=lambda row: order_of(row["step"]))
     return Table("Plans", rows, _PLAN_COLUMNS)

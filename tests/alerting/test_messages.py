@@ -45,8 +45,7 @@ def write(incident: Incident, *, is_follow_up: bool, ended_at: datetime | None =
 
 def test_a_first_message_names_the_incident_that_ended_with_it(tell: Teller) -> None:
     before = "inc-20261124T010000Z-7f3a"
-    reason = f"{before} is closed as incident. ../{before}/report.html"
-    tell.record("handed_over", {"reason": reason})
+    tell.incident.mark("took_over", f"{before} is closed as incident.")
     told = [line for line in write(tell.incident, is_follow_up=False) if before in line]
     assert told == [f"{before} is closed as incident."]
     assert not any(before in line for line in write(tell.incident, is_follow_up=True))
@@ -65,7 +64,7 @@ def test_alerts_that_ended_before_the_trouble_began_are_said_to_be_of_earlier_tr
 
 
 def test_a_message_holds_no_secret(tell: Teller) -> None:
-    tell.record("handed_over", {"reason": f"the incident before is closed: {SECRET}"})
+    tell.incident.mark("took_over", f"the incident before is closed: {SECRET}")
     text = "\n".join(write(tell.incident, is_follow_up=False))
     assert "the incident before is closed" in text
     assert SECRET not in text

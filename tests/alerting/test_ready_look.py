@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from runbook_lib.record.incident import read_state
 from tests.support.serving import (
     Receivers,
     Service,
@@ -64,8 +64,7 @@ def test_it_carries_out_the_next_look_and_another_one_waits_after_it(
     assert service.post(make_payload(make_alert())).status_code == 202
     wait_for(lambda: receivers.list_texts("slack") != [], f"it is told\n{service.log}")
     (report,) = list_reports(service)
-    state = json.loads((report.parent / "incident.json").read_text("utf-8"))
-    assert state["operators"] == ["runbook serve"]  # no person looked
+    assert read_state(report.parent).operators == ("runbook serve",)  # no person looked
     assert not first.is_running()
     second = wait_for_ready(service)
     assert second.pid != first.pid

@@ -19,7 +19,6 @@ PLANS = (f"verify {RELEASE}", f"resume {RELEASE}", f"undo {RELEASE}", f"settle {
 #: Which commands read a file, by a pattern of its name.
 READERS = {
     ".drill.json": ("drill --revert", "check"),
-    "inc-*/incident.json": (*LOOKS, f"note remark --incident {INCIDENT}"),
     "inc-*/journal.jsonl": (*LOOKS, f"note remark --incident {INCIDENT}"),
     "inc-*/manifest.json": LOOKS[2:],
     "inc-*/inc-*.zip": (f"verify-report {INCIDENT}/{INCIDENT}.zip",),

@@ -131,7 +131,7 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     folders = list(list_incidents(world.home))
     states = [Incident(folder, redactor=Redactor()).state for folder in folders]
     assert [state.verdict for state in states] == [document.verdict, document.verdict]
-    assert all(state.is_closed and state.drill for state in states)
+    assert all(state.closed_at and state.drill for state in states)
     (seen,) = [folder for folder in folders if folder.name != document.incident]
     report = (seen / "report.html").read_text("utf-8")
     assert f"../{document.incident}/report.html" in report
@@ -153,21 +153,21 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
 
 @dataclass(frozen=True)
 class LookedAt(PausedPipeline):
-    """A drill during which somebody begins a look that sees nothing, and is kept."""
+    """A drill during which somebody opens an incident."""
 
     def inject(self, drill: Drill) -> None:
-        make_incident(self.world.settings, opened_by="", kept=True)
+        make_incident(self.world.settings)
         super().inject(drill)
 
 
-def test_a_look_that_was_kept_during_a_drill_ends_with_it_and_names_it(
+def test_an_incident_that_was_opened_during_a_drill_ends_with_it_and_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = make_world(tmp_path, monkeypatch)
     document = run_drill(world.settings, LookedAt(world=world), progress=keep_quiet)
     (folder,) = [f for f in list_incidents(world.home) if f.name != document.incident]
     state = Incident(folder, redactor=Redactor()).state
-    assert (state.is_closed, state.drill, state.verdict) == (True, True, Verdict.HEALTHY)
+    assert (state.drill, state.verdict) == (True, Verdict.HEALTHY)
     assert document.incident in (folder / "summary.txt").read_text("utf-8")
 
 

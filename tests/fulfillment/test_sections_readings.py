@@ -17,7 +17,7 @@ from fulfillment.analysis.samples import Sample
 from fulfillment.clients import Clients
 from fulfillment.clients.http_systems import DagRun, ProbeStatus, ProbeStep, Series, WorkerState
 from fulfillment.clients.services import LogLine, ServiceState
-from fulfillment.sections import SECTIONS, detection, root_cause
+from fulfillment.sections import SECTIONS, root_cause
 from objectmove.state import STATE, BucketState, Move
 from runbook_lib.errors import ConnectionRefusedClientError, WrongSystemError
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict
@@ -839,7 +839,3 @@ def test_what_a_process_that_is_gone_logged_says_nothing_of_the_worker(
     world.services[name] = replace(world.services[name], since=started_at)
     reading = world.take(root_cause, "5.4")
     assert reading.observations["logged_bad_credentials"] is is_logged
-
-
-def test_an_open_incident_is_compared_without_a_breach(world: World) -> None:
-    assert world.take(detection, "2.3").observations["waiting"] == "usual"

@@ -27,9 +27,8 @@ from fulfillment.sections.signals import BLIND_ALERT
 from runbook_lib import show
 from runbook_lib.errors import UsageError
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict, format_time
-from runbook_lib.record.incident import create_incident
-from runbook_lib.redact import Redactor
 from runbook_lib.section import SectionModule
+from tests.support.incidents import tell_closed
 from tests.support.world import NOW, TICKET, World, make_case
 
 READ_ONLY: tuple[SectionModule, ...] = (purpose, detection, immediate, root_cause, references)
@@ -546,14 +545,7 @@ def log_error(world: World, at: datetime, *, times: int) -> None:
 
 def close_an_incident_before(world: World, at: datetime) -> str:
     """Close an earlier incident; return its id."""
-    before = create_incident(
-        world.home,
-        redactor=Redactor(),
-        environment="local",
-        clock=lambda: NOW - timedelta(minutes=30),
-    )
-    before.update(opened_by="hand", closed_at=format_time(at))
-    return before.id
+    return tell_closed(world.home, NOW - timedelta(minutes=30), at).id
 
 
 def test_the_log_begins_so_long_before_the_incident_as_a_label_may_wait(world: World) -> None:
@@ -734,10 +726,8 @@ def test_the_alert_is_not_cleared_while_a_channel_was_not_told(world: World) -> 
 
 
 def test_what_arrived_before_the_close_of_a_drill_is_about_that_drill(world: World) -> None:
-    drill = create_incident(
-        world.home, redactor=Redactor(), clock=lambda: world.now - timedelta(hours=2)
-    )
-    drill.update(drill=True, closed_at=format_time(world.now - timedelta(minutes=5)))
+    closed_at = world.now - timedelta(minutes=5)
+    tell_closed(world.home, world.now - timedelta(hours=2), closed_at, drill=True)
     world.hear("slack", "email", "teams", minutes_ago=9)
     world.hear("slack", minutes_ago=3)
     world.fire()
@@ -750,10 +740,12 @@ def test_a_run_of_notebooks_lists_what_waits_once(
 ) -> None:
     monkeypatch.setattr("fulfillment.waiting.get_run", lambda: "a run")
     world.put_label(25)
+    assert world.take(detection, "2.3").value == 1
     counts = []
-    for number, (section, step) in enumerate(((detection, "2.3"), (immediate, "3.2")), 2):
-        counts.append(world.take(section, step).observations["listed"])
+    for number in (2, 3):
         world.put_label(25, number)
-    world.now += timedelta(seconds=31)
-    counts.append(world.take(immediate, "3.2").observations["listed"])
-    assert counts == [1, 1, 3]
+        plot = world.take(immediate, "3.2").plot
+        assert plot is not None
+        counts.append(sum(count for *_, count in plot.ages))
+        world.now += timedelta(seconds=31)
+    assert counts == [1, 3]

@@ -246,7 +246,7 @@ def test_what_is_so_already_is_an_empty_plan(
     world.paused_dag = world.paused_worker = False
     plan = make(inv, action, target)
     assert plan.is_empty
-    assert inv.apply(plan, approve=plan.sha256).phase is ActionPhase.VERIFIED
+    assert inv.apply(plan, approve=plan.sha256).phase is ActionPhase.PLANNED
     assert world.done == []
 
 

@@ -61,16 +61,16 @@ def cut(path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+@pytest.mark.parametrize("content", ["", "{", "[]\n", "{}\n"])
 def test_incidents_lists_the_others_and_marks_the_damaged_one(
     run: Run, incident: Incident, tmp_path: Path, content: str
 ) -> None:
     other = make_incident(tmp_path).incident
-    (incident.folder / "incident.json").write_text(content)
+    incident.journal.path.write_text(content)
     rows = json.loads(run("incidents", "--json").out)["incidents"]
     damages = {row["incident"]: row["damage"] for row in rows}
     assert damages.keys() == {incident.id, other.id}
-    assert "incident.json" in damages[incident.id]
+    assert damages[incident.id]
     assert damages[other.id] == ""
     assert {row["incident"] for row in rows if row["is_open"]} == {other.id}
 
@@ -80,9 +80,9 @@ def test_a_damaged_incident_is_left_out_where_none_is_named(
 ) -> None:
     other = make_incident(tmp_path).incident
     for damaged in sorted((incident, other), key=lambda one: one.id, reverse=True):
-        cut(damaged.folder / "incident.json")
+        cut(damaged.journal.path)
         chosen = open_incident(tmp_path, redactor=Redactor())
-        assert str(damaged.folder / "incident.json") in caplog.text
+        assert str(damaged.folder) in caplog.text
     assert chosen is None
 
 
@@ -90,13 +90,13 @@ def test_a_damaged_incident_is_left_out_where_none_is_named(
 def test_what_needs_a_damaged_incident_names_the_file(
     run: Run, incident: Incident, command: str
 ) -> None:
-    cut(incident.folder / "incident.json")
+    cut(incident.journal.path)
     printed = run(command, incident.id)
     if command == "report":  # it says in the report what it could not read
         assert printed.code == 0
     else:
         assert printed.code == 1
-        assert str(incident.folder / "incident.json") in printed.sentence
+        assert str(incident.folder) in printed.sentence
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b'{"files": 7}', b"[" * 100_000])

@@ -22,6 +22,7 @@ QUANTITIES = Quantities(
         "usual": Part.RECOVERY,
     },
     needed=frozenset({"lag", "alert"}),
+    remedies=frozenset({"6.1"}),
 )
 ENDED_WELL = (Verdict.HEALTHY, Verdict.FIXED, Verdict.MITIGATED)
 GOOD = (*ENDED_WELL, Verdict.FIXED_ALERT_DECAYING)
@@ -44,7 +45,7 @@ def read(quantity: str, status: Status, minutes: float, since: datetime | None =
 
 
 def change(phase: ActionPhase, minutes: float = 1, **fields: object) -> Change:
-    known = {"plan": "rel-1", "step": "6.1", "verb": "release", "is_remedy": True}
+    known = {"plan": "rel-1", "step": "6.1", "verb": "release"}
     return Change.model_validate({"at": at(minutes), "phase": phase, **known, **fields})
 
 
@@ -204,7 +205,10 @@ def test_an_approval_belongs_to_the_plan_that_it_approved() -> None:
             change(ActionPhase.APPROVED, plan="rel-2", by="second"),
         ]
     )
-    assert [(plan.plan, plan.by) for plan in plans] == [("rel-1", "first"), ("rel-2", "second")]
+    assert [(plan.plan, plan.approver) for plan in plans] == [
+        ("rel-1", "first"),
+        ("rel-2", "second"),
+    ]
 
 
 def test_what_a_person_settled_is_not_in_doubt_any_more() -> None:

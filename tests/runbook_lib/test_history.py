@@ -27,8 +27,8 @@ def tell_drill(home: Path, at: datetime, *, met: bool = True, detect_s: float = 
     """Tell a drill that ended; return its id."""
     tell = Teller(
         create_incident(
-            home, redactor=Redactor(), environment="local", drill=True, opened_by="drill",
-            clock=lambda: at, scenario="surge",
+            home, redactor=Redactor(), environment="local", drill=True,
+            clock=lambda: at, scenario="surge", drill_id="d1",
         ),
         Clock(at),
     )  # fmt: skip
@@ -79,14 +79,14 @@ def test_what_changed_in_a_folder_is_read_again_and_what_is_gone_is_left_out(
     tell.read("2.1", "lag", Status.BREACH)
     tell.incident.close(Verdict.MITIGATED)
     assert [row.verdict for row in list_history(tmp_path, POLICY)] == ["mitigated"]
-    (tell.incident.folder / "incident.json").unlink()
+    tell.incident.journal.path.unlink()
     assert list_history(tmp_path, POLICY) == []
 
 
-def test_a_look_is_no_incident_and_a_damaged_folder_is_not_forgotten(tmp_path: Path) -> None:
-    create_incident(tmp_path, redactor=Redactor(), environment="local", opened_by="")
+def test_a_run_that_found_nothing_is_left_out_and_a_damaged_folder_is_not(tmp_path: Path) -> None:
+    make_incident(tmp_path).incident.close(Verdict.HEALTHY)
     broken = make_incident(tmp_path).incident
-    (broken.folder / "incident.json").write_text("{")
+    broken.journal.path.write_text("{")
     assert [row.incident for row in list_history(tmp_path, POLICY)] == [broken.id]
 
 

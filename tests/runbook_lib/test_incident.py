@@ -15,10 +15,16 @@ from typing import Any, cast
 import pytest
 
 from runbook_lib.errors import RecordError, UsageError
-from runbook_lib.investigation import name_command, say_interrupted
-from runbook_lib.model import Episode, Note, Verdict, format_time
-from runbook_lib.record.alerts import ReceivedAlert, note_alerts
-from runbook_lib.record.incident import Incident, create_incident, list_incidents, open_incident
+from runbook_lib.investigation import say_interrupted
+from runbook_lib.model import Note, Verdict, format_time
+from runbook_lib.record.alerts import ReceivedAlert
+from runbook_lib.record.incident import (
+    Incident,
+    create_incident,
+    list_incidents,
+    list_neighbours,
+    open_incident,
+)
 from runbook_lib.record.journal import mark_run
 from runbook_lib.record.notes import write_note
 from runbook_lib.redact import MASK, Redactor
@@ -40,9 +46,8 @@ def create(home: Path, minutes: float = 0, *, drill: bool = False) -> Incident:
 def test_a_new_incident_has_its_folders_and_facts(tmp_path: Path) -> None:
     incident = create(tmp_path / "reports")
     assert incident.id.startswith("inc-20261124T031400Z-")
-    assert {p.name for p in incident.folder.iterdir()} == {
-        "plans", "ledger", "notebooks", "evidence", "incident.json",
-    }  # fmt: skip
+    names = {path.name for path in incident.folder.iterdir() if path.suffix != ".lock"}
+    assert names == {"plans", "ledger", "notebooks", "evidence", "journal.jsonl"}
     assert incident.is_open
     assert format_time(incident.state.opened_at) == "2026-11-24T03:14:00.000Z"
 
@@ -52,9 +57,9 @@ def test_the_newest_open_incident_that_is_no_drill_is_opened(tmp_path: Path) -> 
     create(tmp_path, 1)
     wanted = create(tmp_path, 2)
     create(tmp_path, 3, drill=True)
-    create(tmp_path, 4).update(closed_at="2026-11-24T04:00:00Z")
+    create(tmp_path, 4).close(Verdict.FIXED)
     (tmp_path / "not-an-incident").mkdir()
-    (tmp_path / "inc-20991124T031400Z-0000").mkdir()  # without its facts
+    (tmp_path / "inc-20991124T031400Z-0000").mkdir()  # without its journal
     found = open_incident(tmp_path, redactor=REDACTOR)
     assert found is not None
     assert found.id == wanted.id
@@ -68,51 +73,40 @@ def test_a_drill_is_opened_by_its_id(tmp_path: Path) -> None:
     assert found.id == drill.id
 
 
-def test_a_look_at_a_drills_alert_never_becomes_an_incident(tmp_path: Path) -> None:
-    look = create_incident(tmp_path, redactor=Redactor(), drill=True, opened_by="")
-    look.open("2.1")
-    assert not look.is_open
-    assert not look.journal.view().entries
-
-
-def test_a_look_stays_one_while_another_incident_is_open_for_its_trouble(tmp_path: Path) -> None:
-    look = create_incident(tmp_path, redactor=REDACTOR, opened_by="", clock=clock())
-    other = create_incident(tmp_path, redactor=REDACTOR, opened_by="", clock=clock(1))
-    other.open("2.1", why="the lag is long")
-    for by in ("2.1", "02_signals"):
-        look.open(by)
-    assert (look.is_open, look.state.same_as) == (False, other.id)
-    assert [entry.kind for entry in look.journal.view().entries] == ["left_to"]
-    [opened] = other.journal.view().entries
-    assert "2.1 saw trouble: the lag is long" in opened.data["reason"]
-    # Later commands go on in the other incident: this look is not chosen, nor what went before.
-    assert name_command("run 06", look) == "runbook run 06"
-    look.update(kept=True)
-    look.close(Verdict.INCIDENT)
-    other.close(Verdict.FIXED)
-    assert open_incident(tmp_path, redactor=REDACTOR) is None
-    later = create_incident(tmp_path, redactor=REDACTOR, opened_by="", clock=clock(2))
-    later.open("2.1")
-    assert later.state.previous == ""
-
-
-def test_whoever_changes_something_in_a_look_makes_it_an_incident_all_the_same(
-    tmp_path: Path,
+def test_a_damaged_incident_is_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    look = create_incident(tmp_path, redactor=REDACTOR, opened_by="", clock=clock())
-    create(tmp_path, 1)
-    look.open("2.1")
-    assert look.state.same_as
-    look.open("hand", why="a plan is carried out")
-    assert (look.is_open, look.state.same_as) == (True, "")
+    healthy = create(tmp_path)
+    damaged = create(tmp_path, 1)
+    damaged.journal.append("note", {"section": "", "text": "a note"})
+    text = damaged.journal.path.read_text("utf-8")
+    damaged.journal.path.write_text(text.replace("a note", "no note"), "utf-8")
+    found = open_incident(tmp_path, redactor=REDACTOR)
+    assert found is not None
+    assert found.id == healthy.id
+    assert str(damaged.folder) in caplog.text
+    assert "line 2 was altered" in caplog.text
 
 
-def test_a_look_beside_a_drill_or_a_closed_incident_becomes_one(tmp_path: Path) -> None:
-    create(tmp_path, drill=True)
-    create(tmp_path, 1).close(Verdict.FIXED)
-    look = create_incident(tmp_path, redactor=REDACTOR, opened_by="", clock=clock(2))
-    look.open("2.1")
-    assert look.is_open
+@pytest.mark.parametrize(
+    ("opened", "closed", "is_beside"),
+    [(0, 5, False), (0, 30, True), (15, 16, True), (25, None, False), (15, None, True)],
+)
+def test_neighbours_are_the_incidents_that_were_open_at_the_same_time(
+    tmp_path: Path, opened: float, closed: float | None, *, is_beside: bool
+) -> None:
+    mine = create(tmp_path, 10)
+    close_at(mine, 20)
+    close_at(create(tmp_path, 10, drill=True), 20)
+    other = create(tmp_path, opened)
+    if closed is not None:
+        close_at(other, closed)
+    assert list_neighbours(mine) == [other.id] * is_beside
+
+
+def close_at(incident: Incident, minutes: float) -> None:
+    """Close an incident at a time."""
+    Incident(incident.folder, redactor=REDACTOR, clock=clock(minutes)).close(Verdict.FIXED)
 
 
 @pytest.mark.parametrize(
@@ -167,15 +161,13 @@ def test_two_people_who_change_facts_lose_neither(tmp_path: Path) -> None:
     assert sum(key[0] in "abc" and key[1:].isdigit() for key in facts) == 60
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", "\udcff"])
-def test_damaged_facts_are_an_error_of_the_tree(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "\udcff", '{"closed_at": null}'])
+def test_an_old_state_that_is_damaged_is_an_error_of_the_tree(tmp_path: Path, text: str) -> None:
     incident = create(tmp_path)
     path = incident.folder / "incident.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    for ask in (lambda: incident.state, lambda: incident.is_open, lambda: incident.update(a=1)):
-        with pytest.raises(RecordError, match=r"incident\.json"):
-            ask()
-    assert path.read_bytes() == text.encode("utf-8", "surrogateescape")
+    with pytest.raises(RecordError, match=incident.id):
+        _ = incident.state
 
 
 def test_a_home_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:
@@ -185,23 +177,20 @@ def test_a_home_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:
     assert list(list_incidents(tmp_path / "home")) == []
 
 
-def test_an_old_folder_loads_and_what_is_not_known_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("closed_at", [None, "2026-11-01T11:00:00.000Z"])
+def test_a_folder_of_the_older_version_is_read_and_not_written(
+    tmp_path: Path, closed_at: str | None
+) -> None:
     incident = create(tmp_path)
-    path = incident.folder / "incident.json"
-    old = {"opened_at": "2026-11-01T10:00:00.000Z", "kept": True, "of_another_version": [1, 2]}
-    path.write_text(json.dumps(old))
-    state = incident.state
-    assert (state.opened_by, state.is_open, state.verdict) == ("hand", True, None)
+    incident.journal.path.unlink()
+    old = {"opened_at": "2026-11-01T10:00:00.000Z", "closed_at": closed_at, "kept": True}
+    (incident.folder / "incident.json").write_text(json.dumps(old))
+    assert incident.is_closed
+    assert incident.is_late
     incident.update(ticket_id="t-1")
-    assert json.loads(path.read_text()) == {**old, "ticket_id": "t-1"}
-
-
-def test_a_state_that_is_none_is_not_written(tmp_path: Path) -> None:
-    incident = create(tmp_path)
-    before = (incident.folder / "incident.json").read_bytes()
-    with pytest.raises(ValueError, match="verdict"):
-        incident.update(verdict="splendid")
-    assert (incident.folder / "incident.json").read_bytes() == before
+    assert not incident.journal.path.exists()
+    assert open_incident(tmp_path, redactor=REDACTOR) is None
+    assert open_incident(tmp_path, incident.id, redactor=REDACTOR) is not None
 
 
 def test_two_runs_that_begin_at_one_time_get_a_notebook_each(tmp_path: Path) -> None:
@@ -220,7 +209,12 @@ def test_nothing_is_written_after_another_command_has_closed_the_incident(tmp_pa
     mine.close(Verdict.NOT_FIXED)
     assert not mine.closed_here
     assert mine.state.verdict is Verdict.FIXED
-    assert [entry.kind for entry in mine.journal.view().entries] == ["closed"]
+    assert list_marks(mine) == ["opened", "closed"]
+
+
+def list_marks(incident: Incident) -> list[str]:
+    """Return what each mark says, in sequence."""
+    return [mark.what for mark in incident.journal.view().marks]
 
 
 @pytest.mark.parametrize(("run", "is_own"), [("07-2.ipynb", True), ("07-3.ipynb", False)])
@@ -249,23 +243,23 @@ def test_a_close_waits_until_what_is_being_written_is_whole(tmp_path: Path) -> N
         mine.journal.append("note", {"section": "", "text": "before"})
     closer.join(30)
     assert mine.is_late
-    assert [entry.kind for entry in mine.journal.view().entries] == ["note", "closed"]
+    assert list_marks(mine) == ["opened", "closed"]
+    assert [entry.kind for entry in mine.journal.view().entries] == ["mark", "note", "mark"]
 
 
 @pytest.mark.parametrize(
     "write",
     [
-        lambda mine: mine.open("2.1", Episode(key="lag", start=NOW)),
         lambda mine: mine.join("you"),
-        lambda mine: mine.follow(create(mine.folder.parent, -1).id, "rel-1"),
         lambda mine: mine.update(kept=True),
+        lambda mine: mine.close(Verdict.FIXED),
     ],
-    ids=["open", "join", "follow", "update"],
+    ids=["join", "update", "close"],
 )
 def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Incident], object]
 ) -> None:
-    mine = create_incident(tmp_path, redactor=REDACTOR, clock=clock(), opened_by="")
+    mine = create(tmp_path)
     mine.join("me")
     other = Incident(mine.folder, redactor=REDACTOR)
     lock = mine.lock
@@ -274,18 +268,12 @@ def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
     def close_first(name: str) -> AbstractContextManager[None]:
         if not closed:
             other.close(Verdict.HEALTHY)
-            closed.append(read_record(mine))
+            closed.append(mine.journal.path.read_bytes())
         return lock(name)
 
     monkeypatch.setattr(mine, "lock", close_first)
     write(mine)
-    assert closed == [read_record(mine)]
-
-
-def read_record(incident: Incident) -> bytes:
-    """Return the bytes of an incident's state and journal."""
-    state = (incident.folder / "incident.json").read_bytes()
-    return state + incident.journal.path.read_bytes()
+    assert closed == [mine.journal.path.read_bytes()]
 
 
 def test_a_note_that_waits_for_a_close_is_marked_as_late(
@@ -326,24 +314,3 @@ def test_a_command_on_a_closed_incident_is_named_without_it(tmp_path: Path) -> N
     assert before.endswith(f"runbook run 06 --incident {incident.id}")
     incident.close(Verdict.FIXED)
     assert say_interrupted(plan, incident, section).endswith("runbook run 06")
-
-
-@pytest.mark.parametrize(
-    ("fired", "is_named"), [((2, 5), True), ((2, 40), True), ((31, 40), False), ((2, None), False)]
-)
-def test_a_note_of_alerts_names_the_incident_that_was_open_while_they_fired(
-    tmp_path: Path, fired: tuple[float, float | None], is_named: bool
-) -> None:
-    earlier = create(tmp_path)
-    earlier.update(opened_by="2.1", closed_at=NOW + timedelta(minutes=30))
-    quiet = create(tmp_path, 1)
-    quiet.update(opened_by="")
-    look = create(tmp_path, 45)
-    begins, ends = fired
-    ends_at = None if ends is None else NOW + timedelta(minutes=ends)
-    starts_at = NOW + timedelta(minutes=begins)
-    alert = ReceivedAlert(fingerprint="f", starts_at=starts_at, labels={}, ends_at=ends_at)
-    note_alerts(look, [alert])
-    (note,) = [entry for entry in look.journal.view().entries if entry.kind == "note"]
-    assert (earlier.id in note.data["text"]) is is_named
-    assert quiet.id not in note.data["text"]

@@ -87,7 +87,7 @@ def inv(tmp_path: Path) -> Any:
         store.put_object(f"in/{name}", name.encode())
     bucket = MemoryBucket(store)
     incident = create_incident(tmp_path, redactor=Redactor(()))
-    begun: list[Plan] = []
+    begun: list[bool] = []
     return SimpleNamespace(
         clients=bucket,
         store=store,
@@ -101,7 +101,7 @@ def inv(tmp_path: Path) -> Any:
         sleep=sleep,
         progress=lambda *_: None,
         get_approval=lambda plan: plan.sha256,
-        begin_change=begun.append,
+        begin_change=lambda: begun.append(True),
     )
 
 
@@ -158,7 +158,7 @@ def test_a_move_is_carried_out_with_the_approval_that_was_typed(inv: Any) -> Non
     assert {key for key in inv.store.objects if key.startswith("in/")} == set()
     log = inv.incident.folder / "ledger" / f"{plan.id}.jsonl"
     assert '"a person"' in log.read_text("utf-8")
-    assert plan in inv.begun
+    assert inv.begun
 
 
 def test_a_refused_move_has_not_begun(inv: Any) -> None:

@@ -70,7 +70,7 @@ def test_its_words_fit_any_runbook(tell: Teller) -> None:
     assert POLICY.make_headline(Verdict.INCIDENT, [cause]) == cause.words
     assert POLICY.describe_action(action).endswith("old files")
     assert POLICY.describe_proof(action) == "verified"
-    assert POLICY.list_unfinished(action, [action]) == []
+    assert POLICY.list_unfinished(action) == []
     assert POLICY.choose_next(view, now=tell.clock.at).section == ""
     assert make_log_entry(POLICY, view, now=tell.clock.at)["affected"] == "not counted"
 

@@ -22,6 +22,7 @@ from dataflow_stack.faults import FAULTS
 from dataflow_stack.orders import inject_orders, wait_for_artifacts
 from fulfillment.analysis.causes import CAUSES
 from fulfillment.sections import SECTIONS
+from runbook_lib.record.incident import read_state
 from runbook_lib.record.manifest import verify_incident
 from tests.support.stack import RunningStack, wait_until
 
@@ -177,7 +178,7 @@ def check_drill(stack: RunningStack, runbook: Runbook, drill: dict[str, Any]) ->
     assert [s for s in ALL_STEPS if not re.search(rf'id="step-{re.escape(s)}"', html)] == []
     assert 'http-equiv="Content-Security-Policy"' in html
     assert runbook("verify-report", drill["incident"])[0] == 0
-    orders = json.loads((folder / "incident.json").read_text("utf-8"))["drill_orders"]
+    orders = read_state(folder).drill_orders
     ready = read_bucket(stack, "ready/")
     assert orders
     for order in orders:

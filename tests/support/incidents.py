@@ -105,14 +105,24 @@ class Teller:
 
 
 def make_incident(
-    home: Path, *, secrets: tuple[str, ...] = (), drill: bool = False, at: datetime = START
+    home: Path, *, secrets: tuple[str, ...] = (), at: datetime = START, **facts: Any
 ) -> Teller:
-    """Make an empty incident folder whose clock stands at some time."""
+    """Make an incident in which nothing was read, and whose clock stands at some time."""
     clock = Clock(at)
     incident = create_incident(
-        home, redactor=Redactor(secrets), environment="local", drill=drill, clock=clock
+        home, redactor=Redactor(secrets), environment="local", clock=clock, **facts
     )
+    clock.at = at + timedelta(seconds=clock.step_s)
     return Teller(incident, clock)
+
+
+def tell_closed(home: Path, opened_at: datetime, closed_at: datetime, **facts: Any) -> Incident:
+    """Tell an incident that saw a breach, and was closed."""
+    tell = make_incident(home, at=opened_at, **facts)
+    tell.read("2.1", "lag", "breach")
+    tell.clock.at = closed_at - timedelta(seconds=tell.clock.step_s)
+    tell.incident.close(Verdict.FIXED)
+    return tell.incident
 
 
 def tell_incident(home: Path, *, until: str = "end") -> Teller:
@@ -120,8 +130,7 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
 
     ``until="plan"`` stops where a run without approval stops.
     """
-    tell = make_incident(home)
-    tell.incident.update(ticket_id=TICKET)
+    tell = make_incident(home, ticket_id=TICKET)
     began = START - timedelta(minutes=31)
     tell.start("02_signals_detection", ticket_id=TICKET)
     tell.read(
@@ -153,6 +162,9 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         "backlog objects",
         "breach",
         value=74,
+        orders=37,
+        order_ids=[str(number) for number in range(37)],
+        longest_minutes=31.0,
         unit="objects",
         threshold="an object waits over 10 min",
         reason="74 objects wait in the listing, 74 in the metric; the oldest since 02:43Z.",
