@@ -151,7 +151,8 @@ def schedule(
     if scenario and every:
         raise UsageError("choose one of --scenario and --all")
     from .change.environment_guard import check_environment
-    from .drills import build_schedule, find_settings_folder, get_default_scenario
+    from .drill_commands import build_schedule, find_settings_folder
+    from .drills import get_default_scenario
     from .settings import Settings
 
     # The scheduled drill will run in that folder. So its settings count, not this folder's.

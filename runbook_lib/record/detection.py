@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from itertools import takewhile
 from typing import NamedTuple
 
-from ..model import ActionPhase, CauseStatus, Conclusion, Event, parse_time
+from ..model import ActionPhase, CauseStatus, Event, parse_time
 from .view import JournalView
 
 #: The one moment that detects nothing: it says when the cause of the trouble became known.
@@ -36,7 +34,6 @@ def list_triggers(journal: JournalView) -> list[Event]:
     of the kind ``TRIGGER`` has ``at``, ``text`` and ``source``.
     """
     applied = journal.list_actions(ActionPhase.APPLIED)
-    events: dict[tuple[datetime, str], Event] = {}
     reported: list[Event] = []
     for reading in journal.readings:
         reported += reading.events
@@ -44,6 +41,7 @@ def list_triggers(journal: JournalView) -> list[Event]:
         if entry.kind == TRIGGER:
             at = parse_time(str(entry.data["at"]))
             reported.append(Event(at, TRIGGER, str(entry.data["text"]), str(entry.data["source"])))
+    events: dict[tuple[datetime, str], Event] = {}
     for event in reported:
         is_too_late = bool(applied) and event.at >= applied[0].at
         if event.kind == TRIGGER and not is_too_late:
@@ -60,55 +58,31 @@ def list_moments(journal: JournalView) -> list[Moment]:
     since = journal.since()
     if since is None or journal.is_continued:
         return []
-    pairs = _list_later_moments(journal, since)
-    later = [Moment(name, at) for name, at in pairs if at is not None]
-    later.sort(key=lambda moment: moment.at)
-    moments = [Moment("the trouble began", since)]
-    for moment in later:
-        after = moment.at - moments[-1].at
-        # A cause that was named before the first sign of trouble took no time.
-        moments.append(moment._replace(after=max(after, timedelta(0))))
-    return moments
+    later: dict[str, datetime] = {}
 
+    def note(name: str, at: datetime) -> None:
+        later[name] = min(at, later.get(name, at))
 
-def _is_firing(event: Event) -> bool:
-    return event.kind == "alert" and event.state == "firing" and not event.is_end
-
-
-def _list_later_moments(
-    journal: JournalView, since: datetime
-) -> Iterator[tuple[str, datetime | None]]:
-    """Yield name and time of the moments after the beginning; None for a time that is not known."""
-    events: list[Event] = []
     for conclusion in journal.conclusions:
-        events += [event for event in conclusion.timeline if event.at >= since]
-    firing = [e.at for e in events if _is_firing(e)]
-    yield "the alert fired", min(firing, default=None)
-    notices = [e.at for e in events if e.kind == "notice" and e.state != "resolved"]
-    yield "a channel was told", min(notices, default=None)
-    look_name = "somebody looked"
-    if _is_begun_by_alerts(journal):
-        joined = [entry.at for entry in journal.entries if entry.kind == "joined"]
-        yield "somebody joined", min(joined, default=None)
-        look_name = "an automatic look began"
-    if any(entry.kind == "drill" for entry in journal.entries):
-        look_name = "the drill looked"
-    yield look_name, journal.first_look_at()
-    named = [conclusion.at for conclusion in journal.conclusions if _names_cause(conclusion)]
-    yield CAUSE_NAMED, min(named, default=None)
-
-
-def _is_begun_by_alerts(journal: JournalView) -> bool:
-    """Tell whether received alerts, not a person, began the first look, as with `runbook serve`.
-
-    Whoever joins before the first reading did not begin it.
-    """
-    before = takewhile(lambda entry: entry.kind not in ("reading", "joined"), journal.entries)
-    return any(entry.data.get("alerts") for entry in before)
-
-
-def _names_cause(conclusion: Conclusion) -> bool:
-    return any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings)
+        for event in conclusion.timeline:
+            is_over = event.is_end or event.state == "resolved"
+            if event.at < since or is_over:
+                continue
+            if event.kind == "alert" and event.state == "firing":
+                note("the alert fired", event.at)
+            elif event.kind == "notice":
+                note("a channel was told", event.at)
+        if any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings):
+            note(CAUSE_NAMED, conclusion.at)
+    first_look_at = journal.first_look_at()
+    if first_look_at is not None:
+        note("the first look", first_look_at)
+    moments = [Moment("the trouble began", since)]
+    for name, at in sorted(later.items(), key=lambda item: item[1]):
+        # A cause that was named before the first sign of trouble took no time.
+        after = max(at - moments[-1].at, timedelta(0))
+        moments.append(Moment(name, at, after))
+    return moments
 
 
 def find_detection(moments: list[Moment]) -> Moment | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from runbook_lib.record.history import (
     OVERDUE,
     HistoryRow,
     compute_trends,
-    describe_last_drill,
     list_history,
     write_gauges,
 )
@@ -94,19 +93,6 @@ def test_a_score_that_cannot_be_read_costs_one_row_its_details(tmp_path: Path) -
     tell = make_incident(tmp_path, drill=True)
     tell.record("drill", {"event": "scored", "phases": "none", "objectives": 7})
     assert [row.is_good for row in list_history(tmp_path, POLICY)] == [None]
-
-
-def test_the_last_good_drill_is_named_with_its_age(tmp_path: Path) -> None:
-    nothing = describe_last_drill([], START)
-    drill = tell_drill(tmp_path, START)
-    tell_drill(tmp_path, START + timedelta(days=2), met=False)
-    rows = list_history(tmp_path, POLICY)
-    text = describe_last_drill(rows, datetime.now(UTC))
-    assert text != nothing
-    assert text.startswith("surge, ")
-    assert drill in text
-    later = START + timedelta(days=3, hours=1)
-    assert describe_last_drill(rows, later).startswith("surge, 3 days")
 
 
 def test_the_gauges_say_when_a_drill_was_good_and_how_long_it_took(tmp_path: Path) -> None:
