@@ -38,7 +38,7 @@ from .change.drill_record import (
     write_record,
 )
 from .change.environment_guard import check_environment, check_playground
-from .change.synthetic import create_backlog, revert_backlog
+from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected
 from .commands import CHANNELS, DrillDocument
 from .drill_guard import wait_for, wait_until_calm
@@ -92,16 +92,9 @@ class _SyntheticLabels(Scenario):
     def inject(self, drill: Drill) -> None:
         """Make labels that seem to wait twice as long as the threshold."""
         settings = drill.settings
-        create_backlog(
-            drill.clients.store,
-            settings=settings,
-            prefix=settings.chaos_prefix,
-            drill_id=drill.id,
-            count=25,
-            now=utc_now(),
-            object_size_kb=4,
-            age_minutes=2 * settings.lag_threshold_minutes,
-        )
+        age_minutes = 2 * settings.lag_threshold_minutes
+        backlog = Backlog(object_size_kb=4, age_minutes=age_minutes, drill_id=drill.id)
+        create_backlog(drill.clients.store, backlog, settings=settings, now=utc_now())
 
     def revert(self, drill: Drill) -> None:
         """Remove this drill's labels, if the remedy did not."""
@@ -484,7 +477,8 @@ def _approve_and_run(
     for steps in groups:
         newest: dict[str, Mapping[str, Json]] = {}
         for action in drill.incident.journal.view().list_plans(after=last_seq).values():
-            newest[action.step] = action.result
+            if not action.result["is_empty"]:
+                newest[action.step] = action.result
         plans = [newest[step] for step in steps if step in newest]
         ids = ",".join(str(plan["plan"]) for plan in plans)
         hashes = ",".join(str(plan["sha256"]) for plan in plans)

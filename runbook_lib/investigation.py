@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from . import errors, model
-from .approvals import Effect, Plan, PlanKind, check_use, load_plan
+from .approvals import Effect, Plan, PlanKind, check_use, load_plan, mark_used
 from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import Judgement, NextStep, Policy
 from .record.incident import (
@@ -659,8 +659,9 @@ class Investigation(Generic[S, C]):
         named_plans = [plan for plan in self.load_named_plans() if plan.step == step_id]
         plan = named_plans[0] if named_plans else action.plan(self)
         self._plans[plan.sha256] = plan
-        result = {**plan.summary, "is_empty": plan.is_empty}
-        self._write_phase(plan, ActionPhase.PLANNED, result=result)
+        if not plan.is_silent:
+            result = {**plan.summary, "is_empty": plan.is_empty}
+            self._write_phase(plan, ActionPhase.PLANNED, result=result)
         return plan
 
     def apply(self, plan: Plan, *, approve: str = "", may_wait: bool = False) -> ActionEntry:
@@ -689,8 +690,7 @@ class Investigation(Generic[S, C]):
         approved = split_list(approve)
         self._check_approved(approved, plan)
         if plan.is_empty:
-            reason = plan.summary.get("reason") or "nothing to do"
-            return self._write_phase(plan, ActionPhase.VERIFIED, str(reason))
+            return self._say_empty(plan)
         if not approved and may_wait:
             return self._write_phase(
                 plan, ActionPhase.PLANNED, "left alone: it may wait for an approval"
@@ -756,11 +756,7 @@ class Investigation(Generic[S, C]):
         The effect of what an earlier incident did is returned, and not journalled here.
         """
         if plan.is_empty:
-            text = "nothing to do"
-            reason = plan.summary.get("reason")
-            if reason:
-                text = f"nothing was done: {reason}"
-            return self._write_phase(plan, ActionPhase.VERIFIED, text)
+            return self._say_empty(plan)
         if not plan.trace.exists():
             return self._write_phase(plan, ActionPhase.PLANNED, "not applied: nothing to verify")
         effect = plan.kind.verify(self, plan)
@@ -779,9 +775,6 @@ class Investigation(Generic[S, C]):
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self._has_begun = False
         try:
-            # Plans of a kind with ``resume`` move objects: their engine makes this check.
-            if plan.kind.resume is None:
-                check_use(plan, now=self.now())
             effect = self._change(plan, change)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
@@ -802,16 +795,21 @@ class Investigation(Generic[S, C]):
         return self._write_phase(plan, ActionPhase.APPLIED, effect.reason, effect.result)
 
     def _change(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> Effect:
-        """Carry the change out, and note that it began, even if it fails.
+        """Carry the change out, and note that it begins.
 
-        The engine of a move notes it itself, before its first change.
+        The engine of a move, which can be resumed, notes it itself, before its first change.
         """
-        try:
-            return change(self, plan)
-        finally:
-            # The mark that the plan is used is written right before the change.
-            if plan.kind.resume is None and plan.trace.exists():
-                self.begin_change(plan)
+        if plan.kind.resume is None:
+            check_use(plan, now=self.now())
+            state = plan.kind.read_state(self, plan)
+            mark_used(plan, self.incident.redactor.json(state))
+            self.begin_change(plan)
+        return change(self, plan)
+
+    def _say_empty(self, plan: Plan) -> ActionEntry:
+        """Return an entry that says that there is nothing to do. Writes nothing."""
+        reason = plan.summary.get("reason") or "nothing to do"
+        return plan.make_entry(ActionPhase.VERIFIED, reason=str(reason))
 
     def _is_followed(self, plan: Plan) -> bool:
         """Tell whether a plan is this incident's own, or of an incident that this one follows."""

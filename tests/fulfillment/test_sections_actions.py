@@ -251,8 +251,9 @@ def test_everything_else_is_planned_while_the_store_is_down(world: World) -> Non
     ]
     assert (plans["6.2"].action, plans["6.2"].target) == ("start", "minio")
     assert "object store" in str(plans["6.3"].summary["reason"])
-    again = world.open(remediation, plan=plans["6.3"].id)
-    assert again.verify(again.plan("6.3")).phase is ActionPhase.VERIFIED
+    told = [(a.step, a.result["reason"]) for a in inv.journal.actions if a.result["is_empty"]]
+    assert ("6.3", plans["6.3"].summary["reason"]) in told  # a clean-up could not be planned
+    assert "6.1.1" not in [step for step, _ in told]  # nothing was to be taken back
 
 
 @pytest.mark.parametrize("way", ["auto", "release", "retrigger"])
