@@ -141,7 +141,6 @@ def convert_action(action: ActionEntry) -> Change:
     """Return a phase of a plan."""
     result = action.result
     plan = str(result.get("plan") or action.source or action.step)
-    about = plan.rpartition("-undo")[0] or plan.rpartition("-settle")[0]
     counts = {}
     for name, count in result.items():
         if isinstance(count, list):
@@ -158,7 +157,7 @@ def convert_action(action: ActionEntry) -> Change:
         at=action.at,
         step=action.step,
         plan=plan,
-        about=about,
+        about=action.about,
         verb=action.action,
         target=action.target,
         phase=phase,

@@ -75,6 +75,7 @@ class Plan:
         undo or a settling, what the engine of moves says
     summary : the facts that an approver needs: counts, bytes, what is left out and why
     step, action, target : id of the step, what is done, and to what
+    about : id of the plan that this one takes back or settles; empty: none
     content : what the kind needs to carry the plan out
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
@@ -99,6 +100,7 @@ class Plan:
     is_empty: bool = False
     is_silent: bool = False
     observed: Sequence[Any] = field(default=(), repr=False)
+    about: str = ""
     way_back: str = ""
     reversible: bool = False
     made_at: datetime | None = None
@@ -123,6 +125,8 @@ class Plan:
         The entries before the change also say when the plan was made.
         """
         facts: dict[str, Json] = {"plan": self.id, "sha256": self.sha256}
+        if self.about:
+            facts["about"] = self.about
         is_before_change = phase in (ActionPhase.PLANNED, ActionPhase.APPROVED)
         if is_before_change and self.made_at is not None:
             facts["made_at"] = format_time(self.made_at)

@@ -7,12 +7,6 @@ from typing import NamedTuple
 
 from ..model import ActionEntry, ActionPhase, Json
 
-#: The id of a plan that takes another one back is the other plan's id and this. From the second
-#: time on, a number follows: ``rel-1-undo-2``.
-_UNDO = "-undo"
-#: The id of a plan for a person's word on another plan is the other plan's id, this, and a random
-#: ending: ``rel-1-settle-3f2a``.
-_SETTLE = "-settle"
 #: Counts of a proof that no person's word can explain. An action is settled only if all are 0.
 _UNEXPLAINED = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")
 
@@ -112,9 +106,7 @@ class ActionRecord(NamedTuple):
     @property
     def settles(self) -> str:
         """The id of the plan that it settles by a person's word; empty: it settles none."""
-        if self.first.action != "settle":
-            return ""
-        return self.plan.rpartition(_SETTLE)[0]
+        return self.first.about if self.first.action == "settle" else ""
 
     @property
     def way_back(self) -> str:
@@ -146,17 +138,6 @@ class ActionRecord(NamedTuple):
         return entry.result
 
 
-def _list_taken_back(actions: Iterable[ActionRecord]) -> set[str]:
-    """Return the ids of the plans that an undo took back."""
-    taken_back = set()
-    for action in actions:
-        # The id of a second undo of the same plan ends with `-undo-2`, and so on.
-        plan, _, number = action.plan.rpartition(_UNDO)
-        if plan and action.applied and (not number or number.startswith("-")):
-            taken_back.add(plan)
-    return taken_back
-
-
 def say_cut_off(action: ActionRecord) -> str:
     """Say what became of an action that was cut off."""
     if action.is_taken_back:
@@ -182,7 +163,8 @@ def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
             continue
         phases.append(entry)
     records = [ActionRecord(phases) for phases in actions.values()]
-    taken_back = _list_taken_back(records)
+    undos = [record for record in records if record.first.action == "undo" and record.applied]
+    taken_back = {undo.first.about for undo in undos}
     records = [record._replace(is_taken_back=record.plan in taken_back) for record in records]
     return [record._replace(is_settled=_is_settled(record, records)) for record in records]
 
@@ -199,8 +181,7 @@ def _is_settled(action: ActionRecord, actions: Iterable[ActionRecord]) -> bool:
         return bool(proof.get("settled_by_word")) and not proof.get("unproven")
     settled: int = 0
     for other in actions:
-        is_about = other.plan.startswith(f"{action.plan}{_SETTLE}")
-        if is_about and other.first.action == "settle" and not other.is_taken_back:
+        if other.settles == action.plan and not other.is_taken_back:
             settled += other.result(ActionPhase.APPLIED).get("settled", 0)
     # A check after the settling counts the same objects as settled by word, no longer as unproven.
     in_doubt: int = proof.get("unproven", 0) + proof.get("settled_by_word", 0)
