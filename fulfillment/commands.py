@@ -200,7 +200,7 @@ class Objective(Part):
 
 
 class DrillDocument(Document):
-    """``drill``: phases and score of one drill; ``recovered`` says what a killed drill had left."""
+    """``drill``: phases and score of one drill."""
 
     scenario: str
     drill: str
@@ -213,7 +213,6 @@ class DrillDocument(Document):
     reverted: bool
     report: str = ""
     error: str = ""
-    recovered: str = ""
 
     @property
     def answer(self) -> str:
@@ -263,7 +262,6 @@ class AllDrillsDocument(Document):
 
     rows: tuple[DrillRow, ...]
     drills: tuple[DrillDocument, ...]
-    recovered: str = ""
 
     @property
     def answer(self) -> str:

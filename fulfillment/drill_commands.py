@@ -43,9 +43,8 @@ def drill_one(
     settings: Settings, scenario: Scenario, *, progress: Progress, watch: Watch
 ) -> DrillDocument:
     """Take back what a killed drill left, then carry out one scenario; raises as ``run_drill``."""
-    recovered = _recover(settings, progress)
-    document = run_drill(settings, scenario, progress=progress, watch=watch)
-    return document.model_copy(update={"recovered": recovered})
+    revert_killed_drill(settings, progress=progress)
+    return run_drill(settings, scenario, progress=progress, watch=watch)
 
 
 def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDrillsDocument:
@@ -60,7 +59,6 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
     RunInterruptedError
         On Ctrl-C or SIGTERM, once the running drill has taken its fault back.
     """
-    recovered = ""
     has_stack = settings.runbook_services == "supervisor"
     scenarios = [
         each for _, each in sorted(list_scenarios().items()) if has_stack or not each.needs
@@ -71,7 +69,7 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
         place = f"{number} of {len(scenarios)} {scenario.name}"
         progress(f"{place}: begin")
         try:
-            recovered = _recover(settings, progress) or recovered
+            revert_killed_drill(settings, progress=progress)
             calm_s = _CALM_S if rows else PENDING_S
             drill = run_drill(settings, scenario, progress=progress, watch=watch, calm_s=calm_s)
         except errors.RunInterruptedError:
@@ -93,7 +91,6 @@ def drill_all(settings: Settings, *, progress: Progress, watch: Watch) -> AllDri
         exit_code=ExitCode.of(have_all_passed),
         rows=tuple(rows),
         drills=tuple(drills),
-        recovered=recovered,
     )
 
 
@@ -108,12 +105,6 @@ def _make_row(drill: DrillDocument) -> DrillRow:
         missed="; ".join(drill.missed) or drill.error,
         **times,
     )
-
-
-def _recover(settings: Settings, progress: Progress) -> str:
-    """Take back what a killed drill left, and say what that was; empty: no drill was killed."""
-    document = revert_killed_drill(settings, progress=progress)
-    return document.answer if document.drill else ""
 
 
 def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRevertDocument:
@@ -192,11 +183,8 @@ def _take_back(drill: Drill) -> list[str]:
 
 def _list_own_releases(drill: Drill) -> list[dict[str, object]]:
     """Return the unfinished releases whose plans lie in the folder of the drill's incident."""
-    try:
-        rows = GATE.list_unfinished(drill.clients)
-    except MoveError as error:
-        raise errors.RevertError(f"releases of {drill.id} cannot be read: {error}") from error
     plans = drill.incident.folder / "plans"
+    rows = GATE.list_unfinished(drill.clients)
     return [row for row in rows if (plans / f"{row['plan']}.jsonl").is_file()]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runbook_lib import errors
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import Json, Progress, Status, Verdict, format_time
+from runbook_lib.model import Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
 from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
@@ -185,8 +185,8 @@ class Drill:
         self.progress(f"{number} of {len(_STAGES)} {stage}: {words}")
         return self.mark(stage)
 
-    def read(self, section_name: str, incident: Incident) -> Investigation:
-        """Read every step of a section now, without a notebook."""
+    def conclude(self, section_name: str, incident: Incident) -> Verdict:
+        """Read every step of a section now, without a notebook; return the section's verdict."""
         inv = Investigation(
             incident,
             section=SECTIONS[section_name],
@@ -195,22 +195,12 @@ class Drill:
         )
         for step in inv.section.STEPS:
             inv.read_step(step)
-        return inv
+        return inv.conclude().verdict
 
-    def is_healthy(self) -> bool:
-        """Read section 2, and tell whether no step sees trouble."""
-        inv = self.read("02_signals_detection", self.incident)
-        for step in inv.section.STEPS.values():
-            status = inv.latest()[step.id].status
-            is_blind = status is Status.UNKNOWN and step.needed
-            if status is Status.BREACH or is_blind:
-                return False
-        return True
-
-    def is_well_again(self) -> bool:
+    def is_well(self) -> bool:
         """Read section 5, and tell whether symptom, cause and alert are gone."""
-        conclusion = self.read("05_root_cause", self.incident).conclude()
-        return conclusion.verdict in (Verdict.HEALTHY, Verdict.FIXED)
+        verdict = self.conclude("05_root_cause", self.incident)
+        return verdict in (Verdict.HEALTHY, Verdict.FIXED)
 
     def read_alert_states(self) -> set[str]:
         """Return ``pending``, ``firing``, both, or nothing when the alert is not active."""
@@ -292,8 +282,8 @@ def run_drill(
     with lock_drills(home):
         killed = read_record(home)
         if killed is not None:
-            text = f"the fault of {killed.drill} ({killed.scenario}) is not taken back yet"
-            raise errors.SafetyError(f"{text}. Nothing was injected. {REVERT_COMMAND}")
+            text = f"the fault of {killed.drill} is not taken back yet: {REVERT_COMMAND}"
+            raise errors.SafetyError(text)
         reasons = wait_until_calm(settings, clients, timeout_s=calm_s)
         if reasons:
             text = f"no drill now: {'; '.join(reasons)}. Nothing was injected"
@@ -383,7 +373,7 @@ def _carry_out(drill: Drill) -> None:
     scenario = drill.scenario
     drill.mark("started", scenario=scenario.name)
     drill.begin_stage("steady state", "is the system healthy?")
-    if not _wait_long(drill.is_healthy):
+    if not _wait_long(drill.is_well):
         raise errors.SteadyStateError(
             "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
             f"the drill's readings are in {drill.incident.folder}"
@@ -408,7 +398,7 @@ def _carry_out(drill: Drill) -> None:
     _wait_for_verdict(drill)
     drill.run("08_references", "07_postmortem")
     _revert(drill)
-    if _wait_long(drill.is_well_again):
+    if _wait_long(drill.is_well):
         drill.mark("steady_again")
 
 
@@ -430,12 +420,12 @@ def _inject(drill: Drill) -> None:
 
 
 def _wait_for_alert(drill: Drill) -> None:
-    """Wait until the alert fires; if none is expected, until section 2 is not healthy."""
+    """Wait until the alert fires; if none is expected, until section 5 sees trouble."""
 
     def is_seen() -> bool:
         if drill.scenario.alert:
             return "firing" in drill.read_alert_states()
-        return not drill.is_healthy()
+        return not drill.is_well()
 
     alert = drill.scenario.alert
     timeout_s = drill.scenario.detect_timeout_s
@@ -507,8 +497,8 @@ def _wait_for_verdict(drill: Drill) -> None:
     """Read section 6 until its verdict is as expected, since a fault's signs outlast the fault."""
 
     def is_as_expected() -> bool:
-        conclusion = drill.read("06_remediation", drill.incident).conclude()
-        return conclusion.verdict in drill.scenario.verdicts
+        verdict = drill.conclude("06_remediation", drill.incident)
+        return verdict in drill.scenario.verdicts
 
     _wait_long(is_as_expected)
 
@@ -571,7 +561,7 @@ def _close_other_incidents(drill: Drill) -> None:
             if not (state.is_open and is_later) or other.journal.view().actions:
                 continue
             _note_trigger(drill, other)
-            verdict = drill.read("06_remediation", other).conclude().verdict
+            verdict = drill.conclude("06_remediation", other)
             if verdict in ENDED_WELL:
                 other.update(drill=True, fault_drill=drill.incident.id)
                 other.close(verdict, reason=f"its trouble came from the fault of a drill: {place}")

@@ -79,10 +79,10 @@ def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(
     incident = make_incident(world.settings, drill=True)
     drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet, incident)
     world.fire()
-    assert not drill.is_healthy()
+    assert not drill.is_well()
     world.alerts.clear()
     world.routed.clear()
-    assert drill.is_healthy()
+    assert drill.is_well()
 
 
 @dataclass(frozen=True)
@@ -186,11 +186,16 @@ def interrupt_the_revert(patch: pytest.MonkeyPatch) -> None:
 
 
 def interrupt_the_wait_for_the_steady_state(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Drill, "is_well_again", interrupt)
+    wait = Drill.is_well
+
+    def wait_at_the_beginning(drill: Drill) -> bool:
+        return interrupt() if drill.injected_at else wait(drill)
+
+    patch.setattr(Drill, "is_well", wait_at_the_beginning)
 
 
 def interrupt_before_anything(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Drill, "is_healthy", interrupt)
+    patch.setattr(Drill, "is_well", interrupt)
 
 
 _REVERTED = "Interrupted. The drill's fault is taken back."
