@@ -10,7 +10,6 @@ from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import lru_cache
-from math import nan
 from pathlib import Path
 from statistics import median
 from typing import Protocol
@@ -19,12 +18,24 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from pydantic import BaseModel, computed_field
 
 from ..errors import JournalDamagedError, RecordError
-from ..model import AlertState, Finding, Json, Timestamp, Verdict, parse_time
+from ..model import Finding, Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .detection import CAUSE_NAMED, find_detection, list_moments
 from .incident import Incident, list_incidents
 from .journal import utc_now
 from .view import JournalView
+
+
+class Judged(Protocol):
+    """The part of a judgement that the history uses."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict."""
+
+    @property
+    def until(self) -> datetime | None:
+        """When the trouble ended; None: it lasts, or there was none."""
 
 
 class Judge(Hashable, Protocol):
@@ -33,8 +44,8 @@ class Judge(Hashable, Protocol):
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:
         """Return the causes that the policy names."""
 
-    def compute_verdict(self, journal: JournalView) -> Verdict | None:
-        """Return the policy's verdict as of the newest look."""
+    def judge(self, journal: JournalView) -> Judged | None:
+        """Return what the policy says as of the newest look; None: no symptom was read."""
 
 
 #: How long a scenario may go without an exercise that met every objective; as in the alert's rule.
@@ -130,22 +141,21 @@ def _read_row(folder: Path, judge: Judge, _changed: str) -> HistoryRow:
         row["damage"] = error.damage
     except RecordError:
         row["damage"] = "incident.json cannot be read"
-    if row.get("closed_at"):
-        row["verdict"] = facts["verdict"]
     return HistoryRow.model_validate(row)
 
 
 def _fold(journal: JournalView, judge: Judge) -> dict[str, Json]:
     """Return the fields of a row that follow from the journal."""
     proofs = list_proofs(journal)
+    judged = judge.judge(journal)
     row: dict[str, Json] = {
         "cause_found": ", ".join(str(cause.name) for cause in judge.list_causes(journal)),
         "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
-        "verdict": judge.compute_verdict(journal),
+        "verdict": judged.verdict if judged else None,
     }
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
     if not scores:
-        return {**row, **_measure(journal)}
+        return {**row, **_measure(journal, judged.until if judged else None)}
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         phases = dict(scores[-1]["phases"])
         told = [seconds for seconds in phases.pop("notify_s").values() if seconds is not None]
@@ -166,23 +176,18 @@ def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
     return list(proofs.values())
 
 
-def _measure(journal: JournalView) -> dict[str, float | None]:
+def _measure(journal: JournalView, until: datetime | None) -> dict[str, float | None]:
     """Return an incident's durations by their fields in a row."""
     first_look_at = journal.first_look_at()
     change_at = journal.last_applied_at
     moments = list_moments(journal)
     named_at = [moment.at for moment in moments if moment.name == CAUSE_NAMED]
     detection = find_detection(moments)
-    ended_at = journal.well_since()
-    states = [reading.alerts for reading in journal.readings if reading.alerts]
-    is_cleared = not states or set(states[-1].values()) == {AlertState.RESOLVED}
-    if ended_at is None and is_cleared:
-        ended_at = journal.recovered_at()
     return {
         "detect_s": _count_seconds(moments[0].at, detection.at) if detection else None,
         "diagnose_s": _count_seconds(first_look_at, min(named_at, default=None)),
         "remediate_s": _count_seconds(first_look_at, change_at),
-        "clear_s": _count_seconds(change_at, ended_at),
+        "clear_s": _count_seconds(change_at, until),
     }
 
 
@@ -199,7 +204,6 @@ class Trend(_Durations, frozen=True):
     Attributes
     ----------
     runs, passed : how many were scored, and how many of them met every objective
-    last_at, last_passed : when the newest began, and whether it met every objective
     good_at : when the newest that met every objective began; None: none did
     is_overdue : whether ``good_at`` is None, or longer ago than ``OVERDUE``
     """
@@ -207,8 +211,6 @@ class Trend(_Durations, frozen=True):
     scenario: str
     runs: int
     passed: int
-    last_at: Timestamp
-    last_passed: bool
     good_at: Timestamp | None
     is_overdue: bool
 
@@ -230,8 +232,6 @@ def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ..
             scenario=scenario,
             runs=len(own),
             passed=len(good),
-            last_at=own[0].opened_at,
-            last_passed=bool(own[0].is_good),
             good_at=good[0] if good else None,
             is_overdue=not good or now - good[0] > OVERDUE,
             **medians,
@@ -248,12 +248,6 @@ def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
         "When a drill last met every objective; 0: never.",
         registry=registry,
     )
-    durations = Gauge(
-        "runbook_drill_seconds",
-        "How long each phase of the newest drill took.",
-        ["scenario", "phase"],
-        registry=registry,
-    )
     good_at_by_scenario = Gauge(
         "runbook_drill_last_good_timestamp_seconds",
         "When a drill of this scenario last met every objective; 0: never.",
@@ -266,12 +260,6 @@ def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
         good_times.append(good_at)
         good_at_by_scenario.labels(trend.scenario).set(good_at)
     last_good_at.set(max(good_times))
-    for row in reversed(rows):  # the newest is written last, and replaces the others
-        if row.scenario:
-            for phase in PHASES:
-                seconds = getattr(row, phase)
-                gauge = durations.labels(row.scenario, phase.removesuffix("_s"))
-                gauge.set(nan if seconds is None else seconds)
     path = home / "metrics" / "runbook.prom"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_to_textfile(str(path), registry)
