@@ -96,7 +96,7 @@ class FaultScenario(Scenario):
                 f"Drill {drill.id}: where is my parcel?", order_ids=(first,)
             )
         except ClientError as error:
-            drill.record("no_ticket", reason=str(error))
+            drill.mark("no_ticket", reason=str(error))
         else:
             drill.incident.update(ticket_id=case.id)
 

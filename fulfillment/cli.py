@@ -151,7 +151,8 @@ def schedule(
     if scenario and every:
         raise UsageError("choose one of --scenario and --all")
     from .change.environment_guard import check_environment
-    from .drills import build_schedule, find_settings_folder, get_default_scenario
+    from .drill_commands import build_schedule, find_settings_folder
+    from .drills import get_default_scenario
     from .settings import Settings
 
     # The scheduled drill will run in that folder. So its settings count, not this folder's.
@@ -183,20 +184,18 @@ def chaos_create(
 ) -> None:
     """Make fake labels that cannot ship, and expire by themselves; `revert` removes them."""
     with hold_interrupts():
+        from .change.synthetic import Backlog
         from .commands import create_chaos
         from .settings import Settings
 
-    present(
-        lambda _: create_chaos(
-            Settings.load(),
-            count=count,
-            hold_minutes=hold_minutes,
-            object_size_kb=object_size_kb,
-            age_minutes=age_minutes,
-            prefix=prefix,
-        ),
-        as_json=as_json,
+    backlog = Backlog(
+        count=count,
+        hold_minutes=hold_minutes,
+        object_size_kb=object_size_kb,
+        age_minutes=age_minutes,
+        prefix=prefix,
     )
+    present(lambda _: create_chaos(Settings.load(), backlog), as_json=as_json)
 
 
 @chaos_app.command("revert")
@@ -224,13 +223,3 @@ def chaos_status(*, as_json: AsJson = False) -> None:
         from .settings import Settings
 
     present(lambda _: read_chaos_status(Settings.load()), as_json=as_json)
-
-
-@chaos_app.command("sweep")
-def chaos_sweep(*, as_json: AsJson = False) -> None:
-    """Remove synthetic objects that have expired: the leftovers of killed drills."""
-    with hold_interrupts():
-        from .commands import sweep_chaos
-        from .settings import Settings
-
-    present(lambda _: sweep_chaos(Settings.load()), as_json=as_json)

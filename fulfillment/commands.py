@@ -198,7 +198,7 @@ class Objective(Part):
 
 
 class DrillDocument(Document):
-    """``drill``: phases and score of one drill; ``recovered`` says what a killed drill had left."""
+    """``drill``: phases and score of one drill."""
 
     scenario: str
     drill: str
@@ -211,7 +211,6 @@ class DrillDocument(Document):
     reverted: bool
     report: str = ""
     error: str = ""
-    recovered: str = ""
 
     @property
     def answer(self) -> str:
@@ -261,7 +260,6 @@ class AllDrillsDocument(Document):
 
     rows: tuple[DrillRow, ...]
     drills: tuple[DrillDocument, ...]
-    recovered: str = ""
 
     @property
     def answer(self) -> str:
@@ -433,33 +431,16 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
     )
 
 
-def create_chaos(
-    settings: Settings,
-    *,
-    count: int,
-    hold_minutes: float,
-    object_size_kb: int,
-    age_minutes: float,
-    prefix: str,
-) -> ChaosDocument:
-    """Create synthetic labels with ``create_backlog``; ``runbook chaos revert`` removes them.
-
-    An empty ``prefix`` stands for ``CHAOS_PREFIX``.
-    """
-    drill_id = synthetic.make_drill_id()
+def create_chaos(settings: Settings, backlog: synthetic.Backlog) -> ChaosDocument:
+    """Create synthetic labels with ``create_backlog``; ``runbook chaos revert`` removes them."""
+    backlog.drill_id = synthetic.make_drill_id()
     made = synthetic.create_backlog(
-        Clients(settings).store,
-        settings=settings,
-        prefix=prefix or settings.chaos_prefix,
-        drill_id=drill_id,
-        count=count,
-        hold_minutes=hold_minutes,
-        object_size_kb=object_size_kb,
-        age_minutes=age_minutes,
-        now=utc_now(),
+        Clients(settings).store, backlog, settings=settings, now=utc_now()
     )
     return ChaosDocument(
-        schema_name="runbook/chaos-create/1", created=len(made), drills={drill_id: len(made)}
+        schema_name="runbook/chaos-create/1",
+        created=len(made),
+        drills={backlog.drill_id: len(made)},
     )
 
 
@@ -510,13 +491,6 @@ def read_chaos_status(settings: Settings) -> ChaosDocument:
     return ChaosDocument(
         schema_name="runbook/chaos-status/1", drills=dict(drills), expired=expired, next=command
     )
-
-
-def sweep_chaos(settings: Settings) -> ChaosDocument:
-    """Remove leftovers of killed drills: synthetic objects that have expired."""
-    store = Clients(settings).store
-    removed = synthetic.sweep_expired(store, settings, now=utc_now())
-    return ChaosDocument(schema_name="runbook/chaos-sweep/1", removed=removed)
 
 
 #: The steps whose readings a verdict needs after a change.

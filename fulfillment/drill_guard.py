@@ -1,4 +1,4 @@
-"""The interlock: what keeps a drill from beginning in a marked environment. Only reads.
+"""What keeps a drill from beginning in a marked environment. Only reads.
 
 A drill during real trouble would hide the trouble. A drill during a release would disturb the
 release.
@@ -6,13 +6,14 @@ release.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from objectmove.errors import MoveError
 from objectmove.state import find_holder, read_state
 from runbook_lib import errors
-from runbook_lib.section import attempt
+from runbook_lib.record.journal import utc_now
 from runbook_lib.show.text import count_of
 
 from .change.release import GATE, check_store
@@ -22,87 +23,74 @@ from .convert import DELAY_ALERT, UPLOAD_ALERT
 from .sections.signals import BLIND_ALERT
 from .settings import Settings
 
-#: Alerts about labels. The alert that a drill is overdue is not among them: it must not prevent the
-#: drill.
+#: Alerts about labels. The alert that a drill is overdue must not prevent the drill.
 _ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
 
 
-def check_interlock(settings: Settings, clients: Clients, *, now: datetime) -> None:
-    """Refuse a drill while there is a reason against it. Only reads.
+def wait_for(check: Callable[[], bool], *, timeout_s: float, apart_s: float = 0.5) -> bool:
+    """Call ``check`` every ``apart_s`` seconds until it is true or time is up; return the last.
 
-    Raises
-    ------
-    SafetyError
-        Names every reason, and the next command.
+    An error of a client counts as "not yet", but in the last try it is raised.
     """
-    reasons = list(list_trouble(settings, clients, now=now))
-    if reasons:
-        text = "; ".join(reasons)
-        raise errors.SafetyError(
-            f"no drill now: {text}. Nothing was injected. Next: `runbook investigate`"
-        )
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with suppress(errors.ClientError):
+            if check():
+                return True
+        time.sleep(apart_s)
+    return check()
 
 
-def list_trouble(settings: Settings, clients: Clients, *, now: datetime) -> Iterator[str]:
-    """Yield each trouble that a drill must not meet, in words. Only reads.
+def wait_until_calm(settings: Settings, clients: Clients, *, timeout_s: float) -> list[str]:
+    """Wait until there is no trouble; return what is left when time is up. Only reads."""
 
-    A system that cannot be read is a trouble, too, unless the settings leave it out. If the store
-    is unhealthy, nothing else is read.
+    def is_calm() -> bool:
+        return not list_trouble(settings, clients)
+
+    wait_for(is_calm, timeout_s=timeout_s, apart_s=2)
+    return list_trouble(settings, clients)
+
+
+def list_trouble(settings: Settings, clients: Clients) -> list[str]:
+    """Return each trouble that a drill must not meet, in words. Only reads.
+
+    A system that can't be read is a trouble, too, unless the settings leave it out. If the store is
+    unhealthy, nothing else is read.
     """
     try:
         check_store(clients)
     except errors.StoreNotReadyError as error:
-        yield str(error)
-        return
-    yield from _catch_errors(_say_alerts(clients))
-    yield from _catch_errors(_say_releases(settings, clients))
-    yield from _catch_errors(_say_backlog(settings, clients, now))
+        return [str(error)]
+    troubles: list[str] = []
+    for find in (_find_alerts, _find_releases, _find_backlog):
+        try:
+            troubles += find(settings, clients)
+        except errors.NotConfiguredError:
+            continue
+        except (errors.ClientError, MoveError) as error:
+            troubles.append(f"it cannot be seen whether all is calm ({error})")
+    return troubles
 
 
-def is_alert_pending(clients: Clients) -> bool:
-    """Tell whether an alert about labels is pending; False when nobody can tell. Only reads."""
-    alerts, _ = attempt(clients.prometheus.list_alerts)
-    pending = {alert.name for alert in alerts or () if alert.state == "pending"}
-    return not pending.isdisjoint(_ALERTS)
-
-
-def _catch_errors(troubles: Iterator[str]) -> Iterator[str]:
-    """Yield the troubles; if a system cannot be read, that is the last one.
-
-    A system that the settings leave out is no trouble.
-    """
-    try:
-        yield from troubles
-    except errors.NotConfiguredError:
-        return
-    except (errors.ClientError, MoveError) as error:
-        yield f"it cannot be seen whether all is calm ({error})"
-
-
-def _say_alerts(clients: Clients) -> Iterator[str]:
+def _find_alerts(_: Settings, clients: Clients) -> Iterator[str]:
     """Yield each alert about labels that is pending or fires."""
     for alert in clients.prometheus.list_alerts():
         if alert.name in _ALERTS:
-            verb = "fires" if alert.state == "firing" else f"is {alert.state}"
-            yield f"{alert.name} {verb}"
+            yield f"{alert.name} is {alert.state}"
 
 
-def _say_releases(settings: Settings, clients: Clients) -> Iterator[str]:
-    """Yield who works in the bucket, and each release that is unfinished or holds the worker."""
+def _find_releases(settings: Settings, clients: Clients) -> Iterator[str]:
+    """Yield who works in the bucket, and each release that somebody must finish."""
     lock = find_holder(read_state(clients.bucket), settings.release_clock_spread_s)
     if lock is not None:
         yield f"{lock.by} on {lock.host} carries out {lock.plan}"
     for row in GATE.list_unfinished(clients):
-        if row["held_by"]:
-            yield f"{row['held_by']} holds the worker for {row['plan']} since {row['held_since']}"
-        elif row["state"] == "not finished":
-            yield f"{row['plan']} is not finished: {row['way_on']}"
+        yield f"{row['plan']} is not finished: {row['way_on']}"
 
 
-def _say_backlog(settings: Settings, clients: Clients, now: datetime) -> Iterator[str]:
-    """Yield how many real labels wait too long; nothing if none does."""
-    count = count_overdue(settings, clients.store, now=now)
+def _find_backlog(settings: Settings, clients: Clients) -> Iterator[str]:
+    """Yield how many real labels wait too long, if any does."""
+    count = count_overdue(settings, clients.store, now=utc_now())
     if count:
-        verb = "waits" if count == 1 else "wait"
-        labels = count_of(count, "real label")
-        yield f"{labels} {verb} over {settings.lag_threshold_minutes:g} min"
+        labels = count_of(count, "overdue real label")
+        yield f"{labels} (over {settings.lag_threshold_minutes:g} min)"

@@ -12,13 +12,12 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import errors
 from .model import ActionEntry, ActionPhase, Json, format_time, parse_json, parse_time
-from .redact import Redactor
 
 #: How long a plan may be carried out after it was made.
 _LIFETIME = timedelta(minutes=15)
@@ -36,6 +35,10 @@ class Effect(NamedTuple):
     is_ok: bool = True
 
 
+def _read_nothing(_inv: Any, _plan: Plan) -> dict[str, Json]:
+    return {}
+
+
 class PlanKind(NamedTuple):
     """How plans of one schema are read back, carried out and checked.
 
@@ -45,7 +48,8 @@ class PlanKind(NamedTuple):
     apply : carries out an approved plan, with the runbook's own ``Investigation``
     verify : reads the world again and says whether the plan's effect is there. Changes nothing but
         the incident folder, in which it may keep a proof
-    summarise : picks from the header what an approver needs to know
+    read_state : reads, right before ``apply``, what the change is about to change, or refuses it;
+        ``read_mark`` returns what it read. Not called if the kind has ``resume``
     parse : reads a plan's file that has more lines than the header; None: it has only the header
     resume : goes on with a plan that was cut off; None: a plan of this kind is carried out once
     refusals : the errors of ``apply`` and ``resume`` that say that nothing was changed
@@ -54,7 +58,7 @@ class PlanKind(NamedTuple):
     schema: str
     apply: Callable[[Any, Plan], Effect]
     verify: Callable[[Any, Plan], Effect]
-    summarise: Callable[[Mapping[str, Json]], dict[str, Json]] = dict
+    read_state: Callable[[Any, Plan], dict[str, Json]] = _read_nothing
     parse: Callable[[Path, bytes], Plan] | None = None
     resume: Callable[[Any, Plan], Effect] | None = None
     refusals: tuple[type[Exception], ...] = (errors.SafetyError,)
@@ -71,6 +75,7 @@ class Plan:
         undo or a settling, what the engine of moves says
     summary : the facts that an approver needs: counts, bytes, what is left out and why
     step, action, target : id of the step, what is done, and to what
+    about : id of the plan that this one takes back or settles; empty: none
     content : what the kind needs to carry the plan out
     rows : the single objects that would change; each has ``to_json``
     is_empty : whether there is nothing to do
@@ -93,6 +98,7 @@ class Plan:
     rows: Sequence[Any] = field(default=(), repr=False)
     is_empty: bool = False
     observed: Sequence[Any] = field(default=(), repr=False)
+    about: str = ""
     way_back: str = ""
     reversible: bool = False
     made_at: datetime | None = None
@@ -117,6 +123,8 @@ class Plan:
         The entries before the change also say when the plan was made.
         """
         facts: dict[str, Json] = {"plan": self.id, "sha256": self.sha256}
+        if self.about:
+            facts["about"] = self.about
         is_before_change = phase in (ActionPhase.PLANNED, ActionPhase.APPROVED)
         if is_before_change and self.made_at is not None:
             facts["made_at"] = format_time(self.made_at)
@@ -142,7 +150,7 @@ def write_plan(
     ----------
     folder : the incident's ``plans/``
     id_prefix : what the plan's id begins with; a time and a random part follow
-    facts : what stands in the header: ``step``, ``action``, ``target``, ``is_empty``, ``way_back``,
+    facts : what stands in the header: ``step``, ``action``, ``target``, ``summary``, ``way_back``,
         and what the kind needs. People see ``way_back`` before and after the plan is carried out
 
     Raises
@@ -152,7 +160,6 @@ def write_plan(
     """
     header = {
         "schema": kind.schema,
-        "is_empty": False,
         "made_at": format_time(now),
         "expires_at": format_time(now + _LIFETIME),
         **facts,
@@ -162,6 +169,34 @@ def write_plan(
     with errors.disk_errors(f"the plan cannot be written to {path}"), path.open("xb") as file:
         file.write(blob)
     return _parse(kind, path, blob)
+
+
+def make_empty_plan(*, step: str, target: str, reason: str) -> Plan:
+    """Return a plan with nothing to do. It has no file.
+
+    Parameters
+    ----------
+    reason : why there is nothing to do, or why nothing can be planned, in words
+    """
+    return Plan(
+        kind=_NOTHING,
+        path=Path(f"nothing-{step}.jsonl"),
+        sha256="",
+        expires_at=datetime.max.replace(tzinfo=UTC),
+        summary={"reason": reason},
+        step=step,
+        action="none",
+        target=target,
+        content={},
+        is_empty=True,
+    )
+
+
+def _do_nothing(_inv: Any, _plan: Plan) -> Effect:
+    return Effect("nothing to do", {})
+
+
+_NOTHING = PlanKind("", _do_nothing, _do_nothing)
 
 
 def load_plan(path: Path, kinds: Iterable[PlanKind]) -> Plan:
@@ -200,12 +235,11 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             path=path,
             sha256=hashlib.sha256(blob).hexdigest(),
             expires_at=parse_time(header["expires_at"]),
-            summary={**kind.summarise(header), "expires_at": header["expires_at"]},
+            summary={**header.get("summary", {}), "expires_at": header["expires_at"]},
             content=header,
             step=header["step"],
             action=header["action"],
             target=header["target"],
-            is_empty=header.get("is_empty", False),
             way_back=header.get("way_back", ""),
             reversible=header.get("reversible", False),
             made_at=parse_time(header["made_at"]) if "made_at" in header else None,
@@ -232,30 +266,28 @@ def check_use(plan: Plan, *, now: datetime) -> None:
         expired = f"plan {plan.id} expired at {format_time(plan.expires_at)}"
         raise errors.PlanExpiredError(f"{expired}: plan again, and approve the new plan")
     if plan.trace.exists():
-        raise _make_used_error(plan)
+        raise errors.PlanUsedError(f"plan {plan.id} was applied before; look again, plan again")
 
 
-def mark_applied(plan: Plan, facts: Mapping[str, Json]) -> None:
-    """Mark a plan as used. Call it before the change, so that a crash leads to no second change.
+def mark_used(plan: Plan, state: Mapping[str, Json]) -> None:
+    """Mark a plan as used, right before its change: a crash leads to no second change.
 
     Parameters
     ----------
-    facts : written into the mark, redacted
-
-    Raises
-    ------
-    PlanUsedError
-        When the plan was marked before.
-    RecordError
-        When the mark cannot be written.
+    state : what the change is about to change; written into the mark
     """
-    with errors.disk_errors(f"{plan.trace} cannot be written"):
-        try:
-            with plan.trace.open("x", encoding="utf-8") as file:
-                json.dump(Redactor().json(dict(facts)), file, sort_keys=True)
-        except FileExistsError as error:
-            raise _make_used_error(plan) from error
+    try:
+        with plan.trace.open("x", encoding="utf-8") as file:
+            json.dump(state, file, sort_keys=True)
+    except FileExistsError as error:
+        raise errors.PlanUsedError(f"plan {plan.id} is being applied by another command") from error
+    except OSError as error:
+        raise errors.RecordError(f"{plan.trace} cannot be written: {error.strerror}") from error
 
 
-def _make_used_error(plan: Plan) -> errors.PlanUsedError:
-    return errors.PlanUsedError(f"plan {plan.id} was applied before; look again, plan again")
+def read_mark(plan: Plan) -> dict[str, Json]:
+    """Return what ``read_state`` read before a plan's change; ``RecordError`` without it."""
+    try:
+        return dict(parse_json(plan.trace.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise errors.RecordError(f"{plan.trace} is damaged: look again, plan again") from error

@@ -225,12 +225,19 @@ def report(incident_id: Incident, alerts: Alerts = None, *, as_json: AsJson = Fa
 
 
 @app.command()
-def incidents(*, as_json: AsJson = False) -> None:
-    """List the incidents, the open ones first. Changes only their index."""
+def incidents(
+    *,
+    every: Annotated[
+        bool, typer.Option("--all", help="drills, too, with times and trends")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the incidents, the open ones first. --all writes gauges for Prometheus."""
     with hold_interrupts():
-        from .run.commands import list_incidents
+        from .run.commands import list_incidents, write_history
 
-    present(lambda _: list_incidents(_load_settings()), as_json=as_json)
+    work: Callable[[Settings], Document] = write_history if every else list_incidents
+    present(lambda _: work(_load_settings()), as_json=as_json)
 
 
 @app.command()
@@ -273,9 +280,9 @@ def note(
     )
 
 
-@app.command()
+@app.command(hidden=True)
 def history(*, as_json: AsJson = False) -> None:
-    """Show all incidents and drills, their times and trends. Writes gauges for Prometheus."""
+    """Do what ``incidents --all`` does."""
     with hold_interrupts():
         from .run.commands import write_history
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast
 from typing_extensions import TypeVar
 
 from . import errors, model
-from .approvals import Effect, Plan, PlanKind, check_use, load_plan
+from .approvals import Effect, Plan, PlanKind, check_use, load_plan, mark_used
 from .model import SYMPTOMS, ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
 from .policy import Judgement, NextStep, Policy
 from .record.incident import (
@@ -665,10 +665,7 @@ class Investigation(Generic[S, C]):
             raise errors.UsageError(f"{self.incident.id} is closed: nothing more is done in it")
         self._has_begun = False
         try:
-            # Plans of a kind with ``resume`` move objects: their engine makes this check.
-            if plan.kind.resume is None:
-                check_use(plan, now=self.now())
-            effect = change(self, plan)
+            effect = self._change(plan, change)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
             text = str(error) or say_interrupted(plan, self.incident, self.section)
@@ -687,6 +684,18 @@ class Investigation(Generic[S, C]):
             reason = f"nothing was done now; so far {effect.reason}"
             return plan.make_entry(ActionPhase.APPLIED, reason=reason, result=effect.result)
         return self._write_phase(plan, ActionPhase.APPLIED, effect.reason, effect.result)
+
+    def _change(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> Effect:
+        """Carry the change out, and note that it begins.
+
+        The engine of a move, which can be resumed, notes it itself, before its first change.
+        """
+        if plan.kind.resume is None:
+            check_use(plan, now=self.now())
+            state = plan.kind.read_state(self, plan)
+            mark_used(plan, self.incident.redactor.json(state))
+            self.begin_change()
+        return change(self, plan)
 
     def _is_followed(self, plan: Plan) -> bool:
         """Tell whether a plan is this incident's own, or was carried out in it before."""

@@ -530,6 +530,14 @@ class ActionEntry(_Entry):
     operator: str = ""
     result: dict[str, Json] = {}
 
+    @property
+    def about(self) -> str:
+        """The id of the plan that this one takes back or settles; empty: none."""
+        plan = str(self.result.get("plan", ""))
+        # Entries of earlier versions only spell it in the id of their plan: ``rel-1-undo-2``.
+        spelled, _, _ = plan.rpartition(f"-{self.action}")
+        return str(self.result.get("about") or spelled)
+
 
 class Conclusion(_Entry):
     """A section's findings and verdict, from the journal alone.

@@ -1,45 +1,47 @@
-"""The record of the drill that is under way: which fault to take back if the drill is killed.
+"""Which drill is under way in RUNBOOK_HOME, so that a killed drill's fault can be taken back.
 
-The record lies in RUNBOOK_HOME from before the fault until everything is taken back. A drill
-has a lock that ends with its process. So if there is a record and nobody has the lock, the drill
-was killed, or it ended and could not take its fault back. Below, such a drill is called killed.
+The file is there from before the fault until everything is taken back. A drill holds a lock that
+ends with its process: a file without a lock means that the drill was killed, or could not take its
+fault back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from runbook_lib.errors import RecordError
-from runbook_lib.model import Json, Timestamp
+from runbook_lib.errors import DrillError, RecordError
+from runbook_lib.model import Json
 from runbook_lib.record.incident import write_json
 
 _RECORD = ".drill.json"
-_LOCK = ".drill.lock"
+_LOCK_S = 0.2
 #: The command that takes back the fault of a killed drill.
 REVERT_COMMAND = "runbook drill --revert"
 
 
 class DrillRecord(BaseModel, frozen=True):
-    """Which drill is under way.
-
-    Attributes
-    ----------
-    incident, drill, scenario : the incident's id, the drill's, and the name of its fault
-    began_at : when the drill began
-    """
+    """The ids of the incident and of the drill, and the name of the fault."""
 
     incident: str
     drill: str
     scenario: str
-    began_at: Timestamp
 
 
-def lock_drills(home: Path, *, timeout_s: float = 1) -> FileLock:
-    """Return the lock that one drill at a time has. Entering the lock may raise ``Timeout``."""
-    return FileLock(home / _LOCK, timeout=timeout_s)
+@contextmanager
+def lock_drills(home: Path) -> Iterator[None]:
+    """Be the only drill under RUNBOOK_HOME; raises ``DrillError`` while another one runs."""
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(home / ".drill.lock", timeout=_LOCK_S).acquire()
+    except Timeout:
+        raise DrillError("another drill is running here; wait for it to end") from None
+    with held:
+        yield
 
 
 def write_record(home: Path, record: DrillRecord) -> None:
@@ -71,18 +73,12 @@ def read_record(home: Path) -> DrillRecord | None:
 
 
 def find_killed_drill(home: Path) -> DrillRecord | None:
-    """Return the record of a drill that was killed before it took its fault back; else None.
-
-    Only reads.
-    """
+    """Return the record of a drill that no process carries out any more. Only reads."""
     record = read_record(home)
-    if record is None:
-        return None
-    try:
-        with lock_drills(home, timeout_s=0):
+    if record is not None:
+        with suppress(DrillError), lock_drills(home):
             return record
-    except Timeout:
-        return None
+    return None
 
 
 def describe_killed_drill(record: DrillRecord) -> dict[str, Json]:

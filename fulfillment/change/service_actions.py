@@ -1,4 +1,7 @@
-"""Change services, not objects: restart, start, stop, unpause, re-trigger, resume, refresh."""
+"""Change services, not objects: restart, start, stop, unpause, re-trigger, resume, refresh.
+
+Each action has four functions: ``read_state``, ``plan_service``, ``change`` and ``check``.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,18 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.errors import NotFoundError, RecordError, SafetyError
-from runbook_lib.model import Json, format_time, parse_json
+from runbook_lib.approvals import Effect, Plan, PlanKind, make_empty_plan, read_mark, write_plan
+from runbook_lib.errors import NotFoundError, SafetyError
+from runbook_lib.model import Json, format_time
 from runbook_lib.section import attempt
 
 from ..clients import Clients
 from ..clients.services import read_service
 from ..investigation import Investigation
 
-#: How long ``verify`` waits for the effect.
+#: How long ``_verify`` waits for the effect, and the time between two looks.
 _WAIT_S = 30.0
-#: The time between two looks of ``verify``.
 _APART_S = 0.5
-#: The fields of a plan that a person is shown.
-_SHOWN = ("action", "target", "reason", "state", "way_back", "check", "made_at")
 #: What an action looks at before and after: the state of its target, by field.
 State = dict[str, Json]
 
@@ -51,29 +51,25 @@ def _read_worker(clients: Clients, _: str) -> State:
     return {
         "paused": worker.paused,
         "last_run_at": _to_text(worker.last_run_at),
-        "last_move_at": _to_text(worker.last_move_at),
+        "last_move_at": _to_text(worker.last_move_at) or None,
         "last_error": worker.last_error,
     }
 
 
 def _read_timeline(clients: Clients, ticket_id: str) -> State:
-    """Read how long and how new a ticket's timeline is, and how often support's sources failed."""
+    """Read how new a ticket's timeline is, and how often support's sources failed."""
     case = clients.support.read_case(ticket_id)
     times = [format_time(entry.at) for entry in case.timeline if entry.at]
     failures = clients.support.read_collection_failures()
-    return {
-        "entries": len(case.timeline),
-        "newest_at": max(times, default=None),
-        "failures": sum(failures.values()),
-    }
+    return {"newest_at": max(times, default=""), "failures": sum(failures.values())}
 
 
-def _to_text(at: datetime | None) -> str | None:
-    """Return a time in the text form of the journal, or None without a time."""
-    return None if at is None else format_time(at)
+def _to_text(at: datetime | None) -> str:
+    """Return a time in the text form of the journal; such texts sort by time. Empty: no time."""
+    return format_time(at) if at else ""
 
 
-def _explain_not_running(_: State, now: State) -> str:
+def _check_running(_: State, now: State) -> str:
     """Say why a service does not count as running; empty: it runs, and no check finds it unwell."""
     if not now["running"]:
         return f"it does not run: {now['state']}"
@@ -82,151 +78,124 @@ def _explain_not_running(_: State, now: State) -> str:
     return ""
 
 
-def _explain_not_stopped(_: State, now: State) -> str:
+def _check_stopped(_: State, now: State) -> str:
     """Say that a service still runs; empty: it does not run."""
-    if now["running"]:
-        return f"it still runs: {now['state']}"
-    return ""
+    return f"it still runs: {now['state']}" if now["running"] else ""
 
 
-def _explain_not_restarted(before: State, now: State) -> str:
+def _check_restarted(before: State, now: State) -> str:
     """Say why a service does not count as restarted; empty: it runs as a new process."""
-    missing = _explain_not_running(before, now)
+    missing = _check_running(before, now)
     # With WORKER_CONTROL=command, nothing shows since when the worker runs.
     if not missing and before["since"] and before["since"] == now["since"]:
         return "it is still the same process"
     return missing
 
 
-def _explain_still_paused(_: State, now: State) -> str:
+def _check_unpaused(_: State, now: State) -> str:
     """Say that the DAG is still paused; empty: it is not paused."""
-    if now["is_paused"]:
-        return "it is still paused"
-    return ""
+    return "it is still paused" if now["is_paused"] else ""
 
 
-def _explain_no_run(before: State, now: State) -> str:
+def _check_ran(before: State, now: State) -> str:
     """Say why the worker has not run well since the change; empty: it ran, without an error."""
     if now["paused"]:
         return "the worker is paused"
-    # Both times are by the worker's clock, so a wrong clock does no harm. The texts sort by time.
-    if (now["last_run_at"] or "") <= (before["last_run_at"] or ""):
+    # Both times are by the worker's clock, so a wrong clock does no harm.
+    if now["last_run_at"] <= before["last_run_at"]:
         return "the worker has not run since the change"
     if now["last_error"]:
         return f"the worker's last error: {now['last_error']}"
     return ""
 
 
-def _explain_no_refresh(before: State, now: State) -> str:
+def _check_refreshed(before: State, now: State) -> str:
     """Say why a timeline does not count as collected anew; empty: it counts."""
     if now["failures"] > before["failures"]:
         return "a source of the timeline failed again: support_timeline_collection_failures_total"
     if not now["newest_at"]:
         return "the timeline is empty"
-    if now["newest_at"] < (before["newest_at"] or ""):
+    if now["newest_at"] < before["newest_at"]:
         return "its newest entry is older than before"
     return ""
 
 
-def _do_nothing(_: Clients, _target: str) -> None:
-    """Do nothing, for the action ``none``."""
-
-
-def _explain_nothing(_: State, _now: State) -> str:
-    """Say that nothing is missing, for the action ``none``."""
-    return ""
-
-
-def _read_nothing(_: Clients, _target: str) -> State:
-    """Read nothing, for the action ``none``."""
-    return {}
-
-
-class _ServiceAction(NamedTuple):
-    """How one action is carried out, checked and taken back.
+class _Action(NamedTuple):
+    """One action on a target.
 
     Attributes
     ----------
-    check, way_back : what ``verify`` looks for, and how to take the change back, in words;
+    effect, way_back : what ``check`` looks for, and how to take the change back, in words;
         ``{target}`` is filled in
-    apply : carries the change out
-    find_missing : given the state before and now, says what the change has not brought about; empty
-        when its whole effect is there
+    change : carries the change out
+    check : given the state before and now, says what is missing; empty: the whole effect is there
     read_state : reads the state of the target; raises ``ClientError``
-    goal : values that the state has when there is nothing to do. An action with such values can be
-        taken back. None: the action is carried out whatever the state is
+    goal : the value of the state with which there is nothing to do, by its field. An action with a
+        goal is a switch: it can be set back. Empty: the action is carried out whatever the state is
     """
 
-    check: str
+    effect: str
     way_back: str
-    apply: Callable[[Clients, str], object]
-    find_missing: Callable[[State, State], str]
+    change: Callable[[Clients, str], object]
+    check: Callable[[State, State], str]
     read_state: Callable[[Clients, str], State] = _read_service
-    goal: Mapping[str, bool] | None = None
+    goal: Mapping[str, bool] = {}
 
     def is_done(self, state: State) -> bool:
-        """Tell whether the state has every value of the goal. Without a goal it never has."""
-        return self.goal is not None and self.goal.items() <= state.items()
+        """Tell whether the state has the goal. Without a goal it never has."""
+        return bool(self.goal) and self.goal.items() <= state.items()
 
 
-_ACTIONS: Mapping[str, _ServiceAction] = {
-    "restart": _ServiceAction(
-        check="{target} runs as a new process",
+_ACTIONS: Mapping[str, _Action] = {
+    "restart": _Action(
+        effect="{target} runs as a new process",
         way_back="there is none: a restart cannot be taken back",
-        apply=lambda clients, name: clients.find_switch(name).restart(name),
-        find_missing=_explain_not_restarted,
+        change=lambda clients, name: clients.find_switch(name).restart(name),
+        check=_check_restarted,
     ),
-    "start": _ServiceAction(
-        check="{target} runs",
+    "start": _Action(
+        effect="{target} runs",
         way_back="stop {target}",
-        apply=lambda clients, name: clients.find_switch(name).start(name),
-        find_missing=_explain_not_running,
+        change=lambda clients, name: clients.find_switch(name).start(name),
+        check=_check_running,
         goal={"running": True},
     ),
-    "stop": _ServiceAction(
-        check="{target} does not run",
+    "stop": _Action(
+        effect="{target} does not run",
         way_back="start {target}",
-        apply=lambda clients, name: clients.find_switch(name).stop(name),
-        find_missing=_explain_not_stopped,
+        change=lambda clients, name: clients.find_switch(name).stop(name),
+        check=_check_stopped,
         goal={"running": False},
     ),
-    "unpause": _ServiceAction(
-        check="DAG {target} is not paused",
+    "unpause": _Action(
+        effect="DAG {target} is not paused",
         way_back="pause DAG {target} again; labels that were released stay released",
-        apply=lambda clients, _: clients.pipeline.set_paused(False),
-        find_missing=_explain_still_paused,
+        change=lambda clients, _: clients.pipeline.set_paused(False),
+        check=_check_unpaused,
         read_state=_read_dag,
         goal={"is_paused": False},
     ),
-    "retrigger": _ServiceAction(
-        check="the worker ran after the re-trigger, without an error",
+    "retrigger": _Action(
+        effect="the worker ran after the re-trigger, without an error",
         way_back="there is none: what the worker moves stays moved",
-        apply=lambda clients, _: clients.fulfillment.trigger_worker(),
-        find_missing=_explain_no_run,
+        change=lambda clients, _: clients.fulfillment.trigger_worker(),
+        check=_check_ran,
         read_state=_read_worker,
     ),
-    "resume": _ServiceAction(
-        check="the worker is not paused, and ran after the resume, without an error",
+    "resume": _Action(
+        effect="the worker is not paused, and ran after the resume, without an error",
         way_back="pause the worker again; labels that it moved stay moved",
-        apply=lambda clients, _: clients.fulfillment.resume_worker(),
-        find_missing=_explain_no_run,
+        change=lambda clients, _: clients.fulfillment.resume_worker(),
+        check=_check_ran,
         read_state=_read_worker,
         goal={"paused": False},
     ),
-    "refresh": _ServiceAction(
-        check="the timeline of {target} was collected anew, and no source failed",
+    "refresh": _Action(
+        effect="the timeline of {target} was collected anew, and no source failed",
         way_back="there is none, and none is needed: a cache was dropped",
-        apply=lambda clients, ticket: clients.support.refresh_timeline(ticket),
-        find_missing=_explain_no_refresh,
+        change=lambda clients, ticket: clients.support.refresh_timeline(ticket),
+        check=_check_refreshed,
         read_state=_read_timeline,
-    ),
-    "none": _ServiceAction(
-        check="nothing was to be done",
-        way_back="nothing was done",
-        apply=_do_nothing,
-        find_missing=_explain_nothing,
-        read_state=_read_nothing,
-        goal={},
     ),
 }
 
@@ -244,7 +213,7 @@ def plan_service(
 
     Parameters
     ----------
-    action : ``restart start stop unpause retrigger resume refresh``, or ``none``: an empty plan
+    action : ``restart start stop unpause retrigger resume refresh``
     target : name of the service, of the DAG or of the ticket
     reason : why, in words
     needs_repair : another plan must bring the target back first; the target's state is then read
@@ -259,11 +228,18 @@ def plan_service(
     -----
     Changes nothing but the incident folder.
     """
-    service_action = _ACTIONS[action]
+    chosen = _ACTIONS[action]
     state: State = {}
     if not needs_repair:
-        state = service_action.read_state(inv.clients, target)
+        state = chosen.read_state(inv.clients, target)
+    if chosen.is_done(state):
+        return make_empty_plan(step=step, target=target, reason=chosen.effect.format(target=target))
     hide = inv.incident.redactor.json
+    summary = {
+        "reason": reason,
+        "state": state,
+        "check": chosen.effect.format(target=target),
+    }
     return write_plan(
         inv.incident.folder / "plans",
         SERVICE,
@@ -272,19 +248,23 @@ def plan_service(
         step=step,
         action=action,
         target=target,
-        is_empty=service_action.is_done(state),
-        reversible=bool(service_action.goal),  # what has a goal is a switch: it can be set back
-        reason=hide(reason),
-        state=hide(state),
-        made_by=hide(inv.operator),
-        way_back=hide(service_action.way_back.format(target=target)),
-        check=hide(service_action.check.format(target=target)),
+        reversible=bool(chosen.goal),
+        way_back=hide(chosen.way_back.format(target=target)),
+        summary=hide(summary),
     )
 
 
-def plan_nothing(inv: Investigation, *, step: str, target: str, reason: str) -> Plan:
-    """Plan nothing, and say why."""
-    return plan_service(inv, step=step, action="none", target=target, reason=reason)
+def _read_state(inv: Investigation, plan: Plan) -> State:
+    """Read the state of a plan's target; refuse a re-trigger of a worker that is away."""
+    read = _ACTIONS[plan.action].read_state
+    if plan.action != "retrigger":
+        return read(inv.clients, plan.target)
+    state, why = attempt(lambda: read(inv.clients, plan.target))
+    if state is None or state["paused"]:
+        away = "paused" if state else f"stopped ({why})"
+        text = f"nothing was done, because {plan.target} is {away}"
+        raise SafetyError(f"{text}: approve 6.2 first, which brings it back, then this plan")
+    return state
 
 
 def _apply(inv: Investigation, plan: Plan) -> Effect:
@@ -292,77 +272,33 @@ def _apply(inv: Investigation, plan: Plan) -> Effect:
 
     If the client fails, ``_verify`` finds out whether the change was made.
     """
-    service_action = _ACTIONS[plan.action]
-    before = _read_before(inv, plan, service_action)
-    result: dict[str, Json] = {
-        "action": plan.action,
-        "target": plan.target,
-        "at": format_time(inv.now()),
-        "before": before,
-    }
-    mark_applied(plan, result)
-    if not service_action.is_done(before):
-        service_action.apply(inv.clients, plan.target)
-    return Effect("", result)
-
-
-def _read_before(inv: Investigation, plan: Plan, service_action: _ServiceAction) -> State:
-    """Read the state before the change.
-
-    A plan that was made with ``needs_repair`` holds no state. It is refused until another plan has
-    brought its target back. Such a plan is always a re-trigger, so the state is the worker's.
-    """
-    if plan.content["state"]:
-        return service_action.read_state(inv.clients, plan.target)
-    before, why = attempt(lambda: service_action.read_state(inv.clients, plan.target))
-    if before is None or before["paused"]:
-        away = "paused" if before else f"stopped ({why})"
-        text = f"nothing was done, because {plan.target} is {away}"
-        raise SafetyError(f"{text}: approve 6.2 first, which brings it back, then this plan")
-    return before
-
-
-def _read_noted(plan: Plan) -> State:
-    """Return the state that ``_apply`` noted before the change; ``RecordError`` without it."""
-    try:
-        before: State = parse_json(plan.trace.read_bytes())["before"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise RecordError(f"{plan.trace} is damaged: look again, plan again") from error
-    return before
+    action = _ACTIONS[plan.action]
+    before = read_mark(plan)
+    if not action.is_done(before):
+        action.change(inv.clients, plan.target)
+    return Effect("", {"before": before})
 
 
 def _verify(inv: Investigation, plan: Plan) -> Effect:
     """Look again and again until the plan's effect is there, or time is up."""
-    service_action = _ACTIONS[plan.action]
-    before = _read_noted(plan)
+    action = _ACTIONS[plan.action]
+    before = read_mark(plan)
     began_at = inv.now()
     while True:
         # A service that restarts cannot be read for a moment: then the error says what is missing.
-        state, missing = attempt(lambda: service_action.read_state(inv.clients, plan.target))
+        state, missing = attempt(lambda: action.read_state(inv.clients, plan.target))
         if state is not None:
-            missing = service_action.find_missing(before, state)
+            missing = action.check(before, state)
         waited_s = (inv.now() - began_at).total_seconds()
         if not missing or waited_s >= _WAIT_S:
             break
         inv.sleep(_APART_S)
-    reason = missing or plan.content["check"]
-    is_nothing_new = not missing and plan.action == "refresh" and state == before
-    if is_nothing_new:
-        reason += "; it holds nothing new"
     result: dict[str, Json] = {
         "ok": not missing,
-        "reason": reason,
         "state": state,
         "waited_s": round(waited_s, 1) or 0,  # no wait is 0, not 0.0
     }
-    if is_nothing_new:
-        result["nothing_new"] = True
-    return Effect(reason, result, is_ok=not missing)
+    return Effect(missing or str(plan.summary["check"]), result, is_ok=not missing)
 
 
-def _summarise(header: Mapping[str, Json]) -> State:
-    """Return the fields of a plan that a person is shown."""
-    return {name: header[name] for name in _SHOWN}
-
-
-SERVICE = PlanKind("runbook/service-plan/1", _apply, _verify, summarise=_summarise)
+SERVICE = PlanKind("runbook/service-plan/1", _apply, _verify, _read_state)

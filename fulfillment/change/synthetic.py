@@ -6,15 +6,14 @@ import secrets
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
-from operator import itemgetter
 from typing import NamedTuple
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from objectmove.bucket import Seen, is_key_supported
 from runbook_lib import errors
-from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
-from runbook_lib.model import Json, format_time
+from runbook_lib.approvals import Effect, Plan, PlanKind, make_empty_plan, write_plan
+from runbook_lib.model import Json
 from runbook_lib.section import ChangeParameters, get_parameters
 from runbook_lib.show.text import count_of
 
@@ -27,8 +26,8 @@ from ..waiting import iter_with_metadata, list_prefixes, read_label
 from .environment_guard import check_playground
 
 _SCENARIO = "fulfillment-delay"
-_CREATE = "create_synthetic"
-_REVERT = "revert_synthetic"
+#: What stands for the drill's id of the objects of DataFlow's script, which have none.
+NO_ID = "DataFlow's script"
 #: How many keys a result shows, as a sample of all.
 SAMPLE = 5
 _SAMPLE_OF_PLAN = 20
@@ -36,8 +35,8 @@ _SAMPLE_OF_PLAN = 20
 JUST_WRITTEN = timedelta(seconds=30)
 
 
-class BacklogParameters(ChangeParameters):
-    """Parameters of a section that makes and removes a synthetic backlog."""
+class Backlog(BaseModel):
+    """A synthetic backlog to create."""
 
     count: int = Field(25, ge=1, le=5000, description="synthetic objects to create")
     hold_minutes: float = Field(30, gt=0, le=1440, description="until they expire, in minutes")
@@ -51,6 +50,10 @@ class BacklogParameters(ChangeParameters):
         pattern=r"^[A-Za-z0-9-]{0,64}$",
         description="id of the drill; 4.2 removes only its objects",
     )
+
+
+class BacklogParameters(Backlog, ChangeParameters):
+    """Parameters of a section that makes and removes a synthetic backlog."""
 
 
 class Removal(NamedTuple):
@@ -72,15 +75,10 @@ class Removal(NamedTuple):
 
 def create_backlog(
     store: ObjectStore,
+    backlog: Backlog,
     *,
     settings: Settings,
-    prefix: str,
-    drill_id: str,
-    count: int,
     now: datetime,
-    hold_minutes: float = 30,
-    object_size_kb: int = 128,
-    age_minutes: float = 0,
     own_orders: Collection[str] = (),
     dry_run: bool = False,
 ) -> list[dict[str, Json]]:
@@ -88,10 +86,8 @@ def create_backlog(
 
     Parameters
     ----------
-    prefix : one that ``check_prefix`` allows
-    hold_minutes : how long the labels stay; then they expire, and a sweep may delete them
-    age_minutes : how far ``pending-since`` is backdated, so that a drill need not wait
-    drill_id : part of the keys and the metadata
+    backlog : what to create. Its id is part of the keys and the metadata, and ``pending-since`` is
+        backdated by its age, so that a drill need not wait
     own_orders : orders of a drill, whose labels wait on purpose
     dry_run : only return what would be created; allowed in every environment
 
@@ -112,22 +108,22 @@ def create_backlog(
     """
     if not dry_run:
         check_quiet(settings, store, now=now, own_orders=own_orders)
-    prefix = check_prefix(settings, prefix)
-    hold_until = (now + timedelta(minutes=hold_minutes)).isoformat()
-    since = (now - timedelta(minutes=age_minutes)).isoformat()
+    prefix = check_prefix(settings, backlog.prefix or settings.chaos_prefix)
+    expires_at = (now + timedelta(minutes=backlog.hold_minutes)).isoformat()
+    since = (now - timedelta(minutes=backlog.age_minutes)).isoformat()
     made: list[dict[str, Json]] = []
-    for _ in range(count):
+    for _ in range(backlog.count):
         order = 9_000_000 + secrets.randbelow(999_999)
         artifact = uuid.uuid4().hex[:12]
-        key = f"{prefix}chaos-{drill_id}-{order}-{artifact}.pdf"
-        body = _make_document(f"{order}", artifact, object_size_kb * 1024)
+        key = f"{prefix}chaos-{backlog.drill_id}-{order}-{artifact}.pdf"
+        body = _make_document(f"{order}", artifact, backlog.object_size_kb * 1024)
         if not dry_run:
             metadata = {
                 "chaos-scenario": _SCENARIO,
-                "drill-id": drill_id,
+                "drill-id": backlog.drill_id,
                 "pending-since": since,
-                "hold-until": hold_until,
-                "expires-at": hold_until,
+                "hold-until": expires_at,
+                "expires-at": expires_at,
                 "order-id": f"{order}",
                 "artifact-id": artifact,
             }
@@ -196,7 +192,6 @@ def revert_backlog(
     store: ObjectStore,
     *prefixes: str,
     drill_id: str = "",
-    expired_at: datetime | None = None,
     dry_run: bool = False,
 ) -> Removal:
     """Delete the objects whose metadata proves them synthetic; look-alikes stay.
@@ -204,7 +199,6 @@ def revert_backlog(
     Parameters
     ----------
     drill_id : only objects of this drill; empty: of all drills, and of DataFlow's chaos script
-    expired_at : only objects that have expired by this time; None: whether expired or not
     dry_run : delete nothing, only list and count
 
     Notes
@@ -217,8 +211,7 @@ def revert_backlog(
     kept = 0
     for prefix in prefixes:
         for info in iter_with_metadata(store, prefix):
-            is_due = expired_at is None or is_expired(info, expired_at)
-            if is_due and _is_synthetic_of(info, drill_id):
+            if _is_synthetic_of(info, drill_id):
                 objects.append(info)
             else:
                 kept += 1
@@ -230,22 +223,6 @@ def revert_backlog(
         if reason:
             failed[info.key] = reason
     return Removal(objects, removed=len(objects) - len(failed), kept=kept, failed=failed)
-
-
-def sweep_expired(store: ObjectStore, settings: Settings, *, now: datetime) -> int:
-    """Delete expired synthetic objects, such as leftovers of killed drills.
-
-    Returns
-    -------
-    The number of objects removed, under the chaos and the pending prefix.
-
-    Raises
-    ------
-    EnvironmentForbidsError
-        Outside a marked playground.
-    """
-    check_playground(settings, store)
-    return revert_backlog(store, *list_prefixes(settings), expired_at=now).removed
 
 
 def is_expired(info: Seen, now: datetime) -> bool:
@@ -323,31 +300,27 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
     UsageError
         See ``check_prefix``.
     """
-    parameters = get_parameters(inv, BacklogParameters)
-    check_quiet(inv.settings, inv.clients.store, now=inv.now(), own_orders=list_own_orders(inv))
-    prefix = check_prefix(inv.settings, parameters.prefix or inv.settings.chaos_prefix)
-    facts: dict[str, Json] = {
-        "prefix": prefix,
-        "count": parameters.count,
-        "objects": parameters.count,
-        "hold_minutes": parameters.hold_minutes,
-        "object_size_kb": parameters.object_size_kb,
-        "age_minutes": parameters.age_minutes,
-        "drill_id": parameters.drill_id or inv.incident.state.drill_id or make_drill_id(),
-        "bytes": parameters.count * parameters.object_size_kb * 1024,
+    given = get_parameters(inv, BacklogParameters).model_dump(include=set(Backlog.model_fields))
+    backlog = Backlog.model_validate(given)
+    _check_quiet_now(inv)
+    backlog.prefix = check_prefix(inv.settings, backlog.prefix or inv.settings.chaos_prefix)
+    backlog.drill_id = backlog.drill_id or inv.incident.state.drill_id or make_drill_id()
+    summary = {
+        **backlog.model_dump(),
+        "objects": backlog.count,
+        "bytes": backlog.count * backlog.object_size_kb * 1024,
     }
     return write_plan(
         inv.incident.folder / "plans",
-        SYNTHETIC,
+        CREATE,
         "syn",
         now=inv.now(),
         step=step,
-        action=_CREATE,
-        target=_describe_target(inv, parameters.count, prefix),
-        is_empty=not parameters.count,
-        way_back="4.2 removes them; once they have expired, `runbook chaos sweep` does, too",
+        action="create_synthetic",
+        target=_describe_target(inv, backlog.count, backlog.prefix),
+        way_back="4.2 removes them",
         reversible=True,
-        facts=facts,
+        summary=summary,
     )
 
 
@@ -361,8 +334,11 @@ def plan_revert(inv: Investigation, step: str, *, drill_id: str, prefix: str = "
     """
     prefixes = [check_prefix(inv.settings, prefix)] if prefix else list_prefixes(inv.settings)
     objects = list(list_synthetic(inv.clients.store, prefixes, drill_id=drill_id))
-    drills = {(info.metadata or {}).get("drill-id", "DataFlow's script") for info in objects}
-    facts: dict[str, Json] = {
+    target = _describe_target(inv, len(objects), f"{{{','.join(prefixes)}}}")
+    if not objects:
+        return make_empty_plan(step=step, target=target, reason="there is no synthetic object")
+    drills = {(info.metadata or {}).get("drill-id", NO_ID) for info in objects}
+    summary: dict[str, Json] = {
         "prefixes": prefixes,
         "drill_id": drill_id,
         "objects": len(objects),
@@ -370,20 +346,17 @@ def plan_revert(inv: Investigation, step: str, *, drill_id: str, prefix: str = "
         "expired": sum(is_expired(info, inv.now()) for info in objects),
         "sample": [info.key for info in objects[:_SAMPLE_OF_PLAN]],
         "drills": sorted(drills),
-        "reason": "" if objects else "there is no synthetic object",
     }
     return write_plan(
         inv.incident.folder / "plans",
-        SYNTHETIC,
+        REMOVE,
         "syn",
         now=inv.now(),
         step=step,
-        action=_REVERT,
-        target=_describe_target(inv, len(objects), f"{{{','.join(prefixes)}}}"),
-        is_empty=not objects,
+        action="revert_synthetic",
+        target=target,
         way_back="there is none, and none is needed: only synthetic objects go",
-        reversible=False,
-        facts=facts,
+        summary=summary,
     )
 
 
@@ -392,50 +365,54 @@ def _describe_target(inv: Investigation, count: int, where: str) -> str:
     return f"{count_of(count, 'synthetic object')} under {inv.clients.store.bucket}/{where}"
 
 
-def _apply(inv: Investigation, plan: Plan) -> Effect:
-    """Remove or create the synthetic objects, as the plan says."""
-    store = inv.clients.store
-    facts = plan.content["facts"]
-    mark_applied(plan, {"at": format_time(inv.now())})
-    if plan.action == _REVERT:  # allowed in every environment
-        removal = revert_backlog(store, *facts["prefixes"], drill_id=facts["drill_id"])
-        result: dict[str, Json] = {
-            "removed": removal.removed,
-            "kept": removal.kept,
-            "failed": removal.failed,
-        }
-        return Effect("", result)
+def _check_quiet_now(inv: Investigation, _plan: Plan | None = None) -> dict[str, Json]:
+    """Do what ``check_quiet`` does, for the gate."""
+    check_quiet(inv.settings, inv.clients.store, now=inv.now(), own_orders=list_own_orders(inv))
+    return {}
+
+
+def _create(inv: Investigation, plan: Plan) -> Effect:
+    """Create the objects of the plan."""
     made = create_backlog(
-        store,
+        inv.clients.store,
+        Backlog.model_validate(plan.summary),
         settings=inv.settings,
-        prefix=facts["prefix"],
-        drill_id=facts["drill_id"],
-        count=facts["count"],
         now=inv.now(),
-        hold_minutes=facts["hold_minutes"],
-        object_size_kb=facts["object_size_kb"],
-        age_minutes=facts["age_minutes"],
         own_orders=list_own_orders(inv),
     )
     return Effect("", {"created": len(made), "sample": [label["key"] for label in made[:SAMPLE]]})
 
 
-def _verify(inv: Investigation, plan: Plan) -> Effect:
-    """List the plan's synthetic objects: none may be left, or all must be there."""
-    facts = plan.content["facts"]
-    prefixes = facts["prefixes"] if plan.action == _REVERT else [facts["prefix"]]
-    objects = list(list_synthetic(inv.clients.store, prefixes, drill_id=facts["drill_id"]))
-    count = len(objects)
-    if plan.action == _REVERT:
-        wanted = 0
-        reason = f"left: {count_of(count, 'synthetic object')}"
-        if count:
-            reason += "; plan again: `runbook run 06`"
-    else:
-        wanted = facts["count"]
-        reason = f"{count} of {wanted} objects are there, all proven synthetic"
-    result = {"objects": count, "sample": [info.key for info in objects[:SAMPLE]]}
-    return Effect(reason, result, is_ok=count == wanted)
+def _check_created(inv: Investigation, plan: Plan) -> Effect:
+    """List the plan's objects: all must be there."""
+    objects = _list_planned(inv, plan, [plan.summary["prefix"]])
+    wanted = plan.summary["count"]
+    reason = f"{len(objects)} of {wanted} objects are there, all proven synthetic"
+    return Effect(reason, {"objects": len(objects)}, is_ok=len(objects) == wanted)
 
 
-SYNTHETIC = PlanKind("runbook/synthetic-plan/1", _apply, _verify, summarise=itemgetter("facts"))
+def _remove_planned(inv: Investigation, plan: Plan) -> Effect:
+    """Remove what the plan says; allowed in every environment."""
+    removal = revert_backlog(
+        inv.clients.store, *plan.summary["prefixes"], drill_id=plan.summary["drill_id"]
+    )
+    counts = {"removed": removal.removed, "kept": removal.kept, "failed": removal.failed}
+    return Effect("", counts)
+
+
+def _check_removed(inv: Investigation, plan: Plan) -> Effect:
+    """List the plan's objects: none may be left."""
+    objects = _list_planned(inv, plan, plan.summary["prefixes"])
+    reason = f"left: {count_of(len(objects), 'synthetic object')}"
+    if objects:
+        reason += "; plan again: `runbook run 06`"
+    return Effect(reason, {"objects": len(objects)}, is_ok=not objects)
+
+
+def _list_planned(inv: Investigation, plan: Plan, prefixes: list[str]) -> list[Seen]:
+    found = list_synthetic(inv.clients.store, prefixes, drill_id=plan.summary["drill_id"])
+    return list(found)
+
+
+CREATE = PlanKind("runbook/synthetic-create/1", _create, _check_created, _check_quiet_now)
+REMOVE = PlanKind("runbook/synthetic-remove/1", _remove_planned, _check_removed)

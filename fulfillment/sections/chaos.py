@@ -39,11 +39,7 @@ def _read_document(inv: Investigation) -> Outcome:
     """Describe synthetic objects, services and support, in the JSON of DataFlow's chaos script."""
     prefix = get_parameters(inv, Parameters).prefix or inv.settings.chaos_prefix
     objects = list(synthetic.list_synthetic(inv.clients.store, [prefix]))
-    drills = set()
-    for info in objects:
-        metadata = info.metadata or {}
-        # DataFlow's script gives its objects no drill id.
-        drills.add(metadata.get("drill-id", "DataFlow's script"))
+    drills = {(info.metadata or {}).get("drill-id", synthetic.NO_ID) for info in objects}
     size_bytes = sum(info.size_bytes for info in objects)
     services = describe_services(inv.clients)
     support = probe_support(inv.clients, inv.ticket_id)
@@ -170,8 +166,8 @@ def _plan_revert(inv: Investigation) -> Plan:
 
 
 ACTIONS = by_id(
-    ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (synthetic.SYNTHETIC,)),
-    ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (synthetic.SYNTHETIC,)),
+    ActionStep("4.1", "Create a synthetic backlog", _plan_backlog, (synthetic.CREATE,)),
+    ActionStep("4.2", "Remove the synthetic backlog", _plan_revert, (synthetic.REMOVE,)),
 )
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from objectmove.errors import RefusedError, StoreError
 from runbook_lib import model
-from runbook_lib.approvals import Plan, load_plan
+from runbook_lib.approvals import Plan, load_plan, make_empty_plan
 from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.http import parse_duration
 from runbook_lib.model import (
@@ -43,8 +43,8 @@ from ..analysis.causes import Advice
 from ..analysis.forecasts import Stages, compute_clear_time
 from ..analysis.samples import Sample
 from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
-from ..change.service_actions import SERVICE, plan_nothing, plan_service
-from ..change.synthetic import SYNTHETIC, list_own_orders, plan_revert
+from ..change.service_actions import SERVICE, plan_service
+from ..change.synthetic import REMOVE, list_own_orders, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from ..outcome import Backlog, Uploads
@@ -139,7 +139,6 @@ def _plan_release(inv: Investigation) -> Plan:
     if way == "release":
         orders = _get_orders(inv)
         return _plan_or_say(
-            inv,
             step="6.1",
             target=prefix,
             noun="a release",
@@ -176,7 +175,7 @@ def _plan_undo(inv: Investigation) -> Plan:
     plan_id = get_parameters(inv, Parameters).undo
     if not plan_id:
         reason = "no release was named to take back"
-        return plan_nothing(inv, step="6.1.1", target=inv.settings.ready_prefix, reason=reason)
+        return make_empty_plan(step="6.1.1", target=inv.settings.ready_prefix, reason=reason)
     _load_release(inv, "6.1.1", plan_id)
     return GATE.plan_undo(inv)
 
@@ -189,7 +188,7 @@ def _plan_settling(inv: Investigation) -> Plan:
     elif not (parameters.taken or parameters.not_taken):
         reason = "set taken or not_taken to the files of which you know it"
     if reason:
-        return plan_nothing(inv, step="6.1.2", target=inv.settings.ready_prefix, reason=reason)
+        return make_empty_plan(step="6.1.2", target=inv.settings.ready_prefix, reason=reason)
     _load_release(inv, "6.1.2", parameters.settle)
     return GATE.plan_settling(inv)
 
@@ -209,8 +208,7 @@ def _plan_repair(inv: Investigation) -> Plan:
 def _plan_refresh(inv: Investigation) -> Plan:
     ticket = inv.ticket_id
     if not ticket:
-        return plan_nothing(
-            inv,
+        return make_empty_plan(
             step="6.4",
             target="ticket",
             reason="no ticket given",
@@ -218,8 +216,7 @@ def _plan_refresh(inv: Investigation) -> Plan:
     refreshed_at = _find_refresh(inv, ticket)
     if refreshed_at:
         at = model.format_time(refreshed_at)
-        return plan_nothing(
-            inv,
+        return make_empty_plan(
             step="6.4",
             target=ticket,
             reason=f"the timeline was refreshed at {at}, and nothing was changed since",
@@ -246,7 +243,6 @@ def _find_refresh(inv: Investigation, ticket: str) -> datetime | None:
 
 def _plan_clean_up(inv: Investigation) -> Plan:
     return _plan_or_say(
-        inv,
         step="6.3",
         target="synthetic objects",
         noun="a clean-up",
@@ -264,11 +260,12 @@ def _plan_service(
     needs_repair: bool = False,
 ) -> Plan:
     """Plan an action on a service. ``needs_repair``: 6.2 must bring the service back first."""
+    if action == "none":
+        return make_empty_plan(step=step_id, target=target, reason=reason)
     noun = f"{action} of {target}"
     if action == "retrigger":
         noun = "a re-trigger (way=release moves without the worker)"
     return _plan_or_say(
-        inv,
         step=step_id,
         target=target,
         noun=noun,
@@ -284,7 +281,6 @@ def _plan_service(
 
 
 def _plan_or_say(
-    inv: Investigation,
     *,
     step: str,
     target: str,
@@ -302,7 +298,7 @@ def _plan_or_say(
         return plan()
     except (StoreError, ClientError, SafetyError, RefusedError) as error:
         reason = f"nothing, because {noun} cannot be planned: {error}"
-        return plan_nothing(inv, step=step, target=target, reason=reason)
+        return make_empty_plan(step=step, target=target, reason=reason)
 
 
 def put_in_order(release: Plan, repair: Plan) -> tuple[Plan, Plan]:
@@ -321,7 +317,7 @@ ACTIONS = by_id(
     ActionStep("6.1.1", "Take the release back", _plan_undo, _RELEASE_KINDS),
     ActionStep("6.1.2", "Settle what nobody can know", _plan_settling, _RELEASE_KINDS),
     ActionStep("6.2", "Bring back the service", _plan_repair, (SERVICE,)),
-    ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (SYNTHETIC, SERVICE)),
+    ActionStep("6.3", "Clean up chaos objects", _plan_clean_up, (REMOVE,)),
     ActionStep("6.4", "Refresh the ticket's timeline", _plan_refresh, (SERVICE,)),
 )
 

@@ -9,9 +9,6 @@ from ..model import ActionEntry, ActionPhase, Json
 from .entries import Change, Message
 from .folds import PlanOutcome, list_plans
 
-#: The id of a plan that takes another one back is the other plan's id, ``-undo``, and an ending.
-#: That of a plan for a person's word on another plan has ``-settle``.
-_ABOUT = ("-undo", "-settle")
 #: Actions that can be resumed.
 _MOVES = ("release", "undo", "settle")
 #: Counts of a proof. If one is not 0, the move is not proven.
@@ -114,7 +111,6 @@ def name_plan(entry: ActionEntry) -> str:
 def to_change(action: ActionEntry) -> Change:
     """Return an entry as a phase of a plan."""
     plan = name_plan(action)
-    abouts = [plan.rpartition(ending)[0] for ending in _ABOUT]
     counts = {}
     for name, count in action.result.items():
         if isinstance(count, list):
@@ -131,7 +127,7 @@ def to_change(action: ActionEntry) -> Change:
         at=action.at,
         step=action.step,
         plan=plan,
-        about=next(filter(None, abouts), ""),
+        about=action.about,
         verb=action.action,
         target=action.target,
         phase=phase,

@@ -685,7 +685,7 @@ def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     notes = []
     if ended_drills:
         count = count_of(ended_drills, "ended drill")
-        notes.append(name_runbook(f"{count} (`runbook history` lists them, too)"))
+        notes.append(name_runbook(f"{count} (`runbook incidents --all` lists them, too)"))
     if quiet > 0:
         notes.append(f"{count_of(quiet, 'run')} that found nothing wrong")
     note = f"not shown: {', and '.join(notes)}" if notes else ""

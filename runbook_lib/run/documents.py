@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
-from ..record.history import DrillTrend, HistoryRow
+from ..record.history import HistoryRow, Trend
 from ..record.journal import utc_now
 from ..show.tables import Table, get_tone, say_value, tabulate_findings, tabulate_readings
 from ..show.text import VERDICT_WORDS, count_of, visible
@@ -313,7 +313,7 @@ class HistoryDocument(Document):
     """
 
     history: tuple[HistoryRow, ...]
-    drills: tuple[DrillTrend, ...] = ()
+    drills: tuple[Trend, ...] = ()
     plot: str = ""
     gauges: str = ""
 
@@ -386,7 +386,7 @@ _QUIET = ("ok", "left_out")
 #: The place of fields before the tables (0) and after them (2); tables and other fields have 1.
 _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 #: Columns that people copy: the others wrap first.
-_COPIED_WHOLE = ("incident", "plan", "goes_on_in", "scenario")
+_COPIED_WHOLE = ("incident", "plan", "scenario")
 _HASH = re.compile(r"\b[0-9a-f]{64}$")
 #: A command is wrapped where its line gets longer than this.
 _WIDTH = 76

@@ -19,7 +19,7 @@ from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Json, Reading
 from ..policy import make_log_entry
 from ..record.actions import group_actions
-from ..record.history import HistoryRow, describe_last_drill, list_history
+from ..record.history import list_history
 from ..record.incident import Incident, write_json
 from .progress import make_bars
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
@@ -197,7 +197,7 @@ def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     """Return a card of this incident, the newest ones, the last drill, and where to go next."""
     drills = []
     incidents = []
-    for row in _list_history(inv):
+    for row in list_history(inv.incident.folder.parent, inv.policy):
         fields = row.model_dump()
         if row.scenario:
             drills.append(fields)
@@ -212,11 +212,6 @@ def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     if section:
         link = (f"{section}.ipynb", f"Go to {section}")
     return Card(reason, link=link, tables=(this_incident, newest, drill))
-
-
-def _list_history(inv: investigation.Investigation[Any, Any]) -> list[HistoryRow]:
-    """Return the rows of all incidents and drills in this one's home, the newest first."""
-    return list_history(inv.incident.folder.parent, inv.policy)
 
 
 def file_link(path: Path) -> Card:
@@ -351,14 +346,12 @@ def _describe_plan(plan: Plan) -> Card:
 
 def _describe_investigation(inv: investigation.Investigation[Any, Any]) -> Card:
     incident = inv.incident
-    history = _list_history(inv)
     facts = {
         "opened": incident.state.opened_at,
         "journal entries": inv.journal.last_seq,
         "environment": inv.settings.runbook_environment,
         "ticket": inv.ticket_id or "none",
         "folder": str(incident.folder),
-        "last good drill": describe_last_drill(history, inv.now()),
     }
     table = tabulate_facts(facts, "This incident", is_folded=True)
     return Card(inv.section.TITLE, f"on incident {incident.id}", tables=(table,))

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fulfillment.change.environment_guard import MARKER_KEY
 from fulfillment.change.synthetic import (
     SAMPLE,
+    Backlog,
     check_playground,
     check_prefix,
     create_backlog,
@@ -205,18 +206,15 @@ def _find_bucket(store: ObjectStore) -> dict[str, Json]:
 
 def _create(settings: Settings, options: argparse.Namespace, store: ObjectStore) -> dict[str, Json]:
     now, drill_id = utc_now(), options.drill_id or make_drill_id()
-    made = create_backlog(
-        store,
-        settings=settings,
+    backlog = Backlog(
         prefix=options.prefix,
         drill_id=drill_id,
         count=options.count,
-        now=now,
         hold_minutes=options.hold_minutes,
         object_size_kb=options.object_size_kb,
         age_minutes=options.age_minutes,
-        dry_run=options.dry_run,
     )
+    made = create_backlog(store, backlog, settings=settings, now=now, dry_run=options.dry_run)
     waiting = _list_waiting(store, options) if options.dry_run else []
     return {
         "objectsCreated": 0 if options.dry_run else len(made),

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from fulfillment.change.environment_guard import MARKER_KEY
-from fulfillment.change.synthetic import create_backlog, revert_backlog
+from fulfillment.change.synthetic import Backlog, create_backlog, revert_backlog
 from fulfillment.clients.object_store import ObjectStore, connect_bucket
 from fulfillment.settings import Settings
 from tests.faults.conftest import RUNS
@@ -52,15 +52,8 @@ def work(action: str, endpoint: str, prefix: str, die_after: int) -> None:
 
     setattr(store, name, count)
     if action == "create":
-        create_backlog(
-            store,
-            settings=make_settings(endpoint),
-            prefix=prefix,
-            drill_id="d1",
-            count=40,
-            now=datetime.now(UTC),
-            object_size_kb=1,
-        )
+        backlog = Backlog(prefix=prefix, drill_id="d1", count=40, object_size_kb=1)
+        create_backlog(store, backlog, settings=make_settings(endpoint), now=datetime.now(UTC))
     else:
         revert_backlog(store, prefix)
 

@@ -9,7 +9,6 @@ import pytest
 
 from fulfillment.change.drill_record import DrillRecord, write_record
 from runbook_lib.cli import run_command
-from runbook_lib.model import parse_time
 from tests.support.stories import make_world, tell_incident
 
 INCIDENT = "{incident}"
@@ -40,10 +39,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
         monkeypatch.setattr("runbook_lib.report.render.read_versions", dict)
         story = tell_incident(home, monkeypatch)
         monkeypatch.chdir(home)
-        began_at = parse_time("2026-11-24T04:00:00Z")
-        record = DrillRecord(
-            incident=story.incident.id, drill="d1", scenario="surge", began_at=began_at
-        )
+        record = DrillRecord(incident=story.incident.id, drill="d1", scenario="surge")
         write_record(home, record)
         run_command(["history"])
     return home

@@ -14,25 +14,14 @@ import pytest
 
 from fulfillment import drills as module
 from fulfillment.analysis.artifacts import is_synthetic
-from fulfillment.clients.http_systems import NotificationCount
-from fulfillment.commands import DrillDocument, Objective, Phases
-from fulfillment.drills import (
-    ChannelCount,
-    Drill,
-    Scorecard,
-    compute_objectives,
-    find_scenario,
-    run_drill,
-)
+from fulfillment.drills import Drill, find_scenario, run_drill
 from fulfillment.sections import SECTIONS
-from runbook_lib.errors import DrillError, ExitCode, RunInterruptedError
+from runbook_lib.errors import DrillError, RunInterruptedError
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import Verdict, keep_quiet
 from runbook_lib.record.detection import list_triggers
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
-from runbook_lib.report import ReportModel
-from runbook_lib.report.summary import list_facts
 from runbook_lib.run import notebooks
 from runbook_lib.run.commands import investigate
 from tests.support.stories import PausedPipeline, make_world
@@ -87,31 +76,13 @@ def test_trouble_that_is_over_does_not_keep_a_drill_from_its_steady_state(
 ) -> None:
     world = make_world(tmp_path, monkeypatch)
     clients: Any = FakeClients(world)
-    drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet)
+    incident = make_incident(world.settings, drill=True)
+    drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet, incident)
     world.fire()
-    assert not drill.is_healthy()
+    assert not drill.is_well()
     world.alerts.clear()
     world.routed.clear()
-    assert drill.is_healthy()
-
-
-def test_a_drill_that_missed_an_objective_has_no_tick_although_its_incident_is_fixed() -> None:
-    document = DrillDocument(
-        schema_name="runbook/drill/1",
-        verdict=Verdict.FIXED,
-        exit_code=ExitCode.NOT_OK,
-        scenario="surge",
-        drill="d-1",
-        phases=Phases(),
-        cause_expected="surge",
-        cause_found=("surge",),
-        objects_lost=0,
-        foreign_touched=0,
-        objectives=(Objective(name="alert fires", target="", actual="", met=False),),
-        reverted=True,
-    )
-    assert document.mark == "failed"
-    assert document.model_copy(update={"exit_code": ExitCode.OK}).mark == "passed"
+    assert drill.is_well()
 
 
 @dataclass(frozen=True)
@@ -135,10 +106,6 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     (seen,) = [folder for folder in folders if folder.name != document.incident]
     report = (seen / "report.html").read_text("utf-8")
     assert f"../{document.incident}/report.html" in report
-    # Both took up the alert, so each report names the other incident.
-    own = Incident(world.home / document.incident, redactor=Redactor())
-    assert list_facts(ReportModel(own, SECTIONS))["Also opened for this fault"].text == seen.name
-    assert f"../{seen.name}/report.html" in (own.folder / "report.html").read_text("utf-8")
     summary = (seen / "summary.txt").read_text("utf-8")
     assert "Fixed" in summary
     lines = {line.partition(":")[0]: line for line in summary.splitlines()}
@@ -171,71 +138,7 @@ def test_an_incident_that_was_opened_during_a_drill_ends_with_it_and_names_it(
     assert document.incident in (folder / "summary.txt").read_text("utf-8")
 
 
-def judge_notified(notified: dict[str, ChannelCount], why_unknown: str = "") -> Objective:
-    """Return the objective on who was notified, where nothing says what the receivers got."""
-    card = Scorecard(
-        Phases(detect_s=1.0, clear_s=1.0),
-        hears_receivers=False,
-        notified=notified,
-        why_unknown=why_unknown,
-    )
-    objectives = {o.name: o for o in compute_objectives(card, find_scenario("synthetic"))}
-    assert list(objectives)[:3] == ["alert fires", "every channel is notified", "alert clears"]
-    return objectives["every channel is notified"]
-
-
-@pytest.mark.parametrize(
-    ("notified", "is_met", "words"),
-    [
-        ({"slack": ChannelCount(1, 0), "email": ChannelCount(3, 2)}, True, "slack, email"),
-        ({"slack": ChannelCount(1, 0), "email": ChannelCount(3, 3)}, False, "failed: email"),
-        ({"slack": ChannelCount(0, 0)}, False, "not tried: slack"),
-    ],
-)
-def test_without_a_sink_alertmanagers_counts_score_who_was_told(
-    notified: dict[str, ChannelCount], is_met: bool, words: str
-) -> None:
-    objective = judge_notified(notified)
-    assert objective.met is is_met
-    assert words in objective.actual
-    assert objective.target == ", ".join(notified)
-
-
-def test_a_drill_says_that_nobody_can_know_and_fails_for_it_only_where_somebody_could() -> None:
-    left_out = judge_notified({}, module._NO_ALERTMANAGER)
-    assert (left_out.met, left_out.actual.partition(":")[0]) == (True, "nobody can know")
-    silent = judge_notified({}, "Alertmanager cannot be asked (refused)")
-    assert (silent.met, silent.actual.partition(":")[0]) == (False, "nobody can know")
-
-
-def test_only_what_alertmanager_counts_after_the_fault_counts(world: World) -> None:
-    world.settings = world.settings.model_copy(update={"notifications_url": ""})
-    world.counts = [NotificationCount("slack", 9, 4), NotificationCount("msteamsv2", 2, 0)]
-    clients: Any = FakeClients(world)
-    drill = Drill(world.settings, clients, find_scenario("synthetic"), keep_quiet)
-    drill.counted_before = drill.count_notified()
-    world.fire(drill="true")
-    world.counts = [NotificationCount("slack", 10, 4), NotificationCount("msteamsv2", 3, 1)]
-    assert drill.find_notified() == {
-        "slack": ChannelCount(1, 0),
-        "email": ChannelCount(0, 0),
-        "teams": ChannelCount(1, 1),
-    }
-
-
 # --- Ctrl-C ---
-
-
-def test_an_interrupted_drill_names_what_serve_opened_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = make_world(tmp_path, monkeypatch)
-    interrupt_while_it_waits(monkeypatch)
-    with pytest.raises(RunInterruptedError) as caught:
-        run_drill(world.settings, SeenByServe(world=world), progress=keep_quiet)
-    incidents = [Incident(folder, redactor=Redactor()) for folder in list_incidents(world.home)]
-    (other,) = [incident for incident in incidents if incident.is_open]
-    assert f"runbook run 06 07 --incident {other.id}" in str(caught.value)
 
 
 _CUT_OFF = "Interrupted after 1 of 3 labels. Go on with: runbook resume rel-1"
@@ -303,31 +206,30 @@ def interrupt_the_revert(patch: pytest.MonkeyPatch) -> None:
 
 
 def interrupt_the_wait_for_the_steady_state(patch: pytest.MonkeyPatch) -> None:
-    wait = Drill.wait_until_steady
+    wait = Drill.is_well
 
     def wait_at_the_beginning(drill: Drill) -> bool:
-        return interrupt() if drill.card.reverted else wait(drill)
+        return interrupt() if drill.injected_at else wait(drill)
 
-    patch.setattr(Drill, "wait_until_steady", wait_at_the_beginning)
+    patch.setattr(Drill, "is_well", wait_at_the_beginning)
 
 
 def interrupt_before_anything(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Drill, "is_healthy", interrupt)
+    patch.setattr(Drill, "is_well", interrupt)
 
 
-_REVERTED = "The drill's fault is taken back."
-_AGAIN = "Do it again with: runbook drill --scenario pipeline_paused"
+_REVERTED = "Interrupted. The drill's fault is taken back."
 
 
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (interrupt_in_detection, f"Interrupted. {_REVERTED} {_AGAIN}"),
-        (interrupt_while_it_waits, f"Interrupted. {_REVERTED} {_AGAIN}"),
+        (interrupt_in_detection, _REVERTED),
+        (interrupt_while_it_waits, _REVERTED),
         (interrupt_the_release, f"{_REVERTED} {_CUT_OFF}"),
-        (interrupt_the_revert, f"Interrupted. {_REVERTED} {_AGAIN}"),
-        (interrupt_the_wait_for_the_steady_state, f"Interrupted. {_REVERTED} {_AGAIN}"),
-        (interrupt_before_anything, f"Interrupted. Nothing was injected. {_AGAIN}"),
+        (interrupt_the_revert, _REVERTED),
+        (interrupt_the_wait_for_the_steady_state, _REVERTED),
+        (interrupt_before_anything, "Interrupted. Nothing was injected."),
     ],
 )
 def test_an_interrupted_drill_takes_its_fault_back_and_says_so_once(

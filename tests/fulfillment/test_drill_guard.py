@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fulfillment.drill_guard import check_interlock
+from fulfillment.drill_guard import list_trouble
 from fulfillment.drills import run_drill
 from objectmove.state import STATE, BucketState, Lock
 from runbook_lib.errors import EnvironmentForbidsError, SafetyError
@@ -29,9 +29,9 @@ def let_an_alert_be_pending(world: World) -> None:
 
 
 AGAINST: dict[str, Callable[[World], Any]] = {
-    "FulfillmentDelay fires": lambda world: world.fire(),
+    "FulfillmentDelay is firing": lambda world: world.fire(),
     "FulfillmentUploadFailing is pending": let_an_alert_be_pending,
-    "1 real label waits": lambda world: world.put_label(25),
+    "1 overdue real label": lambda world: world.put_label(25),
     "ops on box carries out rel-7": take_the_lock,
     "the store does not say that it is well": lambda world: world.down.add("store"),
     "it cannot be seen": lambda world: world.down.add("prometheus"),
@@ -39,31 +39,26 @@ AGAINST: dict[str, Callable[[World], Any]] = {
 
 
 @pytest.mark.parametrize("reason", AGAINST)
-def test_the_interlock_refuses_with_the_reason(tmp_path: Path, reason: str) -> None:
-    world = World(tmp_path)
+def test_what_keeps_a_drill_from_beginning_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    world = make_world(tmp_path, monkeypatch)
     clients: Any = FakeClients(world)
-    check_interlock(world.settings, clients, now=world.now)
+    assert list_trouble(world.settings, clients) == []
     AGAINST[reason](world)
-    with pytest.raises(SafetyError, match=reason):
-        check_interlock(world.settings, clients, now=world.now)
+    (trouble,) = list_trouble(world.settings, clients)
+    assert reason in trouble
 
 
-def test_every_reason_is_named_at_once(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.fire()
-    world.put_label(25)
-    clients: Any = FakeClients(world)
-    with pytest.raises(SafetyError, match=r"FulfillmentDelay fires; .*1 real label waits"):
-        check_interlock(world.settings, clients, now=world.now)
-
-
-def test_an_alert_about_something_else_and_a_lapsed_lock_keep_no_drill(tmp_path: Path) -> None:
-    world = World(tmp_path)
+def test_an_alert_about_something_else_and_a_lapsed_lock_keep_no_drill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch)
     take_the_lock(world)
     world.sleep(66)
     world.fire("FulfillmentDrillOverdue")
     clients: Any = FakeClients(world)
-    check_interlock(world.settings, clients, now=world.now)
+    assert list_trouble(world.settings, clients) == []
 
 
 def test_a_drill_that_the_interlock_refuses_injects_nothing_and_leaves_no_incident(
@@ -72,7 +67,7 @@ def test_a_drill_that_the_interlock_refuses_injects_nothing_and_leaves_no_incide
     world = make_world(tmp_path, monkeypatch)
     pause_pipeline(world)
     before = dict(world.store.objects)
-    with pytest.raises(SafetyError, match="FulfillmentDelay fires"):
+    with pytest.raises(SafetyError, match=r"FulfillmentDelay is firing; .*3 overdue real labels"):
         run_drill(world.settings, PausedPipeline(world=world), progress=keep_quiet)
     assert world.store.objects == before
     assert list(world.home.glob("inc-*")) == []

@@ -1,110 +1,200 @@
-"""How a drill is scored."""
+"""How a drill's score follows from its journal."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from chainlog import Entry
 from fulfillment.analysis.causes import Cause
-from fulfillment.commands import CHANNELS, DrillRevertDocument, Phases
-from fulfillment.drills import Scorecard, compute_objectives, list_accepted
-from runbook_lib.model import Verdict
+from fulfillment.commands import CHANNELS, DrillDocument, DrillRevertDocument
+from fulfillment.drill_score import Goals, score
+from runbook_lib.errors import ExitCode
+from runbook_lib.model import Verdict, format_time
+from runbook_lib.record.view import JournalView
+from tests.support.incidents import START
+
+GOALS = Goals(Cause.PIPELINE_PAUSED, releases=True, detect_timeout_s=30, clear_timeout_s=40)
+PROOF = {
+    "plan": "rel-1", "in_place": 5, "gone_after_landed": 1, "lost": 0, "foreign_changed": 0
+}  # fmt: skip
 
 
-def scenario(*, releases: bool = True, alert: str = "FulfillmentDelay") -> Any:
-    return SimpleNamespace(
-        name="pipeline_paused",
-        cause_expected=Cause.PIPELINE_PAUSED,
-        alert=alert,
-        verdict_expected=Verdict.FIXED,
-        releases=releases,
-        detect_timeout_s=30.0,
-        clear_timeout_s=40.0,
-    )
+def at(seconds: float) -> str:
+    return format_time(START + timedelta(seconds=seconds))
 
 
-def perfect() -> Scorecard:
-    card = Scorecard(
-        phases=Phases(
-            detect_s=7.0,
-            notify_s={"slack": 8.0, "email": 8.0, "teams": 8.1},
-            diagnose_s=9.0,
-            remediate_s=9.0,
-            clear_s=3.0,
-        ),
-        cause_found=("pipeline_paused",),
-        verdict=Verdict.FIXED,
-        reverted=True,
-        steady_after=True,
-    )
-    card.add_proof({"in_place": 6, "gone_after_landed": 0, "lost": 0, "foreign_changed": 0})
-    return card
+def mark(event: str, **facts: Any) -> tuple[str, dict[str, Any]]:
+    return "drill", {"drill": "d1", "event": event, **facts}
 
 
-def unmet(card: Scorecard, *, releases: bool = True) -> set[str]:
-    return {o.name for o in compute_objectives(card, scenario(releases=releases)) if not o.met}
+def act(phase: str, **result: Any) -> tuple[str, dict[str, Any]]:
+    facts = {"step": "6.1", "action": "release", "phase": phase, "target": "x"}
+    action = {**facts, "reversible": True, "undo": "", "result": result}
+    return "action", {"action": action}
 
 
-def test_a_perfect_drill_meets_every_objective() -> None:
-    assert unmet(perfect()) == set()
+def conclude(section: str, verdict: str, *causes: str) -> tuple[str, dict[str, Any]]:
+    findings = [{"name": cause, "status": "supported"} for cause in causes]
+    conclusion = {"section": section, "verdict": verdict, "summary": "", "findings": findings}
+    return "conclusion", {"conclusion": conclusion}
 
 
-def test_where_healthy_is_expected_a_trouble_that_passed_is_no_miss() -> None:
-    assert list_accepted(Verdict.HEALTHY) == (Verdict.HEALTHY, Verdict.FIXED)
-    assert list_accepted(Verdict.FIXED) == (Verdict.FIXED,)
+def diagnose(cause: str) -> tuple[str, dict[str, Any]]:
+    return conclude("05_root_cause", "incident", cause)
+
+
+#: A drill that meets every goal: what was written, by its name here, and at which second.
+PERFECT: dict[str, tuple[float, tuple[str, dict[str, Any]]]] = {
+    "started": (0, mark("started")),
+    "inject": (1, mark("inject")),
+    "detect": (8.4, mark("detect")),
+    "notify": (9.5, mark("notify", told={"slack": at(9), "email": at(9), "teams": at(9.1)})),
+    "diagnosis": (10, mark("diagnosis")),
+    "cause": (18, diagnose("pipeline_paused")),
+    "diagnosed": (19, mark("diagnosed")),
+    "remedy": (20, mark("remedy")),
+    "applied": (25, act("applied", plan="rel-1")),
+    "proof": (28, act("verified", **PROOF)),
+    "remedied": (29, mark("remedied")),
+    "cleared": (32, mark("cleared")),
+    "judged": (33, conclude("06_remediation", "fixed")),
+    "revert": (34, mark("revert")),
+    "reverted": (35.5, mark("reverted")),
+    "steady_again": (36, mark("steady_again")),
+}
+
+
+def score_journal(
+    goals: Goals = GOALS, *, without: tuple[str, ...] = (), **changed: tuple[float, Any]
+) -> DrillDocument:
+    """Score the perfect drill's journal, without some entries, or with others in their place."""
+    told = {**PERFECT, **changed}
+    kept = sorted((told[name] for name in told if name not in without), key=lambda item: item[0])
+    entries = [
+        Entry(seq, START + timedelta(seconds=after_s), kind, data, "", "")
+        for seq, (after_s, (kind, data)) in enumerate(kept, 1)
+    ]
+    return score(JournalView(entries), goals, incident="inc-1")
+
+
+def test_a_perfect_drill_meets_every_objective_and_its_times_are_those_of_its_marks() -> None:
+    document = score_journal()
+    assert (document.missed, document.exit_code, document.verdict) == ((), 0, "fixed")
+    assert document.phases.model_dump() == {
+        "detect_s": 7.4,
+        "notify_s": {"slack": 8.0, "email": 8.0, "teams": 8.1},
+        "diagnose_s": 9.0,
+        "remediate_s": 9.0,
+        "clear_s": 7.0,
+        "revert_s": 1.5,
+    }
+    assert (document.cause_found, document.objects_lost) == (("pipeline_paused",), 0)
 
 
 def test_an_empty_drill_meets_nothing_but_running_no_failing_notebook() -> None:
-    objectives = compute_objectives(Scorecard(), scenario())
-    assert {o.name for o in objectives if o.met} == {"no notebook fails"}
+    everything = tuple(name for name in PERFECT if name != "started")
+    document = score_journal(without=everything)
+    assert {o.name for o in document.objectives if o.met} == {"no notebook fails"}
+
+
+_LATE_SLACK = {**dict.fromkeys(CHANNELS), "slack": at(2)}
 
 
 @pytest.mark.parametrize(
-    ("change", "missed"),
+    ("changed", "missed"),
     [
-        ({"detect_s": None}, "alert fires"),
-        ({"detect_s": 31.0}, "alert fires"),
-        ({"notify_s": {**dict.fromkeys(CHANNELS), "slack": 1.0}}, "every channel is notified"),
-        ({"cause_found": ("surge",)}, "cause is named"),
-        ({"clear_s": None}, "alert clears, every channel says so"),
-        ({"objects_lost": 1}, "nothing is lost"),
-        ({"objects_lost": None}, "nothing is lost"),
-        ({"foreign_touched": 2}, "nothing outside the plan is written"),
-        ({"in_place": 0}, "labels are released"),
-        ({"verdict": Verdict.FIXED_ALERT_DECAYING}, "verdict"),
-        ({"failed_notebooks": ["05_root_cause"]}, "no notebook fails"),
-        ({"reverted": False}, "the fault is taken back"),
-        ({"steady_after": False}, "the fault is taken back"),
+        ({"detect": (32, mark("detect"))}, set()),  # the receivers had it earlier than our look
+        ({"notify": (9.5, mark("notify", told=_LATE_SLACK))}, {"every channel is notified"}),
+        ({"cause": (18, diagnose("surge"))}, {"cause is named"}),
+        ({"cause": (20, diagnose("pipeline_paused"))}, {"cause is named"}),
+        ({"proof": (28, act("failed", **{**PROOF, "lost": 1}))}, {"nothing is lost"}),
+        (
+            {"proof": (28, act("failed", **{**PROOF, "foreign_changed": 2}))},
+            {"nothing outside the plan is written"},
+        ),
+        (
+            {"proof": (28, act("verified", **{**PROOF, "in_place": 0, "gone_after_landed": 0}))},
+            {"labels are released"},
+        ),
+        ({"judged": (33, conclude("06_remediation", "fixed_alert_decaying"))}, {"verdict"}),
+        ({"failed": (34, mark("failed", reason="it broke"))}, set()),
     ],
 )
-def test_each_shortfall_misses_its_own_objective(change: dict[str, Any], missed: str) -> None:
-    card = perfect()
-    for name, value in change.items():
-        setattr(card.phases if name in Phases.model_fields else card, name, value)
-    assert unmet(card) == {missed}
+def test_each_shortfall_misses_its_own_objective(changed: dict[str, Any], missed: set[str]) -> None:
+    document = score_journal(**changed)
+    assert set(document.missed) == missed
+    failed = ExitCode.RUN_FAILED if "failed" in changed else ExitCode.of(not missed)
+    assert document.exit_code == failed
 
 
-def test_a_scenario_without_a_release_needs_no_proof() -> None:
-    card = perfect()
-    card.objects_lost = card.foreign_touched = None
-    card.in_place = 0
-    assert unmet(card, releases=False) == set()
+@pytest.mark.parametrize(
+    ("without", "missed"),
+    [
+        ("detect", "alert fires"),
+        ("cleared", "alert clears"),
+        ("judged", "verdict"),
+        ("reverted", "the fault is taken back"),
+        ("steady_again", "the fault is taken back"),
+    ],
+)
+def test_what_did_not_happen_misses_its_objective(without: str, missed: str) -> None:
+    assert score_journal(without=(without,)).missed == (missed,)
 
 
-def test_results_of_other_actions_are_no_proof() -> None:
-    card = Scorecard()
-    card.add_proof({"paused": False})
-    assert card.objects_lost is None
+def test_without_a_proof_nobody_knows_what_was_lost() -> None:
+    document = score_journal(without=("proof",))
+    assert document.objects_lost is None
+    assert "nothing is lost" in document.missed
+    assert score_journal(replace(GOALS, releases=False), without=("proof",)).missed == ()
+
+
+@pytest.mark.parametrize(("status", "is_met"), [("ok", True), ("breach", False)])
+def test_where_nothing_says_what_the_receivers_got_the_delivery_is_judged(
+    status: str, is_met: bool
+) -> None:
+    reading = {
+        "step": "3.1", "name": "x", "status": status, "observed_at": at(15),
+        "source": "", "reason": "",
+    }  # fmt: skip
+    document = score_journal(without=("notify",), delivery=(15, ("reading", {"reading": reading})))
+    assert ("every channel is notified" not in document.missed) is is_met
+
+
+def test_a_notebook_that_failed_is_named() -> None:
+    entry = {"section": "05_root_cause", "notebook": "05.ipynb", "status": "failed"}
+    document = score_journal(run=(17, ("notebook", entry)))
+    assert document.missed == ("no notebook fails",)
+
+
+def test_where_healthy_is_expected_a_trouble_that_passed_is_no_miss() -> None:
+    healthy = replace(GOALS, verdict_expected=Verdict.HEALTHY)
+    assert healthy.verdicts == (Verdict.HEALTHY, Verdict.FIXED)
+    assert score_journal(healthy).missed == ()
+
+
+def test_where_the_drill_takes_its_fault_back_first_the_alert_clears_from_then_on() -> None:
+    reverted = score_journal(reverted=(31, mark("reverted")))
+    assert reverted.phases.clear_s == 1.0
 
 
 def test_a_scenario_without_an_alert_is_not_scored_on_alerting() -> None:
-    card = perfect()
-    card.phases = Phases()
-    objectives = list(compute_objectives(card, scenario(alert="")))
-    assert all(o.met for o in objectives)
-    assert not [o.name for o in objectives if "alert" in o.name or "channel" in o.name]
+    document = score_journal(replace(GOALS, alert=""), without=("detect", "notify", "cleared"))
+    assert document.missed == ()
+    assert not [o.name for o in document.objectives if "alert" in o.name or "channel" in o.name]
+
+
+def test_an_interrupted_drill_has_failed() -> None:
+    document = score_journal(cut=(34, ("interrupted", {"reason": ""})))
+    assert (document.exit_code, document.mark) == (ExitCode.RUN_FAILED, "failed")
+
+
+def test_a_drill_that_missed_an_objective_has_no_tick_although_its_incident_is_fixed() -> None:
+    assert score_journal(without=("detect",)).mark == "failed"
+    assert score_journal().mark == "passed"
 
 
 def test_without_a_killed_drill_nothing_is_said_of_a_revert() -> None:

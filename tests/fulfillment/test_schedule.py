@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.drills import Kind, build_schedule, find_settings_folder, get_default_scenario
+from fulfillment.drill_commands import Kind, build_schedule, find_settings_folder
+from fulfillment.drills import get_default_scenario
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.errors import UsageError
 

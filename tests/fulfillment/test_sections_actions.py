@@ -252,8 +252,7 @@ def test_everything_else_is_planned_while_the_store_is_down(world: World) -> Non
     ]
     assert (plans["6.2"].action, plans["6.2"].target) == ("start", "minio")
     assert "object store" in str(plans["6.3"].summary["reason"])
-    again = world.open(remediation, plan=plans["6.3"].id)
-    assert again.verify(again.plan("6.3")).phase is ActionPhase.PLANNED
+    assert inv.journal.actions[0].step == "6.2"  # what has nothing to do is not journalled
 
 
 @pytest.mark.parametrize("way", ["auto", "release", "retrigger"])

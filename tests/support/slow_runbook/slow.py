@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from runbook_lib.approvals import Effect, Plan, PlanKind, mark_applied, write_plan
+from runbook_lib.approvals import Effect, Plan, PlanKind, write_plan
 from runbook_lib.model import Conclusion, Outcome, Role, Verdict
 from runbook_lib.runbook import Runbook
 from runbook_lib.section import (
@@ -68,8 +68,7 @@ def _move(_inv: Any, plan: Plan) -> Effect:
     return Effect("moved", {"moved": 9})
 
 
-def _restart(inv: Any, plan: Plan) -> Effect:
-    mark_applied(plan, {"by": inv.operator})
+def _restart(_inv: Any, _plan: Plan) -> Effect:
     _wait("restarting")
     return Effect("restarted", {})
 

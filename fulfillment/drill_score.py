@@ -1,0 +1,229 @@
+"""A drill's score: a pure function of its journal. Its marks say when each phase began or ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from chainlog import Entry
+from runbook_lib.errors import ExitCode
+from runbook_lib.model import ActionPhase, Status, Verdict, parse_time
+from runbook_lib.record.history import list_proofs
+from runbook_lib.record.view import JournalView
+from runbook_lib.run.notebooks import RunStatus
+from runbook_lib.show.text import VERDICT_WORDS
+
+from .analysis.causes import CAUSES, Cause
+from .commands import CHANNELS, DrillDocument, Objective, Phases
+from .policy import POLICY
+
+_Marks = Mapping[str, Entry]
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What a drill must show.
+
+    Attributes
+    ----------
+    cause_expected : the fault's name, and the cause that section 5 must name
+    alert : the alert that must fire; empty: none is expected
+    verdict_expected : section 6's verdict at the end, when the fault is repaired or taken back
+    releases : whether labels are moved, so that a proof is needed
+    detect_timeout_s, notify_timeout_s, clear_timeout_s : how long the alert may take to fire, to
+        reach every channel, and to clear. The waits of this environment's alert rule and route come
+        on top
+    """
+
+    cause_expected: Cause
+    alert: str = "FulfillmentDelay"
+    verdict_expected: Verdict = Verdict.FIXED
+    releases: bool = False
+    detect_timeout_s: float = 45
+    notify_timeout_s: float = 20
+    clear_timeout_s: float = 45
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdicts that meet the goal.
+
+        Where healthy is expected, fixed will do: a look may catch a brief trouble, such as a probe
+        that fails while a service restarts.
+        """
+        if self.verdict_expected is Verdict.HEALTHY:
+            return (Verdict.HEALTHY, Verdict.FIXED)
+        return (self.verdict_expected,)
+
+
+def score(journal: JournalView, goals: Goals, *, incident: str) -> DrillDocument:
+    """Return what a drill measured, and which goals it met. ``incident`` is its incident's id."""
+    marks = {str(e.data["event"]): e for e in journal.entries if e.kind == "drill"}
+    proofs = list_proofs(journal)
+    cause_found: tuple[str, ...] = ()
+    if "diagnosed" in marks:
+        last_seq = marks["diagnosed"].seq
+        diagnosis = JournalView(entry for entry in journal.entries if entry.seq <= last_seq)
+        cause_found = tuple(cause.name for cause in POLICY.list_causes(diagnosis))
+    judged = journal.conclusion("06_remediation")
+    error = ""
+    if "failed" in marks:
+        error = str(marks["failed"].data["reason"])
+    elif any(entry.kind == "interrupted" for entry in journal.entries):
+        error = "interrupted"
+    document = DrillDocument(
+        schema_name="runbook/drill/1",
+        incident=incident,
+        verdict=judged.verdict if judged else Verdict.UNKNOWN,
+        scenario=str(goals.cause_expected),
+        drill=str(marks["started"].data["drill"]),
+        phases=_measure_phases(journal, marks),
+        cause_expected=str(goals.cause_expected),
+        cause_found=cause_found,
+        objects_lost=sum(proof["lost"] for proof in proofs) if proofs else None,
+        foreign_touched=sum(proof["foreign_changed"] for proof in proofs) if proofs else None,
+        objectives=(),
+        reverted="reverted" in marks,
+        error=error,
+    )
+    objectives = list(_judge(document, journal, marks, goals))
+    exit_code = ExitCode.of(all(objective.met for objective in objectives))
+    if error:
+        exit_code = ExitCode.RUN_FAILED
+    return document.model_copy(update={"objectives": tuple(objectives), "exit_code": exit_code})
+
+
+def _measure_phases(journal: JournalView, marks: _Marks) -> Phases:
+    """Return how long each phase took."""
+
+    def measure(start: str, end: str) -> float | None:
+        if start in marks and end in marks:
+            return _count_seconds(marks[start].at, marks[end].at)
+        return None
+
+    detect_s = measure("inject", "detect")
+    notify_s: dict[str, float | None] = dict.fromkeys(CHANNELS)
+    if "notify" in marks:
+        for channel, at in marks["notify"].data["told"].items():
+            if at is not None:
+                notify_s[channel] = _count_seconds(marks["inject"].at, parse_time(at))
+    known = [seconds for seconds in notify_s.values() if seconds is not None]
+    if detect_s is not None:
+        # Our look may come up to 0.5 s late. If a channel got the alert earlier, its time counts.
+        detect_s = min([detect_s, *known])
+    clear_s = None
+    if "cleared" in marks:
+        cleared = marks["cleared"]
+        repairs = {action.seq: action.at for action in journal.list_actions(ActionPhase.APPLIED)}
+        if "reverted" in marks:
+            repairs[marks["reverted"].seq] = marks["reverted"].at
+        earlier = [at for seq, at in repairs.items() if seq < cleared.seq]
+        if earlier:
+            clear_s = _count_seconds(max(earlier), cleared.at)
+    return Phases(
+        detect_s=detect_s,
+        notify_s=notify_s,
+        diagnose_s=measure("diagnosis", "diagnosed"),
+        remediate_s=measure("remedy", "remedied"),
+        clear_s=clear_s,
+        revert_s=measure("revert", "reverted"),
+    )
+
+
+def _count_seconds(start: datetime, end: datetime) -> float:
+    return round((end - start).total_seconds(), 2)
+
+
+def _judge_alert(
+    document: DrillDocument, journal: JournalView, marks: _Marks, goals: Goals
+) -> Iterator[Objective]:
+    """Yield the objectives about the alert.
+
+    Without ``NOTIFICATIONS_URL`` nobody says what the receivers got; 3.1 then judges the delivery.
+    """
+    phases = document.phases
+    yield _judge_time("alert fires", phases.detect_s, goals.detect_timeout_s)
+    if "notify" in marks:
+        missing = [channel for channel, at in phases.notify_s.items() if at is None]
+        actual = f"missing: {', '.join(missing)}" if missing else "all"
+        is_met = not missing
+        target = ", ".join(phases.notify_s)
+    else:
+        delivery = journal.latest().get("3.1")
+        actual = delivery.reason if delivery else "3.1 was not read"
+        is_met = delivery is not None and delivery.status is not Status.BREACH
+        target = "3.1 sees no fault"
+    yield Objective(name="every channel is notified", target=target, actual=actual, met=is_met)
+    yield _judge_time("alert clears", phases.clear_s, goals.clear_timeout_s)
+
+
+def _judge(
+    document: DrillDocument, journal: JournalView, marks: _Marks, goals: Goals
+) -> Iterator[Objective]:
+    """Yield each objective, with what was measured."""
+    if goals.alert:
+        yield from _judge_alert(document, journal, marks, goals)
+    found = [CAUSES[name].words for name in document.cause_found]
+    yield Objective(
+        name="cause is named",
+        target=CAUSES[document.cause_expected].words,
+        actual=" and ".join(found) or "none",
+        met=document.cause_expected in document.cause_found,
+    )
+    verdict = document.verdict or Verdict.UNKNOWN
+    yield Objective(
+        name="verdict",
+        target=" or ".join(VERDICT_WORDS[verdict] for verdict in goals.verdicts),
+        actual=VERDICT_WORDS[verdict],
+        met=verdict in goals.verdicts,
+    )
+    has_run = (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN)
+    failed = [run.section for run in journal.runs if run.status not in has_run]
+    yield Objective(
+        name="no notebook fails",
+        target="no failure",
+        actual=", ".join(failed) or "no failure",
+        met=not failed,
+    )
+    is_steady = "steady_again" in marks
+    reverted = "reverted" if document.reverted else "not reverted"
+    health = "healthy again" if is_steady else "not healthy again"
+    yield Objective(
+        name="the fault is taken back",
+        target="reverted, healthy again",
+        actual=f"{reverted}, {health}",
+        met=document.reverted and is_steady,
+    )
+    if goals.releases:
+        in_place = 0
+        for proof in list_proofs(journal):
+            # A label that a consumer took after it had arrived counts as in place.
+            in_place += proof["in_place"] + proof["gone_after_landed"]
+        yield Objective(
+            name="labels are released",
+            target="at least 1 proven in place",
+            actual=f"{in_place} proven in place",
+            met=in_place > 0,
+        )
+        yield _judge_zero("nothing is lost", document.objects_lost)
+        yield _judge_zero("nothing outside the plan is written", document.foreign_touched)
+
+
+def _judge_time(name: str, actual_s: float | None, limit_s: float) -> Objective:
+    """Judge a time in seconds against its limit; None: what it measures did not happen."""
+    return Objective(
+        name=name,
+        target=f"within {limit_s:.0f} s",
+        actual="not reached" if actual_s is None else f"{actual_s:.1f} s",
+        met=actual_s is not None and actual_s <= limit_s,
+    )
+
+
+def _judge_zero(name: str, count: int | None) -> Objective:
+    """Judge a count that must be 0; None: no proof counted it."""
+    return Objective(
+        name=name,
+        target="0",
+        actual="no proof" if count is None else str(count),
+        met=count == 0,
+    )
