@@ -614,10 +614,10 @@ def plan_release(
         parts=parts,
     )
     plan = RELEASE.refuse_unless_move(inv.plan(GATE.step))
-    effect, effect_reason, oldest_minutes = describe_effect(inv, plan)
-    if oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
+    effect = describe_effect(inv, plan)
+    if effect.oldest_minutes > settings.lag_threshold_minutes and not incident.is_open:
         with lock_home(incident.folder.parent):
-            incident.open(backlog, why=f"the oldest label waits {oldest_minutes:.1f} min")
+            incident.open(backlog, why=f"the oldest label waits {effect.oldest_minutes:.1f} min")
     if is_new and plan.is_empty and not incident.is_open:
         incident.close(model.Verdict.UNKNOWN)
     why_labels_stay = plan.summary.get("reason")
@@ -625,7 +625,7 @@ def plan_release(
     fields = {
         **dict(document),
         "exit_code": ExitCode.of(not (plan.is_empty and why_labels_stay)),
-        "effect": tuple(effect),
-        "effect_reason": effect_reason,
+        "effect": tuple(effect.rows),
+        "effect_reason": effect.words,
     }
     return PlanDocument.model_validate(fields)

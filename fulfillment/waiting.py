@@ -19,7 +19,7 @@ from objectmove.plan import PlanRow
 from objectmove.planning import Judge, Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import Json, format_time
+from runbook_lib.model import Json
 from runbook_lib.record.journal import get_run
 from runbook_lib.show.text import count_of
 
@@ -42,8 +42,6 @@ _CHUNK = 500
 _LOOKS_AGAIN = 4
 _JUST_WRITTEN = timedelta(seconds=10)
 _RECENT = timedelta(seconds=30)
-#: If a label's wait began so long before its object was written, the text says when that was.
-_MUCH_EARLIER = timedelta(minutes=5)
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
 _MAX_EVIDENCE_CHARS = 300
@@ -100,23 +98,14 @@ class Waiting:
     overdue_synthetic : the number of synthetic objects that wait longer than the limit
     since : since when the oldest overdue object waits; None: none is overdue
     longest_minutes : how long the oldest real object waits; 0 when none does
-    listed_at : when the listing was made, if some objects were watched for seconds after it
     """
 
-    def __init__(
-        self,
-        objects: Iterable[Label],
-        limit_minutes: float,
-        *,
-        listed_at: datetime | None = None,
-    ) -> None:
-        self.listed_at = listed_at
+    def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
         self.objects = sorted(objects, key=lambda label: label.start.at)
         self.limit_minutes = limit_minutes
         self.real = [label for label in self.objects if label.origin == "real"]
         self.synthetic = [label for label in self.objects if label.origin == "synthetic"]
         self.overdue = [label for label in self.real if label.minutes > limit_minutes]
-        # Unlike ``overdue``, this is only a count.
         self.overdue_synthetic = sum(label.minutes > limit_minutes for label in self.synthetic)
         self.since = self.overdue[0].start.at if self.overdue else None
         self.longest_minutes = self.real[0].minutes if self.real else 0.0
@@ -127,20 +116,12 @@ class Waiting:
 
         How many are finished is None while only shipments can say it.
         """
-        finished: int | None = None
-        incomplete: int | None = None
         complete = [label.is_complete for label in self.real]
-        if None not in complete:
-            finished = complete.count(True)
-            incomplete = complete.count(False)
-        reasons = [label.start.ignored_reason for label in self.objects]
         return {
             "waiting_real": len(self.real),
-            "waiting_finished": finished,
-            "waiting_incomplete": incomplete,
+            "waiting_finished": None if None in complete else complete.count(True),
             "overdue_real": len(self.overdue),
             "overdue_synthetic": self.overdue_synthetic,
-            "future_pending_since": reasons.count("in_the_future"),
         }
 
     @property
@@ -148,24 +129,18 @@ class Waiting:
         """The real labels of this listing, as the impact counts them. No cause's rule uses them."""
         return {
             "listed": len(self.real),
-            "listed_at": format_time(self.listed_at) if self.listed_at else None,
             "listed_late": len(self.overdue),
             "listed_longest_minutes": round(self.longest_minutes, 1),
-            "listed_longest_is_backdated": bool(self.real and _is_backdated(self.real[0])),
         }
 
     def describe(self) -> str:
         """Say what waits and for how long."""
-        waits = say_waiting(len(self.real), "real object")
-        if self.listed_at:
-            waits += f" (listed at {self.listed_at:%H:%M:%SZ})"
-        text = f"{waits}, {len(self.overdue):,} of them over {self.limit_minutes:g} min"
+        text = count_of(len(self.real), "file")
+        text += f" waiting, {len(self.overdue):,} over {self.limit_minutes:g} min"
         if self.real:
-            text += f" (longest {self.longest_minutes:.1f} min{say_age_source(self.real[0])})"
+            text += f" (longest {self.longest_minutes:.1f} min)"
         if self.synthetic:
-            synthetic = say_waiting(len(self.synthetic), "synthetic object")
-            text += f"; {synthetic} too, "
-            text += f"{self.overdue_synthetic:,} over the threshold (a drill)"
+            text += f"; {len(self.synthetic):,} synthetic"
         return text
 
     def rows(self, limit: int) -> list[dict[str, Json]]:
@@ -183,27 +158,6 @@ class Waiting:
             }
             for label in self.objects[:limit]
         ]
-
-
-def say_age_source(label: Label) -> str:
-    """Say that a label's wait counts from before its object was written; empty: it does not."""
-    if label.start.source == "last-modified":
-        return ""
-    words = f", by its {label.start.source}"
-    if _is_backdated(label):
-        words += f", in an object written at {label.info.last_modified:%H:%M:%SZ}"
-    return words
-
-
-def _is_backdated(label: Label) -> bool:
-    """Tell whether a label waited long before its object was written."""
-    return label.info.last_modified - label.start.at >= _MUCH_EARLIER
-
-
-def say_waiting(number: int, noun: str) -> str:
-    """Say in words how many wait, such as ``1 object waits``."""
-    verb = "waits" if number == 1 else "wait"
-    return f"{count_of(number, noun)} {verb}"
 
 
 def list_prefixes(settings: Settings) -> list[str]:
@@ -282,19 +236,18 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     Only reads.
     """
     settings = inv.settings
-    limit_minutes = settings.lag_threshold_minutes
     now = inv.now()
     labels: list[Label] = []
     for prefix in prefixes or list_prefixes(settings):
         listed = iter_with_metadata(inv.clients.store, prefix)
         labels += [read_label(info, settings, now) for info in listed]
+    limit_minutes = settings.lag_threshold_minutes
     overdue = Waiting(labels, limit_minutes).overdue
-    just_written_keys = {
+    just_written = {
         label.info.key for label in overdue if now - label.info.last_modified < _JUST_WRITTEN
     }
-    gone = _find_leaving(inv, just_written_keys)
-    labels = [label for label in labels if label.info.key not in gone]
-    return Waiting(labels, limit_minutes, listed_at=now if just_written_keys else None)
+    gone = _find_leaving(inv, just_written)
+    return Waiting([label for label in labels if label.info.key not in gone], limit_minutes)
 
 
 def _find_leaving(inv: Investigation, keys: set[str]) -> set[str]:
@@ -472,16 +425,14 @@ def explain_left(
     """
     unmatched = ", ".join(keys.get("no_match", ())[:3])
     explanations = {
-        "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
-        "carrier, or set LABEL_FINISHED to what marks a finished label here",
-        "not_wanted": "no shipment of their order still wants a label: all are delivered, returned "
-        f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished}). They keep the "
-        f"alert firing: take them out of {settings.pending_prefix}",
-        "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order: "
-        "look at one of them, and set ORDER_ID_FROM",
+        "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}",
+        "not_wanted": f"no shipment of their order wants a label (LABEL_FINISHED="
+        f"{settings.label_finished}); they keep the alert firing: take them out of "
+        f"{settings.pending_prefix}",
+        "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order",
         "no_match": f"RELEASE_MATCH={settings.release_match} does not match their names "
-        f"({unmatched}). They keep the alert firing: set RELEASE_MATCH, plan with --match, or take "
-        f"them out of {settings.pending_prefix}",
+        f"({unmatched}); they keep the alert firing: plan with --match, or take them out of "
+        f"{settings.pending_prefix}",
         "too_young": "they have waited less than --older-than says",
         "not_of_this_drill": "only_orders does not name their orders",
         "unreadable": "they cannot be read: check the rights of the access key (MINIO_CHANGE_USER)",

@@ -27,6 +27,10 @@ from runbook_lib.model import CauseStatus, Finding, Json, Reading
 MAX_FAILED_SHARE = 0.2
 #: If the store has fewer free bytes, it is nearly full.
 MIN_FREE_BYTES = 2**31
+#: A log that names a reason so often in five minutes tells the cause by itself.
+OFTEN = 10
+#: A worker that runs, and has moved and logged nothing for so many minutes, hangs.
+MAX_IDLE_MINUTES = 10
 
 Strategy = Literal["release", "retrigger", "none"]
 #: Actions of 6.2 after which the worker runs again.
@@ -124,12 +128,10 @@ class Repair(NamedTuple):
 
 
 Values = Mapping[str, Json]
-"""Observed values by name, and four more entries.
+"""Observed values by name, and three more entries.
 
-``worker`` and ``dag`` name the worker's service and the DAG. ``doubtful`` says in words which
-causes were found earlier, and are undecided because too little time has passed since the last
-action; without such causes the entry is missing. ``retrigger_moved_nothing`` says whether the last
-remedy was a re-trigger after which the worker ran and moved nothing.
+``worker`` and ``dag`` name the worker's service and the DAG. ``retrigger_moved_nothing`` says
+whether the last remedy was a re-trigger after which the worker ran and moved nothing.
 """
 
 
@@ -198,27 +200,24 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence[str]) -> Finding:
     """Judge one cause; ``hiding`` names the supported causes that hide it."""
     record = CAUSES[cause]
-
-    def is_unknown(name: str) -> bool:
-        return name not in observations or observations[name].value is None
+    known = {name: seen.value for name, seen in observations.items() if seen.value is not None}
 
     def list_seen(signs: Iterable[Sign]) -> list[Sign]:
         """Return the signs that are there."""
-        known = [sign for sign in signs if not is_unknown(sign.name)]
-        return [sign for sign in known if sign.holds(observations[sign.name].value)]
+        return [sign for sign in signs if sign.name in known and sign.holds(known[sign.name])]
 
-    found: dict[Sign, None] = {}
-    hints: dict[Sign, None] = {}
+    found: list[Sign] = []
+    partly: list[Sign] = []
     for option in record.options:
-        seen = dict.fromkeys(list_seen(option.signs))
+        seen = list_seen(option.signs)
         if option.signs[0] in seen:
-            hints |= seen
+            partly += seen
         if len(seen) == len(option.signs) and not list_seen(option.unless):
-            found |= seen
+            found += seen
     needed = (*record.options[0].signs, *record.needs)
-    unknown = [sign for sign in needed if is_unknown(sign.name)]
+    unknown = [sign for sign in needed if sign.name not in known]
     ended = f"ended_{record.counted_as}"
-    rests_on: Iterable[str] = [sign.name for sign in (*hints, *needed)]
+    rests_on = [sign.name for sign in (*partly, *needed)]
     if hiding:
         status = CauseStatus.UNDECIDED
         reason = f"cannot be judged because of {CAUSES[hiding[0]].words}"
@@ -229,13 +228,13 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
     elif unknown:
         status = CauseStatus.UNDECIDED
         reason = f"not known: whether {_say(unknown)}"
-    elif not is_unknown(ended):
+    elif ended in known:
         status = CauseStatus.PAST
-        reason = f"last counted at {observations[ended].value}, and not since"
+        reason = f"last counted at {known[ended]}"
         rests_on = [ended]
-    elif hints:
+    elif partly:
         status = CauseStatus.UNDECIDED
-        reason = f"only a hint: {_say(hints)}"
+        reason = f"not enough: {_say(partly)}"
     else:
         status = CauseStatus.REFUTED
         reason = "nothing speaks for it"
@@ -244,7 +243,6 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
         name=cause,
         words=record.words,
         status=status,
-        has_signs=bool(hints),
         evidence=tuple(sorted(evidence)),
         reason=reason,
     )
@@ -356,7 +354,12 @@ def _count(reason: str, says: str) -> Sign:
 
 def _log(reason: str) -> Sign:
     """Return the sign that the worker's log names a reason."""
-    return Sign(f"logged_{reason}", is_true, "the worker's log names it")
+    return Sign(f"logged_{reason}", is_over(0), "the worker's log names it")
+
+
+def _log_often(reason: str, says: str) -> Sign:
+    """Return the sign that the worker's log names a reason again and again."""
+    return Sign(f"logged_{reason}", is_over(OFTEN - 1), says)
 
 
 def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> CauseRecord:
@@ -383,6 +386,7 @@ _REFRESH_STOPPED = Sign("exporter_refresh_age_s", is_over(60), "the exporter sto
 _PAUSED = Sign("worker_paused_by_others", is_true, "somebody paused the worker")
 _ANSWERS = Sign("worker_answers", is_true, "the worker's API answers")
 _SILENT = Sign("worker_answers", is_false, "the worker's API does not answer")
+_DAG_PAUSED = Sign("dag_paused", is_true, "the DAG that releases labels is paused")
 _LATE = Sign("overdue_real", is_over(0), "labels wait too long")
 _UNREACHABLE = _count("store_unreachable", "the worker waits for the store")
 _BAD_KEY = _count("bad_credentials", "the store rejects the worker's key or signature")
@@ -461,6 +465,13 @@ CAUSES: Mapping[str, CauseRecord] = {
                 ],
             ),
             when(Sign("worker_hangs", is_true, "its process runs, and answers nobody")),
+            # A worker without an API.
+            when(
+                Sign("worker_idle_minutes", is_over(MAX_IDLE_MINUTES), "it moves and logs nothing"),
+                Sign("worker_running", is_true, "its process runs"),
+                _LATE,
+                unless=[_ANSWERS, _DAG_PAUSED],
+            ),
         ),
         repair=_restart_worker,
         follow_ups=("a time-out for the run lock", "alert when no pass begins"),
@@ -469,7 +480,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     ),
     Cause.PIPELINE_PAUSED: CauseRecord(
         words="a paused pipeline",
-        options=(when(Sign("dag_paused", is_true, "the DAG that releases labels is paused")),),
+        options=(when(_DAG_PAUSED),),
         repair=lambda values: Repair("unpause", values["dag"]),
         follow_ups=("alert when the DAG is paused", "a reason and an end for each pause"),
         strategy="release",
@@ -496,6 +507,9 @@ CAUSES: Mapping[str, CauseRecord] = {
             when(
                 Sign("credentials_match", is_false, "the worker's secret is not the store's"),
                 _log("bad_credentials"),
+            ),
+            when(
+                _log_often("bad_credentials", "its log says over and over that its key is rejected")
             ),
         ),
         repair=_restart_after(_KEY_FIRST),
@@ -531,6 +545,8 @@ CAUSES: Mapping[str, CauseRecord] = {
                 _log("storage_full"),
                 Sign("store_free_bytes", is_under(MIN_FREE_BYTES), "under 2 GiB are free"),
             ),
+            when(_log_often("storage_full", "its log says over and over that the store is full")),
+            when(Sign("store_refuses_ours", is_true, "the store has no room for our own write")),
         ),
         repair="free or add capacity: a move needs room for the copies, and no restart helps",
         follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
@@ -670,11 +686,10 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     values : all observed values; a missing one is unknown
     """
     repairs = {cause: CAUSES[cause].find_repair(values) for cause in causes}
-    wanted, why_wanted = choose_strategy(causes, values)
     brings_back = any(
         r.action in _BRINGS_BACK and r.target == values["worker"] for r in repairs.values()
     )
-    strategy, why = _fit_strategy(wanted, why_wanted, values, brings_back=brings_back)
+    strategy, why = choose_strategy(causes, values, brings_back=brings_back)
     forbidding = [cause for cause in causes if CAUSES[cause].strategy == "none"]
     others = [cause for cause in causes if cause not in forbidding]
     stopping = frozenset(cause for cause in others if CAUSES[cause].stops_labels)
@@ -683,135 +698,78 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     for cause in forbidding + others:
         texts = (_describe_repair(repairs[cause]), CAUSES[cause].then)
         repair_steps += [AdviceStep(text, frozenset([cause])) for text in texts if text]
-    move_steps = []
     # Without a finished label, a release would move nothing: a repair, if there is one, is enough.
     is_vain = bool(repair_steps) and strategy == "release" and values.get("waiting_finished") == 0
     # After a cause that forbids a release has ended, labels that another cause stopped still need a
     # release.
-    if (strategy != "none" and not is_vain) or (forbidding and stopping):
-        move_steps.append(AdviceStep(_STRATEGY_WORDS[strategy], stopping))
-    if strategy == "release":
-        steps += move_steps + repair_steps
-    else:
-        steps += repair_steps + move_steps
-    if values.get("doubtful") and not causes:
-        steps.append(AdviceStep(f"{_say_doubt(values)} ({_RUN})", frozenset()))
+    is_wanted = strategy != "none" and not is_vain
+    move = AdviceStep(_STRATEGY_WORDS[strategy], stopping)
+    move_steps = [move] if is_wanted or (forbidding and stopping) else []
+    steps += move_steps + repair_steps if strategy == "release" else repair_steps + move_steps
     if causes and all(_RUN not in step.words for step in steps):
         steps.append(AdviceStep(f"then measure again ({_RUN})", frozenset()))
-    repair = _choose_repair(repairs, values["worker"])
+    reasons = [
+        f"{cause}: {repair.person}" if repair.person else cause for cause, repair in repairs.items()
+    ]
+    actions = [repair for repair in repairs.values() if repair.target]
+    repair = actions[0] if actions else Repair("none", values["worker"])
     return Advice(
         causes=tuple(causes),
         strategy=strategy,
         why=why,
         action=repair.action,
         target=repair.target,
-        reason=repair.person,
+        reason="; ".join(reasons) or "no cause is supported: nothing to restart",
         steps=tuple(steps),
     )
 
 
-def _fit_strategy(
-    wanted: Strategy, why_wanted: str, values: Values, *, brings_back: bool
+def choose_strategy(
+    causes: Iterable[str], values: Values, *, brings_back: bool = True
 ) -> tuple[Strategy, str]:
-    """Return the strategy of 6.1, and why: the wanted one, or another if the worker would refuse.
+    """Choose what 6.1 does by the causes and by what waits, and say why: the first rule that holds.
 
     Parameters
     ----------
-    why_wanted : the reason for the wanted strategy
     brings_back : whether a repair of 6.2 brings the worker back first
-    """
-    # A worker that does not answer counts as running, too. The plan of its re-trigger then says
-    # that it does not answer.
-    if wanted != "retrigger":
-        return wanted, why_wanted
-    if values.get("worker_has_api") is False:
-        return "release", "there is no API that asks the worker"
-    if values.get("worker_paused") and not brings_back:
-        return "release", "the worker is paused, and would refuse"
-    return wanted, why_wanted
-
-
-def choose_strategy(  # noqa: PLR0911  # a return for each reason
-    causes: Iterable[str], values: Values
-) -> tuple[Strategy, str]:
-    """Choose a strategy for 6.1 by the causes and by what waits, and say why.
-
-    Whether the worker would refuse, such as while it is paused, is not considered here.
     """
     supported = set(causes)
     ordered = [cause for cause in CAUSES if cause in supported]
     forbidding = [cause for cause in ordered if CAUSES[cause].strategy == "none"]
-    if forbidding:
-        return "none", f"do not release: {CAUSES[forbidding[0]].words}; see 6.2"
-    if values.get("waiting_real") == 0:
-        return "none", "no real object waits"
+    forbidden = [CAUSES[cause].words for cause in forbidding]
     disabling = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
-    if disabling:
-        return "release", f"the worker cannot move labels: {', '.join(disabling)}"
-    if not supported and values.get("doubtful"):
-        return "none", _say_doubt(values)
     standstills = [cause for cause in ordered if cause in STANDSTILL]
-    if not standstills and values.get("overdue_real") == 0:
-        return "none", "no real object waits over the threshold, and nothing stops the worker"
-    has_api = values.get("worker_has_api") is not False
-    if standstills:
-        return _choose_after_repair(standstills, has_api=has_api)
-    carrier_causes = [cause for cause in ordered if cause in _CARRIER_CAUSES]
-    return _choose_with_worker(carrier_causes, values, has_api=has_api)
-
-
-def _say_doubt(values: Values) -> str:
-    """Say that causes that were found earlier are undecided now, and to measure again."""
-    return f"measure again: it is not known yet whether this is over: {values['doubtful']}"
-
-
-def _choose_after_repair(standstills: Sequence[str], *, has_api: bool) -> tuple[Strategy, str]:
-    """Choose what 6.1 does with a worker that can move labels only after 6.2 ends these causes."""
-    names = ", ".join(standstills)
-    if has_api:
-        return "retrigger", f"6.2 brings the worker back first ({names}); then ask it to run once"
-    return "none", f"the worker moves labels by itself after 6.2 brings it back: {names}"
-
-
-def _choose_with_worker(
-    carrier_causes: Sequence[str], values: Values, *, has_api: bool
-) -> tuple[Strategy, str]:
-    """Choose what 6.1 does with a worker that can move labels at once.
-
-    Parameters
-    ----------
-    carrier_causes : the supported causes that lie with the carrier
-    """
-    if carrier_causes and values.get("waiting_finished") == 0:
-        words = CAUSES[carrier_causes[0]].words
-        return "none", f"no finished object waits, and a re-trigger cannot end {words}: see 6.2"
-    if values.get("retrigger_moved_nothing"):
-        return "release", "the worker ran after a re-trigger, and moved nothing"
-    if has_api:
-        return "retrigger", "no cause is found that stops the worker: ask it to run once"
-    return "release", "no cause was found, and the worker has no API to run it again"
+    has_no_api = values.get("worker_has_api") is False
+    is_nothing_finished = values.get("waiting_finished") == 0
+    rules: list[tuple[object, Strategy, str]] = [
+        (forbidding, "none", f"do not release: {' and '.join(forbidden)}; see 6.2"),
+        (values.get("waiting_real") == 0, "none", "no real object waits"),
+        (disabling, "release", f"the worker cannot move labels: {', '.join(disabling)}"),
+        (
+            not standstills and values.get("overdue_real") == 0,
+            "none",
+            "no real object waits over the threshold, and nothing stops the worker",
+        ),
+        (standstills and has_no_api, "none", "6.2 brings the worker back; it moves by itself"),
+        (standstills, "retrigger", "6.2 brings the worker back first; then ask it to run once"),
+        (
+            supported.intersection(_CARRIER_CAUSES) and is_nothing_finished,
+            "none",
+            "no finished object waits, and a re-trigger cannot help the carrier: see 6.2",
+        ),
+        (values.get("retrigger_moved_nothing"), "release", "a re-trigger moved nothing"),
+        (has_no_api, "release", "no cause was found, and the worker has no API to run it again"),
+        (
+            values.get("worker_paused") and not brings_back,
+            "release",
+            "the worker is paused, and would refuse",
+        ),
+        (True, "retrigger", "no cause is found that stops the worker: ask it to run once"),
+    ]
+    return next((strategy, why) for holds, strategy, why in rules if holds)
 
 
 def _describe_repair(repair: Repair) -> str:
     """Say what a person does first, and then the action; without either, an empty text."""
     step = f"6.2 {repair.action} {repair.target} ({_RUN})" if repair.target else ""
     return ", then ".join(text for text in (repair.person, step) if text)
-
-
-def _choose_repair(repairs: Mapping[str, Repair], worker: str) -> Repair:
-    """Return the first repair that is an action of 6.2; else a repair with the action ``none``.
-
-    ``person`` of the returned repair is the reason for the action, and names the causes.
-    """
-    reasons = {
-        cause: f"{cause}: {repair.person}" if repair.person else str(cause)
-        for cause, repair in repairs.items()
-    }
-    for cause, repair in repairs.items():
-        if repair.target:
-            others = [other for other in repairs if other != cause]
-            also = f"; also supported: {', '.join(others)}" if others else ""
-            return repair._replace(person=f"{reasons[cause]}{also}")
-    return Repair(
-        "none", worker, "; ".join(reasons.values()) or "no cause is supported: nothing to restart"
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import NamedTuple
 
 from runbook_lib.errors import ClientError
@@ -36,7 +37,6 @@ PROBE_MAX_AGE = timedelta(hours=26)
 
 _MAX_POINTS = 200
 _MAX_LINES = 20
-_LISTING = "listing of the bucket"
 
 
 def is_drill(labels: Mapping[str, str]) -> bool:
@@ -71,32 +71,18 @@ def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sam
 
 
 def draw_line(name: str, samples: Sequence[Sample]) -> Line:
-    """Return a line of at most 200 points, including the newest.
+    """Return a line of at most 200 points, the newest among them.
 
-    A flat stretch keeps only its two ends. If there still are too many points, of each few in a row
-    only the highest is kept.
+    If there are more, of each few in a row only the highest is kept.
     """
     points = [(sample.at, round(sample.value, 4)) for sample in clean(samples)]
-    values = [value for _, value in points]
-    last = len(points) - 1
-    kept = []
-    for index, point in enumerate(points):
-        is_end = index in (0, last)
-        with_neighbours = values[index - 1 : index + 2]
-        is_flat = len(set(with_neighbours)) == 1
-        if is_end or not is_flat:
-            kept.append(point)
-    if len(kept) > _MAX_POINTS:
-        earlier, newest = kept[:-1], kept[-1]
+    if len(points) > _MAX_POINTS:
+        earlier, newest = points[:-1], points[-1]
         stride = math.ceil(len(earlier) / (_MAX_POINTS - 1))
         groups = [earlier[first : first + stride] for first in range(0, len(earlier), stride)]
-        kept = [max(group, key=_get_height) for group in groups]
-        kept.append(newest)
-    return Line(name=name, points=tuple(kept))
-
-
-def _get_height(point: tuple[datetime, float]) -> float:
-    return point[1]
+        points = [max(group, key=itemgetter(1)) for group in groups]
+        points.append(newest)
+    return Line(name=name, points=tuple(points))
 
 
 def draw_samples(inv: Investigation, selector: str, *, labels: Sequence[str]) -> tuple[Line, ...]:
@@ -109,9 +95,7 @@ def draw_samples(inv: Investigation, selector: str, *, labels: Sequence[str]) ->
     labels : the values of these labels are a line's name
     """
     found = inv.clients.prometheus.query_samples(selector, inv.window.total_seconds())
-    return tuple(
-        draw_line(_name_series(series, labels), series.samples) for series in found[:_MAX_LINES]
-    )
+    return _draw_all(found, labels, "")
 
 
 def read_lines(
@@ -122,21 +106,21 @@ def read_lines(
     Parameters
     ----------
     labels : the values of these labels are a line's name
-    name : the name of a line whose series has none of these labels; empty: the expression
+    name : the name of a line whose series has none of these labels
     """
     end = inv.now()
     start = end - inv.window
     step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
     found = inv.clients.prometheus.query_range(promql, start, end, step_s)
-    return tuple(
-        draw_line(_name_series(series, labels) or name or promql, series.samples)
-        for series in found[:_MAX_LINES]
-    )
+    return _draw_all(found, labels, name)
 
 
-def _name_series(series: Series, labels: Sequence[str]) -> str:
-    values = [series.labels.get(label, "") for label in labels]
-    return " ".join(values).strip()
+def _draw_all(found: Sequence[Series], labels: Sequence[str], name: str) -> tuple[Line, ...]:
+    lines = []
+    for series in found[:_MAX_LINES]:
+        values = [series.labels.get(label, "") for label in labels]
+        lines.append(draw_line(" ".join(values).strip() or name, series.samples))
+    return tuple(lines)
 
 
 class PanelShow(NamedTuple):
@@ -162,13 +146,6 @@ class PanelShow(NamedTuple):
     def total(self) -> float:
         """How many objects the panel shows now."""
         return sum(series.samples[-1].value for series in self.current)
-
-    @property
-    def words(self) -> str:
-        """What the panel shows now; if Grafana did not show the panel, what its query gives."""
-        if self.problem is None:
-            return f"the panel {PANEL_TITLE} shows {self.total:,.0f}"
-        return f"the query of the panel {PANEL_TITLE}, without Grafana, gives {self.total:,.0f}"
 
 
 def read_panel(inv: Investigation) -> PanelShow:
@@ -205,4 +182,4 @@ def read_panel(inv: Investigation) -> PanelShow:
 
 def draw_listing(at: datetime, count: int) -> Line:
     """Return the number of listed objects as a line of one point, for the plot of the panel."""
-    return Line(name=_LISTING, points=((at, float(count)),))
+    return Line(name="listing of the bucket", points=((at, float(count)),))
