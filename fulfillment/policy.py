@@ -17,7 +17,6 @@ from runbook_lib.model import (
     ClearTime,
     Event,
     Finding,
-    Reading,
     Role,
     Status,
     Verdict,
@@ -26,14 +25,14 @@ from runbook_lib.model import (
 )
 from runbook_lib.policy import Impact, Judgement, NextStep, Policy, clip_target
 from runbook_lib.record import entries, folds
-from runbook_lib.record.actions import ActionRecord
+from runbook_lib.record.actions import ActionRecord, group_actions
 from runbook_lib.record.entries import Entry
-from runbook_lib.record.view import JournalView, get_number, to_number
+from runbook_lib.record.view import JournalView, to_number
 from runbook_lib.show.text import count_of
 
 from .analysis.causes import CAUSES, Cause, Observation, collect_observations, diagnose
 from .convert import convert, convert_action
-from .outcome import Backlog, Uploads
+from .outcome import Uploads
 from .quantities import QUANTITIES, Quantity
 
 #: The number of the section that diagnoses.
@@ -118,7 +117,7 @@ _COUNTS = ("moved", "created", "removed")
 class FulfillmentPolicy(Policy):
     """The policy of the fulfilment backlog runbook."""
 
-    impact_heading = "Labels and orders"
+    impact_heading = "Orders held back"
     first_step = NextStep("02_signals_detection", "Is there an incident? Read the signals.")
 
     def judge(
@@ -246,30 +245,19 @@ class FulfillmentPolicy(Policy):
         return super().list_advice(journal, now=now)
 
     def compute_impact(self, journal: JournalView) -> Impact:
-        """Return how many labels and orders the incident was about, the longest wait, and tickets.
-
-        An order without any label counts as one label that is missing.
-        """
+        """Return how many orders the incident held back, and what was late and released."""
         counts = count_affected(journal)
         details = []
+        if counts.late_files:
+            details.append(f"{count_of(counts.late_files, 'file')} late at one look")
         if counts.released:
-            details.append(f"{counts.released:,} released by move")
-        if counts.waiting:
-            details.append(f"{counts.waiting:,} waiting at {counts.counted_at:%H:%M:%SZ}")
-        if counts.late_orders:
-            details.append(f"{count_of(counts.late_orders, 'late order')} at one look")
-        if counts.unserved:
-            orders = count_of(counts.unserved, "order")
-            details.append(f"{orders} without any label at one look, each counted as one label")
+            details.append(f"{count_of(counts.released, 'file')} released by move")
         if counts.longest_minutes:
-            text = f"longest wait seen {counts.longest_minutes:.1f} min"
-            if any(r.observations.get("listed_longest_is_backdated") for r in journal.readings):
-                text += ", by a pending-since from before the label was written"
-            details.append(text)
+            details.append(f"longest wait {counts.longest_minutes:.1f} min")
         tickets = journal.tickets()
         if tickets:
             details.append(count_of(len(tickets), "ticket"))
-        return Impact(counts.affected, tuple(details))
+        return Impact(counts.orders, tuple(details))
 
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
         """Return what stands beside the verdict in the report's title."""
@@ -405,189 +393,61 @@ def _explain(
 
 
 class Affected(NamedTuple):
-    """How many labels and orders an incident was about; None where no reading counted.
+    """What an incident held back.
 
     Attributes
     ----------
-    labels : the highest count at one look, and at least the labels released. A look at which a
-        label is late, or more wait than usual, counts the labels that wait and those released
-        before. A look that could not compare, and came after the first sign of the cause, counts
-        the larger of both numbers. Other looks do not count. If the lag was too long, the highest
-        backlog of the timeline counts, too
-    waiting : labels at the last listing of section 2
-    released : labels moved by releases, less those that were taken back. ``labels`` may be higher,
-        since a label that was taken back counts there
-    late_orders : the highest count at one look, of orders that waited too long
-    unserved : the highest count at one look, of orders without any label
-    longest_minutes : the longest that a label, or an order without one, was seen to wait
-    affected : the highest count at one look, of ``labels`` plus orders that have none. ``labels``
-        and ``unserved`` are not added up, since such an order gets its label later
-    counted_at : when ``waiting`` was counted
+    orders : how many orders had a file that waited too long, or no label; None: not known
+    late_files : how many files waited too long at one look, at most
+    released : files that releases moved, without those that were taken back
+    longest_minutes : the longest that a late file, or an order without a label, was seen to wait
     """
 
-    labels: int | None
-    waiting: int | None
+    orders: int | None
+    late_files: int
     released: int
-    late_orders: int | None
-    unserved: int | None = None
-    longest_minutes: float | None = None
-    affected: int | None = None
-    counted_at: datetime | None = None
+    longest_minutes: float | None
 
 
 def count_affected(journal: JournalView) -> Affected:
-    """Return how many labels and orders an incident was about, by listings and releases.
-
-    Section 2 counts what waits. A listing of another section counts, too, as a look at labels.
-    """
-    began = _find_stop(journal)
-    backlog = [r for r in journal.readings if r.role is Role.BACKLOG]
-    listings = [r for r in journal.readings if "listed" in r.observations]
-    counted = [r for r in backlog if isinstance(r.value, int | float)]
-    looks = [r for r in (*backlog, *listings) if _shows_stop(r, began)]
-    late_orders = [r.orders for r in backlog if r.orders is not None]
-    unserved = [r.unserved for r in backlog if r.unserved is not None]
-    waits = _list_highest(journal, "lag")
-    # If the lag was never too long, a high backlog was only much traffic.
-    highest = _list_highest(journal, "backlog") if waits else []
-    listed_waits = [to_number(r.observations.get("listed_longest_minutes")) for r in looks]
-    waits += [minutes for minutes in listed_waits if minutes is not None]
-    for reading in backlog:
-        if reading.longest_minutes and (reading.unserved or _shows_stop(reading, began)):
+    """Return what an incident held back: the union of the orders that any look saw late."""
+    orders: set[str] = set()
+    late_files = 0
+    waits = _list_late_lags(journal)
+    for reading in journal.readings:
+        seen = reading.observations
+        held_back = [*(seen.get("late_orders") or ()), *(seen.get("unserved_orders") or ())]
+        orders.update(held_back)
+        late_files = max(late_files, int(to_number(seen.get("listed_late")) or 0))
+        if held_back and reading.longest_minutes:
             waits.append(reading.longest_minutes)
-    history = _list_released(journal)
-    released = history[-1].released if history else 0
-    labels = None
-    if counted or listings or history:
-        at_once = [_count_at_once(r, _find_released(history, r.seq)) for r in looks]
-        labels = int(max([0, *at_once, *highest, *(point.released for point in history)]))
-    # An order without any label counts as one label that is missing.
-    affected = labels
-    for reading in backlog:
-        if reading.unserved:
-            with_label = _find_released(history, reading.seq)
-            # In usual traffic, the labels that wait do not count.
-            if _shows_stop(reading, began):
-                with_label = _count_at_once(reading, with_label)
-            affected = max(affected or 0, with_label + reading.unserved)
-    if not labels and not unserved and _had_no_uploads(journal):
-        # Orders without a label were not counted, so 0 would be wrong.
-        labels = None
-        affected = None
+    # Journals of the version before have numbers, and no ids.
+    counts = [reading.orders for reading in journal.readings if reading.orders is not None]
+    is_uncounted = not counts or bool(waits) or _had_no_uploads(journal)
+    number = max([len(orders), *counts])
+    actions = [a for a in group_actions(journal.actions) if a.first.action == "release"]
+    released = [_count_changed(action) or 0 for action in actions if not action.is_taken_back]
     return Affected(
-        labels=labels,
-        waiting=int(get_number(counted[-1])) if counted else None,
-        counted_at=_find_listed_at(counted[-1]) if counted else None,
-        released=released,
-        late_orders=max(late_orders, default=None),
-        unserved=max(unserved, default=None),
+        orders=None if number == 0 and is_uncounted else number,
+        late_files=late_files,
+        released=sum(released),
         longest_minutes=max(waits, default=None),
-        affected=affected,
     )
 
 
-def _find_listed_at(reading: Reading) -> datetime:
-    """Return when a reading listed what waits: it may have watched late labels for seconds."""
-    listed_at = reading.observations.get("listed_at")
-    return parse_time(str(listed_at)) if listed_at else reading.observed_at
-
-
-def _find_stop(journal: JournalView) -> datetime | None:
-    """Return when the first sign was seen of a cause that stops labels; None without one."""
-    stopping = {name for name, record in CAUSES.items() if record.stops_labels}
-    causes = [cause for cause in POLICY.list_causes(journal) if cause.name in stopping]
-    return min((cause.first_seen for cause in causes if cause.first_seen), default=None)
-
-
-def _list_highest(journal: JournalView, kind: str) -> list[float]:
-    """Return the lags or backlogs that the timeline's events name since the trouble began."""
+def _list_late_lags(journal: JournalView) -> list[float]:
+    """Return the peaks of the lag that the timeline's events name since the trouble began."""
     since = journal.since()
     events: list[Event] = []
     for reading in journal.readings:
         events += reading.events
-    return [e.value for e in events if since and e.kind == kind and e.value and e.at >= since]
-
-
-def _count_at_once(reading: Reading, released: int) -> int:
-    """Return how many labels an incident was about, as one look or listing saw it.
-
-    ``released`` were moved before that look.
-    """
-    waiting = int(to_number(reading.observations.get("listed", reading.value)) or 0)
-    if _shows_stop(reading, None):
-        return waiting + released
-    # The look could not compare. What waits may be usual traffic, so it is not added.
-    return max(waiting, released)
-
-
-def _shows_late(reading: Reading) -> bool:
-    """Tell whether a look or a listing saw a label that waits too long."""
-    return bool(reading.observations.get("listed_late", reading.status is Status.BREACH))
-
-
-def _shows_stop(reading: Reading, began: datetime | None) -> bool:
-    """Tell whether a look or a listing saw labels wait for another reason than the usual traffic.
-
-    It did if a label is late, or more labels wait than usual. A look of 2.3 that could not compare
-    counts as such a look if it came after the first sign of the cause, ``began``.
-    """
-    comparison = reading.observations.get("waiting")
-    if _shows_late(reading) or comparison == Backlog.ABOVE:
-        return True
-    could_not_compare = reading.role is Role.BACKLOG and comparison is None
-    return could_not_compare and began is not None and reading.observed_at >= began
+    return [e.value for e in events if since and e.kind == "lag" and e.value and e.at >= since]
 
 
 def _had_no_uploads(journal: JournalView) -> bool:
     """Tell whether any reading of the incident says that uploads failed, or that none came."""
     uploads = [reading.observations.get("uploads") for reading in journal.readings]
     return Uploads.FAILING in uploads or Uploads.NONE in uploads
-
-
-class _ReleasedSoFar(NamedTuple):
-    """How many labels were released, less those taken back, up to an entry of the journal."""
-
-    seq: int
-    released: int
-
-
-def _list_released(journal: JournalView) -> list[_ReleasedSoFar]:
-    """Count the labels that were released, after each action whose result counts them.
-
-    Several runs of one plan count once, with the highest count: a later run of a release does not
-    count what was taken back meanwhile.
-    """
-    kinds: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    history = []
-    for action in journal.actions:
-        plan = str(action.result.get("plan"))
-        kinds.setdefault(plan, action.action)
-        count = action.result.get("moved")
-        if not isinstance(count, int):
-            continue
-        counts[plan] = max(count, counts.get(plan, 0))
-        if kinds[plan] == "undo":
-            # A release that was cut off has no count: it moved what its undos took back.
-            undone_plan = plan.rpartition("-undo")[0]
-            undos = [other for other in counts if other.startswith(f"{undone_plan}-undo")]
-            if undone_plan in kinds:
-                by_undos = sum(counts[undo] for undo in undos)
-                counts[undone_plan] = max(by_undos, counts.get(undone_plan, 0))
-        released = _sum_of(counts, kinds, "release") - _sum_of(counts, kinds, "undo")
-        history.append(_ReleasedSoFar(action.seq, released))
-    return history
-
-
-def _find_released(history: Sequence[_ReleasedSoFar], seq: int) -> int:
-    """Return how many labels had been released before an entry of the journal; 0: none."""
-    earlier = [point.released for point in history if point.seq < seq]
-    return earlier[-1] if earlier else 0
-
-
-def _sum_of(counts: Mapping[str, int], kinds: Mapping[str, str], kind: str) -> int:
-    """Add up the counts of the plans of one kind."""
-    return sum(count for plan, count in counts.items() if kinds[plan] == kind)
 
 
 def _count_changed(action: ActionRecord) -> int | None:

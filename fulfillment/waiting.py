@@ -130,7 +130,6 @@ class Waiting:
         return {
             "listed": len(self.real),
             "listed_late": len(self.overdue),
-            "listed_longest_minutes": round(self.longest_minutes, 1),
         }
 
     def describe(self) -> str:

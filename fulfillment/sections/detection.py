@@ -283,12 +283,17 @@ def _compare_panel(inv: Investigation) -> Outcome:
 def read_backlog_objects(inv: Investigation) -> Outcome:
     """Count what waits. A single real object over the lag threshold is a breach."""
     waiting, outcome, reason = _read_backlog(inv, "objects")
+    # A label of an unknown order counts as one order.
+    late_orders = {label.order_id or label.info.key for label in waiting.overdue}
+    outcome.orders = len(late_orders)
+    outcome.observations["late_orders"] = sorted(late_orders)
     unserved = _read_unserved(inv, waiting)
     if unserved is not None:
-        outcome.unserved = unserved.orders
+        outcome.unserved = len(unserved.orders)
+        outcome.observations["unserved_orders"] = unserved.orders
         longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes)
         outcome.longest_minutes = round(longest_minutes, 1)
-        reason += f"; {count_of(unserved.orders, 'order')} without any label"
+        reason += f"; {count_of(len(unserved.orders), 'order')} without any label"
     if waiting.overdue:
         return outcome.breach(reason)
     if may_compare(inv):
@@ -325,8 +330,6 @@ def _read_backlog(inv: Investigation, unit: _Unit) -> tuple[Waiting, Outcome, st
         rows=waiting.rows(50),
         plot=plot,
         since=waiting.since,
-        # A label of an unknown order counts as one order.
-        orders=len({label.order_id or label.info.key for label in waiting.overdue}),
         longest_minutes=round(waiting.longest_minutes, 1),
         first_seen={Cause.SYNTHETIC: min(synthetic_since)} if synthetic_since else {},
         observations={

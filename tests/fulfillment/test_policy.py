@@ -300,42 +300,6 @@ def test_a_reading_from_before_the_last_change_says_nothing_of_now(tell: Teller)
     assert re.search(r"2\.3 was read at [\d:]+Z, which is too old", judgement.reason)
 
 
-def test_a_wait_that_began_before_the_label_was_written_says_so(tell: Teller) -> None:
-    words = "by a pending-since from before the label was written"
-    tell.read("2.3", "backlog objects", "breach", value=1, longest_minutes=37.0)
-    assert words not in str(POLICY.compute_impact(tell.incident.journal.view()))
-    more = {"listed": 1, "listed_late": 1, "listed_longest_is_backdated": True}
-    tell.read("2.3", "backlog objects", "breach", value=1, longest_minutes=37.0, observations=more)
-    assert words in str(POLICY.compute_impact(tell.incident.journal.view()))
-
-
-def test_what_waited_and_what_was_released_do_not_contradict_each_other(tell: Teller) -> None:
-    assert count_affected(view_of(tell)) == Affected(None, None, 0, None)
-    assert str(POLICY.compute_impact(view_of(tell))) == "not counted"
-    tell.start("02_signals_detection", ticket_id="t-1")
-    tell.read("2.3", "backlog", "breach", value=270, orders=130)
-    for plan, moved in (("rel-1", 100), ("rel-1", 264), ("rel-2", 30)):  # rel-1 was resumed
-        tell.act(ActionPhase.APPLIED, result={"plan": plan, "moved": moved})
-    tell.read("2.3", "backlog", "ok", value=1, orders=0)
-    tell.read("2.5", "ticket", "ok", ticket="t-2")
-    counted = view_of(tell).readings[-2].observed_at
-    expected = Affected(294, 1, 294, 130, affected=294, counted_at=counted)
-    assert count_affected(view_of(tell)) == expected
-    assert view_of(tell).tickets() == ("t-1", "t-2")
-    impact = POLICY.compute_impact(view_of(tell))
-    assert impact.affected == 294
-    waiting = f"1 waiting at {counted:%H:%M:%SZ}"
-    for count in ("294 affected", "294 released", waiting, "130 late orders", "2 tickets"):
-        assert count in str(impact)
-
-
-def test_what_waits_is_dated_by_its_listing(tell: Teller) -> None:
-    listed_at = format_time(tell.clock.at - timedelta(seconds=4))
-    listed = {"listed": 5, "listed_late": 5, "listed_at": listed_at}
-    tell.read("2.3", "backlog", "breach", value=5, observations=listed)
-    assert f"5 waiting at {listed_at[11:19]}Z" in str(POLICY.compute_impact(view_of(tell)))
-
-
 @pytest.mark.parametrize("acted_first", [True, False])
 def test_a_change_after_the_end_is_not_told_as_what_ended_it(
     tell: Teller, *, acted_first: bool
@@ -351,101 +315,46 @@ def test_a_change_after_the_end_is_not_told_as_what_ended_it(
     assert ("after the trouble had ended" in judgement.reason) is not acted_first
 
 
-def test_what_was_taken_back_was_affected_and_not_released(tell: Teller) -> None:
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 7})
-    tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-1-undo", "moved": 7})
-    affected = count_affected(view_of(tell))
-    assert (affected.labels, affected.released) == (7, 0)
+def see(tell: Teller, *late: str, unserved: tuple[str, ...] = (), minutes: float = 12) -> None:
+    """Tell of a listing with late orders, two files each."""
+    seen = {"late_orders": late, "unserved_orders": unserved, "listed_late": 2 * len(late)}
+    status = "breach" if late else "ok"
+    tell.read(
+        "2.3", "backlog", status, value=9, orders=len(late), longest_minutes=minutes,
+        observations=seen,
+    )  # fmt: skip
 
 
-def test_an_order_that_got_its_label_later_is_counted_once(tell: Teller) -> None:
-    tell.read("2.3", "backlog", "breach", value=700, unserved=4)
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 700})
-    tell.read("2.3", "backlog", "ok", value=0, unserved=272)
-    assert POLICY.compute_impact(view_of(tell)).affected == 972
-    tell.read("2.3", "backlog", "breach", value=481, unserved=0)
-    assert POLICY.compute_impact(view_of(tell)).affected == 1181
+def test_the_impact_is_the_union_of_the_orders_that_any_look_saw_late(tell: Teller) -> None:
+    assert count_affected(view_of(tell)) == Affected(None, 0, 0, None)
+    assert str(POLICY.compute_impact(view_of(tell))) == "not counted"
+    tell.start("02_signals_detection", ticket_id="t-1")
+    see(tell, "1", "2", "3", minutes=25)
+    see(tell, "3", "4", unserved=("5",))
+    for plan, moved in (("rel-1", 100), ("rel-1", 264)):  # rel-1 was resumed
+        tell.act(ActionPhase.APPLIED, result={"plan": plan, "moved": moved})
+    see(tell)
+    assert count_affected(view_of(tell)) == Affected(5, 6, 264, 25)
+    impact = str(POLICY.compute_impact(view_of(tell)))
+    for words in ("5 affected", "6 files late", "264 files released", "25.0 min", "1 ticket"):
+        assert words in impact
+    tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-1-undo", "moved": 264})
+    assert count_affected(view_of(tell)).released == 0
 
 
-def test_what_waits_late_beside_what_was_released_is_affected_too(tell: Teller) -> None:
-    tell.read("2.3", "backlog", "breach", value=600)
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 200})
-    tell.read("2.3", "backlog", "breach", value=430)
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-2", "moved": 430})
-    tell.read("2.3", "backlog", "ok", value=9)
-    affected = count_affected(view_of(tell))
-    assert (affected.labels, affected.released, affected.waiting) == (630, 630, 9)
-
-
-def test_more_than_usual_beside_what_was_released_is_affected_too(tell: Teller) -> None:
-    tell.read("2.3", "backlog", "breach", value=840)
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 840})
-    above = {"listed": 62, "listed_late": 0, "waiting": "above"}
-    tell.read("6.5", "recovery", "breach", value=0.3, observations=above)
-    assert count_affected(view_of(tell)).affected == 902
-    late = {"listed": 84, "listed_late": 6}
-    tell.read("2.3", "backlog", "breach", value=84, observations=late)
-    assert count_affected(view_of(tell)).affected == 924
-
-
-def test_a_later_listing_that_saw_more_counts_and_what_was_released_counts_once(
-    tell: Teller,
-) -> None:
-    tell.read("2.3", "backlog", "breach", value=28)
-    more = {"listed": 32, "listed_late": 12, "listed_longest_minutes": 36.7}
-    tell.read("3.4", "impact", "ok", value=10, observations=more)
-    affected = count_affected(view_of(tell))
-    assert (affected.affected, affected.waiting, affected.longest_minutes) == (32, 28, 36.7)
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 12})
-    usual = {"listed": 30, "listed_late": 0}
-    tell.read("6.5", "recovery", "breach", value=0.3, observations=usual)
-    assert count_affected(view_of(tell)).affected == 32
-    late = {"listed": 22, "listed_late": 1}
-    tell.read("3.2", "impact", "breach", value=11, observations=late)
-    assert count_affected(view_of(tell)).affected == 34
-
-
-def test_what_waits_as_usual_is_not_affected(tell: Teller) -> None:
-    usual = {"waiting": "usual", "listed": 2, "listed_late": 0, "listed_longest_minutes": 0.2}
-    tell.read("2.3", "backlog", "ok", value=2, longest_minutes=0.2)  # before any trouble
-    tell.read("2.1", "lag", "breach", value=0, alerts=FIRING)
-    tell.read("2.3", "backlog", "ok", value=2, longest_minutes=0.2, observations=usual)
-    tell.read("3.4", "impact", "ok", value=2, observations={**usual, "waiting": None})
-    affected = count_affected(view_of(tell))
-    assert (affected.affected, affected.waiting, affected.longest_minutes) == (0, 2, None)
-
-    above = {**usual, "waiting": "above", "listed": 9}
-    tell.read("2.3", "backlog", "ok", value=9, longest_minutes=0.4, observations=above)
-    affected = count_affected(view_of(tell))
-    assert (affected.affected, affected.longest_minutes) == (9, 0.4)
-
-
-@pytest.mark.parametrize(("cause", "count"), [("pipeline_paused", 3), ("clock_skew", 0)])
-def test_what_waits_since_a_cause_stopped_it_is_affected_before_it_is_late(
-    tell: Teller, cause: str, count: int
-) -> None:
-    seen = finding(cause).model_copy(update={"first_seen": tell.clock.at})
-    tell.read("2.3", "backlog", "ok", value=3, longest_minutes=1.5)
-    diagnose(tell, seen)
-    assert count_affected(view_of(tell)).affected == count
-
-
-def test_what_only_the_metrics_saw_late_is_affected(tell: Teller) -> None:
-    def happen(kind: str, minutes: float, value: float) -> Event:
-        at = tell.clock.at + timedelta(minutes=minutes)
-        return Event(at, kind, f"{kind} reaches {value}", "prometheus", value)
-
-    before = [happen("lag", -30, 99), happen("backlog", -30, 999)]
-    during = [happen("lag", 1, 36.3), happen("backlog", 1, 22)]
+def test_no_late_order_is_none_affected_unless_nobody_listed_it(tell: Teller) -> None:
+    see(tell)
+    assert count_affected(view_of(tell)).orders == 0
+    at = tell.clock.at + timedelta(minutes=1)
+    peak = Event(at, "lag", "lag reaches 36.3", "prometheus", 36.3)
     tell.read("2.1", "lag", "breach", value=0)
-    tell.clock.at += timedelta(minutes=2)
-    usual = {"waiting": "usual"}
-    tell.read("2.3", "backlog", "ok", value=0, unserved=10, longest_minutes=0.2, observations=usual)
-    tell.read("5.1", "worker", "ok", events=before)
-    assert count_affected(view_of(tell)).affected == 10
-    tell.read("5.1", "worker", "ok", events=[*before, *during])
-    affected = count_affected(view_of(tell))
-    assert (affected.labels, affected.affected, affected.longest_minutes) == (22, 22, 36.3)
+    tell.read("5.1", "worker", "ok", events=[peak])
+    assert count_affected(view_of(tell)) == Affected(None, 0, 0, 36.3)
+
+
+def test_a_journal_of_the_version_before_has_numbers(tell: Teller) -> None:
+    tell.read("2.3", "backlog", "breach", value=270, orders=130)
+    assert count_affected(view_of(tell)).orders == 130
 
 
 def test_a_second_approval_that_is_refused_changes_nothing_about_an_action(tell: Teller) -> None:
@@ -457,22 +366,6 @@ def test_a_second_approval_that_is_refused_changes_nothing_about_an_action(tell:
     (after,) = list_records(tell)
     assert after == before
     assert after.last.phase is ActionPhase.VERIFIED
-
-
-def test_a_release_that_is_resumed_while_it_is_taken_back_keeps_its_count(tell: Teller) -> None:
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 634})
-    tell.act(ActionPhase.APPLIED, action="resume", result={"plan": "rel-1", "moved": 457})
-    tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-1-undo", "moved": 621})
-    assert count_affected(view_of(tell)).released == 13
-
-
-def test_a_cut_off_release_that_was_taken_back_takes_nothing_from_the_others(tell: Teller) -> None:
-    tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 7})
-    tell.act(ActionPhase.FAILED, result={"plan": "rel-2"})
-    tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-2-undo", "moved": 3})
-    assert count_affected(view_of(tell)).released == 7
-    tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-2-undo-2", "moved": 2})
-    assert count_affected(view_of(tell)).released == 7
 
 
 def cut_off_and_release_the_rest(tell: Teller) -> None:
