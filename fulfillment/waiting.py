@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from objectmove.bucket import Seen
 from objectmove.plan import PlanRow
-from objectmove.planning import Judge, Judgement
+from objectmove.planning import Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import Json
@@ -38,8 +38,6 @@ from .settings import ORDER_ID_IN_KEY, Settings, is_nested
 Origin = Literal["real", "synthetic"]
 
 _CHUNK = 500
-#: How often a label that was just written is looked at again, a second apart.
-_LOOKS_AGAIN = 4
 _JUST_WRITTEN = timedelta(seconds=10)
 _RECENT = timedelta(seconds=30)
 _QUESTIONS_AT_A_TIME = 8
@@ -222,8 +220,7 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     """List what waits under some prefixes (default: those of ``list_prefixes``), with metadata.
 
     The label of a late order is over the lag threshold when it arrives, and leaves within seconds.
-    So an object over the threshold that was written less than 10 s ago counts only if it is still
-    there 4 s later.
+    So a real object that was written less than 10 s ago waits since then.
 
     Raises
     ------
@@ -238,28 +235,13 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     now = inv.now()
     labels: list[Label] = []
     for prefix in prefixes or list_prefixes(settings):
-        listed = iter_with_metadata(inv.clients.store, prefix)
-        labels += [read_label(info, settings, now) for info in listed]
-    limit_minutes = settings.lag_threshold_minutes
-    overdue = Waiting(labels, limit_minutes).overdue
-    just_written = {
-        label.info.key for label in overdue if now - label.info.last_modified < _JUST_WRITTEN
-    }
-    gone = _find_leaving(inv, just_written)
-    return Waiting([label for label in labels if label.info.key not in gone], limit_minutes)
-
-
-def _find_leaving(inv: Investigation, keys: set[str]) -> set[str]:
-    """Watch objects for 4 s, and return the keys of those that leave."""
-    gone: set[str] = set()
-    for _ in range(_LOOKS_AGAIN):
-        remaining = sorted(keys - gone)
-        if not remaining:
-            break
-        inv.sleep(1.0)
-        looks = inv.clients.store.look(remaining)
-        gone |= {key for key, info in looks.items() if info is None}
-    return gone
+        for info in iter_with_metadata(inv.clients.store, prefix):
+            label = read_label(info, settings, now)
+            if label.origin == "real" and now - info.last_modified < _JUST_WRITTEN:
+                start = AgeStart(info.last_modified, "last-modified")
+                label = label._replace(start=start, minutes=compute_lag_minutes([start], now))
+            labels.append(label)
+    return Waiting(labels, settings.lag_threshold_minutes)
 
 
 def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
@@ -307,60 +289,39 @@ def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> 
     return text if text.isprintable() and len(text) <= _MAX_ID_CHARS else ""
 
 
-def make_judge(
-    settings: Settings,
-    fulfillment_client: FulfillmentClient,
-    *,
-    now: datetime,
-    only_orders: frozenset[str] | None = None,
-    older_than_s: float | None = None,
-) -> Judge:
-    """Return the judge of waiting objects: may they move, and since when do they wait?
-
-    Parameters
-    ----------
-    now : the plan's time; decides what lies in the future, and what is too young
-    only_orders : a drill's own orders; labels of others are ``not_of_this_drill``; None: no drill
-    older_than_s : a label that has waited less long is ``too_young``; None: none is
-
-    Returns
-    -------
-    Judge
-        Reasons, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id`` (only where
-        shipments say what is finished), ``not_of_this_drill``, ``too_young``, ``incomplete`` (by
-        metadata), ``not_wanted`` (by shipments). Facts: ``order_id``, ``age_source``; where
-        ``pending-since`` was ignored, ``pending_since`` with the reason; where shipments decide,
-        ``status`` and ``tracking_number`` of each shipment that wants the label.
-
-        The judge raises ``SafetyError`` when ``LABEL_FINISHED=shipment`` and fulfillment-service
-        cannot say.
-
-    Notes
-    -----
-    Only reads. Asks for the shipments of each order once, and only if nothing else excludes a label
-    of the order.
-    """
-    return _Judge(settings, fulfillment_client, now, only_orders, older_than_s or 0.0)
-
-
 @dataclass
-class _Judge:
-    """Judges waiting objects; see ``make_judge``.
+class LabelJudge:
+    """Judges waiting objects: may they move, and since when do they wait? Only reads.
+
+    A judgement has a reason, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id``
+    (only where shipments say what is finished), ``not_of_this_drill``, ``too_young``,
+    ``incomplete`` (by metadata), ``not_wanted`` (by shipments). Facts: ``order_id``,
+    ``age_source``; where ``pending-since`` was ignored, ``pending_since`` with the reason; where
+    shipments decide, ``status`` and ``tracking_number`` of each shipment that wants the label.
 
     Attributes
     ----------
+    now : the plan's time; decides what lies in the future, and what is too young
+    only_orders : a drill's own orders; labels of others are ``not_of_this_drill``; None: no drill
+    older_than_s : a label that has waited less long is ``too_young``
     wanted : for each order that was asked for, its shipments that want their label
     """
 
     settings: Settings
     client: FulfillmentClient
     now: datetime
-    only_orders: frozenset[str] | None
-    older_than_s: float
+    only_orders: frozenset[str] | None = None
+    older_than_s: float = 0.0
     wanted: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
-        """Judge some objects, in their order; ask for orders that were not asked for yet."""
+        """Judge some objects, in their order; ask for orders that were not asked for yet.
+
+        Raises
+        ------
+        SafetyError
+            When ``LABEL_FINISHED=shipment`` and fulfillment-service cannot say.
+        """
         judgements = [self._judge_one(info) for info in objects]
         if not self._is_decided_by_shipments:
             return judgements

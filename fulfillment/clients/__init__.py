@@ -16,7 +16,6 @@ from runbook_lib.http import HttpClient
 
 from ..settings import HTTP_SYSTEMS, Settings
 from . import http_systems as http
-from .dashboards import InstalledDashboards
 from .object_store import ObjectStore, connect_bucket
 from .services import CommandServices, ServicesClient, ServiceSwitch, connect_services
 
@@ -34,8 +33,6 @@ class Clients:
     ----------
     prometheus, alertmanager, grafana, support, fulfillment, pipeline, probe, notifications
         The systems that are asked over HTTP; ``settings.HTTP_SYSTEMS`` names them all.
-    dashboards
-        The dashboards that the installed add-ons bring.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -43,7 +40,6 @@ class Clients:
         self.prometheus = http.PrometheusClient.connect(settings)
         self.alertmanager = http.AlertmanagerClient.connect(settings)
         self.grafana = http.GrafanaClient.connect(settings)
-        self.dashboards = InstalledDashboards()
         self.support = http.SupportClient.connect(settings)
         self.fulfillment = http.FulfillmentClient.connect(settings)
         self.pipeline = http.PipelineClient(

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from runbook_lib.errors import NotConfiguredError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, Dtype
 from runbook_lib.model import (
     ActionPhase,
@@ -230,44 +229,36 @@ def _say_labels(labels: Mapping[str, str], separator: str = " ") -> str:
     "Grafana panel Fulfillment backlog",
     name=f"panel {PANEL_TITLE}",
     role=Role.SYMPTOM,
-    source=f"$grafana_url: dashboard {DASHBOARD_UID}, else the same dashboard as code",
+    source=f"$grafana_url: dashboard {DASHBOARD_UID}",
     unit="objects",
 )
 def _compare_panel(inv: Investigation) -> Outcome:
     """Send the panel's queries to Prometheus, and compare the answers with a listing.
 
-    Without Grafana the queries are those of the dashboard as code. If the queries give no number,
-    the step is left out without Grafana, and unknown with it. It is also unknown if Grafana is
-    configured, but does not show the panel.
+    Left out without Grafana; unknown if the queries give no number.
     """
     show = read_panel(inv)
-    waiting, list_error = attempt(lambda: recall_waiting(inv))
+    waiting, error = attempt(lambda: recall_waiting(inv))
     rows: list[dict[str, Json]] = []
     for series in show.current:
         name = _say_labels(series.labels) or PANEL_TITLE
         rows.append({"series": name, "value": series.samples[-1].value})
     lines = show.lines
-    listed = f"the bucket could not be listed: {list_error}"
+    listed = f"the bucket could not be listed: {error}"
     if waiting is not None:
         count = len(waiting.objects)
         lines += (draw_listing(inv.now(), count),)
         listed = f"the listing counts {count:,}"
     outcome = Outcome(
-        source=show.source,
+        source=show.panel.link,
         rows=rows[:_MAX_ROWS],
-        facts={"queries": list(show.queries)},
+        facts={"queries": list(show.panel.expressions)},
         plot=Plot(title=f"Panel {PANEL_TITLE}, beside the listing", unit="objects", lines=lines),
     )
-    has_no_grafana = isinstance(show.problem, NotConfiguredError)
-    if not rows and has_no_grafana:
-        return outcome.left_out(f"{show.problem}; Prometheus has no series for the panel")
     if not rows:
         return outcome.unknown("Prometheus has no series for the panel")
-    outcome.value = show.total
-    reason = f"the panel's query gives {show.total:,.0f}, {listed}"
-    if show.problem and not has_no_grafana:
-        return outcome.unknown(f"Grafana does not show the panel: {show.problem}; {reason}")
-    return outcome.ok(reason)
+    outcome.value = sum(row["value"] for row in rows)
+    return outcome.ok(f"the panel shows {outcome.value:,.0f}, {listed}")
 
 
 @step(

@@ -42,7 +42,6 @@ from .timeline import build_timeline, read_events
 from .worker_metrics import (
     WorkerMetrics,
     count_flow,
-    draw_throughput,
     is_catching_up,
     observe_reasons,
     read_worker_log,
@@ -449,7 +448,6 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     outcome = model.Outcome(
         value="paused" if dag.is_paused else newest,
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
-        plot=draw_throughput(inv),
         facts=flow or {},
         first_seen=_drop_unknown(first_signs),
         events=events,

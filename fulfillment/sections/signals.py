@@ -11,12 +11,10 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import NamedTuple
 
-from runbook_lib.errors import ClientError
 from runbook_lib.model import AlertState, Line
-from runbook_lib.section import attempt
 
 from ..analysis.samples import Sample, clean
-from ..clients.http_systems import Alert, Series
+from ..clients.http_systems import Alert, Panel, Series
 from ..convert import DELAY_ALERT, UPLOAD_ALERT
 from ..investigation import Investigation
 
@@ -124,60 +122,30 @@ def _draw_all(found: Sequence[Series], labels: Sequence[str], name: str) -> tupl
 
 
 class PanelShow(NamedTuple):
-    """What the dashboard's panel shows, by Prometheus' answers to the panel's queries.
+    """What Grafana's panel shows, by Prometheus' answers to the panel's queries.
 
     Attributes
     ----------
-    queries : the panel's queries in PromQL
-    source : the panel's link in Grafana; if the queries come from the dashboard as code, that
-        dashboard and the address of Prometheus
-    problem : why the panel could not be read from Grafana; None when it was read from there
+    panel : with its queries in PromQL, and its link
     current : each series with its newest value
     lines : the series over the window
     """
 
-    queries: tuple[str, ...]
-    source: str
-    problem: ClientError | None
+    panel: Panel
     current: tuple[Series, ...]
     lines: tuple[Line, ...]
 
-    @property
-    def total(self) -> float:
-        """How many objects the panel shows now."""
-        return sum(series.samples[-1].value for series in self.current)
-
 
 def read_panel(inv: Investigation) -> PanelShow:
-    """Read the panel `Fulfillment backlog` from Grafana, else from the dashboard as code.
-
-    The dashboard as code is the file that the installed add-on for Grafana brings.
-
-    Raises
-    ------
-    ClientError
-        When neither Grafana nor the dashboard as code has the panel, or when Prometheus does not
-        answer.
-    """
-    clients = inv.clients
-    problem: ClientError | None = None
-    try:
-        panel = clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
-        source = panel.link
-    except ClientError as error:
-        as_code, _ = attempt(lambda: clients.dashboards.find_panel(DASHBOARD_UID, PANEL_TITLE))
-        if as_code is None:
-            raise
-        panel = as_code
-        problem = error
-        source = f"{inv.settings.prometheus_url}, by the dashboard {DASHBOARD_UID} as code"
+    """Read the panel `Fulfillment backlog` from Grafana, and send its queries to Prometheus."""
+    panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     current: list[Series] = []
     lines: list[Line] = []
     for query in panel.expressions:
-        answer = clients.prometheus.query(query)
+        answer = inv.clients.prometheus.query(query)
         current += [series for series in answer if math.isfinite(series.samples[-1].value)]
         lines += read_lines(inv, query, labels=("prefix", "origin"), name=PANEL_TITLE)
-    return PanelShow(panel.expressions, source, problem, tuple(current), tuple(lines))
+    return PanelShow(panel, tuple(current), tuple(lines))
 
 
 def draw_listing(at: datetime, count: int) -> Line:

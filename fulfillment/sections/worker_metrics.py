@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from runbook_lib.model import ActionPhase, Json, Plot
+from runbook_lib.model import ActionPhase, Json
 from runbook_lib.section import attempt
 
 from ..analysis.causes import CAUSES, STANDSTILL
@@ -24,7 +24,7 @@ from ..analysis.samples import (
 from ..clients.http_systems import Series
 from ..clients.services import LogLine, read_log_command
 from ..investigation import Investigation
-from .signals import read_lines, read_samples
+from .signals import read_samples
 
 _FAILED = "fulfillment_artifacts_failed_total"
 _CARRIER = "fulfillment_carrier_request_seconds_count"
@@ -313,15 +313,3 @@ def count_flow(inv: Investigation) -> dict[str, Json]:
         series = inv.clients.prometheus.query_samples(counter, inv.window.total_seconds())
         counts[what] = round(sum_growth([each.samples for each in series], since))
     return counts
-
-
-def draw_throughput(inv: Investigation) -> Plot:
-    """Return a plot of arrival and drain over the window; without lines if Prometheus is down."""
-    arrival, _ = attempt(lambda: read_lines(inv, f"sum(rate({_ARRIVED}[1m])) * 60", name="arrival"))
-    drain, _ = attempt(lambda: read_lines(inv, f"sum(rate({_MOVED}[1m])) * 60", name="drain"))
-    return Plot(
-        title="Labels that arrive, and that the worker moves (mean of a minute)",
-        unit="per minute",
-        part="forecast",
-        lines=(*(arrival or ()), *(drain or ())),
-    )

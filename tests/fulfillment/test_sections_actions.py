@@ -620,7 +620,7 @@ def test_the_baseline_is_of_the_hour_before_the_first_label_came_to_wait(world: 
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
     assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
-    assert "56 wait" in reading.reason
+    assert "56 files waiting" in reading.reason
 
 
 def test_without_a_sample_of_before_the_incident_the_age_alone_decides(world: World) -> None:

@@ -566,7 +566,7 @@ def leave_out(world: World, *systems: str) -> Any:
 
 
 ABSENT = {
-    "grafana": ("8.6",),  # 2.2 reads the dashboard as code
+    "grafana": ("2.2", "8.6"),
     "support": ("2.5",),
     "probe": ("2.6",),
     "notifications": ("3.1",),
@@ -602,27 +602,9 @@ def test_a_system_that_we_do_not_have_is_left_out_and_nothing_is_a_breach(
         assert "is empty" in found[step].reason or "=none" in found[step].reason
 
 
-def without_grafana(world: World, section: str) -> Any:
-    inv = world.open(SECTIONS.find(section))
-    inv.clients = cast(Clients, leave_out(world, "grafana"))
-    return inv
-
-
 def put_backlog(world: World, count: float) -> None:
     metric = "fulfillment_artifacts_backlog_objects"
     world.series[metric] = [world.line([0.0, count], prefix="pending/", origin="real")]
-
-
-def test_without_grafana_the_panels_own_query_is_drawn_beside_a_listing(world: World) -> None:
-    put_backlog(world, 3.0)
-    overdue(world)
-    reading = without_grafana(world, "detection").read_step("2.2")
-
-    assert (reading.status, reading.value) == (Status.OK, 3.0)
-    assert reading.facts == {"queries": ["fulfillment_artifacts_backlog_objects"]}
-    panel, listing = reading.plot.lines
-    assert (panel.name, [value for _, value in panel.points]) == ("pending/ real", [0.0, 3.0])
-    assert listing.points == ((world.now, 1.0),)
 
 
 def test_a_listing_is_judged_though_the_panel_cannot_be_read(world: World) -> None:
@@ -672,21 +654,6 @@ def test_with_grafana_the_source_is_the_panels_link(world: World) -> None:
     world.panel = replace(world.panel, link=link)
 
     assert world.take(SECTIONS.find("detection"), "2.2").source == link
-
-
-def test_a_grafana_that_is_down_is_unknown_and_the_panel_is_shown_as_code(world: World) -> None:
-    put_backlog(world, 3.0)
-    world.down.add("grafana")
-    reading = world.take(SECTIONS.find("detection"), "2.2")
-
-    assert (reading.status, reading.value) == (Status.UNKNOWN, 3.0)
-    assert reading.plot is not None
-    assert len(reading.plot.lines) == 2
-
-
-def test_without_grafana_and_exporter_the_panel_is_left_out(world: World) -> None:
-    world.series["fulfillment_artifacts_backlog_objects"] = []
-    assert without_grafana(world, "detection").read_step("2.2").status is Status.LEFT_OUT
 
 
 def test_an_alert_that_fires_beside_a_lag_of_zero_does_not_say_over_the_threshold(

@@ -169,16 +169,12 @@ def test_section_1_cannot_tell_without_readings_of_now(world: World) -> None:
     assert "2.1" in world.open(purpose).conclude().summary
 
 
-def test_a_late_hand_over_that_leaves_at_once_is_no_breach(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_late_hand_over_that_leaves_at_once_is_no_breach(world: World) -> None:
     since = (world.now - timedelta(minutes=30)).isoformat()
     world.put("pending/1-a.pdf", order_id="1", tracking_number="T", pending_since=since)
-    assert world.take(detection, "2.3").status is Status.BREACH
-    world.now += timedelta(seconds=5)
-    world.put("pending/1-a.pdf", order_id="1", tracking_number="T", pending_since=since)
-    monkeypatch.setattr(world, "sleep", lambda _s: world.store.objects.pop("pending/1-a.pdf", None))
     assert world.take(detection, "2.3").status is Status.OK
+    world.now += timedelta(seconds=11)
+    assert world.take(detection, "2.3").status is Status.BREACH
 
 
 def test_synthetic_objects_over_the_threshold_are_told_but_are_no_incident(world: World) -> None:
@@ -197,6 +193,7 @@ def test_synthetic_objects_over_the_threshold_are_told_but_are_no_incident(world
 def test_a_real_object_under_the_chaos_prefix_counts_as_real(world: World) -> None:
     since = (world.now - timedelta(minutes=30)).isoformat()
     world.put("chaos/fulfillment-delay/x.pdf", order_id="1", pending_since=since)
+    world.now += timedelta(seconds=11)
     assert world.take(detection, "2.3").status is Status.BREACH
 
 
