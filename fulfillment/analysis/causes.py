@@ -4,7 +4,6 @@ The first of these that applies is the status of a cause:
 
 - *supported*: all signs of one of its options are there, and nothing that excuses them;
 - *undecided*: a needed observation is unknown;
-- *past*: failures were counted for the cause, and have ended;
 - *undecided*: the first sign of an option is there;
 - *refuted*.
 
@@ -145,22 +144,21 @@ class CauseRecord:
     options : the ways to tell it
     needs : names of the observations without which it is not refuted; the signs of the first option
         are needed, too
-    repair : a function that chooses the repair by what was observed; where no action of 6.2 helps,
-        a text that says what a person does
+    repair : what helps, or a function that chooses it by what was observed. ``{worker}`` and
+        ``{dag}`` stand for their names
     follow_ups : what to change so that it does not come back; empty: no change in operations
     strategy : how 6.1 gets labels moving. ``release``: by move, before 6.2 repairs the cause.
         ``retrigger``: the worker moves them, after 6.2. ``none``: no label may be moved
     then : what to do after the repair, in words; empty: nothing
     stops_labels : whether the incident lasts as long as the cause; False for synthetic objects,
         blind metrics and a wrong clock
-    counted_as : the failure reason whose counter says when the cause began and ended (observation
-        ``ended_<reason>``); empty: none
+    counted_as : the failure reason whose counter says when the cause began; empty: none
     hidden_by : causes that make its observations meaningless; their records come earlier
     """
 
     words: str
     options: tuple[Option, ...]
-    repair: Callable[[Values], Repair] | str
+    repair: Callable[[Values], Repair] | Repair
     follow_ups: tuple[str, ...]
     strategy: Strategy = "retrigger"
     then: str = ""
@@ -171,9 +169,9 @@ class CauseRecord:
 
     def find_repair(self, values: Values) -> Repair:
         """Return what helps against the cause, by what was observed."""
-        if isinstance(self.repair, str):
-            return Repair(person=self.repair)
-        return self.repair(values)
+        repair = self.repair if isinstance(self.repair, Repair) else self.repair(values)
+        names = {"worker": values["worker"], "dag": values["dag"]}
+        return Repair(*(text.format(**names) for text in repair))
 
 
 def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
@@ -185,8 +183,8 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 
     Returns
     -------
-    One finding per cause: supported first, then undecided, past, refuted; of one status in the
-    order of the records.
+    One finding per cause: supported first, then undecided, refuted; of one status in the order of
+    the records.
     """
     judged: dict[str, Finding] = {}
     for cause, record in CAUSES.items():
@@ -216,7 +214,6 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
             found += seen
     needed = (*record.options[0].signs, *record.needs)
     unknown = [sign for sign in needed if sign.name not in known]
-    ended = f"ended_{record.counted_as}"
     rests_on = [sign.name for sign in (*partly, *needed)]
     if hiding:
         status = CauseStatus.UNDECIDED
@@ -228,10 +225,6 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
     elif unknown:
         status = CauseStatus.UNDECIDED
         reason = f"not known: whether {_say(unknown)}"
-    elif ended in known:
-        status = CauseStatus.PAST
-        reason = f"last counted at {known[ended]}"
-        rests_on = [ended]
     elif partly:
         status = CauseStatus.UNDECIDED
         reason = f"not enough: {_say(partly)}"
@@ -312,39 +305,17 @@ def _start_first(names: Sequence[str], *, otherwise: Repair) -> Callable[[Values
     return find_repair
 
 
-def _restart_worker(values: Values) -> Repair:
-    """Return the repair that restarts the worker."""
-    return Repair("restart", values["worker"])
-
-
-def _restart_after(correction: str) -> Callable[[Values], Repair]:
-    """Return a function that finds a repair: restart the worker after a person's correction.
-
-    Parameters
-    ----------
-    correction : what the person does, with ``{worker}`` for the name of the service
-    """
-
-    def find_repair(values: Values) -> Repair:
-        worker = values["worker"]
-        return Repair("restart", worker, correction.replace("{worker}", worker))
-
-    return find_repair
-
-
 def _resume_or_start_worker(values: Values) -> Repair:
     """Return the repair of a stopped worker: resume it if it is paused, deploy it again if no such
     service is listed, else start it.
     """
-    worker = values["worker"]
     if values.get("worker_paused"):
-        return Repair("resume", worker)
+        return Repair("resume", "{worker}")
     if values.get("worker_listed") is False:
-        return Repair(person=f"deploy {worker} again: no such service is there to start")
-    correction = ""
-    if values.get("credentials_match") is False:
-        correction = _KEY_FIRST.replace("{worker}", worker)
-    return Repair("start", worker, correction)
+        return Repair(person="deploy {worker} again: no such service is there to start")
+    return Repair(
+        "start", "{worker}", _KEY_FIRST if values.get("credentials_match") is False else ""
+    )
 
 
 def _count(reason: str, says: str) -> Sign:
@@ -375,7 +346,9 @@ def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> C
     return CauseRecord(
         words=words,
         options=(when(Sign(f"carrier_{outcome}_share", is_over(MAX_FAILED_SHARE), says)),),
-        repair="call the carrier: labels without tracking number wait for it; no restart helps",
+        repair=Repair(
+            person="call the carrier: labels without tracking number wait for it; no restart helps"
+        ),
         follow_ups=("retry the carrier with backoff", f"alert on the carrier's {measure}"),
         counted_as=f"carrier_{outcome}",
     )
@@ -394,12 +367,6 @@ _KEY_MATCHES = Sign("credentials_match", is_true, "the worker has the store's se
 _KEYLESS = Sign("keyless_denials", is_over(0), "the store denies a worker without a key")
 _DENIED = _count("access_denied", "the store denies the worker a right")
 _NO_ROOM = _count("storage_full", "writes are refused for want of room")
-_REFRESH_FAILED = Sign("probe_refresh_failed", is_true, "the probe's timeline refresh fails")
-_COLLECTS_NOTHING = Sign(
-    "support_failures", is_over(0), "support could not collect shipments lately"
-)
-_FAILED_BEFORE = Sign("probe_failed_before", is_true, "the probe fails before the refresh")
-_SOURCE_DOWN = Sign("worker_answers", is_false, "the service that support asks is down itself")
 
 CAUSES: Mapping[str, CauseRecord] = {
     Cause.STORE_DOWN: CauseRecord(
@@ -473,7 +440,7 @@ CAUSES: Mapping[str, CauseRecord] = {
                 unless=[_ANSWERS, _DAG_PAUSED],
             ),
         ),
-        repair=_restart_worker,
+        repair=Repair("restart", "{worker}"),
         follow_ups=("a time-out for the run lock", "alert when no pass begins"),
         strategy="release",
         hidden_by=_DOWN,
@@ -481,7 +448,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.PIPELINE_PAUSED: CauseRecord(
         words="a paused pipeline",
         options=(when(_DAG_PAUSED),),
-        repair=lambda values: Repair("unpause", values["dag"]),
+        repair=Repair("unpause", "{dag}"),
         follow_ups=("alert when the DAG is paused", "a reason and an end for each pause"),
         strategy="release",
     ),
@@ -494,7 +461,9 @@ CAUSES: Mapping[str, CauseRecord] = {
             ),
             when(Sign("dag_import_errors", is_true, "the DAG cannot be loaded")),
         ),
-        repair="the DAG's own logs say why its runs fail: the runbook cannot repair them",
+        repair=Repair(
+            person="the DAG's own logs say why its runs fail: the runbook cannot repair them"
+        ),
         follow_ups=("alert on failed runs of the DAG", "retries for its tasks"),
         strategy="release",
     ),
@@ -512,7 +481,7 @@ CAUSES: Mapping[str, CauseRecord] = {
                 _log_often("bad_credentials", "its log says over and over that its key is rejected")
             ),
         ),
-        repair=_restart_after(_KEY_FIRST),
+        repair=Repair("restart", "{worker}", _KEY_FIRST),
         follow_ups=("check credentials at start", "a checklist for key rotation"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
@@ -524,7 +493,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             when(_DENIED, unless=[_BAD_KEY, _KEYLESS]),
             when(_DENIED, _log("access_denied"), unless=[_KEYLESS]),
         ),
-        repair="give the worker's user its right back: no restart helps",
+        repair=Repair(person="give the worker's user its right back: no restart helps"),
         follow_ups=("check rights at start", "review of policy changes"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
@@ -533,7 +502,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.BAD_PREFIX: CauseRecord(
         words="a worker that watches another prefix",
         options=(when(Sign("worker_place", is_some, "the worker watches or fills another place")),),
-        repair=_restart_after(_PLACE_FIRST),
+        repair=Repair("restart", "{worker}", _PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
     ),
@@ -548,7 +517,9 @@ CAUSES: Mapping[str, CauseRecord] = {
             when(_log_often("storage_full", "its log says over and over that the store is full")),
             when(Sign("store_refuses_ours", is_true, "the store has no room for our own write")),
         ),
-        repair="free or add capacity: a move needs room for the copies, and no restart helps",
+        repair=Repair(
+            person="free or add capacity: a move needs room for the copies, and no restart helps"
+        ),
         follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
         strategy="none",
         hidden_by=(Cause.STORE_DOWN,),
@@ -580,7 +551,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Sign("drain_per_minute", is_some, "labels leave"),
             Sign("waiting_finished", is_some, "finished objects queue up"),
         ),
-        repair="the worker drains the queue: a restart only costs time",
+        repair=Repair(person="the worker drains the queue: a restart only costs time"),
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
         # While no label leaves, nobody can see whether labels arrive faster than a healthy worker
         # drains them.
@@ -596,23 +567,14 @@ CAUSES: Mapping[str, CauseRecord] = {
             ),
         ),
         needs=(Sign("overdue_real", is_nothing, "no real object waits over the threshold"),),
-        repair="6.3 clean up the chaos objects (runbook run 06)",
+        repair=Repair(person="6.3 clean up the chaos objects (runbook run 06)"),
         follow_ups=(),
         stops_labels=False,
         hidden_by=(Cause.STORE_DOWN,),
     ),
     Cause.SUPPORT_DOWN: CauseRecord(
         words="a support service that is down",
-        options=(
-            when(Sign("support_answers", is_false, "the support service does not answer")),
-            when(
-                Sign("timeline_behind_minutes", is_over(15), "the timeline is behind"),
-                unless=[_SOURCE_DOWN],
-            ),
-            when(_COLLECTS_NOTHING, _REFRESH_FAILED, unless=[_SOURCE_DOWN]),
-            when(_COLLECTS_NOTHING, _FAILED_BEFORE, unless=[_SOURCE_DOWN]),
-            when(_REFRESH_FAILED, _FAILED_BEFORE, unless=[_SOURCE_DOWN]),
-        ),
+        options=(when(Sign("support_answers", is_false, "the support service does not answer")),),
         repair=_start_first((_SUPPORT,), otherwise=Repair("restart", _SUPPORT)),
         follow_ups=("alert on collection failures of support",),
         then="6.4 refresh the ticket's timeline (runbook run 06 -p ticket_id=TICKET)",
@@ -620,7 +582,9 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.CLOCK_SKEW: CauseRecord(
         words="a service whose clock is off",
         options=(when(Sign("clock_skewed", is_some, "a system's clock is off")),),
-        repair="set the clock right (a restart does not help); trust no ages from that system",
+        repair=Repair(
+            person="set the clock right (a restart does not help); trust no ages from that system"
+        ),
         follow_ups=("time synchronisation on every host", "alert on clock skew"),
         stops_labels=False,
     ),

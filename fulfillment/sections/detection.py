@@ -42,7 +42,6 @@ from .recovery import (
     read_well_since,
 )
 from .signals import (
-    ALERT,
     ALERTS,
     DASHBOARD_UID,
     LAG,
@@ -50,9 +49,9 @@ from .signals import (
     PROBE_MAX_AGE,
     draw_line,
     draw_listing,
-    draw_samples,
     find_alert_states,
     is_drill,
+    read_lines,
     read_panel,
 )
 from .symptoms import conclude_symptoms
@@ -84,17 +83,15 @@ _MAX_ROWS = 200
     threshold=f"over $lag_threshold_minutes min for $lag_for_minutes min, or {_ANY_ALERT} fires",
 )
 def read_alert(inv: Investigation) -> Outcome:
-    """Read alerts, rule and raw lag samples from Prometheus.
+    """Read alerts and raw lag samples from Prometheus.
 
     A breach: one of ``ALERTS`` fires without ``drill="true"``, or every raw sample of the lag was
-    over the threshold for the rule's own ``for`` (``LAG_FOR_MINUTES`` where the rule is not
-    loaded). Without a firing alert, the step is unknown if the lag has no fresh sample, or the
-    exporter stopped refreshing. Where there is no exporter, a listing of the bucket says what the
-    lag is.
+    over the threshold for ``LAG_FOR_MINUTES``. Without a firing alert, the step is unknown if the
+    lag has no fresh sample, or the exporter stopped refreshing. Where there is no exporter, a
+    listing of the bucket says what the lag is.
     """
     limit = inv.settings.lag_threshold_minutes
     alerts = inv.clients.prometheus.list_alerts()
-    for_s = _find_for_s(inv)
     lag = read_lag(inv)
     over_since = lag.find_over_since(limit)
     firing = [
@@ -106,7 +103,6 @@ def read_alert(inv: Investigation) -> Outcome:
     outcome = Outcome(
         value=None if lag.value is None else round(lag.value, 2),
         since=min([*starts, over_since] if over_since else starts, default=None),
-        threshold=f"over {limit:g} min for {for_s:g} s, or {_ANY_ALERT} fires",
         plot=Plot(
             title="Lag of the oldest waiting object",
             unit="minutes",
@@ -128,6 +124,7 @@ def read_alert(inv: Investigation) -> Outcome:
         outcome.source = f"listing of {bucket}; {inv.settings.prometheus_url}/api/v1/alerts"
     if firing:
         outcome.episode = _find_episode(inv, firing, lag)
+    for_s = inv.settings.lag_for_minutes * 60
     return judge_alert(outcome, lag, firing=[a.name for a in firing], for_s=for_s, limit=limit)
 
 
@@ -150,14 +147,6 @@ def judge_alert(
     if over_since is None or (lag.samples[-1].at - over_since).total_seconds() < for_s:
         return outcome.ok(words)
     return outcome.breach(words)
-
-
-def _find_for_s(inv: Investigation) -> float:
-    """Return the ``for`` of the lag's rule in seconds; LAG_FOR_MINUTES if that rule is absent."""
-    for rule in inv.clients.prometheus.list_rules():
-        if rule.name == ALERT and not is_drill(rule.labels):
-            return rule.for_s
-    return inv.settings.lag_for_minutes * 60
 
 
 def _add_recovery(inv: Investigation, outcome: Outcome, lag: Lag) -> None:
@@ -365,7 +354,7 @@ def _draw_backlog(inv: Investigation, unit: _Unit) -> Plot:
     The plot has no lines when the metric cannot be read.
     """
     metric = f"fulfillment_artifacts_backlog_{unit}"
-    lines, _ = attempt(lambda: draw_samples(inv, metric, labels=("prefix", "origin")))
+    lines, _ = attempt(lambda: read_lines(inv, metric, labels=("prefix", "origin")))
     prefixes = list_prefixes(inv.settings)
     own = [line for line in lines or () if line.name.split(" ", maxsplit=1)[0] in prefixes]
     applied = inv.journal.list_actions(ActionPhase.APPLIED)
@@ -420,7 +409,6 @@ def read_ticket(inv: Investigation) -> Outcome:
         rows=rows,
         ticket=inv.ticket_id,
         facts={"waiting": [label.info.key for label in own_labels[:20]]},
-        observations={"timeline_behind_minutes": behind_minutes},
     )
     if not case.order_ids:
         return outcome.unknown("the ticket names no order")
@@ -492,12 +480,9 @@ def read_probe(inv: Investigation) -> Outcome:
         f"{part.name}: {part.message}" for part in probe.steps if part.status == "error"
     )
     if status == "error":
-        outcome.observations = {"probe_refresh_failed": True}
         return outcome.breach(f"the timeline refresh has status=error; {errors}")
     if status == "ok":
-        outcome.observations = {"probe_refresh_failed": False}
         return outcome.ok(f"the timeline refresh worked at {probe.ran_at:%H:%M:%S} UTC")
-    outcome.observations = {"probe_failed_before": probe.status == "error"}
     return outcome.unknown(
         f"the probe did not get to the timeline refresh: {errors or probe.status}"
     )

@@ -204,21 +204,15 @@ def _read_failures(inv: Investigation, start: datetime) -> dict[str, float]:
     """Return how many attempts failed, by integration, such as ``slack``.
 
     Only attempts count that are newer than the alert's start and than the integration's last
-    success. Alertmanager's own totals have no times: if Prometheus does not have the counters, they
-    count only for an integration that never succeeded.
+    success.
     """
     window_s = (inv.now() - start).total_seconds() + 60
     prometheus = inv.clients.prometheus
     sent, _ = attempt(lambda: prometheus.query_samples(_SENT, window_s))
     failed, _ = attempt(lambda: prometheus.query_samples(_FAILED, window_s))
-    failures: dict[str, float] = defaultdict(float)
-    if not failed:
-        for count in inv.clients.alertmanager.read_notification_counts():
-            if count.failed >= count.sent:
-                failures[count.integration] += count.failed
-        return failures
     sent_growth = _group_growth(sent or ())
-    for name, failed_growth in _group_growth(failed).items():
+    failures = {}
+    for name, failed_growth in _group_growth(failed or ()).items():
         failed_at = {grown.at for grown in failed_growth}
         succeeded_at = [grown.at for grown in sent_growth[name] if grown.at not in failed_at]
         since = max([start, *succeeded_at])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice, takewhile
 from typing import NamedTuple
 
@@ -21,14 +21,13 @@ from ..analysis.causes import (
     STORE_SERVICES,
     Advice,
     Cause,
-    Observation,
     advise,
     collect_observations,
     diagnose,
 )
 from ..change.release import GATE
 from ..clients.http_systems import WorkerState
-from ..clients.services import ServiceState, try_time
+from ..clients.services import ServiceState
 from ..investigation import Investigation
 from ..policy import IN_TROUBLE
 from . import detection, immediate
@@ -67,7 +66,6 @@ _CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
 _LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
 #: Beside readings, the outcome ``ok`` would seem to be a status.
 _NAMED_LATENCY = f'label_replace({_LATENCY}, "outcome", "answered", "outcome", "ok")'
-_SUPPORT_FAILURES = "sum(increase(support_timeline_collection_failures_total[1m]))"
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 
@@ -153,8 +151,8 @@ def _look_at_worker(inv: Investigation) -> WorkerLook:
     is_running = None
     if process is not None and process.state.upper() != "STARTING":
         is_running = process.running
-    if is_running and answers is False and not is_silent and _is_young(inv, process):
-        is_running = None  # it may not have come up yet
+    if process and answers is False and not is_silent and _is_young(inv, process):
+        is_running = _watch_start(inv, process)
     stands_still = None
     if worker is not None:
         gap_s = metrics.run_gap_s if metrics else None
@@ -301,10 +299,23 @@ def _find_service(states: Iterable[ServiceState], name: str) -> ServiceState | N
     return next((state for state in states if state.name == name), None)
 
 
-def _is_young(inv: Investigation, process: ServiceState | None) -> bool:
-    if process is None or process.since is None:
-        return False
-    return inv.now() - process.since < timedelta(seconds=_YOUNG_S)
+def _is_young(inv: Investigation, process: ServiceState) -> bool:
+    """Tell whether a service was started a moment ago, and is starting or running."""
+    is_up = process.running or process.state.upper() == "STARTING"
+    started_at = process.since
+    return is_up and bool(started_at and (inv.now() - started_at).total_seconds() < _YOUNG_S)
+
+
+def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
+    """Watch a young service for 15 s, until it answers; if it starts again, it does not run."""
+    for _ in range(_YOUNG_S):
+        inv.sleep(1.0)
+        state = _find_service(_list_services(inv), first.name)
+        if state is None or state.since != first.since:
+            return False
+        if _ask_worker(inv)[1]:
+            return True
+    return first.running or None
 
 
 def _find_stop(look: WorkerLook, names: Sequence[str]) -> datetime | None:
@@ -367,13 +378,10 @@ def _read_watchers(inv: Investigation) -> tuple[datetime | None, dict[str, model
     if is_up is False:
         blind_since = max((s.at for s in scrapes or () if s.value == 1), default=None)
     health, _ = attempt(inv.clients.support.read_health)
-    failures, _ = attempt(lambda: inv.clients.prometheus.query(_SUPPORT_FAILURES))
     return blind_since, {
         "prometheus_answers": scrapes is not None if inv.settings.prometheus_url else None,
         "exporter_up": is_up,
         "support_answers": health is not None if inv.settings.support_url else None,
-        # While support does not answer, the newest counts are from before it went down.
-        "support_failures": failures[0].samples[-1].value if failures and health else None,
     }
 
 
@@ -601,7 +609,7 @@ def judge_causes(inv: Investigation) -> Diagnosis:
     """
     readings = list_current(inv, STEPS)
     observations = collect_observations(readings.values())
-    judged = diagnose(_drop_ended_before(observations, find_beginning(inv)))
+    judged = diagnose(observations)
     supported = {finding.name for finding in judged if finding.status is CauseStatus.SUPPORTED}
     values = {name: observation.value for name, observation in observations.items()}
     values["worker"] = inv.settings.worker_service
@@ -642,18 +650,6 @@ def _has_retriggered_in_vain(inv: Investigation) -> bool:
     after = last.result(ActionPhase.VERIFIED).get("state") or {}
     moved_at = after.get("last_move_at")
     return moved_at is not None and moved_at == before.get("last_move_at")
-
-
-def _drop_ended_before(
-    observations: Mapping[str, Observation], began: datetime
-) -> dict[str, Observation]:
-    """Return the observations without ``ended_<reason>`` from before this incident."""
-    kept = dict(observations)
-    for name, observation in observations.items():
-        ended_at = try_time(observation.value) if name.startswith("ended_") else None
-        if ended_at and ended_at <= began:
-            del kept[name]
-    return kept
 
 
 def conclude(inv: Investigation) -> model.Conclusion:

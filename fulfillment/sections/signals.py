@@ -83,19 +83,6 @@ def draw_line(name: str, samples: Sequence[Sample]) -> Line:
     return Line(name=name, points=tuple(points))
 
 
-def draw_samples(inv: Investigation, selector: str, *, labels: Sequence[str]) -> tuple[Line, ...]:
-    """Return the raw samples of a selector over the window as lines of a plot, at most 20.
-
-    Values at even times, as ``read_lines`` asks for, would leave short peaks out.
-
-    Parameters
-    ----------
-    labels : the values of these labels are a line's name
-    """
-    found = inv.clients.prometheus.query_samples(selector, inv.window.total_seconds())
-    return _draw_all(found, labels, "")
-
-
 def read_lines(
     inv: Investigation, promql: str, *, labels: Sequence[str] = (), name: str = ""
 ) -> tuple[Line, ...]:
@@ -109,13 +96,8 @@ def read_lines(
     end = inv.now()
     start = end - inv.window
     step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
-    found = inv.clients.prometheus.query_range(promql, start, end, step_s)
-    return _draw_all(found, labels, name)
-
-
-def _draw_all(found: Sequence[Series], labels: Sequence[str], name: str) -> tuple[Line, ...]:
     lines = []
-    for series in found[:_MAX_LINES]:
+    for series in inv.clients.prometheus.query_range(promql, start, end, step_s)[:_MAX_LINES]:
         values = [series.labels.get(label, "") for label in labels]
         lines.append(draw_line(" ".join(values).strip() or name, series.samples))
     return tuple(lines)

@@ -17,7 +17,6 @@ from ..analysis.samples import (
     Sample,
     compute_interval_s,
     find_beginning,
-    find_end,
     list_growth,
     sum_growth,
 )
@@ -63,13 +62,13 @@ class WorkerMetrics(NamedTuple):
     Attributes
     ----------
     source : where the counters were read
-    recent_failures : failures of each reason in the last half minute; 0 for a reason that ended;
-        empty when no reason is counted
+    recent_failures : failures of each reason in the last half minute; empty when no reason is
+        counted
     recent_requests : requests to the carrier by outcome, in the last half minute
     surplus : arrivals minus moves, in the last five minutes; None when unknown
     drained : moves, in the last half minute; None when unknown
+    has_failed : whether anything failed in the last five minutes
     began : when the failures of each cause last began, by cause
-    ended : when each reason that ended was last counted, by reason: requests have succeeded since
     run_gap_s : the usual time between two passes of the worker; None when unknown
     """
 
@@ -78,17 +77,12 @@ class WorkerMetrics(NamedTuple):
     recent_requests: Mapping[str, float] = {}
     surplus: float | None = None
     drained: float | None = None
+    has_failed: bool = False
     began: Mapping[str, datetime] = {}
-    ended: Mapping[str, datetime] = {}
     run_gap_s: float | None = None
 
     def compute_carrier_share(self, outcome: str) -> float | None:
-        """Return an outcome's share in the recent carrier requests; None for fewer than two.
-
-        0 for an outcome that has ended (``ended``).
-        """
-        if f"carrier_{outcome}" in self.ended:
-            return 0.0
+        """Return an outcome's share in the recent carrier requests; None for fewer than two."""
         total = sum(self.recent_requests.values())
         if total < 2:
             return None
@@ -162,10 +156,8 @@ def _measure(
     flow = max(acted_at, now - timedelta(seconds=_FLOW_WINDOW_S))
     failures = _group_by(counters.get(_FAILED, ()), "reason")
     requests = _group_by(counters.get(_CARRIER, ()), "outcome")
-    arrived: list[Sequence[Sample]] = [series.samples for series in counters.get(_ARRIVED, ())]
-    moved: list[Sequence[Sample]] = [series.samples for series in counters.get(_MOVED, ())]
-    successes = {"carrier": requests.get("ok", []), "upload": arrived}
-    ended = _find_ended(counters, successes, moved)
+    arrived = [series.samples for series in counters.get(_ARRIVED, ())]
+    moved = [series.samples for series in counters.get(_MOVED, ())]
     surplus = None
     if arrived and moved:
         surplus = sum_growth(arrived, flow) - sum_growth(moved, flow)
@@ -173,45 +165,15 @@ def _measure(
         str(cause): find_beginning(list_growth(failures.get(record.counted_as, [])))
         for cause, record in CAUSES.items()
     }
-    recent_failures = {reason: sum_growth(samples, recent) for reason, samples in failures.items()}
     return WorkerMetrics(
         source,
-        recent_failures=recent_failures | dict.fromkeys(ended, 0.0),
+        recent_failures={name: sum_growth(samples, recent) for name, samples in failures.items()},
         recent_requests={name: sum_growth(samples, recent) for name, samples in requests.items()},
         surplus=surplus,
         drained=sum_growth(moved, recent) if moved else None,
+        has_failed=any(sum_growth(samples, flow) for samples in failures.values()),
         began={cause: began for cause, began in beginnings.items() if began},
-        ended=ended,
     )
-
-
-def _find_ended(
-    counters: _Counters,
-    successes: Mapping[str, list[Sequence[Sample]]],
-    moved: list[Sequence[Sample]],
-) -> dict[str, datetime]:
-    """Return when each reason that ended was last counted, by reason.
-
-    A reason ended if every stage that failed for it has succeeded since.
-
-    Parameters
-    ----------
-    successes : the counters of what succeeds at a stage; at other stages, a label is moved
-    """
-    ends: dict[str, list[datetime | None]] = {}
-    for counter in counters.get(_FAILED, ()):
-        failures = list_growth([counter.samples])
-        if failures:
-            of_stage = successes.get(counter.labels.get("stage", ""), moved)
-            end = find_end(failures, list_growth(of_stage))
-            ends.setdefault(counter.labels.get("reason", "other"), []).append(end)
-    ended = {}
-    for reason, times in ends.items():
-        # A time of None means that the stage has not succeeded since.
-        known = [at for at in times if at]
-        if len(known) == len(times):
-            ended[reason] = max(known)
-    return ended
 
 
 def _group_by(series: Iterable[Series], label: str) -> dict[str, list[Sequence[Sample]]]:
@@ -244,9 +206,8 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
 
     ``failures_<reason>`` is how many were counted lately. ``logged_<reason>`` is how many lines of
     the worker's log named the reason in the last five minutes, from our last remedy on; 0 if none
-    did in the last minute. Both are None when they cannot be read. ``ended_<reason>`` is when a
-    reason ended. Lines from before that do not count. Nor do those from before the start of a
-    worker that runs.
+    did in the last minute. Both are None when they cannot be read. Lines from before the start of a
+    worker that runs do not count.
     """
     since = inv.now() - timedelta(seconds=_FLOW_WINDOW_S)
     since = max(since, find_last_remedy(inv) or since)
@@ -256,16 +217,12 @@ def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -
         since = max(since, _find_start(inv) or since)
     observations: dict[str, Json] = {}
     for reason in reasons:
-        ended_at = metrics.ended.get(reason)
         observations[f"failures_{reason}"] = None
         if metrics.recent_failures:
             observations[f"failures_{reason}"] = metrics.recent_failures.get(reason, 0.0)
         observations[f"logged_{reason}"] = None
         if lines is not None:
-            after = max(since, ended_at or since)
-            observations[f"logged_{reason}"] = _count_logged(inv, lines, reason, after)
-        if ended_at:
-            observations[f"ended_{reason}"] = ended_at
+            observations[f"logged_{reason}"] = _count_logged(inv, lines, reason, since)
     return observations
 
 
@@ -296,13 +253,10 @@ def is_catching_up(inv: Investigation, metrics: WorkerMetrics) -> bool:
     """Tell whether labels that were kept back may be coming all at once now.
 
     That may be so once this incident has had a cause of ``STANDSTILL``, and for five minutes after
-    failures ended in this incident.
+    failures.
     """
     causes = inv.policy.list_causes(inv.journal)
-    if any(cause.name in STANDSTILL for cause in causes):
-        return True
-    start = max(inv.incident.state.opened_at, inv.now() - timedelta(seconds=_FLOW_WINDOW_S))
-    return any(ended_at > start for ended_at in metrics.ended.values())
+    return metrics.has_failed or any(cause.name in STANDSTILL for cause in causes)
 
 
 def count_flow(inv: Investigation) -> dict[str, Json]:

@@ -43,9 +43,6 @@ HEALTHY: dict[str, Any] = {
     "surplus_objects": 1.0,
     "drain_per_minute": 12.0,
     "support_answers": True,
-    "support_failures": 0.0,
-    "probe_refresh_failed": False,
-    "timeline_behind_minutes": 0.0,
     "clock_skewed": False,
     "worker_idle_minutes": None,
     "logged_bad_credentials": 0,
@@ -215,11 +212,6 @@ def test_supported_causes_come_first() -> None:
 def test_what_arrives_after_an_outage_is_no_surge() -> None:
     assert Cause.SURGE in supported(judge(**FAULTS[Cause.SURGE]))
     assert supported(judge(**FAULTS[Cause.SURGE], catching_up=True)) == set()
-
-
-def test_a_support_service_that_answers_is_not_down_for_one_failed_collection() -> None:
-    assert supported(judge(support_failures=2.0)) == set()
-    assert supported(judge(support_failures=2.0, probe_refresh_failed=True)) == {Cause.SUPPORT_DOWN}
 
 
 def test_what_piles_up_behind_a_paused_dag_is_no_surge() -> None:

@@ -416,14 +416,6 @@ def test_lag_counts_only_when_every_sample_is_over_for_long_enough(
     assert take(world, "2.1") is status
 
 
-def test_the_rules_own_for_is_used(world: World) -> None:
-    world.put_lag(12.0, 12.0, step_s=5)
-    world.rules[0] = replace(world.rules[0], for_s=5)
-    assert take(world, "2.1") is Status.BREACH
-    world.rules = []
-    assert take(world, "2.1") is Status.OK
-
-
 def test_a_lag_that_vanished_or_is_old_is_unknown(world: World) -> None:
     world.stale.add('fulfillment_lag_minutes{origin="real"}')
     assert take(world, "2.1") is Status.UNKNOWN

@@ -273,3 +273,22 @@ def test_an_old_scrape_says_nothing_of_the_exporter_now(world: World) -> None:
     world.now += timedelta(minutes=10)
     world.pages = [[]]  # the counters in Prometheus are as old: the service itself is asked
     assert world.take(root_cause, "5.1").observations["exporter_up"] is None
+
+
+@pytest.mark.parametrize(("state", "running"), [("STARTING", None), ("RUNNING", True)])
+def test_a_worker_that_starts_again_and_again_does_not_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str, running: bool | None
+) -> None:
+    name = "fulfillment-service"
+    world.down.add("fulfillment")
+
+    def start_anew(seconds: float) -> None:
+        world.now += timedelta(seconds=seconds)
+        begun = replace(world.services[name], running=bool(running), state=state)
+        world.services[name] = replace(begun, since=world.now)
+
+    start_anew(0)
+    assert world.take(root_cause, "5.1").observations["worker_running"] is running
+    start_anew(0)
+    monkeypatch.setattr(world, "sleep", start_anew)
+    assert world.take(root_cause, "5.1").observations["worker_running"] is False

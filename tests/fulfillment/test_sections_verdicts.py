@@ -9,7 +9,6 @@ import pytest
 from prometheus_client.samples import Sample as MetricSample
 
 from fulfillment.analysis.causes import CAUSES, Cause
-from fulfillment.clients.http_systems import NotificationCount
 from fulfillment.clients.services import LogLine
 from fulfillment.policy import POLICY
 from fulfillment.sections import (
@@ -252,20 +251,6 @@ def test_failures_before_the_last_good_delivery_are_not(world: World) -> None:
     assert "slack: Alertmanager counts 3" in deliver(world).reason
 
 
-def test_totals_without_times_count_only_where_nothing_was_ever_delivered(world: World) -> None:
-    world.fire()
-    world.down.add("prometheus")
-    world.counts = [NotificationCount("email", 4, 3)]
-    assert deliver(world).status is Status.UNKNOWN
-
-
-def test_a_receiver_that_was_never_used_hides_none_that_failed(world: World) -> None:
-    world.fire()
-    world.down.add("prometheus")
-    world.counts = [NotificationCount("email", 3, 3), NotificationCount("email", 0, 0)]
-    assert "email: Alertmanager counts 3" in deliver(world).reason
-
-
 def test_a_placeholder_is_named_unless_the_channel_got_it(world: World) -> None:
     world.fire()
     world.placeholders = ["global.smtp_smarthost: smtp.example.com:587"]
@@ -414,31 +399,6 @@ def test_a_service_without_an_api_for_its_worker_does_not_speak_for_the_worker(
     run(world, root_cause)
     finding = world.open(root_cause).conclude().findings[0]
     assert (finding.name, finding.status) == (Cause.WORKER_STOPPED, CauseStatus.SUPPORTED)
-
-
-def end_carrier_fault(world: World) -> None:
-    """Let every request time out until 20 s ago, and succeed since."""
-    world.count(
-        "fulfillment_carrier_request_seconds_count", "outcome",
-        {"ok": [9.0, 9.0, 9.0, 9.0, 14.0, 20.0], "timeout": [2.0, 6.0, 9.0, 13.0, 13.0, 13.0]},
-    )  # fmt: skip
-    failed = [2.0, 6.0, 9.0, 13.0, 13.0, 13.0]
-    world.series["fulfillment_artifacts_failed_total"] = [
-        world.line(failed, stage="carrier", reason="carrier_timeout")
-    ]
-    ended = world.now - timedelta(seconds=20)
-    world.logs.append(LogLine(ended, f"{ended:%Y-%m-%dT%H:%M:%SZ} ERROR carrier_timeout"))
-    world.put_label(2, finished=False)
-
-
-def test_a_fault_that_ended_within_the_last_half_minute_is_past(world: World) -> None:
-    end_carrier_fault(world)
-    run(world, root_cause)
-    findings = {f.name: f for f in world.open(root_cause).conclude().findings}
-    found = findings[Cause.CARRIER_TIMEOUT]
-    assert (found.status, found.next_step) == (CauseStatus.PAST, "")
-    assert "2026-11-24T03:59:40.000Z" in found.reason
-    assert {f.status for f in findings.values()} == {CauseStatus.PAST, CauseStatus.REFUTED}
 
 
 def test_a_fault_that_lets_some_requests_through_goes_on(world: World) -> None:
