@@ -580,7 +580,7 @@ def plan_release(
         parts=parts,
     )
     plan = RELEASE.refuse_unless_move(inv.plan(GATE.step))
-    effect, effect_reason, _ = describe_effect(inv, plan)
+    effect = describe_effect(inv, plan)
     if is_new:
         close_if_quiet(incident)
     why_labels_stay = plan.summary.get("reason")
@@ -588,7 +588,7 @@ def plan_release(
     fields = {
         **dict(document),
         "exit_code": ExitCode.of(not (plan.is_empty and why_labels_stay)),
-        "effect": tuple(effect),
-        "effect_reason": effect_reason,
+        "effect": tuple(effect.rows),
+        "effect_reason": effect.words,
     }
     return PlanDocument.model_validate(fields)

@@ -15,6 +15,7 @@ from runbook_lib.model import (
     ActionPhase,
     CauseStatus,
     ClearTime,
+    Event,
     Finding,
     Role,
     Status,
@@ -115,7 +116,7 @@ _COUNTS = ("moved", "created", "removed")
 class FulfillmentPolicy(Policy):
     """The policy of the fulfilment backlog runbook."""
 
-    impact_heading = "Orders"
+    impact_heading = "Orders held back"
     healthy_words = "no label waits too long"
     first_step = NextStep("02_signals_detection", "Is there an incident? Read the signals.")
 
@@ -239,24 +240,27 @@ class FulfillmentPolicy(Policy):
     def compute_impact(self, journal: JournalView) -> Impact:
         """Return how many orders were late or had no label, and what else is known of them.
 
-        The orders of all looks are counted, each once.
+        The orders of all looks are counted, each once. None are known where only the metric saw
+        that something was late.
         """
         orders: set[str] = set()
         for reading in journal.readings:
             orders.update(reading.order_ids)
         counts = [reading.orders for reading in journal.readings if reading.orders is not None]
         waits = [r.longest_minutes for r in journal.readings if r.orders and r.longest_minutes]
+        waits += _list_late_lags(journal)
         details = []
         released = _count_released(journal)
         if released:
-            details.append(f"{count_of(released, 'label')} released")
+            details.append(f"{count_of(released, 'file')} released")
         if waits:
             details.append(f"longest wait {max(waits):.1f} min")
         tickets = journal.tickets()
         if tickets:
             details.append(count_of(len(tickets), "ticket"))
-        affected = max([len(orders), *counts]) if counts else None
-        return Impact(affected, tuple(details))
+        affected = max([len(orders), *counts])
+        is_uncounted = not affected and (waits or not counts)
+        return Impact(None if is_uncounted else affected, tuple(details))
 
     def describe_action(self, action: ActionRecord) -> str:
         """Return what was done, in the past tense; if it was only tried, the action's name."""
@@ -379,8 +383,17 @@ def _explain(
     return f"{reason}: {details}" if details else reason
 
 
+def _list_late_lags(journal: JournalView) -> list[float]:
+    """Return the peaks of the lag that the timeline's events name since the trouble began."""
+    since = journal.since()
+    events: list[Event] = []
+    for reading in journal.readings:
+        events += reading.events
+    return [e.value for e in events if since and e.kind == "lag" and e.value and e.at >= since]
+
+
 def _count_released(journal: JournalView) -> int:
-    """Return how many labels were released, less those that were taken back."""
+    """Return how many files were released, less those that were taken back."""
     released: dict[str, int] = {}
     for action in group_actions(journal.actions):
         count = _count_changed(action) or 0

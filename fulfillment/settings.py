@@ -153,6 +153,9 @@ class Settings(base.Settings):
     worker_start_cmd: _Command = Field(
         "", description="starts the worker; returns when the worker runs"
     )
+    worker_log_cmd: _Command = Field(
+        "", description="prints the worker's recent log; empty: by RUNBOOK_SERVICES"
+    )
     worker_last_move_query: str = Field("", description="PromQL: the last move's Unix time, in s")
     worker_control: Literal["api", "supervisor", "none", "compose", "command", "metric"] = "api"
     release_limit_objects: int = Field(5000, ge=1, le=100_000)

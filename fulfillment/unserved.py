@@ -29,7 +29,7 @@ class Unserved(NamedTuple):
 
 
 def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) -> Unserved | None:
-    """Count the orders of the investigation's window that want a label and have none.
+    """List the orders of the investigation's window that want a label and have none.
 
     fulfillment-service's newest 1,000 shipments say which orders want one. The waiting and the
     ready labels say which orders have one, and so do the tasks of a shipment.
@@ -73,7 +73,7 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
             since = min(made_at, try_time(shipment.get("shippedAt")) or made_at)
             waits_since[order_id] = min(since, waits_since.get(order_id, since))
     oldest = min(waits_since.values(), default=now)
-    return Unserved(tuple(waits_since), round((now - oldest).total_seconds() / 60, 1))
+    return Unserved(tuple(sorted(waits_since)), round((now - oldest).total_seconds() / 60, 1))
 
 
 def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:

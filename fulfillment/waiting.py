@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 from objectmove.bucket import Seen
 from objectmove.plan import PlanRow
-from objectmove.planning import Judge, Judgement
+from objectmove.planning import Judgement
 from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import Json
@@ -38,12 +38,8 @@ from .settings import ORDER_ID_IN_KEY, Settings, is_nested
 Origin = Literal["real", "synthetic"]
 
 _CHUNK = 500
-#: How often a label that was just written is looked at again, a second apart.
-_LOOKS_AGAIN = 4
 _JUST_WRITTEN = timedelta(seconds=10)
 _RECENT = timedelta(seconds=30)
-#: If a label's wait began so long before its object was written, the text says when that was.
-_MUCH_EARLIER = timedelta(minutes=5)
 _QUESTIONS_AT_A_TIME = 8
 _MAX_ID_CHARS = 64
 _MAX_EVIDENCE_CHARS = 300
@@ -100,23 +96,14 @@ class Waiting:
     overdue_synthetic : the number of synthetic objects that wait longer than the limit
     since : since when the oldest overdue object waits; None: none is overdue
     longest_minutes : how long the oldest real object waits; 0 when none does
-    listed_at : when the listing was made, if some objects were watched for seconds after it
     """
 
-    def __init__(
-        self,
-        objects: Iterable[Label],
-        limit_minutes: float,
-        *,
-        listed_at: datetime | None = None,
-    ) -> None:
-        self.listed_at = listed_at
+    def __init__(self, objects: Iterable[Label], limit_minutes: float) -> None:
         self.objects = sorted(objects, key=lambda label: label.start.at)
         self.limit_minutes = limit_minutes
         self.real = [label for label in self.objects if label.origin == "real"]
         self.synthetic = [label for label in self.objects if label.origin == "synthetic"]
         self.overdue = [label for label in self.real if label.minutes > limit_minutes]
-        # Unlike ``overdue``, this is only a count.
         self.overdue_synthetic = sum(label.minutes > limit_minutes for label in self.synthetic)
         self.since = self.overdue[0].start.at if self.overdue else None
         self.longest_minutes = self.real[0].minutes if self.real else 0.0
@@ -127,34 +114,22 @@ class Waiting:
 
         How many are finished is None while only shipments can say it.
         """
-        finished: int | None = None
-        incomplete: int | None = None
         complete = [label.is_complete for label in self.real]
-        if None not in complete:
-            finished = complete.count(True)
-            incomplete = complete.count(False)
-        reasons = [label.start.ignored_reason for label in self.objects]
         return {
             "waiting_real": len(self.real),
-            "waiting_finished": finished,
-            "waiting_incomplete": incomplete,
+            "waiting_finished": None if None in complete else complete.count(True),
             "overdue_real": len(self.overdue),
             "overdue_synthetic": self.overdue_synthetic,
-            "future_pending_since": reasons.count("in_the_future"),
         }
 
     def describe(self) -> str:
         """Say what waits and for how long."""
-        waits = say_waiting(len(self.real), "real object")
-        if self.listed_at:
-            waits += f" (listed at {self.listed_at:%H:%M:%SZ})"
-        text = f"{waits}, {len(self.overdue):,} of them over {self.limit_minutes:g} min"
+        text = count_of(len(self.real), "file")
+        text += f" waiting, {len(self.overdue):,} over {self.limit_minutes:g} min"
         if self.real:
-            text += f" (longest {self.longest_minutes:.1f} min{say_age_source(self.real[0])})"
+            text += f" (longest {self.longest_minutes:.1f} min)"
         if self.synthetic:
-            synthetic = say_waiting(len(self.synthetic), "synthetic object")
-            text += f"; {synthetic} too, "
-            text += f"{self.overdue_synthetic:,} over the threshold (a drill)"
+            text += f"; {len(self.synthetic):,} synthetic"
         return text
 
     def rows(self, limit: int) -> list[dict[str, Json]]:
@@ -172,27 +147,6 @@ class Waiting:
             }
             for label in self.objects[:limit]
         ]
-
-
-def say_age_source(label: Label) -> str:
-    """Say that a label's wait counts from before its object was written; empty: it does not."""
-    if label.start.source == "last-modified":
-        return ""
-    words = f", by its {label.start.source}"
-    if _is_backdated(label):
-        words += f", in an object written at {label.info.last_modified:%H:%M:%SZ}"
-    return words
-
-
-def _is_backdated(label: Label) -> bool:
-    """Tell whether a label waited long before its object was written."""
-    return label.info.last_modified - label.start.at >= _MUCH_EARLIER
-
-
-def say_waiting(number: int, noun: str) -> str:
-    """Say in words how many wait, such as ``1 object waits``."""
-    verb = "waits" if number == 1 else "wait"
-    return f"{count_of(number, noun)} {verb}"
 
 
 def list_prefixes(settings: Settings) -> list[str]:
@@ -258,8 +212,7 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     """List what waits under some prefixes (default: those of ``list_prefixes``), with metadata.
 
     The label of a late order is over the lag threshold when it arrives, and leaves within seconds.
-    So an object over the threshold that was written less than 10 s ago counts only if it is still
-    there 4 s later.
+    So a real object that was written less than 10 s ago waits since then.
 
     Raises
     ------
@@ -271,32 +224,16 @@ def read_waiting(inv: Investigation, prefixes: Iterable[str] = ()) -> Waiting:
     Only reads.
     """
     settings = inv.settings
-    limit_minutes = settings.lag_threshold_minutes
     now = inv.now()
     labels: list[Label] = []
     for prefix in prefixes or list_prefixes(settings):
-        listed = iter_with_metadata(inv.clients.store, prefix)
-        labels += [read_label(info, settings, now) for info in listed]
-    overdue = Waiting(labels, limit_minutes).overdue
-    just_written_keys = {
-        label.info.key for label in overdue if now - label.info.last_modified < _JUST_WRITTEN
-    }
-    gone = _find_leaving(inv, just_written_keys)
-    labels = [label for label in labels if label.info.key not in gone]
-    return Waiting(labels, limit_minutes, listed_at=now if just_written_keys else None)
-
-
-def _find_leaving(inv: Investigation, keys: set[str]) -> set[str]:
-    """Watch objects for 4 s, and return the keys of those that leave."""
-    gone: set[str] = set()
-    for _ in range(_LOOKS_AGAIN):
-        remaining = sorted(keys - gone)
-        if not remaining:
-            break
-        inv.sleep(1.0)
-        looks = inv.clients.store.look(remaining)
-        gone |= {key for key, info in looks.items() if info is None}
-    return gone
+        for info in iter_with_metadata(inv.clients.store, prefix):
+            label = read_label(info, settings, now)
+            if label.origin == "real" and now - info.last_modified < _JUST_WRITTEN:
+                start = AgeStart(info.last_modified, "last-modified")
+                label = label._replace(start=start, minutes=compute_lag_minutes([start], now))
+            labels.append(label)
+    return Waiting(labels, settings.lag_threshold_minutes)
 
 
 def read_label(info: Seen, settings: Settings, now: datetime) -> Label:
@@ -344,60 +281,39 @@ def read_order_id(key: str, metadata: Mapping[str, str], order_id_from: str) -> 
     return text if text.isprintable() and len(text) <= _MAX_ID_CHARS else ""
 
 
-def make_judge(
-    settings: Settings,
-    fulfillment_client: FulfillmentClient,
-    *,
-    now: datetime,
-    only_orders: frozenset[str] | None = None,
-    older_than_s: float | None = None,
-) -> Judge:
-    """Return the judge of waiting objects: may they move, and since when do they wait?
-
-    Parameters
-    ----------
-    now : the plan's time; decides what lies in the future, and what is too young
-    only_orders : a drill's own orders; labels of others are ``not_of_this_drill``; None: no drill
-    older_than_s : a label that has waited less long is ``too_young``; None: none is
-
-    Returns
-    -------
-    Judge
-        Reasons, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id`` (only where
-        shipments say what is finished), ``not_of_this_drill``, ``too_young``, ``incomplete`` (by
-        metadata), ``not_wanted`` (by shipments). Facts: ``order_id``, ``age_source``; where
-        ``pending-since`` was ignored, ``pending_since`` with the reason; where shipments decide,
-        ``status`` and ``tracking_number`` of each shipment that wants the label.
-
-        The judge raises ``SafetyError`` when ``LABEL_FINISHED=shipment`` and fulfillment-service
-        cannot say.
-
-    Notes
-    -----
-    Only reads. Asks for the shipments of each order once, and only if nothing else excludes a label
-    of the order.
-    """
-    return _Judge(settings, fulfillment_client, now, only_orders, older_than_s or 0.0)
-
-
 @dataclass
-class _Judge:
-    """Judges waiting objects; see ``make_judge``.
+class LabelJudge:
+    """Judges waiting objects: may they move, and since when do they wait? Only reads.
+
+    A judgement has a reason, the first that applies: ``unreadable``, ``synthetic``, ``no_order_id``
+    (only where shipments say what is finished), ``not_of_this_drill``, ``too_young``,
+    ``incomplete`` (by metadata), ``not_wanted`` (by shipments). Facts: ``order_id``,
+    ``age_source``; where ``pending-since`` was ignored, ``pending_since`` with the reason; where
+    shipments decide, ``status`` and ``tracking_number`` of each shipment that wants the label.
 
     Attributes
     ----------
+    now : the plan's time; decides what lies in the future, and what is too young
+    only_orders : a drill's own orders; labels of others are ``not_of_this_drill``; None: no drill
+    older_than_s : a label that has waited less long is ``too_young``
     wanted : for each order that was asked for, its shipments that want their label
     """
 
     settings: Settings
     client: FulfillmentClient
     now: datetime
-    only_orders: frozenset[str] | None
-    older_than_s: float
+    only_orders: frozenset[str] | None = None
+    older_than_s: float = 0.0
     wanted: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
-        """Judge some objects, in their order; ask for orders that were not asked for yet."""
+        """Judge some objects, in their order; ask for orders that were not asked for yet.
+
+        Raises
+        ------
+        SafetyError
+            When ``LABEL_FINISHED=shipment`` and fulfillment-service cannot say.
+        """
         judgements = [self._judge_one(info) for info in objects]
         if not self._is_decided_by_shipments:
             return judgements
@@ -461,16 +377,14 @@ def explain_left(
     """
     unmatched = ", ".join(keys.get("no_match", ())[:3])
     explanations = {
-        "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
-        "carrier, or set LABEL_FINISHED to what marks a finished label here",
-        "not_wanted": "no shipment of their order still wants a label: all are delivered, returned "
-        f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished}). They keep the "
-        f"alert firing: take them out of {settings.pending_prefix}",
-        "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order: "
-        "look at one of them, and set ORDER_ID_FROM",
+        "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}",
+        "not_wanted": f"no shipment of their order wants a label (LABEL_FINISHED="
+        f"{settings.label_finished}); they keep the alert firing: take them out of "
+        f"{settings.pending_prefix}",
+        "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order",
         "no_match": f"RELEASE_MATCH={settings.release_match} does not match their names "
-        f"({unmatched}). They keep the alert firing: set RELEASE_MATCH, plan with --match, or take "
-        f"them out of {settings.pending_prefix}",
+        f"({unmatched}); they keep the alert firing: plan with --match, or take them out of "
+        f"{settings.pending_prefix}",
         "too_young": "they have waited less than --older-than says",
         "not_of_this_drill": "only_orders does not name their orders",
         "unreadable": "they cannot be read: check the rights of the access key (MINIO_CHANGE_USER)",

@@ -4,5 +4,5 @@ from pathlib import Path
 
 __all__ = ["DASHBOARD"]
 
-#: What Grafana reads; the runbook finds it by the entry point ``runbook.dashboards``.
+#: What Grafana reads.
 DASHBOARD = Path(__file__).parent / "dashboards" / "dataflow-overview.json"

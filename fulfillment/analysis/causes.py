@@ -4,7 +4,6 @@ The first of these that applies is the status of a cause:
 
 - *supported*: all signs of one of its options are there, and nothing that excuses them;
 - *undecided*: a needed observation is unknown;
-- *past*: failures were counted for the cause, and have ended;
 - *undecided*: the first sign of an option is there;
 - *refuted*.
 
@@ -27,6 +26,10 @@ from runbook_lib.model import CauseStatus, Finding, Json, Reading
 MAX_FAILED_SHARE = 0.2
 #: If the store has fewer free bytes, it is nearly full.
 MIN_FREE_BYTES = 2**31
+#: A log that names a reason so often in five minutes tells the cause by itself.
+OFTEN = 10
+#: A worker that runs, and has moved and logged nothing for so many minutes, hangs.
+MAX_IDLE_MINUTES = 10
 
 Strategy = Literal["release", "retrigger", "none"]
 #: Actions of 6.2 after which the worker runs again.
@@ -124,12 +127,10 @@ class Repair(NamedTuple):
 
 
 Values = Mapping[str, Json]
-"""Observed values by name, and four more entries.
+"""Observed values by name, and three more entries.
 
-``worker`` and ``dag`` name the worker's service and the DAG. ``doubtful`` says in words which
-causes were found earlier, and are undecided because too little time has passed since the last
-action; without such causes the entry is missing. ``retrigger_moved_nothing`` says whether the last
-remedy was a re-trigger after which the worker ran and moved nothing.
+``worker`` and ``dag`` name the worker's service and the DAG. ``retrigger_moved_nothing`` says
+whether the last remedy was a re-trigger after which the worker ran and moved nothing.
 """
 
 
@@ -143,22 +144,21 @@ class CauseRecord:
     options : the ways to tell it
     needs : names of the observations without which it is not refuted; the signs of the first option
         are needed, too
-    repair : a function that chooses the repair by what was observed; where no action of 6.2 helps,
-        a text that says what a person does
+    repair : what helps, or a function that chooses it by what was observed. ``{worker}`` and
+        ``{dag}`` stand for their names
     follow_ups : what to change so that it does not come back; empty: no change in operations
     strategy : how 6.1 gets labels moving. ``release``: by move, before 6.2 repairs the cause.
         ``retrigger``: the worker moves them, after 6.2. ``none``: no label may be moved
     then : what to do after the repair, in words; empty: nothing
     stops_labels : whether the incident lasts as long as the cause; False for synthetic objects,
         blind metrics and a wrong clock
-    counted_as : the failure reason whose counter says when the cause began and ended (observation
-        ``ended_<reason>``); empty: none
+    counted_as : the failure reason whose counter says when the cause began; empty: none
     hidden_by : causes that make its observations meaningless; their records come earlier
     """
 
     words: str
     options: tuple[Option, ...]
-    repair: Callable[[Values], Repair] | str
+    repair: Callable[[Values], Repair] | Repair
     follow_ups: tuple[str, ...]
     strategy: Strategy = "retrigger"
     then: str = ""
@@ -169,9 +169,9 @@ class CauseRecord:
 
     def find_repair(self, values: Values) -> Repair:
         """Return what helps against the cause, by what was observed."""
-        if isinstance(self.repair, str):
-            return Repair(person=self.repair)
-        return self.repair(values)
+        repair = self.repair if isinstance(self.repair, Repair) else self.repair(values)
+        names = {"worker": values["worker"], "dag": values["dag"]}
+        return Repair(*(text.format(**names) for text in repair))
 
 
 def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
@@ -183,8 +183,8 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 
     Returns
     -------
-    One finding per cause: supported first, then undecided, past, refuted; of one status in the
-    order of the records.
+    One finding per cause: supported first, then undecided, refuted; of one status in the order of
+    the records.
     """
     judged: dict[str, Finding] = {}
     for cause, record in CAUSES.items():
@@ -198,27 +198,23 @@ def diagnose(observations: Mapping[str, Observation]) -> tuple[Finding, ...]:
 def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence[str]) -> Finding:
     """Judge one cause; ``hiding`` names the supported causes that hide it."""
     record = CAUSES[cause]
-
-    def is_unknown(name: str) -> bool:
-        return name not in observations or observations[name].value is None
+    known = {name: seen.value for name, seen in observations.items() if seen.value is not None}
 
     def list_seen(signs: Iterable[Sign]) -> list[Sign]:
         """Return the signs that are there."""
-        known = [sign for sign in signs if not is_unknown(sign.name)]
-        return [sign for sign in known if sign.holds(observations[sign.name].value)]
+        return [sign for sign in signs if sign.name in known and sign.holds(known[sign.name])]
 
-    found: dict[Sign, None] = {}
-    hints: dict[Sign, None] = {}
+    found: list[Sign] = []
+    partly: list[Sign] = []
     for option in record.options:
-        seen = dict.fromkeys(list_seen(option.signs))
+        seen = list_seen(option.signs)
         if option.signs[0] in seen:
-            hints |= seen
+            partly += seen
         if len(seen) == len(option.signs) and not list_seen(option.unless):
-            found |= seen
+            found += seen
     needed = (*record.options[0].signs, *record.needs)
-    unknown = [sign for sign in needed if is_unknown(sign.name)]
-    ended = f"ended_{record.counted_as}"
-    rests_on: Iterable[str] = [sign.name for sign in (*hints, *needed)]
+    unknown = [sign for sign in needed if sign.name not in known]
+    rests_on = [sign.name for sign in (*partly, *needed)]
     if hiding:
         status = CauseStatus.UNDECIDED
         reason = f"cannot be judged because of {CAUSES[hiding[0]].words}"
@@ -229,13 +225,9 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
     elif unknown:
         status = CauseStatus.UNDECIDED
         reason = f"not known: whether {_say(unknown)}"
-    elif not is_unknown(ended):
-        status = CauseStatus.PAST
-        reason = f"last counted at {observations[ended].value}, and not since"
-        rests_on = [ended]
-    elif hints:
+    elif partly:
         status = CauseStatus.UNDECIDED
-        reason = f"only a hint: {_say(hints)}"
+        reason = f"not enough: {_say(partly)}"
     else:
         status = CauseStatus.REFUTED
         reason = "nothing speaks for it"
@@ -244,7 +236,6 @@ def _judge(cause: str, observations: Mapping[str, Observation], hiding: Sequence
         name=cause,
         words=record.words,
         status=status,
-        has_signs=bool(hints),
         evidence=tuple(sorted(evidence)),
         reason=reason,
     )
@@ -314,39 +305,17 @@ def _start_first(names: Sequence[str], *, otherwise: Repair) -> Callable[[Values
     return find_repair
 
 
-def _restart_worker(values: Values) -> Repair:
-    """Return the repair that restarts the worker."""
-    return Repair("restart", values["worker"])
-
-
-def _restart_after(correction: str) -> Callable[[Values], Repair]:
-    """Return a function that finds a repair: restart the worker after a person's correction.
-
-    Parameters
-    ----------
-    correction : what the person does, with ``{worker}`` for the name of the service
-    """
-
-    def find_repair(values: Values) -> Repair:
-        worker = values["worker"]
-        return Repair("restart", worker, correction.replace("{worker}", worker))
-
-    return find_repair
-
-
 def _resume_or_start_worker(values: Values) -> Repair:
     """Return the repair of a stopped worker: resume it if it is paused, deploy it again if no such
     service is listed, else start it.
     """
-    worker = values["worker"]
     if values.get("worker_paused"):
-        return Repair("resume", worker)
+        return Repair("resume", "{worker}")
     if values.get("worker_listed") is False:
-        return Repair(person=f"deploy {worker} again: no such service is there to start")
-    correction = ""
-    if values.get("credentials_match") is False:
-        correction = _KEY_FIRST.replace("{worker}", worker)
-    return Repair("start", worker, correction)
+        return Repair(person="deploy {worker} again: no such service is there to start")
+    return Repair(
+        "start", "{worker}", _KEY_FIRST if values.get("credentials_match") is False else ""
+    )
 
 
 def _count(reason: str, says: str) -> Sign:
@@ -356,7 +325,12 @@ def _count(reason: str, says: str) -> Sign:
 
 def _log(reason: str) -> Sign:
     """Return the sign that the worker's log names a reason."""
-    return Sign(f"logged_{reason}", is_true, "the worker's log names it")
+    return Sign(f"logged_{reason}", is_over(0), "the worker's log names it")
+
+
+def _log_often(reason: str, says: str) -> Sign:
+    """Return the sign that the worker's log names a reason again and again."""
+    return Sign(f"logged_{reason}", is_over(OFTEN - 1), says)
 
 
 def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> CauseRecord:
@@ -372,7 +346,9 @@ def _make_carrier_record(words: str, outcome: str, says: str, measure: str) -> C
     return CauseRecord(
         words=words,
         options=(when(Sign(f"carrier_{outcome}_share", is_over(MAX_FAILED_SHARE), says)),),
-        repair="call the carrier: labels without tracking number wait for it; no restart helps",
+        repair=Repair(
+            person="call the carrier: labels without tracking number wait for it; no restart helps"
+        ),
         follow_ups=("retry the carrier with backoff", f"alert on the carrier's {measure}"),
         counted_as=f"carrier_{outcome}",
     )
@@ -383,6 +359,7 @@ _REFRESH_STOPPED = Sign("exporter_refresh_age_s", is_over(60), "the exporter sto
 _PAUSED = Sign("worker_paused_by_others", is_true, "somebody paused the worker")
 _ANSWERS = Sign("worker_answers", is_true, "the worker's API answers")
 _SILENT = Sign("worker_answers", is_false, "the worker's API does not answer")
+_DAG_PAUSED = Sign("dag_paused", is_true, "the DAG that releases labels is paused")
 _LATE = Sign("overdue_real", is_over(0), "labels wait too long")
 _UNREACHABLE = _count("store_unreachable", "the worker waits for the store")
 _BAD_KEY = _count("bad_credentials", "the store rejects the worker's key or signature")
@@ -390,12 +367,6 @@ _KEY_MATCHES = Sign("credentials_match", is_true, "the worker has the store's se
 _KEYLESS = Sign("keyless_denials", is_over(0), "the store denies a worker without a key")
 _DENIED = _count("access_denied", "the store denies the worker a right")
 _NO_ROOM = _count("storage_full", "writes are refused for want of room")
-_REFRESH_FAILED = Sign("probe_refresh_failed", is_true, "the probe's timeline refresh fails")
-_COLLECTS_NOTHING = Sign(
-    "support_failures", is_over(0), "support could not collect shipments lately"
-)
-_FAILED_BEFORE = Sign("probe_failed_before", is_true, "the probe fails before the refresh")
-_SOURCE_DOWN = Sign("worker_answers", is_false, "the service that support asks is down itself")
 
 CAUSES: Mapping[str, CauseRecord] = {
     Cause.STORE_DOWN: CauseRecord(
@@ -461,16 +432,23 @@ CAUSES: Mapping[str, CauseRecord] = {
                 ],
             ),
             when(Sign("worker_hangs", is_true, "its process runs, and answers nobody")),
+            # A worker without an API.
+            when(
+                Sign("worker_idle_minutes", is_over(MAX_IDLE_MINUTES), "it moves and logs nothing"),
+                Sign("worker_running", is_true, "its process runs"),
+                _LATE,
+                unless=[_ANSWERS, _DAG_PAUSED],
+            ),
         ),
-        repair=_restart_worker,
+        repair=Repair("restart", "{worker}"),
         follow_ups=("a time-out for the run lock", "alert when no pass begins"),
         strategy="release",
         hidden_by=_DOWN,
     ),
     Cause.PIPELINE_PAUSED: CauseRecord(
         words="a paused pipeline",
-        options=(when(Sign("dag_paused", is_true, "the DAG that releases labels is paused")),),
-        repair=lambda values: Repair("unpause", values["dag"]),
+        options=(when(_DAG_PAUSED),),
+        repair=Repair("unpause", "{dag}"),
         follow_ups=("alert when the DAG is paused", "a reason and an end for each pause"),
         strategy="release",
     ),
@@ -483,7 +461,9 @@ CAUSES: Mapping[str, CauseRecord] = {
             ),
             when(Sign("dag_import_errors", is_true, "the DAG cannot be loaded")),
         ),
-        repair="the DAG's own logs say why its runs fail: the runbook cannot repair them",
+        repair=Repair(
+            person="the DAG's own logs say why its runs fail: the runbook cannot repair them"
+        ),
         follow_ups=("alert on failed runs of the DAG", "retries for its tasks"),
         strategy="release",
     ),
@@ -497,8 +477,11 @@ CAUSES: Mapping[str, CauseRecord] = {
                 Sign("credentials_match", is_false, "the worker's secret is not the store's"),
                 _log("bad_credentials"),
             ),
+            when(
+                _log_often("bad_credentials", "its log says over and over that its key is rejected")
+            ),
         ),
-        repair=_restart_after(_KEY_FIRST),
+        repair=Repair("restart", "{worker}", _KEY_FIRST),
         follow_ups=("check credentials at start", "a checklist for key rotation"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
@@ -510,7 +493,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             when(_DENIED, unless=[_BAD_KEY, _KEYLESS]),
             when(_DENIED, _log("access_denied"), unless=[_KEYLESS]),
         ),
-        repair="give the worker's user its right back: no restart helps",
+        repair=Repair(person="give the worker's user its right back: no restart helps"),
         follow_ups=("check rights at start", "review of policy changes"),
         strategy="release",
         hidden_by=(Cause.STORE_DOWN,),
@@ -519,7 +502,7 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.BAD_PREFIX: CauseRecord(
         words="a worker that watches another prefix",
         options=(when(Sign("worker_place", is_some, "the worker watches or fills another place")),),
-        repair=_restart_after(_PLACE_FIRST),
+        repair=Repair("restart", "{worker}", _PLACE_FIRST),
         follow_ups=("check prefixes at start", "review of configuration changes"),
         strategy="release",
     ),
@@ -531,8 +514,12 @@ CAUSES: Mapping[str, CauseRecord] = {
                 _log("storage_full"),
                 Sign("store_free_bytes", is_under(MIN_FREE_BYTES), "under 2 GiB are free"),
             ),
+            when(_log_often("storage_full", "its log says over and over that the store is full")),
+            when(Sign("store_refuses_ours", is_true, "the store has no room for our own write")),
         ),
-        repair="free or add capacity: a move needs room for the copies, and no restart helps",
+        repair=Repair(
+            person="free or add capacity: a move needs room for the copies, and no restart helps"
+        ),
         follow_ups=("alert on minio_cluster_capacity_usable_free_bytes", "retention for ready/"),
         strategy="none",
         hidden_by=(Cause.STORE_DOWN,),
@@ -564,7 +551,7 @@ CAUSES: Mapping[str, CauseRecord] = {
             Sign("drain_per_minute", is_some, "labels leave"),
             Sign("waiting_finished", is_some, "finished objects queue up"),
         ),
-        repair="the worker drains the queue: a restart only costs time",
+        repair=Repair(person="the worker drains the queue: a restart only costs time"),
         follow_ups=("a larger batch or more workers", "alert on arrivals over drain"),
         # While no label leaves, nobody can see whether labels arrive faster than a healthy worker
         # drains them.
@@ -580,23 +567,14 @@ CAUSES: Mapping[str, CauseRecord] = {
             ),
         ),
         needs=(Sign("overdue_real", is_nothing, "no real object waits over the threshold"),),
-        repair="6.3 clean up the chaos objects (runbook run 06)",
+        repair=Repair(person="6.3 clean up the chaos objects (runbook run 06)"),
         follow_ups=(),
         stops_labels=False,
         hidden_by=(Cause.STORE_DOWN,),
     ),
     Cause.SUPPORT_DOWN: CauseRecord(
         words="a support service that is down",
-        options=(
-            when(Sign("support_answers", is_false, "the support service does not answer")),
-            when(
-                Sign("timeline_behind_minutes", is_over(15), "the timeline is behind"),
-                unless=[_SOURCE_DOWN],
-            ),
-            when(_COLLECTS_NOTHING, _REFRESH_FAILED, unless=[_SOURCE_DOWN]),
-            when(_COLLECTS_NOTHING, _FAILED_BEFORE, unless=[_SOURCE_DOWN]),
-            when(_REFRESH_FAILED, _FAILED_BEFORE, unless=[_SOURCE_DOWN]),
-        ),
+        options=(when(Sign("support_answers", is_false, "the support service does not answer")),),
         repair=_start_first((_SUPPORT,), otherwise=Repair("restart", _SUPPORT)),
         follow_ups=("alert on collection failures of support",),
         then="6.4 refresh the ticket's timeline (runbook run 06 -p ticket_id=TICKET)",
@@ -604,7 +582,9 @@ CAUSES: Mapping[str, CauseRecord] = {
     Cause.CLOCK_SKEW: CauseRecord(
         words="a service whose clock is off",
         options=(when(Sign("clock_skewed", is_some, "a system's clock is off")),),
-        repair="set the clock right (a restart does not help); trust no ages from that system",
+        repair=Repair(
+            person="set the clock right (a restart does not help); trust no ages from that system"
+        ),
         follow_ups=("time synchronisation on every host", "alert on clock skew"),
         stops_labels=False,
     ),
@@ -670,11 +650,10 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     values : all observed values; a missing one is unknown
     """
     repairs = {cause: CAUSES[cause].find_repair(values) for cause in causes}
-    wanted, why_wanted = choose_strategy(causes, values)
     brings_back = any(
         r.action in _BRINGS_BACK and r.target == values["worker"] for r in repairs.values()
     )
-    strategy, why = _fit_strategy(wanted, why_wanted, values, brings_back=brings_back)
+    strategy, why = choose_strategy(causes, values, brings_back=brings_back)
     forbidding = [cause for cause in causes if CAUSES[cause].strategy == "none"]
     others = [cause for cause in causes if cause not in forbidding]
     stopping = frozenset(cause for cause in others if CAUSES[cause].stops_labels)
@@ -683,135 +662,78 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     for cause in forbidding + others:
         texts = (_describe_repair(repairs[cause]), CAUSES[cause].then)
         repair_steps += [AdviceStep(text, frozenset([cause])) for text in texts if text]
-    move_steps = []
     # Without a finished label, a release would move nothing: a repair, if there is one, is enough.
     is_vain = bool(repair_steps) and strategy == "release" and values.get("waiting_finished") == 0
     # After a cause that forbids a release has ended, labels that another cause stopped still need a
     # release.
-    if (strategy != "none" and not is_vain) or (forbidding and stopping):
-        move_steps.append(AdviceStep(_STRATEGY_WORDS[strategy], stopping))
-    if strategy == "release":
-        steps += move_steps + repair_steps
-    else:
-        steps += repair_steps + move_steps
-    if values.get("doubtful") and not causes:
-        steps.append(AdviceStep(f"{_say_doubt(values)} ({_RUN})", frozenset()))
+    is_wanted = strategy != "none" and not is_vain
+    move = AdviceStep(_STRATEGY_WORDS[strategy], stopping)
+    move_steps = [move] if is_wanted or (forbidding and stopping) else []
+    steps += move_steps + repair_steps if strategy == "release" else repair_steps + move_steps
     if causes and all(_RUN not in step.words for step in steps):
         steps.append(AdviceStep(f"then measure again ({_RUN})", frozenset()))
-    repair = _choose_repair(repairs, values["worker"])
+    reasons = [
+        f"{cause}: {repair.person}" if repair.person else cause for cause, repair in repairs.items()
+    ]
+    actions = [repair for repair in repairs.values() if repair.target]
+    repair = actions[0] if actions else Repair("none", values["worker"])
     return Advice(
         causes=tuple(causes),
         strategy=strategy,
         why=why,
         action=repair.action,
         target=repair.target,
-        reason=repair.person,
+        reason="; ".join(reasons) or "no cause is supported: nothing to restart",
         steps=tuple(steps),
     )
 
 
-def _fit_strategy(
-    wanted: Strategy, why_wanted: str, values: Values, *, brings_back: bool
+def choose_strategy(
+    causes: Iterable[str], values: Values, *, brings_back: bool = True
 ) -> tuple[Strategy, str]:
-    """Return the strategy of 6.1, and why: the wanted one, or another if the worker would refuse.
+    """Choose what 6.1 does by the causes and by what waits, and say why: the first rule that holds.
 
     Parameters
     ----------
-    why_wanted : the reason for the wanted strategy
     brings_back : whether a repair of 6.2 brings the worker back first
-    """
-    # A worker that does not answer counts as running, too. The plan of its re-trigger then says
-    # that it does not answer.
-    if wanted != "retrigger":
-        return wanted, why_wanted
-    if values.get("worker_has_api") is False:
-        return "release", "there is no API that asks the worker"
-    if values.get("worker_paused") and not brings_back:
-        return "release", "the worker is paused, and would refuse"
-    return wanted, why_wanted
-
-
-def choose_strategy(  # noqa: PLR0911  # a return for each reason
-    causes: Iterable[str], values: Values
-) -> tuple[Strategy, str]:
-    """Choose a strategy for 6.1 by the causes and by what waits, and say why.
-
-    Whether the worker would refuse, such as while it is paused, is not considered here.
     """
     supported = set(causes)
     ordered = [cause for cause in CAUSES if cause in supported]
     forbidding = [cause for cause in ordered if CAUSES[cause].strategy == "none"]
-    if forbidding:
-        return "none", f"do not release: {CAUSES[forbidding[0]].words}; see 6.2"
-    if values.get("waiting_real") == 0:
-        return "none", "no real object waits"
+    forbidden = [CAUSES[cause].words for cause in forbidding]
     disabling = [cause for cause in ordered if CAUSES[cause].strategy == "release"]
-    if disabling:
-        return "release", f"the worker cannot move labels: {', '.join(disabling)}"
-    if not supported and values.get("doubtful"):
-        return "none", _say_doubt(values)
     standstills = [cause for cause in ordered if cause in STANDSTILL]
-    if not standstills and values.get("overdue_real") == 0:
-        return "none", "no real object waits over the threshold, and nothing stops the worker"
-    has_api = values.get("worker_has_api") is not False
-    if standstills:
-        return _choose_after_repair(standstills, has_api=has_api)
-    carrier_causes = [cause for cause in ordered if cause in _CARRIER_CAUSES]
-    return _choose_with_worker(carrier_causes, values, has_api=has_api)
-
-
-def _say_doubt(values: Values) -> str:
-    """Say that causes that were found earlier are undecided now, and to measure again."""
-    return f"measure again: it is not known yet whether this is over: {values['doubtful']}"
-
-
-def _choose_after_repair(standstills: Sequence[str], *, has_api: bool) -> tuple[Strategy, str]:
-    """Choose what 6.1 does with a worker that can move labels only after 6.2 ends these causes."""
-    names = ", ".join(standstills)
-    if has_api:
-        return "retrigger", f"6.2 brings the worker back first ({names}); then ask it to run once"
-    return "none", f"the worker moves labels by itself after 6.2 brings it back: {names}"
-
-
-def _choose_with_worker(
-    carrier_causes: Sequence[str], values: Values, *, has_api: bool
-) -> tuple[Strategy, str]:
-    """Choose what 6.1 does with a worker that can move labels at once.
-
-    Parameters
-    ----------
-    carrier_causes : the supported causes that lie with the carrier
-    """
-    if carrier_causes and values.get("waiting_finished") == 0:
-        words = CAUSES[carrier_causes[0]].words
-        return "none", f"no finished object waits, and a re-trigger cannot end {words}: see 6.2"
-    if values.get("retrigger_moved_nothing"):
-        return "release", "the worker ran after a re-trigger, and moved nothing"
-    if has_api:
-        return "retrigger", "no cause is found that stops the worker: ask it to run once"
-    return "release", "no cause was found, and the worker has no API to run it again"
+    has_no_api = values.get("worker_has_api") is False
+    is_nothing_finished = values.get("waiting_finished") == 0
+    rules: list[tuple[object, Strategy, str]] = [
+        (forbidding, "none", f"do not release: {' and '.join(forbidden)}; see 6.2"),
+        (values.get("waiting_real") == 0, "none", "no real object waits"),
+        (disabling, "release", f"the worker cannot move labels: {', '.join(disabling)}"),
+        (
+            not standstills and values.get("overdue_real") == 0,
+            "none",
+            "no real object waits over the threshold, and nothing stops the worker",
+        ),
+        (standstills and has_no_api, "none", "6.2 brings the worker back; it moves by itself"),
+        (standstills, "retrigger", "6.2 brings the worker back first; then ask it to run once"),
+        (
+            supported.intersection(_CARRIER_CAUSES) and is_nothing_finished,
+            "none",
+            "no finished object waits, and a re-trigger cannot help the carrier: see 6.2",
+        ),
+        (values.get("retrigger_moved_nothing"), "release", "a re-trigger moved nothing"),
+        (has_no_api, "release", "no cause was found, and the worker has no API to run it again"),
+        (
+            values.get("worker_paused") and not brings_back,
+            "release",
+            "the worker is paused, and would refuse",
+        ),
+        (True, "retrigger", "no cause is found that stops the worker: ask it to run once"),
+    ]
+    return next((strategy, why) for holds, strategy, why in rules if holds)
 
 
 def _describe_repair(repair: Repair) -> str:
     """Say what a person does first, and then the action; without either, an empty text."""
     step = f"6.2 {repair.action} {repair.target} ({_RUN})" if repair.target else ""
     return ", then ".join(text for text in (repair.person, step) if text)
-
-
-def _choose_repair(repairs: Mapping[str, Repair], worker: str) -> Repair:
-    """Return the first repair that is an action of 6.2; else a repair with the action ``none``.
-
-    ``person`` of the returned repair is the reason for the action, and names the causes.
-    """
-    reasons = {
-        cause: f"{cause}: {repair.person}" if repair.person else str(cause)
-        for cause, repair in repairs.items()
-    }
-    for cause, repair in repairs.items():
-        if repair.target:
-            others = [other for other in repairs if other != cause]
-            also = f"; also supported: {', '.join(others)}" if others else ""
-            return repair._replace(person=f"{reasons[cause]}{also}")
-    return Repair(
-        "none", worker, "; ".join(reasons.values()) or "no cause is supported: nothing to restart"
-    )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -82,8 +82,7 @@ class _Entry:
     ----------
     is_plain : False for a JSON line, which no other line continues
     in_traceback : whether the exception's own line, which ends a traceback, is still to come
-    final : the last line that continues this one and is not indented, such as the exception's own
-        line; empty if all are indented; None if no line continues this one
+    final : the exception's own line, which ends a traceback; empty: there is none
     order_id : empty when the line names no order
     """
 
@@ -92,36 +91,28 @@ class _Entry:
     level: str
     is_plain: bool = True
     in_traceback: bool = False
-    final: str | None = None
+    final: str = ""
     order_id: str = ""
 
     def add_line(self, text: str) -> bool:
         """Add a line if it continues this entry; return whether it does.
 
-        A blank or indented line continues the entry. So does a line that begins a traceback, and
-        the exception's own line, which ends the traceback. Of all added lines, only the last that
-        is not indented is kept, as ``final``.
+        Blank and indented lines do, lines that begin a traceback, and the line that ends one.
         """
-        if not self.is_plain:
-            return False
-        is_inner = _is_blank_or_indented(text)
         begins_traceback = text.startswith(_TRACEBACK_STARTS)
-        ends_traceback = self.in_traceback and not is_inner and not begins_traceback
-        if not (is_inner or begins_traceback or ends_traceback):
-            return False
-        is_error_or_continued = self.level == "error" or self.final is not None
-        if text.startswith(_TRACEBACK) and not is_error_or_continued:
-            # Without an error to belong to, a traceback is an entry of its own.
-            return False
+        is_harmless = self.level != "error" and not self.final
+        if not self.is_plain or (text.startswith(_TRACEBACK) and is_harmless):
+            return False  # without an error to belong to, a traceback is an entry of its own
         if begins_traceback:
-            self.level = "error"
             self.in_traceback = True
-        if ends_traceback:
+            self.level = "error"
+        elif _is_blank_or_indented(text):
+            return True
+        elif self.in_traceback:
             self.in_traceback = False
-        if not is_inner:
             self.final = text
-        elif self.final is None:
-            self.final = ""
+        else:
+            return False
         return True
 
 
@@ -137,45 +128,30 @@ def group_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[LogGroup]:
     At most 200 groups: errors first, then warnings, unknown levels, info and debug; within a level
     the largest first. A line with a new template does not count once there are 5,000 templates.
     """
-    groups: dict[tuple[str, str], LogGroup] = {}
+    entries: dict[tuple[str, str], list[_Entry]] = {}
     for entry in _join_lines(lines):
-        text = _get_headline(entry)
-        template = _mask(text)
-        key = (entry.level, template)
-        group = groups.get(key)
-        if group is not None:
-            groups[key] = replace(
-                group,
-                count=group.count + 1,
-                first=group.first or entry.at,
-                last=entry.at or group.last,
-                orders=_add_order(group.orders, entry.order_id),
-            )
-        elif len(groups) < _MAX_TEMPLATES:
-            groups[key] = LogGroup(
-                template=template,
-                count=1,
-                first=entry.at,
-                last=entry.at,
-                example=text,
-                level=entry.level,
-                orders=_add_order((), entry.order_id),
-            )
-    ordered = sorted(groups.values(), key=_get_sort_key)
-    return ordered[:_MAX_GROUPS]
+        key = (entry.level, _mask(_get_headline(entry)))
+        if key in entries or len(entries) < _MAX_TEMPLATES:
+            entries.setdefault(key, []).append(entry)
+    groups = [_make_group(template, same) for (_, template), same in entries.items()]
+    groups.sort(key=lambda group: (_RANK[group.level], -group.count))
+    return groups[:_MAX_GROUPS]
 
 
-def _get_sort_key(group: LogGroup) -> tuple[int, int]:
-    """Return a sort key: the worst level first, then the largest count."""
-    return _RANK[group.level], -group.count
-
-
-def _add_order(orders: tuple[str, ...], order_id: str) -> tuple[str, ...]:
-    """Return the ids of the newest orders with one more in front, each once, at most 20."""
-    if not order_id:
-        return orders
-    others = [other for other in orders if other != order_id]
-    return (order_id, *others)[:_MAX_ORDERS]
+def _make_group(template: str, entries: Sequence[_Entry]) -> LogGroup:
+    """Return the group of some entries that share a template, oldest first."""
+    times = [entry.at for entry in entries if entry.at]
+    # The newest come first, each once.
+    orders = dict.fromkeys(entry.order_id for entry in reversed(entries) if entry.order_id)
+    return LogGroup(
+        template=template,
+        count=len(entries),
+        first=times[0] if times else None,
+        last=times[-1] if times else None,
+        example=_get_headline(entries[0]),
+        level=entries[0].level,
+        orders=tuple(orders)[:_MAX_ORDERS],
+    )
 
 
 def _mask(text: str) -> str:
@@ -192,11 +168,7 @@ def _join_lines(lines: Iterable[tuple[datetime | None, str]]) -> list[_Entry]:
         fields = _parse_json(text)
         if fields is not None:
             entries.append(_from_json(at, fields))
-            continue
-        is_added = False
-        if entries:
-            is_added = entries[-1].add_line(text)
-        if not is_added:
+        elif not entries or not entries[-1].add_line(text):
             entries.append(_from_plain(at, text))
     return entries
 
@@ -219,10 +191,7 @@ def _from_json(at: datetime | None, fields: Mapping[str, Any]) -> _Entry:
     level = _LEVELS.get(_find_first(fields, _LEVEL_NAMES).lower(), "")
     if trace:
         level = "error"
-    final = ""
-    for line in trace.splitlines():
-        if not _is_blank_or_indented(line):
-            final = line
+    inner = [line for line in trace.splitlines() if not _is_blank_or_indented(line)]
     order_id = _find_first(fields, _ORDER_NAMES)
     if not _ORDER_ID.fullmatch(order_id):
         order_id = ""
@@ -231,7 +200,7 @@ def _from_json(at: datetime | None, fields: Mapping[str, Any]) -> _Entry:
         text=message or json.dumps(fields, sort_keys=True),
         level=level,
         is_plain=False,
-        final=final,
+        final=inner[-1] if inner else "",
         order_id=order_id,
     )
 
@@ -272,14 +241,10 @@ def _parse_logfmt(text: str) -> str | None:
 
 
 def _get_headline(entry: _Entry) -> str:
-    """Return an entry's first line and ``final``, the exception's own line, as one line.
-
-    Without ``final``, that is the first line alone; the line that begins a traceback is left out.
-    """
+    """Return an entry's first line and the exception's own line as one line of printable text."""
     parts = [part for part in (entry.text, entry.final) if part and part != _TRACEBACK]
     # Cut a huge text before the work, but leave room: white space shrinks.
-    text = ": ".join(parts)[: 4 * _MAX_CHARS]
-    text = " ".join(text.split())
+    text = " ".join(": ".join(parts)[: 4 * _MAX_CHARS].split())
     printable = [char if char.isprintable() else "\ufffd" for char in text]
     return "".join(printable)[:_MAX_CHARS]
 

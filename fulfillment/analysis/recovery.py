@@ -1,4 +1,4 @@
-"""Whether the lag came down after an action, and since when all is well. Pure.
+"""Whether the lag came down after an action. Pure.
 
 Without a sample, nothing is judged to be well.
 """
@@ -42,15 +42,12 @@ def compute_recovery(
     newest = samples_after[-1].value
     low_run = list(takewhile(lambda sample: sample.value < limit, reversed(samples_after)))
     if not low_run:
-        over = newest - limit
-        text = f"the last sample is {newest:.1f} min, {over:.1f} over the limit of {limit:g}"
-        return Outcome(value=newest).breach(text)
+        return Outcome(value=newest).breach(f"the lag is {newest:.1f} min, not under {limit:g}")
     outcome = Outcome(value=newest, since=low_run[-1].at)
+    reason = f"samples under {limit:g} min: {len(low_run)}, needed: {needed}"
     if len(low_run) < needed:
-        return outcome.unknown(
-            f"{len(low_run)} of {needed} samples in a row are under {limit:g} so far"
-        )
-    return outcome.ok(f"{len(low_run)} samples in a row are under {limit:g}")
+        return outcome.unknown(reason)
+    return outcome.ok(reason)
 
 
 def _list_after(
@@ -70,21 +67,3 @@ def _list_after(
         if refreshed_at > action_at.timestamp():
             samples_after.append(sample)
     return samples_after
-
-
-def find_well_since(looks: Iterable[datetime], troubles: Iterable[datetime]) -> datetime | None:
-    """Return the time of the first look after the last trouble.
-
-    Parameters
-    ----------
-    looks : the times at which somebody looked, in any order
-    troubles : the times at which something was wrong, in any order
-
-    Returns
-    -------
-    None without trouble. If nobody looked after the last trouble, the time of that trouble.
-    """
-    last_trouble = max(troubles, default=None)
-    if last_trouble is None:
-        return None
-    return min((at for at in looks if at > last_trouble), default=last_trouble)

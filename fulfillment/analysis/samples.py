@@ -44,49 +44,48 @@ def compute_interval_s(samples: Sequence[Sample]) -> float:
     return median(gap.total_seconds() for gap in gaps)
 
 
-def list_growth(samples: Iterable[Sample]) -> list[Sample]:
-    """Return when a counter grew, and by how much each time.
+def list_growth(counters: Iterable[Iterable[Sample]]) -> list[Sample]:
+    """Return when any of some counters grew, and by how much each time, oldest first.
 
     Parameters
     ----------
-    samples : of one counter, oldest first
+    counters : the samples of each counter, oldest first
     """
     growth = []
-    for old, new in pairwise(samples):
-        increase = new.value - old.value
-        if increase < 0:  # the counter was reset to zero
-            increase = new.value
-        if increase > 0:
-            growth.append(Sample(new.at, increase))
-    return growth
+    for samples in counters:
+        for old, new in pairwise(samples):
+            increase = new.value - old.value
+            if increase < 0:  # the counter was reset to zero
+                increase = new.value
+            if increase > 0:
+                growth.append(Sample(new.at, increase))
+    return sorted(growth)
 
 
-def compute_increase(samples: Iterable[Sample], since: datetime) -> float:
-    """Return by how much a counter grew after ``since``."""
-    return math.fsum(grown.value for grown in list_growth(samples) if grown.at > since)
+def sum_growth(counters: Iterable[Iterable[Sample]], since: datetime) -> float:
+    """Return by how much some counters grew after ``since``."""
+    return math.fsum(grown.value for grown in list_growth(counters) if grown.at > since)
 
 
-def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) -> datetime | None:
-    """Return when the failures ended: the time of the last failure. None while they may go on.
+def find_end(failures: Sequence[Sample], successes: Iterable[Sample]) -> datetime | None:
+    """Return when failures ended: the time of the last failure. None while they may go on.
 
-    From the first to the last sample of one minute that shows a failure, some share of the tries
-    succeeded. That share is taken as the chance of one success while the fault lasts. The failures
-    have ended if so many successes in a row, as have come since then, would have a chance under
-    1 %. After a fault that let nothing through, a few successes are enough. They are, too, after
-    the first failure of a fault that lets something through: its next failure corrects it.
+    From the first to the last failure of one minute, some share of the tries succeeded. That share
+    is taken as the chance of one success while the fault lasts. The failures have ended if so many
+    successes in a row, as have come since then, would have a chance under 1 %. After a fault that
+    let nothing through, a few successes are enough.
 
     Parameters
     ----------
-    failed : a counter that grew at least once
-    succeeded : counters of what the fault prevents
+    failures : when how many tries failed, oldest first; at least one
+    successes : when how many tries succeeded
     """
-    failures = list_growth(failed)
     last_failed_at = failures[-1].at
     recent = [failure for failure in failures if failure.at > last_failed_at - _FAULT_SPAN]
     failed_count = sum(failure.value for failure in recent)
     successes_before = 0.0
     successes_since = 0.0
-    for success in _join_growth(succeeded):
+    for success in successes:
         if success.at > last_failed_at:
             successes_since += success.value
         elif success.at >= recent[0].at:
@@ -97,23 +96,12 @@ def find_end(failed: Iterable[Sample], succeeded: Iterable[Iterable[Sample]]) ->
     return last_failed_at if has_ended else None
 
 
-def find_beginning(counters: Iterable[Iterable[Sample]]) -> datetime | None:
-    """Return when the latest episode of growth began; None when no counter grew.
-
-    Two minutes without growth end an episode.
-    """
-    times = sorted(grown.at for grown in _join_growth(counters))
-    if not times:
+def find_beginning(growth: Sequence[Sample]) -> datetime | None:
+    """Return when the latest episode of growth began; two minutes without growth end an episode."""
+    if not growth:
         return None
-    began = times[0]
-    for previous, at in pairwise(times):
-        if at - previous > _EPISODE:
-            began = at
+    began = growth[0].at
+    for previous, grown in pairwise(growth):
+        if grown.at - previous.at > _EPISODE:
+            began = grown.at
     return began
-
-
-def _join_growth(counters: Iterable[Iterable[Sample]]) -> list[Sample]:
-    growth: list[Sample] = []
-    for samples in counters:
-        growth += list_growth(samples)
-    return growth

@@ -29,7 +29,7 @@ from runbook_lib.section import get_parameters
 from ..clients import Clients
 from ..investigation import Investigation
 from ..settings import Settings, is_nested
-from ..waiting import ask_again, explain_left, make_judge, read_shipment_evidence
+from ..waiting import LabelJudge, ask_again, explain_left, read_shipment_evidence
 from .other_movers import WorkerHold, describe_hold, make_hold
 
 _PROMISES_OF_UNDO = (
@@ -200,12 +200,12 @@ def make_release_plan(
     # Unknown room counts as enough.
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")
     observed: list[tuple[str, datetime]] = []  # keys, each with the time since which it waits
-    judge_by_rules = make_judge(
+    judge_by_rules = LabelJudge(
         settings,
         inv.clients.fulfillment,
         now=inv.now(),
         only_orders=only_orders,
-        older_than_s=parameters.older_than_minutes * 60 or None,
+        older_than_s=parameters.older_than_minutes * 60,
     )
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from functools import cached_property
 
 from objectmove.bucket import S3Bucket
 from runbook_lib.errors import (
-    ClientError,
     ClientTimeoutError,
     ConnectionRefusedClientError,
     NotConnectedError,
@@ -18,7 +16,6 @@ from runbook_lib.http import HttpClient
 
 from ..settings import HTTP_SYSTEMS, Settings
 from . import http_systems as http
-from .dashboards import InstalledDashboards
 from .object_store import ObjectStore, connect_bucket
 from .services import CommandServices, ServicesClient, ServiceSwitch, connect_services
 
@@ -36,8 +33,6 @@ class Clients:
     ----------
     prometheus, alertmanager, grafana, support, fulfillment, pipeline, probe, notifications
         The systems that are asked over HTTP; ``settings.HTTP_SYSTEMS`` names them all.
-    dashboards
-        The dashboards that the installed add-ons bring.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -45,7 +40,6 @@ class Clients:
         self.prometheus = http.PrometheusClient.connect(settings)
         self.alertmanager = http.AlertmanagerClient.connect(settings)
         self.grafana = http.GrafanaClient.connect(settings)
-        self.dashboards = InstalledDashboards()
         self.support = http.SupportClient.connect(settings)
         self.fulfillment = http.FulfillmentClient.connect(settings)
         self.pipeline = http.PipelineClient(
@@ -80,24 +74,9 @@ class Clients:
     def find_switch(self, service: str) -> ServiceSwitch:
         """Return what stops and starts a service: the worker's own commands, or the back end."""
         settings = self._settings
-        if settings.worker_control == "command" and service == settings.worker_service:
+        if settings.worker_status_cmd and service == settings.worker_service:
             return CommandServices(settings)
         return self.services
-
-
-def find_system_at(settings: Settings, system: str) -> str:
-    """Return which system answers at the address of ``system``; empty: none is recognised.
-
-    Each client in turn asks at this address, with the credentials of ``system``. Only reads.
-    """
-    parts = ("url", "token", "user", "password")
-    for other in HTTP_SYSTEMS:
-        changes = {f"{other}_{part}": getattr(settings, f"{system}_{part}") for part in parts}
-        client: HttpClient = getattr(Clients(settings.model_copy(update=changes)), other)
-        with suppress(ClientError):
-            client.check_reachable()
-            return other
-    return ""
 
 
 def check_connected(settings: Settings, clients: Clients) -> None:

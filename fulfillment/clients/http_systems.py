@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -105,9 +105,6 @@ class _Group:
     rules: list[AlertRule]
 
 
-_HISTOGRAMS = {"histogram", "histograms"}
-
-
 class PrometheusClient(HttpClient):
     """Read Prometheus. Only reads; every method raises a ``ClientError`` when it cannot."""
 
@@ -176,9 +173,7 @@ class PrometheusClient(HttpClient):
             rows = data["result"]
             if data["resultType"] == "scalar":
                 rows = [{"metric": {}, "value": rows}]
-            # Native histograms have no value.
-            valued = [row for row in rows if _HISTOGRAMS.isdisjoint(row)]
-        return self.read_as(path, valued, list[Series])
+        return self.read_as(path, rows, list[Series])
 
 
 _STATUS = "/api/v2/status"
@@ -214,14 +209,12 @@ class RoutedAlert:
     silenced_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "silencedBy"))]
     inhibited_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "inhibitedBy"))]
     muted_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "mutedBy"))] = ()
-    annotations: dict[str, str] = field(default_factory=dict)
 
 
 class NotificationCount(NamedTuple):
     """How many requests with notifications were made, and failed, since Alertmanager started.
 
-    A notification that fails is tried again and again. ``sent`` includes the failed requests. Where
-    Alertmanager's metrics name the receiver, each receiver has a count of its own.
+    A notification that fails is tried again and again. ``sent`` includes the failed requests.
     """
 
     integration: str
@@ -241,22 +234,13 @@ class AlertmanagerClient(HttpClient):
 
     def read_notification_counts(self) -> list[NotificationCount]:
         """Return how many requests each integration made, and how many of them failed."""
-        sent = defaultdict[tuple[str, str], float](float)
-        failed = defaultdict[tuple[str, str], float](float)
+        counts = {_SENT: defaultdict[str, float](float), _FAILED: defaultdict[str, float](float)}
         for sample in self.read_metrics():
-            integration = sample.labels.get("integration", "")
-            receiver = sample.labels.get("receiver_name", "")
-            key = (integration, receiver)
-            if sample.name == _SENT:
-                sent[key] += sample.value
-            elif sample.name == _FAILED:
-                failed[key] += sample.value
-        counts = []
-        for key in sorted(sent.keys() | failed.keys()):
-            integration, _ = key
-            count = NotificationCount(integration, sent[key], failed[key])
-            counts.append(count)
-        return counts
+            if sample.name in counts:
+                counts[sample.name][sample.labels.get("integration", "")] += sample.value
+        sent, failed = counts.values()
+        names = sorted(sent.keys() | failed.keys())
+        return [NotificationCount(name, sent[name], failed[name]) for name in names]
 
     def read_placeholders(self) -> list[str]:
         """Return the placeholders among the addresses to which the running configuration sends.
@@ -332,18 +316,6 @@ class Panel:
     panels: tuple[Panel, ...] = ()
 
 
-def choose_panel(panels: Sequence[Panel], title: str) -> Panel | None:
-    """Return a panel by its title, also out of a folded row; upper and lower case do not matter."""
-    folded: list[Panel] = []
-    for row in panels:
-        folded += row.panels
-    wanted = title.strip().casefold()
-    for panel in (*panels, *folded):
-        if panel.title.strip().casefold() == wanted:
-            return panel
-    return None
-
-
 class GrafanaClient(HttpClient):
     """Read Grafana. Only reads."""
 
@@ -367,9 +339,11 @@ class GrafanaClient(HttpClient):
         answer = self.get(path, dict[str, Json])
         panels = self.read_as(path, answer, list[Panel], "dashboard.panels")
         link = self.read_as(path, answer, str, "meta.url")
-        panel = choose_panel(panels, title)
-        if panel:
-            return replace(panel, link=f"{self.url}{link}?viewPanel={panel.id}")
+        for row in panels:
+            panels = [*panels, *row.panels]  # those of a folded row
+        for panel in panels:
+            if panel.title.strip().casefold() == title.casefold():
+                return replace(panel, link=f"{self.url}{link}?viewPanel={panel.id}")
         text = f"dashboard {dashboard_uid} has no panel {title!r}; addons/grafana brings it"
         raise NotFoundError(text, system=self.SYSTEM)
 
@@ -446,7 +420,6 @@ class Dag:
     id: Annotated[str, Field(validation_alias="dag_id")]
     is_paused: StrictBool
     has_import_errors: StrictBool = False
-    next_run_at: Annotated[When, Field(validation_alias="next_dagrun_run_after")] = None
     is_stale: StrictBool = False
 
 

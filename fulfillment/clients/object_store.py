@@ -46,11 +46,20 @@ _FREE = re.compile(
 
 # Codes and words of failed requests, by what they mean.
 _ABSENT = {"NoSuchKey", "NoSuchObject", "NoSuchBucket", "HTTP 404"}
+_WRONG_KEY = {"SignatureDoesNotMatch", "InvalidAccessKeyId"}
 _DENIED = {*REFUSED, "HTTP 401", "HTTP 403"}
 _CHANGED = {"PreconditionFailed", "ConditionalRequestConflict", "HTTP 412"}
 _SILENT = {"NoAnswer", "NotSent"}
 _LATE = ("no answer in time", "timed out")
-_FULL = ("storagefull", "storage full", "no space left", "quota", "disk full", "insufficientstor")
+_FULL = (
+    "storagefull",
+    "storage full",
+    "insufficientstor",
+    "no space",
+    "quota",
+    "disk full",
+    "http 507",
+)
 
 
 Rights = dict[str, tuple[bool | None, str]]
@@ -95,6 +104,10 @@ def connect_bucket(settings: Settings, *, for_changes: bool) -> S3Bucket:
     except OSError as error:
         text = f"CA_BUNDLE cannot be used: {error.strerror or error}"
         raise errors.SettingsError(text) from error
+
+
+class StoreFullError(errors.BadAnswerError):
+    """The store refuses a write for want of room."""
 
 
 class ObjectStore:
@@ -206,7 +219,7 @@ class ObjectStore:
         elif answer.code == "NotSent":
             text = answer.message
         elif any(word in text.lower() for word in _FULL):
-            raise errors.BadAnswerError(f"storage full: {what}: {text}", system=_SYSTEM)
+            raise StoreFullError(f"storage full: {what}: {text}", system=_SYSTEM)
         raise _to_client_error(StoreError(f"{what}: {text}", code=answer.code))
 
     def _read_signing_time(self) -> datetime:
@@ -261,6 +274,30 @@ class ObjectStore:
             if 0 < free_bytes < math.inf:
                 return int(free_bytes)
         return None
+
+    def is_full(self, prefix: str) -> bool | None:
+        """Tell whether the store refuses our own writes for want of room; None: it does not say.
+
+        Changes nothing: it asks for a copy of an object that does not exist.
+        """
+        absent = f"{prefix}absent-{secrets.token_hex(8)}"
+        try:
+            self._change(Request("copy", f"{absent}-copy", source=absent), "write")
+        except StoreFullError:
+            return True
+        except errors.NotFoundError:
+            return False
+        except errors.ClientError:
+            return None
+        return None
+
+    def accepts_key(self) -> bool:
+        """Tell whether the store knows our key and its secret; another refusal counts as known."""
+        try:
+            next(self._bucket.list_objects(".runbook/"), None)
+        except StoreError as error:
+            return error.code not in _WRONG_KEY
+        return True
 
     def read_rights(self, prefix: str, *, write_under: Sequence[str] = ()) -> Rights:
         """Return what the access key for looking may do; with ``write_under``, the one for changes.
@@ -376,6 +413,8 @@ def _to_client_error(error: StoreError) -> errors.ClientError:
         kind = errors.NotFoundError
     elif code in _DENIED:
         kind = errors.AccessDeniedError
+        if code in _WRONG_KEY:
+            text += ". Your own key or password is wrong (MINIO_ROOT_USER, MINIO_ROOT_PASSWORD)."
     elif code in _CHANGED:
         kind = errors.PreconditionFailedError
     elif code in _SILENT and "certificate" in text.lower():

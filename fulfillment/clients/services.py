@@ -419,6 +419,19 @@ def _parse_status(output: str) -> bool | None:
     return answers.pop()
 
 
+def read_log_command(settings: Settings, *, since: datetime, max_lines: int) -> list[LogLine]:
+    """Return the last ``max_lines`` lines since a time of what WORKER_LOG_CMD prints."""
+    output = run_program(
+        shlex.split(settings.worker_log_cmd),
+        settings,
+        is_change=False,
+        advice="Set WORKER_LOG_CMD.",
+        shown="WORKER_LOG_CMD",
+    )
+    lines = output[-MAX_LOG_BYTES:].splitlines()
+    return select_lines(lines, since=since, max_lines=max_lines)
+
+
 class CommandServices:
     """The worker as the only service, by ``WORKER_STATUS_CMD``, ``_STOP_CMD``, ``_START_CMD``.
 
@@ -468,8 +481,12 @@ class CommandServices:
 
     def _run(self, setting: str, *, is_change: bool = False) -> str:
         """Run the command that a setting holds; return what it prints."""
+        command = getattr(self._settings, setting)
+        if not command:
+            text = f"{setting.upper()} is empty: the runbook cannot do this"
+            raise errors.NotConfiguredError(text, system="services")
         return run_program(
-            shlex.split(getattr(self._settings, setting)),
+            shlex.split(command),
             self._settings,
             is_change=is_change,
             advice=f"Set {setting.upper()}.",

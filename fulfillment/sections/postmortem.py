@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from runbook_lib.model import (
+    ActionEntry,
     AlertState,
     Conclusion,
     Json,
@@ -23,10 +24,9 @@ from runbook_lib.show.text import count_of
 from ..analysis.causes import CAUSES
 from ..clients.http_systems import Notification
 from ..investigation import Investigation
-from ..waiting import read_waiting
 from . import references
 from .immediate import CHANNELS
-from .recovery import find_close_before, has_exporter
+from .recovery import find_beginning, read_lag
 from .remediation import read_recovery
 from .root_cause import STEPS as CAUSE_STEPS
 from .signals import (
@@ -35,7 +35,6 @@ from .signals import (
     LAG,
     PROBE_MAX_AGE,
     find_alert_states,
-    read_samples,
 )
 from .symptoms import judge_now
 from .timeline import build_timeline
@@ -44,7 +43,6 @@ NAME = "07_postmortem"
 TITLE = "Postmortem checklist"
 Parameters = SectionParameters
 _MAX_ROWS = 50
-_LAG_WINDOW_S = 120
 
 
 @step(
@@ -60,10 +58,9 @@ def _read_cleared(inv: Investigation) -> Outcome:
 
     The lag must not be over its threshold, either.
     """
-    prometheus = inv.clients.prometheus
-    alerts = prometheus.list_alerts()
+    alerts = inv.clients.prometheus.list_alerts()
     active = [alert for alert in alerts if alert.name in ALERTS]
-    lag_minutes = _read_lag_now(inv)
+    lag = read_lag(inv)
     received = _list_received(inv)
     has_fired = _has_fired(inv, received)
     if not has_fired:
@@ -87,18 +84,15 @@ def _read_cleared(inv: Investigation) -> Outcome:
     )
     if active:
         return outcome.breach(f"{active[0].name} is still {active[0].state}")
-    if lag_minutes is None:
-        return outcome.unknown("there is no fresh value of the lag")
-    if lag_minutes > inv.settings.lag_threshold_minutes:
-        return outcome.breach(f"the lag is {lag_minutes:.1f} min")
+    if lag.value is None:
+        return outcome.unknown(lag.problem)
+    if lag.value > inv.settings.lag_threshold_minutes:
+        return outcome.breach(f"the lag is {lag.value:.1f} min")
     if not has_fired:
         outcome.value = "no alert fired"
-        names = " nor ".join(ALERTS)
-        return outcome.left_out(f"neither {names} fired in this incident: nothing to clear")
+        return outcome.left_out(f"neither {' nor '.join(ALERTS)} fired in this incident")
     if not inv.settings.notifications_url:
-        return outcome.left_out(
-            "the alert cleared; the channels cannot be checked: NOTIFICATIONS_URL is empty"
-        )
+        return outcome.left_out("the alert cleared; NOTIFICATIONS_URL is empty")
     if not received:
         return outcome.unknown("an alert fired, and no channel received it")
     if unresolved:
@@ -117,30 +111,14 @@ def _has_fired(inv: Investigation, received: Iterable[Notification]) -> bool:
     return any(n.status == "firing" and n.received_at >= opened_at for n in received)
 
 
-def _read_lag_now(inv: Investigation) -> float | None:
-    """Return the lag in minutes, by a listing where there is no exporter; None: it is not known."""
-    lag = read_samples(inv, LAG, _LAG_WINDOW_S)
-    # A series that ended is not in the answer to a query, but its old samples stay readable.
-    if lag and inv.clients.prometheus.query(LAG):
-        return lag[-1].value
-    if has_exporter(inv):
-        return None
-    return read_waiting(inv).longest_minutes
-
-
 def _list_received(inv: Investigation) -> list[Notification]:
-    """Return the notifications of this runbook's alerts; empty without NOTIFICATIONS_URL.
+    """Return the notifications of this runbook's alerts since this incident began.
 
-    Those from the window before the incident was opened count, too. Those from before an earlier
-    incident or drill was closed do not: they are about that one.
+    Empty without NOTIFICATIONS_URL.
     """
     if not inv.settings.notifications_url:
         return []
-    since = inv.incident.state.opened_at - inv.window
-    close = find_close_before(inv)
-    if close:
-        since = max(since, close.at)
-    arrived = inv.clients.notifications.list_notifications(since=since)
+    arrived = inv.clients.notifications.list_notifications(since=find_beginning(inv))
     return [notice for notice in arrived if set(notice.alertnames) & set(ALERTS)]
 
 
@@ -170,9 +148,7 @@ def _read_log(inv: Investigation) -> Outcome:
     if missing == ["measures"]:
         # The incident may be closed by the time that somebody types this.
         advice = name_runbook(f'runbook note "what you did" --incident {inv.incident.id}')
-        return outcome.unknown(
-            f"nothing was changed in this incident: say what helped with {advice}"
-        )
+        return outcome.unknown(f"nothing was changed: say what helped with {advice}")
     if missing:
         return outcome.unknown(f"the journal has no {', no '.join(missing)} yet")
     return outcome.ok(f"{', '.join(finding.name for finding in causes)}; {measures_counted}")
@@ -183,32 +159,34 @@ def _list_measures(inv: Investigation) -> list[dict[str, Json]]:
 
     What section 4 did with synthetic objects is left out: it helped nobody.
     """
-    rows: list[dict[str, Json]] = []
-    for action in group_actions(inv.journal.actions):
-        if action.applied and not action.first.step.startswith("4."):
-            row = {
-                "at": action.applied.at,
-                "step": action.first.step,
-                "what": inv.policy.describe_action(action),
-                "approved by": action.approver,
-                "proof": inv.policy.describe_proof(action),
-                "entry": f"#{action.applied.seq}",
-            }
-            rows.append(row)
-    if not rows:
-        notes = [note for note in inv.journal.notes if note.is_remark or note.checklist == "7.2"]
-        rows += [_describe_note(note) for note in notes]
-    return rows
+    rows = [
+        _make_measure(
+            action.applied,
+            step=action.first.step,
+            what=inv.policy.describe_action(action),
+            by=action.approver,
+            proof=inv.policy.describe_proof(action),
+        )
+        for action in group_actions(inv.journal.actions)
+        if action.applied and not action.first.step.startswith("4.")
+    ]
+    notes = [note for note in inv.journal.notes if note.is_remark or note.checklist == "7.2"]
+    return rows or [
+        _make_measure(note, step="", what=note.text, by=note.operator, proof="by word")
+        for note in notes
+    ]
 
 
-def _describe_note(note: Note) -> dict[str, Json]:
+def _make_measure(
+    entry: Note | ActionEntry, *, step: str, what: str, by: str, proof: str
+) -> dict[str, Json]:
     return {
-        "at": note.at,
-        "step": "",
-        "what": note.text,
-        "approved by": note.operator,
-        "proof": "by word",
-        "entry": f"#{note.seq}",
+        "at": entry.at,
+        "step": step,
+        "what": what,
+        "approved by": by,
+        "proof": proof,
+        "entry": f"#{entry.seq}",
     }
 
 
@@ -262,23 +240,17 @@ def _read_documents(inv: Investigation) -> Outcome:
     """List the references that section 8 found broken; left out if no document was checked."""
     readings = [r for step_id, r in inv.latest().items() if step_id in references.STEPS]
     broken = [f"{r.step} {r.name}" for r in readings if r.status is Status.BREACH]
-    unread = [f"{r.step} {r.reason}" for r in readings if r.status is Status.UNKNOWN]
+    unread = [r.step for r in readings if r.status is Status.UNKNOWN]
     documents = [r for r in readings if r.step in references.DOCUMENTS]
     doubt = ""
     if not documents:
         doubt = "the documents were not checked: run section 8"
     elif unread:
-        doubt = f"could not be checked: {'; '.join(unread)}"
-    right = [r.step for r in readings if r.status is Status.OK]
-    left_out = [r.step for r in readings if r.status is Status.LEFT_OUT]
-    fine = f"right: {', '.join(right) or 'none'}"
-    if left_out:
-        fine += f"; left out, and not checked: {', '.join(left_out)}"
+        doubt = f"could not be checked: {', '.join(unread)}"
     is_any_checked = any(r.status is not Status.LEFT_OUT for r in documents)
-    has_note = bool(inv.journal.note("7.5"))
-    if is_any_checked or broken or doubt or has_note:
-        return _judge_point(inv, "7.5", broken, doubt, fine)
-    return Outcome(value=0).left_out(f"no document is here to be checked; {fine}")
+    if is_any_checked or broken or doubt or inv.journal.note("7.5"):
+        return _judge_point(inv, "7.5", broken, doubt, "every reference that was checked is right")
+    return Outcome(value=0).left_out("no document is here to be checked")
 
 
 def _judge_point(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
-from typing import NamedTuple
 
 from objectmove.errors import MoveError
 from runbook_lib import errors
@@ -19,7 +17,6 @@ from runbook_lib.show.text import count_of
 from ..change.drill_record import describe_killed_drill, find_killed_drill
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import GATE
-from ..clients import find_system_at
 from ..clients.object_store import Rights, try_right
 from ..investigation import Investigation
 from ..settings import HTTP_SYSTEMS, OPTIONAL
@@ -51,38 +48,17 @@ _RIGHTS = (
 )
 
 
-class _Answer(NamedTuple):
-    """A system's answer to a question.
+def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, Json]:
+    """Ask all systems at once: if several do not answer, that costs one time-out, not one each.
 
-    Attributes
-    ----------
-    value : what the system answered; None when it did not
-    error : why the system did not answer; empty when it did
-    ms : how long the system took, in milliseconds
-    is_wrong : whether another system answers at its address
+    Of a system that does not answer, the value is its ``ClientError``.
     """
 
-    value: Json
-    error: str
-    ms: int
-    is_wrong: bool = False
-
-
-def _ask_all(questions: Mapping[str, Callable[[], Json]]) -> dict[str, _Answer]:
-    """Ask all systems at once: if several do not answer, that costs one time-out, not one each."""
-
-    def ask(question: Callable[[], Json]) -> _Answer:
-        started = time.monotonic()
-        value: Json = None
-        error = ""
-        is_wrong = False
+    def ask(question: Callable[[], Json]) -> Json:
         try:
-            value = question()
+            return question()
         except errors.ClientError as failure:
-            error = str(failure)
-            is_wrong = isinstance(failure, errors.WrongSystemError)
-        duration_s = time.monotonic() - started
-        return _Answer(value, error, ms=round(1000 * duration_s), is_wrong=is_wrong)
+            return failure
 
     with ThreadPoolExecutor(len(questions)) as pool:
         answers = pool.map(ask, questions.values())
@@ -114,17 +90,11 @@ def _read_environment(inv: Investigation) -> Outcome:
     }
     outcome = Outcome(value=environment, rows=to_rows(("what", "value"), facts.items()))
     if not inv.settings.is_playground:
-        return outcome.ok(
-            f"{environment}: no drills, faults or exercise of section 4; its clean-up works"
-        )
+        return outcome.ok(f"{environment}: no drill, fault or exercise may run")
+    words = f"RUNBOOK_ENVIRONMENT says {environment}, the bucket's marker {marker or 'nothing'}"
     if marker == environment:
-        return outcome.ok(
-            "drills and the exercise of section 4 may run here: setting and marker agree"
-        )
-    return outcome.breach(
-        f"RUNBOOK_ENVIRONMENT says {environment}, the bucket's marker says {marker or 'nothing'}: "
-        "drills and the exercise of section 4 refuse to run"
-    )
+        return outcome.ok(f"{words}: drills may run")
+    return outcome.breach(f"{words}: drills refuse to run")
 
 
 @step(
@@ -138,83 +108,51 @@ def _read_environment(inv: Investigation) -> Outcome:
     "notification sink may be away",
 )
 def _read_reachability(inv: Investigation) -> Outcome:
-    """Ask the store, each HTTP system with an address, and the back end that runs the services."""
-
-    def ask_store() -> str:
-        how, _ = inv.clients.store.check_live()
-        return how
-
-    def ask_services() -> str:
-        states = inv.clients.services.list_services()
-        return f"{len(states)} services"
-
-    addresses = {"store": inv.settings.minio_endpoint}
-    questions: dict[str, Callable[[], Json]] = {"store": ask_store}
-    for name in HTTP_SYSTEMS:
-        client = getattr(inv.clients, name)
-        if client.url:
-            addresses[name] = client.url
-            questions[name] = partial(_recognise, client)
-    # Taken before the services come in: their "address" is the name of a back end.
-    urls = ", ".join(addresses.values())
-    if inv.settings.runbook_services != "none":
-        addresses["services"] = inv.settings.runbook_services
-        questions["services"] = ask_services
-    needed_first = sorted(questions, key=lambda name: name in OPTIONAL)
-    answers = _ask_all({name: questions[name] for name in needed_first})
-    absent = [name for name in (*HTTP_SYSTEMS, "services") if name not in questions]
-    return _judge_answers(answers, addresses, source=urls, absent=absent)
-
-
-def _judge_answers(
-    answers: Mapping[str, _Answer],
-    addresses: Mapping[str, str],
-    *,
-    source: str,
-    absent: Sequence[str],
-) -> Outcome:
-    """Judge the answers of all systems.
+    """Ask the store, each HTTP system with an address, and the back end that runs the services.
 
     A breach: a system outside ``OPTIONAL`` does not answer, or another system answers at a
     system's address.
-
-    Parameters
-    ----------
-    source : the addresses, as the source of the reading
-    absent : systems that were not asked, since they are not configured
     """
-    failed = [name for name, answer in answers.items() if answer.error]
+    clients = inv.clients
+    addresses = {"store": inv.settings.minio_endpoint}
+    questions: dict[str, Callable[[], Json]] = {"store": lambda: clients.store.check_live()[0]}
+    for name in HTTP_SYSTEMS:
+        client = getattr(clients, name)
+        if client.url:
+            addresses[name] = client.url
+            questions[name] = partial(_recognise, client)
+    urls = ", ".join(addresses.values())
+    if inv.settings.runbook_services != "none":
+        addresses["services"] = inv.settings.runbook_services
+        questions["services"] = lambda: f"{len(clients.services.list_services())} services"
+    answers = _ask_all(questions)
+    failures = {
+        name: answer for name, answer in answers.items() if isinstance(answer, errors.ClientError)
+    }
     outcome = Outcome(
-        value=f"{len(answers) - len(failed)} of {len(answers)}",
-        source=source,
+        value=f"{len(answers) - len(failures)} of {len(answers)}",
+        source=urls,
         rows=[
             {
                 "system": name,
                 "address": addresses[name],
-                "answer": answer.value,
-                "error": answer.error,
-                "ms": answer.ms,
+                "answer": None if name in failures else answer,
+                "error": str(failures.get(name, "")),
             }
             for name, answer in answers.items()
         ],
     )
-    wrong_urls = [f"{name.upper()}_URL" for name in failed if answers[name].is_wrong]
-    silent = [name for name in failed if not answers[name].is_wrong]
-    silent_needed = [name for name in silent if name not in OPTIONAL]
-    silent_optional = [name for name in silent if name in OPTIONAL]
-    troubles = []
-    if silent_needed:
-        troubles.append(f"no answer from {', '.join(silent_needed)}")
-    if wrong_urls:
-        troubles.append(f"another system answers at {', '.join(wrong_urls)}")
-    reason = "; ".join(troubles) or "every needed system answers"
-    if silent_optional:
-        reason += f"; without {', '.join(silent_optional)}"
-    if absent:
-        reason += f"; left out: {', '.join(absent)}"
-    if troubles:
+    wrong = [name for name, error in failures.items() if isinstance(error, errors.WrongSystemError)]
+    silent = [name for name in failures if name not in wrong]
+    parts = {
+        "another system answers at ": ", ".join(f"{name.upper()}_URL" for name in wrong),
+        "no answer from ": ", ".join(silent),
+        "left out: ": ", ".join(name for name in HTTP_SYSTEMS if name not in answers),
+    }
+    reason = "; ".join(f"{words}{names}" for words, names in parts.items() if names)
+    if wrong or not set(silent) <= set(OPTIONAL):
         return outcome.breach(reason)
-    return outcome.ok(reason)
+    return outcome.ok(reason or "every system answers")
 
 
 def _recognise(client: HttpClient) -> str:
@@ -332,7 +270,7 @@ def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[
         rights = ask()
     except errors.WrongSystemError as error:
         row["recognised"] = False
-        rights = {"read": (False, _describe_wrong(inv, name, error))}
+        rights = {"read": (False, error.message.partition(". ")[0])}
     except errors.ClientError as error:
         row["recognised"] = None
         row["reachable"] = False
@@ -355,16 +293,6 @@ def _make_row(inv: Investigation, name: str, ask: Callable[[], Rights]) -> dict[
         row["missing_for_releasing"] = [right for right in missing if right not in chaos_rights]
     row["missing_for_clean_up"] = [right for right in missing if right in chaos_rights]
     return row
-
-
-def _describe_wrong(inv: Investigation, name: str, error: errors.WrongSystemError) -> str:
-    """Say which system answers at the address of the system ``name``, and what to correct."""
-    other = find_system_at(inv.settings, name)
-    if other:
-        setting = f"{name.upper()}_URL"
-        return f"{setting} leads to {other}, not to {name}: set {setting} to the address of {name}"
-    # A row of 1.3 has room for the first sentence only.
-    return error.message.partition(". ")[0]
 
 
 def list_obstacles(rows: Iterable[Mapping[str, Json]]) -> list[Mapping[str, Json]]:
@@ -401,58 +329,30 @@ def read_rights(inv: Investigation) -> Outcome:
     A right that only a change would show stays unknown. An access key that may only read is
     enough for looking.
     """
-    answers = _ask_all(_list_questions(inv))
-    rows: list[dict[str, Json]] = [answer.value for answer in answers.values()]
-    missing_for_looking = {row["name"]: row["missing_for_looking"] for row in rows}
-    missing_for_releasing = {row["name"]: row["missing_for_releasing"] for row in rows}
-    not_known = {row["name"]: _list_not_known(row) for row in rows}
-    missing_for_clean_up = {row["name"]: row["missing_for_clean_up"] for row in rows}
-    looking_lacks = _say_rights("Looking lacks", missing_for_looking)
-    releasing_lacks = _say_rights("Releasing lacks", missing_for_releasing)
-    clean_up_lacks = _say_rights("Cleaning up lacks", missing_for_clean_up)
-    unchecked = _say_rights("Cannot be checked", not_known)
-    wrong = [str(row["reason"]) for row in rows if row["recognised"] is False]
-    obstacles = [str(row["name"]) for row in list_obstacles(rows)]
-    if wrong:
-        looking = "; ".join(wrong)
-    elif looking_lacks:
-        looking = looking_lacks
-    elif obstacles:
-        looking = f"What looking lacks is not known: {', '.join(obstacles)}"
-    else:
-        looking = "You have every right that looking needs"
-    releasing = releasing_lacks
-    if not releasing_lacks and not obstacles:
-        releasing = "You have every right that a release needs, as far as it can be checked"
-    reason = ". ".join(text for text in (looking, releasing, clean_up_lacks, unchecked) if text)
+    rows: list[dict[str, Json]] = list(_ask_all(_list_questions(inv)).values())
+    obstacles = list_obstacles(rows)
+    lacks_for_looking = _say_rights("Looking lacks", rows, "missing_for_looking")
+    lacks_for_releasing = _say_rights("Releasing lacks", rows, "missing_for_releasing")
+    parts = [
+        lacks_for_looking,
+        *(f"{row['name']} cannot be read: {row['reason'] or 'not known'}" for row in obstacles),
+        lacks_for_releasing,
+        _say_rights("Cleaning up lacks", rows, "missing_for_clean_up"),
+    ]
+    reason = ". ".join(part for part in parts if part)
     outcome = Outcome(rows=rows, columns=_RIGHTS)
-    if looking_lacks:
+    if lacks_for_looking:
         return outcome.breach(reason)
     if obstacles:
         return outcome.unknown(reason)
-    outcome.value = "looking" if releasing_lacks else "looking and releasing"
-    return outcome.ok(reason)
+    outcome.value = "looking" if lacks_for_releasing else "looking and releasing"
+    return outcome.ok(reason or "every right that can be checked is there")
 
 
-def _say_rights(heading: str, rights: Mapping[str, Sequence[str]]) -> str:
-    """Return a heading and the rights of each system; empty when there is no right.
-
-    Parameters
-    ----------
-    rights : a mapping from the name of a system to the names of rights
-    """
-    parts = [f"{system} {', '.join(names)}" for system, names in rights.items() if names]
-    if not parts:
-        return ""
-    return f"{heading}: {'; '.join(parts)}"
-
-
-def _list_not_known(row: Mapping[str, Json]) -> list[str]:
-    """Return the rights of a row that could not be checked.
-
-    One reason: only a change would show the right.
-    """
-    return [right for right, word in row["rights"].items() if word == "not known"]
+def _say_rights(heading: str, rows: Iterable[Mapping[str, Json]], field: str) -> str:
+    """Return a heading and the rights under a field of each row; empty when there is no right."""
+    parts = [f"{row['name']} {', '.join(row[field])}" for row in rows if row[field]]
+    return f"{heading}: {'; '.join(parts)}" if parts else ""
 
 
 @step(
@@ -471,18 +371,20 @@ def read_clocks(inv: Investigation) -> Outcome:
         if name != "grafana" and getattr(inv.clients, name).url:
             questions[name] = partial(_read_skew_s, inv, name)
     answers = _ask_all(questions)
-    skews = {name: float(answer.value) for name, answer in answers.items() if not answer.error}
+    skews = {name: skew for name, skew in answers.items() if isinstance(skew, float)}
     wrong = {name: skew for name, skew in skews.items() if abs(skew) > MAX_SKEW_S}
     # The names of systems whose clock is off; False when all agree; None when no clock is known.
-    skewed: Json = None
-    if wrong:
-        skewed = ", ".join(sorted(wrong))
-    elif skews:
-        skewed = False
+    skewed: Json = ", ".join(sorted(wrong)) or False
+    if not skews:
+        skewed = None
     outcome = Outcome(
         value=max(skews.values(), key=abs, default=None),
         rows=[
-            {"system": name, "skew_s": answer.value, "error": answer.error}
+            {
+                "system": name,
+                "skew_s": skews.get(name),
+                "error": "" if name in skews else str(answer),
+            }
             for name, answer in answers.items()
         ],
         observations={"clock_skewed": skewed, "clock_skews_s": skews},
@@ -584,7 +486,7 @@ ACTIONS: dict[str, ActionStep] = {}
 
 
 def describe_access(rights: Reading) -> str:
-    """Say whether looking is possible, and with which rights, or why not.
+    """Say whether looking is possible, and what is missing.
 
     Notebook 01 and ``runbook check`` share this text.
 
@@ -592,21 +494,11 @@ def describe_access(rights: Reading) -> str:
     ----------
     rights : the reading of step 1.3
     """
-    obstacles = list_obstacles(rights.rows)
-    if not obstacles:
+    if not list_obstacles(rights.rows):
         return f"looking is possible: {rights.reason}"
-    reasons = "; ".join(f"{row['name']}: {row['reason']}" for row in obstacles)
     if any(row["reachable"] for row in rights.rows):
-        return f"looking is not possible: {reasons}"
-    return f"you are not connected: {reasons}"
-
-
-def _say_access(rights: Reading) -> str:
-    """Return the text of ``describe_access``; only what is before the colon if 1.3 is ok."""
-    words = describe_access(rights)
-    if rights.status.is_open:
-        return words
-    return words.partition(":")[0]
+        return f"looking is not possible: {rights.reason}"
+    return f"you are not connected: {rights.reason}"
 
 
 def conclude(inv: Investigation) -> Conclusion:
@@ -618,7 +510,7 @@ def conclude(inv: Investigation) -> Conclusion:
         if reading is None:
             remarks.append(f"{step_id} was not read")
         elif step_id == get_step(read_rights).id:
-            remarks.append(_say_access(reading))
+            remarks.append(describe_access(reading))
         elif reading.status.is_open:
             remarks.append(f"{step_id} {reading.reason}")
     return conclude_symptoms(inv, detection.STEPS, "; ".join(remarks))

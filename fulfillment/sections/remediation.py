@@ -21,6 +21,7 @@ from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.http import parse_duration
 from runbook_lib.model import (
     ActionPhase,
+    AlertState,
     CauseStatus,
     Json,
     Role,
@@ -49,21 +50,21 @@ from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from ..outcome import Backlog, Uploads
 from ..policy import IN_TROUBLE, find_clear_time
-from ..waiting import read_waiting, say_waiting
+from ..waiting import read_waiting
 from .purpose import read_unfinished
 from .recovery import (
+    Lag,
     compare_backlog,
     find_judged_from,
-    has_exporter,
     is_low,
-    judge_lag,
-    judge_listings,
+    judge_recovery,
+    read_lag,
     read_uploads,
     read_well_since,
 )
 from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
-from .signals import ALERT, ALERTS, LAG, draw_line, is_drill, read_samples
+from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, find_alert_states, is_drill
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline
 
@@ -335,31 +336,24 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
     plan = _find_newest_plan(inv)
     if plan is None or plan.kind is not MOVE or plan.is_empty:
         return model.Outcome().ok("no release by move is planned: nothing to compare")
-    waits_minutes = _list_real(inv, plan)
-    staying_minutes = _list_staying(waits_minutes, plan)
-    if len(staying_minutes) == len(waits_minutes):
+    effect = compare_plan(_list_real(inv, plan), plan)
+    if not effect.moves:
         return model.Outcome().ok("nothing that was planned waits any more: nothing to compare")
-    effect = _compare(waits_minutes, plan)
-    lag_decrease = _find_longest(waits_minutes) - _find_longest(staying_minutes)
     outcome = model.Outcome(
-        value=round(lag_decrease, 1),
+        value=effect.lag_decrease,
         rows=effect.rows,
         columns=list(effect.rows[0]),
         facts={"plan": plan.id},
     )
     left_out = say_left_out(plan.content.header.excluded)
-    return outcome.ok(f"{effect.words}; when planned, {left_out}" if left_out else effect.words)
+    return outcome.ok("; ".join(text for text in (effect.words, left_out) if text))
 
 
 def _find_newest_plan(inv: Investigation) -> Plan | None:
     """Return the newest plan of 6.1; None without one."""
-    newest_id = ""
-    for plan_id, action in inv.journal.list_plans().items():
-        if action.step == "6.1":
-            newest_id = plan_id
-    if not newest_id:
-        return None
-    return load_plan(inv.incident.find_plan(newest_id), _RELEASE_KINDS)
+    plans = inv.journal.list_plans()
+    ids = [plan_id for plan_id, action in plans.items() if action.step == "6.1"]
+    return load_plan(inv.incident.find_plan(ids[-1]), _RELEASE_KINDS) if ids else None
 
 
 @step(
@@ -386,7 +380,7 @@ def read_to_settle(inv: Investigation) -> model.Outcome:
     outcome = model.Outcome(value=len(rows), rows=rows, columns=TO_SETTLE)
     if not rows:
         return outcome.ok("nothing is open")
-    return outcome.ok(f"{say_waiting(len(rows), 'label')} for your answer: taken, or not taken")
+    return outcome.ok(f"{len(rows)} wait for your answer: taken, or not taken")
 
 
 class PlanEffect(NamedTuple):
@@ -395,13 +389,18 @@ class PlanEffect(NamedTuple):
     Attributes
     ----------
     rows : a table with the columns ``what``, ``now`` and ``after the plan``
-    words : the most important rows in words
-    oldest_minutes : how long the oldest label waits now
+    words : the numbers of objects in words
+    waiting, moves : how many objects wait, and how many of them would move
+    oldest_minutes : how long the oldest object waits now
+    lag_decrease : by how many minutes the longest wait would shrink
     """
 
     rows: list[dict[str, Json]]
     words: str
+    waiting: int
+    moves: int
     oldest_minutes: float
+    lag_decrease: float
 
 
 #: The reasons for which a planner leaves out objects without looking at them.
@@ -411,23 +410,19 @@ _UNSEEN = frozenset({"no_match", "in_doubt"})
 def describe_effect(inv: Investigation, plan: Plan) -> PlanEffect:
     """Say what a new plan would change, from the objects that the planner looked at.
 
-    The planner does not look at objects whose names do not match, or that are in doubt after
-    another plan. They wait, too, so the bucket is listed again if there are any. A plan that was
-    cut into parts has too many objects to compare, so only ``oldest_minutes`` is returned.
+    Objects that the planner did not look at wait, too: if there are any, the bucket is listed
+    again. A plan that was cut into parts has too many objects to compare: only ``oldest_minutes``
+    is known.
     """
     now = inv.now()
     oldest = plan.content.header.oldest
     if plan.content.header.parts and oldest is not None:
-        oldest_minutes = (now - oldest).total_seconds() / 60
-        return PlanEffect([], "", oldest_minutes)
-    waits_minutes = {}
-    for key, at in plan.observed:
-        wait = now - at
-        waits_minutes[key] = max(0.0, wait.total_seconds() / 60)
+        return PlanEffect([], "", 0, 0, (now - oldest).total_seconds() / 60, 0.0)
+    waits = {key: max(0.0, (now - at).total_seconds() / 60) for key, at in plan.observed}
     if not _UNSEEN.isdisjoint(plan.content.header.excluded):
         listed, _ = attempt(lambda: _list_real(inv, plan))
-        waits_minutes = listed or waits_minutes
-    return _compare(waits_minutes, plan)
+        waits = listed or waits
+    return compare_plan(waits, plan)
 
 
 def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
@@ -436,42 +431,29 @@ def _list_real(inv: Investigation, plan: Plan) -> dict[str, float]:
     return {label.info.key: label.minutes for label in waiting.real}
 
 
-def _compare(waits_minutes: Mapping[str, float], plan: Plan) -> PlanEffect:
-    """Compare the backlog now and after the plan.
+def compare_plan(waits_minutes: Mapping[str, float], plan: Plan) -> PlanEffect:
+    """Compare the backlog now and after the plan. Pure.
 
     Parameters
     ----------
     waits_minutes : for how many minutes each object waits, by key
     """
-    staying_minutes = _list_staying(waits_minutes, plan)
-    count = len(waits_minutes)
-    staying_count = len(staying_minutes)
-    rows = [
-        _row("objects waiting", count, staying_count),
-        _row(
-            "oldest waits, minutes (by pending-since or upload)",
-            _find_longest(waits_minutes),
-            _find_longest(staying_minutes),
-        ),
-    ]
-    words = f"{say_waiting(count, 'object')} now, {staying_count:,} right after the plan"
-    return PlanEffect(rows, words, max(waits_minutes.values(), default=0.0))
-
-
-def _list_staying(waits_minutes: Mapping[str, float], plan: Plan) -> dict[str, float]:
-    """Return the waits of the objects that are not in the plan, by key."""
     planned = {row.key for row in plan.rows}
-    return {key: minutes for key, minutes in waits_minutes.items() if key not in planned}
-
-
-def _find_longest(waits_minutes: Mapping[str, float]) -> float:
-    """Return the longest wait in minutes, to a tenth; 0 when nothing waits."""
-    return round(max(waits_minutes.values(), default=0.0), 1)
-
-
-def _row(what: str, now: Json, after: Json) -> dict[str, Json]:
-    """Return a row of the table in ``PlanEffect``."""
-    return {"what": what, "now": now, "after the plan": after}
+    staying = {key: minutes for key, minutes in waits_minutes.items() if key not in planned}
+    longest = max(waits_minutes.values(), default=0.0)
+    longest_staying = max(staying.values(), default=0.0)
+    table = {
+        "objects waiting": (len(waits_minutes), len(staying)),
+        "oldest waits, minutes": (round(longest, 1), round(longest_staying, 1)),
+    }
+    return PlanEffect(
+        rows=[{"what": what, "now": n, "after the plan": a} for what, (n, a) in table.items()],
+        words=f"{len(waits_minutes):,} wait now, {len(staying):,} right after the plan",
+        waiting=len(waits_minutes),
+        moves=len(waits_minutes) - len(staying),
+        oldest_minutes=longest,
+        lag_decrease=round(longest - longest_staying, 1),
+    )
 
 
 @step(
@@ -491,30 +473,26 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     the opening of the incident. Where there is no exporter, a listing is a sample.
     """
     limit = inv.settings.recovered_minutes
-    needed = inv.settings.recovered_scrapes
-    action_at = find_judged_from(inv)
-    is_measured = has_exporter(inv)
-    recovery = _watch_lag(inv, action_at, is_measured=is_measured)
+    judged_from = find_judged_from(inv)
+    lag, recovery = _watch_lag(inv)
     waiting = read_waiting(inv)
     comparison = compare_backlog(inv, waiting)
     uploads = read_uploads(inv)
-    lag = read_samples(inv, LAG, inv.window.total_seconds())
-    clear, _ = attempt(lambda: _predict_clear_time(inv, recovery.since or action_at))
+    clear, _ = attempt(lambda: _predict_clear_time(inv, recovery.since or judged_from))
+    applied_at = inv.journal.last_applied_at
     outcome = model.Outcome(
         value=recovery.value,
-        threshold=f"the lag is not under {limit:g} min in {needed} samples after "
-        f"{model.format_time(action_at)}, more waits than usual, or labels do not get in",
         plot=model.Plot(
             title="Lag, and the limit for recovery",
             unit="minutes",
             part="forecast",
             threshold=limit,
-            lines=(draw_line("lag", lag),),
-            marks=_mark_last_action(inv),
+            lines=(draw_line("lag", lag.samples),),
+            marks=((applied_at, "last action"),) if applied_at else (),
         ),
         clear=clear,
-        # In the journal, this wait makes the reading a sample for ``judge_listings``.
-        longest_minutes=None if is_measured else round(waiting.longest_minutes, 1),
+        # In the journal, this wait makes the reading a sample for ``judge_recovery``.
+        longest_minutes=round(waiting.longest_minutes, 1) if lag.is_listed else None,
         observations={
             "lag_is_low": is_low(recovery),
             "waiting": comparison.backlog,
@@ -522,25 +500,14 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         },
     )
     reason = f"{recovery.reason}; {comparison.words}"
-    if uploads is Uploads.FAILING:
-        return outcome.breach(f"uploads fail, so a low lag proves nothing; {reason}")
-    if uploads is Uploads.NONE:
-        return outcome.breach(f"orders want labels, and no label gets in; {reason}")
+    if uploads in (Uploads.FAILING, Uploads.NONE):
+        return outcome.breach(f"no label gets into the store; {reason}")
     if comparison.backlog is not Backlog.USUAL:
         return outcome.breach(reason)
-    if recovery.status is Status.OK:
-        well_since, _ = attempt(lambda: read_well_since(inv, lag=lag))
-        if _is_quiet(inv):
-            outcome.well_since = well_since or recovery.since
+    if recovery.status is Status.OK and _is_quiet(inv):
+        well_since, _ = attempt(lambda: read_well_since(inv, lag))
+        outcome.well_since = well_since or recovery.since
     return outcome.judge(recovery.status, reason)
-
-
-def _mark_last_action(inv: Investigation) -> tuple[tuple[datetime, str], ...]:
-    """Return the last change as a mark for a plot; empty without a change."""
-    applied_at = inv.journal.last_applied_at
-    if applied_at is None:
-        return ()
-    return ((applied_at, "last action"),)
 
 
 def _is_quiet(inv: Investigation) -> bool:
@@ -548,27 +515,22 @@ def _is_quiet(inv: Investigation) -> bool:
     alerts, _ = attempt(inv.clients.prometheus.list_alerts)
     if alerts is None:
         return False
-    return not any(alert.name in ALERTS and not is_drill(alert.labels) for alert in alerts)
+    return set(find_alert_states(alerts).values()) == {AlertState.RESOLVED}
 
 
-def _watch_lag(inv: Investigation, action_at: datetime, *, is_measured: bool) -> model.Outcome:
-    """Judge the lag until it is low in enough samples, or the waiting time is over.
-
-    Parameters
-    ----------
-    is_measured : whether an exporter measures the lag; else the bucket is listed
-    """
+def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
+    """Judge the lag until it is low in enough samples, or the waiting time is over."""
     deadline = inv.now() + timedelta(seconds=_get_wait_s(inv))
     listings: list[Sample] = []
     while True:
-        if is_measured:
-            recovery = judge_lag(inv, action_at)
-        else:
-            listings.append(Sample(inv.now(), read_waiting(inv).longest_minutes))
-            recovery = judge_listings(inv, listings, action_at)
+        lag = read_lag(inv, lists_anew=True)
+        if lag.is_listed:
+            listings += lag.samples
+            lag = lag._replace(samples=list(listings))
+        recovery = judge_recovery(inv, lag)
         if recovery.status is Status.OK or inv.now() >= deadline:
-            return recovery
-        inv.sleep(1.0 if is_measured else _LIST_EVERY_S)
+            return lag, recovery
+        inv.sleep(_LIST_EVERY_S if lag.is_listed else 1.0)
 
 
 def _get_wait_s(inv: Investigation) -> float:
@@ -588,7 +550,7 @@ def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTi
     prometheus = inv.clients.prometheus
     rules = _list_active_rules(inv)
     refresh = prometheus.query("fulfillment_exporter_refresh_interval_seconds")
-    targets = [target for target in prometheus.list_targets() if target.job == "artifact-exporter"]
+    targets = [target for target in prometheus.list_targets() if target.job == EXPORTER]
     if not rules or not refresh or not targets:
         return None
     stages = Stages(
@@ -627,17 +589,13 @@ STEPS = CAUSE_STEPS | by_id(read_unfinished, read_plan_effect, read_to_settle, r
 
 def conclude(inv: Investigation) -> model.Conclusion:
     """Say whether the incident is fixed, by the readings since the last action."""
-    readings = list_current(inv, STEPS)
     findings, advice = judge_causes(inv)
     verdict, summary = judge_now(inv, STEPS)
-    recovery = readings.get(get_step(read_recovery).id)
+    recovery = list_current(inv, STEPS).get(get_step(read_recovery).id)
     if recovery is not None and recovery.status is not Status.OK:
         summary += f"; {recovery.step} {recovery.reason}"
-    if inv.journal.last_applied is None:
-        summary = f"nothing was changed in this incident; {summary}"
-    for finding in findings:
-        if finding.status is CauseStatus.SUPPORTED:
-            summary += f"; {finding.name}"
+    if advice.causes:
+        summary += f"; {', '.join(advice.causes)}"
     clear = None
     if verdict is Verdict.FIXED_ALERT_DECAYING:
         clear = find_clear_time(inv.journal)

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from objectmove.errors import MoveError
 from runbook_lib import model
-from runbook_lib.errors import (
-    ClientError,
-    ClientTimeoutError,
-    NotConfiguredError,
-    NotFoundError,
-)
+from runbook_lib.errors import ClientError, ClientTimeoutError, NotConfiguredError, NotFoundError
 from runbook_lib.frames import FLAG, TEXT, TIME, WHOLE, Dtype
-from runbook_lib.model import ActionPhase, CauseStatus, Finding, Reading, Role, Status, Verdict
-from runbook_lib.policy import say_main_causes
+from runbook_lib.model import ActionPhase, CauseStatus, Finding, Reading, Role, Status
 from runbook_lib.record.actions import group_actions
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
-from runbook_lib.show.text import count_of
 
 from ..analysis import causes
 from ..analysis.causes import (
@@ -28,30 +21,29 @@ from ..analysis.causes import (
     STORE_SERVICES,
     Advice,
     Cause,
-    Observation,
     advise,
     collect_observations,
     diagnose,
 )
 from ..change.release import GATE
 from ..clients.http_systems import WorkerState
-from ..clients.services import ServiceState, try_time
+from ..clients.services import ServiceState
 from ..investigation import Investigation
 from ..policy import IN_TROUBLE
 from . import detection, immediate
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
-from .recovery import find_close_before
+from .recovery import find_beginning
 from .signals import read_lines, read_samples
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline, read_events
 from .worker_metrics import (
     WorkerMetrics,
     count_flow,
-    draw_throughput,
     is_catching_up,
     observe_reasons,
+    read_worker_log,
     read_worker_metrics,
 )
 
@@ -61,19 +53,66 @@ Parameters = SectionParameters
 
 #: The steps whose actions make labels move again.
 _REMEDIES = ("6.1", "6.2")
-#: How long to watch a worker that may stand still, or a service that starts, in seconds.
-_WATCH_S = 15
+#: A service that was started so short a time ago need not answer yet.
+_YOUNG_S = 15
 #: After this long without a pass a worker stands still, if its usual gap between passes is unknown.
 _STANDSTILL_S = 300.0
 #: A scrape that is older than this says nothing about now.
 _FRESH_S = 120.0
+#: At most so many objects are looked at to tell when the last label was moved.
+_MAX_READY = 20_000
 _UP = 'up{job="artifact-exporter"}'
 _CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
 _LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
 #: Beside readings, the outcome ``ok`` would seem to be a status.
 _NAMED_LATENCY = f'label_replace({_LATENCY}, "outcome", "answered", "outcome", "ok")'
-_SUPPORT_FAILURES = "sum(increase(support_timeline_collection_failures_total[1m]))"
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
+
+
+class WorkerLook(NamedTuple):
+    """What one look found out about the services, the worker and its counters.
+
+    Attributes
+    ----------
+    states : the services that are listed; empty when they cannot be listed
+    process : the worker's service; None when it is not listed
+    worker : what the worker's API says; None without an answer
+    answers : whether the API answers; None when there is no API
+    is_silent : whether the API accepts a request, but does not answer in time
+    error : why the API does not answer, or why the counters cannot be read; empty: neither
+    metrics : the worker's counters; None when these cannot be read
+    is_running : whether the worker's service runs; None when that is not known
+    stands_still : whether the worker begins no pass; None when that is not known
+    holding_plan : the plan of ours for which the worker is paused; empty when there is none
+    """
+
+    states: Sequence[ServiceState]
+    process: ServiceState | None
+    worker: WorkerState | None
+    answers: bool | None
+    is_silent: bool
+    error: str
+    metrics: WorkerMetrics | None
+    is_running: bool | None
+    stands_still: bool | None
+    holding_plan: str
+
+    @property
+    def stopped(self) -> dict[str, datetime | None]:
+        """For each service that does not run, since when; None when that is not known."""
+        return {state.name: state.since for state in self.states if not state.running}
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the process runs, but neither API nor counters answer."""
+        return bool(self.is_running and self.is_silent and self.metrics is None)
+
+    @property
+    def is_paused_by_others(self) -> bool | None:
+        """Whether someone other than us paused the worker; None when that is not known."""
+        if self.worker is None:
+            return None
+        return self.worker.paused and not self.holding_plan
 
 
 @step(
@@ -86,157 +125,92 @@ _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
     f"{causes.MAX_FAILED_SHARE:.0%} of carrier requests fail",
 )
 def read_worker(inv: Investigation) -> model.Outcome:
-    """Read services, worker and carrier, each as far as it can be read.
-
-    A worker that just starts, or that may stand still, is watched for up to 15 s.
-    """
+    """Read services, worker and carrier, each as far as it can be read."""
     look = _look_at_worker(inv)
-    problems = _list_worker_problems(inv, look)
     outcome = _describe_worker(inv, look)
+    problems = list_worker_problems(look)
     if problems:
-        reason = "; ".join(problems)
-        outcome.value = reason
-        if look.stopped:
-            reason += f"; not running: {', '.join(look.stopped)}"
-        return outcome.breach(reason)
-    answer = look.answer
+        outcome.value = "; ".join(problems)
+        return outcome.breach(outcome.value)
     if not inv.settings.fulfillment_url:
-        return outcome.left_out(answer.error)
-    if answer.state is None or look.counter_error or look.stands_still is None:
-        return outcome.unknown(answer.error or look.counter_error or "no pass could be seen")
-    metrics = look.metrics
-    timeout_share = metrics.compute_carrier_share("timeout")
-    error_share = metrics.compute_carrier_share("error")
-    if metrics.is_short and None in (timeout_share, error_share):
-        requests = count_of(round(sum(metrics.recent_requests.values())), "request")
-        words = "the worker runs its passes; whether the carrier answers is not known yet: "
-        words += f"{requests} {metrics.recently}, the time since the last action"
-        return outcome.unknown(words)
+        return outcome.left_out(look.error)
+    if look.worker is None or look.metrics is None or look.stands_still is None:
+        return outcome.unknown(look.error or "no pass of the worker was seen yet")
     outcome.value = "working"
-    carrier = "and the carrier answers it"
-    if timeout_share is None:
-        carrier = "with too few carrier requests to judge the carrier"
-    return outcome.ok(f"the worker runs its passes {carrier}")
+    if look.metrics.compute_carrier_share("timeout") is None:
+        return outcome.ok("the worker runs its passes; it asked the carrier too little to judge it")
+    return outcome.ok("the worker runs its passes, and the carrier answers")
 
 
-class _WorkerLook(NamedTuple):
-    """What one look found out about the services, the worker and its counters.
-
-    Attributes
-    ----------
-    states : the services that are listed; empty when they cannot be listed
-    stopped : for each service that does not run, since when; None when that is not known
-    process : the worker's service; None when it is not listed
-    is_running : whether the worker's service runs; None when that is not known
-    answer : what the worker's API answered
-    metrics : the worker's counters; without counts when these cannot be read
-    counter_error : why the counters cannot be read; empty when they can
-    stands_still : whether the worker begins no pass; None when that is not known
-    is_paused : whether the worker is paused; None when that is not known
-    holding_plan : the plan of ours for which the worker is paused; empty when there is none
-    """
-
-    states: Sequence[ServiceState]
-    stopped: dict[str, datetime | None]
-    process: ServiceState | None
-    is_running: bool | None
-    answer: _WorkerAnswer
-    metrics: WorkerMetrics
-    counter_error: str
-    stands_still: bool | None
-    is_paused: bool | None
-    holding_plan: str
-
-    @property
-    def is_paused_by_others(self) -> bool | None:
-        """Whether someone other than us paused the worker; None when that is not known."""
-        return self.is_paused and not self.holding_plan
-
-
-def _look_at_worker(inv: Investigation) -> _WorkerLook:
-    """Look at the services, the worker and its counters; if need be, watch it for up to 15 s."""
+def _look_at_worker(inv: Investigation) -> WorkerLook:
+    """Look at the services, the worker and its counters."""
     states = _list_services(inv)
-    answer = _ask_worker(inv)
-    worker = answer.state
-    counted, counter_error = attempt(lambda: read_worker_metrics(inv))
-    metrics = counted or WorkerMetrics("no counters")
     process = _find_service(states, inv.settings.worker_service)
-    is_running = _is_running(process)
-    accepts_no_request = not (answer.answers or answer.is_silent)
-    if process is not None and accepts_no_request and _is_young(inv, process):
+    worker, answers, is_silent, error = _ask_worker(inv)
+    metrics, counter_error = attempt(lambda: read_worker_metrics(inv))
+    is_running = None
+    if process is not None and process.state.upper() != "STARTING":
+        is_running = process.running
+    if process and answers is False and not is_silent and _is_young(inv, process):
         is_running = _watch_start(inv, process)
-    stands_still = _watch_passes(inv, worker, process, metrics)
-    is_paused = worker.paused if worker else None
-    return _WorkerLook(
+    stands_still = None
+    if worker is not None:
+        gap_s = metrics.run_gap_s if metrics else None
+        stands_still, _ = attempt(lambda: _stands_still(inv, worker, process, gap_s))
+    return WorkerLook(
         states=states,
-        stopped={state.name: state.since for state in states if not state.running},
         process=process,
-        is_running=is_running,
-        answer=answer,
+        worker=worker,
+        answers=answers,
+        is_silent=is_silent,
+        error=error or counter_error,
         metrics=metrics,
-        counter_error=counter_error,
+        is_running=is_running,
         stands_still=stands_still,
-        is_paused=is_paused,
-        holding_plan=_find_own_hold(inv) if is_paused else "",
+        holding_plan=_find_own_hold(inv) if worker and worker.paused else "",
     )
 
 
-def _list_worker_problems(inv: Investigation, look: _WorkerLook) -> list[str]:
-    """Return what is wrong with the worker or the carrier, in words."""
-    service = inv.settings.worker_service
-    process_words = service
-    if inv.settings.worker_control == "command":
-        # WORKER_STATUS_CMD tells of the worker only: the service that hosts it may still answer.
-        process_words = "the worker, by WORKER_STATUS_CMD,"
-    answer = look.answer
+def list_worker_problems(look: WorkerLook) -> list[str]:
+    """Return what is wrong with the worker or the carrier, in words. Pure."""
+    metrics = look.metrics or WorkerMetrics("no counters")
+    is_mute = look.answers is False
     is_missing = bool(look.states) and look.process is None
-    is_mute = answer.answers is False
-    hangs = _hangs(look)
     # An unknown share, of too few requests, counts as 0.
-    timeout_share = look.metrics.compute_carrier_share("timeout") or 0
-    error_share = look.metrics.compute_carrier_share("error") or 0
-    recently = look.metrics.recently
-    plan = look.holding_plan
+    timeouts = metrics.compute_carrier_share("timeout") or 0
+    failures = metrics.compute_carrier_share("error") or 0
     checks = {
-        f"{process_words} does not run": look.is_running is False,
-        f"{service} is not among the services": is_missing and is_mute,
-        f"its API does not answer: {answer.error}": look.is_running and is_mute,
-        "its process runs, and answers nobody": hangs,
+        "the worker does not run": look.is_running is False or (is_missing and is_mute),
+        f"the worker's API does not answer: {look.error}": look.is_running and is_mute,
         "the worker is paused": look.is_paused_by_others,
-        f"the worker is paused for {plan}, which is not finished": bool(plan),
+        f"the worker is paused for {look.holding_plan}, which is not finished": look.holding_plan,
         "the worker begins no new pass": look.stands_still,
-        f"{timeout_share:.0%} of the carrier requests {recently} timed out": timeout_share
-        > causes.MAX_FAILED_SHARE,
-        f"{error_share:.0%} of the carrier requests {recently} failed": error_share
-        > causes.MAX_FAILED_SHARE,
+        f"{timeouts:.0%} of the carrier requests timed out": timeouts > causes.MAX_FAILED_SHARE,
+        f"{failures:.0%} of the carrier requests failed": failures > causes.MAX_FAILED_SHARE,
     }
     return [problem for problem, applies in checks.items() if applies]
 
 
-def _hangs(look: _WorkerLook) -> bool:
-    """Tell whether the worker's process runs, but neither its API nor its counters answer."""
-    return bool(look.is_running and look.answer.is_silent and look.counter_error)
-
-
-def _describe_worker(inv: Investigation, look: _WorkerLook) -> model.Outcome:
+def _describe_worker(inv: Investigation, look: WorkerLook) -> model.Outcome:
     """Return what was read of services, worker and carrier, without a judgement."""
-    worker = look.answer.state
+    worker = look.worker
     process = look.process
-    metrics = look.metrics
-    watchers = _read_watchers(inv)
+    metrics = look.metrics or WorkerMetrics("no counters")
+    blind_since, watchers = _read_watchers(inv)
     latency, _ = attempt(lambda: read_lines(inv, _NAMED_LATENCY, labels=("outcome",)))
-    support_services = [name for name in look.stopped if "support" in name]
     first_signs = {
-        Cause.STORE_DOWN: _find_stop(look.stopped, STORE_SERVICES),
-        Cause.WORKER_STOPPED: look.stopped.get(inv.settings.worker_service),
+        Cause.STORE_DOWN: _find_stop(look, STORE_SERVICES),
+        Cause.WORKER_STOPPED: _find_stop(look, [inv.settings.worker_service]),
         # A worker has its settings from its start.
         Cause.BAD_PREFIX: process.since if process and process.running else None,
         Cause.WORKER_STUCK: worker.last_run_at if worker else None,
-        Cause.SUPPORT_DOWN: _find_stop(look.stopped, support_services),
-        Cause.METRICS_BLIND: watchers.blind_since,
+        Cause.SUPPORT_DOWN: _find_stop(look, ["support-service"]),
+        Cause.METRICS_BLIND: blind_since,
     }
-    # A pause for our own plan did not trigger the incident.
-    pauses = [] if look.holding_plan else _list_pauses(worker)
+    events = read_events(inv)
+    if worker and worker.paused_at and look.is_paused_by_others:
+        text = f"the worker was paused by {worker.paused_by or 'somebody'}"
+        events.append(model.Event(worker.paused_at, "trigger", text, "fulfillment"))
     return model.Outcome(
         source=f"{inv.clients.fulfillment.url}/fulfillment/worker; {metrics.source}; services",
         rows=rows_of(look.states, "running", "state", "since", "exit_code", service="name"),
@@ -247,38 +221,57 @@ def _describe_worker(inv: Investigation, look: _WorkerLook) -> model.Outcome:
             part="diagnosis",
             lines=latency or (),
         ),
-        events=[*read_events(inv), *pauses],
+        events=events,
         # What a service or the worker says of itself counts more than counters.
         first_seen={**metrics.began, **_drop_unknown(first_signs)},
         observations={
             "worker_running": look.is_running,
-            "worker_listed": look.process is not None if look.states else None,
-            "worker_answers": look.answer.answers,
-            "worker_has_api": look.answer.has_api,
-            "worker_paused": look.is_paused,
+            "worker_listed": process is not None if look.states else None,
+            "worker_answers": look.answers,
+            "worker_has_api": _has_api(look),
+            "worker_paused": worker.paused if worker else None,
             "worker_paused_by_others": look.is_paused_by_others,
             "worker_stands_still": look.stands_still,
-            "worker_hangs": _hangs(look),
+            "worker_hangs": look.hangs,
             "worker_last_move": worker.last_move_at if worker else None,
+            "worker_idle_minutes": None if worker else _find_idle_minutes(inv),
             "carrier_timeout_share": metrics.compute_carrier_share("timeout"),
             "carrier_error_share": metrics.compute_carrier_share("error"),
             "surplus_objects": metrics.surplus,
             "catching_up": is_catching_up(inv, metrics),
             "drain_per_minute": metrics.drained,
-            "counted_briefly": metrics.is_short,
             **observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
             "services_down": list(look.stopped),
-            **watchers.observations,
+            **watchers,
         },
     )
 
 
-def _is_of_this_incident(inv: Investigation, at: datetime) -> bool:
-    """Tell whether a time is in the window, and after the close of the incident before this one."""
-    if at < inv.now() - inv.window:
+def _has_api(look: WorkerLook) -> bool | None:
+    """Tell whether the worker has an API; None when that is not known."""
+    if look.answers is None:
         return False
-    close = find_close_before(inv)
-    return close is None or at > close.at
+    return True if look.answers else None
+
+
+def _find_idle_minutes(inv: Investigation) -> float | None:
+    """Return how long ago a worker without an API last gave a sign of work.
+
+    Such a sign is a line of its log, or a label under READY_PREFIX. None without any sign, and
+    where neither log nor WORKER_STATUS_CMD is of this worker.
+    """
+    now = inv.now()
+    lines, _ = attempt(lambda: read_worker_log(inv, now - inv.window))
+    if not lines and not inv.settings.worker_status_cmd:
+        return None
+    ready, _ = attempt(
+        lambda: list(islice(inv.clients.store.list_objects(inv.settings.ready_prefix), _MAX_READY))
+    )
+    signs = [line.at for line in lines or () if line.at]
+    signs += [info.last_modified for info in ready or ()]
+    if not signs:
+        return None
+    return round((now - max(signs)).total_seconds() / 60, 1)
 
 
 def _find_own_hold(inv: Investigation) -> str:
@@ -287,18 +280,7 @@ def _find_own_hold(inv: Investigation) -> str:
         unfinished = GATE.list_unfinished(inv.clients)
     except (ClientError, MoveError):
         return ""
-    for plan in unfinished:
-        if plan["held_since"]:
-            return str(plan["plan"])
-    return ""
-
-
-def _list_pauses(worker: WorkerState | None) -> list[model.Event]:
-    """Return the event of the worker's pause; empty without a pause whose time is known."""
-    if worker is None or not worker.paused or worker.paused_at is None:
-        return []
-    text = f"the worker was paused by {worker.paused_by or 'somebody'}"
-    return [model.Event(worker.paused_at, "trigger", text, "fulfillment")]
+    return next((str(plan["plan"]) for plan in unfinished if plan["held_since"]), "")
 
 
 def _list_services(inv: Investigation) -> list[ServiceState]:
@@ -306,7 +288,7 @@ def _list_services(inv: Investigation) -> list[ServiceState]:
     listed, _ = attempt(lambda: inv.clients.services.list_services())
     states = list(listed or [])
     worker = inv.settings.worker_service
-    # WORKER_CONTROL may name another way to read the state of the worker.
+    # WORKER_STATUS_CMD is another way to read the state of the worker.
     if _find_service(states, worker) is None:
         listed, _ = attempt(lambda: inv.clients.find_switch(worker).list_services())
         states += [state for state in listed or [] if state.name == worker]
@@ -314,58 +296,31 @@ def _list_services(inv: Investigation) -> list[ServiceState]:
 
 
 def _find_service(states: Iterable[ServiceState], name: str) -> ServiceState | None:
-    for state in states:
-        if state.name == name:
-            return state
-    return None
+    return next((state for state in states if state.name == name), None)
 
 
-def _is_running(state: ServiceState | None) -> bool | None:
-    """Tell whether a service runs; None while it starts, and when its state is not known."""
-    if state is None or state.state.upper() == "STARTING":
-        return None
-    return state.running
-
-
-def _is_young(inv: Investigation, state: ServiceState) -> bool:
-    """Tell whether a service was started in the last 15 s, and is starting or running."""
-    is_up_or_starting = _is_running(state) is not False  # None: it is starting
-    if state.since is None or not is_up_or_starting:
-        return False
-    return (inv.now() - state.since).total_seconds() < _WATCH_S
+def _is_young(inv: Investigation, process: ServiceState) -> bool:
+    """Tell whether a service was started a moment ago, and is starting or running."""
+    is_up = process.running or process.state.upper() == "STARTING"
+    started_at = process.since
+    return is_up and bool(started_at and (inv.now() - started_at).total_seconds() < _YOUNG_S)
 
 
 def _watch_start(inv: Investigation, first: ServiceState) -> bool | None:
-    """Tell whether the worker's young service comes up: watch it for up to 15 s, until it answers.
-
-    If it starts again meanwhile, it does not come up: its process ends after each start.
-
-    Parameters
-    ----------
-    first : the state that was read first
-    """
-    state: ServiceState | None = first
-    for _ in range(_WATCH_S):
+    """Watch a young service for 15 s, until it answers; if it starts again, it does not run."""
+    for _ in range(_YOUNG_S):
         inv.sleep(1.0)
         state = _find_service(_list_services(inv), first.name)
-        if state is None or not _is_young(inv, state):
-            break
-        if state.since != first.since:
+        if state is None or state.since != first.since:
             return False
-        if _ask_worker(inv).answers:
+        if _ask_worker(inv)[1]:
             return True
-    return _is_running(state)
+    return first.running or None
 
 
-def _find_stop(stopped: Mapping[str, datetime | None], names: Sequence[str]) -> datetime | None:
-    """Return since when the first stopped service with one of these names is stopped.
-
-    None when none of them is stopped, and when the time is not known.
-    """
-    for name, at in stopped.items():
-        if name in names:
-            return at
-    return None
+def _find_stop(look: WorkerLook, names: Sequence[str]) -> datetime | None:
+    """Return since when a service with one of these names is stopped; None: not known, or none."""
+    return next((at for name, at in look.stopped.items() if name in names), None)
 
 
 def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]:
@@ -373,120 +328,46 @@ def _drop_unknown(times: Mapping[Cause, datetime | None]) -> dict[str, datetime]
     return {cause: at for cause, at in times.items() if at}
 
 
-class _WorkerAnswer(NamedTuple):
-    """What the worker's API answered.
-
-    Attributes
-    ----------
-    state : the worker's state; None without an answer
-    answers : whether the API answers; None when there is no API
-    error : why the API does not answer; empty when it does
-    has_api : whether the worker has an API; None when that is not known
-    is_silent : whether the API accepts a request, but does not answer in time
-    """
-
-    state: WorkerState | None
-    answers: bool | None
-    error: str
-    has_api: bool | None
-    is_silent: bool = False
-
-
-def _ask_worker(inv: Investigation) -> _WorkerAnswer:
+def _ask_worker(inv: Investigation) -> tuple[WorkerState | None, bool | None, bool, str]:
+    """Ask the worker's API; return ``worker``, ``answers``, ``is_silent``, ``error`` of a look."""
     try:
-        state = inv.clients.fulfillment.read_worker()
+        return inv.clients.fulfillment.read_worker(), True, False, ""
     except NotFoundError:
-        why = "the service has no API for its worker"
-        return _WorkerAnswer(None, answers=None, error=why, has_api=False)
+        return None, None, False, "the service has no API for its worker"
     except NotConfiguredError as error:
-        return _WorkerAnswer(None, answers=None, error=str(error), has_api=False)
+        return None, None, False, str(error)
     except ClientError as error:
-        is_silent = isinstance(error, ClientTimeoutError)
-        return _WorkerAnswer(
-            None, answers=False, error=str(error), has_api=None, is_silent=is_silent
-        )
-    return _WorkerAnswer(state, answers=True, error="", has_api=True)
+        return None, False, isinstance(error, ClientTimeoutError), str(error)
 
 
-def _watch_passes(
-    inv: Investigation,
-    worker: WorkerState | None,
-    process: ServiceState | None,
-    metrics: WorkerMetrics,
+def _stands_still(
+    inv: Investigation, worker: WorkerState, process: ServiceState | None, gap_s: float | None
 ) -> bool | None:
-    """Tell whether the worker stands still; None when that cannot be known. May watch for 15 s.
+    """Tell whether the worker's last pass is older than six of its usual gaps, and than 15 s.
+
+    The worker's own clock counts. A worker without a pass counts from its start. None when neither
+    time is known.
 
     Parameters
     ----------
-    worker : the worker's state by its API; None without an answer
-    process : the state of the worker's service; None when that is not known
-    """
-    if worker is None:
-        return None
-    ran_at = worker.last_run_at or _find_idle_start(inv, worker, process)
-    if ran_at is None:
-        return None
-    stands_still, _ = attempt(lambda: _stands_still(inv, ran_at, metrics.run_gap_s))
-    return stands_still
-
-
-def _find_idle_start(
-    inv: Investigation, worker: WorkerState, process: ServiceState | None
-) -> datetime | None:
-    """Return when a worker started that runs, but has made no pass yet.
-
-    None if it moved something. None in its first 15 s, too: its first pass may still come.
-    """
-    if process is None or process.since is None:
-        return None
-    if not process.running or worker.last_move_at is not None:
-        return None
-    age_s = (inv.now() - process.since).total_seconds()
-    return process.since if age_s > _WATCH_S else None
-
-
-def _stands_still(inv: Investigation, ran_at: datetime, gap_s: float | None) -> bool | None:
-    """Tell whether the worker stands still: its last pass is older than six of its usual gaps.
-
-    It must also be older than 15 s. If the usual gap is unknown, it must be older than 5 min.
-    Watches for up to 15 s whether a new pass begins. The answer is None if no new pass begins, and
-    the last pass is not old enough even then.
-
-    Parameters
-    ----------
-    ran_at : when the last pass was, by the worker's clock; without a pass, when the worker started
     gap_s : the usual time between two passes; None when unknown
     """
-    limit_s = _STANDSTILL_S if gap_s is None else max(_WATCH_S, 6 * gap_s)
-    service = inv.clients.fulfillment
-    age_s = (service.read_clock() - ran_at).total_seconds()
-    # If the last pass was a few seconds ago, no watching is needed.
-    if age_s <= min(5.0, limit_s / 2):
-        return False
-    for _ in range(_WATCH_S):
-        if age_s > limit_s:
-            return True
-        inv.sleep(1.0)
-        newest_at = service.read_worker().last_run_at
-        if newest_at and newest_at > ran_at:
-            return False
-        age_s = (service.read_clock() - ran_at).total_seconds()
-    return True if age_s > limit_s else None
+    started_at = process.since if process and process.running else None
+    ran_at = worker.last_run_at or worker.last_move_at or started_at
+    if ran_at is None:
+        return None
+    limit_s = _STANDSTILL_S if gap_s is None else max(_YOUNG_S, 6 * gap_s)
+    return (inv.clients.fulfillment.read_clock() - ran_at).total_seconds() > limit_s
 
 
-class _Watchers(NamedTuple):
-    """Whether the systems that the diagnosis rests on work: Prometheus, the exporter, support.
+def _read_watchers(inv: Investigation) -> tuple[datetime | None, dict[str, model.Json]]:
+    """Read whether Prometheus, the exporter and support work.
 
-    ``blind_since`` is when the exporter was last scraped; None while it is scraped, or when that is
-    not known.
+    Returns
+    -------
+    When the exporter was last scraped (None while it is scraped, or when that is not known), and
+    the observations.
     """
-
-    observations: dict[str, model.Json]
-    blind_since: datetime | None
-
-
-def _read_watchers(inv: Investigation) -> _Watchers:
-    """Read whether Prometheus and support answer, and whether the exporter is scraped."""
     window_s = inv.window.total_seconds()
     scrapes, _ = attempt(lambda: read_samples(inv, _UP, window_s))
     # An exporter that moved leaves an old series behind, so only the newest scrape counts.
@@ -497,15 +378,11 @@ def _read_watchers(inv: Investigation) -> _Watchers:
     if is_up is False:
         blind_since = max((s.at for s in scrapes or () if s.value == 1), default=None)
     health, _ = attempt(inv.clients.support.read_health)
-    failures, _ = attempt(lambda: inv.clients.prometheus.query(_SUPPORT_FAILURES))
-    observations = {
+    return blind_since, {
         "prometheus_answers": scrapes is not None if inv.settings.prometheus_url else None,
         "exporter_up": is_up,
         "support_answers": health is not None if inv.settings.support_url else None,
-        # While support does not answer, the newest counts are from before it went down.
-        "support_failures": failures[0].samples[-1].value if failures and health else None,
     }
-    return _Watchers(observations, blind_since)
 
 
 @step(
@@ -518,33 +395,31 @@ def _read_watchers(inv: Investigation) -> _Watchers:
     threshold="a write was refused for want of room, or under 2 GiB are free",
 )
 def read_room(inv: Investigation) -> model.Outcome:
-    """Tell whether the store has room: by refused writes in the counters, and by free bytes.
+    """Tell whether the store has room: by refused writes, ours too, and by free bytes.
 
-    What the worker's log says goes only into the observations.
+    Our own write is a copy of an object that does not exist: it changes nothing.
     """
-    metrics = read_worker_metrics(inv)
-    free_bytes, _ = attempt(lambda: inv.clients.store.read_free_bytes())
-    refused_count = metrics.recent_failures.get("storage_full", 0.0)
+    metrics, error = attempt(lambda: read_worker_metrics(inv))
+    metrics = metrics or WorkerMetrics("no counters")
+    store = inv.clients.store
+    free_bytes = store.read_free_bytes()
+    refuses_ours, _ = attempt(lambda: store.is_full(inv.settings.ready_prefix))
+    refused = metrics.recent_failures.get("storage_full", 0.0)
+    seen = observe_reasons(inv, metrics, "storage_full", "store_unreachable")
     outcome = model.Outcome(
-        value=refused_count if metrics.recent_failures else None,
-        source=f"{metrics.source}{{reason=storage_full}}; {inv.clients.store.endpoint} capacity",
-        observations={
-            "store_free_bytes": free_bytes,
-            **observe_reasons(inv, metrics, "storage_full", "store_unreachable"),
-        },
+        value=refused if metrics.recent_failures else None,
+        source=f"{metrics.source}{{reason=storage_full}}; {store.endpoint} capacity",
+        observations={"store_free_bytes": free_bytes, "store_refuses_ours": refuses_ours, **seen},
     )
-    if refused_count:
-        words = f"{refused_count:.0f} writes were refused for want of room {metrics.recently}"
-        return outcome.breach(words)
+    if refused:
+        return outcome.breach(f"{refused:.0f} writes were refused for want of room")
+    if refuses_ours:
+        return outcome.breach("the store refuses our own write for want of room")
     if free_bytes is not None and free_bytes < causes.MIN_FREE_BYTES:
         return outcome.breach(f"only {free_bytes / 2**20:.0f} MiB are free")
     if not metrics.recent_failures:
-        return outcome.unknown("the worker does not count its failures by reason")
-    remark = ""
-    if free_bytes is None:
-        # Some stores have the metric, but its value is 0 or NaN.
-        remark = "; no free capacity above 0 could be read, so only refused writes are judged"
-    return outcome.ok(f"no write was refused for want of room just now{remark}")
+        return outcome.unknown(error or "the worker does not count its failures by reason")
+    return outcome.ok("no write was refused for want of room")
 
 
 @step(
@@ -564,15 +439,12 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     newest_failed = list(takewhile(lambda run: run.state == "failed", ended_runs))
     is_broken = dag.has_import_errors or dag.is_stale
     flow, _ = attempt(lambda: count_flow(inv))
-    value = "paused"
-    if not dag.is_paused:
-        value = ended_runs[0].state if ended_runs else "no run"
     pause, _ = attempt(inv.clients.pipeline.find_last_pause)
     # Without an event log the time of the pause is unknown, but it was after the newest run began.
     paused_at = runs[0].started_at if runs else None
     events = []
     # A pause that has ended is shown only if it belongs to this incident.
-    if pause is not None and (dag.is_paused or _is_of_this_incident(inv, pause.at)):
+    if pause is not None and (dag.is_paused or pause.at > find_beginning(inv)):
         paused_at = pause.at
         text = f"the DAG {dag.id} was paused by {pause.by or 'somebody'}"
         events.append(model.Event(pause.at, "trigger", text, "pipeline"))
@@ -580,10 +452,10 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
         Cause.PIPELINE_FAILING: newest_failed[-1].started_at if newest_failed else None,
         Cause.PIPELINE_PAUSED: paused_at,
     }
+    newest = ended_runs[0].state if ended_runs else "no run"
     outcome = model.Outcome(
-        value=value,
+        value="paused" if dag.is_paused else newest,
         rows=rows_of(runs, run="id", state="state", started="started_at", ended="ended_at"),
-        plot=draw_throughput(inv),
         facts=flow or {},
         first_seen=_drop_unknown(first_signs),
         events=events,
@@ -596,17 +468,13 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
     )
     if dag.is_paused:
         return outcome.breach(f"the DAG {dag.id} is paused")
-    if dag.has_import_errors:
-        return outcome.breach(f"the DAG {dag.id} has import errors")
-    if dag.is_stale:
-        return outcome.breach(f"the file of DAG {dag.id} is gone: no run is scheduled")
+    if is_broken:
+        return outcome.breach(f"the DAG {dag.id} cannot be loaded, or its file is gone")
     if newest_failed:
         return outcome.breach(f"the newest runs of the DAG failed ({len(newest_failed)})")
     if not ended_runs:
         return outcome.unknown("no run has ended yet")
-    began_at = ended_runs[0].started_at
-    which = f"its newest run, of {began_at:%H:%M:%SZ}," if began_at else "its newest run"
-    return outcome.ok(f"the DAG is not paused, and {which} succeeded")
+    return outcome.ok("the DAG is not paused, and its newest run succeeded")
 
 
 @step(
@@ -620,55 +488,66 @@ def read_pipeline(inv: Investigation) -> model.Outcome:
 def read_configuration(inv: Investigation) -> model.Outcome:
     """Compare the worker's bucket, prefixes and credentials with the runbook's settings."""
     service = inv.settings.worker_service
-    answer = _ask_worker(inv)
+    worker, _, _, api_error = _ask_worker(inv)
     effective, settings_error = attempt(
         lambda: inv.clients.services.read_effective_settings(service)
     )
     counted, count_error = attempt(lambda: read_worker_metrics(inv))
     metrics = counted or WorkerMetrics("no counters")
-    rows = _compare_places(inv, answer.state, effective or {})
+    rows = _compare_places(inv, worker, effective or {})
     places = [
-        f"its {row['setting'].replace('_', ' ')} is {row['worker']!r}, not {row['runbook']!r}"
+        f"its {row['setting']} is {row['worker']!r}, not {row['runbook']!r}"
         for row in rows
         if row["worker"] != row["runbook"]
     ]
     # The client never returns the secret itself, only one of three texts about it.
     key_state = (effective or {}).get("MINIO_ROOT_PASSWORD")
-    is_store_secret = None if key_state is None else key_state == "equal to the store's"
-    is_keyless = key_state == "absent"
+    accepts_ours, _ = attempt(lambda: inv.clients.store.accepts_key())
+    matches = None
+    if key_state is not None and accepts_ours is not False:
+        matches = key_state == "equal to the store's"
     refusals = {reason: metrics.recent_failures.get(reason, 0.0) for reason in _REFUSALS}
-    problems = list(places)
-    for reason, count in refusals.items():
-        if count:
-            problems.append(f"{count:.0f} times {reason} {metrics.recently}")
-    if is_keyless:
-        problems.append("the worker has no secret, and asks without a key")
-    # Refusals for bad credentials are among the problems already, and say the same.
-    elif is_store_secret is False and not refusals["bad_credentials"]:
-        problems.append("the worker's secret is not the one that the runbook uses")
-    api = f"{inv.clients.fulfillment.url}/fulfillment/worker"
+    seen = observe_reasons(inv, metrics, *_REFUSALS)
+    problems = [*places]
+    problems += [f"{count:.0f} times {reason}" for reason, count in refusals.items() if count]
+    if not any(refusals.values()):
+        logged = {reason: seen[f"logged_{reason}"] or 0 for reason in _REFUSALS}
+        problems += [
+            f"{count} lines of its log say {reason}"
+            for reason, count in logged.items()
+            if count >= causes.OFTEN
+        ]
+    if matches is False:
+        problems.append("its secret is not the one that the runbook uses")
+    reason = "; ".join(problems)
     outcome = model.Outcome(
-        value="; ".join(problems) or None,
-        source=f"{api}; settings of {service}; {metrics.source}",
+        value=reason or None,
+        source=f"{inv.clients.fulfillment.url}/fulfillment/worker; settings of {service}; "
+        f"{metrics.source}",
         rows=rows,
         observations={
             "worker_place": "; ".join(places) if rows else None,
-            "credentials_match": is_store_secret,
-            "keyless_denials": refusals["access_denied"] if is_keyless else 0.0,
-            **observe_reasons(inv, metrics, *_REFUSALS),
+            "credentials_match": matches,
+            "keyless_denials": refusals["access_denied"] if key_state == "absent" else 0.0,
+            **seen,
         },
     )
+    if accepts_ours is False:
+        reason = f"{_OWN_KEY}; {reason}" if reason else _OWN_KEY
     if problems:
-        return outcome.breach("; ".join(problems))
+        return outcome.breach(reason)
+    if accepts_ours is False:
+        return outcome.unknown(reason)
     if not inv.settings.fulfillment_url:
-        return outcome.left_out(answer.error)
+        return outcome.left_out(api_error)
     if not rows or not metrics.recent_failures:
-        read_errors = [error for error in (answer.error, settings_error, count_error) if error]
+        read_errors = [error for error in (api_error, settings_error, count_error) if error]
         return outcome.unknown("; ".join(read_errors) or "nothing to compare")
     outcome.value = "right"
-    return outcome.ok(
-        "the worker's bucket, prefixes and credentials are right; no request is denied"
-    )
+    return outcome.ok("the worker's bucket, prefixes and credentials are right")
+
+
+_OWN_KEY = "your own key or password is wrong: see MINIO_ROOT_USER and MINIO_ROOT_PASSWORD"
 
 
 def _compare_places(
@@ -676,11 +555,7 @@ def _compare_places(
 ) -> list[dict[str, model.Json]]:
     """Return a row for the worker's bucket and each of its prefixes, as far as they are known.
 
-    What the worker's API says counts more than its environment.
-
-    Parameters
-    ----------
-    effective : the settings in the environment of the worker's service
+    What the worker's API says counts more than its environment, ``effective``.
     """
     places = {
         "bucket": "fulfillment_bucket",
@@ -692,8 +567,7 @@ def _compare_places(
         value = getattr(worker, name, "") or effective.get(setting.upper())
         if value:
             wanted = getattr(inv.settings, setting)
-            row = {"setting": name, "worker": value, "runbook": wanted}
-            rows.append(row)
+            rows.append({"setting": name, "worker": value, "runbook": wanted})
     return rows
 
 
@@ -735,24 +609,18 @@ def judge_causes(inv: Investigation) -> Diagnosis:
     """
     readings = list_current(inv, STEPS)
     observations = collect_observations(readings.values())
-    judged = diagnose(_drop_ended_before(inv, observations))
+    judged = diagnose(observations)
     supported = {finding.name for finding in judged if finding.status is CauseStatus.SUPPORTED}
     values = {name: observation.value for name, observation in observations.items()}
     values["worker"] = inv.settings.worker_service
     values["dag"] = inv.settings.pipeline_dag_id
     values["retrigger_moved_nothing"] = _has_retriggered_in_vain(inv)
-    first_signs = _find_first_signs(readings.values())
+    first_signs: dict[str, datetime] = {}
+    for reading in readings.values():
+        first_signs = {**reading.first_seen, **first_signs}
     supported_earlier: set[str] = set()
     if not supported or inv.journal.last_applied:
         supported_earlier = {finding.name for finding in inv.policy.list_causes(inv.journal)}
-    doubtful = [
-        finding
-        for finding in judged
-        if finding.name in supported_earlier and finding.status is CauseStatus.UNDECIDED
-    ]
-    # So soon after an action, what was counted cannot show yet whether these causes are over.
-    if doubtful and values.get("counted_briefly"):
-        values["doubtful"] = say_main_causes(doubtful)
     advice = advise([cause for cause in CAUSES if cause in supported], values)
     findings = []
     for finding in judged:
@@ -761,7 +629,6 @@ def judge_causes(inv: Investigation) -> Diagnosis:
             changes["first_seen"] = first_signs.get(finding.name)
         elif finding.name in supported_earlier and finding.status is CauseStatus.REFUTED:
             changes["status"] = CauseStatus.PAST
-            changes["reason"] = f"it was supported earlier, and is over: {finding.reason}"
         findings.append(finding.model_copy(update=changes))
     return Diagnosis(tuple(findings), advice)
 
@@ -785,70 +652,35 @@ def _has_retriggered_in_vain(inv: Investigation) -> bool:
     return moved_at is not None and moved_at == before.get("last_move_at")
 
 
-def _drop_ended_before(
-    inv: Investigation, observations: Mapping[str, Observation]
-) -> dict[str, Observation]:
-    """Return the observations without ``ended_<reason>`` from before this incident.
-
-    Left out are ends that came before the last earlier incident was closed.
-    """
-    kept = dict(observations)
-    end_names = [name for name in kept if name.startswith("ended_")]
-    close = find_close_before(inv) if end_names else None
-    for name in end_names:
-        ended_at = try_time(kept[name].value)
-        if ended_at and close and ended_at <= close.at:
-            del kept[name]
-    return kept
-
-
-def _find_first_signs(readings: Iterable[Reading]) -> dict[str, datetime]:
-    """Return when the first sign of each cause was there, by cause.
-
-    If several readings have a sign of the same cause, the first reading counts.
-    """
-    signs: dict[str, datetime] = {}
-    for reading in readings:
-        for cause, at in reading.first_seen.items():
-            signs.setdefault(cause, at)
-    return signs
-
-
 def conclude(inv: Investigation) -> model.Conclusion:
     """Name the causes that the current readings support.
 
     The verdict is the incident's, by current readings.
     """
-    readings = list_current(inv, STEPS)
     findings, advice = judge_causes(inv)
-    supported = [finding for finding in findings if finding.status is CauseStatus.SUPPORTED]
     verdict, reason = judge_now(inv, STEPS)
-    has_symptom = any(
-        reading.status is Status.BREACH and reading.role in model.SYMPTOMS
-        for reading in readings.values()
-    )
-    breaches = [r for r in readings.values() if r.role is Role.CAUSE and r.status is Status.BREACH]
-    if supported:
-        summary = "; ".join(f"{finding.name}: {finding.reason}" for finding in supported)
-        if not has_symptom and verdict is Verdict.INCIDENT:
-            summary += " (no label waits too long yet)"
-    elif breaches:
-        summary = "no known cause fits; look at: "
-        summary += "; ".join(f"{r.step} {r.reason}" for r in breaches)
-    elif has_symptom:
-        summary = "there is an incident, and no cause is supported now"
-    else:
-        summary = f"no cause is supported; {reason}"
-    hints = [f for f in findings if f.status is CauseStatus.UNDECIDED and f.has_signs]
-    if hints and not supported and verdict is not Verdict.HEALTHY:
-        summary += "; hints: " + ", ".join(f"{f.name} ({f.reason})" for f in hints)
+    summary = say_causes(findings, list_current(inv, STEPS).values())
+    if not advice.causes:
+        summary += f"; {reason}"
     return model.Conclusion(
         verdict=verdict,
         summary=summary,
         findings=findings,
         timeline=build_timeline(inv, findings),
-        advice=advice.words if supported or verdict in IN_TROUBLE else (),
+        advice=advice.words if advice.causes or verdict in IN_TROUBLE else (),
     )
+
+
+def say_causes(findings: Iterable[Finding], readings: Iterable[Reading]) -> str:
+    """Name the supported causes with their evidence; without any, what no cause explains. Pure."""
+    supported = [f for f in findings if f.status is CauseStatus.SUPPORTED]
+    if supported:
+        return "; ".join(f"{finding.name}: {finding.reason}" for finding in supported)
+    breaches = [r for r in readings if r.role is Role.CAUSE and r.status is Status.BREACH]
+    if breaches:
+        words = "; ".join(f"{reading.step} {reading.reason}" for reading in breaches)
+        return f"no known cause fits; look at: {words}"
+    return "no cause is supported"
 
 
 def record_diagnosis(inv: Investigation) -> None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import NamedTuple
 
-from runbook_lib.errors import ClientError
 from runbook_lib.model import AlertState, Line
-from runbook_lib.section import attempt
 
 from ..analysis.samples import Sample, clean
-from ..clients.http_systems import Alert, Series
+from ..clients.http_systems import Alert, Panel, Series
 from ..convert import DELAY_ALERT, UPLOAD_ALERT
 from ..investigation import Investigation
 
@@ -36,7 +35,6 @@ PROBE_MAX_AGE = timedelta(hours=26)
 
 _MAX_POINTS = 200
 _MAX_LINES = 20
-_LISTING = "listing of the bucket"
 
 
 def is_drill(labels: Mapping[str, str]) -> bool:
@@ -71,47 +69,18 @@ def read_samples(inv: Investigation, selector: str, window_s: float) -> list[Sam
 
 
 def draw_line(name: str, samples: Sequence[Sample]) -> Line:
-    """Return a line of at most 200 points, including the newest.
+    """Return a line of at most 200 points, the newest among them.
 
-    A flat stretch keeps only its two ends. If there still are too many points, of each few in a row
-    only the highest is kept.
+    If there are more, of each few in a row only the highest is kept.
     """
     points = [(sample.at, round(sample.value, 4)) for sample in clean(samples)]
-    values = [value for _, value in points]
-    last = len(points) - 1
-    kept = []
-    for index, point in enumerate(points):
-        is_end = index in (0, last)
-        with_neighbours = values[index - 1 : index + 2]
-        is_flat = len(set(with_neighbours)) == 1
-        if is_end or not is_flat:
-            kept.append(point)
-    if len(kept) > _MAX_POINTS:
-        earlier, newest = kept[:-1], kept[-1]
+    if len(points) > _MAX_POINTS:
+        earlier, newest = points[:-1], points[-1]
         stride = math.ceil(len(earlier) / (_MAX_POINTS - 1))
         groups = [earlier[first : first + stride] for first in range(0, len(earlier), stride)]
-        kept = [max(group, key=_get_height) for group in groups]
-        kept.append(newest)
-    return Line(name=name, points=tuple(kept))
-
-
-def _get_height(point: tuple[datetime, float]) -> float:
-    return point[1]
-
-
-def draw_samples(inv: Investigation, selector: str, *, labels: Sequence[str]) -> tuple[Line, ...]:
-    """Return the raw samples of a selector over the window as lines of a plot, at most 20.
-
-    Values at even times, as ``read_lines`` asks for, would leave short peaks out.
-
-    Parameters
-    ----------
-    labels : the values of these labels are a line's name
-    """
-    found = inv.clients.prometheus.query_samples(selector, inv.window.total_seconds())
-    return tuple(
-        draw_line(_name_series(series, labels), series.samples) for series in found[:_MAX_LINES]
-    )
+        points = [max(group, key=itemgetter(1)) for group in groups]
+        points.append(newest)
+    return Line(name=name, points=tuple(points))
 
 
 def read_lines(
@@ -122,87 +91,45 @@ def read_lines(
     Parameters
     ----------
     labels : the values of these labels are a line's name
-    name : the name of a line whose series has none of these labels; empty: the expression
+    name : the name of a line whose series has none of these labels
     """
     end = inv.now()
     start = end - inv.window
     step_s = max(1.0, inv.window.total_seconds() / _MAX_POINTS)
-    found = inv.clients.prometheus.query_range(promql, start, end, step_s)
-    return tuple(
-        draw_line(_name_series(series, labels) or name or promql, series.samples)
-        for series in found[:_MAX_LINES]
-    )
-
-
-def _name_series(series: Series, labels: Sequence[str]) -> str:
-    values = [series.labels.get(label, "") for label in labels]
-    return " ".join(values).strip()
+    lines = []
+    for series in inv.clients.prometheus.query_range(promql, start, end, step_s)[:_MAX_LINES]:
+        values = [series.labels.get(label, "") for label in labels]
+        lines.append(draw_line(" ".join(values).strip() or name, series.samples))
+    return tuple(lines)
 
 
 class PanelShow(NamedTuple):
-    """What the dashboard's panel shows, by Prometheus' answers to the panel's queries.
+    """What Grafana's panel shows, by Prometheus' answers to the panel's queries.
 
     Attributes
     ----------
-    queries : the panel's queries in PromQL
-    source : the panel's link in Grafana; if the queries come from the dashboard as code, that
-        dashboard and the address of Prometheus
-    problem : why the panel could not be read from Grafana; None when it was read from there
+    panel : with its queries in PromQL, and its link
     current : each series with its newest value
     lines : the series over the window
     """
 
-    queries: tuple[str, ...]
-    source: str
-    problem: ClientError | None
+    panel: Panel
     current: tuple[Series, ...]
     lines: tuple[Line, ...]
 
-    @property
-    def total(self) -> float:
-        """How many objects the panel shows now."""
-        return sum(series.samples[-1].value for series in self.current)
-
-    @property
-    def words(self) -> str:
-        """What the panel shows now; if Grafana did not show the panel, what its query gives."""
-        if self.problem is None:
-            return f"the panel {PANEL_TITLE} shows {self.total:,.0f}"
-        return f"the query of the panel {PANEL_TITLE}, without Grafana, gives {self.total:,.0f}"
-
 
 def read_panel(inv: Investigation) -> PanelShow:
-    """Read the panel `Fulfillment backlog` from Grafana, else from the dashboard as code.
-
-    The dashboard as code is the file that the installed add-on for Grafana brings.
-
-    Raises
-    ------
-    ClientError
-        When neither Grafana nor the dashboard as code has the panel, or when Prometheus does not
-        answer.
-    """
-    clients = inv.clients
-    problem: ClientError | None = None
-    try:
-        panel = clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
-        source = panel.link
-    except ClientError as error:
-        as_code, _ = attempt(lambda: clients.dashboards.find_panel(DASHBOARD_UID, PANEL_TITLE))
-        if as_code is None:
-            raise
-        panel = as_code
-        problem = error
-        source = f"{inv.settings.prometheus_url}, by the dashboard {DASHBOARD_UID} as code"
+    """Read the panel `Fulfillment backlog` from Grafana, and send its queries to Prometheus."""
+    panel = inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
     current: list[Series] = []
     lines: list[Line] = []
     for query in panel.expressions:
-        answer = clients.prometheus.query(query)
+        answer = inv.clients.prometheus.query(query)
         current += [series for series in answer if math.isfinite(series.samples[-1].value)]
         lines += read_lines(inv, query, labels=("prefix", "origin"), name=PANEL_TITLE)
-    return PanelShow(panel.expressions, source, problem, tuple(current), tuple(lines))
+    return PanelShow(panel, tuple(current), tuple(lines))
 
 
 def draw_listing(at: datetime, count: int) -> Line:
     """Return the number of listed objects as a line of one point, for the plot of the panel."""
-    return Line(name=_LISTING, points=((at, float(count)),))
+    return Line(name="listing of the bucket", points=((at, float(count)),))

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import groupby, pairwise
-from statistics import median_high
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 
 from runbook_lib.errors import ClientError
 from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
 from runbook_lib.record.detection import TRIGGER
+from runbook_lib.section import attempt
 
-from ..analysis.causes import Cause
 from ..analysis.log_groups import group_lines
 from ..analysis.samples import Sample, clean, compute_interval_s
+from ..clients.services import LogLine
 from ..investigation import Investigation
-from .signals import BACKLOG, LAG, is_drill, read_samples
+from .signals import LAG, is_drill, read_samples
+from .worker_metrics import read_worker_log
 
 _MAX_EVENTS = 200
 _MAX_CHARS = 300
@@ -34,13 +37,7 @@ _SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "
 _LEAST_SKEW_S = 2.0
 
 
-def find_turns(
-    samples: Iterable[Sample],
-    threshold: float,
-    *,
-    name: str,
-    unit: str,
-) -> list[Event]:
+def find_turns(samples: Iterable[Sample], threshold: float, *, name: str, unit: str) -> list[Event]:
     """Find when a series rises over a threshold, when it is highest, and when it falls back.
 
     Parameters
@@ -49,41 +46,19 @@ def find_turns(
     name, unit : of the series, for the words of the events; their kind is ``name``
     """
     turns: list[Event] = []
-
-    def add(at: datetime, text: str, value: float | None = None) -> None:
-        turns.append(Event(at, name, f"{name} {text}", _CLOCK, value))
-
-    def is_over_threshold(sample: Sample) -> bool:
-        return sample.value > threshold
-
-    for is_over, group in groupby(clean(samples), is_over_threshold):
+    for is_over, group in groupby(clean(samples), lambda sample: sample.value > threshold):
         run = list(group)
         first = run[0]
         if is_over:
-            highest = max(run, key=_get_value)
-            add(first.at, f"is over {threshold:g} {unit}: {first.value:g}")
-            add(highest.at, f"reaches {highest.value:g} {unit}", highest.value)
+            highest = max(run, key=attrgetter("value"))
+            rise = f"{name} is over {threshold:g} {unit}: {first.value:g}"
+            peak = f"{name} reaches {highest.value:g} {unit}"
+            turns.append(Event(first.at, name, rise, _CLOCK))
+            turns.append(Event(highest.at, name, peak, _CLOCK, highest.value))
         elif turns:
             # Before its first rise, a series under the threshold is not back from anything.
-            add(first.at, f"is back to {first.value:g} {unit}")
+            turns.append(Event(first.at, name, f"{name} is back to {first.value:g} {unit}", _CLOCK))
     return turns
-
-
-def find_late_peaks(lag: Iterable[Sample], backlog: Iterable[Sample], limit: float) -> list[Event]:
-    """Find how many objects waited at most, each time that the lag was over its limit.
-
-    Such a peak counts as a look at what an incident affected, however small it is.
-    """
-    # The samples of one scrape have one time.
-    late_at = {sample.at for sample in lag if sample.value > limit}
-    counts = [count if count.at in late_at else Sample(count.at, 0.0) for count in backlog]
-    turns = find_turns(counts, 0, name="backlog", unit="objects")
-    # Of the events, only a peak has a value.
-    return [turn for turn in turns if turn.value]
-
-
-def _get_value(sample: Sample) -> float:
-    return sample.value
 
 
 def find_alert_changes(
@@ -93,37 +68,30 @@ def find_alert_changes(
 
     Parameters
     ----------
-    samples : samples of the alert; Prometheus has them only while the alert lasts. Zero means that
-        the alert was not there
+    samples : samples of the alert; Prometheus has them only while the alert lasts
     interval_s : the time between two evaluations; three without a sample mean that the alert ended
     now : when the samples were read. An alert whose newest sample is much older has ended
     """
-    points = clean(samples)
-    gap_s = 3 * interval_s
+    times = [sample.at for sample in clean(samples) if sample.value]
+    longest_gap = timedelta(seconds=3 * interval_s)
     until_next = timedelta(seconds=round(interval_s))  # two looks may measure it a bit differently
     changes: list[Event] = []
 
-    def add(at: datetime, *, is_end: bool = False) -> None:
-        """Note that the state begins or ends."""
-        text = f"{name} {state} {'ends' if is_end else 'begins'}"
+    def add(at: datetime, word: str) -> None:
+        is_end = word == "ends"
+        text = f"{name} {state} {word}"
         event = Event(at, "alert", text, _CLOCK, subject=name, state=state, is_end=is_end)
         changes.append(event)
 
-    if points and points[0].value:
-        add(points[0].at)
-    for old, new in pairwise(points):
-        pause_s = (new.at - old.at).total_seconds()
-        goes_on = old.value and new.value and pause_s <= gap_s
-        if goes_on:
-            continue
-        if old.value:
-            add(old.at + until_next, is_end=True)
-        if new.value:
-            add(new.at)
-    if points and points[-1].value:
-        silent_s = (now - points[-1].at).total_seconds()
-        if silent_s > gap_s:
-            add(points[-1].at + until_next, is_end=True)
+    last = None
+    for at in [*times, None]:
+        until = at or now
+        if last is not None and until - last > longest_gap:
+            add(last + until_next, "ends")
+            last = None
+        if at is not None and last is None:
+            add(at, "begins")
+        last = at
     return changes
 
 
@@ -157,7 +125,7 @@ def read_events(inv: Investigation) -> list[Event]:
     """
     readers: dict[str, Callable[[Investigation], Iterable[Event]]] = {
         "alerts": _read_alerts,
-        "lag and backlog": _read_turns,
+        "lag": _read_turns,
         "restarts": _read_restarts,
         "logs": _read_errors,
         "notifications": _read_notices,
@@ -191,51 +159,33 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Eve
         events += reading.events
     events += _find_signs(inv, findings)
     events += _list_actions(inv)
-    events += _find_settings(inv, readings)
     skews_s = _find_skews(readings)
     return tuple(merge_events(events, skews_s))
 
 
 def _read_alerts(inv: Investigation) -> Iterator[Event]:
     """Yield when each Fulfillment alert became pending or firing, and when that ended."""
-    window_s = inv.window.total_seconds()
-    states = inv.clients.prometheus.query_samples(_ALERT_STATES, window_s)
-    # A state that lasted for one sample shows no interval: the others do.
-    intervals_s = [compute_interval_s(s.samples) for s in states if len(s.samples) > 1]
-    usual_s = max(intervals_s, default=compute_interval_s(()))
-    for series in states:
-        labels = series.labels
-        name = str(labels.get("alertname"))
-        if is_drill(labels):
+    found = inv.clients.prometheus.query_samples(_ALERT_STATES, inv.window.total_seconds())
+    # All are evaluated alike; a state that lasted for one sample shows no interval.
+    longest = max((series.samples for series in found), key=len, default=())
+    for series in found:
+        name = str(series.labels.get("alertname"))
+        if is_drill(series.labels):
             name += " (drill)"
-        interval_s = compute_interval_s(series.samples) if len(series.samples) > 1 else usual_s
         yield from find_alert_changes(
             series.samples,
             name=name,
-            state=str(labels.get("alertstate")),
-            interval_s=interval_s,
+            state=str(series.labels.get("alertstate")),
+            interval_s=compute_interval_s(longest),
             now=inv.now(),
         )
 
 
 def _read_turns(inv: Investigation) -> Iterator[Event]:
-    """Yield the turning points of the lag and of the backlog, and the peaks of late times."""
-    window_s = inv.window.total_seconds()
-    lag = []
-    for sample in read_samples(inv, LAG, window_s):
-        minutes = round(sample.value, 1)
-        lag.append(Sample(sample.at, minutes))
-    limit = inv.settings.lag_threshold_minutes
-    yield from find_turns(lag, limit, name="lag", unit="min")
-    selector = BACKLOG % inv.settings.pending_prefix
-    backlog = read_samples(inv, selector, window_s)
-    usual = 0.0
-    if backlog:
-        usual = median_high(sample.value for sample in backlog)
-    # Twice the median is high; the 20 keep a rise by a few objects out of the timeline.
-    high = 2 * usual + 20
-    yield from find_turns(backlog, high, name="backlog", unit="objects")
-    yield from find_late_peaks(lag, backlog, limit)
+    """Yield the turning points of the lag."""
+    samples = read_samples(inv, LAG, inv.window.total_seconds())
+    lag = [Sample(sample.at, round(sample.value, 1)) for sample in samples]
+    yield from find_turns(lag, inv.settings.lag_threshold_minutes, name="lag", unit="min")
 
 
 def _read_restarts(inv: Investigation) -> Iterator[Event]:
@@ -262,28 +212,22 @@ def _read_errors(inv: Investigation) -> Iterator[Event]:
     1,000 of every other service.
     """
     worker = inv.settings.worker_service
-    states = inv.clients.services.list_services()
-    # The worker's log must be readable: its ``ClientError`` is not caught.
-    yield from _read_errors_of(inv, worker, _MAX_LOG_LINES)
-    for state in states:
-        if state.name == worker:
-            continue
-        try:
-            yield from _read_errors_of(inv, state.name, _MAX_OTHER_LINES)
-        except ClientError:
-            continue  # such as a service that never wrote a line: it has no log
-
-
-def _read_errors_of(inv: Investigation, service: str, max_lines: int) -> list[Event]:
-    """Return an event for each kind of error or warning in a log's newest lines, at most 12."""
     since = inv.now() - inv.window
-    lines = inv.clients.services.read_logs(service, since=since, max_lines=max_lines)
-    first_word = service.partition("-")[0]
-    clock = _SYSTEMS.get(service, first_word)
-    # An error without the name of a service is the worker's.
-    prefix = f"{service}: "
-    if service == inv.settings.worker_service:
-        prefix = ""
+    # The worker's log must be readable: its ``ClientError`` is not caught.
+    lines = read_worker_log(inv, since, max_lines=_MAX_LOG_LINES)
+    yield from _list_errors(worker, lines, prefix="")
+    states, _ = attempt(inv.clients.services.list_services)
+    for name in [state.name for state in states or () if state.name != worker]:
+        # A service that never wrote a line has no log.
+        lines_of, _ = attempt(
+            partial(inv.clients.services.read_logs, name, since=since, max_lines=_MAX_OTHER_LINES)
+        )
+        yield from _list_errors(name, lines_of or (), prefix=f"{name}: ")
+
+
+def _list_errors(service: str, lines: Iterable[LogLine], *, prefix: str) -> list[Event]:
+    """Return an event for each kind of error or warning in some lines, at most 12."""
+    clock = _SYSTEMS.get(service, service.partition("-")[0])
     events = []
     for group in group_lines(lines):
         if group.first and group.level in ("error", "warning"):
@@ -329,35 +273,12 @@ def _list_actions(inv: Investigation) -> Iterator[Event]:
 
 def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
     """Return an event for the first sign of each cause that is supported now, or was earlier."""
-    all_findings = list(findings)
-    for conclusion in inv.journal.conclusions:
-        all_findings += conclusion.findings
     first_signs: dict[str, datetime] = {}
-    for finding in all_findings:
+    for finding in (*findings, *inv.policy.list_causes(inv.journal)):
         at = finding.first_seen
         if at and finding.status is CauseStatus.SUPPORTED:
-            earliest = first_signs.get(finding.name, at)
-            first_signs[finding.name] = min(at, earliest)
-    events = []
-    for name, at in first_signs.items():
-        events.append(Event(at, "cause", f"first sign of {name}"))
-    return events
-
-
-def _find_settings(inv: Investigation, readings: Iterable[Reading]) -> list[Event]:
-    """Return an event for the start of a worker with wrong settings; else nothing.
-
-    A worker has its settings from its start.
-    """
-    wrong_place = ""
-    since = None
-    for reading in readings:
-        wrong_place = wrong_place or reading.observations.get("worker_place") or ""
-        since = since or reading.first_seen.get(Cause.BAD_PREFIX)
-    if not wrong_place or not since:
-        return []
-    text = f"{inv.settings.worker_service} has run since then, and {wrong_place}"
-    return [Event(since, "configuration", text)]
+            first_signs[finding.name] = min(at, first_signs.get(finding.name, at))
+    return [Event(at, "cause", f"first sign of {name}") for name, at in first_signs.items()]
 
 
 def _find_skews(readings: Iterable[Reading]) -> dict[str, float]:

@@ -107,16 +107,6 @@ def test_notifications_are_counted_by_integration(httpserver: HTTPServer) -> Non
     ]
 
 
-def test_receivers_are_told_apart_where_alertmanager_does(httpserver: HTTPServer) -> None:
-    httpserver.expect_request("/metrics").respond_with_data(
-        "# TYPE alertmanager_notification_requests_total counter\n"
-        'alertmanager_notification_requests_total{integration="slack",receiver_name="a"} 1\n'
-        'alertmanager_notification_requests_total{integration="slack",receiver_name="b"} 2\n'
-    )
-    counts = client_of(httpserver).read_notification_counts()
-    assert [c.sent for c in counts] == [1, 2]
-
-
 @pytest.mark.parametrize(
     "page", ['x{y="', "alertmanager_notification_requests_total many\n", "<html>"]
 )

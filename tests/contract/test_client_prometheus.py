@@ -66,11 +66,6 @@ def test_raw_scrapes_are_asked_by_a_range_selector(httpserver: HTTPServer) -> No
     assert httpserver.log[0][0].args["query"] == 'lag{origin="real"}[2500ms]'
 
 
-def test_a_native_histogram_is_left_out(httpserver: HTTPServer) -> None:
-    answer(httpserver, "/api/v1/query", vector({"metric": {}, "histogram": [AT, {"count": "1"}]}))
-    assert client_of(httpserver).query("h") == []
-
-
 def test_times_of_a_question_are_utc(httpserver: HTTPServer) -> None:
     answer(httpserver, "/api/v1/query_range", {"resultType": "matrix", "result": []})
     start, end = datetime(2026, 11, 24, 3, tzinfo=UTC), datetime(2026, 11, 24, 4, tzinfo=UTC)

@@ -37,19 +37,17 @@ HEALTHY: dict[str, Any] = {
     "carrier_error_share": 0.0,
     "waiting_real": 1,
     "waiting_finished": 1,
-    "waiting_incomplete": 0,
     "overdue_real": 0,
     "overdue_synthetic": 0,
     "real_were_overdue": False,
     "surplus_objects": 1.0,
     "drain_per_minute": 12.0,
     "support_answers": True,
-    "support_failures": 0.0,
-    "probe_refresh_failed": False,
-    "timeline_behind_minutes": 0.0,
     "clock_skewed": False,
-    "future_pending_since": 0,
-    "drill_alert_firing": False,
+    "worker_idle_minutes": None,
+    "logged_bad_credentials": 0,
+    "logged_storage_full": 0,
+    "store_refuses_ours": False,
 }
 #: What an operator would observe of each fault, beside the healthy rest.
 FAULTS: dict[Cause, dict[str, Any]] = {
@@ -71,13 +69,13 @@ FAULTS: dict[Cause, dict[str, Any]] = {
     Cause.BAD_CREDENTIALS: {"failures_bad_credentials": 4.0, "credentials_match": False},
     Cause.NO_PERMISSION: {"failures_access_denied": 4.0},
     Cause.BAD_PREFIX: {"worker_place": "its pending prefix is 'x/', not 'pending/'"},
-    Cause.STORAGE_FULL: {"failures_storage_full": 2.0, "logged_storage_full": True},
-    Cause.CARRIER_TIMEOUT: {"carrier_timeout_share": 0.9, "waiting_incomplete": 4},
-    Cause.CARRIER_ERRORS: {"carrier_error_share": 0.9, "waiting_incomplete": 4},
+    Cause.STORAGE_FULL: {"failures_storage_full": 2.0, "logged_storage_full": 2},
+    Cause.CARRIER_TIMEOUT: {"carrier_timeout_share": 0.9},
+    Cause.CARRIER_ERRORS: {"carrier_error_share": 0.9},
     Cause.SURGE: {"surplus_objects": 300.0, "waiting_finished": 300, "overdue_real": 9},
-    Cause.SYNTHETIC: {"overdue_synthetic": 25, "drill_alert_firing": True},
+    Cause.SYNTHETIC: {"overdue_synthetic": 25},
     Cause.SUPPORT_DOWN: {"support_answers": False},
-    Cause.CLOCK_SKEW: {"clock_skewed": "fulfillment", "future_pending_since": 3},
+    Cause.CLOCK_SKEW: {"clock_skewed": "fulfillment"},
 }
 
 
@@ -216,11 +214,6 @@ def test_what_arrives_after_an_outage_is_no_surge() -> None:
     assert supported(judge(**FAULTS[Cause.SURGE], catching_up=True)) == set()
 
 
-def test_a_support_service_that_answers_is_not_down_for_one_failed_collection() -> None:
-    assert supported(judge(support_failures=2.0)) == set()
-    assert supported(judge(support_failures=2.0, probe_refresh_failed=True)) == {Cause.SUPPORT_DOWN}
-
-
 def test_what_piles_up_behind_a_paused_dag_is_no_surge() -> None:
     found = judge(dag_paused=True, surplus_objects=60.0, drain_per_minute=12.0, waiting_finished=60)
     assert supported(found) == {Cause.PIPELINE_PAUSED}
@@ -258,3 +251,45 @@ def test_a_process_that_runs_and_answers_nobody_is_stuck(waiting: int) -> None:
 def test_a_worker_that_cannot_reach_a_live_store_is_not_stuck_by_itself() -> None:
     cut_off = judge(worker_stands_still=True, failures_store_unreachable=3.0, waiting_finished=9)
     assert supported(cut_off) == set()
+
+
+#: What can be observed of a plain system: no exporter, no counters, no API of the worker.
+PLAIN: dict[str, Any] = dict.fromkeys(HEALTHY) | {
+    "store_live": True,
+    "worker_running": True,
+    "worker_idle_minutes": 0.2,
+    "logged_bad_credentials": 0,
+    "logged_storage_full": 0,
+    "store_refuses_ours": False,
+    "overdue_real": 193,
+    "real_were_overdue": True,
+    "overdue_synthetic": 3,
+}
+
+
+@pytest.mark.parametrize(
+    ("cause", "seen"),
+    [
+        (Cause.WORKER_STOPPED, {"worker_running": False, "worker_idle_minutes": 14.0}),
+        (Cause.WORKER_STUCK, {"worker_idle_minutes": 14.0}),
+        (Cause.BAD_CREDENTIALS, {"logged_bad_credentials": 54}),
+        (Cause.STORAGE_FULL, {"logged_storage_full": 31}),
+        (Cause.STORAGE_FULL, {"store_refuses_ours": True}),
+    ],
+)
+def test_on_a_plain_system_each_fault_is_named_and_leftovers_are_not(
+    cause: Cause, seen: dict[str, Any]
+) -> None:
+    changed = PLAIN | seen
+    findings = diagnose({name: Observation(value, "#7") for name, value in changed.items()})
+    assert supported({f.name: f for f in findings}) == {cause}
+
+
+def test_a_line_or_two_of_a_log_name_no_cause_by_themselves() -> None:
+    assert supported(judge(logged_bad_credentials=9, logged_storage_full=9)) == set()
+
+
+def test_a_worker_that_waits_for_a_paused_dag_does_not_hang() -> None:
+    idle = PLAIN | {"worker_idle_minutes": 14.0, "dag_paused": True}
+    findings = diagnose({name: Observation(value, "#7") for name, value in idle.items()})
+    assert supported({f.name: f for f in findings}) == {Cause.PIPELINE_PAUSED}

@@ -598,19 +598,6 @@ def test_samples_before_a_calm_are_of_another_episode(world: World) -> None:
     assert episode.start == world.now - timedelta(minutes=10)
 
 
-def test_a_single_sample_over_the_threshold_begins_no_episode(world: World) -> None:
-    pause_pipeline(world)
-    at = [world.now - timedelta(minutes=m) for m in range(10, 0, -1)]
-    values = [0.0] * 3 + [37.7] + [0.0] * 3 + [37.2] * 3
-    (line,) = world.series[LAG]
-    world.series[LAG] = [replace(line, samples=tuple(map(Sample, at, values)))]
-    fired_at = world.now - timedelta(minutes=3)
-    world.alerts[0] = replace(world.alerts[0], active_at=fired_at)
-    episode = world.take(detection, "2.1").episode
-    assert episode is not None
-    assert episode.start == fired_at
-
-
 # --- a journal that was damaged ---
 
 

@@ -15,6 +15,7 @@ from runbook_lib.model import (
     ActionPhase,
     CauseStatus,
     ClearTime,
+    Event,
     Finding,
     Role,
     Verdict,
@@ -327,8 +328,18 @@ def test_each_order_that_a_look_found_late_is_counted_once(tell: Teller) -> None
         tell.act(ActionPhase.APPLIED, result={"plan": plan, "moved": moved})
     tell.read("2.5", "ticket", "ok", ticket="t-2")
     impact = POLICY.compute_impact(view_of(tell))
-    details = ("294 labels released", "longest wait 37.0 min", "2 tickets")
+    details = ("294 files released", "longest wait 37.0 min", "2 tickets")
     assert impact == (3, details)
+
+
+def test_no_late_order_is_none_affected_unless_nobody_listed_it(tell: Teller) -> None:
+    tell.read("2.3", "backlog", "ok", orders=0)
+    assert POLICY.compute_impact(view_of(tell)).affected == 0
+    at = tell.clock.at + timedelta(minutes=1)
+    peak = Event(at, "lag", "lag reaches 36.3", "prometheus", 36.3)
+    tell.read("2.1", "lag", "breach", value=0)
+    tell.read("5.1", "worker", "ok", events=[peak])
+    assert POLICY.compute_impact(view_of(tell)) == (None, ("longest wait 36.3 min",))
 
 
 def test_a_second_approval_that_is_refused_changes_nothing_about_an_action(tell: Teller) -> None:
@@ -346,16 +357,16 @@ def test_a_release_that_is_resumed_while_it_is_taken_back_keeps_its_count(tell: 
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 634})
     tell.act(ActionPhase.APPLIED, action="resume", result={"plan": "rel-1", "moved": 457})
     tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-1-undo", "moved": 621})
-    assert "13 labels released" in str(POLICY.compute_impact(view_of(tell)))
+    assert "13 files released" in str(POLICY.compute_impact(view_of(tell)))
 
 
 def test_a_cut_off_release_that_was_taken_back_takes_nothing_from_the_others(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-1", "moved": 7})
     tell.act(ActionPhase.FAILED, result={"plan": "rel-2"})
     tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-2-undo", "moved": 3})
-    assert "7 labels released" in str(POLICY.compute_impact(view_of(tell)))
+    assert "7 files released" in str(POLICY.compute_impact(view_of(tell)))
     tell.act(ActionPhase.APPLIED, action="undo", result={"plan": "rel-2-undo-2", "moved": 2})
-    assert "7 labels released" in str(POLICY.compute_impact(view_of(tell)))
+    assert "7 files released" in str(POLICY.compute_impact(view_of(tell)))
 
 
 def cut_off_and_release_the_rest(tell: Teller) -> None:

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fulfillment.analysis.samples import Sample, find_end
-from fulfillment.sections.recovery import list_high
+from fulfillment.analysis.samples import Sample, find_end, list_growth
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -29,7 +28,7 @@ def test_what_succeeded_before_the_fault_does_not_make_its_end_later(
 ) -> None:
     failed = count([0, 1, 0])
     succeeded = count([before, 0, since])
-    end = find_end(failed, [succeeded])
+    end = find_end(list_growth([failed]), list_growth([succeeded]))
     assert end == (failed[2].at if has_ended else None)
 
 
@@ -37,41 +36,17 @@ def test_what_succeeded_before_the_fault_does_not_make_its_end_later(
 def test_a_fault_that_lets_much_through_ends_later(since: int, *, has_ended: bool) -> None:
     failed = count([0, 5, 5, 5, 0])
     succeeded = count([100, 10, 10, 10, since])
-    end = find_end(failed, [succeeded])
+    end = find_end(list_growth([failed]), list_growth([succeeded]))
     assert end == (failed[4].at if has_ended else None)
 
 
 def test_a_failure_of_long_before_says_nothing_of_the_last_fault() -> None:
     failed = count([1, 0, 0, 1, 0], step_s=100)
     succeeded = count([0, 400, 400, 0, 7], step_s=100)
-    assert find_end(failed, [succeeded]) == failed[4].at
-
-
-@pytest.mark.parametrize(
-    ("minutes", "high"),
-    [
-        ([0, 9, 9, 0], [1, 2]),
-        ([0, 9, 0, 0], []),
-        ([0, 0, 9], [2]),
-        ([9, 9, 0, 9, 0], [0, 1]),
-        ([9, 0, 0], [0]),
-        ([], []),
-    ],
-)
-def test_a_single_high_sample_is_a_late_label_that_passes(
-    minutes: list[float], high: list[int]
-) -> None:
-    lag = [Sample(T0 + timedelta(seconds=n), value) for n, value in enumerate(minutes)]
-    assert list_high(lag, 5) == [lag[index].at for index in high]
-
-
-def test_a_single_high_sample_beside_a_gap_counts() -> None:
-    seconds = [0, 1, 2, 60, 61, 62]
-    lag = [Sample(T0 + timedelta(seconds=n), 9.0 if n == 60 else 0.0) for n in seconds]
-    assert list_high(lag, 5) == [lag[3].at]
+    assert find_end(list_growth([failed]), list_growth([succeeded])) == failed[4].at
 
 
 def test_traffic_between_two_faults_does_not_make_the_second_ones_end_later() -> None:
     failed = count([1, 0, 0, 1, 0], step_s=25)
     succeeded = count([0, 400, 400, 0, 7], step_s=25)
-    assert find_end(failed, [succeeded]) == failed[4].at
+    assert find_end(list_growth([failed]), list_growth([succeeded])) == failed[4].at

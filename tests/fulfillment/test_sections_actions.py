@@ -20,7 +20,6 @@ from fulfillment.sections import (
     chaos,
     detection,
     immediate,
-    postmortem,
     remediation,
     root_cause,
 )
@@ -171,8 +170,8 @@ def test_what_a_plan_would_change_is_read_before_the_gate(world: World) -> None:
     assert (reading.status, reading.value, reading.unit) == (Status.OK, 13.0, "min of lag less")
     rows = {row["what"]: (row["now"], row["after the plan"]) for row in reading.rows}
     assert rows["objects waiting"] == (3, 2)
-    assert rows["oldest waits, minutes (by pending-since or upload)"] == (25.0, 12.0)
-    assert "when planned, left out: 1 incomplete" in reading.reason
+    assert rows["oldest waits, minutes"] == (25.0, 12.0)
+    assert "1 incomplete" in reading.reason
 
 
 def test_what_a_plan_would_change_is_not_told_after_it_was_carried_out(world: World) -> None:
@@ -295,7 +294,6 @@ def test_what_waits_finished_is_told_by_the_setting(
     world.settings = world.settings.model_copy(update={"label_finished": rule})
     seen = world.take(remediation, "2.3").observations
     assert seen["waiting_finished"] == finished
-    assert seen["waiting_incomplete"] == (None if finished is None else 2 - finished)
 
 
 @pytest.mark.parametrize("right", ["delete pending/", "write ready/"])
@@ -538,19 +536,11 @@ def test_a_recovery_is_as_new_as_the_reading_that_found_it(world: World) -> None
     world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([15.0])]
     for step in inv.section.STEPS:
         inv.read_step(step)
-    before = f"{world.now:%H:%M:%S}"
     world.now += timedelta(seconds=4)
     world.put_lag(0.0, 0.0, 0.0)
     inv.read_step("6.5")
     conclusion = inv.conclude()
     assert conclusion.verdict is Verdict.FIXED_ALERT_DECAYING
-    assert f"(as of {world.now:%H:%M:%S} UTC)" in conclusion.summary
-    assert f"as of {before}" not in conclusion.summary
-    world.alerts.clear()
-    inv.read_step("6.5")
-    fixed = world.open(postmortem)
-    fixed.read_step("7.1")
-    assert f"as of {before}" not in fixed.conclude().summary
 
 
 def test_an_alert_that_looks_back_is_given_its_window_to_clear(world: World) -> None:
@@ -630,7 +620,7 @@ def test_the_baseline_is_of_the_hour_before_the_first_label_came_to_wait(world: 
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
     assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
-    assert "56 wait" in reading.reason
+    assert "56 files waiting" in reading.reason
 
 
 def test_without_a_sample_of_before_the_incident_the_age_alone_decides(world: World) -> None:

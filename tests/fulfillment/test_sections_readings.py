@@ -416,14 +416,6 @@ def test_lag_counts_only_when_every_sample_is_over_for_long_enough(
     assert take(world, "2.1") is status
 
 
-def test_the_rules_own_for_is_used(world: World) -> None:
-    world.put_lag(12.0, 12.0, step_s=5)
-    world.rules[0] = replace(world.rules[0], for_s=5)
-    assert take(world, "2.1") is Status.BREACH
-    world.rules = []
-    assert take(world, "2.1") is Status.OK
-
-
 def test_a_lag_that_vanished_or_is_old_is_unknown(world: World) -> None:
     world.stale.add('fulfillment_lag_minutes{origin="real"}')
     assert take(world, "2.1") is Status.UNKNOWN
@@ -444,8 +436,7 @@ def test_a_drills_alert_is_shown_but_is_no_incident(world: World) -> None:
     world.fire(drill="true")
     reading = world.take(SECTIONS.find("02"), "2.1")
     assert reading.status is Status.OK
-    assert "drill" in str(reading.value)
-    assert reading.observations["drill_alert_firing"] is True
+    assert [row["drill"] for row in reading.rows] == [True]
 
 
 def test_failing_uploads_are_an_incident_without_any_lag(world: World) -> None:
@@ -502,20 +493,12 @@ def test_a_carrier_that_was_not_asked_is_not_said_to_answer(world: World) -> Non
     assert seen.observations["carrier_timeout_share"] is None
 
 
-def test_a_count_says_its_time_and_not_since_when_the_fault_lasts(world: World) -> None:
-    world.count("fulfillment_artifacts_failed_total", "reason", {"bad_credentials": [1, 4, 9]})
-    reading = world.take(root_cause, "5.4")
-    assert f"in the 40 s before {world.now:%H:%M:%S} UTC" in reading.reason
-    assert "since" not in reading.reason
-
-
 def test_where_nobody_sees_services_the_workers_own_commands_tell(world: World) -> None:
     world.worker = None
     world.switch = [ServiceState("fulfillment-service", False, "stopped", None, None)]
     world.down.add("services")
     seen = world.take(root_cause, "5.1")
     assert seen.observations["worker_running"] is False
-    assert "fulfillment-service" in seen.reason
 
 
 def test_a_worker_that_no_list_of_services_holds_is_not_listed(world: World) -> None:
@@ -575,7 +558,7 @@ def leave_out(world: World, *systems: str) -> Any:
 
 
 ABSENT = {
-    "grafana": ("8.6",),  # 2.2 reads the dashboard as code
+    "grafana": ("2.2", "8.6"),
     "support": ("2.5",),
     "probe": ("2.6",),
     "notifications": ("3.1",),
@@ -611,38 +594,9 @@ def test_a_system_that_we_do_not_have_is_left_out_and_nothing_is_a_breach(
         assert "is empty" in found[step].reason or "=none" in found[step].reason
 
 
-def without_grafana(world: World, section: str) -> Any:
-    inv = world.open(SECTIONS.find(section))
-    inv.clients = cast(Clients, leave_out(world, "grafana"))
-    return inv
-
-
 def put_backlog(world: World, count: float) -> None:
     metric = "fulfillment_artifacts_backlog_objects"
     world.series[metric] = [world.line([0.0, count], prefix="pending/", origin="real")]
-
-
-def test_without_grafana_the_panels_own_query_is_drawn_beside_a_listing(world: World) -> None:
-    put_backlog(world, 3.0)
-    overdue(world)
-    reading = without_grafana(world, "detection").read_step("2.2")
-
-    assert (reading.status, reading.value) == (Status.OK, 3.0)
-    assert reading.facts == {"queries": ["fulfillment_artifacts_backlog_objects"]}
-    panel, listing = reading.plot.lines
-    assert (panel.name, [value for _, value in panel.points]) == ("pending/ real", [0.0, 3.0])
-    assert listing.points == ((world.now, 1.0),)
-
-
-def test_without_grafana_the_panel_stands_beside_each_prefix_of_the_listing(world: World) -> None:
-    put_backlog(world, 3.0)
-    overdue(world)
-    reading = without_grafana(world, "immediate").read_step("3.2")
-
-    (row,) = reading.rows
-    assert (row["prefix"], row["objects"], row["panel"]) == ("pending/", 1, 3.0)
-    assert len(reading.plot.lines) == 2
-    assert sum(count for _, _, count in reading.plot.ages) == 1
 
 
 def test_a_listing_is_judged_though_the_panel_cannot_be_read(world: World) -> None:
@@ -651,7 +605,6 @@ def test_a_listing_is_judged_though_the_panel_cannot_be_read(world: World) -> No
     reading = world.take(SECTIONS.find("immediate"), "3.2")
 
     assert reading.status is Status.BREACH
-    assert reading.rows[0]["panel"] is None
     assert reading.plot is not None
     assert reading.plot.lines == ()
 
@@ -695,22 +648,6 @@ def test_with_grafana_the_source_is_the_panels_link(world: World) -> None:
     assert world.take(SECTIONS.find("detection"), "2.2").source == link
 
 
-def test_a_grafana_that_is_down_is_unknown_and_the_panel_is_shown_as_code(world: World) -> None:
-    put_backlog(world, 3.0)
-    world.down.add("grafana")
-    reading = world.take(SECTIONS.find("detection"), "2.2")
-
-    assert (reading.status, reading.value) == (Status.UNKNOWN, 3.0)
-    assert reading.plot is not None
-    assert len(reading.plot.lines) == 2
-
-
-def test_without_grafana_and_exporter_the_panel_is_left_out(world: World) -> None:
-    world.series["fulfillment_artifacts_backlog_objects"] = []
-    assert without_grafana(world, "detection").read_step("2.2").status is Status.LEFT_OUT
-    assert "has no series" in without_grafana(world, "immediate").read_step("3.2").reason
-
-
 def test_an_alert_that_fires_beside_a_lag_of_zero_does_not_say_over_the_threshold(
     world: World,
 ) -> None:
@@ -730,17 +667,8 @@ def test_the_lag_began_by_its_own_alert_and_samples_not_by_another_alert(world: 
     world.alerts[-1] = replace(world.alerts[-1], active_at=early)
     reason = world.take(SECTIONS.find("detection"), "2.1").reason
 
-    assert "the lag has been over the threshold since" in reason
+    assert "over 10 min since" in reason
     assert f"{early:%H:%M:%S}" not in reason
-
-
-def test_a_listing_after_which_labels_were_watched_says_its_time(world: World) -> None:
-    listed = f"(listed at {world.now:%H:%M:%S}Z)"
-    assert listed not in world.take(SECTIONS.find("detection"), "2.3").reason
-    since = (world.now - timedelta(minutes=25)).isoformat()
-    world.put(f"pending/77-{'a' * 12}.pdf", order_id="77", pending_since=since)
-    listed = f"(listed at {world.now:%H:%M:%S}Z)"
-    assert listed in world.take(SECTIONS.find("detection"), "2.3").reason
 
 
 def test_section_8_is_complete_without_a_checkout_of_dataflow(world: World) -> None:
@@ -803,19 +731,6 @@ def test_a_pause_of_our_own_release_is_not_somebodys(
     assert any(event.kind == "trigger" for event in reading.events) is not bool(held_since)
 
 
-def test_a_worker_that_its_command_calls_stopped_is_not_the_service_beside_it(
-    world: World,
-) -> None:
-    name = world.settings.worker_service
-    world.services[name] = replace(world.services[name], running=False, state="stopped")
-    by_service = world.take(root_cause, "5.1").reason
-    world.settings = world.settings.model_copy(update={"worker_control": "command"})
-    by_command = world.take(root_cause, "5.1").reason
-    assert f"{world.settings.worker_service} does not run" in by_service
-    assert f"{world.settings.worker_service} does not run" not in by_command
-    assert "WORKER_STATUS_CMD" in by_command
-
-
 def test_a_wrong_address_is_not_called_an_answer(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -828,9 +743,9 @@ def test_a_wrong_address_is_not_called_an_answer(
     assert reading.reason.startswith("another system answers at PROMETHEUS_URL")
 
 
-@pytest.mark.parametrize(("started_s_ago", "is_logged"), [(20, True), (5, False)])
+@pytest.mark.parametrize(("started_s_ago", "logged"), [(20, 1), (5, 0)])
 def test_what_a_process_that_is_gone_logged_says_nothing_of_the_worker(
-    world: World, started_s_ago: int, *, is_logged: bool
+    world: World, started_s_ago: int, logged: int
 ) -> None:
     line = "ERROR upload failed: bad_credentials"
     world.logs.append(LogLine(world.now - timedelta(seconds=10), line))
@@ -838,4 +753,58 @@ def test_what_a_process_that_is_gone_logged_says_nothing_of_the_worker(
     started_at = world.now - timedelta(seconds=started_s_ago)
     world.services[name] = replace(world.services[name], since=started_at)
     reading = world.take(root_cause, "5.4")
-    assert reading.observations["logged_bad_credentials"] is is_logged
+    assert reading.observations["logged_bad_credentials"] == logged
+
+
+def make_plain(world: World, command: str = "") -> None:
+    """Leave out what DataFlow itself does not have: exporter, counters, an API of the worker."""
+    world.leave_out_exporter()
+    world.series.clear()
+    world.pages = [[]]
+    world.worker = None
+    world.settings = world.settings.model_copy(update={"worker_log_cmd": command})
+    world.put_label(25)
+
+
+def find_supported(world: World) -> list[str]:
+    """Read section 5, and return the causes that it supports."""
+    inv = world.open(root_cause)
+    for step in root_cause.STEPS:
+        inv.read_step(step)
+    return [f.name for f in inv.conclude().findings if f.status is CauseStatus.SUPPORTED]
+
+
+@pytest.mark.process
+def test_a_log_command_tells_of_a_wrong_credential(world: World, tmp_path: Path) -> None:
+    line = f"{world.now - timedelta(seconds=3):%Y-%m-%dT%H:%M:%SZ} ERROR SignatureDoesNotMatch\n"
+    log = tmp_path / "worker.log"
+    log.write_text(line * 54, "utf-8")
+    make_plain(world, f"cat {log}")
+    world.down.add("services")
+    reading = world.take(root_cause, "5.4")
+    assert reading.observations["logged_bad_credentials"] == 54
+    assert (reading.status, "54 lines" in reading.reason) == (Status.BREACH, True)
+    assert find_supported(world) == ["bad_credentials"]
+
+
+def test_a_worker_that_says_running_and_is_silent_hangs(world: World) -> None:
+    make_plain(world)
+    world.logs = [LogLine(world.now - timedelta(minutes=14), "moved 12")]
+    assert find_supported(world) == ["worker_stuck"]
+    world.logs.append(LogLine(world.now, "moved 3"))
+    assert find_supported(world) == []
+
+
+def test_a_store_that_refuses_our_own_write_is_full(world: World) -> None:
+    make_plain(world)
+    world.store.full = True
+    assert world.take(root_cause, "5.2").status is Status.BREACH
+    assert find_supported(world) == ["storage_full"]
+
+
+def test_our_own_wrong_password_is_called_that(world: World) -> None:
+    world.store.knows_key = False
+    world.effective["MINIO_ROOT_PASSWORD"] = "present"
+    reading = world.take(root_cause, "5.4")
+    assert (reading.status, "your own key" in reading.reason) == (Status.UNKNOWN, True)
+    assert reading.observations["credentials_match"] is None

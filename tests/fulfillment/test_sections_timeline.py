@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from math import nan
 from pathlib import Path
 
 import pytest
 
 from fulfillment.analysis.causes import Cause
-from fulfillment.analysis.samples import Sample, find_beginning
+from fulfillment.analysis.samples import Sample, find_beginning, list_growth
 from fulfillment.clients.services import LogLine
 from fulfillment.sections import SECTIONS, detection, root_cause
 from fulfillment.sections.signals import LAG, draw_line
@@ -78,17 +77,11 @@ def test_a_drills_alert_is_called_one(world: World) -> None:
     assert text.startswith("FulfillmentDelay (drill) firing ")
 
 
-def test_restarts_and_what_they_brought(world: World) -> None:
+def test_restarts_are_on_the_timeline(world: World) -> None:
     at = world.now - timedelta(minutes=7)
     name = "fulfillment-service"
     world.services[name] = replace(world.services[name], since=at)
-    assert world.worker is not None
-    world.worker = replace(world.worker, pending_prefix="incoming/")
-    told = read_timeline(world)
-    assert (at, "fulfillment-service started") in find(told, "restart")
-    ((when, text),) = find(told, "configuration")
-    assert when == at
-    assert "'incoming/'" in text
+    assert (at, "fulfillment-service started") in find(read_timeline(world), "restart")
 
 
 def test_services_that_start_together_are_one_event(world: World) -> None:
@@ -200,25 +193,6 @@ def test_a_worker_that_is_just_starting_is_not_called_stopped(
     assert told["worker_running"] is running
 
 
-@pytest.mark.parametrize(("state", "running"), [("STARTING", None), ("RUNNING", True)])
-def test_a_worker_that_starts_again_and_again_does_not_run(
-    world: World, monkeypatch: pytest.MonkeyPatch, state: str, running: bool | None
-) -> None:
-    name = "fulfillment-service"
-    world.down.add("fulfillment")
-
-    def start_anew(seconds: float) -> None:
-        world.now += timedelta(seconds=seconds)
-        begun = replace(world.services[name], running=bool(running), state=state)
-        world.services[name] = replace(begun, since=world.now)
-
-    start_anew(0)
-    assert world.take(root_cause, "5.1").observations["worker_running"] is running
-    start_anew(0)
-    monkeypatch.setattr(world, "sleep", start_anew)
-    assert world.take(root_cause, "5.1").observations["worker_running"] is False
-
-
 @pytest.mark.parametrize(
     ("values", "since"), [([1, 2, 3], 1), ([1, 1, 1], None), ([1, 2, 2, 2, 2, 3], 5)]
 )
@@ -226,14 +200,14 @@ def test_a_counters_growth_is_dated_from_its_latest_beginning(
     world: World, values: list[float], since: int | None
 ) -> None:
     samples = world.line(values, step_s=50).samples
-    assert find_beginning([samples]) == (None if since is None else samples[since].at)
+    assert find_beginning(list_growth([samples])) == (None if since is None else samples[since].at)
 
 
 def test_counters_of_one_reason_are_dated_together(world: World) -> None:
     # An episode of labels that is over does not date the present one of slips.
     over = world.line([1, 2, 2, 2, 2, 2], step_s=50)
     now = world.line([0, 0, 0, 0, 1, 2], step_s=50)
-    assert find_beginning([over.samples, now.samples]) == now.samples[4].at
+    assert find_beginning(list_growth([over.samples, now.samples])) == now.samples[4].at
 
 
 def test_a_store_that_stopped_is_dated_by_its_own_service(world: World) -> None:
@@ -280,29 +254,6 @@ def test_bytes_that_wait_are_not_drawn_as_objects(world: World, step: str, unit:
     assert plot.unit == unit
 
 
-@pytest.mark.parametrize(
-    ("values", "drawn"),
-    [
-        ([3.0] * 5, [0, 4]),
-        ([0.0, 0.0, 0.0, 7.0, 7.0, 7.0, 0.0], [0, 2, 3, 5, 6]),
-        ([1.0, 2.0, 3.0], [0, 1, 2]),
-        ([2.0], [0]),
-        ([2.0, 2.00001, nan, 2.0], [0, 3]),
-        ([2.0, 2.0, 3.0, 2.0, 2.0], [0, 1, 2, 3, 4]),
-        ([], []),
-    ],
-)
-def test_a_flat_stretch_is_drawn_from_its_ends(values: list[float], drawn: list[int]) -> None:
-    samples = [Sample(START + timedelta(seconds=n), value) for n, value in enumerate(values)]
-    expected = tuple((samples[n].at, samples[n].value) for n in drawn)
-    assert draw_line("lag", samples).points == expected
-
-
-def test_a_newest_point_that_comes_twice_stays() -> None:
-    samples = [Sample(START, 3.0), *[Sample(START + timedelta(seconds=1), 3.0)] * 2]
-    assert draw_line("lag", samples).points == (samples[0], samples[2])
-
-
 def test_a_long_line_keeps_its_newest_point() -> None:
     samples = [Sample(START + timedelta(seconds=n), n % 7) for n in range(1001)]
     points = draw_line("lag", samples).points
@@ -322,3 +273,22 @@ def test_an_old_scrape_says_nothing_of_the_exporter_now(world: World) -> None:
     world.now += timedelta(minutes=10)
     world.pages = [[]]  # the counters in Prometheus are as old: the service itself is asked
     assert world.take(root_cause, "5.1").observations["exporter_up"] is None
+
+
+@pytest.mark.parametrize(("state", "running"), [("STARTING", None), ("RUNNING", True)])
+def test_a_worker_that_starts_again_and_again_does_not_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, state: str, running: bool | None
+) -> None:
+    name = "fulfillment-service"
+    world.down.add("fulfillment")
+
+    def start_anew(seconds: float) -> None:
+        world.now += timedelta(seconds=seconds)
+        begun = replace(world.services[name], running=bool(running), state=state)
+        world.services[name] = replace(begun, since=world.now)
+
+    start_anew(0)
+    assert world.take(root_cause, "5.1").observations["worker_running"] is running
+    start_anew(0)
+    monkeypatch.setattr(world, "sleep", start_anew)
+    assert world.take(root_cause, "5.1").observations["worker_running"] is False

@@ -87,7 +87,7 @@ class World:
             self.running = False
 
     def read_dag(self) -> Dag:
-        return Dag("release", self.paused_dag, False, None)
+        return Dag("release", self.paused_dag, False)
 
     def set_paused(self, paused: bool) -> None:
         if self._do(f"set_paused {paused}"):

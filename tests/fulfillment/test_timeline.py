@@ -10,7 +10,6 @@ from fulfillment.analysis.samples import Sample
 from fulfillment.sections.timeline import (
     Event,
     find_alert_changes,
-    find_late_peaks,
     find_turns,
     merge_events,
 )
@@ -41,13 +40,6 @@ def test_a_series_that_is_still_high_has_no_fall() -> None:
 
 def test_a_series_at_the_threshold_never_rises_over_it() -> None:
     assert find_turns(series(10, math.nan, 10), 10, name="lag", unit="min") == []
-
-
-def test_a_peak_counts_while_the_lag_is_over_its_limit() -> None:
-    lag = series(1, 11, 12, 2, 3)
-    peaks = find_late_peaks(lag, series(40, 20, 28, 5, 50), 10)
-    assert [(e.at, e.kind, e.value) for e in peaks] == [(at(2), "backlog", 28)]
-    assert find_late_peaks(series(1, 2), series(40, 40), 10) == []
 
 
 def test_a_state_begins_and_ends_where_samples_stop() -> None:

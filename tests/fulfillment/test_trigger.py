@@ -11,7 +11,6 @@ from fulfillment.analysis.causes import Cause
 from fulfillment.clients.http_systems import DagChange
 from fulfillment.sections import root_cause
 from runbook_lib.model import Event, Reading
-from tests.support.incidents import tell_closed
 from tests.support.world import NOW, World
 
 PAUSED_AT = NOW - timedelta(minutes=9)
@@ -35,14 +34,6 @@ def test_the_event_log_says_who_paused_the_dag_and_when(world: World) -> None:
 
 def test_an_old_pause_of_a_dag_that_runs_is_no_trigger(world: World) -> None:
     world.pause = DagChange(NOW - timedelta(days=2), "planner", '{"is_paused": true}')
-
-    assert list_triggers(world.open(root_cause).read_step("5.3")) == []
-
-
-def test_a_pause_of_the_incident_before_is_no_trigger_of_this_one(world: World) -> None:
-    world.pause = DagChange(PAUSED_AT, "planner", '{"is_paused": true}')
-    assert list_triggers(world.open(root_cause).read_step("5.3"))
-    tell_closed(world.home, PAUSED_AT, PAUSED_AT + timedelta(minutes=1))
 
     assert list_triggers(world.open(root_cause).read_step("5.3")) == []
 

@@ -15,8 +15,8 @@ import pytest
 from fulfillment.clients.http_systems import FulfillmentClient
 from fulfillment.settings import ORDER_ID_IN_KEY, Settings
 from fulfillment.waiting import (
+    LabelJudge,
     explain_left,
-    make_judge,
     read_order_id,
     read_shipment_evidence,
 )
@@ -71,7 +71,7 @@ def label(order: int | str = 4242, **metadata: str) -> Seen:
 
 def judge_of(service: Any = None, rule: str = "shipment", **options: Any) -> Any:
     settings = Settings(label_finished=rule, **options.pop("settings", {}))
-    return make_judge(settings, as_client(service or Fulfillment()), now=NOW, **options)
+    return LabelJudge(settings, as_client(service or Fulfillment()), now=NOW, **options)
 
 
 def reasons(service: Any, *labels: Seen, **options: Any) -> list[str]:

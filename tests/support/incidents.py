@@ -116,15 +116,6 @@ def make_incident(
     return Teller(incident, clock)
 
 
-def tell_closed(home: Path, opened_at: datetime, closed_at: datetime, **facts: Any) -> Incident:
-    """Tell an incident that saw a breach, and was closed."""
-    tell = make_incident(home, at=opened_at, **facts)
-    tell.read("2.1", "lag", "breach")
-    tell.clock.at = closed_at - timedelta(seconds=tell.clock.step_s)
-    tell.incident.close(Verdict.FIXED)
-    return tell.incident
-
-
 def tell_incident(home: Path, *, until: str = "end") -> Teller:
     """Tell a paused pipeline: detected, diagnosed, released, proven, closed.
 

@@ -35,6 +35,8 @@ class MemoryStore:
     ----------
     clock : gives LastModified; by default a clock of its own, a millisecond per write
     unwell : what it says when it is not well
+    full : whether writes are refused for want of room
+    knows_key : whether our key is right
     fail : called as ``fail(method, key)`` before each request on one key; raises to make it fail
     objects : what it holds
     writes : every key that was put or deleted, in order
@@ -45,6 +47,8 @@ class MemoryStore:
     clock: Callable[[], datetime] | None = None
     fail: Callable[[str, str], None] = field(default=_never)
     unwell: str = ""
+    full: bool = False
+    knows_key: bool = True
     objects: dict[str, Stored] = field(default_factory=dict)
     writes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -123,6 +127,15 @@ class MemoryStore:
     def read_free_bytes(self) -> int | None:
         """Return None: it does not tell."""
         return None
+
+    def is_full(self, prefix: str) -> bool | None:
+        """Say what a copy under a prefix would meet: ``full``."""
+        self.fail("put", prefix)
+        return self.full
+
+    def accepts_key(self) -> bool:
+        """Say whether our key is right, unless the test says that it is not."""
+        return self.knows_key
 
     def find_expiry_rules(self, prefix: str) -> list[str]:  # noqa: ARG002
         """Return no rule: nothing expires here."""

@@ -121,14 +121,13 @@ class World:
     counts: list[NotificationCount] = field(default_factory=list)
     heard: list[Notification] = field(default_factory=list)
     panel: Panel | None = None
-    installed_panel: Panel | None = None
     case: Case | None = None
     collection_failures: dict[str, float] = field(default_factory=dict)
     group_timing: tuple[float, float] = (30, 300)
     shipments: list[dict[str, Any]] = field(default_factory=list)
     worker: WorkerState | None = None
     pages: list[list[MetricSample]] = field(default_factory=list)
-    dag: Dag = field(default=Dag("fulfillment_release", False, False, None))
+    dag: Dag = field(default=Dag("fulfillment_release", False, False))
     runs: list[DagRun] = field(default_factory=list)
     pause: DagChange | None = None
     services: dict[str, ServiceState] = field(default_factory=dict)
@@ -166,7 +165,6 @@ class World:
             for n in ("FulfillmentDelay", "FulfillmentUploadFailing", "FulfillmentMetricsMissing")
         ]
         self.panel = Panel("Fulfillment backlog", ("fulfillment_artifacts_backlog_objects",), "g")
-        self.installed_panel = replace(self.panel, link="")
         places = ("pending/", "ready/", "fulfillment-artifacts")
         self.worker = WorkerState(False, False, self.now, self.now, "", *places)
         started = self.now - timedelta(minutes=1)
@@ -382,18 +380,6 @@ class FakeGrafana(_Fake):
         return self.w.panel
 
 
-class FakeDashboards:
-    """What the installed add-ons bring."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def find_panel(self, uid: str, title: str) -> Panel:
-        if self._world.installed_panel is None:
-            raise NotFoundError(f"no panel {title} in {uid}", system="installed dashboards")
-        return self._world.installed_panel
-
-
 class FakeSupport(_Fake):
     system = "support"
 
@@ -512,7 +498,6 @@ class FakeClients:
         self.prometheus = FakePrometheus(world)
         self.alertmanager = FakeAlertmanager(world)
         self.grafana = FakeGrafana(world)
-        self.dashboards = FakeDashboards(world)
         self.support = FakeSupport(world)
         self.fulfillment = FakeFulfillment(world)
         self.pipeline = FakePipeline(world)
