@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -29,34 +29,11 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-
-
-def _check_incident(text: str) -> str:
-    """Return ``--incident``; refuse a malformed id before anything is loaded."""
-    if text in ("", "new") or re.fullmatch(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}", text):
-        return text
-    example = "inc-20261124T031400Z-7f3a"
-    advice = "`runbook incidents` lists the ids"
-    raise UsageError(f"--incident {text}: an incident's id looks like {example}; {advice}")
-
-
-def _check_ticket(text: str) -> str:
-    """Return ``--ticket``; refuse a malformed id before anything is loaded."""
-    if re.fullmatch("[A-Za-z0-9-]{0,64}", text):
-        return text
-    problem = "a ticket's id has letters, digits and hyphens, 64 at most"
-    raise UsageError(f"--ticket {shlex.quote(text)}: {problem}")
-
-
-IncidentId = Annotated[
-    str,
-    typer.Option("--incident", callback=_check_incident, help="id, or new; default: the open one"),
+IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
+Incident = Annotated[str, typer.Argument(metavar="incident", help="default: the open one")]
+IncidentOrPath = Annotated[
+    str, typer.Argument(metavar="incident", help="id; with --check also its folder, or its zip")
 ]
-After = Annotated[
-    str,
-    typer.Option("--after", hidden=True, help="the incident that ended when another episode began"),
-]
-Incident = Annotated[str, typer.Argument(metavar="incident")]
 Alerts = Annotated[
     Path | None,
     typer.Option("--alerts", hidden=True, help="JSON file of alerts to show in the report"),
@@ -90,13 +67,12 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     with bar:
         task = bar.add_task("starting", total=None)
 
-        def say(text: str) -> None:
+        def show(_words: str, _done: int, _total: int, text: str) -> None:
             bar.update(task, description=text)
             if not console.is_terminal:  # the bar is disabled
-                seconds = bar.tasks[0].elapsed or 0
-                console.print(f"… {text} ({seconds:.0f} s)", markup=False, highlight=False)
+                console.print(f"… {text}", markup=False, highlight=False)
 
-        document = work(make_meter(say))
+        document = work(make_meter(show))
     # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
     with Interrupts():
         if as_json:
@@ -116,6 +92,12 @@ def _load_sections() -> Sections:
         return find_runbook().load_sections()
 
 
+def _load_commands() -> Any:
+    """Import what the commands do when one of them runs, so that ``--help`` stays fast."""
+    with hold_interrupts():
+        return import_module(f"{__package__}.run.commands")
+
+
 def parse_minutes(text: str) -> float:
     """Return the minutes of ``90s``, ``10m``, ``2h``, ``1d`` or ``1h30m``; 0 for an empty text.
 
@@ -132,31 +114,25 @@ def parse_minutes(text: str) -> float:
         raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None
 
 
-# The commands that every runbook has. A command imports what it needs when it runs, so that
-# `--help` stays fast. Interrupts are held during the import, because an import may swallow an
-# interrupt.
+# The commands that every runbook has.
 app = typer.Typer()
 
 
 @app.command()
 def investigate(
-    ticket_id: Annotated[
-        str,
-        typer.Option("--ticket", callback=_check_ticket, help="ticket of an affected customer"),
-    ] = "",
+    ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected customer")] = "",
     incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
     alerts: Alerts = None,
-    after: After = "",
+    after: Annotated[
+        str, typer.Option(hidden=True, help="the incident that ended when another episode began")
+    ] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
     """Carry out the sections that only look, then write the report. Changes no system."""
-    with hold_interrupts():
-        from .run.commands import investigate as work
-
     present(
-        lambda progress: work(
+        lambda progress: _load_commands().investigate(
             _load_settings(),
             _load_sections(),
             ticket_id=ticket_id,
@@ -181,66 +157,71 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
-    parameters = _read_parameters(parameter or [])
-    if incident:
-        parameters["incident_id"] = incident
-    with hold_interrupts():
-        from .run.commands import run_chosen
-
-    present(
-        lambda progress: run_chosen(
-            _load_settings(),
-            _load_sections(),
-            sections,
-            parameters=parameters,
-            progress=progress,
-        ),
-        as_json=as_json,
-    )
-
-
-def _read_parameters(items: Sequence[str]) -> dict[str, str]:
-    """Return the parameters that ``-p name=value`` gives."""
     parameters: dict[str, str] = {}
-    for item in items:
+    for item in parameter or []:
         name, equals, value = item.partition("=")
         if not equals or not name.isidentifier():
             raise UsageError(f"-p wants name=value, not {item!r}")
         parameters[name] = value
-    return parameters
-
-
-@app.command()
-def report(incident_id: Incident, alerts: Alerts = None, *, as_json: AsJson = False) -> None:
-    """Build the report again from the incident's journal."""
-    with hold_interrupts():
-        from .run.commands import rebuild_report
-
+    if incident:
+        parameters["incident_id"] = incident
     present(
-        lambda _: rebuild_report(
-            _load_settings(), _load_sections(), incident_id, alerts_file=alerts
+        lambda progress: _load_commands().run_chosen(
+            _load_settings(), _load_sections(), sections, parameters=parameters, progress=progress
         ),
         as_json=as_json,
     )
 
 
 @app.command()
-def incidents(*, as_json: AsJson = False) -> None:
-    """List the incidents, the open ones first. Changes only their index."""
-    with hold_interrupts():
-        from .run.commands import list_incidents
+def report(
+    incident: IncidentOrPath = "",
+    *,
+    check: Annotated[bool, typer.Option("--check", help="name what was altered")] = False,
+    alerts: Alerts = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build the report again from the journal; --check compares journal and files instead."""
+    if check:
+        verify_report(incident, as_json=as_json)
+    present(
+        lambda _: _load_commands().rebuild_report(
+            _load_settings(), _load_sections(), incident, alerts_file=alerts
+        ),
+        as_json=as_json,
+    )
 
-    present(lambda _: list_incidents(_load_settings()), as_json=as_json)
+
+@app.command(hidden=True)
+def verify_report(incident: IncidentOrPath = "", *, as_json: AsJson = False) -> None:
+    """Check the journal's chain and the manifest; name what was altered."""
+    present(lambda _: _load_commands().check_report(_load_settings(), incident), as_json=as_json)
 
 
 @app.command()
-def close(incident_id: Incident, *, as_json: AsJson = False) -> None:
-    """Close an incident: its report is written a last time, and stays as it is."""
-    with hold_interrupts():
-        from .run.commands import close_incident
-
+def incidents(
+    *,
+    every: Annotated[bool, typer.Option("--all", help="drills, too, and their trends")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the incidents, the open ones first; --all also writes gauges for Prometheus."""
     present(
-        lambda _: close_incident(_load_settings(), _load_sections(), incident_id),
+        lambda _: _load_commands().list_incidents(_load_settings(), with_drills=every),
+        as_json=as_json,
+    )
+
+
+@app.command(hidden=True)
+def history(*, as_json: AsJson = False) -> None:
+    """Show all incidents and drills, as `incidents --all` does."""
+    incidents(every=True, as_json=as_json)
+
+
+@app.command()
+def close(incident: Incident = "", *, as_json: AsJson = False) -> None:
+    """Close an incident: what it is judged by is read, and its report is written a last time."""
+    present(
+        lambda _: _load_commands().close_incident(_load_settings(), _load_sections(), incident),
         as_json=as_json,
     )
 
@@ -263,38 +244,15 @@ def note(
     with hold_interrupts():
         from .model import Lesson, Note
         from .record.notes import parse_due
-        from .run.notes import add_note
 
     lesson = Lesson(went) if went else None
     remark = Note(text=text, lesson=lesson, owner=owner, due=parse_due(due), ticket=ticket)
     present(
-        lambda _: add_note(_load_settings(), _load_sections(), remark, incident_id=incident),
+        lambda _: _load_commands().add_note(
+            _load_settings(), _load_sections(), remark, incident_id=incident
+        ),
         as_json=as_json,
     )
-
-
-@app.command()
-def history(*, as_json: AsJson = False) -> None:
-    """Show all incidents and drills, their times and trends. Writes gauges for Prometheus."""
-    with hold_interrupts():
-        from .run.commands import write_history
-
-    present(lambda _: write_history(_load_settings()), as_json=as_json)
-
-
-@app.command()
-def verify_report(
-    incident_or_path: Annotated[
-        str, typer.Argument(metavar="incident", help="incident id, its folder, or a report's zip")
-    ],
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Check the journal's chain and the manifest; name what was altered."""
-    with hold_interrupts():
-        from .run.commands import check_report
-
-    present(lambda _: check_report(_load_settings(), incident_or_path), as_json=as_json)
 
 
 def _accept_runbook(
@@ -335,32 +293,24 @@ def build_app(runbook: Runbook) -> typer.Typer:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command with these arguments; return its exit code, also after a known error."""
-    known_errors: tuple[type[BaseException], ...] = (
-        RunbookError,
-        LogError,
-        KeyboardInterrupt,
-        OSError,
-    )
+    known_errors: tuple[type[BaseException], ...]
+    known_errors = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:
         with hold_interrupts():
             runbook = use_runbook(read_runbook_name(arguments))
         known_errors += tuple(runbook.errors)  # for the ``except`` below
         code = int(build_app(runbook)(arguments, standalone_mode=False) or 0)
     except TyperException as error:
-        _show_usage_error(error)
+        if hasattr(error, "show"):
+            error.show()
+        else:
+            sys.stderr.write(f"runbook: {error}\n")
         return int(ExitCode.USAGE)
     except known_errors as error:
         return say_failure(error, arguments)
     if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
         return say_failure(KeyboardInterrupt(), arguments)
     return code
-
-
-def _show_usage_error(error: TyperException) -> None:
-    if hasattr(error, "show"):
-        error.show()
-    else:
-        sys.stderr.write(f"runbook: {error}\n")
 
 
 def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
@@ -401,7 +351,7 @@ def _say_repair(error: LogDamagedError) -> str:
     """Say what to do about a damaged log of a plan."""
     incident_id = Path(error.path).parents[1].name  # <incident>/ledger/<plan>.jsonl
     repair = f"Put the file back from {incident_id}.zip or a backup."
-    return f"{repair} To see what else was altered: runbook verify-report {incident_id}"
+    return f"{repair} To see what else was altered: runbook report {incident_id} --check"
 
 
 def _ignore_interrupts() -> None:
@@ -429,19 +379,6 @@ def main() -> None:
     interrupt could only break the end of this process, and print a traceback.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    exit_code = run_command(_list_arguments())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    exit_code = run_command(sys.argv[1:])
+    _ignore_interrupts()
     sys.exit(exit_code)
-
-
-def _list_arguments() -> list[str]:
-    """Return this process's arguments.
-
-    A shell that completes a line passes that line in a variable. Then return the words of that
-    line after the command.
-    """
-    if "_RUNBOOK_COMPLETE" not in os.environ:
-        return sys.argv[1:]
-    line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
-    return line.split()[1:]

@@ -209,20 +209,13 @@ def _add_settle(app: typer.Typer, work: Callable[..., None]) -> None:
         name = ""
         for word in words:
             if word in ("--taken", "--not-taken"):
-                name = word.removeprefix("--").replace("-", "_")
+                name = word[2:].replace("-", "_")
                 keys.setdefault(name, [])
             elif name:
                 keys[name].append(word)
             else:
                 raise UsageError(f"say what became of {word}: --taken KEY… or --not-taken KEY…")
-        work(
-            "settle",
-            plan_id,
-            taken=keys.get("taken"),
-            not_taken=keys.get("not_taken"),
-            approve=approve,
-            as_json=as_json,
-        )
+        work("settle", plan_id, answers=keys, approve=approve, as_json=as_json)
 
 
 def _read_answers(path: Path) -> Iterable[str]:

@@ -11,21 +11,12 @@ from ..errors import RunbookError
 from ..record.incident import Incident, open_incident
 from ..record.manifest import is_frozen, write_attachment, write_manifest
 from ..section import Sections
-from ..show import plots
+from ..show.plots import plot_reading
 from .export import convert, export_notebooks, load_exporter
-from .export import warm_up as warm_up_export
 from .model import ReportModel
 from .render import write_report
 
-__all__ = [
-    "ReportModel",
-    "export_notebooks",
-    "preload",
-    "prepare",
-    "warm_up",
-    "write_outputs",
-    "write_report",
-]
+__all__ = ["ReportModel", "export_notebooks", "preload", "prepare", "write_outputs", "write_report"]
 
 #: A large report takes a minute.
 _LONGEST_WRITE_S = 120
@@ -35,13 +26,6 @@ def preload() -> None:
     """Import what a report needs, while a kernel starts."""
     load_exporter()
     import_module("matplotlib.figure")
-
-
-def warm_up() -> None:
-    """Do the slow part of a process's first report before there is anything to report."""
-    preload()
-    warm_up_export()
-    plots.warm_up()
 
 
 def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
@@ -56,14 +40,13 @@ def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
     since = journal.since()
     for reading in journal.of_runs([notebook.name]).latest().values():
         if reading.step in steps:
-            plots.plot_reading(reading, since=since, folder=incident.pictures)
+            plot_reading(reading, since=since)
 
 
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:
     """Export the executed notebooks, write report, summary, manifest, and a zip of it all.
 
-    The files of a closed incident stay as they were last written, byte for byte. If the opening of
-    this incident closed another one, the other one gets its last report here.
+    If the opening of this incident closed another one, the other one gets its last report here.
 
     Parameters
     ----------
@@ -74,30 +57,21 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
     The report's path.
     """
     path = incident.folder / "report.html"
-    if is_frozen(incident):
-        return path
     with incident.lock(path.name, timeout_s=_LONGEST_WRITE_S):
-        # Another command may have closed the incident while this one waited.
-        if not is_frozen(incident):
-            _write_outputs(incident, sections, packs=packs)
+        with suppress(RunbookError):  # this report does not depend on the previous incident's
+            _write_previous(incident, sections)
+        model = ReportModel(incident, sections)
+        export_notebooks(incident, model)
+        write_report(incident, model)
+        write_manifest(incident)
+        (incident.folder / f"{incident.id}.zip").unlink(missing_ok=True)
+        if packs:
+            write_attachment(incident)
     return path
 
 
-def _write_outputs(incident: Incident, sections: Sections, *, packs: bool) -> None:
-    """Write what ``write_outputs`` writes. The caller holds the report's lock."""
-    with suppress(RunbookError):  # this report does not depend on the previous incident's
-        _write_previous(incident, sections)
-    model = ReportModel(incident, sections)
-    export_notebooks(incident, model)
-    write_report(incident, model)
-    write_manifest(incident)
-    (incident.folder / f"{incident.id}.zip").unlink(missing_ok=True)
-    if packs:
-        write_attachment(incident)
-
-
 def _write_previous(incident: Incident, sections: Sections) -> None:
-    """Write the previous incident's last report if that incident is closed.
+    """Write the last report of the incident that this one's opening closed, if it lacks one.
 
     It may still be open: an incident whose journal is damaged stays as it is.
     """
@@ -105,5 +79,5 @@ def _write_previous(incident: Incident, sections: Sections) -> None:
     if not name:
         return
     previous = open_incident(incident.folder.parent, name, redactor=incident.redactor)
-    if previous is not None and previous.is_closed:
+    if previous is not None and previous.is_closed and not is_frozen(previous):
         write_outputs(previous, sections)

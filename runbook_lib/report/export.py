@@ -99,8 +99,6 @@ def _filter(_tag: str, attribute: str, value: str) -> str | None:
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 #: Tags of cells that set parameters.
 _PARAMETERS = {"parameters", "injected-parameters", "check-parameters"}
-#: Stands in the rendered page where the notebook's cells go.
-_BODY = Markup("<!-- body -->")
 _BOX = Markup('<pre style="background-color:#fdedc3;border-radius:4px">{}</pre>')
 #: The forms of an output that a page can show, the best first.
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
@@ -116,42 +114,32 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
 
     Notes
     -----
-    Changes only ``notebooks/*.html`` in the incident's folder.
+    Changes only ``notebooks/*.html`` in the incident's folder. A page that is newer than its
+    notebook stays.
     """
     runs: dict[str, ReportRun] = {}
     for section in model.sections.values():
-        for run in section.runs:
-            runs[run.entry.notebook] = run
-    folder = incident.folder / "notebooks"
+        runs.update({run.entry.notebook: run for run in section.runs})
     pages = []
-    for source in sorted(folder.glob("*.ipynb")):
+    for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
+        target = source.with_suffix(".html")
+        pages.append(target)
+        if _is_newer(target, source):
+            continue
         html = render_page(
             "notebook.html",
-            body=_BODY,
+            body=convert(source, incident),
             name=source.stem,
             run=runs.get(source.name),
             incident_id=incident.id,
         )
-        head, _, end = html.partition(_BODY)
-        target = source.with_suffix(".html")
-        if not _is_exported(source, target, head):
-            body = convert(source, incident)
-            write_file(target, f"{head}{body}{end}")
-        pages.append(target)
+        write_file(target, html)
     return pages
 
 
-def _is_exported(source: Path, target: Path, head: str) -> bool:
-    """Tell whether a page is newer than its notebook, and begins with this head.
-
-    The head says how the run ended, which is not known before the run's entry in the journal.
-    """
-    begin = head.encode("utf-8", "backslashreplace")
+def _is_newer(page: Path, source: Path) -> bool:
     try:
-        if target.stat().st_mtime_ns <= source.stat().st_mtime_ns:
-            return False
-        with target.open("rb") as page:
-            return page.read(len(begin)) == begin
+        return page.stat().st_mtime_ns > source.stat().st_mtime_ns
     except OSError:
         return False
 
@@ -183,15 +171,6 @@ def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
     return Markup(visible(page))  # noqa: S704
 
 
-def warm_up() -> None:
-    """Convert a small notebook, so that the next one finds templates and patterns compiled."""
-    v4: Any = load_nbformat().v4
-    output = v4.new_output("display_data", {"text/html": "<table><tr><td>1</td></tr></table>"})
-    cells = [v4.new_markdown_cell("# A *b*"), v4.new_code_cell("a = 1", outputs=[output])]
-    body, _ = load_exporter().from_notebook_node(v4.new_notebook(cells=cells))
-    sanitize_html(body)
-
-
 def load_nbformat() -> ModuleType:
     """Import and return nbformat, without jsonschema's check of IRIs: it would build 39 parsers."""
     sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
@@ -218,10 +197,7 @@ def load_exporter() -> Any:
 def _repeats_head(cell: Any) -> bool:
     """Tell whether a cell sets parameters, which the page's head shows too, and had no error."""
     kinds = [output.output_type for output in cell.get("outputs", [])]
-    if "error" in kinds:
-        return False
-    tags = cell.metadata.get("tags", ())
-    return not _PARAMETERS.isdisjoint(tags)
+    return "error" not in kinds and not _PARAMETERS.isdisjoint(cell.metadata.get("tags", ()))
 
 
 def _keep_readable(notebook: Any) -> None:

@@ -49,11 +49,6 @@ _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
 use_runbook({name!r}).load_sections()"""
-# What a kernel that starts ahead of need does besides: a first plot and a first frame take long.
-_WARM_UP_MORE = """
-import pandas
-from runbook_lib.show.plots import warm_up
-warm_up()"""
 # Empties the kernel before each notebook. IPython's reset collects garbage twice; `gc.freeze` makes
 # the collector skip what was imported (ADR 0013). `keeps_notebook` says that this is a headless
 # run, which keeps the notebook itself: no recording of cells begins.
@@ -133,13 +128,8 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             self.ensure_started()
 
     def ensure_started(self) -> SharedKernelManager:
-        """Return the kernel's manager for the next notebook; begin to start one if none runs.
-
-        The first call takes over the kernel of ``prepare_kernel``, if there is one.
-        """
+        """Return the kernel's manager for the next notebook; begin to start one if none runs."""
         with hold_interrupts():
-            if self._manager is None and _prepared:
-                self._manager = _prepared.pop()
             if self._manager is None or self._is_stopping or not run_sync(self._manager.is_alive)():
                 self.stop()
                 self._manager = _start_kernel()
@@ -178,44 +168,19 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             self._is_stopping = False
 
 
-#: At most one kernel, which was started before this process's first notebook was known.
-_prepared: list[SharedKernelManager] = []
-
-
-def prepare_kernel() -> None:
-    """Begin to start a kernel, which the first ``SharedKernel`` of this process takes over.
-
-    This kernel also imports what notebooks need only later, and draws once.
-    """
-    with hold_interrupts(), suppress(KeyError, OSError, RuntimeError):
-        _prepared.append(_start_kernel(is_warm=True))
-
-
-def _start_kernel(*, is_warm: bool = False) -> SharedKernelManager:
-    """Begin to start a kernel; return its manager.
-
-    Parameters
-    ----------
-    is_warm : whether the kernel also imports what notebooks need only later
-    """
+def _start_kernel() -> SharedKernelManager:
+    """Begin to start a kernel that carries out the runbook of this process; return its manager."""
     from .kernel import SharedKernelManager
 
-    options: dict[str, Any] = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
-    manager = SharedKernelManager(kernel_name="python3", **options)
-    run_sync(manager.start_kernel)(extra_arguments=_list_kernel_options(is_warm=is_warm))
-    return manager
-
-
-def _list_kernel_options(*, is_warm: bool) -> list[str]:
-    """Return the options of a kernel that carries out the runbook of this process."""
-    warm_up = _WARM_UP.format(name=get_runbook_name())
-    if is_warm:
-        warm_up += _WARM_UP_MORE
-    return [
+    settings: dict[str, Any] = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
+    manager = SharedKernelManager(kernel_name="python3", **settings)
+    options = [
         "--log-level=50",
         "--HistoryManager.hist_file=:memory:",
-        f"--IPKernelApp.exec_lines={warm_up}",
+        f"--IPKernelApp.exec_lines={_WARM_UP.format(name=get_runbook_name())}",
     ]
+    run_sync(manager.start_kernel)(extra_arguments=options)
+    return manager
 
 
 def run_notebook(

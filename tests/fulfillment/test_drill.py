@@ -32,7 +32,7 @@ from runbook_lib.record.detection import list_triggers
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel
-from runbook_lib.report.summary import list_facts
+from runbook_lib.report.summary import summarise
 from runbook_lib.run import notebooks
 from runbook_lib.run.commands import investigate
 from tests.support.stories import PausedPipeline, make_world
@@ -137,7 +137,7 @@ def test_what_serve_opened_for_a_drills_alert_ends_as_the_drill_does(
     assert f"../{document.incident}/report.html" in report
     # Both took up the alert, so each report names the other incident.
     own = Incident(world.home / document.incident, redactor=Redactor())
-    assert list_facts(ReportModel(own, SECTIONS))["Also opened for this fault"].text == seen.name
+    assert seen.name in summarise(ReportModel(own, SECTIONS)).related
     assert f"../{seen.name}/report.html" in (own.folder / "report.html").read_text("utf-8")
     summary = (seen / "summary.txt").read_text("utf-8")
     assert "Fixed" in summary
