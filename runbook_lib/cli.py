@@ -1,4 +1,8 @@
-"""The ``runbook`` command: parses arguments, calls the package ``run``, prints, and exits."""
+"""The ``runbook`` command: parses arguments, calls the package ``run``, prints, and exits.
+
+A command is declared by a function without a body. What it does is a function of the same name, in
+``run.commands`` for the commands that every runbook has.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -25,12 +30,9 @@ from .runbook import Runbook, find_plugins, find_runbook, name_runbook, use_runb
 if TYPE_CHECKING:
     from .model import Progress
     from .run.documents import Document
-    from .section import Sections
-    from .settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
 IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
-Incident = Annotated[str, typer.Argument(metavar="incident", help="default: the open one")]
 IncidentOrPath = Annotated[
     str, typer.Argument(metavar="incident", help="id; with --check also its folder, or its zip")
 ]
@@ -49,28 +51,19 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     as_json : print one JSON document, and no progress
     """
     from rich.console import Console
-    from rich.progress import Progress as ProgressBar
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
     from .run.documents import print_document
     from .show.progress import make_meter
 
     console = Console(stderr=True, quiet=as_json)
-    bar = ProgressBar(
-        SpinnerColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("starting", total=None)
+    with console.status("starting") as status:
 
         def show(_words: str, _done: int, _total: int, text: str) -> None:
-            bar.update(task, description=text)
-            if not console.is_terminal:  # the bar is disabled
-                console.print(f"… {text}", markup=False, highlight=False)
+            if console.is_terminal:
+                status.update(Text(text))
+            else:
+                console.print(Text(f"… {text}"))
 
         document = work(make_meter(show))
     # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
@@ -82,20 +75,39 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     raise typer.Exit(int(document.exit_code))
 
 
-def _load_settings() -> Settings:
-    return find_runbook().load_settings()
+def declare(
+    app: typer.Typer, carry_out: Callable[..., Document], **settings: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of a function that has only options, a docstring and no body.
+
+    Parameters
+    ----------
+    carry_out : does the work: it is given the function's name, the options and ``progress``
+    settings : of typer
+    """
+
+    def register(declaration: Callable[..., None]) -> Callable[..., None]:
+        @wraps(declaration)
+        def command(*, as_json: bool, **options: Any) -> None:
+            work = partial(carry_out, declaration.__name__, **options)
+            present(lambda progress: work(progress=progress), as_json=as_json)
+
+        app.command(**settings)(command)
+        return declaration
+
+    return register
 
 
-def _load_sections() -> Sections:
-    """Import the sections. An import may swallow an interrupt, so interrupts are held meanwhile."""
+def _carry_out(name: str, *, progress: Progress, **options: Any) -> Document:
+    """Do what a common command asks for: call the function of its name in ``run.commands``."""
     with hold_interrupts():
-        return find_runbook().load_sections()
-
-
-def _load_commands() -> Any:
-    """Import what the commands do when one of them runs, so that ``--help`` stays fast."""
-    with hold_interrupts():
-        return import_module(f"{__package__}.run.commands")
+        commands = import_module(f"{__package__}.run.commands")
+        runbook = find_runbook()
+        sections = runbook.load_sections()
+    work: Callable[..., Document] = getattr(commands, name)
+    if name in ("investigate", "run"):
+        options["progress"] = progress
+    return work(runbook.load_settings(), sections, **options)
 
 
 def parse_minutes(text: str) -> float:
@@ -118,12 +130,12 @@ def parse_minutes(text: str) -> float:
 app = typer.Typer()
 
 
-@app.command()
+@declare(app, _carry_out)
 def investigate(
     ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected customer")] = "",
     incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
-    alerts: Alerts = None,
+    alerts_file: Alerts = None,
     after: Annotated[
         str, typer.Option(hidden=True, help="the incident that ended when another episode began")
     ] = "",
@@ -131,102 +143,65 @@ def investigate(
     as_json: AsJson = False,
 ) -> None:
     """Carry out the sections that only look, then write the report. Changes no system."""
-    present(
-        lambda progress: _load_commands().investigate(
-            _load_settings(),
-            _load_sections(),
-            ticket_id=ticket_id,
-            incident_id=incident_id,
-            window_minutes=window_minutes,
-            alerts_file=alerts,
-            after=after,
-            progress=progress,
-        ),
-        as_json=as_json,
-    )
 
 
-@app.command()
+@declare(app, _carry_out)
 def run(
-    sections: Annotated[list[str], typer.Argument(help="such as 06, or remediation")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="sections", help="such as 06, or remediation")
+    ],
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable")
     ] = None,
-    incident: IncidentId = "",
+    incident_id: IncidentId = "",
     *,
     as_json: AsJson = False,
 ) -> None:
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
-    parameters: dict[str, str] = {}
-    for item in parameter or []:
-        name, equals, value = item.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"-p wants name=value, not {item!r}")
-        parameters[name] = value
-    if incident:
-        parameters["incident_id"] = incident
-    present(
-        lambda progress: _load_commands().run_chosen(
-            _load_settings(), _load_sections(), sections, parameters=parameters, progress=progress
-        ),
-        as_json=as_json,
-    )
 
 
-@app.command()
+@declare(app, _carry_out)
 def report(
     incident: IncidentOrPath = "",
     *,
     check: Annotated[bool, typer.Option("--check", help="name what was altered")] = False,
-    alerts: Alerts = None,
+    alerts_file: Alerts = None,
     as_json: AsJson = False,
 ) -> None:
     """Build the report again from the journal; --check compares journal and files instead."""
-    if check:
-        verify_report(incident, as_json=as_json)
-    present(
-        lambda _: _load_commands().rebuild_report(
-            _load_settings(), _load_sections(), incident, alerts_file=alerts
-        ),
-        as_json=as_json,
-    )
 
 
-@app.command(hidden=True)
+@declare(app, _carry_out, hidden=True)
 def verify_report(incident: IncidentOrPath = "", *, as_json: AsJson = False) -> None:
     """Check the journal's chain and the manifest; name what was altered."""
-    present(lambda _: _load_commands().check_report(_load_settings(), incident), as_json=as_json)
 
 
-@app.command()
+@declare(app, _carry_out)
 def incidents(
     *,
     every: Annotated[bool, typer.Option("--all", help="drills, too, and their trends")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the incidents, the open ones first; --all also writes gauges for Prometheus."""
-    present(
-        lambda _: _load_commands().list_incidents(_load_settings(), with_drills=every),
-        as_json=as_json,
-    )
 
 
-@app.command(hidden=True)
+@declare(app, _carry_out, hidden=True)
 def history(*, as_json: AsJson = False) -> None:
     """Show all incidents and drills, as `incidents --all` does."""
-    incidents(every=True, as_json=as_json)
 
 
-@app.command()
-def close(incident: Incident = "", *, as_json: AsJson = False) -> None:
+@declare(app, _carry_out)
+def close(
+    incident_id: Annotated[
+        str, typer.Argument(metavar="incident", help="default: the open one")
+    ] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
     """Close an incident: what it is judged by is read, and its report is written a last time."""
-    present(
-        lambda _: _load_commands().close_incident(_load_settings(), _load_sections(), incident),
-        as_json=as_json,
-    )
 
 
-@app.command()
+@declare(app, _carry_out)
 def note(
     text: Annotated[str, typer.Argument(help="the remark, or what is to be done")],
     *,
@@ -237,22 +212,10 @@ def note(
         Literal["well", "badly", "luck"] | None,
         typer.Option(help="makes the note a lesson: how it went"),
     ] = None,
-    incident: IncidentId = "",
+    incident_id: IncidentId = "",
     as_json: AsJson = False,
 ) -> None:
     """Write a remark, a lesson or a follow-up to an incident, marked as late after the close."""
-    with hold_interrupts():
-        from .model import Lesson, Note
-        from .record.notes import parse_due
-
-    lesson = Lesson(went) if went else None
-    remark = Note(text=text, lesson=lesson, owner=owner, due=parse_due(due), ticket=ticket)
-    present(
-        lambda _: _load_commands().add_note(
-            _load_settings(), _load_sections(), remark, incident_id=incident
-        ),
-        as_json=as_json,
-    )
 
 
 def _accept_runbook(

@@ -20,12 +20,6 @@ from ..show.text import visible
 from .model import ReportModel, ReportRun
 from .render import render_page
 
-_TAGS = {
-    "a", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div", "dl", "dt",
-    "em", "figcaption", "figure", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "li",
-    "ol", "p", "pre", "s", "small", "span", "strong", "sub", "summary", "sup", "table", "tbody",
-    "td", "th", "thead", "tr", "u", "ul",
-}  # fmt: skip
 _ATTRIBUTES = {
     "*": {"style", "class"},
     "a": {"href"},
@@ -69,7 +63,6 @@ def sanitize_html(html: str) -> str:
     text = html.encode("utf-8", "backslashreplace").decode()  # nh3 takes no lone surrogates
     return nh3.clean(
         text,
-        tags=_TAGS,
         clean_content_tags={"script", "style", "template", "noscript", "svg", "math", "iframe"},
         attributes=_ATTRIBUTES,
         attribute_filter=_filter,

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from chainlog import Entry
-
 from ..errors import disk_errors
 from ..model import SIGNS, CauseStatus, Finding, Lesson, Reading, Role
 from ..policy import say_causes
@@ -22,11 +20,10 @@ from ..record.actions import ActionRecord
 from ..record.incident import Incident, write_file
 from ..record.journal import utc_now
 from ..record.notes import list_follow_ups, list_lessons, list_other_notes
-from ..record.view import get_content
 from ..runbook import find_runbook, name_runbook
 from ..show.plots import Picture, plot_reading
 from ..show.tables import Table, get_tone, make_environment, pill, sort_findings, tabulate_facts
-from ..show.text import clip, count_of, format_duration, format_value, safe, visible
+from ..show.text import count_of, format_duration, format_value, safe, visible
 from . import summary
 from .model import ReportModel, ReportStep
 
@@ -36,9 +33,9 @@ if TYPE_CHECKING:
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 """The content policy of every HTML file that we write: nothing is fetched, nothing is run."""
 _PACKAGES = ("papermill", "nbclient", "pandas", "pydantic")
-#: How many rows of a reading, and how many lines of the journal or notes, a page shows.
+#: How many rows of a reading, readings of a step, and notes a page shows.
 _MOST_ROWS = 40
-_MOST_LINES = 500
+_MOST_NOTES = 500
 #: A tag, or an incident's id in the text between tags, perhaps within the place of its report.
 _TAG_OR_ID = re.compile(r"<[^>]*>|(?:\.\./)?(inc-\d{8}T\d{6}Z-[0-9a-f]{4})(?:/report\.html)?")
 _LESSONS = {
@@ -46,11 +43,6 @@ _LESSONS = {
     Lesson.BADLY: "What went badly",
     Lesson.LUCK: "Where we were lucky",
 }
-#: Fields of a journal entry that make up its line in the report, each cut to 200 characters.
-_ENTRY_FIELDS = (
-    "step", "name", "status", "value", "action", "phase", "verdict", "summary", "text", "notebook",
-    "error", "kept_as", "event", "reason",
-)  # fmt: skip
 
 
 def write_report(incident: Incident, model: ReportModel) -> Path:
@@ -130,18 +122,15 @@ def render_report(model: ReportModel) -> str:
         told=summary.summarise(model),
         open_items=summary.list_open(model),
         rows=summary.list_events(model),
-        observed=summary.list_observed(model),
         describe_action=model.policy.describe_action,
         name_runbook=name_runbook,
-        notes=summary.shorten(list_other_notes(journal), _MOST_LINES),
+        notes=summary.shorten(list_other_notes(journal), _MOST_NOTES),
         owned=list_follow_ups(journal),
         lessons={heading: list_lessons(journal, lesson) for lesson, heading in _LESSONS.items()},
         checklist=model.of(Role.CLEARED, Role.CHECKLIST),
         follow_ups=follow_ups[-1] if follow_ups else (),
-        journal=journal.entries[:_MOST_LINES],
         versions=read_versions(),
         made_at=utc_now(),
-        describe_entry=_describe_entry,
     )
 
 
@@ -153,18 +142,12 @@ class _Page:
 
     def __init__(self, model: ReportModel) -> None:
         self._model = model
-        self._anchors = {f"#{e.seq}": f"entry-{e.seq}" for e in model.journal.entries[:_MOST_LINES]}
-        self._anchors |= {step: f"step-{step}" for step in model.steps}
         self._readings = {f"#{reading.seq}": reading for reading in model.journal.readings}
         self._readings |= {step.id: step.worst for step in model.steps.values() if step.worst}
 
-    def link(self, reference: str) -> Markup:
-        """Return a reference into the journal as a link; as text if the page has no such anchor."""
-        words = safe(reference, 60)
-        anchor = self._anchors.get(reference)
-        if anchor is None:
-            return words
-        return Markup('<a href="#{}">{}</a>').format(anchor, words)
+    def link(self, step: str) -> Markup:
+        """Return a step's id as a link to what the page shows of the step."""
+        return Markup('<a href="#step-{}">{}</a>').format(step, step)
 
     def tabulate_signals(self) -> Markup:
         """Return a table of the worst and the newest reading of each step that can show trouble."""
@@ -212,13 +195,12 @@ class _Page:
         return scroll(Table(caption, rows))
 
     def _cite(self, reference: str) -> Markup:
-        """Return a link to a finding's evidence; if the evidence is a reading, also its words."""
+        """Return a finding's evidence: a reading and its words, or the reference as it is."""
         reading = self._readings.get(reference)
-        link = self.link(reference)
         if reading is None:
-            return link
+            return safe(reference, 60)
         words = f"{reading.name}: {format_value(reading.value, reading.unit)}"
-        return Markup("{} {}").format(link, safe(words, 200))
+        return Markup("{} {}").format(self.link(reading.step), safe(words, 200))
 
     def tabulate_phases(self, action: ActionRecord) -> Markup:
         """Return an action's phases as a table: a row for each entry of the journal."""
@@ -229,7 +211,6 @@ class _Page:
                 "when": f"{entry.at:%H:%M:%SZ}",
                 "by": entry.operator or "–",
                 "what": entry.reason,
-                "entry": self.link(f"#{entry.seq}"),
             }
             rows.append(row)
         first = action.first
@@ -259,9 +240,14 @@ class _Page:
                     break  # one picture for each step
         return pictures
 
-    def details(self, reading: Reading) -> Markup:
-        """Return what a reading holds beside its value: rows, text and facts. May be empty."""
-        parts = []
+    def details(self, step: ReportStep) -> Markup:
+        """Return every reading of a step, and rows, text and facts of the newest."""
+        reading = step.readings[-1]
+        history = [
+            {"reading": _say_reading(each), "why": each.reason}
+            for each in step.readings[-_MOST_ROWS:]
+        ]
+        parts = [scroll(Table(f"{step.id}: {count_of(len(step.readings), 'reading')}", history))]
         rows = reading.rows[:_MOST_ROWS]
         if rows:
             caption = f"{reading.step}: {len(rows)} of {count_of(len(reading.rows), 'row')}"
@@ -339,10 +325,3 @@ def _say_reading(reading: Reading | None) -> Markup:
     value = safe(format_value(reading.value, reading.unit), 200)
     status = pill(str(reading.status))
     return Markup("{} {} at {}").format(status, value, f"{reading.observed_at:%H:%M:%SZ}")
-
-
-def _describe_entry(entry: Entry) -> str:
-    """Return the fields of a journal entry that say most, in one line."""
-    content = get_content(entry)
-    values = [content.get(name) for name in _ENTRY_FIELDS]
-    return " · ".join(clip(str(value), 200) for value in values if value not in (None, "", {}, []))

@@ -10,8 +10,6 @@ from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
-from chainlog import Entry
-
 from ..model import ActionPhase, CauseStatus, Event, Finding, Role, Status, Verdict
 from ..policy import Impact, say_causes, say_main_causes
 from ..record.actions import ActionRecord, say_cut_off
@@ -93,14 +91,12 @@ class EventRow(NamedTuple):
     Attributes
     ----------
     tone : a word that a status pill knows
-    seq : number of the journal's entry that says it; None: no single entry does
     """
 
     at: datetime
     tone: str
     text: str
     note: str = ""
-    seq: int | None = None
 
 
 class Open(NamedTuple):
@@ -158,7 +154,7 @@ def _find_first_sight(model: ReportModel) -> EventRow:
     """
     for look in model.journal.conclusions:
         if look.verdict is Verdict.INCIDENT and not look.findings:
-            return EventRow(look.at, "incident", look.summary, seq=look.seq)
+            return EventRow(look.at, "incident", look.summary)
     return EventRow(model.begin, "incident", "")
 
 
@@ -216,10 +212,8 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         yield EventRow(event.at, "trigger", capitalise(event.text), f"as {event.source} says")
     if model.since is not None:
         yield EventRow(model.since, "breach", "First sign of trouble")
-        # What an alert did before that belongs to other incidents.
-        recent = [event for event in list_observed(model) if event.at >= model.since]
-        yield from _list_alerts(recent)
-        yield from _list_notices(recent)
+        yield from _list_alerts(_list_recent(model))
+        yield from _list_notices(_list_recent(model))
     sight = _find_first_sight(model)
     if sight.text:
         yield sight._replace(text="Incident seen", note=sight.text)
@@ -228,8 +222,7 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
     for action in model.tried:
         text, proof, by = _describe_done(model, action)
         note = f"approved by {by}; {proof}" if by else proof
-        entry = action.last if action.is_verified else action.decisive
-        yield EventRow(action.decisive.at, action.state, text, note, entry.seq)
+        yield EventRow(action.decisive.at, action.state, text, note)
     if model.until:
         yield EventRow(model.until, "ok", "The last symptom or alert had ended")
     before = None
@@ -237,7 +230,7 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         if look.verdict in _OUTCOMES and look.verdict is not before:
             before = look.verdict
             words = VERDICT_WORDS[look.verdict]
-            yield EventRow(look.at, str(look.verdict), words, look.summary, look.seq)
+            yield EventRow(look.at, str(look.verdict), words, look.summary)
 
 
 def _list_entries(model: ReportModel) -> Iterator[EventRow]:
@@ -246,19 +239,17 @@ def _list_entries(model: ReportModel) -> Iterator[EventRow]:
         kind = f"drill {entry.data.get('event')}" if entry.kind == "drill" else entry.kind
         if kind in _TOLD:
             tone, text = _TOLD[kind]
-            yield EventRow(entry.at, tone, text, str(entry.data.get("reason") or ""), entry.seq)
+            yield EventRow(entry.at, tone, text, str(entry.data.get("reason") or ""))
     for note in model.journal.notes:
         if note.is_remark:
-            yield EventRow(note.at, "note", f"{note.operator}: {note.text}", seq=note.seq)
+            yield EventRow(note.at, "note", f"{note.operator}: {note.text}")
     for run in model.journal.runs:
         error = run.error.partition("\n")[0]
         if run.is_typo:
             text = "Something was mistyped; nothing was changed"
-            yield EventRow(run.at, "note", text, error, run.seq)
+            yield EventRow(run.at, "note", text, error)
         elif run.status not in _NOT_FAILED:
-            yield EventRow(
-                run.at, "failed", f"Notebook {run.notebook}: {run.status}", error, run.seq
-            )
+            yield EventRow(run.at, "failed", f"Notebook {run.notebook}: {run.status}", error)
 
 
 def _list_alerts(events: Sequence[Event]) -> Iterator[EventRow]:
@@ -301,27 +292,24 @@ def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
             if finding.name == cause.name and finding.status is CauseStatus.SUPPORTED
         ]
         if reasons:
-            yield EventRow(look.at, "cause", f"Cause named: {words}", reasons[0], look.seq)
+            yield EventRow(look.at, "cause", f"Cause named: {words}", reasons[0])
             break
     if cause.first_seen and not model.drill:
         yield EventRow(cause.first_seen, "cause", f"First sign of the cause: {words}")
 
 
-def list_observed(model: ReportModel) -> list[Event]:
-    """Return the events that systems recorded, sorted by time, each once.
+def _list_recent(model: ReportModel) -> list[Event]:
+    """Return the events of alerts and channels since the trouble began, by time, each once.
 
-    Of a drill, those since its beginning. Of an event that several looks counted, the newest count
-    stands.
+    What an alert did before that belongs to other incidents.
     """
     events: dict[tuple[str | bool, ...], Event] = {}
     for look in model.journal.conclusions:
         for event in look.timeline:
-            if event.kind in ("action", "drill") or event.at < model.begin:
-                continue
-            # To the second. A later look may have counted more of the same.
-            second = f"{event.at:%c}"
-            said = event.subject or event.text
-            events[second, event.kind, said, event.state, event.is_end, event.channel] = event
+            # To the second: each look tells of its whole window.
+            key = (f"{event.at:%c}", event.kind, event.subject, event.state, event.is_end)
+            if model.since and event.at >= model.since:
+                events[*key, event.channel] = event
     return sorted(events.values(), key=attrgetter("at"))
 
 
@@ -336,28 +324,17 @@ def list_open(model: ReportModel) -> list[Open]:
 
 
 def _list_open_runs(model: ReportModel) -> Iterator[Open]:
-    """Yield what is wrong with the journal itself, and which runs were interrupted or failed."""
+    """Yield what is wrong with the journal itself, and which runs failed."""
     if model.damage:
         yield Open(model.damage)
     if model.journal.unreadable:
         yield Open(
             f"{count_of(len(model.journal.unreadable), 'line')} of the journal can't be read"
         )
-    for entry in model.journal.entries:
-        if entry.kind == "interrupted" and not _is_overtaken(model, entry):
-            reason = entry.data.get("reason") or "no change was under way"
-            yield Open(f"the run was interrupted at {entry.at:%H:%M:%SZ}: {reason}")
     for section in model.sections.values():
         run = section.runs[-1].entry if section.runs else None
         if run and run.status not in _NOT_FAILED and not run.is_typo:
             yield Open(f"notebook {run.notebook} ended as {run.status}: {run.error}")
-
-
-def _is_overtaken(model: ReportModel, interruption: Entry) -> bool:
-    """Tell whether a run came to its end, or something was carried out, after an interruption."""
-    ended = [run for run in model.journal.runs if run.status in _NOT_FAILED[:3]]
-    applied = model.journal.list_actions(ActionPhase.APPLIED)
-    return any(entry.seq > interruption.seq for entry in (*ended, *applied))
 
 
 def _list_open_actions(model: ReportModel) -> Iterator[Open]:

@@ -16,7 +16,7 @@ from ..errors import (
     compute_exit_code,
 )
 from ..investigation import Investigation, check_undamaged, judge_incident, name_command
-from ..model import Json, Note, Progress, Role, Verdict, format_time, keep_quiet
+from ..model import Json, Lesson, Note, Progress, Role, Verdict, format_time, keep_quiet
 from ..policy import Judgement
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
@@ -25,7 +25,7 @@ from ..record.incident import ENDED_WELL, Incident, open_incident
 from ..record.incident import list_incidents as list_folders
 from ..record.journal import utc_now
 from ..record.manifest import verify_attachment, verify_incident
-from ..record.notes import list_follow_ups, write_note
+from ..record.notes import list_follow_ups, parse_due, write_note
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import preload, prepare, write_outputs
@@ -292,12 +292,13 @@ def investigate(
     )
 
 
-def run_chosen(
+def run(
     settings: Settings,
     sections: Sections,
     names: Sequence[str],
     *,
-    parameters: Mapping[str, str],
+    parameter: Sequence[str] | None = None,
+    incident_id: str = "",
     progress: Progress = keep_quiet,
 ) -> documents.RunDocument:
     """Run the notebooks of the named sections and write the report.
@@ -305,13 +306,20 @@ def run_chosen(
     Parameters
     ----------
     names : numbers or names of sections
-    parameters : each section gets those that it knows; one that none knows is an error
+    parameter : texts ``name=value``; each section gets those that it knows, and one that none knows
+        is an error
 
     Raises
     ------
     UsageError
         Before a kernel starts, when a section or parameter is unknown or a value is wrong.
     """
+    parameters = {"incident_id": incident_id} if incident_id else {}
+    for item in parameter or ():
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"-p wants name=value, not {item!r}")
+        parameters[name] = value
     chosen = [sections.find(name) for name in names]
     known: set[str] = set()
     for section in chosen:
@@ -436,41 +444,48 @@ def _list_plans(
         yield plan
 
 
-def rebuild_report(
+def report(
     settings: Settings,
     sections: Sections,
-    incident_id: str = "",
+    incident: str = "",
     *,
+    check: bool = False,
     alerts_file: Path | None = None,
 ) -> documents.ReportDocument:
-    """Build a report again from its journal.
+    """Build a report again from its journal; or ``check`` it.
 
     Parameters
     ----------
-    incident_id : empty: the open incident
+    incident : empty: the open incident
+    check : whether to call ``verify_report``
     alerts_file : a JSON file of alerts, which ``read_alerts`` reads; they join the report
     """
+    if check:
+        return verify_report(settings, sections, incident)
     alerts = read_alerts(alerts_file)
-    incident = _open(settings, incident_id)
-    note_alerts(incident, alerts)
+    opened = _open(settings, incident)
+    note_alerts(opened, alerts)
     return documents.ReportDocument(
         schema_name="runbook/report/1",
-        incident=incident.id,
-        report=str(write_outputs(incident, sections)),
+        incident=opened.id,
+        report=str(write_outputs(opened, sections)),
     )
 
 
-def check_report(settings: Settings, incident_or_path: str = "") -> documents.ReportDocument:
+def verify_report(
+    settings: Settings,
+    _sections: Sections,
+    incident: str = "",
+) -> documents.ReportDocument:
     """Check the journal's chain and the manifest. Only reads.
 
     Parameters
     ----------
-    incident_or_path : an incident's id, the path of its folder, or that of its zip; empty: the open
-        incident
+    incident : an incident's id, the path of its folder, or that of its zip; empty: the open one
     """
-    path = Path(incident_or_path)
-    if not incident_or_path or not path.exists():
-        path = _open(settings, incident_or_path).folder
+    path = Path(incident)
+    if not incident or not path.exists():
+        path = _open(settings, incident).folder
     if path.is_dir():
         checked = verify_incident(path)
         path = path / "report.html"
@@ -486,8 +501,10 @@ def check_report(settings: Settings, incident_or_path: str = "") -> documents.Re
     )
 
 
-def close_incident(
-    settings: Settings, sections: Sections, incident_id: str = ""
+def close(
+    settings: Settings,
+    sections: Sections,
+    incident_id: str = "",
 ) -> documents.CloseDocument:
     """Read what a verdict needs, close an incident by hand, and write its last report.
 
@@ -534,16 +551,26 @@ def _read_again(settings: Settings, sections: Sections, incident: Incident) -> N
                 inv.read_step(step_id)
 
 
-def list_incidents(settings: Settings, *, with_drills: bool = False) -> documents.IncidentsDocument:
-    """Return the incidents, the open ones first; an ended drill only ``with_drills``.
+def history(settings: Settings, sections: Sections) -> documents.IncidentsDocument:
+    """Return all incidents and drills, and how each scenario's drills went."""
+    return incidents(settings, sections, every=True)
+
+
+def incidents(
+    settings: Settings,
+    _sections: Sections,
+    *,
+    every: bool = False,
+) -> documents.IncidentsDocument:
+    """Return the incidents, the open ones first; an ended drill only with ``every``.
 
     Then it also returns how each scenario's drills went, and writes gauges for Prometheus.
     """
     home = settings.runbook_home
     rows = list_history(home, load_policy())
-    shown = [row for row in rows if row.is_open or with_drills or not row.scenario]
+    shown = [row for row in rows if row.is_open or every or not row.scenario]
     shown.sort(key=lambda row: not row.is_open)
-    has_trends = with_drills and bool(rows)
+    has_trends = every and bool(rows)
     return documents.IncidentsDocument(
         schema_name="runbook/incidents/1",
         incidents=tuple(shown),
@@ -552,13 +579,22 @@ def list_incidents(settings: Settings, *, with_drills: bool = False) -> document
     )
 
 
-def add_note(
-    settings: Settings, sections: Sections, note: Note, *, incident_id: str = ""
+def note(
+    settings: Settings,
+    sections: Sections,
+    text: str,
+    *,
+    owner: str = "",
+    due: str = "",
+    ticket: str = "",
+    went: str | None = None,
+    incident_id: str = "",
 ) -> documents.NoteDocument:
     """Write a note to an incident, and its report anew.
 
     Parameters
     ----------
+    owner, due, ticket, went : as in ``Note``; the day, and the lesson, as they are typed
     incident_id : empty: the open incident
 
     Raises
@@ -567,10 +603,18 @@ def add_note(
         When the incident does not exist, none is open, its journal is damaged, or the note is
         empty.
     """
+    written = Note(
+        text=text,
+        owner=owner,
+        due=parse_due(due),
+        ticket=ticket,
+        lesson=Lesson(went) if went else None,
+        operator=settings.operator,
+    )
     incident = _open(settings, incident_id)
     check_undamaged(incident)
     is_late = incident.is_closed
-    entry = write_note(incident, note.model_copy(update={"operator": settings.operator}))
+    entry = write_note(incident, written)
     return documents.NoteDocument(
         schema_name="runbook/note/1",
         incident=incident.id,

@@ -39,9 +39,6 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
 
     def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt) -> None:
         super().__init__(notebook, progress_bar=False)
-        kinds = [each.cell_type for each in notebook.cells]
-        self._total_cells = kinds.count("code")
-        self._begun_cells = 0
         self._keep = keep
         self._cell = cell
         self._kept_at = -math.inf
@@ -62,9 +59,6 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
         """
         if self._cell.must_end:
             raise KeyboardInterrupt
-        if cell.cell_type == "code":
-            self._begun_cells += 1
-            self._cell.show_begin(self._begun_cells, self._total_cells)
         super().cell_start(cell, *where, **named)
 
 

@@ -113,8 +113,8 @@ class CellInterrupt:
     Parameters
     ----------
     kernel : runs the cells
-    say : shows a text to a person: which cell begins, how far its work is, what is waited for
-    name : the notebook's name, with which most of these texts begin
+    say : shows a text to a person: how far a cell's work is, and what is waited for
+    name : the notebook's name, with which the first of these texts begins
 
     Attributes
     ----------
@@ -143,10 +143,6 @@ class CellInterrupt:
             self._send()
         with suppress(RuntimeError):  # the signal may have come in the middle of a print
             self._say(_INTERRUPTED)
-
-    def show_begin(self, number: int, total: int) -> None:
-        """Say which of the notebook's code cells begins."""
-        self._say(f"{self._name}: cell {number} of {total}")
 
     def show_progress(self, text: str) -> None:
         """Say how far the work of the running cell is."""

@@ -9,6 +9,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -313,8 +314,9 @@ class MoveCommands:
         self,
         settings: Settings,
         plan_id: str,
+        answers: Sequence[str] | None,
         *,
-        answers: Mapping[str, Sequence[str]],
+        from_file: Path | None = None,
         approve: str,
         progress: Progress,
     ) -> MoveSettleDocument | MovePlanDocument:
@@ -322,18 +324,21 @@ class MoveCommands:
 
         Parameters
         ----------
-        answers : keys by ``taken`` and ``not_taken``; no keys: all open objects that the other
-            answer lacks
+        answers : ``--taken`` or ``--not-taken``, each followed by keys; without keys: all open
+            objects that the other answer lacks
+        from_file : more answers, one a line: ``taken KEY`` or ``not-taken KEY``
 
         Returns
         -------
         Without an answer: the rows, exit 3, or exit 0 if there are none. With answers that are not
         approved: the plan, exit 5. With approved ones: how many are settled, and how many are left.
         """
-        if not answers:
+        words = [*(answers or ()), *(_read_answers(from_file) if from_file else ())]
+        if not words:
             return self._show_doubts(settings, plan_id, progress)
+        named = _sort_answers(words)
         parameters: dict[str, Any]
-        parameters = {name: json.dumps(keys) if keys else "*" for name, keys in answers.items()}
+        parameters = {name: json.dumps(keys) if keys else "*" for name, keys in named.items()}
         inv = self._open_on(settings, plan_id, progress, settle=plan_id, **parameters)
         plan = self.refuse_unless_move(inv.plan(self._gate.settle_step))
         if approve and approve != plan.sha256:
@@ -342,10 +347,7 @@ class MoveCommands:
         if plan.is_empty:
             return self._make_settle_document(inv, plan_id)
         if not approve:
-            words = [f"settle {plan_id}"]
-            for name, keys in answers.items():
-                words += [f"--{name.replace('_', '-')}", *map(shlex.quote, keys)]
-            return self.describe_plan(inv, plan, " ".join(words))
+            return self.describe_plan(inv, plan, f"settle {plan_id} {shlex.join(words)}")
         result = self._carry_out(inv, lambda: inv.apply(plan, approve=approve)).result
         open_keys = set(result["unproven"])
         return self._make_settle_document(
@@ -601,6 +603,42 @@ class MoveCommands:
         A runbook overrides this method with one that first looks whether the change helped.
         """
         return {"report": str(write_outputs(inv.incident, self._sections))}
+
+
+def _read_answers(path: Path) -> list[str]:
+    """Return the answers of a file as the words of a command line.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be read, or a line is no answer.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--from-file: {path} cannot be read: {error}") from error
+    words = []
+    for number, line in enumerate(lines, 1):
+        answer, _, key = line.partition(" ")
+        if answer not in ("taken", "not-taken") or not key:
+            raise UsageError(f"--from-file: {path}, line {number}: `taken KEY` or `not-taken KEY`")
+        words += [f"--{answer}", key]
+    return words
+
+
+def _sort_answers(words: Sequence[str]) -> dict[str, list[str]]:
+    """Return the keys of the answers ``taken`` and ``not_taken``."""
+    keys: dict[str, list[str]] = {}
+    name = ""
+    for word in words:
+        if word in ("--taken", "--not-taken"):
+            name = word[2:].replace("-", "_")
+            keys.setdefault(name, [])
+        elif name:
+            keys[name].append(word)
+        else:
+            raise UsageError(f"say what became of {word}: --taken KEY… or --not-taken KEY…")
+    return keys
 
 
 def choose_rows(rows: Sequence[Any], by_status: Mapping[str, int]) -> list[Any]:

@@ -75,6 +75,12 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+_STATUS_OF_CODE = {
+    ExitCode.INTERRUPTED: RunStatus.INTERRUPTED,
+    ExitCode.REFUSED: RunStatus.REFUSED,
+}
+
+
 class NotebookRun(NotebookResult):
     """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
 
@@ -355,16 +361,17 @@ def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, Exi
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
     code = _find_exit_code(failure.error)
-    if code is ExitCode.INTERRUPTED:
-        return RunStatus.INTERRUPTED, code, failure.why or "interrupted"
+    if code not in (ExitCode.INTERRUPTED, ExitCode.REFUSED, ExitCode.USAGE):
+        why = ": ".join(filter(None, (failure.error, failure.why)))
+        return (
+            RunStatus.FAILED,
+            ExitCode.RUN_FAILED,
+            f"notebook {name} stopped: {why}{failure.where}",
+        )
+    status = _STATUS_OF_CODE.get(code, RunStatus.FAILED)
     if failure.error == StoppedAtPlanError.__name__:
-        return RunStatus.STOPPED_AT_PLAN, code, failure.why
-    if code is ExitCode.REFUSED:
-        return RunStatus.REFUSED, code, failure.why
-    if code is ExitCode.USAGE:
-        return RunStatus.FAILED, code, failure.why
-    why = ": ".join(filter(None, (failure.error, failure.why)))
-    return RunStatus.FAILED, ExitCode.RUN_FAILED, f"notebook {name} stopped: {why}{failure.where}"
+        status = RunStatus.STOPPED_AT_PLAN
+    return status, code, failure.why or str(status)
 
 
 def _find_exit_code(error_name: str) -> ExitCode:

@@ -42,13 +42,8 @@ from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, write_outputs
 from runbook_lib.report.summary import summarise, write_headline
-from runbook_lib.run.commands import (
-    check_report,
-    close_incident,
-    investigate,
-    list_incidents,
-    run_chosen,
-)
+from runbook_lib.run import commands
+from runbook_lib.run.commands import investigate
 from runbook_lib.run.documents import Document, InvestigateDocument, RunDocument
 from runbook_lib.run.move_commands import MovePlanDocument, MoveRunDocument
 from tests.support.incidents import damage_journal
@@ -75,7 +70,7 @@ def open_(world: World, document: Document) -> Incident:
 
 def run(world: World, *sections: str) -> RunDocument:
     """Run sections without an approval."""
-    return run_chosen(world.settings, SECTIONS, sections, parameters={})
+    return commands.run(world.settings, SECTIONS, sections)
 
 
 def plan_by_hand(world: World) -> PlanDocument:
@@ -129,7 +124,11 @@ def recover(world: World) -> None:
 
 def list_open(world: World) -> list[str]:
     """Return the ids of the open incidents."""
-    return [row.incident for row in list_incidents(world.settings).incidents if row.is_open]
+    return [
+        row.incident
+        for row in commands.incidents(world.settings, SECTIONS).incidents
+        if row.is_open
+    ]
 
 
 def read_record(world: World, incident: str) -> dict[str, bytes]:
@@ -142,7 +141,7 @@ def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) ->
     assert look(world).verdict is Verdict.HEALTHY
     run(world, "02", "06")
     plan_by_hand(world)
-    assert list_incidents(world.settings).incidents == ()
+    assert commands.incidents(world.settings, SECTIONS).incidents == ()
 
 
 def test_a_system_that_cannot_be_read_opens_no_incident(world: World) -> None:
@@ -308,24 +307,22 @@ def test_a_close_reads_what_it_judges(world: World) -> None:
     kept = look(world, "new")
     assert kept.verdict is Verdict.HEALTHY
     pause_pipeline(world)
-    closed = close_incident(world.settings, SECTIONS, str(kept.incident))
+    closed = commands.close(world.settings, SECTIONS, str(kept.incident))
     assert closed.verdict is Verdict.INCIDENT
 
 
 def test_nothing_goes_on_in_what_was_closed_by_hand(world: World) -> None:
     pause_pipeline(world)
     first = look(world)
-    closed = close_incident(world.settings, SECTIONS, str(first.incident))
+    closed = commands.close(world.settings, SECTIONS, str(first.incident))
     assert (closed.exit_code, closed.verdict) == (ExitCode.NOT_OK, Verdict.INCIDENT)
     before = read_record(world, str(first.incident))
     with pytest.raises(UsageError, match="closed"):
-        close_incident(world.settings, SECTIONS, str(first.incident))
+        commands.close(world.settings, SECTIONS, str(first.incident))
     with pytest.raises(UsageError, match="is closed"):
         look(world, str(first.incident))
     with pytest.raises(UsageError, match="is closed"):
-        run_chosen(
-            world.settings, SECTIONS, ["02"], parameters={"incident_id": str(first.incident)}
-        )
+        commands.run(world.settings, SECTIONS, ["02"], incident_id=str(first.incident))
     second = look(world)
     assert second.incident != first.incident
     assert read_record(world, str(first.incident)) == before
@@ -336,7 +333,7 @@ def test_what_is_closed_too_early_is_named_by_the_incident_that_goes_on(
 ) -> None:
     pause_pipeline(world)
     first = open_(world, investigate(world.settings, SECTIONS, ticket_id=TICKET))
-    closed = close_incident(world.settings, SECTIONS, first.id)
+    closed = commands.close(world.settings, SECTIONS, first.id)
     assert closed.reason
     assert closed.commands == ("runbook investigate",)
     assert world.settings.operator in str(first.journal.view().entries[-1].data["reason"])
@@ -349,7 +346,7 @@ def test_what_is_closed_too_early_is_named_by_the_incident_that_goes_on(
     assert any(first.id in text and second.id in text for text in told)
     report = (second.folder / "report.html").read_text("utf-8")
     assert f"../{first.id}/report.html" in report
-    rows = {row.incident: row for row in list_incidents(world.settings).incidents}
+    rows = {row.incident: row for row in commands.incidents(world.settings, SECTIONS).incidents}
     assert (rows[first.id].goes_on_in, rows[second.id].previous) == (second.id, first.id)
     assert rows[second.id].detect_s is None
     assert read_record(world, first.id) == before
@@ -375,7 +372,7 @@ def test_who_goes_on_with_what_another_person_began_is_told(world: World) -> Non
     for operator in (world.settings.operator, "bo@box"):
         assert operator in str(entries[0].data["reason"])
     assert inv.incident.state.operators == (world.settings.operator, "bo@box")
-    document = run_chosen(other, SECTIONS, ["02"], parameters={})
+    document = commands.run(other, SECTIONS, ["02"])
     assert document.incident == inv.incident.id
     assert "bo@box" in Path(document.report).read_text("utf-8")
 
@@ -393,7 +390,7 @@ def test_an_open_incident_without_trouble_names_its_close(world: World) -> None:
     assert (done.incident, done.verdict) == (incident.id, Verdict.HEALTHY)
     assert list_open(world) == [incident.id]
     assert done.next == f"runbook close {incident.id}"
-    close_incident(world.settings, SECTIONS, incident.id)
+    commands.close(world.settings, SECTIONS, incident.id)
     assert list_open(world) == []
 
 
@@ -424,7 +421,7 @@ def test_the_advice_of_an_earlier_diagnosis_ends_with_the_symptom(world: World) 
 def test_a_plan_of_section_6_alone_leaves_the_cause_in_the_report(world: World) -> None:
     pause_pipeline(world)
     run(world, "06")
-    (row,) = list_incidents(world.settings).incidents
+    (row,) = commands.incidents(world.settings, SECTIONS).incidents
     assert row.cause_found == "pipeline_paused"
 
 
@@ -456,11 +453,11 @@ def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: Wo
     first = look(world)
     planned = run(world, "06")
     chosen = [plan for plan in planned.plans if plan["step"] in ("6.1", "6.2")]
-    approval = {
-        "plan": ",".join(plan["plan"] for plan in chosen),
-        "approve": ",".join(plan["sha256"] for plan in chosen),
-    }
-    run_chosen(world.settings, SECTIONS, ["06"], parameters=approval)
+    approval = [
+        "plan=" + ",".join(plan["plan"] for plan in chosen),
+        "approve=" + ",".join(plan["sha256"] for plan in chosen),
+    ]
+    commands.run(world.settings, SECTIONS, ["06"], parameter=approval)
     world.now += timedelta(minutes=2)
     done = run(world, "06", "07")
     assert done.incident == first.incident
@@ -474,7 +471,7 @@ def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: Wo
 def test_a_later_note_is_marked_and_nothing_else_is_written(world: World) -> None:
     pause_pipeline(world)
     first = str(look(world).incident)
-    close_incident(world.settings, SECTIONS, first)
+    commands.close(world.settings, SECTIONS, first)
     inv = Investigation.open(first, section=postmortem, settings=world.settings)
     before = len(inv.incident.journal.view().entries)
     inv.read_step("7.1")
@@ -494,7 +491,7 @@ def release_and_close(world: World) -> PlanDocument:
     plan = plan_by_hand(world)
     apply(world, plan)
     recover(world)
-    close_incident(world.settings, SECTIONS, str(plan.incident))
+    commands.close(world.settings, SECTIONS, str(plan.incident))
     return plan
 
 
@@ -542,7 +539,7 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
     pause_pipeline(world)
     plan = plan_by_hand(world)
     recover(world)
-    close_incident(world.settings, SECTIONS, str(plan.incident))
+    commands.close(world.settings, SECTIONS, str(plan.incident))
     for minutes in (0, 20):  # first it is not too old, but what it would move is gone
         world.now += timedelta(minutes=minutes)
         with pytest.raises(MoveError, match="runbook plan"):
@@ -559,7 +556,9 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
             assert f'href="../{plan.incident}/report.html"' in report
             assert "is carried out here" not in report
             assert "Way back" not in report
-            assert check_report(world.settings, look.id).exit_code is ExitCode.OK
+            assert (
+                commands.verify_report(world.settings, SECTIONS, look.id).exit_code is ExitCode.OK
+            )
 
 
 @pytest.mark.parametrize("minutes_later", [0, 20])
@@ -575,7 +574,7 @@ def test_a_service_plan_of_a_closed_incident_opens_one_only_when_it_is_carried_o
     plan = old.plan("6.2", service_action="unpause")
     assert not plan.is_empty
     recover(world)
-    close_incident(world.settings, SECTIONS, old.incident.id)
+    commands.close(world.settings, SECTIONS, old.incident.id)
     world.now += timedelta(minutes=minutes_later)
     new = Investigation.open(
         section=SECTIONS["06_remediation"], settings=world.settings, plan=plan.id
@@ -594,7 +593,7 @@ def test_trouble_does_not_go_on_from_an_incident_that_saw_none(world: World) -> 
     later = open_(world, look(world))
     assert later.state.previous == ""
     assert not later.journal.view().is_continued
-    rows = {row.incident: row for row in list_incidents(world.settings).incidents}
+    rows = {row.incident: row for row in commands.incidents(world.settings, SECTIONS).incidents}
     assert rows[quiet.id].goes_on_in == ""
 
 
@@ -767,7 +766,7 @@ def test_of_a_damaged_journal_a_new_incident_takes_the_place_and_says_so_once(
     assert read_folder(world.home / old) == before
 
     assert list_open(world) == [new]
-    document = list_incidents(world.settings, with_drills=True)
+    document = commands.history(world.settings, SECTIONS)
     rows = {row.incident: row.damage for row in document.incidents}
     assert rows == {old: damage, new: ""}
 
@@ -780,7 +779,7 @@ def test_a_damaged_incident_is_not_looked_for_again_when_its_follower_is_closed(
     damage_journal(world.home / old)
     new = str(look(world).incident)
     recover(world)
-    close_incident(world.settings, SECTIONS, new)
+    commands.close(world.settings, SECTIONS, new)
     later = open_(world, look(world))
     assert later.id not in (old, new)
     assert later.state.previous_damage == ""
@@ -802,7 +801,7 @@ def test_an_incident_names_the_one_before_whose_facts_are_damaged(world: World) 
 def test_a_closed_incident_whose_facts_are_damaged_is_not_named(world: World) -> None:
     pause_pipeline(world)
     old = str(look(world).incident)
-    close_incident(world.settings, SECTIONS, old)
+    commands.close(world.settings, SECTIONS, old)
     (world.home / old / "incident.json").write_text("{")
     assert open_(world, look(world)).state.previous == ""
 
@@ -813,8 +812,8 @@ def test_who_names_a_damaged_incident_is_told_the_way_on(world: World) -> None:
     damage_journal(world.home / old)
     for command in (
         lambda: look(world, old),
-        lambda: run_chosen(world.settings, SECTIONS, ["06"], parameters={"incident_id": old}),
-        lambda: close_incident(world.settings, SECTIONS, old),
+        lambda: commands.run(world.settings, SECTIONS, ["06"], incident_id=old),
+        lambda: commands.close(world.settings, SECTIONS, old),
     ):
         with pytest.raises(UsageError, match="line 3 was altered"):
             command()

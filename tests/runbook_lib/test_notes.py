@@ -22,7 +22,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, write_outputs
 from runbook_lib.report.render import write_summary
 from runbook_lib.report.summary import summarise
-from runbook_lib.run.commands import add_note, close_incident
+from runbook_lib.run import commands
 from runbook_lib.section import Sections
 from tests.support.incidents import START, Teller, make_incident
 from tests.support.world import make_settings
@@ -48,14 +48,16 @@ def read_page(incident: Incident) -> str:
 
 #: Closes an incident without a look at its systems.
 NOTHING_TO_READ = Sections([], notebooks=SECTIONS.notebooks, read_only=())
-FOLLOW_UP = Note(text="Alert on a paused DAG.", owner="ops", due=date(2026, 12, 4), ticket="OPS-7")
+FOLLOW_UP = "Alert on a paused DAG."
 
 
 def test_a_follow_up_stands_in_journal_report_and_summary(tell: Teller, settings: Settings) -> None:
-    document = add_note(settings, SECTIONS, FOLLOW_UP)
+    document = commands.note(
+        settings, SECTIONS, FOLLOW_UP, owner="ops", due="2026-12-04", ticket="OPS-7"
+    )
 
     assert (document.incident, document.late) == (tell.incident.id, False)
-    assert [note.text for note in document.follow_ups] == [FOLLOW_UP.text]
+    assert [note.text for note in document.follow_ups] == [FOLLOW_UP]
     note = tell.incident.journal.view().notes[-1]
     assert (note.owner, note.due, note.ticket) == ("ops", date(2026, 12, 4), "OPS-7")
     assert note.operator == settings.operator
@@ -81,14 +83,14 @@ def test_a_lesson_is_no_follow_up_and_no_remark(tell: Teller) -> None:
     assert [note.text for note in list_lessons(journal, Lesson.WELL)] == ["The plan was readable."]
     assert list_lessons(journal, Lesson.BADLY) == []
     assert list_follow_ups(journal) == []
-    assert read_page(tell.incident).count("The plan was readable.") == 2  # lesson, and journal
+    assert read_page(tell.incident).count("The plan was readable.") == 1
 
 
 def test_a_note_after_the_close_is_marked_and_makes_a_newer_report(
     tell: Teller, settings: Settings
 ) -> None:
-    close_incident(settings, NOTHING_TO_READ, tell.incident.id)
-    document = add_note(settings, SECTIONS, Note(text="late"), incident_id=tell.incident.id)
+    commands.close(settings, NOTHING_TO_READ, tell.incident.id)
+    document = commands.note(settings, SECTIONS, "late", incident_id=tell.incident.id)
 
     assert document.late
     assert tell.incident.journal.view().notes[-1].late
@@ -97,14 +99,14 @@ def test_a_note_after_the_close_is_marked_and_makes_a_newer_report(
 
 
 def test_without_an_open_incident_a_note_names_the_newest(tell: Teller, settings: Settings) -> None:
-    close_incident(settings, NOTHING_TO_READ, tell.incident.id)
+    commands.close(settings, NOTHING_TO_READ, tell.incident.id)
 
     with pytest.raises(UsageError, match=f"{tell.incident.id}$"):
-        add_note(settings, SECTIONS, Note(text="where to?"))
+        commands.note(settings, SECTIONS, "where to?")
     home = tell.incident.folder.parent
     create_incident(home, redactor=Redactor(), clock=lambda: START + timedelta(1), opened_by="")
     with pytest.raises(UsageError, match=f"{tell.incident.id}$"):
-        add_note(settings, SECTIONS, Note(text="a look is no incident"))
+        commands.note(settings, SECTIONS, "a look is no incident")
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])

@@ -90,9 +90,9 @@ def test_the_place_of_another_report_is_a_link_wherever_it_is_named(tmp_path: Pa
     html, page = render(incident)
 
     links = [link for link in page.links if link.startswith("..")]
-    # The first screen, the timeline and the journal; the journal's tag is text, so a link, too.
-    assert links == [other] * 5
-    assert html.count(f">{other}</a>") == 4
+    # The first screen, and twice in the timeline, whose tag is text, so a link, too.
+    assert links == [other] * 3
+    assert html.count(f">{other}</a>") == 2
     assert html.count(f">{other.split('/')[1]}</a>") == 1
 
 
@@ -174,8 +174,7 @@ def test_a_damaged_journal_is_told_up_to_the_damage(tmp_path: Path) -> None:
     html, _ = render(incident)
 
     assert "line 10" in html
-    assert 'id="entry-9"' in html
-    assert 'id="entry-10"' not in html
+    assert "entry 9, " in html
 
 
 @pytest.mark.parametrize("tail", [b'{"seq": 999, "at"', b"\xff\xfe\x00"])
@@ -307,7 +306,7 @@ def test_what_others_write_while_a_report_is_written_is_not_in_it(tmp_path: Path
 
     html = write_report(incident, model).read_text("utf-8")
     assert "boom" not in html
-    assert re.search(r"\b1 lines? of the journal", html)
+    assert "entry 1, " in html
 
 
 def test_an_older_report_is_replaced_whole(tmp_path: Path) -> None:
