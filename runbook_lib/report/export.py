@@ -92,7 +92,6 @@ def _filter(_tag: str, attribute: str, value: str) -> str | None:
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 #: Tags of cells that set parameters.
 _PARAMETERS = {"parameters", "injected-parameters", "check-parameters"}
-_BOX = Markup('<pre style="background-color:#fdedc3;border-radius:4px">{}</pre>')
 #: The forms of an output that a page can show, the best first.
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
@@ -201,19 +200,6 @@ def _keep_readable(notebook: Any) -> None:
         for output in cell.get("outputs", []):
             if "data" in output:
                 output.data = _pick_form(output.data)
-            elif output.output_type == "error":
-                _put_in_box(output)
-
-
-def _put_in_box(output: Any) -> None:
-    """Show a RunbookError's text in a box. Other errors have colour codes; they are not changed."""
-    text = "\n".join(output.traceback).strip()
-    if "\x1b" in text:
-        return
-    box = _BOX.format(visible(text))
-    output.output_type = "display_data"
-    output.data = {"text/html": str(box)}
-    output.metadata = {}
 
 
 def _pick_form(forms: Mapping[str, Json]) -> dict[str, Json]:

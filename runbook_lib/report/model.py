@@ -179,18 +179,16 @@ class ReportModel:
     def _list_waiting(self) -> list[ActionRecord]:
         """Return the newest action of each step that waits for its approval.
 
-        Left out are plans that were tried, that are empty, whose entry gives a reason why they were
-        left alone, and that would settle what was settled meanwhile.
+        Left out are plans that were tried, that are empty, and whose entry gives a reason why they
+        were left alone.
         """
         if self.is_good or self.facts.get("closed_at"):
             return []
         newest = {action.first.step: action for action in self.actions}
-        settled = {action.plan for action in self.actions if action.is_settled}
         return [
             action
             for action in newest.values()
             if not (action.was_tried or action.is_empty or action.last.reason)
-            and action.settles not in settled
         ]
 
     def _list_objectives(self) -> list[dict[str, Json]]:

@@ -166,15 +166,10 @@ class _Page:
     def list_causes(self, *, refuted: bool) -> list[Finding]:
         """Return the causes that the evidence refutes, or the others, the most supported first.
 
-        A cause has the last finding that supports it; if none does, its newest one.
+        What an earlier diagnosis supported stays supported here.
         """
-        findings: dict[str, Finding] = {}
-        for conclusion in self._model.journal.conclusions:
-            for finding in conclusion.findings:
-                known = findings.get(finding.name)
-                was_supported = known is not None and known.status is CauseStatus.SUPPORTED
-                if finding.status is CauseStatus.SUPPORTED or not was_supported:
-                    findings[finding.name] = finding
+        findings = {finding.name: finding for finding in self._model.journal.findings()}
+        findings |= {cause.name: cause for cause in self._model.causes}
         return [
             finding
             for finding in sort_findings(findings.values())
@@ -218,16 +213,9 @@ class _Page:
 
     def tabulate_follow_ups(self) -> Markup:
         """Return a table of the follow-ups that people wrote down, sorted by due day."""
-        rows = []
-        for note in list_follow_ups(self._model.journal):
-            row = {
-                "what": note.text,
-                "owner": note.owner or "nobody yet",
-                "due": note.due.isoformat() if note.due else "no day yet",
-                "ticket": note.ticket,
-            }
-            rows.append(row)
-        return scroll(Table("Follow-ups, sorted by due day", rows))
+        rows = [note.model_dump(mode="json") for note in list_follow_ups(self._model.journal)]
+        columns = ("text", "owner", "due", "ticket")
+        return scroll(Table("Follow-ups, sorted by due day", rows, columns))
 
     def draw(self) -> dict[str, list[Picture]]:
         """Return the report's pictures, one for each step: the keys are the parts of the report."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
-from ..model import ActionPhase, CauseStatus, Event, Finding, Role, Status, Verdict
+from ..model import ActionPhase, CauseStatus, Event, Finding, Role, Verdict
 from ..policy import Impact, say_causes, say_main_causes
 from ..record.actions import ActionRecord, say_cut_off
 from ..record.detection import Moment, find_detection, list_moments, list_triggers
@@ -63,7 +63,6 @@ class Summary(NamedTuple):
     Attributes
     ----------
     headline : the verdict and the cause; for a drill, whether it passed
-    happened : what the first look concluded that saw an incident; empty: none did
     trigger : the first change that began the trouble; None: no system tells
     since, until : of the trouble
     detected : what detected the trouble, and when
@@ -72,7 +71,6 @@ class Summary(NamedTuple):
     """
 
     headline: str
-    happened: str
     causes: list[Finding]
     trigger: Event | None
     since: datetime | None
@@ -113,7 +111,6 @@ def summarise(model: ReportModel) -> Summary:
     related = [str(model.facts.get(name) or "") for name in _RELATED]
     return Summary(
         headline=write_headline(model),
-        happened=_find_first_sight(model).text,
         causes=model.causes,
         trigger=triggers[0] if triggers else None,
         since=model.since,
@@ -147,29 +144,15 @@ def write_headline(model: ReportModel) -> str:
     return f"{headline}, from a drill's fault" if model.facts.get("fault_drill") else headline
 
 
-def _find_first_sight(model: ReportModel) -> EventRow:
-    """Return the first conclusion that saw an incident, as a row without text if there is none.
-
-    A conclusion with findings is a diagnosis: it says why, not what happened.
-    """
-    for look in model.journal.conclusions:
-        if look.verdict is Verdict.INCIDENT and not look.findings:
-            return EventRow(look.at, "incident", look.summary)
-    return EventRow(model.begin, "incident", "")
-
-
 def _find_severity(model: ReportModel) -> str:
-    """Return the severity and the name of an alert that a look saw fire; a drill's comes last."""
-    rows = [row for reading in model.journal.breaches({Role.ALERT}) for row in reading.rows]
+    """Return the severity and the name of the last alert that a look saw fire."""
+    severity = ""
     for reading in model.journal.readings:
-        if reading.role is Role.ALERT and reading.status is not Status.BREACH:
-            rows += reading.rows
-    firing = [row for row in rows if row.get("state") == "firing" and row.get("severity")]
-    firing.sort(key=lambda row: bool(row.get("drill")))
-    if not firing:
-        return ""
-    drill = " (drill)" if firing[0].get("drill") else ""
-    return f"{firing[0]['severity']}, by the alert {firing[0].get('alert')}{drill}"
+        firing = [row for row in reading.rows if row.get("state") == "firing"]
+        for row in firing if reading.role is Role.ALERT else ():
+            drill = " (drill)" if row.get("drill") else ""
+            severity = f"{row.get('severity')}, by the alert {row.get('alert')}{drill}"
+    return severity
 
 
 def _describe_done(model: ReportModel, action: ActionRecord) -> Done:
@@ -214,9 +197,6 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         yield EventRow(model.since, "breach", "First sign of trouble")
         yield from _list_alerts(_list_recent(model))
         yield from _list_notices(_list_recent(model))
-    sight = _find_first_sight(model)
-    if sight.text:
-        yield sight._replace(text="Incident seen", note=sight.text)
     for cause in model.causes:
         yield from _list_cause(model, cause)
     for action in model.tried:

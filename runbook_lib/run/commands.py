@@ -288,7 +288,6 @@ def investigate(
         advice=policy.list_advice(done.journal, now=now),
         next=next_command,
         unfinished=done.journal.ways_on,
-        became=tuple(_say_what_became(done)),
     )
 
 
@@ -350,7 +349,8 @@ def run(
         advice = load_policy().list_advice(done.journal, now=utc_now())
     next_command = _say_close(done.incident)
     section_name = judgement.next.section if judgement else ""
-    if not next_command and section_name and not (is_over and section_name in chosen_names):
+    has_ended = is_over and section_name in chosen_names and not done.incident.is_open
+    if section_name and not (next_command or has_ended):
         next_command = name_command(f"run {section_name[:2]}", done.incident)
     return documents.RunDocument(
         schema_name="runbook/run/1",
@@ -364,22 +364,7 @@ def run(
         advice=advice,
         next=next_command,
         unfinished=done.journal.ways_on,
-        became=tuple(_say_what_became(done)),
     )
-
-
-def _say_what_became(done: _Done) -> Iterator[str]:
-    """Yield sentences on what became of the incident: it was opened or closed, or stays open."""
-    for entry in done.own.entries:
-        if entry.kind == "closed":
-            verdict = str(entry.data.get("verdict")).replace("_", " ")
-            yield f"The incident is closed as {verdict}."
-        elif entry.kind in ("opened", "left_to", "adopted", "followed", "continued", "joined"):
-            yield str(entry.data.get("reason"))
-    for reading in done.own.latest().values():
-        if reading.role is Role.CLEARED and reading.status.is_open and done.incident.is_open:
-            by_hand = name_runbook(f"runbook close {done.incident.id}")
-            yield f"It stays open: {reading.step} {reading.reason}. To close it by hand: {by_hand}"
 
 
 def _judge_runs(done: _Done, sections: Sections) -> Judgement | None:

@@ -98,7 +98,6 @@ class SectionsDocument(Document):
     advice : what helps, in order, while there is trouble
     next : the next command
     unfinished : the commands that finish what was begun before
-    became : what became of the incident: it was opened or closed, or why it stays open
     """
 
     notebooks: tuple[NotebookResult, ...]
@@ -107,7 +106,6 @@ class SectionsDocument(Document):
     advice: tuple[str, ...] = ()
     next: str = ""
     unfinished: tuple[str, ...] = ()
-    became: tuple[str, ...] = ()
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -325,8 +323,6 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     elif name == "causes":
         causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
         yield tabulate_findings(causes, "Causes")
-    elif name == "became":
-        yield from value
     elif name == "notebooks":
         yield from (f"{run['notebook']}: {run['error']}" for run in value if run["error"])
     elif is_list and isinstance(value[0], dict):

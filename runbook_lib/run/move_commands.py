@@ -19,7 +19,6 @@ from ..errors import (
     ActionInterruptedError,
     ClientError,
     ExitCode,
-    RunInterruptedError,
     SafetyError,
     UsageError,
 )
@@ -557,17 +556,11 @@ class MoveCommands:
         ----------
         command : the command's name: ``apply``, ``resume`` or ``undo``
         entry : the journal's entry of the run
-
-        Raises
-        ------
-        RunInterruptedError
-            After an interrupt: the plan was carried out all the same.
         """
         result = entry.result
         document = _pick_fields(MoveRunDocument, result)
         for name in ("skipped", "conflicts", "failed"):
             document[name] = count_trouble(result, name)
-        way_on = tuple(result.get("ways_on", ()))
         is_done = not any(result.get(name) for name in OPEN)
         document |= {
             "schema": f"runbook/{command}/1",
@@ -575,15 +568,9 @@ class MoveCommands:
             "exit_code": ExitCode.of(is_done),
             "summary": entry.reason,
             "reasons": [*(result.get("skipped") or ()), *(result.get("failed") or ())],
-            "way_on": way_on,
+            "way_on": tuple(result.get("ways_on", ())),
         }
-        try:
-            document.update(self.look_again(inv, plan))
-        except KeyboardInterrupt:
-            following = way_on[0] if way_on else f"runbook verify {plan.id}"
-            text = f"Interrupted after this run of {plan.id} had ended: {entry.reason}."
-            raise RunInterruptedError(f"{text} Go on with: {following}") from None
-        return MoveRunDocument.model_validate(document)
+        return MoveRunDocument.model_validate({**document, **self.look_again(inv, plan)})
 
     def _carry_out(
         self, inv: Investigation[Any, Any], change: Callable[[], ActionEntry]

@@ -189,12 +189,11 @@ def test_html_keeps_text_and_loses_what_acts(dirty: str, clean: str) -> None:
     assert sanitize_html(dirty) == clean
 
 
-def test_an_error_of_use_stands_in_a_box_of_its_own(incident: Incident) -> None:
+def test_what_a_refused_cell_said_is_on_the_page(incident: Incident) -> None:
     told = ["", "■ STOPPED AT THE PLAN. Nothing was changed.", "", "Approve <it>.", ""]
     error = new_output("error", ename="E", evalue="x", traceback=told)
     refused = new_code_cell("x = 1", outputs=[error], metadata={"tags": ["check-parameters"]})
     save(incident, error, cells=[refused])
     page = export(incident)
     assert page.count("■ STOPPED AT THE PLAN.") == 2  # refused parameters are shown, too
-    assert 'background-color:#fdedc3;border-radius:4px">■ STOPPED AT THE PLAN.' in page
     assert "Approve &lt;it&gt;." in page

@@ -190,19 +190,6 @@ def test_while_there_is_trouble_what_comes_next_is_open_once(tmp_path: Path) -> 
     ]
 
 
-def test_what_happened_is_what_the_first_look_concluded_that_saw_an_incident(
-    tmp_path: Path,
-) -> None:
-    tell = make_incident(tmp_path)
-    for waiting in (3, 74, 12):
-        tell.read("2.3", "backlog objects", "breach", value=waiting, unit="objects")
-        tell.conclude(Verdict.INCIDENT, f"{waiting} labels wait")
-    tell.read("2.3", "backlog objects", "ok", value=0, unit="objects")
-    tell.conclude(Verdict.HEALTHY, "no sign of stuck labels")
-
-    assert summarise(model_of(tell.incident)).happened == "3 labels wait"
-
-
 def test_a_plan_that_was_not_carried_out_does_not_hide_what_was_done(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     for phase in (ActionPhase.PLANNED, ActionPhase.APPLIED, ActionPhase.VERIFIED):
@@ -360,18 +347,6 @@ def test_a_word_on_some_leaves_a_failed_check_failed(
     assert model_of(tell.incident).actions[0].state == "failed"
 
 
-@pytest.mark.parametrize(("settled", "waiting"), [(3, []), (2, ["rel-a-settle-2"])])
-def test_a_second_plan_to_settle_waits_only_while_something_is_left(
-    tmp_path: Path, settled: int, waiting: list[str]
-) -> None:
-    tell = make_incident(tmp_path)
-    for number in (1, 2):
-        plan = {"plan": f"rel-a-settle-{number}"}
-        tell.act(ActionPhase.PLANNED, action="settle", step="6.1.2", result=plan)
-    tell_settling(tell, proof={"unproven": 3}, settled=settled)
-    assert [action.plan for action in model_of(tell.incident).waiting] == waiting
-
-
 def test_in_a_long_night_a_change_in_its_middle_is_told(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
     for number in range(60):
@@ -438,7 +413,7 @@ def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -
 
     rows = list_events(model_of(tell.incident))
 
-    assert [row.tone for row in rows] == ["breach", "alert", "incident"]
+    assert [row.tone for row in rows] == ["breach", "alert"]
     assert rows[1].text == events[2]["text"]
 
 
@@ -463,7 +438,7 @@ def test_a_drills_timeline_begins_with_the_drill(tmp_path: Path) -> None:
 
     rows = list_events(model_of(tell.incident))
 
-    assert [row.tone for row in rows] == ["drill", "drill", "incident"]
+    assert [row.tone for row in rows] == ["drill", "drill"]
     assert rows[0].at <= rows[1].at <= rows[2].at
 
 
