@@ -293,7 +293,8 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
         _ignore_interrupts()
     text = str(error)
     if isinstance(error, LogDamagedError):
-        text = f"{text}. {_say_repair(error)}"
+        incident_id = Path(error.path).parents[1].name  # <incident>/ledger/<plan>.jsonl
+        text = f"{text}. To see what was altered: runbook report {incident_id} --check"
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
     with suppress(UsageError):
@@ -308,13 +309,6 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     if code is ExitCode.INTERRUPTED:
         _exit_despite_threads(code)
     return int(code)
-
-
-def _say_repair(error: LogDamagedError) -> str:
-    """Say what to do about a damaged log of a plan."""
-    incident_id = Path(error.path).parents[1].name  # <incident>/ledger/<plan>.jsonl
-    repair = f"Put the file back from {incident_id}.zip or a backup."
-    return f"{repair} To see what else was altered: runbook report {incident_id} --check"
 
 
 def _ignore_interrupts() -> None:

@@ -139,7 +139,8 @@ def settle(
     ] = None,
     *,
     from_file: Annotated[
-        Path | None, typer.Option(help="answers, one a line: `taken KEY` or `not-taken KEY`")
+        Path | None,
+        typer.Option(exists=True, help="answers, one a line: `taken KEY` or `not-taken KEY`"),
     ] = None,
     approve: Approval = "",
     as_json: AsJson = False,

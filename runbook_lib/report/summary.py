@@ -27,25 +27,25 @@ _RELATED = ("same_as", "previous", "followed_by", "fault_drill", "opened_beside"
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
 #: How many notes and failures the timeline shows.
 _MOST_MINOR = 12
-#: Tone and words of the entries that stand in the timeline, by their kind; of a drill's entries, by
-#: their event.
+#: The tone of the entries that stand in the timeline, by their kind; of a drill's entries, by kind
+#: and event.
 _TOLD = {
-    "opened": ("incident", "The incident was opened"),
-    "left_to": ("note", "Another incident is open for this trouble"),
-    "adopted": ("note", "An alert was taken up as this incident's"),
-    "plan_of_closed": ("note", "Somebody asked for a plan of a closed incident"),
-    "followed": ("note", "A plan of an earlier incident is carried out here"),
-    "continued": ("note", "The trouble of an earlier incident goes on here"),
-    "joined": ("note", "Somebody else joined"),
-    "interrupted": ("failed", "The run was interrupted"),
-    "journal_damaged": ("failed", "The journal before this one is damaged"),
-    "closed": ("closed", "Closed"),
-    "handed_over": ("note", "The incident before this one was closed"),
-    "drill started": ("drill", "The drill begins"),
-    "drill injected": ("drill", "The fault is in place"),
-    "drill failed": ("failed", "The drill failed"),
-    "drill reverted": ("drill", "What is left of the fault is taken back"),
-    "drill revert_failed": ("failed", "The fault could not be taken back"),
+    "opened": "incident",
+    "left_to": "note",
+    "adopted": "note",
+    "plan_of_closed": "note",
+    "followed": "note",
+    "continued": "note",
+    "joined": "note",
+    "interrupted": "failed",
+    "journal_damaged": "failed",
+    "closed": "closed",
+    "handed_over": "note",
+    "drill_started": "drill",
+    "drill_injected": "drill",
+    "drill_failed": "failed",
+    "drill_reverted": "drill",
+    "drill_revert_failed": "failed",
 }
 
 
@@ -195,8 +195,7 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
         yield EventRow(event.at, "trigger", capitalise(event.text), f"as {event.source} says")
     if model.since is not None:
         yield EventRow(model.since, "breach", "First sign of trouble")
-        yield from _list_alerts(_list_recent(model))
-        yield from _list_notices(_list_recent(model))
+        yield from _list_alerts(model)
     for cause in model.causes:
         yield from _list_cause(model, cause)
     for action in model.tried:
@@ -216,10 +215,10 @@ def _list_rows(model: ReportModel) -> Iterator[EventRow]:
 def _list_entries(model: ReportModel) -> Iterator[EventRow]:
     """Yield a row for each entry in ``_TOLD``, each remark, and each run that went wrong."""
     for entry in model.journal.entries:
-        kind = f"drill {entry.data.get('event')}" if entry.kind == "drill" else entry.kind
+        kind = f"drill_{entry.data.get('event')}" if entry.kind == "drill" else entry.kind
         if kind in _TOLD:
-            tone, text = _TOLD[kind]
-            yield EventRow(entry.at, tone, text, str(entry.data.get("reason") or ""))
+            text = capitalise(kind.replace("_", " "))
+            yield EventRow(entry.at, _TOLD[kind], text, str(entry.data.get("reason") or ""))
     for note in model.journal.notes:
         if note.is_remark:
             yield EventRow(note.at, "note", f"{note.operator}: {note.text}")
@@ -232,34 +231,36 @@ def _list_entries(model: ReportModel) -> Iterator[EventRow]:
             yield EventRow(run.at, "failed", f"Notebook {run.notebook}: {run.status}", error)
 
 
-def _list_alerts(events: Sequence[Event]) -> Iterator[EventRow]:
-    """Yield when an alert fired, and when it no longer did."""
-    ended: dict[str, bool] = {}
-    for event in events:
-        is_state = event.kind == "alert" and event.state == "firing"
-        # A repeated state is no change: the samples of another look begin there.
-        if is_state and ended.get(event.subject) is not event.is_end:
-            ended[event.subject] = event.is_end
-            yield EventRow(event.at, "alert", event.text)
+def _list_alerts(model: ReportModel) -> Iterator[EventRow]:
+    """Yield what alerts did since the trouble began, and which channels were told of it.
 
-
-def _list_notices(events: Sequence[Event]) -> Iterator[EventRow]:
-    """Yield each notice with its channels; a notice that a channel got again has a new row."""
-    newest: dict[str, list[Event]] = {}
-    groups = []
-    for event in events:
-        if event.kind != "notice":
+    What an alert did before that belongs to other incidents. Each look tells of its whole window: a
+    state that is repeated is no change, but a channel that is told again is.
+    """
+    events: dict[tuple[str, str, str], Event] = {}
+    for look in model.journal.conclusions:
+        for event in look.timeline:
+            if model.since and event.at >= model.since and event.kind in ("alert", "notice"):
+                events[f"{event.at:%c}", event.text, event.channel] = event
+    newest: dict[tuple[str, str], list[Event]] = {}
+    groups: list[list[Event]] = []
+    for event in sorted(events.values(), key=attrgetter("at")):
+        group = newest.get((event.kind, event.subject), [])
+        is_same = bool(group) and group[0].state == event.state and group[0].is_end == event.is_end
+        if is_same and event.kind == "alert":
             continue
-        notice = f"{event.subject}: {event.state}"
-        group = newest.get(notice)
-        if group is None or event.channel in [other.channel for other in group]:
+        if not is_same or event.channel in [other.channel for other in group]:
             group = []
-            newest[notice] = group
-            groups.append((notice, group))
+            groups.append(group)
+            newest[event.kind, event.subject] = group
         group.append(event)
-    for notice, group in groups:
-        names = ", ".join(event.channel for event in group)
-        yield EventRow(group[0].at, "notice", f"{names} received: {notice}")
+    for group in groups:
+        first = group[0]
+        text = first.text
+        if first.kind == "notice":
+            names = ", ".join(event.channel for event in group)
+            text = f"{names} received: {first.subject}: {first.state}"
+        yield EventRow(first.at, first.kind, text)
 
 
 def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
@@ -278,66 +279,25 @@ def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
         yield EventRow(cause.first_seen, "cause", f"First sign of the cause: {words}")
 
 
-def _list_recent(model: ReportModel) -> list[Event]:
-    """Return the events of alerts and channels since the trouble began, by time, each once.
-
-    What an alert did before that belongs to other incidents.
-    """
-    events: dict[tuple[str | bool, ...], Event] = {}
-    for look in model.journal.conclusions:
-        for event in look.timeline:
-            # To the second: each look tells of its whole window.
-            key = (f"{event.at:%c}", event.kind, event.subject, event.state, event.is_end)
-            if model.since and event.at >= model.since:
-                events[*key, event.channel] = event
-    return sorted(events.values(), key=attrgetter("at"))
-
-
 def list_open(model: ReportModel) -> list[Open]:
     """Return what is still open."""
-    points = [*_list_open_runs(model), *_list_open_actions(model), *_list_open_points(model)]
-    if not model.facts.get("closed_at"):
-        return points
-    # An earlier message may name a command on this incident: closed, it would be refused.
-    own = f" --incident {model.incident_id}"
-    return [point._replace(text=point.text.replace(own, "")) for point in points]
+    return [*_list_unfinished(model), *_list_open_points(model)]
 
 
-def _list_open_runs(model: ReportModel) -> Iterator[Open]:
-    """Yield what is wrong with the journal itself, and which runs failed."""
+def _list_unfinished(model: ReportModel) -> Iterator[Open]:
+    """Yield what is wrong with the journal itself, and what was begun and left something to do."""
     if model.damage:
         yield Open(model.damage)
     if model.journal.unreadable:
-        yield Open(
-            f"{count_of(len(model.journal.unreadable), 'line')} of the journal can't be read"
-        )
-    for section in model.sections.values():
-        run = section.runs[-1].entry if section.runs else None
-        if run and run.status not in _NOT_FAILED and not run.is_typo:
-            yield Open(f"notebook {run.notebook} ended as {run.status}: {run.error}")
-
-
-def _list_open_actions(model: ReportModel) -> Iterator[Open]:
-    """Yield plans that wait, and actions that failed, were refused or left something to do."""
-    commands = ""
+        lines = count_of(len(model.journal.unreadable), "line")
+        yield Open(f"{lines} of the journal can't be read")
     for reading in model.journal.latest().values():
         applied = model.journal.list_actions(ActionPhase.APPLIED, after=reading.seq)
         finished = {str(action.result.get("plan")) for action in applied}
         for command in reading.ways_on:
             if finished.isdisjoint(command.split()):
-                commands += f" {command} "
                 yield Open(f"begun, and not finished: {command}", (reading.step,))
-    for action in model.waiting:
-        entry = action.first
-        text = f"{entry.action} on {entry.target} is planned and waits for approval"
-        yield Open(text, (entry.step,))
-    newest = {action.first.step: action for action in model.tried}
     for action in model.tried:
-        last = action.last
-        is_newest = newest[last.step] is action and f" {action.plan} " not in commands
-        is_refused = last.phase is ActionPhase.REFUSED and not model.is_good
-        if is_newest and (is_refused or action.state == ActionPhase.FAILED):
-            yield Open(f"{last.action} {last.phase}: {last.reason}", (last.step,))
         for text in model.policy.list_unfinished(action, model.tried):
             yield Open(text, (action.first.step,))
 

@@ -332,7 +332,10 @@ class MoveCommands:
         Without an answer: the rows, exit 3, or exit 0 if there are none. With answers that are not
         approved: the plan, exit 5. With approved ones: how many are settled, and how many are left.
         """
-        words = [*(answers or ()), *(_read_answers(from_file) if from_file else ())]
+        words = list(answers or ())
+        for line in from_file.read_text("utf-8").splitlines() if from_file else ():
+            answer, _, key = line.partition(" ")
+            words += [f"--{answer}", key]
         if not words:
             return self._show_doubts(settings, plan_id, progress)
         named = _sort_answers(words)
@@ -590,27 +593,6 @@ class MoveCommands:
         A runbook overrides this method with one that first looks whether the change helped.
         """
         return {"report": str(write_outputs(inv.incident, self._sections))}
-
-
-def _read_answers(path: Path) -> list[str]:
-    """Return the answers of a file as the words of a command line.
-
-    Raises
-    ------
-    UsageError
-        When it cannot be read, or a line is no answer.
-    """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--from-file: {path} cannot be read: {error}") from error
-    words = []
-    for number, line in enumerate(lines, 1):
-        answer, _, key = line.partition(" ")
-        if answer not in ("taken", "not-taken") or not key:
-            raise UsageError(f"--from-file: {path}, line {number}: `taken KEY` or `not-taken KEY`")
-        words += [f"--{answer}", key]
-    return words
 
 
 def _sort_answers(words: Sequence[str]) -> dict[str, list[str]]:

@@ -207,7 +207,7 @@ def run_notebook(
     parameters : checked against the section's model first. A parameter that is not given has the
         notebook's own value
     kernel : a kernel that other notebooks use, too; default: a kernel for this notebook alone
-    progress : called for each cell that begins, and when an interrupt waits for a cell
+    progress : called when an interrupt waits for a cell
 
     Returns
     -------
@@ -241,7 +241,7 @@ def run_notebook(
     try:
         with kernel_context as used_kernel:
             source = sections.notebooks / f"{name}.ipynb"
-            cell = CellInterrupt(used_kernel, progress, name)
+            cell = CellInterrupt(used_kernel, progress)
             keep = partial(_keep, incident, path, cell)
             with closing(cell), Interrupts(cell.end_run, used_kernel.kill):
                 failure = _execute(source, values, used_kernel, keep, cell)

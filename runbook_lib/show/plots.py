@@ -277,10 +277,7 @@ def _draw(title: str, draw: Callable[[Any], None]) -> bytes:
 
 
 def _format_times(axes: Any) -> None:
-    """Write times of day in UTC, and days where the axis is longer than three."""
     dates: Any = import_module("matplotlib.dates")
-
-    low, high = axes.get_xlim()  # in days
-    time_format = "%Y-%m-%d" if high - low > 3 else "%H:%M:%S"
-    axes.xaxis.set_major_formatter(dates.DateFormatter(time_format, tz=UTC))
-    axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=2, maxticks=5, tz=UTC))
+    locator = dates.AutoDateLocator(minticks=2, maxticks=5, tz=UTC)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=UTC))

@@ -256,7 +256,7 @@ def test_one_interruption_is_one_row_of_the_timeline(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     interrupt(tell)
     texts = [row.text for row in list_events(model_of(tell.incident))]
-    assert texts.count("The run was interrupted") == 1
+    assert texts.count("Interrupted") == 1
     assert not any("Notebook" in text for text in texts)
 
 
@@ -439,7 +439,7 @@ def test_a_drills_timeline_begins_with_the_drill(tmp_path: Path) -> None:
     rows = list_events(model_of(tell.incident))
 
     assert [row.tone for row in rows] == ["drill", "drill"]
-    assert rows[0].at <= rows[1].at <= rows[2].at
+    assert rows[0].at <= rows[1].at
 
 
 @pytest.mark.parametrize(
@@ -469,11 +469,9 @@ def test_a_newer_plan_of_a_step_takes_the_place_of_the_older(tmp_path: Path) -> 
     tell = make_incident(tmp_path)
     for plan in ("rel-a", "rel-b"):
         tell.act(ActionPhase.PLANNED, result={"plan": plan})
-    opened = [text for text, _ in list_open(model_of(tell.incident))]
+    assert [action.plan for action in model_of(tell.incident).waiting] == ["rel-b"]
     tell.record("closed", {"verdict": "fixed"})
-
-    assert len(opened) == 1
-    assert "6.1" not in [step for _, ids in list_open(model_of(tell.incident)) for step in ids]
+    assert model_of(tell.incident).waiting == []
 
 
 def test_a_refusal_that_a_later_success_followed_is_not_open(tmp_path: Path) -> None:
@@ -595,21 +593,6 @@ def test_while_there_is_trouble_the_title_names_only_causes_that_are_still_there
     assert write_headline(model).endswith(": errors")
     model.is_good = True
     assert write_headline(model).endswith(": errors and a pause")
-
-
-def test_a_closed_report_names_no_command_on_its_own_incident(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    own = f"--incident {tell.incident.id}"
-    command = "runbook run 06"
-    for name in ("restart", "start"):
-        reason = f"Interrupted. Look again with: {command} {own}"
-        tell.act(ActionPhase.FAILED, step="6.2", action=name, reason=reason)
-    before = [text for text, _ in list_open(model_of(tell.incident))]
-    assert all(text.endswith(own) for text in before)
-    assert len(before) == 1
-    tell.incident.close(Verdict.NOT_FIXED)
-    after = [text for text, _ in list_open(model_of(tell.incident)) if command in text]
-    assert after == [text.removesuffix(f" {own}") for text in before]
 
 
 def tell_two_causes(tell: Teller) -> None:

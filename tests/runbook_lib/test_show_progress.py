@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from fulfillment.sections import remediation
-from runbook_lib.run.engine import find_progress
 from runbook_lib.show.progress import make_meter, say_progress
 from tests.support.world import World
 
@@ -77,16 +76,3 @@ def test_planning_and_applying_a_release_tell_how_far_they_are(tmp_path: Path) -
     plan = inv.plan("6.1")
     assert told["listed"][-1] == (3, 0)
     assert not plan.is_empty
-
-
-def test_a_headless_run_says_what_the_bar_of_a_cell_says() -> None:
-    text = say_progress("dealt with", 81, 644, 1.2)
-    message = {"comm_id": "1", "data": {"method": "update", "state": {"value": text}}}
-    assert find_progress(message) == text
-
-
-@pytest.mark.parametrize(
-    "value", ["", "Not approved yet", 3, None, "[bold]3 of 12[/]", "3 \x1b[31m"]
-)
-def test_other_words_of_widgets_are_no_progress(value: object) -> None:
-    assert find_progress({"data": {"state": {"value": value}}}) == ""
