@@ -69,15 +69,6 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
     return frame
 
 
-def to_rows(frame: pd.DataFrame) -> list[dict[str, Json]]:
-    """Return the rows of a frame as a table shows them; a missing value is None."""
-    # Only an object column can hold None.
-    values = frame.astype("object").where(frame.notna(), None)
-    names = [str(name) for name in frame.columns]
-    rows = values.itertuples(index=False)
-    return [dict(zip(names, row, strict=True)) for row in rows]
-
-
 def find_dtype(values: Iterable[Json]) -> Dtype:
     """Return the dtype of a column by its values; None is a missing value."""
     known = [value for value in values if value is not None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from functools import cache, partial
 from importlib.metadata import version
@@ -218,14 +217,14 @@ class _Page:
         return scroll(Table("Follow-ups, sorted by due day", rows, columns))
 
     def draw(self) -> dict[str, list[Picture]]:
-        """Return the report's pictures, one for each step: the keys are the parts of the report."""
+        """Return the newest picture of each step that has one: the keys are the report's parts."""
         pictures: dict[str, list[Picture]] = {}
         for step in self._model.steps.values():
-            for reading in _list_drawable(step):
+            for reading in reversed(step.readings):
                 picture = plot_reading(reading, since=self._model.since)
                 if reading.plot and picture:
                     pictures.setdefault(reading.plot.part, []).append(picture)
-                    break  # one picture for each step
+                    break
         return pictures
 
     def details(self, step: ReportStep) -> Markup:
@@ -247,21 +246,6 @@ class _Page:
         if facts.rows:
             parts.append(scroll(facts))
         return Markup("").join(parts)
-
-
-def _list_drawable(step: ReportStep) -> Iterator[Reading]:
-    """Yield the readings of a step that may be drawn, the best first.
-
-    The worst reading comes first if its plot shows ages. Then come the readings whose plot has a
-    line of two points or more, the newest first.
-    """
-    worst = step.worst
-    if worst and worst.plot and worst.plot.ages:
-        yield worst
-    for reading in reversed(step.readings):
-        lines = reading.plot.lines if reading.plot else ()
-        if any(len(line.points) > 1 for line in lines):
-            yield reading
 
 
 def render_page(template: str, **values: Any) -> str:

@@ -25,8 +25,6 @@ _NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
 _RELATED = ("same_as", "previous", "followed_by", "fault_drill", "opened_beside")
 #: Verdicts about what an action achieved.
 _OUTCOMES = (Verdict.FIXED, Verdict.FIXED_ALERT_DECAYING, Verdict.MITIGATED, Verdict.NOT_FIXED)
-#: How many notes and failures the timeline shows.
-_MOST_MINOR = 12
 #: The tone of the entries that stand in the timeline, by their kind; of a drill's entries, by kind
 #: and event.
 _TOLD = {
@@ -172,19 +170,8 @@ def capitalise(text: str) -> str:
 
 
 def list_events(model: ReportModel) -> list[EventRow]:
-    """Return the timeline, sorted by time. A drill's begins with the drill.
-
-    Where there are many notes and failures, those in the middle are left out.
-    """
+    """Return the timeline, sorted by time. A drill's begins with the drill."""
     rows = [row for row in _list_rows(model) if row.at >= model.begin]
-    minor = [row for row in rows if row.tone in ("note", "failed")]
-    minor.sort(key=attrgetter("at"))
-    shown = shorten(minor, _MOST_MINOR)
-    hidden = [row for row in minor if row not in shown]
-    rows = [row for row in rows if row not in hidden]
-    if hidden:
-        text = f"{count_of(len(hidden), 'more row')}: see everything below"
-        rows.append(EventRow(hidden[0].at, "note", text))
     return sorted(rows, key=attrgetter("at"))
 
 

@@ -417,16 +417,13 @@ def _list_plans(
     planned = own.list_plans()
     changed = own.last_applied
     for row in tabulate_plans(own).rows:
-        plan = {**row, "apply": ""}
-        del plan["hash"]
-        if row["status"] == "planned":
-            if changed is None or (planned[row["plan"]].seq > changed.seq and not is_over):
-                section = row["step"].partition(".")[0].zfill(2)
-                command = name_command(f"run {section}", incident)
-                plan["apply"] = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
-            elif planned[row["plan"]].seq < changed.seq:
-                plan["why"] = f"from before the last change: plan again. {row['why']}".strip()
-        yield plan
+        apply = ""
+        fits = changed is None or (planned[row["plan"]].seq > changed.seq and not is_over)
+        if row["status"] == "planned" and fits:
+            section = row["step"].partition(".")[0].zfill(2)
+            command = name_command(f"run {section}", incident)
+            apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
+        yield {**row, "apply": apply}
 
 
 def report(

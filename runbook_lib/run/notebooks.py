@@ -84,13 +84,11 @@ _STATUS_OF_CODE = {
 class NotebookRun(NotebookResult):
     """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
 
-    ``error`` is empty, and ``exit_code`` OK, when nothing stopped the run. ``after`` is the number
-    of the journal's last entry before the run. ``is_typo`` says that a person typed something
-    wrong, such as a parameter or a hash.
+    ``error`` is empty, and ``exit_code`` OK, when nothing stopped the run. ``is_typo`` says that a
+    person typed something wrong, such as a parameter or a hash.
     """
 
     section: str
-    after: int
     path: Path
     status: RunStatus
     exit_code: ExitCode
@@ -233,7 +231,6 @@ def run_notebook(
         if not may_write:
             raise KeyboardInterrupt
         path = incident.reserve_notebook(name)
-    after = incident.journal.view().last_seq
     started = time.monotonic()
     was_asked_to_end = False
     mark_run(path.name)
@@ -262,7 +259,6 @@ def run_notebook(
         status=status,
         error=error,
         duration_s=round(time.monotonic() - started, 3),
-        after=after,
         path=path,
         exit_code=code,
         conclusion=conclusion,

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from .. import investigation
 from ..approvals import Plan
-from ..frames import to_rows
 from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Json, Reading
 from ..policy import make_log_entry
@@ -25,9 +24,6 @@ from .progress import make_bars
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
 from .text import VERDICT_WORDS, clip, count_of, format_bytes, format_value, safe, visible
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 #: A card shows at most this many rows of a reading, objects of a plan, and events.
 _SHOWN_ROWS = 20
 _SHOWN_OBJECTS = 100
@@ -35,11 +31,6 @@ _SHOWN_EVENTS = 60
 _INCIDENT_COLUMNS = ("incident", "scenario", "opened_at", "closed_at", "verdict")
 # Fields of an action that its card shows outside the table of facts.
 _SHOWN_ABOVE = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
-_NEXT = {
-    ActionPhase.PLANNED: "To carry it out, approve it above and run this cell again.",
-    ActionPhase.APPLIED: "Next: check the effect. The check must say verified.",
-    ActionPhase.FAILED: "Next: read the reason. Do not plan again before you know what changed.",
-}
 
 
 def record_cells(shell: Any, incident: Incident, section: str) -> Callable[[], None]:
@@ -219,15 +210,6 @@ def _count_shown(number: int, limit: int, noun: str) -> str:
     return words if number <= limit else f"{limit} of {words}"
 
 
-def describe_frame(frame: DataFrame) -> Card:
-    """Return a frame's first rows as a table; its content is escaped."""
-    caption = _count_shown(len(frame), _SHOWN_ROWS, "row")
-    rows = to_rows(frame.head(_SHOWN_ROWS))
-    if not rows:
-        return Card(text=caption)
-    return Card(tables=(Table(caption, rows),))
-
-
 def _describe_conclusion(conclusion: Conclusion) -> Card:
     refuted = [f for f in conclusion.findings if f.status is CauseStatus.REFUTED]
     others = [f for f in conclusion.findings if f.status is not CauseStatus.REFUTED]
@@ -258,7 +240,7 @@ def _describe_action(entry: ActionEntry) -> Card:
         entry.step,
         f"{entry.action} on {entry.target}",
         entry.phase,
-        lines=(entry.reason, f"Way back: {way_back}", _NEXT.get(entry.phase, "")),
+        lines=(entry.reason, f"Way back: {way_back}"),
         tables=(tabulate_facts(facts, "What came of it", is_folded=True),),
     )
 
@@ -315,10 +297,6 @@ def _show(thing: Any) -> dict[str, str]:
     return describe(thing)._repr_mimebundle_()
 
 
-def _show_frame(frame: DataFrame) -> dict[str, str]:
-    return describe_frame(frame)._repr_mimebundle_()
-
-
 class Investigation(investigation.Investigation[S, C]):
     """One section at work on one incident; in IPython its values show themselves.
 
@@ -343,7 +321,6 @@ class Investigation(investigation.Investigation[S, C]):
         formatter = shell.display_formatter.mimebundle_formatter
         for kind in _CARDS:
             formatter.for_type(kind, _show)
-        formatter.for_type_by_name("pandas", "DataFrame", _show_frame)
         self.progress = make_bars()
         if getattr(shell, "keeps_notebook", False):
             return  # a headless run

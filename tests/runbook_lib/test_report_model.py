@@ -347,19 +347,6 @@ def test_a_word_on_some_leaves_a_failed_check_failed(
     assert model_of(tell.incident).actions[0].state == "failed"
 
 
-def test_in_a_long_night_a_change_in_its_middle_is_told(tmp_path: Path) -> None:
-    tell = tell_incident(tmp_path)
-    for number in range(60):
-        if number == 30:
-            tell.act(ActionPhase.APPLIED, result={"plan": "rel-30"})
-        tell.record("interrupted", {"section": "", "reason": "cut off"})
-
-    rows = list_events(model_of(tell.incident))
-
-    assert len(rows) < 30
-    assert [row.tone for row in rows].count("applied") == 1
-
-
 def make_event(minutes: int, kind: str, text: str, **fields: object) -> dict[str, object]:
     """Return an event of an alert that fires, so many minutes after the start."""
     at = format_time(START + timedelta(minutes=minutes))
@@ -641,18 +628,18 @@ def test_what_alerts_did_before_a_look_that_saw_no_trouble_is_another_story(tmp_
     assert list_events(model_of(tell.incident)) == []
 
 
-def test_a_plan_from_before_a_change_of_the_same_run_says_so(tmp_path: Path) -> None:
+def test_a_plan_from_before_a_change_of_the_same_run_is_not_offered(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     for step, plan in (("6.1", "rel-a"), ("6.2", "svc-1")):
         tell.act(ActionPhase.PLANNED, step=step, result={"plan": plan})
     before = list_plans(tell)
     tell.act(ActionPhase.APPLIED, step="6.2", result={"plan": "svc-1"})
     after = list_plans(tell)
-    assert before == {"rel-a": (False, True), "svc-1": (False, True)}
-    assert after == {"rel-a": (True, False), "svc-1": (False, False)}
+    assert before == {"rel-a": True, "svc-1": True}
+    assert after == {"rel-a": False, "svc-1": False}
 
 
-def list_plans(tell: Teller) -> dict[str, tuple[bool, bool]]:
-    """Return for each plan of a run whether its row says that it is old, and offers it."""
+def list_plans(tell: Teller) -> dict[str, bool]:
+    """Return for each plan of a run whether its row offers it."""
     rows = _list_plans(tell.incident, tell.incident.journal.view(), is_over=False)
-    return {row["plan"]: (bool(row["why"]), bool(row["apply"])) for row in rows}
+    return {row["plan"]: bool(row["apply"]) for row in rows}
