@@ -90,8 +90,6 @@ def _filter(_tag: str, attribute: str, value: str) -> str | None:
 
 #: What reading raises if the file is no notebook.
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
-#: Tags of cells that set parameters.
-_PARAMETERS = {"parameters", "injected-parameters", "check-parameters"}
 #: The forms of an output that a page can show, the best first.
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
@@ -186,16 +184,9 @@ def load_exporter() -> Any:
     )
 
 
-def _repeats_head(cell: Any) -> bool:
-    """Tell whether a cell sets parameters, which the page's head shows too, and had no error."""
-    kinds = [output.output_type for output in cell.get("outputs", [])]
-    return "error" not in kinds and not _PARAMETERS.isdisjoint(cell.metadata.get("tags", ()))
-
-
 def _keep_readable(notebook: Any) -> None:
-    """Drop cells that repeat the page's head; keep one form of each output that a page can show."""
+    """Keep one form of each output that a page can show."""
     notebook.metadata.pop("widgets", None)
-    notebook.cells = [cell for cell in notebook.cells if not _repeats_head(cell)]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:

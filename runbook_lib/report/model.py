@@ -6,14 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from chainlog import LogDamagedError, LogError, read_entries
 
 from ..errors import RecordError
-from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Start, Status
+from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status
 from ..policy import Policy
 from ..record.actions import ActionRecord, group_actions
 from ..record.incident import ENDED_WELL, Incident
@@ -68,7 +67,6 @@ class ReportRun(NamedTuple):
 
     entry: NotebookEntry
     title: str
-    parameters: dict[str, Json]
 
     @property
     def page(self) -> str:
@@ -79,17 +77,13 @@ class ReportRun(NamedTuple):
 
 @dataclass(slots=True)
 class ReportSection:
-    """One section of the runbook: its steps, its conclusions, its notebook's runs.
-
-    ``parameters`` are those of the newest run.
-    """
+    """One section of the runbook: its steps, its conclusions, its notebook's runs."""
 
     name: str
     title: str
     steps: list[ReportStep] = field(default_factory=list)
     conclusions: list[Conclusion] = field(default_factory=list)
     runs: list[ReportRun] = field(default_factory=list)
-    parameters: dict[str, Json] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
@@ -214,14 +208,10 @@ class ReportModel:
             self.section(conclusion.section).conclusions.append(conclusion)
         for action in self.actions:
             self._step(action.first.step, action.first.action).actions.append(action)
-        entries: list[Start | NotebookEntry] = [*self.journal.starts, *self.journal.runs]
-        for entry in sorted(entries, key=attrgetter("seq")):
-            section = self.section(entry.section)
-            if isinstance(entry, NotebookEntry):
-                title = f"{section.words}: {entry.status.replace('_', ' ')}"
-                section.runs.append(ReportRun(entry, title, section.parameters))
-            else:
-                section.parameters = entry.parameters
+        for run in self.journal.runs:
+            section = self.section(run.section)
+            title = f"{section.words}: {run.status.replace('_', ' ')}"
+            section.runs.append(ReportRun(run, title))
 
     def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
         """Return a step; if the model has none of this id yet, add an empty one to its section."""

@@ -210,12 +210,9 @@ def _list_entries(model: ReportModel) -> Iterator[EventRow]:
         if note.is_remark:
             yield EventRow(note.at, "note", f"{note.operator}: {note.text}")
     for run in model.journal.runs:
-        error = run.error.partition("\n")[0]
-        if run.is_typo:
-            text = "Something was mistyped; nothing was changed"
-            yield EventRow(run.at, "note", text, error)
-        elif run.status not in _NOT_FAILED:
-            yield EventRow(run.at, "failed", f"Notebook {run.notebook}: {run.status}", error)
+        if run.status not in _NOT_FAILED:
+            error = run.error.partition("\n")[0]
+            yield EventRow(run.at, run.status, f"Notebook {run.notebook}", error)
 
 
 def _list_alerts(model: ReportModel) -> Iterator[EventRow]:

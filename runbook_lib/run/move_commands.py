@@ -269,10 +269,7 @@ class MoveCommands:
     ) -> MoveRunDocument | MovePlanDocument:
         """Carry out a plan; if ``approve`` is empty, stop at the plan, exit 5."""
         inv, plan = self._open_plan(settings, plan_id, progress, **how)
-        if not approve:
-            return self.describe_plan(inv, plan, f"apply {plan.id}")
-        entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
-        return self._sum_up(inv, "apply", plan, entry)
+        return self._change("apply", inv, plan, approve, f"apply {plan.id}")
 
     def resume(
         self, settings: Settings, plan_id: str, *, approve: str, progress: Progress, **how: Any
@@ -304,10 +301,17 @@ class MoveCommands:
         """Take back a move; if ``approve`` is empty, stop at the plan, exit 5."""
         inv = self._open_on(settings, plan_id, progress, undo=plan_id, **how)
         plan = self.refuse_unless_move(inv.plan(self._gate.undo_step))
+        typed = f"undo {plan_id} --consumer-stands-still"
+        return self._change("undo", inv, plan, approve, typed)
+
+    def _change(
+        self, command: str, inv: Investigation[Any, Any], plan: Plan, approve: str, typed: str
+    ) -> MoveRunDocument | MovePlanDocument:
+        """Carry out an approved plan; without an approval, show it and what to type."""
         if not approve:
-            return self.describe_plan(inv, plan, f"undo {plan_id} --consumer-stands-still")
+            return self.describe_plan(inv, plan, typed)
         entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
-        return self._sum_up(inv, "undo", plan, entry)
+        return self._sum_up(inv, command, plan, entry)
 
     def settle(
         self,

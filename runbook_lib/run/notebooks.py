@@ -19,10 +19,8 @@ from ..approvals import load_plan
 from ..errors import (
     ActionInterruptedError,
     ExitCode,
-    PlanNotApprovedError,
     RunbookError,
     StoppedAtPlanError,
-    UsageError,
     exit_code_of_error,
 )
 from ..investigation import say_interrupted
@@ -59,10 +57,8 @@ get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True
 from runbook_lib.record.journal import mark_run
 mark_run({run!r})"""
-#: Errors in what a person typed. They change nothing, and are mere notes in the report's timeline.
-_TYPOS = (PlanNotApprovedError.__name__, UsageError.__name__)
 #: What the journal keeps of a run.
-_JOURNALLED = {"section", "notebook", "status", "error", "duration_s", "is_typo"}
+_JOURNALLED = {"section", "notebook", "status", "error", "duration_s"}
 
 
 class RunStatus(StrEnum):
@@ -84,8 +80,7 @@ _STATUS_OF_CODE = {
 class NotebookRun(NotebookResult):
     """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
 
-    ``error`` is empty, and ``exit_code`` OK, when nothing stopped the run. ``is_typo`` says that a
-    person typed something wrong, such as a parameter or a hash.
+    ``error`` is empty, and ``exit_code`` OK, when nothing stopped the run.
     """
 
     section: str
@@ -93,7 +88,6 @@ class NotebookRun(NotebookResult):
     status: RunStatus
     exit_code: ExitCode
     conclusion: Conclusion | None
-    is_typo: bool = False
 
 
 class Failure(NamedTuple):
@@ -262,7 +256,6 @@ def run_notebook(
         path=path,
         exit_code=code,
         conclusion=conclusion,
-        is_typo=failure is not None and failure.error in _TYPOS,
     )
     with incident.keep_open() as may_write:
         if may_write:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -16,8 +17,6 @@ from .. import investigation
 from ..approvals import Plan
 from ..investigation import C, S
 from ..model import ActionEntry, ActionPhase, CauseStatus, Conclusion, Json, Reading
-from ..policy import make_log_entry
-from ..record.actions import group_actions
 from ..record.history import list_history
 from ..record.incident import Incident, write_json
 from .progress import make_bars
@@ -150,30 +149,22 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
     table = tabulate_plans(inv.journal)
     ids = {plan.id for plan in made}
     rows = [row for row in table.rows if row["plan"] in ids]
-    actions = [action for action in group_actions(inv.journal.actions) if action.plan in ids]
-    planned = [a for a in actions if a.state == ActionPhase.PLANNED and not a.is_empty]
-    done = [action for action in actions if action.applied is not None]
-    unproven = [action for action in done if not (action.is_verified or action.is_settled)]
-    text = f"{count_of(len(planned), 'plan')} to approve, {len(done)} carried out."
-    if unproven:
-        text += f" {len(unproven)} not proven."
-    if not (done or any(action.is_cut_off for action in actions)):
-        text += " Nothing was changed."
-    return Card(text=text, tables=(table._replace(rows=rows),))
+    counts = Counter(row["status"] for row in rows)
+    text = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return Card("Plans:", text, tables=(table._replace(rows=rows),))
 
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     """Return a card of this incident, the newest ones, and where to go next."""
     rows = list_history(inv.incident.folder.parent, inv.policy)
     newest = [row.model_dump() for row in rows[:5]]
-    log = make_log_entry(inv.policy, inv.journal, now=inv.now())
     section, reason = inv.policy.choose_next(inv.journal, now=inv.now())
-    link = (f"{section}.ipynb", f"Go to {section}") if section else None
-    tables = (
-        tabulate_facts(log, "This incident"),
-        Table("The newest incidents and drills", newest, _INCIDENT_COLUMNS),
+    return Card(
+        f"{inv.incident.id}:",
+        reason,
+        link=(f"{section}.ipynb", f"Go to {section}") if section else None,
+        tables=(Table("The newest incidents and drills", newest, _INCIDENT_COLUMNS),),
     )
-    return Card(reason, link=link, tables=tables)
 
 
 def file_link(path: Path) -> Card:
