@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 #: How long a process that is told to end may take before it is killed.
 _GRACE_S = 15
-#: How long after a look the next process is prepared. Preparing takes a core for some seconds, and
-#: deliveries go first.
-_PREPARE_AFTER_S = 5.0
 _MOST_ERROR_CHARS = 2_000
 
 
@@ -50,42 +47,19 @@ class Look(NamedTuple):
     error: str
 
 
-class _Prepared(NamedTuple):
-    """A process that is prepared, and the file whose lock it will hold while it works."""
-
-    process: subprocess.Popen[str]
-    lock: IO[str]
-
-
 class Looker:
     """Runs the runbook's own commands that change no system, one at a time.
 
     Each command runs in a child process, which does not get the key ``MINIO_CHANGE_USER``. The
     child inherits the lock: if the child outlives this process, no second command begins beside
-    it. One child may be prepared before the next investigation: its imports are done and its
-    kernel runs, which saves a third of an investigation's time.
+    it.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
         self._settings = settings
         self._redactor = Redactor(settings.secrets)
         self._children: set[subprocess.Popen[str]] = set()
-        self._prepared: _Prepared | None = None
-        self._prepared_guard = threading.Lock()
         self._is_stopped = threading.Event()
-
-    def prepare_next(self) -> None:
-        """Start the process for the next investigation, unless one waits already.
-
-        Does nothing when ``SERVE_LOOK_READY`` is off, or after ``stop``.
-        """
-        with self._prepared_guard:
-            if self._is_stopped.is_set() or not self._settings.serve_look_ready:
-                return
-            if self._prepared is None:
-                lock = self._open_lock()
-                process = self._start("runbook_lib.prepared", [], lock)
-                self._prepared = _Prepared(process, lock)
 
     def investigate(
         self,
@@ -114,16 +88,11 @@ class Looker:
         with _write_alerts(alerts) as path:
             if alerts:
                 command += ["--alerts", str(path)]
-            try:
-                if ticket:
-                    code, document = self._run_command([*command, "--ticket", ticket])
-                    if code != ExitCode.USAGE:
-                        return _read_look(document, code)
-                code, document = self._run_command(command)
-            finally:
-                timer = threading.Timer(_PREPARE_AFTER_S, self.prepare_next)
-                timer.daemon = True
-                timer.start()
+            if ticket:
+                code, document = self._run_command([*command, "--ticket", ticket])
+                if code != ExitCode.USAGE:
+                    return _read_look(document, code)
+            code, document = self._run_command(command)
         return _read_look(document, code)
 
     def add_alerts(self, incident: str, alerts: Sequence[KnownAlert]) -> str:
@@ -149,19 +118,10 @@ class Looker:
         Waits until no other command runs. Never returns after ``stop``: the job that asked then
         gets no result, and so is repeated after the service's next start.
         """
-        words = [*command, "--json"]
-        prepared = self._take_prepared() if words[0] == "investigate" else None
-        lock = prepared.lock if prepared else self._open_lock()
-        with lock:
+        with (self._settings.serve_home / "look.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if prepared:
-                # A prepared process reads the command's words from its stdin.
-                process = prepared.process
-                line = f"{json.dumps(words)}\n"
-            else:
-                process = self._start("runbook_lib", words, lock)
-                line = ""
-            output, errors = self._wait(process, line)
+            process = self._start([*command, "--json"], lock)
+            output, errors = self._wait(process)
         if self._is_stopped.is_set():
             threading.Event().wait()  # for ever: nobody sets this event
         try:
@@ -174,20 +134,8 @@ class Looker:
             document = {"error": "the command printed no document"}
         return process.returncode, document
 
-    def _take_prepared(self) -> _Prepared | None:
-        """Return the prepared process, and forget it; None when there is none or it has ended."""
-        with self._prepared_guard:
-            prepared = self._prepared
-            self._prepared = None
-        # poll returns None while the process runs.
-        if prepared is None or prepared.process.poll() is None:
-            return prepared
-        self._children.discard(prepared.process)
-        prepared.lock.close()
-        return None
-
-    def _start(self, module: str, words: Sequence[str], lock: IO[str]) -> subprocess.Popen[str]:
-        """Start a module with arguments, in a group of processes that inherits the lock's file."""
+    def _start(self, words: Sequence[str], lock: IO[str]) -> subprocess.Popen[str]:
+        """Start a command of the runbook, in a group of processes that inherits the lock's file."""
         name = get_runbook_name()
         runbook = ["--runbook", name] if name else []
         keyless = {
@@ -197,8 +145,8 @@ class Looker:
             "RUNBOOK_OPERATOR": "runbook serve",  # no person looks
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *runbook, *words],
-            stdin=subprocess.PIPE,
+            [sys.executable, "-m", "runbook_lib", *runbook, *words],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -211,14 +159,14 @@ class Looker:
         self._children.add(process)
         return process
 
-    def _wait(self, process: subprocess.Popen[str], line: str) -> tuple[str, str]:
-        """Send a line to a process's stdin; return its stdout and stderr when it has ended.
+    def _wait(self, process: subprocess.Popen[str]) -> tuple[str, str]:
+        """Return a process's stdout and stderr when it has ended.
 
         After ``SERVE_LOOK_TIMEOUT_S`` the process is ended, and stderr is our own message.
         """
         timeout_s = self._settings.serve_look_timeout_s
         try:
-            return process.communicate(line, timeout=timeout_s)
+            return process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             _signal(process, signal.SIGTERM)
         finally:
@@ -229,10 +177,6 @@ class Looker:
             _signal(process, signal.SIGKILL)
             process.communicate()
         return "", f"the command took longer than {timeout_s:g} s (SERVE_LOOK_TIMEOUT_S)"
-
-    def _open_lock(self) -> IO[str]:
-        """Open the file that a command locks; the lock ends when nobody has the file open."""
-        return (self._settings.serve_home / "look.lock").open("w")
 
 
 def _signal(child: subprocess.Popen[str], number: signal.Signals) -> None:

@@ -56,8 +56,6 @@ def serve(settings: ServeSettings) -> None:
     """
     airflow = connect_airflow(settings)
     with _run_jobs(settings, "serve", airflow=airflow) as jobs:
-        if airflow is None:
-            jobs.looker.prepare_next()
         app = build_app(
             settings,
             book=jobs.book,
@@ -87,7 +85,6 @@ def answer(settings: ServeSettings, path: Path) -> AnswerDocument:
         process works in the same Postgres.
     """
     alerts = _read_file(path)
-    settings = settings.model_copy(update={"serve_look_ready": False})
     if not settings.serve_database_url:
         own_url = f"sqlite:///{settings.serve_home / 'answer.sqlite3'}"
         settings = settings.model_copy(update={"serve_database_url": own_url})

@@ -145,20 +145,20 @@ class Bench:
         used_s = read_cpu_s(process) - cpu_s
         return Cost(parts, told_at - fired_at, all_s, used_s, loop_s)
 
-    def wait_until_ready(self) -> None:
-        """Wait until a process has imported all, has its kernel, and rests: the next look's."""
+    def wait_until_at_rest(self) -> None:
+        """Wait until the service and its children use no processor."""
 
-        def is_ready() -> bool:
+        def is_at_rest() -> bool:
             family = self.find_process().children(recursive=True)
             cpu_s = sum(map(read_cpu_s, family))
             time.sleep(1)
-            return len(family) > 1 and sum(map(read_cpu_s, family)) - cpu_s < _AT_REST_S
+            return sum(map(read_cpu_s, family)) - cpu_s < _AT_REST_S
 
-        wait_closely(is_ready, "a process waits for the next look")
+        wait_closely(is_at_rest, "the service rests")
 
     def measure_idle(self) -> Idle:
         """Return what the service takes while nothing happens."""
-        self.wait_until_ready()
+        self.wait_until_at_rest()
         process = self.find_process()
         family = [process, *process.children(recursive=True)]
         start_s = time.perf_counter()
@@ -319,7 +319,7 @@ def run_rounds(bench: Bench, rounds: int) -> tuple[dict[str, list[Cost]], list[f
         bench.restart()
         for look, kind in enumerate(costs, 1):
             if kind == "warm":
-                bench.wait_until_ready()
+                bench.wait_until_at_rest()
             cost = bench.measure(10 * number + look, look)
             costs[kind].append(cost)
             load = os.getloadavg()[0]

@@ -1,17 +1,22 @@
-"""The ``runbook`` command: parses arguments, calls the package ``run``, prints, and exits."""
+"""The ``runbook`` command: parses arguments, calls the package ``run``, prints, and exits.
+
+A command is declared by a function without a body. What it does is a function of the same name, in
+``run.commands`` for the commands that every runbook has.
+"""
 
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial, wraps
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -25,38 +30,12 @@ from .runbook import Runbook, find_plugins, find_runbook, name_runbook, use_runb
 if TYPE_CHECKING:
     from .model import Progress
     from .run.documents import Document
-    from .section import Sections
-    from .settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-
-
-def _check_incident(text: str) -> str:
-    """Return ``--incident``; refuse a malformed id before anything is loaded."""
-    if text in ("", "new") or re.fullmatch(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}", text):
-        return text
-    example = "inc-20261124T031400Z-7f3a"
-    advice = "`runbook incidents` lists the ids"
-    raise UsageError(f"--incident {text}: an incident's id looks like {example}; {advice}")
-
-
-def _check_ticket(text: str) -> str:
-    """Return ``--ticket``; refuse a malformed id before anything is loaded."""
-    if re.fullmatch("[A-Za-z0-9-]{0,64}", text):
-        return text
-    problem = "a ticket's id has letters, digits and hyphens, 64 at most"
-    raise UsageError(f"--ticket {shlex.quote(text)}: {problem}")
-
-
-IncidentId = Annotated[
-    str,
-    typer.Option("--incident", callback=_check_incident, help="id, or new; default: the open one"),
+IncidentId = Annotated[str, typer.Option("--incident", help="id, or new; default: the open one")]
+IncidentOrPath = Annotated[
+    str, typer.Argument(metavar="incident", help="id; with --check also its folder, or its zip")
 ]
-After = Annotated[
-    str,
-    typer.Option("--after", hidden=True, help="the incident that ended when another episode began"),
-]
-Incident = Annotated[str, typer.Argument(metavar="incident")]
 Alerts = Annotated[
     Path | None,
     typer.Option("--alerts", hidden=True, help="JSON file of alerts to show in the report"),
@@ -72,31 +51,21 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     as_json : print one JSON document, and no progress
     """
     from rich.console import Console
-    from rich.progress import Progress as ProgressBar
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
     from .run.documents import print_document
     from .show.progress import make_meter
 
     console = Console(stderr=True, quiet=as_json)
-    bar = ProgressBar(
-        SpinnerColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("starting", total=None)
+    with console.status("starting") as status:
 
-        def say(text: str) -> None:
-            bar.update(task, description=text)
-            if not console.is_terminal:  # the bar is disabled
-                seconds = bar.tasks[0].elapsed or 0
-                console.print(f"… {text} ({seconds:.0f} s)", markup=False, highlight=False)
+        def show(_words: str, _done: int, _total: int, text: str) -> None:
+            if console.is_terminal:
+                status.update(Text(text))
+            else:
+                console.print(Text(f"… {text}"))
 
-        document = work(make_meter(say))
+        document = work(make_meter(show))
     # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
     with Interrupts():
         if as_json:
@@ -106,14 +75,39 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     raise typer.Exit(int(document.exit_code))
 
 
-def _load_settings() -> Settings:
-    return find_runbook().load_settings()
+def declare(
+    app: typer.Typer, carry_out: Callable[..., Document], **settings: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of a function that has only options, a docstring and no body.
+
+    Parameters
+    ----------
+    carry_out : does the work: it is given the function's name, the options and ``progress``
+    settings : of typer
+    """
+
+    def register(declaration: Callable[..., None]) -> Callable[..., None]:
+        @wraps(declaration)
+        def command(*, as_json: bool, **options: Any) -> None:
+            work = partial(carry_out, declaration.__name__, **options)
+            present(lambda progress: work(progress=progress), as_json=as_json)
+
+        app.command(**settings)(command)
+        return declaration
+
+    return register
 
 
-def _load_sections() -> Sections:
-    """Import the sections. An import may swallow an interrupt, so interrupts are held meanwhile."""
+def _carry_out(name: str, *, progress: Progress, **options: Any) -> Document:
+    """Do what a common command asks for: call the function of its name in ``run.commands``."""
     with hold_interrupts():
-        return find_runbook().load_sections()
+        commands = import_module(f"{__package__}.run.commands")
+        runbook = find_runbook()
+        sections = runbook.load_sections()
+    work: Callable[..., Document] = getattr(commands, name)
+    if name in ("investigate", "run"):
+        options["progress"] = progress
+    return work(runbook.load_settings(), sections, **options)
 
 
 def parse_minutes(text: str) -> float:
@@ -132,127 +126,82 @@ def parse_minutes(text: str) -> float:
         raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None
 
 
-# The commands that every runbook has. A command imports what it needs when it runs, so that
-# `--help` stays fast. Interrupts are held during the import, because an import may swallow an
-# interrupt.
+# The commands that every runbook has.
 app = typer.Typer()
 
 
-@app.command()
+@declare(app, _carry_out)
 def investigate(
-    ticket_id: Annotated[
-        str,
-        typer.Option("--ticket", callback=_check_ticket, help="ticket of an affected customer"),
-    ] = "",
+    ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected customer")] = "",
     incident_id: IncidentId = "",
     window_minutes: Annotated[float, typer.Option(help="how far back to look")] = 60,
-    alerts: Alerts = None,
-    after: After = "",
+    alerts_file: Alerts = None,
+    after: Annotated[
+        str, typer.Option(hidden=True, help="the incident that ended when another episode began")
+    ] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
     """Carry out the sections that only look, then write the report. Changes no system."""
-    with hold_interrupts():
-        from .run.commands import investigate as work
-
-    present(
-        lambda progress: work(
-            _load_settings(),
-            _load_sections(),
-            ticket_id=ticket_id,
-            incident_id=incident_id,
-            window_minutes=window_minutes,
-            alerts_file=alerts,
-            after=after,
-            progress=progress,
-        ),
-        as_json=as_json,
-    )
 
 
-@app.command()
+@declare(app, _carry_out)
 def run(
-    sections: Annotated[list[str], typer.Argument(help="such as 06, or remediation")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="sections", help="such as 06, or remediation")
+    ],
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", help="name=value; repeatable")
     ] = None,
-    incident: IncidentId = "",
+    incident_id: IncidentId = "",
     *,
     as_json: AsJson = False,
 ) -> None:
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
-    parameters = _read_parameters(parameter or [])
-    if incident:
-        parameters["incident_id"] = incident
-    with hold_interrupts():
-        from .run.commands import run_chosen
-
-    present(
-        lambda progress: run_chosen(
-            _load_settings(),
-            _load_sections(),
-            sections,
-            parameters=parameters,
-            progress=progress,
-        ),
-        as_json=as_json,
-    )
 
 
-def _read_parameters(items: Sequence[str]) -> dict[str, str]:
-    """Return the parameters that ``-p name=value`` gives."""
-    parameters: dict[str, str] = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"-p wants name=value, not {item!r}")
-        parameters[name] = value
-    return parameters
-
-
-@app.command()
-def report(incident_id: Incident, alerts: Alerts = None, *, as_json: AsJson = False) -> None:
-    """Build the report again from the incident's journal."""
-    with hold_interrupts():
-        from .run.commands import rebuild_report
-
-    present(
-        lambda _: rebuild_report(
-            _load_settings(), _load_sections(), incident_id, alerts_file=alerts
-        ),
-        as_json=as_json,
-    )
-
-
-@app.command()
-def incidents(
+@declare(app, _carry_out)
+def report(
+    incident: IncidentOrPath = "",
     *,
-    every: Annotated[
-        bool, typer.Option("--all", help="drills, too, with times and trends")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="name what was altered")] = False,
+    alerts_file: Alerts = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the incidents, the open ones first. --all writes gauges for Prometheus."""
-    with hold_interrupts():
-        from .run.commands import list_incidents, write_history
-
-    work: Callable[[Settings], Document] = write_history if every else list_incidents
-    present(lambda _: work(_load_settings()), as_json=as_json)
+    """Build the report again from the journal; --check compares journal and files instead."""
 
 
-@app.command()
-def close(incident_id: Incident, *, as_json: AsJson = False) -> None:
-    """Close an incident, and write its report a last time."""
-    with hold_interrupts():
-        from .run.commands import close_incident
-
-    present(
-        lambda _: close_incident(_load_settings(), _load_sections(), incident_id),
-        as_json=as_json,
-    )
+@declare(app, _carry_out, hidden=True)
+def verify_report(incident: IncidentOrPath = "", *, as_json: AsJson = False) -> None:
+    """Check the journal's chain and the manifest; name what was altered."""
 
 
-@app.command()
+@declare(app, _carry_out)
+def incidents(
+    *,
+    every: Annotated[bool, typer.Option("--all", help="drills, too, and their trends")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the incidents, the open ones first; --all also writes gauges for Prometheus."""
+
+
+@declare(app, _carry_out, hidden=True)
+def history(*, as_json: AsJson = False) -> None:
+    """Show all incidents and drills, as `incidents --all` does."""
+
+
+@declare(app, _carry_out)
+def close(
+    incident_id: Annotated[
+        str, typer.Argument(metavar="incident", help="default: the open one")
+    ] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Close an incident: what it is judged by is read, and its report is written a last time."""
+
+
+@declare(app, _carry_out)
 def note(
     text: Annotated[str, typer.Argument(help="the remark, or what is to be done")],
     *,
@@ -263,45 +212,10 @@ def note(
         Literal["well", "badly", "luck"] | None,
         typer.Option(help="makes the note a lesson: how it went"),
     ] = None,
-    incident: IncidentId = "",
+    incident_id: IncidentId = "",
     as_json: AsJson = False,
 ) -> None:
     """Write a remark, a lesson or a follow-up to an incident, marked as late after the close."""
-    with hold_interrupts():
-        from .model import Lesson, Note
-        from .record.notes import parse_due
-        from .run.notes import add_note
-
-    lesson = Lesson(went) if went else None
-    remark = Note(text=text, lesson=lesson, owner=owner, due=parse_due(due), ticket=ticket)
-    present(
-        lambda _: add_note(_load_settings(), _load_sections(), remark, incident_id=incident),
-        as_json=as_json,
-    )
-
-
-@app.command(hidden=True)
-def history(*, as_json: AsJson = False) -> None:
-    """Do what ``incidents --all`` does."""
-    with hold_interrupts():
-        from .run.commands import write_history
-
-    present(lambda _: write_history(_load_settings()), as_json=as_json)
-
-
-@app.command()
-def verify_report(
-    incident_or_path: Annotated[
-        str, typer.Argument(metavar="incident", help="incident id, its folder, or a report's zip")
-    ],
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Check the journal's chain and the manifest; name what was altered."""
-    with hold_interrupts():
-        from .run.commands import check_report
-
-    present(lambda _: check_report(_load_settings(), incident_or_path), as_json=as_json)
 
 
 def _accept_runbook(
@@ -342,32 +256,24 @@ def build_app(runbook: Runbook) -> typer.Typer:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command with these arguments; return its exit code, also after a known error."""
-    known_errors: tuple[type[BaseException], ...] = (
-        RunbookError,
-        LogError,
-        KeyboardInterrupt,
-        OSError,
-    )
+    known_errors: tuple[type[BaseException], ...]
+    known_errors = (RunbookError, LogError, KeyboardInterrupt, OSError)
     try:
         with hold_interrupts():
             runbook = use_runbook(read_runbook_name(arguments))
         known_errors += tuple(runbook.errors)  # for the ``except`` below
         code = int(build_app(runbook)(arguments, standalone_mode=False) or 0)
     except TyperException as error:
-        _show_usage_error(error)
+        if hasattr(error, "show"):
+            error.show()
+        else:
+            sys.stderr.write(f"runbook: {error}\n")
         return int(ExitCode.USAGE)
     except known_errors as error:
         return say_failure(error, arguments)
     if code == ExitCode.INTERRUPTED:  # typer turns Ctrl-C into this code and says nothing
         return say_failure(KeyboardInterrupt(), arguments)
     return code
-
-
-def _show_usage_error(error: TyperException) -> None:
-    if hasattr(error, "show"):
-        error.show()
-    else:
-        sys.stderr.write(f"runbook: {error}\n")
 
 
 def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
@@ -387,7 +293,8 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
         _ignore_interrupts()
     text = str(error)
     if isinstance(error, LogDamagedError):
-        text = f"{text}. {_say_repair(error)}"
+        incident_id = Path(error.path).parents[1].name  # <incident>/ledger/<plan>.jsonl
+        text = f"{text}. To see what was altered: runbook report {incident_id} --check"
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
     with suppress(UsageError):
@@ -402,13 +309,6 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     if code is ExitCode.INTERRUPTED:
         _exit_despite_threads(code)
     return int(code)
-
-
-def _say_repair(error: LogDamagedError) -> str:
-    """Say what to do about a damaged log of a plan."""
-    incident_id = Path(error.path).parents[1].name  # <incident>/ledger/<plan>.jsonl
-    repair = f"Put the file back from {incident_id}.zip or a backup."
-    return f"{repair} To see what else was altered: runbook verify-report {incident_id}"
 
 
 def _ignore_interrupts() -> None:
@@ -436,19 +336,6 @@ def main() -> None:
     interrupt could only break the end of this process, and print a traceback.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    exit_code = run_command(_list_arguments())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    exit_code = run_command(sys.argv[1:])
+    _ignore_interrupts()
     sys.exit(exit_code)
-
-
-def _list_arguments() -> list[str]:
-    """Return this process's arguments.
-
-    A shell that completes a line passes that line in a variable. Then return the words of that
-    line after the command.
-    """
-    if "_RUNBOOK_COMPLETE" not in os.environ:
-        return sys.argv[1:]
-    line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
-    return line.split()[1:]

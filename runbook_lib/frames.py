@@ -6,9 +6,7 @@ pandas is imported when a frame is made, so that commands that make none start f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from types import UnionType
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .model import Json, Outcome
@@ -23,13 +21,7 @@ NUMBER: Final = "Float64"
 TEXT: Final = "string"
 FLAG: Final = "boolean"
 _ANY: Final = "object"
-#: The dtype of a column whose values all have one type: the first type that fits counts.
-_DTYPES: tuple[tuple[type | UnionType, Dtype], ...] = (
-    (int, WHOLE),
-    (int | float, NUMBER),
-    (str, TEXT),
-)
-
+_DTYPES: dict[type, Dtype] = {bool: FLAG, int: WHOLE, float: NUMBER}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
@@ -65,32 +57,16 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
     """
     import pandas as pd
 
-    rows: Sequence[Mapping[str, Json]] = ()
     dtypes = dict(columns or {})
-    names = list(dtypes)
-    if reading is not None:
-        rows = reading.rows
-        names.extend(reading.columns)
+    rows = reading.rows if reading else ()
+    names = dict.fromkeys([*dtypes, *(reading.columns if reading else ())])
     for row in rows:
-        names.extend(row)
-    index = pd.RangeIndex(len(rows))
-    frame = pd.DataFrame(index=index)
-    for name in dict.fromkeys(names):
+        names.update(dict.fromkeys(row))
+    frame = pd.DataFrame(index=pd.RangeIndex(len(rows)))
+    for name in names:
         values = [row.get(name) for row in rows]
-        dtype = dtypes.get(name)
-        if dtype is None:
-            dtype = find_dtype(values)
-        frame[name] = _to_series(values, dtype)
+        frame[name] = _to_series(values, dtypes.get(name) or find_dtype(values))
     return frame
-
-
-def to_rows(frame: pd.DataFrame) -> list[dict[str, Json]]:
-    """Return the rows of a frame as a table shows them; a missing value is None."""
-    # Only an object column can hold None.
-    values = frame.astype("object").where(frame.notna(), None)
-    names = [str(name) for name in frame.columns]
-    rows = values.itertuples(index=False)
-    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def find_dtype(values: Iterable[Json]) -> Dtype:
@@ -98,25 +74,13 @@ def find_dtype(values: Iterable[Json]) -> Dtype:
     known = [value for value in values if value is not None]
     if not known:
         return TEXT
-    # Python counts a bool as an int.
-    if any(isinstance(value, bool) for value in known):
-        return FLAG if _are_all(known, bool) else _ANY
-    if all(_is_time(value) for value in known):
-        return TIME
-    for kind, dtype in _DTYPES:
-        if _are_all(known, kind):
-            return dtype
-    return _ANY
-
-
-def _are_all(values: Iterable[Json], kind: type | UnionType) -> bool:
-    return all(isinstance(value, kind) for value in values)
-
-
-def _is_time(value: Json) -> bool:
-    if isinstance(value, str):
-        return _TIME.fullmatch(value) is not None
-    return isinstance(value, datetime)
+    kinds = {str if isinstance(value, str) else type(value) for value in known}
+    if kinds == {str}:
+        is_time = all(_TIME.fullmatch(value) for value in known)
+        return TIME if is_time else TEXT
+    if kinds == {float, int}:
+        return NUMBER
+    return _DTYPES.get(kinds.pop(), _ANY) if len(kinds) == 1 else _ANY
 
 
 def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
@@ -126,14 +90,13 @@ def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
     column = pd.Series(values, dtype=_ANY)
     if dtype == TIME:
         times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
+        # A time that nanoseconds can't count, such as in the year 9999, is none.
         earliest = pd.Timestamp.min.tz_localize("UTC")
         latest = pd.Timestamp.max.tz_localize("UTC")
-        fits_dtype = times.between(earliest, latest)
-        return times.where(fits_dtype).astype(TIME)
+        return times.where(times.between(earliest, latest)).astype(TIME)
     if dtype in (WHOLE, NUMBER):
         numbers = pd.to_numeric(column, errors="coerce")
         if dtype == WHOLE:
-            is_whole = numbers % 1 == 0
-            numbers = numbers.where(is_whole)
+            numbers = numbers.where(numbers % 1 == 0)
         return numbers.astype(dtype)
     return column.astype(dtype)

@@ -98,26 +98,17 @@ def check_ticket_id(text: str) -> str:
     return text
 
 
-def _null_to_object(value: Json) -> Json:
-    """Return an empty object for null. The field's type then refuses what is no object."""
-    if value is None:
-        return {}
-    return value
-
-
-def _null_to_text(value: Json) -> Json:
-    """Return an empty text for null. The field's type then refuses what is no text."""
-    if value is None:
-        return ""
-    return value
+def _fill(empty: Json) -> BeforeValidator:
+    """Put an empty value in the place of null; the field's type refuses what else is wrong."""
+    return BeforeValidator(lambda value: empty if value is None else value)
 
 
 # Types of a shape's fields. ``When`` is None for never; ``Duration`` is in seconds.
 At = Annotated[datetime, BeforeValidator(parse_time)]
 When = Annotated[datetime | None, BeforeValidator(parse_when)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-Labels = Annotated[dict[str, str], BeforeValidator(_null_to_object)]
-Text = Annotated[str, BeforeValidator(_null_to_text)]
+Labels = Annotated[dict[str, str], _fill({})]
+Text = Annotated[str, _fill("")]
 
 
 T = TypeVar("T")
@@ -226,8 +217,7 @@ class HttpClient:
         BadAnswerError
             When the answer is not JSON, or has another shape.
         """
-        request = Request("GET", f"{self.url}{path}", params=params)
-        answer = self._ask_json(request)
+        answer = self._ask_json(self._request("GET", path, params=params))
         return self.read_as(path, answer, shape, part)
 
     def identify(
@@ -250,7 +240,7 @@ class HttpClient:
         WrongSystemError
             When another system answers at this address.
         """
-        request = Request("GET", f"{self.url}{path}", params=params)
+        request = self._request("GET", path, params=params)
         answer = self._send(request)
         # The right system may answer with these statuses, too: they do not mean a wrong system.
         if answer.status in (401, 403) or answer.status >= 500:
@@ -267,20 +257,15 @@ class HttpClient:
 
     def post(self, path: str, shape: type[T], body: Json = None) -> T:
         """Post JSON (nothing when ``body`` is None); return the answer in a shape."""
-        request = Request("POST", f"{self.url}{path}", json=body)
-        answer = self._ask_json(request)
-        return self.read_as(path, answer, shape)
+        return self.read_as(path, self._ask_json(self._request("POST", path, json=body)), shape)
 
     def patch(self, path: str, shape: type[T], body: Json) -> T:
         """Patch with JSON; return the answer in a shape."""
-        request = Request("PATCH", f"{self.url}{path}", json=body)
-        answer = self._ask_json(request)
-        return self.read_as(path, answer, shape)
+        return self.read_as(path, self._ask_json(self._request("PATCH", path, json=body)), shape)
 
     def get_text(self, path: str) -> str:
         """Return an answer's text; bytes that are not UTF-8 are replaced."""
-        request = Request("GET", f"{self.url}{path}")
-        answer = self._ask(request)
+        answer = self._ask(self._request("GET", path))
         return answer.body.decode("utf-8", "replace")
 
     def check_reachable(self) -> str:
@@ -289,8 +274,7 @@ class HttpClient:
         A subclass overrides this if its system can be recognised by an answer that no other system
         gives. The override raises ``WrongSystemError`` when another system answers.
         """
-        text = self.read_health()
-        return text[:60]
+        return self.read_health()[:60]
 
     def read_health(self) -> str:
         """Return the text of the health endpoint; raises a ``ClientError`` unless it is 2xx."""
@@ -304,11 +288,9 @@ class HttpClient:
         BadAnswerError
             When the answer has no readable ``Date``.
         """
-        request = Request("GET", f"{self.url}{self.HEALTH}")
-        answer = self._send(request)
+        answer = self._send(self._request("GET", self.HEALTH))
         with self.parsing(self.HEALTH):
-            date = answer.headers["Date"]
-            return to_utc(parsedate_to_datetime(date))
+            return to_utc(parsedate_to_datetime(answer.headers["Date"]))
 
     def read_metrics(self) -> list[Sample]:
         """Return the samples of the system's own ``/metrics`` page."""
@@ -327,8 +309,7 @@ class HttpClient:
             if part:
                 for name in part.split("."):
                     answer = answer[name]
-            adapter = _make_adapter(shape)
-            shaped: T = adapter.validate_python(answer)
+            shaped: T = _make_adapter(shape).validate_python(answer)
             return shaped
 
     @contextmanager
@@ -346,26 +327,26 @@ class HttpClient:
         """Return the error for an answer that cannot be used; ``text`` follows the address."""
         return self._make_error(errors.BadAnswerError, f"{self.url}{path} {text}")
 
+    def _request(self, method: str, path: str, **content: Any) -> Request:
+        return Request(method, f"{self.url}{path}", **content)
+
     def _ask_json(self, request: Request) -> Json:
         """Return a 2xx answer's JSON; None for an empty answer to anything but GET."""
         answer = self._ask(request)
-        is_empty = not answer.body.strip()
-        if is_empty and request.method != "GET":
+        if request.method != "GET" and not answer.body.strip():
             return None
         return self._parse(request, answer)
 
     def _parse(self, request: Request, answer: _Answer) -> Json:
         """Return an answer's JSON; raise BadAnswerError when it has none."""
         content_type = answer.headers.get("Content-Type", "no content type")
-        if "json" not in content_type.lower():
-            excerpt = self._excerpt(answer.body)
-            text = f"answered {_short(content_type)}, not JSON: {excerpt}"
-            raise self._make_error(errors.BadAnswerError, f"{request.url} {text}")
         try:
+            if "json" not in content_type.lower():
+                raise ValueError(content_type)
             return parse_json(answer.body)
         except ValueError as error:
             excerpt = self._excerpt(answer.body)
-            text = f"answered JSON that cannot be read: {excerpt}"
+            text = f"answered {_short(content_type)} that is no JSON: {excerpt}"
             raise self._make_error(errors.BadAnswerError, f"{request.url} {text}") from error
 
     def _ask(self, request: Request) -> _Answer:
@@ -519,9 +500,7 @@ def _describe_misfit(error: Exception) -> str:
 
 def _short(text: str) -> str:
     """Return the first 200 characters, and an ellipsis when there are more."""
-    if len(text) <= 200:
-        return text
-    return f"{text[:200]}…"
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _say_why(error: Exception) -> str:

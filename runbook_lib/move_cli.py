@@ -5,19 +5,20 @@ A runbook adds them to its own with ``make_move_commands``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from .cli import AsJson, IncidentId, present
-from .errors import UsageError
+from .cli import AsJson, IncidentId, declare
 from .run.interrupts import hold_interrupts
 from .runbook import find_runbook
 
 if TYPE_CHECKING:
+    from .run.documents import Document
     from .run.move_commands import MoveCommands
 
 _STILL = "--consumer-stands-still"
@@ -31,7 +32,6 @@ StandsStill = Annotated[
         help="confirm that nothing consumes from the destination while this runs, or since a time",
     ),
 ]
-Strict = Annotated[bool, typer.Option(help="refuse when any planned object changed")]
 Part = Annotated[int, typer.Option(min=0, max=256, help="only this part of the plan; 0: all")]
 Parts = Annotated[
     int, typer.Option(min=0, max=256, help="cut the plan into N parts for several machines")
@@ -61,184 +61,96 @@ def make_move_commands(
     """
     app = typer.Typer()
 
-    def work(name: str, *words: Any, as_json: bool, **options: Any) -> None:
-        """Do what a command asks for."""
+    def carry_out(name: str, **options: Any) -> Document:
+        """Do what a command asks for: call the method of its name."""
         with hold_interrupts():
-            commands = load_commands()
+            method: Callable[..., Document] = getattr(load_commands(), name)
             settings = find_runbook().load_settings()
-        method = getattr(commands, name)
-        present(
-            lambda progress: method(settings, *words, progress=progress, **options),
-            as_json=as_json,
-        )
+        return method(settings, **options)
 
+    command = partial(declare, app, carry_out)
     if not has_own_plan:
-        _add_plan(app, work)
-    _add_apply(app, work)
-    _add_resume(app, work)
-    _add_undo(app, work)
-    _add_settle(app, work)
-
-    @app.command()
-    def verify(plan_id: PlanId, *, as_json: AsJson = False) -> None:
-        """Prove by an independent look where each planned object is. Moves nothing."""
-        work("verify", plan_id, as_json=as_json)
-
+        command()(plan)
+    command(cls=_Since)(apply)
+    command(cls=_Since)(resume)
+    command(cls=_Since)(undo)
+    command(context_settings={"ignore_unknown_options": True})(settle)
+    command()(verify)
     return app
 
 
-def _add_plan(app: typer.Typer, work: Callable[..., None]) -> None:
-    @app.command()
-    def plan(
-        incident_id: IncidentId = "",
-        *,
-        memory_removed: MemoryRemoved = False,
-        parts: Parts = 0,
-        shards: Shards = 0,
-        as_json: AsJson = False,
-    ) -> None:
-        """List exactly what would move, and what not. Moves nothing."""
-        work(
-            "plan",
-            incident_id=incident_id,
-            memory_removed=memory_removed,
-            parts=parts or shards,
-            as_json=as_json,
-        )
+def plan(
+    incident_id: IncidentId = "",
+    *,
+    memory_removed: MemoryRemoved = False,
+    parts: Parts = 0,
+    as_json: AsJson = False,
+) -> None:
+    """List exactly what would move, and what not. Moves nothing."""
 
 
-def _add_apply(app: typer.Typer, work: Callable[..., None]) -> None:
-    @app.command(cls=_Since)
-    def apply(
-        plan_id: PlanId,
-        approve: Approval = "",
-        *,
-        strict: Strict = False,
-        consumer_stands_still: StandsStill = "",
-        part: Part = 0,
-        as_json: AsJson = False,
-    ) -> None:
-        """Carry out an approved plan, or go on with it. Without --approve it stops at the plan."""
-        work(
-            "apply",
-            plan_id,
-            approve=approve,
-            strict=strict,
-            consumer_stands_still=consumer_stands_still,
-            part=part,
-            as_json=as_json,
-        )
+def apply(
+    plan_id: PlanId,
+    approve: Approval = "",
+    *,
+    strict: Annotated[bool, typer.Option(help="refuse when any planned object changed")] = False,
+    consumer_stands_still: StandsStill = "",
+    part: Part = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out an approved plan, or go on with it. Without --approve it stops at the plan."""
 
 
-def _add_resume(app: typer.Typer, work: Callable[..., None]) -> None:
-    @app.command(cls=_Since)
-    def resume(
-        plan_id: PlanId,
-        approve: Annotated[str, typer.Option(help="the hash that this command asked for")] = "",
-        *,
-        consumer_stands_still: StandsStill = "",
-        stop_here: Annotated[
-            bool, typer.Option(help="copy nothing more; finish what has landed")
-        ] = False,
-        resume_worker: Annotated[
-            bool, typer.Option(help="only resume the worker, although objects may ship twice")
-        ] = False,
-        part: Part = 0,
-        as_json: AsJson = False,
-    ) -> None:
-        """Go on with what is unfinished of a plan, begun here or on another machine."""
-        work(
-            "resume",
-            plan_id,
-            approve=approve,
-            consumer_stands_still=consumer_stands_still,
-            stop_here=stop_here,
-            resume_worker=resume_worker,
-            part=part,
-            as_json=as_json,
-        )
+def resume(
+    plan_id: PlanId,
+    approve: Annotated[str, typer.Option(help="the hash that this command asked for")] = "",
+    *,
+    consumer_stands_still: StandsStill = "",
+    stop_here: Annotated[
+        bool, typer.Option(help="copy nothing more; finish what has landed")
+    ] = False,
+    resume_worker: Annotated[
+        bool, typer.Option(help="only resume the worker, although objects may ship twice")
+    ] = False,
+    part: Part = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with what is unfinished of a plan, begun here or on another machine."""
 
 
-def _add_undo(app: typer.Typer, work: Callable[..., None]) -> None:
-    @app.command(cls=_Since)
-    def undo(
-        plan_id: PlanId,
-        approve: Approval = "",
-        *,
-        consumer_stands_still: StandsStill = "",
-        as_json: AsJson = False,
-    ) -> None:
-        """Move a plan's objects back, within its window. Without --approve it stops at the plan."""
-        work(
-            "undo",
-            plan_id,
-            approve=approve,
-            consumer_stands_still=consumer_stands_still,
-            as_json=as_json,
-        )
+def undo(
+    plan_id: PlanId,
+    approve: Approval = "",
+    *,
+    consumer_stands_still: StandsStill = "",
+    as_json: AsJson = False,
+) -> None:
+    """Move a plan's objects back, within its window. Without --approve it stops at the plan."""
 
 
-def _add_settle(app: typer.Typer, work: Callable[..., None]) -> None:
-    @app.command(context_settings={"ignore_unknown_options": True})
-    def settle(
-        plan_id: PlanId,
-        answers: Annotated[
-            list[str] | None,
-            typer.Argument(
-                metavar="[--taken [KEY]...] [--not-taken [KEY]...]",
-                help="what became of the objects; without a key: of all that the other one lacks",
-            ),
-        ] = None,
-        *,
-        from_file: Annotated[
-            Path | None,
-            typer.Option(help="answers, one a line: `taken KEY` or `not-taken KEY`"),
-        ] = None,
-        approve: Approval = "",
-        as_json: AsJson = False,
-    ) -> None:
-        """Show objects that may or may not have been taken; carry out your answers.
+def settle(
+    plan_id: PlanId,
+    answers: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[--taken [KEY]...] [--not-taken [KEY]...]",
+            help="what became of the objects; without a key: of all that the other one lacks",
+        ),
+    ] = None,
+    *,
+    from_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="answers, one a line: `taken KEY` or `not-taken KEY`"),
+    ] = None,
+    approve: Approval = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show objects that may or may not have been taken; carry out your answers.
 
-        Taken: what is left of them stays parked. Not taken: a new plan may move them. After a wrong
-        answer, an object is delivered twice, or never.
-        """
-        words = list(answers or [])
-        if from_file is not None:
-            words += _read_answers(from_file)
-        keys: dict[str, list[str]] = {}
-        name = ""
-        for word in words:
-            if word in ("--taken", "--not-taken"):
-                name = word.removeprefix("--").replace("-", "_")
-                keys.setdefault(name, [])
-            elif name:
-                keys[name].append(word)
-            else:
-                raise UsageError(f"say what became of {word}: --taken KEY… or --not-taken KEY…")
-        work(
-            "settle",
-            plan_id,
-            taken=keys.get("taken"),
-            not_taken=keys.get("not_taken"),
-            approve=approve,
-            as_json=as_json,
-        )
-
-
-def _read_answers(path: Path) -> Iterable[str]:
-    """Yield the answers of a file as the words of a command line.
-
-    Raises
-    ------
-    UsageError
-        When it cannot be read, or a line is no answer.
+    Taken: what is left of them stays parked. Not taken: a new plan may move them. After a wrong
+    answer, an object is delivered twice, or never.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--from-file: {path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        answer, _, key = line.partition(" ")
-        if answer not in ("taken", "not-taken") or not key:
-            raise UsageError(f"--from-file: {path}, line {number}: `taken KEY` or `not-taken KEY`")
-        yield from (f"--{answer}", key)
+
+
+def verify(plan_id: PlanId, *, as_json: AsJson = False) -> None:
+    """Prove by an independent look where each planned object is. Moves nothing."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
@@ -49,13 +49,6 @@ class SectionParameters(BaseModel):
         le=1440,
         description="how far back to look in metrics and logs, in minutes",
     )
-
-
-#: What these parameters of every section accept, in words: messages show no patterns.
-_ACCEPTED = {
-    "incident_id": "an incident's id looks like inc-20261124T031400Z-7f3a",
-    "ticket_id": "a ticket's id has letters, digits and hyphens, 64 at most",
-}
 
 
 class ChangeParameters(SectionParameters):
@@ -112,9 +105,12 @@ def rows_of(things: Iterable[object], *columns: str, **renamed: str) -> list[dic
     return rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """One statement of the runbook that observes something.
+
+    As a decorator, ``@step(id, title, …)``, it registers the function that reads the step, and
+    returns that function unchanged.
 
     Attributes
     ----------
@@ -128,49 +124,23 @@ class Step:
 
     id: str
     title: str
+    _: KW_ONLY
     name: str
     role: Role
     source: str
-    threshold: str
-    unit: str
-    needed: bool
-    read: ReadStep
+    threshold: str = ""
+    unit: str = ""
+    needed: bool = False
+    read: ReadStep = None  # type: ignore[assignment]  # set by __call__
 
-
-_steps: dict[ReadStep, Step] = {}
-
-
-def step(
-    step_id: str,
-    title: str,
-    *,
-    name: str,
-    role: Role,
-    source: str,
-    threshold: str = "",
-    unit: str = "",
-    needed: bool = False,
-) -> Callable[[R], R]:
-    """Register the decorated function as the reader of a step, and return it unchanged.
-
-    The parameters are the attributes of ``Step``, which ``get_step`` returns.
-    """
-
-    def register(read: R) -> R:
-        _steps[read] = Step(
-            id=step_id,
-            title=title,
-            name=name,
-            role=role,
-            source=source,
-            threshold=threshold,
-            unit=unit,
-            needed=needed,
-            read=read,
-        )
+    def __call__(self, read: R) -> R:
+        """Register the reader of this step."""
+        _steps[read] = replace(self, read=read)
         return read
 
-    return register
+
+step = Step
+_steps: dict[ReadStep, Step] = {}
 
 
 def get_step(read: ReadStep) -> Step:
@@ -277,12 +247,8 @@ class Sections(dict[str, SectionModule]):
                     needed[declared.id] = module
         return needed
 
-    def having(self, role: Role) -> set[str]:
-        """Return the names of the sections that have a step of a role."""
-        return {name for name, module in self.items() if _has_role(module, role)}
-
     def find(self, text: str) -> SectionModule:
-        """Return a section by its number, its name, its name without the number, or its module.
+        """Return a section by its number, its name, or its name without the number.
 
         Raises
         ------
@@ -291,18 +257,10 @@ class Sections(dict[str, SectionModule]):
         """
         wanted = text.strip().lower().removesuffix(".ipynb")
         for name, module in self.items():
-            path = getattr(module, "__name__", "")
-            _, _, module_name = path.rpartition(".")
-            # Such as 06_copy, 06, 6, copy, or the module's name.
-            if wanted in (name, name[:2], name[1:2], name[3:], module_name):
+            if wanted in (name, name[:2], name[1:2], name[3:]):  # such as 06_copy, 06, 6 or copy
                 return module
         names = ", ".join(self)
         raise UsageError(f"there is no section {text!r}; there are: {names}")
-
-
-def _has_role(module: SectionModule, role: Role) -> bool:
-    roles = [declared.role for declared in module.STEPS.values()]
-    return role in roles
 
 
 def check_parameters(section: SectionModule, given: Mapping[str, object]) -> SectionParameters:
@@ -325,8 +283,6 @@ def check_parameters(section: SectionModule, given: Mapping[str, object]) -> Sec
             if similar:
                 problem += f"; did you mean {similar[0]}?"
             problems[name] = problem
-        for name in problems.keys() & _ACCEPTED.keys():
-            problems[name] = _ACCEPTED[name]
         text = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
         advice = "Correct it where the parameters are set, and run again."
         names = ", ".join(fields)
@@ -346,23 +302,16 @@ def read_parameters(section: SectionModule, namespace: Mapping[str, Any]) -> dic
         When a value is wrong. Also when a name that is not a parameter is set by the parameters
         cell, or by the cell with papermill's values.
     """
-    cells = namespace.get("In", ())
-    own = _find_newest(cells, r"(?m)^incident_id *=")
-    injected = _find_newest(cells, r"(?m)^# Parameters$")
-    # `check_parameters` refuses a name that is set, but is not a parameter.
-    names = re.findall(r"(?m)^(\w+) *=(?!=)", f"{own}\n{injected}")
-    given: dict[str, Any] = dict.fromkeys(names)
+    # The newest of each: the parameters cell, and papermill's cell with values.
+    cells = list(reversed(namespace.get("In", ())))
+    given: dict[str, Any] = {}
+    for pattern in (r"(?m)^incident_id *=", "(?m)^# Parameters$"):
+        own = next((cell for cell in cells if re.search(pattern, cell)), "")
+        # `check_parameters` refuses a name that is set, but is not a parameter.
+        given.update(dict.fromkeys(re.findall(r"(?m)^(\w+) *=(?!=)", own)))
     for name, info in section.Parameters.model_fields.items():
         given[name] = namespace.get(name, info.default)
     return check_parameters(section, given).model_dump()
-
-
-def _find_newest(cells: Sequence[str], pattern: str) -> str:
-    """Return the newest cell that has a match of the pattern; empty when none has."""
-    for cell in reversed(cells):
-        if re.search(pattern, cell):
-            return cell
-    return ""
 
 
 def split_list(text: str) -> list[str]:

@@ -20,10 +20,20 @@ _MAX_GROUPS = 200
 _MAX_ORDERS = 20
 #: Each word for a level in a log, and the level of a ``LogGroup`` that it means.
 _LEVELS = {
-    "critical": "error", "crit": "error", "fatal": "error", "error": "error", "err": "error",
-    "panic": "error", "exception": "error", "warning": "warning", "warn": "warning",
-    "info": "info", "notice": "info", "debug": "debug", "trace": "debug",
-}  # fmt: skip
+    "critical": "error",
+    "crit": "error",
+    "fatal": "error",
+    "error": "error",
+    "err": "error",
+    "panic": "error",
+    "exception": "error",
+    "warning": "warning",
+    "warn": "warning",
+    "info": "info",
+    "notice": "info",
+    "debug": "debug",
+    "trace": "debug",
+}
 _RANK = {"error": 0, "warning": 1, "": 2, "info": 3, "debug": 4}
 #: What differs between two lines that say the same, and what stands for it in a template.
 _MASKS = (

@@ -11,21 +11,12 @@ from ..errors import RunbookError
 from ..record.incident import Incident
 from ..record.manifest import is_reported, write_attachment, write_manifest
 from ..section import Sections
-from ..show import plots
+from ..show.plots import plot_reading
 from .export import convert, export_notebooks, load_exporter
-from .export import warm_up as warm_up_export
 from .model import ReportModel
 from .render import write_report
 
-__all__ = [
-    "ReportModel",
-    "export_notebooks",
-    "preload",
-    "prepare",
-    "warm_up",
-    "write_outputs",
-    "write_report",
-]
+__all__ = ["ReportModel", "export_notebooks", "preload", "prepare", "write_outputs", "write_report"]
 
 #: A large report takes a minute.
 _LONGEST_WRITE_S = 120
@@ -35,13 +26,6 @@ def preload() -> None:
     """Import what a report needs, while a kernel starts."""
     load_exporter()
     import_module("matplotlib.figure")
-
-
-def warm_up() -> None:
-    """Do the slow part of a process's first report before there is anything to report."""
-    preload()
-    warm_up_export()
-    plots.warm_up()
 
 
 def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
@@ -56,7 +40,7 @@ def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
     since = journal.since()
     for reading in journal.of_runs([notebook.name]).latest().values():
         if reading.step in steps:
-            plots.plot_reading(reading, since=since, folder=incident.pictures)
+            plot_reading(reading, since=since)
 
 
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:

@@ -20,12 +20,6 @@ from ..show.text import visible
 from .model import ReportModel, ReportRun
 from .render import render_page
 
-_TAGS = {
-    "a", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div", "dl", "dt",
-    "em", "figcaption", "figure", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "li",
-    "ol", "p", "pre", "s", "small", "span", "strong", "sub", "summary", "sup", "table", "tbody",
-    "td", "th", "thead", "tr", "u", "ul",
-}  # fmt: skip
 _ATTRIBUTES = {
     "*": {"style", "class"},
     "a": {"href"},
@@ -35,9 +29,19 @@ _ATTRIBUTES = {
     "details": {"open"},
 }
 _STYLES = {
-    "background-color", "border-radius", "color", "font-size", "font-style", "font-weight",
-    "max-width", "overflow-wrap", "text-align", "text-decoration", "vertical-align", "white-space",
-}  # fmt: skip
+    "background-color",
+    "border-radius",
+    "color",
+    "font-size",
+    "font-style",
+    "font-weight",
+    "max-width",
+    "overflow-wrap",
+    "text-align",
+    "text-decoration",
+    "vertical-align",
+    "white-space",
+}
 # Values that could move things over other things, fetch, or make a page unreadably wide.
 _BAD_STYLE = re.compile(r"url|expression|var\(|calc|[-\d.]{5,}|-\d|\\|/\*", re.IGNORECASE)
 #: The classes that give source code its colours.
@@ -69,7 +73,6 @@ def sanitize_html(html: str) -> str:
     text = html.encode("utf-8", "backslashreplace").decode()  # nh3 takes no lone surrogates
     return nh3.clean(
         text,
-        tags=_TAGS,
         clean_content_tags={"script", "style", "template", "noscript", "svg", "math", "iframe"},
         attributes=_ATTRIBUTES,
         attribute_filter=_filter,
@@ -97,11 +100,6 @@ def _filter(_tag: str, attribute: str, value: str) -> str | None:
 
 #: What reading raises if the file is no notebook.
 _NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
-#: Tags of cells that set parameters.
-_PARAMETERS = {"parameters", "injected-parameters", "check-parameters"}
-#: Stands in the rendered page where the notebook's cells go.
-_BODY = Markup("<!-- body -->")
-_BOX = Markup('<pre style="background-color:#fdedc3;border-radius:4px">{}</pre>')
 #: The forms of an output that a page can show, the best first.
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
@@ -116,42 +114,32 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
 
     Notes
     -----
-    Changes only ``notebooks/*.html`` in the incident's folder.
+    Changes only ``notebooks/*.html`` in the incident's folder. A page that is newer than its
+    notebook stays.
     """
     runs: dict[str, ReportRun] = {}
     for section in model.sections.values():
-        for run in section.runs:
-            runs[run.entry.notebook] = run
-    folder = incident.folder / "notebooks"
+        runs.update({run.entry.notebook: run for run in section.runs})
     pages = []
-    for source in sorted(folder.glob("*.ipynb")):
+    for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
+        target = source.with_suffix(".html")
+        pages.append(target)
+        if _is_newer(target, source):
+            continue
         html = render_page(
             "notebook.html",
-            body=_BODY,
+            body=convert(source, incident),
             name=source.stem,
             run=runs.get(source.name),
             incident_id=incident.id,
         )
-        head, _, end = html.partition(_BODY)
-        target = source.with_suffix(".html")
-        if not _is_exported(source, target, head):
-            body = convert(source, incident)
-            write_file(target, f"{head}{body}{end}")
-        pages.append(target)
+        write_file(target, html)
     return pages
 
 
-def _is_exported(source: Path, target: Path, head: str) -> bool:
-    """Tell whether a page is newer than its notebook, and begins with this head.
-
-    The head says how the run ended, which is not known before the run's entry in the journal.
-    """
-    begin = head.encode("utf-8", "backslashreplace")
+def _is_newer(page: Path, source: Path) -> bool:
     try:
-        if target.stat().st_mtime_ns <= source.stat().st_mtime_ns:
-            return False
-        with target.open("rb") as page:
-            return page.read(len(begin)) == begin
+        return page.stat().st_mtime_ns > source.stat().st_mtime_ns
     except OSError:
         return False
 
@@ -183,15 +171,6 @@ def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
     return Markup(visible(page))  # noqa: S704
 
 
-def warm_up() -> None:
-    """Convert a small notebook, so that the next one finds templates and patterns compiled."""
-    v4: Any = load_nbformat().v4
-    output = v4.new_output("display_data", {"text/html": "<table><tr><td>1</td></tr></table>"})
-    cells = [v4.new_markdown_cell("# A *b*"), v4.new_code_cell("a = 1", outputs=[output])]
-    body, _ = load_exporter().from_notebook_node(v4.new_notebook(cells=cells))
-    sanitize_html(body)
-
-
 def load_nbformat() -> ModuleType:
     """Import and return nbformat, without jsonschema's check of IRIs: it would build 39 parsers."""
     sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
@@ -215,36 +194,13 @@ def load_exporter() -> Any:
     )
 
 
-def _repeats_head(cell: Any) -> bool:
-    """Tell whether a cell sets parameters, which the page's head shows too, and had no error."""
-    kinds = [output.output_type for output in cell.get("outputs", [])]
-    if "error" in kinds:
-        return False
-    tags = cell.metadata.get("tags", ())
-    return not _PARAMETERS.isdisjoint(tags)
-
-
 def _keep_readable(notebook: Any) -> None:
-    """Drop cells that repeat the page's head; keep one form of each output that a page can show."""
+    """Keep one form of each output that a page can show."""
     notebook.metadata.pop("widgets", None)
-    notebook.cells = [cell for cell in notebook.cells if not _repeats_head(cell)]
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if "data" in output:
                 output.data = _pick_form(output.data)
-            elif output.output_type == "error":
-                _put_in_box(output)
-
-
-def _put_in_box(output: Any) -> None:
-    """Show a RunbookError's text in a box. Other errors have colour codes; they are not changed."""
-    text = "\n".join(output.traceback).strip()
-    if "\x1b" in text:
-        return
-    box = _BOX.format(visible(text))
-    output.output_type = "display_data"
-    output.data = {"text/html": str(box)}
-    output.metadata = {}
 
 
 def _pick_form(forms: Mapping[str, Json]) -> dict[str, Json]:

@@ -21,9 +21,6 @@ from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
 
-#: How a run ended, in words, by its status; any other status is its own word.
-_ENDED = {"stopped_at_plan": "stopped at the plan", "by_hand": "by hand"}
-
 
 @dataclass(slots=True)
 class ReportStep:
@@ -38,23 +35,16 @@ class ReportStep:
     @property
     def latest(self) -> Reading | None:
         """The newest reading; None without one."""
-        if not self.readings:
-            return None
-        return self.readings[-1]
+        return self.readings[-1] if self.readings else None
 
     @property
     def worst(self) -> Reading | None:
         """The breach with the highest value, else the newest unknown, else the newest reading."""
-        breaches = self._list_readings(Status.BREACH)
+        breaches = [reading for reading in self.readings if reading.status is Status.BREACH]
         if breaches:
             return max(breaches, key=get_number)
-        unknown = self._list_readings(Status.UNKNOWN)
-        if unknown:
-            return unknown[-1]
-        return self.latest
-
-    def _list_readings(self, status: Status) -> list[Reading]:
-        return [reading for reading in self.readings if reading.status is status]
+        unknown = [reading for reading in self.readings if reading.status is Status.UNKNOWN]
+        return unknown[-1] if unknown else self.latest
 
     @property
     def status(self) -> str:
@@ -65,9 +55,7 @@ class ReportStep:
         if self.actions:  # a reading of the same step only prepares the action
             tried = [action for action in self.actions if action.was_tried]
             return (tried or self.actions)[-1].state
-        if self.latest is None:
-            return "not run"
-        return str(self.latest.status)
+        return str(self.latest.status) if self.latest else "not run"
 
 
 class ReportRun(NamedTuple):
@@ -78,44 +66,29 @@ class ReportRun(NamedTuple):
 
     entry: NotebookEntry
     title: str
-    parameters: dict[str, Json]
 
     @property
     def page(self) -> str:
         """The exported page's path; empty when the notebook's name is not a file name."""
         match = re.fullmatch(r"([\w-]{1,100})\.ipynb", self.entry.notebook, re.ASCII)
-        if match is None:
-            return ""
-        return f"notebooks/{match[1]}.html"
+        return f"notebooks/{match[1]}.html" if match else ""
 
 
 @dataclass(slots=True)
 class ReportSection:
-    """One section of the runbook: its steps, its conclusions, its notebook's runs.
-
-    ``parameters`` are those of the newest run.
-    """
+    """One section of the runbook: its steps, its conclusions, its notebook's runs."""
 
     name: str
     title: str
     steps: list[ReportStep] = field(default_factory=list)
     conclusions: list[Conclusion] = field(default_factory=list)
     runs: list[ReportRun] = field(default_factory=list)
-    parameters: dict[str, Json] = field(default_factory=dict)
-
-    @property
-    def number(self) -> str:
-        """Its number without leading zeros; empty when its name has none."""
-        prefix, _, _ = self.name.partition("_")
-        number = prefix.lstrip("0")
-        if not number.isdigit():
-            return ""
-        return number
 
     @property
     def words(self) -> str:
-        """Its number and title."""
-        return f"{self.number} {self.title}".strip()
+        """Its number, without leading zeros, and its title."""
+        number = self.name.partition("_")[0].lstrip("0")
+        return f"{number} {self.title}" if number.isdigit() else self.title
 
 
 class ReportModel:
@@ -135,25 +108,21 @@ class ReportModel:
     damage : what is wrong with the journal or the folder, in words
     sections, steps : the runbook's, one after the other, by name and by id; then those of the
         journal that this version of the runbook does not know
-    titles : what the runbook's steps observe, by id; an action may have the same id
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that
         happened
-    remedies : those of ``tried`` that belong to the section that reads recovery; if none does, all
     waiting : actions that wait for approval: the newest of each step; none once the verdict is good
         or the incident is closed
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
         was read yet
     causes : those that the policy names, the most supported first
-    since, until : when the trouble began, and the first sample after which all stayed well; None:
-        not known, or there is none
+    since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
     begin : when a drill began; without a drill, the year 1. Earlier events are ignored
     drill, objectives : the journal's entries of a drill, and what it had to show
     has_passed : whether a drill met every objective; None when it is not a drill, or was not scored
     impact : how much the incident affected
     tickets : every one that the incident, a section's parameters or a reading names
-    pictures : the folder that keeps drawn pictures for the next report
     """
 
     def __init__(
@@ -164,7 +133,6 @@ class ReportModel:
     ) -> None:
         # Each value may need those above it.
         self.incident_id = incident.id
-        self.pictures = incident.pictures
         self.policy = policy or load_policy()
         self.facts: dict[str, Json] = {}
         self.neighbours: list[str] = []
@@ -180,33 +148,22 @@ class ReportModel:
         self.is_good = self.verdict in ENDED_WELL
         self.sections: dict[str, ReportSection] = {}
         self.steps: dict[str, ReportStep] = {}
-        self.titles: dict[str, str] = {}
         for module in modules.values():
-            self._add_section(module)
+            section = _make_section(module)
+            self.sections[section.name] = section
+            self.steps.update({step.id: step for step in section.steps})
         self.actions = group_actions(self.journal.actions)
         self._place_entries()
         self.tried = [action for action in self.actions if action.was_tried]
         self.tried.sort(key=lambda action: action.decisive.seq)
-        remedies = [action for action in self.tried if self._is_remedy(action)]
-        self.remedies = remedies or self.tried
         self.waiting = self._list_waiting()
         self.drill = [entry for entry in self.journal.entries if entry.kind == "drill"]
-        self.begin = datetime.min.replace(tzinfo=UTC)
-        if self.drill:
-            self.begin = self.drill[0].at
+        self.begin = self.drill[0].at if self.drill else datetime.min.replace(tzinfo=UTC)
         self.objectives = self._list_objectives()
         self.has_passed = self._has_passed()
         self.impact = self.policy.compute_impact(self.journal)
-        self.tickets = self._list_tickets()
-
-    def _add_section(self, module: SectionModule) -> None:
-        """Add a section of the runbook, its own steps, and the titles of all that it observes."""
-        section = _make_section(module)
-        self.sections[section.name] = section
-        for own_step in section.steps:
-            self.steps[own_step.id] = own_step
-        for step in module.STEPS.values():
-            self.titles[step.id] = step.title
+        tickets = [self.facts.get("ticket_id"), *self.journal.tickets()]
+        self.tickets = list(dict.fromkeys(str(ticket) for ticket in tickets if ticket))
 
     def section(self, name: str) -> ReportSection:
         """Return a section; if the model has none of this name yet, add an empty one."""
@@ -215,28 +172,6 @@ class ReportModel:
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
-
-    def section_with(self, role: Role) -> ReportSection | None:
-        """Return the first section with a step of a role; None without one."""
-        for section in self.sections.values():
-            roles = [step.role for step in section.steps]
-            if role in roles:
-                return section
-        return None
-
-    def find_section_of(self, step_id: str) -> ReportSection:
-        """Return the section whose number begins a step's id; without one, add an empty section."""
-        prefix, _, _ = step_id.partition(".")
-        number = prefix.zfill(2)
-        for name, section in self.sections.items():
-            if name.startswith(number):
-                return section
-        return self.section(number)
-
-    def _is_remedy(self, action: ActionRecord) -> bool:
-        """Tell whether an action belongs to the section that reads recovery."""
-        section = self.find_section_of(action.first.step)
-        return section is self.section_with(Role.RECOVERY)
 
     def _list_waiting(self) -> list[ActionRecord]:
         """Return the newest action of each step that waits for its approval.
@@ -247,15 +182,6 @@ class ReportModel:
             return []
         newest = {action.first.step: action for action in self.actions}
         return [a for a in newest.values() if not a.was_tried and not a.last.reason]
-
-    def _list_tickets(self) -> list[str]:
-        """Return every ticket once, the incident's own first."""
-        tickets = []
-        own = self.facts.get("ticket_id")
-        if own:
-            tickets.append(str(own))
-        tickets.extend(self.journal.tickets())
-        return list(dict.fromkeys(tickets))
 
     def _list_objectives(self) -> list[dict[str, Json]]:
         """Return what a drill had to show, as it was scored last."""
@@ -269,51 +195,31 @@ class ReportModel:
         """Tell whether a drill met every objective and did not break off; None: not scored."""
         if not self.objectives:
             return None
-        events = [entry.data.get("event") for entry in self.drill]
-        if "failed" in events:
-            return False
-        return all(objective.get("met") is True for objective in self.objectives)
+        has_failed = any(entry.data.get("event") == "failed" for entry in self.drill)
+        return not has_failed and all(each.get("met") is True for each in self.objectives)
 
     def _place_entries(self) -> None:
         """Put what the journal holds into its steps and sections."""
-        for start in self.journal.starts:
-            self.section(start.section).parameters = start.parameters
         for reading in self.journal.readings:
-            step = self._step(reading.step, reading.name, reading.role)
-            step.readings.append(reading)
+            self._step(reading.step, reading.name, reading.role).readings.append(reading)
         for conclusion in self.journal.conclusions:
-            section = self.section(conclusion.section)
-            section.conclusions.append(conclusion)
+            self.section(conclusion.section).conclusions.append(conclusion)
         for action in self.actions:
-            first = action.first
-            step = self._step(first.step, first.action)
-            step.actions.append(action)
-        run_sections = [run.section for run in self.journal.runs]
-        for name in dict.fromkeys(run_sections):
-            section = self.section(name)
-            section.runs = self._list_runs(section)
+            self._step(action.first.step, action.first.action).actions.append(action)
+        for run in self.journal.runs:
+            section = self.section(run.section)
+            title = f"{section.words}: {run.status.replace('_', ' ')}"
+            section.runs.append(ReportRun(run, title))
 
     def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
         """Return a step; if the model has none of this id yet, add an empty one to its section."""
         if step_id not in self.steps:
             step = ReportStep(step_id, name, role)
             self.steps[step_id] = step
-            section = self.find_section_of(step_id)
-            section.steps.append(step)
+            number = step_id.partition(".")[0].zfill(2)
+            names = [name for name in self.sections if name.startswith(number)]
+            self.section(names[0] if names else number).steps.append(step)
         return self.steps[step_id]
-
-    def _list_runs(self, section: ReportSection) -> list[ReportRun]:
-        """Return the runs of a section's notebook, each with the parameters that it began with."""
-        starts = [start for start in self.journal.starts if start.section == section.name]
-        runs = []
-        for run in self.journal.runs:
-            if run.section != section.name:
-                continue
-            begun = [start.parameters for start in starts if start.seq < run.seq]
-            parameters = begun[-1] if begun else {}
-            ending = _ENDED.get(run.status, run.status)
-            runs.append(ReportRun(run, f"{section.words}: {ending}", parameters))
-        return runs
 
 
 def _read_journal(incident: Incident) -> tuple[JournalView, str]:
@@ -324,8 +230,7 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
         try:
             view = journal.redacted()
         except RecordError:  # damaged: read what stands before the damage
-            entries = read_entries(journal.path)
-            view.add(journal.redact(entries))
+            view.add(journal.redact(read_entries(journal.path)))
         if _is_torn(journal.path):
             return view, "the journal's last line is torn (its writer died); it is left out here"
     except LogDamagedError as error:
@@ -338,23 +243,19 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
 
 def _is_torn(path: Path) -> bool:
     """Tell whether a file's last line has no line break: it was not written to its end."""
-    if not path.exists():
-        return False
-    content = path.read_bytes()
+    content = path.read_bytes() if path.exists() else b""
     return bool(content) and not content.endswith(b"\n")
 
 
 def _make_section(module: SectionModule) -> ReportSection:
     """Return a section and the steps with its number, as yet without anything from the journal."""
-    number = module.NAME[:2].lstrip("0")
-    by_id: dict[str, ReportStep] = {}
+    steps: dict[str, ReportStep] = {}
     for step in module.STEPS.values():
-        by_id[step.id] = ReportStep(step.id, step.title, step.role)
+        steps[step.id] = ReportStep(step.id, step.title, step.role)
     for action in module.ACTIONS.values():
         # An action may have the id of a step; the section then shows the action's title.
-        step_of_action = by_id.setdefault(action.id, ReportStep(action.id, action.title))
-        step_of_action.title = action.title
-    own = [step_id for step_id in by_id if step_id.startswith(f"{number}.")]
+        steps.setdefault(action.id, ReportStep(action.id, action.title)).title = action.title
+    prefix = f"{module.NAME[:2].lstrip('0')}."
+    own = [step_id for step_id in steps if step_id.startswith(prefix)]
     own.sort(key=order_of)
-    steps = [by_id[step_id] for step_id in own]
-    return ReportSection(module.NAME, module.TITLE, steps)
+    return ReportSection(module.NAME, module.TITLE, [steps[step_id] for step_id in own])

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from papermill.clientwrap import PapermillNotebookClient
@@ -21,8 +20,6 @@ from .interrupts import CellInterrupt
 _NAME = "keeping"
 _SAVE_EVERY_S = 1.0
 _START_TIMEOUT_S = 60
-#: What ``show.progress`` says, such as ``3 of 12 dealt with, 8 s left``.
-_PROGRESS = re.compile(r"[\d,]+ [a-z\d,. ]{1,100}", re.ASCII)
 
 #: A function that saves the notebook as it is now.
 Keep = Callable[[Any], None]
@@ -39,9 +36,6 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
 
     def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt) -> None:
         super().__init__(notebook, progress_bar=False)
-        kinds = [each.cell_type for each in notebook.cells]
-        self._total_cells = kinds.count("code")
-        self._begun_cells = 0
         self._keep = keep
         self._cell = cell
         self._kept_at = -math.inf
@@ -62,14 +56,11 @@ class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
         """
         if self._cell.must_end:
             raise KeyboardInterrupt
-        if cell.cell_type == "code":
-            self._begun_cells += 1
-            self._cell.show_begin(self._begun_cells, self._total_cells)
         super().cell_start(cell, *where, **named)
 
 
 class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
-    """Tells ``running`` when the kernel begins and ends a cell, and how far the cell's work is."""
+    """Tells ``running`` when the kernel begins and ends a cell."""
 
     running: CellInterrupt
 
@@ -80,23 +71,7 @@ class KeepingClient(PapermillNotebookClient):  # type: ignore[misc]
             self.running.begin()
         elif kind == "status" and message["content"]["execution_state"] == "idle":
             self.running.end()
-        elif kind == "comm_msg":
-            text = find_progress(message["content"])
-            if text:
-                self.running.show_progress(text)
         return super().process_message(message, *where, **named)
-
-
-def find_progress(content: Mapping[str, Any]) -> str:
-    """Return the words of a cell's progress bar; empty when the message holds none.
-
-    Parameters
-    ----------
-    content : of a message to a widget in the notebook
-    """
-    state = content.get("data", {}).get("state", {})
-    text = str(state.get("value", ""))
-    return text if _PROGRESS.fullmatch(text) else ""
 
 
 class KeepingEngine(Engine):  # type: ignore[misc]

@@ -113,8 +113,7 @@ class CellInterrupt:
     Parameters
     ----------
     kernel : runs the cells
-    say : shows a text to a person: which cell begins, how far its work is, what is waited for
-    name : the notebook's name, with which most of these texts begin
+    say : shows a text to a person: what is waited for
 
     Attributes
     ----------
@@ -126,9 +125,8 @@ class CellInterrupt:
     handed over once that cell runs.
     """
 
-    def __init__(self, kernel: Interruptible, say: Callable[[str], None], name: str = "") -> None:
+    def __init__(self, kernel: Interruptible, say: Callable[[str], None]) -> None:
         self.must_end = False
-        self._name = name
         self._kernel = kernel
         self._say = say
         self._is_running = False
@@ -143,14 +141,6 @@ class CellInterrupt:
             self._send()
         with suppress(RuntimeError):  # the signal may have come in the middle of a print
             self._say(_INTERRUPTED)
-
-    def show_begin(self, number: int, total: int) -> None:
-        """Say which of the notebook's code cells begins."""
-        self._say(f"{self._name}: cell {number} of {total}")
-
-    def show_progress(self, text: str) -> None:
-        """Say how far the work of the running cell is."""
-        self._say(f"{self._name}: {text}")
 
     def begin(self) -> None:
         """Note that the kernel runs a cell now; interrupt the cell if an interrupt waits for it."""

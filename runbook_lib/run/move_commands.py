@@ -9,7 +9,6 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from ..errors import (
     ActionInterruptedError,
     ClientError,
     ExitCode,
-    RunInterruptedError,
     SafetyError,
     UsageError,
 )
@@ -77,17 +75,15 @@ class MovePlanDocument(MoveDocument):
     @property
     def answer(self) -> str:
         """How much would move, that nothing was changed, and what no plan will move."""
-        reason = f": {self.reason}" if self.reason else ""
         if not self.apply:
-            return f"There is nothing to do{reason}"
+            return ": ".join(filter(None, ("There is nothing to do", self.reason)))
         size = f"{count_of(self.objects, 'object')}, {format_bytes(self.bytes)}"
-        return f"Planned, nothing was changed: {size}{reason.replace(':', '.', 1)}"
+        return ". ".join(filter(None, (f"Planned, nothing was changed: {size}", self.reason)))
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """The fields that serve to approve the plan, if it has nothing to do; no parts."""
-        to_approve = () if self.objects else ("plan", "sha256", "expires_at", "path")
-        return to_approve if self.parts else (*to_approve, "parts")
+        """The fields that serve to approve the plan, if it has nothing to do."""
+        return () if self.objects else ("plan", "sha256", "expires_at", "path")
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
@@ -137,7 +133,6 @@ class MoveRunDocument(MoveChangeDocument):
     unproven : keys of the objects that a person must settle
     waiting : how many objects this plan still has to move
     left : how many objects a new plan may move
-    in_reach : keys of the objects that may ship twice if the worker is resumed
     stopped : why the run ended early
     apply : the command of a further approval, where one is needed
     """
@@ -152,7 +147,6 @@ class MoveRunDocument(MoveChangeDocument):
     unproven: tuple[str, ...] = ()
     waiting: int = 0
     left: int = 0
-    in_reach: tuple[str, ...] = ()
     is_held: bool = False
     stopped: str = ""
     apply: str = ""
@@ -164,17 +158,11 @@ class MoveRunDocument(MoveChangeDocument):
         return f"{word}: {self.summary}"
 
     @property
-    def left_out(self) -> tuple[str, ...]:
-        """The counts of trouble that are 0."""
-        return tuple(n for n in ("skipped", "conflicts", "failed") if not getattr(self, n))
-
-    @property
     def commands(self) -> tuple[str, ...]:
         """What finishes the plan; if it is finished, what proves it, and the next command."""
         if self.way_on or self.apply:
             return self.way_on
-        proof = name_runbook(f"runbook verify {self.plan}")
-        return (proof, self.next) if self.next else (proof,)
+        return (name_runbook(f"runbook verify {self.plan}"), *super().commands)
 
     @property
     def to_paste(self) -> tuple[tuple[str, str], ...]:
@@ -221,7 +209,6 @@ class MoveProofDocument(MoveDocument):
     taken_back: int = 0
     taken_back_by: str = ""
     settled_by_word: int = 0
-    detail: dict[str, Json] = Field(default_factory=dict)
 
     @property
     def answer(self) -> str:
@@ -232,13 +219,6 @@ class MoveProofDocument(MoveDocument):
 def offer(words: str, command: str) -> tuple[tuple[str, str], ...]:
     """Return a command to paste, under its words; nothing where there is no command."""
     return ((words, command),) if command else ()
-
-
-def _choose_rows(rows: Sequence[Any], by_status: Mapping[str, int]) -> list[Any]:
-    """Return the rows that a person sees: a few, those with the rarest status first."""
-    if len(by_status) < 2:
-        return list(rows[:_SHOWN])
-    return sorted(rows, key=lambda row: by_status[row.facts["status"]])[:_SHOWN]
 
 
 class MoveCommands:
@@ -289,10 +269,7 @@ class MoveCommands:
     ) -> MoveRunDocument | MovePlanDocument:
         """Carry out a plan; if ``approve`` is empty, stop at the plan, exit 5."""
         inv, plan = self._open_plan(settings, plan_id, progress, **how)
-        if not approve:
-            return self.describe_plan(inv, plan, f"apply {plan.id}")
-        entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
-        return self._sum_up(inv, "apply", plan, entry)
+        return self._change("apply", inv, plan, approve, f"apply {plan.id}")
 
     def resume(
         self, settings: Settings, plan_id: str, *, approve: str, progress: Progress, **how: Any
@@ -324,18 +301,25 @@ class MoveCommands:
         """Take back a move; if ``approve`` is empty, stop at the plan, exit 5."""
         inv = self._open_on(settings, plan_id, progress, undo=plan_id, **how)
         plan = self.refuse_unless_move(inv.plan(self._gate.undo_step))
+        typed = f"undo {plan_id} --consumer-stands-still"
+        return self._change("undo", inv, plan, approve, typed)
+
+    def _change(
+        self, command: str, inv: Investigation[Any, Any], plan: Plan, approve: str, typed: str
+    ) -> MoveRunDocument | MovePlanDocument:
+        """Carry out an approved plan; without an approval, show it and what to type."""
         if not approve:
-            return self.describe_plan(inv, plan, f"undo {plan_id} --consumer-stands-still")
+            return self.describe_plan(inv, plan, typed)
         entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
-        return self._sum_up(inv, "undo", plan, entry)
+        return self._sum_up(inv, command, plan, entry)
 
     def settle(
         self,
         settings: Settings,
         plan_id: str,
+        answers: Sequence[str] | None,
         *,
-        taken: Sequence[str] | None,
-        not_taken: Sequence[str] | None,
+        from_file: Path | None = None,
         approve: str,
         progress: Progress,
     ) -> MoveSettleDocument | MovePlanDocument:
@@ -343,57 +327,66 @@ class MoveCommands:
 
         Parameters
         ----------
-        taken, not_taken : keys; an empty list: all open objects that the other list lacks; None: no
-            such answer
+        answers : ``--taken`` or ``--not-taken``, each followed by keys; without keys: all open
+            objects that the other answer lacks
+        from_file : more answers, one a line: ``taken KEY`` or ``not-taken KEY``
 
         Returns
         -------
         Without an answer: the rows, exit 3, or exit 0 if there are none. With answers that are not
         approved: the plan, exit 5. With approved ones: how many are settled, and how many are left.
         """
-        if taken is None and not_taken is None:
-            inv, plan = self._open_plan(settings, plan_id, progress, look=True)
-            rows = self._gate.list_to_settle(inv, plan)
-            ways_on = [f"runbook settle {plan_id} {word}" for word in ("--not-taken", "--taken")]
-            return MoveSettleDocument(
-                schema_name="runbook/settle/1",
-                incident=inv.incident.id,
-                exit_code=ExitCode.of(not rows),
-                plan=plan_id,
-                left=len(rows),
-                rows=tuple(rows),
-                way_on=tuple(map(name_runbook, ways_on)) if rows else (),
-            )
-        inv = self._open_on(
-            settings,
-            plan_id,
-            progress,
-            settle=plan_id,
-            taken=_name_keys(taken),
-            not_taken=_name_keys(not_taken),
-        )
+        words = list(answers or ())
+        for line in from_file.read_text("utf-8").splitlines() if from_file else ():
+            answer, _, key = line.partition(" ")
+            words += [f"--{answer}", key]
+        if not words:
+            return self._show_doubts(settings, plan_id, progress)
+        named = _sort_answers(words)
+        parameters: dict[str, Any]
+        parameters = {name: json.dumps(keys) if keys else "*" for name, keys in named.items()}
+        inv = self._open_on(settings, plan_id, progress, settle=plan_id, **parameters)
         plan = self.refuse_unless_move(inv.plan(self._gate.settle_step))
         if approve and approve != plan.sha256:
             text = "the approval is not of these answers, or something changed since: look again"
             raise SafetyError(f"{text}: {name_runbook(f'runbook settle {plan_id}')}")
-        if not approve and not plan.is_empty:
-            words = [f"settle {plan_id}"]
-            for option, keys in (("--taken", taken), ("--not-taken", not_taken)):
-                words += [] if keys is None else [option, *map(shlex.quote, keys)]
-            return self.describe_plan(inv, plan, " ".join(words))
-        document: dict[str, Any] = {"incident": inv.incident.id, "plan": plan_id, "left": 0}
-        if not plan.is_empty:
-            entry = self._carry_out(inv, lambda: inv.apply(plan, approve=approve))
-            open_keys = set(entry.result["unproven"])
-            document |= {
-                "taken": len(set(plan.summary["taken"]) - open_keys),
-                "not_taken": len(set(plan.summary["not_taken"]) - open_keys),
-                "left": len(open_keys),
-                "exit_code": ExitCode.of(not (open_keys or entry.result["stopped"])),
-                "way_on": tuple(entry.result["ways_on"]),
-                **self.look_again(inv, plan),
-            }
-        return MoveSettleDocument.model_validate({"schema": "runbook/settle/1", **document})
+        if plan.is_empty:
+            return self._make_settle_document(inv, plan_id)
+        if not approve:
+            return self.describe_plan(inv, plan, f"settle {plan_id} {shlex.join(words)}")
+        result = self._carry_out(inv, lambda: inv.apply(plan, approve=approve)).result
+        open_keys = set(result["unproven"])
+        return self._make_settle_document(
+            inv,
+            plan_id,
+            taken=len(set(plan.summary["taken"]) - open_keys),
+            not_taken=len(set(plan.summary["not_taken"]) - open_keys),
+            left=len(open_keys),
+            exit_code=ExitCode.of(not (open_keys or result["stopped"])),
+            way_on=tuple(result["ways_on"]),
+            **self.look_again(inv, plan),
+        )
+
+    def _show_doubts(
+        self, settings: Settings, plan_id: str, progress: Progress
+    ) -> MoveSettleDocument:
+        """Return the rows that a person must decide, and the commands that decide."""
+        inv, plan = self._open_plan(settings, plan_id, progress, look=True)
+        rows = self._gate.list_to_settle(inv, plan)
+        commands = [f"runbook settle {plan_id} {word}" for word in ("--not-taken", "--taken")]
+        return self._make_settle_document(
+            inv,
+            plan_id,
+            exit_code=ExitCode.of(not rows),
+            left=len(rows),
+            rows=tuple(rows),
+            way_on=tuple(map(name_runbook, commands)) if rows else (),
+        )
+
+    @staticmethod
+    def _make_settle_document(inv: Any, plan_id: str, **fields: Any) -> MoveSettleDocument:
+        document = {"schema": "runbook/settle/1", "incident": inv.incident.id, "plan": plan_id}
+        return MoveSettleDocument.model_validate({**document, "left": 0, **fields})
 
     def verify(self, settings: Settings, plan_id: str, *, progress: Progress) -> MoveProofDocument:
         """Prove by an independent look where each planned object is. Moves nothing."""
@@ -407,17 +400,15 @@ class MoveCommands:
         ways_on = self.list_ways_on(inv, plan.id)
         if entry.result.get("waiting") and not ways_on:
             ways_on = (name_runbook("runbook plan"),)
-        document: dict[str, Any] = {
+        document = {
             "schema": "runbook/verify/1",
             "incident": inv.incident.id,
             "exit_code": ExitCode.of(entry.phase is ActionPhase.VERIFIED),
             "summary": entry.reason,
             "way_on": ways_on,
         }
-        names = MoveProofDocument.model_fields
-        detail = {name: value for name, value in entry.result.items() if name not in names}
-        shared = {name: value for name, value in entry.result.items() if name in names}
-        return MoveProofDocument.model_validate({**document, **shared, "detail": detail})
+        counts = _pick_fields(MoveProofDocument, entry.result)
+        return MoveProofDocument.model_validate({**document, **counts})
 
     def describe_plan(
         self, inv: Investigation[Any, Any], plan: Plan, command: str
@@ -446,7 +437,7 @@ class MoveCommands:
             window=summary["window"],
             others=summary["who else moves"],
             path=str(plan.path),
-            rows=tuple(map(self._show_row, _choose_rows(plan.rows, by_status))),
+            rows=tuple(map(self._show_row, choose_rows(plan.rows, by_status))),
             apply="" if plan.is_empty else approve,
             parts=plan.content.header.parts if is_move else 0,
             reason=str(summary.get("reason") or ""),
@@ -466,11 +457,7 @@ class MoveCommands:
 
     def _show_row(self, row: Any) -> dict[str, Json]:
         """Return what a person sees of a plan's row."""
-        shown: dict[str, Json] = {
-            "key": row.key,
-            "to": row.to,
-            "waits since": format_time(row.age_start),
-        }
+        shown = {"key": row.key, "to": row.to, "waits since": format_time(row.age_start)}
         facts = {name: row.facts[name] for name in self._gate.shown_facts if name in row.facts}
         return {**shown, **facts}
 
@@ -524,37 +511,41 @@ class MoveCommands:
         look : whether the caller only looks. If so, the plan's own incident may be closed
         parameters : of the section
         """
-        folder = _find_folder(settings, plan_id) or self._fetch_plan(settings, plan_id)
-        if folder is None:
-            home = settings.runbook_home
-            hint = _name_similar_plan(home, plan_id)
-            raise UsageError(f"no incident under {home} has a plan {plan_id!r}{hint}")
-        incident = Incident(folder, redactor=Redactor(settings.secrets))
+        incident = self._find_incident(settings, plan_id)
         is_damaged = bool(incident.find_damage())
         if is_damaged or (incident.is_closed and not look):
-            incident, _ = self._opener.find_or_make(settings)
             state = "damaged" if is_damaged else "closed"
-            text = f"{plan_id} is a plan of a {state} incident: ../{folder.name}/report.html"
+            text = f"{plan_id} is a plan of a {state} incident: ../{incident.id}/report.html"
+            incident, _ = self._opener.find_or_make(settings)
             incident.tell("plan_of_closed", text)
         return self._open(settings, incident, progress, **parameters)
 
-    def _fetch_plan(self, settings: Settings, plan_id: str) -> Path | None:
-        """Fetch a plan from the bucket's record, because this machine does not have it.
+    def _find_incident(self, settings: Settings, plan_id: str) -> Incident:
+        """Return this machine's newest incident that has a plan.
 
-        Returns
-        -------
-        The folder of the incident that the plan was written into; None when the store does not
-        have the plan, or does not answer.
+        If none has it, the plan is fetched from the bucket into the incident to work on.
+
+        Raises
+        ------
+        UsageError
+            When the store does not have the plan, or does not answer.
         """
+        home = settings.runbook_home.resolve()
+        redactor = Redactor(settings.secrets)
+        for folder in list_incidents(home):
+            if (folder / "plans" / f"{plan_id}.jsonl").is_file():
+                return Incident(folder, redactor=redactor)
 
         def find_incident() -> Incident:
             incident, _ = self._opener.find_or_make(settings)
             return incident
 
-        try:
-            return self._gate.fetch_plan(self._opener.connect(settings), plan_id, find_incident)
-        except ClientError:
-            return None
+        with suppress(ClientError):
+            clients = self._opener.connect(settings)
+            fetched = self._gate.fetch_plan(clients, plan_id, find_incident)
+            if fetched is not None:
+                return Incident(fetched, redactor=redactor)
+        raise UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
 
     def _sum_up(
         self, inv: Investigation[Any, Any], command: str, plan: Plan, entry: ActionEntry
@@ -565,35 +556,21 @@ class MoveCommands:
         ----------
         command : the command's name: ``apply``, ``resume`` or ``undo``
         entry : the journal's entry of the run
-
-        Raises
-        ------
-        RunInterruptedError
-            After an interrupt: the plan was carried out all the same.
         """
         result = entry.result
-        document = {name: result[name] for name in MoveRunDocument.model_fields if name in result}
-        reasons: list[dict[str, Json]] = []
+        document = _pick_fields(MoveRunDocument, result)
         for name in ("skipped", "conflicts", "failed"):
             document[name] = count_trouble(result, name)
-            reasons += result.get(name) or [] if name != "conflicts" else []
-        way_on = tuple(result.get("ways_on", ()))
         is_done = not any(result.get(name) for name in OPEN)
         document |= {
             "schema": f"runbook/{command}/1",
             "incident": inv.incident.id,
             "exit_code": ExitCode.of(is_done),
             "summary": entry.reason,
-            "reasons": reasons,
-            "way_on": way_on,
+            "reasons": [*(result.get("skipped") or ()), *(result.get("failed") or ())],
+            "way_on": tuple(result.get("ways_on", ())),
         }
-        try:
-            document.update(self.look_again(inv, plan))
-        except KeyboardInterrupt:
-            following = way_on[0] if way_on else f"runbook verify {plan.id}"
-            text = f"Interrupted after this run of {plan.id} had ended: {entry.reason}."
-            raise RunInterruptedError(f"{text} Go on with: {following}") from None
-        return MoveRunDocument.model_validate(document)
+        return MoveRunDocument.model_validate({**document, **self.look_again(inv, plan)})
 
     def _carry_out(
         self, inv: Investigation[Any, Any], change: Callable[[], ActionEntry]
@@ -618,25 +595,26 @@ class MoveCommands:
         return {"report": str(write_outputs(inv.incident, self._sections))}
 
 
-def _name_keys(keys: Sequence[str] | None) -> str:
-    """Return keys as the parameters ``taken`` and ``not_taken`` name them."""
-    if keys is None:
-        return ""
-    return json.dumps(list(keys)) if keys else "*"
+def _sort_answers(words: Sequence[str]) -> dict[str, list[str]]:
+    """Return the keys of the answers ``taken`` and ``not_taken``."""
+    keys: dict[str, list[str]] = {}
+    name = ""
+    for word in words:
+        if word in ("--taken", "--not-taken"):
+            name = word[2:].replace("-", "_")
+            keys.setdefault(name, [])
+        elif name:
+            keys[name].append(word)
+        else:
+            raise UsageError(f"say what became of {word}: --taken KEY… or --not-taken KEY…")
+    return keys
 
 
-def _name_similar_plan(home: Path, plan_id: str) -> str:
-    """Ask whether this machine's plan with the most similar id was meant; empty without one."""
-    known = [path.stem for path in home.glob("inc-*/plans/*.jsonl")]
-    similar = get_close_matches(plan_id, known, n=1)
-    if not similar:
-        return ""
-    return f". Did you mean {similar[0]}?"
+def choose_rows(rows: Sequence[Any], by_status: Mapping[str, int]) -> list[Any]:
+    """Return the rows that a person sees: a few, those with the rarest status first."""
+    return sorted(rows, key=lambda row: by_status.get(row.facts.get("status"), 0))[:_SHOWN]
 
 
-def _find_folder(settings: Settings, plan_id: str) -> Path | None:
-    """Return the folder of this machine's newest incident that has a plan; None if none has it."""
-    for folder in list_incidents(settings.runbook_home.resolve()):
-        if (folder / "plans" / f"{plan_id}.jsonl").is_file():
-            return folder
-    return None
+def _pick_fields(kind: type[Document], result: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the facts of an action's result that a document has a field for."""
+    return {name: result[name] for name in kind.model_fields if name in result}

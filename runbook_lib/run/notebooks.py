@@ -19,10 +19,8 @@ from ..approvals import load_plan
 from ..errors import (
     ActionInterruptedError,
     ExitCode,
-    PlanNotApprovedError,
     RunbookError,
     StoppedAtPlanError,
-    UsageError,
     exit_code_of_error,
 )
 from ..investigation import say_interrupted
@@ -49,11 +47,6 @@ _WARM_UP = """\
 import ipywidgets, matplotlib.figure
 from runbook_lib.runbook import use_runbook
 use_runbook({name!r}).load_sections()"""
-# What a kernel that starts ahead of need does besides: a first plot and a first frame take long.
-_WARM_UP_MORE = """
-import pandas
-from runbook_lib.show.plots import warm_up
-warm_up()"""
 # Empties the kernel before each notebook. IPython's reset collects garbage twice; `gc.freeze` makes
 # the collector skip what was imported (ADR 0013). `keeps_notebook` says that this is a headless
 # run, which keeps the notebook itself: no recording of cells begins.
@@ -64,10 +57,8 @@ get_ipython().execution_count = 1
 get_ipython().keeps_notebook = True
 from runbook_lib.record.journal import mark_run
 mark_run({run!r})"""
-#: Errors in what a person typed. They change nothing, and are mere notes in the report's timeline.
-_TYPOS = (PlanNotApprovedError.__name__, UsageError.__name__)
 #: What the journal keeps of a run.
-_JOURNALLED = {"section", "notebook", "status", "error", "duration_s", "is_typo"}
+_JOURNALLED = {"section", "notebook", "status", "error", "duration_s"}
 
 
 class RunStatus(StrEnum):
@@ -80,21 +71,23 @@ class RunStatus(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+_STATUS_OF_CODE = {
+    ExitCode.INTERRUPTED: RunStatus.INTERRUPTED,
+    ExitCode.REFUSED: RunStatus.REFUSED,
+}
+
+
 class NotebookRun(NotebookResult):
     """One run: its executed notebook, how it ended, and the section's conclusion if it drew one.
 
-    ``error`` is empty, and ``exit_code`` OK, when nothing stopped the run. ``after`` is the number
-    of the journal's last entry before the run. ``is_typo`` says that a person typed something
-    wrong, such as a parameter or a hash.
+    ``error`` is empty, and ``exit_code`` OK, when nothing stopped the run.
     """
 
     section: str
-    after: int
     path: Path
     status: RunStatus
     exit_code: ExitCode
     conclusion: Conclusion | None
-    is_typo: bool = False
 
 
 class Failure(NamedTuple):
@@ -133,13 +126,8 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             self.ensure_started()
 
     def ensure_started(self) -> SharedKernelManager:
-        """Return the kernel's manager for the next notebook; begin to start one if none runs.
-
-        The first call takes over the kernel of ``prepare_kernel``, if there is one.
-        """
+        """Return the kernel's manager for the next notebook; begin to start one if none runs."""
         with hold_interrupts():
-            if self._manager is None and _prepared:
-                self._manager = _prepared.pop()
             if self._manager is None or self._is_stopping or not run_sync(self._manager.is_alive)():
                 self.stop()
                 self._manager = _start_kernel()
@@ -178,44 +166,19 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             self._is_stopping = False
 
 
-#: At most one kernel, which was started before this process's first notebook was known.
-_prepared: list[SharedKernelManager] = []
-
-
-def prepare_kernel() -> None:
-    """Begin to start a kernel, which the first ``SharedKernel`` of this process takes over.
-
-    This kernel also imports what notebooks need only later, and draws once.
-    """
-    with hold_interrupts(), suppress(KeyError, OSError, RuntimeError):
-        _prepared.append(_start_kernel(is_warm=True))
-
-
-def _start_kernel(*, is_warm: bool = False) -> SharedKernelManager:
-    """Begin to start a kernel; return its manager.
-
-    Parameters
-    ----------
-    is_warm : whether the kernel also imports what notebooks need only later
-    """
+def _start_kernel() -> SharedKernelManager:
+    """Begin to start a kernel that carries out the runbook of this process; return its manager."""
     from .kernel import SharedKernelManager
 
-    options: dict[str, Any] = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
-    manager = SharedKernelManager(kernel_name="python3", **options)
-    run_sync(manager.start_kernel)(extra_arguments=_list_kernel_options(is_warm=is_warm))
-    return manager
-
-
-def _list_kernel_options(*, is_warm: bool) -> list[str]:
-    """Return the options of a kernel that carries out the runbook of this process."""
-    warm_up = _WARM_UP.format(name=get_runbook_name())
-    if is_warm:
-        warm_up += _WARM_UP_MORE
-    return [
+    settings: dict[str, Any] = {"shutdown_wait_time": 1.0, "transport_encryption": "auto"}
+    manager = SharedKernelManager(kernel_name="python3", **settings)
+    options = [
         "--log-level=50",
         "--HistoryManager.hist_file=:memory:",
-        f"--IPKernelApp.exec_lines={warm_up}",
+        f"--IPKernelApp.exec_lines={_WARM_UP.format(name=get_runbook_name())}",
     ]
+    run_sync(manager.start_kernel)(extra_arguments=options)
+    return manager
 
 
 def run_notebook(
@@ -236,7 +199,7 @@ def run_notebook(
     parameters : checked against the section's model first. A parameter that is not given has the
         notebook's own value
     kernel : a kernel that other notebooks use, too; default: a kernel for this notebook alone
-    progress : called for each cell that begins, and when an interrupt waits for a cell
+    progress : called when an interrupt waits for a cell
 
     Returns
     -------
@@ -262,7 +225,6 @@ def run_notebook(
         if not may_write:
             raise KeyboardInterrupt
         path = incident.reserve_notebook(name)
-    after = incident.journal.view().last_seq
     started = time.monotonic()
     was_asked_to_end = False
     mark_run(path.name)
@@ -270,7 +232,7 @@ def run_notebook(
     try:
         with kernel_context as used_kernel:
             source = sections.notebooks / f"{name}.ipynb"
-            cell = CellInterrupt(used_kernel, progress, name)
+            cell = CellInterrupt(used_kernel, progress)
             keep = partial(_keep, incident, path, cell)
             with closing(cell), Interrupts(cell.end_run, used_kernel.kill):
                 failure = _execute(source, values, used_kernel, keep, cell)
@@ -291,11 +253,9 @@ def run_notebook(
         status=status,
         error=error,
         duration_s=round(time.monotonic() - started, 3),
-        after=after,
         path=path,
         exit_code=code,
         conclusion=conclusion,
-        is_typo=failure is not None and failure.error in _TYPOS,
     )
     with incident.keep_open() as may_write:
         if may_write:
@@ -390,16 +350,17 @@ def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, Exi
     if failure is None:
         return RunStatus.DONE, ExitCode.OK, ""
     code = _find_exit_code(failure.error)
-    if code is ExitCode.INTERRUPTED:
-        return RunStatus.INTERRUPTED, code, failure.why or "interrupted"
+    if code not in (ExitCode.INTERRUPTED, ExitCode.REFUSED, ExitCode.USAGE):
+        why = ": ".join(filter(None, (failure.error, failure.why)))
+        return (
+            RunStatus.FAILED,
+            ExitCode.RUN_FAILED,
+            f"notebook {name} stopped: {why}{failure.where}",
+        )
+    status = _STATUS_OF_CODE.get(code, RunStatus.FAILED)
     if failure.error == StoppedAtPlanError.__name__:
-        return RunStatus.STOPPED_AT_PLAN, code, failure.why
-    if code is ExitCode.REFUSED:
-        return RunStatus.REFUSED, code, failure.why
-    if code is ExitCode.USAGE:
-        return RunStatus.FAILED, code, failure.why
-    why = ": ".join(filter(None, (failure.error, failure.why)))
-    return RunStatus.FAILED, ExitCode.RUN_FAILED, f"notebook {name} stopped: {why}{failure.where}"
+        status = RunStatus.STOPPED_AT_PLAN
+    return status, code, failure.why or str(status)
 
 
 def _find_exit_code(error_name: str) -> ExitCode:

@@ -16,40 +16,21 @@ from .text import count_of, format_bytes, format_value, safe, say_left_out
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
 
-# Each pair of colours has a contrast over 7:1, also on a page with a dark background.
+#: How a tone looks. Each pair of colours has a contrast over 7:1, also on a dark page.
 _PILLS = {
     "good": "background-color:#d5f0dc;color:#0b3d1d",
     "bad": "background-color:#fbdcd6;color:#6b1207",
     "unsure": "background-color:#fdedc3;color:#4d3800",
     "plain": "background-color:#e4e8ee;color:#22303f",
 }
-#: Tone and icon of a status, by its word. A word that is not here is plain, with a dot.
-_TONES = {
-    "ok": ("good", "✓"),
-    "healthy": ("good", "✓"),
-    "fixed": ("good", "✓"),
-    "fixed_alert_decaying": ("good", "✓"),
-    "yes": ("good", "✓"),
-    "passed": ("good", "✓"),
-    "verified": ("good", "✓"),
-    "breach": ("bad", "✖"),
-    "incident": ("bad", "✖"),
-    "not_fixed": ("bad", "✖"),
-    "no": ("bad", "✖"),
-    "failed": ("bad", "✖"),
-    "supported": ("bad", "●"),
-    "unknown": ("unsure", "?"),
-    "undecided": ("unsure", "?"),
-    "mitigated": ("unsure", "!"),
-    "refused": ("unsure", "!"),
-    "left_out": ("plain", "–"),
-    "refuted": ("plain", "○"),
-    "nothing to do": ("plain", "○"),
-    "planned": ("plain", "■"),
-    "approved": ("plain", "▸"),
-    "applied": ("plain", "▸"),
-    "taken back": ("plain", "◂"),
+_ICONS = {"good": "✓", "bad": "✖", "unsure": "?", "plain": "–"}
+#: The words of each tone; any other word is plain.
+_WORDS = {
+    "good": ("ok", "healthy", "fixed", "fixed_alert_decaying", "yes", "passed", "verified", "done"),
+    "bad": ("breach", "incident", "not_fixed", "no", "failed", "supported"),
+    "unsure": ("unknown", "undecided", "mitigated", "refused"),
 }
+_TONES = {word: tone for tone, words in _WORDS.items() for word in words}
 #: How much of a plan's hash is shown, and typed to approve it.
 SHORT_HASH = 8
 #: Columns whose cells are shown as pills.
@@ -57,6 +38,8 @@ _PILL_COLUMNS = ("status", "phase", "verdict", "met")
 #: A cell with this many characters or fewer never wraps.
 _SHORT_CHARACTERS = 22
 _PLAN_COLUMNS = ("step", "status", "what", "how_many", "hash", "why")
+#: Values that need no line of their own.
+EMPTY: tuple[Json, ...] = (None, "", [], {}, ())
 
 
 class Table(NamedTuple):
@@ -95,36 +78,23 @@ class Table(NamedTuple):
 
     def to_text(self) -> str:
         """Return a line for each row."""
-        between = ": " if len(self.names) == 2 else " · "
-        lines = []
-        for cells in self.iter_cells():
-            filled = [cell for cell in cells if cell]
-            lines.append(f"  {between.join(filled)}")
-        return "\n".join(lines)
+        lines = [" · ".join(filter(None, cells)) for cells in self.iter_cells()]
+        return "\n".join(f"  {line}" for line in lines)
 
     def to_html(self) -> Markup:
         """Return a table with caption and scoped headers; everything escaped."""
         names = self.names
         headings = [name.replace("_", " ") for name in names]
-        rows = []
-        for cells in self.iter_cells():
-            row = [_to_cell(text, name) for text, name in zip(cells, names, strict=True)]
-            rows.append(row)
+        rows = [list(map(_to_cell, cells, names)) for cells in self.iter_cells()]
         return render_html("table.html", table=self, names=headings, rows=rows)
 
 
-def tabulate_facts(
-    facts: Mapping[str, Json],
-    caption: str,
-    *,
-    is_folded: bool = False,
-) -> Table:
+def tabulate_facts(facts: Mapping[str, Json], caption: str, *, is_folded: bool = False) -> Table:
     """Return the facts that are not empty as a table of name and value."""
     rows = []
     for name, value in facts.items():
-        if value not in (None, "", [], {}, ()):
-            words = name.replace("_", " ")
-            rows.append({"name": words, "value": say_value(value, name)})
+        if value not in EMPTY:
+            rows.append({"name": name.replace("_", " "), "value": say_value(value, name)})
     return Table(caption, rows, ("name", "value"), is_folded)
 
 
@@ -133,11 +103,7 @@ def tabulate_findings(
 ) -> Table:
     """Return findings as a table, the most supported first."""
     rows = [
-        {
-            "cause": finding.name,
-            "status": finding.status,
-            "why": finding.reason,
-        }
+        {"cause": finding.name, "status": finding.status, "why": finding.reason}
         for finding in sort_findings(findings)
     ]
     return Table(caption, rows, is_folded=is_folded)
@@ -156,14 +122,10 @@ def tabulate_readings(readings: Iterable[Observed]) -> Table:
         what = reading.name
         if reading.value is not None:
             what += f": {format_value(reading.value, reading.unit)}"
-        row = {
-            "step": reading.step,
-            "status": reading.status,
-            "what": what,
-            "why": reading.reason,
-        }
-        rows.append(row)
-    return Table("Readings", rows, ("step", "status", "what", "why"))
+        rows.append(
+            {"step": reading.step, "status": reading.status, "what": what, "why": reading.reason}
+        )
+    return Table("Readings", rows)
 
 
 def tabulate_plans(journal: JournalView) -> Table:
@@ -177,32 +139,25 @@ def tabulate_plans(journal: JournalView) -> Table:
     actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
     for plan_id, entry in journal.list_plans().items():
-        sha256 = entry.result["sha256"]
+        facts = entry.result
         row = {
             "step": entry.step,
             "status": actions[plan_id].state,
             "what": f"{entry.action} on {entry.target}",
-            "how_many": _say_size(entry.result),
-            "hash": sha256[:SHORT_HASH],
-            "why": entry.result.get("reason") or say_left_out(entry.result.get("excluded") or {}),
+            "how_many": "",
+            "hash": facts["sha256"][:SHORT_HASH],
+            "why": facts.get("reason") or say_left_out(facts.get("excluded") or {}),
             "plan": plan_id,
-            "sha256": sha256,
+            "sha256": facts["sha256"],
             "action": entry.action,
             "target": entry.target,
         }
+        if "objects" in facts:
+            size = format_bytes(facts.get("bytes", 0))
+            row["how_many"] = f"{count_of(facts['objects'], 'object')}, {size}"
         rows.append(row)
     rows.sort(key=lambda row: order_of(row["step"]))
     return Table("Plans", rows, _PLAN_COLUMNS)
-
-
-def _say_size(facts: Mapping[str, Json]) -> str:
-    """Return how much a plan would change: the number of objects and their size."""
-    count = facts.get("objects")
-    if count is None:  # the plan changes one thing, such as a service
-        return "1"
-    objects = count_of(count, "object")
-    size = format_bytes(facts.get("bytes", 0))
-    return f"{objects}, {size}"
 
 
 def say_value(value: Json, name: str = "") -> str:
@@ -212,32 +167,24 @@ def say_value(value: Json, name: str = "") -> str:
     if isinstance(value, Markup):
         return value
     if isinstance(value, dict):
-        return ", ".join(_say_field(key, part) for key, part in value.items())
+        parts = [f"{key.replace('_', ' ')} {_say_part(part)}" for key, part in value.items()]
+        return ", ".join(parts)
     if isinstance(value, list | tuple):
-        return ", ".join(_say_part(part) for part in value)
+        return ", ".join(map(_say_part, value))
     return format_value(value)
-
-
-def _say_field(name: str, value: Json) -> str:
-    """Write a named part of a nested value, such as ``too young 3``."""
-    words = name.replace("_", " ")
-    return f"{words} {_say_part(value)}"
 
 
 def _say_part(value: Json) -> str:
     """Write a part of a nested value: what is nested once more stands in brackets."""
-    # Not ``isinstance``: a bool is also an int, and Markup is also a str.
-    if type(value) in (int, str):
-        return str(value)
     if isinstance(value, dict | list | tuple):
         return f"({say_value(value)})"
-    return say_value(value)
+    return format_value(value)
 
 
 def pill(word: str) -> Markup:
     """Return a status as icon, word and colour. The word alone is enough to understand it."""
     tone, icon = get_tone(word)
-    wrap = "nowrap" if word in _TONES else "normal"
+    wrap = "nowrap" if len(word) <= _SHORT_CHARACTERS else "normal"
     style = f"{_PILLS[tone]};border-radius:4px;padding:1px 7px;font-weight:600;white-space:{wrap}"
     shown = safe(word.replace("_", " "), 40)
     return Markup('<span style="{}">{} {}</span>').format(style, icon, shown)
@@ -245,21 +192,20 @@ def pill(word: str) -> Markup:
 
 def get_tone(word: str) -> tuple[str, str]:
     """Return the tone of a status, which is good, bad, unsure or plain, and its icon."""
-    return _TONES.get(word, ("plain", "·"))
+    tone = _TONES.get(word, "plain")
+    return tone, _ICONS[tone]
 
 
 def render_html(template: str, **values: Any) -> Markup:
     """Return a template of ``show/templates``; each value is made visible and escaped."""
-    page = _load_template(template)
-    html = page.render(values, pill=pill, style=_style)
+    html = _load_template(template).render(values, pill=pill, style=_style)
     # The template has escaped every value, so the page is safe as it is.
     return Markup(html)  # noqa: S704
 
 
 @cache
 def _load_template(name: str) -> Template:
-    templates = make_environment("runbook_lib.show", safe)
-    return templates.get_template(name)
+    return make_environment("runbook_lib.show", safe).get_template(name)
 
 
 def make_environment(package: str, finalize: Callable[[Any], Markup]) -> Environment:
@@ -285,8 +231,7 @@ def _to_cell(text: str, column: str) -> tuple[str, Markup]:
 
 def _style(text: str) -> str:
     """Return the CSS of a cell: a short text never wraps, a long text may break anywhere."""
+    wrap = "overflow-wrap:anywhere;max-width:28rem"
     if len(text) <= _SHORT_CHARACTERS:
         wrap = "white-space:nowrap"
-    else:
-        wrap = "overflow-wrap:anywhere;max-width:28rem"
     return f"text-align:left;vertical-align:top;{wrap}"

@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from ..approvals import Plan
 from ..section import split_list
-from .display import Card, describe
+from .display import describe
 from .tables import SHORT_HASH
 
 
@@ -66,19 +66,16 @@ class Gate:
         self.answer.value = "✓ Approved. Nothing was changed yet: run the next cell."
 
     def _list_approved(self) -> list[str]:
-        approve = str(self._namespace.get("approve", ""))
-        return split_list(approve)
+        return split_list(str(self._namespace.get("approve", "")))
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        cards = [describe(self._plan)]
+        card = describe(self._plan)
         if not self._plan.is_empty:
             is_approved = self._plan.sha256 in self._list_approved()
             state = "approved" if is_approved else "not approved"
-            cards.append(Card(text=f"{state}: hash {self._short}"))
-        bundle: dict[str, Any] = dict(self.box._repr_mimebundle_(**kwargs))
-        bundle["text/html"] = "<hr>".join(str(card.to_html()) for card in cards)
-        bundle["text/plain"] = "\n".join(card.to_text() for card in cards)
-        return bundle
+            card = card._replace(lines=(*card.lines, f"{state}: hash {self._short}"))
+        bundle: dict[str, Any] = self.box._repr_mimebundle_(**kwargs)
+        return {**bundle, **card._repr_mimebundle_()}
 
 
 #: The name that notebooks use.

@@ -113,8 +113,8 @@ def test_letters_of_a_plot_are_readable_on_a_phone(report: Path, browser: Browse
     page.close()
 
     assert widths
-    points_to_pixels = min(widths) / (72 * plots._SIZE[0])
-    assert plots._SMALL_LETTERS * points_to_pixels >= 7.5
+    points_to_pixels = min(widths) / (72 * plots._HOUSE["figure.figsize"][0])
+    assert plots._HOUSE["legend.fontsize"] * points_to_pixels >= 7.5
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
@@ -124,7 +124,7 @@ def test_the_first_screen_shows_verdict_and_headline_and_facts(
     page = browser.new_page(viewport={"width": width, "height": height})
     page.goto(f"file://{report}")
 
-    for text in ("Verdict", "Fixed: a paused pipeline", "What happened", "Cause"):
+    for text in ("Verdict", "Fixed: a paused pipeline", "What was done", "Cause"):
         box = page.get_by_text(text, exact=True).first.bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= height

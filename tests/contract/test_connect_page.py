@@ -238,8 +238,8 @@ def test_the_table_says_what_each_step_shows(section: str, tmp_path: Path) -> No
     inv = world.open(SECTIONS[section], ticket_id=TICKET)
     inv.clients = clients
     if section.startswith("07"):
-        for step in SECTIONS.find("references").STEPS:
-            other = world.open(SECTIONS.find("references"))
+        for step in SECTIONS["08_references"].STEPS:
+            other = world.open(SECTIONS["08_references"])
             other.clients = clients
             other.read_step(step)
     own = [step for step in inv.section.STEPS if step[0] == section[1]]

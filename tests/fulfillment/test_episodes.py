@@ -39,15 +39,9 @@ from runbook_lib.model import CauseStatus, Verdict, keep_quiet
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import ReportModel, write_outputs
-from runbook_lib.report.summary import write_headline
-from runbook_lib.run.commands import (
-    check_report,
-    close_incident,
-    investigate,
-    list_incidents,
-    run_chosen,
-    write_history,
-)
+from runbook_lib.report.summary import summarise, write_headline
+from runbook_lib.run import commands
+from runbook_lib.run.commands import investigate
 from runbook_lib.run.documents import Document, InvestigateDocument, RunDocument
 from runbook_lib.run.move_commands import MovePlanDocument, MoveRunDocument
 from tests.support.incidents import damage_journal
@@ -74,7 +68,7 @@ def open_(world: World, document: Document) -> Incident:
 
 def run(world: World, *sections: str) -> RunDocument:
     """Run sections without an approval."""
-    return run_chosen(world.settings, SECTIONS, sections, parameters={})
+    return commands.run(world.settings, SECTIONS, sections)
 
 
 def plan_by_hand(world: World) -> PlanDocument:
@@ -128,7 +122,11 @@ def recover(world: World) -> None:
 
 def list_open(world: World) -> list[str]:
     """Return the ids of the open incidents."""
-    return [row.incident for row in list_incidents(world.settings).incidents if row.is_open]
+    return [
+        row.incident
+        for row in commands.incidents(world.settings, SECTIONS).incidents
+        if row.is_open
+    ]
 
 
 def read_record(world: World, incident: str) -> dict[str, bytes]:
@@ -141,7 +139,7 @@ def test_a_run_that_finds_nothing_wrong_leaves_no_open_incident(world: World) ->
     assert look(world).verdict is Verdict.HEALTHY
     run(world, "02", "06")
     plan_by_hand(world)
-    assert list_incidents(world.settings).incidents == ()
+    assert commands.incidents(world.settings, SECTIONS).incidents == ()
 
 
 def test_a_system_that_cannot_be_read_opens_no_incident(world: World) -> None:
@@ -194,6 +192,7 @@ def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: 
     assert "took_over" in marks
     for report, other in ((old, second.incident), (open_(world, second), old.id)):
         assert f"../{other}/report.html" in (report.folder / "report.html").read_text("utf-8")
+    assert second.incident in summarise(ReportModel(old, SECTIONS)).related
     before = read_record(world, old.id)
     assert (
         json.loads(before["manifest.json"])["journal"]["seq"] == old.journal.view().entries[-1].seq
@@ -262,24 +261,22 @@ def test_an_incident_without_an_alert_takes_up_the_first(world: World) -> None:
 def test_a_close_reads_what_it_judges(world: World) -> None:
     opened, _ = Investigation.find_or_make(world.settings)
     pause_pipeline(world)
-    closed = close_incident(world.settings, SECTIONS, opened.id)
+    closed = commands.close(world.settings, SECTIONS, opened.id)
     assert closed.verdict is Verdict.INCIDENT
 
 
 def test_a_closed_incident_is_never_reopened(world: World) -> None:
     pause_pipeline(world)
     first = look(world)
-    closed = close_incident(world.settings, SECTIONS, str(first.incident))
+    closed = commands.close(world.settings, SECTIONS, str(first.incident))
     assert (closed.exit_code, closed.verdict) == (ExitCode.NOT_OK, Verdict.INCIDENT)
     before = read_record(world, str(first.incident))
     with pytest.raises(UsageError, match="closed"):
-        close_incident(world.settings, SECTIONS, str(first.incident))
+        commands.close(world.settings, SECTIONS, str(first.incident))
     with pytest.raises(UsageError, match="is closed"):
         look(world, str(first.incident))
     with pytest.raises(UsageError, match="is closed"):
-        run_chosen(
-            world.settings, SECTIONS, ["02"], parameters={"incident_id": str(first.incident)}
-        )
+        commands.run(world.settings, SECTIONS, ["02"], incident_id=str(first.incident))
     second = look(world)
     assert second.incident != first.incident
     assert read_record(world, str(first.incident)) == before
@@ -288,7 +285,7 @@ def test_a_closed_incident_is_never_reopened(world: World) -> None:
 def test_what_is_closed_too_early_goes_on_in_a_new_incident(world: World) -> None:
     pause_pipeline(world)
     first = open_(world, look(world))
-    closed = close_incident(world.settings, SECTIONS, first.id)
+    closed = commands.close(world.settings, SECTIONS, first.id)
     assert closed.reason
     assert closed.commands == ("runbook investigate",)
     assert world.settings.operator in first.journal.view().marks[-1].reason
@@ -305,7 +302,7 @@ def test_who_goes_on_with_what_another_person_began_is_told(world: World) -> Non
     for operator in (world.settings.operator, "bo@box"):
         assert operator in joined.reason
     assert inv.incident.state.operators == (world.settings.operator, "bo@box")
-    document = run_chosen(other, SECTIONS, ["02"], parameters={})
+    document = commands.run(other, SECTIONS, ["02"])
     assert document.incident == inv.incident.id
     assert "bo@box" in Path(document.report).read_text("utf-8")
 
@@ -322,11 +319,11 @@ def test_an_open_incident_without_trouble_names_its_close(world: World) -> None:
     assert (done.incident, done.verdict) == (incident.id, Verdict.HEALTHY)
     assert list_open(world) == [incident.id]
     assert done.next == f"runbook close {incident.id}"
-    close_incident(world.settings, SECTIONS, incident.id)
+    commands.close(world.settings, SECTIONS, incident.id)
     assert list_open(world) == []
 
 
-def test_an_incident_that_section_7_does_not_close_says_why(world: World) -> None:
+def test_an_incident_that_section_7_does_not_close_is_looked_at_again(world: World) -> None:
     pause_pipeline(world)
     look(world)
     recover(world)
@@ -335,8 +332,7 @@ def test_an_incident_that_section_7_does_not_close_says_why(world: World) -> Non
     world.down.add("notifications")
     done = run(world, "07")
     assert list_open(world) == [done.incident]
-    assert any("7.1" in sentence for sentence in done.became)
-    assert any(f"runbook close {done.incident}" in sentence for sentence in done.became)
+    assert done.next == f"runbook run 07 --incident {done.incident}"
 
 
 def test_the_advice_of_an_earlier_diagnosis_ends_with_the_symptom(world: World) -> None:
@@ -353,7 +349,7 @@ def test_the_advice_of_an_earlier_diagnosis_ends_with_the_symptom(world: World) 
 def test_a_plan_of_section_6_alone_leaves_the_cause_in_the_report(world: World) -> None:
     pause_pipeline(world)
     run(world, "06")
-    (row,) = list_incidents(world.settings).incidents
+    (row,) = commands.incidents(world.settings, SECTIONS).incidents
     assert row.cause_found == "pipeline_paused"
 
 
@@ -385,11 +381,11 @@ def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: Wo
     first = look(world)
     planned = run(world, "06")
     chosen = [plan for plan in planned.plans if plan["step"] in ("6.1", "6.2")]
-    approval = {
-        "plan": ",".join(plan["plan"] for plan in chosen),
-        "approve": ",".join(plan["sha256"] for plan in chosen),
-    }
-    run_chosen(world.settings, SECTIONS, ["06"], parameters=approval)
+    approval = [
+        "plan=" + ",".join(plan["plan"] for plan in chosen),
+        "approve=" + ",".join(plan["sha256"] for plan in chosen),
+    ]
+    commands.run(world.settings, SECTIONS, ["06"], parameter=approval)
     world.now += timedelta(minutes=2)
     done = run(world, "06", "07")
     assert done.incident == first.incident
@@ -403,7 +399,7 @@ def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: Wo
 def test_a_later_note_is_marked_and_nothing_else_is_written(world: World) -> None:
     pause_pipeline(world)
     first = str(look(world).incident)
-    close_incident(world.settings, SECTIONS, first)
+    commands.close(world.settings, SECTIONS, first)
     inv = Investigation.open(first, section=postmortem, settings=world.settings)
     before = len(inv.incident.journal.view().entries)
     inv.read_step("7.1")
@@ -423,7 +419,7 @@ def release_and_close(world: World) -> PlanDocument:
     plan = plan_by_hand(world)
     apply(world, plan)
     recover(world)
-    close_incident(world.settings, SECTIONS, str(plan.incident))
+    commands.close(world.settings, SECTIONS, str(plan.incident))
     return plan
 
 
@@ -464,7 +460,7 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
     pause_pipeline(world)
     plan = plan_by_hand(world)
     recover(world)
-    close_incident(world.settings, SECTIONS, str(plan.incident))
+    commands.close(world.settings, SECTIONS, str(plan.incident))
     for minutes in (0, 20):  # first it is not too old, but what it would move is gone
         world.now += timedelta(minutes=minutes)
         with pytest.raises(MoveError, match="runbook plan"):
@@ -480,7 +476,9 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
             assert f'href="../{plan.incident}/report.html"' in report
             assert "is carried out here" not in report
             assert "Way back" not in report
-            assert check_report(world.settings, look.id).exit_code is ExitCode.OK
+            assert (
+                commands.verify_report(world.settings, SECTIONS, look.id).exit_code is ExitCode.OK
+            )
 
 
 def test_a_mistyped_approval_of_an_undo_leaves_the_reviewed_plan_as_it_is(world: World) -> None:
@@ -544,8 +542,6 @@ def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
     assert (world.home / str(done.incident) / "plans" / f"{plan.plan}.jsonl").is_file()
     with pytest.raises(UsageError, match="'rel-unknown'"):
         resume(world, "rel-unknown")
-    with pytest.raises(UsageError, match=f"Did you mean {plan.plan}?"):
-        resume(world, f"{plan.plan}0")
 
 
 def test_a_new_incident_can_be_opened_by_hand(world: World) -> None:
@@ -630,7 +626,8 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     assert read_folder(world.home / old) == before
 
     assert list_open(world) == [new]
-    rows = {row.incident: row.damage for row in write_history(world.settings).history}
+    document = commands.history(world.settings, SECTIONS)
+    rows = {row.incident: row.damage for row in document.incidents}
     assert rows == {old: damage, new: ""}
 
 
@@ -640,8 +637,8 @@ def test_who_names_a_damaged_incident_is_told_the_way_on(world: World) -> None:
     damage_journal(world.home / old)
     for command in (
         lambda: look(world, old),
-        lambda: run_chosen(world.settings, SECTIONS, ["06"], parameters={"incident_id": old}),
-        lambda: close_incident(world.settings, SECTIONS, old),
+        lambda: commands.run(world.settings, SECTIONS, ["06"], incident_id=old),
+        lambda: commands.close(world.settings, SECTIONS, old),
     ):
         with pytest.raises(UsageError, match="line 3 was altered"):
             command()

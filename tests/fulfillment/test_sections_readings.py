@@ -90,7 +90,7 @@ def delivered(w: World) -> None:
 
 def diagnose(w: World) -> None:
     w.dag = replace(w.dag, is_paused=True)
-    inv = w.open(SECTIONS.find("root_cause"))
+    inv = w.open(SECTIONS["05_root_cause"])
     for step in inv.section.STEPS:
         inv.read_step(step)
     inv.conclude()
@@ -98,9 +98,9 @@ def diagnose(w: World) -> None:
 
 def log_measures(w: World) -> None:
     overdue(w)
-    w.take(SECTIONS.find("detection"), "2.3")
+    w.take(SECTIONS["02_signals_detection"], "2.3")
     diagnose(w)
-    inv = w.open(SECTIONS.find("remediation"))
+    inv = w.open(SECTIONS["06_remediation"])
     plan = inv.plan("6.2")
     inv.apply(plan, approve=plan.sha256)
 
@@ -122,19 +122,19 @@ def take_references(w: World) -> None:
 
 def read_references(w: World) -> None:
     take_references(w)
-    inv = w.open(SECTIONS.find("references"))
+    inv = w.open(SECTIONS["08_references"])
     for step in inv.section.STEPS:
         inv.read_step(step)
 
 
 def break_reference(w: World) -> None:
     (w.home / "dataflow/docs/monitoring/README.md").unlink()
-    w.take(SECTIONS.find("references"), "8.3")
+    w.take(SECTIONS["08_references"], "8.3")
 
 
 def plan_release(w: World) -> None:
     overdue(w)
-    w.open(SECTIONS.find("remediation"), way="release").plan("6.1")
+    w.open(SECTIONS["06_remediation"], way="release").plan("6.1")
 
 
 def plan_and_lose_the_store(w: World) -> None:
@@ -298,7 +298,7 @@ def test_every_case_has_its_status_and_its_words_are_on_the_page(tmp_path: Path)
 
 def test_every_clue_of_a_cause_is_what_a_reading_says(world: World) -> None:
     """A sign on an observation that nobody makes would never hold, and nobody would notice."""
-    section, made = SECTIONS.find("root_cause"), set[str]()
+    section, made = SECTIONS["05_root_cause"], set[str]()
     failed_before = ProbeStatus("error", (ProbeStep("login", "error", "refused"),), world.now)
     for probe in (world.probe, failed_before):
         world.probe = probe
@@ -340,7 +340,7 @@ def test_a_step_without_its_system_is_left_out_without_a_ticket_too(
 ) -> None:
     world.pages = [[]]
     clients = leave_out(world, system)
-    inv = world.open(SECTIONS.find("detection" if step == "2.5" else "root_cause"))
+    inv = world.open(SECTIONS.find("02" if step == "2.5" else "05"))
     inv.clients = clients
     reading = inv.read_step(step)
     assert reading.status is Status.LEFT_OUT
@@ -350,14 +350,14 @@ def test_a_step_without_its_system_is_left_out_without_a_ticket_too(
 @pytest.mark.parametrize("system", ["support", "services"])
 def test_chaos_is_verified_without_a_system_that_we_do_not_have(world: World, system: str) -> None:
     clients = leave_out(world, system)
-    inv = world.open(SECTIONS.find("chaos"), ticket_id=TICKET)
+    inv = world.open(SECTIONS.find("04"), ticket_id=TICKET)
     inv.clients = clients
     assert inv.read_step("4.3").status is Status.OK
 
 
 def test_a_note_ticks_the_point_that_is_open(world: World) -> None:
     diagnose(world)
-    section = SECTIONS.find("postmortem")
+    section = SECTIONS.find("07")
     assert world.take(section, "7.3").status is Status.BREACH
     world.open(section).note("an alert on paused DAGs was added", checklist="7.3")
     assert world.take(section, "7.3").status is Status.OK
@@ -602,7 +602,7 @@ def put_backlog(world: World, count: float) -> None:
 def test_a_listing_is_judged_though_the_panel_cannot_be_read(world: World) -> None:
     overdue(world)
     world.down.add("prometheus")
-    reading = world.take(SECTIONS.find("immediate"), "3.2")
+    reading = world.take(SECTIONS.find("03"), "3.2")
 
     assert reading.status is Status.BREACH
     assert reading.plot is not None
@@ -614,7 +614,7 @@ def test_a_short_peak_of_the_backlog_is_drawn_and_the_line_ends_with_now(world: 
     values = [float(number % 7) for number in range(900)]
     values[700] = 28.0
     world.series[metric] = [world.line([*values, 0.0], prefix="pending/", origin="real")]
-    plot = world.take(SECTIONS.find("detection"), "2.3").plot
+    plot = world.take(SECTIONS["02_signals_detection"], "2.3").plot
     assert plot is not None
     (line,) = plot.lines
     assert len(line.points) <= 200
@@ -633,7 +633,7 @@ def test_no_line_of_the_carriers_latency_is_called_ok(
         return read(client, promql, *rest)
 
     monkeypatch.setattr(FakePrometheus, "query_range", query_range)
-    plot = world.take(SECTIONS.find("root_cause"), "5.1").plot
+    plot = world.take(SECTIONS["05_root_cause"], "5.1").plot
     assert plot is not None
     assert plot.title.endswith("of a minute")
     (latency,) = [query for query in queries if "carrier" in query]
@@ -645,14 +645,14 @@ def test_with_grafana_the_source_is_the_panels_link(world: World) -> None:
     assert world.panel is not None
     world.panel = replace(world.panel, link=link)
 
-    assert world.take(SECTIONS.find("detection"), "2.2").source == link
+    assert world.take(SECTIONS["02_signals_detection"], "2.2").source == link
 
 
 def test_an_alert_that_fires_beside_a_lag_of_zero_does_not_say_over_the_threshold(
     world: World,
 ) -> None:
     world.fire("FulfillmentUploadFailing")
-    reading = world.take(SECTIONS.find("detection"), "2.1")
+    reading = world.take(SECTIONS["02_signals_detection"], "2.1")
 
     assert (reading.status, reading.value) == (Status.BREACH, 0.0)
     assert "FulfillmentUploadFailing" in reading.reason
@@ -665,14 +665,14 @@ def test_the_lag_began_by_its_own_alert_and_samples_not_by_another_alert(world: 
     world.fire("FulfillmentUploadFailing")
     early = world.now - timedelta(hours=2)
     world.alerts[-1] = replace(world.alerts[-1], active_at=early)
-    reason = world.take(SECTIONS.find("detection"), "2.1").reason
+    reason = world.take(SECTIONS["02_signals_detection"], "2.1").reason
 
     assert "over 10 min since" in reason
     assert f"{early:%H:%M:%S}" not in reason
 
 
 def test_section_8_is_complete_without_a_checkout_of_dataflow(world: World) -> None:
-    inv = world.open(SECTIONS.find("references"))
+    inv = world.open(SECTIONS["08_references"])
     for step in inv.section.STEPS:
         inv.read_step(step)
     conclusion = inv.conclude()
@@ -684,7 +684,7 @@ def test_section_8_is_complete_without_a_checkout_of_dataflow(world: World) -> N
 
 def test_a_needed_step_that_is_left_out_is_not_unknown(world: World) -> None:
     clients = leave_out(world, "prometheus")
-    inv = world.open(SECTIONS.find("detection"))
+    inv = world.open(SECTIONS["02_signals_detection"])
     inv.clients = clients
     for step in inv.section.STEPS:
         inv.read_step(step)
@@ -696,7 +696,7 @@ def test_a_needed_step_that_is_left_out_is_not_unknown(world: World) -> None:
 
 def test_a_key_that_may_only_read_is_right_for_looking(world: World) -> None:
     world.rights |= {"write ready/": (False, "AccessDenied"), "delete pending/": (None, "")}
-    reading = world.take(SECTIONS.find("purpose"), "1.3")
+    reading = world.take(SECTIONS.find("01"), "1.3")
     assert (reading.status, reading.value) == (Status.OK, "looking")
     assert "store write ready/" in reading.reason
     row = next(r for r in reading.rows if r["name"] == "store")
@@ -707,10 +707,10 @@ def test_a_key_that_may_only_read_is_right_for_looking(world: World) -> None:
 
 
 def test_what_only_a_change_would_tell_is_not_known_and_never_guessed(world: World) -> None:
-    rows = {r["name"]: r for r in world.take(SECTIONS.find("purpose"), "1.3").rows}
+    rows = {r["name"]: r for r in world.take(SECTIONS.find("01"), "1.3").rows}
     assert rows["fulfillment"]["rights"] == {"read": "yes", "pause": "not known"}
     world.down.add("support")
-    rows = {r["name"]: r for r in world.take(SECTIONS.find("purpose"), "1.3").rows}
+    rows = {r["name"]: r for r in world.take(SECTIONS.find("01"), "1.3").rows}
     assert (rows["support"]["reachable"], rows["support"]["missing_for_looking"]) == (False, [])
     assert rows["support"]["rights"] == {}
     assert world.calls == []

@@ -5,20 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.analysis.samples import Sample, find_beginning, list_growth
 from fulfillment.clients.services import LogLine
-from fulfillment.sections import SECTIONS, detection, root_cause
+from fulfillment.sections import detection, root_cause
 from fulfillment.sections.signals import LAG, draw_line
-from runbook_lib.model import ActionEntry, ActionPhase, Conclusion, Verdict
-from runbook_lib.record.incident import Incident
-from runbook_lib.report.model import ReportModel
-from runbook_lib.report.summary import list_observed
-from tests.support.incidents import make_incident
+from runbook_lib.model import ActionEntry, ActionPhase, Conclusion
 from tests.support.world import World
 
 START = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -164,21 +159,6 @@ def test_a_hostile_line_is_data(world: World) -> None:
     ((_, text),) = find(read_timeline(world), "error")
     assert "<script>alert(1)</script>" in text
     assert len(text) <= 300
-
-
-def test_the_report_tells_the_events_among_its_own_and_our_actions_once(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    action = ROW | {"kind": "action", "text": "6.1 release"}
-    tell.conclude(Verdict.INCIDENT, "older", timeline=[ROW | {"text": "older"}])
-    tell.conclude(Verdict.INCIDENT, "newest", timeline=[ROW, action])
-    tell.conclude(Verdict.INCIDENT, "the same again", timeline=[ROW])
-    told = observed(tell.incident)
-    assert told == [("alert", text, "prometheus") for text in ("older", ROW["text"])]
-
-
-def observed(incident: Incident) -> list[tuple[str, str, str]]:
-    model = ReportModel(incident, SECTIONS)
-    return [(event.kind, event.text, event.source) for event in list_observed(model)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS
 from fulfillment.settings import Settings
 from runbook_lib.errors import UsageError
-from runbook_lib.run.commands import investigate, run_chosen
+from runbook_lib.run.commands import investigate, run
 
 DETECTION = SECTIONS["02_signals_detection"]
 
@@ -29,7 +29,7 @@ def test_an_unknown_ticket_is_refused_and_nothing_is_written(settings: Settings)
     with pytest.raises(UsageError, match="'nope'"):
         investigate(settings, SECTIONS, ticket_id="nope")
     with pytest.raises(UsageError, match="'nope'"):
-        run_chosen(settings, SECTIONS, ["02"], parameters={"ticket_id": "nope"})
+        run(settings, SECTIONS, ["02"], parameter=["ticket_id=nope"])
     with pytest.raises(UsageError, match="'nope'"):
         Investigation.open(section=DETECTION, settings=settings, ticket_id="nope")
     assert list(settings.runbook_home.iterdir()) == []

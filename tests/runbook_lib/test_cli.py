@@ -152,9 +152,12 @@ def test_incidents_close_and_history_tell_what_is_there(runbook: Runbook) -> Non
     assert [row["incident"] for row in listed["incidents"]] == [incident]
     assert runbook.run("close", incident).code == 3  # the store does not answer
     assert runbook.run("close", incident).code == 2
-    told = json.loads(runbook.run("history", "--json").stdout)
-    assert [row["verdict"] for row in told["history"]] == ["incident"]
-    assert Path(told["plot"]).is_file()
+    assert runbook.run("report", incident).code == 0
+    assert runbook.run("report", incident, "--check").code == 0
+    for command in (("history",), ("incidents", "--all")):
+        told = json.loads(runbook.run(*command, "--json").stdout)
+        assert [row["verdict"] for row in told["incidents"]] == ["incident"]
+        assert Path(told["gauges"]).is_file()
     shown = runbook.run("incidents").stdout
     assert incident in shown
 

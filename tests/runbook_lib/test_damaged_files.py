@@ -160,11 +160,11 @@ def test_a_damaged_ledger_names_its_line_and_what_to_do(
 ) -> None:
     ledger = incident.folder / "ledger" / "rel-1.jsonl"
 
-    def fail(_settings: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise LogDamagedError(str(ledger), 3, "was altered after it was written")
 
-    monkeypatch.setattr(commands, "list_incidents", fail)
+    monkeypatch.setattr(commands, "incidents", fail)
     printed = run("incidents")
     assert printed.code == 1
     assert f"{ledger}, line 3: was altered" in printed.sentence
-    assert f"runbook verify-report {incident.id}" in printed.sentence
+    assert f"runbook report {incident.id} --check" in printed.sentence

@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, find_dtype, to_frame, to_rows
+from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, find_dtype, to_frame
 from runbook_lib.model import Outcome, Reading, Status
-from runbook_lib.show.display import describe_frame
 
 AT = datetime(2026, 11, 24, 3, 14, 15, tzinfo=UTC)
 COLUMNS = {"key": TEXT, "waits_minutes": NUMBER, "size": WHOLE, "done": FLAG, "at": TIME}
@@ -127,23 +126,3 @@ def test_a_number_that_is_not_whole_is_missing_in_a_column_of_whole_ones(value: 
     frame = to_frame(make_reading(rows), {"size": WHOLE})
     assert dtypes(frame) == {"size": WHOLE}
     assert list(frame["size"].isna()) == [True, False]
-
-
-def test_a_frame_goes_back_to_rows_with_none_for_what_is_missing() -> None:
-    rows = [{"key": "a", "size": 1, "at": None}, {"key": None, "size": None, "at": AT}]
-    assert to_rows(to_frame(make_reading(rows), {"at": TIME})) == [
-        {"at": None, "key": "a", "size": 1},
-        {"at": pd.Timestamp(AT), "key": None, "size": None},
-    ]
-
-
-def test_a_notebook_shows_a_frame_as_an_escaped_table() -> None:
-    rows = [{"key": f"<b>{number}</b>", "size_bytes": None} for number in range(30)]
-    card = describe_frame(to_frame(make_reading(rows)))
-    (table,) = card.tables
-    assert len(table.rows) == 20
-    html = str(card.to_html())
-    assert "20 of 30 rows" in html
-    assert "&lt;b&gt;19&lt;/b&gt;" in html
-    assert "&lt;NA&gt;" not in html
-    assert "0 rows" in describe_frame(to_frame(None)).to_text()

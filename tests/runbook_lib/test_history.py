@@ -11,14 +11,12 @@ from fulfillment.policy import POLICY
 from runbook_lib.model import ActionPhase, Status, Verdict
 from runbook_lib.record.history import (
     OVERDUE,
-    HistoryRow,
     compute_trends,
     list_history,
     write_gauges,
 )
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.run.commands import draw_trends
 from tests.support.incidents import START, Clock, Teller, make_incident, tell_incident
 
 
@@ -132,12 +130,3 @@ def test_a_scenario_that_never_passed_is_overdue(tmp_path: Path) -> None:
     tell_drill(tmp_path, START, met=False)
     (trend,) = compute_trends(list_history(tmp_path, POLICY), START)
     assert (trend.is_overdue, trend.good_at) == (True, None)
-
-
-def test_the_trends_are_drawn_drill_by_drill(tmp_path: Path) -> None:
-    for day in range(3):
-        tell_drill(tmp_path, START + timedelta(days=7 * day), detect_s=10 + day)
-    picture = draw_trends(list_history(tmp_path, POLICY))
-    assert picture.png.startswith(b"\x89PNG")
-    assert "detect: from 10 " in picture.alt
-    assert draw_trends([HistoryRow(incident="x", opened_at=START)]).png

@@ -29,7 +29,7 @@ from runbook_lib.moving import (
 )
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.run.move_commands import _choose_rows
+from runbook_lib.run.move_commands import choose_rows
 from runbook_lib.runbook import name_runbook
 from tests.support.memory_bucket import MemoryBucket
 from tests.support.memory_store import MemoryStore
@@ -414,5 +414,5 @@ def test_keys_are_a_list_with_commas_or_json() -> None:
 def test_a_plan_shows_the_rows_with_the_rarest_status_first() -> None:
     statuses = ["pending"] * 30 + ["shipped"] * 2
     rows = [SimpleNamespace(number=n, facts={"status": s}) for n, s in enumerate(statuses)]
-    shown = _choose_rows(rows, {"pending": 30, "shipped": 2})
+    shown = choose_rows(rows, {"pending": 30, "shipped": 2})
     assert [row.number for row in shown] == [30, 31, *range(8)]

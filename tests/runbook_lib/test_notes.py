@@ -19,9 +19,9 @@ from runbook_lib.record.history import list_history
 from runbook_lib.record.incident import Incident
 from runbook_lib.record.notes import list_follow_ups, list_lessons, parse_due, write_note
 from runbook_lib.report import ReportModel, write_outputs
-from runbook_lib.report.summary import list_facts, summarise, tabulate_follow_ups
-from runbook_lib.run.commands import close_incident, rebuild_report
-from runbook_lib.run.notes import add_note
+from runbook_lib.report.render import write_summary
+from runbook_lib.report.summary import summarise
+from runbook_lib.run import commands
 from runbook_lib.section import Sections
 from tests.support.incidents import START, Teller, make_incident
 from tests.support.world import make_settings
@@ -46,23 +46,23 @@ def read_page(incident: Incident) -> str:
 
 #: Closes an incident without a look at its systems.
 NOTHING_TO_READ = Sections([], notebooks=SECTIONS.notebooks, read_only=())
-FOLLOW_UP = Note(text="Alert on a paused DAG.", owner="ops", due=date(2026, 12, 4), ticket="OPS-7")
+FOLLOW_UP = "Alert on a paused DAG."
 
 
 def test_a_follow_up_stands_in_journal_report_and_summary(tell: Teller, settings: Settings) -> None:
-    document = add_note(settings, SECTIONS, FOLLOW_UP)
+    document = commands.note(
+        settings, SECTIONS, FOLLOW_UP, owner="ops", due="2026-12-04", ticket="OPS-7"
+    )
 
     assert (document.incident, document.late) == (tell.incident.id, False)
-    assert [note.text for note in document.follow_ups] == [FOLLOW_UP.text]
+    assert [note.text for note in document.follow_ups] == [FOLLOW_UP]
     note = tell.incident.journal.view().notes[-1]
     assert (note.owner, note.due, note.ticket) == ("ops", date(2026, 12, 4), "OPS-7")
     assert note.operator == settings.operator
     model = ReportModel(tell.incident, SECTIONS)
-    [row] = tabulate_follow_ups(model)
-    assert (row["owner"], row["due"], row["ticket"]) == ("ops", "2026-12-04", "OPS-7")
     report = Path(document.report)
     assert all(word in report.read_text("utf-8") for word in ("OPS-7", "Alert on a paused DAG."))
-    names = [line.partition(":")[0] for line in summarise(model, "link").splitlines()]
+    names = [line.partition(":")[0] for line in write_summary(model, "link").splitlines()]
     assert "To do" in names
 
 
@@ -81,27 +81,26 @@ def test_a_lesson_is_no_follow_up_and_no_remark(tell: Teller) -> None:
     assert [note.text for note in list_lessons(journal, Lesson.WELL)] == ["The plan was readable."]
     assert list_lessons(journal, Lesson.BADLY) == []
     assert list_follow_ups(journal) == []
-    assert read_page(tell.incident).count("The plan was readable.") == 2  # lesson, and journal
+    assert read_page(tell.incident).count("The plan was readable.") == 1
 
 
-def test_a_note_after_the_close_is_marked_and_stands_in_a_newer_report(
+def test_a_note_after_the_close_is_marked_and_makes_a_newer_report(
     tell: Teller, settings: Settings
 ) -> None:
-    close_incident(settings, NOTHING_TO_READ, tell.incident.id)
-    document = add_note(settings, SECTIONS, Note(text="late"), incident_id=tell.incident.id)
+    commands.close(settings, NOTHING_TO_READ, tell.incident.id)
+    document = commands.note(settings, SECTIONS, "late", incident_id=tell.incident.id)
 
     assert document.late
-    rebuilt = rebuild_report(settings, SECTIONS, tell.incident.id)
-    assert [note.text for note in rebuilt.late_notes] == ["late"]
     assert tell.incident.journal.view().notes[-1].late
-    assert "after the close" in read_page(tell.incident)
+    report = tell.incident.folder / "report.html"
+    assert "after the close" in report.read_text("utf-8")
 
 
 def test_without_an_open_incident_a_note_names_the_newest(tell: Teller, settings: Settings) -> None:
-    close_incident(settings, NOTHING_TO_READ, tell.incident.id)
+    commands.close(settings, NOTHING_TO_READ, tell.incident.id)
 
-    with pytest.raises(UsageError, match=f"--incident {tell.incident.id}$"):
-        add_note(settings, SECTIONS, Note(text="where to?"))
+    with pytest.raises(UsageError, match=f"{tell.incident.id}$"):
+        commands.note(settings, SECTIONS, "where to?")
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
@@ -154,16 +153,20 @@ class TestDetection:
     ) -> None:
         self.tell_all(tell)
 
-        fact = list_facts(ReportModel(tell.incident, SECTIONS))["Detected"]
-        assert fact.text == "5 min after the first sign of trouble: the runbook saw it"
+        told = summarise(ReportModel(tell.incident, SECTIONS))
+        assert told.detected is not None
+        assert told.detected.name == "the runbook saw it"
+        assert told.detected.after is not None
+        assert round(told.detected.after / timedelta(minutes=1)) == 5
 
     def test_a_cause_that_was_named_first_did_not_detect_the_trouble(self, tell: Teller) -> None:
         paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
         tell.read("5.3", "pipeline", "breach")
         tell.conclude(Verdict.INCIDENT, "why", findings=(paused,))
 
-        fact = list_facts(ReportModel(tell.incident, SECTIONS))["Detected"]
-        assert fact.text.endswith("the runbook saw it")
+        told = summarise(ReportModel(tell.incident, SECTIONS))
+        assert told.detected is not None
+        assert told.detected.name == "the runbook saw it"
 
     def test_the_history_measures_the_detection_that_the_report_names(self, tell: Teller) -> None:
         fired = START - timedelta(minutes=3)
@@ -172,8 +175,9 @@ class TestDetection:
 
         [row] = list_history(tell.incident.folder.parent, POLICY)
         assert row.detect_s == 120
-        fact = list_facts(ReportModel(tell.incident, SECTIONS))["Detected"]
-        assert fact.text.startswith("2 min after")
+        told = summarise(ReportModel(tell.incident, SECTIONS))
+        assert told.detected is not None
+        assert told.detected.after == timedelta(minutes=2)
 
     def test_without_trouble_nothing_was_detected(self, tmp_path: Path) -> None:
         assert list_moments(make_incident(tmp_path).incident.journal.view()) == []
@@ -187,9 +191,10 @@ class TestTrigger:
     def test_who_changed_what_stands_in_the_facts(self, tell: Teller) -> None:
         self.pause(tell, "the DAG fulfillment_release was paused by alice")
 
-        fact = list_facts(ReportModel(tell.incident, SECTIONS))["Trigger"]
-        assert fact.text == "The DAG fulfillment_release was paused by alice"
-        assert "pipeline" in fact.note
+        trigger = summarise(ReportModel(tell.incident, SECTIONS)).trigger
+        assert trigger is not None
+        assert trigger.text == "the DAG fulfillment_release was paused by alice"
+        assert trigger.source == "pipeline"
 
     def test_what_changes_after_our_own_action_is_none(self, tell: Teller) -> None:
         self.pause(tell, "alice paused the DAG")
@@ -200,4 +205,4 @@ class TestTrigger:
         assert [event.text for event in triggers] == ["alice paused the DAG"]
 
     def test_where_no_system_tells_it_is_not_known(self, tell: Teller) -> None:
-        assert list_facts(ReportModel(tell.incident, SECTIONS))["Trigger"].text == "not known"
+        assert summarise(ReportModel(tell.incident, SECTIONS)).trigger is None

@@ -12,13 +12,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from fulfillment.sections import SECTIONS
 from runbook_lib.record.incident import Incident
-from runbook_lib.record.journal import mark_run
-from runbook_lib.report import ReportModel, export_notebooks, prepare, write_report
+from runbook_lib.report import ReportModel, export_notebooks, write_report
 from runbook_lib.report.export import convert, sanitize_html
 from runbook_lib.report.render import CSP
-from runbook_lib.show import plots
 from runbook_lib.show.plots import Picture
-from tests.support.incidents import Teller, make_incident
+from tests.support.incidents import make_incident
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -63,9 +61,7 @@ def test_a_page_has_code_outputs_and_prose_and_the_policy(incident: Incident) ->
     assert "http" not in html.replace("http-equiv", "")
 
 
-def test_a_page_is_written_again_only_when_its_notebook_or_its_head_changed(
-    incident: Incident,
-) -> None:
+def test_a_page_is_written_again_only_when_its_notebook_changed(incident: Incident) -> None:
     first = save(incident)
     page = first.with_suffix(".html")
     export(incident)
@@ -75,29 +71,6 @@ def test_a_page_is_written_again_only_when_its_notebook_or_its_head_changed(
 
     save(incident, text="inv.read_step('2.2')")
     assert "2.2" in export(incident)
-
-    run = {"notebook": first.name, "status": "stopped_at_plan", "duration_s": 1.0, "error": ""}
-    incident.journal.append("notebook", {"section": "02_signals_detection", **run})
-    assert "stopped at the plan" in export(incident)
-
-
-def test_a_report_draws_no_picture_that_was_drawn_while_its_notebooks_ran(
-    tell: Teller, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mark_run("02_signals_detection.ipynb")
-    points = [["2026-11-24T03:14:00Z", 1], ["2026-11-24T03:15:00Z", 2]]
-    plot = {"title": "Lag", "lines": [{"name": "lag", "points": points}]}
-    tell.read("2.1", "FulfillmentDelay", "ok", value=2, unit="minutes", plot=plot)
-    mark_run("")
-    notebook = save(tell.incident)
-    prepare(tell.incident, notebook, SECTIONS["02_signals_detection"].STEPS)
-
-    def draw(*_: object) -> bytes:
-        raise AssertionError("it was drawn again")
-
-    monkeypatch.setattr(plots, "_draw_lines", draw)
-    report = write_report(tell.incident, ReportModel(tell.incident, SECTIONS))
-    assert "data:image/png;base64," in report.read_text("utf-8")
 
 
 def test_a_notebook_that_cannot_be_read_is_named_and_read_again(incident: Incident) -> None:
@@ -178,34 +151,14 @@ def test_the_report_names_the_run_and_links_to_its_page(incident: Incident) -> N
     assert 'href="notebooks/02_signals_detection.html">2 Signals and detection: done</a>' in html
 
 
-@pytest.mark.parametrize(("status", "event"), [("done", "ended"), ("by_hand", "begun")])
-def test_a_run_is_dated_by_its_end_and_a_run_by_hand_by_its_beginning(
-    status: str, event: str, incident: Incident
-) -> None:
-    save(incident, status=status)
-    at = ReportModel(incident, SECTIONS).journal.runs[0].at
-
-    page = export(incident)
-    report = write_report(incident, ReportModel(incident, SECTIONS)).read_text("utf-8")
-
-    for html in (page, report):
-        assert f"{event} {at:%Y-%m-%d %H:%M:%SZ}" in html
-
-
-def test_a_page_says_which_run_it_is_and_its_parameters_once(incident: Incident) -> None:
-    given = {"section": "02_signals_detection", "parameters": {"window_minutes": 17.5}}
-    incident.journal.append("section_started", given)
-    save(incident, cells=[
-        new_code_cell("window_minutes = 60", metadata={"tags": ["parameters"]}),
-        new_code_cell("window_minutes = 17.5", metadata={"tags": ["injected-parameters"]}),
-        new_code_cell("check", metadata={"tags": ["check-parameters"]},
-                      outputs=[new_output("stream", name="stdout", text="window_minutes 17.5")]),
-    ])  # fmt: skip
+def test_a_page_says_which_run_it_is_and_its_parameters(incident: Incident) -> None:
+    given = new_code_cell("window_minutes = 17.5", metadata={"tags": ["injected-parameters"]})
+    save(incident, cells=[given])
 
     html = export(incident)
 
     assert "<b>2 Signals and detection: done</b>" in html
-    assert html.count("17.5") == 1
+    assert "17.5" in html
 
 
 @pytest.mark.parametrize(
@@ -230,12 +183,11 @@ def test_html_keeps_text_and_loses_what_acts(dirty: str, clean: str) -> None:
     assert sanitize_html(dirty) == clean
 
 
-def test_an_error_of_use_stands_in_a_box_of_its_own(incident: Incident) -> None:
+def test_what_a_refused_cell_said_is_on_the_page(incident: Incident) -> None:
     told = ["", "■ STOPPED AT THE PLAN. Nothing was changed.", "", "Approve <it>.", ""]
     error = new_output("error", ename="E", evalue="x", traceback=told)
     refused = new_code_cell("x = 1", outputs=[error], metadata={"tags": ["check-parameters"]})
     save(incident, error, cells=[refused])
     page = export(incident)
     assert page.count("■ STOPPED AT THE PLAN.") == 2  # refused parameters are shown, too
-    assert 'background-color:#fdedc3;border-radius:4px">■ STOPPED AT THE PLAN.' in page
     assert "Approve &lt;it&gt;." in page

@@ -90,9 +90,9 @@ def test_the_place_of_another_report_is_a_link_wherever_it_is_named(tmp_path: Pa
     html, page = render(incident)
 
     links = [link for link in page.links if link.startswith("..")]
-    # The first screen, the timeline and the journal; the journal's tag is text, so a link, too.
-    assert links == [other] * 5
-    assert html.count(f">{other}</a>") == 4
+    # The first screen, and twice in the timeline, whose tag is text, so a link, too.
+    assert links == [other] * 3
+    assert html.count(f">{other}</a>") == 2
     assert html.count(f">{other.split('/')[1]}</a>") == 1
 
 
@@ -117,12 +117,12 @@ def test_pictures_have_texts_and_tables_have_captions_and_scopes(tmp_path: Path)
         assert "th:" not in table
 
 
-def test_plan_hash_head_commit_versions_and_parameters_are_printed(tmp_path: Path) -> None:
+def test_plan_hash_head_and_versions_are_printed(tmp_path: Path) -> None:
     incident = tell_incident(tmp_path).incident
     html, _ = render(incident)
 
     head = incident.journal.view().entries[-1]
-    for text in (PLAN, SHA256, head.hash, f"entry {head.seq}", "papermill", "window minutes"):
+    for text in (PLAN, SHA256, head.hash, f"entry {head.seq}", "papermill"):
         assert text in html
 
 
@@ -137,19 +137,6 @@ def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_p
     assert (
         write_report(tell.incident, ReportModel(tell.incident, SECTIONS)).stat().st_size < 2_000_000
     )
-
-
-def test_of_two_plans_the_effect_of_the_last_one_is_told(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    for count in (41, 69):
-        rows = [{"what": "objects waiting", "now": count, "after the plan": count - 1}]
-        columns = list(rows[0])
-        reason = f"{count} objects wait"
-        tell.read("6.1", "effect", "ok", value=-count, rows=rows, columns=columns, reason=reason)
-    html, _ = render(tell.incident)
-    backlog = html[html.index('id="forecast"') : html.index('id="lessons"')]
-    assert "69 objects wait" in backlog
-    assert "41 objects wait" not in backlog
 
 
 def test_a_step_that_plans_has_the_state_of_its_action(tmp_path: Path) -> None:
@@ -187,8 +174,7 @@ def test_a_damaged_journal_is_told_up_to_the_damage(tmp_path: Path) -> None:
     html, _ = render(incident)
 
     assert "line 11" in html
-    assert 'id="entry-10"' in html
-    assert 'id="entry-11"' not in html
+    assert "entry 10, " in html
 
 
 @pytest.mark.parametrize("tail", [b'{"seq": 999, "at"', b"\xff\xfe\x00"])
@@ -214,16 +200,6 @@ def test_a_score_of_another_shape_has_a_report_too(tmp_path: Path, phases: objec
     assert "Drill passed" in html
 
 
-def test_what_each_channel_got_stays_once_the_alert_is_over(tmp_path: Path) -> None:
-    tell = tell_incident(tmp_path)
-    tell.read("3.1", "alert delivery", "ok", value="nothing is active")
-
-    html, _ = render(tell.incident)
-
-    assert html.count("What each channel got") == 1
-    assert "slack-critical" in html
-
-
 def test_a_cause_stands_with_the_last_finding_that_supports_it(tmp_path: Path) -> None:
     tell = tell_incident(tmp_path)
     refuted = Finding(
@@ -236,13 +212,11 @@ def test_a_cause_stands_with_the_last_finding_that_supports_it(tmp_path: Path) -
     tell.conclude(Verdict.FIXED, "it is gone", findings=(refuted,))
 
     html, _ = render(tell.incident)
-    diagnosis = html[html.index('<section id="diagnosis">') : html.index('<section id="actions">')]
-    shown = diagnosis[: diagnosis.index("<details")]
+    shown = html[html.index('<section id="diagnosis">') : html.index('<section id="actions">')]
 
     for text in ("a paused pipeline", "supported", "pipeline: paused"):
         assert text in shown, text
     assert "the DAG is not paused" not in shown
-    assert "storage" not in shown
 
 
 def test_the_summary_stands_beside_the_report(tmp_path: Path) -> None:
@@ -274,8 +248,9 @@ def test_only_a_point_of_the_checklist_that_was_read_and_is_open_is_called_open(
     tell.read("7.1", "alert cleared", "left_out", reason="nothing to clear")
     tell.read("7.2", "incident log", "unknown", reason="no cause yet")
     html, _ = render(tell.incident)
-    words = re.findall(r"<b>([\w ]+):</b>", html)
-    assert words[:5] == ["Left out", "Open", *["Not run yet"] * 3]
+    checklist = html[html.index('<section id="checklist">') : html.index('<section id="sections">')]
+    words = re.findall(r"[–?] (left out|unknown|not run)</span>", checklist)
+    assert words == ["left out", "unknown", *["not run"] * 3]
 
 
 def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:
@@ -318,7 +293,7 @@ def test_what_others_write_while_a_report_is_written_is_not_in_it(tmp_path: Path
 
     html = write_report(incident, model).read_text("utf-8")
     assert "boom" not in html
-    assert re.search(r"\b2 lines? of the journal", html)
+    assert "entry 2, " in html
 
 
 def test_an_older_report_is_replaced_whole(tmp_path: Path) -> None:

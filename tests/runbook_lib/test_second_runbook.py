@@ -205,20 +205,6 @@ def test_an_error_of_the_named_runbook_has_its_exit_code_and_json(both: Path) ->
     assert "fulfillment, inbox" in unknown["error"]
 
 
-def test_a_shell_completes_the_commands_of_the_named_runbook(both: Path) -> None:
-    for words, offered, missing in (
-        ("runbook ", "drill", ""),
-        ("runbook --runbook inbox ", "plan", "drill"),
-    ):
-        environment = make_environment(both)
-        environment["_RUNBOOK_COMPLETE"] = "complete_zsh"
-        environment["_TYPER_COMPLETE_ARGS"] = words
-        code = "import sys; sys.argv[0] = 'runbook'; from runbook_lib.cli import main; main()"
-        done = run_command([sys.executable, "-c", code], cwd=both, environment=environment)
-        assert f'"{offered}"' in done.stdout, done.stderr
-        assert not missing or f'"{missing}"' not in done.stdout
-
-
 @pytest.mark.parametrize(
     ("names", "said"), [((), "no runbook is installed"), (("a", "b"), "--runbook: a, b")]
 )

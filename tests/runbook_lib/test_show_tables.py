@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,8 @@ from markupsafe import Markup
 
 from fulfillment.analysis.causes import Cause
 from runbook_lib.model import CauseStatus, Conclusion, Finding, Line, Plot, Reading, Status, Verdict
-from runbook_lib.show import plots
 from runbook_lib.show.display import describe
-from runbook_lib.show.plots import Picture, plot_ages, plot_history, plot_lines, plot_reading
+from runbook_lib.show.plots import Picture, plot_ages, plot_lines, plot_reading
 from runbook_lib.show.tables import Table, pill, say_value, tabulate_facts, tabulate_findings
 from runbook_lib.show.text import (
     clip,
@@ -224,38 +222,24 @@ class TestPlots:
             assert words in picture.alt
         assert f'alt="{picture.alt}"' in picture._repr_mimebundle_()["text/html"]
 
-    def test_marks_beside_each_other_are_numbers_at_heights_of_their_own(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        drawn: list[Any] = []
-        monkeypatch.setattr(plots, "_render_png", lambda axes: drawn.append(axes) or b"")
-        marks = tuple((AT + timedelta(seconds=i), f"action {i}") for i in range(3))
-        alt = plots.plot_lines(self.plot(pending=self.points, marks=marks)).alt
-
-        (axes,) = drawn
-        assert len({(text.get_text(), text.xy[1]) for text in axes.texts}) == 3
-        (legend,) = axes.figure.legends
-        told = [text.get_text() for text in legend.get_texts()]
-        assert told == ["pending", "1: action 0", "2: action 1", "3: action 2"]
-        axes.figure.draw_without_rendering()
-        boxes = [text.get_window_extent() for text in (*axes.texts, axes._left_title)]
-        assert not [
-            (i, j)
-            for i, a in enumerate(boxes)
-            for j, b in enumerate(boxes)
-            if i < j
-            if a.overlaps(b)
-        ]
-        assert "Mark 3: action 2." in alt
-
-    def test_what_is_before_this_incident_is_dimmed(self) -> None:
+    def test_the_beginning_of_this_incident_is_marked_where_the_lines_show_it(self) -> None:
         since = AT + timedelta(minutes=5)
         plot = self.plot(pending=self.points)
 
-        assert "This incident began at 03:19:00 UTC" in plot_lines(plot, since=since).alt
-        assert plot_lines(plot, since=since).png != plot_lines(plot).png
+        assert "1: this incident began, 03:19:00" in plot_lines(plot, since=since).alt
         before_all = AT - timedelta(minutes=1)
         assert plot_lines(plot, since=before_all) == plot_lines(plot)
+
+    def test_marks_are_told_by_their_numbers(self) -> None:
+        marks = tuple((AT + timedelta(seconds=i), f"action {i}") for i in range(3))
+        alt = plot_lines(self.plot(pending=self.points, marks=marks)).alt
+
+        assert "Mark 3: action 2, 03:14:02." in alt
+
+    def test_a_title_with_half_a_character_and_mathematics_is_drawn(self) -> None:
+        plot = Plot(title="a \ud800 $b$", lines=(Line(name="lag", points=self.points),))
+
+        assert plot_lines(plot).png.startswith(b"\x89PNG")
 
     def test_a_single_look_is_drawn_beside_lines_though_it_found_nothing(self) -> None:
         lines = [Line(name=f"line {i}", points=self.points) for i in range(6)]
@@ -269,62 +253,14 @@ class TestPlots:
         assert b"tEXt" not in png
         assert b"iTXt" not in png
 
-    def test_a_picture_that_its_folder_keeps_is_not_drawn_again(self, tmp_path: Path) -> None:
-        plot = self.plot(pending=self.points, threshold=7)
-        drawn = plot_lines(plot, folder=tmp_path)
-        (kept,) = tmp_path.iterdir()
-        other = plot_lines(self.plot(pending=self.points[1:]), folder=tmp_path)
-        assert kept.read_bytes() == drawn.png
-        kept.write_bytes(other.png)
-
-        assert plot_lines(plot, folder=tmp_path) == (other.png, drawn.alt)
-        assert plot_lines(plot, since=self.points[3][0], folder=tmp_path).png != other.png
-
-    def test_a_kept_picture_that_is_cut_off_is_drawn_again(self, tmp_path: Path) -> None:
-        bins = ((0.0, 5.0, 3), (5.0, None, 0))
-        drawn = plot_ages(bins, folder=tmp_path)
-        (kept,) = tmp_path.iterdir()
-        kept.write_bytes(drawn.png[:-1])
-
-        assert plot_ages(bins, folder=tmp_path) == drawn
-        assert kept.read_bytes() == drawn.png
-
-    def test_without_a_place_to_keep_it_a_picture_is_drawn(self, tmp_path: Path) -> None:
-        bins = ((0.0, 5.0, 3), (5.0, None, 0))
-
-        assert plot_ages(bins, folder=tmp_path / "missing" / "folder") == plot_ages(bins)
-
-    def test_a_title_with_half_a_character_is_kept_too(self, tmp_path: Path) -> None:
-        plot = Plot(title="a \ud800 b", lines=(Line(name="lag", points=self.points),))
-
-        assert plot_lines(plot, folder=tmp_path).png == plot_lines(plot).png
-        assert len(list(tmp_path.iterdir())) == 1
-
-    def test_a_folder_keeps_the_newest_pictures(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.setattr(plots, "_MOST_KEPT", 1)
-        plot_ages(((0.0, 5.0, 1),), folder=tmp_path)
-        newest = plot_ages(((0.0, 5.0, 2),), folder=tmp_path)
-
-        assert [path.read_bytes() for path in tmp_path.iterdir()] == [newest.png]
-
     def test_lines_at_zero_are_left_out_beside_one_that_moves(self) -> None:
         zero = tuple((at, 0.0) for at, _ in self.points)
 
         assert "chaos" not in plot_lines(self.plot(pending=self.points, chaos=zero)).alt
         assert "chaos" in plot_lines(self.plot(chaos=zero)).alt
 
-    def test_a_line_with_few_points_is_as_long_as_one_with_many(self) -> None:
-        flat = Line(name="flat", points=((AT, 10.0), self.points[-1]))
-        lines = [Line(name=f"short {i}", points=self.points[1:]) for i in range(6)]
-        alt = plot_lines(Plot(title="Lag", unit="min", lines=(*lines, flat))).alt
-
-        assert "flat" in alt
-        assert "short 5" not in alt
-
     def test_ages_are_counted(self) -> None:
-        picture = plot_ages([(0, 5, 3), (5, 10, 2), (10, 30, 4), (30, None, 1)])
+        picture = plot_ages(((0, 5, 3), (5, 10, 2), (10, 30, 4), (30, None, 1)))
 
         assert picture.png.startswith(b"\x89PNG")
         for words in ("3 for 0–5 ", "2 for 5–10 ", "1 for over 30 "):
@@ -352,7 +288,7 @@ class TestPlots:
         both = reading(plot=plot | {"ages": [[0, 5, 3], [5, None, 0]]})
 
         assert plot_reading(both) == plot_ages(((0, 5, 3), (5, None, 0)))
-        assert plot_history(both) == plot_reading(reading(plot=plot))
+        assert plot_reading(both, ages=False) == plot_reading(reading(plot=plot))
 
     def test_a_notebook_without_pictures_shows_the_words_not_the_bytes(self) -> None:
         picture = Picture(b"\x89PNG" * 1000, "lag\x07: 3 min")

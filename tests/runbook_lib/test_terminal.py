@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,10 @@ INVESTIGATED = InvestigateDocument(
             evidence=("#143",),
         ),
     ),
-    unknown=(),
     notebooks=(),
     report="/somewhere/report.html",
-    log={"since": "2026-11-24T03:50:00.000Z", "affected": "3 orders"},
+    since=AT - timedelta(minutes=10),
+    affected="3 orders",
     advice=("1. 6.2 start the worker", "2. 6.1 re-trigger it"),
     next="runbook run 06",
 )

@@ -353,7 +353,6 @@ def make_service(
         "HTTP_TIMEOUT_S": "1",
         "SERVE_ADDRESS": f"127.0.0.1:{port}",
         "SERVE_COOLDOWN_S": "0",
-        "SERVE_LOOK_READY": "false",
         "SERVE_RETRY_MAX_S": "1",
         "SERVE_MAIL_FROM": "runbook@example.com",
         "SERVE_MAIL_TO": "oncall@example.com",

@@ -33,8 +33,7 @@ from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.record.journal import utc_now
 from runbook_lib.redact import Redactor
-from runbook_lib.run import notebooks
-from runbook_lib.run.commands import investigate, run_chosen
+from runbook_lib.run import commands, notebooks
 from runbook_lib.run.documents import Document
 from tests.support.world import CHANNELS, LAG, ORDER, REFRESH, TICKET, FakeClients, World
 
@@ -56,17 +55,17 @@ def tell_incident(home: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
     """Tell a paused pipeline: seen, planned, approved, the alert decays, fixed, written up."""
     world = make_world(home, monkeypatch)
     pause_pipeline(world)
-    first = investigate(world.settings, SECTIONS, ticket_id=TICKET)
+    first = commands.investigate(world.settings, SECTIONS, ticket_id=TICKET)
     assert first.incident
-    planned = run_chosen(world.settings, SECTIONS, ["06"], parameters={})
+    planned = commands.run(world.settings, SECTIONS, ["06"])
     chosen = [plan for plan in planned.plans if plan["step"] in ("6.1", "6.2", "6.4")]
-    approval = {
-        "plan": ",".join(plan["plan"] for plan in chosen),
-        "approve": ",".join(plan["sha256"] for plan in chosen),
-    }
-    applied = run_chosen(world.settings, SECTIONS, ["06"], parameters=approval)
+    approval = [
+        "plan=" + ",".join(plan["plan"] for plan in chosen),
+        "approve=" + ",".join(plan["sha256"] for plan in chosen),
+    ]
+    applied = commands.run(world.settings, SECTIONS, ["06"], parameter=approval)
     world.now += timedelta(minutes=2)
-    checked = run_chosen(world.settings, SECTIONS, ["06", "08", "07"], parameters={})
+    checked = commands.run(world.settings, SECTIONS, ["06", "08", "07"])
     return _end(world, first.incident, [first, planned, applied, checked])
 
 
