@@ -418,7 +418,9 @@ def _list_plans(
             section = row["step"].partition(".")[0].zfill(2)
             command = name_command(f"run {section}", incident)
             apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
-        yield {**row, "apply": apply}
+        plan = {**row, "apply": apply}
+        del plan["hash"]
+        yield plan
 
 
 def report(
