@@ -248,7 +248,7 @@ class Sections(dict[str, SectionModule]):
         return needed
 
     def find(self, text: str) -> SectionModule:
-        """Return a section by its number, its name, or its name without the number.
+        """Return a section by its number, its name, its name without the number, or its module.
 
         Raises
         ------
@@ -257,7 +257,9 @@ class Sections(dict[str, SectionModule]):
         """
         wanted = text.strip().lower().removesuffix(".ipynb")
         for name, module in self.items():
-            if wanted in (name, name[:2], name[1:2], name[3:]):  # such as 06_copy, 06, 6 or copy
+            module_name = getattr(module, "__name__", "").rpartition(".")[2]
+            # Such as 06_copy, 06, 6, copy, or the module's name.
+            if wanted in (name, name[:2], name[1:2], name[3:], module_name):
                 return module
         names = ", ".join(self)
         raise UsageError(f"there is no section {text!r}; there are: {names}")

@@ -199,15 +199,10 @@ def _carry_out(
         runs = run_sections(
             incident, sections, names, given, kernel=kernel, command=command, progress=progress
         )
-        with Interrupts() as interrupts:
-            kernel.begin_to_stop()
+        with Interrupts():  # all is done: the first Ctrl-C interrupts nothing
             if is_new and not alerts:
                 close_if_quiet(incident)
             report = write_outputs(incident, sections, packs=incident.is_closed)
-        if interrupts.count:
-            text = f"Interrupted after all was done; the report is {report}"
-            look_again = name_command(command, incident)
-            raise RunInterruptedError(f"{text}. Look again with: {look_again}")
     journal = incident.journal.view()
     own = journal.of_runs([run.notebook for run in runs])
     return _Done(incident, tuple(runs), journal, own, str(report))
@@ -418,7 +413,9 @@ def _list_plans(
             section = row["step"].partition(".")[0].zfill(2)
             command = name_command(f"run {section}", incident)
             apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
-        yield {**row, "apply": apply}
+        plan = {**row, "apply": apply}
+        del plan["hash"]
+        yield plan
 
 
 def report(

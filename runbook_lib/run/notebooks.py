@@ -115,7 +115,6 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
 
     def __init__(self) -> None:
         self._manager: SharedKernelManager | None = None
-        self._is_stopping = False
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -128,7 +127,7 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
     def ensure_started(self) -> SharedKernelManager:
         """Return the kernel's manager for the next notebook; begin to start one if none runs."""
         with hold_interrupts():
-            if self._manager is None or self._is_stopping or not run_sync(self._manager.is_alive)():
+            if self._manager is None or not run_sync(self._manager.is_alive)():
                 self.stop()
                 self._manager = _start_kernel()
             return self._manager
@@ -148,13 +147,6 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
             with suppress(ProcessLookupError):
                 os.kill(provisioner.process.pid, number)
 
-    def begin_to_stop(self) -> None:
-        """Kill the kernel and do not wait for its end, so that a later ``stop`` is quick."""
-        if self._manager is not None and self._manager.has_kernel:
-            with hold_interrupts():
-                run_sync(self._manager.signal_kernel)(signal.SIGKILL)
-                self._is_stopping = True
-
     def stop(self) -> None:
         """End the kernel, and wait for its end; the next notebook gets a new kernel."""
         with hold_interrupts():
@@ -163,7 +155,6 @@ class SharedKernel(AbstractContextManager["SharedKernel"]):
                 if self._manager.has_kernel:
                     run_sync(self._manager.shutdown_kernel)(now=True)
             self._manager = None
-            self._is_stopping = False
 
 
 def _start_kernel() -> SharedKernelManager:

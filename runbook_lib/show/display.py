@@ -202,20 +202,16 @@ def _count_shown(number: int, limit: int, noun: str) -> str:
 
 
 def _describe_conclusion(conclusion: Conclusion) -> Card:
-    refuted = [f for f in conclusion.findings if f.status is CauseStatus.REFUTED]
-    others = [f for f in conclusion.findings if f.status is not CauseStatus.REFUTED]
+    findings = [f for f in conclusion.findings if f.status is not CauseStatus.REFUTED]
     events = [asdict(event) for event in conclusion.timeline[-_SHOWN_EVENTS:]]
-    lines = list(conclusion.advice)
-    if conclusion.unknown_steps:
-        lines.append(f"Not read, or unknown: {', '.join(conclusion.unknown_steps)}")
+    unknown = ", ".join(conclusion.unknown_steps)
     return Card(
         f"{VERDICT_WORDS[conclusion.verdict]}:",
         conclusion.summary,
         conclusion.verdict,
-        lines=tuple(lines),
+        lines=(*conclusion.advice, f"Not read, or unknown: {unknown}" if unknown else ""),
         tables=(
-            tabulate_findings(others, "Causes, the most supported first"),
-            tabulate_findings(refuted, count_of(len(refuted), "refuted cause"), is_folded=True),
+            tabulate_findings(findings, "Causes, the most supported first"),
             Table(f"The last {count_of(len(events), 'event')}, UTC", events, is_folded=True),
         ),
     )

@@ -56,8 +56,6 @@ _HOUSE: Any = {
     "lines.linewidth": 1.8,
     "text.parse_math": False,
 }
-# The numbers of neighbouring marks stand at this many heights, so that none hides another.
-_HEIGHTS = 3
 #: Room between the plot and its title, in points, where numbers of marks stand there.
 _PAD_OF_MARKS = 42
 
@@ -192,7 +190,7 @@ def _draw_mark(axes: Any, at: datetime, number: int, text: str) -> None:
     axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=words)
     axes.annotate(
         str(number + 1),
-        (at, 1.0 + 0.08 * (number % _HEIGHTS)),
+        (at, 1.0 + 0.08 * (number % 3)),  # so that no number hides its neighbour
         fontsize=8,
         xycoords=("data", "axes fraction"),
         ha="center",

@@ -98,15 +98,13 @@ def tabulate_facts(facts: Mapping[str, Json], caption: str, *, is_folded: bool =
     return Table(caption, rows, ("name", "value"), is_folded)
 
 
-def tabulate_findings(
-    findings: Iterable[Finding], caption: str, *, is_folded: bool = False
-) -> Table:
+def tabulate_findings(findings: Iterable[Finding], caption: str) -> Table:
     """Return findings as a table, the most supported first."""
     rows = [
         {"cause": finding.name, "status": finding.status, "why": finding.reason}
         for finding in sort_findings(findings)
     ]
-    return Table(caption, rows, is_folded=is_folded)
+    return Table(caption, rows)
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:

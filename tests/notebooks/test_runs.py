@@ -256,11 +256,11 @@ def test_a_shared_kernel_that_is_lost_costs_one_section(
 
 def test_a_shared_kernel_that_was_ended_is_replaced(incident: Incident, tmp_path: Path) -> None:
     with SharedKernel() as kernel:
-        kernel.begin_to_stop()  # none runs yet
+        kernel.stop()  # none runs yet
         assert "ZeroDivisionError" in run(incident, tmp_path, "1 / 0", kernel=kernel).error
-        kernel.begin_to_stop()
+        kernel.stop()
         after = run(incident, tmp_path, "[][0]", kernel=kernel)
-        kernel.begin_to_stop()
+        kernel.stop()
     assert "IndexError" in after.error
 
 

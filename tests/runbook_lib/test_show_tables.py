@@ -9,8 +9,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from markupsafe import Markup
 
-from fulfillment.analysis.causes import Cause
-from runbook_lib.model import CauseStatus, Conclusion, Finding, Line, Plot, Reading, Status, Verdict
+from runbook_lib.model import Finding, Line, Plot, Reading, Status
 from runbook_lib.show.display import describe
 from runbook_lib.show.plots import Picture, plot_ages, plot_lines, plot_reading
 from runbook_lib.show.tables import Table, pill, say_value, tabulate_facts, tabulate_findings
@@ -167,32 +166,6 @@ def test_one_row_is_no_rows_and_none_is_no_table() -> None:
     assert "2.1 lag: 1 row<" in one
     assert "1 rows" not in one
     assert "<table" not in describe(reading()).to_html()
-
-
-def test_what_is_refuted_is_behind_a_fold_and_not_in_the_text() -> None:
-    found = (
-        Finding(name=Cause.SURGE, status=CauseStatus.REFUTED, reason="it drains"),
-        Finding(
-            name=Cause.STORE_DOWN,
-            words="an object store that is down",
-            status=CauseStatus.SUPPORTED,
-            next_step="6.2 start it",
-        ),
-    )
-    card = describe(
-        Conclusion(
-            section="05",
-            verdict=Verdict.INCIDENT,
-            summary="why",
-            findings=found,
-            advice=("1. 6.2 start it", "2. 6.1 release"),
-        )
-    )
-    texts = ("why", "1. 6.2 start it", "2. 6.1 release")
-    places = [card.to_text().index(text) for text in texts]
-    assert places == sorted(places)
-    assert "surge" not in card.to_text()
-    assert "<summary>1 refuted cause</summary>" in card.to_html()
 
 
 def test_facts_are_plain_and_sizes_are_for_people() -> None:
