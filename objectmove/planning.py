@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from .book import Book, Clock
 from .bucket import S3Bucket, Seen, Texts, is_key_supported
 from .errors import ForgottenError, LimitError, StoreError
-from .looks import look_surely, make_explain, scan
+from .looks import look_surely, scan
 from .plan import (
     Plan,
     PlanHeader,
@@ -25,6 +25,7 @@ from .plan import (
     save_plan,
 )
 from .probe import probe
+from .settling import make_explain
 from .state import read_state
 
 #: The longest key of S3.

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from .bucket import Look, S3Bucket
 from .errors import NotNowError
-from .looks import DIRECTIONS, judge_ends, look_surely, scan_rows
+from .looks import DIRECTIONS, judge_ends, scan_rows
 from .plan import Plan, PlanRow
+from .settling import list_held
 from .state import Row, Story, Way, read_state, read_story
 from .table import Proof, State, decide
 
@@ -71,17 +72,16 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         is_ours = (seen.etag, seen.size_bytes) in contents and seen.key not in destinations
         if is_ours and began_at is not None and seen.last_modified >= began_at:
             foreign.append(seen.key)
-    aside = []
-    for number, stored in story.list_rows(*State):
-        if stored.lies == "parked" or stored.way in (Way.PARK, Way.FREE):
-            aside.append(header.get_parked_key(rows[number].key))
-    parked = look_surely(bucket, aside)
+    lost = set()
+    for doubt in list_held(bucket, story):
+        is_parked = doubt.row.way is Way.PARK and doubt.row.state in (State.UNPROVEN, State.TAKEN)
+        if is_parked and not doubt.is_somewhere:
+            lost.add(doubt.key)
     outcomes: dict[str, list[str]] = {outcome: [] for outcome in (*Proof, "lost")}
     outcomes[_FOREIGN] = foreign
     for number, row, looks in scan_rows(bucket, plan, range(len(rows))):
-        if parked:
-            looks.update(parked)
-        outcomes[_judge(bucket, plan, row, number, story=story, looks=looks)].append(row.key)
+        outcome = _judge(bucket, plan, row, number, story=story, looks=looks)
+        outcomes["lost" if row.key in lost else outcome].append(row.key)
     return MoveProof(
         at=read.now,
         counts={outcome: len(keys) for outcome, keys in outcomes.items()},
@@ -105,10 +105,8 @@ def _judge(
         move = undo
     state = move.get_state(number)
     row = move.rows.get(number) or Row(state, move.way)
-    if row.lies == "parked":
-        aside = judge_ends(bucket, plan, planned, Way.PARK, looks)
-        if not any(place.may_be_here for place in aside):
-            return "lost"
+    if row.way in (Way.PARK, Way.FREE) and state is not State.FREED:
+        state = row.answered
     source, destination = judge_ends(bucket, plan, planned, row.way, looks)
     direction = DIRECTIONS[row.way]
     rule = decide(direction=direction, state=state, source=source, destination=destination)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .bucket import S3Bucket, format_time
 from .plan import Plan
+from .settling import list_answerable
 from .state import BucketState, Move, Story, read_state, read_stories
 from .table import OPEN, State
 
@@ -53,6 +54,7 @@ _UNFINISHED = (State.WAITING, *OPEN)
 
 
 def sum_up(
+    bucket: S3Bucket,
     plan: Plan,
     story: Story,
     state: BucketState,
@@ -94,35 +96,34 @@ def sum_up(
             told = {"key": plan.rows[number].key, "reason": row.why}
             if row.state is State.UNPROVEN:
                 result.unproven.append(told["key"])
-            elif is_last and row.state in (State.SKIPPED, State.SHIPPED):
+            elif is_last and row.state in (State.SKIPPED, State.OCCUPIED, State.SHIPPED):
                 result.skipped.append(told)
-                if row.lies:  # it is where it was: something else is where it would go
+                if row.state is State.OCCUPIED:
                     result.conflicts.append(told)
             elif is_last and row.state in _UNFINISHED and row.why:
                 result.failed.append(told)
     if waiting or not part:
-        result.ways_on.extend(list_ways_on(state, story))
+        result.ways_on.extend(list_ways_on(bucket, state, story))
     if not (result.ways_on or move.is_undo) and (result.left or result.skipped):
         result.ways_on.append("plan")
     return result
 
 
-def list_ways_on(state: BucketState, story: Story) -> list[str]:
+def list_ways_on(bucket: S3Bucket, state: BucketState, story: Story) -> list[str]:
     """Return the commands that lead on about a plan, without ``plan``; none when it is over."""
     if story.unended is not None:
         return [get_resume(story.unended)]
     plan = story.release.plan
-    in_doubt = story.list_rows(State.UNPROVEN)
+    doubts = list_answerable(bucket, story)
     ways_on = []
-    if any(row.lies for _, row in in_doubt):
+    if any(doubt.is_open for doubt in doubts):
         # While another plan is unfinished, nothing can be settled.
         other = state.unfinished
         ways_on.append(get_resume(other) if other is not None else f"settle {plan}")
     held = state.held
     if held is None or held.plan != plan:
         return ways_on
-    rows = [*in_doubt, *story.list_rows(State.TAKEN)]
-    is_in_reach = any(row.lies == "source" for _, row in rows)
+    is_in_reach = any(doubt.is_in_reach for doubt in doubts)
     worker = " --resume-worker" if held.is_kept or is_in_reach else ""
     return [*ways_on, f"resume {plan}{worker}"]
 
@@ -169,7 +170,7 @@ def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
         return []
     found = []
     for story in read_stories(bucket, read.state):
-        ways_on = list_ways_on(read.state, story)
+        ways_on = list_ways_on(bucket, read.state, story)
         if not ways_on:
             continue
         move = story.unended or story.undo or story.release

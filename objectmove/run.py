@@ -33,11 +33,19 @@ from .errors import (
     StoppedError,
     StoreError,
 )
-from .looks import judge, make_explain, note_in_reach, scan, scan_rows
+from .looks import judge, scan, scan_rows
 from .plan import PLANS, Abilities, Plan
 from .probe import probe
 from .result import MoveResult, get_resume, sum_up
-from .settling import Doubt, answer_row, choose_answers, digest_answers, list_doubts
+from .settling import (
+    Doubt,
+    answer_row,
+    choose_answers,
+    digest_answers,
+    find_in_reach,
+    list_doubts,
+    make_explain,
+)
 from .state import (
     Answer,
     Hold,
@@ -104,7 +112,7 @@ class Run:
     stopped: str = ""
     in_reach: Mapping[str, str] = field(default_factory=dict)
     held_at: float | None = None
-    answers: Mapping[Doubt, Answer] = field(default_factory=dict)
+    answers: Sequence[tuple[Doubt, Answer]] = ()
 
     # --- what a run is asked to do ---
 
@@ -207,7 +215,7 @@ class Run:
                 return self._report()
             if held.plan != self.plan.id:
                 raise NotNowError(f"the worker is held for {held.plan}", way_on="check")
-            self.in_reach = note_in_reach(self.bucket, self.main.state)
+            self.in_reach = find_in_reach(self.bucket, self.main.state)
             keys = sorted(self.in_reach)
             needed = self.plan.digest("resume-worker", *keys)
             if keys and approve != needed:
@@ -474,10 +482,9 @@ class Run:
                 carrier.turn_round()
             if is_stop and not piece.is_ended:
                 carrier.stop("it was stopped by --stop-here")
-            for doubt, answer in self.answers.items():
-                row = piece.rows.get(doubt.number)
-                if row is not None and row.state is doubt.row.state:
-                    piece.rows[doubt.number] = answer_row(row, doubt, answer)
+            for doubt, answer in self.answers:
+                if piece.rows.get(doubt.number) == doubt.row:
+                    piece.rows[doubt.number] = answer_row(doubt, answer)
             carrier.finish()
             if not piece.is_ended:
                 self._hold()
@@ -580,9 +587,8 @@ class Run:
                 changed[number] = "someone else took it away"
             elif seen is not None and explain(seen):
                 changed[number] = "an earlier plan holds it"
-            is_known = seen is not None and row.to in looks
-            if not is_known or looks[row.to] is not None:
-                carrier.unsure.add(number)
+            elif seen is not None and looks.get(row.to, seen) is None:
+                carrier.fresh.add(number)
         # A HEAD tells whole seconds: what is put again from now on must have a later one.
         wait_s = (youngest - book.stamp).total_seconds()
         if 0 < wait_s <= self.plan.header.timing.spread_s:
@@ -674,7 +680,7 @@ class Run:
         move = state.moves.get(held.plan)
         is_working = move and move.parts and move.announced_at and not move.is_ended
         if held.plan == self.plan.id and not is_working:
-            self.in_reach = note_in_reach(self.bucket, state)
+            self.in_reach = find_in_reach(self.bucket, state)
             if not (self.in_reach or held.is_kept):
                 self._end_hold(held)
 
@@ -701,6 +707,7 @@ class Run:
         state = self.main.state
         story = read_story(self.bucket, state, self.plan.id)
         return sum_up(
+            self.bucket,
             self.plan,
             story,
             state,

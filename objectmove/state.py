@@ -38,7 +38,6 @@ class Way(StrEnum):
 
 
 Answer = Literal["", "taken", "not_taken"]
-Lies = Literal["", "source", "parked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +46,11 @@ class Row:
 
     Attributes
     ----------
+    way : of what is under way, or was done last; of a closed row that lies parked, ``PARK``
     at : when it was announced, by the store's clock
     why : why it is in this state
     evidence : what was known of the object's order before the object was parked
     answer : what a person said became of the object
-    lies : where the object was seen last; empty: nowhere that decides anything
     """
 
     state: State
@@ -60,12 +59,18 @@ class Row:
     why: str = ""
     evidence: str = ""
     answer: Answer = ""
-    lies: Lies = ""
 
     @property
     def answered(self) -> State:
         """The state in which a row ends that nobody can prove."""
         return State.TAKEN if self.answer == "taken" else State.UNPROVEN
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else may move its object."""
+        if self.state is State.WAITING:
+            return self.way is Way.PARK
+        return self.state in (*OPEN, State.UNPROVEN, State.TAKEN)
 
 
 @dataclass(slots=True)

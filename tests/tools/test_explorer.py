@@ -75,7 +75,7 @@ def resume_too_early() -> Iterator[None]:
     """Park nothing, and let the worker go whatever it may ship twice."""
     with (
         mock.patch.object(carry.Carrier, "park", return_value=[]),
-        mock.patch.object(run, "note_in_reach", return_value={}),
+        mock.patch.object(run, "find_in_reach", return_value={}),
     ):
         yield
 
