@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .book import Book, Clock
@@ -22,7 +21,6 @@ from .plan import (
     Timing,
     build_plan,
     fetch_plan,
-    save_plan,
 )
 from .probe import probe
 from .settling import make_explain
@@ -66,7 +64,6 @@ def make_plan(
     bucket: S3Bucket,
     *,
     header: Mapping[str, Any],
-    folder: Path,
     judge: Judge,
     match: str,
     first: int | None,
@@ -74,14 +71,13 @@ def make_plan(
     memory_removed: bool,
     clock: Clock,
 ) -> Plan:
-    """Write the plan of a move from one prefix to another.
+    """Return the plan of a move from one prefix to another.
 
     Parameters
     ----------
     header : ``source``, ``to``, ``step``, ``made_at``, ``made_by``, ``expires_at``,
         ``limit_objects`` and ``others``; if they differ from the default also ``timing``,
         ``undo_s``, ``parts``, ``selection`` and ``parked``: see ``PlanHeader``
-    folder : where the plan is written
     match : shell pattern for the key after the prefix; upper and lower case are the same
     first : plan only so many objects, in the order of the listing; None: all
     begun : the plans of which this machine's log shows an announcement and no end
@@ -144,24 +140,20 @@ def make_plan(
             "abilities": abilities,
         }
     )
-    plan = _choose(
+    return _choose(
         bucket,
         plan_header,
-        folder,
         judge=judge,
         match=match.lower(),
         first=first,
         explain_held=make_explain(bucket, state),
         forgotten=forgotten,
     )
-    save_plan(plan)
-    return plan
 
 
 def _choose(
     bucket: S3Bucket,
     header: PlanHeader,
-    folder: Path,
     *,
     judge: Judge,
     match: str,
@@ -244,12 +236,11 @@ def _choose(
     samples = {why: tuple(keys[:_SAMPLE_KEYS]) for why, keys in excluded.items()}
     counts = {why: len(keys) for why, keys in excluded.items()}
     update = {"excluded": counts, "excluded_sample": samples}
-    path = folder / f"{header.id}.jsonl"
-    return build_plan(path, header.model_copy(update=update), free)
+    return build_plan(header.model_copy(update=update), free)
 
 
 def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
-    """Return a plan that the bucket knows, without a folder; None when it does not. Only reads.
+    """Return a plan that the bucket knows; None when it does not. Only reads.
 
     Raises
     ------

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from chainlog import LogError
@@ -22,7 +21,6 @@ from .world import PARKED, SOURCE, TO, Machine, World
 
 #: How long the lock of a killed run takes to lapse.
 LAPSE_MS = 70_000
-_FOLDER = Path()
 Plan = plan.Plan
 Word = Any
 """What a command returned or raised."""
@@ -195,7 +193,6 @@ class Desk:
         made = planning.make_plan(
             process.bucket,
             header=header,
-            folder=_FOLDER,
             judge=_judge,
             match=match,
             first=None,
