@@ -179,21 +179,20 @@ class Carrier:
             When the worker is not paused any more.
         """
         queue = self._list_waiting()
-        wanted: list[int] = []
         is_first = True
         while True:
             room = self._find_room()
             if self.stopped:
                 return
             batch = list(islice(queue, room))
-            landed = [number for number in wanted if self.move.get_state(number) is State.LANDED]
+            landed = self.move.find(State.LANDED)
             wanted = self._ask(batch)
             self._step([*wanted, *landed])
             if not batch:
                 return
             if is_first:
                 self._resolve(wanted)
-            stuck = [number for number in wanted if self.move.get_state(number) in _STUCK]
+            stuck = [number for number in wanted if self.move.get_row(number).state in _STUCK]
             if wanted and stuck == wanted:
                 first = self._get(stuck[0])
                 self.stopped = f"no object moved: {first.source}: {first.row.why}"
@@ -428,7 +427,7 @@ class Carrier:
             self.already += item.row.state not in (State.LANDED, State.DELETING)
             deleting.append(self._set(item, state=State.DELETING))
         self.book.save()
-        self._log("begun", announced)
+        self._log("begun", [item.number for item in announced])
         age_s = self.operator.clock.monotonic() - self._looked_at
         if age_s > _MAX_LOOK_AGE_S and not (self._guards_copies and self._guards_deletes):
             for item in (*sends, *deletes):  # nothing was sent: look again
@@ -460,7 +459,7 @@ class Carrier:
         )
         is_busy = any(answer.code in _OVERLOADED for answer in answers)
         self._width = max(1, self._width // 4) if is_busy else min(self._most, self._width * 4)
-        landed = [item for item in announced if self.move.get_state(item.number) is State.LANDED]
+        landed = self.move.find(State.LANDED)
         if landed:
             self._log("landed", landed)
 
@@ -484,7 +483,6 @@ class Carrier:
                 state = State.WAITING
             self._set(item, state=state, why=code or f"{answer.code} {answer.message}".strip())
 
-    def _log(self, kind: str, items: Sequence[_Item]) -> None:
-        rows = [item.number for item in items]
+    def _log(self, kind: str, rows: Sequence[int]) -> None:
         by = self.operator.name
         self.operator.note(self.plan.id, kind, move=self.move.id, rows=rows, by=by)

@@ -10,7 +10,7 @@ from .errors import NotNowError
 from .looks import DIRECTIONS, judge_ends, scan_rows
 from .plan import Plan, PlanRow
 from .settling import list_held
-from .state import Row, Story, Way, read_state, read_story
+from .state import Row, Way, read_state
 from .table import Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
@@ -60,7 +60,7 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     read = read_state(bucket)
     if read is None:
         raise NotNowError(f"{plan.id} was never begun: nothing was moved")
-    story = read_story(bucket, read.state, plan.id)
+    story = read.state.get_story(plan.id)
     header = plan.header
     rows = plan.rows
     undo = story.undo
@@ -80,7 +80,7 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     outcomes: dict[str, list[str]] = {outcome: [] for outcome in (*Proof, "lost")}
     outcomes[_FOREIGN] = foreign
     for number, row, looks in scan_rows(bucket, plan, range(len(rows))):
-        outcome = _judge(bucket, plan, row, number, story=story, looks=looks)
+        outcome = _judge(bucket, plan, row, story.get_row(number), looks)
         outcomes["lost" if row.key in lost else outcome].append(row.key)
     return MoveProof(
         at=read.now,
@@ -95,21 +95,13 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     )
 
 
-def _judge(
-    bucket: S3Bucket, plan: Plan, planned: PlanRow, number: int, *, story: Story, looks: Look
-) -> str:
-    """Say what the looks and the state of the move that dealt with a row last prove of it."""
-    move = story.find_piece(number)
-    undo = story.undo
-    if undo is not None and undo.get_state(number) not in (State.LEFT, State.WAITING):
-        move = undo
-    state = move.get_state(number)
-    row = move.rows.get(number) or Row(state, move.way)
+def _judge(bucket: S3Bucket, plan: Plan, planned: PlanRow, row: Row, looks: Look) -> Proof:
+    """Say what the looks and the state of a row prove of it."""
+    state = row.state
     if row.way in (Way.PARK, Way.FREE) and state is not State.FREED:
         state = row.answered
     source, destination = judge_ends(bucket, plan, planned, row.way, looks)
     direction = DIRECTIONS[row.way]
     rule = decide(direction=direction, state=state, source=source, destination=destination)
-    if move.is_undo and state is State.MOVED and rule.proof is not Proof.DUPLICATED:
-        return Proof.TAKEN_BACK
-    return rule.proof
+    is_back = row.way is Way.BACK and state is State.MOVED
+    return Proof.TAKEN_BACK if is_back and rule.proof is not Proof.DUPLICATED else rule.proof

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .bucket import S3Bucket, format_time
 from .plan import Plan
 from .settling import list_answerable
-from .state import BucketState, Move, Story, read_state, read_stories
+from .state import BucketState, Move, Story, read_state
 from .table import OPEN, State
 
 
@@ -74,14 +74,25 @@ def sum_up(
     move = story.undo or story.release
     numbers = range(*plan.get_range(part))
     counts: Counter[State] = Counter()
+    told: defaultdict[State, list[dict[str, str]]] = defaultdict(list)
     for number in numbers:
-        piece = move if move.is_undo else story.find_piece(number)
-        counts[piece.get_state(number)] += 1
+        row = move.get_row(number)
+        counts[row.state] += 1
+        if row.why:
+            told[row.state].append({"key": plan.rows[number].key, "reason": row.why})
+    failed = []
+    for name in _UNFINISHED:
+        failed += told[name]
     waiting = sum(counts[name] for name in _UNFINISHED)
+    unproven = [number for number, _ in story.list_rows(State.UNPROVEN) if number in numbers]
     result = MoveResult(
         plan=move.id,
         moved=counts[State.MOVED],
         already=already,
+        skipped=[*told[State.SKIPPED], *told[State.OCCUPIED], *told[State.SHIPPED]],
+        conflicts=told[State.OCCUPIED],
+        failed=failed,
+        unproven=[plan.rows[number].key for number in unproven],
         waiting=waiting,
         left=0 if move.is_undo else counts[State.LEFT] + counts[State.FREED],
         is_held=state.held is not None,
@@ -89,19 +100,6 @@ def sum_up(
         in_reach=sorted(in_reach),
         ways_on=[f"resume {other}" for other in sorted({*in_reach.values()} - {plan.id})],
     )
-    for piece in story.all:
-        is_last = piece.is_undo == move.is_undo
-        for number in sorted(piece.rows.keys() & numbers):
-            row = piece.rows[number]
-            told = {"key": plan.rows[number].key, "reason": row.why}
-            if row.state is State.UNPROVEN:
-                result.unproven.append(told["key"])
-            elif is_last and row.state in (State.SKIPPED, State.OCCUPIED, State.SHIPPED):
-                result.skipped.append(told)
-                if row.state is State.OCCUPIED:
-                    result.conflicts.append(told)
-            elif is_last and row.state in _UNFINISHED and row.why:
-                result.failed.append(told)
     if waiting or not part:
         result.ways_on.extend(list_ways_on(bucket, state, story))
     if not (result.ways_on or move.is_undo) and (result.left or result.skipped):
@@ -169,7 +167,7 @@ def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
     if read is None:
         return []
     found = []
-    for story in read_stories(bucket, read.state):
+    for story in read.state.list_stories():
         ways_on = list_ways_on(bucket, read.state, story)
         if not ways_on:
             continue

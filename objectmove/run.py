@@ -50,13 +50,10 @@ from .state import (
     Answer,
     Hold,
     Move,
-    Part,
     Row,
     Way,
     get_part_key,
     read_state,
-    read_stories,
-    read_story,
 )
 from .table import Place, State
 
@@ -68,6 +65,7 @@ _FEW_CHANGED = 3
 _WATCH_S = 3.0
 #: How often a run goes through the rows that wait.
 _PASSES = 2
+_STOPPED = "it was stopped by --stop-here"
 #: For how long a look at the worker holds.
 _HOLD_CHECK_S = 2.0
 
@@ -156,20 +154,17 @@ class Run:
                 )
             if undo is not None or not release.parts or self.stop_here:
                 return self._finish(release, undo)
-        numbers = [self.part] if self.part else range(1, len(release.parts) + 1)
-        ended = {}
+        numbers = [self.part] if self.part else range(1, release.parts + 1)
         for number in numbers:
             try:
                 with self._make_book("short", number):
                     pass  # wait for the lock of a run that was killed
-                ended[number] = self._work_part(number, may_begin=may_begin)
+                self._work_part(number, may_begin=may_begin)
             except HeldError as error:
                 if self.part:
                     raise
                 self.stopped = str(error)  # another machine works on it
         with self._open("long") as release, self._catching(release):
-            for number, is_ended in ended.items():
-                release.parts[number - 1].ended = is_ended
             self._let_go()
             return self._report()
 
@@ -304,7 +299,7 @@ class Run:
             raise ExpiredError(f"{why}: plan again", way_on="plan")
         self._forget()
         move = self._make_move(plan.id, header.expires_at)
-        move.parts = [Part() for _ in range(header.parts)]
+        move.parts = header.parts
         put = Request("put", PLANS + plan.sha256, body=plan.content)
         (answer,) = self.main.send([put])
         if answer.effect != "done":
@@ -345,7 +340,7 @@ class Run:
     def _forget(self) -> None:
         """Forget plans that are over for good, and what the bucket keeps for them."""
         state = self.main.state
-        for story in read_stories(self.bucket, state):
+        for story in state.list_stories():
             plan = story.release.plan
             is_held = state.hold is not None and state.hold.plan == plan
             is_open = story.unended or story.list_rows(State.UNPROVEN, State.TAKEN)
@@ -354,8 +349,7 @@ class Run:
                 continue
             state.moves = {name: move for name, move in state.moves.items() if move.plan != plan}
             keys = [PLANS + story.release.sha256]
-            for number, _ in enumerate(story.release.parts, 1):
-                keys.append(get_part_key(plan, number))
+            keys += [get_part_key(plan, number) for number in story.release.begun]
             self.main.send([Request("delete", key) for key in keys])
 
     def _make_undo(self, release: Move) -> Move:
@@ -374,9 +368,9 @@ class Run:
     def _leave_unmoved(self, undo: Move) -> None:
         """Begin an undo, without what the release did not move."""
         self.main.state.moves[undo.id] = undo
-        story = read_story(self.bucket, self.main.state, self.plan.id)
+        release = self.main.state.moves[self.plan.id]
         for number in range(undo.end):
-            if story.find_piece(number).get_state(number) is not State.MOVED:
+            if release.get_row(number).state is not State.MOVED:
                 undo.rows[number] = Row(State.LEFT, Way.BACK)
 
     # --- work ---
@@ -388,18 +382,16 @@ class Run:
         ----------
         is_stop : announce nothing more, and end it
         """
-        for number, part in enumerate(move.parts, 1):
-            if part.begun:
-                with self._open_part(move, number) as (book, piece):
-                    self._carry(book, piece, is_stop=is_stop)
-                    part.ended = piece.is_ended
-            else:
-                part.ended = part.ended or is_stop
+        for number in move.begun:
+            with self._open_part(move, number) as (book, piece):
+                self._carry(book, piece, is_stop=is_stop)
         if not move.parts:
             self._carry(self.main, move, is_stop=is_stop)
+        elif is_stop and not move.is_ended:
+            move.stopped = _STOPPED  # the parts that never began end, too
 
-    def _work_part(self, number: int, *, may_begin: bool) -> bool:
-        """Carry out one part, under a lock of its own; return whether it has ended.
+    def _work_part(self, number: int, *, may_begin: bool) -> None:
+        """Carry out one part, under a lock of its own.
 
         Raises
         ------
@@ -408,31 +400,30 @@ class Run:
         """
         with ExitStack() as stack:
             with self._open("long", may_begin=may_begin) as move:
-                part = move.parts[number - 1]
-                if part.ended and (may_begin or not part.begun):
-                    return True
+                has_begun = number in move.begun
+                if move.is_ended and not has_begun:
+                    return
+                if may_begin and has_begun and move.pieces[number].is_ended:
+                    return
                 with self._catching(move):
                     self._hold()
                     book, piece = stack.enter_context(self._open_part(move, number))
-                    part.begun = True
+                    move.begun.add(number)
                     self._begin(move)
                     self.main.save()
             with self._catching(move):
                 self._carry(book, piece)
-        return piece.is_ended
 
     @contextmanager
     def _open_part(self, move: Move, number: int) -> Iterator[tuple[Book, Move]]:
         """Take the lock of a part, and yield its move."""
-        part = move.parts[number - 1]
         with self._make_book("none", number) as book:
             piece = book.state.moves.get(move.id)
-            if piece is None and part.begun:
-                raise ForgottenError(f"the state of part {number} of {move.id} was removed")
             if piece is None:
                 piece = self._make_move(move.id, move.keep_until, number)
                 book.state.moves[move.id] = piece
                 book.save()
+            move.pieces[number] = piece
             yield book, piece
 
     @contextmanager
@@ -481,7 +472,7 @@ class Run:
             if piece.is_undo and self.still_since is None:
                 carrier.turn_round()
             if is_stop and not piece.is_ended:
-                carrier.stop("it was stopped by --stop-here")
+                carrier.stop(_STOPPED)
             for doubt, answer in self.answers:
                 if piece.rows.get(doubt.number) == doubt.row:
                     piece.rows[doubt.number] = answer_row(doubt, answer)
@@ -705,7 +696,7 @@ class Run:
     def _report(self) -> MoveResult:
         """Return what this run and earlier ones did."""
         state = self.main.state
-        story = read_story(self.bucket, state, self.plan.id)
+        story = state.get_story(self.plan.id)
         return sum_up(
             self.bucket,
             self.plan,

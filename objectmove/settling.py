@@ -10,7 +10,7 @@ from .bucket import S3Bucket, Version
 from .errors import NotNowError, PlanError, StoreError
 from .looks import get_ends, judge_ends, look_surely
 from .plan import Plan, PlanRow, fetch_plan
-from .state import Answer, BucketState, Row, Story, Way, read_state, read_stories, read_story
+from .state import Answer, BucketState, Row, Story, Way, read_state
 from .table import OPEN, Place, State
 
 _ANSWERABLE = (State.UNPROVEN, State.TAKEN, State.FREED)
@@ -93,7 +93,7 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
     read = read_state(bucket)
     if read is None:
         raise NotNowError(f"{plan.id} was never begun: nothing was moved")
-    return list_answerable(bucket, read_story(bucket, read.state, plan.id))
+    return list_answerable(bucket, read.state.get_story(plan.id))
 
 
 def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
@@ -104,7 +104,7 @@ def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
     For each key, the plan that has the row.
     """
     in_reach: dict[str, str] = {}
-    for story in read_stories(bucket, state):
+    for story in state.list_stories():
         for doubt in list_held(bucket, story):
             if doubt.is_in_reach:
                 in_reach[doubt.key] = story.release.plan
@@ -123,7 +123,7 @@ def make_explain(
     beside : the id of a plan whose own moves do not count
     """
     held: dict[tuple[object, ...], str] = {}
-    for story in read_stories(bucket, state):
+    for story in state.list_stories():
         if story.release.plan == beside:
             continue
         for doubt in list_held(bucket, story):

@@ -74,14 +74,6 @@ class Row:
 
 
 @dataclass(slots=True)
-class Part:
-    """A range of a plan's rows that one machine carries out."""
-
-    begun: bool = False
-    ended: bool = False
-
-
-@dataclass(slots=True)
 class Move:
     """What was done about a plan: its release, or its undo.
 
@@ -97,6 +89,9 @@ class Move:
     announced_at : when the first row was announced, by the store's clock
     still_since : since when a person confirmed that nobody takes from where consumers take
     keep_until : until then the move is not forgotten
+    parts, begun : into how many ranges of rows it is cut for several machines, 0 being none; the
+        numbers of those that have begun
+    pieces : of each part that has begun, what its own state object has
     """
 
     id: str
@@ -111,7 +106,9 @@ class Move:
     stopped: str = ""
     announced_at: Timestamp | None = None
     still_since: Timestamp | None = None
-    parts: list[Part] = field(default_factory=list)
+    parts: int = 0
+    begun: set[int] = field(default_factory=set)
+    pieces: dict[int, Move] = field(default_factory=dict)
     packed: list[tuple[int, int, Row]] = field(default_factory=list)
     rows: dict[int, Row] = field(default_factory=dict)
 
@@ -129,16 +126,21 @@ class Move:
     def is_ended(self) -> bool:
         """Whether no row waits or is open. Unproven rows outlive the move."""
         if self.parts:
-            return all(part.ended for part in self.parts)
+            is_begun = self.stopped or len(self.pieces) == self.parts
+            return bool(is_begun) and all(piece.is_ended for piece in self.pieces.values())
         return self.next >= self.end and not self.find(State.WAITING, *OPEN)
 
-    def get_state(self, number: int) -> State:
-        """Return the state of a row of the plan."""
-        if number in self.rows:
-            return self.rows[number].state
+    def get_row(self, number: int) -> Row:
+        """Return what is known of a row of the plan."""
+        for piece in self.pieces.values():
+            if piece.start <= number < max(piece.end, piece.next):
+                return piece.get_row(number)
+        state = State.WAITING
         if self.start <= number < self.next:
-            return State.MOVED
-        return State.LEFT if number >= self.end or self.is_ended else State.WAITING
+            state = State.MOVED
+        elif number >= self.end or self.is_ended:
+            state = State.LEFT
+        return self.rows.get(number, Row(state, self.way))
 
     def find(self, *states: State) -> list[int]:
         """Return the numbers of the stored rows in these states, in their order."""
@@ -158,9 +160,44 @@ class Move:
             if packed and packed[-1][1:] == (number - 1, row):
                 first = packed.pop()[0]
             packed.append((first, number, row))
-        copy = replace(self, rows={})
+        copy = replace(self, rows={}, pieces={})
         copy.packed = packed
         return copy
+
+
+class Story(NamedTuple):
+    """All that was done about one plan: its release and its undo."""
+
+    release: Move
+    undo: Move | None
+
+    @property
+    def all(self) -> Sequence[Move]:
+        """The release, or the parts of it that have begun, and the undo."""
+        pieces = [*self.release.pieces.values()] or [self.release]
+        return [*pieces, self.undo] if self.undo is not None else pieces
+
+    @property
+    def unended(self) -> Move | None:
+        """What has not ended."""
+        return next(
+            (move for move in (self.undo, self.release) if move and not move.is_ended), None
+        )
+
+    def get_row(self, number: int) -> Row:
+        """Return what the move that dealt with a row last knows of it."""
+        if self.undo is not None:
+            row = self.undo.get_row(number)
+            if row.state not in (State.LEFT, State.WAITING):
+                return row
+        return self.release.get_row(number)
+
+    def list_rows(self, *states: State) -> list[tuple[int, Row]]:
+        """Return the stored rows in these states, with their numbers."""
+        rows: list[tuple[int, Row]] = []
+        for move in self.all:
+            rows += [(number, move.rows[number]) for number in move.find(*states)]
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +258,22 @@ class BucketState:
         """The one move that has not ended."""
         return next((move for move in self.moves.values() if not move.is_ended), None)
 
+    def get_story(self, plan: str) -> Story:
+        """Return what was done about a plan.
+
+        Raises
+        ------
+        NotNowError
+            When nothing was, or it was forgotten.
+        """
+        if plan not in self.moves:
+            raise NotNowError(f"{plan} was never begun, or its time is over and it was forgotten")
+        return Story(self.moves[plan], self.moves.get(f"{plan}-undo"))
+
+    def list_stories(self) -> list[Story]:
+        """Return what was done about every plan."""
+        return [self.get_story(move.id) for move in self.moves.values() if not move.is_undo]
+
     def encode(self) -> bytes:
         """Return the bytes of the object."""
         moves = {name: move.pack() for name, move in self.moves.items()}
@@ -240,24 +293,31 @@ class Read(NamedTuple):
 
 
 def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
-    """Return what the bucket knows; None when the object does not exist. Only reads.
+    """Return what a state object and those of its parts hold; None if there is none. Only reads.
 
     Raises
     ------
     PlanError
         When it cannot be understood.
     StoreError
-        When it cannot be read.
+        When it cannot be read, or the state of a part was removed.
     """
     read = bucket.read_object(key)
     if read is None:
         return None
     content, seen, now = read
     try:
-        return Read(_STATE.validate_json(content), seen, now)
+        state = _STATE.validate_json(content)
     except ValidationError as error:
         text = f"{key} cannot be understood: another version wrote it ({error.errors()[0]['msg']})"
         raise PlanError(text) from error
+    for move in state.moves.values():
+        for number in move.begun:
+            part = read_state(bucket, get_part_key(move.id, number))
+            if part is None:
+                raise StoreError(f"part {number} of {move.id} has begun, and its state was removed")
+            move.pieces[number] = part.state.moves[move.id]
+    return Read(state, seen, now)
 
 
 def find_holder(read: Read | None, spread_s: float) -> Lock | None:
@@ -287,75 +347,3 @@ def check_old_releases(bucket: S3Bucket) -> None:
 def get_part_key(plan: str, number: int) -> str:
     """Return the key of a part's state object; parts count from 1."""
     return f".runbook/parts/{plan}-{number}.json"
-
-
-class Story(NamedTuple):
-    """All that was done about one plan.
-
-    Attributes
-    ----------
-    release, undo : as the bucket's state has them
-    pieces : of the release, the parts that have begun; without parts, the release
-    """
-
-    release: Move
-    undo: Move | None
-    pieces: Sequence[Move]
-
-    @property
-    def all(self) -> Sequence[Move]:
-        """The pieces, and the undo."""
-        return [*self.pieces, *([self.undo] if self.undo is not None else [])]
-
-    @property
-    def unended(self) -> Move | None:
-        """What has not ended."""
-        return next(
-            (move for move in (self.undo, self.release) if move and not move.is_ended), None
-        )
-
-    def list_rows(self, *states: State) -> list[tuple[int, Row]]:
-        """Return the stored rows in these states, with their numbers."""
-        rows: list[tuple[int, Row]] = []
-        for move in self.all:
-            rows += [(number, move.rows[number]) for number in move.find(*states)]
-        return rows
-
-    def find_piece(self, number: int) -> Move:
-        """Return the piece of the release that has a row."""
-        for piece in self.pieces:
-            if piece.start <= number < max(piece.end, piece.next):
-                return piece
-        return self.release
-
-
-def read_story(bucket: S3Bucket, state: BucketState, plan: str) -> Story:
-    """Return what was done about a plan. Only reads.
-
-    Raises
-    ------
-    NotNowError
-        When nothing was, or it was forgotten.
-    StoreError
-        When a part's state cannot be read, or was removed.
-    """
-    release = state.moves.get(plan)
-    if release is None:
-        raise NotNowError(f"{plan} was never begun, or its time is over and it was forgotten")
-    undos = (move for move in state.moves.values() if move.is_undo and move.plan == plan)
-    undo = next(undos, None)
-    pieces = [] if release.parts else [release]
-    for number, part in enumerate(release.parts, 1):
-        if part.begun:
-            read = read_state(bucket, get_part_key(plan, number))
-            piece = read.state.moves.get(release.id) if read is not None else None
-            if piece is None:
-                raise StoreError(f"part {number} of {plan} has begun, and its state was removed")
-            pieces.append(piece)
-    return Story(release, undo, pieces)
-
-
-def read_stories(bucket: S3Bucket, state: BucketState) -> list[Story]:
-    """Return what was done about every plan; see ``read_story``."""
-    releases = [move for move in state.moves.values() if not move.is_undo]
-    return [read_story(bucket, state, move.id) for move in releases]

@@ -441,9 +441,7 @@ class MoveGate:
         """
         doubts = [doubt for doubt in self.list_doubts(inv, plan) if doubt.is_open]
         evidence = self.read_evidence(inv, [doubt.planned for doubt in doubts])
-        return [
-            self.describe_doubt(doubt, doubt.planned, evidence[doubt.key]) for doubt in doubts
-        ]
+        return [self.describe_doubt(doubt, doubt.planned, evidence[doubt.key]) for doubt in doubts]
 
     def describe_doubt(self, doubt: Doubt, row: PlanRow, evidence: str) -> dict[str, Json]:  # noqa: ARG002
         """Describe a row in doubt: what is known, and what each answer would do."""
