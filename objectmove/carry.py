@@ -465,8 +465,8 @@ class Carrier:
 
     def _find_etag(self, item: _Item) -> str:
         """Return the ETag that the source of a row must have."""
-        seen = self._seen.get(item.source)
-        return seen.etag if seen is not None else item.planned.etag
+        seen = self._seen[item.source]
+        return seen.etag if seen is not None else ""
 
     def _note(self, items: Sequence[_Item], answer: Answer) -> None:
         """Note what an answer proves; without a proof, the rows stay as they are."""

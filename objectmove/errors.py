@@ -7,9 +7,7 @@
     ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
     ├── RefusedError         a safety rule refuses; nothing was changed
     │   ├── NotApprovedError the approval is missing or names something else
-    │   ├── NotNowError      the plan's state, or another plan's, forbids the command
-    │   ├── ForgottenError   .runbook/ was removed, or parts of it
-    │   ├── OldReleaseError  version 0.1 left a release unfinished
+    │   ├── NotNowError      what the bucket knows of a plan, or does not know, forbids the command
     │   ├── ExpiredError     the plan is too old, or the time for an undo is over
     │   ├── DriftError       planned objects changed since the plan was made
     │   ├── LimitError       more objects than a plan may hold
@@ -79,15 +77,7 @@ class NotApprovedError(RefusedError):
 
 
 class NotNowError(RefusedError):
-    """The plan's state, or another plan's, forbids the command."""
-
-
-class ForgottenError(RefusedError):
-    """``.runbook/`` was removed, or parts of it, since the plan was made."""
-
-
-class OldReleaseError(RefusedError):
-    """Version 0.1 left a release unfinished."""
+    """What the bucket knows of a plan forbids the command, or that it knows nothing of it."""
 
 
 class ExpiredError(RefusedError):

@@ -141,7 +141,9 @@ def judge(bucket: S3Bucket, row: PlanRow, looks: Look, key: str) -> Place:
             return Place.UNKNOWN
     if not is_same:
         return Place.OTHER
-    return Place.AGAIN if is_source and not row.is_same(seen) else Place.SAME
+    planned_at = row.last_modified.replace(microsecond=0)
+    is_again = is_source and seen.last_modified.replace(microsecond=0) != planned_at
+    return Place.AGAIN if is_again else Place.SAME
 
 
 def judge_ends(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .book import Book, Clock
 from .bucket import S3Bucket, Seen, Texts, is_key_supported
-from .errors import ForgottenError, LimitError, StoreError
+from .errors import LimitError, NotNowError, StoreError
 from .looks import look_surely, scan
 from .plan import (
     Plan,
@@ -88,7 +88,7 @@ def make_plan(
     ------
     PlanError
         When one prefix lies in the other, or the bucket's state cannot be understood.
-    ForgottenError
+    NotNowError
         When this machine announced rows of a plan that the bucket does not know any more.
     NotReadyError
         When the store does not do what a move needs, or the credentials may not delete.
@@ -124,7 +124,7 @@ def make_plan(
             for row in plan.rows:
                 forgotten[row.key] = {"memory_removed": plan.id}
     if forgotten and not memory_removed:
-        raise ForgottenError(
+        raise NotNowError(
             f"the bucket forgot what became of {len(forgotten)} files: .runbook/ was removed "
             "meanwhile, and they may have been taken",
             way_on="plan --memory-removed",

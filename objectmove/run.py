@@ -20,7 +20,6 @@ from .carry import Carrier, Operator
 from .errors import (
     DriftError,
     ExpiredError,
-    ForgottenError,
     HeldError,
     InterruptedMoveError,
     MoveError,
@@ -260,7 +259,7 @@ class Run:
         with self._make_book(patience) as self.main:
             if self.main.state.id != self.plan.header.bucket_id:
                 text = f".runbook/ was removed since {self.plan.id} was made: plan again"
-                raise ForgottenError(text, way_on="plan")
+                raise NotNowError(text, way_on="plan")
             if self.still_since is not None:
                 self.still_since = min(self.still_since, self.main.stamp)
             yield self._find_release(may_begin=may_begin)

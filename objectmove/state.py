@@ -6,15 +6,16 @@ A part of a plan has an object of its own, of the same format. ``book`` reads an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from operator import itemgetter
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from .bucket import S3Bucket, Seen
-from .errors import NotNowError, OldReleaseError, PlanError, StoreError
+from .errors import NotNowError, PlanError, StoreError
 from .plan import Timestamp
 from .table import OPEN, State
 
@@ -73,6 +74,33 @@ class Row:
         return self.state in (*OPEN, State.UNPROVEN, State.TAKEN)
 
 
+_Packed = list[tuple[int, int, Row]]
+_PACKED = TypeAdapter(_Packed)
+
+
+def _pack(rows: dict[int, Row]) -> _Packed:
+    """Return rows as they are written: equal ones as ranges."""
+    packed: _Packed = []
+    for number, row in sorted(rows.items(), key=itemgetter(0)):
+        first = number
+        if packed and packed[-1][1:] == (number - 1, row):
+            first = packed.pop()[0]
+        packed.append((first, number, row))
+    return packed
+
+
+def _unpack(packed: object) -> dict[int, Row]:
+    rows: dict[int, Row] = {}
+    for first, last, row in _PACKED.validate_python(packed):
+        rows.update(dict.fromkeys(range(first, last + 1), row))
+    return rows
+
+
+Rows = Annotated[
+    dict[int, Row], BeforeValidator(_unpack), PlainSerializer(_pack, return_type=_Packed)
+]
+
+
 @dataclass(slots=True)
 class Move:
     """What was done about a plan: its release, or its undo.
@@ -108,14 +136,8 @@ class Move:
     still_since: Timestamp | None = None
     parts: int = 0
     begun: set[int] = field(default_factory=set)
-    pieces: dict[int, Move] = field(default_factory=dict)
-    packed: list[tuple[int, int, Row]] = field(default_factory=list)
-    rows: dict[int, Row] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for first, last, row in self.packed:
-            self.rows.update(dict.fromkeys(range(first, last + 1), row))
-        self.packed = []
+    pieces: Annotated[dict[int, Move], Field(exclude=True)] = field(default_factory=dict)
+    rows: Rows = field(default_factory=dict)
 
     @property
     def way(self) -> Way:
@@ -150,19 +172,6 @@ class Move:
         """Return the rows that wait to go the way of the move."""
         waiting = [n for n in self.find(State.WAITING) if self.rows[n].way is self.way]
         return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
-
-    def pack(self) -> Move:
-        """Return the move as it is written: equal rows as ranges."""
-        packed: list[tuple[int, int, Row]] = []
-        for number in sorted(self.rows):
-            row = self.rows[number]
-            first = number
-            if packed and packed[-1][1:] == (number - 1, row):
-                first = packed.pop()[0]
-            packed.append((first, number, row))
-        copy = replace(self, rows={}, pieces={})
-        copy.packed = packed
-        return copy
 
 
 class Story(NamedTuple):
@@ -276,8 +285,7 @@ class BucketState:
 
     def encode(self) -> bytes:
         """Return the bytes of the object."""
-        moves = {name: move.pack() for name, move in self.moves.items()}
-        content: bytes = _STATE.dump_json(replace(self, moves=moves), exclude_defaults=True)
+        content: bytes = _STATE.dump_json(self, exclude_defaults=True)
         return content
 
 
@@ -339,7 +347,7 @@ def check_old_releases(bucket: S3Bucket) -> None:
         elif name != "plan.jsonl" and seen.key != NEWER:  # a plan alone was never begun
             begun.add(plan)
     for plan in begun - ended:
-        raise OldReleaseError(
+        raise NotNowError(
             f"{plan} was begun by version 0.1 and is not finished: finish it with version 0.1"
         )
 
