@@ -92,8 +92,7 @@ class Book:
         self.size_bytes = 0
         token = secrets.token_hex(8)
         self._lock = Lock(token, self.plan, self.by, socket.gethostname(), self.timing.lease_s)
-        name = self.key.removeprefix(".runbook/").removesuffix(".json")
-        self._claim = f"{CLAIMS}{name}/{token}"
+        self._claim = f"{CLAIMS}{self.key}/{token}"
         self._etag = ""
         self._stamped_at = 0.0
         self._unknown_until = _NEVER

@@ -277,10 +277,11 @@ class S3Bucket(Reach):
         is_stores = bool(etag) or ABSENCE_MARK in headers
         if not is_stores or not length.isdecimal():
             raise StoreError(f"read {key}: the answer is not about an object")
-        metadata = {}
-        for name, text in headers.items():
-            if name.startswith(_META):
-                metadata[name.removeprefix(_META)] = text
+        metadata = {
+            name.removeprefix(_META): text
+            for name, text in headers.items()
+            if name.startswith(_META)
+        }
         at = parse_time(headers.get("last-modified", ""))
         return Seen(key, etag, int(length), at, metadata, headers)
 

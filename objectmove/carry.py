@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -21,7 +21,7 @@ from .looks import DIRECTIONS, get_ends, judge_ends, look_surely, scan
 from .plan import Abilities, Plan, PlanRow
 from .settling import look_aside
 from .state import Move, Row, Way
-from .table import OPEN, Act, Direction, Rule, State, decide
+from .table import UNENDED, Act, Direction, Rule, State, decide
 
 #: The most rows in doubt at once; more while a person confirms that nobody takes them.
 WINDOW = 32
@@ -90,9 +90,9 @@ class Operator:
     log: Callable[[str], ChainedLog]
     ask: Ask
     evidence: Evidence
-    clock: Clock = field(default_factory=Clock)
-    notice: Notice = lambda _: None
-    progress: Callable[[int, int], None] = lambda _done, _total: None
+    clock: Clock
+    notice: Notice
+    progress: Callable[[int, int], None]
 
     def note(self, plan: str, kind: str, **data: object) -> None:
         """Write into this machine's log, which is for people; a full disk stops no move."""
@@ -162,7 +162,7 @@ class Carrier:
 
     def finish(self) -> None:
         """Go through all open rows, and rows to be parked or brought back, to their end."""
-        unended = self.move.find(State.WAITING, *OPEN)
+        unended = self.move.find(*UNENDED)
         self._resolve(set(unended).difference(self.move.list_waiting()))
 
     def carry(self) -> None:
@@ -217,10 +217,9 @@ class Carrier:
             row = replace(doubt.row, state=State.WAITING, way=Way.PARK, evidence=evidence)
             rows[doubt.number] = row
         self._resolve([doubt.number for doubt in at_source])
-        for number in self.move.find(State.WAITING):
-            row = rows[number]
-            if row.way is Way.PARK:  # it cannot be parked
-                rows[number] = replace(row, state=row.answered, way=self.move.way)
+        for doubt in at_source:
+            if rows[doubt.number].state is State.WAITING:  # it cannot be parked
+                rows[doubt.number] = doubt.row
 
     def stop(self, why: str) -> None:
         """Announce nothing more: rows that wait are left."""
@@ -301,7 +300,7 @@ class Carrier:
         """Go through rows until they have ended, or a round changes none."""
         rows = self.move.rows
         for _ in range(_ROUNDS):
-            unended = set(self.move.find(State.WAITING, *OPEN))
+            unended = set(self.move.find(*UNENDED))
             left = sorted(unended.intersection(numbers))
             if not left:
                 return

@@ -241,9 +241,11 @@ class Plan:
 
     def get_range(self, part: int) -> tuple[int, int]:
         """Return the first row of a part, and the first row after it; 0: of the whole plan."""
-        parts = self.header.parts if part else 1
         count = len(self.rows)
-        return count * max(0, part - 1) // parts, count * max(1, part) // parts
+        if part == 0:
+            return 0, count
+        parts = self.header.parts
+        return count * (part - 1) // parts, count * part // parts
 
 
 def build_plan(header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:

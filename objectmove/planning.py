@@ -248,7 +248,5 @@ def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
         When the bucket cannot be read or understood.
     """
     read = read_state(bucket)
-    for move in read.state.moves.values() if read is not None else ():
-        if plan_id in (move.id, move.plan):
-            return fetch_plan(bucket, move.plan, move.sha256)
-    return None
+    move = read.state.moves.get(plan_id) if read is not None else None
+    return fetch_plan(bucket, move.plan, move.sha256) if move is not None else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from .bucket import Look, S3Bucket
+from .bucket import S3Bucket
 from .errors import NotNowError
 from .looks import DIRECTIONS, judge_ends, scan_rows
-from .plan import Plan, PlanRow
+from .plan import Plan
 from .settling import list_held
-from .state import Row, Way, read_state
+from .state import Way, read_state
 from .table import Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
@@ -80,8 +80,19 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     outcomes: dict[str, list[str]] = {outcome: [] for outcome in (*Proof, "lost")}
     outcomes[_FOREIGN] = foreign
     for number, row, looks in scan_rows(bucket, plan, range(len(rows))):
-        outcome = _judge(bucket, plan, row, story.get_row(number), looks)
-        outcomes["lost" if row.key in lost else outcome].append(row.key)
+        stored = story.get_row(number)
+        state = stored.state
+        if stored.way in (Way.PARK, Way.FREE) and state is not State.FREED:
+            state = stored.answered
+        source, destination = judge_ends(bucket, plan, row, stored.way, looks)
+        direction = DIRECTIONS[stored.way]
+        rule = decide(direction=direction, state=state, source=source, destination=destination)
+        outcome: str = rule.proof
+        if row.key in lost:
+            outcome = "lost"
+        elif state is State.MOVED and stored.way is Way.BACK and outcome != Proof.DUPLICATED:
+            outcome = Proof.TAKEN_BACK
+        outcomes[outcome].append(row.key)
     return MoveProof(
         at=read.now,
         counts={outcome: len(keys) for outcome, keys in outcomes.items()},
@@ -93,15 +104,3 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         taken_back_by=undo.id if undo is not None and undo.announced_at is not None else "",
         undo_until=began_at and began_at + timedelta(seconds=header.undo_s),
     )
-
-
-def _judge(bucket: S3Bucket, plan: Plan, planned: PlanRow, row: Row, looks: Look) -> Proof:
-    """Say what the looks and the state of a row prove of it."""
-    state = row.state
-    if row.way in (Way.PARK, Way.FREE) and state is not State.FREED:
-        state = row.answered
-    source, destination = judge_ends(bucket, plan, planned, row.way, looks)
-    direction = DIRECTIONS[row.way]
-    rule = decide(direction=direction, state=state, source=source, destination=destination)
-    is_back = row.way is Way.BACK and state is State.MOVED
-    return Proof.TAKEN_BACK if is_back and rule.proof is not Proof.DUPLICATED else rule.proof

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from .bucket import S3Bucket, format_time
-from .plan import Plan
 from .settling import list_answerable
 from .state import BucketState, Move, Story, read_state
-from .table import OPEN, State
+from .table import UNENDED, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,75 +33,18 @@ class MoveResult:
     """
 
     plan: str
-    moved: int = 0
-    already: int = 0
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    conflicts: list[dict[str, str]] = field(default_factory=list)
-    failed: list[dict[str, str]] = field(default_factory=list)
-    unproven: list[str] = field(default_factory=list)
-    waiting: int = 0
-    left: int = 0
-    is_held: bool = False
-    stopped: str = ""
-    in_reach: list[str] = field(default_factory=list)
-    ways_on: list[str] = field(default_factory=list)
-
-
-_UNFINISHED = (State.WAITING, *OPEN)
-
-
-def sum_up(
-    bucket: S3Bucket,
-    plan: Plan,
-    story: Story,
-    state: BucketState,
-    *,
-    part: int = 0,
-    already: int = 0,
-    stopped: str = "",
-    in_reach: Mapping[str, str],
-) -> MoveResult:
-    """Return the result of a run.
-
-    Parameters
-    ----------
-    part : only of this part; 0: of the whole plan
-    in_reach : the plan of each key that the worker may ship twice
-    """
-    move = story.undo or story.release
-    numbers = range(*plan.get_range(part))
-    counts: Counter[State] = Counter()
-    told: defaultdict[State, list[dict[str, str]]] = defaultdict(list)
-    for number in numbers:
-        row = move.get_row(number)
-        counts[row.state] += 1
-        if row.why:
-            told[row.state].append({"key": plan.rows[number].key, "reason": row.why})
-    failed = []
-    for name in _UNFINISHED:
-        failed += told[name]
-    waiting = sum(counts[name] for name in _UNFINISHED)
-    unproven = [number for number, _ in story.list_rows(State.UNPROVEN) if number in numbers]
-    result = MoveResult(
-        plan=move.id,
-        moved=counts[State.MOVED],
-        already=already,
-        skipped=[*told[State.SKIPPED], *told[State.OCCUPIED], *told[State.SHIPPED]],
-        conflicts=told[State.OCCUPIED],
-        failed=failed,
-        unproven=[plan.rows[number].key for number in unproven],
-        waiting=waiting,
-        left=0 if move.is_undo else counts[State.LEFT] + counts[State.FREED],
-        is_held=state.held is not None,
-        stopped=stopped or move.stopped,
-        in_reach=sorted(in_reach),
-        ways_on=[f"resume {other}" for other in sorted({*in_reach.values()} - {plan.id})],
-    )
-    if waiting or not part:
-        result.ways_on.extend(list_ways_on(bucket, state, story))
-    if not (result.ways_on or move.is_undo) and (result.left or result.skipped):
-        result.ways_on.append("plan")
-    return result
+    moved: int
+    already: int
+    skipped: list[dict[str, str]]
+    conflicts: list[dict[str, str]]
+    failed: list[dict[str, str]]
+    unproven: list[str]
+    waiting: int
+    left: int
+    is_held: bool
+    stopped: str
+    in_reach: list[str]
+    ways_on: list[str]
 
 
 def list_ways_on(bucket: S3Bucket, state: BucketState, story: Story) -> list[str]:
@@ -173,7 +113,7 @@ def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
             continue
         move = story.unended or story.undo or story.release
         rows = sum(piece.end - piece.next for piece in story.all)
-        rows += len(story.list_rows(*_UNFINISHED, State.UNPROVEN))
+        rows += len(story.list_rows(*UNENDED, State.UNPROVEN))
         held = read.state.held
         holder = ("", "")
         if held is not None and held.plan == move.plan:

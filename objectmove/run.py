@@ -7,6 +7,7 @@ twice. A later run does the same from the states of the rows: there is no recove
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,7 @@ from .errors import (
 from .looks import judge, scan, scan_rows
 from .plan import PLANS, Abilities, Plan
 from .probe import probe
-from .result import MoveResult, get_resume, sum_up
+from .result import MoveResult, get_resume, list_ways_on
 from .settling import (
     Doubt,
     answer_row,
@@ -54,7 +55,7 @@ from .state import (
     get_part_key,
     read_state,
 )
-from .table import Place, State
+from .table import UNENDED, Place, State
 
 #: For ``still_since``: from now on.
 FROM_NOW_ON = datetime.max.replace(tzinfo=UTC)
@@ -693,16 +694,42 @@ class Run:
         self.main.save()
 
     def _report(self) -> MoveResult:
-        """Return what this run and earlier ones did."""
+        """Return what this run and earlier ones did, about the plan or one part of it."""
+        plan = self.plan
         state = self.main.state
-        story = state.get_story(self.plan.id)
-        return sum_up(
-            self.bucket,
-            self.plan,
-            story,
-            state,
-            part=self.part,
+        story = state.get_story(plan.id)
+        move = story.undo or story.release
+        numbers = range(*plan.get_range(self.part))
+        counts: Counter[State] = Counter()
+        told: defaultdict[State, list[dict[str, str]]] = defaultdict(list)
+        for number in numbers:
+            row = move.get_row(number)
+            counts[row.state] += 1
+            if row.why:
+                told[row.state].append({"key": plan.rows[number].key, "reason": row.why})
+        failed = []
+        for name in UNENDED:
+            failed += told[name]
+        waiting = sum(counts[name] for name in UNENDED)
+        unproven = [number for number, _ in story.list_rows(State.UNPROVEN) if number in numbers]
+        others = {*self.in_reach.values()} - {plan.id}
+        result = MoveResult(
+            plan=move.id,
+            moved=counts[State.MOVED],
             already=self.already,
-            stopped=self.stopped,
-            in_reach=self.in_reach,
+            skipped=[*told[State.SKIPPED], *told[State.OCCUPIED], *told[State.SHIPPED]],
+            conflicts=told[State.OCCUPIED],
+            failed=failed,
+            unproven=[plan.rows[number].key for number in unproven],
+            waiting=waiting,
+            left=0 if move.is_undo else counts[State.LEFT] + counts[State.FREED],
+            is_held=state.held is not None,
+            stopped=self.stopped or move.stopped,
+            in_reach=sorted(self.in_reach),
+            ways_on=[f"resume {other}" for other in sorted(others)],
         )
+        if waiting or not self.part:
+            result.ways_on.extend(list_ways_on(self.bucket, state, story))
+        if not (result.ways_on or move.is_undo) and (result.left or result.skipped):
+            result.ways_on.append("plan")
+        return result

@@ -116,28 +116,22 @@ def make_explain(
 ) -> Callable[[Version], str]:
     """Return a function that says in a word why moves hold an object; empty when none does.
 
-    Other content than an unproven or taken row had is another object.
+    Other content than a row has is another object.
 
     Parameters
     ----------
     beside : the id of a plan whose own moves do not count
     """
-    held: dict[tuple[object, ...], str] = {}
+    held: dict[tuple[str, str, int], str] = {}
     for story in state.list_stories():
         if story.release.plan == beside:
             continue
         for doubt in list_held(bucket, story):
             planned = doubt.planned
-            content = () if doubt.row.state in OPEN else (planned.etag, planned.size_bytes)
             if doubt.row.is_held:
                 reason = "taken" if doubt.row.state is State.TAKEN else "in_doubt"
-                held[(doubt.key, *content)] = reason
-
-    def explain(seen: Version) -> str:
-        content = (seen.key, seen.etag, seen.size_bytes)
-        return held.get((seen.key,)) or held.get(content, "")
-
-    return explain
+                held[planned.key, planned.etag, planned.size_bytes] = reason
+    return lambda seen: held.get((seen.key, seen.etag, seen.size_bytes), "")
 
 
 def choose_answers(

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, Valid
 from .bucket import S3Bucket, Seen
 from .errors import NotNowError, PlanError, StoreError
 from .plan import Timestamp
-from .table import OPEN, State
+from .table import UNENDED, State
 
 STATE = ".runbook/state.json"
 #: Where version 0.1 keeps its releases, and the object that makes it refuse to work here.
@@ -71,7 +71,7 @@ class Row:
         """Whether nobody else may move its object."""
         if self.state is State.WAITING:
             return self.way is Way.PARK
-        return self.state in (*OPEN, State.UNPROVEN, State.TAKEN)
+        return self.state in (*UNENDED, State.UNPROVEN, State.TAKEN)
 
 
 _Packed = list[tuple[int, int, Row]]
@@ -150,7 +150,7 @@ class Move:
         if self.parts:
             is_begun = self.stopped or len(self.pieces) == self.parts
             return bool(is_begun) and all(piece.is_ended for piece in self.pieces.values())
-        return self.next >= self.end and not self.find(State.WAITING, *OPEN)
+        return self.next >= self.end and not self.find(*UNENDED)
 
     def get_row(self, number: int) -> Row:
         """Return what is known of a row of the plan."""

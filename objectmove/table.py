@@ -64,7 +64,9 @@ class State(StrEnum):
 
 
 #: The rows of a move that a later run has to look at.
-OPEN = frozenset({State.DOUBTFUL, State.RENAMING, State.LANDED, State.DELETING})
+OPEN = (State.DOUBTFUL, State.RENAMING, State.LANDED, State.DELETING)
+#: The rows that keep a move from its end.
+UNENDED = (State.WAITING, *OPEN)
 
 
 class Place(StrEnum):

@@ -262,6 +262,8 @@ def make_operator(process: Process) -> carry.Operator:
         hold=process.hold,
         log=process.log,  # type: ignore[arg-type]
         clock=process.clock,  # type: ignore[arg-type]
+        notice=lambda _: None,
+        progress=lambda _done, _total: None,
         ask=partial(_ask, process),
         evidence=lambda rows: ["the order is open"] * len(rows),
     )
