@@ -37,7 +37,6 @@ CLAIMS = ".runbook/claims/"
 #: How often a conditional save is sent again when nobody knows what became of it.
 _TRIES = 3
 _FORMAT: Literal["objectmove/state/1"] = "objectmove/state/1"
-_TOO_OLD = Answer("none", code="NotSent", message="our signature is too old")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 Patience = Literal["none", "short", "long"]
@@ -93,8 +92,7 @@ class Book:
         self.size_bytes = 0
         token = secrets.token_hex(8)
         self._lock = Lock(token, self.plan, self.by, socket.gethostname(), self.timing.lease_s)
-        name = self.key.removeprefix(".runbook/").removesuffix(".json")
-        self._claim = f"{CLAIMS}{name}/{token}"
+        self._claim = f"{CLAIMS}{self.key}/{token}"
         self._etag = ""
         self._stamped_at = 0.0
         self._unknown_until = _NEVER
@@ -280,9 +278,9 @@ class Book:
         requests: Sequence[Request],
         on_answer: OnAnswer = lambda _index, _answer: None,
     ) -> list[Answer]:
-        """Send changes, each once; send none when their signatures would have expired already."""
+        """Send changes, each once; the store refuses those whose signatures have expired."""
         expires_s = self.timing.expires_s
-        answers = [_TOO_OLD] * len(requests)
+        answers: dict[int, Answer] = {}
 
         def take(index: int, answer: Answer) -> None:
             """Keep an answer; a refusal that came after the signature expired proves nothing."""
@@ -296,12 +294,8 @@ class Book:
             answers[index] = answer
             on_answer(index, answer)
 
-        if self.clock.monotonic() - self._stamped_at >= expires_s:
-            for index, answer in enumerate(answers):
-                on_answer(index, answer)
-            return answers
         self.bucket.send(requests, signed_at=self.stamp, expires_s=expires_s, on_answer=take)
-        return answers
+        return [answers[index] for index in range(len(requests))]
 
     def wait(self, why: str) -> None:
         """Wait until none of our changes may still take effect, and keep the lock meanwhile."""

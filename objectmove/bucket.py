@@ -68,11 +68,6 @@ class Version:
     size_bytes: int
     last_modified: datetime
 
-    def is_same(self, other: Version) -> bool:
-        """Tell whether both have the same ETag, size and, to the second, LastModified."""
-        ours = self.last_modified.replace(microsecond=0)
-        return self.has_same_content(other) and ours == other.last_modified.replace(microsecond=0)
-
     def has_same_content(self, other: Version) -> bool:
         """Tell whether both have the same ETag and size."""
         return (self.etag, self.size_bytes) == (other.etag, other.size_bytes)
@@ -282,10 +277,11 @@ class S3Bucket(Reach):
         is_stores = bool(etag) or ABSENCE_MARK in headers
         if not is_stores or not length.isdecimal():
             raise StoreError(f"read {key}: the answer is not about an object")
-        metadata = {}
-        for name, text in headers.items():
-            if name.startswith(_META):
-                metadata[name.removeprefix(_META)] = text
+        metadata = {
+            name.removeprefix(_META): text
+            for name, text in headers.items()
+            if name.startswith(_META)
+        }
         at = parse_time(headers.get("last-modified", ""))
         return Seen(key, etag, int(length), at, metadata, headers)
 
@@ -503,10 +499,8 @@ def _text(element: ET.Element, name: str) -> str:
 
 def _parse_error(reply: Reply) -> tuple[str, str]:
     """Return code and message of a request that failed."""
-    if reply.status == Reply.NOT_SENT:
-        return "NotSent", reply.error
-    if reply.status == Reply.NO_ANSWER:
-        return "NoAnswer", reply.error
+    if reply.error:
+        return "NotSent" if reply.status == Reply.NOT_SENT else "NoAnswer", reply.error
     error = parse_xml(reply.body, "Error")
     return _text(error, "Code") or f"HTTP {reply.status}", _text(error, "Message")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -17,10 +17,11 @@ from chainlog import ChainedLog, LogError
 
 from .book import Book, Clock, Notice
 from .bucket import Answer, Look, Request, S3Bucket, Seen
-from .looks import DIRECTIONS, get_ends, judge, judge_ends, look_aside, look_surely, scan
+from .looks import DIRECTIONS, get_ends, judge_ends, look_surely, scan
 from .plan import Abilities, Plan, PlanRow
-from .state import Lies, Move, Row, Way
-from .table import OPEN, Act, Direction, Rule, State, decide
+from .settling import look_aside
+from .state import Move, Row, Way
+from .table import UNENDED, Act, Direction, Rule, State, decide
 
 #: The most rows in doubt at once; more while a person confirms that nobody takes them.
 WINDOW = 32
@@ -89,9 +90,9 @@ class Operator:
     log: Callable[[str], ChainedLog]
     ask: Ask
     evidence: Evidence
-    clock: Clock = field(default_factory=Clock)
-    notice: Notice = lambda _: None
-    progress: Callable[[int, int], None] = lambda _done, _total: None
+    clock: Clock
+    notice: Notice
+    progress: Callable[[int, int], None]
 
     def note(self, plan: str, kind: str, **data: object) -> None:
         """Write into this machine's log, which is for people; a full disk stops no move."""
@@ -114,6 +115,8 @@ class _Item(NamedTuple):
 #: The states of a row after a request without a proof, and those of a row that got nowhere.
 _IN_DOUBT = (State.DOUBTFUL, State.RENAMING, State.DELETING)
 _STUCK = (State.WAITING, State.UNPROVEN, *_IN_DOUBT)
+#: The states of a row whose object is parked.
+_UNSETTLED = (State.UNPROVEN, State.TAKEN)
 
 
 @dataclass(kw_only=True)
@@ -130,7 +133,8 @@ class Carrier:
     ----------
     already : how many rows a look of this run found at their destination
     stopped : why nothing more is announced in this run
-    unsure : rows whose ends must be looked at although they wait
+    fresh : rows that were ready to move when this run began: until a request of theirs is in doubt,
+        what the store guards needs no other look
     """
 
     bucket: S3Bucket
@@ -145,7 +149,7 @@ class Carrier:
     def __post_init__(self) -> None:
         self.already = 0
         self.stopped = ""
-        self.unsure: set[int] = set()
+        self.fresh: set[int] = set()
         self._seen: Look = {}
         self._most = STILL_WINDOW if self.still_since is not None else WINDOW
         self._width = 1
@@ -158,7 +162,7 @@ class Carrier:
 
     def finish(self) -> None:
         """Go through all open rows, and rows to be parked or brought back, to their end."""
-        unended = self.move.find(State.WAITING, *OPEN)
+        unended = self.move.find(*UNENDED)
         self._resolve(set(unended).difference(self.move.list_waiting()))
 
     def carry(self) -> None:
@@ -175,21 +179,20 @@ class Carrier:
             When the worker is not paused any more.
         """
         queue = self._list_waiting()
-        wanted: list[int] = []
         is_first = True
         while True:
             room = self._find_room()
             if self.stopped:
                 return
             batch = list(islice(queue, room))
-            landed = [number for number in wanted if self.move.get_state(number) is State.LANDED]
+            landed = self.move.find(State.LANDED)
             wanted = self._ask(batch)
-            self._step([*wanted, *landed], is_fresh=self.move.way is Way.THERE)
+            self._step([*wanted, *landed])
             if not batch:
                 return
             if is_first:
                 self._resolve(wanted)
-            stuck = [number for number in wanted if self.move.get_state(number) in _STUCK]
+            stuck = [number for number in wanted if self.move.get_row(number).state in _STUCK]
             if wanted and stuck == wanted:
                 first = self._get(stuck[0])
                 self.stopped = f"no object moved: {first.source}: {first.row.why}"
@@ -201,38 +204,22 @@ class Carrier:
     def park(self) -> None:
         """Park what a person must decide on, or decided to be taken, if it is at its source."""
         rows = self.move.rows
-        at_source = self._find_lying()
+        unsettled = [(number, rows[number]) for number in self.move.find(*_UNSETTLED)]
+        doubts = look_aside(self.bucket, self.plan, unsettled)
+        at_source = [doubt for doubt in doubts if doubt.source.may_be_here]
         if not at_source:
             return
         self.hold()
         # Note what is known of orders before the worker sees the objects vanish.
-        texts = self.operator.evidence([self.plan.rows[number] for number in at_source])
-        for number, text in zip(at_source, texts, strict=True):
-            evidence = rows[number].evidence or text[:300]
-            row = replace(rows[number], state=State.WAITING, way=Way.PARK, evidence=evidence)
-            rows[number] = row
-        self._resolve(at_source)
-        for number in self.move.find(State.WAITING):
-            row = rows[number]
-            if row.way is Way.PARK:  # it cannot be parked
-                rows[number] = replace(row, state=row.answered, way=self.move.way)
-        self._find_lying()
-
-    def _find_lying(self) -> list[int]:
-        """Note where the objects of unproven and taken rows lie; return those at their source.
-
-        What could not be read may be there.
-        """
-        rows = self.move.rows
-        at_source = []
-        numbers = self.move.find(State.UNPROVEN, State.TAKEN)
-        for number, (source, parked) in look_aside(self.bucket, self.plan, numbers).items():
-            lies: Lies = "parked" if parked.may_be_here else ""
-            if source.may_be_here:
-                lies = "source"
-                at_source.append(number)
-            rows[number] = replace(rows[number], lies=lies)
-        return at_source
+        texts = self.operator.evidence([doubt.planned for doubt in at_source])
+        for doubt, text in zip(at_source, texts, strict=True):
+            evidence = doubt.row.evidence or text[:300]
+            row = replace(doubt.row, state=State.WAITING, way=Way.PARK, evidence=evidence)
+            rows[doubt.number] = row
+        self._resolve([doubt.number for doubt in at_source])
+        for doubt in at_source:
+            if rows[doubt.number].state is State.WAITING:  # it cannot be parked
+                rows[doubt.number] = doubt.row
 
     def stop(self, why: str) -> None:
         """Announce nothing more: rows that wait are left."""
@@ -313,7 +300,7 @@ class Carrier:
         """Go through rows until they have ended, or a round changes none."""
         rows = self.move.rows
         for _ in range(_ROUNDS):
-            unended = set(self.move.find(State.WAITING, *OPEN))
+            unended = set(self.move.find(*UNENDED))
             left = sorted(unended.intersection(numbers))
             if not left:
                 return
@@ -338,20 +325,14 @@ class Carrier:
         self.move.rows[item.number] = row
         return item._replace(row=row)
 
-    def _step(self, numbers: Sequence[int], *, is_fresh: bool = False) -> None:
-        """Look at rows, ask the table, and do what it says.
-
-        Parameters
-        ----------
-        is_fresh : they wait and were looked at when this run began, or landed in this run: then a
-            request that the store guards needs no look
-        """
+    def _step(self, numbers: Sequence[int]) -> None:
+        """Look at rows, ask the table, and do what it says."""
         if not numbers:
             return
         self.hold()
         self.book.renew()
         items = [self._get(number) for number in numbers]
-        self._look(items, is_fresh=is_fresh)
+        self._look(items)
         sends = []
         deletes = []
         for item in items:
@@ -368,7 +349,7 @@ class Carrier:
                 self._set(item, why=rule.reason)
         self._send(sends, deletes)
 
-    def _look(self, items: Sequence[_Item], *, is_fresh: bool) -> None:
+    def _look(self, items: Sequence[_Item]) -> None:
         """Look at the ends of rows; where the store guards what may be sent, assume them."""
         self._looked_at = self.operator.clock.monotonic()
         header = self.plan.header
@@ -379,13 +360,14 @@ class Carrier:
         for item in items:
             planned = item.planned
             source = Seen(planned.key, planned.etag, planned.size_bytes, planned.last_modified)
-            if not is_fresh or item.number in self.unsure:
-                keys += (item.source, item.to)
-            elif item.row.state is State.WAITING:
+            is_fresh = item.number in self.fresh and item.row.way is Way.THERE
+            if is_fresh and item.row.state is State.WAITING:
                 assumed[item.source] = source
                 destinations[item.to] = None
-            else:
+            elif is_fresh and item.row.state is State.LANDED:
                 sources[item.source] = source
+            else:
+                keys += (item.source, item.to)
         if not self._guards_copies:
             destinations = scan(self.bucket, header.to, destinations)
         if not self._guards_deletes:
@@ -412,23 +394,21 @@ class Carrier:
     def _close(self, item: _Item, state: State, why: str) -> None:
         """Note that a row came to an end on its way."""
         row = item.row
-        planned = item.planned
+        way = self.move.way
         is_moved = state is State.MOVED
-        is_at_source = row.way is Way.FREE
-        if not is_moved:
-            is_at_source = judge(self.bucket, planned, self._seen, planned.key).is_here
-        lies: Lies = "source" if is_at_source else ""
         if row.way is Way.PARK:
             state = row.answered
             why = row.why
+            way = Way.PARK if is_moved else way
         elif row.way is Way.FREE:  # else its source is occupied, or the parked object has gone
             state = State.FREED if is_moved else State.UNPROVEN
-        elif row.way is not self.move.way and state is not State.UNPROVEN:
+            way = Way.PARK
+        elif row.way is not way and state is not State.UNPROVEN:
             state = State.LEFT  # a row of an undo that was turned round
         if state is State.MOVED:
             del self.move.rows[item.number]
         else:
-            self._set(item, state=state, way=self.move.way, why=why, at=None, lies=lies)
+            self._set(item, state=state, way=way, why=why, at=None)
 
     # --- requests ---
 
@@ -446,7 +426,7 @@ class Carrier:
             self.already += item.row.state not in (State.LANDED, State.DELETING)
             deleting.append(self._set(item, state=State.DELETING))
         self.book.save()
-        self._log("begun", announced)
+        self._log("begun", [item.number for item in announced])
         age_s = self.operator.clock.monotonic() - self._looked_at
         if age_s > _MAX_LOOK_AGE_S and not (self._guards_copies and self._guards_deletes):
             for item in (*sends, *deletes):  # nothing was sent: look again
@@ -478,14 +458,14 @@ class Carrier:
         )
         is_busy = any(answer.code in _OVERLOADED for answer in answers)
         self._width = max(1, self._width // 4) if is_busy else min(self._most, self._width * 4)
-        landed = [item for item in announced if self.move.get_state(item.number) is State.LANDED]
+        landed = self.move.find(State.LANDED)
         if landed:
             self._log("landed", landed)
 
     def _find_etag(self, item: _Item) -> str:
         """Return the ETag that the source of a row must have."""
-        seen = self._seen.get(item.source)
-        return seen.etag if seen is not None else item.planned.etag
+        seen = self._seen[item.source]
+        return seen.etag if seen is not None else ""
 
     def _note(self, items: Sequence[_Item], answer: Answer) -> None:
         """Note what an answer proves; without a proof, the rows stay as they are."""
@@ -502,7 +482,6 @@ class Carrier:
                 state = State.WAITING
             self._set(item, state=state, why=code or f"{answer.code} {answer.message}".strip())
 
-    def _log(self, kind: str, items: Sequence[_Item]) -> None:
-        rows = [item.number for item in items]
+    def _log(self, kind: str, rows: Sequence[int]) -> None:
         by = self.operator.name
         self.operator.note(self.plan.id, kind, move=self.move.id, rows=rows, by=by)

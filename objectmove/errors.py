@@ -7,9 +7,7 @@
     ├── PlanError            a plan that cannot be made, read or used: malformed, altered, not found
     ├── RefusedError         a safety rule refuses; nothing was changed
     │   ├── NotApprovedError the approval is missing or names something else
-    │   ├── NotNowError      the plan's state, or another plan's, forbids the command
-    │   ├── ForgottenError   .runbook/ was removed, or parts of it
-    │   ├── OldReleaseError  version 0.1 left a release unfinished
+    │   ├── NotNowError      what the bucket knows of a plan, or does not know, forbids the command
     │   ├── ExpiredError     the plan is too old, or the time for an undo is over
     │   ├── DriftError       planned objects changed since the plan was made
     │   ├── LimitError       more objects than a plan may hold
@@ -27,32 +25,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 class MoveError(Exception):
-    """Anything that this package raises on purpose. IPython shows the text without a traceback."""
+    """Anything that this package raises on purpose. IPython shows the text without a traceback.
+
+    Attributes
+    ----------
+    way_on : see above
+    code : of a failed request: the store's error code, ``HTTP`` and the status if the answer has
+        none, ``NotSent``, or ``NoAnswer``; empty when it is about no single answer
+    needed : of a missing approval: the hash that would approve it
+    """
 
     HEADING = "STOPPED."
 
-    def __init__(self, message: str, *, way_on: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, text: str, *, way_on: str = "", code: str = "", needed: str = "") -> None:
+        super().__init__(text)
         self.way_on = way_on
+        self.code = code
+        self.needed = needed
 
     def _render_traceback_(self) -> list[str]:
         return ["", f"■ {self.HEADING}", "", str(self), ""]
 
 
 class StoreError(MoveError):
-    """A request failed.
-
-    Attributes
-    ----------
-    code : the store's error code, ``HTTP`` and the status if the answer has none, ``NotSent``, or
-        ``NoAnswer``; empty when it is about no single answer
-    """
-
-    def __init__(self, message: str, *, code: str = "") -> None:
-        super().__init__(message)
-        self.code = code
+    """A request failed; ``code`` says how."""
 
 
 class PlanError(MoveError):
@@ -66,28 +66,11 @@ class RefusedError(MoveError):
 
 
 class NotApprovedError(RefusedError):
-    """The approval is missing or names something else.
-
-    Attributes
-    ----------
-    needed : the hash that would approve it
-    """
-
-    def __init__(self, message: str, *, needed: str = "", way_on: str = "") -> None:
-        super().__init__(message, way_on=way_on)
-        self.needed = needed
+    """The approval is missing or names something else; ``needed`` would approve it."""
 
 
 class NotNowError(RefusedError):
-    """The plan's state, or another plan's, forbids the command."""
-
-
-class ForgottenError(RefusedError):
-    """``.runbook/`` was removed, or parts of it, since the plan was made."""
-
-
-class OldReleaseError(RefusedError):
-    """Version 0.1 left a release unfinished."""
+    """What the bucket knows of a plan forbids the command, or that it knows nothing of it."""
 
 
 class ExpiredError(RefusedError):
@@ -118,6 +101,7 @@ class StoppedError(MoveError):
     """The run ended before its work was done."""
 
 
+@dataclass(eq=False)
 class InterruptedMoveError(KeyboardInterrupt):
     """A person interrupted a run.
 
@@ -127,9 +111,7 @@ class InterruptedMoveError(KeyboardInterrupt):
     is_held : whether the worker is still held
     """
 
-    def __init__(self, moved: int, planned: int, *, way_on: str, is_held: bool) -> None:
-        super().__init__(f"interrupted after {moved:,} of {planned:,} objects")
-        self.moved = moved
-        self.planned = planned
-        self.way_on = way_on
-        self.is_held = is_held
+    moved: int
+    planned: int
+    way_on: str
+    is_held: bool

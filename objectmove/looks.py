@@ -1,18 +1,15 @@
-"""Look at keys, and say what a look means for a row of a plan, and which objects moves hold."""
+"""Look at keys, and say what a look means for a row of a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 
-from .bucket import Look, S3Bucket, Version
+from .bucket import Look, S3Bucket
 from .errors import StoreError
-from .plan import Plan, PlanRow, fetch_plan
-from .state import STATE, BucketState, Move, Way, read_stories
-from .table import OPEN, Direction, Place, State
+from .plan import Plan, PlanRow
+from .state import STATE, Way
+from .table import Direction, Place
 
-#: The states of a row whose object nobody else may move.
-_HELD = (*OPEN, State.UNPROVEN, State.TAKEN)
 #: The most keys that ``scan`` asks for at a time, and the most rows that ``scan_rows`` looks at.
 _PORTION = 1000
 _ROWS = 5_000
@@ -50,18 +47,6 @@ def look_surely(bucket: S3Bucket, keys: list[str]) -> Look:
     if None in looks.values() and not (has_state and bucket.look([STATE]).get(STATE)):
         looks = {key: seen for key, seen in looks.items() if seen is not None}
     return looks
-
-
-def look_aside(
-    bucket: S3Bucket, plan: Plan, numbers: Collection[int]
-) -> dict[int, tuple[Place, Place]]:
-    """Return what is at the source of each of these rows, and what is at its parking place."""
-    rows = {number: plan.rows[number] for number in numbers}
-    keys: list[str] = []
-    for row in rows.values():
-        keys += get_ends(plan, row, Way.PARK)
-    looks = look_surely(bucket, keys)
-    return {n: judge_ends(bucket, plan, row, Way.PARK, looks) for n, row in rows.items()}
 
 
 def scan(
@@ -156,7 +141,9 @@ def judge(bucket: S3Bucket, row: PlanRow, looks: Look, key: str) -> Place:
             return Place.UNKNOWN
     if not is_same:
         return Place.OTHER
-    return Place.AGAIN if is_source and not row.is_same(seen) else Place.SAME
+    planned_at = row.last_modified.replace(microsecond=0)
+    is_again = is_source and seen.last_modified.replace(microsecond=0) != planned_at
+    return Place.AGAIN if is_again else Place.SAME
 
 
 def judge_ends(
@@ -165,61 +152,3 @@ def judge_ends(
     """Say what looks at both ends of a row's way mean."""
     source, to = get_ends(plan, row, way)
     return judge(bucket, row, looks, source), judge(bucket, row, looks, to)
-
-
-def _list_held(bucket: S3Bucket, state: BucketState) -> Iterator[tuple[Move, int, PlanRow]]:
-    """Yield the rows that nobody else may move: each with its move and its number."""
-    for story in read_stories(bucket, state):
-        plan = None
-        for move in story.all:
-            for number, row in move.rows.items():
-                if row.state in _HELD or row.way is Way.PARK:
-                    plan = plan or fetch_plan(bucket, move.plan, move.sha256)
-                    yield move, number, plan.rows[number]
-
-
-def make_explain(
-    bucket: S3Bucket, state: BucketState, *, beside: str = ""
-) -> Callable[[Version], str]:
-    """Return a function that says in a word why moves hold an object; empty when none does.
-
-    Other content than an unproven or taken row had is another object.
-
-    Parameters
-    ----------
-    beside : the id of a plan whose own moves do not count
-    """
-    held: dict[tuple[object, ...], str] = {}
-    for move, number, row in _list_held(bucket, state):
-        row_state = move.rows[number].state
-        if move.plan != beside:
-            content = () if row_state in OPEN else (row.etag, row.size_bytes)
-            held[(row.key, *content)] = "taken" if row_state is State.TAKEN else "in_doubt"
-
-    def explain(seen: Version) -> str:
-        content = (seen.key, seen.etag, seen.size_bytes)
-        return held.get((seen.key,)) or held.get(content, "")
-
-    return explain
-
-
-def note_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
-    """Return the source keys where something lies that the worker may ship a second time.
-
-    Of a row that is open, a request may still take effect: it counts in any case. Each such row
-    is noted to lie at its source.
-
-    Returns
-    -------
-    For each key, the plan that has the row.
-    """
-    held = list(_list_held(bucket, state))
-    looks = look_surely(bucket, sorted({row.key for *_, row in held}))
-    in_reach: dict[str, str] = {}
-    for move, number, planned in held:
-        row = move.rows[number]
-        place = judge(bucket, planned, looks, planned.key)
-        if row.state in OPEN or place.may_be_here:
-            in_reach[planned.key] = move.plan
-            move.rows[number] = replace(row, lies="source")
-    return in_reach

@@ -8,11 +8,9 @@ all that there is.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -217,7 +215,6 @@ class Rows(Sequence[PlanRow]):
 class Plan:
     """A plan's file as it was read: exactly the bytes that were hashed are carried out."""
 
-    path: Path
     content: bytes = field(repr=False)
     sha256: str
     header: PlanHeader
@@ -244,87 +241,62 @@ class Plan:
 
     def get_range(self, part: int) -> tuple[int, int]:
         """Return the first row of a part, and the first row after it; 0: of the whole plan."""
-        parts = self.header.parts if part else 1
         count = len(self.rows)
-        return count * max(0, part - 1) // parts, count * max(1, part) // parts
+        if part == 0:
+            return 0, count
+        parts = self.header.parts
+        return count * (part - 1) // parts, count * part // parts
 
 
-def build_plan(path: Path, header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
-    """Return the plan of these rows: its file has them by key, and their totals in its header."""
-    by_key = {row.key: row for row in rows}
-    ordered = [by_key[key] for key in sorted(by_key)]
-    header = header.model_copy(
-        update={
-            "objects": len(ordered),
-            "bytes": sum(row.size_bytes for row in ordered),
-            "oldest": min((row.age_start for row in ordered), default=None),
-        }
-    )
-    return _make_plan(path, header, [_ROW.dump_json(row) for row in ordered])
+def build_plan(header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
+    """Return the plan of these rows: its file has them by key, and their totals in its header.
 
-
-def _make_plan(path: Path, header: PlanHeader, lines: Sequence[bytes]) -> Plan:
-    """Return the plan of these lines, as this module writes it."""
+    Raises
+    ------
+    ValueError
+        When a row may not be moved.
+    """
+    found = {}
+    for row in rows:
+        to = header.to + row.key.removeprefix(header.source)
+        is_inside = row.key.startswith(header.source) and row.to == to
+        if not (is_inside and row.etag and is_key_supported(row.key)):
+            raise ValueError(f"{row.key!r} cannot be moved")
+        found[row.key] = (_ROW.dump_json(row), row.size_bytes, row.age_start)
+    ordered = [found[key] for key in sorted(found)]
+    totals = {
+        "objects": len(ordered),
+        "bytes": sum(size_bytes for _, size_bytes, _ in ordered),
+        "oldest": min((age_start for _, _, age_start in ordered), default=None),
+    }
+    header = header.model_copy(update=totals)
+    lines = [line for line, _, _ in ordered]
     content = b"\n".join([header.model_dump_json(by_alias=True).encode(), *lines, b""])
-    return Plan(path, content, hashlib.sha256(content).hexdigest(), header, Rows(lines))
+    return Plan(content, hashlib.sha256(content).hexdigest(), header, Rows(lines))
 
 
-def save_plan(plan: Plan) -> None:
-    """Write a plan's bytes to its path, so that a reader sees all of it or nothing."""
-    temporary = plan.path.with_name(f".{plan.path.name}.{os.getpid()}.tmp")
-    try:
-        plan.path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(plan.content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(plan.path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise PlanError(f"cannot write {plan.path}: {error.strerror}") from error
-
-
-def parse_plan(content: bytes, *, path: Path) -> Plan:
+def parse_plan(content: bytes, name: str) -> Plan:
     """Hash a plan's bytes and read them.
 
     Raises
     ------
     PlanError
-        When the file is not exactly what this module writes, or has rows that may not
-        be moved.
+        When the file, by this name, is not exactly what this module writes, or has rows that may
+        not be moved.
     """
     head, *lines = content.splitlines() or [b""]
     try:
-        plan = _make_plan(path, PlanHeader.model_validate_json(head), lines)
+        plan = build_plan(PlanHeader.model_validate_json(head), map(_ROW.validate_json, lines))
         if plan.content != content:
             raise ValueError("it is not as `plan` writes it")
-        _check(plan)
     except ValueError as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise PlanError(f"{path.name} is not a plan ({reason}). Make a new one.") from error
+        raise PlanError(f"{name} is not a plan ({reason}). Make a new one.") from error
     return plan
 
 
-def _check(plan: Plan) -> None:
-    """Raise ``ValueError`` unless all rows are as this module writes them, and may be moved."""
-    header = plan.header
-    last = ""
-    size_bytes = 0
-    for row, line in zip(plan.rows, plan.rows.lines, strict=True):
-        to = header.to + row.key.removeprefix(header.source)
-        is_inside = row.key.startswith(header.source) and row.to == to
-        if not (is_inside and row.etag and is_key_supported(row.key)):
-            raise ValueError(f"{row.key!r} cannot be moved")
-        if _ROW.dump_json(row) != line or row.key <= last:
-            raise ValueError(f"the line of {row.key!r} is not as `plan` writes it")
-        last = row.key
-        size_bytes += row.size_bytes
-    if (len(plan.rows), size_bytes) != (header.objects, header.bytes):
-        raise ValueError("its totals are not those of its rows")
-
-
 def fetch_plan(bucket: S3Bucket, plan_id: str, sha256: str) -> Plan:
-    """Return a plan that the bucket keeps; writes no file, and names none of a folder.
+    """Return a plan that the bucket keeps.
 
     Raises
     ------
@@ -334,4 +306,4 @@ def fetch_plan(bucket: S3Bucket, plan_id: str, sha256: str) -> Plan:
     read = bucket.read_object(PLANS + sha256)
     if read is None or hashlib.sha256(read[0]).hexdigest() != sha256:
         raise StoreError(f"the bucket does not have the bytes of {plan_id} any more")
-    return parse_plan(read[0], path=Path(f"{plan_id}.jsonl"))
+    return parse_plan(read[0], plan_id)

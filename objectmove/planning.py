@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .book import Book, Clock
 from .bucket import S3Bucket, Seen, Texts, is_key_supported
-from .errors import ForgottenError, LimitError, StoreError
-from .looks import look_surely, make_explain, scan
+from .errors import LimitError, NotNowError, StoreError
+from .looks import look_surely, scan
 from .plan import (
     Plan,
     PlanHeader,
@@ -22,9 +21,9 @@ from .plan import (
     Timing,
     build_plan,
     fetch_plan,
-    save_plan,
 )
 from .probe import probe
+from .settling import make_explain
 from .state import read_state
 
 #: The longest key of S3.
@@ -65,7 +64,6 @@ def make_plan(
     bucket: S3Bucket,
     *,
     header: Mapping[str, Any],
-    folder: Path,
     judge: Judge,
     match: str,
     first: int | None,
@@ -73,14 +71,13 @@ def make_plan(
     memory_removed: bool,
     clock: Clock,
 ) -> Plan:
-    """Write the plan of a move from one prefix to another.
+    """Return the plan of a move from one prefix to another.
 
     Parameters
     ----------
     header : ``source``, ``to``, ``step``, ``made_at``, ``made_by``, ``expires_at``,
         ``limit_objects`` and ``others``; if they differ from the default also ``timing``,
         ``undo_s``, ``parts``, ``selection`` and ``parked``: see ``PlanHeader``
-    folder : where the plan is written
     match : shell pattern for the key after the prefix; upper and lower case are the same
     first : plan only so many objects, in the order of the listing; None: all
     begun : the plans of which this machine's log shows an announcement and no end
@@ -91,7 +88,7 @@ def make_plan(
     ------
     PlanError
         When one prefix lies in the other, or the bucket's state cannot be understood.
-    ForgottenError
+    NotNowError
         When this machine announced rows of a plan that the bucket does not know any more.
     NotReadyError
         When the store does not do what a move needs, or the credentials may not delete.
@@ -127,7 +124,7 @@ def make_plan(
             for row in plan.rows:
                 forgotten[row.key] = {"memory_removed": plan.id}
     if forgotten and not memory_removed:
-        raise ForgottenError(
+        raise NotNowError(
             f"the bucket forgot what became of {len(forgotten)} files: .runbook/ was removed "
             "meanwhile, and they may have been taken",
             way_on="plan --memory-removed",
@@ -143,24 +140,20 @@ def make_plan(
             "abilities": abilities,
         }
     )
-    plan = _choose(
+    return _choose(
         bucket,
         plan_header,
-        folder,
         judge=judge,
         match=match.lower(),
         first=first,
         explain_held=make_explain(bucket, state),
         forgotten=forgotten,
     )
-    save_plan(plan)
-    return plan
 
 
 def _choose(
     bucket: S3Bucket,
     header: PlanHeader,
-    folder: Path,
     *,
     judge: Judge,
     match: str,
@@ -243,12 +236,11 @@ def _choose(
     samples = {why: tuple(keys[:_SAMPLE_KEYS]) for why, keys in excluded.items()}
     counts = {why: len(keys) for why, keys in excluded.items()}
     update = {"excluded": counts, "excluded_sample": samples}
-    path = folder / f"{header.id}.jsonl"
-    return build_plan(path, header.model_copy(update=update), free)
+    return build_plan(header.model_copy(update=update), free)
 
 
 def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
-    """Return a plan that the bucket knows, without a folder; None when it does not. Only reads.
+    """Return a plan that the bucket knows; None when it does not. Only reads.
 
     Raises
     ------
@@ -256,7 +248,5 @@ def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
         When the bucket cannot be read or understood.
     """
     read = read_state(bucket)
-    for move in read.state.moves.values() if read is not None else ():
-        if plan_id in (move.id, move.plan):
-            return fetch_plan(bucket, move.plan, move.sha256)
-    return None
+    move = read.state.moves.get(plan_id) if read is not None else None
+    return fetch_plan(bucket, move.plan, move.sha256) if move is not None else None

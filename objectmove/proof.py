@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from .bucket import Look, S3Bucket
+from .bucket import S3Bucket
 from .errors import NotNowError
-from .looks import DIRECTIONS, judge_ends, look_surely, scan_rows
-from .plan import Plan, PlanRow
-from .state import Row, Story, Way, read_state, read_story
+from .looks import DIRECTIONS, judge_ends, scan_rows
+from .plan import Plan
+from .settling import list_held
+from .state import Way, read_state
 from .table import Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
@@ -59,7 +60,7 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     read = read_state(bucket)
     if read is None:
         raise NotNowError(f"{plan.id} was never begun: nothing was moved")
-    story = read_story(bucket, read.state, plan.id)
+    story = read.state.get_story(plan.id)
     header = plan.header
     rows = plan.rows
     undo = story.undo
@@ -71,17 +72,27 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         is_ours = (seen.etag, seen.size_bytes) in contents and seen.key not in destinations
         if is_ours and began_at is not None and seen.last_modified >= began_at:
             foreign.append(seen.key)
-    aside = []
-    for number, stored in story.list_rows(*State):
-        if stored.lies == "parked" or stored.way in (Way.PARK, Way.FREE):
-            aside.append(header.get_parked_key(rows[number].key))
-    parked = look_surely(bucket, aside)
+    lost = set()
+    for doubt in list_held(bucket, story):
+        is_parked = doubt.row.way is Way.PARK and doubt.row.state in (State.UNPROVEN, State.TAKEN)
+        if is_parked and not doubt.is_somewhere:
+            lost.add(doubt.key)
     outcomes: dict[str, list[str]] = {outcome: [] for outcome in (*Proof, "lost")}
     outcomes[_FOREIGN] = foreign
     for number, row, looks in scan_rows(bucket, plan, range(len(rows))):
-        if parked:
-            looks.update(parked)
-        outcomes[_judge(bucket, plan, row, number, story=story, looks=looks)].append(row.key)
+        stored = story.get_row(number)
+        state = stored.state
+        if stored.way in (Way.PARK, Way.FREE) and state is not State.FREED:
+            state = stored.answered
+        source, destination = judge_ends(bucket, plan, row, stored.way, looks)
+        direction = DIRECTIONS[stored.way]
+        rule = decide(direction=direction, state=state, source=source, destination=destination)
+        outcome: str = rule.proof
+        if row.key in lost:
+            outcome = "lost"
+        elif state is State.MOVED and stored.way is Way.BACK and outcome != Proof.DUPLICATED:
+            outcome = Proof.TAKEN_BACK
+        outcomes[outcome].append(row.key)
     return MoveProof(
         at=read.now,
         counts={outcome: len(keys) for outcome, keys in outcomes.items()},
@@ -93,25 +104,3 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         taken_back_by=undo.id if undo is not None and undo.announced_at is not None else "",
         undo_until=began_at and began_at + timedelta(seconds=header.undo_s),
     )
-
-
-def _judge(
-    bucket: S3Bucket, plan: Plan, planned: PlanRow, number: int, *, story: Story, looks: Look
-) -> str:
-    """Say what the looks and the state of the move that dealt with a row last prove of it."""
-    move = story.find_piece(number)
-    undo = story.undo
-    if undo is not None and undo.get_state(number) not in (State.LEFT, State.WAITING):
-        move = undo
-    state = move.get_state(number)
-    row = move.rows.get(number) or Row(state, move.way)
-    if row.lies == "parked":
-        aside = judge_ends(bucket, plan, planned, Way.PARK, looks)
-        if not any(place.may_be_here for place in aside):
-            return "lost"
-    source, destination = judge_ends(bucket, plan, planned, row.way, looks)
-    direction = DIRECTIONS[row.way]
-    rule = decide(direction=direction, state=state, source=source, destination=destination)
-    if move.is_undo and state is State.MOVED and rule.proof is not Proof.DUPLICATED:
-        return Proof.TAKEN_BACK
-    return rule.proof

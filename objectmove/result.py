@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from .bucket import S3Bucket, format_time
-from .plan import Plan
-from .state import BucketState, Move, Story, read_state, read_stories
-from .table import OPEN, State
+from .settling import list_answerable
+from .state import BucketState, Move, Story, read_state
+from .table import UNENDED, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,94 +33,35 @@ class MoveResult:
     """
 
     plan: str
-    moved: int = 0
-    already: int = 0
-    skipped: list[dict[str, str]] = field(default_factory=list)
-    conflicts: list[dict[str, str]] = field(default_factory=list)
-    failed: list[dict[str, str]] = field(default_factory=list)
-    unproven: list[str] = field(default_factory=list)
-    waiting: int = 0
-    left: int = 0
-    is_held: bool = False
-    stopped: str = ""
-    in_reach: list[str] = field(default_factory=list)
-    ways_on: list[str] = field(default_factory=list)
+    moved: int
+    already: int
+    skipped: list[dict[str, str]]
+    conflicts: list[dict[str, str]]
+    failed: list[dict[str, str]]
+    unproven: list[str]
+    waiting: int
+    left: int
+    is_held: bool
+    stopped: str
+    in_reach: list[str]
+    ways_on: list[str]
 
 
-_UNFINISHED = (State.WAITING, *OPEN)
-
-
-def sum_up(
-    plan: Plan,
-    story: Story,
-    state: BucketState,
-    *,
-    part: int = 0,
-    already: int = 0,
-    stopped: str = "",
-    in_reach: Mapping[str, str],
-) -> MoveResult:
-    """Return the result of a run.
-
-    Parameters
-    ----------
-    part : only of this part; 0: of the whole plan
-    in_reach : the plan of each key that the worker may ship twice
-    """
-    move = story.undo or story.release
-    numbers = range(*plan.get_range(part))
-    counts: Counter[State] = Counter()
-    for number in numbers:
-        piece = move if move.is_undo else story.find_piece(number)
-        counts[piece.get_state(number)] += 1
-    waiting = sum(counts[name] for name in _UNFINISHED)
-    result = MoveResult(
-        plan=move.id,
-        moved=counts[State.MOVED],
-        already=already,
-        waiting=waiting,
-        left=0 if move.is_undo else counts[State.LEFT] + counts[State.FREED],
-        is_held=state.held is not None,
-        stopped=stopped or move.stopped,
-        in_reach=sorted(in_reach),
-        ways_on=[f"resume {other}" for other in sorted({*in_reach.values()} - {plan.id})],
-    )
-    for piece in story.all:
-        is_last = piece.is_undo == move.is_undo
-        for number in sorted(piece.rows.keys() & numbers):
-            row = piece.rows[number]
-            told = {"key": plan.rows[number].key, "reason": row.why}
-            if row.state is State.UNPROVEN:
-                result.unproven.append(told["key"])
-            elif is_last and row.state in (State.SKIPPED, State.SHIPPED):
-                result.skipped.append(told)
-                if row.lies:  # it is where it was: something else is where it would go
-                    result.conflicts.append(told)
-            elif is_last and row.state in _UNFINISHED and row.why:
-                result.failed.append(told)
-    if waiting or not part:
-        result.ways_on.extend(list_ways_on(state, story))
-    if not (result.ways_on or move.is_undo) and (result.left or result.skipped):
-        result.ways_on.append("plan")
-    return result
-
-
-def list_ways_on(state: BucketState, story: Story) -> list[str]:
+def list_ways_on(bucket: S3Bucket, state: BucketState, story: Story) -> list[str]:
     """Return the commands that lead on about a plan, without ``plan``; none when it is over."""
     if story.unended is not None:
         return [get_resume(story.unended)]
     plan = story.release.plan
-    in_doubt = story.list_rows(State.UNPROVEN)
+    doubts = list_answerable(bucket, story)
     ways_on = []
-    if any(row.lies for _, row in in_doubt):
+    if any(doubt.is_open for doubt in doubts):
         # While another plan is unfinished, nothing can be settled.
         other = state.unfinished
         ways_on.append(get_resume(other) if other is not None else f"settle {plan}")
     held = state.held
     if held is None or held.plan != plan:
         return ways_on
-    rows = [*in_doubt, *story.list_rows(State.TAKEN)]
-    is_in_reach = any(row.lies == "source" for _, row in rows)
+    is_in_reach = any(doubt.is_in_reach for doubt in doubts)
     worker = " --resume-worker" if held.is_kept or is_in_reach else ""
     return [*ways_on, f"resume {plan}{worker}"]
 
@@ -168,13 +107,13 @@ def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
     if read is None:
         return []
     found = []
-    for story in read_stories(bucket, read.state):
-        ways_on = list_ways_on(read.state, story)
+    for story in read.state.list_stories():
+        ways_on = list_ways_on(bucket, read.state, story)
         if not ways_on:
             continue
         move = story.unended or story.undo or story.release
         rows = sum(piece.end - piece.next for piece in story.all)
-        rows += len(story.list_rows(*_UNFINISHED, State.UNPROVEN))
+        rows += len(story.list_rows(*UNENDED, State.UNPROVEN))
         held = read.state.held
         holder = ("", "")
         if held is not None and held.plan == move.plan:

@@ -7,6 +7,7 @@ twice. A later run does the same from the states of the rows: there is no recove
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,6 @@ from .carry import Carrier, Operator
 from .errors import (
     DriftError,
     ExpiredError,
-    ForgottenError,
     HeldError,
     InterruptedMoveError,
     MoveError,
@@ -33,24 +33,29 @@ from .errors import (
     StoppedError,
     StoreError,
 )
-from .looks import judge, make_explain, note_in_reach, scan, scan_rows
+from .looks import judge, scan, scan_rows
 from .plan import PLANS, Abilities, Plan
 from .probe import probe
-from .result import MoveResult, get_resume, sum_up
-from .settling import Doubt, answer_row, choose_answers, digest_answers, list_doubts
+from .result import MoveResult, get_resume, list_ways_on
+from .settling import (
+    Doubt,
+    answer_row,
+    choose_answers,
+    digest_answers,
+    find_in_reach,
+    list_doubts,
+    make_explain,
+)
 from .state import (
     Answer,
     Hold,
     Move,
-    Part,
     Row,
     Way,
     get_part_key,
     read_state,
-    read_stories,
-    read_story,
 )
-from .table import Place, State
+from .table import UNENDED, Place, State
 
 #: For ``still_since``: from now on.
 FROM_NOW_ON = datetime.max.replace(tzinfo=UTC)
@@ -60,6 +65,7 @@ _FEW_CHANGED = 3
 _WATCH_S = 3.0
 #: How often a run goes through the rows that wait.
 _PASSES = 2
+_STOPPED = "it was stopped by --stop-here"
 #: For how long a look at the worker holds.
 _HOLD_CHECK_S = 2.0
 
@@ -104,7 +110,7 @@ class Run:
     stopped: str = ""
     in_reach: Mapping[str, str] = field(default_factory=dict)
     held_at: float | None = None
-    answers: Mapping[Doubt, Answer] = field(default_factory=dict)
+    answers: Sequence[tuple[Doubt, Answer]] = ()
 
     # --- what a run is asked to do ---
 
@@ -148,20 +154,17 @@ class Run:
                 )
             if undo is not None or not release.parts or self.stop_here:
                 return self._finish(release, undo)
-        numbers = [self.part] if self.part else range(1, len(release.parts) + 1)
-        ended = {}
+        numbers = [self.part] if self.part else range(1, release.parts + 1)
         for number in numbers:
             try:
                 with self._make_book("short", number):
                     pass  # wait for the lock of a run that was killed
-                ended[number] = self._work_part(number, may_begin=may_begin)
+                self._work_part(number, may_begin=may_begin)
             except HeldError as error:
                 if self.part:
                     raise
                 self.stopped = str(error)  # another machine works on it
         with self._open("long") as release, self._catching(release):
-            for number, is_ended in ended.items():
-                release.parts[number - 1].ended = is_ended
             self._let_go()
             return self._report()
 
@@ -207,7 +210,7 @@ class Run:
                 return self._report()
             if held.plan != self.plan.id:
                 raise NotNowError(f"the worker is held for {held.plan}", way_on="check")
-            self.in_reach = note_in_reach(self.bucket, self.main.state)
+            self.in_reach = find_in_reach(self.bucket, self.main.state)
             keys = sorted(self.in_reach)
             needed = self.plan.digest("resume-worker", *keys)
             if keys and approve != needed:
@@ -257,7 +260,7 @@ class Run:
         with self._make_book(patience) as self.main:
             if self.main.state.id != self.plan.header.bucket_id:
                 text = f".runbook/ was removed since {self.plan.id} was made: plan again"
-                raise ForgottenError(text, way_on="plan")
+                raise NotNowError(text, way_on="plan")
             if self.still_since is not None:
                 self.still_since = min(self.still_since, self.main.stamp)
             yield self._find_release(may_begin=may_begin)
@@ -296,7 +299,7 @@ class Run:
             raise ExpiredError(f"{why}: plan again", way_on="plan")
         self._forget()
         move = self._make_move(plan.id, header.expires_at)
-        move.parts = [Part() for _ in range(header.parts)]
+        move.parts = header.parts
         put = Request("put", PLANS + plan.sha256, body=plan.content)
         (answer,) = self.main.send([put])
         if answer.effect != "done":
@@ -337,7 +340,7 @@ class Run:
     def _forget(self) -> None:
         """Forget plans that are over for good, and what the bucket keeps for them."""
         state = self.main.state
-        for story in read_stories(self.bucket, state):
+        for story in state.list_stories():
             plan = story.release.plan
             is_held = state.hold is not None and state.hold.plan == plan
             is_open = story.unended or story.list_rows(State.UNPROVEN, State.TAKEN)
@@ -346,8 +349,7 @@ class Run:
                 continue
             state.moves = {name: move for name, move in state.moves.items() if move.plan != plan}
             keys = [PLANS + story.release.sha256]
-            for number, _ in enumerate(story.release.parts, 1):
-                keys.append(get_part_key(plan, number))
+            keys += [get_part_key(plan, number) for number in story.release.begun]
             self.main.send([Request("delete", key) for key in keys])
 
     def _make_undo(self, release: Move) -> Move:
@@ -366,9 +368,9 @@ class Run:
     def _leave_unmoved(self, undo: Move) -> None:
         """Begin an undo, without what the release did not move."""
         self.main.state.moves[undo.id] = undo
-        story = read_story(self.bucket, self.main.state, self.plan.id)
+        release = self.main.state.moves[self.plan.id]
         for number in range(undo.end):
-            if story.find_piece(number).get_state(number) is not State.MOVED:
+            if release.get_row(number).state is not State.MOVED:
                 undo.rows[number] = Row(State.LEFT, Way.BACK)
 
     # --- work ---
@@ -380,18 +382,16 @@ class Run:
         ----------
         is_stop : announce nothing more, and end it
         """
-        for number, part in enumerate(move.parts, 1):
-            if part.begun:
-                with self._open_part(move, number) as (book, piece):
-                    self._carry(book, piece, is_stop=is_stop)
-                    part.ended = piece.is_ended
-            else:
-                part.ended = part.ended or is_stop
+        for number in move.begun:
+            with self._open_part(move, number) as (book, piece):
+                self._carry(book, piece, is_stop=is_stop)
         if not move.parts:
             self._carry(self.main, move, is_stop=is_stop)
+        elif is_stop and not move.is_ended:
+            move.stopped = _STOPPED  # the parts that never began end, too
 
-    def _work_part(self, number: int, *, may_begin: bool) -> bool:
-        """Carry out one part, under a lock of its own; return whether it has ended.
+    def _work_part(self, number: int, *, may_begin: bool) -> None:
+        """Carry out one part, under a lock of its own.
 
         Raises
         ------
@@ -400,31 +400,30 @@ class Run:
         """
         with ExitStack() as stack:
             with self._open("long", may_begin=may_begin) as move:
-                part = move.parts[number - 1]
-                if part.ended and (may_begin or not part.begun):
-                    return True
+                has_begun = number in move.begun
+                if move.is_ended and not has_begun:
+                    return
+                if may_begin and has_begun and move.pieces[number].is_ended:
+                    return
                 with self._catching(move):
                     self._hold()
                     book, piece = stack.enter_context(self._open_part(move, number))
-                    part.begun = True
+                    move.begun.add(number)
                     self._begin(move)
                     self.main.save()
             with self._catching(move):
                 self._carry(book, piece)
-        return piece.is_ended
 
     @contextmanager
     def _open_part(self, move: Move, number: int) -> Iterator[tuple[Book, Move]]:
         """Take the lock of a part, and yield its move."""
-        part = move.parts[number - 1]
         with self._make_book("none", number) as book:
             piece = book.state.moves.get(move.id)
-            if piece is None and part.begun:
-                raise ForgottenError(f"the state of part {number} of {move.id} was removed")
             if piece is None:
                 piece = self._make_move(move.id, move.keep_until, number)
                 book.state.moves[move.id] = piece
                 book.save()
+            move.pieces[number] = piece
             yield book, piece
 
     @contextmanager
@@ -473,11 +472,10 @@ class Run:
             if piece.is_undo and self.still_since is None:
                 carrier.turn_round()
             if is_stop and not piece.is_ended:
-                carrier.stop("it was stopped by --stop-here")
-            for doubt, answer in self.answers.items():
-                row = piece.rows.get(doubt.number)
-                if row is not None and row.state is doubt.row.state:
-                    piece.rows[doubt.number] = answer_row(row, doubt, answer)
+                carrier.stop(_STOPPED)
+            for doubt, answer in self.answers:
+                if piece.rows.get(doubt.number) == doubt.row:
+                    piece.rows[doubt.number] = answer_row(doubt, answer)
             carrier.finish()
             if not piece.is_ended:
                 self._hold()
@@ -580,9 +578,8 @@ class Run:
                 changed[number] = "someone else took it away"
             elif seen is not None and explain(seen):
                 changed[number] = "an earlier plan holds it"
-            is_known = seen is not None and row.to in looks
-            if not is_known or looks[row.to] is not None:
-                carrier.unsure.add(number)
+            elif seen is not None and looks.get(row.to, seen) is None:
+                carrier.fresh.add(number)
         # A HEAD tells whole seconds: what is put again from now on must have a later one.
         wait_s = (youngest - book.stamp).total_seconds()
         if 0 < wait_s <= self.plan.header.timing.spread_s:
@@ -674,7 +671,7 @@ class Run:
         move = state.moves.get(held.plan)
         is_working = move and move.parts and move.announced_at and not move.is_ended
         if held.plan == self.plan.id and not is_working:
-            self.in_reach = note_in_reach(self.bucket, state)
+            self.in_reach = find_in_reach(self.bucket, state)
             if not (self.in_reach or held.is_kept):
                 self._end_hold(held)
 
@@ -697,15 +694,42 @@ class Run:
         self.main.save()
 
     def _report(self) -> MoveResult:
-        """Return what this run and earlier ones did."""
+        """Return what this run and earlier ones did, about the plan or one part of it."""
+        plan = self.plan
         state = self.main.state
-        story = read_story(self.bucket, state, self.plan.id)
-        return sum_up(
-            self.plan,
-            story,
-            state,
-            part=self.part,
+        story = state.get_story(plan.id)
+        move = story.undo or story.release
+        numbers = range(*plan.get_range(self.part))
+        counts: Counter[State] = Counter()
+        told: defaultdict[State, list[dict[str, str]]] = defaultdict(list)
+        for number in numbers:
+            row = move.get_row(number)
+            counts[row.state] += 1
+            if row.why:
+                told[row.state].append({"key": plan.rows[number].key, "reason": row.why})
+        failed = []
+        for name in UNENDED:
+            failed += told[name]
+        waiting = sum(counts[name] for name in UNENDED)
+        unproven = [number for number, _ in story.list_rows(State.UNPROVEN) if number in numbers]
+        others = {*self.in_reach.values()} - {plan.id}
+        result = MoveResult(
+            plan=move.id,
+            moved=counts[State.MOVED],
             already=self.already,
-            stopped=self.stopped,
-            in_reach=self.in_reach,
+            skipped=[*told[State.SKIPPED], *told[State.OCCUPIED], *told[State.SHIPPED]],
+            conflicts=told[State.OCCUPIED],
+            failed=failed,
+            unproven=[plan.rows[number].key for number in unproven],
+            waiting=waiting,
+            left=0 if move.is_undo else counts[State.LEFT] + counts[State.FREED],
+            is_held=state.held is not None,
+            stopped=self.stopped or move.stopped,
+            in_reach=sorted(self.in_reach),
+            ways_on=[f"resume {other}" for other in sorted(others)],
         )
+        if waiting or not self.part:
+            result.ways_on.extend(list_ways_on(self.bucket, state, story))
+        if not (result.ways_on or move.is_undo) and (result.left or result.skipped):
+            result.ways_on.append("plan")
+        return result

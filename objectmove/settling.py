@@ -1,33 +1,35 @@
-"""A person's answers about objects of which nobody can know whether a consumer took them."""
+"""The objects that moves hold, where they lie, and a person's answers about those in doubt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from .bucket import S3Bucket
+from .bucket import S3Bucket, Version
 from .errors import NotNowError, PlanError, StoreError
-from .looks import look_aside
-from .plan import Plan
-from .state import Answer, Row, Way, read_state, read_story
-from .table import Place, State
+from .looks import get_ends, judge_ends, look_surely
+from .plan import Plan, PlanRow, fetch_plan
+from .state import Answer, BucketState, Row, Story, Way, read_state
+from .table import OPEN, Place, State
 
 _ANSWERABLE = (State.UNPROVEN, State.TAKEN, State.FREED)
 
 
 class Doubt(NamedTuple):
-    """A row on which a person must answer, or may answer anew: its object is there to decide on.
+    """A row whose object a move holds, or of which a person answered that it was not taken.
 
     Attributes
     ----------
     number : of the row in the plan
-    row : what is stored of it: unproven, or what was answered before
+    planned : what was planned of it
+    row : what is stored of it
     source, parked : what is at its source, and at its parking place
     """
 
     number: int
     key: str
+    planned: PlanRow
     row: Row
     source: Place
     parked: Place
@@ -36,6 +38,46 @@ class Doubt(NamedTuple):
     def is_open(self) -> bool:
         """Whether an answer is needed, because there is none."""
         return self.row.state is State.UNPROVEN
+
+    @property
+    def is_somewhere(self) -> bool:
+        """Whether its object may be there to decide on."""
+        return self.source.may_be_here or self.parked.may_be_here
+
+    @property
+    def is_in_reach(self) -> bool:
+        """Whether the worker may ship it a second time. A request about an open row may act yet."""
+        return self.row.is_held and (self.row.state in OPEN or self.source.may_be_here)
+
+
+def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) -> list[Doubt]:
+    """Return rows of a plan with what is at the source and at the parking place of each."""
+    found = [(number, plan.rows[number], row) for number, row in rows]
+    keys: list[str] = []
+    for _, planned, _ in found:
+        keys += get_ends(plan, planned, Way.PARK)
+    looks = look_surely(bucket, keys)
+    doubts = []
+    for number, planned, row in found:
+        source, parked = judge_ends(bucket, plan, planned, Way.PARK, looks)
+        doubts.append(Doubt(number, planned.key, planned, row, source, parked))
+    return doubts
+
+
+def list_held(bucket: S3Bucket, story: Story) -> list[Doubt]:
+    """Return the rows of a plan whose objects a move holds, and those that a person freed."""
+    rows = [each for each in story.list_rows(*State) if each[1].is_held]
+    rows += story.list_rows(State.FREED)
+    if not rows:
+        return []
+    plan = fetch_plan(bucket, story.release.plan, story.release.sha256)
+    return look_aside(bucket, plan, rows)
+
+
+def list_answerable(bucket: S3Bucket, story: Story) -> list[Doubt]:
+    """Return the rows on which a person must answer, or may answer anew."""
+    doubts = list_held(bucket, story)
+    return [each for each in doubts if each.row.state in _ANSWERABLE and each.is_somewhere]
 
 
 def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
@@ -51,19 +93,50 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
     read = read_state(bucket)
     if read is None:
         raise NotNowError(f"{plan.id} was never begun: nothing was moved")
-    story = read_story(bucket, read.state, plan.id)
-    rows = dict(story.list_rows(*_ANSWERABLE))
-    places = look_aside(bucket, plan, sorted(rows))
-    doubts = []
-    for number, (source, parked) in places.items():
-        if source.may_be_here or parked.may_be_here:
-            doubts.append(Doubt(number, plan.rows[number].key, rows[number], source, parked))
-    return doubts
+    return list_answerable(bucket, read.state.get_story(plan.id))
+
+
+def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
+    """Return the source keys where something lies that the worker may ship a second time.
+
+    Returns
+    -------
+    For each key, the plan that has the row.
+    """
+    in_reach: dict[str, str] = {}
+    for story in state.list_stories():
+        for doubt in list_held(bucket, story):
+            if doubt.is_in_reach:
+                in_reach[doubt.key] = story.release.plan
+    return in_reach
+
+
+def make_explain(
+    bucket: S3Bucket, state: BucketState, *, beside: str = ""
+) -> Callable[[Version], str]:
+    """Return a function that says in a word why moves hold an object; empty when none does.
+
+    Other content than a row has is another object.
+
+    Parameters
+    ----------
+    beside : the id of a plan whose own moves do not count
+    """
+    held: dict[tuple[str, str, int], str] = {}
+    for story in state.list_stories():
+        if story.release.plan == beside:
+            continue
+        for doubt in list_held(bucket, story):
+            planned = doubt.planned
+            if doubt.row.is_held:
+                reason = "taken" if doubt.row.state is State.TAKEN else "in_doubt"
+                held[planned.key, planned.etag, planned.size_bytes] = reason
+    return lambda seen: held.get((seen.key, seen.etag, seen.size_bytes), "")
 
 
 def choose_answers(
     doubts: Sequence[Doubt], taken: Sequence[str], not_taken: Sequence[str]
-) -> dict[Doubt, Answer]:
+) -> list[tuple[Doubt, Answer]]:
     """Return the rows on which answers are given, each with its answer.
 
     Raises
@@ -78,30 +151,30 @@ def choose_answers(
         if key in given:
             raise PlanError(f"{key!r} cannot be both taken and not taken")
         given[key] = "not_taken"
-    answers = {doubt: given[doubt.key] for doubt in doubts if doubt.key in given}
-    unknown = given.keys() - {doubt.key for doubt in answers}
+    answers = [(doubt, given[doubt.key]) for doubt in doubts if doubt.key in given]
+    unknown = given.keys() - {doubt.key for doubt, _ in answers}
     if unknown:
         raise PlanError(f"{min(unknown)!r} is not in doubt")
-    for doubt in answers:
+    for doubt, _ in answers:
         if Place.UNKNOWN in (doubt.source, doubt.parked):
             raise StoreError(f"{doubt.key} could not be read: try again")
     return answers
 
 
-def digest_answers(plan: Plan, answers: Mapping[Doubt, Answer]) -> str:
+def digest_answers(plan: Plan, answers: Iterable[tuple[Doubt, Answer]]) -> str:
     """Return the hash that approves answers; it covers what was shown of each row, too."""
     lines = []
-    for doubt, answer in answers.items():
+    for doubt, answer in answers:
         lines.append("\t".join((doubt.key, answer, doubt.row.state, doubt.source, doubt.parked)))
     return plan.digest("settle", *lines)
 
 
-def answer_row(row: Row, doubt: Doubt, answer: Answer) -> Row:
+def answer_row(doubt: Doubt, answer: Answer) -> Row:
     """Return a row as a person's answer makes it: to be parked, brought back, or done.
 
     *taken* parks the object for good. *not taken* lets a new plan move it.
     """
-    row = replace(row, answer=answer, lies="parked" if doubt.parked.is_here else "source")
+    row = replace(doubt.row, answer=answer)
     if answer == "not_taken" and doubt.parked.is_here:
         return replace(row, state=State.WAITING, way=Way.FREE)
     # A row that is said to be taken is parked by ``Carrier.park``, if it is still at its source.

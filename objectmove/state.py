@@ -6,17 +6,18 @@ A part of a plan has an object of its own, of the same format. ``book`` reads an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from operator import itemgetter
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from .bucket import S3Bucket, Seen
-from .errors import NotNowError, OldReleaseError, PlanError, StoreError
+from .errors import NotNowError, PlanError, StoreError
 from .plan import Timestamp
-from .table import OPEN, State
+from .table import UNENDED, State
 
 STATE = ".runbook/state.json"
 #: Where version 0.1 keeps its releases, and the object that makes it refuse to work here.
@@ -38,7 +39,6 @@ class Way(StrEnum):
 
 
 Answer = Literal["", "taken", "not_taken"]
-Lies = Literal["", "source", "parked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class Row:
 
     Attributes
     ----------
+    way : of what is under way, or was done last; of a closed row that lies parked, ``PARK``
     at : when it was announced, by the store's clock
     why : why it is in this state
     evidence : what was known of the object's order before the object was parked
     answer : what a person said became of the object
-    lies : where the object was seen last; empty: nowhere that decides anything
     """
 
     state: State
@@ -60,20 +60,45 @@ class Row:
     why: str = ""
     evidence: str = ""
     answer: Answer = ""
-    lies: Lies = ""
 
     @property
     def answered(self) -> State:
         """The state in which a row ends that nobody can prove."""
         return State.TAKEN if self.answer == "taken" else State.UNPROVEN
 
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else may move its object."""
+        if self.state is State.WAITING:
+            return self.way is Way.PARK
+        return self.state in (*UNENDED, State.UNPROVEN, State.TAKEN)
 
-@dataclass(slots=True)
-class Part:
-    """A range of a plan's rows that one machine carries out."""
 
-    begun: bool = False
-    ended: bool = False
+_Packed = list[tuple[int, int, Row]]
+_PACKED = TypeAdapter(_Packed)
+
+
+def _pack(rows: dict[int, Row]) -> _Packed:
+    """Return rows as they are written: equal ones as ranges."""
+    packed: _Packed = []
+    for number, row in sorted(rows.items(), key=itemgetter(0)):
+        first = number
+        if packed and packed[-1][1:] == (number - 1, row):
+            first = packed.pop()[0]
+        packed.append((first, number, row))
+    return packed
+
+
+def _unpack(packed: object) -> dict[int, Row]:
+    rows: dict[int, Row] = {}
+    for first, last, row in _PACKED.validate_python(packed):
+        rows.update(dict.fromkeys(range(first, last + 1), row))
+    return rows
+
+
+Rows = Annotated[
+    dict[int, Row], BeforeValidator(_unpack), PlainSerializer(_pack, return_type=_Packed)
+]
 
 
 @dataclass(slots=True)
@@ -92,6 +117,9 @@ class Move:
     announced_at : when the first row was announced, by the store's clock
     still_since : since when a person confirmed that nobody takes from where consumers take
     keep_until : until then the move is not forgotten
+    parts, begun : into how many ranges of rows it is cut for several machines, 0 being none; the
+        numbers of those that have begun
+    pieces : of each part that has begun, what its own state object has
     """
 
     id: str
@@ -106,14 +134,10 @@ class Move:
     stopped: str = ""
     announced_at: Timestamp | None = None
     still_since: Timestamp | None = None
-    parts: list[Part] = field(default_factory=list)
-    packed: list[tuple[int, int, Row]] = field(default_factory=list)
-    rows: dict[int, Row] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for first, last, row in self.packed:
-            self.rows.update(dict.fromkeys(range(first, last + 1), row))
-        self.packed = []
+    parts: int = 0
+    begun: set[int] = field(default_factory=set)
+    pieces: Annotated[dict[int, Move], Field(exclude=True)] = field(default_factory=dict)
+    rows: Rows = field(default_factory=dict)
 
     @property
     def way(self) -> Way:
@@ -124,16 +148,21 @@ class Move:
     def is_ended(self) -> bool:
         """Whether no row waits or is open. Unproven rows outlive the move."""
         if self.parts:
-            return all(part.ended for part in self.parts)
-        return self.next >= self.end and not self.find(State.WAITING, *OPEN)
+            is_begun = self.stopped or len(self.pieces) == self.parts
+            return bool(is_begun) and all(piece.is_ended for piece in self.pieces.values())
+        return self.next >= self.end and not self.find(*UNENDED)
 
-    def get_state(self, number: int) -> State:
-        """Return the state of a row of the plan."""
-        if number in self.rows:
-            return self.rows[number].state
+    def get_row(self, number: int) -> Row:
+        """Return what is known of a row of the plan."""
+        for piece in self.pieces.values():
+            if piece.start <= number < max(piece.end, piece.next):
+                return piece.get_row(number)
+        state = State.WAITING
         if self.start <= number < self.next:
-            return State.MOVED
-        return State.LEFT if number >= self.end or self.is_ended else State.WAITING
+            state = State.MOVED
+        elif number >= self.end or self.is_ended:
+            state = State.LEFT
+        return self.rows.get(number, Row(state, self.way))
 
     def find(self, *states: State) -> list[int]:
         """Return the numbers of the stored rows in these states, in their order."""
@@ -144,18 +173,40 @@ class Move:
         waiting = [n for n in self.find(State.WAITING) if self.rows[n].way is self.way]
         return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
 
-    def pack(self) -> Move:
-        """Return the move as it is written: equal rows as ranges."""
-        packed: list[tuple[int, int, Row]] = []
-        for number in sorted(self.rows):
-            row = self.rows[number]
-            first = number
-            if packed and packed[-1][1:] == (number - 1, row):
-                first = packed.pop()[0]
-            packed.append((first, number, row))
-        copy = replace(self, rows={})
-        copy.packed = packed
-        return copy
+
+class Story(NamedTuple):
+    """All that was done about one plan: its release and its undo."""
+
+    release: Move
+    undo: Move | None
+
+    @property
+    def all(self) -> Sequence[Move]:
+        """The release, or the parts of it that have begun, and the undo."""
+        pieces = [*self.release.pieces.values()] or [self.release]
+        return [*pieces, self.undo] if self.undo is not None else pieces
+
+    @property
+    def unended(self) -> Move | None:
+        """What has not ended."""
+        return next(
+            (move for move in (self.undo, self.release) if move and not move.is_ended), None
+        )
+
+    def get_row(self, number: int) -> Row:
+        """Return what the move that dealt with a row last knows of it."""
+        if self.undo is not None:
+            row = self.undo.get_row(number)
+            if row.state not in (State.LEFT, State.WAITING):
+                return row
+        return self.release.get_row(number)
+
+    def list_rows(self, *states: State) -> list[tuple[int, Row]]:
+        """Return the stored rows in these states, with their numbers."""
+        rows: list[tuple[int, Row]] = []
+        for move in self.all:
+            rows += [(number, move.rows[number]) for number in move.find(*states)]
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +267,25 @@ class BucketState:
         """The one move that has not ended."""
         return next((move for move in self.moves.values() if not move.is_ended), None)
 
+    def get_story(self, plan: str) -> Story:
+        """Return what was done about a plan.
+
+        Raises
+        ------
+        NotNowError
+            When nothing was, or it was forgotten.
+        """
+        if plan not in self.moves:
+            raise NotNowError(f"{plan} was never begun, or its time is over and it was forgotten")
+        return Story(self.moves[plan], self.moves.get(f"{plan}-undo"))
+
+    def list_stories(self) -> list[Story]:
+        """Return what was done about every plan."""
+        return [self.get_story(move.id) for move in self.moves.values() if not move.is_undo]
+
     def encode(self) -> bytes:
         """Return the bytes of the object."""
-        moves = {name: move.pack() for name, move in self.moves.items()}
-        content: bytes = _STATE.dump_json(replace(self, moves=moves), exclude_defaults=True)
+        content: bytes = _STATE.dump_json(self, exclude_defaults=True)
         return content
 
 
@@ -235,24 +301,31 @@ class Read(NamedTuple):
 
 
 def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
-    """Return what the bucket knows; None when the object does not exist. Only reads.
+    """Return what a state object and those of its parts hold; None if there is none. Only reads.
 
     Raises
     ------
     PlanError
         When it cannot be understood.
     StoreError
-        When it cannot be read.
+        When it cannot be read, or the state of a part was removed.
     """
     read = bucket.read_object(key)
     if read is None:
         return None
     content, seen, now = read
     try:
-        return Read(_STATE.validate_json(content), seen, now)
+        state = _STATE.validate_json(content)
     except ValidationError as error:
         text = f"{key} cannot be understood: another version wrote it ({error.errors()[0]['msg']})"
         raise PlanError(text) from error
+    for move in state.moves.values():
+        for number in move.begun:
+            part = read_state(bucket, get_part_key(move.id, number))
+            if part is None:
+                raise StoreError(f"part {number} of {move.id} has begun, and its state was removed")
+            move.pieces[number] = part.state.moves[move.id]
+    return Read(state, seen, now)
 
 
 def find_holder(read: Read | None, spread_s: float) -> Lock | None:
@@ -274,7 +347,7 @@ def check_old_releases(bucket: S3Bucket) -> None:
         elif name != "plan.jsonl" and seen.key != NEWER:  # a plan alone was never begun
             begun.add(plan)
     for plan in begun - ended:
-        raise OldReleaseError(
+        raise NotNowError(
             f"{plan} was begun by version 0.1 and is not finished: finish it with version 0.1"
         )
 
@@ -282,75 +355,3 @@ def check_old_releases(bucket: S3Bucket) -> None:
 def get_part_key(plan: str, number: int) -> str:
     """Return the key of a part's state object; parts count from 1."""
     return f".runbook/parts/{plan}-{number}.json"
-
-
-class Story(NamedTuple):
-    """All that was done about one plan.
-
-    Attributes
-    ----------
-    release, undo : as the bucket's state has them
-    pieces : of the release, the parts that have begun; without parts, the release
-    """
-
-    release: Move
-    undo: Move | None
-    pieces: Sequence[Move]
-
-    @property
-    def all(self) -> Sequence[Move]:
-        """The pieces, and the undo."""
-        return [*self.pieces, *([self.undo] if self.undo is not None else [])]
-
-    @property
-    def unended(self) -> Move | None:
-        """What has not ended."""
-        return next(
-            (move for move in (self.undo, self.release) if move and not move.is_ended), None
-        )
-
-    def list_rows(self, *states: State) -> list[tuple[int, Row]]:
-        """Return the stored rows in these states, with their numbers."""
-        rows: list[tuple[int, Row]] = []
-        for move in self.all:
-            rows += [(number, move.rows[number]) for number in move.find(*states)]
-        return rows
-
-    def find_piece(self, number: int) -> Move:
-        """Return the piece of the release that has a row."""
-        for piece in self.pieces:
-            if piece.start <= number < max(piece.end, piece.next):
-                return piece
-        return self.release
-
-
-def read_story(bucket: S3Bucket, state: BucketState, plan: str) -> Story:
-    """Return what was done about a plan. Only reads.
-
-    Raises
-    ------
-    NotNowError
-        When nothing was, or it was forgotten.
-    StoreError
-        When a part's state cannot be read, or was removed.
-    """
-    release = state.moves.get(plan)
-    if release is None:
-        raise NotNowError(f"{plan} was never begun, or its time is over and it was forgotten")
-    undos = (move for move in state.moves.values() if move.is_undo and move.plan == plan)
-    undo = next(undos, None)
-    pieces = [] if release.parts else [release]
-    for number, part in enumerate(release.parts, 1):
-        if part.begun:
-            read = read_state(bucket, get_part_key(plan, number))
-            piece = read.state.moves.get(release.id) if read is not None else None
-            if piece is None:
-                raise StoreError(f"part {number} of {plan} has begun, and its state was removed")
-            pieces.append(piece)
-    return Story(release, undo, pieces)
-
-
-def read_stories(bucket: S3Bucket, state: BucketState) -> list[Story]:
-    """Return what was done about every plan; see ``read_story``."""
-    releases = [move for move in state.moves.values() if not move.is_undo]
-    return [read_story(bucket, state, move.id) for move in releases]

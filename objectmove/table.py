@@ -51,6 +51,8 @@ class State(StrEnum):
     UNPROVEN = "unproven"
     #: Not moved: others changed it, its destination is taken, or the caller does not want it.
     SKIPPED = "skipped"
+    #: Not moved: other content is where it would go.
+    OCCUPIED = "occupied"
     #: The move ended without it: a new plan may move it. In an undo: it was not released.
     LEFT = "left"
     #: A person answered that a consumer took the object.
@@ -62,7 +64,9 @@ class State(StrEnum):
 
 
 #: The rows of a move that a later run has to look at.
-OPEN = frozenset({State.DOUBTFUL, State.RENAMING, State.LANDED, State.DELETING})
+OPEN = (State.DOUBTFUL, State.RENAMING, State.LANDED, State.DELETING)
+#: The rows that keep a move from its end.
+UNENDED = (State.WAITING, *OPEN)
 
 
 class Place(StrEnum):
@@ -151,7 +155,7 @@ def _read_names(column: Any, kind: Iterable[str]) -> list[str]:
 _TABLE = """
 any waiting here absent SEND WAITING it waits, and nothing is in its way
 any waiting here here DELETE WAITING the content is there already: one copy is enough
-any waiting here other SKIPPED CHANGED_BY_OTHERS its destination is taken
+any waiting here other OCCUPIED CHANGED_BY_OTHERS its destination is taken
 any waiting here unknown LOOK WAITING the destination could not be read
 any waiting other any SKIPPED CHANGED_BY_OTHERS its writer replaced it
 there+still+aside waiting absent any SKIPPED CHANGED_BY_OTHERS someone else took it away
@@ -168,7 +172,7 @@ there+still doubtful here+gone unknown LOOK UNPROVEN the destination could not b
 
 any renaming same absent SEND WAITING the source was not touched, so nothing happened
 any renaming same here DELETE WAITING the source was not touched; the content is there already
-any renaming same other SKIPPED CHANGED_BY_OTHERS the source was not touched, and its destination is taken
+any renaming same other OCCUPIED CHANGED_BY_OTHERS the source was not touched, and its destination is taken
 any renaming again here DELETE DUPLICATED it moved, and the same content was put again
 there renaming again+other absent UNPROVEN UNPROVEN someone wrote the source since: whether it moved before, nobody can know
 still+back+aside renaming again absent SEND WAITING nobody took it, so it never moved
@@ -189,7 +193,7 @@ there+still landed+deleting gone unknown MOVED UNPROVEN it moved; the destinatio
 
 back+aside doubtful+landed+deleting here absent SEND WAITING nobody ships from there, so it may be sent again
 back+aside doubtful+landed+deleting here here DELETE DUPLICATED the copy is there: delete the source
-back+aside doubtful+landed+deleting here other SKIPPED CHANGED_BY_OTHERS other content is where it would go, so it stays
+back+aside doubtful+landed+deleting here other OCCUPIED CHANGED_BY_OTHERS other content is where it would go, so it stays
 back+aside doubtful+landed+deleting here unknown LOOK UNPROVEN no source is deleted before a look found the copy
 back doubtful+landed gone here UNPROVEN CHANGED_BY_OTHERS someone took the source: our copy must not ship
 back doubtful gone gone SHIPPED GONE_AFTER_LANDED someone took it, and no copy of ours is left
@@ -209,7 +213,7 @@ any moved gone+unknown other NOTHING CHANGED_BY_OTHERS someone replaced it after
 any moved gone+unknown unknown NOTHING UNPROVEN the destination could not be read
 any moved here any NOTHING DUPLICATED it moved, and the planned content is at its source again
 any unproven any any NOTHING UNPROVEN a person settles it
-any skipped any any NOTHING SKIPPED this plan does not move it
+any skipped+occupied any any NOTHING SKIPPED this plan does not move it
 any left here any NOTHING WAITING this plan ended without it: a new plan may move it
 any left gone+unknown any NOTHING SKIPPED this plan ended without it, and it has gone since
 any taken any any NOTHING SETTLED_BY_WORD a person answered that it was taken

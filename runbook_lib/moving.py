@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from operator import methodcaller
@@ -40,9 +40,9 @@ from objectmove.run import FROM_NOW_ON, Run
 from objectmove.settling import Doubt
 
 from .approvals import Effect, Plan, PlanKind, load_plan
-from .errors import PlanAlteredError, SafetyError, UsageError
+from .errors import PlanAlteredError, SafetyError, UsageError, disk_errors
 from .model import Json, parse_json
-from .record.incident import Incident, list_incidents, write_json
+from .record.incident import Incident, list_incidents, write_file, write_json
 from .runbook import name_runbook
 from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
 
@@ -258,7 +258,6 @@ class MoveGate:
             move = planning.make_plan(
                 self.get_store(inv.clients),
                 header={**defaults, **header},
-                folder=inv.incident.folder / "plans",
                 judge=judge,
                 match=match,
                 first=first,
@@ -266,7 +265,7 @@ class MoveGate:
                 memory_removed=parameters.memory_removed,
                 clock=Clock(inv.now, inv.sleep),
             )
-        return self.admit(move)
+        return self.admit(move, _save_plan(inv.incident, move))
 
     def make_actions(self, title: str, plan: Callable[[Any], Plan]) -> dict[str, ActionStep]:
         """Return the actions of a section that moves: the move, taking it back, settling.
@@ -346,7 +345,7 @@ class MoveGate:
         """Return the plan that a parameter names; of a follow-up, the plan that it is about."""
         plan = load_plan(inv.incident.find_plan(plan_id), (self.kind,))
         if isinstance(plan.content, FollowUp):
-            return self.admit(plan.content.plan)
+            return self.admit(plan.content.plan, plan.path.parent)
         return plan
 
     def _write_follow_up(
@@ -370,11 +369,11 @@ class MoveGate:
     def _parse(self, path: Path, content: bytes) -> Plan:
         """Return the plan or the follow-up that a file holds."""
         if f'"{_FOLLOW_UP}"'.encode() not in content[: content.find(b"\n")]:
-            return self.admit(plans.parse_plan(content, path=path))
+            return self.admit(plans.parse_plan(content, path.name), path.parent)
         try:
             header = parse_json(content)
             about = path.with_name(f"{header['about']}.jsonl")
-            move = plans.parse_plan(about.read_bytes(), path=about)
+            move = plans.parse_plan(about.read_bytes(), about.name)
             keys = [tuple(header.get(name, ())) for name in ("taken", "not_taken")]
             follow_up = FollowUp(move, header["action"], *keys)
             return Plan(
@@ -395,12 +394,12 @@ class MoveGate:
         except (ValueError, KeyError, TypeError, OSError, StoreError) as error:
             raise PlanAlteredError(f"{path} is torn or was edited; plan again") from error
 
-    def admit(self, move: plans.Plan) -> Plan:
-        """Return a move's plan as the gate sees it."""
+    def admit(self, move: plans.Plan, folder: Path) -> Plan:
+        """Return a move's plan, whose file is in a folder, as the gate sees it."""
         header = move.header
         return Plan(
             kind=self.kind,
-            path=move.path,
+            path=folder / f"{move.id}.jsonl",
             sha256=move.sha256,
             expires_at=header.expires_at,
             step=header.step,
@@ -441,13 +440,9 @@ class MoveGate:
         -------
         Rows of ``key``, ``evidence``, ``why``, ``taken_does`` and ``not_taken_does``.
         """
-        move = _get_move(plan)
         doubts = [doubt for doubt in self.list_doubts(inv, plan) if doubt.is_open]
-        rows = {doubt.key: move.rows[doubt.number] for doubt in doubts}
-        evidence = self.read_evidence(inv, list(rows.values()))
-        return [
-            self.describe_doubt(doubt, rows[doubt.key], evidence[doubt.key]) for doubt in doubts
-        ]
+        evidence = self.read_evidence(inv, [doubt.planned for doubt in doubts])
+        return [self.describe_doubt(doubt, doubt.planned, evidence[doubt.key]) for doubt in doubts]
 
     def describe_doubt(self, doubt: Doubt, row: PlanRow, evidence: str) -> dict[str, Json]:  # noqa: ARG002
         """Describe a row in doubt: what is known, and what each answer would do."""
@@ -494,11 +489,10 @@ class MoveGate:
         move = planning.find_plan(store, plan_id)
         if move is None:
             return None
-        folder = find_incident().folder
-        move = replace(move, path=folder / "plans" / move.path.name)
-        plans.save_plan(move)
-        ChainedLog(folder / "ledger" / f"{move.id}.jsonl").append("fetched", {})
-        return folder
+        incident = find_incident()
+        _save_plan(incident, move)
+        ChainedLog(incident.path("ledger", f"{move.id}.jsonl")).append("fetched", {})
+        return incident.folder
 
     # --- carrying out ---
 
@@ -625,6 +619,14 @@ class MoveGate:
         return Effect(_describe_proof(found), facts, is_ok=is_ok)
 
 
+def _save_plan(incident: Incident, move: plans.Plan) -> Path:
+    """Write a move's plan into an incident's folder of plans, and return that folder."""
+    path = incident.path("plans", f"{move.id}.jsonl")
+    with disk_errors(f"cannot write {path}"):
+        write_file(path, move.content.decode())
+    return path.parent
+
+
 def _get_move(plan: Plan) -> plans.Plan:
     """Return the move's plan; of a follow-up, the plan that it is about."""
     content = plan.content
@@ -646,7 +648,7 @@ def list_begun(home: Path) -> Iterator[plans.Plan]:
                 continue
             path = folder / "plans" / log.name
             with suppress(OSError, PlanError):
-                yield plans.parse_plan(path.read_bytes(), path=path)
+                yield plans.parse_plan(path.read_bytes(), path.name)
 
 
 class _WatchedLog(ChainedLog):

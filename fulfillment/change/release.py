@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -102,9 +103,9 @@ class ReleaseGate(MoveGate):
         elif action == "undo":
             check_move_rights(inv.clients, move.header.to, move.header.source)
 
-    def admit(self, move: MovePlan) -> Plan:
+    def admit(self, move: MovePlan, folder: Path) -> Plan:
         """Return a plan as the gate sees it. Its summary counts the labels by status, if known."""
-        plan = super().admit(move)
+        plan = super().admit(move, folder)
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
         if statuses:
             plan.summary["by_status"] = dict(statuses)

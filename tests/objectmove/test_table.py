@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from objectmove.table import OPEN, RULES, Act, Direction, Place, Proof, State, decide
+from objectmove.table import RULES, UNENDED, Act, Direction, Place, Proof, State, decide
 
 
 def list_deciding(state: State, direction: Direction) -> list[tuple[Place, Place, Act | State]]:
@@ -52,7 +52,7 @@ def test_no_way_back_or_aside_deletes_before_a_look_found_the_copy(direction: Di
                 assert destination.is_here
 
 
-@pytest.mark.parametrize("state", sorted({*State} - OPEN - {State.WAITING}))
+@pytest.mark.parametrize("state", sorted({*State}.difference(UNENDED)))
 def test_a_row_that_has_ended_is_left_alone(state: State) -> None:
     for direction in Direction:
         assert {act for *_, act in list_deciding(state, direction)} == {Act.NOTHING}

@@ -75,7 +75,7 @@ def resume_too_early() -> Iterator[None]:
     """Park nothing, and let the worker go whatever it may ship twice."""
     with (
         mock.patch.object(carry.Carrier, "park", return_value=[]),
-        mock.patch.object(run, "note_in_reach", return_value={}),
+        mock.patch.object(run, "find_in_reach", return_value={}),
     ):
         yield
 
@@ -83,19 +83,19 @@ def resume_too_early() -> Iterator[None]:
 @contextmanager
 def forget_rows_of_an_undo() -> Iterator[None]:
     """Take back the first row, and say nothing of the others."""
-    sum_up, leave_unmoved = run.sum_up, run.Run._leave_unmoved
+    report, leave_unmoved = run.Run._report, run.Run._leave_unmoved
 
     def forget(self: Any, undo: Any) -> None:
         leave_unmoved(self, undo)
         left = dict.fromkeys(range(1, undo.end), state.Row(State.LEFT, state.Way.BACK))
         undo.rows.update(left)
 
-    def leave_out(*args: Any, **how: Any) -> Any:
-        return replace(sum_up(*args, **how), left=0)
+    def leave_out(self: Any) -> Any:
+        return replace(report(self), left=0)
 
     with (
         mock.patch.object(run.Run, "_leave_unmoved", forget),
-        mock.patch.object(run, "sum_up", leave_out),
+        mock.patch.object(run.Run, "_report", leave_out),
     ):
         yield
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from chainlog import LogError
@@ -22,7 +21,6 @@ from .world import PARKED, SOURCE, TO, Machine, World
 
 #: How long the lock of a killed run takes to lapse.
 LAPSE_MS = 70_000
-_FOLDER = Path()
 Plan = plan.Plan
 Word = Any
 """What a command returned or raised."""
@@ -195,7 +193,6 @@ class Desk:
         made = planning.make_plan(
             process.bucket,
             header=header,
-            folder=_FOLDER,
             judge=_judge,
             match=match,
             first=None,
@@ -265,6 +262,8 @@ def make_operator(process: Process) -> carry.Operator:
         hold=process.hold,
         log=process.log,  # type: ignore[arg-type]
         clock=process.clock,  # type: ignore[arg-type]
+        notice=lambda _: None,
+        progress=lambda _done, _total: None,
         ask=partial(_ask, process),
         evidence=lambda rows: ["the order is open"] * len(rows),
     )
