@@ -408,7 +408,8 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
             damage = str(error)
         if not damage:
             return incident
-        _log.warning("%s is damaged (%s). It stays as it is, and is left out.", folder, damage)
+        text = "%s is damaged (%s), and is left out. Move it elsewhere to end this message."
+        _log.warning(text, folder, damage)
     return None
 
 
