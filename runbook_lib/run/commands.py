@@ -128,9 +128,10 @@ def run_sections(
             with incident.keep_open() as may_write:
                 if may_write:
                     incident.journal.append("interrupted", {"section": "", "reason": text})
-        progress("interrupted; writing the report")
-        with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
-            write_outputs(incident, sections, packs=incident.is_closed)
+        if not incident.is_late:
+            progress("interrupted; writing the report")
+            with suppress(KeyboardInterrupt):  # a second Ctrl-C skips the report
+                write_outputs(incident, sections, packs=incident.is_closed)
         kind = ActionInterruptedError if change_cut_off else RunInterruptedError
         raise kind(text) from None
     return runs
