@@ -267,8 +267,6 @@ class FulfillmentPolicy(Policy):
         objects = f"{noun}s" if number is None else count_of(number, noun)
         # The target's text may hold braces: so no str.format, and the target is filled in last.
         text = pattern.replace("{objects}", objects)
-        if action.result(ActionPhase.VERIFIED).get("nothing_new"):
-            text += ", which holds nothing new"
         return text.replace("{target}", clip_target(action.first.target))
 
     def describe_proof(self, action: ActionRecord) -> str:

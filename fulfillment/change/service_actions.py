@@ -346,17 +346,12 @@ def _verify(inv: Investigation, plan: Plan) -> Effect:
             break
         inv.sleep(_APART_S)
     reason = missing or plan.content["check"]
-    is_nothing_new = not missing and plan.action == "refresh" and state == before
-    if is_nothing_new:
-        reason += "; it holds nothing new"
     result: dict[str, Json] = {
         "ok": not missing,
         "reason": reason,
         "state": state,
         "waited_s": round(waited_s, 1) or 0,  # no wait is 0, not 0.0
     }
-    if is_nothing_new:
-        result["nothing_new"] = True
     return Effect(reason, result, is_ok=not missing)
 
 

@@ -218,7 +218,7 @@ def investigate(
     verdict = judgement.verdict if judgement else Verdict.UNKNOWN
     readings = journal.latest().values()
     unread = [reading for reading in readings if reading.status is Status.UNKNOWN]
-    section, _ = policy.choose_next(journal, now=now)
+    section, _ = judgement.next if judgement else policy.first_step
     next_command = _say_close(incident)
     if verdict is not Verdict.HEALTHY and section:
         next_command = name_runbook(f"runbook run {section[:2]}")

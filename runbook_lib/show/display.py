@@ -207,7 +207,8 @@ def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     newest = Table("The newest incidents", incidents[:5], _INCIDENT_COLUMNS)
     log = make_log_entry(inv.policy, inv.journal, now=inv.now())
     this_incident = tabulate_facts(log, "This incident")
-    section, reason = inv.policy.choose_next(inv.journal, now=inv.now())
+    judgement = inv.policy.judge(inv.journal, now=inv.now())
+    section, reason = judgement.next if judgement else inv.policy.first_step
     link = None
     if section:
         link = (f"{section}.ipynb", f"Go to {section}")

@@ -201,15 +201,6 @@ def test_an_action_without_an_effect_is_not_verified(
     assert world.done == [done]
 
 
-def test_a_refresh_that_brought_nothing_new_says_so(inv: Investigation, world: Any) -> None:
-    world.works = False
-    plan = make(inv, "refresh", "T-1")
-    apply(inv, plan)
-    checked = verify(inv, plan)
-    assert checked.is_ok
-    assert "nothing new" in checked.reason
-
-
 def test_stopping_a_service_and_the_way_back(inv: Investigation, world: Any) -> None:
     plan = make(inv, "stop")
     assert (plan.way_back, plan.content["reversible"]) == ("start worker", True)
