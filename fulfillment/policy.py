@@ -177,12 +177,12 @@ class FulfillmentPolicy(Policy):
         current = journal.list_current(now).values()
         observations = collect_observations(current)
         known = {finding.name for finding in self.list_causes(journal)}
-        causes: dict[str, CauseStatus] = {}
-        findings = diagnose(observations)
-        for finding in findings:
-            is_supported = finding.status is CauseStatus.SUPPORTED
-            if CAUSES[finding.name].stops_labels and (is_supported or finding.name in known):
-                causes[finding.name] = finding.status
+        statuses = {finding.name: finding.status for finding in diagnose(observations)}
+        causes = {
+            name: status
+            for name, status in statuses.items()
+            if CAUSES[name].stops_labels and (status is CauseStatus.SUPPORTED or name in known)
+        }
         looks = [reading.observed_at for reading in current if reading.role is Role.CAUSE]
         symptom_ends = [
             span.end
@@ -201,10 +201,7 @@ class FulfillmentPolicy(Policy):
                 name: CauseStatus.REFUTED if status is CauseStatus.UNDECIDED else status
                 for name, status in causes.items()
             }
-        is_blind = any(
-            finding.name == Cause.METRICS_BLIND and finding.status is CauseStatus.SUPPORTED
-            for finding in findings
-        )
+        is_blind = statuses[Cause.METRICS_BLIND] is CauseStatus.SUPPORTED
         return _Looked(causes, is_diagnosed, is_blind)
 
     def list_causes(self, journal: JournalView) -> list[Finding]:

@@ -151,13 +151,6 @@ class Policy:
         judgement = self.judge(journal, now=now)
         return None if judgement is None else judgement.verdict
 
-    def choose_next(self, journal: JournalView, *, now: datetime) -> NextStep:
-        """Return where to go from here."""
-        judgement = self.judge(journal, now=now)
-        if judgement is None:
-            return self.first_step
-        return judgement.next
-
     def list_causes(self, journal: JournalView) -> list[Finding]:
         """Return why the incident happened: for each cause, the last finding that supports it."""
         causes = {}

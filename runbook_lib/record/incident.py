@@ -27,6 +27,8 @@ _ID = re.compile(r"inc-\d{8}T\d{6}Z-[0-9a-f]{4}")
 _FOLDERS = ("plans", "ledger", "notebooks", "evidence")
 _ADVICE = ". Set RUNBOOK_HOME to a folder you can write."
 _JOURNAL = "journal.jsonl"
+#: What a journal's line holds if it is a mark.
+_MARK = b'"kind":"mark"'
 #: The state of an incident of the older version, which had no marks.
 _OLD_STATE = "incident.json"
 
@@ -116,14 +118,15 @@ def read_state(folder: Path) -> IncidentState:
 
 def _read_marks(path: Path) -> Iterator[Mark]:
     """Yield a journal's marks, without a check of the chain. Other lines are not parsed."""
-    with path.open("rb") as lines:
-        for line in lines:
-            if b'"kind":"mark"' not in line:
-                continue
-            with suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                fields = {**entry["data"], "seq": entry["seq"], "at": entry["at"]}
-                yield Mark.model_validate(fields)
+    content = path.read_bytes()
+    place = content.find(_MARK)
+    while place >= 0:
+        start = content.rfind(b"\n", 0, place) + 1
+        end = content.find(b"\n", place)
+        with suppress(ValueError, KeyError, TypeError):
+            entry = json.loads(content[start:end])
+            yield Mark.model_validate({**entry["data"], "seq": entry["seq"], "at": entry["at"]})
+        place = content.find(_MARK, place + 1)
 
 
 class Incident:
@@ -408,7 +411,8 @@ def open_incident(home: Path, incident_id: str = "", *, redactor: Redactor) -> I
             damage = str(error)
         if not damage:
             return incident
-        _log.warning("%s is damaged (%s). It stays as it is, and is left out.", folder, damage)
+        text = "%s is damaged (%s), and is left out. Move it elsewhere to end this message."
+        _log.warning(text, folder, damage)
     return None
 
 

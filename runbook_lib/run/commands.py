@@ -258,7 +258,7 @@ def investigate(
     if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
         code = ExitCode.RUN_FAILED
     next_command = _say_close(done.incident)
-    section, _ = policy.choose_next(done.journal, now=now)
+    section, _ = judgement.next if judgement else policy.first_step
     if verdict is not Verdict.HEALTHY and section:
         next_command = name_runbook(f"runbook run {section[:2]}")
     return documents.InvestigateDocument(

@@ -158,7 +158,8 @@ def overview(inv: investigation.Investigation[Any, Any]) -> Card:
     """Return a card of this incident, the newest ones, and where to go next."""
     rows = list_history(inv.incident.folder.parent, inv.policy)
     newest = [row.model_dump() for row in rows[:5]]
-    section, reason = inv.policy.choose_next(inv.journal, now=inv.now())
+    judgement = inv.policy.judge(inv.journal, now=inv.now())
+    section, reason = judgement.next if judgement else inv.policy.first_step
     return Card(
         f"{inv.incident.id}:",
         reason,

@@ -359,16 +359,18 @@ def test_alerts_that_cannot_join_a_report_wait_for_the_next_look(
 
 
 @pytest.mark.long
-def test_a_report_that_stays_damaged_is_tried_once_more_and_told(
+def test_where_a_journal_stays_damaged_the_next_look_has_another_incident(
     old_label: None, service: Service, receivers: Receivers
 ) -> None:
-    fail_to_join(service, receivers)
+    journal, _ = fail_to_join(service, receivers)
     service.start()
     service.wait_until_done()
-    assert service.read_metric(FAILED) == 3, "one look, whose attempts are counted"
+    assert service.read_metric(FAILED) == 0
     assert list_steps(service, "addition-") == ["prepare", "render"]
     wait_for_step(service, "look-1-2", "end")
     assert len(receivers.list_texts("ticket")) == 2
+    others = [name for name in list_reports(service) if name != journal.parent.name]
+    assert len(others) == 1
 
 
 def test_a_drill_has_a_folder_and_messages_that_say_so(

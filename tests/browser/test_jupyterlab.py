@@ -259,8 +259,7 @@ def depends_on_time(entry: Entry) -> bool:
     if entry.kind == "action":
         return bool(entry.data["action"]["step"] == "4.1")  # refused once a label waits too long
     # a look without trouble ends with its command; a person's kernel stays
-    # whichever section first sees a label that is late opens the incident
-    return entry.kind in ("notebook", "closed", "opened", "adopted")
+    return entry.kind in ("notebook", "mark")
 
 
 def describe(entry: Entry) -> tuple[object, ...]:

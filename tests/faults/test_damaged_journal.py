@@ -27,7 +27,6 @@ def test_a_damaged_journal_stops_no_command_and_stays_as_it_is(lane: Lane, seed:
 
     again = ann.run("plan")
     assert (again.code, again.document["objects"]) == (0, 5), again
-    assert old.name not in again.errors
     assert ann.run("check").code in (0, 4)
     named = ann.run("investigate", "--incident", old.name)
     assert (named.code, old.name in named.errors) == (2, True), named

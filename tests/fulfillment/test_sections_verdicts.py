@@ -141,7 +141,9 @@ def test_nothing_waits_too_long_is_not_said_while_nothing_answers(world: World) 
     run(world, detection)
     run(world, immediate)
     look_around(world)
-    _, sentence = POLICY.choose_next(world.incident.journal.view(), now=world.now)
+    judgement = POLICY.judge(world.incident.journal.view(), now=world.now)
+    assert judgement is not None
+    sentence = judgement.next.reason
     quiet = sentence.partition(".")[0]
     assert quiet in look_around(world)
     world.down |= {"store", "prometheus"}

@@ -404,7 +404,7 @@ def read_folder(place: Place) -> dict[str, bytes]:
 def check_unchanged(place: Place, closed: dict[str, bytes]) -> None:
     """See that the folder is as the close left it, and that ``verify-report`` says so."""
     assert read_folder(place) == closed
-    assert place.entries[-1].kind == "closed"
+    assert place.entries[-1].data["what"] == "closed"
     process = place.start("verify-report", place.incident.name, "--json")
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors

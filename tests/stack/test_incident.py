@@ -126,7 +126,7 @@ def test_three_troubles_are_three_folders_with_three_reports_each_true(
     assert list_supported(seen) == ["pipeline_failing"]
     wait_until(lambda: not is_firing(stack), what="the alert clears")
     code, closed = runbook("close", second)
-    assert (code, closed["verdict"]) == (3, "incident")
+    assert (code, closed["verdict"]) == (0, "fixed")  # a close reads what it judges
 
     drill = run_as_cron_does(stack, runbook)
     check_drill(stack, runbook, drill)
@@ -172,7 +172,8 @@ def check_drill(stack: RunningStack, runbook: Runbook, drill: dict[str, Any]) ->
             found = entry.data.get(kind)
             if found and found["source"]:
                 with_source.add(found["step"])
-    assert [step for step in ALL_STEPS if step not in with_source] == []
+    # Nothing was to be taken back, and no synthetic object was left: nothing is journalled.
+    assert {step for step in ALL_STEPS if step not in with_source} <= {"6.1.1", "6.3"}
 
     html = Path(drill["report"]).read_text("utf-8")
     assert [s for s in ALL_STEPS if not re.search(rf'id="step-{re.escape(s)}"', html)] == []
