@@ -22,7 +22,7 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.settings import find_root
 
-from .change.drill_record import lock_drills, read_record, remove_record
+from .change.drill_record import DrillError, lock_drills, read_record, remove_record
 from .change.environment_guard import check_environment
 from .change.release import GATE
 from .change.synthetic import revert_backlog
@@ -172,7 +172,7 @@ def _take_back(drill: Drill) -> list[str]:
     removal = revert_backlog(drill.clients.store, *prefixes, drill_id=drill.id)
     if removal.failed:
         count = len(removal.failed)
-        raise errors.RevertError(f"{count} synthetic labels of {drill.id} cannot be removed")
+        raise DrillError(f"{count} synthetic labels of {drill.id} cannot be removed")
     for row in _list_own_releases(drill):
         plan_id = str(row["plan"])
         drill.progress(f"go on with {plan_id}")

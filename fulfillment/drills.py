@@ -31,6 +31,7 @@ from runbook_lib.section import attempt
 from .analysis.causes import Cause
 from .change.drill_record import (
     REVERT_COMMAND,
+    DrillError,
     DrillRecord,
     lock_drills,
     read_record,
@@ -102,7 +103,7 @@ class _SyntheticLabels(Scenario):
         removal = revert_backlog(drill.clients.store, prefix, drill_id=drill.id)
         if removal.failed:
             count = len(removal.failed)
-            raise errors.RevertError(f"{count} labels of {drill.id} are left under {prefix}")
+            raise DrillError(f"{count} labels of {drill.id} are left under {prefix}")
 
 
 _SYNTHETIC = _SyntheticLabels(
@@ -276,7 +277,7 @@ def run_drill(
     check_connected(settings, clients)
     if scenario.needs and settings.runbook_services != "supervisor":
         text = f"{scenario.name} needs {scenario.needs}. "
-        raise errors.DrillError(f"{text}Elsewhere: runbook drill --scenario synthetic")
+        raise DrillError(f"{text}Elsewhere: runbook drill --scenario synthetic")
     check_playground(settings, clients.store)
     home = settings.runbook_home.resolve()
     with lock_drills(home):
@@ -332,7 +333,7 @@ def _run(drill: Drill) -> DrillDocument:
 
     Raises
     ------
-    SteadyStateError
+    DrillError
         When the system is not healthy. Nothing was injected, and nothing is scored.
     RunInterruptedError
         After an interrupt, once the drill is scored. Before the injection, nothing is scored.
@@ -374,7 +375,7 @@ def _carry_out(drill: Drill) -> None:
     drill.mark("started", scenario=scenario.name)
     drill.begin_stage("steady state", "is the system healthy?")
     if not _wait_long(drill.is_well):
-        raise errors.SteadyStateError(
+        raise DrillError(
             "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
             f"the drill's readings are in {drill.incident.folder}"
         )

@@ -38,7 +38,6 @@ from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import PHASES, HistoryRow, compute_trends, list_history, write_gauges
 from ..record.incident import ENDED_WELL, Incident, open_incident
-from ..record.incident import list_incidents as list_folders
 from ..record.journal import utc_now
 from ..record.manifest import is_frozen, verify_attachment, verify_incident
 from ..record.notes import list_late_notes
@@ -50,7 +49,6 @@ from ..section import SectionModule, Sections, check_parameters
 from ..settings import Settings
 from ..show.plots import Picture, plot_lines
 from ..show.tables import tabulate_plans
-from ..show.text import count_of
 from . import documents
 from .interrupts import Interrupts, do_nothing, hold_interrupts
 from .notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
@@ -682,16 +680,9 @@ def list_incidents(settings: Settings) -> documents.IncidentsDocument:
     rows = list_history(home, load_policy())
     still_open = [row for row in rows if row.is_open]
     over = [row for row in rows if not row.is_open and not row.scenario]
-    ended_drills = len(rows) - len(still_open) - len(over)
-    # A look has a folder and no row.
-    looks = sum(1 for _ in list_folders(home)) - len(rows)
-    notes = []
-    if ended_drills:
-        count = count_of(ended_drills, "ended drill")
-        notes.append(name_runbook(f"{count} (`runbook incidents --all` lists them, too)"))
-    if looks > 0:
-        notes.append(f"{count_of(looks, 'look')} that opened no incident")
-    note = f"not shown: {', and '.join(notes)}" if notes else ""
+    note = ""
+    if len(still_open) + len(over) < len(rows):
+        note = name_runbook("`runbook incidents --all` lists ended drills, too")
     return documents.IncidentsDocument(
         schema_name="runbook/incidents/1", incidents=(*still_open, *over), note=note
     )

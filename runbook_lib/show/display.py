@@ -107,7 +107,7 @@ def _list_outputs(shell: Any, result: Any) -> list[dict[str, Json]]:
 _SHOWN_ROWS = 20
 _SHOWN_OBJECTS = 100
 _SHOWN_EVENTS = 60
-_INCIDENT_COLUMNS = ("incident", "opened_at", "closed_at", "verdict")
+_INCIDENT_COLUMNS = ("incident", "opened_at", "closed_at", "scenario", "verdict")
 # Fields of an action that its card shows outside the table of facts.
 _SHOWN_ABOVE = {"action", "plan", "sha256", "step", "target", "way_back", "reason", "expires_at"}
 _NEXT = {
@@ -194,24 +194,16 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
 
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
-    """Return a card of this incident, the newest ones, the last drill, and where to go next."""
-    drills = []
-    incidents = []
-    for row in list_history(inv.incident.folder.parent, inv.policy):
-        fields = row.model_dump()
-        if row.scenario:
-            drills.append(fields)
-        else:
-            incidents.append(fields)
-    drill = Table("The last drill", drills[:1], _INCIDENT_COLUMNS)
-    newest = Table("The newest incidents", incidents[:5], _INCIDENT_COLUMNS)
+    """Return a card of this incident, the newest ones, and where to go next."""
+    rows = list_history(inv.incident.folder.parent, inv.policy)[:5]
+    newest = Table("The newest", [row.model_dump() for row in rows], _INCIDENT_COLUMNS)
     log = make_log_entry(inv.policy, inv.journal, now=inv.now())
     this_incident = tabulate_facts(log, "This incident")
     section, reason = inv.policy.choose_next(inv.journal, now=inv.now())
     link = None
     if section:
         link = (f"{section}.ipynb", f"Go to {section}")
-    return Card(reason, link=link, tables=(this_incident, newest, drill))
+    return Card(reason, link=link, tables=(this_incident, newest))
 
 
 def file_link(path: Path) -> Card:

@@ -14,9 +14,10 @@ import pytest
 
 from fulfillment import drills as module
 from fulfillment.analysis.artifacts import is_synthetic
+from fulfillment.change.drill_record import DrillError
 from fulfillment.drills import Drill, find_scenario, run_drill
 from fulfillment.sections import SECTIONS
-from runbook_lib.errors import DrillError, RunInterruptedError
+from runbook_lib.errors import RunInterruptedError
 from runbook_lib.investigation import make_incident
 from runbook_lib.model import keep_quiet
 from runbook_lib.record.detection import list_triggers
