@@ -78,6 +78,9 @@ def plan(
     limit: Annotated[
         int, typer.Option(help="the first N; 0: all, refused over RELEASE_LIMIT_OBJECTS", min=0)
     ] = 0,
+    park_unwanted: Annotated[
+        bool, typer.Option("--park-unwanted", help="park what nobody wants; release nothing")
+    ] = False,
     memory_removed: MemoryRemoved = False,
     parts: Parts = 0,
     shards: Shards = 0,
@@ -98,6 +101,7 @@ def plan(
             match=match,
             older_than_minutes=older_than_minutes,
             limit=limit,
+            park_unwanted=park_unwanted,
             memory_removed=memory_removed,
             parts=parts or shards,
             incident_id=incident_id,

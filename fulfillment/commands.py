@@ -548,6 +548,7 @@ def plan_release(
     match: str = "",
     older_than_minutes: float = 0,
     limit: int = 0,
+    park_unwanted: bool = False,
     memory_removed: bool = False,
     parts: int = 0,
     incident_id: str,
@@ -584,6 +585,7 @@ def plan_release(
         match=match,
         older_than_minutes=older_than_minutes,
         limit=limit,
+        park_unwanted=park_unwanted,
         memory_removed=memory_removed,
         parts=parts,
     )

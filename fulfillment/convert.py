@@ -23,7 +23,7 @@ _REMEDIES = ("6.1", "6.2")
 #: Counts of a proof. If one is not 0, the move is not proven.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
 #: Actions that can be resumed.
-_MOVES = ("release", "undo", "settle")
+_MOVES = ("release", "park", "undo", "settle")
 _QUANTITIES = {
     "2.2": Quantity.PANEL,
     "2.5": Quantity.TIMELINE,

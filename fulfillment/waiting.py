@@ -53,9 +53,11 @@ _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 #: Reasons to leave an object out of a plan that need no explanation: it is not real, it is gone, or
 #: it is left for a later plan.
 _NOT_EXPLAINED = ("synthetic", "left_for_later")
+#: No shipment of the order wants the label: a release leaves it, and a plan may park it.
+NOT_WANTED = "not_wanted"
 #: Reasons that do not end by themselves. These objects keep the alert firing until a person takes
 #: them away, changes which names match, or goes on with the plan that touched them.
-_KEEP_ALERT_FIRING = ("in_doubt", "no_match", "not_wanted")
+_KEEP_ALERT_FIRING = ("in_doubt", "no_match", NOT_WANTED)
 
 
 class Label(NamedTuple):
@@ -362,6 +364,7 @@ def make_judge(
     now: datetime,
     only_orders: frozenset[str] | None = None,
     older_than_s: float | None = None,
+    parks: bool = False,
 ) -> Judge:
     """Return the judge of waiting objects: may they move, and since when do they wait?
 
@@ -370,6 +373,7 @@ def make_judge(
     now : the plan's time; decides what lies in the future, and what is too young
     only_orders : a drill's own orders; labels of others are ``not_of_this_drill``; None: no drill
     older_than_s : a label that has waited less long is ``too_young``; None: none is
+    parks : only labels that nobody wants may move; others are ``wanted``
 
     Returns
     -------
@@ -388,7 +392,7 @@ def make_judge(
     Only reads. Asks for the shipments of each order once, and only if nothing else excludes a label
     of the order.
     """
-    return _Judge(settings, fulfillment_client, now, only_orders, older_than_s or 0.0)
+    return _Judge(settings, fulfillment_client, now, only_orders, older_than_s or 0.0, parks)
 
 
 @dataclass
@@ -405,6 +409,7 @@ class _Judge:
     now: datetime
     only_orders: frozenset[str] | None
     older_than_s: float
+    parks: bool
     wanted: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
@@ -432,6 +437,8 @@ class _Judge:
             descriptions = [_describe_shipment(shipment) for shipment in shipments]
             facts["status"] = _clean(", ".join(status for status, _ in descriptions))
             facts["tracking_number"] = _clean(", ".join(number for _, number in descriptions))
+        elif self.parks:
+            facts["status"] = NOT_WANTED
         return Judgement(self._find_exclusion(label), label.start.at, facts)
 
     def _find_exclusion(self, label: Label) -> str:
@@ -447,7 +454,8 @@ class _Judge:
             "too_young": label.minutes * 60 < self.older_than_s,
             "incomplete": label.is_complete is False,
             # The order was asked for, and none of its shipments wants a label.
-            "not_wanted": self.wanted.get(order_id) == [],
+            NOT_WANTED: self.wanted.get(order_id) == [] and not self.parks,
+            "wanted": bool(self.wanted.get(order_id)) and self.parks,
         }
         return next((reason for reason, applies in checks.items() if applies), "")
 
@@ -474,9 +482,10 @@ def explain_left(
     explanations = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}: look at the "
         "carrier, or set LABEL_FINISHED to what marks a finished label here",
-        "not_wanted": "no shipment of their order still wants a label: all are delivered, returned "
+        NOT_WANTED: "no shipment of their order still wants a label: all are delivered, returned "
         f"or cancelled, or there is none (LABEL_FINISHED={settings.label_finished}). They keep the "
-        f"alert firing: take them out of {settings.pending_prefix}",
+        "alert firing: `runbook plan --park-unwanted`",
+        "wanted": "their orders want them: `runbook plan` releases them",
         "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order: "
         "look at one of them, and set ORDER_ID_FROM",
         "no_match": f"RELEASE_MATCH={settings.release_match} does not match their names "
@@ -527,7 +536,15 @@ def ask_again(
         wanted = _ask_for_orders(client, set(orders))
     except SafetyError:
         return [None] * len(rows)
-    return ["" if wanted[order] else "its order does not want it any more" for order in orders]
+    answers: list[str | None] = []
+    for row, order in zip(rows, orders, strict=True):
+        answer = ""
+        if row.facts.get("status") == NOT_WANTED:
+            answer = "its order wants it again" if wanted[order] else ""
+        elif not wanted[order]:
+            answer = "its order does not want it any more"
+        answers.append(answer)
+    return answers
 
 
 def _describe_shipment(shipment: Mapping[str, Json]) -> tuple[str, str]:
