@@ -7,7 +7,7 @@ import time
 
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
-from runbook_lib.model import ActionPhase, Conclusion, Json, Outcome, Role, Status, Verdict
+from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict
 from runbook_lib.section import ActionStep, attempt, by_id, get_parameters, step, to_rows
 from runbook_lib.show.text import format_value
 
@@ -180,9 +180,5 @@ def conclude(inv: Investigation) -> Conclusion:
     if reading is None:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
-    summary = format_value(reading.value, "synthetic objects")
-    removals = inv.journal.list_actions(ActionPhase.APPLIED, after=reading.seq)
-    if any(action.step == "4.2" for action in removals):
-        summary += ", counted before 4.2"
-    summary += f"; {reading.reason}"
+    summary = f"{format_value(reading.value, 'synthetic objects')}; {reading.reason}"
     return conclude_without_symptoms(inv, verdict, summary)

@@ -286,8 +286,6 @@ def _describe_action(entry: ActionEntry) -> Card:
     lines = [entry.reason]
     if entry.undo:
         lines.append(f"Way back: {entry.undo}")
-    elif not entry.reversible:
-        lines.append("Way back: there is none: this cannot be undone")
     lines.append(_NEXT.get(entry.phase, ""))
     table = tabulate_facts(facts, "What came of it", is_folded=True)
     return Card(

@@ -33,7 +33,7 @@ def mark(event: str, **facts: Any) -> tuple[str, dict[str, Any]]:
 
 def act(phase: str, **result: Any) -> tuple[str, dict[str, Any]]:
     facts = {"step": "6.1", "action": "release", "phase": phase, "target": "x"}
-    action = {**facts, "reversible": True, "undo": "", "result": result}
+    action = {**facts, "result": result}
     return "action", {"action": action}
 
 
