@@ -29,7 +29,16 @@ from .change.synthetic import revert_backlog
 from .clients import Clients
 from .commands import RELEASE, AllDrillsDocument, DrillDocument, DrillRevertDocument, DrillRow
 from .drill_guard import wait_until_calm
-from .drills import PENDING_S, Drill, Scenario, Watch, find_scenario, list_scenarios, run_drill
+from .drills import (
+    PENDING_S,
+    Drill,
+    Scenario,
+    Watch,
+    choose_scenario,
+    find_scenario,
+    list_scenarios,
+    run_drill,
+)
 from .policy import POLICY
 from .sections import SECTIONS
 from .settings import Settings
@@ -224,13 +233,8 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, environment: str, sc
     home : RUNBOOK_HOME; with cron, lock and log lie there, too
     environment : RUNBOOK_ENVIRONMENT. Perhaps it is set in this shell only, so the line sets it
     scenario : its name; empty: every scenario that fits
-
-    Raises
-    ------
-    UsageError
-        When the scenario is unknown.
     """
-    chosen = ["--scenario", find_scenario(scenario).name] if scenario else ["--all"]
+    chosen = ["--scenario", scenario] if scenario else ["--all"]
     variables = [f"RUNBOOK_HOME={home}", f"RUNBOOK_ENVIRONMENT={environment}"]
     program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
     command = [*program, "drill", *chosen, "--json"]
@@ -246,18 +250,31 @@ def build_schedule(kind: Kind, *, folder: Path, home: Path, environment: str, sc
     return template.format(**escaped)
 
 
-def find_settings_folder(settings: Settings) -> Path:
-    """Return the folder whose ``.env`` a drill reads: the nearest one, else the local stack's.
+def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str:
+    """Return what ``build_schedule`` makes for the nearest ``.env``, else the local stack's.
 
     Raises
     ------
     UsageError
-        When neither folder has a ``.env``.
+        When neither folder has a ``.env``, or there is no such scenario.
+    EnvironmentForbidsError
+        Outside a local or demo environment.
     """
-    for folder in (find_root(Path.cwd()), settings.runbook_stack_home):
+    for folder in (find_root(Path.cwd()), Settings.load().runbook_stack_home):
         if (folder / ".env").is_file():
-            return folder
-    raise errors.UsageError(
-        "a scheduled drill reads its settings from .env, and there is none: `runbook "
-        "init` writes one; `runbook stack up` starts the local stack, which has its own"
+            break
+    else:
+        raise errors.UsageError(
+            "a scheduled drill reads its settings from .env, and there is none: `runbook "
+            "init` writes one; `runbook stack up` starts the local stack, which has its own"
+        )
+    # The scheduled drill will run in that folder. So its settings count, not this folder's.
+    settings = Settings.load(folder)
+    check_environment(settings)
+    return build_schedule(
+        kind,
+        folder=folder,
+        home=settings.runbook_home.resolve(),
+        environment=settings.runbook_environment,
+        scenario="" if every else choose_scenario(settings, scenario).name,
     )

@@ -135,11 +135,12 @@ def find_scenario(name: str) -> Scenario:
     return scenarios[name]
 
 
-def get_default_scenario(settings: Settings) -> str:
-    """Return the default scenario's name: a fault of our local stack, else synthetic labels."""
-    if settings.runbook_services == "supervisor":
-        return "pipeline_paused"
-    return _SYNTHETIC.name
+def choose_scenario(settings: Settings, name: str = "") -> Scenario:
+    """Return a scenario by name; by default a fault of our local stack, else synthetic labels."""
+    if name:
+        return find_scenario(name)
+    has_stack = settings.runbook_services == "supervisor"
+    return find_scenario("pipeline_paused") if has_stack else _SYNTHETIC
 
 
 #: How long a single late label may keep an alert pending.
