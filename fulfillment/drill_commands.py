@@ -1,6 +1,6 @@
 """What ``runbook drill`` does: run one scenario, run all, or only take back a killed drill.
 
-``build_schedule`` makes the text of a schedule for drills, and installs nothing.
+``make_schedule`` makes the text of a schedule for drills, and installs nothing.
 """
 
 from __future__ import annotations
@@ -224,57 +224,43 @@ Kind = Literal["cron", "systemd"]
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def build_schedule(kind: Kind, *, folder: Path, home: Path, environment: str, scenario: str) -> str:
-    """Return a crontab line or a systemd service and timer.
-
-    Parameters
-    ----------
-    folder : where the drill runs; its ``.env`` is read
-    home : RUNBOOK_HOME; with cron, lock and log lie there, too
-    environment : RUNBOOK_ENVIRONMENT. Perhaps it is set in this shell only, so the line sets it
-    scenario : its name; empty: every scenario that fits
-    """
-    chosen = ["--scenario", scenario] if scenario else ["--all"]
-    variables = [f"RUNBOOK_HOME={home}", f"RUNBOOK_ENVIRONMENT={environment}"]
-    program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
-    command = [*program, "drill", *chosen, "--json"]
-    template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
-    # In both formats a bare % means something else.
-    percent = "%%" if kind == "systemd" else r"\%"
-    texts = {
-        "home": shlex.quote(str(home)),
-        "command": shlex.join(command),
-        "folder": str(folder) if kind == "systemd" else shlex.quote(str(folder)),
-    }
-    escaped = {name: text.replace("%", percent) for name, text in texts.items()}
-    return template.format(**escaped)
-
-
 def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str:
-    """Return what ``build_schedule`` makes for the nearest ``.env``, else the local stack's.
+    """Return a crontab line, or a systemd service and timer, for a weekly drill.
+
+    The drill runs in the folder of the nearest ``.env``, else of the local stack's. The line names
+    RUNBOOK_HOME and RUNBOOK_ENVIRONMENT, which perhaps are set in this shell only.
 
     Raises
     ------
     UsageError
-        When neither folder has a ``.env``, or there is no such scenario.
+        When there is no ``.env``, or no such scenario.
     EnvironmentForbidsError
         Outside a local or demo environment.
     """
-    for folder in (find_root(Path.cwd()), Settings.load().runbook_stack_home):
-        if (folder / ".env").is_file():
-            break
-    else:
+    folders = [find_root(Path.cwd()), Settings.load().runbook_stack_home]
+    having = [folder for folder in folders if (folder / ".env").is_file()]
+    if not having:
         raise errors.UsageError(
             "a scheduled drill reads its settings from .env, and there is none: `runbook "
             "init` writes one; `runbook stack up` starts the local stack, which has its own"
         )
-    # The scheduled drill will run in that folder. So its settings count, not this folder's.
-    settings = Settings.load(folder)
+    # The drill will run in that folder. So its settings count, not this folder's.
+    settings = Settings.load(having[0])
     check_environment(settings)
-    return build_schedule(
-        kind,
-        folder=folder,
-        home=settings.runbook_home.resolve(),
-        environment=settings.runbook_environment,
-        scenario="" if every else choose_scenario(settings, scenario).name,
-    )
+    home = settings.runbook_home.resolve()
+    variables = [f"RUNBOOK_HOME={home}", f"RUNBOOK_ENVIRONMENT={settings.runbook_environment}"]
+    chosen = ["--all"]
+    if not every:
+        chosen = ["--scenario", choose_scenario(settings, scenario).name]
+    program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
+    template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
+    # In both formats a bare % means something else.
+    percent = "%%" if kind == "systemd" else r"\%"
+    folder = str(having[0])
+    texts = {
+        "home": shlex.quote(str(home)),
+        "command": shlex.join([*program, "drill", *chosen, "--json"]),
+        "folder": folder if kind == "systemd" else shlex.quote(folder),
+    }
+    escaped = {name: text.replace("%", percent) for name, text in texts.items()}
+    return template.format(**escaped)

@@ -342,14 +342,9 @@ def _run(drill: Drill) -> DrillDocument:
     ending: BaseException | None = None
     try:
         _carry_out(drill)
-    except errors.RunInterruptedError as error:  # already in the journal
+    except (errors.RunbookError, KeyboardInterrupt) as error:
         ending = error
-    except KeyboardInterrupt as error:
-        ending = error
-        drill.incident.journal.append("interrupted", {"section": "", "reason": str(error)})
-    except errors.RunbookError as error:
-        ending = error
-        drill.mark("failed", reason=str(error))
+        drill.mark("failed", reason=str(error) or "interrupted")
     is_interrupted = isinstance(ending, KeyboardInterrupt | errors.RunInterruptedError)
     if ending is not None and drill.injected_at is None:
         drill.incident.close(Verdict.UNKNOWN)
