@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fulfillment.analysis.causes import Cause
+from fulfillment.change.drill_record import DrillError
 from fulfillment.drills import Scenario
-from runbook_lib.errors import ClientError, DrillError, RevertError
+from runbook_lib.errors import ClientError
 from runbook_lib.model import Verdict
 
 from .config import StackError, load_config
@@ -72,7 +73,7 @@ class FaultScenario(Scenario):
         try:
             FAULTS[self.name].off()
         except StackError as error:
-            raise RevertError(f"the fault {self.name} could not be taken back: {error}") from error
+            raise DrillError(f"the fault {self.name} could not be taken back: {error}") from error
         ticket_id = drill.incident.state.ticket_id
         if ticket_id:
             drill.clients.support.close_case(str(ticket_id))
@@ -83,7 +84,7 @@ class FaultScenario(Scenario):
             start_services()
             turn_off_all(load_config().remembered())
         except StackError as error:
-            raise RevertError(f"the stack could not be mended: {error}") from error
+            raise DrillError(f"the stack could not be mended: {error}") from error
         self.revert(drill)
 
     def _submit_orders(self, drill: Drill) -> None:

@@ -78,6 +78,9 @@ def plan(
     limit: Annotated[
         int, typer.Option(help="the first N; 0: all, refused over RELEASE_LIMIT_OBJECTS", min=0)
     ] = 0,
+    park_unwanted: Annotated[
+        bool, typer.Option("--park-unwanted", help="park what nobody wants; release nothing")
+    ] = False,
     memory_removed: MemoryRemoved = False,
     parts: Parts = 0,
     shards: Shards = 0,
@@ -98,6 +101,7 @@ def plan(
             match=match,
             older_than_minutes=older_than_minutes,
             limit=limit,
+            park_unwanted=park_unwanted,
             memory_removed=memory_removed,
             parts=parts or shards,
             incident_id=incident_id,
@@ -115,16 +119,21 @@ def drill(
     revert: Annotated[
         bool, typer.Option("--revert", help="only take back what a killed drill left")
     ] = False,
+    print_cron: Annotated[
+        bool, typer.Option("--print-cron", help="only print a crontab line for a weekly drill")
+    ] = False,
+    print_systemd: Annotated[
+        bool, typer.Option("--print-systemd", help="only print systemd units for a weekly drill")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Inject a real fault, carry out the runbook, score it, put everything back."""
-    choices = [bool(scenario), every, revert]
-    if choices.count(True) > 1:
+    if [bool(scenario), every, revert].count(True) > 1:
         raise UsageError("choose one of --scenario, --all and --revert")
     with hold_interrupts():
-        from .drill_commands import drill_all, drill_one, revert_killed_drill
+        from .drill_commands import drill_all, drill_one, make_schedule, revert_killed_drill
         from .drill_watch import watch_drill
-        from .drills import find_scenario, get_default_scenario
+        from .drills import choose_scenario
         from .settings import Settings
 
     def work(progress: Progress) -> Document:
@@ -134,42 +143,14 @@ def drill(
             return revert_killed_drill(settings, progress=progress)
         if every:
             return drill_all(settings, progress=progress, watch=watch_drill)
-        chosen = find_scenario(scenario or get_default_scenario(settings))
+        chosen = choose_scenario(settings, scenario)
         return drill_one(settings, chosen, progress=progress, watch=watch_drill)
 
-    present(work, as_json=as_json)
-
-
-@app.command()
-def schedule(
-    kind: Annotated[Literal["cron", "systemd"], typer.Argument(help="who starts the drill")],
-    scenario: Scenario = "",
-    *,
-    every: Every = False,
-) -> None:
-    """Print a crontab line or systemd units that run the drill weekly. Installs nothing."""
-    if scenario and every:
-        raise UsageError("choose one of --scenario and --all")
-    from .change.environment_guard import check_environment
-    from .drill_commands import build_schedule, find_settings_folder
-    from .drills import get_default_scenario
-    from .settings import Settings
-
-    # The scheduled drill will run in that folder. So its settings count, not this folder's.
-    folder = find_settings_folder(Settings.load())
-    settings = Settings.load(folder)
-    check_environment(settings)
-    chosen = scenario  # empty: every scenario
-    if not scenario and not every:
-        chosen = get_default_scenario(settings)
-    text = build_schedule(
-        kind,
-        folder=folder,
-        home=settings.runbook_home.resolve(),
-        environment=settings.runbook_environment,
-        scenario=chosen,
-    )
-    sys.stdout.write(text)
+    if print_cron or print_systemd:
+        kind: Literal["cron", "systemd"] = "cron" if print_cron else "systemd"
+        sys.stdout.write(make_schedule(kind, scenario, every=every))
+    else:
+        present(work, as_json=as_json)
 
 
 @chaos_app.command("create")

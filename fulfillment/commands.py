@@ -135,15 +135,14 @@ _PLAN_REMOVAL = "runbook run 06"
 class ChaosDocument(Document):
     """``chaos``: numbers of synthetic objects.
 
-    ``drills`` says how many objects each drill has, and ``expired`` how many of all are past their
-    time. ``kept`` counts other objects, which ``revert`` leaves alone. ``failed`` has the keys that
+    ``drills`` says how many objects each drill has. ``kept`` counts other objects, which ``revert``
+    leaves alone. ``failed`` has the keys that
     could not be removed, each with the reason. ``next`` is the command that removes the objects.
     """
 
     created: int = 0
     removed: int = 0
     kept: int = 0
-    expired: int = 0
     drills: dict[str, int] = Field(default_factory=dict)
     failed: dict[str, str] = Field(default_factory=dict)
     next: str = _REVERT
@@ -157,7 +156,6 @@ class ChaosDocument(Document):
             "removed": self.removed,
             "in the bucket": sum(self.drills.values()) - self.created,
             "kept": self.kept,
-            "expired": self.expired,
             "failed": len(self.failed),
         }
         return f"Synthetic objects: {', '.join(_list_counts(numbers)) or 'none'}"
@@ -472,25 +470,17 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
 
 
 def read_chaos_status(settings: Settings) -> ChaosDocument:
-    """Count synthetic objects by drill, and those that have expired. Only reads."""
-    now = utc_now()
+    """Count synthetic objects by drill. Only reads."""
     store = Clients(settings).store
-    prefixes = list_prefixes(settings)
     drills: Counter[str] = Counter()
-    expired = 0
-    for info in synthetic.list_synthetic(store, prefixes):
-        metadata = info.metadata or {}
-        drills[metadata.get("drill-id", "without an id")] += 1
-        if synthetic.is_expired(info, now):
-            expired += 1
+    for info in synthetic.list_synthetic(store, list_prefixes(settings)):
+        drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
     command = _REVERT
     try:
         check_playground(settings, store)
     except (errors.EnvironmentForbidsError, errors.ClientError):
         command = _PLAN_REMOVAL
-    return ChaosDocument(
-        schema_name="runbook/chaos-status/1", drills=dict(drills), expired=expired, next=command
-    )
+    return ChaosDocument(schema_name="runbook/chaos-status/1", drills=dict(drills), next=command)
 
 
 #: The steps whose readings a verdict needs after a change.
@@ -546,6 +536,7 @@ def plan_release(
     match: str = "",
     older_than_minutes: float = 0,
     limit: int = 0,
+    park_unwanted: bool = False,
     memory_removed: bool = False,
     parts: int = 0,
     incident_id: str,
@@ -576,6 +567,7 @@ def plan_release(
         match=match,
         older_than_minutes=older_than_minutes,
         limit=limit,
+        park_unwanted=park_unwanted,
         memory_removed=memory_removed,
         parts=parts,
     )

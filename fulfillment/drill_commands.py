@@ -1,6 +1,6 @@
 """What ``runbook drill`` does: run one scenario, run all, or only take back a killed drill.
 
-``build_schedule`` makes the text of a schedule for drills, and installs nothing.
+``make_schedule`` makes the text of a schedule for drills, and installs nothing.
 """
 
 from __future__ import annotations
@@ -22,14 +22,23 @@ from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.settings import find_root
 
-from .change.drill_record import lock_drills, read_record, remove_record
+from .change.drill_record import DrillError, lock_drills, read_record, remove_record
 from .change.environment_guard import check_environment
 from .change.release import GATE
 from .change.synthetic import revert_backlog
 from .clients import Clients
 from .commands import RELEASE, AllDrillsDocument, DrillDocument, DrillRevertDocument, DrillRow
 from .drill_guard import wait_until_calm
-from .drills import PENDING_S, Drill, Scenario, Watch, find_scenario, list_scenarios, run_drill
+from .drills import (
+    PENDING_S,
+    Drill,
+    Scenario,
+    Watch,
+    choose_scenario,
+    find_scenario,
+    list_scenarios,
+    run_drill,
+)
 from .policy import POLICY
 from .sections import SECTIONS
 from .settings import Settings
@@ -172,7 +181,7 @@ def _take_back(drill: Drill) -> list[str]:
     removal = revert_backlog(drill.clients.store, *prefixes, drill_id=drill.id)
     if removal.failed:
         count = len(removal.failed)
-        raise errors.RevertError(f"{count} synthetic labels of {drill.id} cannot be removed")
+        raise DrillError(f"{count} synthetic labels of {drill.id} cannot be removed")
     for row in _list_own_releases(drill):
         plan_id = str(row["plan"])
         drill.progress(f"go on with {plan_id}")
@@ -215,49 +224,43 @@ Kind = Literal["cron", "systemd"]
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def build_schedule(kind: Kind, *, folder: Path, home: Path, environment: str, scenario: str) -> str:
-    """Return a crontab line or a systemd service and timer.
+def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str:
+    """Return a crontab line, or a systemd service and timer, for a weekly drill.
 
-    Parameters
-    ----------
-    folder : where the drill runs; its ``.env`` is read
-    home : RUNBOOK_HOME; with cron, lock and log lie there, too
-    environment : RUNBOOK_ENVIRONMENT. Perhaps it is set in this shell only, so the line sets it
-    scenario : its name; empty: every scenario that fits
+    The drill runs in the folder of the nearest ``.env``, else of the local stack's. The line names
+    RUNBOOK_HOME and RUNBOOK_ENVIRONMENT, which perhaps are set in this shell only.
 
     Raises
     ------
     UsageError
-        When the scenario is unknown.
+        When there is no ``.env``, or no such scenario.
+    EnvironmentForbidsError
+        Outside a local or demo environment.
     """
-    chosen = ["--scenario", find_scenario(scenario).name] if scenario else ["--all"]
-    variables = [f"RUNBOOK_HOME={home}", f"RUNBOOK_ENVIRONMENT={environment}"]
+    folders = [find_root(Path.cwd()), Settings.load().runbook_stack_home]
+    having = [folder for folder in folders if (folder / ".env").is_file()]
+    if not having:
+        raise errors.UsageError(
+            "a scheduled drill reads its settings from .env, and there is none: `runbook "
+            "init` writes one; `runbook stack up` starts the local stack, which has its own"
+        )
+    # The drill will run in that folder. So its settings count, not this folder's.
+    settings = Settings.load(having[0])
+    check_environment(settings)
+    home = settings.runbook_home.resolve()
+    variables = [f"RUNBOOK_HOME={home}", f"RUNBOOK_ENVIRONMENT={settings.runbook_environment}"]
+    chosen = ["--all"]
+    if not every:
+        chosen = ["--scenario", choose_scenario(settings, scenario).name]
     program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
-    command = [*program, "drill", *chosen, "--json"]
     template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
     # In both formats a bare % means something else.
     percent = "%%" if kind == "systemd" else r"\%"
+    folder = str(having[0])
     texts = {
         "home": shlex.quote(str(home)),
-        "command": shlex.join(command),
-        "folder": str(folder) if kind == "systemd" else shlex.quote(str(folder)),
+        "command": shlex.join([*program, "drill", *chosen, "--json"]),
+        "folder": folder if kind == "systemd" else shlex.quote(folder),
     }
     escaped = {name: text.replace("%", percent) for name, text in texts.items()}
     return template.format(**escaped)
-
-
-def find_settings_folder(settings: Settings) -> Path:
-    """Return the folder whose ``.env`` a drill reads: the nearest one, else the local stack's.
-
-    Raises
-    ------
-    UsageError
-        When neither folder has a ``.env``.
-    """
-    for folder in (find_root(Path.cwd()), settings.runbook_stack_home):
-        if (folder / ".env").is_file():
-            return folder
-    raise errors.UsageError(
-        "a scheduled drill reads its settings from .env, and there is none: `runbook "
-        "init` writes one; `runbook stack up` starts the local stack, which has its own"
-    )

@@ -69,8 +69,6 @@ def score(journal: JournalView, goals: Goals, *, incident: str) -> DrillDocument
     error = ""
     if "failed" in marks:
         error = str(marks["failed"].data["reason"])
-    elif any(entry.kind == "interrupted" for entry in journal.entries):
-        error = "interrupted"
     document = DrillDocument(
         schema_name="runbook/drill/1",
         incident=incident,

@@ -31,6 +31,7 @@ from runbook_lib.section import attempt
 from .analysis.causes import Cause
 from .change.drill_record import (
     REVERT_COMMAND,
+    DrillError,
     DrillRecord,
     lock_drills,
     read_record,
@@ -102,7 +103,7 @@ class _SyntheticLabels(Scenario):
         removal = revert_backlog(drill.clients.store, prefix, drill_id=drill.id)
         if removal.failed:
             count = len(removal.failed)
-            raise errors.RevertError(f"{count} labels of {drill.id} are left under {prefix}")
+            raise DrillError(f"{count} labels of {drill.id} are left under {prefix}")
 
 
 _SYNTHETIC = _SyntheticLabels(
@@ -134,11 +135,12 @@ def find_scenario(name: str) -> Scenario:
     return scenarios[name]
 
 
-def get_default_scenario(settings: Settings) -> str:
-    """Return the default scenario's name: a fault of our local stack, else synthetic labels."""
-    if settings.runbook_services == "supervisor":
-        return "pipeline_paused"
-    return _SYNTHETIC.name
+def choose_scenario(settings: Settings, name: str = "") -> Scenario:
+    """Return a scenario by name; by default a fault of our local stack, else synthetic labels."""
+    if name:
+        return find_scenario(name)
+    has_stack = settings.runbook_services == "supervisor"
+    return find_scenario("pipeline_paused") if has_stack else _SYNTHETIC
 
 
 #: How long a single late label may keep an alert pending.
@@ -276,7 +278,7 @@ def run_drill(
     check_connected(settings, clients)
     if scenario.needs and settings.runbook_services != "supervisor":
         text = f"{scenario.name} needs {scenario.needs}. "
-        raise errors.DrillError(f"{text}Elsewhere: runbook drill --scenario synthetic")
+        raise DrillError(f"{text}Elsewhere: runbook drill --scenario synthetic")
     check_playground(settings, clients.store)
     home = settings.runbook_home.resolve()
     with lock_drills(home):
@@ -332,7 +334,7 @@ def _run(drill: Drill) -> DrillDocument:
 
     Raises
     ------
-    SteadyStateError
+    DrillError
         When the system is not healthy. Nothing was injected, and nothing is scored.
     RunInterruptedError
         After an interrupt, once the drill is scored. Before the injection, nothing is scored.
@@ -340,14 +342,9 @@ def _run(drill: Drill) -> DrillDocument:
     ending: BaseException | None = None
     try:
         _carry_out(drill)
-    except errors.RunInterruptedError as error:  # already in the journal
+    except (errors.RunbookError, KeyboardInterrupt) as error:
         ending = error
-    except KeyboardInterrupt as error:
-        ending = error
-        drill.incident.journal.append("interrupted", {"section": "", "reason": str(error)})
-    except errors.RunbookError as error:
-        ending = error
-        drill.mark("failed", reason=str(error))
+        drill.mark("failed", reason=str(error) or "interrupted")
     is_interrupted = isinstance(ending, KeyboardInterrupt | errors.RunInterruptedError)
     if ending is not None and drill.injected_at is None:
         drill.incident.close(Verdict.UNKNOWN)
@@ -374,7 +371,7 @@ def _carry_out(drill: Drill) -> None:
     drill.mark("started", scenario=scenario.name)
     drill.begin_stage("steady state", "is the system healthy?")
     if not _wait_long(drill.is_well):
-        raise errors.SteadyStateError(
+        raise DrillError(
             "the system is not healthy, so nothing was injected. `runbook investigate` says why; "
             f"the drill's readings are in {drill.incident.folder}"
         )

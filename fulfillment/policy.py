@@ -96,6 +96,7 @@ IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 #: What was done, in the past tense, by the action's name.
 _ACTIONS = {
     "release": "released {objects} by move",
+    "park": "parked {objects} that nobody wants",
     "undo": "took {objects} back",
     "settle": "settled {objects} by a person's word",
     "retrigger": "re-triggered the worker {target}",
@@ -108,7 +109,7 @@ _ACTIONS = {
     "revert_synthetic": "removed {objects} of an exercise",
 }
 #: Actions whose check compares every object.
-_PROVEN_ACTIONS = ("release", "undo", "settle")
+_PROVEN_ACTIONS = ("release", "park", "undo", "settle")
 #: Fields of an action's result that say how many objects it changed.
 _COUNTS = ("moved", "created", "removed")
 

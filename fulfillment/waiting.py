@@ -49,9 +49,11 @@ _WANTING = ("pending", "ready", "processing", "packed", "delayed", "shipped")
 #: Reasons to leave an object out of a plan that need no explanation: it is not real, it is gone, or
 #: it is left for a later plan.
 _NOT_EXPLAINED = ("synthetic", "left_for_later")
+#: No shipment of the order wants the label: a release leaves it, and a plan may park it.
+NOT_WANTED = "not_wanted"
 #: Reasons that do not end by themselves. These objects keep the alert firing until a person takes
 #: them away, changes which names match, or goes on with the plan that touched them.
-_KEEP_ALERT_FIRING = ("in_doubt", "no_match", "not_wanted")
+_KEEP_ALERT_FIRING = ("in_doubt", "no_match", NOT_WANTED)
 
 
 class Label(NamedTuple):
@@ -296,6 +298,7 @@ class LabelJudge:
     now : the plan's time; decides what lies in the future, and what is too young
     only_orders : a drill's own orders; labels of others are ``not_of_this_drill``; None: no drill
     older_than_s : a label that has waited less long is ``too_young``
+    parks : only labels that nobody wants may move; others are ``wanted``
     wanted : for each order that was asked for, its shipments that want their label
     """
 
@@ -304,6 +307,7 @@ class LabelJudge:
     now: datetime
     only_orders: frozenset[str] | None = None
     older_than_s: float = 0.0
+    parks: bool = False
     wanted: dict[str, list[dict[str, Json]]] = field(default_factory=dict)
 
     def __call__(self, objects: Sequence[Seen]) -> Sequence[Judgement]:
@@ -337,6 +341,8 @@ class LabelJudge:
             descriptions = [_describe_shipment(shipment) for shipment in shipments]
             facts["status"] = _clean(", ".join(status for status, _ in descriptions))
             facts["tracking_number"] = _clean(", ".join(number for _, number in descriptions))
+        elif self.parks:
+            facts["status"] = NOT_WANTED
         return Judgement(self._find_exclusion(label), label.start.at, facts)
 
     def _find_exclusion(self, label: Label) -> str:
@@ -352,7 +358,8 @@ class LabelJudge:
             "too_young": label.minutes * 60 < self.older_than_s,
             "incomplete": label.is_complete is False,
             # The order was asked for, and none of its shipments wants a label.
-            "not_wanted": self.wanted.get(order_id) == [],
+            NOT_WANTED: self.wanted.get(order_id) == [] and not self.parks,
+            "wanted": bool(self.wanted.get(order_id)) and self.parks,
         }
         return next((reason for reason, applies in checks.items() if applies), "")
 
@@ -378,9 +385,9 @@ def explain_left(
     unmatched = ", ".join(keys.get("no_match", ())[:3])
     explanations = {
         "incomplete": f"not finished by LABEL_FINISHED={settings.label_finished}",
-        "not_wanted": f"no shipment of their order wants a label (LABEL_FINISHED="
-        f"{settings.label_finished}); they keep the alert firing: take them out of "
-        f"{settings.pending_prefix}",
+        NOT_WANTED: f"no shipment of their order wants a label (LABEL_FINISHED="
+        f"{settings.label_finished}); they keep the alert firing: `runbook plan --park-unwanted`",
+        "wanted": "their orders want them: `runbook plan` releases them",
         "no_order_id": f"ORDER_ID_FROM={settings.order_id_from} does not tell their order",
         "no_match": f"RELEASE_MATCH={settings.release_match} does not match their names "
         f"({unmatched}); they keep the alert firing: plan with --match, or take them out of "
@@ -430,7 +437,15 @@ def ask_again(
         wanted = _ask_for_orders(client, set(orders))
     except SafetyError:
         return [None] * len(rows)
-    return ["" if wanted[order] else "its order does not want it any more" for order in orders]
+    answers: list[str | None] = []
+    for row, order in zip(rows, orders, strict=True):
+        answer = ""
+        if row.facts.get("status") == NOT_WANTED:
+            answer = "its order wants it again" if wanted[order] else ""
+        elif not wanted[order]:
+            answer = "its order does not want it any more"
+        answers.append(answer)
+    return answers
 
 
 def _describe_shipment(shipment: Mapping[str, Json]) -> tuple[str, str]:

@@ -82,7 +82,6 @@ class Plan:
     observed : what the planner looked at, such as keys, each with the time since which its object
         has waited. Empty for a plan that was read back from its file
     way_back : how to take the plan back: a command, or words; empty: not said
-    reversible : whether the way back is a command
     made_at : when the plan was made, which may be long before it was loaded; None: not known
     """
 
@@ -100,7 +99,6 @@ class Plan:
     observed: Sequence[Any] = field(default=(), repr=False)
     about: str = ""
     way_back: str = ""
-    reversible: bool = False
     made_at: datetime | None = None
 
     @property
@@ -133,7 +131,6 @@ class Plan:
             action=self.action,
             phase=phase,
             target=self.target,
-            reversible=self.reversible,
             undo=self.way_back,
             reason=reason,
             source=f"plans/{self.path.name}",
@@ -241,7 +238,6 @@ def _parse(kind: PlanKind, path: Path, blob: bytes) -> Plan:
             action=header["action"],
             target=header["target"],
             way_back=header.get("way_back", ""),
-            reversible=header.get("reversible", False),
             made_at=parse_time(header["made_at"]) if "made_at" in header else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

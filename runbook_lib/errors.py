@@ -25,9 +25,6 @@
     │   ├── PlanAlteredError          the plan's bytes are not those that were approved
     │   ├── PlanUsedError             the plan was carried out before
     │   └── StoreNotReadyError        the store is unhealthy or has no room for the copies
-    ├── DrillError                    a drill could not be carried out
-    │   ├── SteadyStateError          the system was not healthy before or after
-    │   └── RevertError               the drill's changes could not be taken back
     └── RunInterruptedError           Ctrl-C, SIGTERM or the incident's close ended a run
         └── ActionInterruptedError    in the middle of a change
 """
@@ -202,18 +199,6 @@ class PlanUsedError(SafetyError):
 
 class StoreNotReadyError(SafetyError):
     """The store is unhealthy, or has no room for the copies."""
-
-
-class DrillError(RunbookError):
-    """A drill could not be carried out."""
-
-
-class SteadyStateError(DrillError):
-    """The system was not in its steady state before or after the drill."""
-
-
-class RevertError(DrillError):
-    """The drill's changes could not be taken back."""
 
 
 class RunInterruptedError(RunbookError):

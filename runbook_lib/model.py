@@ -523,7 +523,6 @@ class ActionEntry(_Entry):
     action: str
     phase: ActionPhase
     target: str
-    reversible: bool
     undo: str = ""
     reason: str = ""
     source: str = ""

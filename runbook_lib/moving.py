@@ -422,7 +422,6 @@ class MoveGate:
             rows=move.rows,
             is_empty=not move.rows,
             way_back=name_runbook(f"runbook undo {move.id}"),
-            reversible=True,
             made_at=header.made_at,
         )
 

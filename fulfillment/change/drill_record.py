@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from runbook_lib.errors import DrillError, RecordError
+from runbook_lib.errors import RecordError, RunbookError
 from runbook_lib.model import Json
 from runbook_lib.record.incident import write_json
 
@@ -22,6 +22,10 @@ _RECORD = ".drill.json"
 _LOCK_S = 0.2
 #: The command that takes back the fault of a killed drill.
 REVERT_COMMAND = "runbook drill --revert"
+
+
+class DrillError(RunbookError):
+    """A drill could not be carried out, or its fault could not be taken back."""
 
 
 class DrillRecord(BaseModel, frozen=True):

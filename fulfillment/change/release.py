@@ -30,7 +30,7 @@ from runbook_lib.section import get_parameters
 from ..clients import Clients
 from ..investigation import Investigation
 from ..settings import Settings, is_nested
-from ..waiting import LabelJudge, ask_again, explain_left, read_shipment_evidence
+from ..waiting import NOT_WANTED, LabelJudge, ask_again, explain_left, read_shipment_evidence
 from .other_movers import WorkerHold, describe_hold, make_hold
 
 _PROMISES_OF_UNDO = (
@@ -44,6 +44,9 @@ _SPLIT = (
     "  runbook plan --older-than 30m --limit {limit}\n"
     "or raise RELEASE_LIMIT_OBJECTS (up to 100000)."
 )
+
+#: Stands in the selection of a plan that parks.
+_PARKS = "park unwanted"
 
 #: The columns of the table of labels in doubt, which a person settles.
 TO_SETTLE = ("key", "order", "evidence", "why", "taken_does", "not_taken_does")
@@ -67,6 +70,9 @@ class ReleaseParameters(MoveParameters):
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
     memory_removed: bool = Field(
         False, description="6.1: also plan labels whose fate the bucket forgot"
+    )
+    park_unwanted: bool = Field(
+        False, description="6.1: park the labels that nobody wants, and release none"
     )
     parts: int = Field(
         0, ge=0, le=256, description="6.1: cut the plan into parts for several machines; 0: one"
@@ -109,7 +115,7 @@ class ReleaseGate(MoveGate):
         statuses = Counter(row.facts["status"] for row in move.rows if "status" in row.facts)
         if statuses:
             plan.summary["by_status"] = dict(statuses)
-        return plan
+        return replace(plan, action="park") if _PARKS in move.header.selection else plan
 
     def ask(self, inv: Investigation, rows: Sequence[PlanRow]) -> Sequence[str | None]:
         """Ask the shipments once more, right before labels move: an order may be cancelled."""
@@ -120,8 +126,12 @@ class ReleaseGate(MoveGate):
         return timedelta(minutes=inv.settings.release_undo_window_minutes)
 
     def describe_undo(self, inv: Investigation) -> str:
-        """Say how the worker is held, and what a person promises who approves an undo."""
-        return f"{self.make_hold(inv).words}; {_PROMISES_OF_UNDO}"
+        """Say how the worker is held, what it does next, and what whoever approves promises."""
+        hold = self.make_hold(inv)
+        after = "nobody pauses the worker here, so it may release what comes back at once"
+        if hold.holds:
+            after = "what comes back stays until you resume the worker, which releases it again"
+        return f"{hold.words}; {after}; {_PROMISES_OF_UNDO}"
 
     def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> dict[str, str]:
         """Return what fulfillment-service knows of each row's order, in words, by the row's key.
@@ -186,10 +196,17 @@ def make_release_plan(
     settings = inv.settings
     ready = settings.ready_prefix
     source = parameters.prefix or settings.pending_prefix
+    to = parameters.to or ready
+    in_doubt = settings.release_parked_prefix
+    if parameters.park_unwanted:
+        if settings.label_finished != "shipment":
+            raise UsageError("only shipments tell what nobody wants: set LABEL_FINISHED=shipment")
+        to = f"{settings.release_parked_prefix}{NOT_WANTED}/"
+        in_doubt = f"{settings.release_parked_prefix}in_doubt/"
     if is_nested(source, ready):
         raise UsageError(f"labels are shipped from {source}: `runbook undo` takes labels back")
     check_store(inv.clients)
-    check_move_rights(inv.clients, source, parameters.to or ready)
+    check_move_rights(inv.clients, source, to)
     hold = GATE.make_hold(inv)
     selection = {"match": parameters.match or settings.release_match}
     if parameters.older_than_minutes:
@@ -198,6 +215,8 @@ def make_release_plan(
         selection["only orders"] = ", ".join(sorted(only_orders))
     if parameters.memory_removed:
         selection["memory removed"] = "rows may be planned although the bucket forgot their fate"
+    if parameters.park_unwanted:
+        selection[_PARKS] = "what no shipment wants; nothing is released"
     # Unknown room counts as enough.
     free_bytes = inv.clients.store.read_free_bytes() or float("inf")
     observed: list[tuple[str, datetime]] = []  # keys, each with the time since which it waits
@@ -207,6 +226,7 @@ def make_release_plan(
         now=inv.now(),
         only_orders=only_orders,
         older_than_s=parameters.older_than_minutes * 60,
+        parks=parameters.park_unwanted,
     )
 
     def judge(objects: Sequence[Seen]) -> Sequence[Judgement]:
@@ -224,13 +244,13 @@ def make_release_plan(
 
     header = {
         "source": source,
-        "to": parameters.to or ready,
+        "to": to,
         # A plan shows this as "who else moves"; the reason has no field of its own.
         "others": f"{reason}; {describe_hold(hold)}",
         "timing": _get_timing(settings),
         "limit_objects": settings.release_limit_objects,
         "selection": selection,
-        "parked": settings.release_parked_prefix,
+        "parked": in_doubt,
     }
     try:
         plan = GATE.plan_move(

@@ -130,8 +130,8 @@ class _Action(NamedTuple):
     change : carries the change out
     check : given the state before and now, says what is missing; empty: the whole effect is there
     read_state : reads the state of the target; raises ``ClientError``
-    goal : the value of the state with which there is nothing to do, by its field. An action with a
-        goal is a switch: it can be set back. Empty: the action is carried out whatever the state is
+    goal : the value of the state with which there is nothing to do, by its field. Empty: the action
+        is carried out whatever the state is
     """
 
     effect: str
@@ -248,7 +248,6 @@ def plan_service(
         step=step,
         action=action,
         target=target,
-        reversible=bool(chosen.goal),
         way_back=hide(chosen.way_back.format(target=target)),
         summary=hide(summary),
     )

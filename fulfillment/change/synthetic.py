@@ -19,7 +19,6 @@ from runbook_lib.show.text import count_of
 
 from ..analysis.artifacts import is_synthetic
 from ..clients.object_store import ObjectStore
-from ..clients.services import try_time
 from ..investigation import Investigation
 from ..settings import Settings
 from ..waiting import iter_with_metadata, list_prefixes, read_label
@@ -225,16 +224,6 @@ def revert_backlog(
     return Removal(objects, removed=len(objects) - len(failed), kept=kept, failed=failed)
 
 
-def is_expired(info: Seen, now: datetime) -> bool:
-    """Tell whether a synthetic object's ``expires-at`` (else ``hold-until``) has passed.
-
-    An object with neither never expires.
-    """
-    metadata = info.metadata or {}
-    ends_at = try_time(metadata.get("expires-at") or metadata.get("hold-until"))
-    return ends_at is not None and ends_at < now
-
-
 def check_prefix(settings: Settings, prefix: str) -> str:
     """Return the prefix if synthetic objects may be made under it.
 
@@ -319,7 +308,6 @@ def plan_backlog(inv: Investigation, step: str) -> Plan:
         action="create_synthetic",
         target=_describe_target(inv, backlog.count, backlog.prefix),
         way_back="4.2 removes them",
-        reversible=True,
         summary=summary,
     )
 
@@ -343,7 +331,6 @@ def plan_revert(inv: Investigation, step: str, *, drill_id: str, prefix: str = "
         "drill_id": drill_id,
         "objects": len(objects),
         "bytes": sum(info.size_bytes for info in objects),
-        "expired": sum(is_expired(info, inv.now()) for info in objects),
         "sample": [info.key for info in objects[:_SAMPLE_OF_PLAN]],
         "drills": sorted(drills),
     }

@@ -7,8 +7,8 @@ import time
 
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
-from runbook_lib.model import ActionPhase, Conclusion, Json, Outcome, Role, Status, Verdict
-from runbook_lib.section import ActionStep, attempt, by_id, get_parameters, step, to_rows
+from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict
+from runbook_lib.section import ActionStep, attempt, by_id, get_parameters, step
 from runbook_lib.show.text import format_value
 
 from ..change import synthetic
@@ -44,7 +44,7 @@ def _read_document(inv: Investigation) -> Outcome:
     services = describe_services(inv.clients)
     support = probe_support(inv.clients, inv.ticket_id)
     sample = objects[: synthetic.SAMPLE]
-    backlog = {
+    backlog: dict[str, Json] = {
         "objects": len(objects),
         "totalBytes": size_bytes,
         "approxMiB": round(size_bytes / 2**20, 3),
@@ -56,16 +56,9 @@ def _read_document(inv: Investigation) -> Outcome:
         "prefix": prefix,
         "results": {"compose": services, "backlog": backlog, "support": support},
     }
-    facts = {
-        "synthetic objects": len(objects),
-        "bytes": size_bytes,
-        "drills": ", ".join(sorted(drills)),
-        "services running": len(services["servicesRunning"]),
-        "support probe": support["status"] if support else "no ticket id was given",
-    }
     outcome = Outcome(
         value=len(objects),
-        rows=to_rows(("what", "value"), facts.items()),
+        rows=backlog["sample"],
         text=json.dumps(document, indent=2, ensure_ascii=False),
     )
     overdue_count = synthetic.count_overdue(
@@ -180,9 +173,5 @@ def conclude(inv: Investigation) -> Conclusion:
     if reading is None:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
-    summary = format_value(reading.value, "synthetic objects")
-    removals = inv.journal.list_actions(ActionPhase.APPLIED, after=reading.seq)
-    if any(action.step == "4.2" for action in removals):
-        summary += ", counted before 4.2"
-    summary += f"; {reading.reason}"
+    summary = f"{format_value(reading.value, 'synthetic objects')}; {reading.reason}"
     return conclude_without_symptoms(inv, verdict, summary)

@@ -10,7 +10,7 @@ from .entries import Change, Message
 from .folds import PlanOutcome, list_plans
 
 #: Actions that can be resumed.
-_MOVES = ("release", "undo", "settle")
+_MOVES = ("release", "park", "undo", "settle")
 #: Counts of a proof. If one is not 0, the move is not proven.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
 #: Counts of a proof that no person's word can explain.

@@ -1,6 +1,6 @@
-"""Every incident and exercise as a row: a fold over its journal. Nothing is kept of it.
+"""Every incident and drill as a row: a fold over its journal. Nothing is kept of it.
 
-An exercise is an incident whose trouble somebody made on purpose. Its runbook writes a score into
+A drill is an incident whose trouble somebody made on purpose. Its runbook writes a score into
 the journal: an entry with the event ``scored``, with ``phases`` and ``objectives``.
 """
 
@@ -48,7 +48,7 @@ class Judge(Hashable, Protocol):
         """Return what the policy says as of the newest look; None: no symptom was read."""
 
 
-#: How long a scenario may go without an exercise that met every objective; as in the alert's rule.
+#: How long a scenario may go without a drill that met every objective; as in the alert's rule.
 OVERDUE = timedelta(days=35)
 #: The durations in a row, in the order in which the phases follow each other.
 PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
@@ -57,7 +57,7 @@ PHASES = ("detect_s", "notify_s", "diagnose_s", "remediate_s", "clear_s")
 class _Durations(BaseModel, frozen=True):
     """How long each phase took, in seconds; None: not reached, or not known.
 
-    An exercise measures as its score says. An incident measures detection from the first sign of
+    A drill measures as its score says. An incident measures detection from the first sign of
     trouble, diagnosis and remediation from the first look, and clearing from the last action.
     """
 
@@ -69,15 +69,15 @@ class _Durations(BaseModel, frozen=True):
 
 
 class HistoryRow(_Durations, frozen=True):
-    """One incident, or one exercise.
+    """One incident, or one drill.
 
     Attributes
     ----------
-    scenario : the fault of an exercise; empty: an incident
+    scenario : the fault of a drill; empty: an incident
     cause_found : names of the causes, separated by commas
     lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
     verdict : of the close; before that, as of the newest look
-    is_good : whether an exercise met every objective; None: it has no score
+    is_good : whether a drill met every objective; None: it has no score
     is_quiet : whether no trouble was seen, and nothing was planned or done
     damage : what is wrong with the journal; empty: nothing. The row then lacks what it holds
     """
@@ -109,7 +109,7 @@ class HistoryRow(_Durations, frozen=True):
 
 
 def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
-    """Return incidents and exercises, the newest first; closed ones that were quiet are left out.
+    """Return incidents and drills, the newest first; closed ones that were quiet are left out.
 
     Only reads. This process keeps what it read of a folder until the folder changes.
     """
@@ -205,7 +205,7 @@ def _count_seconds(start: datetime | None, end: datetime | None) -> float | None
 
 
 class Trend(_Durations, frozen=True):
-    """How the exercises of one scenario went; each duration is the median of the known ones.
+    """How the drills of one scenario went; each duration is the median of the known ones.
 
     Attributes
     ----------

@@ -27,8 +27,7 @@ from ..policy import Judgement
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import compute_trends, list_history, write_gauges
-from ..record.incident import ENDED_WELL, Incident, open_incident
-from ..record.incident import list_incidents as list_folders
+from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
 from ..record.journal import utc_now
 from ..record.manifest import verify_attachment, verify_incident
 from ..record.notes import list_follow_ups, parse_due, write_note
@@ -607,5 +606,5 @@ def _open(settings: Settings, incident_id: str) -> Incident:
     if incident is not None:
         return incident
     text = f"no incident is open under {settings.runbook_home}"
-    newest = next(list_folders(home), None)
+    newest = next(list_incidents(home), None)
     raise UsageError(f"{text}; the newest one is {newest.name}" if newest else text)

@@ -17,6 +17,7 @@ from fulfillment import cli, drill_commands, drill_watch, drills
 from fulfillment.analysis.causes import Cause
 from fulfillment.change.drill_record import (
     REVERT_COMMAND,
+    DrillError,
     DrillRecord,
     find_killed_drill,
     lock_drills,
@@ -29,9 +30,7 @@ from fulfillment.drills import Scenario
 from fulfillment.sections import SECTIONS, purpose
 from objectmove.errors import StoreError
 from runbook_lib.errors import (
-    DrillError,
     ExitCode,
-    RevertError,
     RunInterruptedError,
     SafetyError,
     UsageError,
@@ -73,7 +72,7 @@ class Stays(PausedPipeline):
         raise DrillError(f"{drill.scenario.name} was injected halfway")
 
     def revert(self, drill: Drill) -> None:
-        raise RevertError(f"{drill.scenario.name} stays")
+        raise DrillError(f"{drill.scenario.name} stays")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What `runbook schedule` prints works where it is pasted."""
+"""What `runbook drill --print-cron` prints works where it is pasted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.drill_commands import Kind, build_schedule, find_settings_folder
-from fulfillment.drills import get_default_scenario
+from fulfillment.drill_commands import Kind, make_schedule
+from fulfillment.drills import choose_scenario
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.errors import UsageError
 
@@ -22,8 +22,16 @@ ROOT = Path(__file__).resolve().parents[2]
 _TIMER = "# ~/.config/systemd/user/runbook-drill.timer"
 
 
-def build(kind: Kind, folder: Path, *, home: Path = Path("/srv/x/reports")) -> str:
-    return build_schedule(kind, folder=folder, home=home, environment="local", scenario="synthetic")
+def build(
+    kind: Kind, folder: Path, *, home: Path = Path("/srv/x/reports"), every: bool = False
+) -> str:
+    """Return what is printed in a folder with a .env."""
+    (folder / ".env").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("RUNBOOK_HOME", str(home))
+        patch.setenv("RUNBOOK_ENVIRONMENT", "local")
+        return make_schedule(kind, "" if every else "synthetic", every=every)
 
 
 def cron_command(text: str) -> str:
@@ -33,9 +41,8 @@ def cron_command(text: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["cron", "systemd"])
-def test_a_schedule_without_a_scenario_drills_every_one(tmp_path: Path, kind: Kind) -> None:
-    text = build_schedule(kind, folder=tmp_path, home=tmp_path, environment="local", scenario="")
-    assert " drill --all --json" in text
+def test_a_schedule_may_drill_every_scenario(tmp_path: Path, kind: Kind) -> None:
+    assert " drill --all --json" in build(kind, tmp_path, every=True)
 
 
 @pytest.fixture
@@ -98,29 +105,28 @@ def test_systemd_accepts_the_units(folder: Path, tmp_path: Path) -> None:
     assert (done.returncode, told) == (0, []), done.stderr
 
 
-def test_cron_takes_a_lock_so_that_two_drills_never_overlap() -> None:
-    assert "flock -n /srv/x/reports/.drill.cron.lock" in build("cron", Path("/srv/y"))
+def test_cron_takes_a_lock_so_that_two_drills_never_overlap(tmp_path: Path) -> None:
+    assert "flock -n /srv/x/reports/.drill.cron.lock" in build("cron", tmp_path)
 
 
-def test_a_schedule_without_settings_to_read_says_what_to_do(tmp_path: Path) -> None:
-    settings = Settings(runbook_stack_home=tmp_path / "stack")
+def test_a_schedule_reads_the_nearest_settings_else_the_stacks_else_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUNBOOK_STACK_HOME", str(tmp_path / "stack"))
     with pytest.raises(UsageError, match="runbook init"):
-        find_settings_folder(settings)
+        make_schedule("cron")
     (tmp_path / "stack").mkdir()
     (tmp_path / "stack" / ".env").touch()
-    assert find_settings_folder(settings) == tmp_path / "stack"
+    monkeypatch.setenv("RUNBOOK_ENVIRONMENT", "demo")
+    assert f"cd {tmp_path / 'stack'}" in make_schedule("cron")
+    with pytest.raises(UsageError, match="pipeline_paused"):
+        make_schedule("cron", "nope")
 
 
-def test_the_scenario_fits_the_system(tmp_path: Path) -> None:
+def test_the_scenario_fits_the_system() -> None:
     ours = Settings(runbook_services="supervisor")
-    assert get_default_scenario(ours) == "pipeline_paused"
+    assert choose_scenario(ours).name == "pipeline_paused"
     for services in ("compose", "none"):
         foreign = Settings.model_validate({"runbook_services": services})
-        assert get_default_scenario(foreign) == "synthetic"
-
-
-def test_unknown_scenario_names_those_that_exist() -> None:
-    with pytest.raises(UsageError, match="pipeline_paused"):
-        build_schedule(
-            "cron", folder=Path("/x"), home=Path("/x"), environment="local", scenario="nope"
-        )
+        assert choose_scenario(foreign).name == "synthetic"

@@ -133,7 +133,6 @@ def test_notices_and_our_actions_are_in_it(world: World) -> None:
         action="restart",
         phase=ActionPhase.APPLIED,
         target="fulfillment-service",
-        reversible=False,
     )
     world.open(root_cause).record("action", {"action": entry.model_dump(mode="json")})
     told = read_timeline(world)

@@ -386,7 +386,6 @@ def test_a_refresh_of_a_ticket_does_not_begin_the_count_of_requests_anew(world: 
         action="refresh",
         phase=ActionPhase.APPLIED,
         target="ticket",
-        reversible=False,
     )
     world.open(remediation).record("action", {"action": refresh.model_dump(mode="json")})
     assert world.incident.journal.view().last_applied_at == world.now

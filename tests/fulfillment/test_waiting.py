@@ -310,7 +310,7 @@ def test_labels_that_no_order_wants_are_named_although_others_move() -> None:
         {"not_wanted": 6}, {}, Settings(label_finished="shipment"), nothing_moves=False
     )
     assert "6 stay" in told
-    assert "out of pending/" in told
+    assert "--park-unwanted" in told
 
 
 @pytest.mark.parametrize("excluded", [{}, {"synthetic": 3}, {"left_for_later": 1, "incomplete": 0}])

@@ -52,7 +52,7 @@ def test_every_command_is_documented() -> None:
         "undo",
     ):
         assert f"runbook {name}" in README
-    for name in ("schedule", "serve", "report"):
+    for name in ("drill --print-cron", "serve", "report"):
         assert f"runbook {name}" in README
 
 

@@ -105,11 +105,11 @@ def test_the_command_works_without_the_programs_of_the_local_stack(installed: Pa
     done = run(installed, "-m", "runbook_lib", "check", "--json", without=STACK_PROGRAMS)
     assert done.returncode == 4, done.stderr
     for words, code in (
-        ("schedule cron", 2),  # it has no .env to read
+        ("drill --print-cron", 2),  # it has no .env to read
         ("drill --scenario synthetic", 5),  # this is production
         ("drill --scenario pipeline_paused", 2),
         ("init", 0),
-        ("schedule cron", 5),  # this is production
+        ("drill --print-cron", 5),  # this is production
     ):
         done = run(installed, "-m", "runbook_lib", *words.split(), without=STACK_PROGRAMS)
         assert done.returncode == code, (words, done.stderr)
@@ -117,7 +117,9 @@ def test_the_command_works_without_the_programs_of_the_local_stack(installed: Pa
     settings = installed.parent / ".env"
     settings.write_text(f"{settings.read_text('utf-8')}\nRUNBOOK_ENVIRONMENT=demo\n", "utf-8")
     for kind in ("cron", "systemd"):
-        done = run(installed, "-m", "runbook_lib", "schedule", kind, without=STACK_PROGRAMS)
+        done = run(
+            installed, "-m", "runbook_lib", "drill", f"--print-{kind}", without=STACK_PROGRAMS
+        )
         assert done.returncode == 0, done.stderr
         assert "--scenario synthetic" in done.stdout
     (installed.parent / ".env").unlink()

@@ -83,7 +83,6 @@ WRONG = [
     ("plan", "--older-than", "soon"),
     ("apply", "../../plan", "--approve", "0"),
     ("drill", "--scenario", "nope"),
-    ("schedule", "at"),
     ("settle", "rel-x", "--from-file", "nowhere.txt"),
     ("report", "inc-20200101T000000Z-0000"),
 ]

@@ -52,7 +52,6 @@ PLAN = Plan(
     content=None,
     rows=[Row(number) for number in range(450)],
     way_back="runbook undo rel-1",
-    reversible=True,
 )
 
 
@@ -186,7 +185,9 @@ class TestOverview:
         assert f'href="{notebook}.ipynb"' in found.to_html()
         assert incident.id in found.to_text()
 
-    def test_a_new_incident_leads_to_the_signals(self, tmp_path: Path) -> None:
+    def test_a_new_incident_leads_to_the_signals_and_drills_have_their_scenario(
+        self, tmp_path: Path
+    ) -> None:
         drill = make_incident(tmp_path, drill=True).incident
         drill.update(scenario="surge")
         incident = make_incident(tmp_path).incident
@@ -194,13 +195,11 @@ class TestOverview:
 
         assert found.link is not None
         assert found.link[0] == "02_signals_detection.ipynb"
-        named = [row["incident"] for row in found.tables[0].rows]
-        assert sorted(named) == sorted([incident.id, drill.id])
+        named = {row["incident"]: row["scenario"] for row in found.tables[0].rows}
+        assert named == {incident.id: "", drill.id: "surge"}
 
 
-RESTART = ActionEntry(
-    step="6.2", action="restart", phase=ActionPhase.PLANNED, target="x", reversible=False
-)
+RESTART = ActionEntry(step="6.2", action="restart", phase=ActionPhase.PLANNED, target="x")
 
 
 def test_the_words_of_the_cards_are_on_the_page() -> None:

@@ -224,9 +224,9 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 
 def run_as_cron_does(stack: RunningStack, runbook: Runbook) -> dict[str, Any]:
-    """Run the line that `runbook schedule cron` prints, in an empty environment."""
+    """Run the line that `runbook drill --print-cron` prints, in an empty environment."""
     text = subprocess.run(
-        [sys.executable, "-m", "runbook_lib", "schedule", "cron"],
+        [sys.executable, "-m", "runbook_lib", "drill", "--print-cron"],
         env=runbook.environment,
         cwd=runbook.home,
         capture_output=True,

@@ -89,7 +89,6 @@ class Teller:
             "step": "6.1",
             "action": "release",
             "target": "74 objects from pending/ to ready/",
-            "reversible": True,
             "undo": f"runbook undo {PLAN}",
             "source": f"plans/{PLAN}.jsonl",
         }
@@ -312,9 +311,10 @@ def tell_incident(home: Path, *, until: str = "end") -> Teller:
         result={"in_place": 74, "gone_after_landed": 0, "lost": 0, "duplicated": 0,
                 "foreign_changed": 0},
     )  # fmt: skip
-    other: dict[str, Any] = {"step": "6.2", "action": "unpause", "target":
-                             "fulfillment_release", "undo": "", "source": "plans/svc-1.jsonl",
-                             "reversible": True}  # fmt: skip
+    other: dict[str, Any] = {
+        "step": "6.2", "action": "unpause", "target": "fulfillment_release", "undo": "",
+        "source": "plans/svc-1.jsonl",
+    }  # fmt: skip
     for phase in (
         ActionPhase.PLANNED,
         ActionPhase.APPROVED,
