@@ -443,11 +443,13 @@ def create_chaos(
     object_size_kb: int,
     age_minutes: float,
     prefix: str,
+    progress: Progress = keep_quiet,
 ) -> ChaosDocument:
     """Create synthetic labels with ``create_backlog``; ``runbook chaos revert`` removes them.
 
     An empty ``prefix`` stands for ``CHAOS_PREFIX``.
     """
+    progress("make synthetic labels")
     drill_id = synthetic.make_drill_id()
     made = synthetic.create_backlog(
         Clients(settings).store,
@@ -465,7 +467,9 @@ def create_chaos(
     )
 
 
-def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocument:
+def revert_chaos(
+    settings: Settings, *, prefix: str, drill_id: str, progress: Progress = keep_quiet
+) -> ChaosDocument:
     """Remove what the metadata proves synthetic, of one drill or, without ``drill_id``, of all.
 
     An empty ``prefix`` stands for the chaos and the pending prefix.
@@ -481,6 +485,7 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
     except errors.EnvironmentForbidsError as error:
         advice = f"Here 6.3 removes synthetic objects, after approval: `{_PLAN_REMOVAL}`"
         raise errors.EnvironmentForbidsError(f"{error} {advice}") from error
+    progress("remove synthetic objects")
     prefixes = [prefix] if prefix else list_prefixes(settings)
     removal = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
     return ChaosDocument(
@@ -492,8 +497,9 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
     )
 
 
-def read_chaos_status(settings: Settings) -> ChaosDocument:
+def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) -> ChaosDocument:
     """Count synthetic objects by drill, and those that have expired. Only reads."""
+    progress("count synthetic objects")
     now = utc_now()
     store = Clients(settings).store
     prefixes = list_prefixes(settings)
@@ -514,8 +520,9 @@ def read_chaos_status(settings: Settings) -> ChaosDocument:
     )
 
 
-def sweep_chaos(settings: Settings) -> ChaosDocument:
+def sweep_chaos(settings: Settings, *, progress: Progress = keep_quiet) -> ChaosDocument:
     """Remove leftovers of killed drills: synthetic objects that have expired."""
+    progress("remove expired synthetic objects")
     store = Clients(settings).store
     removed = synthetic.sweep_expired(store, settings, now=utc_now())
     return ChaosDocument(schema_name="runbook/chaos-sweep/1", removed=removed)
