@@ -40,14 +40,19 @@ def _load_release() -> MoveCommands:
 release_app = make_move_commands(_load_release, has_own_plan=True)
 
 
+def _present(name: str, *, as_json: bool, **arguments: object) -> None:
+    """Carry out a function of ``commands``, imported only now so that ``--help`` is quick."""
+    with hold_interrupts():
+        from . import commands
+        from .settings import Settings
+    work = getattr(commands, name)
+    present(lambda progress: work(Settings.load(), progress=progress, **arguments), as_json=as_json)
+
+
 @app.command()
 def check(*, as_json: AsJson = False) -> None:
     """Preflight: what is reachable, with which rights, clock skew and versions. Only reads."""
-    with hold_interrupts():
-        from .commands import check as work
-        from .settings import Settings
-
-    present(lambda progress: work(Settings.load(), progress=progress), as_json=as_json)
+    _present("check", as_json=as_json)
 
 
 @app.command()
@@ -58,14 +63,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write a commented .env into this folder, if none applies here; --marker allows drills."""
-    with hold_interrupts():
-        from .commands import init as work
-        from .settings import Settings
-
-    present(
-        lambda progress: work(Settings.load(), marker=marker, approve=approve, progress=progress),
-        as_json=as_json,
-    )
+    _present("init", as_json=as_json, marker=marker, approve=approve)
 
 
 @app.command()
@@ -88,26 +86,18 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """List exactly what a release would move, and what not. Moves nothing."""
-    older_than_minutes = parse_minutes(older_than)
-    with hold_interrupts():
-        from .commands import plan_release
-        from .settings import Settings
-
-    present(
-        lambda progress: plan_release(
-            Settings.load(),
-            prefix=prefix,
-            to=to,
-            match=match,
-            older_than_minutes=older_than_minutes,
-            limit=limit,
-            park_unwanted=park_unwanted,
-            memory_removed=memory_removed,
-            parts=parts or shards,
-            incident_id=incident_id,
-            progress=progress,
-        ),
+    _present(
+        "plan_release",
         as_json=as_json,
+        prefix=prefix,
+        to=to,
+        match=match,
+        older_than_minutes=parse_minutes(older_than),
+        limit=limit,
+        park_unwanted=park_unwanted,
+        memory_removed=memory_removed,
+        parts=parts or shards,
+        incident_id=incident_id,
     )
 
 
@@ -166,8 +156,6 @@ def chaos_create(
     """Make fake labels that cannot ship, and expire by themselves; `revert` removes them."""
     with hold_interrupts():
         from .change.synthetic import Backlog
-        from .commands import create_chaos
-        from .settings import Settings
 
     backlog = Backlog(
         count=count,
@@ -176,7 +164,7 @@ def chaos_create(
         age_minutes=age_minutes,
         prefix=prefix,
     )
-    present(lambda _: create_chaos(Settings.load(), backlog), as_json=as_json)
+    _present("create_chaos", as_json=as_json, backlog=backlog)
 
 
 @chaos_app.command("revert")
@@ -187,20 +175,10 @@ def chaos_revert(
     as_json: AsJson = False,
 ) -> None:
     """Remove what the metadata proves synthetic; look-alikes stay."""
-    with hold_interrupts():
-        from .commands import revert_chaos
-        from .settings import Settings
-
-    present(
-        lambda _: revert_chaos(Settings.load(), prefix=prefix, drill_id=drill_id), as_json=as_json
-    )
+    _present("revert_chaos", as_json=as_json, prefix=prefix, drill_id=drill_id)
 
 
 @chaos_app.command("status")
 def chaos_status(*, as_json: AsJson = False) -> None:
     """Count synthetic objects by drill. Only reads."""
-    with hold_interrupts():
-        from .commands import read_chaos_status
-        from .settings import Settings
-
-    present(lambda _: read_chaos_status(Settings.load()), as_json=as_json)
+    _present("read_chaos_status", as_json=as_json)

@@ -429,8 +429,11 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
     )
 
 
-def create_chaos(settings: Settings, backlog: synthetic.Backlog) -> ChaosDocument:
+def create_chaos(
+    settings: Settings, *, backlog: synthetic.Backlog, progress: Progress = keep_quiet
+) -> ChaosDocument:
     """Create synthetic labels with ``create_backlog``; ``runbook chaos revert`` removes them."""
+    progress("make synthetic labels")
     backlog.drill_id = synthetic.make_drill_id()
     made = synthetic.create_backlog(
         Clients(settings).store, backlog, settings=settings, now=utc_now()
@@ -442,7 +445,9 @@ def create_chaos(settings: Settings, backlog: synthetic.Backlog) -> ChaosDocumen
     )
 
 
-def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocument:
+def revert_chaos(
+    settings: Settings, *, prefix: str, drill_id: str, progress: Progress = keep_quiet
+) -> ChaosDocument:
     """Remove what the metadata proves synthetic, of one drill or, without ``drill_id``, of all.
 
     An empty ``prefix`` stands for the chaos and the pending prefix.
@@ -458,6 +463,7 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
     except errors.EnvironmentForbidsError as error:
         advice = f"Here 6.3 removes synthetic objects, after approval: `{_PLAN_REMOVAL}`"
         raise errors.EnvironmentForbidsError(f"{error} {advice}") from error
+    progress("remove synthetic objects")
     prefixes = [prefix] if prefix else list_prefixes(settings)
     removal = synthetic.revert_backlog(store, *prefixes, drill_id=drill_id)
     return ChaosDocument(
@@ -469,8 +475,9 @@ def revert_chaos(settings: Settings, *, prefix: str, drill_id: str) -> ChaosDocu
     )
 
 
-def read_chaos_status(settings: Settings) -> ChaosDocument:
+def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) -> ChaosDocument:
     """Count synthetic objects by drill. Only reads."""
+    progress("count synthetic objects")
     store = Clients(settings).store
     drills: Counter[str] = Counter()
     for info in synthetic.list_synthetic(store, list_prefixes(settings)):

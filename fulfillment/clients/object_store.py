@@ -414,7 +414,8 @@ def _to_client_error(error: StoreError) -> errors.ClientError:
     elif code in _DENIED:
         kind = errors.AccessDeniedError
         if code in _WRONG_KEY:
-            text += ". Your own key or password is wrong (MINIO_ROOT_USER, MINIO_ROOT_PASSWORD)."
+            text += ". Your own key or password is wrong: see MINIO_ROOT_PASSWORD"
+            text += " (for changes: MINIO_CHANGE_PASSWORD)."
     elif code in _CHANGED:
         kind = errors.PreconditionFailedError
     elif code in _SILENT and "certificate" in text.lower():

@@ -264,7 +264,6 @@ def try_time(value: Json) -> datetime | None:
 
 
 _ADVICE = "Set COMPOSE_CMD, or RUNBOOK_SERVICES=supervisor for the local environment."
-_NO_FILE = re.compile(r"no configuration file|can't find a suitable configuration file", re.I)
 
 
 class ComposeServices:
@@ -316,18 +315,19 @@ class ComposeServices:
 
     def restart(self, name: str) -> None:
         """Restart a service."""
-        self._require_config(name)
-        self._run_compose("restart", name, is_change=True)
+        self._change("restart", name)
 
     def stop(self, name: str) -> None:
         """Stop a service."""
-        self._require_config(name)
-        self._run_compose("stop", name, is_change=True)
+        self._change("stop", name)
 
     def start(self, name: str) -> None:
         """Start a service that was created before."""
+        self._change("start", name)
+
+    def _change(self, verb: str, name: str) -> None:
         self._require_config(name)
-        self._run_compose("start", name, is_change=True)
+        self._run_compose(verb, name, is_change=True)
 
     def read_effective_settings(self, name: str) -> dict[str, str]:
         """Return the environment that compose gives the service."""
@@ -346,17 +346,8 @@ class ComposeServices:
         return configs[name]
 
     def _run_compose(self, *words: str, is_change: bool = False) -> str:
-        """Run a compose command; without a configuration file, name the setting for it."""
-        try:
-            return self._execute([*self._command, *words], is_change=is_change)
-        except errors.BadAnswerError as error:
-            if not _NO_FILE.search(error.message):
-                raise
-            text = (
-                "compose finds no configuration file here. Set COMPOSE_FILE to DataFlow's "
-                "docker-compose.yml, or RUNBOOK_SERVICES=none"
-            )
-            raise _bad(text) from error
+        """Run a compose command."""
+        return self._execute([*self._command, *words], is_change=is_change)
 
 
 def _read_json_lines(output: str) -> list[dict[str, Json]]:

@@ -215,7 +215,8 @@ def read_well_since(inv: Investigation, lag: Lag) -> datetime | None:
     if not troubles:
         return None
     last_trouble = max(troubles)
-    return min((s.at for s in lag.samples if s.at >= last_trouble), default=inv.now())
+    low = [sample.at for sample in lag.samples if sample.value < limit]
+    return min((at for at in low if at >= last_trouble), default=inv.now())
 
 
 class Comparison(NamedTuple):

@@ -67,7 +67,7 @@ class WorkerMetrics(NamedTuple):
     recent_requests : requests to the carrier by outcome, in the last half minute
     surplus : arrivals minus moves, in the last five minutes; None when unknown
     drained : moves, in the last half minute; None when unknown
-    has_failed : whether anything failed in the last five minutes
+    has_failed : whether anything failed in the last five minutes of this incident
     began : when the failures of each cause last began, by cause
     run_gap_s : the usual time between two passes of the worker; None when unknown
     """
@@ -153,6 +153,7 @@ def _measure(
     now = inv.now()
     acted_at = find_last_remedy(inv) or now - timedelta(days=1)
     recent = max(acted_at, now - timedelta(seconds=recent_s))
+    of_incident = max(inv.incident.state.opened_at, now - timedelta(seconds=_FLOW_WINDOW_S))
     flow = max(acted_at, now - timedelta(seconds=_FLOW_WINDOW_S))
     failures = _group_by(counters.get(_FAILED, ()), "reason")
     requests = _group_by(counters.get(_CARRIER, ()), "outcome")
@@ -171,7 +172,7 @@ def _measure(
         recent_requests={name: sum_growth(samples, recent) for name, samples in requests.items()},
         surplus=surplus,
         drained=sum_growth(moved, recent) if moved else None,
-        has_failed=any(sum_growth(samples, flow) for samples in failures.values()),
+        has_failed=any(sum_growth(samples, of_incident) for samples in failures.values()),
         began={cause: began for cause, began in beginnings.items() if began},
     )
 

@@ -422,15 +422,6 @@ def test_compose_settings_show_no_secret(compose: Compose) -> None:
 
 
 @pytest.mark.process
-def test_compose_outside_dataflows_folder_names_the_setting(compose: Compose) -> None:
-    err = "no configuration file provided: not found"
-    compose.answers["ps"] = {"out": "", "err": err, "code": 14}
-    compose.save()
-    with pytest.raises(BadAnswerError, match="COMPOSE_FILE"):
-        compose.services.list_services()
-
-
-@pytest.mark.process
 def test_a_compose_that_fails_says_why_without_secrets(compose: Compose) -> None:
     compose.answers["ps"] = {"out": "", "err": f"cannot connect, password={SECRET}", "code": 1}
     compose.save()

@@ -542,3 +542,39 @@ def test_a_proxy_that_refuses_is_named(tmp_path: Path) -> None:
         )
         with pytest.raises(ConnectionRefusedClientError, match="Tunnel connection failed: 407"):
             list(Clients(settings).store.list_objects(""))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("act", "is_full"),
+    [
+        (error_of("XMinioStorageFull", "m", 507), True),
+        (make_answer(b"", 507), True),
+        (error_of("NoSuchKey", "m", 404), False),
+        (error_of("AccessDenied", "m", 403), None),
+    ],
+)
+def test_our_own_copy_of_nothing_tells_whether_the_store_is_full(
+    act: bytes, is_full: bool | None
+) -> None:
+    with run_server(lambda r: LISTING if r.method == "GET" else act) as server:
+        assert ObjectStore(connect(server.endpoint)).is_full("ready/") is is_full
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("act", "accepts"),
+    [
+        (error_of("SignatureDoesNotMatch", "m", 403), False),
+        (error_of("InvalidAccessKeyId", "m", 403), False),
+        (error_of("AccessDenied", "m", 403), True),
+        (LISTING, True),
+    ],
+)
+def test_a_wrong_password_of_ours_is_told_from_a_missing_right(act: bytes, accepts: bool) -> None:
+    with run_server(lambda _: act) as server:
+        store = ObjectStore(connect(server.endpoint))
+        assert store.accepts_key() is accepts
+        if not accepts:
+            with pytest.raises(AccessDeniedError, match="Your own key or password is wrong"):
+                list(store.list_objects("pending/"))
