@@ -51,11 +51,12 @@ class ActionRecord(PlanOutcome):
     def is_settled(self) -> bool:
         """Whether a person's word explains all that its failed check could not prove."""
         proof = self.last.result
+        if self.last.phase is not ActionPhase.FAILED or "settled_by_word" not in proof:
+            return False
         # A check after the settling counts the same objects as settled by word, not as unproven.
         in_doubt: int = proof.get("unproven", 0) + proof.get("settled_by_word", 0)
-        is_failed = self.last.phase is ActionPhase.FAILED
         is_explained = not any(proof.get(name) for name in _UNEXPLAINED)
-        return is_failed and is_explained and 0 < in_doubt <= self.settled
+        return is_explained and 0 < in_doubt <= self.settled
 
     @property
     def is_verified(self) -> bool:

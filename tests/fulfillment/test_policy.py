@@ -527,6 +527,12 @@ def test_only_a_check_of_every_object_is_a_proof(tell: Teller, action: str, proo
     assert POLICY.describe_proof(list_records(tell)[0]).endswith("failed")
 
 
+def test_a_release_that_left_labels_in_doubt_has_a_state(tell: Teller) -> None:
+    tell.act(ActionPhase.APPLIED, result={"unproven": ["a"], "waiting": 0})
+    (record,) = list_records(tell)
+    assert record.state == "applied"
+
+
 def test_a_release_that_left_something_names_the_commands_that_finish_it(tell: Teller) -> None:
     tell.act(ActionPhase.APPLIED, result={"unproven": ["a", "c"], "waiting": ["b"]})
     records = list_records(tell)
