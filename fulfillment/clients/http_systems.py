@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple, dataclass_transform
+from typing import Annotated, Any, dataclass_transform
 from urllib.parse import quote
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
@@ -182,10 +182,6 @@ _PLACEHOLDER = re.compile(
 )
 # Demo mail addresses may be at example.com; what matters is the server that takes the mail.
 _NOT_DESTINATIONS = {"to", "from", "smtp_from", "smtp_hello", "headers", "hello"}
-# These count requests. Alertmanager's counts of notifications come too late: a notification counts
-# as failed only when Alertmanager gives it up, minutes later.
-_SENT = "alertmanager_notification_requests_total"
-_FAILED = "alertmanager_notification_requests_failed_total"
 # What Alertmanager uses where a route says nothing else.
 _DEFAULT_TIMING = {"group_wait": "30s", "group_interval": "5m"}
 
@@ -211,17 +207,6 @@ class RoutedAlert:
     muted_by: Annotated[_Ids, Field(validation_alias=AliasPath("status", "mutedBy"))] = ()
 
 
-class NotificationCount(NamedTuple):
-    """How many requests with notifications were made, and failed, since Alertmanager started.
-
-    A notification that fails is tried again and again. ``sent`` includes the failed requests.
-    """
-
-    integration: str
-    sent: float
-    failed: float
-
-
 class AlertmanagerClient(HttpClient):
     """Read Alertmanager. Only reads; every method raises a ``ClientError`` when it cannot."""
 
@@ -231,16 +216,6 @@ class AlertmanagerClient(HttpClient):
     def list_alerts(self) -> list[RoutedAlert]:
         """Return the alerts, silenced and inhibited ones too."""
         return self.get("/api/v2/alerts", list[RoutedAlert])
-
-    def read_notification_counts(self) -> list[NotificationCount]:
-        """Return how many requests each integration made, and how many of them failed."""
-        counts = {_SENT: defaultdict[str, float](float), _FAILED: defaultdict[str, float](float)}
-        for sample in self.read_metrics():
-            if sample.name in counts:
-                counts[sample.name][sample.labels.get("integration", "")] += sample.value
-        sent, failed = counts.values()
-        names = sorted(sent.keys() | failed.keys())
-        return [NotificationCount(name, sent[name], failed[name]) for name in names]
 
     def read_placeholders(self) -> list[str]:
         """Return the placeholders among the addresses to which the running configuration sends.

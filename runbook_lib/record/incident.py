@@ -150,11 +150,6 @@ class Incident:
         self.journal = Journal(folder / _JOURNAL, redactor=redactor, clock=clock)
 
     @property
-    def pictures(self) -> Path:
-        """The folder that keeps pictures for the next report. Deleting it loses nothing."""
-        return self.folder / ".pictures"
-
-    @property
     def state(self) -> IncidentState:
         """What the marks say; see ``read_state``."""
         return read_state(self.folder)

@@ -66,8 +66,3 @@ def _get_due(note: Note) -> tuple[date, int]:
 def list_other_notes(journal: JournalView) -> Sequence[Note]:
     """Return the notes that are neither a lesson nor a follow-up."""
     return [note for note in journal.notes if note.lesson is None and not note.is_follow_up]
-
-
-def list_late_notes(journal: JournalView) -> list[Note]:
-    """Return the notes that were written after the close."""
-    return [note for note in journal.notes if note.late]

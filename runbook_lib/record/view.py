@@ -59,17 +59,6 @@ _OLD_MARKS = (
 )
 
 
-def say_as_of(readings: Iterable[Reading]) -> str:
-    """Return, in brackets, when readings were observed; empty without readings."""
-    times = sorted(reading.observed_at for reading in readings)
-    if not times:
-        return ""
-    oldest = f"{times[0]:%H:%M:%S}"
-    newest = f"{times[-1]:%H:%M:%S}"
-    span = oldest if newest == oldest else f"{oldest} to {newest}"
-    return f" (as of {span} UTC)"
-
-
 class JournalView:
     """Journal entries as types, and what follows from them.
 

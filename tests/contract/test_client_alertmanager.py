@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_httpserver import HTTPServer
 
-from fulfillment.clients.http_systems import AlertmanagerClient, NotificationCount
+from fulfillment.clients.http_systems import AlertmanagerClient
 from runbook_lib.errors import BadAnswerError
 
 ALERT: dict[str, Any] = {
@@ -87,33 +87,13 @@ def test_alerts_have_receivers_and_silences(httpserver: HTTPServer) -> None:
     assert second.labels == {"alertname": 'Other"x'}
 
 
-METRICS = """# HELP alertmanager_notification_requests_total Attempted notification requests.
-# TYPE alertmanager_notification_requests_total counter
-alertmanager_notification_requests_total{integration="email"} 4
-alertmanager_notification_requests_total{integration="slack"} 7
-# HELP alertmanager_notification_requests_failed_total The total number of failed notifications.
-# TYPE alertmanager_notification_requests_failed_total counter
-alertmanager_notification_requests_failed_total{integration="email",reason="clientError"} 0
-alertmanager_notification_requests_failed_total{integration="slack",reason="clientError"} 1
-alertmanager_notification_requests_failed_total{integration="slack",reason="serverError"} 2
-"""
-
-
-def test_notifications_are_counted_by_integration(httpserver: HTTPServer) -> None:
-    httpserver.expect_request("/metrics").respond_with_data(METRICS)
-    assert client_of(httpserver).read_notification_counts() == [
-        NotificationCount("email", 4, 0),
-        NotificationCount("slack", 7, 3),
-    ]
-
-
 @pytest.mark.parametrize(
     "page", ['x{y="', "alertmanager_notification_requests_total many\n", "<html>"]
 )
 def test_a_metrics_page_that_is_none_is_a_bad_answer(httpserver: HTTPServer, page: str) -> None:
     httpserver.expect_request("/metrics").respond_with_data(page)
     with pytest.raises(BadAnswerError):
-        client_of(httpserver).read_notification_counts()
+        client_of(httpserver).read_metrics()
 
 
 def test_placeholders_are_named_where_they_stand(httpserver: HTTPServer) -> None:

@@ -234,8 +234,11 @@ def test_a_failed_attempt_is_counted_while_alertmanager_still_tries(
         client = AlertmanagerClient(url, timeout_s=5)
 
         def find_failed() -> set[str]:
-            counts = client.read_notification_counts()
-            return {count.integration for count in counts if count.failed}
+            return {
+                sample.labels["integration"]
+                for sample in client.read_metrics()
+                if sample.name == "alertmanager_notification_requests_failed_total" and sample.value
+            }
 
         fire(url)
         wait_for(lambda: find_failed() == {"email"})

@@ -52,10 +52,11 @@ def test_the_manifest_holds_the_journals_head(incident: Incident) -> None:
 
 
 def test_pictures_that_are_only_kept_to_save_time_are_left_out(incident: Incident) -> None:
-    incident.pictures.mkdir()
-    (incident.pictures / "a.png").write_bytes(b"1")
+    pictures = incident.folder / ".pictures"  # of an older version
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"1")
     manifest = json.loads(write_manifest(incident).read_text())
-    (incident.pictures / "a.png").write_bytes(b"2")
+    (pictures / "a.png").write_bytes(b"2")
 
     assert not any("a.png" in name for name in manifest["files"])
     assert verify_incident(incident.folder) == (incident.id, (), ())

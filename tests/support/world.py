@@ -23,7 +23,6 @@ from fulfillment.clients.http_systems import (
     DagChange,
     DagRun,
     Notification,
-    NotificationCount,
     Panel,
     ProbeStatus,
     ProbeStep,
@@ -118,7 +117,6 @@ class World:
     targets: list[Target] = field(default_factory=lambda: [Target("artifact-exporter", 15)])
     routed: list[RoutedAlert] = field(default_factory=list)
     placeholders: list[str] = field(default_factory=list)
-    counts: list[NotificationCount] = field(default_factory=list)
     heard: list[Notification] = field(default_factory=list)
     panel: Panel | None = None
     case: Case | None = None
@@ -363,9 +361,6 @@ class FakeAlertmanager(_Fake):
 
     def read_placeholders(self) -> list[str]:
         return self.w.placeholders
-
-    def read_notification_counts(self) -> list[NotificationCount]:
-        return self.w.counts
 
     def read_group_timing(self) -> tuple[float, float]:
         return self.w.group_timing
