@@ -37,8 +37,6 @@ Parameters = SectionParameters
 CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", "webhook")}
 #: Counters of single attempts, which Alertmanager counts at once. It counts a failed notification
 #: only when it has given up, minutes later.
-# These count requests. Alertmanager's counts of notifications come too late: a notification counts
-# as failed only when Alertmanager gives it up, minutes later.
 _SENT = "alertmanager_notification_requests_total"
 _FAILED = "alertmanager_notification_requests_failed_total"
 #: The bounds of the groups of ages, in minutes.
