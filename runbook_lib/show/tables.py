@@ -182,9 +182,9 @@ def _say_part(value: Json) -> str:
 def pill(word: str) -> Markup:
     """Return a status as icon, word and colour. The word alone is enough to understand it."""
     tone, icon = get_tone(word)
-    wrap = "nowrap" if len(word) <= _SHORT_CHARACTERS else "normal"
-    style = f"{_PILLS[tone]};border-radius:4px;padding:1px 7px;font-weight:600;white-space:{wrap}"
     shown = safe(word.replace("_", " "), 40)
+    wrap = "nowrap" if len(shown) <= _SHORT_CHARACTERS else "normal"
+    style = f"{_PILLS[tone]};border-radius:4px;padding:1px 7px;font-weight:600;white-space:{wrap}"
     return Markup('<span style="{}">{} {}</span>').format(style, icon, shown)
 
 
