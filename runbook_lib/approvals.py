@@ -114,7 +114,11 @@ class Plan:
         return self.path.with_name(f"{self.id}.applied.json")
 
     def make_entry(
-        self, phase: ActionPhase, *, reason: str = "", result: Mapping[str, Json] | None = None
+        self,
+        phase: ActionPhase,
+        *,
+        reason: str = "",
+        result: Mapping[str, Json] | None = None,
     ) -> ActionEntry:
         """Return the journal entry of one phase.
 

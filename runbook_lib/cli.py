@@ -59,7 +59,12 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     console = Console(stderr=True, quiet=as_json)
     with console.status("starting") as status:
 
-        def show(_words: str, _done: int, _total: int, text: str) -> None:
+        def show(
+            _words: str,
+            _done: int,
+            _total: int,
+            text: str,
+        ) -> None:
             if console.is_terminal:
                 status.update(Text(text))
             else:

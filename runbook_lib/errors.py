@@ -146,7 +146,13 @@ class JournalDamagedError(RecordError):
     damage : line and reason in words, such as ``line 17 was altered after it was written``
     """
 
-    def __init__(self, message: str, *, line: int, reason: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        line: int,
+        reason: str,
+    ) -> None:
         super().__init__(message)
         # A reason is either a noun phrase or a sentence without its subject.
         verb = "" if reason.startswith(("was ", "does ")) else "is "

@@ -255,11 +255,21 @@ class HttpClient:
             text = f"{self._setting} does not lead to {self.SYSTEM}: {error.message}"
             raise self._make_error(errors.WrongSystemError, text) from error
 
-    def post(self, path: str, shape: type[T], body: Json = None) -> T:
+    def post(
+        self,
+        path: str,
+        shape: type[T],
+        body: Json = None,
+    ) -> T:
         """Post JSON (nothing when ``body`` is None); return the answer in a shape."""
         return self.read_as(path, self._ask_json(self._request("POST", path, json=body)), shape)
 
-    def patch(self, path: str, shape: type[T], body: Json) -> T:
+    def patch(
+        self,
+        path: str,
+        shape: type[T],
+        body: Json,
+    ) -> T:
         """Patch with JSON; return the answer in a shape."""
         return self.read_as(path, self._ask_json(self._request("PATCH", path, json=body)), shape)
 
@@ -303,7 +313,13 @@ class HttpClient:
                 samples += family.samples
         return samples
 
-    def read_as(self, path: str, answer: Json, shape: type[T], part: str = "") -> T:
+    def read_as(
+        self,
+        path: str,
+        answer: Json,
+        shape: type[T],
+        part: str = "",
+    ) -> T:
         """Return an answer, or the field ``part`` of it, in a shape; messages name ``path``."""
         with self.parsing(path):
             if part:
@@ -401,7 +417,12 @@ class HttpClient:
             kind = errors.ConnectionRefusedClientError
             raise self._make_error(kind, f"{text} {question}") from error
 
-    def _read_body(self, response: requests.Response, deadline: float, url: str) -> bytes:
+    def _read_body(
+        self,
+        response: requests.Response,
+        deadline: float,
+        url: str,
+    ) -> bytes:
         """Return the whole body; raise when it is too long, or not complete by ``deadline``."""
         body = bytearray()
         # read1 waits for one receive only, so the deadline is checked even when bytes come slowly.

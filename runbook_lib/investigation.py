@@ -446,7 +446,11 @@ class Investigation(Generic[S, C]):
         return template.safe_substitute(values)
 
     def read_step(
-        self, step_id: str, *, max_age_s: float | None = None, only_ok: bool = False
+        self,
+        step_id: str,
+        *,
+        max_age_s: float | None = None,
+        only_ok: bool = False,
     ) -> Reading:
         """Carry out one step and journal its reading.
 
@@ -471,7 +475,11 @@ class Investigation(Generic[S, C]):
         return reading.model_copy(update={"seq": seq})
 
     def _find_reusable(
-        self, step_id: str, max_age_s: float | None, *, only_ok: bool
+        self,
+        step_id: str,
+        max_age_s: float | None,
+        *,
+        only_ok: bool,
     ) -> Reading | None:
         """Return the journal's reading that may stand for a new one; None: read the step anew."""
         known = self.latest().get(step_id)
@@ -572,7 +580,13 @@ class Investigation(Generic[S, C]):
             self._write_phase(plan, ActionPhase.PLANNED, result=plan.summary)
         return plan
 
-    def apply(self, plan: Plan, *, approve: str = "", may_wait: bool = False) -> ActionEntry:
+    def apply(
+        self,
+        plan: Plan,
+        *,
+        approve: str = "",
+        may_wait: bool = False,
+    ) -> ActionEntry:
         """Carry out a plan that ``approve`` names by its SHA-256; else stop at the plan.
 
         Parameters
@@ -718,7 +732,12 @@ class Investigation(Generic[S, C]):
             plans.append(load_plan(path, kinds))
         return plans
 
-    def _find_declared(self, kind: str, step_id: str, declared: Mapping[str, T]) -> T:
+    def _find_declared(
+        self,
+        kind: str,
+        step_id: str,
+        declared: Mapping[str, T],
+    ) -> T:
         """Return the section's step or action of an id; ``kind`` is the word for it in messages."""
         if step_id in declared:
             return declared[step_id]

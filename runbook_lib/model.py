@@ -14,7 +14,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 class Progress(Protocol):
     """Where work reports its progress."""
 
-    def __call__(self, words: str, done: int = 0, total: int = 0, /) -> None:
+    def __call__(
+        self,
+        words: str,
+        done: int = 0,
+        total: int = 0,
+        /,
+    ) -> None:
         """Show what is going on, and how much of it is done; a ``total`` of 0 means: not known."""
 
 
@@ -419,7 +425,13 @@ class Finding(_Journalled):
     first_seen: Timestamp | None = None
 
     @classmethod
-    def of_reading(cls, reading: Reading, *, name: str, words: str) -> Finding:
+    def of_reading(
+        cls,
+        reading: Reading,
+        *,
+        name: str,
+        words: str,
+    ) -> Finding:
         """Return the finding on a cause that one reading decides.
 
         A breach supports the cause, and ``ok`` refutes it. Any other status leaves it undecided.

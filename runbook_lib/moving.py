@@ -198,7 +198,12 @@ class MoveGate:
         """Return what holds the worker. Every runbook overrides this method."""
         raise NotImplementedError
 
-    def check_ready(self, inv: Any, move: plans.Plan, action: str) -> None:
+    def check_ready(
+        self,
+        inv: Any,
+        move: plans.Plan,
+        action: str,
+    ) -> None:
         """Raise a ``SafetyError`` while a change must not begin. This class checks nothing."""
 
     def get_undo_window(self, inv: Any) -> timedelta:  # noqa: ARG002
@@ -349,7 +354,11 @@ class MoveGate:
         return plan
 
     def _write_follow_up(
-        self, inv: Any, plan: Plan, follow_up_id: str, facts: Mapping[str, Any]
+        self,
+        inv: Any,
+        plan: Plan,
+        follow_up_id: str,
+        facts: Mapping[str, Any],
     ) -> Plan:
         """Write a follow-up about a plan beside it, and return it."""
         header = {
@@ -443,7 +452,12 @@ class MoveGate:
         evidence = self.read_evidence(inv, [doubt.planned for doubt in doubts])
         return [self.describe_doubt(doubt, doubt.planned, evidence[doubt.key]) for doubt in doubts]
 
-    def describe_doubt(self, doubt: Doubt, row: PlanRow, evidence: str) -> dict[str, Json]:  # noqa: ARG002
+    def describe_doubt(
+        self,
+        doubt: Doubt,
+        row: PlanRow,
+        evidence: str,
+    ) -> dict[str, Json]:  # noqa: ARG002
         """Describe a row in doubt: what is known, and what each answer would do."""
         is_parked = doubt.parked.is_here
         parks = f"the {self.noun} stays parked" if is_parked else f"parks the {self.noun}"
@@ -471,7 +485,10 @@ class MoveGate:
         ]
 
     def fetch_plan(
-        self, clients: Any, plan_id: str, find_incident: Callable[[], Incident]
+        self,
+        clients: Any,
+        plan_id: str,
+        find_incident: Callable[[], Incident],
     ) -> Path | None:
         """Fetch a plan that the bucket knows, because this machine does not have it.
 
@@ -516,7 +533,12 @@ class MoveGate:
             return self._run(methodcaller("resume_worker", parameters.approve), inv, plan)
         return self._run(methodcaller("carry_out", "resume"), inv, plan)
 
-    def _run(self, carry_out: Callable[[Run], MoveResult], inv: Any, plan: Plan) -> Effect:
+    def _run(
+        self,
+        carry_out: Callable[[Run], MoveResult],
+        inv: Any,
+        plan: Plan,
+    ) -> Effect:
         """Carry something out, and say what came of it."""
         hold = self.make_hold(inv)
         begin = inv.begin_change
@@ -557,7 +579,12 @@ class MoveGate:
             raise KeyboardInterrupt(self.describe_interruption(error)) from error
         return self._describe_run(plan, done, getattr(hold, "changes", ()))
 
-    def _describe_run(self, plan: Plan, done: MoveResult, changes: Sequence[str]) -> Effect:
+    def _describe_run(
+        self,
+        plan: Plan,
+        done: MoveResult,
+        changes: Sequence[str],
+    ) -> Effect:
         """Say what a run did, what is left, and which command leads on."""
         facts: dict[str, Json] = asdict(done)
         ways_on = [name_runbook(f"runbook {command}") for command in done.ways_on]
@@ -655,7 +682,13 @@ class _WatchedLog(ChainedLog):
 
     on_begin: Callable[[], None]
 
-    def append(self, kind: str, data: dict[str, Any], *, sync: bool = True) -> Entry:
+    def append(
+        self,
+        kind: str,
+        data: dict[str, Any],
+        *,
+        sync: bool = True,
+    ) -> Entry:
         """Append one entry; if it shows that a change begins, call ``on_begin`` first."""
         if kind in ("begun", "answered", "resumed"):
             self.on_begin()

@@ -99,9 +99,15 @@ def group_actions(entries: Iterable[ActionEntry]) -> list[ActionRecord]:
     phases: dict[str, list[ActionEntry]] = {}
     for entry in entries:
         phases.setdefault(name_plan(entry), []).append(entry)
-    made = {plan: own for plan, own in phases.items() if not own[0].result.get("is_empty")}
-    outcomes = list_plans([to_change(entry) for own in made.values() for entry in own])
-    return [ActionRecord(**asdict(o), phases=tuple(made[o.plan])) for o in outcomes]
+    changes: list[Change] = []
+    for own in phases.values():
+        if not own[0].result.get("is_empty"):
+            changes += map(to_change, own)
+    records = []
+    for outcome in list_plans(changes):
+        record = ActionRecord(**asdict(outcome), phases=tuple(phases[outcome.plan]))
+        records.append(record)
+    return records
 
 
 def name_plan(entry: ActionEntry) -> str:

@@ -35,16 +35,20 @@ def list_triggers(journal: JournalView) -> list[Event]:
     of the kind ``TRIGGER`` has ``at``, ``text`` and ``source``.
     """
     applied = journal.list_actions(ActionPhase.APPLIED)
-    events = [event for reading in journal.readings for event in reading.events]
+    events: list[Event] = []
+    for reading in journal.readings:
+        events += reading.events
     for entry in journal.entries:
         if entry.kind == TRIGGER:
             at = parse_time(str(entry.data["at"]))
-            events.append(Event(at, TRIGGER, str(entry.data["text"]), str(entry.data["source"])))
-    triggers = {
-        (event.at, event.text): event
-        for event in events
-        if event.kind == TRIGGER and not (applied and event.at >= applied[0].at)
-    }
+            text = str(entry.data["text"])
+            source = str(entry.data["source"])
+            events.append(Event(at, TRIGGER, text, source))
+    triggers = {}
+    for event in events:
+        is_too_late = bool(applied) and event.at >= applied[0].at
+        if event.kind == TRIGGER and not is_too_late:
+            triggers[event.at, event.text] = event
     return [triggers[key] for key in sorted(triggers)]
 
 

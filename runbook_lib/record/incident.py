@@ -143,7 +143,13 @@ class Incident:
 
     closed_here = False
 
-    def __init__(self, folder: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        redactor: Redactor,
+        clock: Clock = utc_now,
+    ) -> None:
         self.folder = folder
         self.id = folder.name
         self.redactor = redactor

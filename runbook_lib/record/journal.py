@@ -107,7 +107,13 @@ class Journal:
     after a failed write.
     """
 
-    def __init__(self, path: Path, *, redactor: Redactor, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        redactor: Redactor,
+        clock: Clock = utc_now,
+    ) -> None:
         self.path = path
         self._redactor = redactor
         self._file = _share_file(path, clock)

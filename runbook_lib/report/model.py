@@ -211,7 +211,12 @@ class ReportModel:
             title = f"{section.words}: {run.status.replace('_', ' ')}"
             section.runs.append(ReportRun(run, title))
 
-    def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
+    def _step(
+        self,
+        step_id: str,
+        name: str,
+        role: Role | None = None,
+    ) -> ReportStep:
         """Return a step; if the model has none of this id yet, add an empty one to its section."""
         if step_id not in self.steps:
             step = ReportStep(step_id, name, role)

@@ -34,7 +34,12 @@ def register_engine() -> str:
 class KeepingManager(NotebookExecutionManager):  # type: ignore[misc]
     """Calls ``keep`` once a second at most, and at the end; begins no cell if the run is to end."""
 
-    def __init__(self, notebook: Any, keep: Keep, cell: CellInterrupt) -> None:
+    def __init__(
+        self,
+        notebook: Any,
+        keep: Keep,
+        cell: CellInterrupt,
+    ) -> None:
         super().__init__(notebook, progress_bar=False)
         self._keep = keep
         self._cell = cell

@@ -305,7 +305,12 @@ class MoveCommands:
         return self._change("undo", inv, plan, approve, typed)
 
     def _change(
-        self, command: str, inv: Investigation[Any, Any], plan: Plan, approve: str, typed: str
+        self,
+        command: str,
+        inv: Investigation[Any, Any],
+        plan: Plan,
+        approve: str,
+        typed: str,
     ) -> MoveRunDocument | MovePlanDocument:
         """Carry out an approved plan; without an approval, show it and what to type."""
         if not approve:
@@ -368,7 +373,10 @@ class MoveCommands:
         )
 
     def _show_doubts(
-        self, settings: Settings, plan_id: str, progress: Progress
+        self,
+        settings: Settings,
+        plan_id: str,
+        progress: Progress,
     ) -> MoveSettleDocument:
         """Return the rows that a person must decide, and the commands that decide."""
         inv, plan = self._open_plan(settings, plan_id, progress, look=True)
@@ -388,7 +396,13 @@ class MoveCommands:
         document = {"schema": "runbook/settle/1", "incident": inv.incident.id, "plan": plan_id}
         return MoveSettleDocument.model_validate({**document, "left": 0, **fields})
 
-    def verify(self, settings: Settings, plan_id: str, *, progress: Progress) -> MoveProofDocument:
+    def verify(
+        self,
+        settings: Settings,
+        plan_id: str,
+        *,
+        progress: Progress,
+    ) -> MoveProofDocument:
         """Prove by an independent look where each planned object is. Moves nothing."""
         progress("list the bucket")
         inv, plan = self._open_plan(settings, plan_id, progress, look=True)
@@ -411,7 +425,10 @@ class MoveCommands:
         return MoveProofDocument.model_validate({**document, **counts})
 
     def describe_plan(
-        self, inv: Investigation[Any, Any], plan: Plan, command: str
+        self,
+        inv: Investigation[Any, Any],
+        plan: Plan,
+        command: str,
     ) -> MovePlanDocument:
         """Return what a plan would do, and how to approve it.
 
@@ -548,7 +565,11 @@ class MoveCommands:
         raise UsageError(f"no incident under {settings.runbook_home} has a plan {plan_id!r}")
 
     def _sum_up(
-        self, inv: Investigation[Any, Any], command: str, plan: Plan, entry: ActionEntry
+        self,
+        inv: Investigation[Any, Any],
+        command: str,
+        plan: Plan,
+        entry: ActionEntry,
     ) -> MoveRunDocument:
         """Write the report (``look_again``); return how a run ended, and the incident's verdict.
 

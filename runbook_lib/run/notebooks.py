@@ -262,7 +262,10 @@ def run_notebook(
 
 
 def _find_change_cut_off(
-    section: SectionModule, incident: Incident, own: JournalView, failure: Failure
+    section: SectionModule,
+    incident: Incident,
+    own: JournalView,
+    failure: Failure,
 ) -> Failure:
     """Return the failure of an interrupted notebook; its text names the change that was cut off.
 
@@ -366,7 +369,12 @@ def _find_exit_code(error_name: str) -> ExitCode:
     return ExitCode.RUN_FAILED
 
 
-def _keep(incident: Incident, path: Path, cell: CellInterrupt, notebook: Any) -> None:
+def _keep(
+    incident: Incident,
+    path: Path,
+    cell: CellInterrupt,
+    notebook: Any,
+) -> None:
     """Write a notebook as it is now, redacted, and without the cell that empties the kernel.
 
     If another command closed the incident, nothing is written, and no further cell begins.

@@ -131,7 +131,10 @@ def plot_lines(plot: Plot, *, since: datetime | None = None) -> Picture:
 
 
 def _draw_plot(
-    plot: Plot, lines: Sequence[Line], marks: Sequence[tuple[datetime, str]], axes: Any
+    plot: Plot,
+    lines: Sequence[Line],
+    marks: Sequence[tuple[datetime, str]],
+    axes: Any,
 ) -> None:
     if marks:  # their numbers stand between plot and title
         axes.set_title(axes.get_title(loc="left"), pad=_PAD_OF_MARKS)
@@ -184,7 +187,12 @@ def _draw_line(axes: Any, line: Line, style: dict[str, Any]) -> None:
     )
 
 
-def _draw_mark(axes: Any, at: datetime, number: int, text: str) -> None:
+def _draw_mark(
+    axes: Any,
+    at: datetime,
+    number: int,
+    text: str,
+) -> None:
     """Draw a moment as a vertical line with its number above; the legend has the words."""
     words = _clean_label(f"{number + 1}: {text}")
     axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=words)

@@ -54,7 +54,12 @@ def make_bars() -> Progress:
     """Return a progress function that shows a bar in a notebook for each piece of work."""
     bars: dict[str, Any] = {}
 
-    def show(words: str, done: int, total: int, text: str) -> None:
+    def show(
+        words: str,
+        done: int,
+        total: int,
+        text: str,
+    ) -> None:
         if words not in bars or done < bars[words].children[0].value:
             bars[words] = _display_bar(words)
         bar, label = bars[words].children
@@ -78,7 +83,12 @@ def _display_bar(words: str) -> Any:
     return box
 
 
-def say_progress(words: str, done: int, total: int, elapsed_s: float) -> str:
+def say_progress(
+    words: str,
+    done: int,
+    total: int,
+    elapsed_s: float,
+) -> str:
     """Return progress in words, with the time left if it is known."""
     if not done and not total:
         return words
