@@ -455,9 +455,9 @@ class MoveGate:
     def describe_doubt(
         self,
         doubt: Doubt,
-        row: PlanRow,
+        row: PlanRow,  # noqa: ARG002
         evidence: str,
-    ) -> dict[str, Json]:  # noqa: ARG002
+    ) -> dict[str, Json]:
         """Describe a row in doubt: what is known, and what each answer would do."""
         is_parked = doubt.parked.is_here
         parks = f"the {self.noun} stays parked" if is_parked else f"parks the {self.noun}"
