@@ -38,13 +38,15 @@ ROOT = Path(__file__).resolve().parents[1]
 class Group(NamedTuple):
     """How many mutants are drawn of which sources, and the tests that judge them, in order.
 
-    ``pages`` are the files with tests that compare with a page or a golden file.
+    ``pages`` are the files with tests that compare with a page or a golden file; ``search`` are the
+    arguments of the explorer, which judges last.
     """
 
     size: int
     sources: str
     tests: str
     pages: str = ""
+    search: str = ""
 
 
 GROUPS: Mapping[str, Group] = {
@@ -52,6 +54,7 @@ GROUPS: Mapping[str, Group] = {
         size=80,
         sources="objectmove/ table carry run settling",
         tests="tests/objectmove/ table tests/tools/ explorer tests/runbook_lib/ moving",
+        search="--ci --part 0/3",
     ),
     "verdict": Group(
         size=70,
@@ -75,6 +78,7 @@ TABLE_COLUMNS: Mapping[str, Sequence[int]] = {
 #: Tests that compare with a page or a golden file; tests that compare two ways to search.
 _PAGES = "test_the_docs_show or on_the_page or test_golden"
 _LONG = "naive_and_reduced"
+_EXPLORER = "tools.explorer.explore"
 
 _SWAPPED: Mapping[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
@@ -274,16 +278,17 @@ def run_tests(folder: Path, group: str, *, seed: int, limit_s: int) -> tuple[str
     environment["PYTHONDONTWRITEBYTECODE"] = ""
     pytest = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
     pytest += [f"--hypothesis-seed={seed}", "-m", "not process", "-k"]
-    parts = (
-        ("killed", f"not ({_PAGES} or {_LONG})", GROUPS[group].tests),
-        ("killed by a page", _PAGES, GROUPS[group].pages),
-    )
-    for killed, chosen, tests in parts:
-        if not tests:
+    parts = [
+        ("killed", [*pytest, f"not ({_PAGES} or {_LONG})"], list_files(GROUPS[group].tests)),
+        ("killed by a page", [*pytest, _PAGES], list_files(GROUPS[group].pages)),
+        ("killed by a search", [sys.executable, "-m", _EXPLORER], GROUPS[group].search.split()),
+    ]
+    for killed, command, arguments in parts:
+        if not arguments:
             continue
         try:
             done = subprocess.run(
-                ["sh", "-c", _LIMITED, "sh", str(limit_s), *pytest, chosen, *list_files(tests)],
+                ["sh", "-c", _LIMITED, "sh", str(limit_s), *command, *arguments],
                 cwd=folder,
                 env=environment,
                 capture_output=True,
@@ -308,7 +313,7 @@ def run_git(*words: str) -> str:
 
 def make_report(mutants: Sequence[Mutant]) -> str:
     """Return the counts of each group and its survivors, in Markdown."""
-    columns = ("killed", "killed by a page", "timeout", "survived", "not run")
+    columns = ("killed", "killed by a page", "killed by a search", "timeout", "survived", "not run")
     rows = [f"| group | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
     survivors = []
     for group in dict.fromkeys(mutant.group for mutant in mutants):
