@@ -47,11 +47,11 @@ def test_swapped_addresses_are_named(foreign: Foreign, pair: tuple[str, str]) ->
             swapped[f"{name}_{part}"] = value
     code, systems = check(foreign, swapped)
     assert code == 4
-    for name, place in ((one, other), (other, one)):
+    for name in pair:
         system = systems[name.lower()]
         assert (system["recognised"], system["rights"]) == (False, {"read": "no"})
         assert system["missing_for_looking"] == ["read"]
-        assert f"{name}_URL leads to {place.lower()}" in system["reason"]
+        assert f"{name}_URL" in system["reason"]
 
 
 @ON_JUICEFS
