@@ -27,6 +27,12 @@ __all__ = ["stack"]
 pytestmark = pytest.mark.stack
 
 
+@pytest.fixture(autouse=True)
+def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A stack that is brought up anew runs `runbook serve`, which opens incidents."""
+    monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
+
+
 def test_all_services_are_healthy(stack: RunningStack) -> None:
     status = local.status(home=stack.home)
     assert status["healthy"]
