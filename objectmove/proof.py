@@ -15,7 +15,6 @@ from .table import Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
 _NAMED = 100
-_FOREIGN = "foreign_changed"
 
 
 class MoveProof(NamedTuple):
@@ -78,7 +77,7 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         if is_parked and not doubt.is_somewhere:
             lost.add(doubt.key)
     outcomes: dict[str, list[str]] = {outcome: [] for outcome in (*Proof, "lost")}
-    outcomes[_FOREIGN] = foreign
+    outcomes["foreign_changed"] = foreign
     for number, row, looks in scan_rows(bucket, plan, range(len(rows))):
         stored = story.get_row(number)
         state = stored.state

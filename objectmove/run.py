@@ -728,7 +728,7 @@ class Run:
             in_reach=sorted(self.in_reach),
             ways_on=[f"resume {other}" for other in sorted(others)],
         )
-        if waiting or not self.part:
+        if waiting or unproven or not self.part:
             result.ways_on.extend(list_ways_on(self.bucket, state, story))
         if not (result.ways_on or move.is_undo) and (result.left or result.skipped):
             result.ways_on.append("plan")

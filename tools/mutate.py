@@ -38,8 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 class Group(NamedTuple):
     """How many mutants are drawn of which sources, and the tests that judge them, in order.
 
-    ``pages`` are the files with tests that compare with a page or a golden file; ``search`` are the
-    arguments of the explorer, which judges last.
+    ``pages`` have tests that compare with a golden file; ``search`` is for the explorer.
     """
 
     size: int

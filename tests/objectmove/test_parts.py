@@ -1,4 +1,4 @@
-"""A plan in parts that somebody ended: whatever is typed later, no part begins."""
+"""A plan in parts that somebody ended: no part begins any more."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ from tools.explorer.person import Desk, Line
 from tools.explorer.process import Quiet
 from tools.explorer.world import Machine, World
 
-NAMES = "abcd"
-
 
 @pytest.mark.parametrize("verb", ["resume", "apply"])
-def test_a_part_that_never_began_does_not_begin_after_the_plan_was_ended(verb: str) -> None:
+def test_no_part_begins_after_the_plan_was_ended(verb: str) -> None:
     world = World("strict")
-    for name in NAMES:
+    for name in "abcd":
         world.write(f"pending/{name}", f"{name}1", "writer")
     desk = Desk(world, Quiet(), lambda _who, _word: None)
     machine = Machine("one")
-
-    def run(line: Line) -> object:
-        return desk.type(desk.begin(machine, line.plan, is_quiet=True), line)
-
     plan = desk.make_plan(desk.begin(machine, "", is_quiet=True), parts=2)
-    run(Line("apply", plan.id, part=1))
-    ended = run(Line("resume", plan.id, flags=frozenset({"--stop-here"})))
-    again = run(Line(verb, plan.id))
+    for line in (
+        Line("apply", plan.id, part=1),
+        Line("resume", plan.id, flags=frozenset({"--stop-here"})),
+        Line(verb, plan.id),
+    ):
+        desk.type(desk.begin(machine, line.plan, is_quiet=True), line)
     there = sorted(key for key in world.objects if key.startswith(("pending/", "ready/")))
-    assert there == ["pending/c", "pending/d", "ready/a", "ready/b"], (ended, again)
+    assert there == ["pending/c", "pending/d", "ready/a", "ready/b"]
     assert not world.paused_by

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.stack
 
 @pytest.fixture(autouse=True)
 def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A stack that is brought up anew runs `runbook serve`, which opens incidents."""
+    """`runbook serve` beside a new stack opens incidents."""
     monkeypatch.setenv("RUNBOOK_HOME", str(tmp_path / "reports"))
 
 
