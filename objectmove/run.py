@@ -347,7 +347,8 @@ class Run:
             is_young = any(move.keep_until >= self.main.stamp for move in story.all)
             if is_held or is_open or is_young:
                 continue
-            state.moves = {name: move for name, move in state.moves.items() if move.plan != plan}
+            for name in (plan, f"{plan}-undo"):
+                state.moves.pop(name, None)
             keys = [PLANS + story.release.sha256]
             keys += [get_part_key(plan, number) for number in story.release.begun]
             self.main.send([Request("delete", key) for key in keys])

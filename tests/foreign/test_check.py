@@ -13,7 +13,6 @@ from tests.support.network import Received, make_answer, run_server
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 ON_JUICEFS = pytest.mark.parametrize("foreign", ["juicefs"], indirect=True)
-PAIRS = [("PROMETHEUS", "ALERTMANAGER"), ("FULFILLMENT", "SUPPORT")]
 ANSWERS = {
     "a page": (200, "text/html", b"<html>welcome</html>"),
     "a health of its own": (200, "application/json", b'{"status": "ok"}'),
@@ -34,24 +33,6 @@ def test_every_system_is_recognised(foreign: Foreign) -> None:
     absent = ("grafana", "pipeline", "probe", "notifications", "services")
     assert shown == {name: None if name in absent else True for name in shown}
     assert systems["support"]["rights"] == {"read": "yes"}
-
-
-@ON_JUICEFS
-@pytest.mark.parametrize("pair", PAIRS)
-def test_swapped_addresses_are_named(foreign: Foreign, pair: tuple[str, str]) -> None:
-    one, other = pair
-    swapped = {}
-    for name, place in ((one, other), (other, one)):
-        for part in ("URL", "TOKEN", "USER", "PASSWORD"):
-            value = foreign.settings.get(f"{place}_{part}", "")
-            swapped[f"{name}_{part}"] = value
-    code, systems = check(foreign, swapped)
-    assert code == 4
-    for name in pair:
-        system = systems[name.lower()]
-        assert (system["recognised"], system["rights"]) == (False, {"read": "no"})
-        assert system["missing_for_looking"] == ["read"]
-        assert f"{name}_URL" in system["reason"]
 
 
 @ON_JUICEFS
