@@ -7,7 +7,7 @@ what the engine told; of how the engine came to it, it knows nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .world import PARKED, SOURCE, TO, Event, World, get_name, list_happened
@@ -60,37 +60,42 @@ class Ship:
 
     Attributes
     ----------
-    copies : of ours and of the worker, since the object at the source is another one, nobody took
-        them back, and nobody said that none was taken
+    copies : where in the history ours and the worker's were put that may have shipped the object
+        which is at the source now: nobody took them back, and nobody said that none was taken
     ours : those of them that we put there
     is_undone : whether a person confirmed that the consumer is stopped, for an undo
-    put_at_ms, resumed_at_ms : when the source was put, and we resumed the worker
-    again : how many there were when the source was put again, and where in the history that was
+    put_at, put_at_ms : where in the history, and when, the source was put; None: it is not there
+    resumed_at_ms : when we resumed the worker
+    gone_at : up to where in the history a run has seen the source empty, and has saved that
     """
 
-    copies: int = 0
-    ours: int = 0
-    is_source_there: bool = False
-    is_gone_known: bool = False
+    copies: list[int] = field(default_factory=list)
+    ours: list[int] = field(default_factory=list)
     is_asked: bool = False
     is_undone: bool = False
+    put_at: int | None = None
     put_at_ms: int = 0
     resumed_at_ms: int | None = None
-    removed_at: int = -1
-    again: tuple[int, int, int] | None = None
+    gone_at: int = -1
 
     @property
     def is_late(self) -> bool:
         """Whether the object was put at its source after our last look before the resume."""
         return self.resumed_at_ms is not None and self.put_at_ms > self.resumed_at_ms - _LOOK_MS
 
+    def keep_copies(self, after: int) -> None:
+        """Forget earlier copies: they are not of the object that is at the source now."""
+        self.copies = [at for at in self.copies if at >= after]
+        self.ours = [at for at in self.ours if at >= after]
+
 
 def follow_copies(world: World, name: str, label: str) -> Iterator[tuple[Event, Ship]]:
     """Yield each event of one name with what was shipped before it.
 
     The same bytes that are put at a source again are the same object, until a run has seen the
-    source empty, and has saved that, before they were put. Then they are a new object. While it is
-    told as unproven, nothing makes it a new object but a person's answer.
+    source empty before they were put, and has saved that. Then they are a new object. While it is
+    told as unproven, nothing makes it a new object but a person's answer. Of what the worker alone
+    copied before we did anything, nobody can know: it is a new object, too.
     """
     ship = Ship(resumed_at_ms=None if world.is_held else 0)
     for index, event in enumerate(world.history):
@@ -103,51 +108,44 @@ def follow_copies(world: World, name: str, label: str) -> Iterator[tuple[Event, 
         if event.key == SOURCE + name:
             _follow_source(ship, event, index, label)
         elif event.key == TO + name:
-            _follow_destination(ship, event, label)
+            _follow_destination(ship, event, index, label)
     yield Event(world.now_ms, "", "end", ""), ship
 
 
 def _follow_source(ship: Ship, event: Event, index: int, label: str) -> None:
     """Take in what happened at the source, and what was said of it."""
     if event.old is not None and event.old.label == label != event.label:
-        ship.is_source_there = False
-        ship.is_gone_known = event.by == "worker"
-        ship.removed_at = index
-        ship.again = None
+        ship.put_at = None
+        if event.by == "worker" or not ship.ours:
+            ship.gone_at = index
     elif event.verb == "put" and event.label == label:
-        is_again = event.by in _OTHERS and not ship.is_source_there and ship.removed_at >= 0
-        if is_again:
-            ship.again = (ship.copies, ship.ours, index)
-        ship.is_source_there = True
+        if ship.put_at is None:
+            ship.put_at = index
         ship.put_at_ms = event.at_ms
     elif event.verb == "not_taken":
-        ship.copies = ship.ours = 0
+        ship.keep_copies(index)
         ship.is_asked = False
     elif event.verb in ("taken", "unproven"):
         ship.is_asked = True
-    elif event.verb == "known_gone" and event.index > ship.removed_at:
-        ship.is_gone_known |= not ship.is_source_there or (
-            ship.again is not None and event.index <= ship.again[2]
-        )
-    if ship.again is not None and ship.is_gone_known and not ship.is_asked:
-        copies, ours, _ = ship.again
-        ship.copies = max(0, ship.copies - copies)
-        ship.ours = max(0, ship.ours - ours)
-        ship.again = None
-        ship.is_gone_known = False
+    elif event.verb == "known_gone":
+        ship.gone_at = max(ship.gone_at, event.index)
+    if not ship.is_asked and ship.put_at is not None and ship.put_at >= ship.gone_at:
+        ship.keep_copies(ship.gone_at)
 
 
-def _follow_destination(ship: Ship, event: Event, label: str) -> None:
+def _follow_destination(ship: Ship, event: Event, index: int, label: str) -> None:
     """Take in what happened at the destination."""
     if event.verb == "put" and event.label == label:
         # What was put while the worker ran is another object, to the worker.
-        ship.copies += event.is_ours or (event.by == "worker" and not ship.is_late)
-        ship.ours += event.is_ours
+        if event.is_ours or (event.by == "worker" and not ship.is_late):
+            ship.copies.append(index)
+        if event.is_ours:
+            ship.ours.append(index)
         return
     is_removed = event.verb == "delete" or (event.verb == "put" and ship.is_undone)
     if is_removed and event.old is not None and event.old.label == label:
-        ship.copies = max(0, ship.copies - 1)
-        ship.ours = max(0, ship.ours - 1)
+        del ship.copies[-1:]
+        del ship.ours[-1:]
 
 
 def list_goals(world: World) -> list[tuple[str, str]]:

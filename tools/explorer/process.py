@@ -164,9 +164,13 @@ class Process:
                     self._seen_gone[key] = len(self.world.history)
 
     def take_seen_gone(self) -> dict[str, int]:
-        """Return what it has seen empty since this was called last, to be saved now."""
+        """Return what it has seen empty and not saved, which is saved now."""
         seen, self._seen_gone = self._seen_gone, {}
         return seen
+
+    def copy_seen_gone(self) -> dict[str, int]:
+        """Return what it has seen empty and not saved, which may be saved later."""
+        return dict(self._seen_gone)
 
 
 class SimClock:
@@ -489,7 +493,7 @@ class SimConnections:
             ms += sending.expires_at_ms - world.store_ms + SPREAD_MS
         world.plan_for(ms, "request", call, sending, captured)
         if is_state(call.key):
-            seen = self._process.take_seen_gone()
+            seen = self._process.copy_seen_gone()
             world.plan_for(ms, "saved", call.key, self._process.name, seen)
         if fate == "die-late":
             self._process.kill(power=False)

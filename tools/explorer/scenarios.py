@@ -25,6 +25,7 @@ class Scenario:
     is_still : a person confirms that nobody takes, and nobody does
     is_held : the worker can be paused
     is_split : the plan is of the first object, another operator's of the rest
+    is_later : an older plan is over, and is forgotten when this one begins
     parts : into how many parts the plan is cut; each is applied on a machine of its own
     before : script of what comes before the stage
     is_cut : what came before was not resumed
@@ -42,6 +43,7 @@ class Scenario:
     is_still: bool = False
     is_held: bool = True
     is_split: bool = False
+    is_later: bool = False
     parts: int = 0
     before: str = ""
     is_cut: bool = False
@@ -71,6 +73,7 @@ def _list_scenarios() -> Iterator[Scenario]:
         yield replace(release, name=f"two-{kind}", objects="ab")
         yield replace(release, name=f"three-{kind}", objects="abc", ci_bound=0)
         yield replace(release, name=f"split-{kind}", objects="ab", is_split=True)
+        yield replace(release, name=f"later-{kind}", is_later=True)
         yield replace(release, name=f"parts-{kind}", objects="ab", parts=2)
         yield replace(release, name=f"unparked-{kind}", polls=True, has_parking=False)
         many = replace(release, name=f"many-{kind}", objects=_MANY, polls=True)

@@ -1042,12 +1042,14 @@ def prepare_start(scenario: Scenario) -> bytes:
         has_parking=scenario.has_parking,
     )
     chance.use(world)
-    for name in scenario.objects:
-        world.write(SOURCE + name, f"{name}1", "writer")
-    world.advance(120_000)
     machines = {"first": Machine("first")}
     start = Start(world, machines, [])
     desk = Desk(world, Quiet(), lambda *_: None)
+    if scenario.is_later:
+        _carry_out_older(world, desk)
+    for name in scenario.objects:
+        world.write(SOURCE + name, f"{name}1", "writer")
+    world.advance(120_000)
     process = desk.begin(machines["first"], "")
     match = scenario.objects[0] if scenario.is_split else "*"
     planned = desk.make_plan(process, match=match, parts=scenario.parts)
@@ -1069,6 +1071,20 @@ def prepare_start(scenario: Scenario) -> bytes:
         _prepare_stage(scenario, start, planned.id)
     world.processes = 0
     return pickle.dumps(start)
+
+
+def _carry_out_older(world: World, desk: Desk) -> None:
+    """Release two objects on another machine, each so that it is over when the next one begins.
+
+    The first one is forgotten then: the last hold stays noted with its plan.
+    """
+    machine = Machine("older")
+    for name in ("older", "old"):
+        world.write(SOURCE + name, f"{name}1", "writer")
+        world.advance(120_000)
+        planned = desk.make_plan(desk.begin(machine, ""))
+        desk.type(desk.begin(machine, planned.id), Line("apply", planned.id))
+        world.advance(2 * _HOUR_MS)
 
 
 def _prepare_stage(scenario: Scenario, start: Start, plan_id: str) -> None:
