@@ -7,7 +7,6 @@ names its row. A release needs no look where the store itself guards the request
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -236,19 +235,6 @@ class Carrier:
         unended = self.move.find(State.DOUBTFUL, State.LANDED, State.DELETING)
         self._change(unended, Way.BACK, way=Way.THERE, state=State.DOUBTFUL)
 
-    def believe_log(self) -> None:
-        """Count copies as landed of which this machine's log holds the answer.
-
-        An old copy of the log can miss an answer, but not make one up.
-        """
-        landed: set[int] = set()
-        with suppress(LogError):
-            for entry in self.operator.log(self.plan.id).scan():
-                if entry.kind == "landed" and entry.data["move"] == self.move.id:
-                    landed.update(entry.data["rows"])
-        landed.intersection_update(self.move.find(State.DOUBTFUL))
-        self._change(landed, self.move.way, state=State.LANDED)
-
     def _change(self, numbers: Collection[int], going: Way, **changes: Any) -> None:
         """Change those of some rows that go a way."""
         for number in numbers:
@@ -426,7 +412,9 @@ class Carrier:
             self.already += item.row.state not in (State.LANDED, State.DELETING)
             deleting.append(self._set(item, state=State.DELETING))
         self.book.save()
-        self._log("begun", [item.number for item in announced])
+        rows = [item.number for item in announced]
+        operator = self.operator
+        operator.note(self.plan.id, "begun", move=self.move.id, rows=rows, by=operator.name)
         age_s = self.operator.clock.monotonic() - self._looked_at
         if age_s > _MAX_LOOK_AGE_S and not (self._guards_copies and self._guards_deletes):
             for item in (*sends, *deletes):  # nothing was sent: look again
@@ -458,9 +446,6 @@ class Carrier:
         )
         is_busy = any(answer.code in _OVERLOADED for answer in answers)
         self._width = max(1, self._width // 4) if is_busy else min(self._most, self._width * 4)
-        landed = self.move.find(State.LANDED)
-        if landed:
-            self._log("landed", landed)
 
     def _find_etag(self, item: _Item) -> str:
         """Return the ETag that the source of a row must have."""
@@ -481,7 +466,3 @@ class Carrier:
             elif answer.effect == "none" and state is not State.DELETING:
                 state = State.WAITING
             self._set(item, state=state, why=code or f"{answer.code} {answer.message}".strip())
-
-    def _log(self, kind: str, rows: Sequence[int]) -> None:
-        by = self.operator.name
-        self.operator.note(self.plan.id, kind, move=self.move.id, rows=rows, by=by)

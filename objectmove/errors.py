@@ -107,11 +107,10 @@ class InterruptedMoveError(KeyboardInterrupt):
 
     Attributes
     ----------
-    moved, planned : how many objects are moved, and how many the plan has
+    moved : how many objects of the plan are moved
     is_held : whether the worker is still held
     """
 
     moved: int
-    planned: int
     way_on: str
     is_held: bool

@@ -164,6 +164,10 @@ class PlanHeader(FrozenModel):
         # A look may be 2 s old when a request that rests on it is sent.
         return "; ".join([*parts, _NOT_PROMISED]).format(seconds=2 + self.timing.fence_s)
 
+    def get_to(self, key: str) -> str:
+        """Return where the object with this source key goes."""
+        return self.to + key.removeprefix(self.source)
+
     def get_parked_key(self, key: str) -> str:
         """Return where the object with this source key is parked."""
         return f"{self.parked}{self.id}/{key.removeprefix(self.source)}"
@@ -258,8 +262,7 @@ def build_plan(header: PlanHeader, rows: Iterable[PlanRow]) -> Plan:
     """
     found = {}
     for row in rows:
-        to = header.to + row.key.removeprefix(header.source)
-        is_inside = row.key.startswith(header.source) and row.to == to
+        is_inside = row.key.startswith(header.source) and row.to == header.get_to(row.key)
         if not (is_inside and row.etag and is_key_supported(row.key)):
             raise ValueError(f"{row.key!r} cannot be moved")
         found[row.key] = (_ROW.dump_json(row), row.size_bytes, row.age_start)

@@ -187,19 +187,12 @@ def _choose(
             return "left_for_later"
         return explain_held(seen)
 
-    def leave_out(key: str, reason: str) -> bool:
-        """Note why an object stays; return whether it does."""
-        if reason:
-            excluded[reason].append(key)
-        return reason != ""
-
     listing = bucket.list_objects(header.source)
     for chunk in iter(lambda: list(islice(listing, _CHUNK)), []):
-        keys = [seen.key for seen in chunk if not leave_out(seen.key, explain(seen))]
-        looks = look_surely(bucket, keys)
-        for key in keys:
-            leave_out(key, "" if key in looks else "unreadable")
+        reasons = {seen.key: explain(seen) for seen in chunk}
+        looks = look_surely(bucket, [key for key, reason in reasons.items() if not reason])
         candidates = [seen for seen in looks.values() if seen is not None]
+        found = scan(bucket, header.to, [header.get_to(seen.key) for seen in candidates])
         for seen, judgement in zip(candidates, judge(candidates), strict=True):
             # Ask again: enough rows may be chosen by now.
             reason = judgement.exclude or explain(seen)
@@ -209,34 +202,32 @@ def _choose(
                     sha256 = bucket.read_hash(seen.key, "sha256")
                 except StoreError:
                     reason = "unreadable"
-            if leave_out(seen.key, reason):
-                continue
-            row = PlanRow(
-                key=seen.key,
-                etag=seen.etag,
-                size_bytes=seen.size_bytes,
-                last_modified=seen.last_modified,
-                to=header.to + seen.key.removeprefix(header.source),
-                age_start=judgement.age_start,
-                facts={**judgement.facts, **forgotten.get(seen.key, {})},
-                sha256=sha256,
-            )
-            rows.append(row)
+            there = found.get(header.get_to(seen.key))
+            # If a run has to compare the content, it may be the same.
+            if there is not None and not (sha256 or there.has_same_content(seen)):
+                reason = reason or "destination_taken"
+            reasons[seen.key] = reason
+            if not reason:
+                row = PlanRow(
+                    key=seen.key,
+                    etag=seen.etag,
+                    size_bytes=seen.size_bytes,
+                    last_modified=seen.last_modified,
+                    to=header.get_to(seen.key),
+                    age_start=judgement.age_start,
+                    facts={**judgement.facts, **forgotten.get(seen.key, {})},
+                    sha256=sha256,
+                )
+                rows.append(row)
+        for key, reason in reasons.items():
+            if reason or key not in looks:
+                excluded[reason or "unreadable"].append(key)
         if len(rows) > limit:
             raise LimitError(f"more would move than one plan may hold: {limit} objects")
-    found = scan(bucket, header.to, [row.to for row in rows])
-    free = []
-    for row in rows:
-        there = found.get(row.to)
-        # If a run has to compare the content, it may be the same.
-        if there is None or row.sha256 or there.has_same_content(row):
-            free.append(row)
-        else:
-            leave_out(row.key, "destination_taken")
     samples = {why: tuple(keys[:_SAMPLE_KEYS]) for why, keys in excluded.items()}
     counts = {why: len(keys) for why, keys in excluded.items()}
     update = {"excluded": counts, "excluded_sample": samples}
-    return build_plan(header.model_copy(update=update), free)
+    return build_plan(header.model_copy(update=update), rows)
 
 
 def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:

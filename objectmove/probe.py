@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from .errors import NotReadyError, StoreError
 from .plan import Abilities, Timing
 
 PROBE = ".runbook/probe/"
+#: How long before now a request is signed that has expired.
+_EXPIRED = timedelta(minutes=10)
 #: The rounds of a probe, and with which codes a store may answer in each; a success has none.
 _CODES = {
     "first": {""},
@@ -108,123 +110,87 @@ def probe(bucket: S3Bucket, *, timing: Timing, source: str) -> Abilities:
     -----
     Changes scratch objects under ``.runbook/probe/``, and removes them.
     """
-    scratch = _Scratch(bucket, timing)
-    try:
-        return scratch.try_all(source)
-    finally:
-        scratch.remove()
+    root = f"{PROBE}{secrets.token_hex(8)}-"
+    began = bucket.read_clock()
 
-
-class _Scratch:
-    """The scratch objects of one probe.
-
-    Attributes
-    ----------
-    etags : of those that were put first
-    lacking : what the store lacks, each with why
-    """
-
-    def __init__(self, bucket: S3Bucket, timing: Timing) -> None:
-        self.etags: dict[str, str] = {}
-        self.lacking: dict[str, str] = {}
-        self._root = f"{PROBE}{secrets.token_hex(8)}-"
-        self._bucket = bucket
-        self._timing = timing
-        self._began = bucket.read_clock()
-
-    def try_all(self, source: str) -> Abilities:
-        """Send all requests, and return what the answers and the objects show."""
-        self._try_to_delete(source)
-        for name in _CODES:
-            self._try([trial for trial in _TRIALS if trial.round == name])
-            self.etags = self.etags or self._look()
-        after = self._look()
-        for trial in _TRIALS[len(_FIRST) :]:
-            letters = {trial.key, trial.source}
-            changed = {each for each in letters if after.get(each) != self.etags.get(each)}
-            if trial.round == "met":
-                changed = letters & _REMOVED & after.keys()
-            if changed:
-                self.lacking.setdefault(trial.shows, f"{trial.kind} has another effect")
-        for name, text in _FAULTS.items():
-            if name in self.lacking:
-                raise NotReadyError(f"{text} ({self.lacking[name]})")
-        abilities = {name: name not in self.lacking for name in Abilities.model_fields}
-        md5 = hashlib.md5(b"first", usedforsecurity=False).hexdigest()
-        abilities["hash_etags"] = self.etags["a"] == after["q"] == md5
-        return Abilities.model_validate(abilities)
-
-    def _try_to_delete(self, source: str) -> None:
-        """Refuse when the store says that nothing may be deleted under a prefix."""
-        key = f"{source}.runbook-probe-{secrets.token_hex(8)}"  # no object has it
-        (answer,) = self._send([Request("delete", key, if_match="0")], self._began)
-        if answer.code in REFUSED:
-            raise NotReadyError(
-                f"these credentials may not delete under {source} ({answer.code} "
-                f"{answer.message}): nothing would be moved, only copied. Give them that right."
-            )
-
-    def _try(self, trials: Sequence[_Trial]) -> None:
-        """Send the trials of a round, and note which ones the store does not answer as it must."""
-        signed_at = self._began
-        if trials[0].round == "late":  # they have expired already
-            signed_at -= timedelta(minutes=10)
-        answers = self._send([self._make_request(trial) for trial in trials], signed_at)
-        for trial, answer in zip(trials, answers, strict=True):
-            codes = set(answer.failed.values()) or {answer.code}
-            if not codes <= _CODES[trial.round]:
-                why = f"{trial.kind}: {', '.join(codes)} {answer.message}"
-                self.lacking.setdefault(trial.shows, why.strip())
-
-    def _make_request(self, trial: _Trial) -> Request:
-        key = self._root + trial.key
-        etag = self.etags.get(trial.etag, trial.etag)
-        if trial.kind == "delete_many":
-            return Request("delete_many", keys={key: etag})
-        return Request(
-            trial.kind,
-            key,
-            source=self._root + trial.source if trial.source else "",
-            if_match=etag,
-            if_absent=bool(trial.is_free),
-            body=trial.round.encode() if trial.kind == "put" else b"",
-        )
-
-    def _send(self, requests: Sequence[Request], signed_at: datetime) -> list[Answer]:
-        """Send requests, several at a time.
-
-        Raises
-        ------
-        StoreError
-            When one of them is not answered.
-        """
-        expires_s = self._timing.expires_s
-        answers = self._bucket.send(requests, signed_at=signed_at, expires_s=expires_s)
+    def send(requests: Sequence[Request], signed_at: datetime = began) -> list[Answer]:
+        """Send requests; raise ``StoreError`` when one of them is not answered."""
+        answers = bucket.send(requests, signed_at=signed_at, expires_s=timing.expires_s)
         for request, answer in zip(requests, answers, strict=True):
             if answer.code in ("NoAnswer", "NotSent"):
                 why = f"the {request.kind} of a scratch object: {answer.message}"
                 raise StoreError(f"the store does not answer {why}. Try again.", code=answer.code)
         return answers
 
-    def _look(self) -> dict[str, str]:
-        """Return the letters of the scratch objects that are there, with the ETag of each."""
-        looks = self._bucket.look([self._root + letter for letter in _FIRST + _LATER])
-        if len(looks) != len(_FIRST + _LATER):
-            raise NotReadyError("the store does not show its own scratch objects")
-        now = self._bucket.read_clock()
-        spread = timedelta(seconds=self._timing.spread_s + 1)
-        etags = {}
-        for key, seen in looks.items():
-            if seen is None:
-                continue
-            etags[key.removeprefix(self._root)] = seen.etag
-            if not self._began - spread <= seen.last_modified <= now + spread:
-                raise NotReadyError("the store's Date and LastModified are not of one clock")
-        return etags
+    key = f"{source}.runbook-probe-{secrets.token_hex(8)}"  # no object has it
+    (answer,) = send([Request("delete", key, if_match="0")])
+    if answer.code in REFUSED:
+        raise NotReadyError(
+            f"these credentials may not delete under {source} ({answer.code} "
+            f"{answer.message}): nothing would be moved, only copied. Give them that right."
+        )
+    etags: dict[str, str] = {}
+    lacking: dict[str, str] = {}
+    try:
+        for name, codes in _CODES.items():
+            trials = [trial for trial in _TRIALS if trial.round == name]
+            requests = [_make_request(trial, root, etags) for trial in trials]
+            signed_at = began - _EXPIRED if name == "late" else began
+            answers = send(requests, signed_at)
+            for trial, answer in zip(trials, answers, strict=True):
+                given = set(answer.failed.values()) or {answer.code}
+                if not given <= codes:
+                    why = f"{trial.kind}: {', '.join(given)} {answer.message}"
+                    lacking.setdefault(trial.shows, why.strip())
+            etags = etags or _look(bucket, root, began, timing)
+        after = _look(bucket, root, began, timing)
+    finally:
+        left = bucket.list_objects(root)
+        removals = [Request("delete", seen.key, if_match=seen.etag) for seen in left]
+        bucket.send(removals, signed_at=bucket.read_clock(), expires_s=timing.expires_s)
+    for trial in _TRIALS[len(_FIRST) :]:
+        letters = {trial.key, trial.source}
+        changed = {each for each in letters if after.get(each) != etags.get(each)}
+        if trial.round == "met":
+            changed = letters & _REMOVED & after.keys()
+        if changed:
+            lacking.setdefault(trial.shows, f"{trial.kind} has another effect")
+    for name, text in _FAULTS.items():
+        if name in lacking:
+            raise NotReadyError(f"{text} ({lacking[name]})")
+    abilities = {name: name not in lacking for name in Abilities.model_fields}
+    md5 = hashlib.md5(b"first", usedforsecurity=False).hexdigest()
+    abilities["hash_etags"] = etags["a"] == after["q"] == md5
+    return Abilities.model_validate(abilities)
 
-    def remove(self) -> None:
-        """Remove the scratch objects that are left."""
-        left = self._bucket.list_objects(self._root)
-        requests = [Request("delete", seen.key, if_match=seen.etag) for seen in left]
-        now = self._bucket.read_clock()
-        self._bucket.send(requests, signed_at=now, expires_s=self._timing.expires_s)
+
+def _make_request(trial: _Trial, root: str, etags: Mapping[str, str]) -> Request:
+    """Return the request of a trial; ``etags`` are those of the scratch objects."""
+    key = root + trial.key
+    etag = etags.get(trial.etag, trial.etag)
+    if trial.kind == "delete_many":
+        return Request("delete_many", keys={key: etag})
+    return Request(
+        trial.kind,
+        key,
+        source=root + trial.source if trial.source else "",
+        if_match=etag,
+        if_absent=bool(trial.is_free),
+        body=trial.round.encode() if trial.kind == "put" else b"",
+    )
+
+
+def _look(bucket: S3Bucket, root: str, began: datetime, timing: Timing) -> dict[str, str]:
+    """Return the letters of the scratch objects that are there, with the ETag of each."""
+    looks = bucket.look([root + letter for letter in _FIRST + _LATER])
+    if len(looks) != len(_FIRST + _LATER):
+        raise NotReadyError("the store does not show its own scratch objects")
+    now = bucket.read_clock()
+    spread = timedelta(seconds=timing.spread_s + 1)
+    etags = {}
+    for key, seen in looks.items():
+        if seen is not None:
+            etags[key.removeprefix(root)] = seen.etag
+            if not began - spread <= seen.last_modified <= now + spread:
+                raise NotReadyError("the store's Date and LastModified are not of one clock")
+    return etags

@@ -6,12 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from .bucket import S3Bucket
-from .errors import NotNowError
-from .looks import DIRECTIONS, judge_ends, scan_rows
+from .looks import DIRECTIONS, get_ends, judge_ends, look_surely, scan_rows
 from .plan import Plan
-from .settling import list_held
-from .state import Way, read_state
-from .table import Proof, State, decide
+from .state import Way, read_story
+from .table import UNENDED, Direction, Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
 _NAMED = 100
@@ -23,9 +21,9 @@ class MoveProof(NamedTuple):
     Attributes
     ----------
     at : the store's time of the look
-    counts : how many objects have each outcome: those of ``table.Proof``, and two more. ``lost``:
-        we parked it, and it is not there any more. ``foreign_changed``: content of a row was
-        written under the destination, at a key that no row names, since the move began
+    counts : how many objects have each outcome: those of ``table.Proof``, and ``foreign_changed``:
+        content of a row was written under the destination, at a key that no row names, since the
+        move began
     keys : for each outcome but ``in_place``, at most 100 keys
     taken_back_by : the undo that took rows back; empty when no undo did
     undo_until : until when the release may be taken back; None when nothing was announced
@@ -56,10 +54,7 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     StoreError, PlanError
         When the bucket cannot be read or understood: nothing is proven then.
     """
-    read = read_state(bucket)
-    if read is None:
-        raise NotNowError(f"{plan.id} was never begun: nothing was moved")
-    story = read.state.get_story(plan.id)
+    read, story = read_story(bucket, plan.id)
     header = plan.header
     rows = plan.rows
     undo = story.undo
@@ -71,25 +66,21 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
         is_ours = (seen.etag, seen.size_bytes) in contents and seen.key not in destinations
         if is_ours and began_at is not None and seen.last_modified >= began_at:
             foreign.append(seen.key)
-    lost = set()
-    for doubt in list_held(bucket, story):
-        is_parked = doubt.row.way is Way.PARK and doubt.row.state in (State.UNPROVEN, State.TAKEN)
-        if is_parked and not doubt.is_somewhere:
-            lost.add(doubt.key)
-    outcomes: dict[str, list[str]] = {outcome: [] for outcome in (*Proof, "lost")}
+    outcomes: dict[str, list[str]] = {outcome: [] for outcome in Proof}
     outcomes["foreign_changed"] = foreign
     for number, row, looks in scan_rows(bucket, plan, range(len(rows))):
         stored = story.get_row(number)
         state = stored.state
-        if stored.way in (Way.PARK, Way.FREE) and state is not State.FREED:
-            state = stored.answered
-        source, destination = judge_ends(bucket, plan, row, stored.way, looks)
         direction = DIRECTIONS[stored.way]
+        if direction is Direction.ASIDE:
+            looks.update(look_surely(bucket, [*get_ends(plan, row, stored.way)]))
+            if state in UNENDED:  # on its way to the parking place, or back
+                state = stored.answered
+                direction = Direction.THERE
+        source, destination = judge_ends(bucket, plan, row, stored.way, looks)
         rule = decide(direction=direction, state=state, source=source, destination=destination)
         outcome: str = rule.proof
-        if row.key in lost:
-            outcome = "lost"
-        elif state is State.MOVED and stored.way is Way.BACK and outcome != Proof.DUPLICATED:
+        if state is State.MOVED and stored.way is Way.BACK and outcome != Proof.DUPLICATED:
             outcome = Proof.TAKEN_BACK
         outcomes[outcome].append(row.key)
     return MoveProof(

@@ -87,8 +87,6 @@ class Unfinished(NamedTuple):
     """
 
     plan: str
-    by: str
-    state: str
     rows: int
     way_on: str
     held_by: str
@@ -104,9 +102,10 @@ def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
         As ``read_state`` raises them.
     """
     read = read_state(bucket)
+    found: list[Unfinished] = []
     if read is None:
-        return []
-    found = []
+        return found
+    held = read.state.held
     for story in read.state.list_stories():
         ways_on = list_ways_on(bucket, read.state, story)
         if not ways_on:
@@ -114,11 +113,8 @@ def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
         move = story.unended or story.undo or story.release
         rows = sum(piece.end - piece.next for piece in story.all)
         rows += len(story.list_rows(*UNENDED, State.UNPROVEN))
-        held = read.state.held
         holder = ("", "")
         if held is not None and held.plan == move.plan:
             holder = (held.by, format_time(held.since))
-        state = "in doubt" if move.is_ended else "not finished"
-        found.append(Unfinished(move.id, move.by, state, rows, ways_on[0], *holder))
-    # A doubt is settled when nothing is unfinished any more.
-    return sorted(found, key=lambda each: each.state == "in doubt")
+        found.append(Unfinished(move.id, rows, ways_on[0], *holder))
+    return found

@@ -313,7 +313,6 @@ class Run:
             id=move_id,
             plan=self.plan.id,
             sha256=self.plan.sha256,
-            by=self.operator.name,
             start=start,
             next=start,
             end=end,
@@ -444,12 +443,9 @@ class Run:
                     self.main.save()
             way_on = self._name_way_on(move)
             if isinstance(error, KeyboardInterrupt):
-                raise InterruptedMoveError(
-                    self._report().moved if has_begun else 0,
-                    len(self.plan.rows),
-                    way_on=way_on,
-                    is_held=self.main.state.held is not None,
-                ) from error
+                moved = self._report().moved if has_begun else 0
+                is_held = self.main.state.held is not None
+                raise InterruptedMoveError(moved, way_on, is_held) from error
             error.way_on = error.way_on or way_on
             is_failure = isinstance(error, RefusedError | StoreError)
             if has_begun and is_failure and not isinstance(error, HeldError):
@@ -469,7 +465,6 @@ class Run:
             hold=self._hold,
         )
         try:
-            carrier.believe_log()
             if piece.is_undo and self.still_since is None:
                 carrier.turn_round()
             if is_stop and not piece.is_ended:

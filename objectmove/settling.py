@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from .bucket import S3Bucket, Version
-from .errors import NotNowError, PlanError, StoreError
+from .errors import PlanError, StoreError
 from .looks import get_ends, judge_ends, look_surely
 from .plan import Plan, PlanRow, fetch_plan
-from .state import Answer, BucketState, Row, Story, Way, read_state
+from .state import Answer, BucketState, Row, Story, Way, read_story
 from .table import OPEN, Place, State
 
 _ANSWERABLE = (State.UNPROVEN, State.TAKEN, State.FREED)
@@ -90,10 +90,8 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
     StoreError
         When the bucket cannot be read.
     """
-    read = read_state(bucket)
-    if read is None:
-        raise NotNowError(f"{plan.id} was never begun: nothing was moved")
-    return list_answerable(bucket, read.state.get_story(plan.id))
+    _, story = read_story(bucket, plan.id)
+    return list_answerable(bucket, story)
 
 
 def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:

@@ -110,7 +110,6 @@ class Move:
     id : of the release, the plan's id; of the undo, ``<plan>-undo``
     plan, sha256 : the plan's id, and the hash of its bytes
     is_undo : whether the rows go back
-    by : who approved it
     start, next, end : rows below ``next`` have been announced; a row below ``next`` that is not in
         ``rows`` has moved. Rows from ``end`` on are left: this move does not announce them
     stopped : why rows are left
@@ -125,7 +124,6 @@ class Move:
     id: str
     plan: str
     sha256: str
-    by: str
     start: int
     end: int
     keep_until: Timestamp
@@ -326,6 +324,22 @@ def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
                 raise StoreError(f"part {number} of {move.id} has begun, and its state was removed")
             move.pieces[number] = part.state.moves[move.id]
     return Read(state, seen, now)
+
+
+def read_story(bucket: S3Bucket, plan: str) -> tuple[Read, Story]:
+    """Return what was done about a plan, with the state in which that stands. Only reads.
+
+    Raises
+    ------
+    NotNowError
+        When nothing was, or it was forgotten.
+    PlanError, StoreError
+        As ``read_state`` raises them.
+    """
+    read = read_state(bucket)
+    if read is None:
+        raise NotNowError(f"{plan} was never begun: nothing was moved")
+    return read, read.state.get_story(plan)
 
 
 def find_holder(read: Read | None, spread_s: float) -> Lock | None:

@@ -116,6 +116,8 @@ class Proof(StrEnum):
     #: An undo took the row back.
     TAKEN_BACK = "taken_back"
     SETTLED_BY_WORD = "settled_by_word"
+    #: It was parked, and is not there any more.
+    LOST = "lost"
 
 
 class Rule(NamedTuple):
@@ -212,11 +214,16 @@ any moved gone+unknown absent NOTHING GONE_AFTER_LANDED it was taken after our c
 any moved gone+unknown other NOTHING CHANGED_BY_OTHERS someone replaced it after our copy was confirmed
 any moved gone+unknown unknown NOTHING UNPROVEN the destination could not be read
 any moved here any NOTHING DUPLICATED it moved, and the planned content is at its source again
-any unproven any any NOTHING UNPROVEN a person settles it
+aside unproven+taken gone gone NOTHING LOST it was parked, and is not there any more
+aside unproven here+unknown any NOTHING UNPROVEN a person settles it
+aside unproven gone here+unknown NOTHING UNPROVEN a person settles it
+there+still+back unproven any any NOTHING UNPROVEN a person settles it
 any skipped+occupied any any NOTHING SKIPPED this plan does not move it
 any left here any NOTHING WAITING this plan ended without it: a new plan may move it
 any left gone+unknown any NOTHING SKIPPED this plan ended without it, and it has gone since
-any taken any any NOTHING SETTLED_BY_WORD a person answered that it was taken
+aside taken here+unknown any NOTHING SETTLED_BY_WORD a person answered that it was taken
+aside taken gone here+unknown NOTHING SETTLED_BY_WORD a person answered that it was taken
+there+still+back taken any any NOTHING SETTLED_BY_WORD a person answered that it was taken
 any freed here any NOTHING WAITING a person answered that it was not taken: a new plan may move it
 any freed gone+unknown any NOTHING SETTLED_BY_WORD a person answered that it was not taken, and it has gone since
 any shipped any any NOTHING GONE_AFTER_LANDED it was taken before the undo came to it

@@ -226,7 +226,7 @@ class MoveGate:
         """Say how far an interrupted run came, and which command goes on with it."""
         held = f". {self.held[:1].upper()}{self.held[1:]}" if error.is_held else ""
         way_on = name_runbook(f"runbook {error.way_on}")
-        count = f"{error.moved:,} of {error.planned:,} {self.noun}s"
+        count = f"{error.moved:,} {self.noun}s"
         return f"Interrupted after {count}{held}. Go on with: {way_on}"
 
     # --- plans ---
@@ -475,8 +475,8 @@ class MoveGate:
 
         Returns
         -------
-        Rows of ``plan``, ``by``, ``state``, ``rows`` (number that wait, are open or in doubt),
-        ``way_on``, ``held_by`` and ``held_since`` (empty when nobody is held).
+        Rows of ``plan``, ``rows`` (number that wait, are open or in doubt), ``way_on``,
+        ``held_by`` and ``held_since`` (empty when nobody is held).
         """
         unfinished = result.list_unfinished(self.get_store_to_look(clients))
         return [

@@ -89,8 +89,6 @@ def describe_killed_drill(record: DrillRecord) -> dict[str, Json]:
     """Return a killed drill as a row of 1.5, with the command that takes it back."""
     return {
         "plan": record.drill,
-        "by": f"drill:{record.drill}",
-        "state": f"the drill of {record.scenario} was killed: its fault may still be there",
         "rows": 0,
         "way_on": REVERT_COMMAND,
         "held_by": "",

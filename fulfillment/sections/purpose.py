@@ -409,7 +409,7 @@ def _read_skew_s(inv: Investigation, name: str) -> float:
 
 
 #: The columns of step 1.5, and the fields of ``unfinished`` of ``runbook check``.
-_UNFINISHED = ("plan", "by", "state", "rows", "held_by", "held_since", "way_on")
+_UNFINISHED = ("plan", "rows", "held_by", "held_since", "way_on")
 
 
 @step(
@@ -478,7 +478,7 @@ def _describe_unfinished(row: Mapping[str, Json]) -> str:
     objects = ""
     if row["rows"]:
         objects = f" ({count_of(row['rows'], 'object')})"
-    return f"{row['plan']}{objects} {row['state']}{held}: {row['way_on']}"
+    return f"{row['plan']}{objects} is not over{held}: {row['way_on']}"
 
 
 STEPS = by_id(_read_environment, _read_reachability, read_rights, read_clocks, read_unfinished)

@@ -60,7 +60,7 @@ def test_a_right_that_is_denied_is_listed_and_the_others_still_answer(tmp_path: 
 
 
 def test_what_is_unfinished_is_marked_though_looking_is_possible() -> None:
-    row = {"plan": "rel-1", "state": "not finished", "way_on": "runbook resume rel-1"}
+    row = {"plan": "rel-1", "way_on": "runbook resume rel-1"}
     document = CheckDocument(
         schema_name="runbook/check/1",
         summary="looking is possible",

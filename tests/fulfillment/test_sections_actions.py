@@ -670,7 +670,7 @@ def test_an_interrupted_release_says_what_to_do_and_the_cell_can_be_run_again(wo
     assert unfinished.status is Status.BREACH
     begun = unfinished.rows[0]["rows"]
     assert begun == 3
-    assert unfinished.reason.startswith(f"{plan.id} (3 objects) not finished")
+    assert unfinished.reason.startswith(f"{plan.id} (3 objects) is not over")
     assert f"runbook resume {plan.id}" in unfinished.reason
     bucket.fate = lambda _: None
     result = inv.apply(plan, approve=plan.sha256).result
