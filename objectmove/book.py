@@ -19,7 +19,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Self
 
-from .bucket import UNMET, Answer, OnAnswer, Request, S3Bucket, parse_time
+from .bucket import UNMET, Answer, Request, S3Bucket, parse_time
 from .errors import HeldError, StoppedError, StoreError
 from .plan import Timing
 from .state import (
@@ -276,14 +276,13 @@ class Book:
     def send(
         self,
         requests: Sequence[Request],
-        on_answer: OnAnswer = lambda _index, _answer: None,
+        on_answer: Callable[[int, Answer], object] = lambda _index, _answer: None,
     ) -> list[Answer]:
         """Send changes, each once; the store refuses those whose signatures have expired."""
         expires_s = self.timing.expires_s
-        answers: dict[int, Answer] = {}
 
-        def take(index: int, answer: Answer) -> None:
-            """Keep an answer; a refusal that came after the signature expired proves nothing."""
+        def take(index: int, answer: Answer) -> Answer:
+            """A refusal that came after the signature expired proves nothing."""
             is_late = self.clock.monotonic() - self._stamped_at >= expires_s - 1
             is_refusal = (answer.effect == "none" and answer.code != "NotSent") or answer.failed
             if is_late and is_refusal:
@@ -291,11 +290,10 @@ class Book:
             if answer.effect == "unknown":
                 fence_at = self.stamp + timedelta(seconds=self.timing.fence_s)
                 self._unknown_until = max(self._unknown_until, fence_at)
-            answers[index] = answer
             on_answer(index, answer)
+            return answer
 
-        self.bucket.send(requests, signed_at=self.stamp, expires_s=expires_s, on_answer=take)
-        return [answers[index] for index in range(len(requests))]
+        return self.bucket.send(requests, signed_at=self.stamp, expires_s=expires_s, on_answer=take)
 
     def wait(self, why: str) -> None:
         """Wait until none of our changes may still take effect, and keep the lock meanwhile."""

@@ -149,9 +149,6 @@ class Answer:
     date: str = ""
 
 
-OnAnswer = Callable[[int, Answer], None]
-"""Takes the index of a request, and its answer."""
-
 Look = dict[str, Seen | None]
 """What is at each key; None where nothing is. A key that could not be read is missing."""
 
@@ -350,7 +347,7 @@ class S3Bucket(Reach):
         *,
         signed_at: datetime,
         expires_s: int,
-        on_answer: OnAnswer = lambda _index, _answer: None,
+        on_answer: Callable[[int, Answer], Answer] = lambda _index, answer: answer,
     ) -> list[Answer]:
         """Send requests that change something, each once, in any order, several at a time.
 
@@ -358,7 +355,8 @@ class S3Bucket(Reach):
         ----------
         signed_at, expires_s : the store refuses each request that comes later than ``expires_s``
             seconds after ``signed_at``
-        on_answer : called with each answer as it comes
+        on_answer : called with the index of a request and its answer, as answers come; returns what
+            counts as the answer
 
         Raises
         ------
@@ -370,8 +368,7 @@ class S3Bucket(Reach):
 
         def take(index: int, reply: Reply) -> None:
             """Keep what a reply proves, and pass it on."""
-            answers[index] = read_answer(requests[index], reply)
-            on_answer(index, answers[index])
+            answers[index] = on_answer(index, read_answer(requests[index], reply))
 
         makers = [partial(self._make_message, each, signed_at, expires_s) for each in requests]
         self._http.exchange(makers, take)

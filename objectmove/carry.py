@@ -383,7 +383,7 @@ class Carrier:
         way = self.move.way
         is_moved = state is State.MOVED
         if row.way is Way.PARK:
-            state = row.answered
+            state = row.rest
             why = row.why
             way = Way.PARK if is_moved else way
         elif row.way is Way.FREE:  # else its source is occupied, or the parked object has gone

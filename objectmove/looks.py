@@ -80,21 +80,20 @@ def scan(
     start = min(wanted) if is_ordered or len(wanted) < _PORTION else ""
     most = 4 * len(wanted)  # to list more would cost more than to look at each key
     looks: Look = {}
-    absent = set(wanted)
     last = ""
     listing = bucket.list_objects(prefix, start=start, page_size=min(most, _PORTION))
     for count, seen in enumerate(listing, 1):
         on_way()
         is_ordered = is_ordered and seen.key > last and _get_folder(seen.key) in folders
         last = seen.key
-        absent.discard(last)
-        if last in wanted and seen.etag:
+        if last in wanted:
             looks[last] = seen
         is_whole = is_ordered and last >= final
         if is_whole or count == most:
             break
     else:
         is_whole = is_ordered or not start
+    absent = wanted.difference(looks)
     if is_whole and absent and bucket.look([STATE]).get(STATE):
         looks.update(dict.fromkeys(absent))
     unsure = sorted(wanted.difference(looks))

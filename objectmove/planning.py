@@ -231,7 +231,7 @@ def _choose(
 
 
 def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
-    """Return a plan that the bucket knows; None when it does not. Only reads.
+    """Return the plan, by its own id or its undo's, that the bucket knows; else None. Only reads.
 
     Raises
     ------
@@ -239,5 +239,6 @@ def find_plan(bucket: S3Bucket, plan_id: str) -> Plan | None:
         When the bucket cannot be read or understood.
     """
     read = read_state(bucket)
-    move = read.state.moves.get(plan_id) if read is not None else None
+    plan = plan_id.removesuffix("-undo")
+    move = read.state.moves.get(plan) if read is not None else None
     return fetch_plan(bucket, move.plan, move.sha256) if move is not None else None

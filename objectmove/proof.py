@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .bucket import S3Bucket
 from .looks import DIRECTIONS, get_ends, judge_ends, look_surely, scan_rows
 from .plan import Plan
-from .state import Way, read_story
+from .state import Way, read_release
 from .table import UNENDED, Direction, Proof, State, decide
 
 #: The most keys that a proof names for each outcome.
@@ -54,11 +54,11 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     StoreError, PlanError
         When the bucket cannot be read or understood: nothing is proven then.
     """
-    read, story = read_story(bucket, plan.id)
+    release, now = read_release(bucket, plan.id)
     header = plan.header
     rows = plan.rows
-    undo = story.undo
-    began_at = story.release.announced_at
+    undo = release.undo
+    began_at = release.announced_at
     contents = {(row.etag, row.size_bytes) for row in rows}
     destinations = {row.to for row in rows}
     foreign = []
@@ -69,13 +69,13 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
     outcomes: dict[str, list[str]] = {outcome: [] for outcome in Proof}
     outcomes["foreign_changed"] = foreign
     for number, row, looks in scan_rows(bucket, plan, range(len(rows))):
-        stored = story.get_row(number)
+        stored = release.get_last_row(number)
         state = stored.state
         direction = DIRECTIONS[stored.way]
         if direction is Direction.ASIDE:
             looks.update(look_surely(bucket, [*get_ends(plan, row, stored.way)]))
             if state in UNENDED:  # on its way to the parking place, or back
-                state = stored.answered
+                state = stored.rest
                 direction = Direction.THERE
         source, destination = judge_ends(bucket, plan, row, stored.way, looks)
         rule = decide(direction=direction, state=state, source=source, destination=destination)
@@ -84,7 +84,7 @@ def verify_plan(bucket: S3Bucket, plan: Plan) -> MoveProof:
             outcome = Proof.TAKEN_BACK
         outcomes[outcome].append(row.key)
     return MoveProof(
-        at=read.now,
+        at=now,
         counts={outcome: len(keys) for outcome, keys in outcomes.items()},
         keys={
             outcome: keys[:_NAMED]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .bucket import S3Bucket, format_time
 from .settling import list_answerable
-from .state import BucketState, Move, Story, read_state
+from .state import BucketState, Move, read_state
 from .table import UNENDED, State
 
 
@@ -47,12 +47,12 @@ class MoveResult:
     ways_on: list[str]
 
 
-def list_ways_on(bucket: S3Bucket, state: BucketState, story: Story) -> list[str]:
+def list_ways_on(bucket: S3Bucket, state: BucketState, release: Move) -> list[str]:
     """Return the commands that lead on about a plan, without ``plan``; none when it is over."""
-    if story.unended is not None:
-        return [get_resume(story.unended)]
-    plan = story.release.plan
-    doubts = list_answerable(bucket, story)
+    if release.unended is not None:
+        return [get_resume(release.unended)]
+    plan = release.plan
+    doubts = list_answerable(bucket, release)
     ways_on = []
     if any(doubt.is_open for doubt in doubts):
         # While another plan is unfinished, nothing can be settled.
@@ -106,13 +106,13 @@ def list_unfinished(bucket: S3Bucket) -> list[Unfinished]:
     if read is None:
         return found
     held = read.state.held
-    for story in read.state.list_stories():
-        ways_on = list_ways_on(bucket, read.state, story)
+    for release in read.state.moves.values():
+        ways_on = list_ways_on(bucket, read.state, release)
         if not ways_on:
             continue
-        move = story.unended or story.undo or story.release
-        rows = sum(piece.end - piece.next for piece in story.all)
-        rows += len(story.list_rows(*UNENDED, State.UNPROVEN))
+        move = release.unended or release.undo or release
+        rows = sum(piece.end - piece.next for piece in release.all)
+        rows += len(release.list_rows(*UNENDED, State.UNPROVEN))
         holder = ("", "")
         if held is not None and held.plan == move.plan:
             holder = (held.by, format_time(held.since))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 from .book import Book, Patience
@@ -47,7 +47,6 @@ from .settling import (
     make_explain,
 )
 from .state import (
-    Answer,
     Hold,
     Move,
     Row,
@@ -93,7 +92,7 @@ class Run:
 
     Attributes
     ----------
-    answers : a person's answers
+    answers : a person's answers: for each row, the state that it gets
     main : the bucket's state, while this run has its lock
     held_at : when the worker was last seen paused; None: this run does not hold it yet
     """
@@ -110,7 +109,7 @@ class Run:
     stopped: str = ""
     in_reach: Mapping[str, str] = field(default_factory=dict)
     held_at: float | None = None
-    answers: Sequence[tuple[Doubt, Answer]] = ()
+    answers: Sequence[tuple[Doubt, State]] = ()
 
     # --- what a run is asked to do ---
 
@@ -141,7 +140,7 @@ class Run:
             raise NotApprovedError(text, needed=needed)
         may_begin = verb == "apply"
         with self._open(may_begin=may_begin) as release:
-            undo = self.main.state.moves.get(self.plan.undo_id)
+            undo = release.undo
             if undo is None and verb == "undo":
                 undo = self._make_undo(release)
             needs_still = undo is not None and not undo.is_ended and not self.stop_here
@@ -192,7 +191,7 @@ class Run:
                 way_on = f"settle {self.plan.id}"
                 raise NotApprovedError(f"{text}: look again", needed=needed, way_on=way_on)
             self.operator.note(self.plan.id, "answered", by=self.operator.name)
-            return self._finish(release, self.main.state.moves.get(self.plan.undo_id))
+            return self._finish(release, release.undo)
 
     def resume_worker(self, approve: str) -> MoveResult:
         """Resume the worker that a plan holds, whatever may ship twice, if that is approved.
@@ -232,8 +231,8 @@ class Run:
             if undo is not None:
                 if not release.is_ended:
                     raise StoppedError(f"{release.id} could not be finished: {self.stopped}")
-                if undo.id not in self.main.state.moves:
-                    self._leave_unmoved(undo)
+                if release.undo is None:
+                    self._leave_unmoved(release, undo)
                 self._carry_all(undo, is_stop=self.stop_here)
             self._let_go()
             return self._report()
@@ -287,7 +286,7 @@ class Run:
         if move is not None:
             if move.sha256 != plan.sha256:
                 raise NotApprovedError(f"{plan.id} is not the plan that was begun by that name")
-            if may_begin and plan.undo_id in moves:
+            if may_begin and move.undo is not None:
                 raise NotNowError(f"{plan.id} was taken back", way_on=f"resume {plan.id}")
             return move
         why = self._find_change()
@@ -298,7 +297,7 @@ class Run:
         if why:
             raise ExpiredError(f"{why}: plan again", way_on="plan")
         self._forget()
-        move = self._make_move(plan.id, header.expires_at)
+        move = self._make_move(header.expires_at)
         move.parts = header.parts
         put = Request("put", PLANS + plan.sha256, body=plan.content)
         (answer,) = self.main.send([put])
@@ -307,17 +306,16 @@ class Run:
         moves[plan.id] = move
         return move
 
-    def _make_move(self, move_id: str, keep_until: datetime, part: int = 0) -> Move:
+    def _make_move(self, keep_until: datetime, *, part: int = 0, is_undo: bool = False) -> Move:
         start, end = self.plan.get_range(part)
         return Move(
-            id=move_id,
             plan=self.plan.id,
             sha256=self.plan.sha256,
             start=start,
             next=start,
             end=end,
             keep_until=keep_until,
-            is_undo=move_id != self.plan.id,
+            is_undo=is_undo,
             still_since=self.still_since,
         )
 
@@ -339,17 +337,15 @@ class Run:
     def _forget(self) -> None:
         """Forget plans that are over for good, and what the bucket keeps for them."""
         state = self.main.state
-        for story in state.list_stories():
-            plan = story.release.plan
+        for plan, release in list(state.moves.items()):
             is_held = state.hold is not None and state.hold.plan == plan
-            is_open = story.unended or story.list_rows(State.UNPROVEN, State.TAKEN)
-            is_young = any(move.keep_until >= self.main.stamp for move in story.all)
+            is_open = release.unended or release.list_rows(State.UNPROVEN, State.TAKEN)
+            is_young = any(move.keep_until >= self.main.stamp for move in release.all)
             if is_held or is_open or is_young:
                 continue
-            for name in (plan, f"{plan}-undo"):
-                state.moves.pop(name, None)
-            keys = [PLANS + story.release.sha256]
-            keys += [get_part_key(plan, number) for number in story.release.begun]
+            del state.moves[plan]
+            keys = [PLANS + release.sha256]
+            keys += [get_part_key(plan, number) for number in release.begun]
             self.main.send([Request("delete", key) for key in keys])
 
     def _make_undo(self, release: Move) -> Move:
@@ -363,12 +359,11 @@ class Run:
         if self.main.stamp > until:
             text = f"{plan.id} could be taken back until {format_time(until)}"
             raise ExpiredError(f"{text}: what it moved may be in use by now")
-        return self._make_move(plan.undo_id, until)
+        return self._make_move(until, is_undo=True)
 
-    def _leave_unmoved(self, undo: Move) -> None:
+    def _leave_unmoved(self, release: Move, undo: Move) -> None:
         """Begin an undo, without what the release did not move."""
-        self.main.state.moves[undo.id] = undo
-        release = self.main.state.moves[self.plan.id]
+        release.undo = undo
         for number in range(undo.end):
             if release.get_row(number).state is not State.MOVED:
                 undo.rows[number] = Row(State.LEFT, Way.BACK)
@@ -418,10 +413,10 @@ class Run:
     def _open_part(self, move: Move, number: int) -> Iterator[tuple[Book, Move]]:
         """Take the lock of a part, and yield its move."""
         with self._make_book("none", number) as book:
-            piece = book.state.moves.get(move.id)
+            piece = book.state.moves.get(move.plan)
             if piece is None:
-                piece = self._make_move(move.id, move.keep_until, number)
-                book.state.moves[move.id] = piece
+                piece = self._make_move(move.keep_until, part=number)
+                book.state.moves[move.plan] = piece
                 book.save()
             move.pieces[number] = piece
             yield book, piece
@@ -439,7 +434,10 @@ class Run:
                     held = self.main.state.held
                     is_held = held is not None and held.plan == self.plan.id
                     if not (has_begun or is_held or isinstance(error, HeldError)):
-                        self.main.state.moves.pop(move.id, None)
+                        if move.is_undo:
+                            self.main.state.moves[move.plan].undo = None
+                        else:
+                            self.main.state.moves.pop(move.plan, None)
                     self.main.save()
             way_on = self._name_way_on(move)
             if isinstance(error, KeyboardInterrupt):
@@ -484,7 +482,8 @@ class Run:
                         carrier.finish()
             carrier.park()
         except MoversError as error:
-            if self.main.state.moves[piece.id].announced_at is None:
+            move = piece if piece.is_undo else self.main.state.moves[piece.plan]
+            if move.announced_at is None:
                 raise
             carrier.stopped = str(error)
         self.already += carrier.already
@@ -514,11 +513,13 @@ class Run:
         """
         with suppress(MoveError):
             read = read_state(self.bucket)
-            known = read and (read.state.moves.get(move.id) or read.state.unfinished)
-            if known:
-                return get_resume(known)
+            known = read and read.state.moves.get(move.plan)
+            if known and (known.undo or not move.is_undo):
+                return get_resume(known.unended or known)
+            if read and read.state.unfinished:
+                return get_resume(read.state.unfinished)
         plan = self.plan
-        if move.is_undo or plan.undo_id in self.main.state.moves:
+        if move.is_undo:
             return f"undo {plan.id} --consumer-stands-still --approve {plan.undo_approval}"
         if self._find_change():
             return "plan"
@@ -585,9 +586,10 @@ class Run:
     def _watch_consumer(self, book: Book, numbers: Sequence[int]) -> None:
         """Look twice at what an undo takes back; refuse if something vanishes meanwhile."""
         keys = [self.plan.rows[number].to for number in numbers]
-        before = scan(self.bucket, self.plan.header.to, keys, book.renew)
+        look = partial(scan, self.bucket, self.plan.header.to, keys, book.renew)
+        before = look()
         self.operator.clock.sleep(_WATCH_S)
-        after = scan(self.bucket, self.plan.header.to, keys, book.renew)
+        after = look()
         vanished = [key for key in keys if before.get(key) and not after.get(key)]
         if vanished:
             some = ", ".join(vanished[:5])
@@ -693,8 +695,8 @@ class Run:
         """Return what this run and earlier ones did, about the plan or one part of it."""
         plan = self.plan
         state = self.main.state
-        story = state.get_story(plan.id)
-        move = story.undo or story.release
+        release = state.moves[plan.id]
+        move = release.undo or release
         numbers = range(*plan.get_range(self.part))
         counts: Counter[State] = Counter()
         told: defaultdict[State, list[dict[str, str]]] = defaultdict(list)
@@ -707,7 +709,7 @@ class Run:
         for name in UNENDED:
             failed += told[name]
         waiting = sum(counts[name] for name in UNENDED)
-        unproven = [number for number, _ in story.list_rows(State.UNPROVEN) if number in numbers]
+        unproven = [number for number, _ in release.list_rows(State.UNPROVEN) if number in numbers]
         others = {*self.in_reach.values()} - {plan.id}
         result = MoveResult(
             plan=move.id,
@@ -725,7 +727,7 @@ class Run:
             ways_on=[f"resume {other}" for other in sorted(others)],
         )
         if waiting or unproven or not self.part:
-            result.ways_on.extend(list_ways_on(self.bucket, state, story))
+            result.ways_on.extend(list_ways_on(self.bucket, state, release))
         if not (result.ways_on or move.is_undo) and (result.left or result.skipped):
             result.ways_on.append("plan")
         return result

@@ -10,7 +10,7 @@ from .bucket import S3Bucket, Version
 from .errors import PlanError, StoreError
 from .looks import get_ends, judge_ends, look_surely
 from .plan import Plan, PlanRow, fetch_plan
-from .state import Answer, BucketState, Row, Story, Way, read_story
+from .state import BucketState, Move, Row, Way, read_release
 from .table import OPEN, Place, State
 
 _ANSWERABLE = (State.UNPROVEN, State.TAKEN, State.FREED)
@@ -64,19 +64,19 @@ def look_aside(bucket: S3Bucket, plan: Plan, rows: Iterable[tuple[int, Row]]) ->
     return doubts
 
 
-def list_held(bucket: S3Bucket, story: Story) -> list[Doubt]:
+def list_held(bucket: S3Bucket, release: Move) -> list[Doubt]:
     """Return the rows of a plan whose objects a move holds, and those that a person freed."""
-    rows = [each for each in story.list_rows(*State) if each[1].is_held]
-    rows += story.list_rows(State.FREED)
+    rows = [each for each in release.list_rows(*State) if each[1].is_held]
+    rows += release.list_rows(State.FREED)
     if not rows:
         return []
-    plan = fetch_plan(bucket, story.release.plan, story.release.sha256)
+    plan = fetch_plan(bucket, release.plan, release.sha256)
     return look_aside(bucket, plan, rows)
 
 
-def list_answerable(bucket: S3Bucket, story: Story) -> list[Doubt]:
+def list_answerable(bucket: S3Bucket, release: Move) -> list[Doubt]:
     """Return the rows on which a person must answer, or may answer anew."""
-    doubts = list_held(bucket, story)
+    doubts = list_held(bucket, release)
     return [each for each in doubts if each.row.state in _ANSWERABLE and each.is_somewhere]
 
 
@@ -90,8 +90,8 @@ def list_doubts(bucket: S3Bucket, plan: Plan) -> list[Doubt]:
     StoreError
         When the bucket cannot be read.
     """
-    _, story = read_story(bucket, plan.id)
-    return list_answerable(bucket, story)
+    release, _ = read_release(bucket, plan.id)
+    return list_answerable(bucket, release)
 
 
 def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
@@ -102,10 +102,10 @@ def find_in_reach(bucket: S3Bucket, state: BucketState) -> dict[str, str]:
     For each key, the plan that has the row.
     """
     in_reach: dict[str, str] = {}
-    for story in state.list_stories():
-        for doubt in list_held(bucket, story):
+    for release in state.moves.values():
+        for doubt in list_held(bucket, release):
             if doubt.is_in_reach:
-                in_reach[doubt.key] = story.release.plan
+                in_reach[doubt.key] = release.plan
     return in_reach
 
 
@@ -121,10 +121,10 @@ def make_explain(
     beside : the id of a plan whose own moves do not count
     """
     held: dict[tuple[str, str, int], str] = {}
-    for story in state.list_stories():
-        if story.release.plan == beside:
+    for release in state.moves.values():
+        if release.plan == beside:
             continue
-        for doubt in list_held(bucket, story):
+        for doubt in list_held(bucket, release):
             planned = doubt.planned
             if doubt.row.is_held:
                 reason = "taken" if doubt.row.state is State.TAKEN else "in_doubt"
@@ -134,8 +134,8 @@ def make_explain(
 
 def choose_answers(
     doubts: Sequence[Doubt], taken: Sequence[str], not_taken: Sequence[str]
-) -> list[tuple[Doubt, Answer]]:
-    """Return the rows on which answers are given, each with its answer.
+) -> list[tuple[Doubt, State]]:
+    """Return the rows on which answers are given, each with the state that it gets.
 
     Raises
     ------
@@ -144,11 +144,11 @@ def choose_answers(
     StoreError
         When an object could not be read.
     """
-    given: dict[str, Answer] = dict.fromkeys(taken, "taken")
+    given = dict.fromkeys(taken, State.TAKEN)
     for key in not_taken:
         if key in given:
             raise PlanError(f"{key!r} cannot be both taken and not taken")
-        given[key] = "not_taken"
+        given[key] = State.FREED
     answers = [(doubt, given[doubt.key]) for doubt in doubts if doubt.key in given]
     unknown = given.keys() - {doubt.key for doubt, _ in answers}
     if unknown:
@@ -159,7 +159,7 @@ def choose_answers(
     return answers
 
 
-def digest_answers(plan: Plan, answers: Iterable[tuple[Doubt, Answer]]) -> str:
+def digest_answers(plan: Plan, answers: Iterable[tuple[Doubt, State]]) -> str:
     """Return the hash that approves answers; it covers what was shown of each row, too."""
     lines = []
     for doubt, answer in answers:
@@ -167,13 +167,13 @@ def digest_answers(plan: Plan, answers: Iterable[tuple[Doubt, Answer]]) -> str:
     return plan.digest("settle", *lines)
 
 
-def answer_row(doubt: Doubt, answer: Answer) -> Row:
+def answer_row(doubt: Doubt, answer: State) -> Row:
     """Return a row as a person's answer makes it: to be parked, brought back, or done.
 
-    *taken* parks the object for good. *not taken* lets a new plan move it.
+    A taken object is parked for good, by ``Carrier.park``. A new plan may move a freed one.
     """
-    row = replace(doubt.row, answer=answer)
-    if answer == "not_taken" and doubt.parked.is_here:
-        return replace(row, state=State.WAITING, way=Way.FREE)
-    # A row that is said to be taken is parked by ``Carrier.park``, if it is still at its source.
-    return replace(row, state=State.FREED if answer == "not_taken" else State.TAKEN)
+    if answer is State.TAKEN:
+        return replace(doubt.row, state=answer, rest=answer)
+    if doubt.parked.is_here:
+        return replace(doubt.row, state=State.WAITING, way=Way.FREE, rest=State.UNPROVEN)
+    return replace(doubt.row, state=answer)

@@ -5,7 +5,6 @@ A part of a plan has an object of its own, of the same format. ``book`` reads an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -38,9 +37,6 @@ class Way(StrEnum):
     """From the parking place to the source."""
 
 
-Answer = Literal["", "taken", "not_taken"]
-
-
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of a move that has not simply moved.
@@ -51,7 +47,7 @@ class Row:
     at : when it was announced, by the store's clock
     why : why it is in this state
     evidence : what was known of the object's order before the object was parked
-    answer : what a person said became of the object
+    rest : the state in which it ends when it is parked
     """
 
     state: State
@@ -59,12 +55,7 @@ class Row:
     at: Timestamp | None = None
     why: str = ""
     evidence: str = ""
-    answer: Answer = ""
-
-    @property
-    def answered(self) -> State:
-        """The state in which a row ends that nobody can prove."""
-        return State.TAKEN if self.answer == "taken" else State.UNPROVEN
+    rest: State = State.UNPROVEN
 
     @property
     def is_held(self) -> bool:
@@ -107,9 +98,9 @@ class Move:
 
     Attributes
     ----------
-    id : of the release, the plan's id; of the undo, ``<plan>-undo``
     plan, sha256 : the plan's id, and the hash of its bytes
     is_undo : whether the rows go back
+    undo : of a release: its undo
     start, next, end : rows below ``next`` have been announced; a row below ``next`` that is not in
         ``rows`` has moved. Rows from ``end`` on are left: this move does not announce them
     stopped : why rows are left
@@ -121,7 +112,6 @@ class Move:
     pieces : of each part that has begun, what its own state object has
     """
 
-    id: str
     plan: str
     sha256: str
     start: int
@@ -136,6 +126,24 @@ class Move:
     begun: set[int] = field(default_factory=set)
     pieces: Annotated[dict[int, Move], Field(exclude=True)] = field(default_factory=dict)
     rows: Rows = field(default_factory=dict)
+    undo: Move | None = None
+
+    @property
+    def id(self) -> str:
+        """Of a release, the plan's id; of an undo, ``<plan>-undo``."""
+        return f"{self.plan}-undo" if self.is_undo else self.plan
+
+    @property
+    def all(self) -> list[Move]:
+        """The release, or the parts of it that have begun, and its undo."""
+        moves = [*self.pieces.values()] or [self]
+        return [*moves, self.undo] if self.undo is not None else moves
+
+    @property
+    def unended(self) -> Move | None:
+        """Of the undo and the release, what has not ended."""
+        moves = (self.undo, self)
+        return next((move for move in moves if move is not None and not move.is_ended), None)
 
     @property
     def way(self) -> Way:
@@ -166,45 +174,25 @@ class Move:
         """Return the numbers of the stored rows in these states, in their order."""
         return sorted(number for number, row in self.rows.items() if row.state in states)
 
-    def list_waiting(self) -> list[int]:
-        """Return the rows that wait to go the way of the move."""
-        waiting = [n for n in self.find(State.WAITING) if self.rows[n].way is self.way]
-        return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
-
-
-class Story(NamedTuple):
-    """All that was done about one plan: its release and its undo."""
-
-    release: Move
-    undo: Move | None
-
-    @property
-    def all(self) -> Sequence[Move]:
-        """The release, or the parts of it that have begun, and the undo."""
-        pieces = [*self.release.pieces.values()] or [self.release]
-        return [*pieces, self.undo] if self.undo is not None else pieces
-
-    @property
-    def unended(self) -> Move | None:
-        """What has not ended."""
-        return next(
-            (move for move in (self.undo, self.release) if move and not move.is_ended), None
-        )
-
-    def get_row(self, number: int) -> Row:
-        """Return what the move that dealt with a row last knows of it."""
+    def get_last_row(self, number: int) -> Row:
+        """Return what the undo knows of a row, if it dealt with it; else what the release knows."""
         if self.undo is not None:
             row = self.undo.get_row(number)
             if row.state not in (State.LEFT, State.WAITING):
                 return row
-        return self.release.get_row(number)
+        return self.get_row(number)
 
     def list_rows(self, *states: State) -> list[tuple[int, Row]]:
-        """Return the stored rows in these states, with their numbers."""
+        """Return the stored rows of release and undo in these states, with their numbers."""
         rows: list[tuple[int, Row]] = []
         for move in self.all:
             rows += [(number, move.rows[number]) for number in move.find(*states)]
         return rows
+
+    def list_waiting(self) -> list[int]:
+        """Return the rows that wait to go the way of the move."""
+        waiting = [n for n in self.find(State.WAITING) if self.rows[n].way is self.way]
+        return waiting + [n for n in range(self.next, self.end) if n not in self.rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +242,7 @@ class BucketState:
     lock: Lock | None = None
     hold: Hold | None = None
     moves: dict[str, Move] = field(default_factory=dict)
+    """The release of each plan."""
 
     @property
     def held(self) -> Hold | None:
@@ -263,23 +252,7 @@ class BucketState:
     @property
     def unfinished(self) -> Move | None:
         """The one move that has not ended."""
-        return next((move for move in self.moves.values() if not move.is_ended), None)
-
-    def get_story(self, plan: str) -> Story:
-        """Return what was done about a plan.
-
-        Raises
-        ------
-        NotNowError
-            When nothing was, or it was forgotten.
-        """
-        if plan not in self.moves:
-            raise NotNowError(f"{plan} was never begun, or its time is over and it was forgotten")
-        return Story(self.moves[plan], self.moves.get(f"{plan}-undo"))
-
-    def list_stories(self) -> list[Story]:
-        """Return what was done about every plan."""
-        return [self.get_story(move.id) for move in self.moves.values() if not move.is_undo]
+        return next(filter(None, [move.unended for move in self.moves.values()]), None)
 
     def encode(self) -> bytes:
         """Return the bytes of the object."""
@@ -319,15 +292,16 @@ def read_state(bucket: S3Bucket, key: str = STATE) -> Read | None:
         raise PlanError(text) from error
     for move in state.moves.values():
         for number in move.begun:
-            part = read_state(bucket, get_part_key(move.id, number))
+            part = read_state(bucket, get_part_key(move.plan, number))
             if part is None:
-                raise StoreError(f"part {number} of {move.id} has begun, and its state was removed")
-            move.pieces[number] = part.state.moves[move.id]
+                text = f"part {number} of {move.plan} has begun, and its state was removed"
+                raise StoreError(text)
+            move.pieces[number] = part.state.moves[move.plan]
     return Read(state, seen, now)
 
 
-def read_story(bucket: S3Bucket, plan: str) -> tuple[Read, Story]:
-    """Return what was done about a plan, with the state in which that stands. Only reads.
+def read_release(bucket: S3Bucket, plan: str) -> tuple[Move, datetime]:
+    """Return the release of a plan, and the store's time of the answer. Only reads.
 
     Raises
     ------
@@ -337,9 +311,9 @@ def read_story(bucket: S3Bucket, plan: str) -> tuple[Read, Story]:
         As ``read_state`` raises them.
     """
     read = read_state(bucket)
-    if read is None:
-        raise NotNowError(f"{plan} was never begun: nothing was moved")
-    return read, read.state.get_story(plan)
+    if read is None or plan not in read.state.moves:
+        raise NotNowError(f"{plan} was never begun, or its time is over and it was forgotten")
+    return read.state.moves[plan], read.now
 
 
 def find_holder(read: Read | None, spread_s: float) -> Lock | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from objectmove.bucket import Answer, OnAnswer, Request, Seen
+from objectmove.bucket import Answer, Request, Seen
 from objectmove.errors import StoreError
 from runbook_lib.errors import ClientError
 from tests.support.memory_store import MemoryStore, Stored
@@ -105,7 +105,7 @@ class MemoryBucket:
         *,
         signed_at: datetime,
         expires_s: int,
-        on_answer: OnAnswer = lambda _index, _answer: None,
+        on_answer: Callable[[int, Answer], Answer] = lambda _index, answer: answer,
     ) -> list[Answer]:
         """Do what the store would, one request after the other."""
         answers = []
@@ -113,8 +113,7 @@ class MemoryBucket:
         for index, request in enumerate(requests):
             self.sent.append(request)
             answer = self.fate(request) if not is_late else self._refuse(request)
-            answers.append(answer or self._do(request))
-            on_answer(index, answers[-1])
+            answers.append(on_answer(index, answer or self._do(request)))
         return answers
 
     def pass_time(self, seconds: float) -> None:

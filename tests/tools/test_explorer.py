@@ -85,8 +85,8 @@ def forget_rows_of_an_undo() -> Iterator[None]:
     """Take back the first row, and say nothing of the others."""
     report, leave_unmoved = run.Run._report, run.Run._leave_unmoved
 
-    def forget(self: Any, undo: Any) -> None:
-        leave_unmoved(self, undo)
+    def forget(self: Any, release: Any, undo: Any) -> None:
+        leave_unmoved(self, release, undo)
         left = dict.fromkeys(range(1, undo.end), state.Row(State.LEFT, state.Way.BACK))
         undo.rows.update(left)
 
@@ -153,6 +153,8 @@ def test_an_engine_that_is_broken_on_purpose_is_found(
 
 #: What the explorer found in drafts of the engine.
 FOUND = [
+    # a plan that began when another was forgotten was not recorded: the worker stayed paused
+    ("later-strict", "1<put@state#3=kill"),
     # a state without an answer took effect late, over newer ones: a label was lost
     ("stop-loose", "1.put@state=late"),
     # the worker was resumed for one part, and the next one moved

@@ -302,9 +302,12 @@ def test_the_director_orders_the_requests_of_a_batch(
     process, answered = start(world, order=order), list[int]()
     requests = [Request("put", name, body=name.encode()) for name in "abcd"[:count]]
     at = process.bucket.read_clock()
-    answers = process.bucket.send(
-        requests, signed_at=at, expires_s=20, on_answer=lambda index, _: answered.append(index)
-    )
+
+    def note(index: int, answer: buckets.Answer) -> buckets.Answer:
+        answered.append(index)
+        return answer
+
+    answers = process.bucket.send(requests, signed_at=at, expires_s=20, on_answer=note)
     assert "".join("abcd"[index] for index in answered) == wanted
     assert [answer.etag for answer in answers] == [
         world.objects[name].etag for name in "abcd"[:count]
@@ -318,8 +321,9 @@ def test_after_an_interrupt_nothing_more_of_a_batch_is_sent(world: World) -> Non
     at = process.bucket.read_clock()
     answered: dict[int, str] = {}
 
-    def note(index: int, answer: buckets.Answer) -> None:
+    def note(index: int, answer: buckets.Answer) -> buckets.Answer:
         answered[index] = answer.effect
+        return answer
 
     director.interrupts = "delete"
     with pytest.raises(KeyboardInterrupt):
