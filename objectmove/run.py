@@ -519,7 +519,7 @@ class Run:
             if read and read.state.unfinished:
                 return get_resume(read.state.unfinished)
         plan = self.plan
-        if move.is_undo:
+        if move.is_undo or move.undo is not None:
             return f"undo {plan.id} --consumer-stands-still --approve {plan.undo_approval}"
         if self._find_change():
             return "plan"

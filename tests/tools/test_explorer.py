@@ -173,6 +173,7 @@ FOUND = [
     ("unparked-strict", "1.copy@ready/a=lost"),
     ("split-strict", "1<lock#2=rewrite:a 2.asked#2=blind 3<look@state=again:a"),
     ("undo-cut-loose", "1<put@state=rewrite:b 1<sleep=again:b"),
+    ("undo-parts-loose", "2.resume=refused 2.read@state#2=blind"),
     # an undo said that a consumer had taken what it had deleted itself
     ("undo-two-loose", "1.put@state#7=router-503 1.read@state#3=blind 2<put@state#3=rewrite:a"),
     # to wait for a part's lock let the main one lapse
