@@ -355,15 +355,12 @@ class Run:
     def _kill(self, verb: str, process: Process) -> None:
         """Kill a process; whoever resumes has this folder, an older copy, or none."""
         old = process.machine
-        entries = old.folder.get_disk(process.plan).entries
         machine = old
         if verb == "kill-bare":
             machine = Machine("bare")
         elif verb == "kill-old":
             count = self._first_entries.get(process.name, 0)
             machine = Machine("old", old.folder.copy_first(process.plan, count))
-        elif verb == "kill-older":
-            machine = Machine("older", old.folder.copy_first(process.plan, len(entries) - 1))
         elif verb == "kill-forgotten":
             self._forget(OURS)
         self._is_late_killed |= bool(self._late)
@@ -472,7 +469,6 @@ class Run:
         events.append("kill-bare")
         count = self._first_entries.get(process.name, 0)
         events += ["kill-old"] if count < len(disk.entries) else []
-        events += ["kill-older"] if count + 1 < len(disk.entries) else []
         offered = ["interrupt"]
         if self._second is None and disk.entries:
             offered.append("kill-forgotten")
