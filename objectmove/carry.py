@@ -16,7 +16,7 @@ from chainlog import ChainedLog, LogError
 
 from .book import Book, Clock, Notice
 from .bucket import Answer, Look, Request, S3Bucket, Seen
-from .looks import DIRECTIONS, get_ends, judge_ends, look_surely, scan
+from .looks import DIRECTIONS, get_ends, judge_ends, look_surely
 from .plan import Abilities, Plan, PlanRow
 from .settling import look_aside
 from .state import Move, Row, Way
@@ -338,27 +338,24 @@ class Carrier:
     def _look(self, items: Sequence[_Item]) -> None:
         """Look at the ends of rows; where the store guards what may be sent, assume them."""
         self._looked_at = self.operator.clock.monotonic()
-        header = self.plan.header
         keys: list[str] = []
-        sources: Look = {}
-        destinations: Look = {}
         assumed: Look = {}
         for item in items:
             planned = item.planned
-            source = Seen(planned.key, planned.etag, planned.size_bytes, planned.last_modified)
             is_fresh = item.number in self.fresh and item.row.way is Way.THERE
-            if is_fresh and item.row.state is State.WAITING:
-                assumed[item.source] = source
-                destinations[item.to] = None
-            elif is_fresh and item.row.state is State.LANDED:
-                sources[item.source] = source
+            is_sent = is_fresh and item.row.state is State.WAITING
+            is_landed = is_fresh and item.row.state is State.LANDED
+            if is_sent or (is_landed and self._guards_deletes):
+                assumed[item.source] = Seen(
+                    planned.key, planned.etag, planned.size_bytes, planned.last_modified
+                )
             else:
-                keys += (item.source, item.to)
-        if not self._guards_copies:
-            destinations = scan(self.bucket, header.to, destinations)
-        if not self._guards_deletes:
-            sources = scan(self.bucket, header.source, sources)
-        self._seen = {**assumed, **look_surely(self.bucket, keys), **sources, **destinations}
+                keys.append(item.source)
+            if is_sent and self._guards_copies:
+                assumed[item.to] = None
+            elif not is_landed:
+                keys.append(item.to)
+        self._seen = {**assumed, **look_surely(self.bucket, keys)}
 
     def _decide(self, item: _Item) -> Rule:
         """Ask the table about a row, by the last look."""

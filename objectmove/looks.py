@@ -57,10 +57,10 @@ def scan(
 ) -> Look:
     """Look at many keys under one prefix: by a listing, and one by one where that is no proof.
 
-    The listing begins at the first key, and ends behind the last. It proves no absence if there are
-    several folders, because some stores list folder by folder; nor when it shows that the store has
-    another order, or is cut, because to look at each key costs less. Of many keys in several
-    folders, everything is listed. A key that could not be read is missing in the result.
+    The listing of one folder begins at the first key, and ends behind the last; of several folders,
+    everything is listed, because some stores list folder by folder. It proves no absence when it
+    shows that the store has another order, or is cut, because to look at each key costs less. A key
+    that could not be read is missing in the result.
 
     Parameters
     ----------
@@ -77,11 +77,11 @@ def scan(
     final = max(wanted)
     folders = {_get_folder(key) for key in wanted}
     is_ordered = len(folders) == 1
-    start = min(wanted) if is_ordered or len(wanted) < _PORTION else ""
+    start = min(wanted) if is_ordered else ""
     most = 4 * len(wanted)  # to list more would cost more than to look at each key
     looks: Look = {}
     last = ""
-    listing = bucket.list_objects(prefix, start=start, page_size=min(most, _PORTION))
+    listing = bucket.list_objects(prefix, start=start)
     for count, seen in enumerate(listing, 1):
         on_way()
         is_ordered = is_ordered and seen.key > last and _get_folder(seen.key) in folders
