@@ -18,8 +18,9 @@ from typing_extensions import TypeVar
 
 from . import errors, model
 from .approvals import Effect, Plan, PlanKind, check_use, load_plan, mark_used
-from .model import SYMPTOMS, ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
-from .policy import Judgement, NextStep, Policy
+from .model import ActionEntry, ActionPhase, Json, Note, Reading, Role, Status, Verdict
+from .policy import IN_TROUBLE, Judgement, NextStep, Policy
+from .record import folds
 from .record.incident import (
     Incident,
     create_incident,
@@ -53,7 +54,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_TROUBLE_VERDICTS = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
 _CLEARED_STATUSES = (Status.OK, Status.LEFT_OUT)
 
 
@@ -111,7 +111,7 @@ def close_if_quiet(incident: Incident) -> None:
     newest = {action.result.get("plan"): action for action in journal.actions}
     has_work = any(action.phase is not ActionPhase.REFUSED for action in newest.values())
     verdict = judge_incident(incident).verdict
-    saw_trouble = journal.since() is not None or verdict in _TROUBLE_VERDICTS
+    saw_trouble = load_policy().find_ends(journal).since is not None or verdict in IN_TROUBLE
     if incident.is_open and not (saw_trouble or has_work):
         incident.close(verdict)
 
@@ -274,13 +274,15 @@ class Investigation(Generic[S, C]):
         fault is a second cause of it.
         """
         journal = incident.journal.view()
-        if load_policy().compute_verdict(journal, now=utc_now()) in _TROUBLE_VERDICTS:
+        policy = load_policy()
+        if policy.compute_verdict(journal, now=utc_now()) in IN_TROUBLE:
             return False
         calm = cls.read_calm(settings)
-        ok_since = journal.ok_since(find_runbook().load_sections().list_needed())
-        breaches = journal.breaches(SYMPTOMS)
-        has_alert = any(breach.episode for breach in breaches)
-        quiet_since = breaches[-1].at if has_alert else None
+        entries = policy.list_entries(journal)
+        ok_since = folds.find_calm(entries, policy.quantities)
+        quiet_since = None
+        if any(reading.episode for reading in journal.readings):
+            quiet_since = folds.find_last_breach(entries, policy.quantities)
         ends = [end for end in (ok_since, quiet_since) if end is not None]
         if not ends or utc_now() - min(ends) < calm:
             return False  # whatever began since then belongs to this incident
@@ -370,6 +372,11 @@ class Investigation(Generic[S, C]):
         return self.incident.journal.view()
 
     @property
+    def since(self) -> datetime | None:
+        """When the incident's trouble began; None: no trouble was seen."""
+        return self.policy.find_ends(self.journal).since
+
+    @property
     def policy(self) -> Policy:
         """The runbook's policy: verdict, next step, causes, impact and words."""
         return load_policy()
@@ -430,9 +437,9 @@ class Investigation(Generic[S, C]):
             "observed_at": self.now(),
         }
         reading = Reading.model_validate(fields)
-        content = reading.model_dump(mode="json")
-        redacted = self.incident.redactor.json(content)
-        return Reading.model_validate(redacted)
+        measured = reading.model_copy(update={"measurements": self.policy.measure(reading)})
+        content = measured.model_dump(mode="json")
+        return Reading.model_validate(self.incident.redactor.json(content))
 
     def _fill_in(self, text: str) -> str:
         """Return a text with the values of the settings that it names as ``$name``."""

@@ -162,9 +162,9 @@ class Role(StrEnum):
     REFERENCE = "reference"
 
 
-#: If a step with one of these roles reads a breach, there is an incident.
+#: Steps with one of these roles show whether there is an incident.
 SYMPTOMS = frozenset({Role.ALERT, Role.BACKLOG, Role.TICKET, Role.SYMPTOM})
-#: If a step with one of these roles reads a breach, there is trouble, even if it is no incident.
+#: Steps with one of these roles show trouble, even if it is no incident.
 SIGNS = SYMPTOMS | {Role.IMPACT, Role.DELIVERY, Role.LOG}
 
 
@@ -300,6 +300,28 @@ class _Entry(_Journalled):
     at: Timestamp = Field(datetime.min.replace(tzinfo=UTC), exclude=True)
 
 
+class Measurement(_Entry):
+    """What a reading says of one quantity.
+
+    Attributes
+    ----------
+    subject : tells two of a quantity apart, such as an alert's name
+    since : when this status began, if the source says so
+    text : why it has this status; empty: for the reading's reason
+    step, at : of the reading; set when the measurement is read from the journal
+    is_stale : whether it is too old to say what is so now
+    """
+
+    step: str = Field("", exclude=True)
+    is_stale: bool = Field(False, exclude=True)
+    quantity: str
+    subject: str = ""
+    status: Status
+    value: Json = None
+    since: Timestamp | None = None
+    text: str = ""
+
+
 class Observed(_Entry):
     """The fields of a reading that the JSON documents hold.
 
@@ -338,9 +360,7 @@ class Outcome(BaseModel):
     events : what happened in the window; events of the kind ``unknown`` say what could not be read
     clear : when the alert will clear after the last action
     ways_on : commands that finish what was begun; people must run them before anything else
-    alerts : a mapping from the name of each of the runbook's alerts to what Prometheus says of it
-    well_since : time of the first sample after which all stayed well; None: not all is well, or
-        that is not proven yet
+    measurements : what it says of quantities, where that differs from its own status
     """
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
@@ -366,8 +386,7 @@ class Outcome(BaseModel):
     events: tuple[Event, ...] = ()
     clear: ClearTime | None = None
     ways_on: tuple[str, ...] = ()
-    alerts: dict[str, AlertState] = {}
-    well_since: Timestamp | None = None
+    measurements: tuple[Measurement, ...] = ()
 
     def judge(self, status: Status, reason: str) -> Self:
         """Return the outcome with a status and, in words, the reason for that status."""
@@ -394,12 +413,20 @@ class Reading(Outcome, Observed):
     """One observed fact of a step, with its evidence.
 
     ``role`` is the role of its step. ``is_needed`` says whether a verdict needs this reading.
+    ``alerts`` and ``well_since`` are of the older version, which knew no measurements.
     """
 
     model_config = _Journalled.model_config
 
     role: Role | None = None
     is_needed: bool = False
+    alerts: dict[str, AlertState] = {}
+    well_since: Timestamp | None = None
+
+    @property
+    def measured(self) -> dict[str, Json]:
+        """The values of its measurements, by quantity."""
+        return {each.quantity: each.value for each in self.measurements}
 
 
 class Finding(_Journalled):
@@ -542,12 +569,21 @@ class ActionEntry(_Entry):
     result: dict[str, Json] = {}
 
     @property
+    def plan(self) -> str:
+        """The id of its plan; where the entry names none, its source or its step."""
+        return str(self.result.get("plan") or self.source or self.step)
+
+    @property
     def about(self) -> str:
         """The id of the plan that this one takes back or settles; empty: none."""
-        plan = str(self.result.get("plan", ""))
         # Entries of earlier versions only spell it in the id of their plan: ``rel-1-undo-2``.
-        spelled, _, _ = plan.rpartition(f"-{self.action}")
+        spelled, _, _ = self.plan.rpartition(f"-{self.action}")
         return str(self.result.get("about") or spelled)
+
+    def count(self, name: str) -> int:
+        """Return a count of the result: a number, or the length of a list; 0 without it."""
+        found = self.result.get(name) or 0
+        return len(found) if isinstance(found, list) else int(found)
 
 
 class Conclusion(_Entry):

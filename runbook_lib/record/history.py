@@ -21,6 +21,7 @@ from ..errors import JournalDamagedError, RecordError
 from ..model import Finding, Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .detection import CAUSE_NAMED, find_detection, list_moments
+from .folds import Ends
 from .incident import Incident, list_incidents
 from .journal import utc_now
 from .view import JournalView
@@ -40,6 +41,9 @@ class Judged(Protocol):
 
 class Judge(Hashable, Protocol):
     """The part of a runbook's policy that the history uses."""
+
+    def find_ends(self, journal: JournalView) -> Ends:
+        """Return from when to when the trouble lasted."""
 
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:
         """Return the causes that the policy names."""
@@ -152,16 +156,17 @@ def _fold(incident: Incident, judge: Judge) -> dict[str, Json]:
     proofs = list_proofs(journal)
     judged = judge.judge(journal)
     verdict = state.verdict or (judged.verdict if judged else None)
+    ends = judge.find_ends(journal)
     is_calm = verdict in (None, Verdict.HEALTHY, Verdict.UNKNOWN)
     row: dict[str, Json] = {
         "cause_found": ", ".join(str(cause.name) for cause in judge.list_causes(journal)),
         "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
         "verdict": verdict,
-        "is_quiet": is_calm and not (state.drill_id or journal.actions or journal.since()),
+        "is_quiet": is_calm and not (state.drill_id or journal.actions or ends.since),
     }
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
     if not scores:
-        return {**row, **_measure(journal, judged.until if judged else None)}
+        return {**row, **_measure(journal, ends, judged.until if judged else None)}
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         phases = dict(scores[-1]["phases"])
         told = [seconds for seconds in phases.pop("notify_s").values() if seconds is not None]
@@ -182,11 +187,11 @@ def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
     return list(proofs.values())
 
 
-def _measure(journal: JournalView, until: datetime | None) -> dict[str, float | None]:
+def _measure(journal: JournalView, ends: Ends, until: datetime | None) -> dict[str, float | None]:
     """Return an incident's durations by their fields in a row."""
-    first_look_at = journal.first_look_at()
+    first_look_at = ends.seen_at
     change_at = journal.last_applied_at
-    moments = list_moments(journal)
+    moments = list_moments(journal, ends)
     named_at = [moment.at for moment in moments if moment.name == CAUSE_NAMED]
     detection = find_detection(moments)
     return {

@@ -6,7 +6,7 @@ No clock and no files. What a runbook makes of these facts is its ``Policy``.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,8 +14,6 @@ from pydantic import BaseModel
 from chainlog import Entry
 
 from ..model import (
-    SIGNS,
-    SYMPTOMS,
     ActionEntry,
     ActionPhase,
     Conclusion,
@@ -25,14 +23,10 @@ from ..model import (
     Note,
     NotebookEntry,
     Reading,
-    Role,
     Start,
-    Status,
     Verdict,
 )
-
-#: A reading or a conclusion that is older says nothing about the present.
-FRESH = timedelta(minutes=10)
+from .folds import FRESH
 
 #: The type of the entries of each kind; entries of other kinds are not parsed.
 _SHAPES: dict[str, type[BaseModel]] = {
@@ -220,39 +214,6 @@ class JournalView:
                 plans[plan_id] = entry
         return plans
 
-    def since(self) -> datetime | None:
-        """Return when the trouble began: the earliest start of a breach; None without one.
-
-        Breaches of steps with one of the roles ``SIGNS``, or with the role ``CAUSE``, count. The
-        alert's step says when its breach began. Any other breach counts from its reading, however
-        long something had waited by then.
-        """
-        signs = self.breaches(SIGNS | {Role.CAUSE})
-        return min((_get_start(sign) for sign in signs), default=None)
-
-    def first_look_at(self) -> datetime | None:
-        """Return when somebody first read a breach of a symptom; None: nobody did."""
-        return min((reading.at for reading in self.breaches(SYMPTOMS)), default=None)
-
-    def breaches(self, roles: Collection[Role | None]) -> list[Reading]:
-        """Return the breaches that steps of some roles read, in sequence."""
-        return [r for r in self.readings if r.status is Status.BREACH and r.role in roles]
-
-    def ok_since(self, steps: Collection[str]) -> datetime | None:
-        """Return the time from which every one of some steps was read as ok without a break.
-
-        None when one of these steps is not ok now, or was not read.
-        """
-        starts: dict[str, datetime] = {}
-        for reading in self.readings:
-            if reading.status is Status.OK:
-                starts.setdefault(reading.step, reading.at)
-            else:
-                starts.pop(reading.step, None)
-        if not starts.keys() >= set(steps):
-            return None
-        return max((starts[step] for step in steps), default=None)
-
     @property
     def last_diagnosis(self) -> Conclusion | None:
         """The newest conclusion that has findings; None without one."""
@@ -268,13 +229,6 @@ class JournalView:
             return ()
         return diagnosis.findings
 
-    def advice(self, now: datetime) -> tuple[str, ...]:
-        """Return what helps, in sequence; empty when the newest diagnosis is too old."""
-        diagnosis = self.last_diagnosis
-        if diagnosis is None or now - diagnosis.at > FRESH:
-            return ()
-        return diagnosis.advice
-
     def tickets(self) -> tuple[str, ...]:
         """Return every ticket that a section or a reading names, once each."""
         tickets: list[Json] = [start.parameters.get("ticket_id") for start in self.starts]
@@ -288,16 +242,6 @@ class JournalView:
             if mark.what == "closed":
                 return Verdict(mark.facts["verdict"])
         return None
-
-
-def _get_start(breach: Reading) -> datetime:
-    """Return when a breach began.
-
-    The reading of an alert's step may say when. Otherwise it is the time of the reading.
-    """
-    if breach.role is Role.ALERT and breach.since:
-        return breach.since
-    return breach.at
 
 
 def get_content(entry: Entry) -> dict[str, Json]:

@@ -105,7 +105,7 @@ def summarise(model: ReportModel) -> Summary:
         trigger=triggers[0] if triggers else None,
         since=model.since,
         until=model.until,
-        detected=find_detection(list_moments(model.journal)),
+        detected=find_detection(list_moments(model.journal, model.ends)),
         severity=_find_severity(model),
         affected=model.impact,
         tickets=model.tickets,

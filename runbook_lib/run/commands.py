@@ -267,7 +267,7 @@ def investigate(
         verdict=verdict,
         exit_code=code,
         reason=judgement.reason if judgement else "",
-        since=done.journal.since(),
+        since=policy.find_ends(done.journal).since,
         until=judgement.until if judgement else None,
         affected=str(policy.compute_impact(done.journal)),
         readings=tuple(done.journal.latest().values()),
@@ -361,13 +361,13 @@ def _judge_runs(done: _Done, sections: Sections) -> Judgement | None:
 
     None when these sections have no step that a verdict needs, or no symptom was read yet.
     """
-    needed: set[Role] = set()
+    needed: set[str] = set()
     for run in done.runs:
         steps = sections[run.section].STEPS.values()
-        needed.update(step.role for step in steps if step.needed)
+        needed.update(step.id for step in steps if step.needed)
     if not needed:
         return None
-    return load_policy().judge(done.journal, now=utc_now(), roles=needed)
+    return load_policy().judge(done.journal, now=utc_now(), steps=needed)
 
 
 def _say_close(incident: Incident) -> str:

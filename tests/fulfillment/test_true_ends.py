@@ -10,8 +10,8 @@ import pytest
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.clients.http_systems import Target
-from fulfillment.outcome import Backlog, Uploads
 from fulfillment.policy import POLICY
+from fulfillment.quantities import Backlog, Uploads
 from fulfillment.sections import detection, immediate, postmortem, remediation, root_cause
 from fulfillment.sections.recovery import read_uploads
 from runbook_lib.model import (
@@ -113,7 +113,7 @@ def test_a_low_lag_is_no_recovery_while_nothing_can_be_uploaded(world: World) ->
     reject_the_key(world)
     assert look(world).verdict is Verdict.INCIDENT
     reading = world.take(remediation, "6.5", wait_s=0)
-    assert (reading.status, reading.well_since) == (Status.BREACH, None)
+    assert reading.status is Status.BREACH
     world.alerts.clear()
     world.routed.clear()
     assert look(world).verdict is Verdict.INCIDENT
@@ -186,7 +186,7 @@ def test_all_is_well_from_the_first_sample_after_the_alert(world: World) -> None
     world.series[FIRING] = [world.line([1.0] + [0.0] * 3, step_s=10)]
     reading = world.take(remediation, "6.5", wait_s=0)
     assert reading.status is Status.OK
-    assert reading.well_since == world.now - timedelta(seconds=20)
+    assert {each.since for each in reading.measurements} == {world.now - timedelta(seconds=20)}
 
 
 def test_what_helped_by_hand_is_a_remark_in_the_incident_log(world: World) -> None:
@@ -249,12 +249,12 @@ def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
     for number in range(8):
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
-    assert reading.observations["waiting"] == Backlog.USUAL
+    assert reading.measured["usual_backlog"] == Backlog.USUAL
     assert "up to 10 are usual" in reading.reason
     for number in range(20):
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
-    assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
+    assert (reading.status, reading.measured["usual_backlog"]) == (Status.BREACH, Backlog.ABOVE)
 
 
 def test_section_7_does_not_say_that_an_alert_fires_which_it_saw_cleared(world: World) -> None:
@@ -399,7 +399,7 @@ def test_a_cause_of_before_the_uploads_succeed_is_not_there_now(world: World) ->
     assert POLICY.list_advice(view, now=world.now)
     accept_the_key(world)
     world.fire("FulfillmentUploadFailing")
-    assert world.take(postmortem, "6.5").observations["uploads"] == Uploads.SUCCEEDING
+    assert world.take(postmortem, "6.5").measured["uploads"] == Uploads.SUCCEEDING
     view = world.incident.journal.view()
     judgement = judge(world)
     assert judgement.verdict is Verdict.INCIDENT
@@ -430,7 +430,7 @@ def test_what_is_usual_is_not_known_of_a_time_before_the_metric(
     world.put_lag(*[0.0] * 8)
     reading = world.take(remediation, "6.5", wait_s=0)
     if counted_minutes == 2:
-        assert reading.observations["waiting"] == Backlog.USUAL
+        assert reading.measured["usual_backlog"] == Backlog.USUAL
         assert "are usual" not in reading.reason
     else:
         assert "up to 5 are usual" in reading.reason

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from runbook_lib.model import ActionPhase, Reading
 from runbook_lib.record.journal import Journal, mark_run
 from runbook_lib.record.view import JournalView
 from runbook_lib.redact import MASK, Redactor
-from tests.support.incidents import START, Teller, make_incident
+from tests.support.incidents import Teller, make_incident
 
 
 def view_of(tell: Teller) -> JournalView:
@@ -116,23 +115,6 @@ def test_what_is_read_is_numbered_and_in_the_runbooks_order(tell: Teller) -> Non
     assert [r.seq for r in latest.values()] == [5, 4, 3, 2]
 
 
-def test_since_is_when_the_trouble_began_not_when_an_order_was_shipped(tell: Teller) -> None:
-    assert view_of(tell).since() is None
-    tell.read("2.3", "backlog", "breach", since="2026-11-20T00:00:00Z")
-    first = view_of(tell).readings[0].at
-    assert view_of(tell).since() == first
-    tell.read("2.1", "lag", "breach", since="2026-11-24T03:00:00Z")
-    assert view_of(tell).since() == START - timedelta(minutes=14)
-
-
-def test_a_fault_that_was_seen_before_a_symptom_counts(tell: Teller) -> None:
-    tell.read("7.3", "automation", "breach")
-    tell.read("1.4", "clock skew", "breach")
-    assert view_of(tell).since() is None
-    tell.read("5.3", "pipeline", "breach")
-    assert view_of(tell).since() == view_of(tell).entries[-1].at
-
-
 def test_plans_and_what_was_carried_out_are_told_by_phase(tell: Teller) -> None:
     for plan in ("rel-a", "rel-b", "rel-a"):
         tell.act(ActionPhase.PLANNED, result={"plan": plan})
@@ -152,16 +134,6 @@ def test_an_entry_of_another_shape_is_counted(tell: Teller, data: dict[str, Any]
     tell.read("2.1", "lag", "ok")
 
     assert (view_of(tell).unreadable, len(view_of(tell).readings)) == ([2], 1)
-
-
-def test_recovery_counts_while_it_lasts(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.read("6.5", "recovery", "ok")
-    at = view_of(tell).readings[-1].at
-    tell.read("6.5", "recovery", "ok")
-    assert view_of(tell).ok_since(["6.5"]) == at
-    tell.read("6.5", "recovery", "breach")
-    assert view_of(tell).ok_since(["6.5"]) is None
 
 
 def test_a_plot_of_another_versions_part_spoils_no_reading(tell: Teller) -> None:

@@ -8,7 +8,6 @@ from pydantic import Field
 from runbook_lib.model import Conclusion, Finding, Status
 from runbook_lib.moving import MoveParameters
 from runbook_lib.policy import Policy
-from runbook_lib.record.actions import ActionRecord
 from runbook_lib.run.move_commands import MoveCommands
 from runbook_lib.runbook import name_runbook
 from runbook_lib.section import Sections, by_id
@@ -45,21 +44,16 @@ def conclude(inv: Investigation) -> Conclusion:
     return inv.draw([silent], advice=advice)
 
 
-class InboxPolicy(Policy):
-    """The inbox's words for reports. The verdict is that of the neutral ``Policy``."""
-
-    impact_heading = "Files"
-
-    def describe_action(self, action: ActionRecord) -> str:
-        """Return what was done, in the past tense."""
-        return f"moved {action.decisive.result.get('moved', 0)} files to the standby consumer"
-
-
-POLICY = InboxPolicy(needed=STEPS)
 SECTIONS = Sections(
     [sys.modules[__name__]],
     notebooks=Path(__file__).with_name("notebooks"),
     read_only=(NAME,),
     investigation=Investigation,
+)
+POLICY = Policy(
+    quantities=SECTIONS.list_quantities(),
+    impact_heading="Files",
+    noun="file",
+    actions={"move": "moved {objects} to the standby consumer"},
 )
 COMMANDS = MoveCommands(SECTIONS, section=NAME, gate=GATE)
