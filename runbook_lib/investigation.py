@@ -255,43 +255,24 @@ class Investigation(Generic[S, C]):
         return made, True
 
     @classmethod
-    def _find_breach_now(cls, incident: Incident, settings: S) -> Reading | None:
-        """Read the needed symptoms now, and return the first breach. Writes nothing."""
-        for step, section in find_runbook().load_sections().list_needed().items():
-            inv = cls(incident, section=section, settings=settings)
-            reading = inv.observe(step)
-            if reading.status is Status.BREACH:
-                return reading
-        return None
-
-    @classmethod
     def _has_next_episode(cls, incident: Incident, settings: S) -> bool:
         """Tell whether there is trouble now that began after the incident's own had ended.
 
-        The incident's trouble had ended when all that a verdict needs had been read as ok for the
-        calm time. If it had an alert and another one began, it is enough that no symptom was read
-        as a breach for that time. While current readings say that the trouble is there, a new
-        fault is a second cause of it.
+        The incident's trouble had ended when all that a verdict needs was ok for the calm time.
         """
-        journal = incident.journal.view()
         policy = load_policy()
-        if policy.compute_verdict(journal, now=utc_now()) in IN_TROUBLE:
-            return False
+        calm_since = folds.find_calm(
+            policy.list_entries(incident.journal.view()), policy.quantities
+        )
         calm = cls.read_calm(settings)
-        entries = policy.list_entries(journal)
-        ok_since = folds.find_calm(entries, policy.quantities)
-        quiet_since = None
-        if any(reading.episode for reading in journal.readings):
-            quiet_since = folds.find_last_breach(entries, policy.quantities)
-        ends = [end for end in (ok_since, quiet_since) if end is not None]
-        if not ends or utc_now() - min(ends) < calm:
+        if calm_since is None or utc_now() - calm_since < calm:
             return False  # whatever began since then belongs to this incident
-        breach = cls._find_breach_now(incident, settings)
-        if breach is None:
-            return False
-        if breach.episode is not None:
-            return breach.episode.start - min(ends) >= calm
-        return ok_since is not None and breach.observed_at - ok_since >= calm
+        for step, section in find_runbook().load_sections().list_needed().items():
+            reading = cls(incident, section=section, settings=settings).observe(step)
+            if reading.status is Status.BREACH:
+                began = reading.since or reading.observed_at
+                return began - calm_since >= calm
+        return False
 
     @classmethod
     def open(

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Protocol, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
-
-class Progress(Protocol):
-    """Where work reports its progress."""
-
-    def __call__(
-        self,
-        words: str,
-        done: int = 0,
-        total: int = 0,
-        /,
-    ) -> None:
-        """Show what is going on, and how much of it is done; a ``total`` of 0 means: not known."""
+#: Where work reports what is going on, how much of it is done, and of how much; 0: not known.
+Progress = Callable[..., None]
 
 
 def keep_quiet(_words: str, _done: int = 0, _total: int = 0, /) -> None:
@@ -205,16 +196,6 @@ class _Journalled(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
 
-class Episode(_Journalled):
-    """One stretch of trouble that an alert shows.
-
-    ``key`` identifies the alert. ``start`` is when the trouble began.
-    """
-
-    key: str
-    start: Timestamp
-
-
 class Line(_Journalled):
     """One line of a plot: values over time."""
 
@@ -352,7 +333,6 @@ class Outcome(BaseModel):
     order_ids : their ids
     longest_minutes : how long the request that waits longest has waited; None: not known
     ticket : the ticket that the reading is about; empty: none
-    episode : the episode that a breach belongs to; None: no alert shows it
     observations : named values that the rules of the causes test; None: not known
     first_seen : a mapping from a cause's name to the time of the first sign of that cause
     rows, columns, text, facts, plot : what people look at; rows are shown unfolded when ``columns``
@@ -375,7 +355,6 @@ class Outcome(BaseModel):
     order_ids: tuple[str, ...] = ()
     longest_minutes: float | None = None
     ticket: str = ""
-    episode: Episode | None = None
     observations: dict[str, Cell] = {}
     first_seen: dict[str, Timestamp] = {}
     rows: tuple[dict[str, Cell], ...] = ()
@@ -435,7 +414,6 @@ class Finding(_Journalled):
     Attributes
     ----------
     words : what the cause is
-    has_signs : whether some sign of the cause is there
     evidence : references into the journal: a step id, or ``#<seq>``
     reason : why the cause has this status, in words
     next_step : the step that helps, with its command; or why none helps
@@ -445,7 +423,6 @@ class Finding(_Journalled):
     name: str
     words: str = ""
     status: CauseStatus
-    has_signs: bool = False
     evidence: tuple[str, ...] = ()
     reason: str = ""
     next_step: str = ""

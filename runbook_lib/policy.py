@@ -307,7 +307,7 @@ class Policy:
             return "proven, but for what a person settled"
         if action.last.phase is ActionPhase.FAILED:
             return "the check afterwards failed"
-        if not action.is_verified:
+        if not action.is_proven:
             return "not verified"
         return "proven" if action.first.action in MOVES else "verified"
 

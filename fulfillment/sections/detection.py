@@ -15,7 +15,6 @@ from runbook_lib.model import (
     ActionPhase,
     AlertState,
     Conclusion,
-    Episode,
     Json,
     Measurement,
     Outcome,
@@ -122,8 +121,6 @@ def read_alert(inv: Investigation) -> Outcome:
         outcome.longest_minutes = lag.value
         bucket = f"{inv.settings.fulfillment_bucket}/{inv.settings.pending_prefix}"
         outcome.source = f"listing of {bucket}; {inv.settings.prometheus_url}/api/v1/alerts"
-    if firing:
-        outcome.episode = _find_episode(inv, firing, lag)
     for_s = inv.settings.lag_for_minutes * 60
     judged = judge_alert(outcome, lag, firing=[a.name for a in firing], for_s=for_s, limit=limit)
     judged.measurements = _measure_signals(inv, judged, lag, find_alert_states(alerts))
@@ -175,29 +172,6 @@ def _measure_signals(
     return measure(
         statuses, alerts=alerts, uploads=uploads, begun=outcome.since, well_since=well_since
     )
-
-
-def _find_episode(inv: Investigation, firing: Sequence[Alert], lag: Lag) -> Episode | None:
-    """Return the episode of the firing alert whose condition has been true longest.
-
-    The episode begins when that condition became true. If the lag was over the threshold before,
-    and no calm of LAG_FOR_MINUTES lies between, the episode begins then. None when Prometheus does
-    not say since when an alert is active.
-    """
-    dated = [(alert.active_at, alert) for alert in firing if alert.active_at]
-    if not dated:
-        return None
-    start, alert = min(dated, key=lambda pair: pair[0])
-    calm = inv.read_calm(inv.settings)
-    for sample in reversed([] if lag.problem else lag.samples):
-        if sample.at >= start:
-            continue
-        if sample.value > inv.settings.lag_threshold_minutes:
-            start = sample.at
-        elif start - sample.at >= calm:
-            break
-    labels = {name: text for name, text in alert.labels.items() if name != "alertname"}
-    return Episode(key=f"{alert.name}{{{_say_labels(labels, ', ')}}}", start=start)
 
 
 def _list_alert_rows(alerts: Sequence[Alert]) -> list[dict[str, Json]]:

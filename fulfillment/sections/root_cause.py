@@ -644,7 +644,7 @@ def _has_retriggered_in_vain(inv: Investigation) -> bool:
         if action.applied and action.first.step in _REMEDIES
     ]
     last = max(remedies, key=lambda action: action.decisive.seq, default=None)
-    if last is None or last.first.action != "retrigger" or not last.is_verified:
+    if last is None or last.first.action != "retrigger" or not last.is_proven:
         return False
     before = last.result(ActionPhase.APPLIED).get("before") or {}
     after = last.result(ActionPhase.VERIFIED).get("state") or {}

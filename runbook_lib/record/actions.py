@@ -11,6 +11,7 @@ from ..model import ActionEntry, ActionPhase, Json
 MOVES = ("move", "release", "park", "undo", "settle")
 #: Counts of a proof. If one is not 0, the move is not proven.
 _UNPROVEN = ("unproven", "lost", "duplicated", "foreign_changed")
+
 #: Counts of a proof that no person's word can explain.
 _UNEXPLAINED = ("waiting", "changed_by_others", "lost", "duplicated", "foreign_changed", "skipped")
 
@@ -73,10 +74,9 @@ class ActionRecord:
     @property
     def is_unfinished(self) -> bool:
         """Whether somebody must go on with it: it left objects, or was cut off."""
-        newest = self.phases[-1]
-        is_move_cut_off = newest.phase is ActionPhase.FAILED and _find_proof(newest) is None
-        is_begun = newest.phase is ActionPhase.APPROVED or is_move_cut_off
-        return not self.is_taken_back and (self.left > 0 or (is_begun and not self.applied))
+        has_failed = _find_proof(self.phases[-1]) is False
+        is_begun = self.is_cut_off and not has_failed
+        return not self.is_taken_back and (self.left > 0 or is_begun)
 
     @property
     def is_proven(self) -> bool:
@@ -92,16 +92,10 @@ class ActionRecord:
     def is_settled(self) -> bool:
         """Whether a person's word explains all that its failed check could not prove."""
         proof = self.last
-        if proof.phase is not ActionPhase.FAILED or "settled_by_word" not in proof.result:
-            return False
         # A check after the settling counts the same objects as settled by word, not as unproven.
         in_doubt = proof.count("unproven") + proof.count("settled_by_word")
-        return not any(map(proof.count, _UNEXPLAINED)) and 0 < in_doubt <= self.settled
-
-    @property
-    def is_verified(self) -> bool:
-        """Whether its newest entry is of a check that found its effect."""
-        return self.is_proven and self.last.phase is ActionPhase.VERIFIED
+        is_explained = 0 < in_doubt <= self.settled and not any(map(proof.count, _UNEXPLAINED))
+        return proof.phase is ActionPhase.FAILED and is_explained
 
     @property
     def state(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from ..model import ActionPhase, CauseStatus, Event, parse_time
@@ -16,16 +16,10 @@ TRIGGER = "trigger"
 
 
 class Moment(NamedTuple):
-    """A moment of the detection, such as the first look.
-
-    Attributes
-    ----------
-    after : the time from the moment before it in the list; None for the first moment
-    """
+    """A moment of the detection, such as the first look."""
 
     name: str
     at: datetime
-    after: timedelta | None = None
 
 
 def list_triggers(journal: JournalView) -> list[Event]:
@@ -73,8 +67,7 @@ def list_moments(journal: JournalView, ends: Ends) -> list[Moment]:
     moments = [Moment("the trouble began", ends.since)]
     for at, name in sorted(times):
         if name not in [moment.name for moment in moments]:
-            # A cause that was named before the first sign of trouble took no time.
-            moments.append(Moment(name, at, max(at - moments[-1].at, timedelta(0))))
+            moments.append(Moment(name, at))
     return moments
 
 

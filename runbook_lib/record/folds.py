@@ -258,8 +258,3 @@ def find_calm(entries: Sequence[Entry], quantities: Quantities) -> datetime | No
     if not is_all_read or any(span.status is not Status.OK for span in spans):
         return None
     return max((span.start for span in spans), default=None)
-
-
-def find_last_breach(entries: Sequence[Entry], quantities: Quantities) -> datetime | None:
-    """Return when a symptom or an alert was last read as a breach; None: never."""
-    return max((b.at for b in _list_breaches(entries, quantities, TROUBLE)), default=None)

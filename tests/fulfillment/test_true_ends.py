@@ -8,7 +8,6 @@ from datetime import timedelta
 
 import pytest
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.clients.http_systems import Target
 from fulfillment.policy import POLICY
 from fulfillment.quantities import Backlog, Uploads
@@ -17,7 +16,6 @@ from fulfillment.sections.recovery import read_uploads
 from runbook_lib.model import (
     ActionEntry,
     ActionPhase,
-    CauseStatus,
     Conclusion,
     Status,
     Verdict,
@@ -109,16 +107,6 @@ class TestUploads:
         assert read_uploads(world.open(detection)) is Uploads.UNASKED
 
 
-def test_a_low_lag_is_no_recovery_while_nothing_can_be_uploaded(world: World) -> None:
-    reject_the_key(world)
-    assert look(world).verdict is Verdict.INCIDENT
-    reading = world.take(remediation, "6.5", wait_s=0)
-    assert reading.status is Status.BREACH
-    world.alerts.clear()
-    world.routed.clear()
-    assert look(world).verdict is Verdict.INCIDENT
-
-
 def test_what_was_healed_by_hand_is_fixed_until_a_sample(world: World) -> None:
     reject_the_key(world)
     look(world)
@@ -141,23 +129,6 @@ def test_section_7_sees_by_itself_that_it_is_fixed_and_closes(world: World) -> N
     assert look(world, postmortem).verdict is Verdict.FIXED
     assert world.incident.state.verdict is Verdict.FIXED
     assert world.incident.is_closed
-
-
-def test_a_notebook_that_a_person_runs_packs_the_report_once_it_closes_the_incident(
-    world: World,
-) -> None:
-    reject_the_key(world)
-    look(world)
-    accept_the_key(world)
-    world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
-    inv = world.open(postmortem)
-    inv.is_by_hand = True
-    for step in postmortem.STEPS:
-        inv.read_step(step)
-    assert not list(world.incident.folder.glob("*.zip"))
-    inv.conclude()
-    assert world.incident.is_closed
-    assert [path.stem for path in world.incident.folder.glob("*.zip")] == [world.incident.id]
 
 
 def test_section_7_closes_nothing_while_a_cause_stands(world: World) -> None:
@@ -187,38 +158,6 @@ def test_all_is_well_from_the_first_sample_after_the_alert(world: World) -> None
     reading = world.take(remediation, "6.5", wait_s=0)
     assert reading.status is Status.OK
     assert {each.since for each in reading.measurements} == {world.now - timedelta(seconds=20)}
-
-
-def test_what_helped_by_hand_is_a_remark_in_the_incident_log(world: World) -> None:
-    reject_the_key(world)
-    look(world)
-    accept_the_key(world)
-    look(world)
-    assert world.take(postmortem, "7.2").status is Status.UNKNOWN
-    world.open(postmortem).note("The secret was rotated on Friday. I set the new one.")
-    reading = world.take(postmortem, "7.2")
-    assert reading.status is Status.OK
-    assert [row["approved by"] for row in reading.rows] == [world.settings.operator]
-
-
-def test_what_helped_by_hand_may_be_the_answer_to_7_2(world: World) -> None:
-    reject_the_key(world)
-    look(world)
-    accept_the_key(world)
-    look(world)
-    world.open(postmortem).note("I set the new secret.", checklist="7.2")
-    reading = world.take(postmortem, "7.2")
-    assert reading.status is Status.OK
-    assert [row["what"] for row in reading.rows] == ["I set the new secret."]
-
-
-def test_an_old_breach_of_recovery_does_not_stand_beside_a_fix(world: World) -> None:
-    reject_the_key(world)
-    look(world)
-    world.take(remediation, "6.5", wait_s=0)
-    accept_the_key(world)
-    look(world)
-    assert judge(world).verdict is Verdict.FIXED
 
 
 def test_a_lag_that_6_5_saw_fall_is_not_held_against_the_fix(world: World) -> None:
@@ -257,23 +196,6 @@ def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
     assert (reading.status, reading.measured["usual_backlog"]) == (Status.BREACH, Backlog.ABOVE)
 
 
-def test_section_7_does_not_say_that_an_alert_fires_which_it_saw_cleared(world: World) -> None:
-    world.put_label(30)
-    world.fire()
-    look(world, detection, immediate)
-    world.store.objects = {k: v for k, v in world.store.objects.items() if "pending/" not in k}
-    world.alerts.clear()
-    world.put_lag(0.0, 0.0)
-    world.now += timedelta(seconds=20)
-    world.put_lag(0.0, 0.0)
-    world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
-    world.take(postmortem, "6.5")
-    world.take(postmortem, "7.1")
-    assert judge(world).verdict is Verdict.UNKNOWN
-    look(world, root_cause)
-    assert judge(world).verdict is Verdict.FIXED
-
-
 class TestWithoutExporter:
     def test_a_listing_says_what_the_lag_is(self, world: World) -> None:
         world.leave_out_exporter()
@@ -303,15 +225,6 @@ class TestWithoutExporter:
         world.hear("slack", "email", "teams", status="resolved", minutes_ago=0)
         assert world.take(postmortem, "7.1").status is Status.OK
 
-    def test_the_next_step_reads_what_is_missing(self, world: World) -> None:
-        world.leave_out_exporter()
-        world.put_label(30)
-        world.take(detection, "2.1")
-        world.now += timedelta(minutes=11)
-        world.take(immediate, "3.3")
-        judgement = judge(world)
-        assert judgement.next.section == "02_signals_detection"
-
     def test_where_the_exporter_does_not_answer_the_next_step_says_what_is_blind(
         self, world: World
     ) -> None:
@@ -329,18 +242,6 @@ class TestWithoutExporter:
         world.leave_out_exporter()
         world.targets.append(Target("artifact-exporter", 15))
         assert world.take(detection, "2.1").status is Status.UNKNOWN
-
-
-def test_a_second_cause_of_one_episode_stands_in_its_incident(world: World) -> None:
-    world.put_label(25)
-    world.dag = replace(world.dag, is_paused=True)
-    look(world)
-    reject_the_key(world)
-    look(world)
-    named = {finding.name for finding in POLICY.list_causes(world.incident.journal.view())}
-    assert {Cause.PIPELINE_PAUSED, Cause.BAD_CREDENTIALS} <= named
-    statuses = {f.name: f.status for f in world.incident.journal.view().findings()}
-    assert statuses[Cause.PIPELINE_PAUSED] is CauseStatus.SUPPORTED
 
 
 def fail_carrier_and_pause(world: World) -> None:
@@ -408,18 +309,6 @@ def test_a_cause_of_before_the_uploads_succeed_is_not_there_now(world: World) ->
     assert POLICY.list_advice(view, now=world.now) == ()
 
 
-def test_an_alert_whose_cause_is_there_does_not_clear(world: World) -> None:
-    world.dag = replace(world.dag, is_paused=True)
-    world.fire()
-    world.series["fulfillment_exporter_refresh_interval_seconds"] = [world.line([10.0])]
-    look(world)
-    world.put_lag(*[0.0] * 8)
-    assert world.take(postmortem, "6.5").clear is not None
-    judgement = judge(world)
-    assert judgement.verdict is Verdict.INCIDENT
-    assert "clears" not in judgement.reason
-
-
 @pytest.mark.parametrize("counted_minutes", [2, 20])
 def test_what_is_usual_is_not_known_of_a_time_before_the_metric(
     world: World, counted_minutes: int
@@ -443,12 +332,3 @@ def test_a_worker_that_somebody_paused_is_resumed_before_it_is_re_triggered(worl
     resume, retrigger = look(world).advice
     assert "6.2 resume" in resume
     assert "6.1 re-trigger" in retrigger
-
-
-def test_a_worker_that_is_not_there_is_not_re_triggered(world: World) -> None:
-    world.put_label(25)
-    world.worker = None
-    conclusion = look(world)
-    assert conclusion.advice
-    assert not [text for text in conclusion.advice if "re-trigger" in text]
-    assert [text for text in conclusion.advice if "6.1 release" in text]
