@@ -428,30 +428,6 @@ class Finding(_Journalled):
     next_step: str = ""
     first_seen: Timestamp | None = None
 
-    @classmethod
-    def of_reading(
-        cls,
-        reading: Reading,
-        *,
-        name: str,
-        words: str,
-    ) -> Finding:
-        """Return the finding on a cause that one reading decides.
-
-        A breach supports the cause, and ``ok`` refutes it. Any other status leaves it undecided.
-        """
-        statuses = {
-            Status.BREACH: CauseStatus.SUPPORTED,
-            Status.OK: CauseStatus.REFUTED,
-        }
-        return cls(
-            name=name,
-            words=words,
-            status=statuses.get(reading.status, CauseStatus.UNDECIDED),
-            evidence=(reading.step,),
-            reason=reading.reason,
-        )
-
 
 class Mark(_Entry):
     """Something that happened to the incident, such as its opening or its close.

@@ -24,13 +24,14 @@ from .model import (
     format_time,
 )
 from .record import folds
-from .record.actions import MOVES, ActionRecord, group_actions
-from .record.detection import list_moments, list_triggers
+from .record.actions import MOVES, ActionRecord
 from .record.entries import Entry, Key, Quantities
 from .record.view import JournalView
 
 #: Verdicts that say that something is wrong.
 IN_TROUBLE = (Verdict.INCIDENT, Verdict.NOT_FIXED, Verdict.MITIGATED)
+#: An action's target is cut to so many characters.
+_MOST_TARGET = 70
 #: Fields of an action's result that say how many objects it changed.
 _COUNTS = ("moved", "created", "removed", "settled")
 
@@ -266,14 +267,18 @@ class Policy:
             ids.update(reading.order_ids)
         counts = [reading.orders for reading in journal.readings if reading.orders is not None]
         waits = [r.longest_minutes for r in journal.readings if r.orders and r.longest_minutes]
-        released = _count_released(journal)
+        released = 0
+        for action in group_actions(journal.actions):
+            if action.first.action in ("move", "release") and not action.is_taken_back:
+                released += _count_changed(action) or 0
         details = []
         if released:
             details.append(f"{_count_of(released, 'file')} released")
         if waits:
             details.append(f"longest wait {max(waits):.1f} min")
-        if journal.tickets():
-            details.append(_count_of(len(journal.tickets()), "ticket"))
+        tickets = len(journal.tickets())
+        if tickets:
+            details.append(_count_of(tickets, "ticket"))
         affected = max([len(ids), *counts])
         had_trouble = self.find_ends(journal).seen_at is not None
         is_uncounted = not affected and (had_trouble or not counts)
@@ -291,7 +296,8 @@ class Policy:
 
     def describe_action(self, action: ActionRecord) -> str:
         """Return what was done, in the past tense; if it was only tried, the action's name."""
-        name, target = action.first.action, clip_target(action.first.target)
+        name = action.first.action
+        target = action.first.target[:_MOST_TARGET]
         if action.applied is None or name not in self.actions:
             return f"{name.replace('_', ' ')}: {target}"
         number = _count_changed(action)
@@ -348,19 +354,6 @@ def find_clear_time(journal: JournalView) -> ClearTime | None:
     return None
 
 
-def _count_released(journal: JournalView) -> int:
-    """Return how many files were released, less those that were taken back."""
-    released: dict[str, int] = {}
-    for action in group_actions(journal.actions):
-        count = _count_changed(action) or 0
-        about = action.first.about
-        if action.first.action in ("move", "release"):
-            released[action.plan] = count
-        elif action.first.action == "undo" and about in released:
-            released[about] = max(0, released[about] - count)
-    return sum(released.values())
-
-
 def _count_changed(action: ActionRecord) -> int | None:
     """Return how many objects an action changed; None when its result does not say.
 
@@ -389,26 +382,19 @@ def say_main_causes(findings: Sequence[Finding]) -> str:
     return words if others < 1 else f"{words}, and {others} more"
 
 
-def clip_target(target: str) -> str:
-    """Return an action's target, cut to 70 characters."""
-    return target if len(target) <= 70 else f"{target[:70]}…"
-
-
 def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:
     """Return an incident's entry for the incident log: times as text, causes with their reasons."""
     judgement = policy.judge(journal, now=now)
-    ends = policy.find_ends(journal)
+    since = judgement.since if judgement else None
     until = judgement.until if judgement else None
     applied = journal.list_actions(ActionPhase.APPLIED)
     operators = dict.fromkeys(action.operator for action in applied if action.operator)
     causes = policy.list_causes(journal)
     return {
-        "since": format_time(ends.since) if ends.since else None,
+        "since": format_time(since) if since else None,
         "until": format_time(until) if until else None,
         "causes": [{"cause": str(cause.name), "why": cause.reason} for cause in causes],
         "affected": str(policy.compute_impact(journal)),
-        "trigger": [f"{format_time(event.at)} {event.text}" for event in list_triggers(journal)],
-        "detected": {moment.name: format_time(moment.at) for moment in list_moments(journal, ends)},
         "by": list(operators),
         "verdict": str(judgement.verdict) if judgement else None,
     }

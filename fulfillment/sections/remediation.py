@@ -350,8 +350,8 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
 
 def _find_newest_plan(inv: Investigation) -> Plan | None:
     """Return the newest plan of 6.1; None without one."""
-    plans = inv.journal.list_plans()
-    ids = [plan_id for plan_id, action in plans.items() if action.step == "6.1"]
+    plans = inv.journal.list_actions(ActionPhase.PLANNED)
+    ids = [action.plan for action in plans if action.step == "6.1"]
     return load_plan(inv.incident.find_plan(ids[-1]), _RELEASE_KINDS) if ids else None
 
 

@@ -27,18 +27,6 @@ from .journal import utc_now
 from .view import JournalView
 
 
-class Judged(Protocol):
-    """The part of a judgement that the history uses."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict."""
-
-    @property
-    def until(self) -> datetime | None:
-        """When the trouble ended; None: it lasts, or there was none."""
-
-
 class Judge(Hashable, Protocol):
     """The part of a runbook's policy that the history uses."""
 
@@ -48,8 +36,8 @@ class Judge(Hashable, Protocol):
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:
         """Return the causes that the policy names."""
 
-    def judge(self, journal: JournalView) -> Judged | None:
-        """Return what the policy says as of the newest look; None: no symptom was read."""
+    def compute_verdict(self, journal: JournalView) -> Verdict | None:
+        """Return the verdict as of the newest look; None: no symptom was read."""
 
 
 #: How long a scenario may go without a drill that met every objective; as in the alert's rule.
@@ -117,21 +105,16 @@ def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
 
     Only reads. This process keeps what it read of a folder until the folder changes.
     """
-    rows = [_read_row(folder, judge, _stamp(folder)) for folder in list_incidents(home)]
+    rows = []
+    for folder in list_incidents(home):
+        path = folder / "journal.jsonl"
+        size = path.stat().st_size if path.exists() else 0  # a journal only grows
+        rows.append(_read_row(folder, judge, size))
     return [row for row in rows if row.is_open or not row.is_quiet]
 
 
-def _stamp(folder: Path) -> str:
-    """Return a stamp that changes when the journal of a folder changes."""
-    path = folder / "journal.jsonl"
-    if not path.exists():
-        return ""
-    stat = path.stat()
-    return f"{stat.st_mtime_ns}:{stat.st_size}"
-
-
 @lru_cache(maxsize=1_000)
-def _read_row(folder: Path, judge: Judge, _changed: str) -> HistoryRow:
+def _read_row(folder: Path, judge: Judge, _size: int) -> HistoryRow:
     """Return an incident's row, without what cannot be read."""
     row: dict[str, Json] = {
         "incident": folder.name,
@@ -141,7 +124,7 @@ def _read_row(folder: Path, judge: Judge, _changed: str) -> HistoryRow:
     try:
         facts = incident.state.to_json()
         row.update({name: facts[name] for name in facts.keys() & HistoryRow.model_fields.keys()})
-        row.update(_fold(incident, judge))
+        row.update(_fold(incident.journal.view(), judge, facts))
     except JournalDamagedError as error:
         row["damage"] = error.damage
     except RecordError:
@@ -149,24 +132,21 @@ def _read_row(folder: Path, judge: Judge, _changed: str) -> HistoryRow:
     return HistoryRow.model_validate(row)
 
 
-def _fold(incident: Incident, judge: Judge) -> dict[str, Json]:
+def _fold(journal: JournalView, judge: Judge, facts: dict[str, Json]) -> dict[str, Json]:
     """Return the fields of a row that follow from the journal."""
-    journal = incident.journal.view()
-    state = incident.state
     proofs = list_proofs(journal)
-    judged = judge.judge(journal)
-    verdict = state.verdict or (judged.verdict if judged else None)
     ends = judge.find_ends(journal)
+    verdict = facts["verdict"] or judge.compute_verdict(journal)
     is_calm = verdict in (None, Verdict.HEALTHY, Verdict.UNKNOWN)
     row: dict[str, Json] = {
         "cause_found": ", ".join(str(cause.name) for cause in judge.list_causes(journal)),
         "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
         "verdict": verdict,
-        "is_quiet": is_calm and not (state.drill_id or journal.actions or ends.since),
+        "is_quiet": is_calm and not (facts["drill_id"] or journal.actions or ends.since),
     }
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
     if not scores:
-        return {**row, **_measure(journal, ends, judged.until if judged else None)}
+        return row | _measure(journal, ends)
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         phases = dict(scores[-1]["phases"])
         told = [seconds for seconds in phases.pop("notify_s").values() if seconds is not None]
@@ -187,18 +167,16 @@ def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
     return list(proofs.values())
 
 
-def _measure(journal: JournalView, ends: Ends, until: datetime | None) -> dict[str, float | None]:
+def _measure(journal: JournalView, ends: Ends) -> dict[str, Json]:
     """Return an incident's durations by their fields in a row."""
-    first_look_at = ends.seen_at
-    change_at = journal.last_applied_at
-    moments = list_moments(journal, ends)
-    named_at = [moment.at for moment in moments if moment.name == CAUSE_NAMED]
-    detection = find_detection(moments)
+    changed_at = journal.last_applied_at
+    moments = {moment.name: moment.at for moment in list_moments(journal, ends)}
+    detection = find_detection(list_moments(journal, ends))
     return {
-        "detect_s": _count_seconds(moments[0].at, detection.at) if detection else None,
-        "diagnose_s": _count_seconds(first_look_at, min(named_at, default=None)),
-        "remediate_s": _count_seconds(first_look_at, change_at),
-        "clear_s": _count_seconds(change_at, until),
+        "detect_s": _count_seconds(ends.since, detection.at if detection else None),
+        "diagnose_s": _count_seconds(ends.seen_at, moments.get(CAUSE_NAMED)),
+        "remediate_s": _count_seconds(ends.seen_at, changed_at),
+        "clear_s": _count_seconds(changed_at, ends.until),
     }
 
 
@@ -228,12 +206,10 @@ class Trend(_Durations, frozen=True):
 
 def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ...]:
     """Return a trend for each scenario with a score, by name; ``rows`` begin with the newest."""
-    by_scenario: dict[str, list[HistoryRow]] = {}
-    for row in rows:
-        if row.scenario and row.is_good is not None:
-            by_scenario.setdefault(row.scenario, []).append(row)
+    scored = [row for row in rows if row.scenario and row.is_good is not None]
     trends = []
-    for scenario, own in sorted(by_scenario.items()):
+    for scenario in sorted({row.scenario for row in scored}):
+        own = [row for row in scored if row.scenario == scenario]
         good = [row.opened_at for row in own if row.is_good]
         medians: dict[str, Json] = {}
         for phase in PHASES:

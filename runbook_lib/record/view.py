@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -28,15 +27,15 @@ from ..model import (
 )
 from .folds import FRESH
 
-#: The type of the entries of each kind; entries of other kinds are not parsed.
-_SHAPES: dict[str, type[BaseModel]] = {
-    "reading": Reading,
-    "action": ActionEntry,
-    "conclusion": Conclusion,
-    "section_started": Start,
-    "note": Note,
-    "notebook": NotebookEntry,
-    "mark": Mark,
+#: For each kind of entry, the list that holds it and its type; other kinds are not parsed.
+_SHAPES: dict[str, tuple[str, type[BaseModel]]] = {
+    "reading": ("readings", Reading),
+    "action": ("actions", ActionEntry),
+    "conclusion": ("conclusions", Conclusion),
+    "section_started": ("starts", Start),
+    "note": ("notes", Note),
+    "notebook": ("runs", NotebookEntry),
+    "mark": ("marks", Mark),
 }
 #: In the older version these entries were what marks are now, each of a kind of its own.
 _OLD_MARKS = (
@@ -74,46 +73,30 @@ class JournalView:
         self.runs: list[NotebookEntry] = []
         self.marks: list[Mark] = []
         self.unreadable: list[int] = []
-        self._newest: dict[str, Reading] = {}
-        self._lists: dict[type[BaseModel], list[Any]] = {
-            Reading: self.readings,
-            ActionEntry: self.actions,
-            Conclusion: self.conclusions,
-            Start: self.starts,
-            Note: self.notes,
-            NotebookEntry: self.runs,
-            Mark: self.marks,
-        }
         self.add(entries)
 
     @property
     def last_seq(self) -> int:
         """The number of the newest entry; 0 without one."""
-        if not self.entries:
-            return 0
-        return self.entries[-1].seq
+        return self.entries[-1].seq if self.entries else 0
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Append entries. If one lacks the shape of its kind, note its number in ``unreadable``."""
         for entry in entries:
             self.entries.append(entry)
-            fields = dict(get_content(entry))
-            shape = _SHAPES.get(entry.kind)
-            if entry.kind in _OLD_MARKS:
-                shape = Mark
-                fields = {**fields, "what": entry.kind, "facts": fields}
-            if shape is None:
+            kind, fields = entry.kind, get_content(entry)
+            if kind in _OLD_MARKS:
+                fields = {**fields, "what": kind, "facts": fields}
+                kind = "mark"
+            if kind not in _SHAPES:
                 continue
-            fields["seq"] = entry.seq
-            fields["at"] = entry.at
+            name, shape = _SHAPES[kind]
             try:
-                value = shape.model_validate(fields)
+                value = shape.model_validate({**fields, "seq": entry.seq, "at": entry.at})
             except ValueError:
                 self.unreadable.append(entry.seq)
-                continue
-            self._lists[shape].append(value)
-            if isinstance(value, Reading):
-                self._newest[value.step] = value
+            else:
+                getattr(self, name).append(value)
 
     def of_runs(self, runs: Collection[str]) -> JournalView:
         """Return a view of only the entries that some runs appended.
@@ -126,8 +109,8 @@ class JournalView:
 
     def latest(self) -> dict[str, Reading]:
         """Return a mapping from each step's id to its newest reading, sorted as in the runbook."""
-        steps = sorted(self._newest, key=order_of)
-        return {step: self._newest[step] for step in steps}
+        newest = {reading.step: reading for reading in self.readings}
+        return {step: newest[step] for step in sorted(newest, key=order_of)}
 
     def list_current(self, now: datetime) -> dict[str, Reading]:
         """Return a mapping from each step's id to its newest reading, if that is still current.
@@ -135,22 +118,20 @@ class JournalView:
         A reading is current for ten minutes. One from before the last action is not current,
         because it cannot show the action's effect. The readings are sorted as in the runbook.
         """
-        oldest_allowed = now - FRESH
-        last_applied = self.last_applied
-        current = {}
-        for step, reading in self.latest().items():
-            is_after_action = last_applied is None or reading.seq > last_applied.seq
-            if is_after_action and reading.observed_at >= oldest_allowed:
-                current[step] = reading
-        return current
+        changed_seq = self.last_applied.seq if self.last_applied else 0
+        return {
+            step: reading
+            for step, reading in self.latest().items()
+            if reading.seq > changed_seq and reading.observed_at >= now - FRESH
+        }
 
     @property
     def ways_on(self) -> tuple[str, ...]:
         """The commands that finish what was begun, as the newest readings name them."""
-        commands: dict[str, None] = {}  # each command once, in sequence; a set has no sequence
+        commands: list[str] = []
         for reading in self.latest().values():
-            commands.update(dict.fromkeys(reading.ways_on))
-        return tuple(commands)
+            commands += reading.ways_on
+        return tuple(dict.fromkeys(commands))
 
     @property
     def last_look_at(self) -> datetime | None:
@@ -160,17 +141,13 @@ class JournalView:
 
     def conclusion(self, section: str) -> Conclusion | None:
         """Return a section's newest conclusion; None without one."""
-        for conclusion in reversed(self.conclusions):
-            if conclusion.section == section:
-                return conclusion
-        return None
+        own = [conclusion for conclusion in self.conclusions if conclusion.section == section]
+        return own[-1] if own else None
 
     def note(self, step: str) -> str:
         """Return the text of the newest note on a step of the checklist; empty without one."""
-        for note in reversed(self.notes):
-            if note.checklist == step:
-                return note.text.strip()
-        return ""
+        texts = [note.text.strip() for note in self.notes if note.checklist == step]
+        return texts[-1] if texts else ""
 
     def list_actions(self, phase: ActionPhase, *, after: int = 0) -> list[ActionEntry]:
         """Return every entry that says that an action reached a phase.
@@ -185,49 +162,22 @@ class JournalView:
     def last_applied(self) -> ActionEntry | None:
         """The newest entry that says that an action changed the world; None without one."""
         applied = self.list_actions(ActionPhase.APPLIED)
-        if not applied:
-            return None
-        return applied[-1]
+        return applied[-1] if applied else None
 
     @property
     def last_applied_at(self) -> datetime | None:
         """The time at which the last action was carried out; None: there was none."""
-        last = self.last_applied
-        if last is None:
-            return None
-        return last.at
-
-    def list_plans(self, *, after: int = 0) -> dict[str, ActionEntry]:
-        """Return a mapping from a plan's id to the newest entry that says that it was planned.
-
-        The plans are sorted by their first such entries.
-
-        Parameters
-        ----------
-        after : only entries with a higher number
-        """
-        plans = {}
-        for entry in self.list_actions(ActionPhase.PLANNED, after=after):
-            is_left = entry.reason or entry.result.get("is_empty")  # as the older version wrote
-            if "plan" in entry.result and not is_left:
-                plan_id = str(entry.result["plan"])
-                plans[plan_id] = entry
-        return plans
+        return self.last_applied.at if self.last_applied else None
 
     @property
     def last_diagnosis(self) -> Conclusion | None:
         """The newest conclusion that has findings; None without one."""
-        for conclusion in reversed(self.conclusions):
-            if conclusion.findings:
-                return conclusion
-        return None
+        found = [conclusion for conclusion in self.conclusions if conclusion.findings]
+        return found[-1] if found else None
 
     def findings(self) -> tuple[Finding, ...]:
         """Return the newest findings: what is known of every cause now."""
-        diagnosis = self.last_diagnosis
-        if diagnosis is None:
-            return ()
-        return diagnosis.findings
+        return self.last_diagnosis.findings if self.last_diagnosis else ()
 
     def tickets(self) -> tuple[str, ...]:
         """Return every ticket that a section or a reading names, once each."""
@@ -238,10 +188,8 @@ class JournalView:
 
     def closing_verdict(self) -> Verdict | None:
         """Return the verdict of the close; None without one."""
-        for mark in self.marks:
-            if mark.what == "closed":
-                return Verdict(mark.facts["verdict"])
-        return None
+        closes = [mark for mark in self.marks if mark.what == "closed"]
+        return Verdict(closes[0].facts["verdict"]) if closes else None
 
 
 def get_content(entry: Entry) -> dict[str, Json]:
@@ -254,22 +202,12 @@ def get_content(entry: Entry) -> dict[str, Json]:
 
 def order_of(step: str) -> tuple[int, ...]:
     """Return a step's place in the runbook: the numbers of its id."""
-    numbers = []
-    for part in step.split("."):
-        number = int(part) if part.isdigit() else 0
-        numbers.append(number)
-    return tuple(numbers)
-
-
-def to_number(value: Json) -> float | None:
-    """Return a number as it is, and None for anything else, such as a text or a boolean."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return value
-    return None
+    return tuple(int(part) if part.isdigit() else 0 for part in step.split("."))
 
 
 def get_number(reading: Reading) -> float:
     """Return a reading's value; 0 when it is not a number."""
-    return to_number(reading.value) or 0
+    value = reading.value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    return 0

@@ -22,7 +22,17 @@ from ..investigation import (
     judge_incident,
     name_command,
 )
-from ..model import Json, Lesson, Note, Progress, Role, Verdict, format_time, keep_quiet
+from ..model import (
+    ActionPhase,
+    Json,
+    Lesson,
+    Note,
+    Progress,
+    Role,
+    Verdict,
+    format_time,
+    keep_quiet,
+)
 from ..policy import Judgement
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
@@ -403,7 +413,7 @@ def _list_plans(
     is_over : whether nothing more is to be done; if so, and the run changed something, no plan is
         offered. A plan from before the run's last change is never offered
     """
-    planned = own.list_plans()
+    planned = {action.plan: action for action in own.list_actions(ActionPhase.PLANNED)}
     changed = own.last_applied
     for row in tabulate_plans(own).rows:
         apply = ""

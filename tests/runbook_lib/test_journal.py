@@ -79,8 +79,6 @@ def test_plans_and_what_was_carried_out_are_told_by_phase(tell: Teller) -> None:
         tell.act(ActionPhase.PLANNED, result={"plan": plan})
     view = view_of(tell)
     assert view.last_applied_at is None
-    assert list(view.list_plans()) == ["rel-a", "rel-b"]
-    assert list(view.list_plans(after=2)) == ["rel-b", "rel-a"]
     tell.act(ActionPhase.APPLIED, result={"plan": "rel-b"})
     last = view_of(tell).last_applied
     assert last is not None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from runbook_lib.model import Conclusion, Finding, Status
+from runbook_lib.model import CauseStatus, Conclusion, Finding, Status
 from runbook_lib.moving import MoveParameters
 from runbook_lib.policy import Policy
 from runbook_lib.run.move_commands import MoveCommands
@@ -31,10 +31,13 @@ def conclude(inv: Investigation) -> Conclusion:
     """Say what is wrong, why, and what to do."""
     waiting = inv.latest()["1.1"]
     heartbeat = inv.latest()["1.2"]
-    silent = Finding.of_reading(
-        heartbeat,
+    statuses = {Status.BREACH: CauseStatus.SUPPORTED, Status.OK: CauseStatus.REFUTED}
+    silent = Finding(
         name="consumer_silent",
         words="the consumer stands still",
+        status=statuses.get(heartbeat.status, CauseStatus.UNDECIDED),
+        evidence=("1.2",),
+        reason=heartbeat.reason,
     )
     advice = []
     if waiting.status is Status.BREACH:
