@@ -334,7 +334,7 @@ class Work:
         if incident is None or incident.is_closed:
             return
         ends = load_policy().find_ends(incident.journal.view())
-        if not episode.is_drill and ends.since is not None:
+        if ends.since and not episode.is_drill:
             return  # the runbook's own rules say when an incident is over
         error = self._looker.close(incident.id)
         if error:

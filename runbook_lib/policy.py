@@ -24,7 +24,7 @@ from .model import (
     format_time,
 )
 from .record import folds
-from .record.actions import MOVES, ActionRecord
+from .record.actions import MOVES, ActionRecord, group_actions
 from .record.entries import Entry, Key, Quantities
 from .record.view import JournalView
 
