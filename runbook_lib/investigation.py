@@ -37,7 +37,6 @@ from .section import (
     SectionModule,
     SectionParameters,
     check_parameters,
-    find_unknown,
     split_list,
 )
 from .settings import Settings
@@ -53,8 +52,6 @@ C = TypeVar("C", default=None)
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-
-_CLEARED_STATUSES = (Status.OK, Status.LEFT_OUT)
 
 
 def make_incident(settings: Settings, home: Path | None = None, **facts: Json) -> Incident:
@@ -200,12 +197,7 @@ class Investigation(Generic[S, C]):
 
     @classmethod
     def find_or_make(
-        cls,
-        settings: S,
-        incident_id: str = "",
-        *,
-        after: str = "",
-        on_accepted: Callable[[], None] = lambda: None,
+        cls, settings: S, incident_id: str = "", *, after: str = ""
     ) -> tuple[Incident, bool]:
         """Return the incident to work on, and whether it was made by this call.
 
@@ -214,8 +206,6 @@ class Investigation(Generic[S, C]):
         incident_id : id of an existing incident; ``new``: a new one; empty: the open one, or a new
             one if none is open
         after : id of an incident whose episode has ended
-        on_accepted : called after the checks, to start background work; not called when
-            ``incident_id`` names an existing incident
 
         Raises
         ------
@@ -232,26 +222,23 @@ class Investigation(Generic[S, C]):
         """
         home = settings.runbook_home.resolve()
         redactor = Redactor(settings.secrets)
-        is_named = incident_id not in ("", NEW)
-        current = open_incident(home, incident_id, redactor=redactor) if is_named else None
-        if current is not None:
-            check_undamaged(current)
+        named = None
+        if incident_id not in ("", NEW):
+            named = open_incident(home, incident_id, redactor=redactor)
+        if named is not None:
+            check_undamaged(named)
         cls.check_connected(settings)
-        if current is not None:
-            current.join(settings.operator)
-            return current, False
-        on_accepted()
+        if named is not None:
+            return named, False
         with lock_home(home):
             current = open_incident(home, redactor=redactor)
-            if current is not None:
-                must_end = incident_id == NEW or current.id == after
-                if not must_end and not cls._has_next_episode(current, settings):
-                    current.join(settings.operator)
-                    return current, False
+            if current is None:
+                return make_incident(settings), True
+            must_end = incident_id == NEW or current.id == after
+            if not must_end and not cls._has_next_episode(current, settings):
+                return current, False
             made = make_incident(settings)
-            if current is not None:
-                _hand_over(current, made)
-            made.join(settings.operator)
+            _hand_over(current, made)
         return made, True
 
     @classmethod
@@ -413,7 +400,6 @@ class Investigation(Generic[S, C]):
             "step": step.id,
             "name": step.name,
             "role": step.role,
-            "is_needed": step.needed,
             "unit": step.unit,
             "observed_at": self.now(),
         }
@@ -502,15 +488,19 @@ class Investigation(Generic[S, C]):
         If this section read that the alert is over, a fixed incident is closed; a drill's is not.
         """
         drawn = self.section.conclude(self)
-        unknown_steps = find_unknown(self.section.STEPS, self.latest())
-        update = {"section": self.section.NAME, "unknown_steps": unknown_steps}
-        conclusion = drawn.model_copy(update=update)
+        conclusion = drawn.model_copy(update={"section": self.section.NAME})
         content = conclusion.model_dump(mode="json")
         self.record("conclusion", {"conclusion": content})
         if self.incident.is_late:
             return conclusion
         is_fixed = self.policy.compute_verdict(self.journal, now=self.now()) is Verdict.FIXED
-        if is_fixed and self._sees_cleared() and not self.incident.state.drill:
+        # Left out says so, too: no system could say whether the channels were told.
+        is_cleared = any(
+            reading.role is Role.CLEARED and reading.status in (Status.OK, Status.LEFT_OUT)
+            for step, reading in self.latest().items()
+            if step in self.section.STEPS
+        )
+        if is_fixed and is_cleared and not self.incident.state.drill:
             self.incident.close(Verdict.FIXED)
         return conclusion
 
@@ -527,19 +517,6 @@ class Investigation(Generic[S, C]):
             findings=tuple(findings),
             advice=tuple(advice),
         )
-
-    def _sees_cleared(self) -> bool:
-        """Tell whether a current reading of this section says that the alert is over.
-
-        ``left_out`` says so, too: the alert is over, but we have no system that could say whether
-        the channels were told.
-        """
-        for step, reading in self.journal.list_current(self.now()).items():
-            if step not in self.section.STEPS:
-                continue
-            if reading.role is Role.CLEARED and reading.status in _CLEARED_STATUSES:
-                return True
-        return False
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make a step's plan, or load the first of its plans that the parameter ``plan`` names.

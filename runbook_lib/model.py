@@ -329,8 +329,7 @@ class Outcome(BaseModel):
     status, reason : set by ``ok``, ``breach``, ``unknown`` and ``left_out``
     threshold, source : set where they differ from reading to reading
     since : when the breach began
-    orders : how many customers' requests are affected; None: not counted
-    order_ids : their ids
+    order_ids : ids of the customers' requests that are affected; None: not counted
     longest_minutes : how long the request that waits longest has waited; None: not known
     ticket : the ticket that the reading is about; empty: none
     observations : named values that the rules of the causes test; None: not known
@@ -351,8 +350,7 @@ class Outcome(BaseModel):
     threshold: str = ""
     source: str = ""
     since: Timestamp | None = None
-    orders: int | None = None
-    order_ids: tuple[str, ...] = ()
+    order_ids: tuple[str, ...] | None = None
     longest_minutes: float | None = None
     ticket: str = ""
     observations: dict[str, Cell] = {}
@@ -391,14 +389,13 @@ class Outcome(BaseModel):
 class Reading(Outcome, Observed):
     """One observed fact of a step, with its evidence.
 
-    ``role`` is the role of its step. ``is_needed`` says whether a verdict needs this reading.
+    ``role`` is the role of its step.
     ``alerts`` and ``well_since`` are of the older version, which knew no measurements.
     """
 
     model_config = _Journalled.model_config
 
     role: Role | None = None
-    is_needed: bool = False
     alerts: dict[str, AlertState] = {}
     well_since: Timestamp | None = None
 
@@ -544,7 +541,6 @@ class Conclusion(_Entry):
 
     Attributes
     ----------
-    unknown_steps : ids of the steps that have no reading, or one that is ``unknown``
     timeline : what happened, oldest first, by this machine's clock; and what could not be read
     clear : when the alert will clear; set when the trouble is fixed and the alert still fires
     advice : what to do now, one thing after the other
@@ -555,7 +551,6 @@ class Conclusion(_Entry):
     verdict: Verdict
     summary: str
     findings: tuple[Finding, ...] = ()
-    unknown_steps: tuple[str, ...] = ()
     timeline: tuple[Event, ...] = ()
     clear: ClearTime | None = None
     advice: tuple[str, ...] = ()

@@ -262,11 +262,11 @@ class Policy:
 
         None are known where only a metric saw that something waited.
         """
+        counted = [reading for reading in journal.readings if reading.order_ids is not None]
         ids: set[str] = set()
-        for reading in journal.readings:
-            ids.update(reading.order_ids)
-        counts = [reading.orders for reading in journal.readings if reading.orders is not None]
-        waits = [r.longest_minutes for r in journal.readings if r.orders and r.longest_minutes]
+        for reading in counted:
+            ids.update(reading.order_ids or ())
+        waits = [r.longest_minutes for r in counted if r.order_ids and r.longest_minutes]
         released = 0
         for action in group_actions(journal.actions):
             if action.first.action in ("move", "release") and not action.is_taken_back:
@@ -279,10 +279,9 @@ class Policy:
         tickets = len(journal.tickets())
         if tickets:
             details.append(_count_of(tickets, "ticket"))
-        affected = max([len(ids), *counts])
         had_trouble = self.find_ends(journal).seen_at is not None
-        is_uncounted = not affected and (had_trouble or not counts)
-        return Impact(None if is_uncounted else affected, tuple(details))
+        is_uncounted = not ids and (had_trouble or not counted)
+        return Impact(None if is_uncounted else len(ids), tuple(details))
 
     def make_headline(self, verdict: Verdict, causes: Sequence[Finding]) -> str:
         """Return what stands beside the verdict in the report's title, such as the causes."""

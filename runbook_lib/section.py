@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError, list_problems
-from .model import SYMPTOMS, Conclusion, Json, Outcome, Reading, Role, Status
+from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
 from .record.entries import Key, Part, Quantities
 
 T = TypeVar("T")
@@ -147,16 +147,6 @@ _steps: dict[ReadStep, Step] = {}
 def get_step(read: ReadStep) -> Step:
     """Return the step that a function under ``@step`` reads."""
     return _steps[read]
-
-
-def find_unknown(steps: Iterable[str], readings: Mapping[str, Reading]) -> tuple[str, ...]:
-    """Return the steps that have no reading, or one that is ``unknown``."""
-    unknown = []
-    for step_id in steps:
-        reading = readings.get(step_id)
-        if reading is None or reading.status is Status.UNKNOWN:
-            unknown.append(step_id)
-    return tuple(unknown)
 
 
 class ActionStep(NamedTuple):

@@ -246,9 +246,9 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     # The key of a label stands for an unknown order.
     late_orders = {label.order_id or label.info.key for label in waiting.overdue}
     unserved = _read_unserved(inv, waiting)
-    outcome.order_ids = (*sorted(late_orders), *(unserved.orders if unserved else ()))
-    if unserved or outcome.order_ids:
-        outcome.orders = len(outcome.order_ids)
+    affected = (*sorted(late_orders), *(unserved.orders if unserved else ()))
+    if unserved or affected:
+        outcome.order_ids = affected
     if unserved and unserved.orders:
         longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes)
         outcome.longest_minutes = round(longest_minutes, 1)

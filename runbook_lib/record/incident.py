@@ -64,7 +64,6 @@ class IncidentState(BaseModel):
     ticket_id : the ticket that the incident is about
     closed_at, closed_seq, closed_run, verdict : of the closing mark: its time, its number, the run
         that wrote it, and the verdict then
-    operators : the people who worked on the incident, the first person first
     drill, drill_id, scenario, drill_orders : whether it is a drill, its id, the name of its fault,
         and the ids of what it injected
     """
@@ -78,7 +77,6 @@ class IncidentState(BaseModel):
     closed_seq: int | None = None
     closed_run: str = ""
     verdict: Verdict | None = None
-    operators: tuple[str, ...] = ()
     drill: bool = False
     drill_id: str = ""
     scenario: str = ""
@@ -233,23 +231,6 @@ class Incident:
             return
         with self.lock("state"):
             yield not self.is_late
-
-    def join(self, operator: str) -> None:
-        """Note who works on the incident; say so if another person worked on it before.
-
-        Does nothing in a drill's incident, or in a closed one.
-        """
-        with self.keep_open():
-            state = self.state
-            if state.drill or state.closed_at or operator in state.operators:
-                return
-            operators = [*state.operators, operator]
-            if len(operators) == 1:
-                self.mark("begun", operators=operators)
-            else:
-                earlier = ", ".join(state.operators)
-                text = f"{operator} joins {self.id}, on which {earlier} worked before."
-                self.tell("joined", text, operators=operators)
 
     def close(self, verdict: Verdict, *, reason: str = "") -> None:
         """Close the incident. Commands without ``--incident`` no longer choose it.

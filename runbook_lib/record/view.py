@@ -37,19 +37,6 @@ _SHAPES: dict[str, tuple[str, type[BaseModel]]] = {
     "notebook": ("runs", NotebookEntry),
     "mark": ("marks", Mark),
 }
-#: In the older version these entries were what marks are now, each of a kind of its own.
-_OLD_MARKS = (
-    "opened",
-    "closed",
-    "joined",
-    "adopted",
-    "left_to",
-    "followed",
-    "continued",
-    "handed_over",
-    "plan_of_closed",
-    "journal_damaged",
-)
 
 
 class JournalView:
@@ -85,8 +72,8 @@ class JournalView:
         for entry in entries:
             self.entries.append(entry)
             kind, fields = entry.kind, get_content(entry)
-            if kind in _OLD_MARKS:
-                fields = {**fields, "what": kind, "facts": fields}
+            if kind == "closed":  # as the older version wrote it
+                fields = {"what": kind, "facts": fields}
                 kind = "mark"
             if kind not in _SHAPES:
                 continue
@@ -180,11 +167,9 @@ class JournalView:
         return self.last_diagnosis.findings if self.last_diagnosis else ()
 
     def tickets(self) -> tuple[str, ...]:
-        """Return every ticket that a section or a reading names, once each."""
-        tickets: list[Json] = [start.parameters.get("ticket_id") for start in self.starts]
-        tickets += [reading.ticket for reading in self.readings]
-        names = [str(ticket) for ticket in tickets if ticket]
-        return tuple(dict.fromkeys(names))
+        """Return every ticket that a reading is about, once each."""
+        tickets = [reading.ticket for reading in self.readings if reading.ticket]
+        return tuple(dict.fromkeys(tickets))
 
     def closing_verdict(self) -> Verdict | None:
         """Return the verdict of the close; None without one."""

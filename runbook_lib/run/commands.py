@@ -198,9 +198,8 @@ def _carry_out(
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     with SharedKernel() as kernel:
         named = str(given.get("incident_id", ""))
-        incident, is_new = opener.find_or_make(
-            settings, named, after=after, on_accepted=kernel.begin
-        )
+        incident, is_new = opener.find_or_make(settings, named, after=after)
+        kernel.begin()
         if incident.is_closed:
             advice = "leave --incident out, or write --incident new"
             raise UsageError(f"incident {incident.id} is closed; {advice}")

@@ -242,20 +242,6 @@ def test_a_closed_incident_is_never_reopened(world: World) -> None:
     assert read_record(world, str(first.incident)) == before
 
 
-def test_who_goes_on_with_what_another_person_began_is_told(world: World) -> None:
-    Investigation.open(section=detection, settings=world.settings)
-    other = world.settings.model_copy(update={"runbook_operator": "bo@box"})
-    for _ in range(2):
-        inv = Investigation.open(section=detection, settings=other)
-    (joined,) = [mark for mark in inv.incident.journal.view().marks if mark.what == "joined"]
-    for operator in (world.settings.operator, "bo@box"):
-        assert operator in joined.reason
-    assert inv.incident.state.operators == (world.settings.operator, "bo@box")
-    document = commands.run(other, SECTIONS, ["02"])
-    assert document.incident == inv.incident.id
-    assert "bo@box" in Path(document.report).read_text("utf-8")
-
-
 def test_an_open_incident_without_trouble_names_its_close(world: World) -> None:
     incident = Investigation.open(section=detection, settings=world.settings).incident
     done = run(world, "02", "03", "05", "07")

@@ -178,17 +178,15 @@ def list_marks(incident: Incident) -> list[str]:
 @pytest.mark.parametrize(
     "write",
     [
-        lambda mine: mine.join("you"),
         lambda mine: mine.update(kept=True),
         lambda mine: mine.close(Verdict.FIXED),
     ],
-    ids=["join", "update", "close"],
+    ids=["update", "close"],
 )
 def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Incident], object]
 ) -> None:
     mine = create(tmp_path)
-    mine.join("me")
     other = Incident(mine.folder, redactor=REDACTOR)
     lock = mine.lock
     closed: list[bytes] = []
