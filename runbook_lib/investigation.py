@@ -118,24 +118,13 @@ def _say_why_empty(plan: Plan) -> str:
     return str(plan.summary.get("reason") or "nothing to do")
 
 
-def say_interrupted(plan: Plan, incident: Incident, section: SectionModule) -> str:
+def say_interrupted(plan: Plan, section: SectionModule) -> str:
     """Return the message about a plan that was cut off, with the next command."""
     if plan.kind.resume is not None:
         return name_runbook(f"Interrupted. Go on with: runbook resume {plan.id}")
     problem = f"Interrupted. Nobody knows whether {plan.action} of {plan.target} took effect."
-    command = name_command(f"run {section.NAME[:2]}", incident)
+    command = name_runbook(f"runbook run {section.NAME[:2]}")
     return f"{problem} Look again with: {command}"
-
-
-def name_command(command: str, incident: Incident) -> str:
-    """Return a command as it is typed, with the incident's id; without, if the incident is closed.
-
-    A closed incident takes no such command: the next one works on the open incident, or on a new
-    one.
-    """
-    if incident.is_closed:
-        return name_runbook(f"runbook {command}")
-    return name_runbook(f"runbook {command} --incident {incident.id}")
 
 
 @dataclass(eq=False, repr=False)
@@ -410,14 +399,11 @@ class Investigation(Generic[S, C]):
 
     def _fill_in(self, text: str) -> str:
         """Return a text with the values of the settings that it names as ``$name``."""
-        values: dict[str, object] = {}
-        for name, value in self.settings:
-            if isinstance(value, float):
-                values[name] = f"{value:g}"
-            else:
-                values[name] = value
-        template = Template(text)
-        return template.safe_substitute(values)
+        values = {
+            name: f"{value:g}" if isinstance(value, float) else value
+            for name, value in self.settings
+        }
+        return Template(text).safe_substitute(values)
 
     def read_step(
         self,
@@ -647,7 +633,7 @@ class Investigation(Generic[S, C]):
             effect = self._change(plan, change)
         except KeyboardInterrupt as error:
             # The change itself knows best how far it got.
-            text = str(error) or say_interrupted(plan, self.incident, self.section)
+            text = str(error) or say_interrupted(plan, self.section)
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:

@@ -33,7 +33,7 @@ class ReceivedAlert(BaseModel, frozen=True):
 
     @property
     def line(self) -> str:
-        """The alert in one line: its labels, its times and its fingerprint."""
+        """The alert in one line: what it names, its times and its fingerprint."""
         labels = ", ".join(f"{label}={value}" for label, value in sorted(self.labels.items()))
         times = f"firing since {self.starts_at:%H:%M:%SZ}"
         if self.ends_at is not None:

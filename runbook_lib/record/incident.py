@@ -116,15 +116,11 @@ def read_state(folder: Path) -> IncidentState:
 
 def _read_marks(path: Path) -> Iterator[Mark]:
     """Yield a journal's marks, without a check of the chain. Other lines are not parsed."""
-    content = path.read_bytes()
-    place = content.find(_MARK)
-    while place >= 0:
-        start = content.rfind(b"\n", 0, place) + 1
-        end = content.find(b"\n", place)
-        with suppress(ValueError, KeyError, TypeError):
-            entry = json.loads(content[start:end])
-            yield Mark.model_validate({**entry["data"], "seq": entry["seq"], "at": entry["at"]})
-        place = content.find(_MARK, place + 1)
+    for line in path.read_bytes().splitlines():
+        if _MARK in line:
+            with suppress(ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                yield Mark.model_validate({**entry["data"], "seq": entry["seq"], "at": entry["at"]})
 
 
 class Incident:

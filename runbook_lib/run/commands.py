@@ -20,7 +20,6 @@ from ..investigation import (
     check_undamaged,
     close_if_quiet,
     judge_incident,
-    name_command,
 )
 from ..model import (
     ActionPhase,
@@ -145,7 +144,7 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
     text = "Interrupted. Nothing was changed."
     if changes:
         text = f"Interrupted after these changes: {'; '.join(changes)}."
-    return f"{text} Look again with: {name_command(command, incident)}" if command else text
+    return f"{text} Look again with: {name_runbook(f'runbook {command}')}" if command else text
 
 
 def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
@@ -349,7 +348,7 @@ def run(
     section_name = judgement.next.section if judgement else ""
     has_ended = is_over and section_name in chosen_names and not done.incident.is_open
     if section_name and not (next_command or has_ended):
-        next_command = name_command(f"run {section_name[:2]}", done.incident)
+        next_command = name_runbook(f"runbook run {section_name[:2]}")
     return documents.RunDocument(
         schema_name="runbook/run/1",
         incident=done.incident.id,
@@ -357,7 +356,7 @@ def run(
         exit_code=_choose_exit_code(done.runs, verdict),
         reason=reason,
         notebooks=done.runs,
-        plans=tuple(_list_plans(done.incident, done.own, is_over=is_over)),
+        plans=tuple(_list_plans(done.own, is_over=is_over)),
         report=done.report,
         advice=advice,
         next=next_command,
@@ -401,9 +400,7 @@ def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> E
     return ExitCode.OK if verdict is None else compute_exit_code(verdict)
 
 
-def _list_plans(
-    incident: Incident, own: JournalView, *, is_over: bool
-) -> Iterator[dict[str, Json]]:
+def _list_plans(own: JournalView, *, is_over: bool) -> Iterator[dict[str, Json]]:
     """Yield what a run planned; ``apply`` is the command that approves a plan.
 
     Parameters
@@ -419,7 +416,7 @@ def _list_plans(
         fits = changed is None or (planned[row["plan"]].seq > changed.seq and not is_over)
         if row["status"] == "planned" and fits:
             section = row["step"].partition(".")[0].zfill(2)
-            command = name_command(f"run {section}", incident)
+            command = name_runbook(f"runbook run {section}")
             apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
         plan = {**row, "apply": apply}
         del plan["hash"]

@@ -288,7 +288,7 @@ def _find_change_cut_off(
     for action in group_actions(own.actions):
         if action.is_cut_off:
             plan = load_plan(incident.find_plan(action.plan), kinds)
-            text = say_interrupted(plan, incident, section)
+            text = say_interrupted(plan, section)
             return Failure(text, ActionInterruptedError.__name__)
     return Failure("", KeyboardInterrupt.__name__)
 

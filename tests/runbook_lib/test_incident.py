@@ -8,13 +8,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
 from runbook_lib.errors import RecordError, UsageError
-from runbook_lib.investigation import say_interrupted
 from runbook_lib.model import Verdict, format_time
 from runbook_lib.record.incident import (
     Incident,
@@ -200,14 +197,3 @@ def test_a_close_between_a_check_and_its_write_keeps_the_write_out(
     monkeypatch.setattr(mine, "lock", close_first)
     write(mine)
     assert closed == [mine.journal.path.read_bytes()]
-
-
-def test_a_command_on_a_closed_incident_is_named_without_it(tmp_path: Path) -> None:
-    incident = create(tmp_path)
-    kind = SimpleNamespace(resume=None)
-    plan = cast(Any, SimpleNamespace(kind=kind, action="restart", target="worker"))
-    section = cast(Any, SimpleNamespace(NAME="06_remediation"))
-    before = say_interrupted(plan, incident, section)
-    assert before.endswith(f"runbook run 06 --incident {incident.id}")
-    incident.close(Verdict.FIXED)
-    assert say_interrupted(plan, incident, section).endswith("runbook run 06")
