@@ -237,9 +237,10 @@ class Investigation(Generic[S, C]):
         The incident's trouble had ended when all that a verdict needs was ok for the calm time.
         """
         policy = load_policy()
-        calm_since = folds.find_calm(
-            policy.list_entries(incident.journal.view()), policy.quantities
-        )
+        journal = incident.journal.view()
+        if policy.compute_verdict(journal, now=utc_now()) in IN_TROUBLE:
+            return False
+        calm_since = folds.find_calm(policy.list_entries(journal), policy.quantities)
         calm = cls.read_calm(settings)
         if calm_since is None or utc_now() - calm_since < calm:
             return False  # whatever began since then belongs to this incident

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,14 +19,13 @@ from fulfillment.commands import (
     plan_release,
 )
 from fulfillment.investigation import Investigation
-from fulfillment.sections import SECTIONS, detection, postmortem
+from fulfillment.sections import SECTIONS, detection
 from objectmove.bucket import Answer, Request
 from objectmove.errors import MoveError
 from runbook_lib.errors import (
     ActionInterruptedError,
     ExitCode,
     NotConnectedError,
-    PlanNotApprovedError,
     UsageError,
     exit_code_of_error,
 )
@@ -242,16 +240,6 @@ def test_a_closed_incident_is_never_reopened(world: World) -> None:
     assert read_record(world, str(first.incident)) == before
 
 
-def test_an_open_incident_without_trouble_names_its_close(world: World) -> None:
-    incident = Investigation.open(section=detection, settings=world.settings).incident
-    done = run(world, "02", "03", "05", "07")
-    assert (done.incident, done.verdict) == (incident.id, Verdict.HEALTHY)
-    assert list_open(world) == [incident.id]
-    assert done.next == f"runbook close {incident.id}"
-    commands.close(world.settings, SECTIONS, incident.id)
-    assert list_open(world) == []
-
-
 def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: World) -> None:
     pause_pipeline(world)
     first = look(world)
@@ -270,23 +258,6 @@ def test_section_7_closes_what_is_fixed_and_its_report_has_the_closing(world: Wo
     before = read_record(world, str(first.incident))
     assert look(world).incident != first.incident
     assert read_record(world, str(first.incident)) == before
-
-
-def test_a_later_note_is_marked_and_nothing_else_is_written(world: World) -> None:
-    pause_pipeline(world)
-    first = str(look(world).incident)
-    commands.close(world.settings, SECTIONS, first)
-    inv = Investigation.open(first, section=postmortem, settings=world.settings)
-    before = len(inv.incident.journal.view().entries)
-    inv.read_step("7.1")
-    inv.conclude()
-    inv.note("It was the upgrade.")
-    entries = inv.incident.journal.view().entries[before:]
-    assert [(e.kind, e.data["text"], e.data["late"]) for e in entries] == [
-        ("note", "It was the upgrade.", True)
-    ]
-    late = Investigation.open(first, section=detection, settings=world.settings)
-    assert late.read_step("2.1").observed_at < world.now + timedelta(seconds=1)
 
 
 def release_and_close(world: World) -> PlanDocument:
@@ -338,17 +309,6 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
             )
 
 
-def test_a_mistyped_approval_of_an_undo_leaves_the_reviewed_plan_as_it_is(world: World) -> None:
-    pause_pipeline(world)
-    planned = plan_by_hand(world)
-    apply(world, planned)
-    shown = show_undo(world, planned)
-    with pytest.raises(PlanNotApprovedError, match=shown.sha256):
-        undo(world, planned, shown.sha256[:-1])
-    done = undo(world, planned, shown.sha256)
-    assert done.exit_code is ExitCode.OK
-
-
 def test_a_release_is_refused_until_the_one_that_was_cut_off_has_ended(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,28 +337,6 @@ def test_a_release_is_refused_until_the_one_that_was_cut_off_has_ended(
     resume(world, str(first.plan))
     done = apply(world, second)
     assert (done.moved, done.skipped) == (1, second.objects - 1)
-
-
-def test_a_plan_that_another_machine_began_is_fetched_from_the_bucket(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pause_pipeline(world)
-    plan = plan_by_hand(world)
-    do = MemoryBucket._do
-
-    def lose(bucket: MemoryBucket, request: Request) -> Answer:
-        is_copy = request.kind == "copy" and request.key.startswith("ready/")
-        return Answer("unknown", code="NoSuchKey") if is_copy else do(bucket, request)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MemoryBucket, "_do", lose)
-        apply(world, plan)
-    shutil.rmtree(world.home / str(plan.incident))
-    done = resume(world, plan.plan)
-    assert done.incident not in (None, plan.incident)
-    assert (world.home / str(done.incident) / "plans" / f"{plan.plan}.jsonl").is_file()
-    with pytest.raises(UsageError, match="'rel-unknown'"):
-        resume(world, "rel-unknown")
 
 
 @pytest.mark.parametrize("breaks", ["no keys", "nothing answers"])

@@ -233,17 +233,6 @@ def test_no_late_order_is_none_affected_unless_nobody_listed_it(tell: Teller) ->
     assert POLICY.compute_impact(view_of(tell)).affected is None
 
 
-def test_a_second_approval_that_is_refused_changes_nothing_about_an_action(tell: Teller) -> None:
-    for phase in (ActionPhase.APPROVED, ActionPhase.APPLIED, ActionPhase.VERIFIED):
-        tell.act(phase, result={"plan": "rel-1", "moved": 7})
-    (before,) = list_records(tell)
-    for phase in (ActionPhase.APPROVED, ActionPhase.REFUSED):
-        tell.act(phase, result={"plan": "rel-1"})
-    (after,) = list_records(tell)
-    assert (after.state, after.is_proven) == (before.state, True)
-    assert after.last.phase is ActionPhase.VERIFIED
-
-
 @pytest.mark.parametrize(("unproven", "settled"), [(0, 2), (1, 1)])
 def test_a_word_on_some_labels_proves_nothing_of_the_others(
     tell: Teller, unproven: int, settled: int

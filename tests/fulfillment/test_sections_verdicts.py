@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from prometheus_client.samples import Sample as MetricSample
 
 from fulfillment.analysis.causes import CAUSES, Cause
-from fulfillment.clients.services import LogLine
 from fulfillment.sections import (
     SECTIONS,
     detection,
@@ -23,7 +22,7 @@ from fulfillment.sections.signals import BLIND_ALERT
 from runbook_lib.errors import UsageError
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict, format_time
 from runbook_lib.section import SectionModule
-from tests.support.world import NOW, TICKET, World, make_case
+from tests.support.world import TICKET, World, make_case
 
 READ_ONLY: tuple[SectionModule, ...] = (purpose, detection, immediate, root_cause, references)
 
@@ -151,17 +150,6 @@ def test_failures_from_before_the_alert_are_not(world: World) -> None:
     assert deliver(world).status is Status.UNKNOWN
 
 
-def test_a_placeholder_is_named_unless_the_channel_got_it(world: World) -> None:
-    world.fire()
-    world.placeholders = ["global.smtp_smarthost: smtp.example.com:587"]
-    world.hear("slack", "teams")
-    reading = deliver(world)
-    assert reading.status is Status.BREACH
-    assert "smtp.example.com" in reading.reason
-    world.hear("email")
-    assert deliver(world).status is Status.OK
-
-
 @pytest.mark.parametrize("field", ["silenced_by", "inhibited_by", "muted_by"])
 def test_a_muted_alert_is_a_breach_even_if_it_arrived(world: World, field: str) -> None:
     world.fire()
@@ -216,17 +204,6 @@ def test_without_prometheus_the_services_own_counters_tell_the_cause(world: Worl
     assert found[Cause.STORAGE_FULL].status is CauseStatus.SUPPORTED
 
 
-def test_a_service_without_an_api_for_its_worker_does_not_speak_for_the_worker(
-    world: World,
-) -> None:
-    own = world.settings.worker_service
-    world.services[own] = replace(world.services[own], running=False, state="exited", exit_code=1)
-    world.worker = None  # the shipments API answers 404
-    run(world, root_cause)
-    finding = world.open(root_cause).conclude().findings[0]
-    assert (finding.name, finding.status) == (Cause.WORKER_STOPPED, CauseStatus.SUPPORTED)
-
-
 def test_a_fault_that_lets_some_requests_through_goes_on(world: World) -> None:
     world.count(
         "fulfillment_carrier_request_seconds_count", "outcome",
@@ -238,42 +215,6 @@ def test_a_fault_that_lets_some_requests_through_goes_on(world: World) -> None:
     run(world, root_cause)
     finding = world.open(root_cause).conclude().findings[0]
     assert (finding.name, finding.status) == (Cause.CARRIER_TIMEOUT, CauseStatus.SUPPORTED)
-
-
-def log_error(world: World, at: datetime, *, times: int) -> None:
-    """Log errors of a worker that has not moved a label since."""
-    assert world.worker is not None
-    world.worker = replace(world.worker, last_move_at=None)
-    text = f"{at:%Y-%m-%dT%H:%M:%SZ} ERROR upload failed: bad_credentials"
-    world.logs += [LogLine(at, text)] * times
-
-
-def test_the_log_begins_so_long_before_the_incident_as_a_label_may_wait(world: World) -> None:
-    world.put_lag(12, 13)  # over the threshold for ten seconds
-    world.fire()
-    began = NOW - timedelta(minutes=3)
-    log_error(world, began - timedelta(minutes=9), times=2)
-    log_error(world, began - timedelta(minutes=11), times=1_023)
-    world.take(detection, "2.1")
-    reading = world.take(immediate, "3.5")
-
-    assert (reading.status, reading.value) == (Status.BREACH, 2)
-    assert "since 03:47:00 UTC" in reading.source
-    assert "since 03:47:00 UTC" in reading.reason
-
-
-def test_old_errors_of_the_log_are_past_once_labels_move_again(world: World) -> None:
-    assert world.worker is not None
-    at = world.now - timedelta(minutes=8)
-    log_error(world, at, times=3)
-    assert world.take(immediate, "3.5").status is Status.BREACH
-    world.worker = replace(world.worker, last_move_at=world.now)
-    reading = world.take(immediate, "3.5")
-    assert (reading.status, reading.value) == (Status.OK, 0)
-    world.logs.append(LogLine(world.now, f"{world.now:%Y-%m-%dT%H:%M:%SZ} ERROR carrier_timeout"))
-    reading = world.take(immediate, "3.5")
-    assert (reading.status, reading.value) == (Status.BREACH, 1)
-    assert "ERROR carrier_timeout" in reading.reason
 
 
 def test_a_worker_that_begins_no_pass_is_stuck_by_its_own_clock(world: World) -> None:

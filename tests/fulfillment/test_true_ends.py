@@ -6,15 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
-
 from fulfillment.clients.http_systems import Target
 from fulfillment.policy import POLICY
 from fulfillment.quantities import Backlog, Uploads
 from fulfillment.sections import detection, immediate, postmortem, remediation, root_cause
 from fulfillment.sections.recovery import read_uploads
 from runbook_lib.model import (
-    ActionEntry,
     ActionPhase,
     Conclusion,
     Status,
@@ -244,27 +241,6 @@ class TestWithoutExporter:
         assert world.take(detection, "2.1").status is Status.UNKNOWN
 
 
-def fail_carrier_and_pause(world: World) -> None:
-    """Let a label wait behind a paused pipeline, and the carrier answer with errors."""
-    world.put_label(25, finished=False)
-    world.dag = replace(world.dag, is_paused=True)
-    world.count("fulfillment_carrier_request_seconds_count", "outcome", {"error": [2, 9, 20]})
-    assert world.worker is not None
-    world.worker = replace(world.worker, last_move_at=None)
-
-
-def unpause(world: World, *, seconds_ago: float) -> None:
-    """Unpause the pipeline, so long before the readings that follow; the worker runs on."""
-    inv = world.open(remediation, service_action="unpause")
-    plan = inv.plan("6.2")
-    inv.apply(plan, approve=plan.sha256)
-    inv.verify(plan)
-    world.now += timedelta(seconds=seconds_ago)
-    world.count(REASONS, "reason", {"carrier_error": [1.0] * 3})
-    assert world.worker is not None
-    world.worker = replace(world.worker, last_run_at=world.now)
-
-
 def test_what_was_a_breach_is_read_anew_where_only_ok_may_be_reused(world: World) -> None:
     world.fire()
     inv = world.open(postmortem)
@@ -275,22 +251,6 @@ def test_what_was_a_breach_is_read_anew_where_only_ok_may_be_reused(world: World
     well = inv.read_step("2.1", max_age_s=90, only_ok=True)
     assert (well.status, well.seq > breach.seq) == (Status.OK, True)
     assert inv.read_step("2.1", max_age_s=90, only_ok=True).seq == well.seq
-
-
-def test_a_refresh_of_a_ticket_does_not_begin_the_count_of_requests_anew(world: World) -> None:
-    fail_carrier_and_pause(world)
-    look(world)
-    unpause(world, seconds_ago=60)
-    world.count("fulfillment_carrier_request_seconds_count", "outcome", {"error": [2, 9, 20]})
-    refresh = ActionEntry(
-        step="6.4",
-        action="refresh",
-        phase=ActionPhase.APPLIED,
-        target="ticket",
-    )
-    world.open(remediation).record("action", {"action": refresh.model_dump(mode="json")})
-    assert world.incident.journal.view().last_applied_at == world.now
-    assert world.take(root_cause, "5.1").observations["carrier_error_share"] == 1
 
 
 def test_a_cause_of_before_the_uploads_succeed_is_not_there_now(world: World) -> None:
@@ -307,22 +267,6 @@ def test_a_cause_of_before_the_uploads_succeed_is_not_there_now(world: World) ->
     assert "its cause is there" not in judgement.reason
     assert judgement.next.section == "05_root_cause"
     assert POLICY.list_advice(view, now=world.now) == ()
-
-
-@pytest.mark.parametrize("counted_minutes", [2, 20])
-def test_what_is_usual_is_not_known_of_a_time_before_the_metric(
-    world: World, counted_minutes: int
-) -> None:
-    world.dag = replace(world.dag, is_paused=True)
-    look(world)
-    world.series[PEAKS] = [world.line([0.0] * (2 * counted_minutes), step_s=30)]
-    world.put_lag(*[0.0] * 8)
-    reading = world.take(remediation, "6.5", wait_s=0)
-    if counted_minutes == 2:
-        assert reading.measured["usual_backlog"] == Backlog.USUAL
-        assert "are usual" not in reading.reason
-    else:
-        assert "up to 5 are usual" in reading.reason
 
 
 def test_a_worker_that_somebody_paused_is_resumed_before_it_is_re_triggered(world: World) -> None:

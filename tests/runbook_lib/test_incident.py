@@ -59,13 +59,6 @@ def test_the_newest_open_incident_that_is_no_drill_is_opened(tmp_path: Path) -> 
     assert len(list(list_incidents(tmp_path))) == 4
 
 
-def test_a_drill_is_opened_by_its_id(tmp_path: Path) -> None:
-    drill = create(tmp_path, drill=True)
-    found = open_incident(tmp_path, drill.id, redactor=REDACTOR)
-    assert found is not None
-    assert found.id == drill.id
-
-
 def test_a_damaged_incident_is_left_out_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
