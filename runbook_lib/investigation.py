@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -490,20 +490,6 @@ class Investigation(Generic[S, C]):
         if is_fixed and is_cleared and not self.incident.state.drill:
             self.incident.close(Verdict.FIXED)
         return conclusion
-
-    def draw(self, findings: Sequence[model.Finding], *, advice: Sequence[str]) -> model.Conclusion:
-        """Return a conclusion with the policy's verdict and the findings.
-
-        The summary consists of the reasons of the newest readings of the section's steps.
-        """
-        latest = self.latest()
-        reasons = [latest[step].reason for step in self.section.STEPS if step in latest]
-        return model.Conclusion(
-            verdict=self.policy.compute_verdict(self.journal) or Verdict.UNKNOWN,
-            summary="; ".join(reasons),
-            findings=tuple(findings),
-            advice=tuple(advice),
-        )
 
     def plan(self, step_id: str, **changed: Any) -> Plan:
         """Make a step's plan, or load the first of its plans that the parameter ``plan`` names.

@@ -288,7 +288,7 @@ class Policy:
         if verdict is Verdict.HEALTHY:
             return self.healthy_words
         if causes:
-            return say_main_causes(causes)
+            return say_causes(causes)
         if verdict is Verdict.UNKNOWN:
             return "what a verdict needs is not known"
         return "no cause is proven now"
@@ -372,13 +372,6 @@ def _count_of(number: int, noun: str) -> str:
 def say_causes(findings: Sequence[Finding]) -> str:
     """Return causes in words."""
     return " and ".join(finding.words or finding.name for finding in findings)
-
-
-def say_main_causes(findings: Sequence[Finding]) -> str:
-    """Return the first two causes in words, and how many others there are."""
-    words = say_causes(findings[:2])
-    others = len(findings) - 2
-    return words if others < 1 else f"{words}, and {others} more"
 
 
 def make_log_entry(policy: Policy, journal: JournalView, *, now: datetime) -> dict[str, Json]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from pydantic import BaseModel, Field, computed_field
 
 from ..errors import JournalDamagedError, RecordError
@@ -22,7 +21,7 @@ from ..model import Finding, Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .detection import CAUSE_NAMED, find_detection, list_moments
 from .folds import Ends
-from .incident import Incident, list_incidents
+from .incident import Incident, list_incidents, write_file
 from .journal import utc_now
 from .view import JournalView
 
@@ -228,26 +227,19 @@ def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ..
 
 
 def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
-    """Write what node-exporter's textfile collector reads: ``<home>/metrics/runbook.prom``."""
-    registry = CollectorRegistry()
-    last_good_at = Gauge(
-        "runbook_last_good_drill_timestamp_seconds",
-        "When a drill last met every objective; 0: never.",
-        registry=registry,
-    )
-    good_at_by_scenario = Gauge(
-        "runbook_drill_last_good_timestamp_seconds",
-        "When a drill of this scenario last met every objective; 0: never.",
-        ["scenario"],
-        registry=registry,
-    )
-    good_times = [0.0]
-    for trend in compute_trends(rows, utc_now()):
-        good_at = trend.good_at.timestamp() if trend.good_at else 0
-        good_times.append(good_at)
-        good_at_by_scenario.labels(trend.scenario).set(good_at)
-    last_good_at.set(max(good_times))
+    """Write what node-exporter's textfile collector reads: ``<home>/metrics/runbook.prom``.
+
+    It says when a drill last met every objective, of all and of each scenario; 0: never.
+    """
+    times = {
+        trend.scenario: trend.good_at.timestamp() if trend.good_at else 0.0
+        for trend in compute_trends(rows, utc_now())
+    }
+    last = max(times.values(), default=0.0)
+    lines = [f"runbook_last_good_drill_timestamp_seconds {last}"]
+    for scenario, at in times.items():
+        lines.append(f'runbook_drill_last_good_timestamp_seconds{{scenario="{scenario}"}} {at}')
     path = home / "metrics" / "runbook.prom"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(path), registry)
+    write_file(path, "\n".join([*lines, ""]))
     return path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from runbook_lib.model import CauseStatus, Conclusion, Finding, Status
+from runbook_lib.model import CauseStatus, Conclusion, Finding, Status, Verdict
 from runbook_lib.moving import MoveParameters
 from runbook_lib.policy import Policy
 from runbook_lib.run.move_commands import MoveCommands
@@ -44,7 +44,12 @@ def conclude(inv: Investigation) -> Conclusion:
         advice.append(name_runbook("Give the files to the standby consumer: runbook plan"))
     if heartbeat.status is Status.BREACH:
         advice.append("Start the consumer. Then look again.")
-    return inv.draw([silent], advice=advice)
+    return Conclusion(
+        verdict=inv.policy.compute_verdict(inv.journal) or Verdict.UNKNOWN,
+        summary=f"{waiting.reason}; {heartbeat.reason}",
+        findings=(silent,),
+        advice=tuple(advice),
+    )
 
 
 SECTIONS = Sections(
