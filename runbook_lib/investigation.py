@@ -105,7 +105,7 @@ def _hand_over(ended: Incident, successor: Incident) -> None:
 def close_if_quiet(incident: Incident) -> None:
     """Close an open incident in which no trouble was seen, and no plan waits or was carried out."""
     journal = incident.journal.view()
-    newest = {action.result.get("plan"): action for action in journal.actions}
+    newest = {action.plan: action for action in journal.actions}
     has_work = any(action.phase is not ActionPhase.REFUSED for action in newest.values())
     verdict = judge_incident(incident).verdict
     saw_trouble = load_policy().find_ends(journal).since is not None or verdict in IN_TROUBLE
@@ -508,8 +508,7 @@ class Investigation(Generic[S, C]):
         if self.incident.is_late:
             raise errors.UsageError(f"{self.incident.id} is closed: plan in the open incident")
         if changed:
-            given = self.parameters.model_dump()
-            given.update(changed)
+            given = self.parameters.model_dump() | changed
             self.parameters = check_parameters(self.section, given)
         named_plans = [plan for plan in self.load_named_plans() if plan.step == step_id]
         plan = named_plans[0] if named_plans else action.plan(self)
@@ -551,18 +550,15 @@ class Investigation(Generic[S, C]):
         self._check_approved(approved, plan)
         if plan.is_empty:
             return plan.make_entry(ActionPhase.PLANNED, reason=_say_why_empty(plan))
-        may_be_left = bool(approved) or may_wait
-        if plan.sha256 not in approved and may_be_left:
-            return plan.make_entry(ActionPhase.PLANNED, reason="left alone: it is not approved")
-        if not approved:
+        if plan.sha256 not in approved:
+            if approved or may_wait:
+                return plan.make_entry(ActionPhase.PLANNED, reason="left alone: it is not approved")
             state = f"{plan.action} on {plan.target} is planned, not done. Read the plan above."
             advice = "To carry it out, approve it there and run this cell again, or set:"
             code = f"plan = {plan.id!r}\napprove = {plan.sha256!r}"
             raise errors.StoppedAtPlanError(f"{state} {advice}\n\n{code}")
         self._write_phase(plan, ActionPhase.APPROVED)
-        # Keep the hash that was typed, not the plan's own: the engine compares the two once more.
-        position = approved.index(plan.sha256)
-        self._approvals[plan.id] = approved[position]
+        self._approvals[plan.id] = plan.sha256
         return self._carry_out(plan, plan.kind.apply)
 
     def _check_approved(self, approved: list[str], plan: Plan) -> None:
@@ -624,11 +620,9 @@ class Investigation(Generic[S, C]):
             self._write_phase(plan, ActionPhase.FAILED, text)
             raise errors.ActionInterruptedError(text) from None
         except Exception as error:
-            phase = ActionPhase.FAILED
-            if isinstance(error, plan.kind.refusals):
-                phase = ActionPhase.REFUSED
-            reason = str(error) or type(error).__name__
-            self._write_phase(plan, phase, reason)
+            is_refused = isinstance(error, plan.kind.refusals)
+            phase = ActionPhase.REFUSED if is_refused else ActionPhase.FAILED
+            self._write_phase(plan, phase, str(error) or type(error).__name__)
             raise
         # The engine of a move says when it begins. If it did not, there was nothing left to do.
         has_begun = self._has_begun or plan.kind.resume is None
@@ -638,15 +632,11 @@ class Investigation(Generic[S, C]):
         return self._write_phase(plan, ActionPhase.APPLIED, effect.reason, effect.result)
 
     def _change(self, plan: Plan, change: Callable[[Any, Plan], Effect]) -> Effect:
-        """Carry the change out, and note that it begins.
-
-        The engine of a move, which can be resumed, notes it itself, before its first change.
-        """
+        """Carry the change out. A plan that can't be resumed is marked as used before."""
         if plan.kind.resume is None:
             check_use(plan, now=self.now())
             state = plan.kind.read_state(self, plan)
             mark_used(plan, self.incident.redactor.json(state))
-            self.begin_change()
         return change(self, plan)
 
     def _is_followed(self, plan: Plan) -> bool:
@@ -654,8 +644,7 @@ class Investigation(Generic[S, C]):
         if plan.path.parents[1].name == self.incident.id:
             return True
         begun = (ActionPhase.APPLIED, ActionPhase.FAILED)
-        actions = self.journal.actions
-        return any(a.result.get("plan") == plan.id and a.phase in begun for a in actions)
+        return any(a.plan == plan.id and a.phase in begun for a in self.journal.actions)
 
     def load_named_plans(self) -> list[Plan]:
         """Return the plans that the parameter ``plan`` names."""
