@@ -116,7 +116,7 @@ def _say_earlier_trouble(alerts: Sequence[KnownAlert], incident: Incident) -> li
     be read.
     """
     try:
-        since = incident.journal.view().since()
+        since = load_policy().find_ends(incident.journal.view()).since
     except RunbookError:
         return []
     ends = [alert.ended_at for alert in alerts if alert.ended_at is not None]

@@ -94,7 +94,7 @@ class Page:
             if incident is not None:
                 is_drill = incident.state.drill
                 journal = incident.journal.view()
-                since = journal.since() or since
+                since = policy.find_ends(journal).since or since
                 verdict = str(policy.compute_verdict(journal) or verdict)
                 cause = say_causes(policy.list_causes(journal)) or cause
                 affected = str(policy.compute_impact(journal))

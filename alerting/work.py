@@ -333,7 +333,8 @@ class Work:
         incident = self._find_incident(episode.incident)
         if incident is None or incident.is_closed:
             return
-        if not episode.is_drill and incident.journal.view().since() is not None:
+        ends = load_policy().find_ends(incident.journal.view())
+        if ends.since and not episode.is_drill:
             return  # the runbook's own rules say when an incident is over
         error = self._looker.close(incident.id)
         if error:

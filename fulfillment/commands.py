@@ -20,12 +20,13 @@ from objectmove.errors import MoveError
 from runbook_lib import errors, model
 from runbook_lib.approvals import Plan
 from runbook_lib.errors import ExitCode
-from runbook_lib.investigation import close_if_quiet, make_incident, name_command
+from runbook_lib.investigation import close_if_quiet, make_incident
 from runbook_lib.model import Json, Progress, keep_quiet
 from runbook_lib.record.journal import utc_now
 from runbook_lib.report import write_outputs
 from runbook_lib.run.documents import Document, Part
 from runbook_lib.run.move_commands import MoveCommands, MovePlanDocument, offer
+from runbook_lib.runbook import name_runbook
 from runbook_lib.section import get_step
 from runbook_lib.settings import find_env_file
 from runbook_lib.show.text import count_of
@@ -522,7 +523,7 @@ class ReleaseCommands(MoveCommands):
             return {"report": str(report)}
         resume_commands = inv.latest()[get_step(read_unfinished).id].ways_on
         section = judgement.next.section
-        run_command = name_command(f"run {section[:2]}", inv.incident)
+        run_command = name_runbook(f"runbook run {section[:2]}")
         return {
             "verdict": judgement.verdict,
             "reason": judgement.reason,

@@ -19,7 +19,7 @@ from runbook_lib.show.text import count_of
 from .change.release import GATE, check_store
 from .change.synthetic import count_overdue
 from .clients import Clients
-from .convert import DELAY_ALERT, UPLOAD_ALERT
+from .quantities import DELAY_ALERT, UPLOAD_ALERT
 from .sections.signals import BLIND_ALERT
 from .settings import Settings
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from runbook_lib import errors
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import Json, Progress, Verdict, format_time
+from runbook_lib.model import ActionPhase, Json, Progress, Verdict, format_time
 from runbook_lib.record.detection import TRIGGER
 from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
@@ -463,7 +463,9 @@ def _approve_and_run(
         return
     for steps in groups:
         newest: dict[str, Mapping[str, Json]] = {}
-        for action in drill.incident.journal.view().list_plans(after=last_seq).values():
+        for action in drill.incident.journal.view().list_actions(
+            ActionPhase.PLANNED, after=last_seq
+        ):
             newest[action.step] = action.result
         plans = [newest[step] for step in steps if step in newest]
         ids = ",".join(str(plan["plan"]) for plan in plans)

@@ -167,4 +167,4 @@ def load_policy() -> Policy:
         return runbook.load_policy()
     from .policy import Policy
 
-    return Policy(needed=runbook.load_sections().list_needed())
+    return Policy(quantities=runbook.load_sections().list_quantities())

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .approvals import Plan, PlanKind
 from .errors import ClientError, UsageError, list_problems
-from .model import SYMPTOMS, Conclusion, Json, Outcome, Reading, Role, Status
+from .model import SYMPTOMS, Conclusion, Json, Outcome, Role
+from .record.entries import Key, Part, Quantities
 
 T = TypeVar("T")
 #: A function that reads a step with the runbook's own ``Investigation``.
@@ -148,16 +149,6 @@ def get_step(read: ReadStep) -> Step:
     return _steps[read]
 
 
-def find_unknown(steps: Iterable[str], readings: Mapping[str, Reading]) -> tuple[str, ...]:
-    """Return the steps that have no reading, or one that is ``unknown``."""
-    unknown = []
-    for step_id in steps:
-        reading = readings.get(step_id)
-        if reading is None or reading.status is Status.UNKNOWN:
-            unknown.append(step_id)
-    return tuple(unknown)
-
-
 class ActionStep(NamedTuple):
     """One statement of the runbook that changes something.
 
@@ -234,6 +225,17 @@ class Sections(dict[str, SectionModule]):
     def __post_init__(self, modules: Iterable[SectionModule]) -> None:
         for module in modules:
             self[module.NAME] = module
+
+    def list_quantities(self) -> Quantities:
+        """Return the quantities of a runbook that names none: each symptom's step shows one."""
+        symptoms: list[Step] = []
+        for module in self.values():
+            symptoms += [step for step in module.STEPS.values() if step.role in SYMPTOMS]
+        return Quantities(
+            parts=dict.fromkeys((step.id for step in symptoms), Part.SYMPTOM),
+            needed={step.id for step in symptoms if step.needed},
+            shown={step.id: (Key(step.id),) for step in symptoms},
+        )
 
     def list_needed(self) -> dict[str, SectionModule]:
         """Return a mapping from id to section: the symptoms that a verdict needs.

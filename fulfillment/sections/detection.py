@@ -15,11 +15,12 @@ from runbook_lib.model import (
     ActionPhase,
     AlertState,
     Conclusion,
-    Episode,
     Json,
+    Measurement,
     Outcome,
     Plot,
     Role,
+    Status,
 )
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 from runbook_lib.show.text import count_of
@@ -28,7 +29,7 @@ from ..analysis.causes import Cause
 from ..clients.http_systems import Alert, Case
 from ..clients.services import try_time
 from ..investigation import Investigation
-from ..outcome import Uploads
+from ..quantities import Quantity, Uploads, measure, measure_lag
 from ..unserved import Unserved, read_unserved
 from ..waiting import WAITING_COLUMNS, Label, Waiting, list_prefixes, recall_waiting
 from .recovery import (
@@ -115,17 +116,15 @@ def read_alert(inv: Investigation) -> Outcome:
             "lag_present": None if lag.is_listed else lag.value is not None,
             "exporter_refresh_age_s": lag.refresh_age_s,
         },
-        alerts=find_alert_states(alerts),
     )
-    _add_recovery(inv, outcome, lag)
     if lag.is_listed:
         outcome.longest_minutes = lag.value
         bucket = f"{inv.settings.fulfillment_bucket}/{inv.settings.pending_prefix}"
         outcome.source = f"listing of {bucket}; {inv.settings.prometheus_url}/api/v1/alerts"
-    if firing:
-        outcome.episode = _find_episode(inv, firing, lag)
     for_s = inv.settings.lag_for_minutes * 60
-    return judge_alert(outcome, lag, firing=[a.name for a in firing], for_s=for_s, limit=limit)
+    judged = judge_alert(outcome, lag, firing=[a.name for a in firing], for_s=for_s, limit=limit)
+    judged.measurements = _measure_signals(inv, judged, lag, find_alert_states(alerts))
+    return judged
 
 
 def judge_alert(
@@ -149,49 +148,30 @@ def judge_alert(
     return outcome.breach(words)
 
 
-def _add_recovery(inv: Investigation, outcome: Outcome, lag: Lag) -> None:
-    """Add to the outcome of 2.1 what a verdict needs: is the lag low, do labels get into the store?
-
-    If all is well again, also add since when.
-    """
+def _measure_signals(
+    inv: Investigation, outcome: Outcome, lag: Lag, alerts: Mapping[str, AlertState]
+) -> tuple[Measurement, ...]:
+    """Return what 2.1 says of lag, alerts and uploads; and of the backlog, if all is well again."""
+    is_over = None
     is_low_now = None
     low_since = None
     if lag.value is not None:
+        is_over = lag.value > inv.settings.lag_threshold_minutes
         recovery = judge_recovery(inv, lag)
         is_low_now = is_low(recovery)
         low_since = recovery.since
-        outcome.observations["lag_is_over"] = lag.value > inv.settings.lag_threshold_minutes
-    outcome.observations["lag_is_low"] = is_low_now
+    statuses = measure_lag(outcome.status, is_over=is_over, is_low=is_low_now)
     uploads = read_uploads(inv)
-    outcome.observations["uploads"] = uploads
-    is_quiet = set(outcome.alerts.values()) == {AlertState.RESOLVED}
-    if is_low_now and is_quiet and uploads not in _PATIENCE:
-        well_since, _ = attempt(lambda: read_well_since(inv, lag))
+    well_since = None
+    if is_low_now and set(alerts.values()) == {AlertState.RESOLVED} and uploads not in _PATIENCE:
         # Without trouble in the window, all is well since the first low sample.
-        outcome.well_since = well_since or low_since
-
-
-def _find_episode(inv: Investigation, firing: Sequence[Alert], lag: Lag) -> Episode | None:
-    """Return the episode of the firing alert whose condition has been true longest.
-
-    The episode begins when that condition became true. If the lag was over the threshold before,
-    and no calm of LAG_FOR_MINUTES lies between, the episode begins then. None when Prometheus does
-    not say since when an alert is active.
-    """
-    dated = [(alert.active_at, alert) for alert in firing if alert.active_at]
-    if not dated:
-        return None
-    start, alert = min(dated, key=lambda pair: pair[0])
-    calm = inv.read_calm(inv.settings)
-    for sample in reversed([] if lag.problem else lag.samples):
-        if sample.at >= start:
-            continue
-        if sample.value > inv.settings.lag_threshold_minutes:
-            start = sample.at
-        elif start - sample.at >= calm:
-            break
-    labels = {name: text for name, text in alert.labels.items() if name != "alertname"}
-    return Episode(key=f"{alert.name}{{{_say_labels(labels, ', ')}}}", start=start)
+        found, _ = attempt(lambda: read_well_since(inv, lag))
+        well_since = found or low_since
+    if well_since is not None:
+        statuses[Quantity.BACKLOG] = Status.OK
+    return measure(
+        statuses, alerts=alerts, uploads=uploads, begun=outcome.since, well_since=well_since
+    )
 
 
 def _list_alert_rows(alerts: Sequence[Alert]) -> list[dict[str, Json]]:
@@ -266,9 +246,9 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     # The key of a label stands for an unknown order.
     late_orders = {label.order_id or label.info.key for label in waiting.overdue}
     unserved = _read_unserved(inv, waiting)
-    outcome.order_ids = (*sorted(late_orders), *(unserved.orders if unserved else ()))
-    if unserved or outcome.order_ids:
-        outcome.orders = len(outcome.order_ids)
+    affected = (*sorted(late_orders), *(unserved.orders if unserved else ()))
+    if unserved or affected:
+        outcome.order_ids = affected
     if unserved and unserved.orders:
         longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes)
         outcome.longest_minutes = round(longest_minutes, 1)
@@ -276,7 +256,7 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
     if waiting.overdue:
         return outcome.breach(reason)
     if may_compare(inv):
-        outcome.observations["waiting"] = compare_backlog(inv, waiting).backlog
+        outcome.measurements = measure({}, backlog=compare_backlog(inv, waiting).backlog)
     return outcome.ok(reason)
 
 
@@ -332,7 +312,7 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     None if nobody can know which orders have no label.
     """
     alert_reading = inv.latest().get("2.1")
-    uploads = alert_reading.observations.get("uploads") if alert_reading else None
+    uploads = alert_reading.measured.get(Quantity.UPLOADS) if alert_reading else None
     patience = _PATIENCE.get(str(uploads))
     if patience is None:
         return Unserved((), 0.0)

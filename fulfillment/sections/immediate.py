@@ -346,7 +346,7 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     old, and the worker has moved a label since.
     """
     start = inv.now() - inv.window
-    if inv.journal.since() is not None:
+    if inv.since is not None:
         start = max(start, find_beginning(inv))
     lines = read_worker_log(inv, start)
     moved_at, _ = attempt(lambda: inv.clients.fulfillment.read_worker().last_move_at)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 from runbook_lib.model import (
     ActionEntry,
-    AlertState,
     Conclusion,
     Json,
+    Measurement,
     Note,
     Outcome,
     Role,
@@ -24,6 +24,7 @@ from runbook_lib.show.text import count_of
 from ..analysis.causes import CAUSES
 from ..clients.http_systems import Notification
 from ..investigation import Investigation
+from ..quantities import Quantity, measure
 from . import references
 from .immediate import CHANNELS
 from .recovery import find_beginning, read_lag
@@ -80,7 +81,7 @@ def _read_cleared(inv: Investigation) -> Outcome:
             }
             for notice in received[-_MAX_ROWS:]
         ],
-        alerts=find_alert_states(alerts),
+        measurements=measure({}, alerts=find_alert_states(alerts)),
     )
     if active:
         return outcome.breach(f"{active[0].name} is still {active[0].state}")
@@ -105,7 +106,12 @@ def _has_fired(inv: Investigation, received: Iterable[Notification]) -> bool:
 
     A reading or a notification since the opening of the incident says so.
     """
-    if any(AlertState.FIRING in reading.alerts.values() for reading in inv.journal.readings):
+    if any(
+        isinstance(entry, Measurement)
+        and entry.quantity == Quantity.ALERT
+        and entry.status is Status.BREACH
+        for entry in inv.policy.list_entries(inv.journal)
+    ):
         return True
     opened_at = inv.incident.state.opened_at
     return any(n.status == "firing" and n.received_at >= opened_at for n in received)

@@ -15,7 +15,7 @@ from runbook_lib.section import attempt
 from ..analysis.recovery import compute_recovery
 from ..analysis.samples import Sample, clean, compute_interval_s, find_end, list_growth
 from ..investigation import Investigation
-from ..outcome import Backlog, Uploads
+from ..quantities import Backlog, Uploads
 from ..waiting import Waiting, read_waiting, recall_waiting
 from .signals import ALERTS, BACKLOG, BLIND_ALERT, EXPORTER, LAG, REFRESH, read_samples
 
@@ -228,7 +228,7 @@ class Comparison(NamedTuple):
 
 def may_compare(inv: Investigation) -> bool:
     """Tell whether trouble was seen: without trouble there is no calm before it to compare."""
-    return inv.journal.since() is not None
+    return inv.since is not None
 
 
 def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
@@ -290,7 +290,7 @@ def find_beginning(inv: Investigation) -> datetime:
     That is the first sign of its causes; or LAG_THRESHOLD_MINUTES before the first breach, if that
     is earlier, since a cause acts before the first label is late.
     """
-    since = inv.journal.since() or find_judged_from(inv)
+    since = inv.since or find_judged_from(inv)
     causes = inv.policy.list_causes(inv.journal)
     signs = [cause.first_seen for cause in causes if cause.first_seen]
     return min([since - timedelta(minutes=inv.settings.lag_threshold_minutes), *signs])

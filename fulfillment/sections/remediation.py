@@ -21,7 +21,6 @@ from runbook_lib.errors import ClientError, SafetyError, UsageError
 from runbook_lib.http import parse_duration
 from runbook_lib.model import (
     ActionPhase,
-    AlertState,
     CauseStatus,
     Json,
     Role,
@@ -29,6 +28,7 @@ from runbook_lib.model import (
     Verdict,
 )
 from runbook_lib.moving import PlanId
+from runbook_lib.policy import IN_TROUBLE, find_clear_time
 from runbook_lib.section import (
     ActionStep,
     attempt,
@@ -48,8 +48,7 @@ from ..change.service_actions import SERVICE, plan_service
 from ..change.synthetic import REMOVE, list_own_orders, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
-from ..outcome import Backlog, Uploads
-from ..policy import IN_TROUBLE, find_clear_time
+from ..quantities import Backlog, Uploads, measure, measure_recovery
 from ..waiting import read_waiting
 from .purpose import read_unfinished
 from .recovery import (
@@ -351,8 +350,8 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
 
 def _find_newest_plan(inv: Investigation) -> Plan | None:
     """Return the newest plan of 6.1; None without one."""
-    plans = inv.journal.list_plans()
-    ids = [plan_id for plan_id, action in plans.items() if action.step == "6.1"]
+    plans = inv.journal.list_actions(ActionPhase.PLANNED)
+    ids = [action.plan for action in plans if action.step == "6.1"]
     return load_plan(inv.incident.find_plan(ids[-1]), _RELEASE_KINDS) if ids else None
 
 
@@ -493,29 +492,27 @@ def read_recovery(inv: Investigation) -> model.Outcome:
         clear=clear,
         # In the journal, this wait makes the reading a sample for ``judge_recovery``.
         longest_minutes=round(waiting.longest_minutes, 1) if lag.is_listed else None,
-        observations={
-            "lag_is_low": is_low(recovery),
-            "waiting": comparison.backlog,
-            "uploads": uploads,
-        },
+    )
+    alerts, _ = attempt(inv.clients.prometheus.list_alerts)
+    states = {} if alerts is None else find_alert_states(alerts)
+    is_quiet = set(states.values()) == {model.AlertState.RESOLVED}
+    is_well = comparison.backlog is Backlog.USUAL and recovery.status is Status.OK and is_quiet
+    well_since = None
+    if is_well and uploads not in (Uploads.FAILING, Uploads.NONE):
+        found, _ = attempt(lambda: read_well_since(inv, lag))
+        well_since = found or recovery.since
+    outcome.measurements = measure(
+        measure_recovery(is_low(recovery), comparison.backlog),
+        uploads=uploads,
+        backlog=comparison.backlog,
+        well_since=well_since,
     )
     reason = f"{recovery.reason}; {comparison.words}"
     if uploads in (Uploads.FAILING, Uploads.NONE):
         return outcome.breach(f"no label gets into the store; {reason}")
     if comparison.backlog is not Backlog.USUAL:
         return outcome.breach(reason)
-    if recovery.status is Status.OK and _is_quiet(inv):
-        well_since, _ = attempt(lambda: read_well_since(inv, lag))
-        outcome.well_since = well_since or recovery.since
     return outcome.judge(recovery.status, reason)
-
-
-def _is_quiet(inv: Investigation) -> bool:
-    """Tell whether no alert of this runbook fires or is pending; False when that is not known."""
-    alerts, _ = attempt(inv.clients.prometheus.list_alerts)
-    if alerts is None:
-        return False
-    return set(find_alert_states(alerts).values()) == {AlertState.RESOLVED}
 
 
 def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:

@@ -12,6 +12,7 @@ from runbook_lib import model
 from runbook_lib.errors import ClientError, ClientTimeoutError, NotConfiguredError, NotFoundError
 from runbook_lib.frames import FLAG, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import ActionPhase, CauseStatus, Finding, Reading, Role, Status
+from runbook_lib.policy import IN_TROUBLE
 from runbook_lib.record.actions import group_actions
 from runbook_lib.section import ActionStep, SectionParameters, attempt, by_id, rows_of, step
 
@@ -29,7 +30,6 @@ from ..change.release import GATE
 from ..clients.http_systems import WorkerState
 from ..clients.services import ServiceState
 from ..investigation import Investigation
-from ..policy import IN_TROUBLE
 from . import detection, immediate
 from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
@@ -644,7 +644,7 @@ def _has_retriggered_in_vain(inv: Investigation) -> bool:
         if action.applied and action.first.step in _REMEDIES
     ]
     last = max(remedies, key=lambda action: action.decisive.seq, default=None)
-    if last is None or last.first.action != "retrigger" or not last.is_verified:
+    if last is None or last.first.action != "retrigger" or not last.is_proven:
         return False
     before = last.result(ActionPhase.APPLIED).get("before") or {}
     after = last.result(ActionPhase.VERIFIED).get("state") or {}

@@ -15,8 +15,8 @@ from runbook_lib.model import AlertState, Line
 
 from ..analysis.samples import Sample, clean
 from ..clients.http_systems import Alert, Panel, Series
-from ..convert import DELAY_ALERT, UPLOAD_ALERT
 from ..investigation import Investigation
+from ..quantities import DELAY_ALERT, UPLOAD_ALERT
 
 ALERT = DELAY_ALERT
 BLIND_ALERT = "FulfillmentMetricsMissing"

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..errors import UsageError
-from ..model import Json, Timestamp, format_time
+from ..model import Timestamp, format_time
 from .incident import Incident
 
 #: A note holds at most so many alerts. The report cuts a note off after 6,000 characters.
@@ -33,14 +33,12 @@ class ReceivedAlert(BaseModel, frozen=True):
 
     @property
     def line(self) -> str:
-        """The alert in one line: its name, what else it names, its times and its fingerprint."""
-        name = self.labels.get("alertname", "without a name")
-        others = sorted(item for item in self.labels.items() if item[0] != "alertname")
-        labels = ", ".join(f"{label}={value}" for label, value in others)
+        """The alert in one line: what it names, its times and its fingerprint."""
+        labels = ", ".join(f"{label}={value}" for label, value in sorted(self.labels.items()))
         times = f"firing since {self.starts_at:%H:%M:%SZ}"
         if self.ends_at is not None:
             times += f" until {self.ends_at:%H:%M:%SZ}"
-        return f"{_clip(name, 60)} ({_clip(labels, 80)}) {times}, {self.fingerprint}"
+        return f"{labels[:140]} {times}, {self.fingerprint}"
 
 
 _ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
@@ -70,14 +68,7 @@ def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
     new = [alert for alert in alerts if alert.key not in known]
     for start in range(0, len(new), _MOST_ALERTS):
         part = new[start : start + _MOST_ALERTS]
-        data: dict[str, Json] = {
-            "section": "",
-            "text": "Alerts received: " + "; ".join(alert.line for alert in part),
-            "alerts": [alert.key for alert in part],
-            "late": incident.is_late,
-        }
-        incident.journal.append("note", data)
-
-
-def _clip(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}…"
+        text = "Alerts received: " + "; ".join(alert.line for alert in part)
+        keys = [alert.key for alert in part]
+        note = {"section": "", "text": text, "alerts": keys, "late": incident.is_late}
+        incident.journal.append("note", note)

@@ -14,38 +14,29 @@ from pathlib import Path
 from statistics import median
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from pydantic import BaseModel, Field, computed_field
 
 from ..errors import JournalDamagedError, RecordError
 from ..model import Finding, Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .detection import CAUSE_NAMED, find_detection, list_moments
-from .incident import Incident, list_incidents
+from .folds import Ends
+from .incident import Incident, list_incidents, write_file
 from .journal import utc_now
 from .view import JournalView
-
-
-class Judged(Protocol):
-    """The part of a judgement that the history uses."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict."""
-
-    @property
-    def until(self) -> datetime | None:
-        """When the trouble ended; None: it lasts, or there was none."""
 
 
 class Judge(Hashable, Protocol):
     """The part of a runbook's policy that the history uses."""
 
+    def find_ends(self, journal: JournalView) -> Ends:
+        """Return from when to when the trouble lasted."""
+
     def list_causes(self, journal: JournalView) -> Sequence[Finding]:
         """Return the causes that the policy names."""
 
-    def judge(self, journal: JournalView) -> Judged | None:
-        """Return what the policy says as of the newest look; None: no symptom was read."""
+    def compute_verdict(self, journal: JournalView) -> Verdict | None:
+        """Return the verdict as of the newest look; None: no symptom was read."""
 
 
 #: How long a scenario may go without a drill that met every objective; as in the alert's rule.
@@ -113,21 +104,16 @@ def list_history(home: Path, judge: Judge) -> list[HistoryRow]:
 
     Only reads. This process keeps what it read of a folder until the folder changes.
     """
-    rows = [_read_row(folder, judge, _stamp(folder)) for folder in list_incidents(home)]
+    rows = []
+    for folder in list_incidents(home):
+        path = folder / "journal.jsonl"
+        size = path.stat().st_size if path.exists() else 0  # a journal only grows
+        rows.append(_read_row(folder, judge, size))
     return [row for row in rows if row.is_open or not row.is_quiet]
 
 
-def _stamp(folder: Path) -> str:
-    """Return a stamp that changes when the journal of a folder changes."""
-    path = folder / "journal.jsonl"
-    if not path.exists():
-        return ""
-    stat = path.stat()
-    return f"{stat.st_mtime_ns}:{stat.st_size}"
-
-
 @lru_cache(maxsize=1_000)
-def _read_row(folder: Path, judge: Judge, _changed: str) -> HistoryRow:
+def _read_row(folder: Path, judge: Judge, _size: int) -> HistoryRow:
     """Return an incident's row, without what cannot be read."""
     row: dict[str, Json] = {
         "incident": folder.name,
@@ -137,7 +123,7 @@ def _read_row(folder: Path, judge: Judge, _changed: str) -> HistoryRow:
     try:
         facts = incident.state.to_json()
         row.update({name: facts[name] for name in facts.keys() & HistoryRow.model_fields.keys()})
-        row.update(_fold(incident, judge))
+        row.update(_fold(incident.journal.view(), judge, facts))
     except JournalDamagedError as error:
         row["damage"] = error.damage
     except RecordError:
@@ -145,23 +131,21 @@ def _read_row(folder: Path, judge: Judge, _changed: str) -> HistoryRow:
     return HistoryRow.model_validate(row)
 
 
-def _fold(incident: Incident, judge: Judge) -> dict[str, Json]:
+def _fold(journal: JournalView, judge: Judge, facts: dict[str, Json]) -> dict[str, Json]:
     """Return the fields of a row that follow from the journal."""
-    journal = incident.journal.view()
-    state = incident.state
     proofs = list_proofs(journal)
-    judged = judge.judge(journal)
-    verdict = state.verdict or (judged.verdict if judged else None)
+    ends = judge.find_ends(journal)
+    verdict = facts["verdict"] or judge.compute_verdict(journal)
     is_calm = verdict in (None, Verdict.HEALTHY, Verdict.UNKNOWN)
     row: dict[str, Json] = {
         "cause_found": ", ".join(str(cause.name) for cause in judge.list_causes(journal)),
         "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
         "verdict": verdict,
-        "is_quiet": is_calm and not (state.drill_id or journal.actions or journal.since()),
+        "is_quiet": is_calm and not (facts["drill_id"] or journal.actions or ends.since),
     }
     scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
     if not scores:
-        return {**row, **_measure(journal, judged.until if judged else None)}
+        return row | _measure(journal, ends)
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         phases = dict(scores[-1]["phases"])
         told = [seconds for seconds in phases.pop("notify_s").values() if seconds is not None]
@@ -182,18 +166,16 @@ def list_proofs(journal: JournalView) -> list[dict[str, Json]]:
     return list(proofs.values())
 
 
-def _measure(journal: JournalView, until: datetime | None) -> dict[str, float | None]:
+def _measure(journal: JournalView, ends: Ends) -> dict[str, Json]:
     """Return an incident's durations by their fields in a row."""
-    first_look_at = journal.first_look_at()
-    change_at = journal.last_applied_at
-    moments = list_moments(journal)
-    named_at = [moment.at for moment in moments if moment.name == CAUSE_NAMED]
-    detection = find_detection(moments)
+    changed_at = journal.last_applied_at
+    moments = {moment.name: moment.at for moment in list_moments(journal, ends)}
+    detection = find_detection(list_moments(journal, ends))
     return {
-        "detect_s": _count_seconds(moments[0].at, detection.at) if detection else None,
-        "diagnose_s": _count_seconds(first_look_at, min(named_at, default=None)),
-        "remediate_s": _count_seconds(first_look_at, change_at),
-        "clear_s": _count_seconds(change_at, until),
+        "detect_s": _count_seconds(ends.since, detection.at if detection else None),
+        "diagnose_s": _count_seconds(ends.seen_at, moments.get(CAUSE_NAMED)),
+        "remediate_s": _count_seconds(ends.seen_at, changed_at),
+        "clear_s": _count_seconds(changed_at, ends.until),
     }
 
 
@@ -223,12 +205,10 @@ class Trend(_Durations, frozen=True):
 
 def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ...]:
     """Return a trend for each scenario with a score, by name; ``rows`` begin with the newest."""
-    by_scenario: dict[str, list[HistoryRow]] = {}
-    for row in rows:
-        if row.scenario and row.is_good is not None:
-            by_scenario.setdefault(row.scenario, []).append(row)
+    scored = [row for row in rows if row.scenario and row.is_good is not None]
     trends = []
-    for scenario, own in sorted(by_scenario.items()):
+    for scenario in sorted({row.scenario for row in scored}):
+        own = [row for row in scored if row.scenario == scenario]
         good = [row.opened_at for row in own if row.is_good]
         medians: dict[str, Json] = {}
         for phase in PHASES:
@@ -247,26 +227,19 @@ def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ..
 
 
 def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:
-    """Write what node-exporter's textfile collector reads: ``<home>/metrics/runbook.prom``."""
-    registry = CollectorRegistry()
-    last_good_at = Gauge(
-        "runbook_last_good_drill_timestamp_seconds",
-        "When a drill last met every objective; 0: never.",
-        registry=registry,
-    )
-    good_at_by_scenario = Gauge(
-        "runbook_drill_last_good_timestamp_seconds",
-        "When a drill of this scenario last met every objective; 0: never.",
-        ["scenario"],
-        registry=registry,
-    )
-    good_times = [0.0]
-    for trend in compute_trends(rows, utc_now()):
-        good_at = trend.good_at.timestamp() if trend.good_at else 0
-        good_times.append(good_at)
-        good_at_by_scenario.labels(trend.scenario).set(good_at)
-    last_good_at.set(max(good_times))
+    """Write what node-exporter's textfile collector reads: ``<home>/metrics/runbook.prom``.
+
+    It says when a drill last met every objective, of all and of each scenario; 0: never.
+    """
+    times = {
+        trend.scenario: trend.good_at.timestamp() if trend.good_at else 0.0
+        for trend in compute_trends(rows, utc_now())
+    }
+    last = max(times.values(), default=0.0)
+    lines = [f"runbook_last_good_drill_timestamp_seconds {last}"]
+    for scenario, at in times.items():
+        lines.append(f'runbook_drill_last_good_timestamp_seconds{{scenario="{scenario}"}} {at}')
     path = home / "metrics" / "runbook.prom"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_to_textfile(str(path), registry)
+    write_file(path, "\n".join([*lines, ""]))
     return path

@@ -56,11 +56,7 @@ def list_lessons(journal: JournalView, lesson: Lesson) -> list[Note]:
 def list_follow_ups(journal: JournalView) -> list[Note]:
     """Return the notes of what somebody has to do, sorted by due day; without a day: last."""
     notes = [note for note in journal.notes if note.is_follow_up]
-    return sorted(notes, key=_get_due)
-
-
-def _get_due(note: Note) -> tuple[date, int]:
-    return note.due or date.max, note.seq
+    return sorted(notes, key=lambda note: (note.due or date.max, note.seq))
 
 
 def list_other_notes(journal: JournalView) -> Sequence[Note]:

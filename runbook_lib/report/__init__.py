@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import RunbookError
 from ..record.incident import Incident
 from ..record.manifest import is_reported, write_attachment, write_manifest
+from ..runbook import load_policy
 from ..section import Sections
 from ..show.plots import plot_reading
 from .export import convert, export_notebooks, load_exporter
@@ -37,7 +38,7 @@ def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
     """
     convert(notebook, incident)
     journal = incident.journal.view()
-    since = journal.since()
+    since = load_policy().find_ends(journal).since
     for reading in journal.of_runs([notebook.name]).latest().values():
         if reading.step in steps:
             plot_reading(reading, since=since)

@@ -144,7 +144,8 @@ class ReportModel:
         self.verdict = self.judgement.verdict if self.judgement else None
         self.until = self.judgement.until if self.judgement else None
         self.causes = self.policy.list_causes(self.journal)
-        self.since = self.journal.since()
+        self.ends = self.policy.find_ends(self.journal)
+        self.since = self.ends.since
         self.is_good = self.verdict in ENDED_WELL
         self.sections: dict[str, ReportSection] = {}
         self.steps: dict[str, ReportStep] = {}

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from ..model import ActionPhase, CauseStatus, Event, Finding, Role, Verdict
-from ..policy import Impact, say_causes, say_main_causes
+from ..policy import Impact, say_causes
 from ..record.actions import ActionRecord
 from ..record.detection import Moment, find_detection, list_moments, list_triggers
 from ..show.text import VERDICT_WORDS, count_of
@@ -105,7 +105,7 @@ def summarise(model: ReportModel) -> Summary:
         trigger=triggers[0] if triggers else None,
         since=model.since,
         until=model.until,
-        detected=find_detection(list_moments(model.journal)),
+        detected=find_detection(list_moments(model.journal, model.ends)),
         severity=_find_severity(model),
         affected=model.impact,
         tickets=model.tickets,
@@ -117,7 +117,7 @@ def summarise(model: ReportModel) -> Summary:
 def write_headline(model: ReportModel) -> str:
     """Return the report's title: the verdict and the cause; for a drill, whether it passed."""
     if model.has_passed:
-        return f"Drill passed: {say_main_causes(model.causes) or 'no cause was found'}"
+        return f"Drill passed: {say_causes(model.causes) or 'no cause was found'}"
     if model.objectives:
         missed = [objective for objective in model.objectives if objective.get("met") is not True]
         if not missed:

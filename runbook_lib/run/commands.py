@@ -20,9 +20,18 @@ from ..investigation import (
     check_undamaged,
     close_if_quiet,
     judge_incident,
-    name_command,
 )
-from ..model import Json, Lesson, Note, Progress, Role, Verdict, format_time, keep_quiet
+from ..model import (
+    ActionPhase,
+    Json,
+    Lesson,
+    Note,
+    Progress,
+    Role,
+    Verdict,
+    format_time,
+    keep_quiet,
+)
 from ..policy import Judgement
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
@@ -135,7 +144,7 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
     text = "Interrupted. Nothing was changed."
     if changes:
         text = f"Interrupted after these changes: {'; '.join(changes)}."
-    return f"{text} Look again with: {name_command(command, incident)}" if command else text
+    return f"{text} Look again with: {name_runbook(f'runbook {command}')}" if command else text
 
 
 def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, object]:
@@ -188,9 +197,8 @@ def _carry_out(
     opener.check_ticket(settings, str(given.get("ticket_id", "")))
     with SharedKernel() as kernel:
         named = str(given.get("incident_id", ""))
-        incident, is_new = opener.find_or_make(
-            settings, named, after=after, on_accepted=kernel.begin
-        )
+        incident, is_new = opener.find_or_make(settings, named, after=after)
+        kernel.begin()
         if incident.is_closed:
             advice = "leave --incident out, or write --incident new"
             raise UsageError(f"incident {incident.id} is closed; {advice}")
@@ -267,7 +275,7 @@ def investigate(
         verdict=verdict,
         exit_code=code,
         reason=judgement.reason if judgement else "",
-        since=done.journal.since(),
+        since=policy.find_ends(done.journal).since,
         until=judgement.until if judgement else None,
         affected=str(policy.compute_impact(done.journal)),
         readings=tuple(done.journal.latest().values()),
@@ -340,7 +348,7 @@ def run(
     section_name = judgement.next.section if judgement else ""
     has_ended = is_over and section_name in chosen_names and not done.incident.is_open
     if section_name and not (next_command or has_ended):
-        next_command = name_command(f"run {section_name[:2]}", done.incident)
+        next_command = name_runbook(f"runbook run {section_name[:2]}")
     return documents.RunDocument(
         schema_name="runbook/run/1",
         incident=done.incident.id,
@@ -348,7 +356,7 @@ def run(
         exit_code=_choose_exit_code(done.runs, verdict),
         reason=reason,
         notebooks=done.runs,
-        plans=tuple(_list_plans(done.incident, done.own, is_over=is_over)),
+        plans=tuple(_list_plans(done.own, is_over=is_over)),
         report=done.report,
         advice=advice,
         next=next_command,
@@ -361,13 +369,13 @@ def _judge_runs(done: _Done, sections: Sections) -> Judgement | None:
 
     None when these sections have no step that a verdict needs, or no symptom was read yet.
     """
-    needed: set[Role] = set()
+    needed: set[str] = set()
     for run in done.runs:
         steps = sections[run.section].STEPS.values()
-        needed.update(step.role for step in steps if step.needed)
+        needed.update(step.id for step in steps if step.needed)
     if not needed:
         return None
-    return load_policy().judge(done.journal, now=utc_now(), roles=needed)
+    return load_policy().judge(done.journal, now=utc_now(), steps=needed)
 
 
 def _say_close(incident: Incident) -> str:
@@ -392,9 +400,7 @@ def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> E
     return ExitCode.OK if verdict is None else compute_exit_code(verdict)
 
 
-def _list_plans(
-    incident: Incident, own: JournalView, *, is_over: bool
-) -> Iterator[dict[str, Json]]:
+def _list_plans(own: JournalView, *, is_over: bool) -> Iterator[dict[str, Json]]:
     """Yield what a run planned; ``apply`` is the command that approves a plan.
 
     Parameters
@@ -403,14 +409,14 @@ def _list_plans(
     is_over : whether nothing more is to be done; if so, and the run changed something, no plan is
         offered. A plan from before the run's last change is never offered
     """
-    planned = own.list_plans()
+    planned = {action.plan: action for action in own.list_actions(ActionPhase.PLANNED)}
     changed = own.last_applied
     for row in tabulate_plans(own).rows:
         apply = ""
         fits = changed is None or (planned[row["plan"]].seq > changed.seq and not is_over)
         if row["status"] == "planned" and fits:
             section = row["step"].partition(".")[0].zfill(2)
-            command = name_command(f"run {section}", incident)
+            command = name_runbook(f"runbook run {section}")
             apply = f"{command} -p plan={row['plan']} -p approve={row['sha256']}"
         plan = {**row, "apply": apply}
         del plan["hash"]

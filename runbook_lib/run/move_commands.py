@@ -532,7 +532,7 @@ class MoveCommands:
         is_damaged = bool(incident.find_damage())
         if is_damaged or (incident.is_closed and not look):
             state = "damaged" if is_damaged else "closed"
-            text = f"{plan_id} is a plan of a {state} incident: ../{incident.id}/report.html"
+            text = f"{plan_id} is a plan of a {state} incident, {incident.id}"
             incident, _ = self._opener.find_or_make(settings)
             incident.tell("plan_of_closed", text)
         return self._open(settings, incident, progress, **parameters)

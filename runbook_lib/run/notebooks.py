@@ -21,6 +21,7 @@ from ..errors import (
     ExitCode,
     RunbookError,
     StoppedAtPlanError,
+    disk_errors,
     exit_code_of_error,
 )
 from ..investigation import say_interrupted
@@ -215,7 +216,9 @@ def run_notebook(
     with incident.keep_open() as may_write:
         if not may_write:
             raise KeyboardInterrupt
-        path = incident.reserve_notebook(name)
+        path = incident.find_free_notebook(name)
+        with disk_errors(f"cannot make {path}"):
+            path.touch(exist_ok=False)
     started = time.monotonic()
     was_asked_to_end = False
     mark_run(path.name)
@@ -285,7 +288,7 @@ def _find_change_cut_off(
     for action in group_actions(own.actions):
         if action.is_cut_off:
             plan = load_plan(incident.find_plan(action.plan), kinds)
-            text = say_interrupted(plan, incident, section)
+            text = say_interrupted(plan, section)
             return Failure(text, ActionInterruptedError.__name__)
     return Failure("", KeyboardInterrupt.__name__)
 

@@ -205,12 +205,11 @@ def _count_shown(number: int, limit: int, noun: str) -> str:
 def _describe_conclusion(conclusion: Conclusion) -> Card:
     findings = [f for f in conclusion.findings if f.status is not CauseStatus.REFUTED]
     events = [asdict(event) for event in conclusion.timeline[-_SHOWN_EVENTS:]]
-    unknown = ", ".join(conclusion.unknown_steps)
     return Card(
         f"{VERDICT_WORDS[conclusion.verdict]}:",
         conclusion.summary,
         conclusion.verdict,
-        lines=(*conclusion.advice, f"Not read, or unknown: {unknown}" if unknown else ""),
+        lines=conclusion.advice,
         tables=(
             tabulate_findings(findings, "Causes, the most supported first"),
             Table(f"The last {count_of(len(events), 'event')}, UTC", events, is_folded=True),

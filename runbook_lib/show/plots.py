@@ -87,7 +87,7 @@ def plot_step(inv: Investigation, step_id: str, *, ages: bool = True) -> Picture
     KeyError
         When the step was not read in this incident.
     """
-    return plot_reading(inv.latest()[step_id], since=inv.journal.since(), ages=ages)
+    return plot_reading(inv.latest()[step_id], since=inv.since, ages=ages)
 
 
 def plot_reading(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
-from ..model import CauseStatus, Finding, Json, Observed
+from ..model import ActionPhase, CauseStatus, Finding, Json, Observed
 from ..record.actions import group_actions
 from ..record.view import JournalView, order_of
 from .text import count_of, format_bytes, format_value, safe, say_left_out
@@ -134,18 +134,20 @@ def tabulate_plans(journal: JournalView) -> Table:
     Rows of ``step status what how_many hash why``. They also hold ``plan sha256 action target``,
     which the table does not show.
     """
-    actions = {action.plan: action for action in group_actions(journal.actions)}
     rows = []
-    for plan_id, entry in journal.list_plans().items():
+    for action in group_actions(journal.actions):
+        entry = action.get(ActionPhase.PLANNED)
+        if entry is None:
+            continue
         facts = entry.result
         row = {
             "step": entry.step,
-            "status": actions[plan_id].state,
+            "status": action.state,
             "what": f"{entry.action} on {entry.target}",
             "how_many": "",
             "hash": facts["sha256"][:SHORT_HASH],
             "why": facts.get("reason") or say_left_out(facts.get("excluded") or {}),
-            "plan": plan_id,
+            "plan": action.plan,
             "sha256": facts["sha256"],
             "action": entry.action,
             "target": entry.target,

@@ -10,6 +10,7 @@ import pytest
 from alerting.book import KnownAlert
 from alerting.look import Look
 from alerting.messages import Occasion, make_text
+from fulfillment.policy import POLICY
 from fulfillment.sections import SECTIONS
 from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
@@ -54,7 +55,7 @@ def test_a_first_message_names_the_incident_that_ended_with_it(tell: Teller) -> 
 def test_alerts_that_ended_before_the_trouble_began_are_said_to_be_of_earlier_trouble(
     tell: Teller,
 ) -> None:
-    since = tell.incident.journal.view().since()
+    since = POLICY.find_ends(tell.incident.journal.view()).since
     assert since is not None
     words = "began after these alerts had ended"
     earlier = write(tell.incident, is_follow_up=True, ended_at=since - timedelta(seconds=1))

@@ -121,7 +121,7 @@ def tell_one(tell: Teller, text: str) -> None:
     )
     event = {"at": "2026-11-24T03:14:00Z", "kind": text, "text": text, "source": text}
     tell.conclude(
-        Verdict.INCIDENT, text, findings=(finding,), unknown_steps=(text,), timeline=[event],
+        Verdict.INCIDENT, text, findings=(finding,), timeline=[event],
         follow_ups=[text],
     )  # fmt: skip
     tell.record("note", {"text": text})

@@ -14,8 +14,8 @@ from fulfillment.analysis.causes import CAUSES, Cause
 from fulfillment.change.release import MOVE
 from fulfillment.change.synthetic import JUST_WRITTEN
 from fulfillment.investigation import Investigation
-from fulfillment.outcome import Backlog
 from fulfillment.policy import POLICY
+from fulfillment.quantities import Backlog
 from fulfillment.sections import (
     chaos,
     detection,
@@ -618,7 +618,7 @@ def test_the_baseline_is_of_the_hour_before_the_first_label_came_to_wait(world: 
     for number in range(56):
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
-    assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
+    assert (reading.status, reading.measured["usual_backlog"]) == (Status.BREACH, Backlog.ABOVE)
     assert "56 files waiting" in reading.reason
 
 
@@ -632,10 +632,10 @@ def test_without_a_sample_of_before_the_incident_the_age_alone_decides(world: Wo
     for number in range(56):
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
-    assert (reading.status, reading.observations["waiting"]) == (Status.OK, Backlog.USUAL)
+    assert (reading.status, reading.measured["usual_backlog"]) == (Status.OK, Backlog.USUAL)
     world.put_label(7, 99)
     reading = world.take(remediation, "6.5", wait_s=0)
-    assert (reading.status, reading.observations["waiting"]) == (Status.BREACH, Backlog.ABOVE)
+    assert (reading.status, reading.measured["usual_backlog"]) == (Status.BREACH, Backlog.ABOVE)
 
 
 def test_without_an_action_section_6_only_tells_the_symptoms(world: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -136,17 +135,14 @@ class TestDetection:
     ) -> None:
         self.tell_all(tell)
 
-        moments = list_moments(tell.incident.journal.view())
+        view = tell.incident.journal.view()
+        moments = list_moments(view, POLICY.find_ends(view))
         assert [moment.name for moment in moments] == [
             "the trouble began",
             "the runbook saw it",
             "the alert fired",
             "a channel was told",
         ]
-        assert moments[0].after is None
-        for before, moment in pairwise(moments):
-            assert moment.after == moment.at - before.at
-        assert moments[-1].after == timedelta(minutes=1)
 
     def test_the_first_screen_measures_the_detection_from_the_first_sign(
         self, tell: Teller
@@ -156,8 +152,6 @@ class TestDetection:
         told = summarise(ReportModel(tell.incident, SECTIONS))
         assert told.detected is not None
         assert told.detected.name == "the runbook saw it"
-        assert told.detected.after is not None
-        assert round(told.detected.after / timedelta(minutes=1)) == 5
 
     def test_a_cause_that_was_named_first_did_not_detect_the_trouble(self, tell: Teller) -> None:
         paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
@@ -177,10 +171,7 @@ class TestDetection:
         assert row.detect_s == 120
         told = summarise(ReportModel(tell.incident, SECTIONS))
         assert told.detected is not None
-        assert told.detected.after == timedelta(minutes=2)
-
-    def test_without_trouble_nothing_was_detected(self, tmp_path: Path) -> None:
-        assert list_moments(make_incident(tmp_path).incident.journal.view()) == []
+        assert told.detected.at == fired
 
 
 class TestTrigger:

@@ -160,11 +160,11 @@ def test_a_notebook_that_is_opened_by_hand_finds_its_own_runbook(
 from inbox import section
 from inbox.look import Investigation
 inv = Investigation.open("", section=section)
-print(inv.read_step("1.1").status, type(inv.policy).__name__, inv.incident.folder.parent)
+print(inv.read_step("1.1").status, inv.policy.impact_heading, inv.incident.folder.parent)
 """
     environment = make_environment(both, seaweedfs)
     done = run_command([sys.executable, "-c", code], cwd=both, environment=environment)
-    assert done.stdout.split() == ["breach", "InboxPolicy", str(both / "reports" / "inbox")]
+    assert done.stdout.split() == ["breach", "Files", str(both / "reports" / "inbox")]
 
 
 def test_its_command_has_what_it_brings_and_nothing_of_the_first(alone: Path) -> None:
