@@ -51,26 +51,12 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     as_json : print one JSON document, and no progress
     """
     from rich.console import Console
-    from rich.text import Text
 
     from .run.documents import print_document
-    from .show.progress import make_meter
+    from .show.progress import show_progress
 
-    console = Console(stderr=True, quiet=as_json)
-    with console.status("starting") as status:
-
-        def show(
-            _words: str,
-            _done: int,
-            _total: int,
-            text: str,
-        ) -> None:
-            if console.is_terminal:
-                status.update(Text(text))
-            else:
-                console.print(Text(f"… {text}"))
-
-        document = work(make_meter(show))
+    with show_progress(Console(stderr=True, quiet=as_json)) as progress:
+        document = work(progress)
     # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
     with Interrupts():
         if as_json:

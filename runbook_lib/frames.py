@@ -1,28 +1,26 @@
-"""The rows of a reading as a pandas frame, for an engineer to work with.
+"""The rows of a reading as a typed frame, for what an engineer does next.
 
-pandas is imported when a frame is made, so that commands that make none start fast.
+Nothing is imported from pandas at module level, so that commands that need none start fast.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .model import Json, Outcome
+from .model import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Dtype = Literal["datetime64[ns, UTC]", "Int64", "Float64", "string", "boolean", "object"]
-TIME: Final = "datetime64[ns, UTC]"
+Dtype = Literal["datetime64[us, UTC]", "Int64", "Float64", "string", "boolean", "object"]
+TIME: Final = "datetime64[us, UTC]"
 WHOLE: Final = "Int64"
 NUMBER: Final = "Float64"
 TEXT: Final = "string"
 FLAG: Final = "boolean"
-_ANY: Final = "object"
-_DTYPES: dict[type, Dtype] = {bool: FLAG, int: WHOLE, float: NUMBER}
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+#: A time as the journal writes it.
+_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
 
 
 def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None) -> pd.DataFrame:
@@ -41,7 +39,7 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
     Columns: those of ``columns``, then those of the reading, then those of its rows. Units stand
     in the names (``_minutes``, ``_bytes``, ``_s``). Dtypes:
 
-    - ``datetime64[ns, UTC]``: times, in the form of the journal (``2026-11-27T03:14:15.000Z``)
+    - ``datetime64[us, UTC]``: times, in the form of the journal (``2026-11-27T03:14:15.000Z``)
     - ``Int64``: whole numbers; ``Float64``: other numbers
     - ``boolean``: yes or no
     - ``string``: text, and a column without any value
@@ -64,36 +62,26 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
         names.update(dict.fromkeys(row))
     frame = pd.DataFrame(index=pd.RangeIndex(len(rows)))
     for name in names:
-        values = [row.get(name) for row in rows]
-        frame[name] = _to_series(values, dtypes.get(name) or find_dtype(values))
+        column = pd.Series([row.get(name) for row in rows], dtype="object")
+        frame[name] = _convert(column, dtypes.get(name))
     return frame
 
 
-def find_dtype(values: Iterable[Json]) -> Dtype:
-    """Return the dtype of a column by its values; None is a missing value."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return TEXT
-    kinds = {str if isinstance(value, str) else type(value) for value in known}
-    if kinds == {str}:
-        is_time = all(_TIME.fullmatch(value) for value in known)
-        return TIME if is_time else TEXT
-    if kinds == {float, int}:
-        return NUMBER
-    return _DTYPES.get(kinds.pop(), _ANY) if len(kinds) == 1 else _ANY
-
-
-def _to_series(values: list[Json], dtype: Dtype) -> pd.Series[Any]:
-    """Return a column. If ``dtype`` is times or numbers, any other value becomes missing."""
+def _convert(column: pd.Series[Any], dtype: Dtype | None) -> pd.Series[Any]:
+    """Return a column with its dtype; None: the dtype that fits its values."""
     import pandas as pd
 
-    column = pd.Series(values, dtype=_ANY)
+    if dtype is None:
+        known = column.dropna()
+        if known.empty:
+            return column.astype(TEXT)
+        column = column.convert_dtypes()
+        is_time = column.dtype == TEXT and known.str.fullmatch(_TIME).all()
+        if not is_time:
+            return column
+        dtype = TIME
     if dtype == TIME:
-        times = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
-        # A time that nanoseconds can't count, such as in the year 9999, is none.
-        earliest = pd.Timestamp.min.tz_localize("UTC")
-        latest = pd.Timestamp.max.tz_localize("UTC")
-        return times.where(times.between(earliest, latest)).astype(TIME)
+        return pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce").astype(TIME)
     if dtype in (WHOLE, NUMBER):
         numbers = pd.to_numeric(column, errors="coerce")
         if dtype == WHOLE:

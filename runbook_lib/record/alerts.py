@@ -8,17 +8,14 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..errors import UsageError
-from ..model import Json, Timestamp, format_time
+from ..model import Timestamp, format_time
 from .incident import Incident
-
-#: A note holds at most so many alerts. The report cuts a note off after 6,000 characters.
-_MOST_ALERTS = 8
 
 
 class ReceivedAlert(BaseModel, frozen=True):
     """One alert. ``fingerprint`` and ``starts_at`` are its key.
 
-    ``ends_at`` is when it ended, if it had ended before the look; None: it had not.
+    ``ends_at`` is when it ended, if it had ended before the look.
     """
 
     fingerprint: str
@@ -33,14 +30,14 @@ class ReceivedAlert(BaseModel, frozen=True):
 
     @property
     def line(self) -> str:
-        """The alert in one line: its name, what else it names, its times and its fingerprint."""
-        name = self.labels.get("alertname", "without a name")
-        others = sorted(item for item in self.labels.items() if item[0] != "alertname")
-        labels = ", ".join(f"{label}={value}" for label, value in others)
+        """The alert in one line: name, labels, times, fingerprint; long labels are cut off."""
+        labels = dict(sorted(self.labels.items()))
+        name = labels.pop("alertname", "without a name")
+        others = ", ".join(f"{label}={value}" for label, value in labels.items())
         times = f"firing since {self.starts_at:%H:%M:%SZ}"
         if self.ends_at is not None:
             times += f" until {self.ends_at:%H:%M:%SZ}"
-        return f"{_clip(name, 60)} ({_clip(labels, 80)}) {times}, {self.fingerprint}"
+        return f"{name:.60} ({others:.80}) {times}, {self.fingerprint}"
 
 
 _ALERTS = TypeAdapter(tuple[ReceivedAlert, ...])
@@ -63,21 +60,16 @@ def read_alerts(path: Path | None) -> tuple[ReceivedAlert, ...]:
 
 
 def note_alerts(incident: Incident, alerts: Sequence[ReceivedAlert]) -> None:
-    """Write into an incident's journal the alerts that it does not hold yet."""
+    """Write into an incident's journal the alerts that it does not hold yet, as one note."""
     known: set[str] = set()
     for entry in incident.journal.view().entries:
         known.update(entry.data.get("alerts") or ())
     new = [alert for alert in alerts if alert.key not in known]
-    for start in range(0, len(new), _MOST_ALERTS):
-        part = new[start : start + _MOST_ALERTS]
-        data: dict[str, Json] = {
+    if new:
+        data = {
             "section": "",
-            "text": "Alerts received: " + "; ".join(alert.line for alert in part),
-            "alerts": [alert.key for alert in part],
+            "text": "Alerts received: " + "; ".join(alert.line for alert in new),
+            "alerts": [alert.key for alert in new],
             "late": incident.is_late,
         }
         incident.journal.append("note", data)
-
-
-def _clip(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}…"

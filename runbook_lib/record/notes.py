@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
 
 from ..errors import UsageError
-from ..model import Lesson, Note
+from ..model import Note
 from .incident import Incident
 from .view import JournalView
 
@@ -48,21 +47,7 @@ def parse_due(text: str) -> date | None:
         raise UsageError(f"{problem} (--due). Nothing was written.") from None
 
 
-def list_lessons(journal: JournalView, lesson: Lesson) -> list[Note]:
-    """Return the notes of one lesson: what went well, what went badly, or where luck helped."""
-    return [note for note in journal.notes if note.lesson is lesson]
-
-
 def list_follow_ups(journal: JournalView) -> list[Note]:
     """Return the notes of what somebody has to do, sorted by due day; without a day: last."""
     notes = [note for note in journal.notes if note.is_follow_up]
-    return sorted(notes, key=_get_due)
-
-
-def _get_due(note: Note) -> tuple[date, int]:
-    return note.due or date.max, note.seq
-
-
-def list_other_notes(journal: JournalView) -> Sequence[Note]:
-    """Return the notes that are neither a lesson nor a follow-up."""
-    return [note for note in journal.notes if note.lesson is None and not note.is_follow_up]
+    return sorted(notes, key=lambda note: note.due or date.max)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ..errors import RunbookError
 from ..record.incident import Incident
-from ..record.manifest import is_reported, write_attachment, write_manifest
+from ..record.manifest import write_attachment, write_manifest
 from ..section import Sections
 from ..show.plots import plot_reading
-from .export import convert, export_notebooks, load_exporter
+from .export import convert, export_notebooks, is_newer, load_exporter
 from .model import ReportModel
 from .render import write_report
 
@@ -67,12 +67,7 @@ def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True)
             write_attachment(incident)
     for name in model.neighbours:
         with suppress(RunbookError):  # this report does not depend on the neighbours' reports
-            folder = incident.folder.with_name(name)
-            _write_last(Incident(folder, redactor=incident.redactor), sections)
+            other = Incident(incident.folder.with_name(name), redactor=incident.redactor)
+            if other.is_closed and not is_newer(other.folder / path.name, other.journal.path):
+                write_outputs(other, sections)
     return path
-
-
-def _write_last(incident: Incident, sections: Sections) -> None:
-    """Write the last report of an incident that was closed and has none."""
-    if incident.is_closed and not is_reported(incident.folder):
-        write_outputs(incident, sections)

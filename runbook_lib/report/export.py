@@ -17,7 +17,7 @@ from markupsafe import Markup
 from ..model import Json
 from ..record.incident import Incident, write_file
 from ..show.text import visible
-from .model import ReportModel, ReportRun
+from .model import ReportModel
 from .render import render_page
 
 _ATTRIBUTES = {
@@ -50,7 +50,7 @@ _CLASS = re.compile(r"[a-z][a-z0-9]{0,3}|highlight|hl-[a-z0-9]+")
 _SIZE = re.compile("0*(1?[0-9]{1,3}|2000)")
 #: What the whole value of an attribute must match. ``style`` and ``class`` are checked in parts.
 _VALUES = {
-    "src": re.compile(r"data:image/(png|jpeg|gif);base64,[A-Za-z0-9+/=\s]+"),
+    "src": re.compile(r"data:image/(png|jpeg|gif|svg\+xml);base64,[A-Za-z0-9+/=\s]+"),
     # A link may lead to an anchor on this page or to a file beside it, and nowhere else.
     "href": re.compile(r"(#[\w.-]{1,100}|[\w-]{1,100}\.(ipynb|html)(#[\w.-]{1,100})?)"),
     "width": _SIZE,
@@ -117,14 +117,12 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     Changes only ``notebooks/*.html`` in the incident's folder. A page that is newer than its
     notebook stays.
     """
-    runs: dict[str, ReportRun] = {}
-    for section in model.sections.values():
-        runs.update({run.entry.notebook: run for run in section.runs})
+    runs = {run.notebook: run for run in model.journal.runs}
     pages = []
     for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
         target = source.with_suffix(".html")
         pages.append(target)
-        if _is_newer(target, source):
+        if is_newer(target, source):
             continue
         html = render_page(
             "notebook.html",
@@ -137,7 +135,8 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     return pages
 
 
-def _is_newer(page: Path, source: Path) -> bool:
+def is_newer(page: Path, source: Path) -> bool:
+    """Tell whether a page was written after what it is made from."""
     try:
         return page.stat().st_mtime_ns > source.stat().st_mtime_ns
     except OSError:

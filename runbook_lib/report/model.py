@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import NamedTuple
 
-from chainlog import LogDamagedError, LogError, read_entries
+from chainlog import LogError, read_entries
 
 from ..errors import RecordError
 from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status
@@ -58,22 +54,6 @@ class ReportStep:
         return str(self.latest.status) if self.latest else "not run"
 
 
-class ReportRun(NamedTuple):
-    """One run of a section's notebook; the title says how the run ended.
-
-    ``entry`` is the journal's entry at the run's end; of a run by hand, the one at its beginning.
-    """
-
-    entry: NotebookEntry
-    title: str
-
-    @property
-    def page(self) -> str:
-        """The exported page's path; empty when the notebook's name is not a file name."""
-        match = re.fullmatch(r"([\w-]{1,100})\.ipynb", self.entry.notebook, re.ASCII)
-        return f"notebooks/{match[1]}.html" if match else ""
-
-
 @dataclass(slots=True)
 class ReportSection:
     """One section of the runbook: its steps, its conclusions, its notebook's runs."""
@@ -82,7 +62,7 @@ class ReportSection:
     title: str
     steps: list[ReportStep] = field(default_factory=list)
     conclusions: list[Conclusion] = field(default_factory=list)
-    runs: list[ReportRun] = field(default_factory=list)
+    runs: list[NotebookEntry] = field(default_factory=list)
 
     @property
     def words(self) -> str:
@@ -118,7 +98,6 @@ class ReportModel:
     causes : those that the policy names, the most supported first
     since, until : when the trouble began, and when it ended; None: not known, or there is none
     is_good : whether the verdict is that nothing more is to be done
-    begin : when a drill began; without a drill, the year 1. Earlier events are ignored
     drill, objectives : the journal's entries of a drill, and what it had to show
     has_passed : whether a drill met every objective; None when it is not a drill, or was not scored
     impact : how much the incident affected
@@ -146,84 +125,55 @@ class ReportModel:
         self.causes = self.policy.list_causes(self.journal)
         self.since = self.journal.since()
         self.is_good = self.verdict in ENDED_WELL
-        self.sections: dict[str, ReportSection] = {}
+        self.sections = {module.NAME: _make_section(module) for module in modules.values()}
         self.steps: dict[str, ReportStep] = {}
-        for module in modules.values():
-            section = _make_section(module)
-            self.sections[section.name] = section
+        for section in self.sections.values():
             self.steps.update({step.id: step for step in section.steps})
         self.actions = group_actions(self.journal.actions)
         self._place_entries()
         self.tried = [action for action in self.actions if action.was_tried]
         self.tried.sort(key=lambda action: action.decisive.seq)
-        self.waiting = self._list_waiting()
+        self.waiting: list[ActionRecord] = []
+        if not self.is_good and not self.facts.get("closed_at"):
+            newest = {action.first.step: action for action in self.actions}
+            self.waiting = [a for a in newest.values() if not a.was_tried and not a.last.reason]
         self.drill = [entry for entry in self.journal.entries if entry.kind == "drill"]
-        self.begin = self.drill[0].at if self.drill else datetime.min.replace(tzinfo=UTC)
-        self.objectives = self._list_objectives()
-        self.has_passed = self._has_passed()
+        events = {entry.data.get("event"): entry.data for entry in self.drill}
+        self.objectives: list[dict[str, Json]] = events.get("scored", {}).get("objectives", [])
+        self.has_passed: bool | None = None
+        if self.objectives:
+            has_met_all = all(objective["met"] for objective in self.objectives)
+            self.has_passed = has_met_all and "failed" not in events
         self.impact = self.policy.compute_impact(self.journal)
         tickets = [self.facts.get("ticket_id"), *self.journal.tickets()]
         self.tickets = list(dict.fromkeys(str(ticket) for ticket in tickets if ticket))
-
-    def section(self, name: str) -> ReportSection:
-        """Return a section; if the model has none of this name yet, add an empty one."""
-        return self.sections.setdefault(name, ReportSection(name, name))
 
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""
         return [step for step in self.steps.values() if step.role in roles]
 
-    def _list_waiting(self) -> list[ActionRecord]:
-        """Return the newest action of each step that waits for its approval.
-
-        Left out are plans that were tried, or whose entry gives a reason why they were left alone.
-        """
-        if self.is_good or self.facts.get("closed_at"):
-            return []
-        newest = {action.first.step: action for action in self.actions}
-        return [a for a in newest.values() if not a.was_tried and not a.last.reason]
-
-    def _list_objectives(self) -> list[dict[str, Json]]:
-        """Return what a drill had to show, as it was scored last."""
-        for entry in reversed(self.drill):
-            objectives = entry.data.get("objectives")
-            if isinstance(objectives, list):
-                return [objective for objective in objectives if isinstance(objective, dict)]
-        return []
-
-    def _has_passed(self) -> bool | None:
-        """Tell whether a drill met every objective and did not break off; None: not scored."""
-        if not self.objectives:
-            return None
-        has_failed = any(entry.data.get("event") == "failed" for entry in self.drill)
-        return not has_failed and all(each.get("met") is True for each in self.objectives)
-
     def _place_entries(self) -> None:
         """Put what the journal holds into its steps and sections."""
         for reading in self.journal.readings:
             self._step(reading.step, reading.name, reading.role).readings.append(reading)
-        for conclusion in self.journal.conclusions:
-            self.section(conclusion.section).conclusions.append(conclusion)
         for action in self.actions:
             self._step(action.first.step, action.first.action).actions.append(action)
+        for conclusion in self.journal.conclusions:
+            self._section(conclusion.section).conclusions.append(conclusion)
         for run in self.journal.runs:
-            section = self.section(run.section)
-            title = f"{section.words}: {run.status.replace('_', ' ')}"
-            section.runs.append(ReportRun(run, title))
+            self._section(run.section).runs.append(run)
 
-    def _step(
-        self,
-        step_id: str,
-        name: str,
-        role: Role | None = None,
-    ) -> ReportStep:
+    def _section(self, name: str) -> ReportSection:
+        """Return a section; if the model has none of this name yet, add an empty one."""
+        return self.sections.setdefault(name, ReportSection(name, name))
+
+    def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
         """Return a step; if the model has none of this id yet, add an empty one to its section."""
         if step_id not in self.steps:
-            step = ReportStep(step_id, name, role)
-            self.steps[step_id] = step
             number = step_id.partition(".")[0].zfill(2)
-            names = [name for name in self.sections if name.startswith(number)]
-            self.section(names[0] if names else number).steps.append(step)
+            own = next((name for name in self.sections if name.startswith(number)), number)
+            self.steps[step_id] = ReportStep(step_id, name, role)
+            self._section(own).steps.append(self.steps[step_id])
         return self.steps[step_id]
 
 
@@ -232,31 +182,18 @@ def _read_journal(incident: Incident) -> tuple[JournalView, str]:
     journal = incident.journal
     view = JournalView()
     try:
-        try:
-            view = journal.redacted()
-        except RecordError:  # damaged: read what stands before the damage
-            view.add(journal.redact(read_entries(journal.path)))
-        if _is_torn(journal.path):
+        view.add(journal.redact(read_entries(journal.path)))
+        if not journal.path.read_bytes().endswith(b"\n"):
             return view, "the journal's last line is torn (its writer died); it is left out here"
-    except LogDamagedError as error:
-        where = f"the journal is damaged at line {error.line} ({error.reason})"
-        return view, f"{where}; this report tells only what stands before that line"
     except (OSError, LogError) as error:
-        return view, f"the journal cannot be read: {error}"
+        text = f"{error}".removeprefix(f"{incident.folder}/")
+        return view, f"{text}: this report tells only what stands before that"
     return view, ""
-
-
-def _is_torn(path: Path) -> bool:
-    """Tell whether a file's last line has no line break: it was not written to its end."""
-    content = path.read_bytes() if path.exists() else b""
-    return bool(content) and not content.endswith(b"\n")
 
 
 def _make_section(module: SectionModule) -> ReportSection:
     """Return a section and the steps with its number, as yet without anything from the journal."""
-    steps: dict[str, ReportStep] = {}
-    for step in module.STEPS.values():
-        steps[step.id] = ReportStep(step.id, step.title, step.role)
+    steps = {step.id: ReportStep(step.id, step.title, step.role) for step in module.STEPS.values()}
     for action in module.ACTIONS.values():
         # An action may have the id of a step; the section then shows the action's title.
         steps.setdefault(action.id, ReportStep(action.id, action.title)).title = action.title

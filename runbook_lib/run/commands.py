@@ -29,7 +29,7 @@ from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import compute_trends, list_history, write_gauges
 from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
 from ..record.journal import utc_now
-from ..record.manifest import verify_attachment, verify_incident
+from ..record.manifest import verify_incident
 from ..record.notes import list_follow_ups, parse_due, write_note
 from ..record.view import JournalView
 from ..redact import Redactor
@@ -459,11 +459,9 @@ def verify_report(
     path = Path(incident)
     if not incident or not path.exists():
         path = _open(settings, incident).folder
+    checked = verify_incident(path)
     if path.is_dir():
-        checked = verify_incident(path)
         path = path / "report.html"
-    else:
-        checked = verify_attachment(path)
     return documents.ReportDocument(
         schema_name="runbook/verify-report/1",
         exit_code=ExitCode.of(not checked.problems),

@@ -283,7 +283,8 @@ _COLUMNS = {
         "cause_found",
         "verdict",
         "lost",
-        "took_s",
+        "detect_s",
+        "clear_s",
         "damage",
     ),
     "drills": (
@@ -388,7 +389,7 @@ def _to_rich(table: Table) -> RichTable:
     shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     shown.collapse_padding = True
     names = table.names
-    rows = [dict(zip(names, cells, strict=True)) for cells in table.iter_cells()]
+    rows = [{name: say_value(row.get(name), name) for name in names} for row in table.rows]
     filled = [name for name in names if any(row[name] not in ("", "–") for row in rows)]
     for name in filled:
         shown.add_column(name.replace("_", " "), overflow="fold", no_wrap=name in _WHOLE)

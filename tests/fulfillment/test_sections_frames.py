@@ -15,7 +15,8 @@ from fulfillment.clients.http_systems import Panel
 from fulfillment.clients.services import LogLine
 from fulfillment.investigation import Investigation
 from fulfillment.sections import detection, immediate, root_cause
-from runbook_lib.frames import find_dtype
+from runbook_lib.frames import to_frame
+from runbook_lib.model import Outcome
 from tests.support.world import NOW, ORDER, TICKET, World, make_case
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -77,8 +78,9 @@ def test_a_step_has_the_columns_and_kinds_of_values_that_are_declared(
     for row in reading.rows:
         assert list(row) == list(declared)
     for name, dtype in declared.items():
-        values = [row[name] for row in reading.rows if row[name] is not None]
-        assert not values or find_dtype(values) in (dtype, "Int64"), name
+        found = to_frame(Outcome(rows=tuple({name: row[name]} for row in reading.rows)))
+        is_empty = found[name].isna().all()
+        assert is_empty or str(found.dtypes[name]) in (dtype, "Int64"), name
 
 
 @pytest.mark.parametrize(("section", "cell"), CELLS)
@@ -109,7 +111,7 @@ def test_waiting_labels_are_counted_by_hour_and_order(
     assert set(shown["order"]) == {str(ORDER)}
     assert shown["labels"].sum() == 2
     assert shown["longest_minutes"].max() == 95.0
-    assert str(shown["hour"].dtype) == "datetime64[ns, UTC]"
+    assert str(shown["hour"].dtype) == "datetime64[us, UTC]"
 
 
 def test_carrier_failures_stand_beside_the_unfinished_labels_that_wait(busy: World) -> None:

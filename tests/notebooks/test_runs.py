@@ -11,7 +11,6 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.exceptions import PapermillExecutionError
 from pytest_httpserver import HTTPServer
@@ -21,7 +20,6 @@ from runbook_lib.errors import ExitCode, RunInterruptedError
 from runbook_lib.model import Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
-from runbook_lib.report import ReportModel, export_notebooks
 from runbook_lib.run import commands, notebooks
 from runbook_lib.run.notebooks import NotebookRun, RunStatus, SharedKernel, run_notebook
 from runbook_lib.section import Sections
@@ -172,50 +170,6 @@ def test_a_kernel_that_dies_is_failed(incident: Incident, tmp_path: Path) -> Non
     done = run(incident, tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     assert done.status is RunStatus.FAILED
     assert "DeadKernelError" in done.error
-
-
-def test_a_section_that_is_clicked_through_is_kept_in_the_incidents_folder(
-    incident: Incident,
-) -> None:
-    cells = [f"incident_id = {incident.id!r}", OPEN, "inv", f"print(0)\n{SECRET!r}", "1 / 0"]
-    cells += ['inv.read_step("2.1")', "inv.conclude()"]
-    notebook = new_notebook(cells=list(map(new_code_cell, cells)))
-    NotebookClient(notebook, allow_errors=True, kernel_name="python3", timeout=60).execute()
-
-    (kept,) = (incident.folder / "notebooks").glob("*.ipynb")
-    saved = json.loads(kept.read_text("utf-8"))
-    shown = [json.dumps(cell["outputs"]) for cell in saved["cells"]]
-    runs = [e.data for e in incident.journal.view().entries if e.kind == "notebook"]
-    (page,) = export_notebooks(incident, ReportModel(incident, SECTIONS))
-
-    assert kept.name == "02_signals_detection.ipynb"
-    # from the cell that opened the section on
-    assert [cell["source"] for cell in saved["cells"]][:2] == cells[1:3]
-    assert incident.id in shown[1]
-    assert SECRET not in kept.read_text("utf-8")
-    assert "ZeroDivisionError" in shown[3]
-    assert "could not be read" in shown[4]
-    assert [(run["notebook"], run["status"]) for run in runs] == [(kept.name, "by_hand")]
-    assert "Signals and detection" in page.read_text("utf-8")
-
-
-def test_what_is_clicked_after_an_incident_is_over_leaves_nothing_beside_its_report(
-    incident: Incident,
-) -> None:
-    incident.close(Verdict.UNKNOWN)
-    cells = [f"incident_id = {incident.id!r}", OPEN, "inv", 'inv.read_step("2.1")']
-    notebook = new_notebook(cells=list(map(new_code_cell, cells)))
-    NotebookClient(notebook, allow_errors=True, kernel_name="python3", timeout=60).execute()
-
-    assert not list((incident.folder / "notebooks").iterdir())
-
-
-def test_a_run_that_keeps_its_notebook_is_not_kept_twice(
-    incident: Incident, tmp_path: Path
-) -> None:
-    done = run(incident, tmp_path, OPEN, "inv.conclude()")
-
-    assert list((incident.folder / "notebooks").iterdir()) == [done.path]
 
 
 def read_code(done: NotebookRun) -> list[tuple[str, int | None]]:

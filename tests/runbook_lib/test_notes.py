@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Lesson, 
 from runbook_lib.record.detection import list_moments, list_triggers
 from runbook_lib.record.history import list_history
 from runbook_lib.record.incident import Incident
-from runbook_lib.record.notes import list_follow_ups, list_lessons, parse_due, write_note
+from runbook_lib.record.notes import list_follow_ups, parse_due, write_note
 from runbook_lib.report import ReportModel, write_outputs
 from runbook_lib.report.render import write_summary
 from runbook_lib.report.summary import summarise
@@ -78,8 +77,6 @@ def test_a_lesson_is_no_follow_up_and_no_remark(tell: Teller) -> None:
     write_note(tell.incident, Note(text="The plan was readable.", lesson=Lesson.WELL))
 
     journal = tell.incident.journal.view()
-    assert [note.text for note in list_lessons(journal, Lesson.WELL)] == ["The plan was readable."]
-    assert list_lessons(journal, Lesson.BADLY) == []
     assert list_follow_ups(journal) == []
     assert read_page(tell.incident).count("The plan was readable.") == 1
 
@@ -131,9 +128,7 @@ class TestDetection:
         )
         tell.conclude(Verdict.INCIDENT, "why", timeline=timeline)
 
-    def test_moments_are_sorted_by_time_and_measured_from_the_one_before(
-        self, tell: Teller
-    ) -> None:
+    def test_moments_are_sorted_by_time(self, tell: Teller) -> None:
         self.tell_all(tell)
 
         moments = list_moments(tell.incident.journal.view())
@@ -143,21 +138,8 @@ class TestDetection:
             "the alert fired",
             "a channel was told",
         ]
-        assert moments[0].after is None
-        for before, moment in pairwise(moments):
-            assert moment.after == moment.at - before.at
-        assert moments[-1].after == timedelta(minutes=1)
-
-    def test_the_first_screen_measures_the_detection_from_the_first_sign(
-        self, tell: Teller
-    ) -> None:
-        self.tell_all(tell)
-
-        told = summarise(ReportModel(tell.incident, SECTIONS))
-        assert told.detected is not None
-        assert told.detected.name == "the runbook saw it"
-        assert told.detected.after is not None
-        assert round(told.detected.after / timedelta(minutes=1)) == 5
+        times = [moment.at for moment in moments]
+        assert times == sorted(times)
 
     def test_a_cause_that_was_named_first_did_not_detect_the_trouble(self, tell: Teller) -> None:
         paused = Finding(name=Cause.PIPELINE_PAUSED, status=CauseStatus.SUPPORTED)
@@ -175,9 +157,9 @@ class TestDetection:
 
         [row] = list_history(tell.incident.folder.parent, POLICY)
         assert row.detect_s == 120
-        told = summarise(ReportModel(tell.incident, SECTIONS))
-        assert told.detected is not None
-        assert told.detected.after == timedelta(minutes=2)
+        detected = summarise(ReportModel(tell.incident, SECTIONS)).detected
+        assert detected is not None
+        assert detected.at - START == timedelta(minutes=-3)
 
     def test_without_trouble_nothing_was_detected(self, tmp_path: Path) -> None:
         assert list_moments(make_incident(tmp_path).incident.journal.view()) == []

@@ -99,7 +99,7 @@ def test_a_picture_stays_with_its_text(incident: Incident) -> None:
     html = export(incident)
 
     assert 'alt="lag over time"' in html
-    assert "data:image/png;base64," in html
+    assert "data:image/svg+xml;base64," in html
 
 
 def test_a_widget_is_shown_by_its_table_and_one_without_is_named(incident: Incident) -> None:
@@ -157,7 +157,7 @@ def test_a_page_says_which_run_it_is_and_its_parameters(incident: Incident) -> N
 
     html = export(incident)
 
-    assert "<b>2 Signals and detection: done</b>" in html
+    assert "<b>02_signals_detection: done</b>" in html
     assert "17.5" in html
 
 
