@@ -6,7 +6,7 @@ Nothing is imported from pandas at module level, so that commands that need none
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from .model import Outcome
 
@@ -19,8 +19,6 @@ WHOLE: Final = "Int64"
 NUMBER: Final = "Float64"
 TEXT: Final = "string"
 FLAG: Final = "boolean"
-#: A time as the journal writes it.
-_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"
 
 
 def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None) -> pd.DataFrame:
@@ -39,7 +37,7 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
     Columns: those of ``columns``, then those of the reading, then those of its rows. Units stand
     in the names (``_minutes``, ``_bytes``, ``_s``). Dtypes:
 
-    - ``datetime64[us, UTC]``: times, in the form of the journal (``2026-11-27T03:14:15.000Z``)
+    - ``datetime64[us, UTC]``: times that ``columns`` declares
     - ``Int64``: whole numbers; ``Float64``: other numbers
     - ``boolean``: yes or no
     - ``string``: text, and a column without any value
@@ -50,8 +48,8 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
 
     Notes
     -----
-    Pure. In a column that ``columns`` declares as time or number, a value that cannot be one
-    becomes missing.
+    Pure. In a column that ``columns`` declares as time or number, a text that is none becomes
+    missing.
     """
     import pandas as pd
 
@@ -60,31 +58,18 @@ def to_frame(reading: Outcome | None, columns: Mapping[str, Dtype] | None = None
     names = dict.fromkeys([*dtypes, *(reading.columns if reading else ())])
     for row in rows:
         names.update(dict.fromkeys(row))
-    frame = pd.DataFrame(index=pd.RangeIndex(len(rows)))
+    frame = pd.DataFrame(list(rows), index=range(len(rows)), columns=list(names), dtype="object")
     for name in names:
-        column = pd.Series([row.get(name) for row in rows], dtype="object")
-        frame[name] = _convert(column, dtypes.get(name))
+        column = frame[name]
+        dtype = dtypes.get(name)
+        if dtype == TIME:
+            column = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
+        elif dtype in (WHOLE, NUMBER):
+            column = pd.to_numeric(column, errors="coerce")
+        if dtype is not None:
+            frame[name] = column.astype(dtype)
+        elif column.isna().all():
+            frame[name] = column.astype(TEXT)
+        else:
+            frame[name] = column.convert_dtypes()
     return frame
-
-
-def _convert(column: pd.Series[Any], dtype: Dtype | None) -> pd.Series[Any]:
-    """Return a column with its dtype; None: the dtype that fits its values."""
-    import pandas as pd
-
-    if dtype is None:
-        known = column.dropna()
-        if known.empty:
-            return column.astype(TEXT)
-        column = column.convert_dtypes()
-        is_time = column.dtype == TEXT and known.str.fullmatch(_TIME).all()
-        if not is_time:
-            return column
-        dtype = TIME
-    if dtype == TIME:
-        return pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce").astype(TIME)
-    if dtype in (WHOLE, NUMBER):
-        numbers = pd.to_numeric(column, errors="coerce")
-        if dtype == WHOLE:
-            numbers = numbers.where(numbers % 1 == 0)
-        return numbers.astype(dtype)
-    return column.astype(dtype)

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pydantic import BaseModel, Field, computed_field
+from pydantic import BaseModel, computed_field
 
 from ..errors import JournalDamagedError, RecordError
 from ..model import Json, Timestamp, Verdict, parse_time
@@ -53,7 +53,6 @@ class HistoryRow(_Durations, frozen=True):
     cause_found : names of the causes, separated by commas
     lost : how many objects are lost, by the proofs of the actions; None: no proof counted them
     is_good : whether a drill met every objective; None: it has no score
-    is_quiet : whether no trouble was seen, and nothing was planned or done
     damage : what is wrong with the journal. The row then lacks what it holds
     """
 
@@ -66,7 +65,6 @@ class HistoryRow(_Durations, frozen=True):
     verdict: Verdict | None = None
     is_good: bool | None = None
     damage: str = ""
-    is_quiet: bool = Field(False, exclude=True)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -88,15 +86,13 @@ def list_history(home: Path, policy: Any) -> list[HistoryRow]:
     for folder in list_incidents(home):
         journal = folder / "journal.jsonl"
         size_bytes = journal.stat().st_size if journal.exists() else 0
-        row = _read_row(folder, policy, size_bytes)
-        if row.is_open or not row.is_quiet:
-            rows.append(row)
-    return rows
+        rows.append(_read_row(folder, policy, size_bytes))
+    return list(filter(None, rows))
 
 
 @lru_cache(maxsize=1_000)
-def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow:
-    """Return an incident's row, without what can't be read. A journal only grows."""
+def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
+    """Return an incident's row, without what can't be read; None: it is closed and was quiet."""
     row: dict[str, Json] = {
         "incident": folder.name,
         "opened_at": parse_time(folder.name[4:20]),  # as in inc-20261124T031400Z-7f3a
@@ -104,7 +100,11 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow:
     incident = Incident(folder, redactor=Redactor())
     try:
         row |= incident.state.model_dump(include={"opened_at", "closed_at", "scenario"})
-        row |= _fold(incident.journal.view(), policy)
+        journal = incident.journal.view()
+        row |= _fold(journal, policy)
+        has_work = row["scenario"] or journal.actions or journal.since()
+        if row["closed_at"] and row["verdict"] in _CALM and not has_work:
+            return None
     except JournalDamagedError as error:
         row["damage"] = error.damage
     except RecordError:
@@ -116,14 +116,11 @@ def _fold(journal: JournalView, policy: Any) -> dict[str, Json]:
     """Return the fields of a row that follow from the journal."""
     proofs = list_proofs(journal)
     judgement = policy.judge(journal)
-    verdict = judgement.verdict if judgement else None
-    drill = [entry.data for entry in journal.entries if entry.kind == "drill"]
-    scores = [entry for entry in drill if entry["event"] == "scored"]
+    scores = [entry.data for entry in journal.entries if entry.data.get("event") == "scored"]
     row: dict[str, Json] = {
         "cause_found": ", ".join(cause.name for cause in policy.list_causes(journal)),
         "lost": sum(proof["lost"] for proof in proofs) if proofs else None,
-        "verdict": verdict,
-        "is_quiet": verdict in _CALM and not (drill or journal.actions or journal.since()),
+        "verdict": judgement.verdict if judgement else None,
     }
     if not scores:
         return row | _measure(journal, judgement.until if judgement else None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
 from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any, cast
 import nh3
 from markupsafe import Markup
 
-from ..model import Json
 from ..record.incident import Incident, write_file
 from ..show.text import visible
 from .model import ReportModel
@@ -99,7 +97,7 @@ def _filter(_tag: str, attribute: str, value: str) -> str | None:
 
 
 #: What reading raises if the file is no notebook.
-_NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
+NOT_A_NOTEBOOK = (OSError, ValueError, AttributeError, KeyError, TypeError)
 #: The forms of an output that a page can show, the best first.
 _PRIORITY = ["image/png", "image/jpeg", "text/html", "text/markdown", "text/plain"]
 
@@ -151,7 +149,7 @@ def convert(source: Path, incident: Incident) -> Markup:
     try:
         changed_ns = source.stat().st_mtime_ns
         return _convert(source, changed_ns, incident)
-    except (*_NOT_A_NOTEBOOK, load_nbformat().ValidationError) as error:
+    except (*NOT_A_NOTEBOOK, load_nbformat().ValidationError) as error:
         problem = f"{source.name} could not be read: {type(error).__name__}"
         return Markup("<p>{}. Run its section again to get a whole one.</p>").format(problem)
 
@@ -163,7 +161,6 @@ def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
     nbformat = load_nbformat()
     raw = nbformat.reads(source.read_text("utf-8"), as_version=4)
     notebook = nbformat.from_dict(incident.redactor.json(raw))
-    _keep_readable(notebook)
     body, _ = load_exporter().from_notebook_node(notebook)
     page = _NOTEBOOK_LINK.sub(r'<a href="\1.html', sanitize_html(body))
     # The page is sanitised; control characters that are left become visible.
@@ -181,8 +178,10 @@ def load_exporter() -> Any:
     """Return the exporter. It is made once: loading templates takes longer than an export."""
     load_nbformat()
     from nbconvert import HTMLExporter
+    from traitlets.config import Config
 
     return HTMLExporter(  # type: ignore[no-untyped-call]
+        config=Config(NbConvertBase={"display_data_priority": _PRIORITY}),
         template_name="basic",
         sanitize_html=True,
         embed_images=True,
@@ -191,21 +190,3 @@ def load_exporter() -> Any:
         exclude_output_prompt=True,
         filters={"clean_html": sanitize_html},
     )
-
-
-def _keep_readable(notebook: Any) -> None:
-    """Keep one form of each output that a page can show."""
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if "data" in output:
-                output.data = _pick_form(output.data)
-
-
-def _pick_form(forms: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the best form of an output; if a page can show none, a text that names them."""
-    for kind in _PRIORITY:
-        if kind in forms:
-            return {kind: forms[kind]}
-    names = ", ".join(forms) or "nothing"
-    return {"text/plain": f"(output left out: {names})"}

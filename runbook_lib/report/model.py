@@ -10,7 +10,6 @@ from chainlog import LogError, read_entries
 
 from ..errors import RecordError
 from ..model import Conclusion, Json, NotebookEntry, Reading, Role, Status
-from ..policy import Policy
 from ..record.actions import ActionRecord, group_actions
 from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.view import JournalView, get_number, order_of
@@ -78,7 +77,6 @@ class ReportModel:
     ----------
     incident : its journal may be missing or damaged
     modules : the runbook's sections
-    policy : the runbook's; default: the installed one's
 
     Attributes
     ----------
@@ -104,15 +102,10 @@ class ReportModel:
     tickets : every one that the incident, a section's parameters or a reading names
     """
 
-    def __init__(
-        self,
-        incident: Incident,
-        modules: Mapping[str, SectionModule],
-        policy: Policy | None = None,
-    ) -> None:
+    def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
         # Each value may need those above it.
         self.incident_id = incident.id
-        self.policy = policy or load_policy()
+        self.policy = load_policy()
         self.facts: dict[str, Json] = {}
         self.neighbours: list[str] = []
         with suppress(RecordError):
@@ -164,16 +157,16 @@ class ReportModel:
             self._section(run.section).runs.append(run)
 
     def _section(self, name: str) -> ReportSection:
-        """Return a section; if the model has none of this name yet, add an empty one."""
-        return self.sections.setdefault(name, ReportSection(name, name))
+        """Return a section by its number; if the model has none, add an empty one."""
+        known = {section_name[:2]: section for section_name, section in self.sections.items()}
+        return known.get(name[:2]) or self.sections.setdefault(name, ReportSection(name, name))
 
     def _step(self, step_id: str, name: str, role: Role | None = None) -> ReportStep:
         """Return a step; if the model has none of this id yet, add an empty one to its section."""
         if step_id not in self.steps:
-            number = step_id.partition(".")[0].zfill(2)
-            own = next((name for name in self.sections if name.startswith(number)), number)
             self.steps[step_id] = ReportStep(step_id, name, role)
-            self._section(own).steps.append(self.steps[step_id])
+            number = step_id.partition(".")[0].zfill(2)
+            self._section(number).steps.append(self.steps[step_id])
         return self.steps[step_id]
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import re
 from datetime import datetime
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,7 @@ from ..policy import say_causes
 from ..record.incident import Incident, write_file
 from ..record.journal import utc_now
 from ..record.notes import list_follow_ups
-from ..runbook import find_runbook, name_runbook
+from ..runbook import name_runbook
 from ..show.plots import Picture, plot_reading
 from ..show.tables import get_tone, load_templates, sort_findings
 from ..show.text import format_duration, format_value, safe, visible
@@ -30,9 +28,8 @@ if TYPE_CHECKING:
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 """The content policy of every HTML file that we write: nothing is fetched, nothing is run."""
-_PACKAGES = ("papermill", "nbclient", "pandas", "pydantic")
-#: An incident's id, perhaps within the place of its report.
-_REPORT = re.compile(r"(?:\.\./)?(inc-\d{8}T\d{6}Z-[0-9a-f]{4})(?:/report\.html)?")
+#: The place of another incident's report.
+_REPORT = re.compile(r"\.\./inc-\d{8}T\d{6}Z-[0-9a-f]{4}/report\.html")
 _LESSONS = {
     "What went well": Lesson.WELL,
     "What went badly": Lesson.BADLY,
@@ -106,7 +103,7 @@ def render_report(model: ReportModel) -> str:
         tone=get_tone(outcome or "unknown")[0],
         outcome=outcome,
         told=summary.summarise(model),
-        open_items=summary.list_open(model),
+        open_items=list(summary.list_open(model)),
         rows=summary.list_events(model),
         signals=model.of(*(SIGNS - {Role.LOG})),
         causes=[finding for finding in ordered if finding.status is not CauseStatus.REFUTED],
@@ -117,7 +114,6 @@ def render_report(model: ReportModel) -> str:
         lessons=_LESSONS,
         checklist=model.of(Role.CLEARED, Role.CHECKLIST),
         follow_ups=next((c.follow_ups for c in journal.conclusions[::-1] if c.follow_ups), ()),
-        versions=read_versions(),
         made_at=utc_now(),
     )
 
@@ -154,20 +150,12 @@ def _load_templates() -> Environment:
 
 
 def _link_reports(text: str) -> Markup:
-    """Return a text in which each incident's id, or its report's place, links to its report."""
+    """Return a text in which the place of each other report is a link."""
     # The text is escaped before the links are put in.
-    return Markup(_REPORT.sub(r'<a href="../\1/report.html">\g<0></a>', safe(text)))  # noqa: S704
+    return Markup(_REPORT.sub(r'<a href="\g<0>">\g<0></a>', safe(text)))  # noqa: S704
 
 
 def _format_local(at: datetime) -> str:
     """Write a time of day as this machine's clock shows it, with its zone."""
     local = at.astimezone()
     return f"{local:%H:%M:%S} local time (UTC{local.isoformat()[-6:]})"
-
-
-def read_versions() -> dict[str, str]:
-    """Return the versions of Python and of packages, by name."""
-    versions = {"Python": platform.python_version()}
-    for package in (*find_runbook().packages, *_PACKAGES):
-        versions[package] = version(package)
-    return versions

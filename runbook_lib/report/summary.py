@@ -214,12 +214,7 @@ def _list_cause(model: ReportModel, cause: Finding) -> Iterator[EventRow]:
         yield EventRow(cause.first_seen, "cause", f"First sign of the cause: {words}")
 
 
-def list_open(model: ReportModel) -> list[Open]:
-    """Return what is still open."""
-    return list(_list_open(model))
-
-
-def _list_open(model: ReportModel) -> Iterator[Open]:
+def list_open(model: ReportModel) -> Iterator[Open]:
     """Yield damage, what was begun and left something to do, what comes next, and open points.
 
     Points of the checklist that nobody looked at are open once the trouble is over.

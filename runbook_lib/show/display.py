@@ -6,7 +6,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,15 +15,12 @@ from .. import investigation
 from ..approvals import Plan
 from ..investigation import C, S
 from ..model import ActionEntry, CauseStatus, Conclusion, Reading
-from ..record.history import list_history
 from .progress import show_lines
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
 from .text import VERDICT_WORDS, clip, count_of, format_value, visible
 
-#: A card shows at most this many rows of a reading or a plan, and events.
+#: A card shows at most this many rows of a reading or a plan.
 _SHOWN_ROWS = 20
-_SHOWN_EVENTS = 60
-_INCIDENT_COLUMNS = ("incident", "scenario", "opened_at", "closed_at", "verdict")
 
 
 class Card(NamedTuple):
@@ -82,16 +78,10 @@ def plans(inv: investigation.Investigation[Any, Any], *made: Plan) -> Card:
 
 
 def overview(inv: investigation.Investigation[Any, Any]) -> Card:
-    """Return a card of this incident, the newest ones, and where to go next."""
-    rows = list_history(inv.incident.folder.parent, inv.policy)
-    newest = [row.model_dump() for row in rows[:5]]
+    """Return a card that says where to go next; `runbook incidents` lists the incidents."""
     judgement = inv.policy.judge(inv.journal, now=inv.now())
     section, reason = judgement.next if judgement else inv.policy.first_step
-    return Card(
-        f"{inv.incident.id}: {reason}",
-        link=f"{section}.ipynb" if section else "",
-        tables=(Table("The newest incidents and drills", newest, _INCIDENT_COLUMNS),),
-    )
+    return Card(f"{inv.incident.id}: {reason}", link=f"{section}.ipynb" if section else "")
 
 
 def file_link(path: Path) -> Card:
@@ -121,14 +111,12 @@ def _describe_reading(reading: Reading) -> Card:
 
 def _describe_conclusion(conclusion: Conclusion) -> Card:
     findings = [f for f in conclusion.findings if f.status is not CauseStatus.REFUTED]
-    events = [asdict(event) for event in conclusion.timeline[-_SHOWN_EVENTS:]]
     unknown = ", ".join(conclusion.unknown_steps)
     return Card(
         f"{VERDICT_WORDS[conclusion.verdict]}: {conclusion.summary}",
         conclusion.verdict,
         lines=(*conclusion.advice, f"Not read, or unknown: {unknown}" if unknown else ""),
         tables=(tabulate_findings(findings, "Causes, the most supported first"),),
-        folded=(Table(f"The last {count_of(len(events), 'event')}, UTC", events),),
     )
 
 

@@ -42,7 +42,6 @@ _HOUSE: Any = {
     "axes.titlelocation": "left",
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
-    "axes.titlepad": 18,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -98,7 +97,7 @@ def plot_reading(
 
     Returns
     -------
-    None when the reading has no plot, no object waits, or no sample is finite.
+    None when the reading has no plot, no object waits, or samples of one time at most.
     """
     plot = reading.plot
     return _draw(plot, since, ages=ages and bool(plot.ages)) if plot else None
@@ -127,33 +126,31 @@ def _draw_lines(plot: Plot, since: datetime | None, axes: Any) -> str:
     """Draw at most five lines, with threshold, alerts and marks; return the text alternative."""
     from matplotlib import dates
 
-    lines = _choose_lines(plot.lines)
-    if not lines:
+    lines = _list_finite(plot.lines)
+    times = sorted(at for line in lines for at, _ in line.points)
+    if not times or times[0] == times[-1]:
         return ""
     axes.set_title(_clean_label(plot.title))
     words = []
     for line, style in zip(lines, _STYLES, strict=False):
-        times, values = zip(*line.points, strict=True)
-        markers = {"markevery": max(1, len(times) // 12), "markersize": 4}
-        axes.plot(times, values, label=_clean_label(line.name), **markers, **style)
-        span = f"{values[0]:g} at {times[0]:%H:%M:%S} to {values[-1]:g} at {times[-1]:%H:%M:%S} UTC"
+        ats, values = zip(*line.points, strict=True)
+        markers = {"markevery": max(1, len(ats) // 12), "markersize": 4}
+        axes.plot(ats, values, label=_clean_label(line.name), **markers, **style)
+        span = f"{values[0]:g} at {ats[0]:%H:%M:%S} to {values[-1]:g} at {ats[-1]:%H:%M:%S} UTC"
         words.append(f"{line.name}: from {span}, highest {max(values):g} {plot.unit}")
     if plot.threshold is not None:
         label = f"threshold {plot.threshold:g}"
         axes.axhline(plot.threshold, color="#000000", linewidth=1, linestyle=":", label=label)
         words.append(f"the threshold is {plot.threshold:g} {plot.unit}")
-    first_at = min(line.points[0][0] for line in lines)
-    last_at = max(line.points[-1][0] for line in lines)
     for start, end in plot.windows:
-        axes.axvspan(start, end or last_at, color="#999999", alpha=0.25)
+        axes.axvspan(start, end or times[-1], color="#999999", alpha=0.25)
         words.append(f"an alert fired from {start:%H:%M:%S}")
     marks = list(plot.marks)
-    if since and first_at < since < last_at:
+    if since and times[0] < since < times[-1]:
         marks.insert(0, (since, "this incident began"))
     for number, (at, text) in enumerate(marks, start=1):
         label = _clean_label(f"{number}: {text}")
         axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=label)
-        axes.annotate(str(number), (at, 1.0), xycoords=("data", "axes fraction"), ha="center")
         words.append(f"mark {number}: {text}, {at:%H:%M:%S}")
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_ylabel(_clean_label(plot.unit))
@@ -167,20 +164,14 @@ def _draw_lines(plot: Plot, since: datetime | None, axes: Any) -> str:
     return f"{plot.title}. {'; '.join(words)}."
 
 
-def _choose_lines(lines: Sequence[Line]) -> list[Line]:
-    """Return the lines to draw, with their finite samples.
-
-    Lines that stay at zero hide each other: they are left out beside lines that move. A single
-    point, which is a look of its own, comes first.
-    """
+def _list_finite(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines that have finite samples, with these alone."""
     finite = []
     for line in lines:
         points = tuple((at, value) for at, value in line.points if math.isfinite(value))
         if points:
             finite.append(line.model_copy(update={"points": points}))
-    finite.sort(key=lambda line: len(line.points) > 1)
-    moving = [line for line in finite if len(line.points) == 1 or any(v for _, v in line.points)]
-    return moving or finite
+    return finite
 
 
 def _draw_ages(plot: Plot, axes: Any) -> str:

@@ -15,8 +15,6 @@ from fulfillment.clients.http_systems import Panel
 from fulfillment.clients.services import LogLine
 from fulfillment.investigation import Investigation
 from fulfillment.sections import detection, immediate, root_cause
-from runbook_lib.frames import to_frame
-from runbook_lib.model import Outcome
 from tests.support.world import NOW, ORDER, TICKET, World, make_case
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -74,13 +72,13 @@ def test_a_step_has_the_columns_and_kinds_of_values_that_are_declared(
     declared = section.COLUMNS[step]
     inv = busy.open(section, ticket_id=TICKET)
     reading = inv.read_step(step)
-    assert inv.frame(step).dtypes.astype(str).to_dict() == declared
+    frame = inv.frame(step)
+    assert frame.dtypes.astype(str).to_dict() == declared
     for row in reading.rows:
         assert list(row) == list(declared)
-    for name, dtype in declared.items():
-        found = to_frame(Outcome(rows=tuple({name: row[name]} for row in reading.rows)))
-        is_empty = found[name].isna().all()
-        assert is_empty or str(found.dtypes[name]) in (dtype, "Int64"), name
+    for name in declared:  # what does not fit its column would be missing
+        known = [row[name] for row in reading.rows if row[name] is not None]
+        assert frame[name].notna().sum() == len(known), name
 
 
 @pytest.mark.parametrize(("section", "cell"), CELLS)

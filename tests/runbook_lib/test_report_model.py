@@ -179,7 +179,7 @@ def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
     tell.act(ActionPhase.PLANNED, step="6.3", result={"plan": "s", "is_empty": True})
     tell.act(ActionPhase.PLANNED, step="6.3", reason="left alone", result={"plan": "s"})
 
-    assert list_open(model_of(tell.incident)) == []
+    assert list(list_open(model_of(tell.incident))) == []
 
 
 def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
     assert model.verdict is None
     assert {step.status for step in model.steps.values()} == {"not run"}
     assert list_events(model) == []
-    assert list_open(model) == []
+    assert list(list_open(model)) == []
 
 
 def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) -> None:

@@ -158,18 +158,6 @@ class TestOverview:
         assert f'href="{notebook}.ipynb"' in found.to_html()
         assert incident.id in found.to_text()
 
-    def test_a_new_incident_leads_to_the_signals_and_drills_have_their_scenario(
-        self, tmp_path: Path
-    ) -> None:
-        drill = make_incident(tmp_path, drill=True).incident
-        drill.update(scenario="surge")
-        incident = make_incident(tmp_path).incident
-        found = show.overview(look_at(incident))
-
-        assert found.link == "02_signals_detection.ipynb"
-        named = {row["incident"]: row["scenario"] for row in found.tables[0].rows}
-        assert named == {incident.id: "", drill.id: "surge"}
-
 
 RESTART = ActionEntry(step="6.2", action="restart", phase=ActionPhase.PLANNED, target="x")
 
