@@ -168,12 +168,11 @@ def _measure(content: bytes) -> _Digest:
 def _list_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files that a manifest covers, by name.
 
-    Left out are the manifest itself, zips, locks, files that are being written, and two folders
-    that change after the report: ``lab/``, with the notebooks that somebody works on, and
-    ``.pictures/``.
+    Left out are the manifest itself, zips, locks, files that are being written, and ``lab/``, with
+    the notebooks that somebody works on after the report.
     """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         is_left_out = path.name == _NAME or name.endswith((".lock", ".tmp", ".zip"))
-        if path.is_file() and not is_left_out and not name.startswith(("lab/", ".pictures/")):
+        if path.is_file() and not is_left_out and not name.startswith("lab/"):
             yield name, path

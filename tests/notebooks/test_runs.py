@@ -16,7 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 from pytest_httpserver import HTTPServer
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.errors import ExitCode, RunInterruptedError
+from runbook_lib.errors import RunInterruptedError
 from runbook_lib.model import Reading, Status, Verdict
 from runbook_lib.record.incident import Incident, create_incident
 from runbook_lib.redact import Redactor
@@ -166,12 +166,6 @@ def is_there(pid: int) -> bool:
     return False
 
 
-def test_a_kernel_that_dies_is_failed(incident: Incident, tmp_path: Path) -> None:
-    done = run(incident, tmp_path, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    assert done.status is RunStatus.FAILED
-    assert "DeadKernelError" in done.error
-
-
 def read_code(done: NotebookRun) -> list[tuple[str, int | None]]:
     cells = json.loads(done.path.read_text("utf-8"))["cells"]
     return [(c["source"], c["execution_count"]) for c in cells if c["cell_type"] == "code"]
@@ -206,16 +200,6 @@ def test_a_shared_kernel_that_is_lost_costs_one_section(
         assert run(incident, tmp_path, cell, cell_timeout_s=2, kernel=kernel).error
         after = run(incident, tmp_path, "1 / 0", kernel=kernel)
     assert "ZeroDivisionError" in after.error
-
-
-def test_a_shared_kernel_that_was_ended_is_replaced(incident: Incident, tmp_path: Path) -> None:
-    with SharedKernel() as kernel:
-        kernel.stop()  # none runs yet
-        assert "ZeroDivisionError" in run(incident, tmp_path, "1 / 0", kernel=kernel).error
-        kernel.stop()
-        after = run(incident, tmp_path, "[][0]", kernel=kernel)
-        kernel.stop()
-    assert "IndexError" in after.error
 
 
 def test_secrets_are_gone_from_a_notebook_while_it_is_saved(
@@ -283,9 +267,3 @@ def test_plain_papermill_fails_the_first_cell_with_a_sentence(
     assert len(told.splitlines()) < 10
     assert not list(incident.folder.glob("plans/*"))
     assert [entry.kind for entry in incident.journal.view().entries] == ["mark"]
-
-
-def test_a_change_that_is_cut_off_in_a_cell_is_an_interruption() -> None:
-    failure = notebooks.Failure("Run this cell again to go on.", "ActionInterruptedError")
-    judged = notebooks._describe_ending("06_remediation", failure)
-    assert judged == (RunStatus.INTERRUPTED, ExitCode.INTERRUPTED, failure.why)

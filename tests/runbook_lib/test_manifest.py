@@ -47,17 +47,6 @@ def test_the_manifest_holds_the_journals_head(incident: Incident) -> None:
     assert not any(name.endswith(".lock") for name in manifest["files"])
 
 
-def test_pictures_that_are_only_kept_to_save_time_are_left_out(incident: Incident) -> None:
-    pictures = incident.folder / ".pictures"  # of an older version
-    pictures.mkdir()
-    (pictures / "a.png").write_bytes(b"1")
-    manifest = json.loads(write_manifest(incident).read_text())
-    (pictures / "a.png").write_bytes(b"2")
-
-    assert not any("a.png" in name for name in manifest["files"])
-    assert verify_incident(incident.folder) == (incident.id, (), ())
-
-
 def test_lines_appended_later_are_newer(incident: Incident) -> None:
     write_manifest(incident)
     incident.journal.append("note", {"section": "", "text": "later"})
@@ -161,15 +150,6 @@ def test_a_zip_holds_all_that_the_manifest_names_and_is_checked_where_it_arrives
         packed = set(file.namelist())
     manifest = json.loads((incident.folder / "manifest.json").read_text())
     assert packed == {f"{incident.id}/{name}" for name in ("manifest.json", *manifest["files"])}
-
-
-def test_a_zip_does_not_pack_itself(incident: Incident) -> None:
-    for _ in range(2):
-        write_manifest(incident)
-        path = write_attachment(incident)
-
-    assert not [name for name in zipfile.ZipFile(path).namelist() if name.endswith(".zip")]
-    assert not verify_incident(incident.folder).problems
 
 
 def test_a_file_that_was_altered_in_the_zip_is_named(incident: Incident, tmp_path: Path) -> None:

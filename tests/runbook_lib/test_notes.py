@@ -161,9 +161,6 @@ class TestDetection:
         assert detected is not None
         assert detected.at - START == timedelta(minutes=-3)
 
-    def test_without_trouble_nothing_was_detected(self, tmp_path: Path) -> None:
-        assert list_moments(make_incident(tmp_path).incident.journal.view()) == []
-
 
 class TestTrigger:
     def pause(self, tell: Teller, text: str) -> None:
@@ -185,6 +182,3 @@ class TestTrigger:
 
         triggers = list_triggers(tell.incident.journal.view())
         assert [event.text for event in triggers] == ["alice paused the DAG"]
-
-    def test_where_no_system_tells_it_is_not_known(self, tell: Teller) -> None:
-        assert summarise(ReportModel(tell.incident, SECTIONS)).trigger is None

@@ -142,24 +142,6 @@ def test_a_file_that_is_no_notebook_is_said_to_be_none(incident: Incident, conte
     assert write_report(incident, ReportModel(incident, SECTIONS)).is_file()
 
 
-def test_the_report_names_the_run_and_links_to_its_page(incident: Incident) -> None:
-    save(incident, new_output("stream", name="stdout", text="27.4 minutes of lag"))
-
-    html = write_report(incident, ReportModel(incident, SECTIONS)).read_text("utf-8")
-
-    assert 'href="notebooks/02_signals_detection.html">2 Signals and detection: done</a>' in html
-
-
-def test_a_page_says_which_run_it_is_and_its_parameters(incident: Incident) -> None:
-    given = new_code_cell("window_minutes = 17.5", metadata={"tags": ["injected-parameters"]})
-    save(incident, cells=[given])
-
-    html = export(incident)
-
-    assert "<b>02_signals_detection: done</b>" in html
-    assert "17.5" in html
-
-
 @pytest.mark.parametrize(
     ("dirty", "clean"),
     [

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.analysis.causes import Cause
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import ActionPhase, CauseStatus, Finding, Verdict, format_time
+from runbook_lib.model import ActionPhase, Verdict, format_time
 from runbook_lib.record.incident import Incident
 from runbook_lib.report.model import ReportModel
 from runbook_lib.report.render import write_summary
@@ -182,15 +181,6 @@ def test_an_empty_plan_waits_for_nobody(tmp_path: Path) -> None:
     assert list(list_open(model_of(tell.incident))) == []
 
 
-def test_a_journal_without_entries_says_so(tmp_path: Path) -> None:
-    model = model_of(make_incident(tmp_path).incident)
-
-    assert model.verdict is None
-    assert {step.status for step in model.steps.values()} == {"not run"}
-    assert list_events(model) == []
-    assert list(list_open(model)) == []
-
-
 def test_a_step_that_this_version_does_not_know_still_appears(tmp_path: Path) -> None:
     tell = make_incident(tmp_path)
     tell.read("2.99", "something new", "breach")
@@ -209,18 +199,6 @@ def test_what_was_begun_is_open_with_its_command_until_it_is_carried_out(tmp_pat
     assert any(command in text for text, _ in list_open(model_of(tell.incident)))
     tell.act(ActionPhase.APPLIED)
     assert not any(command in text for text, _ in list_open(model_of(tell.incident)))
-
-
-def test_what_was_killed_after_its_approval_is_begun_and_waits_for_none(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.start("06_remediation")
-    for phase in (ActionPhase.PLANNED, ActionPhase.APPROVED):
-        tell.act(phase)
-    model = model_of(tell.incident)
-    assert model.waiting == []
-    assert "not ended" in done_in(tell.incident)
-    (row,) = [row for row in list_events(model) if row.tone == "approved"]
-    assert row.note.endswith("not ended")
 
 
 def make_event(minutes: int, kind: str, text: str, **fields: object) -> dict[str, object]:
@@ -264,21 +242,6 @@ def test_what_an_alert_did_before_the_trouble_is_another_story(tmp_path: Path) -
     assert rows[1].text == events[2]["text"]
 
 
-def test_a_drills_timeline_begins_with_the_drill(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path, drill=True)
-    tell.record("drill", {"event": "started", "scenario": "pipeline_paused"})
-    before = format_time(START - timedelta(minutes=5))
-    tell.record("drill", {"event": "injected"})
-    event = {"at": before, "kind": "notice", "text": "email receives Delay: resolved"}
-    tell.read("2.1", "lag", "breach", since=before)
-    tell.conclude(Verdict.INCIDENT, "labels wait", timeline=[event])
-
-    rows = list_events(model_of(tell.incident))
-
-    assert [row.tone for row in rows] == ["drill", "drill"]
-    assert rows[0].at <= rows[1].at
-
-
 @pytest.mark.parametrize(
     ("met", "error", "headline"),
     [
@@ -313,49 +276,6 @@ def test_the_summary_has_a_line_for_each_thing_whatever_was_written(tmp_path: Pa
     ]  # fmt: skip
     for number in ("37 affected", "74 files released", "1 ticket", "2026-11-24 02:43:00Z"):
         assert number in lines[3]
-
-
-def test_an_action_is_told_when_it_was_carried_out_with_its_approver(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    for phase in (ActionPhase.PLANNED, ActionPhase.APPROVED, ActionPhase.APPLIED):
-        tell.act(phase)
-    (row,) = list_events(model_of(tell.incident))
-    assert row.note.startswith("approved by ops@box; ")
-    assert row.at == tell.incident.journal.view().actions[-1].at
-
-
-def test_while_there_is_trouble_the_title_names_only_causes_that_are_still_there(
-    tmp_path: Path,
-) -> None:
-    tell = make_incident(tmp_path)
-    tell_two_causes(tell)
-    newest = tell.incident.journal.view().findings()
-    still = newest[0].model_copy(update={"status": CauseStatus.SUPPORTED})
-    tell.conclude(Verdict.NOT_FIXED, "one is left", findings=(still, *newest[1:]))
-    model = model_of(tell.incident)
-    model.is_good = False
-    assert write_headline(model).endswith(": errors")
-    model.is_good = True
-    assert write_headline(model).endswith(": errors and a pause")
-
-
-def tell_two_causes(tell: Teller) -> None:
-    """Tell two causes, the unpause that mended one of them, and that both are gone."""
-    tell.read("2.1", "lag", "breach")
-    known = [
-        (Cause.CARRIER_ERRORS, "errors", "they are logged"),
-        (Cause.PIPELINE_PAUSED, "a pause", "the DAG says so"),
-    ]
-    findings = [
-        Finding(name=name, words=words, reason=reason, status=CauseStatus.SUPPORTED)
-        for name, words, reason in known
-    ]
-    tell.start("05_root_cause")
-    tell.conclude(Verdict.INCIDENT, "why", findings=tuple(findings))
-    tell.act(ActionPhase.APPLIED, step="6.2", action="unpause", result={"plan": "svc-1"})
-    past = [f.model_copy(update={"status": CauseStatus.PAST}) for f in findings]
-    tell.start("06_remediation")
-    tell.conclude(Verdict.FIXED, "both are gone", findings=tuple(past))
 
 
 def test_a_plan_from_before_a_change_of_the_same_run_is_not_offered(tmp_path: Path) -> None:

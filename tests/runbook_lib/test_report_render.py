@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from fulfillment.sections import SECTIONS
-from runbook_lib.model import Finding, Status, Verdict
+from runbook_lib.model import Finding, Verdict
 from runbook_lib.record.incident import Incident
-from runbook_lib.record.manifest import verify_incident
-from runbook_lib.report import ReportModel, write_outputs, write_report
+from runbook_lib.report import ReportModel, write_report
 from runbook_lib.report.render import CSP
-from runbook_lib.report.summary import list_open, write_headline
+from runbook_lib.report.summary import write_headline
 from tests.support.incidents import PLAN, SHA256, make_incident, tell_incident
 
 
@@ -138,14 +137,6 @@ def test_a_journal_of_thousands_of_large_entries_stays_under_two_megabytes(tmp_p
     )
 
 
-def test_an_incident_without_entries_has_a_report(tmp_path: Path) -> None:
-    incident = make_incident(tmp_path).incident
-    html, page = render(incident)
-
-    assert write_headline(ReportModel(incident, SECTIONS)) in html
-    assert {f"step-{step}" for step in all_steps()} <= set(page.ids)
-
-
 def test_a_damaged_journal_is_told_up_to_the_damage(tmp_path: Path) -> None:
     incident = tell_incident(tmp_path).incident
     lines = incident.journal.path.read_bytes().splitlines(keepends=True)
@@ -189,16 +180,6 @@ def test_a_cause_stands_with_the_last_finding_that_supports_it(tmp_path: Path) -
     assert "the DAG is not paused" not in shown
 
 
-def test_what_is_left_out_is_said_to_be_and_is_not_open(tmp_path: Path) -> None:
-    tell = make_incident(tmp_path)
-    tell.read("2.2", "panel", Status("left_out"), reason="GRAFANA_URL is empty")
-
-    html, _ = render(tell.incident)
-
-    assert "left out" in html
-    assert not [text for text, steps in list_open(ReportModel(tell.incident, SECTIONS)) if steps]
-
-
 def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:
     secret = 'S3ntinel"&<pass>/value'
     tell = make_incident(tmp_path, secrets=(secret,))
@@ -227,13 +208,3 @@ def test_secrets_reach_the_report_in_no_form(tmp_path: Path) -> None:
     assert "S3ntinel" not in html
     assert "hunter2hunter2" not in html
     assert "[redacted]" in html
-
-
-def test_a_look_leaves_no_zip_of_an_older_report(tmp_path: Path) -> None:
-    incident = tell_incident(tmp_path).incident
-    zipped = incident.folder / f"{incident.id}.zip"
-    write_outputs(incident, SECTIONS)
-    assert zipped.is_file()
-    write_outputs(incident, SECTIONS, packs=False)
-    assert not zipped.exists()
-    assert not verify_incident(incident.folder).problems
