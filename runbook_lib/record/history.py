@@ -184,25 +184,28 @@ class Trend(_Durations, frozen=True):
 
 def compute_trends(rows: Sequence[HistoryRow], now: datetime) -> tuple[Trend, ...]:
     """Return a trend for each scenario with a score, by name; ``rows`` begin with the newest."""
-    scored = [row for row in rows if row.scenario and row.is_good is not None]
+    by_scenario: dict[str, list[HistoryRow]] = {}
+    for row in rows:
+        if row.is_good is not None:
+            by_scenario.setdefault(row.scenario, []).append(row)
     trends = []
-    for scenario in sorted({row.scenario for row in scored}):
-        own = [row for row in scored if row.scenario == scenario]
-        good = [row.opened_at for row in own if row.is_good]
-        medians: dict[str, Json] = {}
-        for phase in PHASES:
-            known = [getattr(row, phase) for row in own if getattr(row, phase) is not None]
-            medians[phase] = round(median(known), 1) if known else None
+    for scenario, own in sorted(by_scenario.items()):
+        good_at = [row.opened_at for row in own if row.is_good]
         trend = Trend(
             scenario=scenario,
             runs=len(own),
-            passed=len(good),
-            good_at=good[0] if good else None,
-            is_overdue=not good or now - good[0] > OVERDUE,
-            **medians,
+            passed=len(good_at),
+            good_at=good_at[0] if good_at else None,
+            is_overdue=not good_at or now - good_at[0] > OVERDUE,
+            **{phase: _compute_median(own, phase) for phase in PHASES},
         )
         trends.append(trend)
     return tuple(trends)
+
+
+def _compute_median(rows: Sequence[HistoryRow], phase: str) -> float | None:
+    known = [getattr(row, phase) for row in rows if getattr(row, phase) is not None]
+    return round(median(known), 1) if known else None
 
 
 def write_gauges(home: Path, rows: Sequence[HistoryRow]) -> Path:

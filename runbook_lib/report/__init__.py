@@ -36,11 +36,10 @@ def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
     steps : ids of the steps of the notebook's section
     """
     convert(notebook, incident)
-    journal = incident.journal.view()
-    since = journal.since()
-    for reading in journal.of_runs([notebook.name]).latest().values():
-        if reading.step in steps:
-            plot_reading(reading, since=since)
+    journal = incident.journal.view().of_runs([notebook.name])
+    for step, reading in journal.latest().items():
+        if step in steps:
+            plot_reading(reading)
 
 
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:

@@ -89,8 +89,6 @@ class ReportModel:
     actions : one for each plan, sorted by when it was planned
     tried : actions that were approved, refused, carried out, or failed, sorted by when that
         happened
-    waiting : actions that wait for approval: the newest of each step; none once the verdict is good
-        or the incident is closed
     judgement, verdict : what the policy says as of the newest reading or change; None: no symptom
         was read yet
     causes : those that the policy names, the most supported first
@@ -126,10 +124,6 @@ class ReportModel:
         self._place_entries()
         self.tried = [action for action in self.actions if action.was_tried]
         self.tried.sort(key=lambda action: action.decisive.seq)
-        self.waiting: list[ActionRecord] = []
-        if not self.is_good and not self.facts.get("closed_at"):
-            newest = {action.first.step: action for action in self.actions}
-            self.waiting = [a for a in newest.values() if not a.was_tried and not a.last.reason]
         self.drill = [entry for entry in self.journal.entries if entry.kind == "drill"]
         events = {entry.data.get("event"): entry.data for entry in self.drill}
         self.objectives: list[dict[str, Json]] = events.get("scored", {}).get("objectives", [])

@@ -123,7 +123,7 @@ def _draw(model: ReportModel) -> dict[str, list[Picture]]:
     pictures: dict[str, list[Picture]] = {}
     for step in model.steps.values():
         for reading in reversed(step.readings):
-            picture = plot_reading(reading, since=model.since)
+            picture = plot_reading(reading)
             if reading.plot and picture:
                 pictures.setdefault(reading.plot.part, []).append(picture)
                 break

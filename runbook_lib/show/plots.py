@@ -11,15 +11,14 @@ import base64
 import io
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ..model import Line, Plot, Reading
+from ..model import Plot, Reading
 from .text import safe, visible
 
 if TYPE_CHECKING:
@@ -44,14 +43,13 @@ _HOUSE: Any = {
     "axes.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.axisbelow": True,
+    "date.converter": "concise",
+    "timezone": "UTC",
     "axes.grid": True,
     "axes.grid.axis": "y",
     "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
     "legend.fontsize": 8,
     "legend.frameon": False,
-    "lines.linewidth": 1.8,
     "svg.hashsalt": "runbook",
     "text.parse_math": False,
 }
@@ -82,17 +80,14 @@ def plot_step(inv: Investigation, step_id: str, *, ages: bool = True) -> Picture
     KeyError
         When the step was not read in this incident.
     """
-    return plot_reading(inv.latest()[step_id], since=inv.journal.since(), ages=ages)
+    return plot_reading(inv.latest()[step_id], ages=ages)
 
 
-def plot_reading(
-    reading: Reading, *, since: datetime | None = None, ages: bool = True
-) -> Picture | None:
+def plot_reading(reading: Reading, *, ages: bool = True) -> Picture | None:
     """Draw a reading's plot: ages where it has them, else values over time.
 
     Parameters
     ----------
-    since : when this incident began
     ages : whether ages are drawn where the reading has them
 
     Returns
@@ -100,11 +95,11 @@ def plot_reading(
     None when the reading has no plot, no object waits, or samples of one time at most.
     """
     plot = reading.plot
-    return _draw(plot, since, ages=ages and bool(plot.ages)) if plot else None
+    return _draw(plot, ages=ages and bool(plot.ages)) if plot else None
 
 
 @lru_cache(maxsize=64)
-def _draw(plot: Plot, since: datetime | None, *, ages: bool) -> Picture | None:
+def _draw(plot: Plot, *, ages: bool) -> Picture | None:
     """Draw a plot in the house style."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -113,65 +108,50 @@ def _draw(plot: Plot, since: datetime | None, *, ages: bool) -> Picture | None:
     with rc_context(_HOUSE), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box. The text alternative has the letter.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
-        figure = Figure()
-        axes = figure.subplots()
-        alt = _draw_ages(plot, axes) if ages else _draw_lines(plot, since, axes)
+        axes = Figure().subplots()
+        alt = _draw_ages(plot, axes) if ages else _draw_lines(plot, axes)
         if not alt:
             return None
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+        axes.figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(content.getvalue(), alt)
 
 
-def _draw_lines(plot: Plot, since: datetime | None, axes: Any) -> str:
+def _draw_lines(plot: Plot, axes: Any) -> str:
     """Draw at most five lines, with threshold, alerts and marks; return the text alternative."""
-    from matplotlib import dates
-
-    lines = _list_finite(plot.lines)
-    times = sorted(at for line in lines for at, _ in line.points)
-    if not times or times[0] == times[-1]:
-        return ""
-    axes.set_title(_clean_label(plot.title))
+    times: list[datetime] = []
     words = []
-    for line, style in zip(lines, _STYLES, strict=False):
-        ats, values = zip(*line.points, strict=True)
+    for line, style in zip(plot.lines, _STYLES, strict=False):
+        points = [(at, value) for at, value in line.points if math.isfinite(value)]
+        if not points:
+            continue
+        ats, values = zip(*points, strict=True)
+        times += ats
         markers = {"markevery": max(1, len(ats) // 12), "markersize": 4}
         axes.plot(ats, values, label=_clean_label(line.name), **markers, **style)
-        span = f"{values[0]:g} at {ats[0]:%H:%M:%S} to {values[-1]:g} at {ats[-1]:%H:%M:%S} UTC"
-        words.append(f"{line.name}: from {span}, highest {max(values):g} {plot.unit}")
+        ends = f"from {values[0]:g} to {values[-1]:g}"
+        words.append(f"{line.name}: {ends}, highest {max(values):g} {plot.unit}")
+    if len(set(times)) < 2:
+        return ""
+    axes.set_title(_clean_label(plot.title))
     if plot.threshold is not None:
         label = f"threshold {plot.threshold:g}"
         axes.axhline(plot.threshold, color="#000000", linewidth=1, linestyle=":", label=label)
         words.append(f"the threshold is {plot.threshold:g} {plot.unit}")
     for start, end in plot.windows:
-        axes.axvspan(start, end or times[-1], color="#999999", alpha=0.25)
+        axes.axvspan(start, end or max(times), color="#999999", alpha=0.25)
         words.append(f"an alert fired from {start:%H:%M:%S}")
-    marks = list(plot.marks)
-    if since and times[0] < since < times[-1]:
-        marks.insert(0, (since, "this incident began"))
-    for number, (at, text) in enumerate(marks, start=1):
+    for number, (at, text) in enumerate(plot.marks, start=1):
         label = _clean_label(f"{number}: {text}")
         axes.axvline(at, color="#000000", linewidth=0.8, linestyle="-.", label=label)
         words.append(f"mark {number}: {text}, {at:%H:%M:%S}")
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_ylabel(_clean_label(plot.unit))
     axes.set_xlabel("UTC")
-    locator = dates.AutoDateLocator(minticks=2, maxticks=5, tz=UTC)  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
     _, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:  # one line alone needs no legend
         axes.figure.legend(loc="outside lower left", ncols=2)
-    return f"{plot.title}. {'; '.join(words)}."
-
-
-def _list_finite(lines: Sequence[Line]) -> list[Line]:
-    """Return the lines that have finite samples, with these alone."""
-    finite = []
-    for line in lines:
-        points = tuple((at, value) for at, value in line.points if math.isfinite(value))
-        if points:
-            finite.append(line.model_copy(update={"points": points}))
-    return finite
+    span = f"{min(times):%Y-%m-%d %H:%M:%S} to {max(times):%H:%M:%S} UTC"
+    return f"{plot.title}, {span}. {'; '.join(words)}."
 
 
 def _draw_ages(plot: Plot, axes: Any) -> str:

@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.text import Text
 
 from ..model import Progress
@@ -22,26 +19,17 @@ _GAP_S = 1.0
 
 @contextmanager
 def show_progress(console: Console) -> Iterator[Progress]:
-    """Show the work at hand on a terminal, with the time left; elsewhere, a line for each work."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    is_shown = console.is_terminal and not console.quiet
-    with Bar(*columns, console=console, transient=True, disable=not is_shown) as bar:
-        task = bar.add_task("starting", total=None)
-        words_before = ""
+    """Show the work at hand on a terminal; elsewhere, a line for each piece of work."""
+    words_before = ""
+    with console.status("starting") as status:
 
         def report(words: str, done: int = 0, total: int = 0) -> None:
             nonlocal words_before
-            if words != words_before:
-                words_before = words
-                bar.reset(task, description=escape(visible(words)))
-                if not is_shown:
-                    console.print(Text(f"… {visible(words)}"))
-            bar.update(task, completed=done, total=total or None)
+            if console.is_terminal:
+                status.update(Text(_say_progress(words, done, total)))
+            elif words != words_before:
+                console.print(Text(f"… {visible(words)}"))
+            words_before = words
 
         yield report
 
@@ -63,16 +51,19 @@ def show_lines(clock: Callable[[], float] = time.monotonic) -> Progress:
             return
         words_before = words
         shown_at = clock()
-        numbers = f"{done:,} " if done else ""
-        if total:
-            numbers = f"{done:,} of {total:,} "
-        line = {"text/plain": f"{numbers}{visible(words)}"}
+        line = {"text/plain": _say_progress(words, done, total)}
         if is_new:
             handle = _display(line)
         else:
             handle.update(line, raw=True)
 
     return report
+
+
+def _say_progress(words: str, done: int, total: int) -> str:
+    if total:
+        return f"{done:,} of {total:,} {visible(words)}"
+    return f"{done:,} {visible(words)}" if done else visible(words)
 
 
 def _display(line: dict[str, str]) -> Any:

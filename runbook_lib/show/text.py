@@ -105,13 +105,7 @@ def format_value(value: Json, unit: str = "") -> str:
             unit = _PLURAL.sub("", unit)
         if unit in ("bytes", "B"):
             return format_bytes(value)
-        text = _format_number(value)
+        text = f"{round(value, 3):,.12g}"
     else:
         text = str(value)
     return f"{text} {unit}".strip()
-
-
-def _format_number(value: float) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.3f}".rstrip("0").rstrip(".")
