@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, computed_field
 
-from ..errors import JournalDamagedError, RecordError
+from ..errors import RecordError
 from ..model import Json, Timestamp, Verdict, parse_time
 from ..redact import Redactor
 from .detection import CAUSE_NAMED, find_detection, list_moments
@@ -105,10 +105,8 @@ def _read_row(folder: Path, policy: Any, _size_bytes: int) -> HistoryRow | None:
         has_work = row["scenario"] or journal.actions or journal.since()
         if row["closed_at"] and row["verdict"] in _CALM and not has_work:
             return None
-    except JournalDamagedError as error:
-        row["damage"] = error.damage
-    except RecordError:
-        row["damage"] = "its state cannot be read"
+    except RecordError as error:
+        row["damage"] = str(error)
     return HistoryRow.model_validate(row)
 
 

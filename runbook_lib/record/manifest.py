@@ -127,16 +127,13 @@ def _verify_folder(folder: Path) -> Verification:
         expected.pop(_JOURNAL, None)
     present = dict(_list_files(folder))
     for name, digest in expected.items():
-        if name not in present:
-            problems.append(f"{name}: is missing")
-            continue
-        content = present[name].read_bytes()
+        content = present[name].read_bytes() if name in present else b""
         is_log = name.endswith(".jsonl") and not name.startswith("plans/")
         if is_log and len(content) > digest.size_bytes:
             newer.append(f"{name}: grew since")
             content = content[: digest.size_bytes]
         if _measure(content) != digest:
-            problems.append(f"{name}: was altered since")
+            problems.append(f"{name}: was altered since, or is missing")
     newer += [f"{name}: is new" for name in present if name not in manifest.files]
     return Verification(manifest.incident, tuple(problems), tuple(newer))
 

@@ -20,8 +20,13 @@ from ..runbook import name_runbook
 from ..show.plots import Picture, plot_reading
 from ..show.tables import get_tone, load_templates, sort_findings
 from ..show.text import format_duration, format_value, safe, visible
-from . import summary
-from .model import ReportModel
+from .model import (
+    ReportModel,
+    capitalise,
+    list_events,
+    list_open,
+    summarise,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -66,7 +71,7 @@ def write_report(incident: Incident, model: ReportModel) -> Path:
 
 def write_summary(model: ReportModel, link: str) -> str:
     """Return the incident in a few lines, for a chat or a ticket."""
-    told = summary.summarise(model)
+    told = summarise(model)
     detected = ""
     if told.detected:
         detected = f"{told.detected.name}, {format_value(told.detected.at)}"
@@ -102,9 +107,9 @@ def render_report(model: ReportModel) -> str:
         model=model,
         tone=get_tone(outcome or "unknown")[0],
         outcome=outcome,
-        told=summary.summarise(model),
-        open_items=list(summary.list_open(model)),
-        rows=summary.list_events(model),
+        told=summarise(model),
+        open_items=list(list_open(model)),
+        rows=list_events(model),
         signals=model.of(*(SIGNS - {Role.LOG})),
         causes=[finding for finding in ordered if finding.status is not CauseStatus.REFUTED],
         refuted=[finding for finding in ordered if finding.status is CauseStatus.REFUTED],
@@ -142,7 +147,7 @@ def _load_templates() -> Environment:
     templates.filters.update(
         duration=format_duration,
         local=_format_local,
-        sentence=summary.capitalise,
+        sentence=capitalise,
         linked=_link_reports,
     )
     templates.globals.update(name_runbook=name_runbook, say_causes=say_causes)

@@ -25,12 +25,18 @@ from ..investigation import (
 from ..model import Json, Lesson, Note, Progress, Role, Verdict, format_time, keep_quiet
 from ..policy import Judgement
 from ..record.actions import group_actions
-from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import compute_trends, list_history, write_gauges
 from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
 from ..record.journal import utc_now
 from ..record.manifest import verify_incident
-from ..record.notes import list_follow_ups, parse_due, write_note
+from ..record.notes import (
+    ReceivedAlert,
+    list_follow_ups,
+    note_alerts,
+    parse_due,
+    read_alerts,
+    write_note,
+)
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import preload, prepare, write_outputs

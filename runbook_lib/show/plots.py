@@ -108,11 +108,12 @@ def _draw(plot: Plot, *, ages: bool) -> Picture | None:
     with rc_context(_HOUSE), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box. The text alternative has the letter.
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
-        axes = Figure().subplots()
+        figure = Figure()
+        axes = figure.subplots()
         alt = _draw_ages(plot, axes) if ages else _draw_lines(plot, axes)
         if not alt:
             return None
-        axes.figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(content.getvalue(), alt)
 
 

@@ -17,7 +17,6 @@ import pytest
 from runbook_lib.errors import RecordError, UsageError
 from runbook_lib.investigation import say_interrupted
 from runbook_lib.model import Note, Verdict, format_time
-from runbook_lib.record.alerts import ReceivedAlert
 from runbook_lib.record.incident import (
     Incident,
     create_incident,
@@ -26,7 +25,7 @@ from runbook_lib.record.incident import (
     open_incident,
 )
 from runbook_lib.record.journal import mark_run
-from runbook_lib.record.notes import write_note
+from runbook_lib.record.notes import ReceivedAlert, write_note
 from runbook_lib.redact import MASK, Redactor
 
 NOW = datetime(2026, 11, 24, 3, 14, tzinfo=UTC)

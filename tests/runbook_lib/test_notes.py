@@ -18,8 +18,8 @@ from runbook_lib.record.history import list_history
 from runbook_lib.record.incident import Incident
 from runbook_lib.record.notes import list_follow_ups, parse_due, write_note
 from runbook_lib.report import ReportModel, write_outputs
+from runbook_lib.report.model import summarise
 from runbook_lib.report.render import write_summary
-from runbook_lib.report.summary import summarise
 from runbook_lib.run import commands
 from runbook_lib.section import Sections
 from tests.support.incidents import START, Teller, make_incident

@@ -12,14 +12,14 @@ import pytest
 from fulfillment.sections import SECTIONS
 from runbook_lib.model import ActionPhase, Verdict, format_time
 from runbook_lib.record.incident import Incident
-from runbook_lib.report.model import ReportModel
-from runbook_lib.report.render import write_summary
-from runbook_lib.report.summary import (
+from runbook_lib.report.model import (
+    ReportModel,
     list_events,
     list_open,
     summarise,
     write_headline,
 )
+from runbook_lib.report.render import write_summary
 from runbook_lib.run.commands import _list_plans
 from tests.support.golden import expect_golden
 from tests.support.incidents import (

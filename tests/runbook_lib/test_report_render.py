@@ -13,8 +13,8 @@ from fulfillment.sections import SECTIONS
 from runbook_lib.model import Finding, Verdict
 from runbook_lib.record.incident import Incident
 from runbook_lib.report import ReportModel, write_report
+from runbook_lib.report.model import write_headline
 from runbook_lib.report.render import CSP
-from runbook_lib.report.summary import write_headline
 from tests.support.incidents import PLAN, SHA256, make_incident, tell_incident
 
 
