@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
@@ -197,7 +198,9 @@ def note(
     text: Annotated[str, typer.Argument(help="the remark, or what is to be done")],
     *,
     owner: Annotated[str, typer.Option(help="who does it; makes the note a follow-up")] = "",
-    due: Annotated[str, typer.Option(help="by which day, such as 2026-12-04")] = "",
+    due: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="by which day, such as 2026-12-04")
+    ] = None,
     ticket: Annotated[str, typer.Option(help="where the follow-up is tracked")] = "",
     went: Annotated[
         Literal["well", "badly", "luck"] | None,

@@ -34,23 +34,6 @@ def write_note(incident: Incident, note: Note, *, section: str = "") -> int:
         return incident.journal.append("note", fields).seq
 
 
-def parse_due(text: str) -> date | None:
-    """Return the day by which a follow-up is due; None for an empty text.
-
-    Raises
-    ------
-    UsageError
-        When the text is not a day such as 2026-12-04.
-    """
-    if not text:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        problem = f"{text!r} is not a day by which something is due. Write it as 2026-12-04"
-        raise UsageError(f"{problem} (--due). Nothing was written.") from None
-
-
 def list_follow_ups(journal: JournalView) -> list[Note]:
     """Return the notes of what somebody has to do, sorted by due day; without a day: last."""
     notes = [note for note in journal.notes if note.is_follow_up]

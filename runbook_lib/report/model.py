@@ -76,12 +76,12 @@ class ReportStep:
 
     @property
     def worst(self) -> Reading | None:
-        """The breach with the highest value, else the newest unknown, else the newest reading."""
-        breaches = [reading for reading in self.readings if reading.status is Status.BREACH]
-        if breaches:
-            return max(breaches, key=get_number)
-        unknown = [reading for reading in self.readings if reading.status is Status.UNKNOWN]
-        return unknown[-1] if unknown else self.latest
+        """The breach or else the unknown reading with the highest value, else the newest one."""
+        for status in (Status.BREACH, Status.UNKNOWN):
+            found = [reading for reading in self.readings if reading.status is status]
+            if found:
+                return max(reversed(found), key=get_number)
+        return self.latest
 
     @property
     def status(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,6 @@ from ..record.notes import (
     ReceivedAlert,
     list_follow_ups,
     note_alerts,
-    parse_due,
     read_alerts,
     write_note,
 )
@@ -562,7 +562,7 @@ def note(
     text: str,
     *,
     owner: str = "",
-    due: str = "",
+    due: datetime | None = None,
     ticket: str = "",
     went: str | None = None,
     incident_id: str = "",
@@ -571,7 +571,7 @@ def note(
 
     Parameters
     ----------
-    owner, due, ticket, went : as in ``Note``; the day, and the lesson, as they are typed
+    owner, due, ticket, went : as in ``Note``; the lesson as it is typed
     incident_id : empty: the open incident
 
     Raises
@@ -583,7 +583,7 @@ def note(
     written = Note(
         text=text,
         owner=owner,
-        due=parse_due(due),
+        due=due.date() if due else None,
         ticket=ticket,
         lesson=Lesson(went) if went else None,
         operator=settings.operator,
