@@ -103,8 +103,8 @@ def _describe_reading(reading: Reading) -> Card:
             reading.reason,
             f"read {reading.observed_at:%Y-%m-%d %H:%M:%SZ} from {reading.source}",
         ),
-        tables=(rows,) if reading.columns else (),
-        folded=(facts,) if reading.columns else (rows, facts),
+        tables=(rows,),
+        folded=(facts,),
         code=reading.text,
     )
 

@@ -72,7 +72,7 @@ class Picture:
         return {"text/html": str(self.to_html()), "text/plain": visible(self.alt)}
 
 
-def plot_step(inv: Investigation, step_id: str, *, ages: bool = True) -> Picture | None:
+def plot_step(inv: Investigation, step_id: str) -> Picture | None:
     """Draw a step's newest reading in this incident, as ``plot_reading`` does.
 
     Raises
@@ -80,26 +80,21 @@ def plot_step(inv: Investigation, step_id: str, *, ages: bool = True) -> Picture
     KeyError
         When the step was not read in this incident.
     """
-    return plot_reading(inv.latest()[step_id], ages=ages)
+    return plot_reading(inv.latest()[step_id])
 
 
-def plot_reading(reading: Reading, *, ages: bool = True) -> Picture | None:
-    """Draw a reading's plot: ages where it has them, else values over time.
-
-    Parameters
-    ----------
-    ages : whether ages are drawn where the reading has them
+def plot_reading(reading: Reading) -> Picture | None:
+    """Draw a reading's values over time.
 
     Returns
     -------
-    None when the reading has no plot, no object waits, or samples of one time at most.
+    None when the reading has no plot, or samples of one time at most.
     """
-    plot = reading.plot
-    return _draw(plot, ages=ages and bool(plot.ages)) if plot else None
+    return _draw(reading.plot) if reading.plot else None
 
 
 @lru_cache(maxsize=64)
-def _draw(plot: Plot, *, ages: bool) -> Picture | None:
+def _draw(plot: Plot) -> Picture | None:
     """Draw a plot in the house style."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -110,7 +105,7 @@ def _draw(plot: Plot, *, ages: bool) -> Picture | None:
         warnings.filterwarnings("ignore", "Glyph .* missing|constrained_layout not applied")
         figure = Figure()
         axes = figure.subplots()
-        alt = _draw_ages(plot, axes) if ages else _draw_lines(plot, axes)
+        alt = _draw_lines(plot, axes)
         if not alt:
             return None
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
@@ -153,26 +148,6 @@ def _draw_lines(plot: Plot, axes: Any) -> str:
         axes.figure.legend(loc="outside lower left", ncols=2)
     span = f"{min(times):%Y-%m-%d %H:%M:%S} to {max(times):%H:%M:%S} UTC"
     return f"{plot.title}, {span}. {'; '.join(words)}."
-
-
-def _draw_ages(plot: Plot, axes: Any) -> str:
-    """Draw how many objects have waited how long; return the text alternative."""
-    title = "Objects by how long they have waited"
-    counts = {}
-    for low, high, count in plot.ages:
-        name = f"over {low:g}" if high is None else f"{low:g}–{high:g}"
-        counts[name] = count
-    if not any(counts.values()):
-        return ""
-    axes.set_title(title)
-    bars = axes.barh(list(counts), list(counts.values()), color="#56B4E9", edgecolor="#000000")
-    axes.bar_label(bars, padding=3)
-    axes.invert_yaxis()
-    axes.set_xlabel("objects")
-    axes.set_ylabel("minutes waited")
-    axes.grid(visible=False)
-    words = [f"{count} for {name} minutes" for name, count in counts.items()]
-    return f"{title}: {', '.join(words)}."
 
 
 def _clean_label(text: str) -> str:

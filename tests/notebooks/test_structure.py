@@ -153,9 +153,3 @@ def test_what_the_prose_of_the_remediation_says_to_set_for_a_plan_reaches_that_p
             assert f"{parameter}={parameter}" in plan
             passed.append(parameter)
     assert passed == ["consumer_stands_still", "undo", "settle", "taken"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_parameters_are_checked_in_the_first_cell_that_calls_the_library(name: str) -> None:
-    first = next(cell for cell in cells(name, "code") if "parameters" not in tags(cell))
-    assert "parameters = read_parameters(" in first.source

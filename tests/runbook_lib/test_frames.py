@@ -45,12 +45,6 @@ def test_each_kind_of_value_has_its_dtype() -> None:
     assert frame["done"].sum() == 1
 
 
-def test_the_frame_of_a_journalled_reading_is_the_same() -> None:
-    reading = make_reading([{"key": "a", "at": AT, "waits_minutes": 1.5}])
-    again = Reading.model_validate_json(reading.model_dump_json())
-    pd.testing.assert_frame_equal(to_frame(again), to_frame(reading))
-
-
 def test_a_missing_value_keeps_the_dtype_of_its_column() -> None:
     full = {"key": "a", "waits_minutes": 1.5, "size": 10, "done": True, "at": AT}
     frame = to_frame(make_reading([full, dict.fromkeys(full), {}]), {"at": TIME})

@@ -175,16 +175,7 @@ def test_the_text_says_what_the_picture_shows() -> None:
     assert "alt=" in picture._repr_mimebundle_()["text/html"]
 
 
-def test_ages_are_counted_and_the_lines_are_drawn_apart() -> None:
-    plot = make_plot(1, 2, ages=[[0, 5, 3], [5, None, 1]])
-    ages, lines = draw(plot), draw(plot, ages=False)
-    assert ages is not None
-    assert lines is not None
-    assert "3 for 0–5 minutes, 1 for over 5 minutes" in ages.alt
-    assert "pending" in lines.alt
-
-
-@pytest.mark.parametrize("plot", [{}, make_plot("NaN"), {"ages": [[0, 5, 0]]}])
+@pytest.mark.parametrize("plot", [{}, make_plot("NaN"), make_plot(1)])
 def test_what_has_no_samples_has_no_picture(plot: dict[str, Any]) -> None:
     assert draw(plot) is None
 
