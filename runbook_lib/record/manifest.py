@@ -44,16 +44,11 @@ class Verification(NamedTuple):
     newer: tuple[str, ...]
 
 
-class _Digest(BaseModel, frozen=True):
-    sha256: str
-    size_bytes: int
-
-
 class _Manifest(BaseModel):
     """The fields of a manifest that a check reads."""
 
     incident: str
-    files: dict[str, _Digest]
+    files: dict[str, dict[str, str | int]]
 
 
 def write_manifest(incident: Incident) -> Path:
@@ -67,10 +62,7 @@ def write_manifest(incident: Incident) -> Path:
     """
     target = incident.folder / _NAME
     entries = incident.journal.view().entries
-    files = {}
     with disk_errors(f"cannot write {target}"):
-        for name, path in _list_files(incident.folder):
-            files[name] = _measure(path.read_bytes()).model_dump()
         manifest = {
             "schema": "runbook/manifest/1",
             "incident": incident.id,
@@ -79,7 +71,9 @@ def write_manifest(incident: Incident) -> Path:
                 "seq": entries[-1].seq if entries else 0,
                 "hash": entries[-1].hash if entries else GENESIS,
             },
-            "files": files,
+            "files": {
+                name: _measure(path.read_bytes()) for name, path in _list_files(incident.folder)
+            },
         }
         write_json(target, manifest)
     return target
@@ -128,10 +122,11 @@ def _verify_folder(folder: Path) -> Verification:
     present = dict(_list_files(folder))
     for name, digest in expected.items():
         content = present[name].read_bytes() if name in present else b""
+        size_bytes = int(digest["size_bytes"])
         is_log = name.endswith(".jsonl") and not name.startswith("plans/")
-        if is_log and len(content) > digest.size_bytes:
+        if is_log and len(content) > size_bytes:
             newer.append(f"{name}: grew since")
-            content = content[: digest.size_bytes]
+            content = content[:size_bytes]
         if _measure(content) != digest:
             problems.append(f"{name}: was altered since, or is missing")
     newer += [f"{name}: is new" for name in present if name not in manifest.files]
@@ -158,8 +153,8 @@ def write_attachment(incident: Incident) -> Path:
     return target
 
 
-def _measure(content: bytes) -> _Digest:
-    return _Digest(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+def _measure(content: bytes) -> dict[str, str | int]:
+    return {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
 
 
 def _list_files(folder: Path) -> Iterator[tuple[str, Path]]:

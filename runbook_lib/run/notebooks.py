@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -182,7 +182,7 @@ def run_notebook(
     incident: Incident,
     parameters: Mapping[str, object] | None = None,
     *,
-    kernel: SharedKernel | None = None,
+    kernel: SharedKernel,
     progress: Progress = keep_quiet,
 ) -> NotebookRun:
     """Run one section's notebook on an incident and journal how it ended.
@@ -193,7 +193,7 @@ def run_notebook(
     incident : handed to the notebook as ``incident_id``
     parameters : checked against the section's model first. A parameter that is not given has the
         notebook's own value
-    kernel : a kernel that other notebooks use, too; default: a kernel for this notebook alone
+    kernel : runs this notebook, and perhaps others before and after it
     progress : called when an interrupt waits for a cell
 
     Returns
@@ -220,15 +220,13 @@ def run_notebook(
     started = time.monotonic()
     was_asked_to_end = False
     mark_run(path.name)
-    kernel_context = nullcontext(kernel) if kernel else SharedKernel()
+    source = sections.notebooks / f"{name}.ipynb"
+    cell = CellInterrupt(kernel, progress)
+    keep = partial(_keep, incident, path, cell)
     try:
-        with kernel_context as used_kernel:
-            source = sections.notebooks / f"{name}.ipynb"
-            cell = CellInterrupt(used_kernel, progress)
-            keep = partial(_keep, incident, path, cell)
-            with closing(cell), Interrupts(cell.end_run, used_kernel.kill):
-                failure = _execute(source, values, used_kernel, keep, cell)
-            was_asked_to_end = cell.must_end
+        with closing(cell), Interrupts(cell.end_run, kernel.kill):
+            failure = _execute(source, values, kernel, keep, cell)
+        was_asked_to_end = cell.must_end
     except KeyboardInterrupt:
         was_asked_to_end = True
         failure = Failure("", KeyboardInterrupt.__name__)
@@ -332,7 +330,8 @@ def _describe_ending(name: str, failure: Failure | None) -> tuple[RunStatus, Exi
     code = _find_exit_code(failure.error)
     status = _STATUS_OF_CODE.get(code)
     if status is None:
-        text = f"notebook {name} stopped: {failure.error} {failure.why}{failure.where}"
+        why = ": ".join(filter(None, (failure.error, failure.why)))
+        text = f"notebook {name} stopped: {why}{failure.where}"
         return RunStatus.FAILED, ExitCode.RUN_FAILED, text
     if failure.error == StoppedAtPlanError.__name__:
         status = RunStatus.STOPPED_AT_PLAN

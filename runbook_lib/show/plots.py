@@ -38,7 +38,6 @@ _HOUSE: Any = {
     "figure.figsize": (5.0, 3.1),
     "figure.constrained_layout.use": True,
     "font.size": 9,
-    "axes.titlelocation": "left",
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "axes.spines.top": False,
@@ -122,7 +121,7 @@ def _draw_lines(plot: Plot, axes: Any) -> str:
             continue
         ats, values = zip(*points, strict=True)
         times += ats
-        markers = {"markevery": max(1, len(ats) // 12), "markersize": 4}
+        markers = {"markevery": max(1, len(ats) // 12), "markersize": 9 if len(ats) == 1 else 4}
         axes.plot(ats, values, label=_clean_label(line.name), **markers, **style)
         ends = f"from {values[0]:g} to {values[-1]:g}"
         words.append(f"{line.name}: {ends}, highest {max(values):g} {plot.unit}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import nbformat
@@ -73,7 +73,8 @@ def run(
     sections = Sections([DETECTION], notebooks=folder, read_only=())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(notebooks, "_CELL_TIMEOUT_S", cell_timeout_s)
-        return run_notebook(sections, DETECTION.NAME, incident, kernel=kernel)
+        with nullcontext(kernel) if kernel else SharedKernel() as used:
+            return run_notebook(sections, DETECTION.NAME, incident, kernel=used)
 
 
 def last_entry(incident: Incident) -> dict[str, object]:
@@ -228,7 +229,8 @@ def test_secrets_are_gone_from_a_notebook_while_it_is_saved(
 def test_a_notebook_runs_to_its_end_when_next_to_nothing_answers(
     incident: Incident, name: str
 ) -> None:
-    done = run_notebook(SECTIONS, name, incident)
+    with SharedKernel() as kernel:
+        done = run_notebook(SECTIONS, name, incident, kernel=kernel)
     assert (done.status, done.error) == (RunStatus.DONE, "")
     readings = [
         Reading.model_validate(e.data["reading"])

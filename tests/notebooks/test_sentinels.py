@@ -22,7 +22,7 @@ from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.record.incident import create_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
-from runbook_lib.run.notebooks import run_notebook
+from runbook_lib.run.notebooks import SharedKernel, run_notebook
 from tests.support.gateway import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -129,8 +129,9 @@ def test_no_byte_of_an_incident_folder_holds_a_secret(
     incident = create_incident(
         leaking_world, redactor=Redactor(Settings.load().secrets), environment="production"
     )
-    for name in SECTIONS:
-        run_notebook(SECTIONS, name, incident)
+    with SharedKernel() as kernel:
+        for name in SECTIONS:
+            run_notebook(SECTIONS, name, incident, kernel=kernel)
     incident.journal.append("note", {"section": "", "text": f"somebody pasted {PASSWORD}"})
     write_outputs(incident, SECTIONS)
 
