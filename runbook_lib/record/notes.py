@@ -58,7 +58,7 @@ class ReceivedAlert(BaseModel, frozen=True):
 
     @property
     def line(self) -> str:
-        """The alert in one line: name, labels, times, fingerprint; long labels are cut off."""
+        """The alert in one line: its name, what else it names, its times and its fingerprint."""
         labels = dict(sorted(self.labels.items()))
         name = labels.pop("alertname", "without a name")
         others = ", ".join(f"{label}={value}" for label, value in labels.items())

@@ -158,10 +158,9 @@ def load_exporter() -> Any:
     """Return the exporter. It is made once: loading templates takes longer than an export."""
     load_nbformat()
     from nbconvert import HTMLExporter
-    from traitlets.config import Config
 
     return HTMLExporter(  # type: ignore[no-untyped-call]
-        config=Config(NbConvertBase={"display_data_priority": _PRIORITY}),
+        config={"NbConvertBase": {"display_data_priority": _PRIORITY}},
         template_name="basic",
         sanitize_html=True,
         embed_images=True,

@@ -18,7 +18,7 @@ from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
 from ..record.history import HistoryRow, Trend
 from ..record.journal import utc_now
-from ..show.tables import EMPTY, Table, get_tone, say_value, tabulate_findings, tabulate_readings
+from ..show.tables import EMPTY, Table, get_tone, say_value, tabulate_findings
 from ..show.text import VERDICT_WORDS, count_of, format_value, visible
 
 
@@ -347,12 +347,12 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     is_list = isinstance(value, list | tuple) and bool(value)
     if name == "readings":
         readings = getattr(document, name)
-        yield tabulate_readings(reading for reading in readings if reading.status.is_open)
+        rows = [vars(reading) for reading in readings if reading.status.is_open]
+        yield Table("Readings", rows, ("step", "status", "name", "value", "unit", "reason"))
         well = sum(1 for reading in readings if not reading.status.is_open)
         yield f"ok: {count_of(well, 'reading')}"
     elif name == "causes":
-        causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
-        yield tabulate_findings(causes, "Causes")
+        yield tabulate_findings(getattr(document, name))
     elif name == "notebooks":
         yield from (f"{run['notebook']}: {run['error']}" for run in value if run["error"])
     elif is_list and isinstance(value[0], dict):

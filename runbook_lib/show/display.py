@@ -14,7 +14,7 @@ from markupsafe import Markup
 from .. import investigation
 from ..approvals import Plan
 from ..investigation import C, S
-from ..model import ActionEntry, CauseStatus, Conclusion, Reading
+from ..model import ActionEntry, Conclusion, Reading
 from .progress import show_lines
 from .tables import Table, get_tone, render_html, tabulate_facts, tabulate_findings, tabulate_plans
 from .text import VERDICT_WORDS, clip, count_of, format_value, visible
@@ -110,13 +110,12 @@ def _describe_reading(reading: Reading) -> Card:
 
 
 def _describe_conclusion(conclusion: Conclusion) -> Card:
-    findings = [f for f in conclusion.findings if f.status is not CauseStatus.REFUTED]
     unknown = ", ".join(conclusion.unknown_steps)
     return Card(
         f"{VERDICT_WORDS[conclusion.verdict]}: {conclusion.summary}",
         conclusion.verdict,
         lines=(*conclusion.advice, f"Not read, or unknown: {unknown}" if unknown else ""),
-        tables=(tabulate_findings(findings, "Causes, the most supported first"),),
+        tables=(tabulate_findings(conclusion.findings),),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
-from ..model import CauseStatus, Finding, Json, Observed
+from ..model import CauseStatus, Finding, Json
 from ..record.actions import group_actions
 from ..record.view import JournalView, order_of
 from .text import count_of, format_bytes, format_value, safe, say_left_out
@@ -65,32 +65,17 @@ def tabulate_facts(facts: Mapping[str, Json], caption: str) -> Table:
     return Table(caption, rows)
 
 
-def tabulate_findings(findings: Iterable[Finding], caption: str) -> Table:
-    """Return findings as a table, the most supported first."""
-    rows = [
-        {"cause": finding.name, "status": finding.status, "why": finding.reason}
-        for finding in sort_findings(findings)
-    ]
-    return Table(caption, rows)
+def tabulate_findings(findings: Iterable[Finding]) -> Table:
+    """Return the causes that are not refuted as a table, the most supported first."""
+    ordered = sort_findings(findings)
+    rows = [vars(cause) for cause in ordered if cause.status is not CauseStatus.REFUTED]
+    return Table("Causes, the most supported first", rows, ("name", "status", "reason"))
 
 
 def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings, the most supported first."""
     order = list(CauseStatus)
     return sorted(findings, key=lambda finding: order.index(finding.status))
-
-
-def tabulate_readings(readings: Iterable[Observed]) -> Table:
-    """Return readings as a table: one line for each step."""
-    rows = []
-    for reading in readings:
-        what = reading.name
-        if reading.value is not None:
-            what += f": {format_value(reading.value, reading.unit)}"
-        rows.append(
-            {"step": reading.step, "status": reading.status, "what": what, "why": reading.reason}
-        )
-    return Table("Readings", rows)
 
 
 def tabulate_plans(journal: JournalView) -> Table:
