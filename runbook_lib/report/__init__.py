@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -28,18 +27,12 @@ def preload() -> None:
     import_module("matplotlib.figure")
 
 
-def prepare(incident: Incident, notebook: Path, steps: Container[str]) -> None:
-    """Prepare what a report takes from a notebook: its HTML, and pictures of its steps.
-
-    Parameters
-    ----------
-    steps : ids of the steps of the notebook's section
-    """
+def prepare(incident: Incident, notebook: Path) -> None:
+    """Prepare what a report takes from a notebook: its HTML, and pictures of its readings."""
     convert(notebook, incident)
     journal = incident.journal.view().of_runs([notebook.name])
-    for step, reading in journal.latest().items():
-        if step in steps:
-            plot_reading(reading)
+    for reading in journal.readings:
+        plot_reading(reading)
 
 
 def write_outputs(incident: Incident, sections: Sections, *, packs: bool = True) -> Path:

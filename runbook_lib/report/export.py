@@ -15,9 +15,10 @@ import nh3
 from markupsafe import Markup
 
 from ..record.incident import Incident, write_file
+from ..show.tables import render_html
 from ..show.text import visible
 from .model import ReportModel
-from .render import render_page
+from .render import CSP
 
 _ATTRIBUTES = {
     "*": {"style", "class"},
@@ -99,8 +100,9 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
         pages.append(target)
         if is_newer(target, source):
             continue
-        html = render_page(
+        html = render_html(
             "notebook.html",
+            csp=CSP,
             body=convert(source, incident),
             name=source.stem,
             run=runs.get(source.name),

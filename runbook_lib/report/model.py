@@ -37,7 +37,7 @@ from ..record.incident import ENDED_WELL, Incident, list_neighbours
 from ..record.view import JournalView, get_number, order_of
 from ..runbook import load_policy
 from ..section import SectionModule
-from ..show.text import VERDICT_WORDS
+from ..show.text import VERDICT_WORDS, capitalise
 
 #: The statuses of notebooks that did not break off; an interruption has an entry of its own.
 _NOT_FAILED = ("done", "stopped_at_plan", "by_hand", "interrupted")
@@ -322,11 +322,6 @@ def _describe_done(model: ReportModel, action: ActionRecord) -> Done:
     else:
         proof = model.policy.describe_proof(action)
     return Done(capitalise(model.policy.describe_action(action)), proof, action.approver)
-
-
-def capitalise(text: str) -> str:
-    """Return a text as a sentence begins."""
-    return text[:1].upper() + text[1:]
 
 
 def list_events(model: ReportModel) -> list[EventRow]:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING
 
 from ..errors import disk_errors
 from ..model import SIGNS, CauseStatus, Lesson, Reading, Role
@@ -16,25 +11,21 @@ from ..policy import say_causes
 from ..record.incident import Incident, write_file
 from ..record.journal import utc_now
 from ..record.notes import list_follow_ups
-from ..runbook import name_runbook
 from ..show.plots import Picture, plot_reading
-from ..show.tables import get_tone, load_templates, sort_findings
-from ..show.text import format_duration, format_value, safe, visible
+from ..show.tables import get_tone, render_html, sort_findings
+from ..show.text import format_value, visible
 from .model import (
     ReportModel,
-    capitalise,
     list_events,
     list_open,
     summarise,
 )
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    pass
 
 CSP = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 """The content policy of every HTML file that we write: nothing is fetched, nothing is run."""
-#: The place of another incident's report.
-_REPORT = re.compile(r"\.\./inc-\d{8}T\d{6}Z-[0-9a-f]{4}/report\.html")
 _LESSONS = {
     "What went well": Lesson.WELL,
     "What went badly": Lesson.BADLY,
@@ -102,8 +93,9 @@ def render_report(model: ReportModel) -> str:
     ordered = sort_findings(findings.values())
     evidence: dict[str, Reading] = {f"#{reading.seq}": reading for reading in journal.readings}
     evidence |= {step.id: step.worst for step in model.steps.values() if step.worst}
-    return render_page(
+    return render_html(
         "report.html",
+        csp=CSP,
         model=model,
         tone=get_tone(outcome or "unknown")[0],
         outcome=outcome,
@@ -133,34 +125,3 @@ def _draw(model: ReportModel) -> dict[str, list[Picture]]:
                 pictures.setdefault(reading.plot.part, []).append(picture)
                 break
     return pictures
-
-
-def render_page(template: str, **values: Any) -> str:
-    """Render a template. Each value is escaped, and its control characters are made visible."""
-    return _load_templates().get_template(template).render(csp=CSP, **values)
-
-
-@cache
-def _load_templates() -> Environment:
-    """Return the templates, with the filters that only the report uses."""
-    templates = load_templates()
-    templates.filters.update(
-        duration=format_duration,
-        local=_format_local,
-        sentence=capitalise,
-        linked=_link_reports,
-    )
-    templates.globals.update(name_runbook=name_runbook, say_causes=say_causes)
-    return templates
-
-
-def _link_reports(text: str) -> Markup:
-    """Return a text in which the place of each other report is a link."""
-    # The text is escaped before the links are put in.
-    return Markup(_REPORT.sub(r'<a href="\g<0>">\g<0></a>', safe(text)))  # noqa: S704
-
-
-def _format_local(at: datetime) -> str:
-    """Write a time of day as this machine's clock shows it, with its zone."""
-    local = at.astimezone()
-    return f"{local:%H:%M:%S} local time (UTC{local.isoformat()[-6:]})"

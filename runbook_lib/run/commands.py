@@ -99,7 +99,7 @@ def run_sections(
                     progress=progress,
                 )
                 runs.append(run)
-                executor.submit(prepare, incident, run.path, sections[name].STEPS)
+                executor.submit(prepare, incident, run.path)
     except KeyboardInterrupt as error:
         with Interrupts(again=do_nothing):
             if kernel:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
 from ..model import CauseStatus, Finding, Json
+from ..policy import say_causes
 from ..record.actions import group_actions
 from ..record.view import JournalView, order_of
-from .text import count_of, format_bytes, format_value, safe, say_left_out
+from ..runbook import name_runbook
+from .text import (
+    capitalise,
+    count_of,
+    format_bytes,
+    format_duration,
+    format_value,
+    safe,
+    say_left_out,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -34,6 +46,8 @@ SHORT_HASH = 8
 #: Columns whose cells are shown as pills.
 _PILL_COLUMNS = ("status", "phase", "verdict", "met")
 _PLAN_COLUMNS = ("step", "status", "what", "how_many", "hash", "why")
+#: The place of another incident's report.
+_REPORT = re.compile(r"\.\./inc-\d{8}T\d{6}Z-[0-9a-f]{4}/report\.html")
 #: Values that need no line of their own.
 EMPTY: tuple[Json, ...] = (None, "", [], {}, ())
 
@@ -144,8 +158,20 @@ def _show_cell(value: Json, name: str) -> Markup:
     return pill(text) if name in _PILL_COLUMNS and text else safe(text, 500)
 
 
+def _link_reports(text: str) -> Markup:
+    """Return a text in which the place of each other report is a link."""
+    # The text is escaped before the links are put in.
+    return Markup(_REPORT.sub(r'<a href="\g<0>">\g<0></a>', safe(text)))  # noqa: S704
+
+
+def _format_local(at: datetime) -> str:
+    """Write a time of day as this machine's clock shows it, with its zone."""
+    local = at.astimezone()
+    return f"{local:%H:%M:%S} local time (UTC{local.isoformat()[-6:]})"
+
+
 @cache
-def load_templates() -> Environment:
+def _load_templates() -> Environment:
     """Return the templates of this package. Each value that they show is visible and escaped."""
     from jinja2 import ChainableUndefined, Environment, PackageLoader
 
@@ -157,12 +183,26 @@ def load_templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(pill=pill, value=format_value, cell=_show_cell)
-    environment.globals.update(Table=Table, tabulate_facts=tabulate_facts, count_of=count_of)
+    environment.filters.update(
+        pill=pill,
+        value=format_value,
+        cell=_show_cell,
+        duration=format_duration,
+        local=_format_local,
+        sentence=capitalise,
+        linked=_link_reports,
+    )
+    environment.globals.update(
+        Table=Table,
+        tabulate_facts=tabulate_facts,
+        count_of=count_of,
+        name_runbook=name_runbook,
+        say_causes=say_causes,
+    )
     return environment
 
 
 def render_html(template: str, **values: Any) -> Markup:
-    """Render a template."""
+    """Render a template. Each value is escaped, and its control characters are made visible."""
     # The template has escaped every value, so the page is safe as it is.
-    return Markup(load_templates().get_template(template).render(values))  # noqa: S704
+    return Markup(_load_templates().get_template(template).render(values))  # noqa: S704

@@ -57,6 +57,11 @@ def safe(value: object, limit: int = 2_000) -> Markup:
     return escape(visible(clip(str(value), limit)))
 
 
+def capitalise(text: str) -> str:
+    """Return a text as a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
 def count_of(number: int, noun: str) -> str:
     """Write a number of things, such as ``1 row`` or ``1,204 rows``."""
     if number != 1:
