@@ -11,7 +11,7 @@ from ..record.incident import Incident
 from ..record.manifest import write_attachment, write_manifest
 from ..section import Sections
 from ..show.plots import plot_reading
-from .export import convert, export_notebooks, is_newer, load_exporter
+from .export import export_notebooks, export_page, is_newer, load_exporter
 from .model import ReportModel
 from .render import write_report
 
@@ -28,9 +28,9 @@ def preload() -> None:
 
 
 def prepare(incident: Incident, notebook: Path) -> None:
-    """Prepare what a report takes from a notebook: its HTML, and pictures of its readings."""
-    convert(notebook, incident)
+    """Prepare what a report takes from a notebook's run: its HTML, and pictures of its readings."""
     journal = incident.journal.view().of_runs([notebook.name])
+    export_page(incident, notebook, journal.runs[-1])
     for reading in journal.readings:
         plot_reading(reading)
 

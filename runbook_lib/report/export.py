@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from functools import cache, lru_cache
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +14,7 @@ from typing import Any, cast
 import nh3
 from markupsafe import Markup
 
+from ..model import NotebookEntry
 from ..record.incident import Incident, write_file
 from ..show.tables import render_html
 from ..show.text import visible
@@ -94,22 +95,24 @@ def export_notebooks(incident: Incident, model: ReportModel) -> list[Path]:
     notebook stays.
     """
     runs = {run.notebook: run for run in model.journal.runs}
-    pages = []
-    for source in sorted((incident.folder / "notebooks").glob("*.ipynb")):
-        target = source.with_suffix(".html")
-        pages.append(target)
-        if is_newer(target, source):
-            continue
+    sources = sorted(incident.folder.glob("notebooks/*.ipynb"))
+    return [export_page(incident, source, runs.get(source.name)) for source in sources]
+
+
+def export_page(incident: Incident, source: Path, run: NotebookEntry | None) -> Path:
+    """Write an executed notebook as an HTML file beside it, unless that is newer."""
+    target = source.with_suffix(".html")
+    if not is_newer(target, source):
         html = render_html(
             "notebook.html",
             csp=CSP,
             body=convert(source, incident),
             name=source.stem,
-            run=runs.get(source.name),
+            run=run,
             incident_id=incident.id,
         )
         write_file(target, html)
-    return pages
+    return target
 
 
 def is_newer(page: Path, source: Path) -> bool:
@@ -121,29 +124,19 @@ def is_newer(page: Path, source: Path) -> bool:
 
 
 def convert(source: Path, incident: Incident) -> Markup:
-    """Return a notebook's cells as harmless HTML; of a damaged file, a sentence that says so.
-
-    The result for an unchanged file is used again.
-    """
+    """Return a notebook's cells as harmless HTML; of a damaged file, a sentence that says so."""
+    nbformat = load_nbformat()
     try:
-        changed_ns = source.stat().st_mtime_ns
-        return _convert(source, changed_ns, incident)
-    except (*NOT_A_NOTEBOOK, load_nbformat().ValidationError) as error:
+        # nbformat joins the lines of each string, so that the redactor sees whole texts
+        raw = nbformat.reads(source.read_text("utf-8"), as_version=4)
+        notebook = nbformat.from_dict(incident.redactor.json(raw))
+        with warnings.catch_warnings():
+            # An output that no page can show is left out.
+            warnings.filterwarnings("ignore", "Your element with mimetype")
+            body, _ = load_exporter().from_notebook_node(notebook)
+    except (*NOT_A_NOTEBOOK, nbformat.ValidationError) as error:
         problem = f"{source.name} could not be read: {type(error).__name__}"
         return Markup("<p>{}. Run its section again to get a whole one.</p>").format(problem)
-
-
-@lru_cache(maxsize=16)
-def _convert(source: Path, _changed_ns: int, incident: Incident) -> Markup:
-    """Convert a notebook. A changed file has another ``_changed_ns``, so the cache misses it."""
-    # nbformat joins the lines of each string, so that the redactor sees whole texts
-    nbformat = load_nbformat()
-    raw = nbformat.reads(source.read_text("utf-8"), as_version=4)
-    notebook = nbformat.from_dict(incident.redactor.json(raw))
-    with warnings.catch_warnings():
-        # An output that no page can show is left out.
-        warnings.filterwarnings("ignore", "Your element with mimetype")
-        body, _ = load_exporter().from_notebook_node(notebook)
     page = _NOTEBOOK_LINK.sub(r'<a href="\1.html', sanitize_html(body))
     # The page is sanitised; control characters that are left become visible.
     return Markup(visible(page))  # noqa: S704
