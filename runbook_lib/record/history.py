@@ -124,9 +124,8 @@ def _fold(journal: JournalView, policy: Any) -> dict[str, Json]:
         return row | _measure(journal, judgement.until if judgement else None)
     phases = scores[-1]["phases"]
     told = [seconds for seconds in phases["notify_s"].values() if seconds is not None]
-    row |= {**phases, "notify_s": max(told, default=None)}
     row["is_good"] = all(objective["met"] for objective in scores[-1]["objectives"])
-    return row
+    return {**row, **phases, "notify_s": max(told, default=None)}
 
 
 def list_proofs(journal: JournalView) -> list[dict[str, Json]]:

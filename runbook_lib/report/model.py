@@ -108,8 +108,8 @@ class ReportSection:
     @property
     def words(self) -> str:
         """Its number, without leading zeros, and its title."""
-        number = self.name.partition("_")[0].lstrip("0")
-        return f"{number} {self.title}" if number.isdigit() else self.title
+        number = self.name.partition("_")[0]
+        return f"{int(number)} {self.title}" if number.isdigit() else self.title
 
 
 class ReportModel:
@@ -140,7 +140,7 @@ class ReportModel:
     drill, objectives : the journal's entries of a drill, and what it had to show
     has_passed : whether a drill met every objective; None when it is not a drill, or was not scored
     impact : how much the incident affected
-    tickets : every one that the incident, a section's parameters or a reading names
+    tickets : every one that a section's parameters or a reading names
     """
 
     def __init__(self, incident: Incident, modules: Mapping[str, SectionModule]) -> None:
@@ -176,8 +176,7 @@ class ReportModel:
             has_met_all = all(objective["met"] for objective in self.objectives)
             self.has_passed = has_met_all and "failed" not in events
         self.impact = self.policy.compute_impact(self.journal)
-        tickets = [self.facts.get("ticket_id"), *self.journal.tickets()]
-        self.tickets = list(dict.fromkeys(str(ticket) for ticket in tickets if ticket))
+        self.tickets = self.journal.tickets()
 
     def of(self, *roles: Role) -> list[ReportStep]:
         """Return the steps that have one of some roles, sorted as in the runbook."""

@@ -162,7 +162,7 @@ _CARDS: dict[type, Callable[[Any], Card]] = {
 }
 
 
-def _show(thing: Any) -> dict[str, str]:
+def _bundle(thing: Any) -> dict[str, str]:
     return describe(thing)._repr_mimebundle_()
 
 
@@ -183,6 +183,6 @@ class Investigation(investigation.Investigation[S, C]):
         shell: Any = ipython.get_ipython() if ipython else None
         if shell is not None:
             for kind in _CARDS:
-                shell.display_formatter.mimebundle_formatter.for_type(kind, _show)
+                shell.display_formatter.mimebundle_formatter.for_type(kind, _bundle)
             self.progress = show_lines()
             self.is_by_hand = not hasattr(shell, "keeps_notebook")
