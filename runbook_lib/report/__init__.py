@@ -30,7 +30,8 @@ def preload() -> None:
 def prepare(incident: Incident, notebook: Path) -> None:
     """Prepare what a report takes from a notebook's run: its HTML, and pictures of its readings."""
     journal = incident.journal.view().of_runs([notebook.name])
-    export_page(incident, notebook, journal.runs[-1])
+    if notebook.exists():  # a run that ended before its first cell leaves none
+        export_page(incident, notebook, journal.runs[-1])
     for reading in journal.readings:
         plot_reading(reading)
 
