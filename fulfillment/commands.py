@@ -71,7 +71,7 @@ class CheckDocument(Document):
     @property
     def answer(self) -> str:
         """What is unfinished, and whether looking and releasing are possible."""
-        unfinished = [f"{row['plan']}: {row['state']}" for row in self.unfinished]
+        unfinished = [f"{row['plan']} is not over" for row in self.unfinished]
         summary = f"{self.summary[:1].upper()}{self.summary[1:]}"
         return ". ".join([*unfinished, summary])
 

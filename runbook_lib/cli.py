@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
@@ -51,26 +52,12 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     as_json : print one JSON document, and no progress
     """
     from rich.console import Console
-    from rich.text import Text
 
     from .run.documents import print_document
-    from .show.progress import make_meter
+    from .show.progress import show_progress
 
-    console = Console(stderr=True, quiet=as_json)
-    with console.status("starting") as status:
-
-        def show(
-            _words: str,
-            _done: int,
-            _total: int,
-            text: str,
-        ) -> None:
-            if console.is_terminal:
-                status.update(Text(text))
-            else:
-                console.print(Text(f"… {text}"))
-
-        document = work(make_meter(show))
+    with show_progress(Console(stderr=True, quiet=as_json)) as progress:
+        document = work(progress)
     # The work is done. So the first Ctrl-C while its result is printed interrupts nothing.
     with Interrupts():
         if as_json:
@@ -211,7 +198,9 @@ def note(
     text: Annotated[str, typer.Argument(help="the remark, or what is to be done")],
     *,
     owner: Annotated[str, typer.Option(help="who does it; makes the note a follow-up")] = "",
-    due: Annotated[str, typer.Option(help="by which day, such as 2026-12-04")] = "",
+    due: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="by which day, such as 2026-12-04")
+    ] = None,
     ticket: Annotated[str, typer.Option(help="where the follow-up is tracked")] = "",
     went: Annotated[
         Literal["well", "badly", "luck"] | None,

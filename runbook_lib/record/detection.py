@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 from ..model import ActionPhase, CauseStatus, Event, parse_time
@@ -28,47 +29,44 @@ def list_triggers(journal: JournalView) -> list[Event]:
     Sorted by time, each once. Changes after our own first action are left out. The data of an entry
     of the kind ``TRIGGER`` has ``at``, ``text`` and ``source``.
     """
-    applied = journal.list_actions(ActionPhase.APPLIED)
     events: list[Event] = []
     for reading in journal.readings:
-        events += reading.events
+        events += [event for event in reading.events if event.kind == TRIGGER]
     for entry in journal.entries:
         if entry.kind == TRIGGER:
-            text, source = str(entry.data["text"]), str(entry.data["source"])
-            events.append(Event(parse_time(str(entry.data["at"])), TRIGGER, text, source))
-    triggers = {}
-    for event in events:
-        is_too_late = bool(applied) and event.at >= applied[0].at
-        if event.kind == TRIGGER and not is_too_late:
-            triggers[event.at, event.text] = event
+            data = entry.data
+            events.append(Event(parse_time(data["at"]), TRIGGER, data["text"], data["source"]))
+    applied = journal.list_actions(ActionPhase.APPLIED)
+    if applied:
+        events = [event for event in events if event.at < applied[0].at]
+    triggers = {(event.at, event.text): event for event in events}
     return [triggers[key] for key in sorted(triggers)]
 
 
 def list_moments(journal: JournalView, ends: Ends) -> list[Moment]:
-    """Return when the trouble began, then the other known moments of its detection, by time.
+    """Return when the trouble began, then the known moments of its detection, sorted by time.
 
     The list is empty when no trouble was seen.
     """
     if ends.since is None:
         return []
-    times: list[tuple[datetime, str]] = []
-    if ends.seen_at is not None:
-        times.append((ends.seen_at, "the runbook saw it"))
+    moments = []
     for conclusion in journal.conclusions:
-        if any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings):
-            times.append((conclusion.at, CAUSE_NAMED))
         for event in conclusion.timeline:
             if event.at < ends.since:
                 continue
             if event.kind == "alert" and event.state == "firing" and not event.is_end:
-                times.append((event.at, "the alert fired"))
-            elif event.kind == "notice" and event.state != "resolved":
-                times.append((event.at, "a channel was told"))
-    moments = [Moment("the trouble began", ends.since)]
-    for at, name in sorted(times):
-        if name not in [moment.name for moment in moments]:
-            moments.append(Moment(name, at))
-    return moments
+                moments.append(Moment("the alert fired", event.at))
+            if event.kind == "notice" and event.state != "resolved":
+                moments.append(Moment("a channel was told", event.at))
+        if any(finding.status is CauseStatus.SUPPORTED for finding in conclusion.findings):
+            moments.append(Moment(CAUSE_NAMED, conclusion.at))
+    if ends.seen_at is not None:
+        moments.append(Moment("the runbook saw it", ends.seen_at))
+    earliest: dict[str, Moment] = {}
+    for moment in sorted(moments, key=attrgetter("at")):
+        earliest.setdefault(moment.name, moment)
+    return [Moment("the trouble began", ends.since), *earliest.values()]
 
 
 def find_detection(moments: list[Moment]) -> Moment | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,12 +35,17 @@ from ..model import (
 )
 from ..policy import Judgement
 from ..record.actions import group_actions
-from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import compute_trends, list_history, write_gauges
 from ..record.incident import ENDED_WELL, Incident, list_incidents, open_incident
 from ..record.journal import utc_now
-from ..record.manifest import verify_attachment, verify_incident
-from ..record.notes import list_follow_ups, parse_due, write_note
+from ..record.manifest import verify_incident
+from ..record.notes import (
+    ReceivedAlert,
+    list_follow_ups,
+    note_alerts,
+    read_alerts,
+    write_note,
+)
 from ..record.view import JournalView
 from ..redact import Redactor
 from ..report import preload, prepare, write_outputs
@@ -102,7 +108,7 @@ def run_sections(
                     progress=progress,
                 )
                 runs.append(run)
-                executor.submit(prepare, incident, run.path, sections[name].STEPS)
+                executor.submit(prepare, incident, run.path)
     except KeyboardInterrupt as error:
         with Interrupts(again=do_nothing):
             if kernel:
@@ -465,11 +471,9 @@ def verify_report(
     path = Path(incident)
     if not incident or not path.exists():
         path = _open(settings, incident).folder
+    checked = verify_incident(path)
     if path.is_dir():
-        checked = verify_incident(path)
         path = path / "report.html"
-    else:
-        checked = verify_attachment(path)
     return documents.ReportDocument(
         schema_name="runbook/verify-report/1",
         exit_code=ExitCode.of(not checked.problems),
@@ -564,7 +568,7 @@ def note(
     text: str,
     *,
     owner: str = "",
-    due: str = "",
+    due: datetime | None = None,
     ticket: str = "",
     went: str | None = None,
     incident_id: str = "",
@@ -573,7 +577,7 @@ def note(
 
     Parameters
     ----------
-    owner, due, ticket, went : as in ``Note``; the day, and the lesson, as they are typed
+    owner, due, ticket, went : as in ``Note``; the lesson as it is typed
     incident_id : empty: the open incident
 
     Raises
@@ -585,7 +589,7 @@ def note(
     written = Note(
         text=text,
         owner=owner,
-        due=parse_due(due),
+        due=due.date() if due else None,
         ticket=ticket,
         lesson=Lesson(went) if went else None,
         operator=settings.operator,

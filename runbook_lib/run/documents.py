@@ -18,7 +18,7 @@ from ..errors import ExitCode
 from ..model import CauseStatus, Finding, Json, Note, Observed, Timestamp, Verdict
 from ..record.history import HistoryRow, Trend
 from ..record.journal import utc_now
-from ..show.tables import EMPTY, Table, get_tone, say_value, tabulate_findings, tabulate_readings
+from ..show.tables import EMPTY, Table, get_tone, say_value, tabulate_findings
 from ..show.text import VERDICT_WORDS, count_of, format_value, visible
 
 
@@ -283,7 +283,8 @@ _COLUMNS = {
         "cause_found",
         "verdict",
         "lost",
-        "took_s",
+        "detect_s",
+        "clear_s",
         "damage",
     ),
     "drills": (
@@ -346,12 +347,12 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     is_list = isinstance(value, list | tuple) and bool(value)
     if name == "readings":
         readings = getattr(document, name)
-        yield tabulate_readings(reading for reading in readings if reading.status.is_open)
+        rows = [vars(reading) for reading in readings if reading.status.is_open]
+        yield Table("Readings", rows, ("step", "status", "name", "value", "unit", "reason"))
         well = sum(1 for reading in readings if not reading.status.is_open)
         yield f"ok: {count_of(well, 'reading')}"
     elif name == "causes":
-        causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
-        yield tabulate_findings(causes, "Causes")
+        yield tabulate_findings(getattr(document, name))
     elif name == "notebooks":
         yield from (f"{run['notebook']}: {run['error']}" for run in value if run["error"])
     elif is_list and isinstance(value[0], dict):
@@ -388,7 +389,7 @@ def _to_rich(table: Table) -> RichTable:
     shown = RichTable(title=table.caption, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     shown.collapse_padding = True
     names = table.names
-    rows = [dict(zip(names, cells, strict=True)) for cells in table.iter_cells()]
+    rows = [{name: say_value(row.get(name), name) for name in names} for row in table.rows]
     filled = [name for name in names if any(row[name] not in ("", "–") for row in rows)]
     for name in filled:
         shown.add_column(name.replace("_", " "), overflow="fold", no_wrap=name in _WHOLE)

@@ -36,7 +36,6 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of an incident that was released and closed, and of a killed drill."""
     home = tmp_path_factory.mktemp("told")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("runbook_lib.report.render.read_versions", dict)
         story = tell_incident(home, monkeypatch)
         monkeypatch.chdir(home)
         record = DrillRecord(incident=story.incident.id, drill="d1", scenario="surge")

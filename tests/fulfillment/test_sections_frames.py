@@ -15,7 +15,6 @@ from fulfillment.clients.http_systems import Panel
 from fulfillment.clients.services import LogLine
 from fulfillment.investigation import Investigation
 from fulfillment.sections import detection, immediate, root_cause
-from runbook_lib.frames import find_dtype
 from tests.support.world import NOW, ORDER, TICKET, World, make_case
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -73,12 +72,13 @@ def test_a_step_has_the_columns_and_kinds_of_values_that_are_declared(
     declared = section.COLUMNS[step]
     inv = busy.open(section, ticket_id=TICKET)
     reading = inv.read_step(step)
-    assert inv.frame(step).dtypes.astype(str).to_dict() == declared
+    frame = inv.frame(step)
+    assert frame.dtypes.astype(str).to_dict() == declared
     for row in reading.rows:
         assert list(row) == list(declared)
-    for name, dtype in declared.items():
-        values = [row[name] for row in reading.rows if row[name] is not None]
-        assert not values or find_dtype(values) in (dtype, "Int64"), name
+    for name in declared:  # what does not fit its column would be missing
+        known = [row[name] for row in reading.rows if row[name] is not None]
+        assert frame[name].notna().sum() == len(known), name
 
 
 @pytest.mark.parametrize(("section", "cell"), CELLS)
@@ -109,7 +109,7 @@ def test_waiting_labels_are_counted_by_hour_and_order(
     assert set(shown["order"]) == {str(ORDER)}
     assert shown["labels"].sum() == 2
     assert shown["longest_minutes"].max() == 95.0
-    assert str(shown["hour"].dtype) == "datetime64[ns, UTC]"
+    assert str(shown["hour"].dtype) == "datetime64[us, UTC]"
 
 
 def test_carrier_failures_stand_beside_the_unfinished_labels_that_wait(busy: World) -> None:

@@ -16,7 +16,7 @@ from runbook_lib.cli import run_command
 from runbook_lib.record.incident import Incident, open_incident
 from runbook_lib.redact import Redactor
 from runbook_lib.run import commands
-from runbook_lib.run.notebooks import RunStatus, run_notebook
+from runbook_lib.run.notebooks import RunStatus, SharedKernel, run_notebook
 from runbook_lib.section import Sections
 from tests.support.incidents import make_incident
 
@@ -148,7 +148,7 @@ def test_a_damaged_notebook_fails_with_its_path_and_starts_no_kernel(
     if content is not None:
         source.write_text(content)
     sections = Sections([section], notebooks=folder, read_only=())
-    run = run_notebook(sections, section.NAME, incident)
+    run = run_notebook(sections, section.NAME, incident, kernel=SharedKernel())
     assert run.status is RunStatus.FAILED
     assert str(source) in run.error
     assert "\n" not in run.error

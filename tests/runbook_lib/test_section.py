@@ -13,7 +13,7 @@ import runbook_lib
 from fulfillment.investigation import Investigation
 from fulfillment.sections import detection
 from runbook_lib.errors import ClientTimeoutError, UsageError
-from runbook_lib.model import Outcome, Reading, Role, Status
+from runbook_lib.model import Outcome, Role, Status
 from runbook_lib.section import (
     ReadStep,
     SectionModule,
@@ -99,18 +99,6 @@ def test_a_part_that_fails_alone_is_none_with_its_reason() -> None:
     found, error = attempt(fail)
     assert found is None
     assert "no answer" in error
-
-
-def test_a_reading_that_another_version_journalled_is_read_by_what_is_known() -> None:
-    told = {
-        "step": "2.1",
-        "name": "lag",
-        "status": "ok",
-        "observed_at": "2026-11-24T03:14:00Z",
-        "source": "promql",
-        "detail": {"rows": [1]},
-    }
-    assert Reading.model_validate(told).rows == ()
 
 
 def test_code_outside_the_sections_names_roles_and_no_step() -> None:
