@@ -471,7 +471,7 @@ def revert_chaos(
         exit_code=ExitCode.of(not removal.failed),
         removed=removal.removed,
         kept=removal.kept,
-        failed=removal.failed,
+        failed=dict(removal.failed),
     )
 
 
@@ -480,7 +480,7 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
     progress("count synthetic objects")
     store = Clients(settings).store
     drills: Counter[str] = Counter()
-    for info in synthetic.list_synthetic(store, list_prefixes(settings)):
+    for info in synthetic.find_synthetic(store, list_prefixes(settings)).objects:
         drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
     command = _REVERT
     try:

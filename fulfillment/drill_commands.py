@@ -17,12 +17,11 @@ from runbook_lib import errors
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import Json, Progress, Verdict
 from runbook_lib.record.history import list_history, write_gauges
-from runbook_lib.record.incident import Incident
 from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.settings import find_root
 
-from .change.drill_record import DrillError, lock_drills, read_record, remove_record
+from .change.drill_record import DrillError, find_open_drill, lock_drills
 from .change.environment_guard import check_environment
 from .change.release import GATE
 from .change.synthetic import revert_backlog
@@ -127,29 +126,26 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
     Raises
     ------
     DrillError
-        When the drill is still under way, or its fault could not be taken back. Its record stays.
+        When the drill is still under way, or its fault could not be taken back. Its incident stays
+        open.
     """
     check_environment(settings)
     home = settings.runbook_home.resolve()
     document = DrillRevertDocument(schema_name="runbook/drill-revert/1")
-    if read_record(home) is None:
+    redactor = Redactor(settings.secrets)
+    if find_open_drill(home, redactor=redactor) is None:
         return document
     with lock_drills(home):
-        record = read_record(home)  # meanwhile another process may have taken all back
-        if record is None:
+        incident = find_open_drill(home, redactor=redactor)
+        if incident is None:  # meanwhile another process has taken all back
             return document
-        incident = Incident(home / record.incident, redactor=Redactor(settings.secrets))
-        scenario = find_scenario(record.scenario)
+        scenario = find_scenario(incident.state.scenario)
         drill = Drill(settings, Clients(settings), scenario, progress, incident)
-        progress(f"{record.drill} was killed: take back {record.scenario}")
+        progress(f"{drill.id} was killed: take back {scenario.name}")
         ways_on = _take_back(drill)
-        remove_record(home)
         progress("is the system healthy again?")
         trouble = wait_until_calm(settings, drill.clients, timeout_s=_CALM_S / 2)
-        if not incident.is_closed:
-            incident.close(
-                Verdict.UNKNOWN, reason=f"{drill.id} was killed; its fault is taken back"
-            )
+        incident.close(Verdict.UNKNOWN, reason=f"{drill.id} was killed; its fault is taken back")
         report = write_outputs(incident, SECTIONS)
         write_gauges(home, list_history(home, POLICY))
     is_done = not trouble and not ways_on
@@ -157,7 +153,7 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
         "incident": incident.id,
         "exit_code": ExitCode.of(is_done),
         "drill": drill.id,
-        "scenario": record.scenario,
+        "scenario": scenario.name,
         "reverted": True,
         "steady": not trouble,
         "report": str(report),
@@ -202,13 +198,11 @@ def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) ->
 
     Raises
     ------
-    RecordError
-        When the drill's record is damaged: nobody knows what to take back.
     RunbookError, MoveError, OSError
         The error of the last attempt, when time is up.
     """
     deadline = time.monotonic() + timeout_s
-    while read_record(settings.runbook_home.resolve()) is not None:
+    while True:
         try:
             document = revert_killed_drill(settings, progress=progress)
         except (errors.RunbookError, MoveError, OSError) as error:
@@ -218,6 +212,7 @@ def revert_until(settings: Settings, *, timeout_s: float, progress: Progress) ->
             time.sleep(2)
         else:
             progress(document.answer)
+            return
 
 
 Kind = Literal["cron", "systemd"]
@@ -253,14 +248,21 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
     if not every:
         chosen = ["--scenario", choose_scenario(settings, scenario).name]
     program = ["/usr/bin/env", *variables, sys.executable, "-m", "runbook_lib"]
-    template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
-    # In both formats a bare % means something else.
-    percent = "%%" if kind == "systemd" else r"\%"
+    command = [*program, "drill", *chosen, "--json"]
     folder = str(having[0])
-    texts = {
-        "home": shlex.quote(str(home)),
-        "command": shlex.join([*program, "drill", *chosen, "--json"]),
-        "folder": folder if kind == "systemd" else shlex.quote(folder),
-    }
-    escaped = {name: text.replace("%", percent) for name, text in texts.items()}
-    return template.format(**escaped)
+    template = (_TEMPLATES / f"{kind}.txt").read_text("utf-8")
+    if kind == "systemd":
+        words = [_quote_for_systemd(word) for word in command]
+        # systemd takes this path as it is, but for specifiers.
+        return template.format(command=" ".join(words), folder=folder.replace("%", "%%"))
+    texts = {"home": shlex.quote(str(home)), "command": shlex.join(command)}
+    texts["folder"] = shlex.quote(folder)
+    # To cron, a bare % ends the command.
+    return template.format(**{name: text.replace("%", r"\%") for name, text in texts.items()})
+
+
+def _quote_for_systemd(word: str) -> str:
+    """Return a word of ``ExecStart=`` in quotes, without a meaning for ``%``, ``$`` or quotes."""
+    for sign, escaped in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
+        word = word.replace(sign, escaped)
+    return f'"{word}"'

@@ -17,11 +17,11 @@ from runbook_lib.record.journal import utc_now
 from runbook_lib.show.text import count_of
 
 from .change.release import GATE, check_store
-from .change.synthetic import count_overdue
 from .clients import Clients
 from .convert import DELAY_ALERT, UPLOAD_ALERT
 from .sections.signals import BLIND_ALERT
 from .settings import Settings
+from .waiting import iter_with_metadata, read_label
 
 #: Alerts about labels. The alert that a drill is overdue must not prevent the drill.
 _ALERTS = (DELAY_ALERT, UPLOAD_ALERT, BLIND_ALERT)
@@ -90,7 +90,12 @@ def _find_releases(settings: Settings, clients: Clients) -> Iterator[str]:
 
 def _find_backlog(settings: Settings, clients: Clients) -> Iterator[str]:
     """Yield how many real labels wait too long, if any does."""
-    count = count_overdue(settings, clients.store, now=utc_now())
+    count = 0
+    now = utc_now()
+    for info in iter_with_metadata(clients.store, settings.pending_prefix):
+        label = read_label(info, settings, now)
+        if label.origin == "real" and label.minutes > settings.lag_threshold_minutes:
+            count += 1
     if count:
         labels = count_of(count, "overdue real label")
         yield f"{labels} (over {settings.lag_threshold_minutes:g} min)"

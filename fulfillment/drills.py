@@ -8,8 +8,8 @@ orders that it injected itself. An environment registers its scenarios through t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import entry_points
@@ -22,6 +22,7 @@ from runbook_lib.record.detection import TRIGGER
 from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.record.incident import ENDED_WELL, Incident, list_incidents
 from runbook_lib.record.journal import utc_now
+from runbook_lib.redact import Redactor
 from runbook_lib.report import write_outputs
 from runbook_lib.run.commands import run_sections
 from runbook_lib.run.interrupts import Interrupts, hold_interrupts
@@ -29,15 +30,7 @@ from runbook_lib.run.notebooks import RunStatus
 from runbook_lib.section import attempt
 
 from .analysis.causes import Cause
-from .change.drill_record import (
-    REVERT_COMMAND,
-    DrillError,
-    DrillRecord,
-    lock_drills,
-    read_record,
-    remove_record,
-    write_record,
-)
+from .change.drill_record import REVERT_COMMAND, DrillError, find_open_drill, lock_drills
 from .change.environment_guard import check_environment, check_playground
 from .change.synthetic import Backlog, create_backlog, revert_backlog
 from .clients import Clients, check_connected
@@ -237,9 +230,15 @@ class Drill:
         return all(run.status in (RunStatus.DONE, RunStatus.STOPPED_AT_PLAN) for run in runs)
 
 
-#: Called with RUNBOOK_HOME, returns a context. If this process dies in it, or cannot take the
-#: drill's fault back, a watchdog does so.
-Watch = Callable[[Path], AbstractContextManager[object]]
+#: Called with RUNBOOK_HOME, returns a context that yields what ends the watchdog. If this process
+#: dies in the context, or cannot take the drill's fault back, the watchdog does so.
+Watch = Callable[[Path], AbstractContextManager[Callable[[], None]]]
+
+
+@contextmanager
+def watch_nothing(_home: Path) -> Iterator[Callable[[], None]]:
+    """Start no watchdog."""
+    yield lambda: None
 
 
 def run_drill(
@@ -247,14 +246,14 @@ def run_drill(
     scenario: Scenario,
     *,
     progress: Progress,
-    watch: Watch = nullcontext,
+    watch: Watch = watch_nothing,
     calm_s: float = PENDING_S,
 ) -> DrillDocument:
     """Carry out one drill and score it.
 
     Parameters
     ----------
-    watch : is entered before the fault, and left when the drill ends; by default nothing watches
+    watch : is entered before the fault, and left when the drill ends
     calm_s : how long trouble may last that keeps the drill from beginning
 
     Raises
@@ -282,9 +281,9 @@ def run_drill(
     check_playground(settings, clients.store)
     home = settings.runbook_home.resolve()
     with lock_drills(home):
-        killed = read_record(home)
+        killed = find_open_drill(home, redactor=Redactor(settings.secrets))
         if killed is not None:
-            text = f"the fault of {killed.drill} is not taken back yet: {REVERT_COMMAND}"
+            text = f"the fault of {killed.state.drill_id} is not taken back yet: {REVERT_COMMAND}"
             raise errors.SafetyError(text)
         reasons = wait_until_calm(settings, clients, timeout_s=calm_s)
         if reasons:
@@ -293,15 +292,12 @@ def run_drill(
         incident = make_incident(settings, drill=True, scenario=scenario.name)
         drill_id = "d" + incident.id.removeprefix("inc-").lower()
         incident.update(drill_id=drill_id, drill_orders=[])
-        record = DrillRecord(incident=incident.id, drill=drill_id, scenario=scenario.name)
-        write_record(home, record)
-        with watch(home):
+        with watch(home) as dismiss:
             drill = Drill(settings, clients, _add_waits(clients, scenario), progress, incident)
-            try:
-                return _run(drill)
-            finally:
-                if not drill.has_fault:
-                    remove_record(home)
+            document = _run(drill)
+            if not drill.has_fault:
+                dismiss()
+            return document
 
 
 def _add_waits(clients: Clients, scenario: Scenario) -> Scenario:
@@ -552,9 +548,8 @@ def _close_other_incidents(drill: Drill) -> None:
     for folder in list_incidents(drill.incident.folder.parent):
         other = Incident(folder, redactor=drill.incident.redactor)
         with suppress(errors.RecordError):
-            state = other.state
-            is_later = drill.injected_at is not None and state.opened_at >= drill.injected_at
-            if state.closed_at or not is_later or other.journal.view().actions:
+            is_earlier = drill.injected_at is None or other.state.opened_at < drill.injected_at
+            if other.is_closed or is_earlier or other.journal.view().actions:
                 continue
             _note_trigger(drill, other)
             verdict = drill.conclude("06_remediation", other)

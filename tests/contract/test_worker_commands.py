@@ -119,7 +119,7 @@ def test_any_other_word_is_no_knowledge(said: str) -> None:
     with pytest.raises(BadAnswerError, match="WORKER_STATUS_CMD"):
         CommandServices(settings).list_services()
     hold = make_hold(settings, Clients(settings), sleep=lambda _: None)
-    with pytest.raises(MoversError, match="fulfillment-service"):
+    with pytest.raises(MoversError, match="WORKER_STATUS_CMD"):
         hold.is_paused()
 
 

@@ -214,7 +214,7 @@ def test_a_service_that_does_not_stop_is_not_verified(inv: Investigation, world:
     plan = make(inv, "stop")
     apply(inv, plan)
     checked = verify(inv, plan)
-    assert "still runs" in checked.reason
+    assert "running True" in checked.reason
     assert checked.result["waited_s"] == 30
 
 
@@ -355,8 +355,6 @@ def test_a_torn_plan_is_refused(inv: Investigation, world: Any, keep: float) -> 
 def test_an_unknown_service_is_refused(inv: Investigation, world: Any) -> None:
     with pytest.raises(NotFoundError, match="worker"):
         make(inv, "restart", "other")
-    with pytest.raises(NotFoundError, match="release"):
-        make(inv, "unpause", "other_dag")
     assert list((inv.incident.folder / "plans").iterdir()) == []
 
 
