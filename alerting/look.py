@@ -1,4 +1,4 @@
-"""Run ``runbook investigate``, ``report`` and ``close``: each in its own process, one at a time."""
+"""Run ``runbook investigate`` and ``close``: each in its own process, one at a time."""
 
 from __future__ import annotations
 
@@ -94,12 +94,6 @@ class Looker:
                     return _read_look(document, code)
             code, document = self._run_command(command)
         return _read_look(document, code)
-
-    def add_alerts(self, incident: str, alerts: Sequence[KnownAlert]) -> str:
-        """Write alerts into an incident's report; return the error, or an empty string."""
-        with _write_alerts(alerts) as path:
-            _, document = self._run_command(["report", incident, "--alerts", str(path)])
-        return str(document.get("error", ""))
 
     def close(self, incident: str) -> str:
         """Close an incident; return the error, or an empty string."""

@@ -38,19 +38,14 @@ class Metrics(Collector):
         )
         self._refused = self._make_counter("requests_refused", "Requests refused", "reason")
         self._looks = self._make_counter("looks", "Investigations, by verdict", "result")
-        self._reads = self._make_counter(
-            "alertmanager_reads", "Requests for Alertmanager's active alerts", "result"
-        )
         self._delivered = self._make_counter(
             "deliveries", "Attempts to deliver, by result", "target", "result"
         )
         # Each series starts at 0, so that Prometheus sees its first increase.
         for reason in REASONS:
             self._refused.labels(reason)
-        for result in (*Verdict, "failed", "handed_over"):
+        for result in (*Verdict, "failed"):
             self._looks.labels(result)
-        for result in ("done", "failed"):
-            self._reads.labels(result)
         for target in NAMES:
             for result in (*ENDS, "retried", "lost"):
                 self._delivered.labels(target, result)
@@ -69,12 +64,8 @@ class Metrics(Collector):
         self._refused.labels(reason).inc()
 
     def count_look(self, result: str) -> None:
-        """Count an investigation by its verdict, ``failed``, or ``handed_over`` to Airflow."""
+        """Count an investigation by its verdict or ``failed``."""
         self._looks.labels(result).inc()
-
-    def count_read(self, result: str) -> None:
-        """Count a request for Alertmanager's active alerts, by ``done`` or ``failed``."""
-        self._reads.labels(result).inc()
 
     def count_delivery(self, target: str, result: str) -> None:
         """Count an attempt to deliver: ``retried``, ``lost``, or one of ``ENDS``."""

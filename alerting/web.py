@@ -121,12 +121,9 @@ def build_app(
 
     @app.exception_handler(_Refusal)
     async def refuse(_: Request, refusal: _Refusal) -> Response:
-        """Answer a refused request. If its body will not come again, ask Alertmanager instead."""
+        """Answer a refused request."""
         metrics.count_refused(refusal.reason)
         _log.warning("refused: %s: %s", refusal.reason, refusal)
-        # Alertmanager does not send a body again after these statuses. It still holds the alerts.
-        if refusal.status in (400, 413):
-            await run_in_threadpool(planner.ask_for_read)
         headers = _RETRY_AFTER if refusal.status == 503 else {}
         body = {"error": str(refusal), "reason": refusal.reason}
         return JSONResponse(body, refusal.status, headers)
@@ -150,11 +147,9 @@ def build_app(
             raise _Refusal(413, "too_many_alerts", f"{error} (SERVE_ALERT_LIMIT)") from None
         except PayloadError as error:
             raise _Refusal(400, "malformed", str(error)) from None
-        accepted, folded = await run_in_threadpool(
-            work.receive, list(payload.alerts), receiver=payload.receiver
-        )
         if payload.truncated_alerts:
-            await run_in_threadpool(planner.ask_for_read)
+            _log.warning("Alertmanager left out %s alerts (max_alerts)", payload.truncated_alerts)
+        accepted, folded = await run_in_threadpool(work.receive, list(payload.alerts))
         return Taken(accepted=accepted, folded=folded)
 
     @app.get("/health", responses={503: {"description": "the service does not work"}})

@@ -24,7 +24,6 @@ from dataflow_stack.store_client import build_client
 from runbook_lib.record.incident import read_state
 from tests.foreign.test_guide import alertmanager, fire
 from tests.support.gateway import BUCKET, StoreServer
-from tests.support.incidents import damage_journal
 from tests.support.serving import (
     CASE,
     CLOSELY_S,
@@ -149,8 +148,6 @@ def test_killed_three_times_with_fifty_alerts_waiting_each_stands_in_one_report(
 ) -> None:
     fifty = [make_alert(n, support_case=CASE) for n in range(1, 51)]
     copies = make_payload(*fifty * 20)
-    # From the next start on, what comes later joins the report without a look.
-    service.environment["SERVE_COOLDOWN_S"] = "300"
     assert service.post(copies).json() == {"accepted": 50, "folded": 950}
     for _ in range(3):
         assert service.read_metric("alerts_waiting") == 50
@@ -269,8 +266,7 @@ def test_jobs_that_wait_are_carried_out_by_the_version_after_an_upgrade(
 def test_a_full_queue_is_503_and_a_real_alertmanager_drains_it(
     receivers: Receivers, juicefs: StoreServer, tmp_path: Path
 ) -> None:
-    limits = {"SERVE_QUEUE_LIMIT": "2", "SERVE_COOLDOWN_S": "300"}
-    service = make_service(tmp_path, receivers, get_settings(juicefs), **limits)
+    service = make_service(tmp_path, receivers, get_settings(juicefs), SERVE_QUEUE_LIMIT="2")
     config = tmp_path / "alertmanager.yml"
     config.write_text(ALERTMANAGER.format(url=f"{service.url}/alertmanager"))
     service.start()
@@ -325,52 +321,6 @@ def test_the_next_episode_ends_a_quiet_incident_and_a_resolved_alert_alone_does_
 
 
 FAILED = 'looks_total{result="failed"}'
-
-
-def fail_to_join(service: Service, receivers: Receivers) -> tuple[Path, bytes]:
-    """Let an alert fail to join a report whose journal is damaged; return the journal, whole."""
-    service.kill()
-    service.environment["SERVE_COOLDOWN_S"] = "300"
-    service.start()
-    service.post(make_payload(make_alert(1, support_case=CASE)))
-    service.wait_until_done()
-    (incident,) = find_told(receivers)
-    journal = service.home / incident / "journal.jsonl"
-    whole = journal.read_bytes()
-    damage_journal(journal.parent)
-    service.post(make_payload(make_alert(2, support_case=CASE)))
-    wait_for(lambda: service.read_metric(FAILED) == 1, f"it fails\n{service.log}")
-    wait_for_step(service, "addition-", "render")  # one that is not written down is repeated
-    service.kill()
-    service.environment["SERVE_COOLDOWN_S"] = "0"
-    return journal, whole
-
-
-def test_alerts_that_cannot_join_a_report_wait_for_the_next_look(
-    old_label: None, service: Service, receivers: Receivers
-) -> None:
-    journal, whole = fail_to_join(service, receivers)
-    journal.write_bytes(whole)
-    service.start()
-    service.wait_until_done()
-    reports = list_reports(service)
-    assert f"{2:016x}" in reports[journal.parent.name]
-    assert service.read_metric(FAILED) == 0
-
-
-@pytest.mark.long
-def test_where_a_journal_stays_damaged_the_next_look_has_another_incident(
-    old_label: None, service: Service, receivers: Receivers
-) -> None:
-    journal, _ = fail_to_join(service, receivers)
-    service.start()
-    service.wait_until_done()
-    assert service.read_metric(FAILED) == 0
-    assert list_steps(service, "addition-") == ["prepare", "render"]
-    wait_for_step(service, "look-1-2", "end")
-    assert len(receivers.list_texts("ticket")) == 2
-    others = [name for name in list_reports(service) if name != journal.parent.name]
-    assert len(others) == 1
 
 
 def test_a_drill_has_a_folder_and_messages_that_say_so(
