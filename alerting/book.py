@@ -342,13 +342,6 @@ class Book:
         with self._engine.connect() as db:
             return [_read_alert(row) for row in db.execute(query.order_by(*order))]
 
-    def find_previous(self, episode: Episode) -> Episode | None:
-        """Return the previous episode of the same kind (drills, or real alerts). Only reads."""
-        is_same_kind = _episodes.c.drill == episode.is_drill
-        is_earlier = _episodes.c.id < episode.id
-        with self._engine.connect() as db:
-            return _find_newest(db, is_same_kind, is_earlier)
-
     def begin_look(self, episode_id: int) -> None:
         """Write down that a look begins. Changes from now on make another look due."""
         with self._engine.begin() as db:
@@ -419,20 +412,17 @@ class Book:
         with self._engine.begin() as db:
             db.execute(changed.values(state=state, detail=detail))
 
-    def count_deliveries(self) -> dict[tuple[str, str], int]:
-        """Return how many deliveries there are. The keys are target and state. Only reads."""
-        query = sa.select(_deliveries.c.target, _deliveries.c.state, sa.func.count())
+    def count_waiting_deliveries(self) -> dict[str, int]:
+        """Return how many deliveries wait, by target. Only reads."""
+        query = sa.select(_deliveries.c.target, sa.func.count())
+        waiting = query.where(_deliveries.c.state == "waiting").group_by(_deliveries.c.target)
         with self._engine.connect() as db:
-            rows = db.execute(query.group_by(_deliveries.c.target, _deliveries.c.state))
-            return {(target, state): count for target, state, count in rows}
+            return {row[0]: row[1] for row in db.execute(waiting)}
 
-    def list_open_deliveries(self, target: str, ends: Sequence[str]) -> list[str]:
-        """Return the ids of a target's unfinished deliveries, the oldest first. Only reads.
-
-        ``ends`` are the states in which a delivery is finished.
-        """
+    def list_waiting_deliveries(self, target: str) -> list[str]:
+        """Return the ids of a target's deliveries that wait, the oldest first. Only reads."""
         query = sa.select(_deliveries.c.id).where(
-            _deliveries.c.target == target, _deliveries.c.state.not_in(ends)
+            _deliveries.c.target == target, _deliveries.c.state == "waiting"
         )
         with self._engine.connect() as db:
             ordered = query.order_by(_deliveries.c.made_at, _deliveries.c.id)

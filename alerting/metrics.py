@@ -18,7 +18,7 @@ from runbook_lib.model import Verdict
 from runbook_lib.record.journal import Clock, utc_now
 
 from .book import Book
-from .targets import ENDS, NAMES, State
+from .targets import ENDS, NAMES
 
 #: Every reason for which a request is refused.
 REASONS = ("full", "too_large", "too_many_alerts", "malformed", "slow", "unauthorized")
@@ -88,12 +88,9 @@ class Metrics(Collector):
         undelivered = GaugeMetricFamily(
             "runbook_serve_deliveries_waiting", "Messages still to be delivered.", labels=["target"]
         )
-        counts = dict.fromkeys(NAMES, 0)
-        for (target, state), count in self._book.count_deliveries().items():
-            if State(state) not in ENDS:
-                counts[target] = counts.get(target, 0) + count
-        for target, count in counts.items():
-            undelivered.add_metric([target], count)
+        counts = self._book.count_waiting_deliveries()
+        for target in NAMES:
+            undelivered.add_metric([target], counts.get(target, 0))
         yield undelivered
 
     def render(self) -> bytes:

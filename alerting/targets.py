@@ -50,18 +50,12 @@ _SMTPS_PORT = 465
 class State(StrEnum):
     """How far a delivery is.
 
-    ``SENDING`` and ``REPEATING`` are written down before the message, or its repeat, is sent.
-    ``LOST``: the message was sent, and the answer was lost. ``REPEATED``: the target took the
-    repeat. ``UNCONFIRMED``: nobody knows whether the target has the message, and nothing more is
-    sent.
+    ``UNCONFIRMED``: answers were lost, so nobody knows whether the target has the message, and
+    nothing more is sent.
     """
 
     WAITING = "waiting"
-    SENDING = "sending"
-    LOST = "lost"
-    REPEATING = "repeating"
     SENT = "sent"
-    REPEATED = "repeated"
     UNCONFIRMED = "unconfirmed"
     FAILED = "failed"
 
@@ -69,9 +63,7 @@ class State(StrEnum):
 #: The names of all targets. ``connect_targets`` returns those that are configured.
 NAMES = ("ticket", "slack", "teams", "mail")
 #: The states after which nothing more is sent.
-ENDS = (State.SENT, State.REPEATED, State.UNCONFIRMED, State.FAILED)
-#: The states in which a message, or its repeat, may have arrived already.
-MAY_BE_SENT = (State.SENDING, State.LOST, State.REPEATING)
+ENDS = (State.SENT, State.UNCONFIRMED, State.FAILED)
 
 
 def is_case(text: str) -> bool:
@@ -129,15 +121,8 @@ class Message:
 class Target(Protocol):
     """Something that takes messages."""
 
-    #: Whether ``send`` asks the target for its messages first, so that none is sent twice.
-    shows_messages: bool
-
-    def send(self, message: Message, *, is_repeat: bool) -> None:
+    def send(self, message: Message) -> None:
         """Attempt once to send a message.
-
-        Parameters
-        ----------
-        is_repeat : whether an earlier attempt may have succeeded; the message says so
 
         Raises
         ------
@@ -145,15 +130,6 @@ class Target(Protocol):
             When the target did not take the message.
         AnswerLostError
             When nobody knows whether it did.
-        """
-
-    def check_alive(self) -> None:
-        """Ask the target for something harmless.
-
-        Raises
-        ------
-        NotSentError
-            When the target does not answer.
         """
 
 
@@ -215,9 +191,7 @@ class _Case:
 class TicketTarget(SupportClient):
     """A customer's case in support-service. It shows its messages, so none is written twice."""
 
-    shows_messages = True
-
-    def send(self, message: Message, *, is_repeat: bool) -> None:  # noqa: ARG002
+    def send(self, message: Message) -> None:
         """Attach the files that are missing, then write the message.
 
         Does nothing if the case has a message with this one's marker. The message is written
@@ -234,15 +208,9 @@ class TicketTarget(SupportClient):
         for name, file in message.files.items():
             if name not in attached:
                 self._attach(f"{path}/attachments", name, file)
-        text = _join_text(message, is_repeat=False)
-        body = {"authorType": "agent", "message": f"{text}\n\n{marker}"}
+        body = {"authorType": "agent", "message": f"{_join_text(message)}\n\n{marker}"}
         with _map_errors():
             self.post(f"{path}/messages", object, body)
-
-    def check_alive(self) -> None:
-        """Read support-service's health endpoint."""
-        with _map_errors(is_read=True):
-            self.read_health()
 
     def _attach(self, path: str, name: str, file: Path) -> None:
         files = {"file": (name, file.read_bytes(), "application/octet-stream")}
@@ -253,20 +221,18 @@ class TicketTarget(SupportClient):
 class Webhook(HttpClient):
     """An incoming webhook. Its whole address is a secret."""
 
-    shows_messages = False
-
     def __init__(self, url: str, *, timeout_s: float, ca_file: str, proxy_url: str) -> None:
         super().__init__(url, timeout_s=timeout_s, ca_file=ca_file, proxy_url=proxy_url)
         parts = urlsplit(url)
         self._redactor = Redactor((url, self.url, parts.path, parts.query))
 
-    def build(self, message: Message, *, is_repeat: bool) -> Json:
+    def build(self, message: Message) -> Json:
         """Return the JSON body that this kind of webhook takes."""
         raise NotImplementedError
 
-    def send(self, message: Message, *, is_repeat: bool) -> None:
+    def send(self, message: Message) -> None:
         """Post a message. Any answer but 2xx means that the webhook did not take it."""
-        body = self.build(message, is_repeat=is_repeat)
+        body = self.build(message)
         with _map_errors():
             answer = self._send(Request("POST", self.url, json=body))
         if 200 <= answer.status < 300:
@@ -276,20 +242,15 @@ class Webhook(HttpClient):
             raise RefusedError(text)
         raise NotSentError(text)
 
-    def check_alive(self) -> None:
-        """Send a GET without a message. Any answer will do, even an error's status."""
-        with _map_errors(is_read=True):
-            self._send(Request("GET", self.url))
-
 
 class SlackTarget(Webhook):
     """Slack's incoming webhook."""
 
     SYSTEM = "slack"
 
-    def build(self, message: Message, *, is_repeat: bool) -> Json:
+    def build(self, message: Message) -> Json:
         """Return a body that Slack shows as plain text, without links, mentions or formats."""
-        text = _join_text(message, is_repeat=is_repeat)
+        text = _join_text(message)
         for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
             text = text.replace(character, entity)
         return {"text": text, "mrkdwn": False, "unfurl_links": False}
@@ -300,13 +261,13 @@ class TeamsTarget(Webhook):
 
     SYSTEM = "teams"
 
-    def build(self, message: Message, *, is_repeat: bool) -> Json:
+    def build(self, message: Message) -> Json:
         """Return an adaptive card with a block for each line.
 
         A ``TextRun`` is shown as it is. A ``TextBlock`` would be read as Markdown.
         """
         blocks = []
-        for line in _join_text(message, is_repeat=is_repeat).splitlines():
+        for line in _join_text(message).splitlines():
             run = {"type": "TextRun", "text": line or " "}
             blocks.append({"type": "RichTextBlock", "inlines": [run]})
         card = {
@@ -323,16 +284,13 @@ class TeamsTarget(Webhook):
         return {"type": "message", "attachments": [attachment]}
 
 
-def _join_text(message: Message, *, is_repeat: bool) -> str:
-    """Return subject and text in one; a repeat says first that it is one."""
-    text = f"{message.subject}\n{message.text}"
-    if is_repeat:
-        text = f"Sent again: the answer to the first message was lost.\n{text}"
-    return text
+def _join_text(message: Message) -> str:
+    """Return subject and text in one."""
+    return f"{message.subject}\n{message.text}"
 
 
 class MailTarget:
-    """A mail server. A repeat has the same Message-ID, so that mail programs can show one mail.
+    """A mail server. Each attempt has the same Message-ID, so that mail programs can show one mail.
 
     Parameters
     ----------
@@ -340,8 +298,6 @@ class MailTarget:
         used if the server offers it. The password is sent over TLS only
     receivers : addresses, separated by commas
     """
-
-    shows_messages = False
 
     def __init__(
         self, url: str, *, sender: str, receivers: str, timeout_s: float, ca_file: str
@@ -359,11 +315,10 @@ class MailTarget:
         self._context.load_verify_locations(ca_file or certifi.where())
         self._redactor = Redactor((self._password,))
 
-    def build(self, message: Message, *, is_repeat: bool) -> EmailMessage:
+    def build(self, message: Message) -> EmailMessage:
         """Return the mail with its attachments; a follow-up answers the incident's first mail."""
         mail = EmailMessage()
-        again = "[again] " if is_repeat else ""
-        mail["Subject"] = f"{again}{' '.join(message.subject.split())}"
+        mail["Subject"] = " ".join(message.subject.split())
         mail["From"] = self._sender
         mail["To"] = ", ".join(self._receivers)
         mail["Date"] = formatdate()
@@ -372,18 +327,15 @@ class MailTarget:
         if message.thread:
             mail["In-Reply-To"] = f"<{message.thread}@{domain}>"
             mail["References"] = f"<{message.thread}@{domain}>"
-        text = message.text
-        if is_repeat:
-            text = f"Sent again: the answer to the first mail was lost.\n\n{text}"
-        mail.set_content(text)
+        mail.set_content(message.text)
         for name, path in message.files.items():
             subtype = "html" if path.suffix == ".html" else "plain"
             mail.add_attachment(path.read_bytes(), maintype="text", subtype=subtype, filename=name)
         return mail
 
-    def send(self, message: Message, *, is_repeat: bool) -> None:
+    def send(self, message: Message) -> None:
         """Send one mail to all receivers. If the server refuses one of them, nobody gets it."""
-        content = self.build(message, is_repeat=is_repeat).as_bytes()
+        content = self.build(message).as_bytes()
         with self._connecting() as server:
             self._expect(server.mail(self._sender), _SMTP_DONE)
             for receiver in self._receivers:
@@ -395,11 +347,6 @@ class MailTarget:
             except (OSError, smtplib.SMTPException) as error:
                 raise AnswerLostError(f"mail: {self._redactor.text(str(error))}") from error
             self._expect(answer, _SMTP_DONE)
-
-    def check_alive(self) -> None:
-        """Connect, log in, and send a command that does nothing."""
-        with self._connecting() as server:
-            self._expect(server.noop(), _SMTP_DONE)
 
     @contextmanager
     def _connecting(self) -> Iterator[smtplib.SMTP]:

@@ -34,7 +34,6 @@ from .payload import Alert
 from .settings import ServeSettings
 from .targets import (
     ENDS,
-    MAY_BE_SENT,
     NAMES,
     AnswerLostError,
     Message,
@@ -55,14 +54,15 @@ _COOLDOWN_TICK_S = 1.0
 _ONCE_A_DAY_S = 86_400.0
 #: The first wait between two attempts of a delivery. Attempts of a look wait for a multiple of it.
 _FIRST_WAIT_S = 1.0
-#: A message without an answer may still arrive: wait at least this long before repeating it.
-_SETTLE_S = 2.0
 _LOOK_ATTEMPTS = 3
 #: How often, and after which wait, dbos repeats a step that failed: for almost six days.
 _STEP_ATTEMPTS = 100_000
 _STEP_WAIT_S = 5.0
 #: The job's name, as dbos keeps it.
 _LOOK = "look"
+#: Results of an attempt to deliver that are no end.
+_LOST = "lost"
+_RETRIED = "retried"
 #: The states of dbos for jobs that are not over.
 _UNFINISHED = ("ENQUEUED", "PENDING")
 
@@ -137,7 +137,7 @@ class Work:
         ``look`` is the look's number in the episode, from 1.
         """
         _step("begin", self._book.begin_look, episode_id)
-        chosen = _step("open", self._choose_incidents, episode_id)
+        chosen = _step("open", self._choose_incident, episode_id)
         attempt = 1
         result = _step("investigate", self._investigate, episode_id, chosen)
         while result["error"] and attempt < _LOOK_ATTEMPTS:
@@ -147,42 +147,31 @@ class Work:
         _step("render", self._report_look, episode_id, look, result)
         _step("end", self._finish_look, episode_id, look, result)
 
-    def _choose_incidents(self, episode_id: int) -> dict[str, str]:
-        """Choose the incidents for a look; make a folder for a drill that has no open one.
+    def _choose_incident(self, episode_id: int) -> str:
+        """Return the incident of a look; make a folder for a drill that has no open one.
 
-        Returns
-        -------
-        ``incident``, which the look goes on with; empty: ``runbook investigate`` chooses it.
-        ``after``, the open incident that this episode's incident takes over from; empty: none.
+        An empty id: ``runbook investigate`` chooses the incident.
         """
         episode = self._book.read_episode(episode_id)
-        after = ""
-        if not episode.looks and not episode.is_drill:
-            after = self._find_incident_to_end(episode)
         incident = self._find_incident(episode.incident)
         if incident is not None and incident.is_closed:
             incident = None
         if incident is None and episode.is_drill:
             incident = make_incident(self._settings, drill=True, scenario="alert")
-        name = incident.id if incident is not None else ""
-        return {"incident": name, "after": after}
+        return incident.id if incident is not None else ""
 
-    def _investigate(self, episode_id: int, chosen: Mapping[str, str]) -> dict[str, Json]:
+    def _investigate(self, episode_id: int, chosen: str) -> dict[str, Json]:
         """Carry out the investigation; return the fields of ``Look``, and the alerts' keys.
 
         If somebody closed the chosen incident during an earlier attempt, another one is chosen.
         """
-        incident = self._find_incident(chosen["incident"])
+        incident = self._find_incident(chosen)
         if incident is not None and incident.is_closed:
-            chosen = self._choose_incidents(episode_id)
+            chosen = self._choose_incident(episode_id)
         alerts = self._book.list_alerts(episode_id)
         cases = list_cases(alerts)
-        look = self._looker.investigate(
-            alerts,
-            incident=chosen["incident"],
-            after=chosen["after"],
-            ticket=cases[0] if cases else "",
-        )
+        ticket = cases[0] if cases else ""
+        look = self._looker.investigate(alerts, incident=chosen, ticket=ticket)
         self._metrics.count_look(look.verdict if not look.error else "failed")
         return {**look._asdict(), "alerts": [_key_of(alert) for alert in alerts]}
 
@@ -250,49 +239,21 @@ class Work:
         return places
 
     def _finish_look(self, episode_id: int, look: int, result: Mapping[str, Json]) -> None:
-        """Write down that the look is over; then close folders that nobody else closes.
+        """Write down that the look is over; then close a folder that nobody else closes.
 
-        ``_close_if_quiet`` decides it for the previous episode's folder, and for this
-        episode's if all its alerts are resolved and the verdict is healthy.
+        That is the folder of a drill, or of a look that saw no trouble, once all its alerts are
+        resolved. The runbook's own rules say when any other incident is over.
         """
         self._book.end_look(episode_id, look=look, incident=result["incident"])
         episode = self._book.read_episode(episode_id)
-        previous = self._book.find_previous(episode)
-        if previous is not None:
-            self._close_if_quiet(previous)
         alerts = self._book.list_alerts(episode_id)
         is_resolved = all(alert.ended_at is not None for alert in alerts)
-        if is_resolved and result["verdict"] == Verdict.HEALTHY:
-            self._close_if_quiet(episode)
-
-    def _find_incident_to_end(self, episode: Episode) -> str:
-        """Return the previous episode's open incident, if this episode ends it; empty: none.
-
-        That incident goes on while one of its alerts fires, when this episode has an alert with the
-        same fingerprint, or when somebody planned or changed something in the incident.
-        """
-        previous = self._book.find_previous(episode)
-        incident = self._find_incident(previous.incident) if previous else None
-        if previous is None or incident is None or not incident.is_open:
-            return ""
-        earlier = self._book.list_alerts(previous.id)
-        own_fingerprints = {alert.fingerprint for alert in self._book.list_alerts(episode.id)}
-        still_fires = any(alert.ended_at is None for alert in earlier)
-        fires_again = any(alert.fingerprint in own_fingerprints for alert in earlier)
-        if still_fires or fires_again or _is_worked_on(incident):
-            return ""
-        return incident.id
-
-    def _close_if_quiet(self, episode: Episode) -> None:
-        """Close the incident of a drill, or of an episode in which no trouble was seen.
-
-        Then the episode is over. Without an incident, or with a closed one, nothing happens.
-        """
+        is_quiet = episode.is_drill or result["verdict"] == Verdict.HEALTHY
         incident = self._find_incident(episode.incident)
-        if incident is None or incident.is_closed:
+        if incident is None or incident.is_closed or not (is_resolved and is_quiet):
             return
         if not episode.is_drill and incident.journal.view().since() is not None:
-            return  # the runbook's own rules say when an incident is over
+            return
         error = self._looker.close(incident.id)
         if error:
             _log.warning("%s cannot be closed: %s", incident.id, error)
@@ -315,82 +276,57 @@ class Work:
     # --- deliveries ---
 
     def _deliver(self, delivery_id: str) -> None:
-        """Try until the delivery has ended, or for ``SERVE_GIVE_UP_MINUTES``.
+        """Try until the target has taken the message, or for ``SERVE_GIVE_UP_MINUTES``.
 
         The wait between two attempts doubles, up to ``SERVE_RETRY_MAX_S``. After a lost answer it
-        is ``SERVE_RETRY_MAX_S`` at once.
+        is longer, and doubles each time: the message may arrive once more with each attempt. It
+        may also arrive twice if this process dies while it sends.
         """
         began_at = parse_time(_step("began", self._tell_time))
         give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
+        longest_s = self._settings.serve_retry_max_s
         wait_s = _FIRST_WAIT_S
+        lost_wait_s = longest_s
         while True:
-            state = State(_step("attempt", self._attempt, delivery_id))
-            if state in ENDS:
+            result = _step("attempt", self._attempt, delivery_id)
+            if result in ENDS:
                 return
+            if result == _LOST:
+                lost_wait_s *= 2
+                wait_s = lost_wait_s
             now = parse_time(_step("now", self._tell_time))
             if now > give_up_at:
-                _step("give up", self._give_up, delivery_id)
+                _step("give up", self._give_up, delivery_id, lost_wait_s > longest_s)
                 return
-            if state is State.LOST:
-                # If the repeat's answer is lost, too, most targets get nothing more. So first give
-                # the target time to recover.
-                DBOS.sleep(max(self._settings.serve_retry_max_s, _SETTLE_S))
-            else:
-                DBOS.sleep(wait_s)
-            wait_s = min(2 * wait_s, self._settings.serve_retry_max_s)
+            DBOS.sleep(wait_s)
+            wait_s = min(2 * wait_s, longest_s)
 
     def _tell_time(self) -> str:
         """Return the time now, as a step of a job: after a crash the job gets the same time."""
         return format_time(self._clock())
 
     def _attempt(self, delivery_id: str) -> str:
-        """Try to deliver once; return the state afterwards.
-
-        If the state is ``SENDING`` or ``REPEATING`` already, a process died while it sent, and the
-        message may have been taken. A target that does not show its messages gets one repeat.
-        """
+        """Try to deliver once; return the end, ``lost`` or ``retried``."""
         delivery = self._book.read_delivery(delivery_id)
-        state = State(delivery.state)
         target = self._targets.get(delivery.target)
-        if state in ENDS:
-            return str(state)
         if target is None:
-            return self._fail(delivery, "the target is not configured any more")
-        if target.shows_messages:  # its `send` looks first whether the message is there already
-            return self._send(delivery, target, is_repeat=False)
-        if state is State.REPEATING:
-            return self._fail(delivery, "the answers were lost twice")
-        return self._send(delivery, target, is_repeat=state in MAY_BE_SENT)
-
-    def _send(self, delivery: Delivery, target: Target, *, is_repeat: bool) -> str:
-        """Send a message, or its only repeat; return the state afterwards.
-
-        A repeat is put off while the target does not answer ``check_alive``.
-        """
+            return self._finish(delivery, State.FAILED, "the target is not configured any more")
         try:
-            if is_repeat:
-                target.check_alive()
-            state_while_sending = State.REPEATING if is_repeat else State.SENDING
-            self._book.set_delivery(delivery.id, state_while_sending, delivery.detail)
-            target.send(_make_message(delivery), is_repeat=is_repeat)
+            target.send(_make_message(delivery))
         except RefusedError as error:
-            return self._fail(delivery, str(error))
-        except NotSentError as error:
-            # This attempt did nothing, but an earlier one may have.
-            state = State.LOST if delivery.state in MAY_BE_SENT else State.WAITING
-            return self._put_off(delivery, state, str(error), "retried")
-        except AnswerLostError as error:
-            if is_repeat:
-                return self._fail(delivery, str(error))
-            return self._put_off(delivery, State.LOST, str(error), "lost")
-        end = State.REPEATED if is_repeat else State.SENT
-        return self._finish(delivery, end, "")
+            return self._finish(delivery, State.FAILED, str(error))
+        except (NotSentError, AnswerLostError) as error:
+            result = _LOST if isinstance(error, AnswerLostError) else _RETRIED
+            self._book.set_delivery(delivery_id, State.WAITING, self._redactor.text(str(error)))
+            self._metrics.count_delivery(delivery.target, result)
+            return result
+        return self._finish(delivery, State.SENT, "")
 
-    def _put_off(self, delivery: Delivery, state: State, detail: str, result: str) -> str:
-        """Write down a state that is no end. Count ``result``: ``retried`` or ``lost``."""
-        self._book.set_delivery(delivery.id, state, self._redactor.text(detail))
-        self._metrics.count_delivery(delivery.target, result)
-        return str(state)
+    def _give_up(self, delivery_id: str, has_lost: bool) -> str:
+        """End a delivery; ``UNCONFIRMED`` if the target may have taken the message."""
+        delivery = self._book.read_delivery(delivery_id)
+        state = State.UNCONFIRMED if has_lost else State.FAILED
+        return self._finish(delivery, state, f"given up: {delivery.detail}")
 
     def _finish(self, delivery: Delivery, state: State, detail: str) -> str:
         """Write down a delivery's end; ``detail`` says why, and is empty if all went well."""
@@ -400,17 +336,6 @@ class Work:
         if text:
             _log.warning("%s: %s: %s", delivery.id, state, text)
         return str(state)
-
-    def _fail(self, delivery: Delivery, detail: str) -> str:
-        """End a delivery: ``UNCONFIRMED`` if an earlier try may have arrived, else ``FAILED``."""
-        state = State.UNCONFIRMED if delivery.state in MAY_BE_SENT else State.FAILED
-        return self._finish(delivery, state, detail)
-
-    def _give_up(self, delivery_id: str) -> str:
-        """End a delivery for which there is no more time; return its end."""
-        delivery = self._book.read_delivery(delivery_id)
-        minutes = self._settings.serve_give_up_minutes
-        return self._fail(delivery, f"given up after {minutes:g} min")
 
     # --- alerts ---
 
@@ -592,7 +517,7 @@ class Planner:
 
         Its lane waits until a job has ended, so no delivery overtakes another one.
         """
-        for delivery_id in self._book.list_open_deliveries(target, ENDS):
+        for delivery_id in self._book.list_waiting_deliveries(target):
             job_id = f"{_JOBS_VERSION}-{delivery_id}"
             if job_id not in started:
                 return Job(job_id, self._work.delivery_job, (delivery_id,))
@@ -635,17 +560,6 @@ def _step(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
         "max_attempts": _STEP_ATTEMPTS,
     }
     return DBOS.run_step(options, work, *arguments)
-
-
-def _is_worked_on(incident: Incident) -> bool:
-    """Tell whether somebody planned or changed something in an incident.
-
-    True if the journal cannot be read: a damaged incident is not ended without a person.
-    """
-    try:
-        return bool(incident.journal.view().actions)
-    except RunbookError:
-        return True
 
 
 def _make_message(delivery: Delivery) -> Message:

@@ -164,4 +164,4 @@ def test_open_deliveries_are_those_of_one_target_in_no_end_state_oldest_first(
         clock.pass_minutes(1)
     book.add_delivery("d", "mail", {})
     book.set_delivery("c", "sent")
-    assert book.list_open_deliveries("slack", ("sent", "failed")) == ["b", "a"]
+    assert book.list_waiting_deliveries("slack") == ["b", "a"]

@@ -22,7 +22,7 @@ from fulfillment.commands import check
 from fulfillment.drill_commands import drill_all, drill_one, revert_killed_drill, revert_until
 from fulfillment.drills import Scenario
 from fulfillment.drills import watch_nothing as nobody
-from fulfillment.sections import SECTIONS, purpose
+from fulfillment.sections import SECTIONS
 from objectmove.errors import StoreError
 from runbook_lib.errors import (
     RunInterruptedError,
@@ -30,7 +30,7 @@ from runbook_lib.errors import (
     UsageError,
 )
 from runbook_lib.investigation import make_incident
-from runbook_lib.model import Status, keep_quiet
+from runbook_lib.model import keep_quiet
 from runbook_lib.record.incident import Incident, list_incidents
 from runbook_lib.redact import Redactor
 from runbook_lib.run.commands import investigate
@@ -140,17 +140,6 @@ def test_all_drills_are_refused_before_the_first_and_leave_nothing(
     assert list(list_incidents(world.home)) == []
 
 
-def test_a_drill_that_cannot_begin_after_another_is_a_row_with_the_reason(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    offer(monkeypatch, Stays(world=world), PausedPipeline(world=world))
-    document = drill_all(world.settings, progress=keep_quiet, watch=nobody)
-    stays, refused = document.rows
-    assert (stays.end, refused.end) == ("FAILED", "FAILED")
-    assert "carrier_errors stays" in refused.missed
-    assert document.commands == (REVERT_COMMAND,)
-
-
 def test_ctrl_c_in_one_of_all_takes_its_fault_back_and_begins_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,30 +245,6 @@ def test_a_store_that_is_down_hides_no_killed_drill(
     assert REVERT_COMMAND in check(world.settings).commands
 
 
-def test_a_killed_drill_does_not_hide_that_the_store_cannot_be_read(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kill(world, monkeypatch, at="_wait_for_channels")
-    world.down.add("store")
-    reading = world.open(purpose).read_step("1.5")
-    assert reading.status is Status.BREACH
-    assert "cannot be read" in reading.reason
-
-
-def test_releases_that_cannot_be_read_keep_a_killed_drill_noted(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kill(world, monkeypatch, at="_wait_for_channels")
-
-    def fail(*_: object) -> Any:
-        raise StoreError("the store went away")
-
-    monkeypatch.setattr(type(drill_commands.GATE), "list_unfinished", fail)
-    with pytest.raises(StoreError):
-        revert_killed_drill(world.settings, progress=keep_quiet)
-    assert find_drill(world) is not None
-
-
 def test_a_drill_that_is_under_way_is_not_told_as_killed(world: World) -> None:
     make_incident(world.settings, drill=True, drill_id="d1", scenario="surge")
     with lock_drills(world.home):
@@ -300,11 +265,6 @@ def test_the_watchdog_tells_what_it_could_not_take_back_when_time_is_up(
     monkeypatch.setattr(type(drill_commands.GATE), "list_unfinished", fail)
     with pytest.raises(StoreError, match="the store went away"):
         revert_until(world.settings, timeout_s=10, progress=keep_quiet)
-
-
-def test_only_one_drill_is_under_way(world: World) -> None:
-    with lock_drills(world.home), pytest.raises(DrillError), lock_drills(world.home):
-        pass
 
 
 def test_the_next_drill_takes_a_killed_one_back_first(

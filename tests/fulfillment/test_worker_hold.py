@@ -20,7 +20,6 @@ from runbook_lib.errors import (
     ClientError,
     ClientTimeoutError,
     ConnectionRefusedClientError,
-    NotFoundError,
 )
 
 MOVED = datetime(2026, 11, 24, 4, 0, tzinfo=UTC)
@@ -146,18 +145,6 @@ def test_the_first_check_waits_until_the_pass_has_ended() -> None:
     assert world.slept
 
 
-def test_a_pass_that_is_between_two_objects_has_not_ended() -> None:
-    world = World(paused=True)
-
-    def move_once_more(seconds: float) -> None:
-        world.slept.append(seconds)
-        if len(world.slept) == 1:
-            world.last_move_at = MOVED.replace(second=1)
-
-    world.hold(sleep=move_once_more).check()
-    assert len(world.slept) == 2
-
-
 def test_a_pass_that_does_not_end_is_refused_after_thirty_seconds() -> None:
     world = World(paused=True, moving_looks=10**6)
     with pytest.raises(MoversError, match="still moves"):
@@ -222,20 +209,8 @@ def test_a_worker_of_which_nobody_can_know_is_not_paused(world: World) -> None:
             ask()
 
 
-def test_a_service_without_the_interface_names_the_setting() -> None:
-    with pytest.raises(MoversError, match="WORKER_CONTROL"):
-        World(error=NotFoundError("404"), state="STOPPED").hold().is_paused()
-
-
 def test_a_lost_answer_to_pause_is_made_up_for_by_a_look() -> None:
     World(pause_error=ClientTimeoutError("lost")).hold().pause()
-
-
-@KINDS
-def test_a_pause_that_did_nothing_is_refused(kind: str) -> None:
-    world = World(pause_error=BadAnswerError("500"), is_deaf=True)
-    with pytest.raises(MoversError, match="not paused"):
-        world.hold(kind).pause()
 
 
 @KINDS
