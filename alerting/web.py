@@ -9,6 +9,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from fastapi import FastAPI, HTTPException, Request, Response, Security
 from fastapi.params import Depends
@@ -183,27 +184,27 @@ def _add_pages(
 
     @app.get("/incidents", dependencies=guards)
     def list_incidents() -> dict[str, Json]:
-        now = clock()
-        rows = [row._asdict() for row in page.list_rows(now)]
-        return {"schema": "runbook/serve-incidents/1", "at": format_time(now), "incidents": rows}
+        rows = [row._asdict() for row in page.list_rows()]
+        at = format_time(clock())
+        return {"schema": "runbook/serve-incidents/1", "at": at, "incidents": rows}
 
     @show("/incidents/{incident_id}/report.html")
     def show_report(incident_id: str) -> Response:
-        path = page.find_report(incident_id)
-        if path is None:
-            raise HTTPException(404, "there is no such report")
-        return FileResponse(path, media_type="text/html; charset=utf-8")
+        return _send_page(page.find_page(incident_id))
 
     @show("/incidents/{incident_id}/notebooks/{name}.html")
     def show_notebook(incident_id: str, name: str) -> Response:
-        path = page.find_notebook(incident_id, name)
-        if path is None:
-            raise HTTPException(404, "there is no such notebook")
-        return FileResponse(path, media_type="text/html; charset=utf-8")
+        return _send_page(page.find_page(incident_id, name))
 
     @app.get("/metrics", response_class=PlainTextResponse, dependencies=guards)
     def show_metrics() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _send_page(path: Path | None) -> Response:
+    if path is None:
+        raise HTTPException(404, "there is no such page")
+    return FileResponse(path, media_type="text/html; charset=utf-8")
 
 
 async def _read_body(request: Request, limit_bytes: int) -> bytes:

@@ -262,7 +262,9 @@ def make_schedule(kind: Kind, scenario: str = "", *, every: bool = False) -> str
 
 
 def _quote_for_systemd(word: str) -> str:
-    """Return a word of ``ExecStart=`` in quotes, without a meaning for ``%``, ``$`` or quotes."""
+    """Return a word for ``ExecStart=``, without a meaning for ``%``, ``$``, blanks or quotes."""
+    if shlex.quote(word) == word:
+        return word
     for sign, escaped in (("\\", r"\\"), ('"', r"\""), ("%", "%%"), ("$", "$$")):
         word = word.replace(sign, escaped)
     return f'"{word}"'
