@@ -16,15 +16,12 @@ from objectmove.errors import MoveError
 from runbook_lib import errors
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import Json, Progress, Verdict
-from runbook_lib.record.history import list_history, write_gauges
 from runbook_lib.redact import Redactor
-from runbook_lib.report import write_outputs
 from runbook_lib.settings import find_root
 
-from .change.drill_record import DrillError, find_open_drill, lock_drills
+from .change.drill_record import find_open_drill, lock_drills
 from .change.environment_guard import check_environment
 from .change.release import GATE
-from .change.synthetic import revert_backlog
 from .clients import Clients
 from .commands import RELEASE, AllDrillsDocument, DrillDocument, DrillRevertDocument, DrillRow
 from .drill_guard import wait_until_calm
@@ -36,12 +33,11 @@ from .drills import (
     choose_scenario,
     find_scenario,
     list_scenarios,
+    remove_labels,
     run_drill,
+    write_report,
 )
-from .policy import POLICY
-from .sections import SECTIONS
 from .settings import Settings
-from .waiting import list_prefixes
 
 #: How long a drill's own alert and late labels may outlast its fault.
 _CALM_S = 120.0
@@ -146,8 +142,7 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
         progress("is the system healthy again?")
         trouble = wait_until_calm(settings, drill.clients, timeout_s=_CALM_S / 2)
         incident.close(Verdict.UNKNOWN, reason=f"{drill.id} was killed; its fault is taken back")
-        report = write_outputs(incident, SECTIONS)
-        write_gauges(home, list_history(home, POLICY))
+        report = write_report(drill)
     is_done = not trouble and not ways_on
     found = {
         "incident": incident.id,
@@ -156,7 +151,7 @@ def revert_killed_drill(settings: Settings, *, progress: Progress) -> DrillRever
         "scenario": scenario.name,
         "reverted": True,
         "steady": not trouble,
-        "report": str(report),
+        "report": report,
         "way_on": tuple(ways_on),
     }
     return document.model_copy(update=found)
@@ -173,11 +168,7 @@ def _take_back(drill: Drill) -> list[str]:
     """
     drill.scenario.recover(drill)
     drill.mark("recovered", scenario=drill.scenario.name)
-    prefixes = list_prefixes(drill.settings)
-    removal = revert_backlog(drill.clients.store, *prefixes, drill_id=drill.id)
-    if removal.failed:
-        count = len(removal.failed)
-        raise DrillError(f"{count} synthetic labels of {drill.id} cannot be removed")
+    remove_labels(drill)
     for row in _list_own_releases(drill):
         plan_id = str(row["plan"])
         drill.progress(f"go on with {plan_id}")

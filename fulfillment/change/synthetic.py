@@ -28,7 +28,6 @@ _SCENARIO = "fulfillment-delay"
 _NO_ID = "DataFlow's script"
 #: How many keys a result shows, as a sample of all.
 SAMPLE = 5
-_SAMPLE_OF_PLAN = 20
 
 
 class Backlog(BaseModel):
@@ -271,7 +270,6 @@ def plan_revert(inv: Investigation, step: str, *, drill_id: str, prefix: str = "
             "prefixes": prefixes,
             "objects": len(objects),
             "bytes": sum(info.size_bytes for info in objects),
-            "sample": [info.key for info in objects[:_SAMPLE_OF_PLAN]],
             "drills": list_drills(objects),
         },
     )
