@@ -71,8 +71,8 @@ class LogLine(NamedTuple):
     text: str
 
 
-class ServiceSwitch(Protocol):
-    """Status, restart, stop and start of services.
+class ServicesClient(Protocol):
+    """Status, logs and settings of services; restart, stop and start.
 
     Every method raises a ``ClientError`` when the back end cannot be asked, and
     ``NotFoundError`` for a name that is not a service.
@@ -89,10 +89,6 @@ class ServiceSwitch(Protocol):
 
     def start(self, name: str) -> None:
         """Start a service; undone by ``stop``."""
-
-
-class ServicesClient(ServiceSwitch, Protocol):
-    """A switch that also gives logs and settings."""
 
     def read_logs(self, name: str, *, since: datetime, max_lines: int = 20_000) -> list[LogLine]:
         """Return a service's last ``max_lines`` lines since a time, oldest first."""
@@ -181,9 +177,9 @@ def make_unknown_service_error(name: str, known: Iterable[str]) -> errors.Client
     return errors.NotFoundError(text, system="services")
 
 
-def read_service(switch: ServiceSwitch, name: str) -> ServiceState:
+def read_service(services: ServicesClient | CommandServices, name: str) -> ServiceState:
     """Return the state of one service; ``NotFoundError`` for a name that is not one."""
-    states = {state.name: state for state in switch.list_services()}
+    states = {state.name: state for state in services.list_services()}
     if name not in states:
         raise make_unknown_service_error(name, states)
     return states[name]
@@ -421,7 +417,7 @@ def read_log_command(settings: Settings, *, since: datetime, max_lines: int) -> 
 class CommandServices:
     """The worker as the only service, by ``WORKER_STATUS_CMD``, ``_STOP_CMD``, ``_START_CMD``.
 
-    See ``ServiceSwitch``. The status command prints words that say whether the worker runs, or how
+    The status command prints words that say whether the worker runs, or how
     many copies of it run. A ``ClientError`` says that the command failed, or printed other words.
     """
 
