@@ -47,7 +47,7 @@ class Metrics(Collector):
         for result in (*Verdict, "failed"):
             self._looks.labels(result)
         for target in NAMES:
-            for result in (*ENDS, "retried", "lost"):
+            for result in (*ENDS, "retried"):
                 self._delivered.labels(target, result)
         self._registry.register(self)
 
@@ -68,7 +68,7 @@ class Metrics(Collector):
         self._looks.labels(result).inc()
 
     def count_delivery(self, target: str, result: str) -> None:
-        """Count an attempt to deliver: ``retried``, ``lost``, or one of ``ENDS``."""
+        """Count an attempt to deliver: ``retried``, or one of ``ENDS``."""
         self._delivered.labels(target, result).inc()
 
     def collect(self) -> Iterator[Metric]:

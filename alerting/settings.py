@@ -49,7 +49,7 @@ class ServeSettings(runbook_settings.Settings):
         300, ge=0, description="least time between two looks at an episode"
     )
     serve_look_timeout_s: float = Field(300, gt=0, description="longest investigation")
-    serve_retry_max_s: float = Field(60, gt=0, description="longest wait between two attempts")
+    serve_retry_max_s: float = Field(300, gt=0, description="longest wait between two attempts")
     serve_give_up_minutes: float = Field(120, gt=0, description="longest time for one delivery")
     serve_database_url: str = Field("", description="empty: SQLite under RUNBOOK_HOME")
     serve_slack_url_file: Path | None = None

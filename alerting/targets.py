@@ -1,6 +1,6 @@
 """The targets of reports: a customer's case in support-service, Slack, Teams, mail.
 
-After an attempt to send a message, the target has taken it, has not taken it, or nobody knows.
+A message arrives at least once: an attempt whose answer is lost counts as not sent.
 """
 
 from __future__ import annotations
@@ -20,15 +20,9 @@ from urllib.parse import unquote, urlsplit
 
 import certifi
 from requests import Request
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from fulfillment.clients.http_systems import SupportClient
-from runbook_lib.errors import (
-    ClientError,
-    ClientTimeoutError,
-    ConnectionRefusedClientError,
-    NotFoundError,
-)
+from runbook_lib.errors import ClientError, NotFoundError
 from runbook_lib.http import CAMEL, HttpClient, check_ticket_id
 from runbook_lib.model import Json
 from runbook_lib.redact import Redactor
@@ -40,30 +34,22 @@ if TYPE_CHECKING:
 
 #: After these answers no later attempt can succeed: the address, or what is sent, is wrong.
 _FINAL_STATUSES = frozenset({400, 404, 405, 410, 413, 414, 415, 422})
-#: The codes of SMTP for "send the mail's text now" and "done".
-_SMTP_DATA = 354
-_SMTP_DONE = 250
 _SMTP_PORT = 25
 _SMTPS_PORT = 465
 
 
 class State(StrEnum):
-    """How far a delivery is.
-
-    ``UNCONFIRMED``: answers were lost, so nobody knows whether the target has the message, and
-    nothing more is sent.
-    """
+    """How far a delivery is."""
 
     WAITING = "waiting"
     SENT = "sent"
-    UNCONFIRMED = "unconfirmed"
     FAILED = "failed"
 
 
 #: The names of all targets. ``connect_targets`` returns those that are configured.
 NAMES = ("ticket", "slack", "teams", "mail")
 #: The states after which nothing more is sent.
-ENDS = (State.SENT, State.UNCONFIRMED, State.FAILED)
+ENDS = (State.SENT, State.FAILED)
 
 
 def is_case(text: str) -> bool:
@@ -72,15 +58,11 @@ def is_case(text: str) -> bool:
 
 
 class NotSentError(Exception):
-    """The target did not take the message. A later attempt may succeed."""
+    """The target did not take the message, as far as we know. A later attempt may succeed."""
 
 
 class RefusedError(NotSentError):
     """The target did not take the message, and no later attempt can succeed."""
-
-
-class AnswerLostError(Exception):
-    """The message was sent, and nobody knows whether the target took it."""
 
 
 @dataclass(frozen=True)
@@ -127,46 +109,19 @@ class Target(Protocol):
         Raises
         ------
         RefusedError, NotSentError
-            When the target did not take the message.
-        AnswerLostError
-            When nobody knows whether it did.
+            When the target did not take the message, or its answer was lost.
         """
 
 
 @contextmanager
-def _map_errors(*, is_read: bool = False) -> Iterator[None]:
-    """Raise a client's error as the error of this module that says what became of the message.
-
-    ``is_read``: the request changes nothing, so nothing was sent even if its answer is lost.
-    """
+def _map_errors() -> Iterator[None]:
+    """Raise a client's error as the error of this module that says what became of the message."""
     try:
         yield
     except NotFoundError as error:
         raise RefusedError(str(error)) from error
-    except (ClientTimeoutError, ConnectionRefusedClientError) as error:
-        if is_read or _is_unconnected(error):
-            raise NotSentError(str(error)) from error
-        raise AnswerLostError(str(error)) from error
     except ClientError as error:
         raise NotSentError(str(error)) from error
-
-
-def _is_unconnected(error: BaseException | None) -> bool:
-    """Tell whether an error, or a cause of it, says that no connection was made.
-
-    requests and urllib3 wrap that error: theirs has it as an argument, as its ``reason``, or as the
-    ``reason`` of an argument.
-    """
-    while error is not None:
-        reason = getattr(error, "reason", None)
-        for part in (error, reason, *error.args):
-            if isinstance(part, NewConnectionError | ConnectTimeoutError | NameResolutionError):
-                return True
-            inner = getattr(part, "reason", None)
-            if isinstance(inner, NewConnectionError | ConnectTimeoutError | NameResolutionError):
-                return True
-        error = error.__cause__
-    return False
 
 
 @dataclass(frozen=True)
@@ -198,24 +153,22 @@ class TicketTarget(SupportClient):
         last, so a marker also means that the files are attached.
         """
         path = self._path(check_ticket_id(message.case))
-        with _map_errors(is_read=True):
-            case = self.get(path, _Case)
-        marker = f"[{message.name}]"
-        if any(marker in entry.message for entry in case.messages):
-            return
-        # The API does not say which field holds the file's name, so every field's value counts.
-        attached = {str(value) for entry in case.attachments for value in entry.values()}
-        for name, file in message.files.items():
-            if name not in attached:
-                self._attach(f"{path}/attachments", name, file)
-        body = {"authorType": "agent", "message": f"{_join_text(message)}\n\n{marker}"}
         with _map_errors():
+            case = self.get(path, _Case)
+            marker = f"[{message.name}]"
+            if any(marker in entry.message for entry in case.messages):
+                return
+            # The API does not say which field holds the file's name, so every field's value counts.
+            attached = {str(value) for entry in case.attachments for value in entry.values()}
+            for name, file in message.files.items():
+                if name not in attached:
+                    self._attach(f"{path}/attachments", name, file)
+            body = {"authorType": "agent", "message": f"{_join_text(message)}\n\n{marker}"}
             self.post(f"{path}/messages", object, body)
 
     def _attach(self, path: str, name: str, file: Path) -> None:
         files = {"file": (name, file.read_bytes(), "application/octet-stream")}
-        with _map_errors():
-            self._ask(Request("POST", f"{self.url}{path}", files=files))
+        self._ask(Request("POST", f"{self.url}{path}", files=files))
 
 
 class Webhook(HttpClient):
@@ -334,32 +287,16 @@ class MailTarget:
         return mail
 
     def send(self, message: Message) -> None:
-        """Send one mail to all receivers. If the server refuses one of them, nobody gets it."""
-        content = self.build(message).as_bytes()
-        with self._connecting() as server:
-            self._expect(server.mail(self._sender), _SMTP_DONE)
-            for receiver in self._receivers:
-                self._expect(server.rcpt(receiver), _SMTP_DONE)
-            self._expect(server.docmd("DATA"), _SMTP_DATA)
-            try:
-                server.send(_quote_dots(content))
-                answer = server.getreply()
-            except (OSError, smtplib.SMTPException) as error:
-                raise AnswerLostError(f"mail: {self._redactor.text(str(error))}") from error
-            self._expect(answer, _SMTP_DONE)
-
-    @contextmanager
-    def _connecting(self) -> Iterator[smtplib.SMTP]:
-        """Yield a server that is logged in to. Errors of the network mean: nothing was sent."""
+        """Send one mail to all receivers."""
+        mail = self.build(message)
         try:
-            server = self._connect()
-            try:
+            with self._connect() as server:
                 self._log_in(server)
-                yield server
-            finally:
-                server.close()
+                refused = server.send_message(mail, self._sender, self._receivers)
         except (OSError, smtplib.SMTPException) as error:
             raise NotSentError(f"mail: {self._redactor.text(str(error))}") from error
+        if refused:
+            raise RefusedError(f"mail: the server refuses {', '.join(refused)}")
 
     def _connect(self) -> smtplib.SMTP:
         """Connect to the server: over TLS with ``smtps://``, else without it."""
@@ -382,20 +319,6 @@ class MailTarget:
         if not is_encrypted:
             raise NotSentError("mail: the server offers no TLS, so no password is sent to it")
         server.login(self._user, self._password)
-
-    def _expect(self, answer: tuple[int, bytes], wanted_code: int) -> None:
-        """Raise NotSentError if the server's answer has another code."""
-        code, text = answer
-        if code != wanted_code:
-            words = self._redactor.text(text.decode("utf-8", "replace"))[:200]
-            raise NotSentError(f"mail: the server answered {code}: {words}")
-
-
-def _quote_dots(content: bytes) -> bytes:
-    """Return a mail for SMTP's DATA: CRLF, a dot at a line's start doubled, a dot at the end."""
-    lines = content.replace(b"\r\n", b"\n").split(b"\n")
-    quoted = [b"." + line if line.startswith(b".") else line for line in lines]
-    return b"\r\n".join(quoted).rstrip(b"\r\n") + b"\r\n.\r\n"
 
 
 def connect_targets(settings: ServeSettings) -> Mapping[str, Target]:

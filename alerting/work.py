@@ -35,7 +35,6 @@ from .settings import ServeSettings
 from .targets import (
     ENDS,
     NAMES,
-    AnswerLostError,
     Message,
     NotSentError,
     RefusedError,
@@ -60,9 +59,6 @@ _STEP_ATTEMPTS = 100_000
 _STEP_WAIT_S = 5.0
 #: The job's name, as dbos keeps it.
 _LOOK = "look"
-#: Results of an attempt to deliver that are no end.
-_LOST = "lost"
-_RETRIED = "retried"
 #: The states of dbos for jobs that are not over.
 _UNFINISHED = ("ENQUEUED", "PENDING")
 
@@ -278,35 +274,25 @@ class Work:
     def _deliver(self, delivery_id: str) -> None:
         """Try until the target has taken the message, or for ``SERVE_GIVE_UP_MINUTES``.
 
-        The wait between two attempts doubles, up to ``SERVE_RETRY_MAX_S``. After a lost answer it
-        is longer, and doubles each time: the message may arrive once more with each attempt. It
-        may also arrive twice if this process dies while it sends.
+        The wait between two attempts doubles, up to ``SERVE_RETRY_MAX_S``. A message may arrive
+        twice, if an answer is lost, or if this process dies while it sends.
         """
         began_at = parse_time(_step("began", self._tell_time))
         give_up_at = began_at + timedelta(minutes=self._settings.serve_give_up_minutes)
-        longest_s = self._settings.serve_retry_max_s
         wait_s = _FIRST_WAIT_S
-        lost_wait_s = longest_s
-        while True:
-            result = _step("attempt", self._attempt, delivery_id)
-            if result in ENDS:
-                return
-            if result == _LOST:
-                lost_wait_s *= 2
-                wait_s = lost_wait_s
-            now = parse_time(_step("now", self._tell_time))
-            if now > give_up_at:
-                _step("give up", self._give_up, delivery_id, lost_wait_s > longest_s)
+        while _step("attempt", self._attempt, delivery_id) not in ENDS:
+            if parse_time(_step("now", self._tell_time)) > give_up_at:
+                _step("give up", self._give_up, delivery_id)
                 return
             DBOS.sleep(wait_s)
-            wait_s = min(2 * wait_s, longest_s)
+            wait_s = min(2 * wait_s, self._settings.serve_retry_max_s)
 
     def _tell_time(self) -> str:
         """Return the time now, as a step of a job: after a crash the job gets the same time."""
         return format_time(self._clock())
 
     def _attempt(self, delivery_id: str) -> str:
-        """Try to deliver once; return the end, ``lost`` or ``retried``."""
+        """Try to deliver once; return the delivery's state afterwards."""
         delivery = self._book.read_delivery(delivery_id)
         target = self._targets.get(delivery.target)
         if target is None:
@@ -315,18 +301,17 @@ class Work:
             target.send(_make_message(delivery))
         except RefusedError as error:
             return self._finish(delivery, State.FAILED, str(error))
-        except (NotSentError, AnswerLostError) as error:
-            result = _LOST if isinstance(error, AnswerLostError) else _RETRIED
-            self._book.set_delivery(delivery_id, State.WAITING, self._redactor.text(str(error)))
-            self._metrics.count_delivery(delivery.target, result)
-            return result
+        except NotSentError as error:
+            detail = self._redactor.text(str(error))
+            self._book.set_delivery(delivery_id, State.WAITING, detail)
+            self._metrics.count_delivery(delivery.target, "retried")
+            return str(State.WAITING)
         return self._finish(delivery, State.SENT, "")
 
-    def _give_up(self, delivery_id: str, has_lost: bool) -> str:
-        """End a delivery; ``UNCONFIRMED`` if the target may have taken the message."""
+    def _give_up(self, delivery_id: str) -> str:
+        """End a delivery for which there is no more time; return its end."""
         delivery = self._book.read_delivery(delivery_id)
-        state = State.UNCONFIRMED if has_lost else State.FAILED
-        return self._finish(delivery, state, f"given up: {delivery.detail}")
+        return self._finish(delivery, State.FAILED, f"given up: {delivery.detail}")
 
     def _finish(self, delivery: Delivery, state: State, detail: str) -> str:
         """Write down a delivery's end; ``detail`` says why, and is empty if all went well."""

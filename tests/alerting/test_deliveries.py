@@ -10,7 +10,6 @@ import pytest
 
 from alerting.settings import ServeSettings
 from alerting.targets import (
-    AnswerLostError,
     Message,
     NotSentError,
     RefusedError,
@@ -71,20 +70,20 @@ def test_a_broken_target_takes_nothing(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_lost_answer_is_known_to_be_lost(
+def test_a_lost_answer_is_not_taken_for_sent(
     name: str, targets: dict[str, Target], receivers: Receivers, tmp_path: Path
 ) -> None:
     receivers.modes[name] = "lost"
-    with pytest.raises(AnswerLostError):
+    with pytest.raises(NotSentError):
         targets[name].send(make_message(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["slack", "teams"])
-def test_silence_after_sending_is_a_lost_answer(
+def test_silence_after_sending_is_not_taken_for_sent(
     name: str, targets: dict[str, Target], receivers: Receivers, tmp_path: Path
 ) -> None:
     receivers.modes[name] = "silent"
-    with pytest.raises(AnswerLostError):
+    with pytest.raises(NotSentError):
         targets[name].send(make_message(tmp_path))
 
 
@@ -109,7 +108,7 @@ def test_a_ticket_gets_a_message_once_and_its_files_before_it(
     receivers.modes["ticket"] = "lost"
     message = make_message(tmp_path)
     for _ in range(3):
-        with pytest.raises(AnswerLostError):
+        with pytest.raises(NotSentError):
             targets["ticket"].send(message)
     receivers.modes["ticket"] = "ok"
     targets["ticket"].send(message)
@@ -155,6 +154,6 @@ def test_an_error_shows_no_address_of_a_webhook(
     targets: dict[str, Target], receivers: Receivers, tmp_path: Path
 ) -> None:
     receivers.modes["slack"] = "closed"
-    with pytest.raises(AnswerLostError) as caught:
+    with pytest.raises(NotSentError) as caught:
         targets["slack"].send(make_message(tmp_path))
     assert "secret-path" not in str(caught.value)

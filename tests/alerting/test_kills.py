@@ -184,7 +184,7 @@ def test_targets_that_are_down_get_their_message_when_they_are_back(
         tried = dict.fromkeys(modes, 0.0)
         for line in text.splitlines():
             match = re.match(
-                r'runbook_serve_deliveries_total{result="(retried|lost|unconfirmed)",'
+                r'runbook_serve_deliveries_total{result="(retried)",'
                 r'target="(\w+)"} (.*)', line,
             )  # fmt: skip
             if match:

@@ -12,7 +12,7 @@ from alerting.book import Book, connect_database
 from alerting.look import Looker
 from alerting.metrics import Metrics
 from alerting.settings import ServeSettings
-from alerting.targets import AnswerLostError, Message, NotSentError, RefusedError, State
+from alerting.targets import Message, NotSentError, RefusedError, State
 from alerting.work import Bell, Work
 
 ID = "inc-1-1.1-x"
@@ -43,8 +43,7 @@ def book(tmp_path: Path) -> Iterator[Book]:
     [
         (None, "sent", State.SENT),
         (RefusedError("no such case"), "failed", State.FAILED),
-        (NotSentError("nobody listens"), "retried", State.WAITING),
-        (AnswerLostError("the answer was lost"), "lost", State.WAITING),
+        (NotSentError("nobody listens"), "waiting", State.WAITING),
     ],
 )
 def test_an_attempt_ends_a_delivery_or_leaves_it_waiting(
@@ -59,12 +58,10 @@ def test_an_attempt_ends_a_delivery_or_leaves_it_waiting(
     assert book.read_delivery(ID).state == state
 
 
-@pytest.mark.parametrize(("has_lost", "state"), [(True, State.UNCONFIRMED), (False, State.FAILED)])
-def test_a_delivery_that_is_given_up_may_have_arrived(
-    book: Book, monkeypatch: pytest.MonkeyPatch, *, has_lost: bool, state: State
+def test_a_delivery_that_is_given_up_has_failed(
+    book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = make_work(book, monkeypatch, FakeTarget(None))
-    assert work._give_up(ID, has_lost) == state
+    assert make_work(book, monkeypatch, FakeTarget(None))._give_up(ID) == State.FAILED
 
 
 def make_work(book: Book, monkeypatch: pytest.MonkeyPatch, target: FakeTarget) -> Work:
