@@ -472,7 +472,7 @@ def revert_chaos(
         exit_code=ExitCode.of(not removal.failed),
         removed=removal.removed,
         kept=removal.kept,
-        failed=removal.failed,
+        failed=dict(removal.failed),
     )
 
 
@@ -481,7 +481,7 @@ def read_chaos_status(settings: Settings, *, progress: Progress = keep_quiet) ->
     progress("count synthetic objects")
     store = Clients(settings).store
     drills: Counter[str] = Counter()
-    for info in synthetic.list_synthetic(store, list_prefixes(settings)):
+    for info in synthetic.find_synthetic(store, list_prefixes(settings)).objects:
         drills[(info.metadata or {}).get("drill-id", "without an id")] += 1
     command = _REVERT
     try:

@@ -61,7 +61,7 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
         return None
     now = inv.now()
     waits_since: dict[str, datetime] = {}
-    for shipment in inv.clients.fulfillment.list_newest_shipments(_MAX_SHIPMENTS):
+    for shipment in inv.clients.fulfillment.list_shipments(limit=_MAX_SHIPMENTS):
         made_at = try_time(shipment.get("createdAt"))
         order_id = str(shipment.get("orderId"))
         if made_at is None or order_id in served or _needs_no_label(shipment):

@@ -14,7 +14,7 @@ from runbook_lib.model import Conclusion, Json, Outcome, Reading, Role
 from runbook_lib.section import ActionStep, SectionParameters, by_id, get_step, step, to_rows
 from runbook_lib.show.text import count_of
 
-from ..change.drill_record import describe_killed_drill, find_killed_drill
+from ..change.drill_record import find_killed_drill
 from ..change.environment_guard import MARKER_KEY, read_marker
 from ..change.release import GATE
 from ..clients.object_store import Rights, try_right
@@ -425,36 +425,24 @@ def read_unfinished(inv: Investigation) -> Outcome:
     """List the unfinished releases in the bucket's records, which every machine sees alike.
 
     A drill that was killed on this machine is listed, too. If the bucket's records cannot be read,
-    the step is unknown; but it is a breach if a killed drill is known all the same, or if the
-    drill's file on this machine cannot be read. A lifecycle rule that would remove the records is a
-    breach, too.
+    the step is unknown; but it is a breach if a killed drill is known all the same.
     """
     rows: list[dict[str, Json]] = []
-    rules: list[str] = []
     problems: list[str] = []
-    try:
-        killed = find_killed_drill(inv.settings.runbook_home.resolve())
-        if killed is not None:
-            rows.append(describe_killed_drill(killed))
-    except errors.RecordError as error:
-        problems.append(str(error))
+    killed = find_killed_drill(inv.settings.runbook_home.resolve())
+    if killed is not None:
+        rows.append(killed)
     try:
         rows += GATE.list_unfinished(inv.clients)
-        rules = inv.clients.store.find_expiry_rules(".runbook/")
     except errors.ClientError as error:
-        if not rows and not problems:
+        if not rows:
             raise
         problems.append(_describe_unread(error))
     except MoveError as error:
-        if not rows and not problems:
+        if not rows:
             raise errors.BadAnswerError(str(error), system="object store") from error
         problems.append(_describe_unread(error))
     problems += [_describe_unfinished(row) for row in rows]
-    if rules:
-        problems.append(
-            f"the lifecycle rule {', '.join(rules)} removes .runbook/, where the records of "
-            "releases are: exempt that prefix"
-        )
     outcome = Outcome(
         value=len(rows),
         rows=rows,

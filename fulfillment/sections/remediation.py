@@ -45,7 +45,7 @@ from ..analysis.forecasts import Stages, compute_clear_time
 from ..analysis.samples import Sample
 from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_service
-from ..change.synthetic import REMOVE, list_own_orders, plan_revert
+from ..change.synthetic import REMOVE, plan_revert
 from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from ..quantities import Backlog, Uploads, measure, measure_recovery
@@ -152,7 +152,7 @@ def _get_orders(inv: Investigation) -> frozenset[str] | None:
     """Return the orders whose labels may move; None: all. A drill moves only its own orders."""
     named = frozenset(split_list(get_parameters(inv, Parameters).only_orders))
     if inv.incident.state.drill_id:
-        own = list_own_orders(inv)
+        own = frozenset(map(str, inv.incident.state.drill_orders))
         return own & named if named else own
     return named or None
 
@@ -200,7 +200,7 @@ def _plan_repair(inv: Investigation) -> Plan:
         return _plan_service(inv, "6.2", advice.action, advice.target, advice.reason)
     action = parameters.service_action
     target = parameters.service or inv.settings.worker_service
-    if action == "unpause" and not parameters.service:
+    if action == "unpause":
         target = inv.settings.pipeline_dag_id
     return _plan_service(inv, "6.2", action, target, f"chosen: service_action={action}")
 

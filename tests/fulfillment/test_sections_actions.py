@@ -12,7 +12,6 @@ import pytest
 from fulfillment import commands
 from fulfillment.analysis.causes import CAUSES, Cause
 from fulfillment.change.release import MOVE
-from fulfillment.change.synthetic import JUST_WRITTEN
 from fulfillment.investigation import Investigation
 from fulfillment.policy import POLICY
 from fulfillment.quantities import Backlog
@@ -425,23 +424,6 @@ def test_chaos_is_refused_outside_a_marked_playground(world: World, environment:
     with pytest.raises(EnvironmentForbidsError):
         world.open(chaos).plan("4.1")
     assert keys(world, "chaos/") == []
-
-
-def test_an_exercise_is_refused_while_a_real_backlog_waits(world: World) -> None:
-    inv = world.open(chaos, count=1, object_size_kb=1)
-    plan = inv.plan("4.1")
-    world.put_label(25)
-    with pytest.raises(SafetyError, match=r"over 10 min.*1"):
-        inv.apply(plan, approve=plan.sha256)
-    with pytest.raises(SafetyError, match=r"over 10 min.*1"):
-        inv.plan("4.1")
-    assert keys(world, "chaos/") == []
-    reading = world.take(chaos, "4.3")
-    assert reading.status is Status.BREACH
-    assert "(1)" in reading.reason
-    assert f"written in the last {JUST_WRITTEN.seconds} s" in reading.threshold
-    world.incident.update(drill_id="d1", drill_orders=[ORDER])  # they wait on purpose
-    assert carry_out(world.open(chaos, count=1, object_size_kb=1), "4.1").phase == "verified"
 
 
 def test_a_plan_that_may_wait_stops_nothing_and_changes_nothing(world: World) -> None:

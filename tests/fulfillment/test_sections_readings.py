@@ -155,10 +155,8 @@ def no_rule(w: World) -> None:
 
 def leave_unfinished(world: World) -> None:
     move = Move(
-        id="rel-1",
         plan="rel-1",
         sha256="0" * 64,
-        by="ops@box",
         start=0,
         end=2,
         keep_until=world.now,

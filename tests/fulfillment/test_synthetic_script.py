@@ -208,21 +208,6 @@ def test_a_dry_run_is_allowed_everywhere_but_nothing_else_is(
     assert chaos_keys(world) == []
 
 
-def test_variables_are_defaults_and_flags_win(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FULFILLMENT_DELAY_COUNT", "4")
-    monkeypatch.setenv("FULFILLMENT_DELAY_OBJECT_SIZE_KB", "1")
-    monkeypatch.setenv("FULFILLMENT_DELAY_PREFIX", "pending/")
-    assert run()[1]["results"]["backlog"]["objectsCreated"] == 4
-    document = run("--count", "1", "--prefix", "chaos/x/")[1]
-    assert (document["countRequested"], document["prefix"]) == (1, "chaos/x/")
-
-
-def test_dataflows_defaults_are_kept(run: Any) -> None:
-    document = run("--dry-run")[1]
-    assert (document["countRequested"], document["objectSizeKiB"]) == (25, 128)
-    assert document["prefix"] == "chaos/fulfillment-delay/"
-
-
 def test_a_secret_on_the_command_line_is_warned_of_and_never_shown(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,12 +251,6 @@ def test_a_support_probe_that_fails_is_not_ok(world: World, run: Any) -> None:
     assert document["results"]["support"]["httpStatus"] == 404
     world.down.add("services")
     assert run("--dry-run")[1]["results"]["compose"]["minioRunning"] is None
-
-
-def test_backdating_is_told(run: Any) -> None:
-    document = run("--count", "1", "--object-size-kb", "1", "--age-minutes", "20")[1]
-    assert document["ageMinutes"] == 20
-    assert document["results"]["backlog"]["pendingSince"] < document["events"][0]["at"]
 
 
 @pytest.mark.parametrize("wrong", ["--no-such-flag", "--count=0", "--count=5001"])
