@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-from requests import Request
-
 from fulfillment.clients.http_systems import PipelineClient
 from runbook_lib.model import Json
 
@@ -48,10 +46,9 @@ class AirflowClient(PipelineClient):
                 self._path, "starts no run: it is paused, or its file cannot be read"
             )
         body = {"dag_run_id": run_id, "logical_date": None, "conf": {"alerts": list(alerts)}}
-        request = Request("POST", f"{self.url}{self._path}/dagRuns", json=body)
-        answer = self._send(request)
+        answer = self._send("POST", f"{self._path}/dagRuns", json=body)
         if answer.status != _CONFLICT:
-            self._check_status(request, answer)
+            self._check_status(answer)
 
 
 def connect_airflow(settings: ServeSettings) -> AirflowClient | None:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 import certifi
-from requests import Request
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from fulfillment.clients.http_systems import SupportClient
@@ -247,7 +246,7 @@ class TicketTarget(SupportClient):
     def _attach(self, path: str, name: str, file: Path) -> None:
         files = {"file": (name, file.read_bytes(), "application/octet-stream")}
         with _map_errors():
-            self._ask(Request("POST", f"{self.url}{path}", files=files))
+            self._ask("POST", path, files=files)
 
 
 class Webhook(HttpClient):
@@ -268,10 +267,10 @@ class Webhook(HttpClient):
         """Post a message. Any answer but 2xx means that the webhook did not take it."""
         body = self.build(message, is_repeat=is_repeat)
         with _map_errors():
-            answer = self._send(Request("POST", self.url, json=body))
+            answer = self._send("POST", "", json=body)
         if 200 <= answer.status < 300:
             return
-        text = f"the webhook answered {answer.status}: {self._excerpt(answer.body)}"
+        text = f"the webhook answered {answer.status}: {self._quote(answer.body)}"
         if answer.status in _FINAL_STATUSES:
             raise RefusedError(text)
         raise NotSentError(text)
@@ -279,7 +278,7 @@ class Webhook(HttpClient):
     def check_alive(self) -> None:
         """Send a GET without a message. Any answer will do, even an error's status."""
         with _map_errors(is_read=True):
-            self._send(Request("GET", self.url))
+            self._send("GET", "")
 
 
 class SlackTarget(Webhook):

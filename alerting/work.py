@@ -23,7 +23,6 @@ from uuid import uuid4
 
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID, StepOptions, WorkflowHandle
 from pydantic_core import from_json, to_json
-from requests import Request
 
 from fulfillment.clients.http_systems import AlertmanagerClient
 from runbook_lib.errors import ClientError, RunbookError
@@ -632,7 +631,7 @@ class HeldAlertsClient(AlertmanagerClient):
     def read_active(self) -> Json:
         """Return the active alerts as Alertmanager writes them: no silenced or inhibited ones."""
         query = {"active": "true", "silenced": "false", "inhibited": "false"}
-        return self._ask_json(Request("GET", f"{self.url}/api/v2/alerts", params=query))
+        return self._parse(self._ask("GET", "/api/v2/alerts", params=query))
 
 
 class Bell:

@@ -9,7 +9,7 @@ import typer
 
 from runbook_lib.cli import AsJson, IncidentId, parse_minutes, present
 from runbook_lib.errors import UsageError
-from runbook_lib.move_cli import MemoryRemoved, Parts, Shards, make_move_commands
+from runbook_lib.move_cli import MemoryRemoved, Parts, make_move_commands
 from runbook_lib.run.interrupts import hold_interrupts
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ Scenario = Annotated[
     typer.Option(help="fault; default: pipeline_paused on the local stack, else synthetic"),
 ]
 Every = Annotated[bool, typer.Option("--all", help="every scenario that fits, in turn")]
-OlderThan = Annotated[
-    str, typer.Option("--older-than", help="only labels that waited longer than this: 90s, 10m, 2h")
-]
 
 
 def _load_release() -> MoveCommands:
@@ -37,7 +34,36 @@ def _load_release() -> MoveCommands:
     return RELEASE
 
 
-release_app = make_move_commands(_load_release, has_own_plan=True)
+def plan(
+    *,
+    prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",
+    to: Annotated[str, typer.Option(help="where the labels go; default READY_PREFIX")] = "",
+    match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
+    older_than_minutes: Annotated[
+        float,
+        typer.Option(
+            "--older-than",
+            parser=parse_minutes,
+            metavar="AGE",
+            help="only labels that waited longer than this: 90s, 10m, 2h",
+        ),
+    ] = 0,
+    limit: Annotated[
+        int, typer.Option(help="the first N; 0: all, refused over RELEASE_LIMIT_OBJECTS", min=0)
+    ] = 0,
+    only_orders: Annotated[str, typer.Option(help="only these orders, comma-separated")] = "",
+    park_unwanted: Annotated[
+        bool, typer.Option("--park-unwanted", help="park what nobody wants; release nothing")
+    ] = False,
+    memory_removed: MemoryRemoved = False,
+    parts: Parts = 0,
+    incident_id: IncidentId = "",
+    as_json: AsJson = False,
+) -> None:
+    """List exactly what a release would move, and what not. Moves nothing."""
+
+
+release_app = make_move_commands(_load_release, plan)
 
 
 def _present(name: str, *, as_json: bool, **arguments: object) -> None:
@@ -64,41 +90,6 @@ def init(
 ) -> None:
     """Write a commented .env into this folder, if none applies here; --marker allows drills."""
     _present("init", as_json=as_json, marker=marker, approve=approve)
-
-
-@app.command()
-def plan(
-    *,
-    prefix: Annotated[str, typer.Option(help="where labels wait; default PENDING_PREFIX")] = "",
-    to: Annotated[str, typer.Option(help="where the labels go; default READY_PREFIX")] = "",
-    match: Annotated[str, typer.Option(help="name pattern; default RELEASE_MATCH")] = "",
-    older_than: OlderThan = "",
-    limit: Annotated[
-        int, typer.Option(help="the first N; 0: all, refused over RELEASE_LIMIT_OBJECTS", min=0)
-    ] = 0,
-    park_unwanted: Annotated[
-        bool, typer.Option("--park-unwanted", help="park what nobody wants; release nothing")
-    ] = False,
-    memory_removed: MemoryRemoved = False,
-    parts: Parts = 0,
-    shards: Shards = 0,
-    incident_id: IncidentId = "",
-    as_json: AsJson = False,
-) -> None:
-    """List exactly what a release would move, and what not. Moves nothing."""
-    _present(
-        "plan_release",
-        as_json=as_json,
-        prefix=prefix,
-        to=to,
-        match=match,
-        older_than_minutes=parse_minutes(older_than),
-        limit=limit,
-        park_unwanted=park_unwanted,
-        memory_removed=memory_removed,
-        parts=parts or shards,
-        incident_id=incident_id,
-    )
 
 
 @app.command()

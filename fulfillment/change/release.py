@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ from runbook_lib.section import get_parameters
 
 from ..clients import Clients
 from ..investigation import Investigation
-from ..settings import Settings, is_nested
+from ..settings import is_nested
 from ..waiting import NOT_WANTED, LabelJudge, ask_again, explain_left, read_shipment_evidence
 from .other_movers import WorkerHold, describe_hold, make_hold
 
@@ -85,7 +86,6 @@ class ReleaseGate(MoveGate):
     noun = "label"
     shown_facts = ("order_id", "status", "tracking_number", "memory_removed")
     action = "release"
-    held = "the worker is still paused for it"
 
     def get_store(self, clients: Clients) -> S3Bucket:
         """Return the bucket, with the keys that may change it."""
@@ -121,10 +121,6 @@ class ReleaseGate(MoveGate):
         """Ask the shipments once more, right before labels move: an order may be cancelled."""
         return ask_again(inv.settings, inv.clients.fulfillment, rows)
 
-    def get_undo_window(self, inv: Investigation) -> timedelta:
-        """Return how long a release may be taken back: RELEASE_UNDO_WINDOW_MINUTES."""
-        return timedelta(minutes=inv.settings.release_undo_window_minutes)
-
     def describe_undo(self, inv: Investigation) -> str:
         """Say how the worker is held, what it does next, and what whoever approves promises."""
         hold = self.make_hold(inv)
@@ -133,28 +129,25 @@ class ReleaseGate(MoveGate):
             after = "what comes back stays until you resume the worker, which releases it again"
         return f"{hold.words}; {after}; {_PROMISES_OF_UNDO}"
 
-    def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> dict[str, str]:
-        """Return what fulfillment-service knows of each row's order, in words, by the row's key.
+    def read_evidence(self, inv: Investigation, rows: Sequence[PlanRow]) -> list[str]:
+        """Return what fulfillment-service knows of each row's order, in words.
 
         Each order is asked for once.
         """
-        by_key: dict[str, str] = {}
-        by_order: dict[str, str] = {}
+        read = cache(partial(read_shipment_evidence, inv.clients.fulfillment))
+        texts = []
         for done, row in enumerate(rows):
             inv.progress("evidence", done, len(rows))
-            order_id = row.facts.get("order_id", "")
-            if order_id not in by_order:
-                by_order[order_id] = read_shipment_evidence(inv.clients.fulfillment, order_id)
-            by_key[row.key] = by_order[order_id]
-        return by_key
+            texts.append(read(row.facts.get("order_id", "")))
+        return texts
 
-    def describe_doubt(self, doubt: Doubt, row: PlanRow, evidence: str) -> dict[str, Json]:
+    def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
         """Describe a label in doubt and its order, in the columns ``TO_SETTLE``."""
         if doubt.parked.is_here:
             # When we park a label, the worker may believe that it moved the label itself.
             evidence += " (read after parking: the status may come from our parking)"
-        described = super().describe_doubt(doubt, row, evidence)
-        described["order"] = row.facts.get("order_id", "")
+        described = super().describe_doubt(doubt, evidence)
+        described["order"] = doubt.planned.facts.get("order_id", "")
         return {column: described[column] for column in TO_SETTLE}
 
 
@@ -242,12 +235,18 @@ def make_release_plan(
         inv.progress("listed", len(observed))
         return judgements
 
+    timing = Timing(
+        lease_s=settings.release_lease_s,
+        effect_s=settings.release_effect_s,
+        spread_s=settings.release_clock_spread_s,
+    )
     header = {
         "source": source,
         "to": to,
         # A plan shows this as "who else moves"; the reason has no field of its own.
         "others": f"{reason}; {describe_hold(hold)}",
-        "timing": _get_timing(settings),
+        "timing": timing,
+        "undo_s": settings.release_undo_window_minutes * 60,
         "limit_objects": settings.release_limit_objects,
         "selection": selection,
         "parked": in_doubt,
@@ -267,19 +266,8 @@ def make_release_plan(
     why_they_stay = explain_left(
         plan_header.excluded, plan_header.excluded_sample, settings, nothing_moves=plan.is_empty
     )
-    summary = dict(plan.summary)
-    if why_they_stay:
-        summary["reason"] = why_they_stay
+    summary = {**plan.summary, "reason": why_they_stay}
     return replace(plan, summary=summary, observed=tuple(observed))
-
-
-def _get_timing(settings: Settings) -> Timing:
-    """Return the times of the lock and of the store, as the settings say."""
-    return Timing(
-        lease_s=settings.release_lease_s,
-        effect_s=settings.release_effect_s,
-        spread_s=settings.release_clock_spread_s,
-    )
 
 
 def check_store(clients: Clients) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import (
     ActionInterruptedError,
@@ -125,16 +125,9 @@ def _explain_interruption(incident: Incident, seq_before: int, command: str) -> 
         text = f"Another command closed {incident.id}, so what this command read is not kept."
         return f"{text} Look again with: {name_runbook('runbook investigate')}"
     entries = [entry for entry in incident.journal.view().actions if entry.seq > seq_before]
-    describe = load_policy().describe_action
-    changes = []
-    for action in group_actions(entries):
-        if action.is_cut_off:
-            changes.append(f"{describe(action)} (begun, and not ended)")
-        elif action.applied:
-            changes.append(describe(action))
-    text = "Interrupted. Nothing was changed."
-    if changes:
-        text = f"Interrupted after these changes: {'; '.join(changes)}."
+    actions = [action for action in group_actions(entries) if action.applied or action.is_cut_off]
+    changes = "; ".join(map(load_policy().describe_action, actions))
+    text = f"Interrupted. Changed: {changes or 'nothing'}."
     return f"{text} Look again with: {name_command(command, incident)}" if command else text
 
 
@@ -151,14 +144,14 @@ class _Done(NamedTuple):
     ----------
     journal : the incident's
     own : of it, what these runs wrote
-    report : the report's path
+    fields : of the command's document
     """
 
     incident: Incident
     runs: tuple[NotebookRun, ...]
     journal: JournalView
     own: JournalView
-    report: str
+    fields: dict[str, Any]
 
 
 def _carry_out(
@@ -204,7 +197,14 @@ def _carry_out(
             report = write_outputs(incident, sections, packs=incident.is_closed)
     journal = incident.journal.view()
     own = journal.of_runs([run.notebook for run in runs])
-    return _Done(incident, tuple(runs), journal, own, str(report))
+    fields = {
+        "incident": incident.id,
+        "notebooks": runs,
+        "report": str(report),
+        "unfinished": journal.ways_on,
+        "next": _say_close(incident),
+    }
+    return _Done(incident, tuple(runs), journal, own, fields)
 
 
 def investigate(
@@ -217,7 +217,7 @@ def investigate(
     alerts_file: Path | None = None,
     after: str = "",
     progress: Progress = keep_quiet,
-) -> documents.InvestigateDocument:
+) -> documents.SectionsDocument:
     """Carry out the read-only sections and write the report.
 
     Parameters
@@ -254,30 +254,26 @@ def investigate(
     verdict = judgement.verdict if judgement else Verdict.UNKNOWN
     code = compute_exit_code(verdict)
     # Trouble that was seen decides the exit code, even if a notebook failed.
-    if code is not ExitCode.NOT_OK and any(run.status is RunStatus.FAILED for run in done.runs):
-        code = ExitCode.RUN_FAILED
-    next_command = _say_close(done.incident)
+    if code is not ExitCode.NOT_OK:
+        code = _choose_exit_code(done.runs, verdict)
+    fields = {
+        **done.fields,
+        "schema": "runbook/investigate/1",
+        "at": now,
+        "verdict": verdict,
+        "exit_code": code,
+        "reason": judgement.reason if judgement else "",
+        "since": done.journal.since(),
+        "until": judgement.until if judgement else None,
+        "affected": str(policy.compute_impact(done.journal)),
+        "readings": tuple(done.journal.latest().values()),
+        "causes": done.journal.findings(),
+        "advice": policy.list_advice(done.journal, now=now),
+    }
     section, _ = judgement.next if judgement else policy.first_step
     if verdict is not Verdict.HEALTHY and section:
-        next_command = name_runbook(f"runbook run {section[:2]}")
-    return documents.InvestigateDocument(
-        schema_name="runbook/investigate/1",
-        at=now,
-        incident=done.incident.id,
-        verdict=verdict,
-        exit_code=code,
-        reason=judgement.reason if judgement else "",
-        since=done.journal.since(),
-        until=judgement.until if judgement else None,
-        affected=str(policy.compute_impact(done.journal)),
-        readings=tuple(done.journal.latest().values()),
-        causes=done.journal.findings(),
-        notebooks=done.runs,
-        report=done.report,
-        advice=policy.list_advice(done.journal, now=now),
-        next=next_command,
-        unfinished=done.journal.ways_on,
-    )
+        fields["next"] = name_runbook(f"runbook run {section[:2]}")
+    return documents.SectionsDocument.model_validate(fields)
 
 
 def run(
@@ -288,7 +284,7 @@ def run(
     parameter: Sequence[str] | None = None,
     incident_id: str = "",
     progress: Progress = keep_quiet,
-) -> documents.RunDocument:
+) -> documents.SectionsDocument:
     """Run the notebooks of the named sections and write the report.
 
     Parameters
@@ -326,34 +322,35 @@ def run(
     )
     judgement = _judge_runs(done, sections)
     conclusions = [run.conclusion for run in done.runs if run.conclusion is not None]
-    verdict = judgement.verdict if judgement else None
-    reason = judgement.reason if judgement else ""
-    if judgement is None and conclusions:
+    verdict = None
+    reason = ""
+    if judgement is not None:
+        verdict = judgement.verdict
+        reason = judgement.reason
+    elif conclusions:
         verdict = conclusions[-1].verdict
         reason = conclusions[-1].summary
     is_over = verdict in ENDED_WELL
-    advice: tuple[str, ...] = ()
+    plans = tuple(_list_plans(done.incident, done.own, is_over=is_over))
+    fields = {
+        **done.fields,
+        "schema": "runbook/run/1",
+        "verdict": verdict,
+        "exit_code": _choose_exit_code(done.runs, verdict),
+        "reason": reason,
+        "plans": plans,
+    }
+    stopped = [run for run in done.runs if run.status is RunStatus.STOPPED_AT_PLAN]
+    if stopped and any(plan["apply"] for plan in plans):
+        return documents.SectionsDocument.model_validate({**fields, "next": ""})
     # If the verdict is unknown, an earlier diagnosis does not count: the symptom may be gone.
     if not is_over and (verdict is not Verdict.UNKNOWN or done.own.last_diagnosis is not None):
-        advice = load_policy().list_advice(done.journal, now=utc_now())
-    next_command = _say_close(done.incident)
+        fields["advice"] = load_policy().list_advice(done.journal, now=utc_now())
     section_name = judgement.next.section if judgement else ""
     has_ended = is_over and section_name in chosen_names and not done.incident.is_open
-    if section_name and not (next_command or has_ended):
-        next_command = name_command(f"run {section_name[:2]}", done.incident)
-    return documents.RunDocument(
-        schema_name="runbook/run/1",
-        incident=done.incident.id,
-        verdict=verdict,
-        exit_code=_choose_exit_code(done.runs, verdict),
-        reason=reason,
-        notebooks=done.runs,
-        plans=tuple(_list_plans(done.incident, done.own, is_over=is_over)),
-        report=done.report,
-        advice=advice,
-        next=next_command,
-        unfinished=done.journal.ways_on,
-    )
+    if section_name and not (fields["next"] or has_ended):
+        fields["next"] = name_command(f"run {section_name[:2]}", done.incident)
+    return documents.SectionsDocument.model_validate(fields)
 
 
 def _judge_runs(done: _Done, sections: Sections) -> Judgement | None:

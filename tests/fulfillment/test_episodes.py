@@ -17,11 +17,7 @@ from pydantic import SecretStr
 
 from fulfillment.analysis.causes import Cause
 from fulfillment.clients.http_systems import Sample
-from fulfillment.commands import (
-    RELEASE,
-    PlanDocument,
-    plan_release,
-)
+from fulfillment.commands import RELEASE
 from fulfillment.investigation import Investigation
 from fulfillment.sections import SECTIONS, detection, postmortem
 from objectmove.bucket import Answer, Request
@@ -42,7 +38,7 @@ from runbook_lib.report import ReportModel, write_outputs
 from runbook_lib.report.summary import summarise, write_headline
 from runbook_lib.run import commands
 from runbook_lib.run.commands import investigate
-from runbook_lib.run.documents import Document, InvestigateDocument, RunDocument
+from runbook_lib.run.documents import Document, SectionsDocument
 from runbook_lib.run.move_commands import MovePlanDocument, MoveRunDocument
 from tests.support.incidents import damage_journal
 from tests.support.memory_bucket import MemoryBucket
@@ -56,7 +52,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return make_world(tmp_path, monkeypatch)
 
 
-def look(world: World, incident_id: str = "") -> InvestigateDocument:
+def look(world: World, incident_id: str = "") -> SectionsDocument:
     """Investigate."""
     return investigate(world.settings, SECTIONS, incident_id=incident_id)
 
@@ -66,17 +62,17 @@ def open_(world: World, document: Document) -> Incident:
     return Incident(world.home / str(document.incident), redactor=Redactor())
 
 
-def run(world: World, *sections: str) -> RunDocument:
+def run(world: World, *sections: str) -> SectionsDocument:
     """Run sections without an approval."""
     return commands.run(world.settings, SECTIONS, sections)
 
 
-def plan_by_hand(world: World) -> PlanDocument:
+def plan_by_hand(world: World) -> MovePlanDocument:
     """Plan a release of what waits."""
-    return plan_release(world.settings, incident_id="", progress=keep_quiet)
+    return RELEASE.plan(world.settings, progress=keep_quiet)
 
 
-def apply(world: World, plan: PlanDocument, **how: Any) -> MoveRunDocument:
+def apply(world: World, plan: MovePlanDocument, **how: Any) -> MoveRunDocument:
     """Carry out a plan, approved."""
     done = RELEASE.apply(
         world.settings, str(plan.plan), approve=plan.sha256, progress=keep_quiet, **how
@@ -90,14 +86,14 @@ def resume(world: World, plan: str) -> MoveRunDocument:
     return RELEASE.resume(world.settings, plan, approve="", progress=keep_quiet)
 
 
-def show_undo(world: World, plan: PlanDocument) -> MovePlanDocument:
+def show_undo(world: World, plan: MovePlanDocument) -> MovePlanDocument:
     """Plan the way back of a release."""
     shown = RELEASE.undo(world.settings, str(plan.plan), approve="", progress=keep_quiet)
     assert isinstance(shown, MovePlanDocument)
     return shown
 
 
-def undo(world: World, plan: PlanDocument, approve: str) -> MoveRunDocument:
+def undo(world: World, plan: MovePlanDocument, approve: str) -> MoveRunDocument:
     """Take a release back while the consumer is stopped."""
     done = RELEASE.undo(
         world.settings,
@@ -413,7 +409,7 @@ def test_a_later_note_is_marked_and_nothing_else_is_written(world: World) -> Non
     assert late.read_step("2.1").observed_at < world.now + timedelta(seconds=1)
 
 
-def release_and_close(world: World) -> PlanDocument:
+def release_and_close(world: World) -> MovePlanDocument:
     """Release what waits, recover, and close the incident; return the plan."""
     pause_pipeline(world)
     plan = plan_by_hand(world)
@@ -434,7 +430,7 @@ def test_resume_of_a_finished_plan_of_a_closed_incident_opens_none(
     assert new.id != plan.incident
     assert new.journal.view().actions == []
     assert "nothing was done now" in done.summary
-    assert "of a closed incident" in caplog.text
+    assert str(plan.incident) in caplog.text
     place = f"{plan.incident}/report.html"
     assert f"{world.home}/{place}" in caplog.text
     assert f'href="../{place}"' in (new.folder / "report.html").read_text("utf-8")
