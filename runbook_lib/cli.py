@@ -16,12 +16,13 @@ from contextlib import suppress
 from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from chainlog import LogDamagedError, LogError
+from chainlog import LogError
 
 from .errors import ExitCode, RunbookError, UsageError, exit_code_of_error
 from .run.interrupts import Interrupts, hold_interrupts
@@ -131,6 +132,16 @@ def parse_minutes(text: str) -> float:
         raise UsageError(f"{text!r} is not a duration; write 90s, 10m, 2h or 1d") from None
 
 
+class _Group(TyperGroup):
+    """All commands; it also takes their old names, for one release."""
+
+    OLD: ClassVar = {"history": ["incidents", "--all"], "verify-report": ["report", "--check"]}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return a command's name, the command, and its arguments."""
+        return super().resolve_command(ctx, [*self.OLD.get(args[0], args[:1]), *args[1:]])
+
+
 # The commands that every runbook has.
 app = typer.Typer()
 
@@ -176,11 +187,6 @@ def report(
     """Build the report again from the journal; --check compares journal and files instead."""
 
 
-@declare(app, _carry_out, hidden=True)
-def verify_report(incident: IncidentOrPath = "", *, as_json: AsJson = False) -> None:
-    """Check the journal's chain and the manifest; name what was altered."""
-
-
 @declare(app, _carry_out)
 def incidents(
     *,
@@ -188,11 +194,6 @@ def incidents(
     as_json: AsJson = False,
 ) -> None:
     """List the incidents, the open ones first; --all also writes gauges for Prometheus."""
-
-
-@declare(app, _carry_out, hidden=True)
-def history(*, as_json: AsJson = False) -> None:
-    """Show all incidents and drills, as `incidents --all` does."""
 
 
 @declare(app, _carry_out)
@@ -246,6 +247,7 @@ def read_runbook_name(arguments: Sequence[str]) -> str:
 def build_app(runbook: Runbook) -> typer.Typer:
     """Return the command with the common subcommands, this runbook's own, and those of plug-ins."""
     whole = typer.Typer(
+        cls=_Group,
         help=runbook.summary,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -297,9 +299,6 @@ def say_failure(error: BaseException, arguments: Sequence[str]) -> int:
     if code is ExitCode.INTERRUPTED:
         _ignore_interrupts()
     text = str(error)
-    if isinstance(error, LogDamagedError):
-        incident_id = Path(error.path).parents[1].name  # <incident>/ledger/<plan>.jsonl
-        text = f"{text}. To see what was altered: runbook report {incident_id} --check"
     if not text and code is ExitCode.INTERRUPTED:
         text = f"Interrupted. Do it again with: runbook {shlex.join(arguments)}"
     with suppress(UsageError):

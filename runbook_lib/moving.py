@@ -581,11 +581,10 @@ class MoveGate:
                 write_json(path, {**head, **facts})
         counts = {name: count for name, count in found.counts.items() if count}
         is_ok = counts.keys() <= _AS_PLANNED[follow_up.action]
-        words = ", ".join(_say_count(count, name) for name, count in counts.items())
         start = "proven by listing" if is_ok else "not proven"
         if found.taken_back_by:
             start = f"taken back by {found.taken_back_by}"
-        return Effect(f"{start}: {words}", facts, is_ok=is_ok)
+        return Effect(f"{start}: {_say_counts(counts)}", facts, is_ok=is_ok)
 
 
 def _save_plan(incident: Incident, move: plans.Plan) -> Path:
@@ -648,21 +647,19 @@ def read_keys(text: str) -> list[str]:
 
 def _describe_run(facts: Mapping[str, Json]) -> str:
     """Say what a run did, what is left, and which command leads on."""
-    name = "settled" if "settled" in facts else "moved"
-    parts = [_say_count(facts[name], name)]
+    done = "settled" if "settled" in facts else "moved"
+    counts = {done: facts[done]}
     for name in _LEFT:
         fact = facts[name]
-        count = fact if isinstance(fact, int) else len(fact)
-        if count:
-            parts.append(_say_count(count, name))
+        counts[name] = fact if isinstance(fact, int) else len(fact)
+    parts = [_say_counts(counts) or f"0 {done}", facts["stopped"]]
     if facts["is_held"]:
         parts.append("the worker is still paused for it")
-    if facts["stopped"]:
-        parts.append(facts["stopped"])
     if facts["ways_on"]:
         parts.append(f"go on with: {facts['ways_on'][0]}")
-    return "; ".join(parts)
+    return "; ".join(filter(None, parts))
 
 
-def _say_count(count: int, name: str) -> str:
-    return f"{count:,} {name.replace('_', ' ')}"
+def _say_counts(counts: Mapping[str, int]) -> str:
+    """Return the counts that are not 0, in words."""
+    return ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n)

@@ -299,20 +299,14 @@ def run(
         Before a kernel starts, when a section or parameter is unknown or a value is wrong.
     """
     parameters = {"incident_id": incident_id} if incident_id else {}
-    for item in parameter or ():
-        name, equals, value = item.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"-p wants name=value, not {item!r}")
-        parameters[name] = value
     chosen = [sections.find(name) for name in names]
-    known: set[str] = set()
-    for section in chosen:
-        known.update(section.Parameters.model_fields)
-    for name in parameters:
-        if name not in known:
-            choices = ", ".join(sorted(known))
-            problem = f"none of these sections has a parameter {name!r}"
-            raise UsageError(f"{problem}; they have {choices}")
+    for item in parameter or ():
+        name, _, value = item.partition("=")
+        if not any(name in section.Parameters.model_fields for section in chosen):
+            known = {name for section in chosen for name in section.Parameters.model_fields}
+            text = f"-p wants name=value, not {item!r}; the parameters of these sections are"
+            raise UsageError(f"{text}: {', '.join(sorted(known))}")
+        parameters[name] = value
     for section in chosen:
         check_parameters(section, _pick(section, parameters))
     chosen_names = [section.NAME for section in chosen]
@@ -343,8 +337,7 @@ def run(
     stopped = [run for run in done.runs if run.status is RunStatus.STOPPED_AT_PLAN]
     if stopped and any(plan["apply"] for plan in plans):
         return documents.SectionsDocument.model_validate({**fields, "next": ""})
-    # If the verdict is unknown, an earlier diagnosis does not count: the symptom may be gone.
-    if not is_over and (verdict is not Verdict.UNKNOWN or done.own.last_diagnosis is not None):
+    if not is_over:
         fields["advice"] = load_policy().list_advice(done.journal, now=utc_now())
     section_name = judgement.next.section if judgement else ""
     has_ended = is_over and section_name in chosen_names and not done.incident.is_open
@@ -422,16 +415,29 @@ def report(
     check: bool = False,
     alerts_file: Path | None = None,
 ) -> documents.ReportDocument:
-    """Build a report again from its journal; or ``check`` it.
+    """Build a report again from its journal.
 
     Parameters
     ----------
-    incident : empty: the open incident
-    check : whether to call ``verify_report``
+    incident : an incident's id; with ``check`` also the path of its folder, or that of its zip;
+        empty: the open one
+    check : only check the journal's chain and the manifest
     alerts_file : a JSON file of alerts, which ``read_alerts`` reads; they join the report
     """
     if check:
-        return verify_report(settings, sections, incident)
+        path = Path(incident)
+        if not incident or not path.exists():
+            path = _open(settings, incident).folder
+        is_folder = path.is_dir()
+        checked = verify_incident(path) if is_folder else verify_attachment(path)
+        return documents.ReportDocument(
+            schema_name="runbook/verify-report/1",
+            exit_code=ExitCode.of(not checked.problems),
+            incident=checked.incident,
+            report=str(path / "report.html" if is_folder else path),
+            problems=checked.problems,
+            newer=checked.newer,
+        )
     alerts = read_alerts(alerts_file)
     opened = _open(settings, incident)
     note_alerts(opened, alerts)
@@ -439,35 +445,6 @@ def report(
         schema_name="runbook/report/1",
         incident=opened.id,
         report=str(write_outputs(opened, sections)),
-    )
-
-
-def verify_report(
-    settings: Settings,
-    _sections: Sections,
-    incident: str = "",
-) -> documents.ReportDocument:
-    """Check the journal's chain and the manifest. Only reads.
-
-    Parameters
-    ----------
-    incident : an incident's id, the path of its folder, or that of its zip; empty: the open one
-    """
-    path = Path(incident)
-    if not incident or not path.exists():
-        path = _open(settings, incident).folder
-    if path.is_dir():
-        checked = verify_incident(path)
-        path = path / "report.html"
-    else:
-        checked = verify_attachment(path)
-    return documents.ReportDocument(
-        schema_name="runbook/verify-report/1",
-        exit_code=ExitCode.of(not checked.problems),
-        incident=checked.incident,
-        report=str(path),
-        problems=checked.problems,
-        newer=checked.newer,
     )
 
 
@@ -519,11 +496,6 @@ def _read_again(settings: Settings, sections: Sections, incident: Incident) -> N
             if is_judged and step_id not in done:
                 done.add(step_id)
                 inv.read_step(step_id)
-
-
-def history(settings: Settings, sections: Sections) -> documents.IncidentsDocument:
-    """Return all incidents and drills, and how each scenario's drills went."""
-    return incidents(settings, sections, every=True)
 
 
 def incidents(

@@ -244,6 +244,7 @@ _SKIPPED = {
     "until",
     "affected",
     "gauges",
+    "is_held",
 }
 #: The columns of a field's table; a field that is not listed shows all columns.
 _COLUMNS = {
@@ -297,8 +298,7 @@ def print_document(document: Document, console: Console) -> None:
             continue
         for part in _lay_out(document, name, values[name]):
             if isinstance(part, str):
-                is_prose = " " in part.partition(": ")[2]
-                console.print(Text(visible(part)), soft_wrap=not is_prose)
+                _print_whole(console, part)
             elif part.rows:
                 console.print(_to_rich(part))
     for words, command in document.to_paste.items():
@@ -313,27 +313,24 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
     value : the field as JSON; the document itself has it as types
     """
     label = name.replace("_", " ")
-    is_list = isinstance(value, list | tuple) and bool(value)
+    if value in EMPTY or (type(value) is int and value == 0):
+        return
     if name == "readings":
         readings = getattr(document, name)
         yield tabulate_readings(reading for reading in readings if reading.status.is_open)
-        well = sum(1 for reading in readings if not reading.status.is_open)
-        yield f"ok: {count_of(well, 'reading')}"
     elif name == "causes":
         causes = [f for f in getattr(document, name) if f.status is not CauseStatus.REFUTED]
         yield tabulate_findings(causes, "Causes")
     elif name == "notebooks":
         yield from (f"{run['notebook']}: {run['error']}" for run in value if run["error"])
-    elif is_list and isinstance(value[0], dict):
+    elif isinstance(value, list | tuple) and isinstance(value[0], dict):
         total = getattr(document, "objects", 0)
         caption = f"{len(value)} of {total:,} rows" if name == "rows" and total else label
         yield Table(caption, value, _COLUMNS.get(name, ()))
-    elif is_list and len(value) > 1:
+    elif isinstance(value, list | tuple) and len(value) > 1:
         yield "\n".join([f"{label}:", *map(str, value)])
-    elif value not in EMPTY and not (type(value) is int and value == 0):
-        text = say_value(value, name)
-        between = "\n" if _HASH.search(text) else " "
-        yield f"{label}:{between}{text}"
+    else:
+        yield f"{label}: {say_value(value, name)}"
 
 
 def _print_whole(console: Console, text: str) -> None:

@@ -473,7 +473,8 @@ def test_a_refused_plan_of_a_closed_incident_opens_none_and_names_the_next_comma
             assert "is carried out here" not in report
             assert "Way back" not in report
             assert (
-                commands.verify_report(world.settings, SECTIONS, look.id).exit_code is ExitCode.OK
+                commands.report(world.settings, SECTIONS, look.id, check=True).exit_code
+                is ExitCode.OK
             )
 
 
@@ -622,7 +623,7 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     assert read_folder(world.home / old) == before
 
     assert list_open(world) == [new]
-    document = commands.history(world.settings, SECTIONS)
+    document = commands.incidents(world.settings, SECTIONS, every=True)
     rows = {row.incident: row.damage for row in document.incidents}
     assert rows == {old: damage, new: ""}
 

@@ -81,25 +81,13 @@ def test_an_interrupt_between_two_cells_waits_for_the_next_one(cell: Cell) -> No
     assert cell.kernel.done == ["interrupt"]
 
 
-@pytest.mark.parametrize("name", ["_CELL_ENDS_S", "_REPLY_S"])
-def test_a_cell_that_does_not_end_is_killed(
-    cell: Cell, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(interrupts, name, 0.01)
-    cell.interrupt.begin()
-    cell.interrupt.end_run()
-    cell.interrupt.end()
-    wait_until(lambda: "kill" in cell.kernel.done, what="the kernel is killed")
-
-
-def test_nothing_is_killed_after_the_notebook(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupts, "_CELL_ENDS_S", 0.2)
-    cell.interrupt.end_run()
-    cell.interrupt.close()
-    threads = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
-    for thread in threads:
-        thread.join()
-    assert cell.kernel.done == []
+def test_a_cell_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_CELL_ENDS_S", 0.01)
+    kernel = FakeKernel()
+    interrupt = CellInterrupt(kernel, print)
+    interrupt.begin()
+    interrupt.end_run()
+    wait_until(lambda: "kill" in kernel.done, what="the kernel is killed")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -204,7 +204,7 @@ def test_what_is_not_all_done_says_what_and_the_way_on(inv: Any) -> None:
     inv.store.put_object("out/c", b"of another")
     lose_answers(inv, "b")
     effect = plan.kind.apply(inv, plan)
-    assert effect.reason.startswith("1 moved; 1 skipped; ")
+    assert effect.reason.startswith("1 moved, 1 skipped, ")
     assert "1 unproven" in effect.reason
     assert effect.reason.endswith(f"go on with: runbook settle {plan.id}")
     (skipped,) = effect.result["skipped"]
