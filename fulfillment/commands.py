@@ -9,7 +9,6 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -112,11 +111,6 @@ class InitDocument(Document):
         return {"To make the marker, paste:": self.apply} if self.apply else {}
 
 
-def _list_counts(numbers: Mapping[str, int]) -> list[str]:
-    """Return each number that is not 0 with its word, such as ``3 removed``."""
-    return [f"{number} {word}" for word, number in numbers.items() if number]
-
-
 _REVERT = "runbook chaos revert"
 #: Where `runbook chaos revert` is refused, this command plans the removal, and asks for approval.
 _PLAN_REMOVAL = "runbook run 06"
@@ -148,7 +142,8 @@ class ChaosDocument(Document):
             "kept": self.kept,
             "failed": len(self.failed),
         }
-        return f"Synthetic objects: {', '.join(_list_counts(numbers)) or 'none'}"
+        counts = ", ".join(f"{number} {word}" for word, number in numbers.items() if number)
+        return f"Synthetic objects: {counts or 'none'}"
 
     @property
     def commands(self) -> tuple[str, ...]:

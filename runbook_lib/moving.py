@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -43,18 +43,7 @@ from .record.incident import Incident, list_incidents, write_file, write_json
 from .runbook import name_runbook
 from .section import ActionStep, ChangeParameters, by_id, get_parameters, split_list
 
-__all__ = [
-    "OPEN",
-    "FollowUp",
-    "MoveGate",
-    "MoveParameters",
-    "NotApprovedError",
-    "PlanId",
-    "WatchedWorker",
-    "list_begun",
-    "read_keys",
-    "read_since",
-]
+__all__ = ["MoveGate", "MoveParameters", "NotApprovedError", "WatchedWorker"]
 
 #: How long a plan may be begun after it was made, and a move be undone after its first copy, unless
 #: the runbook says otherwise.
@@ -126,7 +115,7 @@ class FollowUp:
     """
 
     plan: plans.Plan
-    action: str = "apply"
+    action: Literal["apply", "undo", "settle"] = "apply"
     taken: Sequence[str] = ()
     not_taken: Sequence[str] = ()
 
@@ -349,6 +338,8 @@ class MoveGate:
         approval = settling.digest_answers(move, answers)
         summary = {
             "objects": len(answers),
+            "taken": taken,
+            "not_taken": not_taken,
             "bytes": 0,
             "excluded": {},
             "who else moves": self.make_hold(inv).words,
@@ -356,7 +347,7 @@ class MoveGate:
         }
         return self._write(
             inv,
-            FollowUp(move, "settle", taken, not_taken),
+            FollowUp(move, "settle"),
             plan_id=f"{move.id}-settle-{approval[:8]}",
             approval=approval,
             expires_at=inv.now() + _LIFETIME,
@@ -376,8 +367,6 @@ class MoveGate:
         header = {
             "schema": _FOLLOW_UP,
             "about": move.id,
-            "taken": follow_up.taken,
-            "not_taken": follow_up.not_taken,
             "step": self.undo_step if follow_up.action == "undo" else self.settle_step,
             "action": follow_up.action,
             "target": _describe_target(move),
@@ -399,8 +388,9 @@ class MoveGate:
         about = path.with_name(f"{plan.about}.jsonl")
         with disk_errors(f"{about} cannot be read"):
             move = plans.parse_plan(about.read_bytes(), about.name)
-        answers = [plan.content[name] for name in ("taken", "not_taken")]
-        return replace(plan, content=FollowUp(move, plan.action, *answers))
+        header = plan.content
+        answers = [plan.summary.get(name, ()) for name in ("taken", "not_taken")]
+        return replace(plan, content=FollowUp(move, header["action"], *answers))
 
     def admit(self, move: plans.Plan, folder: Path) -> Plan:
         """Return a move's plan, whose file is in a folder, as the gate sees it."""
@@ -416,7 +406,6 @@ class MoveGate:
             summary={
                 "objects": header.objects,
                 "bytes": header.bytes,
-                "oldest": format_time(header.oldest) if header.oldest else None,
                 "excluded": dict(header.excluded),
                 "expires_at": format_time(header.expires_at),
                 **header.selection,
@@ -448,16 +437,12 @@ class MoveGate:
 
     def describe_doubt(self, doubt: Doubt, evidence: str) -> dict[str, Json]:
         """Describe a row in doubt: what is known, and what each answer would do."""
-        is_parked = doubt.parked.is_here
-        brings = f"the {self.noun} waits again, and a new plan may move it"
         return {
             "key": doubt.key,
             "evidence": doubt.row.evidence or evidence,
             "why": doubt.row.why,
-            "taken_does": f"the {self.noun} stays parked"
-            if is_parked
-            else f"parks the {self.noun}",
-            "not_taken_does": f"brings it back: {brings}" if is_parked else brings,
+            "taken_does": f"the {self.noun} stays parked; nothing is delivered",
+            "not_taken_does": f"the {self.noun} waits again, and a new plan may move it",
         }
 
     def list_unfinished(self, clients: Any) -> list[dict[str, Json]]:
@@ -499,7 +484,7 @@ class MoveGate:
         def change(run: Run) -> MoveResult:
             if follow_up.action == "settle":
                 return run.settle(follow_up.taken, follow_up.not_taken, approve)
-            return run.carry_out("undo" if follow_up.action == "undo" else "apply", approve)
+            return run.carry_out(follow_up.action, approve)
 
         return self._run(change, inv, plan)
 
@@ -590,8 +575,7 @@ class MoveGate:
 def _save_plan(incident: Incident, move: plans.Plan) -> Path:
     """Write a move's plan into an incident's folder of plans, and return that folder."""
     path = incident.path("plans", f"{move.id}.jsonl")
-    with disk_errors(f"cannot write {path}"):
-        write_file(path, move.content.decode())
+    write_file(path, move.content.decode())
     return path.parent
 
 

@@ -6,12 +6,14 @@ A runbook's own class adds to these.
 from __future__ import annotations
 
 import getpass
+import io
 import os
 import socket
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
+from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -47,12 +49,13 @@ class Settings(BaseSettings):
         Raises
         ------
         SettingsError
-            When a value is malformed, or ``.env`` or the file that CA_BUNDLE names cannot be read.
-            The message names the variable, not the value.
+            When a value or a line of ``.env`` is malformed, or a file cannot be read. The message
+            names the variable or the line, not the value.
         """
         root = find_root(folder or Path.cwd())
         env_file = root / ".env"
         try:
+            _check_lines(env_file)
             settings = cls(_env_file=env_file)
         except ValidationError as error:
             problems = list_problems(error).items()
@@ -149,6 +152,15 @@ class Settings(BaseSettings):
     def is_playground(self) -> bool:
         """Whether chaos, faults and drills may run here, as far as the environment says."""
         return self.runbook_environment in ("local", "demo")
+
+
+def _check_lines(env_file: Path) -> None:
+    """Refuse a ``.env`` with a malformed line, whose setting would silently keep its default."""
+    text = env_file.read_text("utf-8") if env_file.exists() else ""
+    for binding in parse_stream(io.StringIO(text)):  # a comment or a blank line has no key
+        if binding.error or (binding.key is not None and binding.value is None):
+            line = binding.original.line
+            raise SettingsError(f"{env_file}, line {line}, is not NAME=value. Correct the line.")
 
 
 def find_root(folder: Path) -> Path:

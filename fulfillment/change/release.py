@@ -104,7 +104,7 @@ class ReleaseGate(MoveGate):
     def check_ready(self, inv: Investigation, move: MovePlan, action: str) -> None:
         """Refuse unless the store says that it is healthy, and the keys may move the labels."""
         check_store(inv.clients)
-        if action == "move":
+        if action == "apply":
             check_move_rights(inv.clients, move.header.source, move.header.to)
         elif action == "undo":
             check_move_rights(inv.clients, move.header.to, move.header.source)

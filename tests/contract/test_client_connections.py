@@ -12,12 +12,10 @@ from fulfillment.clients import Clients
 from fulfillment.settings import HTTP_SYSTEMS, Settings
 from runbook_lib.errors import (
     AccessDeniedError,
-    ClientTimeoutError,
     ConnectionRefusedClientError,
 )
 from runbook_lib.http import HttpClient
 from tests.support.network import (
-    Act,
     Received,
     foreign_shell,
     make_answer,
@@ -153,22 +151,3 @@ def test_a_proxy_that_is_away_is_named(scheme: str) -> None:
     with pytest.raises(ConnectionRefusedClientError, match="PROXY_URL") as caught:
         client_of("support", settings).read_health()
     assert SECRET not in str(caught.value)
-
-
-@pytest.mark.process
-def test_a_proxy_that_refuses_is_named() -> None:
-    with run_server(lambda _: make_answer(b"", 407)) as proxy:
-        settings = settings_of(
-            "support", "https://support.example", proxy_url=f"http://{proxy.endpoint}"
-        )
-        with pytest.raises(ConnectionRefusedClientError, match="PROXY_URL"):
-            client_of("support", settings).read_health()
-
-
-@pytest.mark.process
-@SYSTEMS
-def test_the_time_out_of_the_setting_holds(system: str) -> None:
-    with run_server(lambda _: Act(then="hang")) as server:
-        settings = settings_of(system, f"http://{server.endpoint}", http_timeout_s=0.2)
-        with pytest.raises(ClientTimeoutError, match=r"0\.2 s"):
-            client_of(system, settings).read_health()

@@ -331,17 +331,6 @@ def test_an_incident_that_section_7_does_not_close_is_looked_at_again(world: Wor
     assert done.next == f"runbook run 07 --incident {done.incident}"
 
 
-def test_the_advice_of_an_earlier_diagnosis_ends_with_the_symptom(world: World) -> None:
-    pause_pipeline(world)
-    look(world)
-    assert run(world, "02").advice
-    recover(world)
-    world.now += timedelta(minutes=2)
-    done = run(world, "02")
-    assert (done.verdict, done.advice) == (Verdict.UNKNOWN, ())
-    assert done.next.startswith("runbook run 05")
-
-
 def test_a_plan_of_section_6_alone_leaves_the_cause_in_the_report(world: World) -> None:
     pause_pipeline(world)
     run(world, "06")
@@ -658,15 +647,3 @@ def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(wor
     assert (shown.incident, back.incident) == (new, new)
     assert (world.home / old / "ledger" / f"{plan}.jsonl").exists()
     assert read_folder(world.home / old) == before
-
-
-def test_verify_alone_of_a_plan_in_a_damaged_incident_makes_one_look(world: World) -> None:
-    pause_pipeline(world)
-    planned = plan_by_hand(world)
-    plan = str(planned.plan)
-    apply(world, planned)
-    damage_journal(world.home / str(planned.incident))
-    first, second = (
-        RELEASE.verify(world.settings, plan, progress=keep_quiet).incident for _ in range(2)
-    )
-    assert first == second != planned.incident

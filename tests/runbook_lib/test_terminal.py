@@ -17,7 +17,6 @@ from runbook_lib.errors import ExitCode
 from runbook_lib.model import CauseStatus, Finding, Observed, Status, Verdict
 from runbook_lib.run.documents import (
     Document,
-    IncidentsDocument,
     NotebookResult,
     SectionsDocument,
     print_document,
@@ -187,52 +186,12 @@ def test_run_06_ends_with_a_line_to_paste_for_each_plan_that_waits(
     assert [c[:3] for c in pasted(show(done))] == [["runbook", "run", "07"]]
 
 
-def test_no_table_is_wider_than_the_terminal_and_none_loses_a_word() -> None:
-    reason = "could not be read: " + "a/long/path/" * 20 + "end"
-    systems = ({"name": "store", "rights": [], "missing_for_looking": [], "reason": reason},)
-    document = PLAN.model_copy(update={"rows": systems, "apply": ""})
-    lines = show(document)
-    assert not [line for line in lines if len(line) > 80 and not line.startswith("path:")]
-    assert "missing for" not in "\n".join(lines)
-    assert "".join(lines).replace(" ", "").count("a/long/path/") == 20
-
-
 def test_the_incidents_verdict_stands_below_what_was_done() -> None:
     changes = {"exit_code": ExitCode.OK, "verdict": Verdict.NOT_FIXED, "reason": "labels wait"}
     lines = show(APPLIED.model_copy(update=changes))
     assert lines[0].startswith("✓")
     assert lines[1].startswith("Not fixed")
     assert "labels wait" not in lines[0]
-
-
-RELEASED = {
-    "step": "6.1", "status": "planned", "how_many": "1,352 objects, 1.6 MiB",
-    "what": "release on 127.0.0.1:29000/fulfillment-artifacts: pending/ → ready/",
-    "why": "so that support sees the fulfillment_release", "apply": "",
-}  # fmt: skip
-RESTARTED = {
-    "step": "6.2", "status": "nothing to do", "how_many": "1",
-    "what": "restart on fulfillment-service",
-    "why": "worker_stuck; also supported: pipeline_paused", "apply": "",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("plans", "words"),
-    [
-        ((RELEASED,), ("release", "planned", "objects,", "support", "fulfillment_release")),
-        (
-            ({**RELEASED, "why": ""}, RESTARTED),
-            ("worker_stuck;", "supported:", "pipeline_paused", "nothing to do"),
-        ),
-    ],
-)
-def test_a_table_breaks_no_ordinary_word_and_cuts_nothing_off(
-    plans: tuple[dict[str, str], ...], words: tuple[str, ...]
-) -> None:
-    table = "\n".join(show(SectionsDocument(**HEAD, notebooks=(), plans=plans, report="/r")))
-    for word in words:
-        assert word in table
 
 
 REFRESH = {
@@ -255,7 +214,3 @@ def test_what_comes_next_after_a_change_stands_before_a_plan_that_still_waits() 
     assert "1. set the key" in lines
     assert document.next in " ".join(lines)
     assert pasted(lines)[-1][-1] == f"approve={SHA256}"
-
-
-def test_a_list_without_incidents_is_told() -> None:
-    assert show(IncidentsDocument(**HEAD, incidents=()))
