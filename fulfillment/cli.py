@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from runbook_lib.cli import AsJson, IncidentId, parse_minutes, present
+from runbook_lib.cli import AsJson, IncidentId, declare, parse_minutes, present
 from runbook_lib.errors import UsageError
 from runbook_lib.move_cli import MemoryRemoved, Parts, make_move_commands
 from runbook_lib.run.interrupts import hold_interrupts
@@ -66,22 +67,21 @@ def plan(
 release_app = make_move_commands(_load_release, plan)
 
 
-def _present(name: str, *, as_json: bool, **arguments: object) -> None:
-    """Carry out a function of ``commands``, imported only now so that ``--help`` is quick."""
+def _carry_out(name: str, **options: Any) -> Document:
+    """Call the function of ``commands``, imported only now so that ``--help`` is quick."""
     with hold_interrupts():
         from . import commands
         from .settings import Settings
-    work = getattr(commands, name)
-    present(lambda progress: work(Settings.load(), progress=progress, **arguments), as_json=as_json)
+    work: Callable[..., Document] = getattr(commands, name)
+    return work(Settings.load(), **options)
 
 
-@app.command()
+@declare(app, _carry_out)
 def check(*, as_json: AsJson = False) -> None:
     """Preflight: what is reachable, with which rights, clock skew and versions. Only reads."""
-    _present("check", as_json=as_json)
 
 
-@app.command()
+@declare(app, _carry_out)
 def init(
     marker: Annotated[str, typer.Option(help="local or demo: mark the bucket as such")] = "",
     approve: Annotated[str, typer.Option(help="the SHA-256 of what will be written")] = "",
@@ -89,7 +89,6 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write a commented .env into this folder, if none applies here; --marker allows drills."""
-    _present("init", as_json=as_json, marker=marker, approve=approve)
 
 
 @app.command()
@@ -134,8 +133,8 @@ def drill(
         present(work, as_json=as_json)
 
 
-@chaos_app.command("create")
-def chaos_create(
+@declare(chaos_app, _carry_out, name="create")
+def create_chaos(
     *,
     count: Annotated[int, typer.Option(min=1, max=5000)] = 25,
     hold_minutes: Annotated[float, typer.Option(min=1)] = 30,
@@ -145,31 +144,18 @@ def chaos_create(
     as_json: AsJson = False,
 ) -> None:
     """Make fake labels that cannot ship, and expire by themselves; `revert` removes them."""
-    with hold_interrupts():
-        from .change.synthetic import Backlog
-
-    backlog = Backlog(
-        count=count,
-        hold_minutes=hold_minutes,
-        object_size_kb=object_size_kb,
-        age_minutes=age_minutes,
-        prefix=prefix,
-    )
-    _present("create_chaos", as_json=as_json, backlog=backlog)
 
 
-@chaos_app.command("revert")
-def chaos_revert(
+@declare(chaos_app, _carry_out, name="revert")
+def revert_chaos(
     drill_id: Annotated[str, typer.Option(help="only this drill's objects")] = "",
     prefix: Annotated[str, typer.Option(help="default CHAOS_PREFIX and PENDING_PREFIX")] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
     """Remove what the metadata proves synthetic; look-alikes stay."""
-    _present("revert_chaos", as_json=as_json, prefix=prefix, drill_id=drill_id)
 
 
-@chaos_app.command("status")
-def chaos_status(*, as_json: AsJson = False) -> None:
+@declare(chaos_app, _carry_out, name="status")
+def read_chaos_status(*, as_json: AsJson = False) -> None:
     """Count synthetic objects by drill. Only reads."""
-    _present("read_chaos_status", as_json=as_json)

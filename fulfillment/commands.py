@@ -404,18 +404,24 @@ def check(settings: Settings, *, progress: Progress = keep_quiet) -> CheckDocume
 
 
 def create_chaos(
-    settings: Settings, *, backlog: synthetic.Backlog, progress: Progress = keep_quiet
+    settings: Settings, *, progress: Progress = keep_quiet, **options: Any
 ) -> ChaosDocument:
-    """Create synthetic labels with ``create_backlog``; ``runbook chaos revert`` removes them."""
+    """Create synthetic labels with ``create_backlog``; ``runbook chaos revert`` removes them.
+
+    Parameters
+    ----------
+    options : fields of ``synthetic.Backlog``
+    """
     progress("make synthetic labels")
-    backlog.drill_id = synthetic.make_drill_id()
+    drill_id = synthetic.make_drill_id()
+    backlog = synthetic.Backlog(drill_id=drill_id, **options)
     made = synthetic.create_backlog(
         Clients(settings).store, backlog, settings=settings, now=utc_now()
     )
     return ChaosDocument(
         schema_name="runbook/chaos-create/1",
         created=len(made),
-        drills={backlog.drill_id: len(made)},
+        drills={drill_id: len(made)},
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from ..errors import (
     ActionInterruptedError,
@@ -23,7 +22,6 @@ from ..investigation import (
     name_command,
 )
 from ..model import Json, Lesson, Note, Progress, Role, Verdict, format_time, keep_quiet
-from ..policy import Judgement
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import compute_trends, list_history, write_gauges
@@ -137,23 +135,6 @@ def _pick(section: SectionModule, given: Mapping[str, object]) -> dict[str, obje
     return {name: value for name, value in given.items() if name in known}
 
 
-class _Done(NamedTuple):
-    """How sections ended.
-
-    Attributes
-    ----------
-    journal : the incident's
-    own : of it, what these runs wrote
-    fields : of the command's document
-    """
-
-    incident: Incident
-    runs: tuple[NotebookRun, ...]
-    journal: JournalView
-    own: JournalView
-    fields: dict[str, Any]
-
-
 def _carry_out(
     settings: Settings,
     sections: Sections,
@@ -164,11 +145,13 @@ def _carry_out(
     command: str,
     alerts: Sequence[ReceivedAlert] = (),
     after: str = "",
-) -> _Done:
-    """Find the incident, run sections on it and write the report.
+    schema: str,
+) -> documents.SectionsDocument:
+    """Find the incident, run sections on it, write the report, and say how it ended.
 
     If these runs closed the incident, the report is its last one. An incident that this command
-    made is closed when nothing was wrong and no plan waits.
+    made is closed when nothing was wrong and no plan waits. The verdict needs only the symptoms
+    that these sections read; where they read none, it is that of their last conclusion.
 
     Parameters
     ----------
@@ -197,14 +180,49 @@ def _carry_out(
             report = write_outputs(incident, sections, packs=incident.is_closed)
     journal = incident.journal.view()
     own = journal.of_runs([run.notebook for run in runs])
-    fields = {
-        "incident": incident.id,
-        "notebooks": runs,
-        "report": str(report),
-        "unfinished": journal.ways_on,
-        "next": _say_close(incident),
-    }
-    return _Done(incident, tuple(runs), journal, own, fields)
+    now = utc_now()
+    policy = load_policy()
+    steps = [step for name in names for step in sections[name].STEPS.values()]
+    roles = {step.role for step in steps if step.needed}
+    judgement = policy.judge(journal, now=now, roles=roles) if roles else None
+    conclusions = [run.conclusion for run in runs if run.conclusion is not None]
+    verdict = None
+    reason = ""
+    section, _ = policy.first_step
+    if judgement is not None:
+        verdict = judgement.verdict
+        reason = judgement.reason
+        section = judgement.next.section
+    elif conclusions:
+        verdict = conclusions[-1].verdict
+        reason = conclusions[-1].summary
+    is_over = verdict in ENDED_WELL
+    plans = tuple(_list_plans(incident, own, is_over=is_over))
+    is_stopped = any(run.status is RunStatus.STOPPED_AT_PLAN for run in runs)
+    waits = is_stopped and any(plan["apply"] for plan in plans)
+    next_command = _say_close(incident)
+    has_ended = is_over and (section in names or judgement is None) and not incident.is_open
+    if section and not (next_command or has_ended or verdict is Verdict.HEALTHY):
+        next_command = name_runbook(f"runbook run {section[:2]}")
+    return documents.SectionsDocument(
+        schema_name=schema,
+        at=now,
+        incident=incident.id,
+        verdict=verdict,
+        exit_code=_choose_exit_code(runs, verdict),
+        reason=reason,
+        since=journal.since(),
+        until=judgement.until if judgement else None,
+        affected=str(policy.compute_impact(journal)),
+        readings=tuple(own.latest().values()),
+        causes=journal.findings(),
+        notebooks=tuple(runs),
+        plans=plans,
+        report=str(report),
+        advice=() if is_over or waits else policy.list_advice(journal, now=now),
+        unfinished=journal.ways_on,
+        next="" if waits else next_command,
+    )
 
 
 def investigate(
@@ -238,7 +256,7 @@ def investigate(
         "ticket_id": ticket_id,
         "window_minutes": window_minutes,
     }
-    done = _carry_out(
+    return _carry_out(
         settings,
         sections,
         sections.read_only,
@@ -247,33 +265,8 @@ def investigate(
         command="investigate",
         alerts=read_alerts(alerts_file),
         after=after,
+        schema="runbook/investigate/1",
     )
-    policy = load_policy()
-    now = utc_now()
-    judgement = policy.judge(done.journal, now=now)
-    verdict = judgement.verdict if judgement else Verdict.UNKNOWN
-    code = compute_exit_code(verdict)
-    # Trouble that was seen decides the exit code, even if a notebook failed.
-    if code is not ExitCode.NOT_OK:
-        code = _choose_exit_code(done.runs, verdict)
-    fields = {
-        **done.fields,
-        "schema": "runbook/investigate/1",
-        "at": now,
-        "verdict": verdict,
-        "exit_code": code,
-        "reason": judgement.reason if judgement else "",
-        "since": done.journal.since(),
-        "until": judgement.until if judgement else None,
-        "affected": str(policy.compute_impact(done.journal)),
-        "readings": tuple(done.journal.latest().values()),
-        "causes": done.journal.findings(),
-        "advice": policy.list_advice(done.journal, now=now),
-    }
-    section, _ = judgement.next if judgement else policy.first_step
-    if verdict is not Verdict.HEALTHY and section:
-        fields["next"] = name_runbook(f"runbook run {section[:2]}")
-    return documents.SectionsDocument.model_validate(fields)
 
 
 def run(
@@ -310,54 +303,15 @@ def run(
     for section in chosen:
         check_parameters(section, _pick(section, parameters))
     chosen_names = [section.NAME for section in chosen]
-    numbers = " ".join(name[:2] for name in chosen_names)
-    done = _carry_out(
-        settings, sections, chosen_names, parameters, progress, command=f"run {numbers}"
+    return _carry_out(
+        settings,
+        sections,
+        chosen_names,
+        parameters,
+        progress,
+        command=f"run {' '.join(name[:2] for name in chosen_names)}",
+        schema="runbook/run/1",
     )
-    judgement = _judge_runs(done, sections)
-    conclusions = [run.conclusion for run in done.runs if run.conclusion is not None]
-    verdict = None
-    reason = ""
-    if judgement is not None:
-        verdict = judgement.verdict
-        reason = judgement.reason
-    elif conclusions:
-        verdict = conclusions[-1].verdict
-        reason = conclusions[-1].summary
-    is_over = verdict in ENDED_WELL
-    plans = tuple(_list_plans(done.incident, done.own, is_over=is_over))
-    fields = {
-        **done.fields,
-        "schema": "runbook/run/1",
-        "verdict": verdict,
-        "exit_code": _choose_exit_code(done.runs, verdict),
-        "reason": reason,
-        "plans": plans,
-    }
-    stopped = [run for run in done.runs if run.status is RunStatus.STOPPED_AT_PLAN]
-    if stopped and any(plan["apply"] for plan in plans):
-        return documents.SectionsDocument.model_validate({**fields, "next": ""})
-    if not is_over:
-        fields["advice"] = load_policy().list_advice(done.journal, now=utc_now())
-    section_name = judgement.next.section if judgement else ""
-    has_ended = is_over and section_name in chosen_names and not done.incident.is_open
-    if section_name and not (fields["next"] or has_ended):
-        fields["next"] = name_command(f"run {section_name[:2]}", done.incident)
-    return documents.SectionsDocument.model_validate(fields)
-
-
-def _judge_runs(done: _Done, sections: Sections) -> Judgement | None:
-    """Return the incident's judgement, for which only these sections' needed steps must be read.
-
-    None when these sections have no step that a verdict needs, or no symptom was read yet.
-    """
-    needed: set[Role] = set()
-    for run in done.runs:
-        steps = sections[run.section].STEPS.values()
-        needed.update(step.role for step in steps if step.needed)
-    if not needed:
-        return None
-    return load_policy().judge(done.journal, now=utc_now(), roles=needed)
 
 
 def _say_close(incident: Incident) -> str:
@@ -371,15 +325,16 @@ def _say_close(incident: Incident) -> str:
 
 
 def _choose_exit_code(runs: Sequence[NotebookRun], verdict: Verdict | None) -> ExitCode:
-    """Return the worst code of runs that did not come to their end, else the verdict's.
+    """Return the verdict's code, unless a run did not come to its end.
 
-    ``INTERRUPTED`` is not among them: an interrupted run raises.
+    Trouble that was seen decides, even if a notebook failed. ``INTERRUPTED`` is not among the
+    codes: an interrupted run raises.
     """
     codes = {run.exit_code for run in runs}
-    for code in (ExitCode.USAGE, ExitCode.RUN_FAILED, ExitCode.REFUSED):
-        if code in codes:
-            return code
-    return ExitCode.OK if verdict is None else compute_exit_code(verdict)
+    if verdict is not None:
+        codes.add(compute_exit_code(verdict))
+    order = (ExitCode.USAGE, ExitCode.REFUSED, ExitCode.NOT_OK, ExitCode.RUN_FAILED)
+    return next((code for code in (*order, ExitCode.UNKNOWN) if code in codes), ExitCode.OK)
 
 
 def _list_plans(

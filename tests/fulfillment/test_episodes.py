@@ -303,12 +303,6 @@ def test_who_goes_on_with_what_another_person_began_is_told(world: World) -> Non
     assert "bo@box" in Path(document.report).read_text("utf-8")
 
 
-def test_what_comes_next_is_accepted_after_a_look_that_is_over(world: World) -> None:
-    done = run(world, "06", "07")
-    assert open_(world, look(world)).is_closed
-    assert done.next == "runbook run 08"
-
-
 def test_an_open_incident_without_trouble_names_its_close(world: World) -> None:
     incident = Investigation.open(section=detection, settings=world.settings).incident
     done = run(world, "02", "03", "05", "07")
@@ -328,7 +322,7 @@ def test_an_incident_that_section_7_does_not_close_is_looked_at_again(world: Wor
     world.down.add("notifications")
     done = run(world, "07")
     assert list_open(world) == [done.incident]
-    assert done.next == f"runbook run 07 --incident {done.incident}"
+    assert done.next == "runbook run 07"
 
 
 def test_a_plan_of_section_6_alone_leaves_the_cause_in_the_report(world: World) -> None:

@@ -175,7 +175,7 @@ def test_run_06_ends_with_a_line_to_paste_for_each_plan_that_waits(
     lines = show(stopped)
 
     assert stopped.exit_code == 5
-    assert "stopped at the plan" in " ".join(" ".join(lines).split())
+    assert "stopped at plan" in " ".join(" ".join(lines).split())
     commands = pasted(lines)
     assert [c[:3] for c in commands] == [["runbook", "run", "06"]] * 3
     approvals = [re.sub(r".*=", "", c[-1]) for c in commands]
