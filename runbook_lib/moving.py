@@ -299,18 +299,17 @@ class MoveGate:
             )
         summary = {
             "objects": found.counts["in_place"],
-            "bytes": 0,
             "excluded": {name: n for name, n in found.counts.items() if n and name != "in_place"},
             "who else moves": self.describe_undo(inv),
-            "window": move.header.window,
         }
         return self._write(
             inv,
             FollowUp(move, "undo"),
+            summary,
+            step=self.undo_step,
             plan_id=move.undo_id,
             approval=move.undo_approval,
             expires_at=until,
-            summary=summary,
         )
 
     @_naming_commands()
@@ -340,18 +339,17 @@ class MoveGate:
             "objects": len(answers),
             "taken": taken,
             "not_taken": not_taken,
-            "bytes": 0,
             "excluded": {},
             "who else moves": self.make_hold(inv).words,
-            "window": move.header.window,
         }
         return self._write(
             inv,
             FollowUp(move, "settle"),
+            summary,
+            step=self.settle_step,
             plan_id=f"{move.id}-settle-{approval[:8]}",
             approval=approval,
             expires_at=inv.now() + _LIFETIME,
-            summary=summary,
         )
 
     def _load_named(self, inv: Any, plan_id: str) -> plans.Plan:
@@ -359,7 +357,14 @@ class MoveGate:
         return _get_follow_up(load_plan(inv.incident.find_plan(plan_id), (self.kind,))).plan
 
     def _write(
-        self, inv: Any, follow_up: FollowUp, *, plan_id: str, expires_at: datetime, **facts: Json
+        self,
+        inv: Any,
+        follow_up: FollowUp,
+        summary: Mapping[str, Json],
+        *,
+        plan_id: str,
+        expires_at: datetime,
+        **facts: Json,
     ) -> Plan:
         """Write a follow-up beside the plan that it is about, and return it."""
         move = follow_up.plan
@@ -367,9 +372,9 @@ class MoveGate:
         header = {
             "schema": _FOLLOW_UP,
             "about": move.id,
-            "step": self.undo_step if follow_up.action == "undo" else self.settle_step,
             "action": follow_up.action,
             "target": _describe_target(move),
+            "summary": {"bytes": 0, "window": move.header.window, **summary},
             "way_back": name_runbook(f"settle again: runbook settle {move.id}"),
             "made_at": format_time(inv.now()),
             "expires_at": format_time(expires_at),

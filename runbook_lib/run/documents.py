@@ -298,7 +298,8 @@ def print_document(document: Document, console: Console) -> None:
             continue
         for part in _lay_out(document, name, values[name]):
             if isinstance(part, str):
-                _print_whole(console, part)
+                is_prose = " " in part.partition(": ")[2]
+                console.print(Text(visible(part)), soft_wrap=not is_prose)
             elif part.rows:
                 console.print(_to_rich(part))
     for words, command in document.to_paste.items():
