@@ -214,16 +214,11 @@ class MoveCommands:
     def plan(
         self, settings: Settings, *, incident_id: str = "", progress: Progress, **parameters: Any
     ) -> MovePlanDocument:
-        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move.
-
-        An incident that this call made is closed if the plan has nothing to do.
-        """
-        incident, is_new = self._opener.find_or_make(settings, incident_id)
-        inv = self._open(settings, incident, progress, **parameters)
+        """Make a plan; moves nothing. Exit 3 when objects wait and none of them may move."""
+        inv = self._open(settings, incident_id, progress, **parameters)
         plan = self.make_plan(inv, self._gate.step)
         effect = self.describe_effect(inv, plan)
-        if is_new:
-            close_if_quiet(incident)
+        _close_if_new(inv)
         shown = self.describe_plan(inv, plan, f"apply {plan.id}", **effect)
         why_objects_stay = plan.summary.get("reason", shown.excluded)
         is_blocked = plan.is_empty and bool(why_objects_stay)
@@ -410,11 +405,11 @@ class MoveCommands:
         return {**shown, **facts}
 
     def _open(
-        self, settings: Settings, incident: Incident, progress: Progress, **parameters: Any
+        self, settings: Settings, incident_id: str, progress: Progress, **parameters: Any
     ) -> Any:
-        """Open an investigation of an incident, in the section that moves objects."""
+        """Open an investigation in the section that moves objects."""
         opened: Any = self._opener.open(
-            incident.id,
+            incident_id,
             section=self._section,
             settings=settings,
             progress=progress,
@@ -456,11 +451,12 @@ class MoveCommands:
         parameters : of the section
         """
         incident = self._find_incident(settings, plan_id)
-        if (incident.is_closed and not look) or incident.find_damage():
-            text = f"{plan_id} is a plan of another incident: ../{incident.id}/report.html"
-            incident, _ = self._opener.find_or_make(settings)
-            incident.tell("plan_of_closed", text)
-        return self._open(settings, incident, progress, **parameters)
+        if (look or not incident.is_closed) and not incident.find_damage():
+            return self._open(settings, incident.id, progress, **parameters)
+        inv = self._open(settings, "", progress, **parameters)
+        text = f"{plan_id} is a plan of another incident: ../{incident.id}/report.html"
+        inv.incident.tell("plan_of_closed", text)
+        return inv
 
     def _find_incident(self, settings: Settings, plan_id: str) -> Incident:
         """Return this machine's newest incident that has a plan.
@@ -521,8 +517,7 @@ class MoveCommands:
                 write_outputs(inv.incident, self._sections)
             raise
         finally:
-            if not inv.journal.readings:  # the incident is a new one
-                close_if_quiet(inv.incident)
+            _close_if_new(inv)
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:  # noqa: ARG002
         """Write the report, and return the fields of ``MoveDocument`` about the incident.
@@ -530,6 +525,12 @@ class MoveCommands:
         A runbook overrides this method with one that first looks whether the change helped.
         """
         return {"report": str(write_outputs(inv.incident, self._sections))}
+
+
+def _close_if_new(inv: Any) -> None:
+    """Close an incident that was made for this command, if nothing is to be done in it."""
+    if not inv.journal.readings:
+        close_if_quiet(inv.incident)
 
 
 def _make(

@@ -198,13 +198,6 @@ def test_credentials_in_the_address_are_used_and_never_shown(httpserver: HTTPSer
     assert "p@ss" not in str(caught.value)
 
 
-def test_a_secret_in_an_error_page_is_hidden(httpserver: HTTPServer) -> None:
-    httpserver.expect_request("/a").respond_with_data("db password=hunter22secret lost", 500)
-    with pytest.raises(BadAnswerError) as caught:
-        make_client(httpserver).get("/a", object)
-    assert "hunter22" not in str(caught.value)
-
-
 @pytest.mark.process
 @pytest.mark.parametrize("date", ["", "yesterday", "Tue, 99 Nov 2026 03:14:00 GMT"])
 def test_a_date_that_is_none_is_a_bad_answer(date: str) -> None:
@@ -213,15 +206,6 @@ def test_a_date_that_is_none_is_a_bad_answer(date: str) -> None:
         pytest.raises(BadAnswerError),
     ):
         SupportClient(url, timeout_s=5).read_clock()
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("15s", 15), ("1m30s", 90), ("500ms", 0.5), ("1h0m0s", 3600), ("0", 0), ("1.5h", 5400),
-     ("1d", 86400), ("2w", 1209600)],
-)  # fmt: skip
-def test_durations_are_parsed(text: str, seconds: float) -> None:
-    assert parse_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "5 m", "-5s", "5s!", "5m\n"])

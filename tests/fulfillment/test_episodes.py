@@ -6,7 +6,6 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -160,14 +159,6 @@ def test_a_plan_sees_what_waits_itself_and_does_not_read_them_twice(world: World
     # the plan's listing and its look; nobody looks for the incident's sake
     assert {n for key, n in reads.items() if key.startswith("pending/")} == {2}
     assert (plan.objects, list_open(world)) == (4, [plan.incident])
-
-
-def test_two_people_who_see_it_at_once_work_on_one_incident(world: World) -> None:
-    pause_pipeline(world)
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(Investigation.find_or_make, [world.settings] * 4))
-    assert len({incident.id for incident, _ in found}) == 1
-    assert sum(is_made for _, is_made in found) == 1
 
 
 def test_the_next_episode_closes_the_incident_and_does_not_write_into_it(world: World) -> None:
@@ -609,20 +600,6 @@ def test_a_damaged_journal_stays_as_it_is_and_a_new_incident_takes_its_place(
     document = commands.incidents(world.settings, SECTIONS, every=True)
     rows = {row.incident: row.damage for row in document.incidents}
     assert rows == {old: damage, new: ""}
-
-
-def test_who_names_a_damaged_incident_is_told_the_way_on(world: World) -> None:
-    pause_pipeline(world)
-    old = str(look(world).incident)
-    damage_journal(world.home / old)
-    for command in (
-        lambda: look(world, old),
-        lambda: commands.run(world.settings, SECTIONS, ["06"], incident_id=old),
-        lambda: commands.close(world.settings, SECTIONS, old),
-    ):
-        with pytest.raises(UsageError, match="line 3 was altered"):
-            command()
-    assert [folder.name for folder in world.home.glob("inc-*")] == [old]
 
 
 def test_a_plan_in_a_damaged_incident_is_carried_out_verified_and_taken_back(world: World) -> None:

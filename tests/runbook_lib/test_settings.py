@@ -8,7 +8,6 @@ import pytest
 
 from fulfillment.settings import ORDER_ID_IN_KEY, Settings
 from runbook_lib.errors import SettingsError
-from runbook_lib.model import format_time, parse_time
 from runbook_lib.settings import find_root
 
 SECRET = "do-not-show-me-77"
@@ -95,12 +94,6 @@ def test_a_wrong_value_is_named_and_not_shown(
     with pytest.raises(SettingsError, match=name) as caught:
         Settings.load()
     assert SECRET not in str(caught.value)
-
-
-def test_the_second_key_pair_is_whole_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MINIO_CHANGE_USER", "changer")
-    with pytest.raises(SettingsError, match=r"MINIO_CHANGE_PASSWORD.*both"):
-        Settings.load()
 
 
 @pytest.mark.parametrize(
@@ -196,13 +189,6 @@ def test_a_ca_bundle_is_looked_for_from_the_root_and_may_be_empty(
     assert Settings.load().ca_bundle is None
 
 
-def test_changes_use_the_second_key_pair_only_when_there_is_one() -> None:
-    first = {"minio_root_user": "u", "minio_root_password": "p", "minio_session_token": "t"}
-    assert Settings(**first).read_store_keys(for_changes=True) == ("u", "p", "t")
-    second = {"minio_change_user": "u2", "minio_change_password": "p2"}
-    assert Settings(**first, **second).read_store_keys(for_changes=True) == ("u2", "p2", "")
-
-
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
@@ -232,16 +218,3 @@ def test_the_operator_is_who_is_named_else_login_and_host(
 )
 def test_where_the_order_stands_is_read_into_one_form(given: str, wanted: str) -> None:
     assert Settings(order_id_from=given).order_id_from == wanted
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("2026-11-24T03:14:00Z", "2026-11-24T03:14:00.000Z"),
-        ("2026-11-24T10:14:00.5+07:00", "2026-11-24T03:14:00.500Z"),
-        ("2026-11-24T03:14:00", "2026-11-24T03:14:00.000Z"),
-        (" 2026-11-24 03:14:00.123456789Z\n", "2026-11-24T03:14:00.123Z"),
-    ],
-)
-def test_times_are_read_in_every_form(text: str, wanted: str) -> None:
-    assert format_time(parse_time(text)) == wanted
