@@ -105,11 +105,6 @@ class InitDocument(Document):
         state = "is written" if self.env_file_written else "stays as it is"
         return f"{self.env_file} {state}"
 
-    @property
-    def to_paste(self) -> dict[str, str]:
-        """The command that makes the marker."""
-        return {"To make the marker, paste:": self.apply} if self.apply else {}
-
 
 _REVERT = "runbook chaos revert"
 #: Where `runbook chaos revert` is refused, this command plans the removal, and asks for approval.

@@ -56,11 +56,6 @@ class Document(Part, populate_by_name=True, ser_json_inf_nan="null"):
         """What to type next."""
         return ()
 
-    @property
-    def to_paste(self) -> dict[str, str]:
-        """The commands that approve something, by the words that say what they do."""
-        return {}
-
     def to_json(self) -> str:
         """Return the document as indented JSON."""
         return self.model_dump_json(by_alias=True, indent=2)
@@ -142,12 +137,6 @@ class SectionsDocument(IncidentDocument):
         ]
         parts = [words, *(causes or [self.reason]), self.affected, *ends]
         return ". ".join(filter(None, parts))
-
-    @property
-    def to_paste(self) -> dict[str, str]:
-        """Each plan that may be approved."""
-        plans = [plan for plan in self.plans if plan["apply"]]
-        return {f"{plan['step']} {plan['what']}": plan["apply"] for plan in plans}
 
 
 class ReportDocument(Document):
@@ -231,7 +220,6 @@ _SKIPPED = {
     "detail",
     "plan",
     "sha256",
-    "expires_at",
     "apply",
     "next",
     "objects",
@@ -302,8 +290,11 @@ def print_document(document: Document, console: Console) -> None:
                 console.print(Text(visible(part)), soft_wrap=not is_prose)
             elif part.rows:
                 console.print(_to_rich(part))
-    for words, command in document.to_paste.items():
-        _print_whole(console, f"\n{words}\n\n  {_wrap(command)}")
+    pastes = {f"{plan['step']} {plan['what']}": plan["apply"] for plan in values.get("plans", ())}
+    pastes["To carry it out, paste:"] = values.get("apply", "")
+    for words, command in pastes.items():
+        if command:
+            _print_whole(console, f"\n{words}\n\n  {_wrap(command)}")
 
 
 def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:

@@ -106,16 +106,6 @@ class MovePlanDocument(MoveDocument):
             words = f"Planned, nothing was changed: {size}"
         return ": ".join(filter(None, (words, self.reason)))
 
-    @property
-    def to_paste(self) -> dict[str, str]:
-        """The command that approves the plan, and the one that carries out only a part."""
-        pastes = {}
-        if self.apply:
-            pastes[f"To carry it out before {self.expires_at}, paste:"] = self.apply
-        if self.apply and self.parts:
-            pastes["Or one part on each of several machines, such as:"] = f"{self.apply} --part 1"
-        return pastes
-
 
 class MoveRunDocument(MoveDocument):
     """``apply``, ``resume``, ``undo``, ``settle``: how many objects moved, and what of the others.
@@ -157,11 +147,6 @@ class MoveRunDocument(MoveDocument):
         """How many moved, and whether that is all."""
         word = "Done" if self.exit_code is ExitCode.OK else "NOT ALL DONE"
         return f"{word}: {super().answer}"
-
-    @property
-    def to_paste(self) -> dict[str, str]:
-        """The command of a further approval, where one is needed."""
-        return {"To approve it, paste:": self.apply} if self.apply else {}
 
 
 class MoveProofDocument(MoveDocument):
