@@ -21,7 +21,7 @@ from ..investigation import (
     judge_incident,
     name_command,
 )
-from ..model import Json, Lesson, Note, Progress, Role, Verdict, format_time, keep_quiet
+from ..model import Json, Note, Progress, Role, Verdict, format_time, keep_quiet
 from ..record.actions import group_actions
 from ..record.alerts import ReceivedAlert, note_alerts, read_alerts
 from ..record.history import compute_trends, list_history, write_gauges
@@ -229,12 +229,10 @@ def investigate(
     settings: Settings,
     sections: Sections,
     *,
-    incident_id: str = "",
-    ticket_id: str = "",
-    window_minutes: float = 60,
     alerts_file: Path | None = None,
     after: str = "",
     progress: Progress = keep_quiet,
+    **given: object,
 ) -> documents.SectionsDocument:
     """Carry out the read-only sections and write the report.
 
@@ -245,22 +243,18 @@ def investigate(
         it
     after : id of the incident that ended when another episode began. If that incident is still
         open, it is closed here
+    given : parameters of the sections
 
     Raises
     ------
     UsageError
         When a parameter is wrong; nothing ran.
     """
-    parameters = {
-        "incident_id": incident_id,
-        "ticket_id": ticket_id,
-        "window_minutes": window_minutes,
-    }
     return _carry_out(
         settings,
         sections,
         sections.read_only,
-        parameters,
+        given,
         progress,
         command="investigate",
         alerts=read_alerts(alerts_file),
@@ -481,17 +475,17 @@ def note(
     sections: Sections,
     text: str,
     *,
-    owner: str = "",
     due: str = "",
-    ticket: str = "",
     went: str | None = None,
     incident_id: str = "",
+    **fields: str,
 ) -> documents.NoteDocument:
     """Write a note to an incident, and its report anew.
 
     Parameters
     ----------
-    owner, due, ticket, went : as in ``Note``; the day, and the lesson, as they are typed
+    due, went : the day, and the lesson, as they are typed
+    fields : ``owner`` and ``ticket``, as in ``Note``
     incident_id : empty: the open incident
 
     Raises
@@ -500,13 +494,14 @@ def note(
         When the incident does not exist, none is open, its journal is damaged, or the note is
         empty.
     """
-    written = Note(
-        text=text,
-        owner=owner,
-        due=parse_due(due),
-        ticket=ticket,
-        lesson=Lesson(went) if went else None,
-        operator=settings.operator,
+    written = Note.model_validate(
+        {
+            "text": text,
+            "due": parse_due(due),
+            "lesson": went,
+            "operator": settings.operator,
+            **fields,
+        }
     )
     incident = _open(settings, incident_id)
     check_undamaged(incident)

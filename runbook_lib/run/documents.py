@@ -5,7 +5,6 @@ Fields are added, never renamed. Text from outside is never read as markup.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -262,23 +261,15 @@ _COLUMNS = {
 _ORDER = {"advice": 0, "path": 2, "report": 2, "incident": 2}
 #: Columns that people copy, and short ones: the others wrap.
 _WHOLE = ("incident", "plan", "scenario", "status", "step")
-_HASH = re.compile(r"\b[0-9a-f]{64}$")
-#: A command is wrapped where its line gets longer than this.
-_WIDTH = 76
 
 
 def print_document(document: Document, console: Console) -> None:
-    """Print a document: answer, what to type next, tables, paths, lines to paste.
-
-    Notes
-    -----
-    Hashes get their own line; commands are wrapped only with ``\\``.
-    """
+    """Print a document: answer, what to type next, tables, paths, lines to paste."""
     tone, icon = get_tone(document.mark)
     if document.answer:
         console.print(Text(visible(f"{icon} {document.answer}"), style=_STYLES[tone]))
     for command in document.commands:
-        _print_whole(console, f"\n  {_wrap(command)}\n")
+        _print_whole(console, f"\n  {command}\n")
     values = document.model_dump(by_alias=True)
     for name in sorted(values, key=lambda name: _ORDER.get(name, 1)):
         # A field that holds the commands is printed above already.
@@ -294,7 +285,7 @@ def print_document(document: Document, console: Console) -> None:
     pastes["To carry it out, paste:"] = values.get("apply", "")
     for words, command in pastes.items():
         if command:
-            _print_whole(console, f"\n{words}\n\n  {_wrap(command)}")
+            _print_whole(console, f"\n{words}\n\n  {command}")
 
 
 def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str]:
@@ -328,18 +319,6 @@ def _lay_out(document: Document, name: str, value: Json) -> Iterator[Table | str
 def _print_whole(console: Console, text: str) -> None:
     """Print a text that is not broken at the edge, since people copy paths and commands."""
     console.print(Text(visible(text)), soft_wrap=True)
-
-
-def _wrap(command: str) -> str:
-    """Return a command in lines that a shell reads as one; a hash with its option begins a line."""
-    lines = [""]
-    for part in re.split(r" (?=-)", command):
-        width = len(lines[-1]) + len(part)
-        if width > _WIDTH or _HASH.search(part):
-            lines.append(part)
-        else:
-            lines[-1] = f"{lines[-1]} {part}".strip()
-    return " \\\n  ".join(lines)
 
 
 def _to_rich(table: Table) -> RichTable:
