@@ -60,12 +60,8 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
     console = Console(stderr=True, quiet=as_json)
     with console.status("starting") as status:
 
-        def show(
-            _words: str,
-            _done: int,
-            _total: int,
-            text: str,
-        ) -> None:
+        def show(*shown: Any) -> None:
+            text = shown[-1]
             if console.is_terminal:
                 status.update(Text(text))
             else:

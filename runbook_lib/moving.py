@@ -59,7 +59,7 @@ _AS_PLANNED = {
     "settle": {*_LANDED, *_UNDONE, "changed_by_others"},
 }
 _FOLLOW_UP = "objectmove/follow-up/2"
-PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
+_PlanId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,150}$")]
 #: The facts of a run that count or list what is left to do.
 _LEFT = ("skipped", "failed", "unproven", "in_reach", "waiting", "left")
 #: The facts of a run that show that something is left to do.
@@ -79,15 +79,13 @@ class MoveParameters(ChangeParameters):
     strict: bool = Field(False, description="refuse when any planned object changed")
     stop_here: bool = Field(False, description="resume: copy nothing more, finish what landed")
     consumer_stands_still: str = Field(
-        "",
-        description="confirm that nothing consumes from the destination while this runs: now, or "
-        "since when (UTC); empty: something may",
+        "", description="confirm that nothing consumes from the destination: now, or since when"
     )
     resume_worker: bool = Field(
         False, description="resume: only resume the worker, although objects may ship twice"
     )
-    undo: PlanId = Field("", description="id of the plan to take back; empty: none")
-    settle: PlanId = Field("", description="id of the plan to settle; empty: none")
+    undo: _PlanId = Field("", description="id of the plan to take back; empty: none")
+    settle: _PlanId = Field("", description="id of the plan to settle; empty: none")
     taken: str = Field("", description="settle: keys that were taken: a,b or a JSON list; *: all")
     not_taken: str = Field("", description="settle: keys that were not taken, in the same form")
 

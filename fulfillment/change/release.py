@@ -69,14 +69,8 @@ class ReleaseParameters(MoveParameters):
         0, ge=0, le=100_000, description="6.1: release at most this many labels; 0: all"
     )
     only_orders: str = Field("", description="6.1: only these orders, comma-separated")
-    memory_removed: bool = Field(
-        False, description="6.1: also plan labels whose fate the bucket forgot"
-    )
     park_unwanted: bool = Field(
         False, description="6.1: park the labels that nobody wants, and release none"
-    )
-    parts: int = Field(
-        0, ge=0, le=256, description="6.1: cut the plan into parts for several machines; 0: one"
     )
 
 
