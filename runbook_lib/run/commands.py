@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from itertools import chain
 from pathlib import Path
 
 from ..errors import (
@@ -182,7 +183,7 @@ def _carry_out(
     own = journal.of_runs([run.notebook for run in runs])
     now = utc_now()
     policy = load_policy()
-    steps = [step for name in names for step in sections[name].STEPS.values()]
+    steps = chain.from_iterable(sections[name].STEPS.values() for name in names)
     roles = {step.role for step in steps if step.needed}
     judgement = policy.judge(journal, now=now, roles=roles) if roles else None
     conclusions = [run.conclusion for run in runs if run.conclusion is not None]
@@ -290,7 +291,7 @@ def run(
     for item in parameter or ():
         name, _, value = item.partition("=")
         if not any(name in section.Parameters.model_fields for section in chosen):
-            known = {name for section in chosen for name in section.Parameters.model_fields}
+            known = set().union(*(section.Parameters.model_fields for section in chosen))
             text = f"-p wants name=value, not {item!r}; the parameters of these sections are"
             raise UsageError(f"{text}: {', '.join(sorted(known))}")
         parameters[name] = value
