@@ -285,7 +285,7 @@ class MoveGate:
 
         Raises
         ------
-        RefusedError, SafetyError
+        RefusedError
             When nothing of it was moved, or the time for an undo is over.
         """
         move = self._load_named(inv, get_parameters(inv, MoveParameters).undo)
