@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -67,21 +66,20 @@ def plan(
 release_app = make_move_commands(_load_release, plan)
 
 
-def _carry_out(name: str, **options: Any) -> Document:
-    """Call the function of ``commands``, imported only now so that ``--help`` is quick."""
-    with hold_interrupts():
-        from . import commands
-        from .settings import Settings
-    work: Callable[..., Document] = getattr(commands, name)
-    return work(Settings.load(), **options)
+def _load() -> tuple[Any, tuple[Any, ...]]:
+    """Import ``commands`` only now, so that ``--help`` is quick; read the settings."""
+    from . import commands
+    from .settings import Settings
+
+    return commands, (Settings.load(),)
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def check(*, as_json: AsJson = False) -> None:
     """Preflight: what is reachable, with which rights, clock skew and versions. Only reads."""
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def init(
     marker: Annotated[str, typer.Option(help="local or demo: mark the bucket as such")] = "",
     approve: Annotated[str, typer.Option(help="the SHA-256 of what will be written")] = "",
@@ -133,7 +131,7 @@ def drill(
         present(work, as_json=as_json)
 
 
-@declare(chaos_app, _carry_out, name="create")
+@declare(chaos_app, _load, name="create")
 def create_chaos(
     *,
     count: Annotated[int, typer.Option(min=1, max=5000)] = 25,
@@ -146,7 +144,7 @@ def create_chaos(
     """Make fake labels that cannot ship, and expire by themselves; `revert` removes them."""
 
 
-@declare(chaos_app, _carry_out, name="revert")
+@declare(chaos_app, _load, name="revert")
 def revert_chaos(
     drill_id: Annotated[str, typer.Option(help="only this drill's objects")] = "",
     prefix: Annotated[str, typer.Option(help="default CHAOS_PREFIX and PENDING_PREFIX")] = "",
@@ -156,6 +154,6 @@ def revert_chaos(
     """Remove what the metadata proves synthetic; look-alikes stay."""
 
 
-@declare(chaos_app, _carry_out, name="status")
+@declare(chaos_app, _load, name="status")
 def read_chaos_status(*, as_json: AsJson = False) -> None:
     """Count synthetic objects by drill. Only reads."""

@@ -13,8 +13,9 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial, wraps
+from functools import wraps
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
 
@@ -78,21 +79,29 @@ def present(work: Callable[[Progress], Document], *, as_json: bool) -> NoReturn:
 
 
 def declare(
-    app: typer.Typer, carry_out: Callable[..., Document], **settings: Any
+    app: typer.Typer, load: Callable[[], tuple[Any, tuple[Any, ...]]], **settings: Any
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function that has only options, a docstring and no body.
 
     Parameters
     ----------
-    carry_out : does the work: it is given the function's name, the options and ``progress``
+    load : imports what has a function of the same name that does the work, when the command runs;
+        returns it, and the function's first arguments
     settings : of typer
     """
 
     def register(declaration: Callable[..., None]) -> Callable[..., None]:
         @wraps(declaration)
         def command(*, as_json: bool, **options: Any) -> None:
-            work = partial(carry_out, declaration.__name__, **options)
-            present(lambda progress: work(progress=progress), as_json=as_json)
+            def work(progress: Progress) -> Document:
+                with hold_interrupts():
+                    commands, arguments = load()
+                function: Callable[..., Document] = getattr(commands, declaration.__name__)
+                if "progress" in signature(function).parameters:
+                    options["progress"] = progress
+                return function(*arguments, **options)
+
+            present(work, as_json=as_json)
 
         app.command(**settings)(command)
         return declaration
@@ -100,16 +109,11 @@ def declare(
     return register
 
 
-def _carry_out(name: str, *, progress: Progress, **options: Any) -> Document:
-    """Do what a common command asks for: call the function of its name in ``run.commands``."""
-    with hold_interrupts():
-        commands = import_module(f"{__package__}.run.commands")
-        runbook = find_runbook()
-        sections = runbook.load_sections()
-    work: Callable[..., Document] = getattr(commands, name)
-    if name in ("investigate", "run"):
-        options["progress"] = progress
-    return work(runbook.load_settings(), sections, **options)
+def _load() -> tuple[Any, tuple[Any, ...]]:
+    """Import the commands that every runbook has."""
+    runbook = find_runbook()
+    sections = runbook.load_sections()
+    return import_module(f"{__package__}.run.commands"), (runbook.load_settings(), sections)
 
 
 def parse_minutes(text: str) -> float:
@@ -142,7 +146,7 @@ class _Group(TyperGroup):
 app = typer.Typer()
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def investigate(
     ticket_id: Annotated[str, typer.Option("--ticket", help="ticket of an affected customer")] = "",
     incident_id: IncidentId = "",
@@ -157,7 +161,7 @@ def investigate(
     """Carry out the sections that only look, then write the report. Changes no system."""
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def run(
     names: Annotated[
         list[str], typer.Argument(metavar="sections", help="such as 06, or remediation")
@@ -172,7 +176,7 @@ def run(
     """Run chosen notebooks headless; changes stop at their plans without -p approve=SHA256."""
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def report(
     incident: IncidentOrPath = "",
     *,
@@ -183,7 +187,7 @@ def report(
     """Build the report again from the journal; --check compares journal and files instead."""
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def incidents(
     *,
     every: Annotated[bool, typer.Option("--all", help="drills, too, and their trends")] = False,
@@ -192,7 +196,7 @@ def incidents(
     """List the incidents, the open ones first; --all also writes gauges for Prometheus."""
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def close(
     incident_id: Annotated[
         str, typer.Argument(metavar="incident", help="default: the open one")
@@ -203,7 +207,7 @@ def close(
     """Close an incident: what it is judged by is read, and its report is written a last time."""
 
 
-@declare(app, _carry_out)
+@declare(app, _load)
 def note(
     text: Annotated[str, typer.Argument(help="the remark, or what is to be done")],
     *,

@@ -13,11 +13,9 @@ import typer
 from typer.core import TyperCommand
 
 from .cli import AsJson, IncidentId, declare
-from .run.interrupts import hold_interrupts
 from .runbook import find_runbook
 
 if TYPE_CHECKING:
-    from .run.documents import Document
     from .run.move_commands import MoveCommands
 
 _STILL = "--consumer-stands-still"
@@ -60,16 +58,13 @@ def make_move_commands(
     """
     app = typer.Typer()
 
-    def carry_out(name: str, **options: Any) -> Document:
-        """Do what a command asks for: call the method of its name."""
-        with hold_interrupts():
-            method: Callable[..., Document] = getattr(load_commands(), name)
-            settings = find_runbook().load_settings()
-        return method(settings, **options)
+    def load() -> tuple[Any, tuple[Any, ...]]:
+        """Import the commands, and read the settings."""
+        return load_commands(), (find_runbook().load_settings(),)
 
     for declaration in (own_plan or plan, apply, resume, undo, verify):
-        declare(app, carry_out, cls=_MoveCommand)(declaration)
-    declare(app, carry_out, context_settings={"ignore_unknown_options": True})(settle)
+        declare(app, load, cls=_MoveCommand)(declaration)
+    declare(app, load, context_settings={"ignore_unknown_options": True})(settle)
     return app
 
 
