@@ -93,15 +93,6 @@ def test_a_redirect_is_not_followed_and_named(httpserver: HTTPServer) -> None:
     assert len(httpserver.log) == 1
 
 
-@pytest.mark.process
-def test_the_body_of_a_redirect_has_its_bound_and_its_time_too() -> None:
-    head = b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 500\r\n\r\n"
-    with raw_server(head, hang=True) as url:
-        client = SupportClient(url, timeout_s=0.3)
-        with pytest.raises(ClientTimeoutError, match=r"0\.3 s"):
-            client.get("/a", object)
-
-
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
@@ -196,16 +187,6 @@ def test_credentials_in_the_address_are_used_and_never_shown(httpserver: HTTPSer
         client.get("/a", object)
     assert "p%40ss" not in str(caught.value)
     assert "p@ss" not in str(caught.value)
-
-
-@pytest.mark.process
-@pytest.mark.parametrize("date", ["", "yesterday", "Tue, 99 Nov 2026 03:14:00 GMT"])
-def test_a_date_that_is_none_is_a_bad_answer(date: str) -> None:
-    with (
-        raw_server(f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()) as url,
-        pytest.raises(BadAnswerError),
-    ):
-        SupportClient(url, timeout_s=5).read_clock()
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "5 m", "-5s", "5s!", "5m\n"])

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,19 +128,6 @@ def test_who_takes_interrupts_already_gets_them_from_a_block_inside() -> None:
     with Interrupts() as caught, hold_interrupts():
         os.kill(os.getpid(), signal.SIGINT)
     assert caught.count == 1
-
-
-def test_another_thread_leaves_the_signals_alone() -> None:
-    seen: list[Any] = []
-
-    def enter() -> None:
-        with Interrupts():
-            seen.append(signal.getsignal(signal.SIGINT))
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    assert seen == [signal.getsignal(signal.SIGINT)]
 
 
 # --- whole commands ---
@@ -290,17 +276,6 @@ def test_an_interrupted_change_gives_the_worker_back_and_says_how_far_it_came(
     check_record(place, sentence)
     actions = [e.data["action"] for e in place.entries if e.kind == "action"]
     assert (actions[-1]["phase"], actions[-1]["reason"]) == ("failed", TEXT)
-
-
-@pytest.mark.process
-def test_of_a_change_that_cannot_go_on_nobody_knows(place: Place) -> None:
-    process = place.apply(place.plan()["6.2"])
-    place.wait_for("restarting", process)
-    process.send_signal(signal.SIGINT)
-    sentence = end(process)
-    assert "restart of worker" in sentence
-    assert sentence.endswith(f"runbook run 06 --incident {place.incident.name}")
-    check_record(place, sentence)
 
 
 @pytest.mark.process

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fulfillment.settings import ORDER_ID_IN_KEY, Settings
+from fulfillment.settings import Settings
 from runbook_lib.errors import SettingsError
 from runbook_lib.settings import find_root
 
@@ -205,16 +205,3 @@ def test_the_operator_is_who_is_named_else_login_and_host(
     monkeypatch.setattr("getpass.getuser", lambda: "on\x1bcall")
     monkeypatch.setattr("socket.gethostname", lambda: "box\n")
     assert Settings(runbook_operator=given).operator == wanted
-
-
-@pytest.mark.parametrize(
-    ("given", "wanted"),
-    [
-        ("metadata:Order-Id", "metadata:order-id"),
-        ("key", f"key:{ORDER_ID_IN_KEY}"),
-        ("key:", f"key:{ORDER_ID_IN_KEY}"),
-        (r"key:^ORD-(\d+)", r"key:^ORD-(\d+)"),
-    ],
-)
-def test_where_the_order_stands_is_read_into_one_form(given: str, wanted: str) -> None:
-    assert Settings(order_id_from=given).order_id_from == wanted
