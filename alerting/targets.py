@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 import certifi
-from requests import Request
 
 from fulfillment.clients.http_systems import SupportClient
 from runbook_lib.errors import ClientError, NotFoundError
@@ -168,7 +167,7 @@ class TicketTarget(SupportClient):
 
     def _attach(self, path: str, name: str, file: Path) -> None:
         files = {"file": (name, file.read_bytes(), "application/octet-stream")}
-        self._ask(Request("POST", f"{self.url}{path}", files=files))
+        self._ask("POST", path, files=files)
 
 
 class Webhook(HttpClient):
@@ -187,10 +186,10 @@ class Webhook(HttpClient):
         """Post a message. Any answer but 2xx means that the webhook did not take it."""
         body = self.build(message)
         with _map_errors():
-            answer = self._send(Request("POST", self.url, json=body))
+            answer = self._send("POST", "", json=body)
         if 200 <= answer.status < 300:
             return
-        text = f"the webhook answered {answer.status}: {self._excerpt(answer.body)}"
+        text = f"the webhook answered {answer.status}: {self._quote(answer.body)}"
         if answer.status in _FINAL_STATUSES:
             raise RefusedError(text)
         raise NotSentError(text)

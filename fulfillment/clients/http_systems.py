@@ -19,10 +19,20 @@ from typing import Annotated, Any, ClassVar, dataclass_transform
 from urllib.parse import quote
 
 from pydantic import AliasChoices, AliasPath, BeforeValidator, Field, StrictBool, with_config
-from requests import Request
 
 from runbook_lib.errors import AccessDeniedError, NotFoundError
-from runbook_lib.http import CAMEL, At, Duration, HttpClient, Labels, T, Text, When, check_ticket_id
+from runbook_lib.http import (
+    CAMEL,
+    Answer,
+    At,
+    Duration,
+    HttpClient,
+    Labels,
+    T,
+    Text,
+    When,
+    check_ticket_id,
+)
 from runbook_lib.model import Json, format_time
 
 from ..analysis.samples import Sample
@@ -481,27 +491,27 @@ class PipelineClient(_SystemClient):
 
     def set_paused(self, paused: bool) -> Dag:
         """Pause or unpause the DAG. Changes the pipeline; the opposite undoes it."""
-        return self.patch(self._path, Dag, {"is_paused": paused})
+        return self.post(self._path, Dag, {"is_paused": paused}, "PATCH")
 
-    def _ask_json(self, request: Request) -> Json:
+    def _ask(self, method: str, path: str, **content: Any) -> Answer:
         """Send a request with the login's token, if there is a login."""
         if self._login and self._is_logged_in:
             # A denial may mean that the token has expired: then log in again, and try again.
             with suppress(AccessDeniedError):
-                return super()._ask_json(request)
+                return super()._ask(method, path, **content)
         if self._login:
             self._log_in()
-        return super()._ask_json(request)
+        return super()._ask(method, path, **content)
 
     def _log_in(self) -> None:
         """Get a token for all further requests. A server without a login is asked only once."""
-        request = Request("POST", f"{self.url}{_LOGIN}", json=self._login)
         try:
-            answer = super()._ask_json(request)
+            answer = super()._ask("POST", _LOGIN, json=self._login)
         except NotFoundError:
             self._login = None
             return
-        token = self.read_as(_LOGIN, answer, str, "access_token")
+        token = self.read_as(_LOGIN, self._parse(answer), str, "access_token")
+        self._session.auth = None
         self._session.headers["Authorization"] = f"Bearer {token}"
         self._is_logged_in = True
 

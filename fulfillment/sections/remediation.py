@@ -27,7 +27,6 @@ from runbook_lib.model import (
     Status,
     Verdict,
 )
-from runbook_lib.moving import PlanId
 from runbook_lib.policy import IN_TROUBLE, find_clear_time
 from runbook_lib.section import (
     ActionStep,
@@ -75,15 +74,6 @@ _Action = Literal["auto", "none", "start", "stop", "restart", "resume", "unpause
 class Parameters(ReleaseParameters):
     """Parameters of section 6."""
 
-    strict: bool = Field(False, description="6.1: refuse when any planned label changed")
-    consumer_stands_still: str = Field(
-        "",
-        description="confirm that nothing consumes from ready/: now, or since when",
-    )
-    undo: PlanId = Field("", description="6.1.1: id of the release to take back; empty: none")
-    settle: PlanId = Field("", description="6.1.2: id of the release to settle; empty: none")
-    taken: str = Field("", description="6.1.2: files that were taken: a,b or a JSON list; *: all")
-    not_taken: str = Field("", description="6.1.2: files that were not taken, in the same form")
     service_action: _Action = Field(
         "auto", description="6.2: auto takes the action that section 5 advises"
     )

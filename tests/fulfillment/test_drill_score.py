@@ -10,7 +10,7 @@ import pytest
 
 from chainlog import Entry
 from fulfillment.analysis.causes import Cause
-from fulfillment.commands import CHANNELS, DrillDocument, DrillRevertDocument
+from fulfillment.commands import CHANNELS, DrillDocument
 from fulfillment.drill_score import Goals, score
 from runbook_lib.errors import ExitCode
 from runbook_lib.model import format_time
@@ -174,10 +174,3 @@ def test_a_scenario_without_an_alert_is_not_scored_on_alerting() -> None:
     document = score_journal(replace(GOALS, alert=""), without=("detect", "notify", "cleared"))
     assert document.missed == ()
     assert not [o.name for o in document.objectives if "alert" in o.name or "channel" in o.name]
-
-
-def test_without_a_killed_drill_nothing_is_said_of_a_revert() -> None:
-    nothing = DrillRevertDocument(schema_name="runbook/drill-revert/1")
-    assert set(nothing.left_out) == {"reverted", "steady"}
-    killed = nothing.model_copy(update={"drill": "d1"})
-    assert killed.left_out == ()
