@@ -588,6 +588,6 @@ def plan_release(
         **dict(document),
         "exit_code": ExitCode.of(not (plan.is_empty and why_labels_stay)),
         "effect": tuple(effect.rows),
-        "effect_reason": effect.words,
+        "effect_reason": effect.reason,
     }
     return PlanDocument.model_validate(fields)

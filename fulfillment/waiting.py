@@ -21,6 +21,7 @@ from runbook_lib.errors import BadAnswerError, ClientError, SafetyError
 from runbook_lib.frames import FLAG, NUMBER, TEXT, TIME, WHOLE, Dtype
 from runbook_lib.model import Json
 from runbook_lib.record.journal import get_run
+from runbook_lib.section import to_rows
 from runbook_lib.show.text import count_of
 
 from .analysis.artifacts import (
@@ -149,6 +150,22 @@ class Waiting:
             }
             for label in self.objects[:limit]
         ]
+
+    def count_by_prefix(self, settings: Settings) -> list[dict[str, Json]]:
+        """Return a row for each prefix and origin: objects, bytes and the longest wait."""
+        import pandas as pd
+
+        if not self.objects:
+            return []
+        frame = pd.DataFrame(self.rows(len(self.objects)))
+        for prefix in list_prefixes(settings):
+            frame.loc[frame["key"].str.startswith(prefix), "prefix"] = prefix
+        table = frame.groupby(["prefix", "origin"], as_index=False).agg(
+            objects=("key", "count"),
+            bytes=("size_bytes", "sum"),
+            longest_minutes=("waits_minutes", "max"),
+        )
+        return to_rows(list(table), table.to_numpy().tolist())
 
 
 def list_prefixes(settings: Settings) -> list[str]:

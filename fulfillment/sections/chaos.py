@@ -31,9 +31,7 @@ _HTTP_STATUS: dict[type[ClientError], int] = {NotFoundError: 404, AccessDeniedEr
     role=Role.GROUND,
     unit="synthetic objects",
     source="listing of the chaos prefix at $minio_endpoint; services; $support_url",
-    threshold="a real label waits over $lag_threshold_minutes min (not counted: one that was "
-    f"written in the last {synthetic.JUST_WRITTEN.seconds} s, or is of a drill's own order), "
-    "the store's service is down, or the support probe fails",
+    threshold="the store's service is down, or the support probe fails",
 )
 def _read_document(inv: Investigation) -> Outcome:
     """Describe synthetic objects, services and support, in the JSON of DataFlow's chaos script."""
@@ -61,15 +59,6 @@ def _read_document(inv: Investigation) -> Outcome:
         rows=backlog["sample"],
         text=json.dumps(document, indent=2, ensure_ascii=False),
     )
-    overdue_count = synthetic.count_overdue(
-        inv.settings,
-        inv.clients.store,
-        now=inv.now(),
-        own_orders=synthetic.list_own_orders(inv),
-    )
-    if overdue_count:
-        words = f"real labels wait too long ({overdue_count}): 4.1 is refused meanwhile"
-        return outcome.breach(words)
     if services["minioRunning"] is False:
         return outcome.breach("the object store's service does not run")
     if support and support["status"] == "error":

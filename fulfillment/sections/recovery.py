@@ -5,8 +5,8 @@ Several sections share these functions.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
-from itertools import takewhile
 from typing import NamedTuple
 
 from runbook_lib.model import Outcome, Status
@@ -58,18 +58,26 @@ class Lag(NamedTuple):
         """The lag now, in minutes; None when it is not known."""
         return None if self.problem else self.samples[-1].value
 
-    def find_over_since(self, limit: float) -> datetime | None:
-        """Return since when the lag is over a limit in minutes; None if it is not, or not known."""
-        if self.problem:
-            return None
-        over = list(takewhile(lambda sample: sample.value > limit, reversed(self.samples)))
-        if not over:
-            return None
-        oldest = over[-1]
-        if not self.is_listed:
-            return oldest.at
-        # A listing has no earlier samples, but the wait tells when it reached the limit.
-        return oldest.at - timedelta(minutes=oldest.value - limit)
+    def find_over_since(
+        self, limit: float, *, before: datetime | None = None, calm: timedelta = timedelta(0)
+    ) -> datetime | None:
+        """Return since when the lag is over a limit in minutes; None if it is not, or not known.
+
+        Parameters
+        ----------
+        before : it was over the limit at this time, too
+        calm : it may be lower for less than this time in between
+        """
+        since = before
+        for sample in reversed([] if self.problem else self.samples):
+            if sample.value > limit:
+                since = min(sample.at, since or sample.at)
+            elif since is None or since - sample.at >= calm:
+                break
+        if self.is_listed and since:
+            # A listing has no earlier samples, but the wait tells when it reached the limit.
+            return since - timedelta(minutes=self.samples[-1].value - limit)
+        return since
 
 
 def read_lag(inv: Investigation, *, lists_anew: bool = False) -> Lag:
@@ -219,40 +227,24 @@ def read_well_since(inv: Investigation, lag: Lag) -> datetime | None:
     return min((at for at in low if at >= last_trouble), default=inv.now())
 
 
-class Comparison(NamedTuple):
-    """The backlog compared with the calm before the incident; ``words`` says the same in words."""
-
-    backlog: Backlog
-    words: str
-
-
 def may_compare(inv: Investigation) -> bool:
     """Tell whether trouble was seen: without trouble there is no calm before it to compare."""
     return inv.journal.since() is not None
 
 
-def compare_backlog(inv: Investigation, waiting: Waiting) -> Comparison:
+def compare_backlog(inv: Investigation, waiting: Waiting) -> Backlog:
     """Compare how many labels wait, and how long, with the calm before the incident.
 
     Some labels always wait for a short time. The count is above the usual if it exceeds the most
     that waited in that calm by more than five and by more than a fifth. Without such a calm, only
     the longest wait is judged.
     """
-    words = waiting.describe()
     if waiting.overdue:
-        return Comparison(Backlog.OVERDUE, words)
-    usual = _read_usual(inv)
-    longest_allowed = inv.settings.recovered_minutes
-    is_above = False
-    if usual is not None:
-        longest_allowed = max(longest_allowed, usual.minutes)
-        allowed = usual.objects + max(5.0, usual.objects / 5)
-        is_above = len(waiting.real) > allowed
-        words += f"; up to {allowed:.0f} are usual"
-    if waiting.longest_minutes > longest_allowed:
-        is_above = True
-        words += f"; up to {longest_allowed:.1f} min are usual"
-    return Comparison(Backlog.ABOVE if is_above else Backlog.USUAL, words)
+        return Backlog.OVERDUE
+    usual = _read_usual(inv) or _Usual(math.inf, 0.0)
+    is_more = len(waiting.real) > usual.objects + max(5.0, usual.objects / 5)
+    is_longer = waiting.longest_minutes > max(inv.settings.recovered_minutes, usual.minutes)
+    return Backlog.ABOVE if is_more or is_longer else Backlog.USUAL
 
 
 class _Usual(NamedTuple):

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import groupby
 from operator import attrgetter
 
 from runbook_lib.errors import ClientError
-from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding, Reading
+from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding
 from runbook_lib.record.detection import TRIGGER
-from runbook_lib.section import attempt
 
 from ..analysis.log_groups import group_lines
 from ..analysis.samples import Sample, clean, compute_interval_s
-from ..clients.services import LogLine
 from ..investigation import Investigation
 from .signals import LAG, is_drill, read_samples
 from .worker_metrics import read_worker_log
@@ -27,12 +24,8 @@ _MAX_CHARS = 300
 _CLOCK = "prometheus"
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
 _MAX_LOG_LINES = 5000
-_MAX_OTHER_LINES = 1000
-#: How many kinds of errors to show of one service: a broken service has hundreds.
+#: How many kinds of errors to show: a broken service has hundreds.
 _MAX_KINDS = 12
-#: The system whose clock a service's log has. For other services, the first word of
-#: the name is the system.
-_SYSTEMS = {"minio": "store", "synthetic-probe": "probe", "notification-sink": "notifications"}
 #: A ``Date`` header has whole seconds: a smaller difference proves nothing.
 _LEAST_SKEW_S = 2.0
 
@@ -72,26 +65,24 @@ def find_alert_changes(
     interval_s : the time between two evaluations; three without a sample mean that the alert ended
     now : when the samples were read. An alert whose newest sample is much older has ended
     """
-    times = [sample.at for sample in clean(samples) if sample.value]
     longest_gap = timedelta(seconds=3 * interval_s)
     until_next = timedelta(seconds=round(interval_s))  # two looks may measure it a bit differently
+    spans: list[list[datetime]] = []
+    for sample in clean(samples):
+        if not sample.value:
+            continue
+        if not spans or sample.at - spans[-1][-1] > longest_gap:
+            spans.append([])
+        spans[-1].append(sample.at)
     changes: list[Event] = []
-
-    def add(at: datetime, word: str) -> None:
-        is_end = word == "ends"
-        text = f"{name} {state} {word}"
-        event = Event(at, "alert", text, _CLOCK, subject=name, state=state, is_end=is_end)
-        changes.append(event)
-
-    last = None
-    for at in [*times, None]:
-        until = at or now
-        if last is not None and until - last > longest_gap:
-            add(last + until_next, "ends")
-            last = None
-        if at is not None and last is None:
-            add(at, "begins")
-        last = at
+    for span in spans:
+        ends = [(span[-1] + until_next, "ends", True)]
+        if span is spans[-1] and now - span[-1] <= longest_gap:
+            ends = []
+        for at, word, is_end in [(span[0], "begins", False), *ends]:
+            text = f"{name} {state} {word}"
+            event = Event(at, "alert", text, _CLOCK, subject=name, state=state, is_end=is_end)
+            changes.append(event)
     return changes
 
 
@@ -104,11 +95,11 @@ def merge_events(events: Iterable[Event], skews_s: Mapping[str, float]) -> list[
     """
     merged = set()
     for event in events:
-        skew_s = skews_s.get(event.source, 0)
-        at = event.at - timedelta(seconds=skew_s)
-        line = " ".join(event.text.split())
-        text = line[:_MAX_CHARS]
-        merged.add(replace(event, at=at, text=text))
+        skew_s = skews_s.get(event.source, 0.0)
+        if abs(skew_s) <= _LEAST_SKEW_S:
+            skew_s = 0.0
+        text = " ".join(event.text.split())[:_MAX_CHARS]
+        merged.add(replace(event, at=event.at - timedelta(seconds=skew_s), text=text))
     ordered = sorted(merged, key=_sort_key)
     return ordered[-_MAX_EVENTS:]
 
@@ -155,11 +146,14 @@ def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Eve
     """
     readings = list(inv.latest().values())
     events: list[Event] = []
+    skews_s: dict[str, float] = {}
     for reading in readings:
         events += reading.events
-    events += _find_signs(inv, findings)
+        skews_s |= reading.observations.get("clock_skews_s", {})
+    for finding in {f.name: f for f in (*findings, *inv.policy.list_causes(inv.journal))}.values():
+        if finding.first_seen and finding.status is CauseStatus.SUPPORTED:
+            events.append(Event(finding.first_seen, "cause", f"first sign of {finding.name}"))
     events += _list_actions(inv)
-    skews_s = _find_skews(readings)
     return tuple(merge_events(events, skews_s))
 
 
@@ -192,49 +186,22 @@ def _read_restarts(inv: Investigation) -> Iterator[Event]:
     """Yield when each service started or stopped; the same change at the same time is one event."""
     together: dict[tuple[datetime, str], list[str]] = {}
     for state in inv.clients.services.list_services():
-        if state.since is None:
-            continue
-        if state.running or state.state.upper() == "STARTING":
-            change = "started"
-        else:
-            change = f"stopped ({state.state})"
-        names = together.setdefault((state.since, change), [])
-        names.append(state.name)
+        is_up = state.running or state.state.upper() == "STARTING"
+        change = "started" if is_up else f"stopped ({state.state})"
+        if state.since:
+            together.setdefault((state.since, change), []).append(state.name)
     for (at, change), names in together.items():
-        text = f"{', '.join(names)} {change}"
-        yield Event(at, "restart", text)
+        yield Event(at, "restart", f"{', '.join(names)} {change}")
 
 
 def _read_errors(inv: Investigation) -> Iterator[Event]:
-    """Yield the first entry of each kind of error and of warning in every service's log.
-
-    Of each service, at most 12 kinds. Reads the newest 5,000 lines of the worker, and the newest
-    1,000 of every other service.
-    """
-    worker = inv.settings.worker_service
-    since = inv.now() - inv.window
-    # The worker's log must be readable: its ``ClientError`` is not caught.
-    lines = read_worker_log(inv, since, max_lines=_MAX_LOG_LINES)
-    yield from _list_errors(worker, lines, prefix="")
-    states, _ = attempt(inv.clients.services.list_services)
-    for name in [state.name for state in states or () if state.name != worker]:
-        # A service that never wrote a line has no log.
-        lines_of, _ = attempt(
-            partial(inv.clients.services.read_logs, name, since=since, max_lines=_MAX_OTHER_LINES)
-        )
-        yield from _list_errors(name, lines_of or (), prefix=f"{name}: ")
-
-
-def _list_errors(service: str, lines: Iterable[LogLine], *, prefix: str) -> list[Event]:
-    """Return an event for each kind of error or warning in some lines, at most 12."""
-    clock = _SYSTEMS.get(service, service.partition("-")[0])
-    events = []
-    for group in group_lines(lines):
-        if group.first and group.level in ("error", "warning"):
-            text = f"{prefix}{group.count}× in all; the first: {group.example}"
-            event = Event(group.first, group.level, text, clock, subject=group.example)
-            events.append(event)
-    return events[:_MAX_KINDS]
+    """Yield the first line of each kind of error and of warning in the worker's log, at most 12."""
+    lines = read_worker_log(inv, inv.now() - inv.window, max_lines=_MAX_LOG_LINES)
+    kinds = [group for group in group_lines(lines) if group.level in ("error", "warning")]
+    for group in kinds[:_MAX_KINDS]:
+        if group.first:
+            text = f"{group.count}× in all; the first: {group.example}"
+            yield Event(group.first, group.level, text, "fulfillment", subject=group.example)
 
 
 def _read_notices(inv: Investigation) -> Iterator[Event]:
@@ -269,21 +236,3 @@ def _list_actions(inv: Investigation) -> Iterator[Event]:
         event = entry.data.get("event")
         if entry.kind == "drill" and event in ("inject", "reverted"):
             yield Event(entry.at, "drill", str(event))
-
-
-def _find_signs(inv: Investigation, findings: Iterable[Finding]) -> list[Event]:
-    """Return an event for the first sign of each cause that is supported now, or was earlier."""
-    first_signs: dict[str, datetime] = {}
-    for finding in (*findings, *inv.policy.list_causes(inv.journal)):
-        at = finding.first_seen
-        if at and finding.status is CauseStatus.SUPPORTED:
-            first_signs[finding.name] = min(at, first_signs.get(finding.name, at))
-    return [Event(at, "cause", f"first sign of {name}") for name, at in first_signs.items()]
-
-
-def _find_skews(readings: Iterable[Reading]) -> dict[str, float]:
-    """Return by how many seconds each system's clock is ahead, without skews of 2 s or less."""
-    skews: dict[str, float] = {}
-    for reading in readings:
-        skews |= reading.observations.get("clock_skews_s", {})
-    return {name: skew_s for name, skew_s in skews.items() if abs(skew_s) > _LEAST_SKEW_S}

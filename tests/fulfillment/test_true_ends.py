@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
-
 from fulfillment.analysis.causes import Cause
 from fulfillment.clients.http_systems import Target
 from fulfillment.outcome import Backlog, Uploads
@@ -250,7 +248,6 @@ def test_young_labels_are_normal_and_many_are_not(world: World) -> None:
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
     assert reading.observations["waiting"] == Backlog.USUAL
-    assert "up to 10 are usual" in reading.reason
     for number in range(20):
         world.put_label(1, number)
     reading = world.take(remediation, "6.5", wait_s=0)
@@ -418,22 +415,6 @@ def test_an_alert_whose_cause_is_there_does_not_clear(world: World) -> None:
     judgement = judge(world)
     assert judgement.verdict is Verdict.INCIDENT
     assert "clears" not in judgement.reason
-
-
-@pytest.mark.parametrize("counted_minutes", [2, 20])
-def test_what_is_usual_is_not_known_of_a_time_before_the_metric(
-    world: World, counted_minutes: int
-) -> None:
-    world.dag = replace(world.dag, is_paused=True)
-    look(world)
-    world.series[PEAKS] = [world.line([0.0] * (2 * counted_minutes), step_s=30)]
-    world.put_lag(*[0.0] * 8)
-    reading = world.take(remediation, "6.5", wait_s=0)
-    if counted_minutes == 2:
-        assert reading.observations["waiting"] == Backlog.USUAL
-        assert "are usual" not in reading.reason
-    else:
-        assert "up to 5 are usual" in reading.reason
 
 
 def test_a_worker_that_somebody_paused_is_resumed_before_it_is_re_triggered(world: World) -> None:
