@@ -67,11 +67,7 @@ def read_unserved(inv: Investigation, waiting: Waiting, *, patience: timedelta) 
         if made_at is None or order_id in served or _needs_no_label(shipment):
             continue
         if now - inv.window <= made_at <= now - patience:
-            # ``shippedAt`` is when the shop handed the order over. The order waits for its label
-            # since then, even if it reached fulfillment-service later, which made the shipment
-            # only then.
-            since = min(made_at, try_time(shipment.get("shippedAt")) or made_at)
-            waits_since[order_id] = min(since, waits_since.get(order_id, since))
+            waits_since[order_id] = min(made_at, waits_since.get(order_id, made_at))
     oldest = min(waits_since.values(), default=now)
     return Unserved(tuple(sorted(waits_since)), round((now - oldest).total_seconds() / 60, 1))
 

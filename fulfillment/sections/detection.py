@@ -218,21 +218,35 @@ def _compare_panel(inv: Investigation) -> Outcome:
 )
 def read_backlog_objects(inv: Investigation) -> Outcome:
     """Count what waits. A single real object over the lag threshold is a breach."""
-    outcome, waiting = _read_backlog(inv, "objects")
+    # The plot before the listing: the reading's time is its end.
+    plot, counted = _read_metric(inv, "objects")
+    waiting = recall_waiting(inv)
+    synthetic_since = [label.info.last_modified for label in waiting.synthetic]
+    were_overdue = [r.observations.get("overdue_real") for r in inv.journal.readings]
+    unserved = _read_unserved(inv, waiting)
+    without_label = unserved.orders if unserved else ()
     # The key of a label stands for an unknown order.
     late_orders = {label.order_id or label.info.key for label in waiting.overdue}
-    unserved = _read_unserved(inv, waiting)
-    outcome.order_ids = tuple(sorted(late_orders))
-    if unserved is not None and unserved.orders:
-        outcome.order_ids += unserved.orders
-        longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes)
-        outcome.longest_minutes = round(longest_minutes, 1)
-        outcome.reason += f"; {count_of(len(unserved.orders), 'order')} without any label"
-    if unserved is not None or outcome.order_ids:
-        outcome.orders = len(outcome.order_ids)
+    order_ids = (*sorted(late_orders), *without_label)
+    longest_minutes = max(waiting.longest_minutes, unserved.longest_minutes if unserved else 0)
+    outcome = Outcome(
+        value=len(waiting.real),
+        rows=waiting.rows(50),
+        plot=plot,
+        orders=None if unserved is None and not order_ids else len(order_ids),
+        order_ids=order_ids,
+        longest_minutes=round(longest_minutes, 1),
+        first_seen={Cause.SYNTHETIC: min(synthetic_since)} if synthetic_since else {},
+        observations={
+            **waiting.observations,
+            "real_were_overdue": bool(waiting.overdue) or any(were_overdue),
+        },
+    )
     if not waiting.overdue and may_compare(inv):
         outcome.observations["waiting"] = compare_backlog(inv, waiting)
-    return outcome
+    if without_label:
+        counted += f"; {count_of(len(without_label), 'order')} without any label"
+    return waiting.judge(outcome, counted)
 
 
 @step(
@@ -246,44 +260,29 @@ def read_backlog_objects(inv: Investigation) -> Outcome:
 )
 def _read_bytes(inv: Investigation) -> Outcome:
     """Sum up the bytes that wait. A single real object over the lag threshold is a breach."""
-    outcome, waiting = _read_backlog(inv, "bytes")
-    outcome.value = sum(label.info.size_bytes for label in waiting.real)
-    return outcome
+    plot, counted = _read_metric(inv, "bytes")
+    waiting = recall_waiting(inv)
+    size_bytes = sum(label.info.size_bytes for label in waiting.real)
+    outcome = Outcome(value=size_bytes, rows=waiting.rows(50), plot=plot)
+    return waiting.judge(outcome, counted)
 
 
-def _read_backlog(inv: Investigation, unit: str) -> tuple[Outcome, Waiting]:
-    """List what waits, judge it, and read the metric of this unit beside it."""
+def _read_metric(inv: Investigation, unit: str) -> tuple[Plot, str]:
+    """Return how much waited over the window by the metric, drawn, and now, in words."""
     prefixes = list_prefixes(inv.settings)
     metric = f"fulfillment_artifacts_backlog_{unit}"
-    # Before the listing: the reading's time is its end.
     lines, error = attempt(lambda: read_lines(inv, metric, labels=("prefix", "origin")))
     own = [line for line in lines or () if line.name.split(" ", maxsplit=1)[0] in prefixes]
     counted = sum(line.points[-1][1] for line in own if line.points)
     applied = inv.journal.list_actions(ActionPhase.APPLIED)
-    waiting = recall_waiting(inv)
-    synthetic_since = [label.info.last_modified for label in waiting.synthetic]
-    were_overdue = [r.observations.get("overdue_real") for r in inv.journal.readings]
-    outcome = Outcome(
-        value=len(waiting.real),
-        rows=waiting.rows(50),
-        plot=Plot(
-            title=f"{unit.capitalize()} waiting, by prefix",
-            unit=unit,
-            part="forecast" if unit == "bytes" else "signals",
-            lines=tuple(own),
-            marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
-        ),
-        since=waiting.since,
-        longest_minutes=round(waiting.longest_minutes, 1),
-        first_seen={Cause.SYNTHETIC: min(synthetic_since)} if synthetic_since else {},
-        observations={
-            **waiting.observations,
-            "real_were_overdue": bool(waiting.overdue) or any(were_overdue),
-        },
+    plot = Plot(
+        title=f"{unit.capitalize()} waiting, by prefix",
+        unit=unit,
+        part="forecast" if unit == "bytes" else "signals",
+        lines=tuple(own),
+        marks=tuple((entry.at, f"{entry.step} {entry.action}") for entry in applied[-5:]),
     )
-    shown = error or f"{counted:,.0f}"
-    status = Status.BREACH if waiting.overdue else Status.OK
-    return outcome.judge(status, f"{waiting.describe()}; the metric says {shown}"), waiting
+    return plot, f"the metric says {error or f'{counted:,.0f}'}"
 
 
 def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:

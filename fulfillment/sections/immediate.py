@@ -188,16 +188,12 @@ def _read_longest_wait(inv: Investigation) -> Outcome:
     """
     waiting = recall_waiting(inv)
     panel, _ = attempt(lambda: read_panel(inv))
-    lines = panel.lines if panel else ()
     outcome = Outcome(
         value=round(waiting.longest_minutes, 1),
         rows=waiting.count_by_prefix(inv.settings),
-        plot=draw_panel(lines, inv.now(), len(waiting.objects)) if panel else None,
-        since=waiting.since,
+        plot=draw_panel(panel.lines, inv.now(), len(waiting.objects)) if panel else None,
     )
-    if waiting.overdue:
-        return outcome.breach(waiting.describe())
-    return outcome.ok(waiting.describe())
+    return waiting.judge(outcome)
 
 
 @step(

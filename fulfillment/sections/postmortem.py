@@ -273,5 +273,5 @@ def conclude(inv: Investigation) -> Conclusion:
         verdict=verdict,
         summary=f"{len(ticked)} of {len(_OWN)} points are ticked; {reason}",
         follow_ups=tuple(follow_ups),
-        timeline=build_timeline(inv, inv.journal.findings()),
+        timeline=build_timeline(inv),
     )

@@ -5,7 +5,6 @@ Several sections share these functions.
 
 from __future__ import annotations
 
-import math
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -28,8 +27,8 @@ _UPLOADS_WINDOW_S = 300.0
 _PATIENCE = timedelta(seconds=60)
 #: How old the newest sample of a counter may be, if the counter is still scraped.
 _MAX_SAMPLE_AGE = timedelta(seconds=120)
-#: An exporter that refreshed longer ago than this is late, unless scrapes are rare.
-_LATE_REFRESH_S = 60.0
+#: A value of the lag that is older says nothing about now, unless scrapes are rare.
+_PATIENCE_S = 60.0
 #: If earlier trouble leaves less calm than this before an incident, what is usual is not known.
 _LEAST_CALM = timedelta(minutes=5)
 _HOUR = timedelta(hours=1)
@@ -94,19 +93,17 @@ def read_lag(inv: Investigation, *, lists_anew: bool = False) -> Lag:
             return _list_lag(inv, lists_anew=lists_anew)
         return Lag([], f"there is no series {LAG}: the exporter is down or cannot list the bucket")
     now = inv.now()
-    # A failed scrape says nothing about the exporter, so three may be missing.
-    patience_s = max(30.0, 4 * compute_interval_s(samples[-20:]))
     refreshes = read_samples(inv, REFRESH, 300)
     # An exporter that does not tell when it refreshed counts as refreshed.
     refresh_age_s = now.timestamp() - refreshes[-1].value if refreshes else None
-    is_late = (refresh_age_s or 0) > max(_LATE_REFRESH_S, patience_s)
-    # A series that vanished is stale at once in Prometheus, but its old samples stay readable.
-    is_present = bool(inv.clients.prometheus.query(LAG))
-    is_old = (now - samples[-1].at).total_seconds() > patience_s
+    # A failed scrape says nothing about the exporter, so three may be missing.
+    patience_s = max(_PATIENCE_S, 4 * compute_interval_s(samples[-20:]))
+    sample_age_s = (now - samples[-1].at).total_seconds()
     problem = ""
-    if is_late:
-        problem = f"the exporter last refreshed {refresh_age_s:.0f} s ago"
-    elif is_old or not is_present:
+    if max(refresh_age_s or 0.0, sample_age_s) > patience_s:
+        problem = f"the exporter last refreshed {refresh_age_s or sample_age_s:.0f} s ago"
+    elif not inv.clients.prometheus.query(LAG):
+        # A series that vanished is stale at once, but its old samples stay readable.
         problem = f"the series of the lag ended at {samples[-1].at:%H:%M:%S} UTC"
     return Lag(samples, problem, refresh_age_s=refresh_age_s)
 
@@ -241,23 +238,16 @@ def compare_backlog(inv: Investigation, waiting: Waiting) -> Backlog:
     """
     if waiting.overdue:
         return Backlog.OVERDUE
-    usual = _read_usual(inv) or _Usual(math.inf, 0.0)
-    is_more = len(waiting.real) > usual.objects + max(5.0, usual.objects / 5)
-    is_longer = waiting.longest_minutes > max(inv.settings.recovered_minutes, usual.minutes)
+    usual = _read_usual(inv)
+    is_more = usual is not None and len(waiting.real) > usual + max(5.0, usual / 5)
+    is_longer = waiting.longest_minutes > inv.settings.recovered_minutes
     return Backlog.ABOVE if is_more or is_longer else Backlog.USUAL
 
 
-class _Usual(NamedTuple):
-    """How many labels waited at most when all was well, and for how many minutes at most."""
+def _read_usual(inv: Investigation) -> float | None:
+    """Return how many labels waited at most in the calm before the incident, an hour at most.
 
-    objects: float
-    minutes: float
-
-
-def _read_usual(inv: Investigation) -> _Usual | None:
-    """Return what waited in the calm before the incident, an hour at most; None if it is too short.
-
-    The calm starts after the last sample of the lag over the threshold.
+    The calm starts after the last sample of the lag over the threshold; None if it is too short.
     """
     began = find_beginning(inv)
     start = began - _HOUR
@@ -271,9 +261,7 @@ def _read_usual(inv: Investigation) -> _Usual | None:
     calm = [sample for sample in waited or () if since < sample.at]
     if not calm or began - calm[0].at < _LEAST_CALM:
         return None
-    waits_minutes = [sample.value for sample in lag or () if since < sample.at]
-    most = max(sample.value for sample in calm)
-    return _Usual(most, max(waits_minutes, default=0.0))
+    return max(sample.value for sample in calm)
 
 
 def find_beginning(inv: Investigation) -> datetime:

@@ -36,7 +36,6 @@ from runbook_lib.section import (
     step,
     to_rows,
 )
-from runbook_lib.show.text import say_left_out
 
 from ..analysis.causes import Advice
 from ..analysis.forecasts import Stages, compute_clear_time
@@ -280,13 +279,7 @@ def read_plan_effect(inv: Investigation) -> model.Outcome:
         return model.Outcome().ok("no release by move is planned: nothing to compare")
     waiting = read_waiting(inv, [plan.content.header.source])
     waits_minutes = {label.info.key: label.minutes for label in waiting.real}
-    if waits_minutes.keys().isdisjoint(row.key for row in plan.rows):
-        return model.Outcome().ok("nothing that was planned waits any more: nothing to compare")
-    outcome = compare_plan(waits_minutes, plan)
-    left_out = say_left_out(plan.content.header.excluded)
-    if left_out:
-        outcome.reason += f"; {left_out}"
-    return outcome
+    return compare_plan(waits_minutes, plan)
 
 
 @step(
@@ -478,7 +471,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
         verdict=verdict,
         summary="; ".join([summary, *advice.causes]),
         findings=findings,
-        timeline=build_timeline(inv, findings),
+        timeline=build_timeline(inv),
         clear=find_clear_time(inv.journal) if is_clearing else None,
         advice=advice.words if verdict in IN_TROUBLE else (),
     )

@@ -49,8 +49,6 @@ NAME = "05_root_cause"
 TITLE = "Root cause exploration"
 Parameters = SectionParameters
 
-#: The steps whose actions make labels move again.
-_REMEDIES = ("6.1", "6.2")
 #: A service that was started so short a time ago need not answer yet.
 _YOUNG_S = 15
 #: After this long without a pass a worker stands still, if its usual gap between passes is unknown.
@@ -536,13 +534,11 @@ def _has_retriggered_in_vain(inv: Investigation) -> bool:
 
     False when the worker does not say when it last moved a label.
     """
-    applied = inv.journal.list_actions(ActionPhase.APPLIED)
-    remedies = [action for action in applied if action.step in _REMEDIES]
-    if not remedies or remedies[-1].action != "retrigger":
+    last = inv.journal.last_applied
+    if last is None or last.action != "retrigger":
         return False
-    last = remedies[-1]
     checks = inv.journal.list_actions(ActionPhase.VERIFIED, after=last.seq)
-    states = [check.result.get("state") or {} for check in checks if check.step == last.step]
+    states = [check.result.get("state") or {} for check in checks]
     moved_at = states[-1].get("last_move_at") if states else None
     before = last.result.get("before") or {}
     return moved_at is not None and moved_at == before.get("last_move_at")
@@ -561,7 +557,7 @@ def conclude(inv: Investigation) -> model.Conclusion:
         verdict=verdict,
         summary=summary or f"no cause is supported; {reason}",
         findings=findings,
-        timeline=build_timeline(inv, findings),
+        timeline=build_timeline(inv),
         advice=advice.words if advice.causes or verdict in IN_TROUBLE else (),
     )
 

@@ -1,57 +1,24 @@
-"""The timeline: alerts, turning points, restarts, errors, notifications, actions, on one clock."""
+"""What alerts and channels did in the window, and what began the trouble, on one clock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import groupby
-from operator import attrgetter
 
-from runbook_lib.errors import ClientError
-from runbook_lib.model import ActionPhase, CauseStatus, Event, Finding
+from runbook_lib.model import Event
 from runbook_lib.record.detection import TRIGGER
+from runbook_lib.section import attempt
 
-from ..analysis.log_groups import group_lines
 from ..analysis.samples import Sample, clean, compute_interval_s
 from ..investigation import Investigation
-from .signals import LAG, is_drill, read_samples
-from .worker_metrics import read_worker_log
+from .signals import is_drill
 
 _MAX_EVENTS = 200
 _MAX_CHARS = 300
-#: The source of every event from a sample: Prometheus' clock gives its time.
-_CLOCK = "prometheus"
 _ALERT_STATES = 'ALERTS{alertname=~"Fulfillment.*"}'
-_MAX_LOG_LINES = 5000
-#: How many kinds of errors to show: a broken service has hundreds.
-_MAX_KINDS = 12
 #: A ``Date`` header has whole seconds: a smaller difference proves nothing.
 _LEAST_SKEW_S = 2.0
-
-
-def find_turns(samples: Iterable[Sample], threshold: float, *, name: str, unit: str) -> list[Event]:
-    """Find when a series rises over a threshold, when it is highest, and when it falls back.
-
-    Parameters
-    ----------
-    threshold : in ``unit``
-    name, unit : of the series, for the words of the events; their kind is ``name``
-    """
-    turns: list[Event] = []
-    for is_over, group in groupby(clean(samples), lambda sample: sample.value > threshold):
-        run = list(group)
-        first = run[0]
-        if is_over:
-            highest = max(run, key=attrgetter("value"))
-            rise = f"{name} is over {threshold:g} {unit}: {first.value:g}"
-            peak = f"{name} reaches {highest.value:g} {unit}"
-            turns.append(Event(first.at, name, rise, _CLOCK))
-            turns.append(Event(highest.at, name, peak, _CLOCK, highest.value))
-        elif turns:
-            # Before its first rise, a series under the threshold is not back from anything.
-            turns.append(Event(first.at, name, f"{name} is back to {first.value:g} {unit}", _CLOCK))
-    return turns
 
 
 def find_alert_changes(
@@ -74,15 +41,17 @@ def find_alert_changes(
         if not spans or sample.at - spans[-1][-1] > longest_gap:
             spans.append([])
         spans[-1].append(sample.at)
+
+    def make(at: datetime, word: str) -> Event:
+        text = f"{name} {state} {word}"
+        is_end = word == "ends"
+        return Event(at, "alert", text, "prometheus", subject=name, state=state, is_end=is_end)
+
     changes: list[Event] = []
     for span in spans:
-        ends = [(span[-1] + until_next, "ends", True)]
-        if span is spans[-1] and now - span[-1] <= longest_gap:
-            ends = []
-        for at, word, is_end in [(span[0], "begins", False), *ends]:
-            text = f"{name} {state} {word}"
-            event = Event(at, "alert", text, _CLOCK, subject=name, state=state, is_end=is_end)
-            changes.append(event)
+        changes.append(make(span[0], "begins"))
+        if span is not spans[-1] or now - span[-1] > longest_gap:
+            changes.append(make(span[-1] + until_next, "ends"))
     return changes
 
 
@@ -110,50 +79,20 @@ def _sort_key(event: Event) -> tuple[datetime, bool, str, str, str]:
 
 
 def read_events(inv: Investigation) -> list[Event]:
-    """Read what happened in the window, each system by its own clock.
-
-    An event of the kind ``unknown`` says what could not be read.
-    """
-    readers: dict[str, Callable[[Investigation], Iterable[Event]]] = {
-        "alerts": _read_alerts,
-        "lag": _read_turns,
-        "restarts": _read_restarts,
-        "logs": _read_errors,
-        "notifications": _read_notices,
-    }
-    events: list[Event] = []
-    now = inv.now()
-    for name, read in readers.items():
-        try:
-            events += read(inv)
-        except ClientError as error:
-            text = f"{name} could not be read: {error}"
-            events.append(Event(now, "unknown", text))
-    start = now - inv.window
-    in_window = [event for event in events if event.at >= start]
-    # The clocks are corrected later: another step reads their skew.
-    return merge_events(in_window, {})
+    """Read what alerts and channels did in the window, each system by its own clock."""
+    alerts, _ = attempt(lambda: list(_read_alerts(inv)))
+    notices, _ = attempt(lambda: list(_read_notices(inv)))
+    start = inv.now() - inv.window
+    return [event for event in (*(alerts or ()), *(notices or ())) if event.at >= start]
 
 
-def build_timeline(inv: Investigation, findings: Iterable[Finding]) -> tuple[Event, ...]:
-    """Return the events of the newest readings and our actions, on this machine's clock.
-
-    The oldest event comes first. Only the journal is read.
-
-    Parameters
-    ----------
-    findings : of the diagnosis that is being concluded; the first sign of a cause is an event
-    """
-    readings = list(inv.latest().values())
+def build_timeline(inv: Investigation) -> tuple[Event, ...]:
+    """Return the events of the newest readings, on this machine's clock. Reads only the journal."""
     events: list[Event] = []
     skews_s: dict[str, float] = {}
-    for reading in readings:
+    for reading in inv.latest().values():
         events += reading.events
         skews_s |= reading.observations.get("clock_skews_s", {})
-    for finding in {f.name: f for f in (*findings, *inv.policy.list_causes(inv.journal))}.values():
-        if finding.first_seen and finding.status is CauseStatus.SUPPORTED:
-            events.append(Event(finding.first_seen, "cause", f"first sign of {finding.name}"))
-    events += _list_actions(inv)
     return tuple(merge_events(events, skews_s))
 
 
@@ -173,35 +112,6 @@ def _read_alerts(inv: Investigation) -> Iterator[Event]:
             interval_s=compute_interval_s(longest),
             now=inv.now(),
         )
-
-
-def _read_turns(inv: Investigation) -> Iterator[Event]:
-    """Yield the turning points of the lag."""
-    samples = read_samples(inv, LAG, inv.window.total_seconds())
-    lag = [Sample(sample.at, round(sample.value, 1)) for sample in samples]
-    yield from find_turns(lag, inv.settings.lag_threshold_minutes, name="lag", unit="min")
-
-
-def _read_restarts(inv: Investigation) -> Iterator[Event]:
-    """Yield when each service started or stopped; the same change at the same time is one event."""
-    together: dict[tuple[datetime, str], list[str]] = {}
-    for state in inv.clients.services.list_services():
-        is_up = state.running or state.state.upper() == "STARTING"
-        change = "started" if is_up else f"stopped ({state.state})"
-        if state.since:
-            together.setdefault((state.since, change), []).append(state.name)
-    for (at, change), names in together.items():
-        yield Event(at, "restart", f"{', '.join(names)} {change}")
-
-
-def _read_errors(inv: Investigation) -> Iterator[Event]:
-    """Yield the first line of each kind of error and of warning in the worker's log, at most 12."""
-    lines = read_worker_log(inv, inv.now() - inv.window, max_lines=_MAX_LOG_LINES)
-    kinds = [group for group in group_lines(lines) if group.level in ("error", "warning")]
-    for group in kinds[:_MAX_KINDS]:
-        if group.first:
-            text = f"{group.count}× in all; the first: {group.example}"
-            yield Event(group.first, group.level, text, "fulfillment", subject=group.example)
 
 
 def _read_notices(inv: Investigation) -> Iterator[Event]:
@@ -225,14 +135,3 @@ def _read_notices(inv: Investigation) -> Iterator[Event]:
             state=notice.status,
             channel=notice.channel,
         )
-
-
-def _list_actions(inv: Investigation) -> Iterator[Event]:
-    """Yield an event for each applied action, and for a drill's fault: injected, and taken back."""
-    for action in inv.journal.list_actions(ActionPhase.APPLIED):
-        text = f"{action.step} {action.action} on {action.target}"
-        yield Event(action.at, "action", text)
-    for entry in inv.journal.entries:
-        event = entry.data.get("event")
-        if entry.kind == "drill" and event in ("inject", "reverted"):
-            yield Event(entry.at, "drill", str(event))
