@@ -88,16 +88,6 @@ def test_a_cell_shows_an_empty_table_where_nothing_was_read(
     assert len(run_cell(world.open(section), cell)) == 0
 
 
-@pytest.mark.parametrize(("section", "cell"), CELLS)
-def test_a_cell_shows_an_empty_table_where_nothing_could_be_read(
-    busy: World, section: Any, cell: str
-) -> None:
-    busy.down |= {"store", "services"}
-    inv = busy.open(section)
-    read(inv, *(step for step in ("2.3", "3.4") if step in section.STEPS))
-    assert len(run_cell(inv, cell)) == 0
-
-
 @pytest.mark.parametrize(("section", "cell", "step"), [(*CELLS[0], "2.3"), (*CELLS[1], "3.4")])
 def test_waiting_labels_are_counted_by_hour_and_order(
     busy: World, section: Any, cell: str, step: str
@@ -119,17 +109,3 @@ def test_carrier_failures_stand_beside_the_unfinished_labels_that_wait(busy: Wor
     assert list(shown["order"]) == [str(ORDER)]
     assert shown["waits_minutes"].iloc[0] == 95.0
     assert "carrier" in shown["template"].iloc[0]
-
-
-def test_a_label_does_not_stand_beside_the_failure_of_another_order(busy: World) -> None:
-    busy.logs = [LogLine(NOW - timedelta(minutes=1), describe_carrier_failure(ORDER + 1))]
-    read(busy.open(detection), "2.3")
-    read(busy.open(immediate), "3.5")
-    assert len(run_cell(busy.open(root_cause), "frame-5-1")) == 0
-
-
-def test_a_failure_that_names_no_order_stands_beside_no_label(busy: World) -> None:
-    busy.logs = [LogLine(NOW - timedelta(minutes=1), "ERROR carrier request failed")]
-    read(busy.open(detection), "2.3")
-    read(busy.open(immediate), "3.5")
-    assert len(run_cell(busy.open(root_cause), "frame-5-1")) == 0

@@ -312,36 +312,6 @@ def test_every_clue_of_a_cause_is_what_a_reading_says(world: World) -> None:
     assert {sign.name for sign in signs} - made == set()
 
 
-def test_the_script_and_the_make_target_are_looked_for_in_the_checkout(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from fulfillment.sections import references
-
-    monkeypatch.setattr(references, "find_checkout", lambda: None)
-    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.LEFT_OUT] * 2
-    monkeypatch.setattr(references, "find_checkout", lambda: tmp_path)
-    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.BREACH] * 2
-    script = tmp_path / "scripts/chaos/simulate_fulfillment_delay.py"
-    script.parent.mkdir(parents=True)
-    script.write_text("", "utf-8")
-    (tmp_path / "Makefile").write_text("\nchaos-fulfillment-delay: setup\n", "utf-8")
-    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.OK] * 2
-    (tmp_path / "theirs").mkdir()
-    changes = {"dataflow_home": tmp_path / "theirs"}
-    world.settings = world.settings.model_copy(update=changes)
-    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.BREACH] * 2
-    world.settings = world.settings.model_copy(update={"dataflow_home": DATAFLOW})
-    assert [take(world, s) for s in ("8.1", "8.2")] == [Status.OK] * 2
-
-
-@pytest.mark.parametrize("system", ["support", "services"])
-def test_chaos_is_verified_without_a_system_that_we_do_not_have(world: World, system: str) -> None:
-    clients = leave_out(world, system)
-    inv = world.open(SECTIONS.find("04"), ticket_id=TICKET)
-    inv.clients = clients
-    assert inv.read_step("4.3").status is Status.OK
-
-
 def test_a_probe_that_did_not_get_to_the_refresh_is_unknown(world: World) -> None:
     set_probe("skipped")(world)
     assert take(world, "2.6") is Status.UNKNOWN
@@ -437,24 +407,6 @@ def test_what_cannot_even_be_connected_costs_its_own_part_only(
     reading = inv.read_step(step)
     assert reading.status is status
     assert kept in f"{reading.value}: {reading.reason}"
-
-
-def test_a_service_without_our_interface_is_unknown_and_no_answer(world: World) -> None:
-    world.worker = None
-    seen = world.take(root_cause, "5.1")
-    assert seen.status is Status.UNKNOWN
-    assert " API " in seen.reason
-    assert seen.observations["worker_answers"] is None
-
-
-def test_a_carrier_that_was_not_asked_is_not_said_to_answer(world: World) -> None:
-    asked = world.take(root_cause, "5.1")
-    assert asked.observations["carrier_timeout_share"] == 0.0
-    world.pages = [[]]
-    world.series.clear()
-    seen = world.take(root_cause, "5.1")
-    assert seen.reason != asked.reason
-    assert seen.observations["carrier_timeout_share"] is None
 
 
 def test_where_nobody_sees_services_the_workers_own_commands_tell(world: World) -> None:

@@ -20,10 +20,9 @@ from fulfillment.sections import (
     root_cause,
 )
 from fulfillment.sections.immediate import expect_channels
-from runbook_lib import show
 from runbook_lib.model import CauseStatus, Reading, Status, Verdict
 from runbook_lib.section import SectionModule
-from tests.support.world import NOW, TICKET, World, make_case
+from tests.support.world import TICKET, World, make_case
 
 READ_ONLY: tuple[SectionModule, ...] = (purpose, detection, immediate, root_cause, references)
 
@@ -37,14 +36,6 @@ def run(world: World, section: SectionModule) -> Verdict:
 
 def deliver(world: World) -> Reading:
     return world.take(immediate, "3.1")
-
-
-def test_sections_are_numbered_like_the_runbook() -> None:
-    assert [name[:2] for name in SECTIONS] == [f"0{i}" for i in range(1, 9)]
-    for section in SECTIONS.values():
-        assert section.TITLE
-        own = [s for s in (*section.STEPS, *section.ACTIONS) if s[0] == section.NAME[1]]
-        assert own
 
 
 def test_the_needed_steps_are_those_of_the_design() -> None:
@@ -88,34 +79,6 @@ def test_a_store_that_is_down_is_an_incident_of_section_3(world: World) -> None:
     world.down.add("store")
     assert run(world, detection) is Verdict.UNKNOWN
     assert run(world, immediate) is Verdict.INCIDENT
-
-
-def test_section_3_forgets_what_section_2_read_long_ago(world: World) -> None:
-    world.put_label(25)
-    run(world, detection)
-    world.store.objects.clear()
-    assert run(world, immediate) is Verdict.INCIDENT
-    world.now += timedelta(minutes=11)
-    assert run(world, immediate) is Verdict.UNKNOWN
-
-
-def look_around(world: World) -> str:
-    """Return what notebook 01 says of where to go, after its own readings."""
-    for step in ("2.1", "2.3"):
-        world.open(detection).read_step(step)
-    run(world, purpose)
-    return str(show.overview(world.open(purpose)).to_text())
-
-
-def test_looking_again_does_not_give_another_next_step(world: World) -> None:
-    world.put_label(25)
-    world.dag = replace(world.dag, is_paused=True)
-    said = set[str]()
-    for section in (root_cause, detection, purpose, immediate, root_cause):
-        run(world, section)
-        said |= {line for line in look_around(world).splitlines() if "Go to" in line}
-    assert len(said) == 1
-    assert "06_remediation" in said.pop()
 
 
 def test_a_late_hand_over_that_leaves_at_once_is_no_breach(world: World) -> None:
@@ -168,13 +131,6 @@ def test_failures_since_the_alert_are_a_breach(world: World) -> None:
     name = "alertmanager_notification_requests_failed_total"
     world.series[name] = [world.line([0.0, 3.0], integration="slack")]
     assert deliver(world).status is Status.BREACH
-
-
-def test_failures_from_before_the_alert_are_not(world: World) -> None:
-    world.fire()
-    name = "alertmanager_notification_requests_failed_total"
-    world.series[name] = [world.line([0.0, 3.0, 3.0], step_s=200, integration="slack")]
-    assert deliver(world).status is Status.UNKNOWN
 
 
 def test_a_placeholder_is_named_unless_the_channel_got_it(world: World) -> None:
@@ -274,17 +230,6 @@ def test_failures_from_before_our_action_are_not_held_against_it(world: World) -
     assert world.take(root_cause, "5.4").status is Status.OK
 
 
-def test_a_service_without_an_api_for_its_worker_does_not_speak_for_the_worker(
-    world: World,
-) -> None:
-    own = world.settings.worker_service
-    world.services[own] = replace(world.services[own], running=False, state="exited", exit_code=1)
-    world.worker = None  # the shipments API answers 404
-    run(world, root_cause)
-    finding = world.open(root_cause).conclude().findings[0]
-    assert (finding.name, finding.status) == (Cause.WORKER_STOPPED, CauseStatus.SUPPORTED)
-
-
 def test_a_fault_that_lets_some_requests_through_goes_on(world: World) -> None:
     world.count(
         "fulfillment_carrier_request_seconds_count", "outcome",
@@ -304,20 +249,6 @@ def log_error(world: World, at: datetime, *, times: int) -> None:
     world.worker = replace(world.worker, last_move_at=None)
     text = f"{at:%Y-%m-%dT%H:%M:%SZ} ERROR upload failed: bad_credentials"
     world.logs += [LogLine(at, text)] * times
-
-
-def test_the_log_begins_so_long_before_the_incident_as_a_label_may_wait(world: World) -> None:
-    world.put_lag(12, 13)  # over the threshold for ten seconds
-    world.fire()
-    began = NOW - timedelta(minutes=3)
-    log_error(world, began - timedelta(minutes=9), times=2)
-    log_error(world, began - timedelta(minutes=11), times=1_023)
-    world.take(detection, "2.1")
-    reading = world.take(immediate, "3.5")
-
-    assert (reading.status, reading.value) == (Status.BREACH, 2)
-    assert "since 03:47:00 UTC" in reading.source
-    assert "since 03:47:00 UTC" in reading.reason
 
 
 def test_old_errors_of_the_log_are_past_once_labels_move_again(world: World) -> None:
@@ -363,14 +294,6 @@ def test_a_doubtful_worker_is_watched_until_it_runs_again(
 
     monkeypatch.setattr(world, "sleep", runs_again)
     assert world.take(root_cause, "5.1").status is Status.OK
-
-
-def test_the_evidence_of_a_finding_leads_to_the_journal(world: World) -> None:
-    world.dag = replace(world.dag, is_paused=True)
-    run(world, root_cause)
-    finding = world.open(root_cause).conclude().findings[0]
-    entries = {f"#{e.seq}": e for e in world.incident.journal.view().entries}
-    assert [entries[ref].data["reading"]["step"] for ref in finding.evidence] == ["5.3"]
 
 
 def test_a_note_answers_a_point_and_its_follow_ups_stay(world: World) -> None:
