@@ -86,7 +86,6 @@ def _list_orders_in_key(key: str, order_id_from: str) -> list[str]:
 def _needs_no_label(shipment: Mapping[str, Json]) -> bool:
     """Tell whether a shipment has a label already, by its tasks, or wants none any more."""
     status = str(shipment.get("status") or "").strip().lower()
-    tasks = shipment.get("tasks")
-    listed = tasks if isinstance(tasks, list) else []
-    label_keys = [task.get("key") for task in listed if isinstance(task, dict)]
+    tasks = shipment.get("tasks") or ()
+    label_keys = [task.get("key") for task in tasks if isinstance(task, dict)]
     return any(label_keys) or status not in _WANTING

@@ -591,10 +591,7 @@ def advise(causes: Sequence[str], values: Values) -> Advice:
     # After a cause that forbids a release, labels that another one stopped still need a release.
     if strategy == "none" and not (forbidding and stopping):
         move_steps = []
-    steps = [AdviceStep(f"do not release: {CAUSES[c].words}", frozenset([c])) for c in forbidding]
-    steps += move_steps + repair_steps if strategy == "release" else repair_steps + move_steps
-    if causes and all(_RUN not in step.words for step in steps):
-        steps.append(AdviceStep(f"then measure again ({_RUN})", frozenset()))
+    steps = move_steps + repair_steps if strategy == "release" else repair_steps + move_steps
     actions = [repair for repair in repairs.values() if repair.target]
     repair = actions[0] if actions else Repair("none", values["worker"])
     reasons = [

@@ -342,7 +342,6 @@ def read_ticket(inv: Investigation) -> Outcome:
             for entry in case.timeline[-50:]
         ],
         ticket=inv.ticket_id,
-        facts={"waiting": [label.info.key for label in own_labels[:20]]},
     )
     if event_times:
         age_minutes = (inv.now() - max(event_times)).total_seconds() / 60

@@ -138,11 +138,7 @@ def _list_systems(inv: Investigation) -> list[dict[str, Json]]:
 
 
 def _list_questions(inv: Investigation) -> dict[str, Callable[[], Rights]]:
-    """Return a question about rights for each row of step 1.3, by the row's name.
-
-    A question needs the same right as the steps that read the system.
-    """
-    clients = inv.clients
+    """Return a question about rights for each row of step 1.3, by the row's name."""
     settings = inv.settings
     changed_prefixes = (
         settings.pending_prefix,
@@ -151,28 +147,17 @@ def _list_questions(inv: Investigation) -> dict[str, Callable[[], Rights]]:
         ".runbook/",
         settings.chaos_prefix,
     )
-    reads: dict[str, Callable[[], object]] = {
-        "prometheus": lambda: clients.prometheus.query("1"),
-        "alertmanager": lambda: clients.alertmanager.list_alerts(),
-        "fulfillment": lambda: clients.fulfillment.check_reachable(),
-        "support": lambda: clients.support.check_reachable(),
-        "pipeline": lambda: clients.pipeline.read_dag(),
-        "grafana": lambda: clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE),
-        "probe": lambda: clients.probe.read_status(),
-        "notifications": lambda: clients.notifications.list_notifications(since=inv.now()),
-        "services": lambda: clients.services.list_services(),
-    }
 
     def ask_store(*write_under: str) -> Rights:
-        return clients.store.read_rights(settings.pending_prefix, write_under=write_under)
+        return inv.clients.store.read_rights(settings.pending_prefix, write_under=write_under)
 
     # Without keys for changes both rows are ``store``, and the question that asks for more stays.
     questions: dict[str, Callable[[], Rights]] = {
         "store": ask_store,
         _name_change_row(inv): partial(ask_store, *changed_prefixes),
     }
-    for name, read in reads.items():
-        questions[name] = partial(_try_reading, inv, name, read)
+    for name in (*HTTP_SYSTEMS, "services"):
+        questions[name] = partial(_try_reading, inv, name)
     return questions
 
 
@@ -180,7 +165,7 @@ def _name_change_row(inv: Investigation) -> str:
     return _CHANGE_KEYS if inv.settings.minio_change_user else "store"
 
 
-def _try_reading(inv: Investigation, name: str, read: Callable[[], object]) -> Rights:
+def _try_reading(inv: Investigation, name: str) -> Rights:
     """Try whether we may read a system. A right that only a change would show stays unknown.
 
     Raises
@@ -188,8 +173,18 @@ def _try_reading(inv: Investigation, name: str, read: Callable[[], object]) -> R
     ClientError
         When the system cannot be reached, or another one answers at its address.
     """
-    if name != "services":
-        try_right(getattr(inv.clients, name).check_reachable)
+
+    def read() -> object:
+        if name == "services":
+            return inv.clients.services.list_services()
+        answer = getattr(inv.clients, name).check_reachable()
+        # These two tell everybody that they are there.
+        if name == "prometheus":
+            return inv.clients.prometheus.query("1")
+        if name == "grafana":
+            return inv.clients.grafana.find_panel(DASHBOARD_UID, PANEL_TITLE)
+        return answer
+
     rights: Rights = {"read": try_right(read)}
     control = inv.settings.worker_control
     if name == "fulfillment" and control == "api":

@@ -16,7 +16,7 @@ from ..analysis.samples import Sample, clean, compute_interval_s, find_end, list
 from ..investigation import Investigation
 from ..outcome import Backlog, Uploads
 from ..waiting import Waiting, read_waiting, recall_waiting
-from .signals import ALERTS, BACKLOG, BLIND_ALERT, EXPORTER, LAG, REFRESH, read_samples
+from .signals import ALERTS, BACKLOG, EXPORTER, LAG, REFRESH, read_samples
 
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
@@ -120,14 +120,10 @@ def _list_lag(inv: Investigation, *, lists_anew: bool) -> Lag:
 def has_exporter(inv: Investigation) -> bool:
     """Tell whether something should measure the lag here; True if that is not known.
 
-    An exporter that is down is still a target of Prometheus, or an alert rule for it is loaded.
+    An exporter that is down is still a target of Prometheus.
     """
     targets, _ = attempt(inv.clients.prometheus.list_targets)
-    rules, _ = attempt(inv.clients.prometheus.list_rules)
-    if targets is None or rules is None:
-        return True
-    is_scraped = any(target.job == EXPORTER for target in targets)
-    return is_scraped or any(rule.name == BLIND_ALERT for rule in rules)
+    return targets is None or any(target.job == EXPORTER for target in targets)
 
 
 def find_judged_from(inv: Investigation) -> datetime:

@@ -34,7 +34,7 @@ from .detection import read_alert, read_backlog_objects, read_probe, read_ticket
 from .immediate import read_store_health
 from .purpose import read_clocks
 from .recovery import find_beginning
-from .signals import read_lines, read_samples
+from .signals import read_lines
 from .symptoms import judge_now, list_current
 from .timeline import build_timeline, read_events
 from .worker_metrics import (
@@ -53,8 +53,6 @@ Parameters = SectionParameters
 _YOUNG_S = 15
 #: After this long without a pass a worker stands still, if its usual gap between passes is unknown.
 _STANDSTILL_S = 300.0
-#: A scrape that is older than this says nothing about now.
-_FRESH_S = 120.0
 #: At most so many objects are looked at to tell when the last label was moved.
 _MAX_READY = 20_000
 _UP = 'up{job="artifact-exporter"}'
@@ -91,7 +89,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
         stands_still, _ = attempt(lambda: _stands_still(inv, worker, process, metrics.run_gap_s))
         holding_plan = _find_own_hold(inv) if worker.paused else ""
     is_paused_by_others = worker.paused and not holding_plan if worker else None
-    blind_since, watchers = _read_watchers(inv)
     latency, _ = attempt(lambda: read_lines(inv, _NAMED_LATENCY, labels=("outcome",)))
     stopped = {state.name: state.since for state in states if not state.running}
     first_signs = {
@@ -101,7 +98,6 @@ def read_worker(inv: Investigation) -> model.Outcome:
         Cause.BAD_PREFIX: process.since if process and process.running else None,
         Cause.WORKER_STUCK: worker.last_run_at if worker else None,
         Cause.SUPPORT_DOWN: stopped.get("support-service"),
-        Cause.METRICS_BLIND: blind_since,
     }
     events = read_events(inv)
     if worker and worker.paused_at and is_paused_by_others:
@@ -138,7 +134,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
             "drain_per_minute": metrics.drained,
             **observe_reasons(inv, metrics, "carrier_timeout", "carrier_error"),
             "services_down": list(stopped),
-            **watchers,
+            **_read_watchers(inv),
         },
     )
     problems = list_worker_problems(outcome.observations)
@@ -278,27 +274,13 @@ def _stands_still(
     return (inv.clients.fulfillment.read_clock() - ran_at).total_seconds() > limit_s
 
 
-def _read_watchers(inv: Investigation) -> tuple[datetime | None, dict[str, model.Json]]:
-    """Read whether Prometheus, the exporter and support work.
-
-    Returns
-    -------
-    When the exporter was last scraped (None while it is scraped, or when that is not known), and
-    the observations.
-    """
-    window_s = inv.window.total_seconds()
-    scrapes, _ = attempt(lambda: read_samples(inv, _UP, window_s))
-    # An exporter that moved leaves an old series behind, so only the newest scrape counts.
-    is_up = None
-    if scrapes and (inv.now() - scrapes[-1].at).total_seconds() < _FRESH_S:
-        is_up = scrapes[-1].value == 1
-    blind_since = None
-    if is_up is False:
-        blind_since = max((s.at for s in scrapes or () if s.value == 1), default=None)
+def _read_watchers(inv: Investigation) -> dict[str, model.Json]:
+    """Return whether Prometheus, the exporter and support work, as observations."""
+    up, _ = attempt(lambda: inv.clients.prometheus.query(_UP))
     health, _ = attempt(inv.clients.support.read_health)
-    return blind_since, {
-        "prometheus_answers": scrapes is not None if inv.settings.prometheus_url else None,
-        "exporter_up": is_up,
+    return {
+        "prometheus_answers": up is not None if inv.settings.prometheus_url else None,
+        "exporter_up": any(series.samples[-1].value for series in up) if up else None,
         "support_answers": health is not None if inv.settings.support_url else None,
     }
 

@@ -69,13 +69,9 @@ def merge_events(events: Iterable[Event], skews_s: Mapping[str, float]) -> list[
             skew_s = 0.0
         text = " ".join(event.text.split())[:_MAX_CHARS]
         merged.add(replace(event, at=event.at - timedelta(seconds=skew_s), text=text))
-    ordered = sorted(merged, key=_sort_key)
+    # Of the same time, what began the trouble comes first.
+    ordered = sorted(merged, key=lambda event: (event.at, event.kind != TRIGGER, event.text))
     return ordered[-_MAX_EVENTS:]
-
-
-def _sort_key(event: Event) -> tuple[datetime, bool, str, str, str]:
-    """Sort by time; of the same time, what began the trouble comes first."""
-    return event.at, event.kind != TRIGGER, event.kind, event.text, event.source
 
 
 def read_events(inv: Investigation) -> list[Event]:

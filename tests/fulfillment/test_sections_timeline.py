@@ -108,13 +108,6 @@ def test_an_exporter_that_moved_is_not_down(world: World) -> None:
     assert world.take(root_cause, "5.1").observations["exporter_up"] is True
 
 
-def test_an_old_scrape_says_nothing_of_the_exporter_now(world: World) -> None:
-    world.series['up{job="artifact-exporter"}'] = [world.line([0.0])]
-    world.now += timedelta(minutes=10)
-    world.pages = [[]]  # the counters in Prometheus are as old: the service itself is asked
-    assert world.take(root_cause, "5.1").observations["exporter_up"] is None
-
-
 @pytest.mark.parametrize(("state", "running"), [("STARTING", None), ("RUNNING", True)])
 def test_a_worker_that_starts_again_and_again_does_not_run(
     world: World, monkeypatch: pytest.MonkeyPatch, state: str, running: bool | None
