@@ -1,6 +1,6 @@
 """Group log lines that say the same: what they say, how often, and when first and last. Pure.
 
-Lines may be JSON, logfmt or plain text; nothing in them is executed. A blank or indented line, and
+Lines may be JSON or text; nothing in them is executed. A blank or indented line, and
 the heading of a traceback, belong to another line: they are left out.
 """
 
@@ -32,7 +32,6 @@ _MASKS = (
     (re.compile(r"\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{8,}\b"), "<hex>"),
     (re.compile(r"(?<![A-Za-z_0-9])\d+(?:[.,:]\d+)*"), "<n>"),
 )
-_LOGFMT = re.compile(r"(?<!\S)msg=\"((?:[^\"\\]|\\.)*)\"")
 _ORDER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -113,8 +112,7 @@ def _parse(raw: str) -> tuple[str, str, str]:
         except (ValueError, RecursionError):
             fields = None
     if fields is None:
-        message = _LOGFMT.search(raw[:4000])
-        return _find_level(raw), message[1] if message else raw, ""
+        return _find_level(raw), raw, ""
     text = _find_first(fields, "msg", "message", "event", "error") or json.dumps(fields)
     trace = _find_first(fields, "exc", "exc_info", "exception", "traceback", "stack")
     level = _find_level(_find_first(fields, "level", "severity", "levelname", "lvl"))

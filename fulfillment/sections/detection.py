@@ -6,7 +6,6 @@ The section lists the bucket, too, so that wrong or missing metrics do not hide 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 
 from runbook_lib.frames import Dtype
 from runbook_lib.model import (
@@ -67,12 +66,8 @@ Parameters = SectionParameters
 #: The prefixes that a listing reads, in the words of a step's source.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
 _ANY_ALERT = " or ".join(ALERTS)
-#: How long an order may have no label before it counts as unserved, for each answer of 2.1 on
-#: uploads. For other answers no order counts.
-_PATIENCE: Mapping[str, timedelta] = {
-    Uploads.FAILING: timedelta(seconds=5),
-    Uploads.NONE: timedelta(seconds=60),
-}
+#: The answers of 2.1 on uploads for which orders without any label count.
+_NO_UPLOADS = (Uploads.FAILING, Uploads.NONE)
 
 
 @step(
@@ -171,7 +166,7 @@ def _add_recovery(inv: Investigation, outcome: Outcome, lag: Lag) -> None:
     outcome.observations["lag_is_over"] = lag.value > inv.settings.lag_threshold_minutes
     outcome.observations["lag_is_low"] = is_low(recovery)
     is_quiet = set(outcome.alerts.values()) == {AlertState.RESOLVED}
-    if is_low(recovery) and is_quiet and uploads not in _PATIENCE:
+    if is_low(recovery) and is_quiet and uploads not in _NO_UPLOADS:
         well_since, _ = attempt(lambda: read_well_since(inv, lag))
         # Without trouble in the window, all is well since the first low sample.
         outcome.well_since = well_since or recovery.since
@@ -292,12 +287,11 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     """
     alert_reading = inv.latest().get("2.1")
     uploads = alert_reading.observations.get("uploads") if alert_reading else None
-    patience = _PATIENCE.get(str(uploads))
-    if patience is None:
+    if uploads not in _NO_UPLOADS:
         return Unserved((), 0.0)
     if not inv.settings.fulfillment_url:
         return None
-    unserved, _ = attempt(lambda: read_unserved(inv, waiting, patience=patience))
+    unserved, _ = attempt(lambda: read_unserved(inv, waiting))
     return unserved
 
 

@@ -36,7 +36,6 @@ CHANNELS = {"slack": ("slack",), "email": ("smtp", "email"), "teams": ("teams", 
 _FAILED = "alertmanager_notification_requests_failed_total"
 #: How long an error must be silent to be past, if labels have moved since.
 _SILENCE = timedelta(minutes=1)
-_MAX_ROWS = 200
 _MAX_GROUPS = 50
 
 
@@ -83,7 +82,7 @@ def _read_delivery(inv: Investigation) -> Outcome:
     problems += [f"{channel}: {faults[channel]}" for channel in missing if channel in faults]
     outcome = Outcome(
         value=", ".join(f"{row['channel']} {row['evidence']}" for row in rows),
-        rows=rows[:_MAX_ROWS],
+        rows=rows,
         since=start,
     )
     if not rows:

@@ -16,7 +16,6 @@ from runbook_lib.section import (
     SectionParameters,
     attempt,
     by_id,
-    get_step,
     step,
     to_rows,
 )
@@ -416,8 +415,6 @@ ACTIONS: dict[str, ActionStep] = {}
 def describe_access(rights: Reading) -> str:
     """Say whether looking is possible, and what is missing.
 
-    Notebook 01 and ``runbook check`` share this text.
-
     Parameters
     ----------
     rights : the reading of step 1.3
@@ -431,10 +428,6 @@ def describe_access(rights: Reading) -> str:
 
 def conclude(inv: Investigation) -> Conclusion:
     """Say whether there is an incident, by section 2's readings, and what section 1 read."""
-    readings = inv.latest()
-    remarks = []
-    if get_step(read_rights).id in readings:
-        remarks.append(describe_access(readings[get_step(read_rights).id]))
-    own = [reading for step_id, reading in readings.items() if step_id in STEPS]
-    remarks += [f"{reading.step} {reading.reason}" for reading in own if reading.status.is_open]
-    return conclude_symptoms(inv, detection.STEPS, "; ".join(remarks))
+    own = [reading for step_id, reading in inv.latest().items() if step_id in STEPS]
+    problems = [f"{reading.step} {reading.reason}" for reading in own if reading.status.is_open]
+    return conclude_symptoms(inv, detection.STEPS, "; ".join(problems))

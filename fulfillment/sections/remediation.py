@@ -38,7 +38,7 @@ from runbook_lib.section import (
 )
 
 from ..analysis.causes import Advice
-from ..analysis.forecasts import Stages, compute_clear_time
+from ..analysis.forecasts import compute_clear_time
 from ..analysis.samples import Sample
 from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_service
@@ -105,7 +105,7 @@ def _refresh_advice(inv: Investigation) -> Advice:
     """
     for step_id in CAUSE_STEPS:
         inv.read_step(step_id, max_age_s=_MAX_AGE_S)
-    advice = judge_causes(inv).advice
+    _, advice = judge_causes(inv)
     newest = {f.name for f in inv.journal.findings() if f.status is CauseStatus.SUPPORTED}
     if newest != set(advice.causes):
         record_diagnosis(inv)
@@ -434,12 +434,12 @@ def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTi
     targets = [target for target in prometheus.list_targets() if target.job == EXPORTER]
     if not rules or not refresh or not targets:
         return None
-    stages = Stages(
-        refresh_s=refresh[0].samples[-1].value,
-        scrape_s=targets[0].scrape_interval_s,
-        evaluation_s=max(rule.group_interval_s for rule in rules),
-        keep_firing_for_s=max(map(_find_keep_firing_s, rules)),
-    )
+    stages = {
+        "refresh_s": refresh[0].samples[-1].value,
+        "scrape_s": targets[0].scrape_interval_s,
+        "evaluation_s": max(rule.group_interval_s for rule in rules),
+        "keep_firing_for_s": max(map(_find_keep_firing_s, rules)),
+    }
     _, group_interval_s = inv.clients.alertmanager.read_group_timing()
     return compute_clear_time(fixed_at, stages, group_interval_s=group_interval_s)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import islice, takewhile
-from typing import NamedTuple
 
 from objectmove.errors import MoveError
 from runbook_lib import model
@@ -58,8 +57,6 @@ _MAX_READY = 20_000
 _UP = 'up{job="artifact-exporter"}'
 _CARRIER_TIMES = "fulfillment_carrier_request_seconds_bucket"
 _LATENCY = f"histogram_quantile(0.95, sum by (le, outcome) (rate({_CARRIER_TIMES}[1m])))"
-#: Beside readings, the outcome ``ok`` would seem to be a status.
-_NAMED_LATENCY = f'label_replace({_LATENCY}, "outcome", "answered", "outcome", "ok")'
 _REFUSALS = ("bad_credentials", "access_denied", "no_such_bucket")
 
 
@@ -89,7 +86,7 @@ def read_worker(inv: Investigation) -> model.Outcome:
         stands_still, _ = attempt(lambda: _stands_still(inv, worker, process, metrics.run_gap_s))
         holding_plan = _find_own_hold(inv) if worker.paused else ""
     is_paused_by_others = worker.paused and not holding_plan if worker else None
-    latency, _ = attempt(lambda: read_lines(inv, _NAMED_LATENCY, labels=("outcome",)))
+    latency, _ = attempt(lambda: read_lines(inv, _LATENCY, labels=("outcome",)))
     stopped = {state.name: state.since for state in states if not state.running}
     first_signs = {
         Cause.STORE_DOWN: next((stopped[s] for s in STORE_SERVICES if s in stopped), None),
@@ -471,14 +468,7 @@ ACTIONS: dict[str, ActionStep] = {}
 COLUMNS: Mapping[str, Mapping[str, Dtype]] = {**detection.COLUMNS, **immediate.COLUMNS}
 
 
-class Diagnosis(NamedTuple):
-    """The finding on every cause, and what helps against the supported ones."""
-
-    findings: tuple[Finding, ...]
-    advice: Advice
-
-
-def judge_causes(inv: Investigation) -> Diagnosis:
+def judge_causes(inv: Investigation) -> tuple[tuple[Finding, ...], Advice]:
     """Judge every cause by the current readings, and say what helps.
 
     A cause that was supported earlier in this incident and is refuted now is past. But if another
@@ -508,7 +498,7 @@ def judge_causes(inv: Investigation) -> Diagnosis:
         elif finding.name in supported_earlier and finding.status is CauseStatus.REFUTED:
             changes["status"] = CauseStatus.PAST
         findings.append(finding.model_copy(update=changes))
-    return Diagnosis(tuple(findings), advice)
+    return tuple(findings), advice
 
 
 def _has_retriggered_in_vain(inv: Investigation) -> bool:

@@ -36,6 +36,7 @@ _REMEDIES = ("6.1", "6.2")
 _RECENT_S = 30.0
 #: Over how long arrivals are compared with moves, and errors of a log are counted.
 _FLOW_WINDOW_S = 300.0
+_MAX_LINES = 20_000
 #: An error that has not been logged for this long has ended.
 _SILENT = timedelta(seconds=60)
 #: Patterns of a log line that says that a request failed for a reason. Each begins with the reason
@@ -152,14 +153,12 @@ def find_last_remedy(inv: Investigation) -> datetime | None:
     return max((action.at for action in applied if action.step.startswith(_REMEDIES)), default=None)
 
 
-def read_worker_log(
-    inv: Investigation, since: datetime, *, max_lines: int = 20_000
-) -> list[LogLine]:
+def read_worker_log(inv: Investigation, since: datetime) -> list[LogLine]:
     """Return the worker's newest log lines since a time, by WORKER_LOG_CMD where it is set."""
     if inv.settings.worker_log_cmd:
-        return read_log_command(inv.settings, since=since, max_lines=max_lines)
+        return read_log_command(inv.settings, since=since, max_lines=_MAX_LINES)
     service = inv.settings.worker_service
-    return inv.clients.services.read_logs(service, since=since, max_lines=max_lines)
+    return inv.clients.services.read_logs(service, since=since, max_lines=_MAX_LINES)
 
 
 def observe_reasons(inv: Investigation, metrics: WorkerMetrics, *reasons: str) -> dict[str, Json]:

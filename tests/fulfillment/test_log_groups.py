@@ -72,17 +72,6 @@ def test_a_json_exception_is_an_error_with_its_last_line() -> None:
     assert (only.level, only.template) == ("error", "pass failed: KeyError: <n>")
 
 
-def test_logfmt_gives_message_error_and_level() -> None:
-    (only,) = group(
-        'ts=2026-11-24T03:14:00Z caller=notify.go:848 level=warn msg="Notify attempt failed" '
-        'err="unexpected status code 500"'
-    )
-    assert (only.level, only.template) == (
-        "warning",
-        "Notify attempt failed",
-    )
-
-
 def test_errors_come_first_then_what_is_frequent() -> None:
     groups = group(*["INFO a"] * 5, *["INFO b"] * 9, "ERROR c")
     assert [(g.template, g.count) for g in groups] == [("ERROR c", 1), ("INFO b", 9), ("INFO a", 5)]
