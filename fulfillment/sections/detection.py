@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from runbook_lib.frames import Dtype
 from runbook_lib.model import (
     ActionPhase,
-    AlertState,
     Conclusion,
     Episode,
     Outcome,
@@ -31,18 +30,16 @@ from runbook_lib.show.text import count_of
 
 from ..analysis.causes import Cause
 from ..investigation import Investigation
-from ..outcome import Uploads
 from ..unserved import Unserved, read_unserved
 from ..waiting import WAITING_COLUMNS, Waiting, list_prefixes, recall_waiting
 from .recovery import (
+    NO_UPLOADS,
     Lag,
+    add_recovery,
     compare_backlog,
-    is_low,
     judge_recovery,
     may_compare,
     read_lag,
-    read_uploads,
-    read_well_since,
 )
 from .signals import (
     ALERTS,
@@ -66,8 +63,6 @@ Parameters = SectionParameters
 #: The prefixes that a listing reads, in the words of a step's source.
 LISTING = "listing of $fulfillment_bucket/{$pending_prefix,$chaos_prefix} at $minio_endpoint"
 _ANY_ALERT = " or ".join(ALERTS)
-#: The answers of 2.1 on uploads for which orders without any label count.
-_NO_UPLOADS = (Uploads.FAILING, Uploads.NONE)
 
 
 @step(
@@ -126,7 +121,11 @@ def read_alert(inv: Investigation) -> Outcome:
         },
         alerts=find_alert_states(alerts),
     )
-    _add_recovery(inv, outcome, lag)
+    recovery = Outcome()
+    if lag.value is not None:
+        recovery = judge_recovery(inv, lag)
+        outcome.observations["lag_is_over"] = lag.value > limit
+    add_recovery(inv, outcome, lag, recovery)
     if starts:
         # The episode began when the lag rose, if no calm lies between.
         calm = inv.read_calm(inv.settings)
@@ -154,22 +153,6 @@ def judge_alert(
     if over_since is None or (lag.samples[-1].at - over_since).total_seconds() < for_s:
         return outcome.ok(words)
     return outcome.breach(words)
-
-
-def _add_recovery(inv: Investigation, outcome: Outcome, lag: Lag) -> None:
-    """Add what a verdict needs: is the lag low, do labels get in, and since when is all well?"""
-    uploads = read_uploads(inv)
-    outcome.observations |= {"lag_is_low": None, "uploads": uploads}
-    if lag.value is None:
-        return
-    recovery = judge_recovery(inv, lag)
-    outcome.observations["lag_is_over"] = lag.value > inv.settings.lag_threshold_minutes
-    outcome.observations["lag_is_low"] = is_low(recovery)
-    is_quiet = set(outcome.alerts.values()) == {AlertState.RESOLVED}
-    if is_low(recovery) and is_quiet and uploads not in _NO_UPLOADS:
-        well_since, _ = attempt(lambda: read_well_since(inv, lag))
-        # Without trouble in the window, all is well since the first low sample.
-        outcome.well_since = well_since or recovery.since
 
 
 @step(
@@ -287,7 +270,7 @@ def _read_unserved(inv: Investigation, waiting: Waiting) -> Unserved | None:
     """
     alert_reading = inv.latest().get("2.1")
     uploads = alert_reading.observations.get("uploads") if alert_reading else None
-    if uploads not in _NO_UPLOADS:
+    if uploads not in NO_UPLOADS:
         return Unserved((), 0.0)
     if not inv.settings.fulfillment_url:
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from runbook_lib.model import Outcome, Status
+from runbook_lib.model import AlertState, Outcome, Status
 from runbook_lib.section import attempt
 
 from ..analysis.recovery import compute_recovery
@@ -21,6 +21,8 @@ from .signals import ALERTS, BACKLOG, EXPORTER, LAG, REFRESH, read_samples
 _FAILED_UPLOADS = 'fulfillment_artifacts_failed_total{stage="upload"}'
 _ARRIVED = "fulfillment_artifacts_arrived_total"
 _ORDERS = "fulfillment_orders_received_total"
+#: With these answers no label gets into the store.
+NO_UPLOADS = (Uploads.FAILING, Uploads.NONE)
 #: Uploads longer ago than this say nothing about now.
 _UPLOADS_WINDOW_S = 300.0
 #: How long an order may have no label before ``read_uploads`` says that no label gets in.
@@ -187,6 +189,20 @@ def read_uploads(inv: Investigation) -> Uploads:
         if has_no_label and order.at < patience_start:
             return Uploads.NONE
     return Uploads.SUCCEEDING if arrivals else Uploads.UNASKED
+
+
+def add_recovery(inv: Investigation, outcome: Outcome, lag: Lag, recovery: Outcome) -> None:
+    """Add what a verdict needs to 2.1 and 6.5: is the lag low, do labels get in, since when?
+
+    The alerts are in the outcome already.
+    """
+    uploads = read_uploads(inv)
+    outcome.observations |= {"lag_is_low": is_low(recovery), "uploads": uploads}
+    is_quiet = set(outcome.alerts.values()) == {AlertState.RESOLVED}
+    if is_low(recovery) and is_quiet and uploads not in NO_UPLOADS:
+        well_since, _ = attempt(lambda: read_well_since(inv, lag))
+        # Without trouble in the window, all is well since the first low sample.
+        outcome.well_since = well_since or recovery.since
 
 
 def _read_growth(inv: Investigation, selector: str, window_s: float) -> list[Sample] | None:

@@ -45,23 +45,22 @@ from ..change.service_actions import SERVICE, plan_service
 from ..change.synthetic import REMOVE, list_own_orders, plan_revert
 from ..clients.http_systems import Alert, AlertRule
 from ..investigation import Investigation
-from ..outcome import Backlog, Uploads
+from ..outcome import Backlog
 from ..policy import IN_TROUBLE, find_clear_time
 from ..waiting import read_waiting
 from .purpose import read_unfinished
 from .recovery import (
+    NO_UPLOADS,
     Lag,
+    add_recovery,
     compare_backlog,
     find_judged_from,
-    is_low,
     judge_recovery,
     read_lag,
-    read_uploads,
-    read_well_since,
 )
 from .root_cause import STEPS as CAUSE_STEPS
 from .root_cause import judge_causes, record_diagnosis
-from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, is_drill
+from .signals import ALERT, ALERTS, EXPORTER, LAG, draw_line, find_alert_states, is_drill
 from .symptoms import judge_now
 from .timeline import build_timeline
 
@@ -360,8 +359,8 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     lag, recovery = _watch_lag(inv)
     waiting = read_waiting(inv)
     backlog = compare_backlog(inv, waiting)
-    uploads = read_uploads(inv)
     clear, _ = attempt(lambda: _predict_clear_time(inv, recovery.since or judged_from))
+    alerts, _ = attempt(inv.clients.prometheus.list_alerts)
     applied_at = inv.journal.last_applied_at
     outcome = model.Outcome(
         value=recovery.value,
@@ -374,24 +373,18 @@ def read_recovery(inv: Investigation) -> model.Outcome:
             marks=((applied_at, "last action"),) if applied_at else (),
         ),
         clear=clear,
+        alerts={} if alerts is None else find_alert_states(alerts),
         # In the journal, this wait makes the reading a sample for ``judge_recovery``.
         longest_minutes=round(waiting.longest_minutes, 1) if lag.is_listed else None,
-        observations={
-            "lag_is_low": is_low(recovery),
-            "waiting": backlog,
-            "uploads": uploads,
-        },
+        observations={"waiting": backlog},
     )
+    add_recovery(inv, outcome, lag, recovery)
     reason = f"{recovery.reason}; {waiting.describe()}"
-    if uploads in (Uploads.FAILING, Uploads.NONE):
-        return outcome.breach(f"no label gets into the store; {reason}")
     if backlog is not Backlog.USUAL:
+        outcome.well_since = None
         return outcome.breach(f"{reason}: more than usual")
-    alerts, _ = attempt(inv.clients.prometheus.list_alerts)
-    is_quiet = alerts is not None and not _list_active(alerts)
-    if recovery.status is Status.OK and is_quiet:
-        well_since, _ = attempt(lambda: read_well_since(inv, lag))
-        outcome.well_since = well_since or recovery.since
+    if outcome.observations["uploads"] in NO_UPLOADS:
+        return outcome.breach(f"no label gets into the store; {reason}")
     return outcome.judge(recovery.status, reason)
 
 
