@@ -370,11 +370,13 @@ def read_unfinished(inv: Investigation) -> Outcome:
     for read in (_list_killed_drills, lambda _: GATE.list_unfinished(inv.clients)):
         try:
             rows += read(inv)
-        except (errors.ClientError, errors.RecordError, MoveError) as error:
-            unread.append(str(error))
+        except errors.RecordError as error:
+            problems.append(str(error))
+        except (errors.ClientError, MoveError) as error:
+            unread.append(f"the bucket's records cannot be read: {error}")
     if not unread:
         rules = inv.clients.store.find_expiry_rules(".runbook/")
-        problems = [
+        problems += [
             f"lifecycle rule {rule} removes .runbook/: exempt that prefix" for rule in rules
         ]
     problems += [_describe_unfinished(row) for row in rows]
