@@ -83,7 +83,6 @@ def _read_delivery(inv: Investigation) -> Outcome:
     outcome = Outcome(
         value=", ".join(f"{row['channel']} {row['evidence']}" for row in rows),
         rows=rows,
-        since=start,
     )
     if not rows:
         problems.append("no receiver for Slack, e-mail or Teams is on the alert's route")
@@ -93,7 +92,8 @@ def _read_delivery(inv: Investigation) -> Outcome:
         return outcome.ok("every channel on the route received the alert")
     if not inv.settings.notifications_url:
         return outcome.left_out("NOTIFICATIONS_URL is empty; no failure is counted")
-    return outcome.unknown(f"no evidence from {', '.join(missing)}; {error or 'no error'}")
+    reason = f"no evidence from {', '.join(missing)}"
+    return outcome.unknown(f"{reason}: {error}" if error else reason)
 
 
 def _judge_no_alert(inv: Investigation) -> Outcome:
@@ -266,7 +266,6 @@ def _read_worker_log(inv: Investigation) -> Outcome:
     outcome = Outcome(
         value=count if lines else None,
         source=f"log of {inv.settings.worker_service} {span}",
-        since=min((group.first for group in errors if group.first), default=None),
         rows=rows_of(groups[:_MAX_GROUPS], *columns),
     )
     if not lines:

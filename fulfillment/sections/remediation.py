@@ -8,7 +8,7 @@ lag and backlog came down, by samples that are newer than the action.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -43,7 +43,7 @@ from ..analysis.samples import Sample
 from ..change.release import GATE, MOVE, TO_SETTLE, ReleaseParameters, make_release_plan
 from ..change.service_actions import SERVICE, plan_service
 from ..change.synthetic import REMOVE, list_own_orders, plan_revert
-from ..clients.http_systems import Alert, AlertRule
+from ..clients.http_systems import AlertRule
 from ..investigation import Investigation
 from ..outcome import Backlog
 from ..policy import IN_TROUBLE, find_clear_time
@@ -388,11 +388,6 @@ def read_recovery(inv: Investigation) -> model.Outcome:
     return outcome.judge(recovery.status, reason)
 
 
-def _list_active(alerts: Iterable[Alert]) -> set[str]:
-    """Return the names of this runbook's alerts that fire or are pending."""
-    return {alert.name for alert in alerts if alert.name in ALERTS and not is_drill(alert.labels)}
-
-
 def _watch_lag(inv: Investigation) -> tuple[Lag, model.Outcome]:
     """Judge the lag until it is low in enough samples, or the waiting time is over."""
     # Sections without this parameter do not wait.
@@ -419,7 +414,8 @@ def _predict_clear_time(inv: Investigation, fixed_at: datetime) -> model.ClearTi
     """
     prometheus = inv.clients.prometheus
     # Without an active alert, FulfillmentDelay's rule is the one that counts.
-    names = _list_active(prometheus.list_alerts()) or {ALERT}
+    active = {alert.name for alert in prometheus.list_alerts() if not is_drill(alert.labels)}
+    names = active.intersection(ALERTS) or {ALERT}
     rules = [
         rule for rule in prometheus.list_rules() if rule.name in names and not is_drill(rule.labels)
     ]

@@ -64,7 +64,7 @@ class WorkerMetrics(NamedTuple):
     requests : requests to the carrier by outcome, in the last half minute
     surplus : arrivals minus moves, in the last five minutes; None when unknown
     drained : moves, in the last half minute; None when unknown
-    has_failed : whether anything failed in the last five minutes
+    has_failed : whether anything failed in the last five minutes of this incident
     began : when the failures of each cause last began, by cause
     run_gap_s : the usual time between two passes of the worker; None when unknown
     """
@@ -137,12 +137,14 @@ def _measure(inv: Investigation, counters: _Counters, recent_s: float) -> Worker
     for cause, record in CAUSES.items():
         own = [s for s in counters.get(_FAILED, ()) if s.labels.get("reason") == record.counted_as]
         began[str(cause)] = find_beginning(list_growth([series.samples for series in own]))
+    # What failed before this incident kept none of its labels back.
+    of_incident = max(inv.incident.state.opened_at, flow_start)
     return WorkerMetrics(
         failures=grow(_FAILED, recent, "reason"),
         requests=grow(_CARRIER, recent, "outcome"),
         surplus=sum(arrived.values()) - sum(moved.values()) if arrived and moved else None,
         drained=sum(grow(_MOVED, recent).values()) if moved else None,
-        has_failed=any(grow(_FAILED, flow_start).values()),
+        has_failed=any(grow(_FAILED, of_incident).values()),
         began={cause: at for cause, at in began.items() if at},
     )
 

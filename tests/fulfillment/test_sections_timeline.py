@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -13,7 +13,6 @@ from fulfillment.sections import root_cause
 from runbook_lib.model import Conclusion
 from tests.support.world import World
 
-START = datetime(2026, 11, 24, 3, tzinfo=UTC)
 ALERTS = 'ALERTS{alertname=~"Fulfillment.*"}'
 
 

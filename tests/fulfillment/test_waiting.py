@@ -246,21 +246,6 @@ def test_an_order_is_needed_only_where_shipments_say_what_is_finished(rule: str)
     assert reasons(None, seen, rule=rule, only_orders=frozenset({"7"})) == ["not_of_this_drill"]
 
 
-def test_an_age_is_what_the_older_time_says_and_a_future_one_is_noted() -> None:
-    labels = [
-        label(pending_since="2026-11-24T03:30:00Z"),
-        label(pending_since="2026-11-24T05:00:00Z"),
-        label(pending_since="soon"),
-    ]
-    found = judge_of(rule="always")(labels)
-    assert [one.age_start for one in found] == [NOW - timedelta(minutes=30), WRITTEN, WRITTEN]
-    assert [dict(one.facts) for one in found] == [
-        {"order_id": "4242", "age_source": "pending-since"},
-        {"order_id": "4242", "age_source": "last-modified"},
-        {"order_id": "4242", "age_source": "last-modified"},
-    ]
-
-
 def test_what_waits_for_less_long_is_too_young() -> None:
     older = label(pending_since="2026-11-24T03:50:00Z")
     found = reasons(None, label(), older, rule="always", older_than_s=600)
