@@ -476,7 +476,7 @@ class ReleaseCommands(MoveCommands):
     def describe_effect(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Return what waits now, and what would wait after a plan."""
         effect = describe_effect(inv, plan)
-        return {"effect": effect.rows, "effect_reason": effect.words}
+        return {"effect": effect.rows, "effect_reason": effect.reason}
 
     def look_again(self, inv: Any, plan: Plan) -> dict[str, Json]:
         """Prove a change, read what a verdict needs, conclude, and write the report.

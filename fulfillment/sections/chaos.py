@@ -9,7 +9,6 @@ from runbook_lib.approvals import Plan
 from runbook_lib.errors import AccessDeniedError, ClientError, NotFoundError
 from runbook_lib.model import Conclusion, Json, Outcome, Role, Status, Verdict
 from runbook_lib.section import ActionStep, attempt, by_id, get_parameters, step
-from runbook_lib.show.text import format_value
 
 from ..change import synthetic
 from ..clients import Clients
@@ -161,5 +160,5 @@ def conclude(inv: Investigation) -> Conclusion:
     if reading is None:
         return Conclusion(verdict=Verdict.UNKNOWN, summary="4.3 was not read")
     verdict = Verdict.HEALTHY if reading.status is Status.OK else Verdict.UNKNOWN
-    summary = f"{format_value(reading.value, 'synthetic objects')}; {reading.reason}"
+    summary = f"{reading.value} synthetic objects; {reading.reason}"
     return conclude_without_symptoms(inv, verdict, summary)

@@ -44,9 +44,7 @@ def conclude_without_symptoms(inv: Investigation, verdict: Verdict, summary: str
 
     Once trouble was seen, the conclusion has the incident's verdict, not ``verdict``.
     """
-    if inv.since is None:
-        return Conclusion(verdict=verdict, summary=summary)
     judgement = inv.policy.judge(inv.journal, now=inv.now())
-    if judgement is None:
-        return Conclusion(verdict=Verdict.UNKNOWN, summary=f"no symptom was read yet; {summary}")
+    if judgement is None or inv.since is None:
+        return Conclusion(verdict=verdict, summary=summary)
     return Conclusion(verdict=judgement.verdict, summary=f"{judgement.reason}; {summary}")
